@@ -1,0 +1,1 @@
+"""Indexer: from folders of documents to a committed index (the ``indexer`` command)."""

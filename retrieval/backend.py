@@ -1,0 +1,49 @@
+"""What runs a model over token ids: the GTE core, or (in ``decoder``) transformers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from retrieval.gte import EncoderConfig, Pooling, load_model, normalize, pack, pool
+
+# GTE's rotary positions have no end; its card promises quality up to here.
+_GTE_POSITION_LIMIT = 8192
+
+
+class Backend(Protocol):
+    """What runs a model over token ids."""
+
+    dim: int
+    position_limit: int
+
+    def embed(self, sequences: Sequence[Sequence[int]]) -> Tensor:
+        """Token ids → float32 [B, dim], L2-normalised."""
+        ...
+
+
+class CoreBackend:
+    """The GTE core as an embedding function over token ids."""
+
+    def __init__(self, folder: Path, pooling: Pooling, *, dtype: torch.dtype, device: str) -> None:
+        """Load a checkpoint; see ``retrieval.gte.load_model`` for the errors."""
+        self._model = load_model(folder, dtype=dtype, device=device)
+        self._pooling: Pooling = pooling
+        self._device = device
+        config = self._model.config
+        self.dim = config.hidden_size
+        self.position_limit = position_limit(config)
+
+    def embed(self, sequences: Sequence[Sequence[int]]) -> Tensor:
+        """Token ids → float32 [B, dim], L2-normalised; one packed batch, best sorted by length."""
+        batch = pack(sequences, device=self._device)
+        return normalize(pool(self._model(batch), batch, self._pooling))
+
+
+def position_limit(config: EncoderConfig) -> int:
+    """Most tokens of one sequence that a network takes."""
+    if config.rope is not None:
+        return max(_GTE_POSITION_LIMIT, config.max_positions)
+    return config.max_positions - config.position_offset

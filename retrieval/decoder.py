@@ -1,0 +1,89 @@
+"""Decoder models (gte-Qwen1.5-7B-instruct) through transformers' native Qwen2, behind one method.
+
+The GTE core runs encoders; a Qwen2 decoder is run by transformers as it is: no remote code, only
+safetensors. Sequences of one length form a batch, so there is no padding here either.
+"""
+
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from retrieval.errors import CheckpointError
+from retrieval.gte.config import read_json
+from retrieval.gte.packing import pack
+from retrieval.gte.pooling import Pooling, normalize, pool
+from retrieval.gte.weights import weight_files
+
+DECODER_TYPES = ("qwen2",)
+"""Values of ``model_type`` that go through transformers."""
+
+
+class DecoderBackend:
+    """A Qwen2 model as an embedding function over token ids."""
+
+    def __init__(
+        self, folder: Path, pooling: Pooling, *, causal: bool, dtype: torch.dtype, device: str
+    ) -> None:
+        """Load the model.
+
+        Args:
+            folder: config.json and safetensors files.
+            pooling: last-token for the GTE decoders.
+            causal: whether a token sees only those before it; ``is_causal`` in config.json wins.
+            dtype: of the weights in memory.
+            device: ``"cpu"`` or ``"cuda"``.
+
+        Raises:
+            CheckpointError: the folder can't be loaded as a Qwen2 model.
+        """
+        from transformers import AutoModel  # loads much: only for those who use it
+
+        raw = read_json(folder / "config.json")
+        weight_files(folder)
+        try:
+            self._model = AutoModel.from_pretrained(
+                folder,
+                dtype=dtype,
+                trust_remote_code=False,
+                use_safetensors=True,
+                local_files_only=True,
+                attn_implementation="sdpa",
+            )
+        except (OSError, ValueError, RuntimeError, TypeError) as error:
+            raise CheckpointError(f"transformers can't load {folder}: {error}") from error
+        self._model = self._model.to(device).eval().requires_grad_(requires_grad=False)
+        self._pooling: Pooling = pooling
+        self._causal = bool(raw.get("is_causal", causal))
+        self._device = device
+        self.dim = int(self._model.config.hidden_size)
+        self.position_limit = int(self._model.config.max_position_embeddings)
+
+    def embed(self, sequences: Sequence[Sequence[int]]) -> Tensor:
+        """Embed token ids.
+
+        Args:
+            sequences: B lists of token ids, best sorted by length.
+
+        Returns:
+            float32 [B, dim], L2-normalised.
+        """
+        vectors = [self._embed_rectangle(list(run)) for _, run in groupby(sequences, key=len)]
+        return torch.cat(vectors)
+
+    def _embed_rectangle(self, rows: list[Sequence[int]]) -> Tensor:
+        token_ids = torch.tensor(rows, device=self._device)  # [count, length]
+        count, length = token_ids.shape
+        # A full mask given in four dimensions is used as it is: every token sees every other.
+        mask = (
+            None
+            if self._causal
+            else torch.zeros(count, 1, length, length, dtype=self._model.dtype, device=self._device)
+        )
+        hidden = self._model(
+            input_ids=token_ids, attention_mask=mask, use_cache=False
+        ).last_hidden_state
+        batch = pack(rows, device=self._device)
+        return normalize(pool(hidden.flatten(0, 1), batch, self._pooling))

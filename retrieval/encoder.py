@@ -1,0 +1,298 @@
+"""Texts → embeddings: prompt, tokenise, batch by tokens, run the model, give rows back in order.
+
+``Encoder.load`` is the one door to every model: GTE, BERT and XLM-R through the GTE core, Qwen2
+through transformers. Index and service embed with the same object, so a query and a passage can
+only differ in their prompt.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from retrieval.backend import Backend, CoreBackend, position_limit
+from retrieval.decoder import DECODER_TYPES, DecoderBackend
+from retrieval.errors import CheckpointError, InvalidArgument, ModelMismatch
+from retrieval.gte import EncoderConfig
+from retrieval.gte.config import MODEL_TYPES, read_json
+from retrieval.gte.weights import weight_files
+from retrieval.hub import ModelFolder, find_model
+from retrieval.model_settings import ModelSettings, read_settings
+from retrieval.records import ModelIdentity, TextKind
+from retrieval.tokenizer import Tokenizer, Tokens
+
+DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""Weight types that ``dtype`` names."""
+
+DEFAULT_BATCH_TOKENS = 2048
+"""Tokens of one packed batch: enough to fill the matrix units, little enough to stay in memory."""
+
+_TOKENIZE_WINDOW = 1024
+"""Texts tokenised at a time, which bounds what waits for the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Embeddings and what was seen on the way."""
+
+    vectors: NDArray[np.float32]
+    """[n, dim], L2-normalised."""
+    token_counts: list[int]
+    """Tokens that went through the model, prompt and special tokens included."""
+    truncated: list[bool]
+    """Whether a text had more tokens than the model takes."""
+
+
+class Encoder:
+    """A model ready to embed texts."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        tokenizer: Tokenizer,
+        settings: ModelSettings,
+        identity: ModelIdentity,
+    ) -> None:
+        """Put the parts together; use ``load``."""
+        self._backend = backend
+        self._settings = settings
+        self.tokenizer = tokenizer
+        self.identity = identity
+        self.dim = backend.dim
+
+    @classmethod
+    def load(cls, name: str, *, device: str = "auto", dtype: str = "auto") -> "Encoder":
+        """Load a model.
+
+        Args:
+            name: registry name, hub id (``@REVISION`` allowed) or local folder.
+            device: ``"cpu"``, ``"cuda"``, or ``"auto"`` (CUDA where there is one).
+            dtype: ``"float32"``, ``"bfloat16"``, or ``"auto"`` (bfloat16 on CUDA, else float32).
+
+        Returns:
+            the encoder.
+
+        Raises:
+            InvalidArgument: unknown device or dtype.
+            ModelNotFound: see ``retrieval.hub.find_model``.
+            CheckpointError: the files can't be used.
+        """
+        device, dtype = resolve_device(device, dtype)
+        return cls._from_folder(find_model(name), device, dtype)
+
+    @classmethod
+    def _from_folder(cls, folder: ModelFolder, device: str, dtype: str) -> "Encoder":
+        raw = read_json(folder.path / "config.json")
+        model_type = raw.get("model_type")
+        card = folder.card
+        backend: Backend
+        if model_type in DECODER_TYPES:
+            limit = int(raw.get("max_position_embeddings", 0)) or 32768
+            settings = read_settings(folder.path, card, position_limit=limit)
+            backend = DecoderBackend(
+                folder.path,
+                settings.pooling,
+                causal=card.causal if card else True,
+                dtype=DTYPES[dtype],
+                device=device,
+            )
+            config_key = hashlib.sha256((folder.path / "config.json").read_bytes()).hexdigest()
+        elif model_type in MODEL_TYPES:
+            config = EncoderConfig.from_dict(raw, where=str(folder.path / "config.json"))
+            settings = read_settings(folder.path, card, position_limit=position_limit(config))
+            backend = CoreBackend(folder.path, settings.pooling, dtype=DTYPES[dtype], device=device)
+            config_key = json.dumps(asdict(config), sort_keys=True)
+        else:
+            known = ", ".join((*MODEL_TYPES, *DECODER_TYPES))
+            raise CheckpointError(
+                f"{folder.path}: unknown model_type {model_type!r}; known: {known}"
+            )
+        tokenizer = Tokenizer.from_folder(
+            folder.path, max_tokens=settings.max_tokens, add_eos=settings.add_eos
+        )
+        identity = ModelIdentity(
+            name=folder.name,
+            source=folder.source,
+            location=folder.location,
+            revision=folder.revision,
+            fingerprint=_fingerprint(folder.path, config_key, settings, dtype),
+            dim=backend.dim,
+            max_tokens=settings.max_tokens,
+            dtype=dtype,
+        )
+        return cls(backend, tokenizer, settings, identity)
+
+    @property
+    def max_tokens(self) -> int:
+        """Most tokens of one text, prompt and special tokens included."""
+        return self._settings.max_tokens
+
+    @property
+    def passage_room(self) -> int:
+        """Most tokens that a passage itself can have, beside the prompt and special tokens."""
+        prompt = self._settings.passage_prompt
+        return self.tokenizer.room - (self.tokenizer.count([prompt])[0] if prompt else 0)
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        kind: TextKind = "passage",
+        *,
+        batch_tokens: int = DEFAULT_BATCH_TOKENS,
+    ) -> NDArray[np.float32]:
+        """Embed texts; ``embed`` also tells token counts and truncation.
+
+        Args:
+            texts: n texts of any length; those beyond ``max_tokens`` are truncated.
+            kind: ``"query"`` or ``"passage"``: which of the model's prompts goes before each.
+            batch_tokens: most tokens of one batch (a longer text is a batch alone).
+
+        Returns:
+            float32 [n, dim], L2-normalised.
+        """
+        return self.embed(texts, kind, batch_tokens=batch_tokens).vectors
+
+    def embed(
+        self,
+        texts: Sequence[str],
+        kind: TextKind = "passage",
+        *,
+        batch_tokens: int = DEFAULT_BATCH_TOKENS,
+    ) -> Embedded:
+        """Embed texts, in their order, whatever batches they went through.
+
+        Args and errors as ``encode``.
+
+        Returns:
+            vectors, token counts and truncation flags, n of each.
+        """
+        if kind not in ("query", "passage"):
+            raise InvalidArgument(f"kind must be query or passage, not {kind!r}")
+        vectors = np.empty((len(texts), self.dim), dtype=np.float32)
+        token_counts: list[int] = []
+        truncated: list[bool] = []
+        for start in range(0, len(texts), _TOKENIZE_WINDOW):
+            tokens = self._tokenize(texts[start : start + _TOKENIZE_WINDOW], kind)
+            token_counts += [len(text.ids) for text in tokens]
+            truncated += [text.truncated for text in tokens]
+            for rows in batches_by_length([len(text.ids) for text in tokens], batch_tokens):
+                with torch.inference_mode():
+                    embedded = self._backend.embed([tokens[row].ids for row in rows])
+                vectors[[start + row for row in rows]] = embedded.cpu().numpy()
+        return Embedded(vectors, token_counts, truncated)
+
+    def _tokenize(self, texts: Sequence[str], kind: TextKind) -> list[Tokens]:
+        settings = self._settings
+        prompt = settings.query_prompt if kind == "query" else settings.passage_prompt
+        # Stripped after the prompt is put before it, as sentence-transformers does.
+        prompted = [(prompt + text).strip() for text in texts]
+        if settings.lower_case:
+            prompted = [text.lower() for text in prompted]
+        return self.tokenizer.encode(prompted)
+
+
+def load_for_index(
+    identity: ModelIdentity, *, model: str | None = None, device: str = "auto"
+) -> Encoder:
+    """Load the model that an index was made with, in the dtype it was made with.
+
+    Args:
+        identity: what the index records.
+        model: where to look instead, for an index whose model has moved; it must be the same.
+        device: as in ``Encoder.load``.
+
+    Returns:
+        the encoder.
+
+    Raises:
+        ModelMismatch: what was found there is not the same model.
+        ModelNotFound: nothing was found there.
+        CheckpointError: its files can't be used.
+    """
+    name = model or _recorded_name(identity)
+    encoder = Encoder.load(name, device=device, dtype=identity.dtype)
+    if encoder.identity.fingerprint != identity.fingerprint:
+        raise ModelMismatch(
+            f"the index was made with {identity.name} (fingerprint {identity.fingerprint[:12]}), "
+            f"but {name} is another model (fingerprint {encoder.identity.fingerprint[:12]}): "
+            f"give the original with --model, or build the index anew",
+            index_fingerprint=identity.fingerprint,
+            model_fingerprint=encoder.identity.fingerprint,
+        )
+    return encoder
+
+
+def _recorded_name(identity: ModelIdentity) -> str:
+    if identity.source == "folder":
+        return identity.location
+    if identity.source == "hub" and identity.revision:
+        return f"{identity.location}@{identity.revision}"
+    return identity.name
+
+
+def resolve_device(device: str, dtype: str) -> tuple[str, str]:
+    """Turn ``"auto"`` into what this machine has.
+
+    Returns:
+        the device's and the dtype's name.
+
+    Raises:
+        InvalidArgument: an unknown name, or CUDA where there is none.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise InvalidArgument(f"device must be auto, cpu or cuda, not {device!r}")
+    if dtype not in ("auto", *DTYPES):
+        raise InvalidArgument(f"dtype must be auto, {' or '.join(DTYPES)}, not {dtype!r}")
+    has_cuda = torch.cuda.is_available()
+    if device == "cuda" and not has_cuda:
+        raise InvalidArgument("this machine (or this build of torch) has no CUDA; use --device cpu")
+    if device == "auto":
+        device = "cuda" if has_cuda else "cpu"
+    if dtype == "auto":
+        dtype = "bfloat16" if device == "cuda" else "float32"
+    return device, dtype
+
+
+def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Group texts into batches of similar length.
+
+    Args:
+        lengths: tokens of each text.
+        batch_tokens: most tokens of one batch; a longer text is a batch alone.
+
+    Yields:
+        positions in ``lengths``, longest texts first, each position once.
+    """
+    batch: list[int] = []
+    total = 0
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        if batch and total + lengths[row] > batch_tokens:
+            yield batch
+            batch, total = [], 0
+        batch.append(row)
+        total += lengths[row]
+    if batch:
+        yield batch
+
+
+def _fingerprint(folder: Path, config_key: str, settings: ModelSettings, dtype: str) -> str:
+    """What makes two embeddings comparable, as one SHA-256: weights, tokenizer and settings."""
+    parts = {
+        "weights": [_file_sha256(path) for path in weight_files(folder)],
+        "tokenizer": _file_sha256(folder / "tokenizer.json"),
+        "config": config_key,
+        "settings": asdict(settings),
+        "normalized": True,
+        "dtype": dtype,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

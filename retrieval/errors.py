@@ -1,0 +1,156 @@
+"""Every exception this project raises on purpose.
+
+::
+
+    RetrievalError                 base; never raised itself            exit 1
+    ├── UserError                  the caller can put it right           exit 2
+    │   ├── InvalidArgument        a value is out of range or malformed
+    │   ├── SourceError            documents to index: missing, empty, unusable
+    │   ├── ModelNotFound          no such model, or its files are not here
+    │   ├── CheckpointError        a model folder that can't be used
+    │   ├── NotAnIndex             the folder holds no index
+    │   ├── IndexVersionError      the index was written by a newer version
+    │   ├── ModelMismatch          the index and the model (or settings) disagree
+    │   ├── IndexLocked            another process is writing the index
+    │   ├── AddressInUse           the server can't listen there
+    │   ├── NotFound               no such collection, document or passage
+    │   └── StaleGeneration        a page token or name of an older generation
+    ├── IndexDamaged               a file of the index is missing or altered
+    ├── StorageError               the disk refused a write
+    └── ServiceError               the server answered with an error
+        └── ServiceUnavailable     no server there, or it is going down
+
+Each class carries a ``reason`` in UPPER_SNAKE_CASE (the ``reason`` of ``google.rpc.ErrorInfo``
+on the wire) and an ``exit_code`` for the command line. A message is one sentence or two that a
+user can act on: what is wrong, and what to do.
+"""
+
+from typing import ClassVar
+
+
+class RetrievalError(Exception):
+    """Base of all errors raised on purpose; programs catch this one."""
+
+    reason: ClassVar[str] = "INTERNAL"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, **metadata: str) -> None:
+        """Keep the message and its structured details.
+
+        Args:
+            message: one line for a person.
+            metadata: details for a program (``ErrorInfo.metadata``), e.g. ``field="page_size"``.
+        """
+        super().__init__(message)
+        self.message = message
+        self.metadata = metadata
+
+
+class UserError(RetrievalError):
+    """A mistake that the caller can put right."""
+
+    reason = "USER_ERROR"
+    exit_code = 2
+
+
+class InvalidArgument(UserError):
+    """A value is out of range, malformed or contradicts another."""
+
+    reason = "INVALID_ARGUMENT"
+
+
+class SourceError(UserError):
+    """The documents to index are missing, empty or can't be used."""
+
+    reason = "SOURCE_ERROR"
+
+
+class ModelNotFound(UserError):
+    """No model of that name, or its files are neither here nor to be had."""
+
+    reason = "MODEL_NOT_FOUND"
+
+
+class CheckpointError(UserError):
+    """A model folder whose configuration, weights or tokenizer can't be used."""
+
+    reason = "CHECKPOINT_ERROR"
+
+
+class NotAnIndex(UserError):
+    """The folder does not hold an index."""
+
+    reason = "NOT_AN_INDEX"
+
+
+class IndexVersionError(UserError):
+    """The index was written by a newer version of this program."""
+
+    reason = "INDEX_TOO_NEW"
+
+
+class ModelMismatch(UserError):
+    """The index was made with another model or other settings."""
+
+    reason = "MODEL_MISMATCH"
+
+
+class IndexLocked(UserError):
+    """Another process is writing this index."""
+
+    reason = "INDEX_LOCKED"
+
+
+class AddressInUse(UserError):
+    """The server can't listen on that address."""
+
+    reason = "ADDRESS_IN_USE"
+
+
+class NotFound(UserError):
+    """No such collection, document or passage."""
+
+    reason = "NOT_FOUND"
+
+
+class StaleGeneration(UserError):
+    """A page token or passage name of a generation that is no longer served."""
+
+    reason = "STALE_GENERATION"
+
+
+class IndexDamaged(RetrievalError):
+    """A file of the index is missing, cut short or altered."""
+
+    reason = "INDEX_DAMAGED"
+
+
+class StorageError(RetrievalError):
+    """The disk refused a write; what was committed before is untouched."""
+
+    reason = "STORAGE_ERROR"
+
+
+class ServiceError(RetrievalError):
+    """The server answered with an error; ``status`` is the gRPC code's name."""
+
+    reason = "SERVICE_ERROR"
+
+    def __init__(self, message: str, *, status: str, reason: str = "", **metadata: str) -> None:
+        """Keep the status and reason that the server gave.
+
+        Args:
+            message: the server's message.
+            status: name of the gRPC status code, e.g. ``"INVALID_ARGUMENT"``.
+            reason: ``ErrorInfo.reason`` of the answer; empty when it had none.
+            metadata: ``ErrorInfo.metadata`` of the answer.
+        """
+        super().__init__(message, **metadata)
+        self.status = status
+        self.service_reason = reason
+
+
+class ServiceUnavailable(ServiceError):
+    """No server answers at that address, or it is shutting down."""
+
+    reason = "UNAVAILABLE"

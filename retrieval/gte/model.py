@@ -1,0 +1,243 @@
+"""The encoder: embeddings → post-LN blocks → hidden states (→ a head's logits), all unpadded.
+
+Modules carry the names of the hub's GTE-v1.5 checkpoint keys, so that its weights load as they are;
+``weights`` renames the relatives. One block serves GTE (RoPE, gated MLP) and BERT / XLM-R (absolute
+positions, plain GELU MLP); what differs is in ``EncoderConfig``.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from retrieval.errors import InvalidArgument
+from retrieval.gte.attention import packed_attention
+from retrieval.gte.config import EncoderConfig, HeadKind
+from retrieval.gte.packing import PackedBatch
+from retrieval.gte.rotary import cos_sin, inverse_frequencies, rotate
+
+Rotation = tuple[Tensor, Tensor]
+"""Cosines and sines for every token, each [N, 1, head_dim]."""
+
+
+class Embeddings(nn.Module):
+    """Token (+ position) (+ token type) embeddings, then LayerNorm."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        hidden = config.hidden_size
+        self.position_offset = config.position_offset
+        self.type_vocab_size = config.type_vocab_size
+        self.word_embeddings = nn.Embedding(config.vocab_size, hidden)
+        self.position_embeddings = (
+            nn.Embedding(config.max_positions, hidden) if config.rope is None else None
+        )
+        self.token_type_embeddings = (
+            nn.Embedding(config.type_vocab_size, hidden) if config.type_vocab_size else None
+        )
+        self.LayerNorm = nn.LayerNorm(hidden, eps=config.layer_norm_eps)
+
+    def forward(self, batch: PackedBatch) -> Tensor:
+        """Embed a packed batch → [N, hidden]."""
+        hidden: Tensor = self.word_embeddings(batch.token_ids)
+        if self.position_embeddings is not None:
+            hidden = hidden + self.position_embeddings(batch.positions + self.position_offset)
+        if self.token_type_embeddings is not None:
+            # With a single type the reference ignores whatever types are given.
+            if batch.type_ids is None or self.type_vocab_size == 1:
+                hidden = hidden + self.token_type_embeddings.weight[0]
+            else:
+                hidden = hidden + self.token_type_embeddings(batch.type_ids)
+        normed: Tensor = self.LayerNorm(hidden)
+        return normed
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with one fused projection for query, key and value."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.head_shape = (config.num_heads, config.head_dim)
+        self.qkv_proj = nn.Linear(config.hidden_size, 3 * config.hidden_size)
+        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, hidden: Tensor, batch: PackedBatch, rotation: Rotation | None) -> Tensor:
+        """[N, hidden] → [N, hidden]."""
+        qkv = self.qkv_proj(hidden).view(-1, 3, *self.head_shape)  # [N, 3, heads, head_dim]
+        query, key, value = qkv.unbind(dim=1)
+        if rotation is not None:
+            query, key = rotate(query, *rotation), rotate(key, *rotation)
+        attended = packed_attention(query, key, value, batch)
+        output: Tensor = self.o_proj(attended.view(hidden.shape))
+        return output
+
+
+class GatedMLP(nn.Module):
+    """``down(up · gelu(gate))`` (GLU, https://arxiv.org/abs/2002.05202), exact (erf) GELU."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.up_gate_proj = nn.Linear(config.hidden_size, 2 * config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """[N, hidden] → [N, hidden]."""
+        up, gate = self.up_gate_proj(hidden).chunk(2, dim=-1)  # [N, intermediate] each, up first
+        output: Tensor = self.down_proj(up * functional.gelu(gate))
+        return output
+
+
+class PlainMLP(nn.Module):
+    """``down(gelu(up))``, exact (erf) GELU."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """[N, hidden] → [N, hidden]."""
+        output: Tensor = self.down_proj(functional.gelu(self.up_proj(hidden)))
+        return output
+
+
+class Layer(nn.Module):
+    """Post-LN block: normalise after each residual sum."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.attention = Attention(config)
+        self.mlp = GatedMLP(config) if config.gated_mlp else PlainMLP(config)
+        self.attn_ln = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp_ln = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, hidden: Tensor, batch: PackedBatch, rotation: Rotation | None) -> Tensor:
+        """[N, hidden] → [N, hidden]."""
+        hidden = self.attn_ln(hidden + self.attention(hidden, batch, rotation))
+        output: Tensor = self.mlp_ln(hidden + self.mlp(hidden))
+        return output
+
+
+class LayerStack(nn.Module):
+    """The blocks, one after the other."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
+
+    def forward(self, hidden: Tensor, batch: PackedBatch, rotation: Rotation | None) -> Tensor:
+        """[N, hidden] → [N, hidden]."""
+        for layer in self.layer:
+            hidden = layer(hidden, batch, rotation)
+        return hidden
+
+
+class Pooler(nn.Module):
+    """First token → dense → tanh; part of the sequence classification head."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, hidden: Tensor, batch: PackedBatch) -> Tensor:
+        """[N, hidden] → [B, hidden]."""
+        return torch.tanh(self.dense(hidden[batch.cu_seqlens[:-1]]))
+
+
+class MaskedLMHead(nn.Module):
+    """dense → GELU → LayerNorm → vocabulary; the output matrix is tied to the word embeddings."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.decoder_bias = nn.Parameter(torch.zeros(config.vocab_size))
+
+    def forward(self, hidden: Tensor, word_embeddings: Tensor) -> Tensor:
+        """[N, hidden] → [N, vocab_size]."""
+        hidden = self.norm(functional.gelu(self.dense(hidden)))
+        return functional.linear(hidden, word_embeddings, self.decoder_bias)
+
+
+class GteModel(nn.Module):
+    """A GTE-v1.5 (or BERT / XLM-R) encoder, with the head its checkpoint carries."""
+
+    inv_freq: Tensor | None
+
+    def __init__(self, config: EncoderConfig, head: HeadKind = "none") -> None:
+        super().__init__()
+        self.config = config
+        self.head = head
+        self.embeddings = Embeddings(config)
+        self.encoder = LayerStack(config)
+        self.pooler = Pooler(config) if head == "sequence_classification" else None
+        self.classifier = (
+            nn.Linear(config.hidden_size, config.num_labels) if "classification" in head else None
+        )
+        self.lm_head = MaskedLMHead(config) if head == "mlm" else None
+        self.register_buffer("inv_freq", None, persistent=False)
+
+    def reset_rotary(self, device: torch.device | str) -> None:
+        """Compute the RoPE frequencies (float32, whatever the weights' dtype) on ``device``."""
+        if self.config.rope is not None:
+            with torch.device("cpu"):
+                frequencies = inverse_frequencies(self.config.rope, self.config.head_dim)
+            self.inv_freq = frequencies.to(device)
+
+    def forward(self, batch: PackedBatch) -> Tensor:
+        """Encode a packed batch.
+
+        Args:
+            batch: B sequences, N tokens, on the model's device.
+
+        Returns:
+            the last hidden state, [N, hidden_size] in the weights' dtype.
+
+        Raises:
+            InvalidArgument: a token id, token type or length is out of the model's range.
+        """
+        self._check(batch)
+        hidden = self.embeddings(batch)
+        rotation = None
+        if self.inv_freq is not None:
+            rotation = cos_sin(batch.positions, self.inv_freq, hidden.dtype)
+        output: Tensor = self.encoder(hidden, batch, rotation)
+        return output
+
+    def logits(self, hidden: Tensor, batch: PackedBatch) -> Tensor:
+        """What the checkpoint's head makes of the last hidden state.
+
+        Args:
+            hidden: [N, hidden_size], from ``forward``.
+            batch: the same batch.
+
+        Returns:
+            [N, vocab_size] (mlm), [N, num_labels] (token classification) or [B, num_labels]
+            (sequence classification); no softmax or sigmoid applied.
+
+        Raises:
+            InvalidArgument: the checkpoint has no head.
+        """
+        if self.lm_head is not None:
+            scores: Tensor = self.lm_head(hidden, self.embeddings.word_embeddings.weight)
+            return scores
+        if self.classifier is None:
+            raise InvalidArgument("this checkpoint has no head")
+        if self.pooler is not None:
+            hidden = self.pooler(hidden, batch)
+        logits: Tensor = self.classifier(hidden)
+        return logits
+
+    def _check(self, batch: PackedBatch) -> None:
+        config = self.config
+        least, most = (int(bound) for bound in batch.token_ids.aminmax())
+        if least < 0 or most >= config.vocab_size:
+            raise InvalidArgument(f"token ids must lie in 0..{config.vocab_size - 1}")
+        if batch.type_ids is not None and config.type_vocab_size > 1:
+            least, most = (int(bound) for bound in batch.type_ids.aminmax())
+            if least < 0 or most >= config.type_vocab_size:
+                raise InvalidArgument(f"token types must lie in 0..{config.type_vocab_size - 1}")
+        limit = config.max_positions - config.position_offset
+        if config.rope is None and batch.max_seqlen > limit:
+            raise InvalidArgument(
+                f"a sequence of {batch.max_seqlen} tokens is longer than the model's {limit}"
+            )

@@ -1,0 +1,45 @@
+"""Packed hidden states → one vector a sequence."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from retrieval.gte.packing import PackedBatch
+
+Pooling = Literal["cls", "mean", "last"]
+
+
+def pool(hidden: Tensor, batch: PackedBatch, pooling: Pooling) -> Tensor:
+    """Reduce each sequence to one vector: its first token's, its mean, or its last token's.
+
+    Args:
+        hidden: [N, hidden_size], the encoder's output.
+        batch: where the sequences begin and end.
+        pooling: which reduction.
+
+    Returns:
+        float32 [B, hidden_size], not normalised.
+    """
+    if pooling == "cls":
+        return hidden[batch.cu_seqlens[:-1]].float()
+    if pooling == "last":
+        return hidden[batch.cu_seqlens[1:] - 1].float()
+    means = [
+        hidden[run.start : run.end].view(run.count, run.length, -1).float().mean(dim=1)
+        for run in batch.runs
+    ]
+    return torch.cat(means)
+
+
+def normalize(vectors: Tensor) -> Tensor:
+    """Scale each row to unit L2 length; a zero row stays zero.
+
+    Args:
+        vectors: float32 [B, dim].
+
+    Returns:
+        float32 [B, dim].
+    """
+    return functional.normalize(vectors, dim=-1)

@@ -1,0 +1,215 @@
+"""Checkpoint files → model: the one place where checkpoint keys are renamed.
+
+Only safetensors are read (one file, or shards with an index); nothing is unpickled or executed.
+Every source layout is renamed to the hub's GTE-v1.5 keys, and separate projections are fused:
+query, key and value into ``qkv_proj``; up and gate into ``up_gate_proj``.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from retrieval.errors import CheckpointError
+from retrieval.gte.config import EncoderConfig, HeadKind, read_json
+from retrieval.gte.model import GteModel
+
+SINGLE_FILE = "model.safetensors"
+SHARD_INDEX = "model.safetensors.index.json"
+MAX_INDEX_BYTES = 64 << 20
+
+_PREFIX = re.compile(r"^(?:new|gte|bert|roberta)\.")
+
+# (pattern of a source key without prefix, our key, part, parts): a source that is part 1 of 3
+# fills the second third of our tensor's first dimension.
+_LAYER = r"^(?:encoder\.layer|layers)\.(\d+)\."
+# Separate projections: BERT and XLM-R | transformers' native gte | the hub's with pack_qkv off.
+_QUERY = r"(?:attention\.self\.query|(?:self_attn|attention)\.q_proj)"
+_KEY = r"(?:attention\.self\.key|(?:self_attn|attention)\.k_proj)"
+_VALUE = r"(?:attention\.self\.value|(?:self_attn|attention)\.v_proj)"
+_OURS = r"(attention\.(?:qkv|o)_proj|attn_ln|mlp_ln|mlp\.(?:up_gate|down)_proj)"
+_RENAMES: tuple[tuple[re.Pattern[str], str, int, int], ...] = tuple(
+    (re.compile(f"{_LAYER}{pattern}\\.(weight|bias)$"), target, part, parts)
+    for pattern, target, part, parts in (
+        (_QUERY, "attention.qkv_proj", 0, 3),
+        (_KEY, "attention.qkv_proj", 1, 3),
+        (_VALUE, "attention.qkv_proj", 2, 3),
+        (r"(?:attention\.output\.dense|self_attn\.o_proj)", "attention.o_proj", 0, 1),
+        (r"(?:attention\.output\.LayerNorm|post_attention_layernorm)", "attn_ln", 0, 1),
+        (r"mlp\.up_proj", "mlp.up_gate_proj", 0, 2),
+        (r"mlp\.gate_proj", "mlp.up_gate_proj", 1, 2),
+        (r"intermediate\.dense", "mlp.up_proj", 0, 1),
+        (r"output\.dense", "mlp.down_proj", 0, 1),
+        (r"(?:output\.LayerNorm|post_mlp_layernorm)", "mlp_ln", 0, 1),
+        (_OURS, r"\2", 0, 1),
+    )
+)
+_HEAD_RENAMES = {
+    "lm_head.layer_norm.weight": "lm_head.norm.weight",
+    "lm_head.layer_norm.bias": "lm_head.norm.bias",
+    "lm_head.decoder.bias": "lm_head.decoder_bias",
+    "cls.predictions.transform.dense.weight": "lm_head.dense.weight",
+    "cls.predictions.transform.dense.bias": "lm_head.dense.bias",
+    "cls.predictions.transform.LayerNorm.weight": "lm_head.norm.weight",
+    "cls.predictions.transform.LayerNorm.bias": "lm_head.norm.bias",
+    "cls.predictions.bias": "lm_head.decoder_bias",
+}
+# Buffers and tied copies that hold nothing of their own.
+_IGNORED = re.compile(
+    r"^(?:embeddings\.(?:position_ids|token_type_ids)|(?:.*\.)?inv_freq|lm_head\.decoder\.weight"
+    r"|cls\.predictions\.decoder\.(?:weight|bias)|cls\.seq_relationship\.(?:weight|bias)"
+    r"|lm_head\.bias)$"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where one of our tensors, or a part of it, comes from."""
+
+    file: Path
+    key: str
+    shape: tuple[int, ...]
+    target: str
+    part: int
+    parts: int
+
+
+def load_model(
+    folder: Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> GteModel:
+    """Read a checkpoint folder into a model ready to run.
+
+    The head is what the checkpoint's keys say: ``lm_head`` (MLM), ``classifier`` with a pooler
+    (sequence classification) or without (token classification), or none. A pooler without a
+    classifier is left out: no embedding uses it.
+
+    Args:
+        folder: holds config.json and model.safetensors (or shards and their index).
+        dtype: of the weights in memory.
+        device: where they go.
+
+    Returns:
+        the model, in eval mode, gradients off.
+
+    Raises:
+        CheckpointError: a setting that the core does not run; or missing, unexpected or wrongly
+            shaped keys, all of them named.
+    """
+    config = EncoderConfig.from_folder(folder)
+    sources = [_rename(*entry) for entry in _entries(folder)]
+    head = _head_of({source.target for source in sources})
+    if head != "sequence_classification":
+        sources = [source for source in sources if not source.target.startswith("pooler.")]
+    with torch.device("meta"):
+        model = GteModel(config, head)
+    _check(folder, sources, model)
+    model = model.to(dtype).to_empty(device=device)
+    _fill(model, sources)
+    model.reset_rotary(device)
+    return model.eval().requires_grad_(requires_grad=False)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a checkpoint folder, in name order.
+
+    Raises:
+        CheckpointError: there are none, or the shard index names files that are missing.
+    """
+    if (folder / SINGLE_FILE).is_file():
+        return [folder / SINGLE_FILE]
+    if not (folder / SHARD_INDEX).is_file():
+        raise CheckpointError(
+            f"{folder} has no {SINGLE_FILE} (other weight formats, such as .bin, are never loaded)"
+        )
+    shards = read_json(folder / SHARD_INDEX, limit=MAX_INDEX_BYTES).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise CheckpointError(f"{folder / SHARD_INDEX} has no weight_map")
+    names = sorted({str(name) for name in shards.values()})
+    strange = [n for n in names if Path(n).name != n or not n.endswith(".safetensors")]
+    if strange:
+        raise CheckpointError(f"{folder / SHARD_INDEX} names unusable files: {', '.join(strange)}")
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise CheckpointError(f"{folder} lacks the weight files {', '.join(missing)}")
+    return [folder / name for name in names]
+
+
+def _entries(folder: Path) -> Iterator[tuple[Path, str, tuple[int, ...]]]:
+    """Every (file, key, shape), read from the files' headers alone, each checked to be whole."""
+    for path in weight_files(folder):
+        try:
+            with safe_open(path, framework="pt") as file:
+                for key in file.keys():  # noqa: SIM118  (not a dict)
+                    name = _PREFIX.sub("", key)
+                    if not _IGNORED.match(name):
+                        yield path, key, tuple(file.get_slice(key).get_shape())
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from error
+
+
+def _rename(file: Path, key: str, shape: tuple[int, ...]) -> _Source:
+    name = _PREFIX.sub("", key)
+    for pattern, target, part, parts in _RENAMES:
+        match = pattern.match(name)
+        if match:
+            tail = match.expand(target) if "\\" in target else target
+            renamed = f"encoder.layer.{match.group(1)}.{tail}.{match.group(match.re.groups)}"
+            return _Source(file, key, shape, renamed, part, parts)
+    return _Source(file, key, shape, _HEAD_RENAMES.get(name, name), 0, 1)
+
+
+def _head_of(targets: set[str]) -> HeadKind:
+    if "lm_head.dense.weight" in targets:
+        return "mlm"
+    if "classifier.weight" in targets:
+        pooled = "pooler.dense.weight" in targets
+        return "sequence_classification" if pooled else "token_classification"
+    return "none"
+
+
+def _check(folder: Path, sources: list[_Source], model: GteModel) -> None:
+    """Refuse a checkpoint unless its keys and shapes are exactly the model's."""
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    parts: dict[str, dict[int, _Source]] = {}
+    problems: dict[str, list[str]] = {"missing": [], "unexpected": [], "wrong shape": []}
+    for source in sources:
+        if source.target not in expected or source.part in parts.get(source.target, {}):
+            problems["unexpected"].append(source.key)
+            continue
+        parts.setdefault(source.target, {})[source.part] = source
+        whole = expected[source.target]
+        wanted = (whole[0] // source.parts, *whole[1:])
+        if source.shape != wanted:
+            problems["wrong shape"].append(
+                f"{source.key} is {list(source.shape)}, not {list(wanted)}"
+            )
+    for name in expected:
+        found = parts.get(name, {})
+        count = next(iter(found.values())).parts if found else 1
+        if len(found) < count:
+            problems["missing"].append(name if not found else f"{name} (a part of it)")
+    if any(problems.values()):
+        listed = "; ".join(f"{kind}: {', '.join(keys)}" for kind, keys in problems.items() if keys)
+        raise CheckpointError(f"{folder} does not hold the weights its config.json says: {listed}")
+
+
+def _fill(model: GteModel, sources: list[_Source]) -> None:
+    """Copy every source into its place, one tensor in memory at a time."""
+    state: dict[str, Any] = model.state_dict()
+    with ExitStack() as stack:
+        opened = {
+            path: stack.enter_context(safe_open(path, framework="pt"))
+            for path in {source.file for source in sources}
+        }
+        for source in sources:
+            whole: Tensor = state[source.target]
+            rows = whole.shape[0] // source.parts
+            whole[source.part * rows : (source.part + 1) * rows].copy_(
+                opened[source.file].get_tensor(source.key)
+            )

@@ -1,0 +1,147 @@
+"""A model's name → a local folder with its files: a folder, an installed package, or the hub.
+
+The hub is reached only through ``huggingface_hub``, and only safetensors, JSON settings and the
+tokenizer are ever fetched. What was fetched once is found again in the hub's cache with no network.
+"""
+
+import importlib.metadata
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from retrieval.errors import ModelNotFound
+from retrieval.registry import MODEL_CARDS, OFFLINE_MODEL, ModelCard, find_card
+
+SETTINGS_FILES = (
+    "modules.json",
+    "config_sentence_transformers.json",
+    "sentence_bert_config.json",
+    "1_Pooling/config.json",
+    "tokenizer_config.json",
+)
+"""Read where a model has them."""
+
+FETCHED_FILES = (
+    "config.json",
+    "tokenizer.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model-?????-of-?????.safetensors",
+    *SETTINGS_FILES,
+)
+"""All that is ever fetched from a model's repository."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """Where a model's files are, and where they came from."""
+
+    path: Path
+    name: str
+    """Short name to show: the registry's, the hub id, or the folder's own name."""
+    source: Literal["folder", "package", "hub"]
+    location: str
+    """What finds it again: an absolute path, a package's name, or a hub id."""
+    revision: str
+    """Commit hash on the hub, version of the package; empty for a folder."""
+    card: ModelCard | None
+
+
+def find_model(name: str) -> ModelFolder:
+    """Find a model's files, fetching them from the hub where need be.
+
+    Args:
+        name: a local folder; or a registry name or hub id, with ``@REVISION`` (branch, tag or
+            commit) where a certain one is meant.
+
+    Returns:
+        the folder, checked to hold config.json, tokenizer.json and all safetensors files.
+
+    Raises:
+        ModelNotFound: no such folder or name, or files are missing and can't be fetched.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _local_folder(folder)
+    if folder.exists() or name.startswith(("/", "./", "../", "~")) or not name:
+        raise ModelNotFound(f"no model folder at {name!r}")
+    base, _, revision = name.partition("@")
+    card = find_card(base)
+    if card is None and base.count("/") != 1:
+        known = ", ".join(MODEL_CARDS)
+        raise ModelNotFound(
+            f"unknown model {name!r}: give one of {known}; a hub id (organisation/name); "
+            f"or a folder"
+        )
+    if card is not None and card.package and not revision:
+        packaged = _package_folder(card)
+        if packaged is not None:
+            return packaged
+    return _hub_folder(card.hub_id if card else base, revision or None, card)
+
+
+def missing_files(folder: Path) -> list[str]:
+    """The files without which a model folder can't be loaded, of those that are not there."""
+    missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
+    if not (folder / "model.safetensors").is_file():
+        shards = sorted(folder.glob("model-?????-of-?????.safetensors"))
+        whole = shards and len(shards) == int(shards[0].stem.rsplit("-", 1)[1])
+        if not ((folder / "model.safetensors.index.json").is_file() and whole):
+            missing.append("model.safetensors (or all its shards and their index)")
+    return missing
+
+
+def _local_folder(folder: Path) -> ModelFolder:
+    path = folder.resolve()
+    missing = missing_files(path)
+    if missing:
+        raise ModelNotFound(f"the model folder {path} lacks {', '.join(missing)}")
+    return ModelFolder(path, path.name, "folder", str(path), "", find_card(path.name))
+
+
+def _package_folder(card: ModelCard) -> ModelFolder | None:
+    """The files inside an installed package, found without importing it: none of its code runs."""
+    spec = importlib.util.find_spec(card.package)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    path = Path(spec.submodule_search_locations[0]) / "model"
+    if missing_files(path):
+        return None
+    version = importlib.metadata.version(card.package)
+    return ModelFolder(path, card.name, "package", card.package, version, card)
+
+
+def _hub_folder(hub_id: str, revision: str | None, card: ModelCard | None) -> ModelFolder:
+    # Imported here: most runs find their model without the hub.
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    name = card.name if card else hub_id
+    try:
+        path = Path(
+            snapshot_download(hub_id, revision=revision, allow_patterns=list(FETCHED_FILES))
+        )
+    except HFValidationError as error:
+        raise ModelNotFound(f"{hub_id!r} is not a hub id: {error}") from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelNotFound(_unreachable(name, hub_id, revision, HF_HUB_CACHE, error)) from error
+    missing = missing_files(path)
+    if missing:
+        # Offline, the hub's library hands out whatever part of a download it has.
+        raise ModelNotFound(
+            _unreachable(name, hub_id, revision, HF_HUB_CACHE, f"{path} lacks {', '.join(missing)}")
+        )
+    return ModelFolder(path, name, "hub", hub_id, path.name, card)
+
+
+def _unreachable(name: str, hub_id: str, revision: str | None, cache: str, cause: object) -> str:
+    """One line: what is missing, where it is looked for, and what works with no network."""
+    reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0].rstrip(". ")
+    at = f"@{revision}" if revision else ""
+    return (
+        f"model {name!r}: config.json, tokenizer.json and model.safetensors of {hub_id}{at} "
+        f"are not in the hub cache ({cache}) and can't be fetched ({reason}); give --model a "
+        f"local folder that holds them, or use --model {OFFLINE_MODEL}, which works offline"
+    )

@@ -1,0 +1,202 @@
+"""The records that travel through a build and a search; plain data, no behaviour beyond checks.
+
+Offsets are in characters (Unicode code points) of ``Document.text``, end exclusive, so that
+``document.text[chunk.char_start:chunk.char_end] == chunk.text`` always holds.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+TextKind = Literal["query", "passage"]
+"""What a text is embedded as; a model may put a different prompt before each."""
+
+
+class TokenCounter(Protocol):
+    """What chunking needs of a tokenizer; ``retrieval.tokenizer.Tokenizer`` is one."""
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, special tokens not counted."""
+        ...
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Character offsets (start, end) of each token of ``text``, special tokens left out."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A stretch of a document under one heading.
+
+    Sections are in order and tile the text: each ends where the next starts, the first starts at
+    0 and the last ends at ``len(text)``.
+    """
+
+    char_start: int
+    """First character of the section: that of its heading line, where it has one."""
+    heading_path: tuple[str, ...]
+    """Headings from the outermost to this one; empty before the first heading."""
+    level: int = 0
+    """Depth of the heading, 1 = outermost; 0 before the first heading."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What a parser made of one file."""
+
+    uri: str
+    """Stable name: ``<root folder's name>/<relative path>``, with ``/`` between parts."""
+    title: str
+    format: str
+    """Name of the parser's format: ``"markdown"``, ``"rst"``, ``"html"``, ``"text"``."""
+    text: str
+    """The text that is chunked, stored and returned; line ends are as in the file."""
+    sections: tuple[Section, ...]
+    encoding: str = "utf-8"
+    """How the file's bytes were decoded."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """Whatever the format says about the document (front matter, ``<meta>``), as text."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file found under a root, before it is read."""
+
+    path: Path
+    """Where to read it."""
+    uri: str
+    """See ``Document.uri``."""
+    root: str
+    """Name of the root that it was found under: the first part of ``uri``."""
+    size: int
+    """Bytes."""
+    mtime_ns: int
+    """Modification time, nanoseconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file that is not indexed, and why; counted and shown, never dropped in silence."""
+
+    uri: str
+    root: str
+    reason: str
+    """One of a short list of phrases, so that skips can be counted by reason."""
+    detail: str = ""
+    """What exactly is wrong with this file; may be empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """Which model made an index's vectors, and how to find it again."""
+
+    name: str
+    """Short name to show."""
+    source: str
+    """``"folder"``, ``"package"`` or ``"hub"``."""
+    location: str
+    """Absolute path, package name, or hub id."""
+    revision: str
+    """Commit hash on the hub, version of the package; empty for a folder."""
+    fingerprint: str
+    """SHA-256 (hex) over weights, tokenizer, pooling, prompts, length limit and dtype: equal
+    fingerprints mean comparable vectors."""
+    dim: int
+    """Length of a vector."""
+    max_tokens: int
+    """Most tokens of one text, special tokens included."""
+    dtype: str
+    """Type of the weights while embedding; vectors are always float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkSettings:
+    """How documents are cut; part of what an index is, like its model."""
+
+    chunk_tokens: int
+    """Most tokens in a chunk, special tokens not counted; 0 = one chunk a document."""
+    chunk_overlap: int
+    """Most tokens repeated from the end of one chunk at the start of the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A passage of a document that gets one vector."""
+
+    ordinal: int
+    """Position among the document's chunks, from 0."""
+    char_start: int
+    char_end: int
+    text: str
+    """``document.text[char_start:char_end]``."""
+    line_start: int
+    """Line of the first character, from 1."""
+    line_end: int
+    """Line of the last character, from 1."""
+    heading_path: tuple[str, ...]
+    token_count: int
+    """Tokens of ``text`` under the model's tokenizer, special tokens not counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexInfo:
+    """What an index is and holds, at one generation."""
+
+    generation: int
+    """Counts the commits; 0 = nothing was committed yet."""
+    model: ModelIdentity
+    chunking: ChunkSettings
+    documents: int
+    chunks: int
+    tokens: int
+    """Sum of the chunks' ``token_count``."""
+    vectors: int
+    """Vectors on disk: fewer than chunks where texts repeat, more where some are no longer used."""
+    segments: int
+    """Vector files."""
+    created_at: str
+    """RFC 3339, UTC."""
+    updated_at: str
+    """RFC 3339, UTC; time of the last commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRow:
+    """A document as the index lists it, without its text."""
+
+    id: int
+    uri: str
+    title: str
+    format: str
+    encoding: str
+    metadata: Mapping[str, str]
+    size_bytes: int
+    """Size of the file."""
+    modified_at: str
+    """RFC 3339, UTC; modification time of the file."""
+    char_count: int
+    """Length of the text."""
+    chunk_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A chunk as a search returns it."""
+
+    name: str
+    """Resource name ``documents/<document id>/passages/<ordinal>`` within a collection."""
+    document_id: int
+    uri: str
+    title: str
+    ordinal: int
+    char_start: int
+    char_end: int
+    line_start: int
+    line_end: int
+    heading_path: tuple[str, ...]
+    text: str
+    token_count: int
+    metadata: Mapping[str, str]
+    score: float
+    """Cosine similarity of query and passage, in [-1, 1]; higher is better. NaN when not scored."""

@@ -1,0 +1,27 @@
+"""Search: a query → its nearest passages in one index; no grpc."""
+
+from retrieval.search.searcher import (
+    DEFAULT_K,
+    MAX_K,
+    MAX_OFFSET,
+    MAX_QUERY_CHARS,
+    EmbeddedQuery,
+    EmbedQueries,
+    Query,
+    Searcher,
+    SearchResult,
+    Timings,
+)
+
+__all__ = [
+    "DEFAULT_K",
+    "MAX_K",
+    "MAX_OFFSET",
+    "MAX_QUERY_CHARS",
+    "EmbedQueries",
+    "EmbeddedQuery",
+    "Query",
+    "SearchResult",
+    "Searcher",
+    "Timings",
+]

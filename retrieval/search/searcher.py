@@ -1,0 +1,206 @@
+"""The path of a query: check → embed → nearest vectors → passages with their texts."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.errors import InvalidArgument
+from retrieval.records import Passage
+from retrieval.store import IndexReader
+
+DEFAULT_K = 10
+MAX_K = 1_000
+"""Most passages of one result."""
+MAX_OFFSET = 10_000
+"""Furthest that a result can start from the best passage."""
+MAX_QUERY_CHARS = 65_536
+"""Longest query, in characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedQuery:
+    """A query's vector and what was seen on the way to it."""
+
+    vector: NDArray[np.float32]
+    """[dim], L2-normalised."""
+    token_count: int
+    """Tokens that went through the model, prompt and special tokens included."""
+    truncated: bool
+    """Whether the query had more tokens than the model takes."""
+
+
+EmbedQueries = Callable[[Sequence[str]], list[EmbeddedQuery]]
+"""Embeds query texts with the index's model, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked; exactly one of ``text``, ``vector`` and ``passage`` is given."""
+
+    text: str | None = None
+    vector: NDArray[np.float32] | None = None
+    """[dim]; normalised before it is used, so that scores are cosines."""
+    passage: tuple[int, int] | None = None
+    """(document id, ordinal): passages like this one, itself left out."""
+    k: int = DEFAULT_K
+    """How many passages, 1 to ``MAX_K``."""
+    offset: int = 0
+    """How many of the best to leave out (for pages), 0 to ``MAX_OFFSET``."""
+    min_score: float | None = None
+    """Leave out passages below this cosine similarity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds spent in each stage."""
+
+    embed_seconds: float
+    search_seconds: float
+    fetch_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """Ranked passages, best first, equal scores in order of document and place."""
+
+    passages: tuple[Passage, ...]
+    generation: int
+    """Of the index that was searched."""
+    more: bool
+    """Whether there are passages after these."""
+    query_token_count: int
+    """0 where no text was embedded."""
+    query_truncated: bool
+    timings: Timings
+
+
+class Searcher:
+    """Exact dense search over one generation of an index; safe to share between threads."""
+
+    def __init__(self, reader: IndexReader, embed_queries: EmbedQueries) -> None:
+        """Bind an open index and the function that embeds queries with its model."""
+        self.reader = reader
+        self._embed_queries = embed_queries
+
+    def search(self, query: Query) -> SearchResult:
+        """Answer one query.
+
+        Raises:
+            InvalidArgument: a value is out of range; ``metadata["field"]`` names it.
+            NotFound: the query's passage does not exist.
+        """
+        return self.search_batch([query])[0]
+
+    def search_batch(self, queries: Sequence[Query]) -> list[SearchResult]:
+        """Answer several queries; their texts are embedded together.
+
+        The embedding time of a result is that of the whole batch.
+
+        Raises:
+            InvalidArgument, NotFound: as ``search``, for the first query at fault.
+        """
+        for query in queries:
+            check_query(query)
+        started = time.perf_counter()
+        texts = [query.text for query in queries if query.text is not None]
+        embedded = iter(self._embed_queries(texts) if texts else [])
+        prepared = [
+            next(embedded) if query.text is not None else self._given_vector(query)
+            for query in queries
+        ]
+        embed_seconds = time.perf_counter() - started
+        return [
+            self._answer(query, vector, embed_seconds)
+            for query, vector in zip(queries, prepared, strict=True)
+        ]
+
+    def _given_vector(self, query: Query) -> EmbeddedQuery:
+        if query.passage is not None:
+            return EmbeddedQuery(self.reader.passage_vector(*query.passage), 0, truncated=False)
+        dim = self.reader.info.model.dim
+        vector = np.asarray(query.vector, dtype=np.float32)
+        if vector.shape != (dim,):
+            raise InvalidArgument(
+                f"the query vector must have {dim} numbers, not {vector.size}", field="vector"
+            )
+        length = float(np.linalg.norm(vector.astype(np.float64)))
+        if not math.isfinite(length) or length == 0:
+            raise InvalidArgument(
+                "the query vector must be finite and not all zero", field="vector"
+            )
+        return EmbeddedQuery((vector / length).astype(np.float32), 0, truncated=False)
+
+    def _answer(self, query: Query, embedded: EmbeddedQuery, embed_seconds: float) -> SearchResult:
+        started = time.perf_counter()
+        # One more than the page shows that there is more; one more again for the passage itself.
+        wanted = query.offset + query.k + 1 + (query.passage is not None)
+        hits = self.reader.search_vectors(embedded.vector[None], wanted)
+        found = time.perf_counter()
+        ranked = self._rank(query, hits.scores[0], hits.vector_ids[0])
+        page = ranked[query.offset : query.offset + query.k]
+        return SearchResult(
+            passages=tuple(page),
+            generation=self.reader.info.generation,
+            more=len(ranked) > query.offset + query.k,
+            query_token_count=embedded.token_count,
+            query_truncated=embedded.truncated,
+            timings=Timings(embed_seconds, found - started, time.perf_counter() - found),
+        )
+
+    def _rank(
+        self, query: Query, scores: NDArray[np.float32], vector_ids: NDArray[np.int64]
+    ) -> list[Passage]:
+        """Passages of the hits, best first, no further than the page needs (and one more)."""
+        lowest = -math.inf if query.min_score is None else query.min_score
+        hits = [
+            (float(score), int(vector_id))
+            for score, vector_id in zip(scores, vector_ids, strict=True)
+            if vector_id >= 0 and score >= lowest
+        ]
+        ranked: list[Passage] = []
+        for score, tied in groupby(hits, key=lambda hit: hit[0]):
+            if len(ranked) > query.offset + query.k:
+                break
+            found = self.reader.passages_of_vectors([vector_id for _, vector_id in tied])
+            passages = [passage for group in found.values() for passage in group]
+            passages.sort(key=lambda passage: (passage.document_id, passage.ordinal))
+            ranked += [
+                replace(passage, score=score)
+                for passage in passages
+                if (passage.document_id, passage.ordinal) != query.passage
+            ]
+        return ranked
+
+
+def check_query(query: Query) -> None:
+    """Refuse values that are out of range, naming the field.
+
+    Raises:
+        InvalidArgument: the first value at fault.
+    """
+    given = [part for part in (query.text, query.vector, query.passage) if part is not None]
+    if len(given) != 1:
+        raise InvalidArgument("give exactly one of text, vector and passage", field="query")
+    if query.text is not None:
+        if not query.text.strip():
+            raise InvalidArgument("the query is empty; give it some text", field="text")
+        if len(query.text) > MAX_QUERY_CHARS:
+            raise InvalidArgument(
+                f"the query has {len(query.text)} characters; at most {MAX_QUERY_CHARS} are taken",
+                field="text",
+            )
+    if not 1 <= query.k <= MAX_K:
+        raise InvalidArgument(f"k must be from 1 to {MAX_K}, not {query.k}", field="page_size")
+    if not 0 <= query.offset <= MAX_OFFSET:
+        raise InvalidArgument(
+            f"the offset must be from 0 to {MAX_OFFSET}, not {query.offset}", field="page_token"
+        )
+    if query.min_score is not None and not -1 <= query.min_score <= 1:
+        raise InvalidArgument(
+            f"min_score is a cosine, from -1 to 1, not {query.min_score}", field="min_score"
+        )

@@ -1,0 +1,34 @@
+"""The index on disk: read and written here, nowhere else.
+
+An index is a folder::
+
+    index.db              SQLite: documents, texts, chunks, and which vector files count
+    vectors-*.faiss       flat FAISS files, immutable, one a segment
+    writer.lock           held by the one process that writes
+
+A SQLite transaction is the only commit. A vector file is written under a new name and flushed to
+disk before the transaction that names it, so a crash at any moment leaves the last commit whole.
+Importing this package loads neither torch nor grpc.
+"""
+
+from retrieval.records import DocumentRow, IndexInfo, ModelIdentity
+from retrieval.store.commit import Commit, StagedChunk, StagedDocument
+from retrieval.store.reader import IndexReader
+from retrieval.store.schema import is_index, read_info
+from retrieval.store.segments import VectorHits
+from retrieval.store.writer import IndexWriter, KnownFile
+
+__all__ = [
+    "Commit",
+    "DocumentRow",
+    "IndexInfo",
+    "IndexReader",
+    "IndexWriter",
+    "KnownFile",
+    "ModelIdentity",
+    "StagedChunk",
+    "StagedDocument",
+    "VectorHits",
+    "is_index",
+    "read_info",
+]

@@ -1,0 +1,199 @@
+"""What one transaction changes: vectors, documents, roots."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlite_utils import Database
+
+from retrieval.errors import InvalidArgument
+from retrieval.records import Chunk, Document, Skipped, SourceFile
+from retrieval.store.schema import TEXT_PART_CHARS
+from retrieval.store.vector_file import write_vector_file
+
+
+@dataclass(frozen=True, slots=True)
+class StagedChunk:
+    """A chunk and the vector that stands for it."""
+
+    chunk: Chunk
+    vector_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class StagedDocument:
+    """A document ready to be committed: all its chunks have vectors."""
+
+    document: Document
+    source: SourceFile
+    sha256: str
+    """Hex digest of the file's bytes."""
+    chunks: Sequence[StagedChunk]
+
+
+class Commit:
+    """What one transaction changes; from ``IndexWriter.commit``."""
+
+    def __init__(self, folder: Path, database: Database) -> None:
+        """Use ``IndexWriter.commit``."""
+        self._folder = folder
+        self._connection = database.conn
+
+    def add_vectors(
+        self,
+        content_keys: Sequence[bytes],
+        vectors: NDArray[np.float32],
+        truncated: Sequence[bool],
+    ) -> list[int]:
+        """Write vectors as a new segment.
+
+        Args:
+            content_keys: n distinct keys that the index does not hold yet.
+            vectors: float32 [n, dim], L2-normalised.
+            truncated: whether each text was longer than the model takes.
+
+        Returns:
+            the vectors' ids, in order.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        if len(content_keys) != len(vectors) or len(truncated) != len(vectors):
+            raise InvalidArgument("content_keys, vectors and truncated differ in length")
+        segment_id = self._add_segment(vectors)
+        first = self._next_id("vectors")
+        ids = list(range(first, first + len(vectors)))
+        self._connection.executemany(
+            "INSERT INTO vectors (id, segment_id, row, content_key, truncated) VALUES (?,?,?,?,?)",
+            (
+                (vector_id, segment_id, row, key, int(cut))
+                for row, (vector_id, key, cut) in enumerate(
+                    zip(ids, content_keys, truncated, strict=True)
+                )
+            ),
+        )
+        return ids
+
+    def put_document(self, staged: StagedDocument) -> int:
+        """Add a document, or replace the one of the same URI (which keeps its id).
+
+        Returns:
+            the document's id.
+        """
+        document, source = staged.document, staged.source
+        row = {
+            "uri": document.uri,
+            "root": source.root,
+            "title": document.title,
+            "format": document.format,
+            "encoding": document.encoding,
+            "metadata": json.dumps(dict(document.metadata), ensure_ascii=False),
+            "size": source.size,
+            "mtime_ns": source.mtime_ns,
+            "sha256": staged.sha256,
+            "char_count": len(document.text),
+            "chunk_count": len(staged.chunks),
+        }
+        columns, marks = ", ".join(row), ", ".join("?" * len(row))
+        updates = ", ".join(f"{column} = excluded.{column}" for column in row)
+        cursor = self._connection.execute(
+            f"INSERT INTO documents ({columns}) VALUES ({marks}) "  # noqa: S608  (our own names)
+            f"ON CONFLICT (uri) DO UPDATE SET {updates} RETURNING id",
+            list(row.values()),
+        )
+        document_id = int(cursor.fetchone()[0])
+        for table in ("chunks", "document_texts"):
+            self._connection.execute(f"DELETE FROM {table} WHERE document_id = ?", [document_id])  # noqa: S608
+        self._put_text(document_id, document.text)
+        self._put_chunks(document_id, staged.chunks)
+        self._connection.execute("DELETE FROM skipped WHERE uri = ?", [document.uri])
+        return document_id
+
+    def touch_document(self, document_id: int, source: SourceFile) -> None:
+        """Note a file's new modification time where its content did not change."""
+        self._connection.execute(
+            "UPDATE documents SET mtime_ns = ? WHERE id = ?", [source.mtime_ns, document_id]
+        )
+
+    def remove_document(self, uri: str) -> None:
+        """Take a document out of the index, its text and chunks with it."""
+        self._connection.execute("DELETE FROM documents WHERE uri = ?", [uri])
+
+    def set_root(self, name: str, path: str, skipped: Sequence[Skipped]) -> None:
+        """Note where a root lies, and what is skipped under it (replacing what was before)."""
+        self._connection.execute(
+            "INSERT INTO roots VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET path = excluded.path",
+            [name, path],
+        )
+        self._connection.execute("DELETE FROM skipped WHERE root = ?", [name])
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO skipped (uri, root, reason, detail) VALUES (?, ?, ?, ?)",
+            ((skip.uri, skip.root, skip.reason, skip.detail) for skip in skipped),
+        )
+
+    def replace_segments(
+        self, segments: Sequence[tuple[int, int]], parts: Sequence[NDArray[np.float32]]
+    ) -> None:
+        """Move the vectors of several segments, given as (id, rows), into one new segment."""
+        merged = self._add_segment(np.concatenate(parts))
+        start = 0
+        for segment, rows in segments:
+            self._connection.execute(
+                "UPDATE vectors SET segment_id = ?, row = row + ? WHERE segment_id = ?",
+                [merged, start, segment],
+            )
+            self._connection.execute("DELETE FROM segments WHERE id = ?", [segment])
+            start += rows
+
+    def _add_segment(self, vectors: NDArray[np.float32]) -> int:
+        written = write_vector_file(self._folder, vectors)
+        cursor = self._connection.execute(
+            "INSERT INTO segments (file, rows, bytes, sha256, created_at) VALUES (?, ?, ?, ?, ?)",
+            [written.name, written.rows, written.size, written.sha256, utc_now()],
+        )
+        return int(cursor.lastrowid or 0)
+
+    def _next_id(self, table: str) -> int:
+        row = self._connection.execute(
+            "SELECT seq FROM sqlite_sequence WHERE name = ?", [table]
+        ).fetchone()
+        return int(row[0]) + 1 if row else 1
+
+    def _put_text(self, document_id: int, text: str) -> None:
+        self._connection.executemany(
+            "INSERT INTO document_texts (document_id, part, text) VALUES (?, ?, ?)",
+            (
+                (document_id, part, text[start : start + TEXT_PART_CHARS])
+                for part, start in enumerate(range(0, len(text), TEXT_PART_CHARS))
+            ),
+        )
+
+    def _put_chunks(self, document_id: int, chunks: Sequence[StagedChunk]) -> None:
+        self._connection.executemany(
+            """INSERT INTO chunks (document_id, ordinal, vector_id, char_start, char_end,
+                                   line_start, line_end, heading_path, token_count)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+            (
+                (
+                    document_id,
+                    staged.chunk.ordinal,
+                    staged.vector_id,
+                    staged.chunk.char_start,
+                    staged.chunk.char_end,
+                    staged.chunk.line_start,
+                    staged.chunk.line_end,
+                    json.dumps(staged.chunk.heading_path, ensure_ascii=False),
+                    staged.chunk.token_count,
+                )
+                for staged in chunks
+            ),
+        )
+
+
+def utc_now() -> str:
+    """The present time as RFC 3339, UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,291 @@
+"""Reading an index: one generation, whole, for as long as the reader is open."""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.errors import IndexDamaged, InvalidArgument, NotFound
+from retrieval.records import DocumentRow, IndexInfo, Passage, Skipped
+from retrieval.store.schema import TEXT_PART_CHARS, connect_for_reading, load_info, sqlite_errors
+from retrieval.store.segments import Segment, VectorHits, open_segments, search_segments
+from retrieval.store.vector_file import rows_of
+
+_OPEN_ATTEMPTS = 5
+
+_DOCUMENT_COLUMNS = (
+    "id, uri, title, format, encoding, metadata, size, mtime_ns, char_count, chunk_count"
+)
+_PASSAGE_QUERY = """
+    SELECT c.document_id, d.uri, d.title, c.ordinal, c.char_start, c.char_end, c.line_start,
+           c.line_end, c.heading_path, c.token_count, d.metadata
+    FROM chunks c JOIN documents d ON d.id = c.document_id
+"""
+
+
+class IndexReader:
+    """One generation of an index; a context manager, safe to share between threads."""
+
+    def __init__(
+        self,
+        folder: Path,
+        connection: sqlite3.Connection,
+        info: IndexInfo,
+        segments: Sequence[Segment],
+    ) -> None:
+        """Use ``open``."""
+        self.folder = folder
+        self.info = info
+        self._connection = connection
+        self._segments = segments
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, folder: Path) -> "IndexReader":
+        """Open the last committed generation.
+
+        A build may go on beside it: the reader holds a snapshot of the database and maps the
+        vector files, which never change.
+
+        Raises:
+            NotAnIndex: no index there, or nothing was committed yet.
+            IndexVersionError: it was written by a newer version.
+            IndexDamaged: a file is missing or not what the index recorded.
+        """
+        for _ in range(_OPEN_ATTEMPTS):
+            with ExitStack() as stack:
+                connection = connect_for_reading(folder)
+                stack.callback(connection.close)
+                with sqlite_errors(folder):
+                    connection.execute("BEGIN")
+                    info = load_info(folder, connection)
+                    try:
+                        segments = open_segments(folder, connection, info.model.dim)
+                    except FileNotFoundError as error:
+                        missing = Path(str(error.filename)).name
+                        # A merge may have replaced the file since the snapshot: look again.
+                        if _is_named(folder, missing):
+                            raise IndexDamaged(
+                                f"{folder / missing} is missing; restore it from a backup, or "
+                                f"build the index anew",
+                                file=missing,
+                            ) from error
+                        continue
+                stack.pop_all()
+                return cls(folder, connection, info, segments)
+        raise IndexDamaged(f"the vector files of {folder} change faster than they can be opened")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the snapshot and the files."""
+        with self._lock:
+            self._connection.close()
+
+    def search_vectors(self, queries: NDArray[np.float32], k: int) -> VectorHits:
+        """Find each query's nearest vectors, exactly.
+
+        Args:
+            queries: float32 [n, dim].
+            k: how many, ≥ 1.
+
+        Returns:
+            [n, k] scores and vector ids, best first; equal scores in order of vector id.
+
+        Raises:
+            InvalidArgument: queries of another shape.
+        """
+        if queries.shape[1:] != (self.info.model.dim,):
+            raise InvalidArgument(
+                f"query vectors must be [n, {self.info.model.dim}], not {list(queries.shape)}",
+                field="vector",
+            )
+        return search_segments(self._segments, queries, k)
+
+    def passages_of_vectors(self, vector_ids: Sequence[int]) -> dict[int, list[Passage]]:
+        """The passages that each vector stands for, texts included, in document order.
+
+        Several, where the same text occurs in several places.
+        """
+        found = {}
+        for vector_id in vector_ids:
+            rows = self._rows(
+                f"{_PASSAGE_QUERY} WHERE c.vector_id = ? ORDER BY c.document_id, c.ordinal",
+                [int(vector_id)],
+            )
+            found[int(vector_id)] = [self._passage(row) for row in rows]
+        return found
+
+    def passage(self, document_id: int, ordinal: int) -> Passage:
+        """One passage.
+
+        Raises:
+            NotFound: no such document or passage.
+        """
+        rows = self._rows(
+            f"{_PASSAGE_QUERY} WHERE c.document_id = ? AND c.ordinal = ?", [document_id, ordinal]
+        )
+        if not rows:
+            raise NotFound(f"no passage {ordinal} of a document {document_id}")
+        return self._passage(rows[0])
+
+    def neighbours(
+        self, document_id: int, ordinal: int, *, before: int = 0, after: int = 0
+    ) -> list[Passage]:
+        """The passages around one, in order, itself left out.
+
+        Raises:
+            NotFound: no such document or passage.
+        """
+        self.passage(document_id, ordinal)
+        rows = self._rows(
+            f"{_PASSAGE_QUERY} WHERE c.document_id = ? AND c.ordinal BETWEEN ? AND ? "
+            f"AND c.ordinal != ? ORDER BY c.ordinal",
+            [document_id, ordinal - before, ordinal + after, ordinal],
+        )
+        return [self._passage(row) for row in rows]
+
+    def passage_vector(self, document_id: int, ordinal: int) -> NDArray[np.float32]:
+        """A passage's own vector, float32 [dim].
+
+        Raises:
+            NotFound: no such document or passage.
+        """
+        rows = self._rows(
+            "SELECT vector_id FROM chunks WHERE document_id = ? AND ordinal = ?",
+            [document_id, ordinal],
+        )
+        if not rows:
+            raise NotFound(f"no passage {ordinal} of a document {document_id}")
+        for segment in self._segments:
+            matches = np.flatnonzero(segment.vector_ids == rows[0][0])
+            if matches.size:
+                vector: NDArray[np.float32] = rows_of(segment.index)[matches[0]].copy()
+                return vector
+        raise IndexDamaged(f"{self.folder} names a vector that is in none of its files")
+
+    def document(self, document_id: int) -> DocumentRow:
+        """One document.
+
+        Raises:
+            NotFound: no such document.
+        """
+        return self._one_document("id = ?", document_id)
+
+    def document_by_uri(self, uri: str) -> DocumentRow:
+        """One document by its URI.
+
+        Raises:
+            NotFound: no such document.
+        """
+        return self._one_document("uri = ?", uri)
+
+    def document_text(self, document_id: int) -> str:
+        """A document's whole text.
+
+        Raises:
+            NotFound: no such document.
+        """
+        return self._text(document_id, 0, self.document(document_id).char_count)
+
+    def documents(self, limit: int, after_uri: str = "") -> list[DocumentRow]:
+        """Documents in order of URI.
+
+        Args:
+            limit: most documents to return.
+            after_uri: only those after this one; empty = from the first.
+        """
+        rows = self._rows(
+            f"SELECT {_DOCUMENT_COLUMNS} FROM documents WHERE uri > ? ORDER BY uri LIMIT ?",  # noqa: S608
+            [after_uri, limit],
+        )
+        return [_document_row(row) for row in rows]
+
+    def skipped(self) -> list[Skipped]:
+        """Every file that the last builds left out, in order of URI."""
+        rows = self._rows("SELECT uri, root, reason, detail FROM skipped ORDER BY uri", [])
+        return [Skipped(*row) for row in rows]
+
+    def _one_document(self, condition: str, value: int | str) -> DocumentRow:
+        rows = self._rows(
+            f"SELECT {_DOCUMENT_COLUMNS} FROM documents WHERE {condition}",  # noqa: S608
+            [value],
+        )
+        if not rows:
+            raise NotFound(f"no document {value}")
+        return _document_row(rows[0])
+
+    def _passage(self, row: tuple[Any, ...]) -> Passage:
+        document_id, uri, title, ordinal, start, end, line_start, line_end = row[:8]
+        return Passage(
+            name=f"documents/{document_id}/passages/{ordinal}",
+            document_id=document_id,
+            uri=uri,
+            title=title,
+            ordinal=ordinal,
+            char_start=start,
+            char_end=end,
+            line_start=line_start,
+            line_end=line_end,
+            heading_path=tuple(json.loads(row[8])),
+            text=self._text(document_id, start, end),
+            token_count=row[9],
+            metadata=json.loads(row[10]),
+            score=float("nan"),
+        )
+
+    def _text(self, document_id: int, start: int, end: int) -> str:
+        first, last = start // TEXT_PART_CHARS, max(start, end - 1) // TEXT_PART_CHARS
+        rows = self._rows(
+            "SELECT text FROM document_texts WHERE document_id = ? AND part BETWEEN ? AND ? "
+            "ORDER BY part",
+            [document_id, first, last],
+        )
+        offset = first * TEXT_PART_CHARS
+        return "".join(row[0] for row in rows)[start - offset : end - offset]
+
+    def _rows(self, sql: str, arguments: Sequence[object]) -> list[tuple[Any, ...]]:
+        with self._lock, sqlite_errors(self.folder):
+            return self._connection.execute(sql, arguments).fetchall()
+
+
+def _is_named(folder: Path, file: str) -> bool:
+    """Whether the newest commit still names a vector file."""
+    connection = connect_for_reading(folder)
+    try:
+        return bool(connection.execute("SELECT 1 FROM segments WHERE file = ?", [file]).fetchone())
+    finally:
+        connection.close()
+
+
+def _document_row(row: Sequence[Any]) -> DocumentRow:
+    modified = datetime.fromtimestamp(row[7] // 1_000_000_000, UTC)
+    return DocumentRow(
+        id=row[0],
+        uri=row[1],
+        title=row[2],
+        format=row[3],
+        encoding=row[4],
+        metadata=json.loads(row[5]),
+        size_bytes=row[6],
+        modified_at=modified.isoformat().replace("+00:00", "Z"),
+        char_count=row[8],
+        chunk_count=row[9],
+    )

@@ -1,0 +1,242 @@
+"""The SQLite side of an index: tables, their versions, and how to open them."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlite_utils import Database, Migrations
+
+from retrieval.errors import IndexDamaged, IndexVersionError, NotAnIndex, StorageError
+from retrieval.records import ChunkSettings, IndexInfo, ModelIdentity
+
+DATABASE_NAME = "index.db"
+APPLICATION_ID = 0x47544552  # "GTER": tells an index from any other SQLite file
+BUSY_TIMEOUT_SECONDS = 30.0
+
+TEXT_PART_CHARS = 1 << 16
+"""Documents' texts are stored in parts of this many characters, so that a passage of a huge
+document is read without reading the document."""
+
+migrations = Migrations("index")
+
+
+@migrations()
+def m001_initial(db: Database) -> None:
+    """Documents, their texts and chunks; vectors by content; segments; what was skipped."""
+    for statement in (
+        """CREATE TABLE index_info (
+            id INTEGER PRIMARY KEY CHECK (id = 1),
+            generation INTEGER NOT NULL,
+            model_name TEXT NOT NULL, model_source TEXT NOT NULL, model_location TEXT NOT NULL,
+            model_revision TEXT NOT NULL, model_fingerprint TEXT NOT NULL,
+            dim INTEGER NOT NULL, max_tokens INTEGER NOT NULL, dtype TEXT NOT NULL,
+            chunk_tokens INTEGER NOT NULL, chunk_overlap INTEGER NOT NULL,
+            created_at TEXT NOT NULL, updated_at TEXT NOT NULL)""",
+        # Where each root lies, to notice two folders of the same name.
+        "CREATE TABLE roots (name TEXT PRIMARY KEY, path TEXT NOT NULL)",
+        """CREATE TABLE documents (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            uri TEXT NOT NULL UNIQUE, root TEXT NOT NULL, title TEXT NOT NULL,
+            format TEXT NOT NULL, encoding TEXT NOT NULL, metadata TEXT NOT NULL,
+            size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, sha256 TEXT NOT NULL,
+            char_count INTEGER NOT NULL, chunk_count INTEGER NOT NULL)""",
+        """CREATE TABLE document_texts (
+            document_id INTEGER NOT NULL REFERENCES documents (id) ON DELETE CASCADE,
+            part INTEGER NOT NULL, text TEXT NOT NULL, UNIQUE (document_id, part))""",
+        """CREATE TABLE segments (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            file TEXT NOT NULL UNIQUE, rows INTEGER NOT NULL,
+            bytes INTEGER NOT NULL, sha256 TEXT NOT NULL, created_at TEXT NOT NULL)""",
+        # One row a distinct embedded text; its content key finds it again, whatever the file.
+        """CREATE TABLE vectors (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            segment_id INTEGER NOT NULL REFERENCES segments (id), row INTEGER NOT NULL,
+            content_key BLOB NOT NULL UNIQUE, truncated INTEGER NOT NULL,
+            UNIQUE (segment_id, row))""",
+        """CREATE TABLE chunks (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            document_id INTEGER NOT NULL REFERENCES documents (id) ON DELETE CASCADE,
+            ordinal INTEGER NOT NULL,
+            vector_id INTEGER NOT NULL REFERENCES vectors (id),
+            char_start INTEGER NOT NULL, char_end INTEGER NOT NULL,
+            line_start INTEGER NOT NULL, line_end INTEGER NOT NULL,
+            heading_path TEXT NOT NULL, token_count INTEGER NOT NULL,
+            UNIQUE (document_id, ordinal))""",
+        "CREATE INDEX chunks_by_vector ON chunks (vector_id)",
+        """CREATE TABLE skipped (
+            uri TEXT PRIMARY KEY, root TEXT NOT NULL, reason TEXT NOT NULL,
+            detail TEXT NOT NULL)""",
+    ):
+        db.execute(statement)
+
+
+@contextmanager
+def sqlite_errors(folder: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours, naming the index.
+
+    Raises:
+        StorageError: the disk is full or refuses writes.
+        IndexDamaged: the database is malformed, or not what its tables should be.
+    """
+    path = folder / DATABASE_NAME
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in (
+            sqlite3.SQLITE_FULL,
+            sqlite3.SQLITE_IOERR,
+            sqlite3.SQLITE_READONLY,
+            sqlite3.SQLITE_CANTOPEN,
+            sqlite3.SQLITE_BUSY,
+        ):
+            raise StorageError(
+                f"can't use {path}: {error}; what was committed before is untouched"
+            ) from error
+        raise IndexDamaged(f"{path} is not a whole index: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise IndexDamaged(f"{path} is damaged: {error}") from error
+
+
+def is_index(folder: Path) -> bool:
+    """Whether a folder holds an index's database (which may still be unusable)."""
+    return (folder / DATABASE_NAME).is_file()
+
+
+def connect_for_reading(folder: Path) -> sqlite3.Connection:
+    """Open an index's database read-only.
+
+    Raises:
+        NotAnIndex: no database there, or it belongs to something else.
+        IndexVersionError: it was written by a newer version.
+        IndexDamaged: it is malformed.
+    """
+    if not is_index(folder):
+        raise NotAnIndex(
+            f"{folder} is not an index (it has no {DATABASE_NAME}); "
+            f"make one with: indexer build DOCS --index {folder}"
+        )
+    uri = (folder / DATABASE_NAME).resolve().as_uri()
+    with sqlite_errors(folder):
+        connection = sqlite3.connect(
+            f"{uri}?mode=ro", uri=True, check_same_thread=False, timeout=BUSY_TIMEOUT_SECONDS
+        )
+        try:
+            _prepare(connection)
+            _check_kind(folder, connection)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def connect_for_writing(folder: Path) -> Database:
+    """Open (or make) an index's database and bring its tables up to date.
+
+    Raises:
+        NotAnIndex: the database belongs to something else.
+        IndexVersionError: it was written by a newer version.
+        IndexDamaged: it is malformed.
+        StorageError: the disk refuses.
+    """
+    with sqlite_errors(folder):
+        connection = sqlite3.connect(
+            folder / DATABASE_NAME, isolation_level=None, timeout=BUSY_TIMEOUT_SECONDS
+        )
+        try:
+            _prepare(connection)
+            if _is_blank(connection):
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            _check_kind(folder, connection)
+            connection.execute("PRAGMA journal_mode = WAL")
+            # FULL: a commit is on the disk when it returns, power cut or not.
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            database = Database(connection, execute_plugins=False)
+            migrations.apply(database)
+        except BaseException:
+            connection.close()
+            raise
+    return database
+
+
+def load_info(folder: Path, connection: sqlite3.Connection) -> IndexInfo:
+    """Read what the index is and holds, in the connection's present snapshot.
+
+    Raises:
+        NotAnIndex: the index was created but never got a model: nothing was committed.
+    """
+    row = connection.execute(
+        """SELECT generation, model_name, model_source, model_location, model_revision,
+                  model_fingerprint, dim, max_tokens, dtype, chunk_tokens, chunk_overlap,
+                  created_at, updated_at,
+                  (SELECT count(*) FROM documents),
+                  (SELECT count(*) FROM chunks),
+                  (SELECT coalesce(sum(token_count), 0) FROM chunks),
+                  (SELECT coalesce(sum(rows), 0) FROM segments),
+                  (SELECT count(*) FROM segments)
+           FROM index_info"""
+    ).fetchone()
+    if row is None:
+        raise NotAnIndex(f"{folder} holds an index with nothing committed yet; build it first")
+    return IndexInfo(
+        generation=row[0],
+        model=ModelIdentity(*row[1:9]),
+        chunking=ChunkSettings(row[9], row[10]),
+        created_at=row[11],
+        updated_at=row[12],
+        documents=row[13],
+        chunks=row[14],
+        tokens=row[15],
+        vectors=row[16],
+        segments=row[17],
+    )
+
+
+def read_info(folder: Path) -> IndexInfo:
+    """Read what an index is and holds.
+
+    Raises:
+        NotAnIndex, IndexVersionError, IndexDamaged: see ``connect_for_reading``.
+    """
+    connection = connect_for_reading(folder)
+    try:
+        with sqlite_errors(folder):
+            return load_info(folder, connection)
+    finally:
+        connection.close()
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    # A hostile file's views and triggers get no functions with side effects.
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("PRAGMA cell_size_check = ON")
+
+
+def _is_blank(connection: sqlite3.Connection) -> bool:
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    return not tables and connection.execute("PRAGMA application_id").fetchone()[0] == 0
+
+
+def _check_kind(folder: Path, connection: sqlite3.Connection) -> None:
+    try:
+        application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        if "not a database" in str(error):
+            raise NotAnIndex(f"{folder / DATABASE_NAME} is not an index's database") from error
+        raise
+    if application_id != APPLICATION_ID:
+        raise NotAnIndex(f"{folder / DATABASE_NAME} is not an index's database")
+    known = {"m001_initial"}
+    if connection.execute(
+        "SELECT 1 FROM sqlite_master WHERE name = ?", [Migrations.migrations_table]
+    ).fetchone():
+        applied = connection.execute(
+            f"SELECT name FROM {Migrations.migrations_table} WHERE migration_set = 'index'"  # noqa: S608
+        )
+        newer = {row[0] for row in applied} - known
+        if newer:
+            raise IndexVersionError(
+                f"{folder} was written by a newer version of this program ({', '.join(newer)}); "
+                f"upgrade, or build the index anew in another folder"
+            )

@@ -1,0 +1,233 @@
+"""Writing an index: stage documents and vectors, commit them together."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sqlite_utils import Database
+
+from retrieval.errors import ModelMismatch, NotAnIndex, StorageError
+from retrieval.records import ChunkSettings, IndexInfo, ModelIdentity
+from retrieval.store.commit import Commit, utc_now
+from retrieval.store.lock import writer_lock
+from retrieval.store.schema import (
+    connect_for_writing,
+    is_index,
+    load_info,
+    sqlite_errors,
+)
+from retrieval.store.vector_file import (
+    open_vector_file,
+    remove_vector_files,
+    rows_of,
+)
+
+_LOOKUP_BATCH = 500  # SQLite's default limit of variables is 999 in old builds
+
+SMALL_SEGMENT_ROWS = 16_384
+"""Segments below this are merged when there are many of them."""
+
+MAX_SMALL_SEGMENTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFile:
+    """What the index remembers of a file, to tell whether it changed."""
+
+    document_id: int
+    size: int
+    """Bytes."""
+    mtime_ns: int
+    sha256: str
+
+
+class IndexWriter:
+    """The one writer of an index; a context manager that holds the writer's lock."""
+
+    def __init__(self, folder: Path, database: Database, resources: ExitStack) -> None:
+        """Use ``open``."""
+        self._folder = folder
+        self._database = database
+        self._connection = database.conn
+        self._resources = resources
+
+    @classmethod
+    def open(cls, folder: Path) -> "IndexWriter":
+        """Open an index for writing, or make a new one in a missing or empty folder.
+
+        Vector files that no commit names, left by an interrupted run, are removed.
+
+        Args:
+            folder: the index.
+
+        Raises:
+            NotAnIndex: the folder holds other files, or another program's database.
+            IndexLocked: another process is writing it.
+            IndexVersionError, IndexDamaged, StorageError: see ``retrieval.store.schema``.
+        """
+        _make_folder(folder)
+        with ExitStack() as stack:
+            stack.enter_context(writer_lock(folder))
+            database = connect_for_writing(folder)
+            stack.callback(database.close)
+            with sqlite_errors(folder):
+                named = {row[0] for row in database.conn.execute("SELECT file FROM segments")}
+            remove_vector_files(folder, keep=named)
+            return cls(folder, database, stack.pop_all())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the lock; what was not committed is gone."""
+        self._resources.close()
+
+    @property
+    def info(self) -> IndexInfo | None:
+        """What the index is and holds; None until ``set_model`` was called once."""
+        with sqlite_errors(self._folder):
+            if not self._connection.execute("SELECT count(*) FROM index_info").fetchone()[0]:
+                return None
+            return load_info(self._folder, self._connection)
+
+    def set_model(self, model: ModelIdentity, chunking: ChunkSettings) -> None:
+        """Say what the index is made with; from then on it can't be changed.
+
+        Raises:
+            ModelMismatch: the index was made with another model or other chunk settings.
+        """
+        info = self.info
+        if info is not None:
+            _check_same(self._folder, info, model, chunking)
+            return
+        now = utc_now()
+        with sqlite_errors(self._folder), self._database.atomic():
+            row = {_MODEL_COLUMNS.get(key, key): value for key, value in asdict(model).items()}
+            row |= {"id": 1, "generation": 0, **asdict(chunking)}
+            row |= {"created_at": now, "updated_at": now}
+            self._database.table("index_info").insert(row)
+
+    def roots(self) -> dict[str, str]:
+        """Name → path of every root that was ever indexed here."""
+        with sqlite_errors(self._folder):
+            return dict(self._connection.execute("SELECT name, path FROM roots"))
+
+    def known_files(self, root: str) -> dict[str, KnownFile]:
+        """URI → what is remembered of every document under a root."""
+        with sqlite_errors(self._folder):
+            rows = self._connection.execute(
+                "SELECT uri, id, size, mtime_ns, sha256 FROM documents WHERE root = ?", [root]
+            )
+            return {row[0]: KnownFile(*row[1:]) for row in rows}
+
+    def find_vectors(self, content_keys: Iterable[bytes]) -> dict[bytes, int]:
+        """Content key → vector id, for those texts that have a vector already."""
+        keys = list(dict.fromkeys(content_keys))
+        found: dict[bytes, int] = {}
+        with sqlite_errors(self._folder):
+            for start in range(0, len(keys), _LOOKUP_BATCH):
+                batch = keys[start : start + _LOOKUP_BATCH]
+                marks = ", ".join("?" * len(batch))
+                found.update(
+                    self._connection.execute(
+                        f"SELECT content_key, id FROM vectors WHERE content_key IN ({marks})",  # noqa: S608
+                        batch,
+                    )
+                )
+        return found
+
+    def truncated_vectors(self) -> set[int]:
+        """Ids of the vectors whose text was longer than the model takes."""
+        with sqlite_errors(self._folder):
+            return {
+                r[0] for r in self._connection.execute("SELECT id FROM vectors WHERE truncated")
+            }
+
+    @contextmanager
+    def commit(self) -> Iterator["Commit"]:
+        """Stage changes; leaving the block commits them all, an exception none of them."""
+        with sqlite_errors(self._folder), self._database.atomic():
+            yield Commit(self._folder, self._database)
+            self._connection.execute(
+                "UPDATE index_info SET generation = generation + 1, updated_at = ?", [utc_now()]
+            )
+
+    def merge_small_segments(self) -> int:
+        """Merge small segments into one when there are more than ``MAX_SMALL_SEGMENTS``.
+
+        Returns:
+            how many were merged; 0 when there was nothing to do.
+        """
+        info = self.info
+        with sqlite_errors(self._folder):
+            small = self._connection.execute(
+                "SELECT id, file, rows FROM segments WHERE rows < ? ORDER BY id",
+                [SMALL_SEGMENT_ROWS],
+            ).fetchall()
+        if info is None or len(small) <= MAX_SMALL_SEGMENTS:
+            return 0
+        parts = [
+            rows_of(open_vector_file(self._folder / file, rows=rows, dim=info.model.dim))
+            for _, file, rows in small
+        ]
+        with self.commit() as commit:
+            commit.replace_segments([(segment, rows) for segment, _, rows in small], parts)
+        with sqlite_errors(self._folder):
+            named = {row[0] for row in self._connection.execute("SELECT file FROM segments")}
+        remove_vector_files(self._folder, keep=named)
+        return len(small)
+
+
+_MODEL_COLUMNS = {
+    "name": "model_name",
+    "source": "model_source",
+    "location": "model_location",
+    "revision": "model_revision",
+    "fingerprint": "model_fingerprint",
+}
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise NotAnIndex(f"{folder} is a file; an index is a folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        strangers = [] if is_index(folder) else [p.name for p in folder.iterdir()]
+    except OSError as error:
+        raise StorageError(f"can't make {folder}: {error.strerror}") from error
+    if any(name != "writer.lock" for name in strangers):
+        raise NotAnIndex(
+            f"{folder} is not an index and not empty (it holds {sorted(strangers)[0]!r}); "
+            f"give --index a new or empty folder"
+        )
+
+
+def _check_same(
+    folder: Path, info: IndexInfo, model: ModelIdentity, chunking: ChunkSettings
+) -> None:
+    if info.model.fingerprint != model.fingerprint:
+        raise ModelMismatch(
+            f"{folder} was made with {info.model.name} ({info.model.dtype}), not with "
+            f"{model.name} ({model.dtype}): build into another folder with --index, "
+            f"or leave --model and --dtype out",
+            index_fingerprint=info.model.fingerprint,
+            model_fingerprint=model.fingerprint,
+        )
+    if info.chunking != chunking:
+        raise ModelMismatch(
+            f"{folder} was made with chunks of {info.chunking.chunk_tokens} tokens overlapping by "
+            f"{info.chunking.chunk_overlap}, not {chunking.chunk_tokens} by "
+            f"{chunking.chunk_overlap}: build into another folder with --index, "
+            f"or leave --chunk-tokens and --chunk-overlap out"
+        )

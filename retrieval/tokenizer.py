@@ -1,0 +1,130 @@
+"""Text → token ids and character offsets, saying whenever something was cut off.
+
+Wraps a model's ``tokenizer.json`` (the Rust ``tokenizers`` library). The truncation and padding
+that such files switch on are switched off: the length limit here is the model's own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Encoding
+from tokenizers import Tokenizer as FastTokenizer
+
+from retrieval.errors import CheckpointError
+
+MAX_TOKENIZER_BYTES = 128 << 20
+MAX_TEXT_CHARS = 1 << 20
+"""A text is cut here before it is tokenised, to bound memory; it then counts as truncated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """One text, ready for the model."""
+
+    ids: list[int]
+    """Token ids with special tokens, at most the model's maximum."""
+    truncated: bool
+    """Whether the text had more tokens than fit."""
+
+
+class Tokenizer:
+    """A model's tokenizer with its length limit."""
+
+    def __init__(
+        self, tokenizer: FastTokenizer, *, max_tokens: int, eos_id: int | None = None
+    ) -> None:
+        """Wrap a loaded tokenizer.
+
+        Args:
+            tokenizer: changed in place: truncation and padding are switched off.
+            max_tokens: most tokens of one text, special tokens included.
+            eos_id: token to put after every text where the tokenizer itself does not.
+
+        Raises:
+            CheckpointError: ``max_tokens`` leaves no room beside the special tokens.
+        """
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+        self._suffix: list[int] = []
+        # Two occurrences of one word: whatever surrounds them is the special tokens' template.
+        mask = tokenizer.encode("a a").special_tokens_mask
+        self._leading = mask.index(0) if 0 in mask else len(mask)
+        self._trailing = mask[::-1].index(0) if 0 in mask else 0
+        if eos_id is not None and tokenizer.encode("a a").ids[-1:] != [eos_id]:
+            self._suffix = [eos_id]
+        self.max_tokens = max_tokens
+        if self.room < 1:
+            raise CheckpointError(f"a maximum of {max_tokens} tokens leaves no room for a text")
+
+    @classmethod
+    def from_folder(cls, folder: Path, *, max_tokens: int, add_eos: str = "") -> "Tokenizer":
+        """Read ``folder/tokenizer.json``.
+
+        Args:
+            folder: the model's folder.
+            max_tokens: most tokens of one text, special tokens included.
+            add_eos: text of the token to put after every text; empty = none.
+
+        Raises:
+            CheckpointError: missing, too large or not a tokenizer, or it has no such token.
+        """
+        path = folder / "tokenizer.json"
+        try:
+            if path.stat().st_size > MAX_TOKENIZER_BYTES:
+                raise CheckpointError(f"{path} is larger than {MAX_TOKENIZER_BYTES} bytes")
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise CheckpointError(f"can't read {path}: {error}") from error
+        try:
+            tokenizer = FastTokenizer.from_str(text)
+        except Exception as error:
+            raise CheckpointError(f"{path} is not a usable tokenizer: {error}") from error
+        eos_id = tokenizer.token_to_id(add_eos) if add_eos else None
+        if add_eos and eos_id is None:
+            raise CheckpointError(f"{path} has no token {add_eos!r}")
+        return cls(tokenizer, max_tokens=max_tokens, eos_id=eos_id)
+
+    @property
+    def special_count(self) -> int:
+        """Special tokens that every text gets."""
+        return self._leading + self._trailing + len(self._suffix)
+
+    @property
+    def room(self) -> int:
+        """Most tokens of one text, special tokens not counted."""
+        return self.max_tokens - self.special_count
+
+    def encode(self, texts: Sequence[str]) -> list[Tokens]:
+        """Texts → token ids with special tokens; the special tokens survive truncation.
+
+        Args:
+            texts: any length; the empty text gives the special tokens alone.
+
+        Returns:
+            one ``Tokens`` a text.
+        """
+        cut = [text[:MAX_TEXT_CHARS] for text in texts]
+        encodings = self._tokenizer.encode_batch_fast(cut)
+        return [
+            self._limit(encoding, shortened=len(text) > MAX_TEXT_CHARS)
+            for encoding, text in zip(encodings, texts, strict=True)
+        ]
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, special tokens not counted and nothing cut off."""
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [len(encoding) for encoding in encodings]
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Character offsets (start, end) of each token, special tokens left out."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False).offsets)
+
+    def _limit(self, encoding: Encoding, *, shortened: bool) -> Tokens:
+        ids = encoding.ids
+        end = len(ids) - self._trailing
+        truncated = end - self._leading > self.room
+        if truncated:
+            ids = ids[: self._leading + self.room] + ids[end:]
+        return Tokens(ids + self._suffix, truncated or shortened)
