@@ -62,9 +62,9 @@ def find_model(name: str) -> ModelFolder:
         ModelNotFound: no such folder or name, or files are missing and can't be fetched.
     """
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if name and folder.is_dir():
         return _local_folder(folder)
-    if folder.exists() or name.startswith(("/", "./", "../", "~")) or not name:
+    if not name or folder.exists() or name.startswith(("/", "./", "../", "~")):
         raise ModelNotFound(f"no model folder at {name!r}")
     base, _, revision = name.partition("@")
     card = find_card(base)
@@ -116,7 +116,8 @@ def _hub_folder(hub_id: str, revision: str | None, card: ModelCard | None) -> Mo
     # Imported here: most runs find their model without the hub.
     from huggingface_hub import snapshot_download
     from huggingface_hub.constants import HF_HUB_CACHE
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # exported lazily
 
     name = card.name if card else hub_id
     try:
@@ -125,7 +126,7 @@ def _hub_folder(hub_id: str, revision: str | None, card: ModelCard | None) -> Mo
         )
     except HFValidationError as error:
         raise ModelNotFound(f"{hub_id!r} is not a hub id: {error}") from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (httpx.HTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ModelNotFound(_unreachable(name, hub_id, revision, HF_HUB_CACHE, error)) from error
     missing = missing_files(path)
     if missing:

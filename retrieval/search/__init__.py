@@ -11,6 +11,7 @@ from retrieval.search.searcher import (
     Searcher,
     SearchResult,
     Timings,
+    check_query,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "SearchResult",
     "Searcher",
     "Timings",
+    "check_query",
 ]

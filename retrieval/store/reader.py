@@ -17,7 +17,6 @@ from retrieval.errors import IndexDamaged, InvalidArgument, NotFound
 from retrieval.records import DocumentRow, IndexInfo, Passage, Skipped
 from retrieval.store.schema import TEXT_PART_CHARS, connect_for_reading, load_info, sqlite_errors
 from retrieval.store.segments import Segment, VectorHits, open_segments, search_segments
-from retrieval.store.vector_file import rows_of
 
 _OPEN_ATTEMPTS = 5
 
@@ -177,7 +176,7 @@ class IndexReader:
         for segment in self._segments:
             matches = np.flatnonzero(segment.vector_ids == rows[0][0])
             if matches.size:
-                vector: NDArray[np.float32] = rows_of(segment.index)[matches[0]].copy()
+                vector: NDArray[np.float32] = segment.index.reconstruct(int(matches[0]))
                 return vector
         raise IndexDamaged(f"{self.folder} names a vector that is in none of its files")
 

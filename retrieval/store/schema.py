@@ -71,12 +71,16 @@ def m001_initial(db: Database) -> None:
         db.execute(statement)
 
 
+_KNOWN_MIGRATIONS = {migration.name for migration in migrations.pending(Database(memory=True))}
+
+
 @contextmanager
 def sqlite_errors(folder: Path) -> Iterator[None]:
     """Turn SQLite's errors into ours, naming the index.
 
     Raises:
         StorageError: the disk is full or refuses writes.
+        NotAnIndex: the file is no SQLite database.
         IndexDamaged: the database is malformed, or not what its tables should be.
     """
     path = folder / DATABASE_NAME
@@ -95,6 +99,8 @@ def sqlite_errors(folder: Path) -> Iterator[None]:
             ) from error
         raise IndexDamaged(f"{path} is not a whole index: {error}") from error
     except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOTADB:
+            raise NotAnIndex(f"{path} is not an index's database") from error
         raise IndexDamaged(f"{path} is damaged: {error}") from error
 
 
@@ -219,22 +225,16 @@ def _is_blank(connection: sqlite3.Connection) -> bool:
 
 
 def _check_kind(folder: Path, connection: sqlite3.Connection) -> None:
-    try:
-        application_id = connection.execute("PRAGMA application_id").fetchone()[0]
-    except sqlite3.DatabaseError as error:
-        if "not a database" in str(error):
-            raise NotAnIndex(f"{folder / DATABASE_NAME} is not an index's database") from error
-        raise
+    application_id = connection.execute("PRAGMA application_id").fetchone()[0]
     if application_id != APPLICATION_ID:
         raise NotAnIndex(f"{folder / DATABASE_NAME} is not an index's database")
-    known = {"m001_initial"}
     if connection.execute(
         "SELECT 1 FROM sqlite_master WHERE name = ?", [Migrations.migrations_table]
     ).fetchone():
         applied = connection.execute(
             f"SELECT name FROM {Migrations.migrations_table} WHERE migration_set = 'index'"  # noqa: S608
         )
-        newer = {row[0] for row in applied} - known
+        newer = {row[0] for row in applied} - _KNOWN_MIGRATIONS
         if newer:
             raise IndexVersionError(
                 f"{folder} was written by a newer version of this program ({', '.join(newer)}); "

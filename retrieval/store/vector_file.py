@@ -96,12 +96,6 @@ def open_vector_file(path: Path, *, rows: int, dim: int) -> faiss.Index:
     return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
 
 
-def rows_of(index: faiss.Index) -> NDArray[np.float32]:
-    """A flat index's vectors as float32 [n, dim], without copying."""
-    array: NDArray[np.float32] = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
-    return array.reshape(index.ntotal, index.d)
-
-
 def remove_vector_files(folder: Path, *, keep: set[str]) -> list[str]:
     """Delete the vector files that no commit names; the writer's lock must be held.
 

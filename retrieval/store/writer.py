@@ -10,7 +10,7 @@ from typing import Self
 from sqlite_utils import Database
 
 from retrieval.errors import ModelMismatch, NotAnIndex, StorageError
-from retrieval.records import ChunkSettings, IndexInfo, ModelIdentity
+from retrieval.records import ChunkSettings, IndexInfo, ModelIdentity, Skipped
 from retrieval.store.commit import Commit, utc_now
 from retrieval.store.lock import writer_lock
 from retrieval.store.schema import (
@@ -22,7 +22,6 @@ from retrieval.store.schema import (
 from retrieval.store.vector_file import (
     open_vector_file,
     remove_vector_files,
-    rows_of,
 )
 
 _LOOKUP_BATCH = 500  # SQLite's default limit of variables is 999 in old builds
@@ -147,12 +146,22 @@ class IndexWriter:
                 )
         return found
 
-    def truncated_vectors(self) -> set[int]:
-        """Ids of the vectors whose text was longer than the model takes."""
+    def skipped(self, root: str) -> list[Skipped]:
+        """What was skipped under a root when it was last indexed, in order of URI."""
         with sqlite_errors(self._folder):
-            return {
-                r[0] for r in self._connection.execute("SELECT id FROM vectors WHERE truncated")
-            }
+            rows = self._connection.execute(
+                "SELECT uri, root, reason, detail FROM skipped WHERE root = ? ORDER BY uri", [root]
+            )
+            return [Skipped(*row) for row in rows]
+
+    def truncated_chunks(self) -> int:
+        """How many chunks in the index were longer than the model takes."""
+        with sqlite_errors(self._folder):
+            row = self._connection.execute(
+                "SELECT count(*) FROM chunks c JOIN vectors v ON v.id = c.vector_id "
+                "WHERE v.truncated"
+            ).fetchone()
+            return int(row[0])
 
     @contextmanager
     def commit(self) -> Iterator["Commit"]:
@@ -178,7 +187,9 @@ class IndexWriter:
         if info is None or len(small) <= MAX_SMALL_SEGMENTS:
             return 0
         parts = [
-            rows_of(open_vector_file(self._folder / file, rows=rows, dim=info.model.dim))
+            open_vector_file(self._folder / file, rows=rows, dim=info.model.dim).reconstruct_n(
+                0, rows
+            )
             for _, file, rows in small
         ]
         with self.commit() as commit:

@@ -1,0 +1,66 @@
+# `make demo` and `make test` are all the set-up there is: they make .venv themselves.
+
+PYTHON ?= python3
+# Installed before the project, so that a CPU build at hand is used and no CUDA libraries are pulled.
+TORCH ?= torch==2.13.0
+BUF ?= npx --yes @bufbuild/buf@1.75.0
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+SOURCES := retrieval indexer tests benchmarks examples proto
+
+.PHONY: help install demo test test-slow check lint types imports proto-check stubs docs-check format docs clean
+
+help:  ## Show this help
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: $(STAMP)  ## Make .venv with everything, the offline model included
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: Python 3.11 or newer is needed; set PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)"
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[offline,bench,dev]'
+	@touch $@
+
+demo: $(STAMP)  ## Index docs/, serve it, ask three questions over gRPC, stop
+	@$(BIN)/python examples/demo.py
+
+test: $(STAMP)  ## Run the fast test suite
+	$(BIN)/pytest
+
+test-slow: $(STAMP)  ## Run the slow tests too
+	$(BIN)/pytest -m 'slow or not slow'
+
+check: lint types imports proto-check docs-check  ## Run every static check
+
+lint: $(STAMP)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+imports: $(STAMP)
+	$(BIN)/lint-imports
+
+proto-check: $(STAMP)
+	cd proto && $(BUF) lint
+	$(BIN)/python proto/generate.py --check
+
+docs-check: $(STAMP)
+	$(BIN)/cog --check -P README.md docs/*.md
+
+stubs: $(STAMP)  ## Regenerate retrieval/v1 from proto/
+	$(BIN)/python proto/generate.py
+
+docs: $(STAMP)  ## Refresh the generated parts of the documentation
+	$(BIN)/cog -r -P README.md docs/*.md
+
+format: $(STAMP)  ## Format the code
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+clean:  ## Remove .venv and everything that was made
+	rm -rf .venv .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,275 @@
+"""The ``indexer`` command: the only place in this package that prints and exits."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from indexer.progress import ConsoleProgress
+from retrieval import __version__
+from retrieval.errors import RetrievalError
+from retrieval.records import Skipped
+from retrieval.registry import DEFAULT_MODEL, MODEL_CARDS, OFFLINE_MODEL
+from retrieval.render import passage_as_json, passages_as_text, printable
+from retrieval.store import IndexReader, read_info
+
+INDEX_OPTION = click.option(
+    "--index",
+    type=click.Path(path_type=Path),
+    default=Path("index"),
+    show_default="./index",
+    help="The index's folder.",
+)
+JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+DEVICE_OPTION = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
+
+
+class ChunkTokens(click.ParamType[int]):
+    """A number of tokens, or ``document`` for one chunk a document (as 0)."""
+
+    name = "N|document"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Parse the option's value."""
+        if value == "document":
+            return 0
+        try:
+            number = int(str(value))
+        except ValueError:
+            number = 0
+        if number < 1:
+            self.fail(f"{value!r} is neither a number from 1 up nor 'document'", param, ctx)
+        return number
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="indexer")
+def cli() -> None:
+    r"""Build a search index from folders of documents, and look into it.
+
+    \b
+    Examples:
+      indexer build ./docs
+      indexer search "how are pods scheduled?"
+      retrieval serve --index ./index
+    """
+
+
+@cli.command()
+@click.argument("docs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@INDEX_OPTION
+@click.option(
+    "--model",
+    help=f"Registry name, hub id (@REVISION allowed) or folder. "
+    f"[default: the index's own; for a new one {DEFAULT_MODEL}]",
+)
+@click.option(
+    "--chunk-tokens",
+    type=ChunkTokens(),
+    help="Most tokens in a chunk; 'document': one chunk a document, cut at the model's maximum. "
+    "[default: 512, or as many as the model takes]",
+)
+@click.option(
+    "--chunk-overlap",
+    type=click.IntRange(min=0),
+    help="Most tokens repeated from the chunk before. [default: an eighth of --chunk-tokens]",
+)
+@click.option("--include", multiple=True, metavar="GLOB", help="Index only files that match.")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out files that match.")
+@DEVICE_OPTION
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="Type of the weights while embedding.",
+)
+@JSON_OPTION
+def build(
+    *,
+    docs: tuple[Path, ...],
+    index: Path,
+    model: str | None,
+    chunk_tokens: int | None,
+    chunk_overlap: int | None,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    device: str,
+    dtype: str,
+    as_json: bool,
+) -> None:
+    r"""Index folders and files, or bring an index in step with them.
+
+    Only what changed since the last build is read and embedded; files that are gone leave the
+    index. A build that is cut off loses no more than its last half minute: run it again.
+
+    \b
+    Examples:
+      indexer build ./docs
+      indexer build ./docs ./wiki --index ./index --model all-minilm-l6-v2
+      indexer build ./docs --exclude 'drafts/**' --chunk-tokens 256
+    """
+    from indexer.build import BuildOptions  # loads torch
+    from indexer.build import build as run
+
+    options = BuildOptions(
+        docs=docs,
+        index=index,
+        model=model,
+        chunk_tokens=chunk_tokens,
+        chunk_overlap=chunk_overlap,
+        include=include,
+        exclude=exclude,
+        device=device,
+        dtype=dtype,
+    )
+    with ConsoleProgress() as progress:
+        report = run(options, progress)
+    click.echo(json.dumps(report.as_json()) if as_json else report.as_text())
+
+
+@cli.command()
+@click.argument("query")
+@INDEX_OPTION
+@click.option("-k", "k", type=int, default=10, show_default=True, help="How many passages.")
+@click.option("--min-score", type=float, help="Leave out passages below this cosine similarity.")
+@click.option("--model", help="Where the index's model is now, if it has moved.")
+@DEVICE_OPTION
+@JSON_OPTION
+def search(
+    *,
+    query: str,
+    index: Path,
+    k: int,
+    min_score: float | None,
+    model: str | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    r"""Search an index right here, without a server.
+
+    \b
+    Examples:
+      indexer search "how are pods scheduled?"
+      indexer search "rate limits" -k 3 --json
+    """
+    from indexer.local_search import search_index  # loads torch
+    from retrieval.search import Query
+
+    asked = Query(text=query, k=k, min_score=min_score)
+    result = search_index(index, asked, model=model, device=device)
+    if result.query_truncated:
+        click.echo("note: the query is longer than the model takes; its end was cut off", err=True)
+    if as_json:
+        passages = [passage_as_json(passage) for passage in result.passages]
+        click.echo(json.dumps({"generation": result.generation, "passages": passages}))
+    else:
+        click.echo(passages_as_text(result.passages))
+
+
+@cli.command()
+@INDEX_OPTION
+@JSON_OPTION
+def status(index: Path, as_json: bool) -> None:
+    r"""Show what an index is and holds.
+
+    \b
+    Examples:
+      indexer status
+      indexer status --index ./index --json
+    """
+    info = read_info(index)
+    rows = {
+        "index": str(index),
+        "generation": info.generation,
+        "documents": info.documents,
+        "chunks": info.chunks,
+        "tokens": info.tokens,
+        "vectors": info.vectors,
+        "segments": info.segments,
+        "model": info.model.name,
+        "model_revision": info.model.revision,
+        "model_fingerprint": info.model.fingerprint,
+        "dimensions": info.model.dim,
+        "dtype": info.model.dtype,
+        "chunk_tokens": info.chunking.chunk_tokens or "document",
+        "chunk_overlap": info.chunking.chunk_overlap,
+        "created_at": info.created_at,
+        "updated_at": info.updated_at,
+    }
+    if as_json:
+        click.echo(json.dumps(rows))
+    else:
+        click.echo("\n".join(f"{key.replace('_', ' '):<18} {value}" for key, value in rows.items()))
+
+
+@cli.command(name="list")
+@INDEX_OPTION
+@click.option("--skipped", is_flag=True, help="List the files that were left out, and why.")
+@JSON_OPTION
+def list_(index: Path, skipped: bool, as_json: bool) -> None:
+    r"""List the documents of an index, or the files that it left out.
+
+    \b
+    Examples:
+      indexer list
+      indexer list --skipped --json
+    """
+    with IndexReader.open(index) as reader:
+        entries = reader.skipped() if skipped else reader.documents(reader.info.documents)
+    if as_json:
+        click.echo(json.dumps([asdict(entry) for entry in entries]))
+        return
+    for entry in entries:
+        if isinstance(entry, Skipped):
+            detail = f" ({entry.detail})" if entry.detail else ""
+            click.echo(printable(f"{entry.uri}: {entry.reason}{detail}"))
+        else:
+            click.echo(printable(f"{entry.uri}  {entry.title}  [{entry.chunk_count} chunks]"))
+
+
+@cli.command()
+@JSON_OPTION
+def models(as_json: bool) -> None:
+    r"""List the models known by name.
+
+    \b
+    Examples:
+      indexer models
+      indexer models --json
+    """
+    if as_json:
+        click.echo(json.dumps([asdict(card) for card in MODEL_CARDS.values()]))
+        return
+    click.echo(f"{'name':<31} {'dim':>5} {'tokens':>6} {'size':>6}  licence     hub id")
+    for card in MODEL_CARDS.values():
+        note = {DEFAULT_MODEL: "  (default)", OFFLINE_MODEL: "  (works offline)"}.get(card.name, "")
+        click.echo(
+            f"{card.name:<31} {card.dim:>5} {card.max_tokens:>6} {card.parameters // 10**6:>5}M  "
+            f"{card.licence:<11} {card.hub_id}{note}"
+        )
+
+
+def main() -> None:
+    r"""Run the command; a user's mistake is one line and exit code 2."""
+    try:
+        cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted; what was committed is kept, run it again to go on", err=True)
+        sys.exit(130)
+    except RetrievalError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

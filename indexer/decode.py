@@ -1,0 +1,137 @@
+"""Bytes to text: byte order marks, UTF-8, UTF-16, or the old single-byte encodings.
+
+The text never holds a NUL or a lone surrogate, so SQLite, protobuf and JSON all take it.
+"""
+
+import codecs
+import re
+from typing import Final
+
+from indexer.skip import SkipDocument, SkipReason
+
+# UTF-32 first: its little-endian mark begins with UTF-16's.
+_MARKS: Final = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+# Control characters that no text format uses. Left out: backspace, tab, the line ends, form feed
+# and escape, which terminals' output is full of.
+_CONTROL: Final = re.compile("[\x01-\x07\x0e-\x1a\x1c-\x1f]")
+_CONTROL_SHARE: Final = 0.01
+"""Share of control characters from which on data is no text; random bytes have 0.09."""
+
+_NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
+
+_WESTERN_SHARE: Final = 0.7
+"""Share of characters below U+0100 from which on unmarked data counts as UTF-16."""
+_WESTERN_LEAST: Final = 4
+"""Fewest characters that are enough to tell."""
+
+REPLACED: Final = "+replace"
+"""Ends the encoding's name where malformed bytes became U+FFFD."""
+
+
+def decode(data: bytes) -> tuple[str, str]:
+    """Decode a file's bytes as text.
+
+    A byte order mark decides, and is not part of the text. Without one the data is UTF-8 if it is
+    valid UTF-8, UTF-16 if every other byte is NUL as in Western text, and otherwise UTF-8 with a
+    few bad bytes (``+replace``) or, where most of what is not ASCII is bad UTF-8, Windows-1252, or
+    Latin-1 if it has bytes that Windows-1252 leaves undefined.
+
+    Args:
+        data: the whole file.
+
+    Returns:
+        The text, and the name of the Python codec that gave it (``data.decode(name)`` gives the
+        same), followed by ``+replace`` if malformed bytes were replaced by U+FFFD.
+
+    Raises:
+        SkipDocument: the data is binary.
+    """
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return _checked(*_decode_or_replace(data, encoding))
+    if encoding := _unmarked_utf16(data):
+        return _checked(data.decode(encoding), encoding)
+    if 0 in data:
+        raise SkipDocument(SkipReason.BINARY, "NUL bytes")
+    try:
+        return _checked(data.decode("utf-8"), "utf-8")
+    except UnicodeDecodeError:
+        return _checked(*_decode_damaged(data))
+
+
+def decode_labelled(data: bytes, encoding: str) -> tuple[str, str] | None:
+    """Decode bytes in the encoding that the document itself names.
+
+    Args:
+        data: the whole file.
+        encoding: a Python codec's name.
+
+    Returns:
+        As ``decode``, or None if the data is not in that encoding.
+
+    Raises:
+        SkipDocument: the data is binary.
+    """
+    try:
+        return _checked(data.decode(encoding), encoding)
+    except UnicodeDecodeError:
+        return None
+
+
+def has_mark(data: bytes) -> bool:
+    """Whether the data begins with a byte order mark."""
+    return data.startswith(tuple(mark for mark, _ in _MARKS))
+
+
+def _decode_or_replace(data: bytes, encoding: str) -> tuple[str, str]:
+    """Decode data whose encoding is certain, whatever is wrong with it."""
+    try:
+        return data.decode(encoding), encoding
+    except UnicodeDecodeError:
+        return data.decode(encoding, "replace"), encoding + REPLACED
+
+
+def _unmarked_utf16(data: bytes) -> str:
+    """Name of the UTF-16 codec that plainly fits data without a mark; empty if none does."""
+    characters, odd = divmod(len(data), 2)
+    if odd or characters < _WESTERN_LEAST or 0 not in data:
+        return ""
+    even, uneven = data[::2], data[1::2]
+    for encoding, high, low in (("utf-16-le", uneven, even), ("utf-16-be", even, uneven)):
+        if high.count(0) >= _WESTERN_SHARE * characters and 0 not in low:
+            try:
+                data.decode(encoding)
+            except UnicodeDecodeError:
+                continue
+            return encoding
+    return ""
+
+
+def _decode_damaged(data: bytes) -> tuple[str, str]:
+    """Decode what is not valid UTF-8: damaged UTF-8, or a single-byte encoding."""
+    text = data.decode("utf-8", "replace")
+    bad = text.count("\ufffd")
+    good = sum(map(len, _NOT_ASCII.findall(text))) - bad
+    if good > bad:
+        return text, "utf-8" + REPLACED
+    try:
+        return data.decode("cp1252"), "cp1252"
+    except UnicodeDecodeError:
+        return data.decode("latin-1"), "latin-1"
+
+
+def _checked(text: str, encoding: str) -> tuple[str, str]:
+    """Pass on the text and its encoding, unless the text holds what no text does."""
+    if "\0" in text:
+        raise SkipDocument(SkipReason.BINARY, "NUL characters")
+    controls = len(_CONTROL.findall(text))
+    if controls > _CONTROL_SHARE * len(text):
+        raise SkipDocument(SkipReason.BINARY, f"{controls} control characters")
+    return text, encoding

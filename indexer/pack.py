@@ -1,0 +1,165 @@
+"""Put units together to chunks that are full but not too full, and end where a reader would.
+
+A section starts a new chunk, except that small sections share one. Where a chunk is cut within a
+section, the next one repeats its last units, so that what stands across the cut is whole in one
+of them.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from indexer.units import CHARS_PER_TOKEN, Unit
+from retrieval.records import ChunkSettings, Document
+
+_SMALL: Final = 4
+"""A chunk with less than this part of its tokens goes on into a section that fits as a whole."""
+_STUB: Final = 8
+"""A chunk with less than this part of its tokens goes on into the next section anyway."""
+_FULL: Final = 0.75
+"""A chunk this full may end early if a paragraph ends there."""
+
+
+def pack(
+    document: Document, units: Iterable[Unit], settings: ChunkSettings
+) -> Iterator[tuple[int, int]]:
+    """Yield (start, end) of a document's chunks, white space around them included.
+
+    Args:
+        document: what the units are of.
+        units: tile the document; each fits into a chunk.
+        settings: sizes in tokens; ``chunk_tokens`` is not 0.
+    """
+    return _Packer(document, settings).pack(units)
+
+
+@dataclass(slots=True)
+class _Packer:
+    """The chunk under construction."""
+
+    document: Document
+    settings: ChunkSettings
+    units: list[Unit] = field(default_factory=list)
+    tokens: int = 0
+    repeated: int = 0
+    """How many units at the start are those that the chunk before ended with."""
+    mark: int = 0
+    """Where a section starts that is to fit as a whole, or else goes into the next chunk: how many
+    units there are before it; 0 if there is none."""
+
+    def pack(self, units: Iterable[Unit]) -> Iterator[tuple[int, int]]:
+        """Yield (start, end) of the chunks, white space around them included."""
+        done: list[Unit] = []
+        for unit in units:
+            for chunk in self._add(unit):
+                if done:
+                    yield done[0].start, done[-1].end
+                done = chunk
+        if self._joins(done):
+            done += self.units
+            self.units = []
+        if done:
+            yield done[0].start, done[-1].end
+        if self.repeated < len(self.units):
+            yield self.units[0].start, self.units[-1].end
+
+    def _add(self, unit: Unit) -> Iterator[list[Unit]]:
+        """Add a unit to the chunk; yield the chunks that are done before it."""
+        if self.units and unit.section != self.units[-1].section and (done := self._end_section()):
+            yield done
+        while not self._fits(unit):
+            if self.repeated == len(self.units):
+                self._keep(self.units[1:], self.repeated - 1)
+            else:
+                yield self._end_chunk(unit)
+        self.units.append(unit)
+        self.tokens += unit.tokens
+
+    def _fits(self, unit: Unit, after: int = 0) -> bool:
+        """Whether the unit fits into the chunk without its first ``after`` units."""
+        if after >= len(self.units):
+            return True
+        tokens = sum(kept.tokens for kept in self.units[after:]) if after else self.tokens
+        return self._within_limits(tokens + unit.tokens, unit.end - self.units[after].start)
+
+    def _within_limits(self, tokens: int, chars: int) -> bool:
+        most = self.settings.chunk_tokens
+        return tokens <= most and chars <= CHARS_PER_TOKEN * most
+
+    def _end_section(self) -> list[Unit]:
+        """End the chunk with its section and return it, or let it go on into the next: empty."""
+        if self._is_stub():
+            self.mark = 0
+        elif self.tokens * _SMALL < self.settings.chunk_tokens:
+            self.mark = len(self.units)
+        else:
+            done = self.units
+            self._keep([], 0)
+            return done
+        return []
+
+    def _is_stub(self) -> bool:
+        """Whether the chunk is too little to stand alone.
+
+        A few words are, and headings without text, and little before the first heading.
+        """
+        if self.tokens * _STUB < self.settings.chunk_tokens:
+            return True
+        first, last = self.units[0], self.units[-1]
+        section = self.document.sections[first.section]
+        if not section.level:
+            return first.start == 0 and self.tokens * _SMALL < self.settings.chunk_tokens
+        if first.start != section.char_start:
+            return False
+        lines = self.document.text[first.start : last.end].splitlines()
+        # Without letters or digits a line is blank, or the rule under a heading.
+        titles = sum(any(map(str.isalnum, line)) for line in lines)
+        return titles <= last.section - first.section + 1
+
+    def _joins(self, done: list[Unit]) -> bool:
+        """Whether the document's last chunk is a stub that fits into the chunk before it."""
+        if not done or not self.units or self.repeated or not self._is_stub():
+            return False
+        tokens = self.tokens + sum(unit.tokens for unit in done)
+        return self._within_limits(tokens, self.units[-1].end - done[0].start)
+
+    def _end_chunk(self, unit: Unit) -> list[Unit]:
+        """End the chunk, as ``unit`` does not fit, and return it; begin the next."""
+        units = self.units
+        if self.mark:
+            done = units[: self.mark]
+            self._keep(units[self.mark :], 0)
+            return done
+        cut = self._cut_point(unit)
+        start = self._overlap_start(cut, (units[cut:] or [unit])[0].section)
+        while start < cut and not self._fits(unit, after=start):
+            start += 1
+        self._keep(units[start:], cut - start)
+        return units[:cut]
+
+    def _cut_point(self, unit: Unit) -> int:
+        """Return how many units the chunk ends after, now that ``unit`` does not fit."""
+        tokens = self.tokens
+        for cut in range(len(self.units), self.repeated, -1):
+            if tokens < _FULL * self.settings.chunk_tokens or not self._fits(unit, after=cut):
+                break
+            if self.units[cut - 1].ends_paragraph:
+                return cut
+            tokens -= self.units[cut - 1].tokens
+        return len(self.units)
+
+    def _overlap_start(self, cut: int, section: int) -> int:
+        """Return the first unit that the next chunk repeats, when this one ends after ``cut``."""
+        start, tokens = cut, 0
+        while start > 1 and self.units[start - 1].section == section:
+            tokens += self.units[start - 1].tokens
+            if tokens > self.settings.chunk_overlap:
+                break
+            start -= 1
+        return start
+
+    def _keep(self, units: list[Unit], repeated: int) -> None:
+        self.units = units
+        self.tokens = sum(unit.tokens for unit in units)
+        self.repeated = repeated
+        self.mark = 0

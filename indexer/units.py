@@ -1,0 +1,238 @@
+r"""Cut a document into units: the small pieces, in order and without gaps, that chunks are made of.
+
+A unit ends, white space after it included,
+
+- where its section ends, at a blank line, or where fenced code begins or ends;
+- within a paragraph, after a sentence: ``.``, ``!``, ``?`` or ``…`` with the quotes and brackets
+  that close it, then white space, then neither a lower-case letter nor a
+  table's bar; not after a single letter or a
+  number of one or two digits, so that neither ``e. g. This`` nor ``1. This`` is torn; or after
+  ``。``, ``！``, ``？``;
+- before a line that is a list item, a table row, a quotation or indented; in code and in the text
+  of HTML, where white space is collapsed already, before any line;
+- in what is still longer than a chunk, every quarter of a chunk or so, between words if it has
+  words.
+
+All rules take time linear in the text.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from retrieval.records import Document, TokenCounter
+
+CHARS_PER_TOKEN: Final = 32
+"""A chunk holds at most this many characters for each token that it may have: tokenizers make one
+token of a word of any length that they don't know."""
+
+BATCH_CHARS: Final = 1 << 20
+"""Most characters given to the tokenizer at once."""
+BATCH_TEXTS: Final = 4096
+"""Most texts given to the tokenizer at once."""
+_SPANS_CHARS: Final = 50_000
+"""Most characters that the tokenizer is asked the spans of at once."""
+
+_SENTENCE: Final = (
+    r"(?<!\b\w)(?<!\b\d\d)[.!?…]++[)\"'\]»”’*_`]*+\s++(?=[^\sa-z|])|[。！？｡]++[」』）”’]*+\s*+"
+)
+_ITEM: Final = r"\n(?=[ \t]*+(?:[-*+•|>]\s|\d{1,3}[.)]\s|\.\.\s)| {4}|\t)"
+_PROSE_END: Final = re.compile(f"{_SENTENCE}|{_ITEM}")
+_LINE_OR_SENTENCE_END: Final = re.compile(rf"{_SENTENCE}|\n")
+_LINE_END: Final = re.compile(r"\n")
+
+_BLANK: Final = r"\n[^\S\n]*+\n"
+_FENCE: Final = r"^[ \t]*+(?P<fence>`{3,}+|~{3,}+)[^\n]*+"
+_BREAK: Final = re.compile(_BLANK)
+_BREAK_OR_FENCE: Final = re.compile(f"{_BLANK}|{_FENCE}", re.MULTILINE)
+_NOT_BLANK: Final = re.compile(r"^[^\S\n]*+[^\s]", re.MULTILINE)
+
+
+class Unit(NamedTuple):
+    """A stretch of a document's text."""
+
+    start: int
+    end: int
+    tokens: int
+    """Tokens of the text under the tokenizer, special tokens not counted."""
+    section: int
+    """Index of the section that it lies in."""
+    ends_paragraph: bool
+
+
+class _Span(NamedTuple):
+    """A unit before it is counted."""
+
+    start: int
+    end: int
+    section: int
+    ends_paragraph: bool
+
+
+def cut_units(document: Document, counter: TokenCounter, most_tokens: int) -> Iterator[Unit]:
+    """Yield units that tile a document's text.
+
+    Args:
+        document: what is cut.
+        counter: tokenizer of the model that the chunks are for.
+        most_tokens: tokens that no unit has more of, unless it is a single character.
+    """
+    most_chars = min(CHARS_PER_TOKEN * most_tokens, _SPANS_CHARS)
+    batch: list[_Span] = []
+    chars = 0
+    for span in _spans(document):
+        length = span.end - span.start
+        if batch and (chars + length > BATCH_CHARS or len(batch) == BATCH_TEXTS):
+            yield from _count(document.text, batch, counter, most_tokens)
+            batch, chars = [], 0
+        if length > most_chars:
+            yield from _count(document.text, batch, counter, most_tokens)
+            yield from _cut_long(document.text, span, counter, most_tokens)
+            batch, chars = [], 0
+        else:
+            batch.append(span)
+            chars += length
+    yield from _count(document.text, batch, counter, most_tokens)
+
+
+def windows(text: str, start: int, end: int, size: int) -> Iterator[tuple[int, int]]:
+    """Tile a stretch of a text with pieces of at most ``size`` characters, cut after white space.
+
+    Where there is no space or line end in the last half of a piece, it is cut anywhere.
+    """
+    while end - start > size:
+        half = start + size // 2
+        cut = 1 + max(text.rfind(" ", half, start + size), text.rfind("\n", half, start + size))
+        cut = cut or start + size
+        yield start, cut
+        start = cut
+    if start < end:
+        yield start, end
+
+
+def _spans(document: Document) -> Iterator[_Span]:
+    """Yield the units that structure and punctuation make."""
+    starts = [section.char_start for section in document.sections]
+    ends = [*starts[1:], len(document.text)]
+    find = _fenced_paragraphs if document.format == "markdown" else _paragraphs
+    prose_end = _LINE_OR_SENTENCE_END if document.format == "html" else _PROSE_END
+    for section, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        for paragraph_start, paragraph_end, is_code in find(document.text, start, end):
+            pattern = _LINE_END if is_code else prose_end
+            position = paragraph_start
+            for match in pattern.finditer(document.text, paragraph_start, paragraph_end):
+                if match.end() < paragraph_end:
+                    yield _Span(position, match.end(), section, ends_paragraph=False)
+                    position = match.end()
+            if position < paragraph_end:
+                yield _Span(position, paragraph_end, section, ends_paragraph=True)
+
+
+def _paragraphs(text: str, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
+    """Yield (start, end, is code) of the paragraphs in a stretch; blank lines end them."""
+    while match := _BREAK.search(text, start, end):
+        following = _after_blank(text, match.end(), end)
+        yield start, following, False
+        start = following
+    yield start, end, False
+
+
+def _fenced_paragraphs(text: str, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
+    """Yield (start, end, is code) of Markdown's paragraphs and of parts of its fenced code."""
+    fence = ""
+    position = start
+    while match := _BREAK_OR_FENCE.search(text, position, end):
+        marker = match["fence"]
+        position = match.end()
+        if not marker:
+            position = _after_blank(text, position, end)
+            yield start, position, bool(fence)
+            start = position
+        elif not fence:
+            if start < match.start():
+                yield start, match.start(), False
+            start, fence = match.start(), marker
+        elif marker.startswith(fence) and match[0].strip() == marker:
+            following = _after_blank(text, min(position + 1, end), end)
+            yield start, following, True
+            start = position = following
+            fence = ""
+    yield start, end, bool(fence)
+
+
+def _after_blank(text: str, start: int, end: int) -> int:
+    """Return where the first line that is not blank starts."""
+    match = _NOT_BLANK.search(text, start, end)
+    return match.start() if match else end
+
+
+def _count(
+    text: str, spans: list[_Span], counter: TokenCounter, most_tokens: int
+) -> Iterator[Unit]:
+    """Yield units for spans, cut where they have too many tokens."""
+    if not spans:
+        return
+    counts = counter.count([text[span.start : span.end] for span in spans])
+    for span, tokens in zip(spans, counts, strict=True):
+        if tokens <= most_tokens:
+            yield Unit(span.start, span.end, tokens, span.section, span.ends_paragraph)
+        else:
+            yield from _cut_long(text, span, counter, most_tokens)
+
+
+def _cut_long(text: str, span: _Span, counter: TokenCounter, most_tokens: int) -> Iterator[Unit]:
+    """Yield units for a span that is too long for one."""
+    for start, end in windows(text, span.start, span.end, _SPANS_CHARS):
+        cuts = _cut_points(text[start:end], counter.spans(text[start:end]), most_tokens)
+        pieces = [
+            (start + left, start + right) for left, right in zip([0, *cuts], cuts, strict=False)
+        ]
+        for left, right, tokens in count_within(text, pieces, counter, most_tokens):
+            ends_paragraph = span.ends_paragraph and right == span.end
+            yield Unit(left, right, tokens, span.section, ends_paragraph)
+
+
+def _cut_points(text: str, tokens: list[tuple[int, int]], most_tokens: int) -> list[int]:
+    """Return the ends of the pieces of a text; the last is its length.
+
+    A piece ends before the first word after a quarter of ``most_tokens``; in a run without white
+    space, before the token at half.
+    """
+    soft = max(1, most_tokens // 4)
+    hard = min(2 * soft, most_tokens)
+    most_chars = CHARS_PER_TOKEN * most_tokens
+    cuts = [0]
+    count = 0
+    for start, end in tokens:
+        if start > cuts[-1] and (count >= hard or (count >= soft and text[start - 1].isspace())):
+            cuts.append(start)
+            count = 0
+        cuts += range(cuts[-1] + most_chars, end, most_chars)
+        count += 1
+    cuts += range(cuts[-1] + most_chars, len(text), most_chars)
+    return [*cuts[1:], len(text)]
+
+
+def count_within(
+    text: str, pieces: list[tuple[int, int]], counter: TokenCounter, most_tokens: int
+) -> Iterator[tuple[int, int, int]]:
+    """Count pieces of a text, and halve those with too many tokens until none has.
+
+    A single character stays as it is.
+
+    Args:
+        text: what the pieces are of.
+        pieces: (start, end) of each; together of a size that the tokenizer may be given at once.
+        counter: the tokenizer.
+        most_tokens: what a piece may have.
+
+    Yields:
+        (start, end, tokens), in order.
+    """
+    counts = counter.count([text[start:end] for start, end in pieces])
+    for (start, end), tokens in zip(pieces, counts, strict=True):
+        if tokens <= most_tokens or end - start == 1:
+            yield start, end, tokens
+        else:
+            half = list(windows(text, start, end, max(1, (end - start) * 2 // 3)))
+            yield from count_within(text, half, counter, most_tokens)

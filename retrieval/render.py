@@ -1,0 +1,85 @@
+"""Passages as a person reads them, and as JSON; shared by the commands."""
+
+import math
+import shutil
+import textwrap
+import unicodedata
+from collections.abc import Iterable
+from typing import Any
+
+from retrieval.records import Passage
+
+MAX_TEXT_LINES = 8
+"""Lines of a passage that are shown; the rest is counted."""
+
+_INDENT = "    "
+
+
+def passages_as_text(passages: Iterable[Passage], *, width: int | None = None) -> str:
+    """Show ranked passages: title, headings, score, text and place.
+
+    Args:
+        passages: best first.
+        width: columns; None = the terminal's, at most 100.
+
+    Returns:
+        lines, with no line end after the last; a note when there are no passages.
+    """
+    columns = width or min(shutil.get_terminal_size(fallback=(100, 24)).columns, 100)
+    blocks = [_block(rank, passage, columns) for rank, passage in enumerate(passages, start=1)]
+    return "\n\n".join(blocks) if blocks else "no passages found"
+
+
+def passage_as_json(passage: Passage) -> dict[str, Any]:
+    """A passage as a JSON object; ``score`` is null where it has none."""
+    return {
+        "name": passage.name,
+        "uri": passage.uri,
+        "title": passage.title,
+        "heading_path": list(passage.heading_path),
+        "score": None if math.isnan(passage.score) else passage.score,
+        "line_start": passage.line_start,
+        "line_end": passage.line_end,
+        "char_start": passage.char_start,
+        "char_end": passage.char_end,
+        "token_count": passage.token_count,
+        "metadata": dict(passage.metadata),
+        "text": passage.text,
+    }
+
+
+def printable(text: str) -> str:
+    """Text with control and direction characters shown as escapes.
+
+    A document can't then move the terminal's cursor, recolour it or reverse what is on it.
+    """
+    return "".join(
+        char
+        if char == "\n" or unicodedata.category(char) not in ("Cc", "Cf", "Cs")
+        else char.encode("unicode_escape", "surrogatepass").decode()
+        for char in text.expandtabs(4)
+    )
+
+
+def _block(rank: int, passage: Passage, columns: int) -> str:
+    title = " › ".join(_trail(passage))
+    place = f"{passage.uri}:{passage.line_start}-{passage.line_end}"
+    score = "" if math.isnan(passage.score) else f"  {passage.score:.3f}"
+    lines = [f"{rank:>2}.{score}  {printable(title)}", f"{_INDENT}{printable(place)}"]
+    body = [
+        wrapped
+        for line in printable(passage.text).splitlines()
+        for wrapped in textwrap.wrap(line, columns - len(_INDENT)) or [""]
+    ]
+    lines += [f"{_INDENT}{line}".rstrip() for line in body[:MAX_TEXT_LINES]]
+    if len(body) > MAX_TEXT_LINES:
+        lines.append(f"{_INDENT}… {len(body) - MAX_TEXT_LINES} more lines")
+    return "\n".join(lines)
+
+
+def _trail(passage: Passage) -> list[str]:
+    """Title and headings, without saying the title twice."""
+    headings = list(passage.heading_path)
+    if headings and headings[0] == passage.title:
+        headings = headings[1:]
+    return [" ".join(part.split()) for part in (passage.title, *headings)]

@@ -1,0 +1,99 @@
+"""Packed equals single, whatever the neighbours and their order; attention equals its oracle."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retrieval.errors import InvalidArgument
+from retrieval.gte import GteModel, load_model, normalize, pack, pool
+from retrieval.gte.attention import packed_attention, reference_attention
+from tests.conftest import GOLDEN
+
+LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=12)
+
+
+@pytest.fixture(scope="module")
+def model() -> GteModel:
+    return load_model(GOLDEN / "large_tt2")
+
+
+@given(lengths=LENGTHS, seed=st.integers(0, 2**31))
+@settings(max_examples=60, deadline=None)
+def test_packed_attention_equals_the_reference(lengths: list[int], seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    batch = pack([[0] * length for length in lengths])
+    q, k, v = torch.randn(3, sum(lengths), 4, 16, generator=generator)
+    torch.testing.assert_close(
+        packed_attention(q, k, v, batch), reference_attention(q, k, v, batch), atol=2e-6, rtol=0
+    )
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean", "last"])
+@given(lengths=LENGTHS, seed=st.integers(0, 2**31))
+@settings(max_examples=25, deadline=None)
+def test_an_embedding_does_not_depend_on_its_neighbours(
+    model: GteModel, pooling: str, lengths: list[int], seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    rows = [torch.randint(0, 1000, (length,), generator=generator).tolist() for length in lengths]
+    together = embed(model, rows, pooling)
+    alone = torch.cat([embed(model, [row], pooling) for row in rows])
+    torch.testing.assert_close(together, alone, atol=5e-6, rtol=0)
+
+
+def embed(model: GteModel, rows: list[list[int]], pooling: str) -> torch.Tensor:
+    batch = pack(rows)
+    with torch.inference_mode():
+        return normalize(pool(model(batch), batch, pooling))
+
+
+def test_packed_equals_padded(golden: Path) -> None:
+    """The same weights run by transformers on a padded batch with a mask."""
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=100,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+    )
+    oracle = BertModel(config, add_pooling_layer=False).eval()
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        oracle.save_pretrained(folder)
+        model = load_model(Path(folder))
+    rows = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14, 15]]
+    longest = max(map(len, rows))
+    padded = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+    with torch.inference_mode():
+        expected = oracle(padded, attention_mask=mask).last_hidden_state[mask.bool()]
+        hidden = model(pack(rows))
+    torch.testing.assert_close(hidden, expected, atol=5e-6, rtol=0)
+
+
+def test_bfloat16_stays_close_to_float32() -> None:
+    rows = [[7] * 5, [9] * 60, list(range(100, 200))]
+    exact = embed(load_model(GOLDEN / "plain_rope_tt0"), rows, "cls")
+    half = embed(load_model(GOLDEN / "plain_rope_tt0", dtype=torch.bfloat16), rows, "cls")
+    assert torch.cosine_similarity(exact, half).min() > 0.995
+
+
+@pytest.mark.parametrize(
+    ("rows", "types"), [([], None), ([[1], []], None), ([[1, 2]], [[0]]), ([[1]], [])]
+)
+def test_pack_refuses(rows: list[list[int]], types: list[list[int]] | None) -> None:
+    with pytest.raises(InvalidArgument):
+        pack(rows, types)
+
+
+def test_absolute_positions_have_an_end(minilm_folder: Path) -> None:
+    model = load_model(minilm_folder)
+    with pytest.raises(InvalidArgument, match="513 tokens is longer than the model's 512"):
+        model(pack([[1] * 513]))

@@ -1,0 +1,358 @@
+"""Whole builds over real files: what changes, what is reused, what survives a kill."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from indexer import embed
+from indexer.build import BuildOptions, build
+from indexer.progress import SilentProgress
+from indexer.report import BuildReport
+from retrieval.errors import InvalidArgument, ModelMismatch, RetrievalError, SourceError
+from retrieval.store import IndexReader, read_info
+from tests.tiny_model import make_tiny_model
+
+
+class Workplace:
+    """Documents, a tiny real model and an index, in one temporary folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.docs = folder / "docs"
+        self.index = folder / "index"
+        self.model = make_tiny_model(folder / "model")
+        self.docs.mkdir(parents=True)
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.docs / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def build(self, *docs: Path, **options: object) -> BuildReport:
+        settings = {"model": str(self.model), "chunk_tokens": 40, **options}
+        return build(
+            BuildOptions(docs=docs or (self.docs,), index=self.index, **settings), SilentProgress()
+        )
+
+    def uris(self) -> list[str]:
+        with IndexReader.open(self.index) as reader:
+            return [document.uri for document in reader.documents(1000)]
+
+    def content(self) -> list[tuple[object, ...]]:
+        """Everything an index holds that does not depend on how it came about."""
+        with IndexReader.open(self.index) as reader:
+            return [
+                (
+                    document.uri,
+                    document.title,
+                    reader.document_text(document.id),
+                    [
+                        (
+                            *(p.char_start, p.char_end, p.text, p.heading_path, p.token_count),
+                            *reader.passage_vector(document.id, p.ordinal).round(4),
+                        )
+                        for ordinal in range(document.chunk_count)
+                        for p in [reader.passage(document.id, ordinal)]
+                    ],
+                )
+                for document in reader.documents(1000)
+            ]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Workplace:
+    return Workplace(tmp_path)
+
+
+def counts(report: BuildReport) -> tuple[int, int, int, int]:
+    return report.added, report.changed, report.removed, report.unchanged
+
+
+def test_first_build_then_nothing_to_do(place: Workplace) -> None:
+    place.write("a.md", "# Alpha\n\nFirst words.\n\n## Part\n\nMore words here.\n")
+    place.write("b/c.rst", "Beta\n====\n\nSecond words.\n")
+    place.write("d.html", "<title>Delta</title><h1>Delta</h1><p>Third words.</p>")
+    place.write("e.txt", "Fourth words.")
+    place.write("f.pdf", "no")
+    first = place.build()
+    assert counts(first) == (4, 0, 0, 0)
+    assert first.skipped == {"unsupported format": 1}
+    assert first.chunks_embedded == first.info.chunks
+    assert place.uris() == ["docs/a.md", "docs/b/c.rst", "docs/d.html", "docs/e.txt"]
+    generation = read_info(place.index).generation
+    again = place.build()
+    assert counts(again) == (0, 0, 0, 4)
+    assert again.chunks_embedded == again.tokens_embedded == 0
+    assert again.skipped == {"unsupported format": 1}
+    assert read_info(place.index).generation == generation
+    assert again.load_seconds == 0
+
+
+def test_only_what_changed_is_done(place: Workplace) -> None:
+    for name in "abc":
+        place.write(f"{name}.md", f"# {name}\n\nText of {name}, told at some length.\n")
+    place.build()
+    place.write("b.md", "# b\n\nAnother text of b.\n")
+    (place.docs / "c.md").unlink()
+    place.write("d.md", "# d\n\nA new text.\n")
+    report = place.build()
+    assert counts(report) == (1, 1, 1, 1)
+    assert report.chunks_embedded == 2
+    assert place.uris() == ["docs/a.md", "docs/b.md", "docs/d.md"]
+    fresh = Workplace(place.folder / "fresh")
+    for path in place.docs.iterdir():
+        fresh.write(path.name, path.read_text())
+    fresh.build()
+    assert place.content() == fresh.content()
+
+
+def test_moved_touched_and_copied_files_are_not_embedded_again(place: Workplace) -> None:
+    a = place.write("a.md", "# Title\n\nSome text that stays the same.\n")
+    b = place.write("b.md", "# Other\n\nSome more text.\n")
+    place.build()
+    a.rename(place.docs / "moved.md")
+    os.utime(b, ns=(1, 1))
+    place.write("copy/b2.md", b.read_text())
+    report = place.build()
+    assert counts(report) == (2, 0, 1, 1)
+    assert report.chunks_embedded == 0
+    assert report.chunks_reused == 2
+    assert counts(place.build()) == (0, 0, 0, 3)
+    with IndexReader.open(place.index) as reader:
+        assert reader.info.vectors == 2
+
+
+def test_two_roots_and_single_files(place: Workplace) -> None:
+    place.write("a.md", "alpha text")
+    other = place.folder / "wiki"
+    other.mkdir()
+    (other / "w.md").write_text("wiki text")
+    note = place.folder / "note.txt"
+    note.write_text("note text")
+    place.build(place.docs, other, note)
+    assert place.uris() == ["docs/a.md", "note.txt", "wiki/w.md"]
+    (other / "w2.md").write_text("more wiki text")
+    report = place.build(other)  # the other roots are left alone
+    assert counts(report) == (1, 0, 0, 1)
+    assert len(place.uris()) == 4
+
+
+def test_another_folder_of_the_same_name_is_refused(place: Workplace) -> None:
+    place.write("a.md", "alpha text")
+    place.build()
+    twin = place.folder / "elsewhere" / "docs"
+    twin.mkdir(parents=True)
+    (twin / "a.md").write_text("another alpha")
+    with pytest.raises(SourceError, match="already has a root named 'docs'"):
+        place.build(twin)
+    place.docs.rename(place.folder / "gone")
+    assert counts(place.build(twin)) == (0, 1, 0, 0)  # the folder has moved: that is fine
+
+
+def test_a_folder_that_lost_all_its_files_is_not_emptied(place: Workplace) -> None:
+    path = place.write("a.md", "alpha text")
+    place.build()
+    path.unlink()
+    with pytest.raises(SourceError, match="left as it is"):
+        place.build()
+    assert place.uris() == ["docs/a.md"]
+
+
+def test_a_file_that_can_not_be_read_now_keeps_its_old_version(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.write("a.md", "alpha text")
+    path = place.write("b.md", "beta text")
+    place.build()
+    path.write_text("beta changed text")
+    real = Path.open
+
+    def failing(self: Path, *args: object, **kwargs: object) -> object:
+        if self.name == "b.md":
+            raise OSError(5, "Input/output error")
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", failing)
+    report = place.build()
+    assert (report.kept, report.skipped) == (1, {"unreadable": 1})
+    monkeypatch.undo()
+    with IndexReader.open(place.index) as reader:
+        assert reader.document_text(reader.document_by_uri("docs/b.md").id) == "beta text"
+        assert [(s.uri, s.reason, s.detail) for s in reader.skipped()] == [
+            ("docs/b.md", "unreadable", "Input/output error")
+        ]
+    assert counts(place.build()) == (0, 1, 0, 1)
+    with IndexReader.open(place.index) as reader:
+        assert reader.skipped() == []
+
+
+def test_a_document_that_turns_binary_leaves_the_index(place: Workplace) -> None:
+    place.write("a.md", "alpha text")
+    path = place.write("b.md", "beta text")
+    place.build()
+    path.write_bytes(b"\x00\x01\x02binary")
+    report = place.build()
+    assert counts(report) == (0, 0, 1, 1)
+    assert report.skipped == {"binary": 1}
+    path.write_bytes(b"")
+    assert place.build().skipped == {"empty": 1}
+
+
+def test_encodings_are_counted(place: Workplace) -> None:
+    (place.docs / "latin.txt").write_bytes("café crème — à la carte".encode("cp1252"))
+    (place.docs / "wide.txt").write_bytes("sixteen bits".encode("utf-16"))
+    (place.docs / "bom.txt").write_bytes(b"\xef\xbb\xbfwith a mark")
+    place.write("plain.txt", "plain")
+    report = place.build()
+    assert sum(report.encodings.values()) == 4
+    assert report.encodings["utf-8"] == 1
+    assert any(name.startswith("utf-16") for name in report.encodings)
+    assert "decoded" in report.as_text()
+
+
+def test_offsets_hold_in_the_index(place: Workplace) -> None:
+    place.write(
+        "a.md", "# Título\r\n\r\n" + "Één zin met 🎉 emoji. " * 40 + "\r\n\r\n## Deel\r\n\r\ntail"
+    )
+    place.build()
+    with IndexReader.open(place.index) as reader:
+        (document,) = reader.documents(10)
+        text = reader.document_text(document.id)
+        assert document.chunk_count > 3
+        for ordinal in range(document.chunk_count):
+            passage = reader.passage(document.id, ordinal)
+            assert text[passage.char_start : passage.char_end] == passage.text
+            assert passage.line_start == text.count("\n", 0, passage.char_start) + 1
+
+
+def test_whole_documents_are_truncated_aloud(place: Workplace) -> None:
+    (place.model / "sentence_bert_config.json").write_text('{"max_seq_length": 50}')
+    place.write("long.txt", "word " * 500)
+    place.write("short.txt", "word")
+    report = place.build(chunk_tokens=0)
+    assert report.info.chunks == 2
+    assert report.truncated == 1
+    assert "1 truncated" in report.as_text()
+
+
+def test_settings_belong_to_the_index(place: Workplace) -> None:
+    place.write("a.md", "alpha text")
+    place.build()
+    assert counts(place.build(model=None, chunk_tokens=None)) == (0, 0, 0, 1)
+    with pytest.raises(ModelMismatch, match="--chunk-tokens 40, not 30"):
+        place.build(chunk_tokens=30)
+    with pytest.raises(ModelMismatch, match="--dtype float32, not bfloat16"):
+        place.build(dtype="bfloat16")
+    other = make_tiny_model(place.folder / "other", "base_ntk_short")
+    with pytest.raises(ModelMismatch, match="another model"):
+        place.build(model=str(other))
+    assert place.uris() == ["docs/a.md"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"chunk_tokens": 9000}, "--chunk-tokens must be from 1 to 8190"),
+        ({"chunk_tokens": 40, "chunk_overlap": 21}, "--chunk-overlap must be from 0 to half"),
+        ({"exclude": ("",)}, "pattern is empty"),
+    ],
+)
+def test_settings_out_of_range(place: Workplace, options: dict[str, object], message: str) -> None:
+    place.write("a.md", "alpha text")
+    with pytest.raises(InvalidArgument, match=message):
+        place.build(**options)
+
+
+def test_slow_models_commit_on_the_way(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Vectors are committed ahead of their documents, and found again after a crash."""
+    monkeypatch.setattr(embed, "COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr(embed, "SLICE_TOKENS", 50)
+    for number in range(12):
+        place.write(f"{number}.md", f"document number {number} " * 5)
+    commits: list[int] = []
+
+    class Failing(SilentProgress):
+        def advance(self, *, chunks: int = 0, **_: object) -> None:
+            commits.append(chunks)
+            if len(commits) == 6:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(
+            BuildOptions((place.docs,), place.index, model=str(place.model), chunk_tokens=40),
+            Failing(),
+        )
+    info = read_info(place.index)
+    assert info.documents == 0
+    assert info.vectors > 0
+    report = place.build()
+    assert report.chunks_reused == info.vectors
+    assert report.added == 12
+
+
+SLOWED = """
+import sys, time
+from indexer import embed
+embed.WINDOW_CHUNKS = 8
+from retrieval.encoder import Encoder
+real = Encoder.embed
+def slow(self, *args, **kwargs):
+    time.sleep(0.05)
+    return real(self, *args, **kwargs)
+Encoder.embed = slow
+from indexer.cli import main
+sys.argv = ["indexer", *sys.argv[1:]]
+main()
+"""
+
+
+def test_kill_9_loses_nothing_that_was_committed(place: Workplace) -> None:
+    for number in range(60):
+        place.write(f"{number:02}.md", f"# Doc {number}\n\n" + f"words of {number}. " * 20)
+    options = ["--model", str(place.model), "--chunk-tokens", "40", "--json"]
+    command = [sys.executable, "-c", SLOWED, "build", str(place.docs), "--index", str(place.index)]
+    embedded_before = 0
+    for generation in (3, 9):
+        process = subprocess.Popen([*command, *options], stderr=subprocess.DEVNULL)
+        wait_for_generation(place.index, generation)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        info = read_info(place.index)
+        assert 0 < info.documents < 60
+        assert info.vectors > embedded_before
+        embedded_before = info.vectors
+    finished = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
+    report = json.loads(finished.stdout)
+    assert report["documents"]["total"] == 60
+    assert report["documents"]["unchanged"] == info.documents
+    undisturbed = Workplace(place.folder / "undisturbed")
+    for path in place.docs.iterdir():
+        undisturbed.write(path.name, path.read_text())
+    whole = undisturbed.build()
+    # Not one committed chunk was embedded again.
+    assert report["chunks"]["embedded"] == whole.chunks_embedded - embedded_before
+    assert place.content() == undisturbed.content()
+
+
+def wait_for_generation(index: Path, generation: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            if read_info(index).generation >= generation:
+                return
+        except RetrievalError:  # not there yet
+            pass
+        time.sleep(0.02)
+    pytest.fail("the build made no progress")
+
+
+def test_content_keys_are_of_the_text() -> None:
+    assert embed.content_key("é") == hashlib.sha256("é".encode()).digest()

