@@ -1,0 +1,207 @@
+"""Retrieval quality on a BEIR-form set, through the real index and the real gRPC service.
+
+    python benchmarks/beir.py DATA_DIR [--model NAME] [--chunks] [--compare] [--json]
+
+``DATA_DIR`` holds ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/test.tsv``
+(https://github.com/beir-cellar/beir). Every document becomes one text file, ``title text``; the
+index is made by ``indexer build``, served by ``retrieval serve``, and queried over gRPC. Measures
+are computed by ir-measures. With ``--compare``, the same texts and queries go through
+sentence-transformers and an exact search in numpy, in the same run.
+"""
+
+import argparse
+import json
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+import ir_measures
+import numpy as np
+from ir_measures import RR, Qrel, R, ScoredDoc, nDCG
+
+from retrieval.client import RetrievalClient
+from retrieval.hub import find_model
+from retrieval.registry import OFFLINE_MODEL
+
+MEASURES = (nDCG @ 10, R @ 100, RR @ 10)
+DEPTH = 100
+"""Documents kept for each query."""
+
+BATCH = 64
+"""Queries sent in one request."""
+
+BIN = Path(sys.executable).parent
+
+Run = dict[str, dict[str, float]]
+"""Query id → document id → score."""
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """A BEIR-form set; only the queries with judgements are kept."""
+
+    corpus: Mapping[str, str]
+    """Document id → title and text."""
+    queries: Mapping[str, str]
+    qrels: Sequence[Qrel]
+
+
+def load_set(folder: Path) -> TestSet:
+    """Read a set; empty documents are counted and left out, as an index would."""
+    corpus = {
+        record["_id"]: f"{record.get('title', '')} {record['text']}".strip()
+        for record in read_jsonl(folder / "corpus.jsonl")
+    }
+    empty = [identifier for identifier, text in corpus.items() if not text]
+    if empty:
+        print(f"{len(empty)} documents have no text and are left out", file=sys.stderr)
+    qrels = [
+        Qrel(query, document, int(grade))
+        for query, document, grade in (
+            line.split("\t")
+            for line in (folder / "qrels" / "test.tsv").read_text().splitlines()[1:]
+        )
+    ]
+    judged = {qrel.query_id for qrel in qrels}
+    queries = {
+        record["_id"]: record["text"]
+        for record in read_jsonl(folder / "queries.jsonl")
+        if record["_id"] in judged
+    }
+    return TestSet({key: text for key, text in corpus.items() if text}, queries, qrels)
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, str]]:
+    """The records of a JSON-lines file."""
+    with path.open(encoding="utf-8") as file:
+        yield from map(json.loads, file)
+
+
+def build_index(
+    corpus: Mapping[str, str], folder: Path, options: Sequence[str]
+) -> dict[str, object]:
+    """Write one file a document, run ``indexer build``; returns its report."""
+    docs = folder / "docs"
+    docs.mkdir()
+    for identifier, text in corpus.items():
+        (docs / f"{quote(identifier, safe='')}.txt").write_text(text, encoding="utf-8")
+    command = [BIN / "indexer", "build", docs, "--index", folder / "index", "--json", *options]
+    result = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, check=True)
+    report: dict[str, object] = json.loads(result.stdout)
+    return report
+
+
+@contextmanager
+def served(index: Path) -> Iterator[str]:
+    """``retrieval serve`` over an index, on a free port; gives its address."""
+    command = [BIN / "retrieval", "serve", "--index", index, "--listen", "127.0.0.1:0"]
+    process = subprocess.Popen(
+        [str(part) for part in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        match = re.search(r"127\.0\.0\.1:\d+", process.stdout.readline())
+        if match is None:
+            sys.exit("the server did not start")
+        yield match.group()
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=30)
+
+
+def search_service(address: str, queries: Mapping[str, str], depth: int) -> Run:
+    """Ask the service; a document scores as its best passage."""
+    run: Run = {}
+    identifiers = list(queries)
+    with RetrievalClient(address, timeout=300) as client:
+        for start in range(0, len(identifiers), BATCH):
+            batch = identifiers[start : start + BATCH]
+            answers = client.search_batch([queries[one] for one in batch], k=depth)
+            for identifier, passages in zip(batch, answers, strict=True):
+                scores: dict[str, float] = {}
+                for passage in passages:
+                    document = unquote(Path(passage.uri).stem)
+                    scores.setdefault(document, passage.score)
+                run[identifier] = dict(list(scores.items())[:DEPTH])
+    return run
+
+
+def search_reference(test: TestSet, model: str) -> Run:
+    """sentence-transformers and an exact search in numpy, on the same texts."""
+    from sentence_transformers import SentenceTransformer
+
+    encoder = SentenceTransformer(str(find_model(model).path))
+    documents = list(test.corpus)
+    passages = encoder.encode(list(test.corpus.values()), normalize_embeddings=True)
+    queries = encoder.encode(list(test.queries.values()), normalize_embeddings=True)
+    run: Run = {}
+    for identifier, scores in zip(test.queries, queries @ passages.T, strict=True):
+        best = np.argsort(-scores, kind="stable")[:DEPTH]
+        run[identifier] = {documents[row]: float(scores[row]) for row in best}
+    return run
+
+
+def measure(qrels: Sequence[Qrel], run: Run) -> dict[str, float]:
+    """Each measure's mean over the judged queries."""
+    scored = [
+        ScoredDoc(query, document, score)
+        for query, documents in run.items()
+        for document, score in documents.items()
+    ]
+    means = ir_measures.calc_aggregate(MEASURES, qrels, scored)
+    return {str(name): round(means[name], 4) for name in MEASURES}
+
+
+def main() -> None:
+    """Parse the command line, run, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("data", type=Path, help="folder of a BEIR-form set")
+    parser.add_argument("--model", default=OFFLINE_MODEL)
+    parser.add_argument(
+        "--chunks", action="store_true", help="cut documents into chunks (default: one each)"
+    )
+    parser.add_argument("--compare", action="store_true", help="run sentence-transformers too")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    arguments = parser.parse_args()
+    test = load_set(arguments.data)
+    options = ["--model", arguments.model]
+    options += [] if arguments.chunks else ["--chunk-tokens", "document"]
+    with tempfile.TemporaryDirectory() as temporary:
+        report = build_index(test.corpus, Path(temporary), options)
+        with served(Path(temporary) / "index") as address:
+            started = time.perf_counter()
+            depth = DEPTH * 5 if arguments.chunks else DEPTH
+            run = search_service(address, test.queries, depth)
+            seconds = time.perf_counter() - started
+    results = {"retrieval": measure(test.qrels, run)}
+    if arguments.compare:
+        results["sentence-transformers"] = measure(
+            test.qrels, search_reference(test, arguments.model)
+        )
+    if arguments.json:
+        print(json.dumps({"results": results, "build": report, "query_seconds": seconds}))
+        return
+    print(f"{arguments.data.name}: {len(test.corpus)} documents, {len(test.queries)} queries")
+    print(f"{'':<24}" + "".join(f"{measure!s:>10}" for measure in MEASURES))
+    for name, values in results.items():
+        print(f"{name:<24}" + "".join(f"{value:>10.4f}" for value in values.values()))
+    print(
+        f"build {report['seconds']:.1f} s ({report['tokens']['per_second']:.0f} tokens/s, "  # type: ignore[index, str-bytes-safe]
+        f"{report['chunks']['truncated']} truncated), "  # type: ignore[index]
+        f"queries {seconds:.1f} s ({len(test.queries) / seconds:.0f} a second)"
+    )
+
+
+if __name__ == "__main__":
+    main()
