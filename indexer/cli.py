@@ -2,14 +2,14 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from indexer.progress import ConsoleProgress
-from retrieval import __version__
-from retrieval.errors import RetrievalError
+from retrieval import __version__, command
 from retrieval.records import Skipped
 from retrieval.registry import DEFAULT_MODEL, MODEL_CARDS, OFFLINE_MODEL
 from retrieval.render import passage_as_json, passages_as_text, printable
@@ -26,6 +26,32 @@ JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print one JS
 DEVICE_OPTION = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
 )
+
+_CLI_EXAMPLES = (
+    "\b\nExamples:\n"
+    "  indexer build ./docs\n"
+    '  indexer search "how are pods scheduled?"\n'
+    "  retrieval serve --index ./index\n"
+)
+
+_BUILD_EXAMPLES = (
+    "\b\nExamples:\n"
+    "  indexer build ./docs\n"
+    "  indexer build ./docs ./wiki --index ./index --model all-minilm-l6-v2\n"
+    "  indexer build ./docs --exclude 'drafts/**' --chunk-tokens 256\n"
+)
+
+_SEARCH_EXAMPLES = (
+    "\b\nExamples:\n"
+    '  indexer search "how are pods scheduled?"\n'
+    '  indexer search "rate limits" -k 3 --json\n'
+)
+
+_STATUS_EXAMPLES = "\b\nExamples:\n  indexer status\n  indexer status --index ./index --json\n"
+
+_LIST_EXAMPLES = "\b\nExamples:\n  indexer list\n  indexer list --skipped --json\n"
+
+_MODELS_EXAMPLES = "\b\nExamples:\n  indexer models\n  indexer models --json\n"
 
 
 class ChunkTokens(click.ParamType[int]):
@@ -48,20 +74,13 @@ class ChunkTokens(click.ParamType[int]):
         return number
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_CLI_EXAMPLES)
 @click.version_option(__version__, prog_name="indexer")
 def cli() -> None:
-    r"""Build a search index from folders of documents, and look into it.
-
-    \b
-    Examples:
-      indexer build ./docs
-      indexer search "how are pods scheduled?"
-      retrieval serve --index ./index
-    """
+    """Build a search index from folders of documents, and look into it."""
 
 
-@cli.command()
+@cli.command(epilog=_BUILD_EXAMPLES)
 @click.argument("docs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @INDEX_OPTION
 @click.option(
@@ -104,16 +123,10 @@ def build(
     dtype: str,
     as_json: bool,
 ) -> None:
-    r"""Index folders and files, or bring an index in step with them.
+    """Index folders and files, or bring an index in step with them.
 
     Only what changed since the last build is read and embedded; files that are gone leave the
     index. A build that is cut off loses no more than its last half minute: run it again.
-
-    \b
-    Examples:
-      indexer build ./docs
-      indexer build ./docs ./wiki --index ./index --model all-minilm-l6-v2
-      indexer build ./docs --exclude 'drafts/**' --chunk-tokens 256
     """
     from indexer.build import BuildOptions  # loads torch
     from indexer.build import build as run
@@ -134,7 +147,7 @@ def build(
     click.echo(json.dumps(report.as_json()) if as_json else report.as_text())
 
 
-@cli.command()
+@cli.command(epilog=_SEARCH_EXAMPLES)
 @click.argument("query")
 @INDEX_OPTION
 @click.option("-k", "k", type=int, default=10, show_default=True, help="How many passages.")
@@ -152,13 +165,7 @@ def search(
     device: str,
     as_json: bool,
 ) -> None:
-    r"""Search an index right here, without a server.
-
-    \b
-    Examples:
-      indexer search "how are pods scheduled?"
-      indexer search "rate limits" -k 3 --json
-    """
+    """Search an index right here, without a server."""
     from indexer.local_search import search_index  # loads torch
     from retrieval.search import Query
 
@@ -173,17 +180,11 @@ def search(
         click.echo(passages_as_text(result.passages))
 
 
-@cli.command()
+@cli.command(epilog=_STATUS_EXAMPLES)
 @INDEX_OPTION
 @JSON_OPTION
 def status(index: Path, as_json: bool) -> None:
-    r"""Show what an index is and holds.
-
-    \b
-    Examples:
-      indexer status
-      indexer status --index ./index --json
-    """
+    """Show what an index is and holds."""
     info = read_info(index)
     rows = {
         "index": str(index),
@@ -209,18 +210,12 @@ def status(index: Path, as_json: bool) -> None:
         click.echo("\n".join(f"{key.replace('_', ' '):<18} {value}" for key, value in rows.items()))
 
 
-@cli.command(name="list")
+@cli.command(name="list", epilog=_LIST_EXAMPLES)
 @INDEX_OPTION
 @click.option("--skipped", is_flag=True, help="List the files that were left out, and why.")
 @JSON_OPTION
 def list_(index: Path, skipped: bool, as_json: bool) -> None:
-    r"""List the documents of an index, or the files that it left out.
-
-    \b
-    Examples:
-      indexer list
-      indexer list --skipped --json
-    """
+    """List the documents of an index, or the files that it left out."""
     with IndexReader.open(index) as reader:
         entries = reader.skipped() if skipped else reader.documents(reader.info.documents)
     if as_json:
@@ -234,16 +229,10 @@ def list_(index: Path, skipped: bool, as_json: bool) -> None:
             click.echo(printable(f"{entry.uri}  {entry.title}  [{entry.chunk_count} chunks]"))
 
 
-@cli.command()
+@cli.command(epilog=_MODELS_EXAMPLES)
 @JSON_OPTION
 def models(as_json: bool) -> None:
-    r"""List the models known by name.
-
-    \b
-    Examples:
-      indexer models
-      indexer models --json
-    """
+    """List the models known by name."""
     if as_json:
         click.echo(json.dumps([asdict(card) for card in MODEL_CARDS.values()]))
         return
@@ -256,20 +245,11 @@ def models(as_json: bool) -> None:
         )
 
 
-def main() -> None:
-    r"""Run the command; a user's mistake is one line and exit code 2."""
-    try:
-        cli(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; what was committed is kept, run it again to go on", err=True)
-        sys.exit(130)
-    except RetrievalError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; see ``retrieval.command.run``."""
+    note = "interrupted; what was committed is kept, run it again to go on"
+    return command.run(cli, "indexer", arguments, interrupted=note)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -17,7 +17,10 @@
     │   └── StaleGeneration        a page token or name of an older generation
     ├── IndexDamaged               a file of the index is missing or altered
     ├── StorageError               the disk refused a write
-    └── ServiceError               the server answered with an error
+    ├── NotServing                 the server is still loading, or shutting down
+    ├── Overloaded                 more requests at once than the server takes
+    ├── AnswerTooLarge             an answer has more bytes than a message may have
+    └── ServiceError               the server answered with an error (exit 2: INVALID_ARGUMENT …)
         └── ServiceUnavailable     no server there, or it is going down
 
 Each class carries a ``reason`` in UPPER_SNAKE_CASE (the ``reason`` of ``google.rpc.ErrorInfo``
@@ -32,7 +35,7 @@ class RetrievalError(Exception):
     """Base of all errors raised on purpose; programs catch this one."""
 
     reason: ClassVar[str] = "INTERNAL"
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
 
     def __init__(self, message: str, **metadata: str) -> None:
         """Keep the message and its structured details.
@@ -131,6 +134,24 @@ class StorageError(RetrievalError):
     reason = "STORAGE_ERROR"
 
 
+class NotServing(RetrievalError):
+    """The server is still loading, or it is shutting down."""
+
+    reason = "NOT_SERVING"
+
+
+class Overloaded(RetrievalError):
+    """More requests at once than the server takes."""
+
+    reason = "OVERLOADED"
+
+
+class AnswerTooLarge(RetrievalError):
+    """An answer has more bytes than a message may have."""
+
+    reason = "ANSWER_TOO_LARGE"
+
+
 class ServiceError(RetrievalError):
     """The server answered with an error; ``status`` is the gRPC code's name."""
 
@@ -148,6 +169,9 @@ class ServiceError(RetrievalError):
         super().__init__(message, **metadata)
         self.status = status
         self.service_reason = reason
+        if status in ("INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION"):
+            # The request, not the server, must change.
+            self.exit_code = UserError.exit_code
 
 
 class ServiceUnavailable(ServiceError):

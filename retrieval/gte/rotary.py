@@ -4,6 +4,8 @@ GTE-v1.5 extends its context with a fixed (not dynamic) NTK-aware scaling: the s
 every length. The "mixed" variant is from https://kexue.fm/archives/9706, equation 10.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -27,13 +29,11 @@ def inverse_frequencies(rope: RopeConfig, head_dim: int) -> Tensor:
     scale = rope.ntk_factor
     if rope.ntk_mixed_b is not None:
         half = head_dim // 2
-        growth = torch.tensor(scale).log() / half**rope.ntk_mixed_b
+        growth = torch.tensor(scale).log() / math.pow(half, rope.ntk_mixed_b)
         ramp = torch.arange(1, half + 1, dtype=torch.float32) ** rope.ntk_mixed_b
-        mixed: Tensor = 1.0 / (rope.theta**exponents) / (growth * ramp).exp()
-        return mixed
-    frequencies: Tensor = 1.0 / ((rope.theta * scale) ** exponents)
-    frequencies = frequencies / (scale ** (2 / head_dim) * rope.linear_factor)
-    return frequencies
+        return torch.pow(rope.theta, -exponents) / (growth * ramp).exp()
+    frequencies = torch.pow(rope.theta * scale, -exponents)
+    return frequencies / (math.pow(scale, 2 / head_dim) * rope.linear_factor)
 
 
 def cos_sin(positions: Tensor, frequencies: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

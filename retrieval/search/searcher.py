@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,9 @@ from numpy.typing import NDArray
 from retrieval.errors import InvalidArgument
 from retrieval.records import Passage
 from retrieval.store import IndexReader
+
+Place = tuple[int, int]
+"""(document id, ordinal) of a passage."""
 
 DEFAULT_K = 10
 MAX_K = 1_000
@@ -45,8 +47,8 @@ class Query:
     text: str | None = None
     vector: NDArray[np.float32] | None = None
     """[dim]; normalised before it is used, so that scores are cosines."""
-    passage: tuple[int, int] | None = None
-    """(document id, ordinal): passages like this one, itself left out."""
+    passage: Place | None = None
+    """Passages like this one, itself left out."""
     k: int = DEFAULT_K
     """How many passages, 1 to ``MAX_K``."""
     offset: int = 0
@@ -137,14 +139,12 @@ class Searcher:
 
     def _answer(self, query: Query, embedded: EmbeddedQuery, embed_seconds: float) -> SearchResult:
         started = time.perf_counter()
-        # One more than the page shows that there is more; one more again for the passage itself.
-        wanted = query.offset + query.k + 1 + (query.passage is not None)
-        hits = self.reader.search_vectors(embedded.vector[None], wanted)
+        ranked = self._rank(query, embedded.vector)
         found = time.perf_counter()
-        ranked = self._rank(query, hits.scores[0], hits.vector_ids[0])
         page = ranked[query.offset : query.offset + query.k]
+        passages = tuple(replace(self.reader.passage(*place), score=score) for score, place in page)
         return SearchResult(
-            passages=tuple(page),
+            passages=passages,
             generation=self.reader.info.generation,
             more=len(ranked) > query.offset + query.k,
             query_token_count=embedded.token_count,
@@ -152,29 +152,33 @@ class Searcher:
             timings=Timings(embed_seconds, found - started, time.perf_counter() - found),
         )
 
-    def _rank(
-        self, query: Query, scores: NDArray[np.float32], vector_ids: NDArray[np.int64]
-    ) -> list[Passage]:
-        """Passages of the hits, best first, no further than the page needs (and one more)."""
+    def _rank(self, query: Query, vector: NDArray[np.float32]) -> list[tuple[float, Place]]:
+        """Score and place of the best passages, in order, to one beyond the page at least.
+
+        A vector may stand for several passages, and several vectors may have one score. Equal
+        scores are taken all or none, so that pages neither repeat nor miss a passage.
+        """
         lowest = -math.inf if query.min_score is None else query.min_score
-        hits = [
-            (float(score), int(vector_id))
-            for score, vector_id in zip(scores, vector_ids, strict=True)
-            if vector_id >= 0 and score >= lowest
-        ]
-        ranked: list[Passage] = []
-        for score, tied in groupby(hits, key=lambda hit: hit[0]):
-            if len(ranked) > query.offset + query.k:
+        # One more than the page shows that there is more; one again for the passage asked about.
+        needed = query.offset + query.k + 1 + (query.passage is not None)
+        wanted = needed
+        while True:
+            hits = self.reader.search_vectors(vector[None], wanted)
+            scores = hits.scores[0]
+            if len(scores) < wanted or scores[-1] < scores[needed - 1]:
                 break
-            found = self.reader.passages_of_vectors([vector_id for _, vector_id in tied])
-            passages = [passage for group in found.values() for passage in group]
-            passages.sort(key=lambda passage: (passage.document_id, passage.ordinal))
-            ranked += [
-                replace(passage, score=score)
-                for passage in passages
-                if (passage.document_id, passage.ordinal) != query.passage
-            ]
-        return ranked
+            wanted *= 2
+        kept = (hits.vector_ids[0] >= 0) & (scores >= lowest)
+        places = self.reader.places_of_vectors(hits.vector_ids[0][kept].tolist())
+        ranked = [
+            (float(score), place)
+            for score, vector_id in zip(
+                scores[kept].tolist(), hits.vector_ids[0][kept].tolist(), strict=True
+            )
+            for place in places[vector_id]
+            if place != query.passage
+        ]
+        return sorted(ranked, key=lambda hit: (-hit[0], hit[1]))
 
 
 def check_query(query: Query) -> None:

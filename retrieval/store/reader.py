@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 
 from retrieval.errors import IndexDamaged, InvalidArgument, NotFound
 from retrieval.records import DocumentRow, IndexInfo, Passage, Skipped
-from retrieval.store.schema import TEXT_PART_CHARS, connect_for_reading, load_info, sqlite_errors
+from retrieval.store.schema import (
+    LOOKUP_BATCH,
+    TEXT_PART_CHARS,
+    connect_for_reading,
+    load_info,
+    sqlite_errors,
+)
 from retrieval.store.segments import Segment, VectorHits, open_segments, search_segments
 
 _OPEN_ATTEMPTS = 5
@@ -118,19 +124,23 @@ class IndexReader:
             )
         return search_segments(self._segments, queries, k)
 
-    def passages_of_vectors(self, vector_ids: Sequence[int]) -> dict[int, list[Passage]]:
-        """The passages that each vector stands for, texts included, in document order.
+    def places_of_vectors(self, vector_ids: Sequence[int]) -> dict[int, list[tuple[int, int]]]:
+        """Where each vector's text stands: (document id, ordinal), in order.
 
-        Several, where the same text occurs in several places.
+        In several places, where the same text occurs more than once.
         """
-        found = {}
-        for vector_id in vector_ids:
+        places: dict[int, list[tuple[int, int]]] = {vector_id: [] for vector_id in vector_ids}
+        for start in range(0, len(vector_ids), LOOKUP_BATCH):
+            batch = vector_ids[start : start + LOOKUP_BATCH]
+            marks = ", ".join("?" * len(batch))
             rows = self._rows(
-                f"{_PASSAGE_QUERY} WHERE c.vector_id = ? ORDER BY c.document_id, c.ordinal",
-                [int(vector_id)],
+                f"SELECT vector_id, document_id, ordinal FROM chunks "  # noqa: S608
+                f"WHERE vector_id IN ({marks}) ORDER BY document_id, ordinal",
+                batch,
             )
-            found[int(vector_id)] = [self._passage(row) for row in rows]
-        return found
+            for vector_id, document_id, ordinal in rows:
+                places[vector_id].append((document_id, ordinal))
+        return places
 
     def passage(self, document_id: int, ordinal: int) -> Passage:
         """One passage.

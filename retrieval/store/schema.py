@@ -14,6 +14,9 @@ DATABASE_NAME = "index.db"
 APPLICATION_ID = 0x47544552  # "GTER": tells an index from any other SQLite file
 BUSY_TIMEOUT_SECONDS = 30.0
 
+LOOKUP_BATCH = 500
+"""Values of one ``IN (…)``; SQLite may be built to take no more than 999."""
+
 TEXT_PART_CHARS = 1 << 16
 """Documents' texts are stored in parts of this many characters, so that a passage of a huge
 document is read without reading the document."""

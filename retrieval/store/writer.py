@@ -14,6 +14,7 @@ from retrieval.records import ChunkSettings, IndexInfo, ModelIdentity, Skipped
 from retrieval.store.commit import Commit, utc_now
 from retrieval.store.lock import writer_lock
 from retrieval.store.schema import (
+    LOOKUP_BATCH,
     connect_for_writing,
     is_index,
     load_info,
@@ -23,8 +24,6 @@ from retrieval.store.vector_file import (
     open_vector_file,
     remove_vector_files,
 )
-
-_LOOKUP_BATCH = 500  # SQLite's default limit of variables is 999 in old builds
 
 SMALL_SEGMENT_ROWS = 16_384
 """Segments below this are merged when there are many of them."""
@@ -135,8 +134,8 @@ class IndexWriter:
         keys = list(dict.fromkeys(content_keys))
         found: dict[bytes, int] = {}
         with sqlite_errors(self._folder):
-            for start in range(0, len(keys), _LOOKUP_BATCH):
-                batch = keys[start : start + _LOOKUP_BATCH]
+            for start in range(0, len(keys), LOOKUP_BATCH):
+                batch = keys[start : start + LOOKUP_BATCH]
                 marks = ", ".join("?" * len(batch))
                 found.update(
                     self._connection.execute(

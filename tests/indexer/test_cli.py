@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
@@ -43,17 +42,12 @@ def indexer(
             [str(INDEXER), *words], capture_output=True, text=True, check=False, cwd=cwd
         )
     stdout, stderr = io.StringIO(), io.StringIO()
-    code = 0
     with (
         contextlib.chdir(cwd or "."),
         contextlib.redirect_stdout(stdout),
         contextlib.redirect_stderr(stderr),
-        mock.patch.object(sys, "argv", ["indexer", *words]),
     ):
-        try:
-            main()
-        except SystemExit as error:
-            code = int(error.code or 0)
+        code = main(words)
     return subprocess.CompletedProcess(words, code, stdout.getvalue(), stderr.getvalue())
 
 
@@ -61,7 +55,7 @@ def assert_user_error(result: subprocess.CompletedProcess[str], *parts: str) -> 
     """Exit code 2, and one line that says what is wrong."""
     assert result.returncode == 2, (result.stdout, result.stderr)
     assert "Traceback" not in result.stderr
-    errors = [line for line in result.stderr.splitlines() if line.lower().startswith("error:")]
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1, result.stderr
     for part in parts:
         assert part in errors[0]

@@ -148,13 +148,13 @@ def test_a_text_that_occurs_twice_has_one_vector_and_two_passages(tmp_path: Path
         commit.put_document(staged("d/a", ["same"], ids))
         commit.put_document(staged("d/b", ["same"], ids))
     with IndexReader.open(tmp_path) as reader:
-        assert [p.uri for p in reader.passages_of_vectors(ids)[ids[0]]] == ["d/a", "d/b"]
+        assert reader.places_of_vectors(ids) == {ids[0]: [(1, 0), (2, 0)]}
     with open_writer(tmp_path) as writer:
         assert writer.find_vectors([b"same", b"other"]) == {b"same": ids[0]}
         with writer.commit() as commit:
             commit.remove_document("d/a")
     with IndexReader.open(tmp_path) as reader:
-        assert [p.uri for p in reader.passages_of_vectors(ids)[ids[0]]] == ["d/b"]
+        assert reader.places_of_vectors(ids) == {ids[0]: [(2, 0)]}
 
 
 def test_a_replaced_document_keeps_its_id(tmp_path: Path) -> None:

@@ -1,0 +1,256 @@
+"""The command ``retrieval``: serve indexes, search a server, embed texts.
+
+The only place of the package that prints and exits. Heavy imports are inside the commands:
+``--help`` and ``search`` start without torch, faiss or a model.
+"""
+
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+import retrieval
+from retrieval import command
+from retrieval.lines import text_batches
+from retrieval.records import TextKind
+from retrieval.registry import DEFAULT_MODEL
+from retrieval.render import passage_as_json, passages_as_text
+
+if TYPE_CHECKING:
+    from retrieval.client import SearchResults
+    from retrieval.encoder import Encoder
+    from retrieval.records import IndexInfo
+    from retrieval.service.config import Address
+
+# For click, \b at the start of a paragraph means: leave its lines as they are.
+_CLI_EXAMPLES = (
+    "\b\nExamples:\n"
+    "  retrieval serve --index ./index\n"
+    '  retrieval search "how are pods scheduled?"\n'
+)
+_SERVE_EXAMPLES = (
+    "\b\nExamples:\n"
+    "  retrieval serve --index ./index\n"
+    "  retrieval serve --index docs=./docs-index --index code=./code-index\n"
+    "  retrieval serve --index ./index --listen 127.0.0.1:0\n"
+)
+_SEARCH_EXAMPLES = (
+    "\b\nExamples:\n"
+    '  retrieval search "how are pods scheduled?"\n'
+    '  retrieval search "rate limits" -k 3 --collection docs\n'
+    "  retrieval search \"rate limits\" --json | jq '.passages[].uri'\n"
+)
+_EMBED_EXAMPLES = (
+    "\b\nExamples:\n"
+    '  echo "how are pods scheduled?" | retrieval embed --kind query\n'
+    "  retrieval embed --model all-minilm-l6-v2 < passages.txt > vectors.jsonl\n"
+)
+
+DEVICE_OPTION = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where the model runs.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_CLI_EXAMPLES)
+@click.version_option(retrieval.__version__, prog_name="retrieval")
+def cli() -> None:
+    """Serve indexes over gRPC, and search them; `indexer build` makes one."""
+
+
+@cli.command(epilog=_SERVE_EXAMPLES)
+@click.option(
+    "--index",
+    "indexes",
+    multiple=True,
+    default=("./index",),
+    metavar="DIR|NAME=DIR",
+    show_default=True,
+    help="Folder of an index, served as collection NAME (default: 'default'). Repeatable.",
+)
+@click.option(
+    "--listen",
+    default="127.0.0.1:50051",
+    metavar="HOST:PORT",
+    show_default=True,
+    help="Where to listen; port 0 picks a free one.",
+)
+@click.option(
+    "--insecure",
+    is_flag=True,
+    help="Allow an address that other machines can reach, without encryption.",
+)
+@click.option("--model", metavar="NAME|FOLDER", help="Where the index's model is, if it moved.")
+@DEVICE_OPTION
+@click.option(
+    "--grace",
+    type=float,
+    default=10.0,
+    metavar="SECONDS",
+    show_default=True,
+    help="How long requests may go on after the signal to stop.",
+)
+def serve(
+    *,
+    indexes: Sequence[str],
+    listen: str,
+    insecure: bool,
+    model: str | None,
+    device: str,
+    grace: float,
+) -> None:
+    """Serve indexes over gRPC until SIGTERM or Ctrl-C.
+
+    Prints one line when it is ready; logs a line a request on stderr.
+    """
+    from retrieval.service.config import ServiceConfig, parse_address, parse_indexes
+    from retrieval.service.server import serve as run_server
+
+    config = ServiceConfig(
+        indexes=parse_indexes(indexes),
+        listen=parse_address(listen),
+        insecure=insecure,
+        model=model,
+        device=device,
+        grace_seconds=grace,
+    )
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    asyncio.run(run_server(config, _say_ready))
+
+
+def _say_ready(address: "Address", infos: "dict[str, IndexInfo]") -> None:
+    parts = [f"listening on {address}"]
+    parts += [
+        f"collection {name}: {info.documents} documents, {info.chunks} passages, "
+        f"model {info.model.name}"
+        for name, info in infos.items()
+    ]
+    click.echo(" · ".join(parts))
+    sys.stdout.flush()
+
+
+@cli.command(epilog=_SEARCH_EXAMPLES)
+@click.argument("query")
+@click.option(
+    "--target",
+    default="127.0.0.1:50051",
+    metavar="HOST:PORT",
+    show_default=True,
+    help="The server's address.",
+)
+@click.option(
+    "--collection", default="default", metavar="NAME", show_default=True, help="What to search."
+)
+@click.option("-k", "k", type=int, default=10, show_default=True, help="Most passages to show.")
+@click.option("--min-score", type=float, help="Leave out passages that score lower, -1 to 1.")
+@click.option(
+    "--timeout",
+    type=float,
+    default=30.0,
+    metavar="SECONDS",
+    show_default=True,
+    help="Longest wait for the answer.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def search(
+    *,
+    query: str,
+    target: str,
+    collection: str,
+    k: int,
+    min_score: float | None,
+    timeout: float,
+    as_json: bool,
+) -> None:
+    """Search a server for the passages that fit QUERY best."""
+    from retrieval.client import RetrievalClient
+
+    with RetrievalClient(target, timeout=timeout) as client:
+        results = client.search(query, collection=collection, k=k, min_score=min_score)
+    if as_json:
+        click.echo(json.dumps(_results_json(query, collection, results), ensure_ascii=False))
+        return
+    if results.query_truncated:
+        click.echo(
+            "note: the query is longer than the model reads; its end had no effect", err=True
+        )
+    click.echo(passages_as_text(results))
+
+
+def _results_json(query: str, collection: str, results: "SearchResults") -> dict[str, object]:
+    return {
+        "query": query,
+        "collection": collection,
+        "generation": results.generation,
+        "model_fingerprint": results.model_fingerprint,
+        "query_token_count": results.query_token_count,
+        "query_truncated": results.query_truncated,
+        "seconds": asdict(results.timings),
+        "passages": [passage_as_json(passage) for passage in results],
+    }
+
+
+@cli.command(epilog=_EMBED_EXAMPLES)
+@click.option(
+    "--model",
+    default=DEFAULT_MODEL,
+    metavar="NAME|FOLDER",
+    show_default=True,
+    help="Known name, hub id or local folder.",
+)
+@click.option(
+    "--kind",
+    type=click.Choice(["query", "passage"]),
+    default="passage",
+    show_default=True,
+    help="What the texts are.",
+)
+@DEVICE_OPTION
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="Number format of the weights.",
+)
+def embed(*, model: str, kind: TextKind, device: str, dtype: str) -> None:
+    """Embed texts: one a line on stdin → one JSON array a line on stdout.
+
+    Lines that are there together are embedded together; none waits for more to come.
+    """
+    from retrieval.encoder import Encoder
+
+    encoder = Encoder.load(model, device=device, dtype=dtype)
+    total = cut = 0
+    for texts in text_batches(sys.stdin.buffer):
+        total += len(texts)
+        cut += _print_vectors(encoder, texts, kind)
+    if cut:
+        click.echo(
+            f"note: {cut} of {total} texts were cut off after {encoder.max_tokens} tokens", err=True
+        )
+
+
+def _print_vectors(encoder: "Encoder", texts: Sequence[str], kind: TextKind) -> int:
+    """Print the texts' vectors; returns how many texts were cut off."""
+    embedded = encoder.embed(texts, kind)
+    for vector in embedded.vectors:
+        # str() of a float32 is its shortest form that reads back the same.
+        click.echo(json.dumps([float(str(value)) for value in vector]))
+    sys.stdout.flush()
+    return sum(embedded.truncated)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; see ``retrieval.command.run``."""
+    return command.run(cli, "retrieval", arguments)

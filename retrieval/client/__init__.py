@@ -1,0 +1,42 @@
+"""A typed client of the service ``retrieval.v1``; loads no model and no index.
+
+::
+
+    from retrieval.client import RetrievalClient
+
+    with RetrievalClient("127.0.0.1:50051") as client:
+        for passage in client.search("how are pods scheduled?", k=5):
+            print(passage.score, passage.uri, passage.line_start, passage.text)
+"""
+
+from retrieval.client.client import DEFAULT_TARGET, DEFAULT_TIMEOUT, RetrievalClient
+from retrieval.client.requests import QueryLike
+from retrieval.client.results import (
+    CollectionInfo,
+    DocumentInfo,
+    Embeddings,
+    ModelInfo,
+    PassageContext,
+    PassageStream,
+    SearchResults,
+    SearchTimings,
+    ServerInfo,
+    ServerLimits,
+)
+
+__all__ = [
+    "DEFAULT_TARGET",
+    "DEFAULT_TIMEOUT",
+    "CollectionInfo",
+    "DocumentInfo",
+    "Embeddings",
+    "ModelInfo",
+    "PassageContext",
+    "PassageStream",
+    "QueryLike",
+    "RetrievalClient",
+    "SearchResults",
+    "SearchTimings",
+    "ServerInfo",
+    "ServerLimits",
+]

@@ -1,0 +1,298 @@
+"""The client itself: one method a remote procedure, with typed answers."""
+
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.client.connection import Connection
+from retrieval.client.requests import (
+    QueryLike,
+    SearchMode,
+    count,
+    count_requests,
+    embed_requests,
+    fill_search,
+    resource_name,
+    sendable,
+)
+from retrieval.client.results import (
+    CollectionInfo,
+    DocumentInfo,
+    Embeddings,
+    PassageContext,
+    PassageStream,
+    SearchResults,
+    ServerInfo,
+    passage_from,
+)
+from retrieval.names import DEFAULT_COLLECTION
+from retrieval.records import TextKind
+from retrieval.v1 import document_pb2
+from retrieval.v1 import index_service_pb2 as index_pb
+from retrieval.v1 import search_service_pb2 as search_pb
+from retrieval.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
+from retrieval.v1.index_service_pb2_grpc import IndexServiceStub
+from retrieval.v1.search_service_pb2_grpc import SearchServiceStub
+
+DEFAULT_TARGET = "127.0.0.1:50051"
+DEFAULT_TIMEOUT = 30.0
+"""Seconds."""
+
+_ITEMS_PER_PAGE = 500
+
+
+class RetrievalClient:
+    """A connection to a server; a context manager, safe to share between threads.
+
+    All methods raise ``InvalidArgument`` for a value that can't be sent, ``ServiceUnavailable``
+    when no server answers, and ``ServiceError`` when it answers with an error.
+    """
+
+    def __init__(self, target: str = DEFAULT_TARGET, *, timeout: float = DEFAULT_TIMEOUT) -> None:
+        """Prepare to connect; the first request does.
+
+        Args:
+            target: the server's address, ``HOST:PORT``.
+            timeout: most seconds that one request may take, retries counted.
+
+        Raises:
+            InvalidArgument: no target, or a timeout that is not above 0.
+        """
+        self._connection = Connection(target, timeout=timeout)
+        self._search = SearchServiceStub(self._connection.channel)
+        self._embedding = EmbeddingServiceStub(self._connection.channel)
+        self._index = IndexServiceStub(self._connection.channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up; requests under way fail."""
+        self._connection.channel.close()
+
+    def search(
+        self,
+        query: QueryLike,
+        *,
+        collection: str = DEFAULT_COLLECTION,
+        k: int = 10,
+        mode: SearchMode = "dense",
+        min_score: float | None = None,
+        page_token: str = "",
+    ) -> SearchResults:
+        """Find the passages that fit a query best.
+
+        Args:
+            query: a text; a passage, to find more like it; or a vector [dim].
+            collection: the collection's own name.
+            k: most passages.
+            mode: how to search.
+            min_score: leave out passages that score lower.
+            page_token: ``next_page_token`` of the results before, for the next k.
+
+        Returns:
+            the passages, best first.
+        """
+        page = search_pb.SearchRequest(
+            page_size=count(k, field="k"), page_token=sendable(page_token, field="page_token")
+        )
+        request = fill_search(page, query, collection=collection, mode=mode, min_score=min_score)
+        response = self._connection.call(self._search.Search, request)
+        return SearchResults.from_message(response)
+
+    def search_batch(
+        self,
+        queries: Sequence[QueryLike],
+        *,
+        collection: str = DEFAULT_COLLECTION,
+        k: int = 10,
+        mode: SearchMode = "dense",
+        min_score: float | None = None,
+    ) -> list[SearchResults]:
+        """Answer several searches in one request, which is faster than one by one.
+
+        Args:
+            queries: what to search with, each as in ``search``; the server limits how many.
+            collection: as in ``search``, as are the others.
+            k: most passages for each.
+            mode: how to search.
+            min_score: leave out passages that score lower.
+
+        Returns:
+            results in the queries' order.
+        """
+        size = count(k, field="k")
+        requests = [
+            fill_search(
+                search_pb.SearchRequest(page_size=size),
+                query,
+                collection=collection,
+                mode=mode,
+                min_score=min_score,
+            )
+            for query in queries
+        ]
+        batch = search_pb.BatchSearchRequest(requests=requests)
+        response = self._connection.call(self._search.BatchSearch, batch)
+        return [SearchResults.from_message(message) for message in response.responses]
+
+    def stream_search(
+        self,
+        query: QueryLike,
+        *,
+        collection: str = DEFAULT_COLLECTION,
+        limit: int | None = None,
+        mode: SearchMode = "dense",
+        min_score: float | None = None,
+    ) -> PassageStream:
+        """Find many passages; they arrive while they are read.
+
+        Args:
+            query: as in ``search``, as are the others.
+            collection: the collection's own name.
+            limit: most passages; None means as many as the server streams.
+            mode: how to search.
+            min_score: leave out passages that score lower.
+
+        Returns:
+            an iterator over the passages, best first. The timeout holds for the whole stream.
+        """
+        size = 0 if limit is None else count(limit, field="limit")
+        request = fill_search(
+            search_pb.StreamSearchRequest(limit=size),
+            query,
+            collection=collection,
+            mode=mode,
+            min_score=min_score,
+        )
+        messages = self._connection.stream(self._search.StreamSearch, request)
+        header = next(messages).header
+        return PassageStream(
+            passages=(passage_from(message.passage) for message in messages),
+            generation=header.generation,
+            model_fingerprint=header.model_fingerprint,
+            query_token_count=header.query_token_count,
+            query_truncated=header.query_truncated,
+        )
+
+    def embed(
+        self, texts: Sequence[str], kind: TextKind, *, collection: str = DEFAULT_COLLECTION
+    ) -> NDArray[np.float32]:
+        """Embed texts with a collection's model; ``embed_detailed`` also tells what was cut off.
+
+        Args:
+            texts: n texts, any number but 0; they are sent in several requests where need be.
+            kind: ``"query"`` or ``"passage"``.
+            collection: the collection's own name.
+
+        Returns:
+            float32 [n, dim], of length 1.
+        """
+        return self.embed_detailed(texts, kind, collection=collection).vectors
+
+    def embed_detailed(
+        self, texts: Sequence[str], kind: TextKind, *, collection: str = DEFAULT_COLLECTION
+    ) -> Embeddings:
+        """Embed texts as ``embed`` does, and tell token counts and what was cut off."""
+        method = self._embedding.BatchEmbed
+        requests = embed_requests(texts, kind, collection=collection)
+        return Embeddings.from_messages([self._connection.call(method, each) for each in requests])
+
+    def count_tokens(
+        self, texts: Sequence[str], *, collection: str = DEFAULT_COLLECTION
+    ) -> list[int]:
+        """Count tokens as a collection's model does, special tokens not counted.
+
+        Args:
+            texts: n texts, any number but 0.
+            collection: the collection's own name.
+
+        Returns:
+            n counts.
+        """
+        counts: list[int] = []
+        for request in count_requests(texts, collection=collection):
+            counts += self._connection.call(self._embedding.CountTokens, request).token_counts
+        return counts
+
+    def collection(self, collection: str = DEFAULT_COLLECTION) -> CollectionInfo:
+        """What a collection is and holds, by its own name."""
+        request = index_pb.GetCollectionRequest(name=resource_name(collection))
+        response = self._connection.call(self._index.GetCollection, request)
+        return CollectionInfo.from_message(response.collection)
+
+    def collections(self) -> Iterator[CollectionInfo]:
+        """All collections of the server, by name."""
+        request = index_pb.ListCollectionsRequest(page_size=_ITEMS_PER_PAGE)
+        while True:
+            response = self._connection.call(self._index.ListCollections, request)
+            yield from map(CollectionInfo.from_message, response.collections)
+            if not response.next_page_token:
+                return
+            request.page_token = response.next_page_token
+
+    def documents(self, collection: str = DEFAULT_COLLECTION) -> Iterator[DocumentInfo]:
+        """All documents of a collection, by uri, without their texts.
+
+        Raises:
+            ServiceError: with reason ``STALE_GENERATION`` when the collection is reloaded while
+                they are read.
+        """
+        request = index_pb.ListDocumentsRequest(
+            parent=resource_name(collection), page_size=_ITEMS_PER_PAGE
+        )
+        while True:
+            response = self._connection.call(self._index.ListDocuments, request)
+            yield from map(DocumentInfo.from_message, response.documents)
+            if not response.next_page_token:
+                return
+            request.page_token = response.next_page_token
+
+    def document(self, name: str, *, with_text: bool = False) -> DocumentInfo:
+        """One document.
+
+        Args:
+            name: its resource name, ``collections/…/documents/…``.
+            with_text: also get its text.
+        """
+        view = document_pb2.DOCUMENT_VIEW_FULL if with_text else document_pb2.DOCUMENT_VIEW_BASIC
+        request = index_pb.GetDocumentRequest(name=sendable(name, field="name"), view=view)
+        response = self._connection.call(self._index.GetDocument, request)
+        return DocumentInfo.from_message(response.document, with_text=with_text)
+
+    def passage(self, name: str, *, before: int = 0, after: int = 0) -> PassageContext:
+        """One passage, with its neighbours in the document.
+
+        Args:
+            name: its resource name, ``collections/…/documents/…/passages/…``.
+            before: how many of the passages before it.
+            after: how many of the passages after it.
+        """
+        request = index_pb.GetPassageRequest(
+            name=sendable(name, field="name"),
+            before=count(before, field="before", minimum=0),
+            after=count(after, field="after", minimum=0),
+        )
+        return PassageContext.from_message(self._connection.call(self._index.GetPassage, request))
+
+    def reload(self, collection: str = DEFAULT_COLLECTION) -> CollectionInfo:
+        """Have the server open the newest generation of a collection; returns what it is now."""
+        request = index_pb.ReloadCollectionRequest(name=resource_name(collection))
+        response = self._connection.call(self._index.ReloadCollection, request)
+        return CollectionInfo.from_message(response.collection)
+
+    def server_info(self) -> ServerInfo:
+        """The server's version and limits."""
+        response = self._connection.call(self._index.GetServerInfo, index_pb.GetServerInfoRequest())
+        return ServerInfo.from_message(response.server_info)

@@ -1,0 +1,55 @@
+"""What every command of ours does around its own work: one line an error, the right exit code."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from retrieval.errors import RetrievalError
+
+EXIT_FAILED = 1
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+def run(
+    cli: click.Command, name: str, arguments: Sequence[str] | None = None, *, interrupted: str = ""
+) -> int:
+    """Run a command line; a user's mistake is one line on standard error.
+
+    Args:
+        cli: the command.
+        name: what to call it in messages.
+        arguments: without the program's name; None means those of the process.
+        interrupted: what to tell a user who stops it with Ctrl-C; empty = nothing.
+
+    Returns:
+        the exit code: 0 done, 1 failed, 2 the user's mistake, 130 interrupted.
+    """
+    try:
+        outcome = cli.main(arguments, prog_name=name, standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return EXIT_USER_ERROR
+    except click.ClickException as error:
+        return _fail(error.format_message(), EXIT_USER_ERROR)
+    except RetrievalError as error:
+        return _fail(error.message, error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        if interrupted:
+            click.echo(interrupted, err=True)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever reads our output has had enough. Python would complain once more at exit, when
+        # it flushes what is left.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    # click returns the code of `--help` and the like instead of exiting.
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _fail(message: str, exit_code: int) -> int:
+    click.echo(f"error: {' '.join(message.split())}", err=True)
+    return exit_code

@@ -1,0 +1,118 @@
+"""Resource names: ``collections/{c}``, ``…/documents/{d}``, ``…/passages/{n}``.
+
+Shared by service and client.
+"""
+
+import re
+from dataclasses import dataclass
+
+from retrieval.errors import InvalidArgument
+
+DEFAULT_COLLECTION = "default"
+
+COLLECTION_ID = r"[a-z0-9][a-z0-9_-]{0,62}"
+"""Regular expression of a collection's name."""
+
+_DOCUMENT_ID = r"[1-9][0-9]{0,18}"
+_ORDINAL = r"0|[1-9][0-9]{0,9}"
+_MAX_DOCUMENT_ID = 2**63 - 1
+_MAX_ORDINAL = 2**31 - 1
+_SHOWN_CHARS = 100
+
+_COLLECTION = re.compile(rf"collections/({COLLECTION_ID})")
+_DOCUMENT = re.compile(rf"collections/({COLLECTION_ID})/documents/({_DOCUMENT_ID})")
+_PASSAGE = re.compile(rf"{_DOCUMENT.pattern}/passages/({_ORDINAL})")
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentName:
+    """A document's resource name, taken apart."""
+
+    collection: str
+    document_id: int
+
+    def __str__(self) -> str:
+        """The name as it is on the wire."""
+        return f"{collection_name(self.collection)}/documents/{self.document_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class PassageName:
+    """A passage's resource name, taken apart."""
+
+    collection: str
+    document_id: int
+    ordinal: int
+
+    def __str__(self) -> str:
+        """The name as it is on the wire."""
+        return f"{DocumentName(self.collection, self.document_id)}/passages/{self.ordinal}"
+
+
+def collection_name(collection: str) -> str:
+    """The resource name of a collection.
+
+    Args:
+        collection: its own name, such as ``"default"``.
+    """
+    return f"collections/{collection}"
+
+
+def parse_collection(name: str, *, field: str) -> str:
+    """Take a collection's resource name apart.
+
+    Args:
+        name: ``collections/{collection}``; empty means the collection ``default``.
+        field: the request's field that it is in, for the error.
+
+    Returns:
+        the collection's own name.
+
+    Raises:
+        InvalidArgument: not such a name.
+    """
+    if not name:
+        return DEFAULT_COLLECTION
+    match = _COLLECTION.fullmatch(name)
+    if match is None:
+        raise _malformed(name, "collections/{collection}", field)
+    return match[1]
+
+
+def parse_document(name: str, *, field: str) -> DocumentName:
+    """Take a document's resource name apart.
+
+    Args:
+        name: ``collections/{collection}/documents/{document}``.
+        field: the request's field that it is in, for the error.
+
+    Raises:
+        InvalidArgument: not such a name.
+    """
+    match = _DOCUMENT.fullmatch(name)
+    if match is None or int(match[2]) > _MAX_DOCUMENT_ID:
+        raise _malformed(name, "collections/{collection}/documents/{document}", field)
+    return DocumentName(match[1], int(match[2]))
+
+
+def parse_passage(name: str, *, field: str) -> PassageName:
+    """Take a passage's resource name apart.
+
+    Args:
+        name: ``collections/{collection}/documents/{document}/passages/{passage}``.
+        field: the request's field that it is in, for the error.
+
+    Raises:
+        InvalidArgument: not such a name.
+    """
+    match = _PASSAGE.fullmatch(name)
+    if match is None or int(match[2]) > _MAX_DOCUMENT_ID or int(match[3]) > _MAX_ORDINAL:
+        raise _malformed(
+            name, "collections/{collection}/documents/{document}/passages/{passage}", field
+        )
+    return PassageName(match[1], int(match[2]), int(match[3]))
+
+
+def _malformed(name: str, form: str, field: str) -> InvalidArgument:
+    shown = name if len(name) <= _SHOWN_CHARS else name[:_SHOWN_CHARS] + "…"
+    return InvalidArgument(f"{field} is {shown!r}; it must be of the form {form}", field=field)

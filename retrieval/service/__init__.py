@@ -1,0 +1,13 @@
+"""The gRPC service ``retrieval.v1``.
+
+A request's path::
+
+    interceptors   admit it or refuse it, log it, turn what it raises into a status
+    servicers      one module a service: search, embedding, index
+    convert        message → Query, records → message; paging makes and reads page tokens
+    collections    name → the open index; requests hold on to the generation they started with
+    workers        threads beside the event loop; batcher is the one thread that runs models
+    status         exception → gRPC status, in one table
+
+``server`` puts the parts together and takes them down again.
+"""

@@ -1,0 +1,184 @@
+"""The one thread that runs models: requests that wait for it together go through together."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.errors import RetrievalError
+from retrieval.records import TextKind
+from retrieval.service.workers import given_up
+
+
+class EmbeddedTexts(Protocol):
+    """What a model makes of n texts; ``retrieval.encoder.Embedded`` is one."""
+
+    @property
+    def vectors(self) -> NDArray[np.float32]:
+        """[n, dim], L2-normalised."""
+        ...
+
+    @property
+    def token_counts(self) -> list[int]:
+        """Tokens that the model read of each text, prompt and special tokens counted."""
+        ...
+
+    @property
+    def truncated(self) -> list[bool]:
+        """Whether the end of a text was cut off."""
+        ...
+
+
+class TextEncoder(Protocol):
+    """What the batcher needs of a model; ``retrieval.encoder.Encoder`` is one."""
+
+    def embed(self, texts: Sequence[str], kind: TextKind) -> EmbeddedTexts:
+        """Embed texts; not thread-safe."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TextEmbedding:
+    """One text's embedding."""
+
+    vector: NDArray[np.float32]
+    """[dim], L2-normalised."""
+    token_count: int
+    """Tokens that the model read, prompt and special tokens counted."""
+    truncated: bool
+    """Whether the end of the text was cut off."""
+
+
+class GivenUp(Exception):
+    """The request went away before its texts were embedded; nobody waits for the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """Texts of one request that wait for the model."""
+
+    encoder: TextEncoder
+    texts: Sequence[str]
+    kind: TextKind
+    given_up: Callable[[], bool]
+    result: Future[list[TextEmbedding]] = field(default_factory=Future)
+
+
+class Batcher:
+    """Embeds for many threads at once.
+
+    It never waits for more work to come: what came while the model was busy makes up the next
+    batch. So a lone request is not delayed, and a crowd shares the model's passes.
+    """
+
+    def __init__(self, *, max_texts: int = 32) -> None:
+        """Start the thread.
+
+        Args:
+            max_texts: most texts of a batch made of several requests; what a single request
+                brings is never split.
+        """
+        self._max_texts = max_texts
+        self._jobs: deque[_Job] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
+        self._thread.start()
+
+    def embed(
+        self, encoder: TextEncoder, texts: Sequence[str], kind: TextKind
+    ) -> list[TextEmbedding]:
+        """Embed texts, and wait for it; for any thread but the event loop's.
+
+        Args:
+            encoder: the model.
+            texts: n texts.
+            kind: ``"query"`` or ``"passage"``.
+
+        Returns:
+            n embeddings in the texts' order.
+
+        Raises:
+            GivenUp: the request that the thread works for was given up before its turn.
+            RetrievalError: the server is shutting down; or what the encoder raised.
+        """
+        job = _Job(encoder, texts, kind, given_up())
+        with self._changed:
+            if self._closed:
+                raise RetrievalError("the server is shutting down")
+            self._jobs.append(job)
+            self._changed.notify()
+        return job.result.result()
+
+    def close(self) -> None:
+        """Finish what waits, and end the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while jobs := self._next_jobs():
+            wanted = [job for job in jobs if not _drop_if_given_up(job)]
+            if wanted:
+                _embed_together(wanted)
+
+    def _next_jobs(self) -> list[_Job]:
+        """Wait for work: the oldest job, and those behind it that fit the same batch.
+
+        Returns:
+            jobs of one model and kind; empty when the batcher is closed and all is done.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._jobs or self._closed)
+            if not self._jobs:
+                return []
+            jobs = [self._jobs.popleft()]
+            texts = len(jobs[0].texts)
+            while self._jobs and _go_together(self._jobs[0], jobs[0]):
+                texts += len(self._jobs[0].texts)
+                if texts > self._max_texts:
+                    break
+                jobs.append(self._jobs.popleft())
+            return jobs
+
+
+def _go_together(one: _Job, other: _Job) -> bool:
+    return one.encoder is other.encoder and one.kind == other.kind
+
+
+def _drop_if_given_up(job: _Job) -> bool:
+    if not job.given_up():
+        return False
+    job.result.set_exception(GivenUp())
+    return True
+
+
+def _embed_together(jobs: Sequence[_Job]) -> None:
+    """Run the model once over the texts of all jobs, and hand out the results."""
+    texts = [text for job in jobs for text in job.texts]
+    try:
+        embedded = jobs[0].encoder.embed(texts, jobs[0].kind)
+        rows = [
+            TextEmbedding(vector, token_count, truncated)
+            for vector, token_count, truncated in zip(
+                embedded.vectors, embedded.token_counts, embedded.truncated, strict=True
+            )
+        ]
+    except Exception as error:  # noqa: BLE001  (raised again in the thread that waits for it)
+        if len(jobs) == 1:
+            jobs[0].result.set_exception(error)
+            return
+        # One bad text must not fail the requests that happened to be its neighbours.
+        for job in jobs:
+            _embed_together([job])
+        return
+    start = 0
+    for job in jobs:
+        job.result.set_result(rows[start : start + len(job.texts)])
+        start += len(job.texts)

@@ -1,0 +1,157 @@
+"""What a server is told when it starts: where to listen, what to serve, how much to take."""
+
+import ipaddress
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from retrieval.errors import InvalidArgument
+from retrieval.names import COLLECTION_ID, DEFAULT_COLLECTION
+
+DEFAULT_PORT = 50051
+DEFAULT_LISTEN = f"127.0.0.1:{DEFAULT_PORT}"
+DEFAULT_GRACE_SECONDS = 10.0
+
+_MAX_PORT = 65_535
+_INDEX_OPTION = re.compile(rf"(?P<name>{COLLECTION_ID})=(?P<folder>.+)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A TCP address to listen on."""
+
+    host: str
+    """Name or IP address, without the brackets of IPv6."""
+    port: int
+    """0 lets the system pick a free one."""
+
+    def __str__(self) -> str:
+        """``host:port``, with brackets around an IPv6 address."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only programs on this machine can reach it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The largest requests that are taken; larger ones are refused with a message that says so.
+
+    The limits of a search itself are constants of ``retrieval.search``.
+    """
+
+    batch_size: int = 256
+    """Searches or texts in one request."""
+    batch_passages: int = 20_000
+    """Passages that the searches of one request may ask for, those of pages before counted."""
+    text_chars: int = 262_144
+    """Characters of a text to embed or count."""
+    neighbours: int = 100
+    """Passages before or after a passage."""
+    message_bytes: int = 64 << 20
+    """Bytes of a request, and of an answer."""
+    concurrent_requests: int = 256
+    """Requests under way at once, waiting ones counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceConfig:
+    """Everything ``retrieval serve`` can be told."""
+
+    indexes: Mapping[str, Path]
+    """Collection → folder of its index; at least one."""
+    listen: Address = Address("127.0.0.1", DEFAULT_PORT)
+    insecure: bool = False
+    """Allows an address that other machines can reach, although nothing is encrypted."""
+    model: str | None = None
+    """Where to find the indexes' model, if not where they say; name or folder."""
+    device: str = "auto"
+    """``"auto"``, ``"cpu"`` or ``"cuda"``."""
+    grace_seconds: float = DEFAULT_GRACE_SECONDS
+    """How long requests under way may go on after the signal to stop."""
+    search_threads: int = 8
+    """Threads that search and read; most wait for the model's thread or the disk."""
+    limits: Limits = Limits()
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be served.
+
+        Raises:
+            InvalidArgument: no index; an address open to others without ``insecure``; a grace
+                period that isn't a length of time.
+        """
+        if not self.indexes:
+            raise InvalidArgument("no index to serve: give --index DIR", field="indexes")
+        if not self.listen.is_loopback and not self.insecure:
+            raise InvalidArgument(
+                f"other machines may reach {self.listen}, and the connection is not encrypted: "
+                "say --insecure if that is what you want, or listen on 127.0.0.1",
+                field="listen",
+            )
+        if not 0 <= self.grace_seconds < float("inf"):
+            raise InvalidArgument(
+                f"--grace is {self.grace_seconds}; it must be a number of seconds, 0 or more",
+                field="grace_seconds",
+            )
+
+
+def parse_address(text: str) -> Address:
+    """Read ``HOST:PORT``; an IPv6 host stands in brackets.
+
+    Args:
+        text: such as ``"127.0.0.1:50051"``, ``"localhost:0"`` or ``"[::1]:50051"``.
+
+    Returns:
+        the address.
+
+    Raises:
+        InvalidArgument: not of that form, or the port is above 65535.
+    """
+    host, colon, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    host = host[1:-1] if bracketed else host
+    well_formed = colon and host and re.fullmatch("[0-9]{1,5}", port) and (":" in host) == bracketed
+    if not well_formed or int(port) > _MAX_PORT:
+        raise InvalidArgument(
+            f"{text!r} is no address to listen on: give HOST:PORT, such as {DEFAULT_LISTEN}, "
+            "or port 0 for any free one",
+            field="listen",
+        )
+    return Address(host, int(port))
+
+
+def parse_indexes(options: Sequence[str]) -> dict[str, Path]:
+    """Read the values of ``--index``: ``DIR``, or ``NAME=DIR`` for a collection of that name.
+
+    Args:
+        options: in the order given. A folder whose name has a ``=`` is given as ``./a=b``.
+
+    Returns:
+        collection → folder; a folder without a name is collection ``default``.
+
+    Raises:
+        InvalidArgument: an empty value, or two folders of one name.
+    """
+    indexes: dict[str, Path] = {}
+    for option in options:
+        named = _INDEX_OPTION.fullmatch(option)
+        name, folder = (named["name"], named["folder"]) if named else (DEFAULT_COLLECTION, option)
+        if not folder:
+            raise InvalidArgument("--index is empty: give a folder", field="indexes")
+        if name in indexes:
+            raise InvalidArgument(
+                f"two indexes for collection {name}, {indexes[name]} and {folder}: "
+                "name them apart with --index NAME=DIR",
+                field="indexes",
+            )
+        indexes[name] = Path(folder)
+    return indexes

@@ -1,0 +1,159 @@
+"""What happens around every request: it is let in, its errors are translated, and it is logged."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from grpc.aio import ServerInterceptor, ServicerContext
+
+from retrieval.errors import AnswerTooLarge, InvalidArgument, RetrievalError
+from retrieval.service.admission import Admission
+from retrieval.service.status import (
+    DOMAIN,
+    STATUS_DETAILS_KEY,
+    one_line,
+    status_code,
+    to_status,
+)
+
+LOG = logging.getLogger(__name__)
+
+# An interceptor sees the methods of all services, so messages of any type; and grpc-stubs types a
+# handler's methods as those of a synchronous server, and a callback as a class of its own.
+_Context = ServicerContext[Any, Any]
+_UnaryMethod = Callable[[Any, _Context], Awaitable[Message]]
+_StreamMethod = Callable[[Any, _Context], AsyncGenerator[Message]]
+
+# Generic in grpc-stubs only.
+if TYPE_CHECKING:
+    _Handler = grpc.RpcMethodHandler[Any, Any]
+    _Interceptor = ServerInterceptor[Any, Any]
+else:
+    _Handler = grpc.RpcMethodHandler
+    _Interceptor = ServerInterceptor
+
+
+class RequestInterceptor(_Interceptor):
+    """Wraps the methods of ``retrieval.v1``; health and reflection are left as they are."""
+
+    def __init__(self, admission: Admission, *, max_message_bytes: int) -> None:
+        """Keep what is shared by all requests.
+
+        Args:
+            admission: says who is let in.
+            max_message_bytes: most bytes of an answer.
+        """
+        self._admission = admission
+        self._max_message_bytes = max_message_bytes
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> _Handler:
+        """Wrap the handler of one request; called by gRPC, before the request is read."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        # gRPC answers UNIMPLEMENTED where there is no handler.
+        if handler is None or not method.startswith(f"/{DOMAIN}."):
+            return handler
+        # Without a deserializer gRPC hands over the bytes, and malformed ones are ours to refuse.
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(
+                self._wrap_stream(method, handler), None, handler.response_serializer
+            )
+        return grpc.unary_unary_rpc_method_handler(
+            self._wrap_unary(method, handler), None, handler.response_serializer
+        )
+
+    def _wrap_unary(
+        self, method: str, handler: _Handler
+    ) -> Callable[[bytes, _Context], Awaitable[Message]]:
+        call = cast(_UnaryMethod, handler.unary_unary)
+
+        async def wrapped(data: bytes, context: _Context) -> Message:
+            async with self._request(method, context):
+                response = await call(_parse(handler, data), context)
+                self._check_size(response)
+                return response
+
+        return wrapped
+
+    def _wrap_stream(
+        self, method: str, handler: _Handler
+    ) -> Callable[[bytes, _Context], AsyncGenerator[Message]]:
+        call = cast(_StreamMethod, handler.unary_stream)
+
+        async def wrapped(data: bytes, context: _Context) -> AsyncGenerator[Message]:
+            async with (
+                self._request(method, context),
+                aclosing(call(_parse(handler, data), context)) as responses,
+            ):
+                async for response in responses:
+                    self._check_size(response)
+                    yield response
+
+        return wrapped
+
+    @asynccontextmanager
+    async def _request(self, method: str, context: _Context) -> AsyncIterator[None]:
+        """Admit a request, run it, end it with the status of what it raised, and log it."""
+        start = time.perf_counter()
+        outcome = "OK"
+        try:
+            self._admission.enter()
+            # Under way until the last byte is sent, which is after this block.
+            context.add_done_callback(cast(Any, self._leave))
+            yield
+        except RetrievalError as error:
+            outcome = f"{status_code(error).name}: {one_line(error.message)}"
+            await _abort(context, error)
+        except (asyncio.CancelledError, GeneratorExit):
+            # The client went away, its deadline passed, or the server's grace period was over.
+            outcome = "CANCELLED"
+            raise
+        except Exception as error:
+            outcome = status_code(error).name
+            LOG.exception("%s failed", method)
+            await _abort(context, error)
+        finally:
+            milliseconds = (time.perf_counter() - start) * 1000
+            LOG.info("%s %.1f ms %s", method, milliseconds, outcome)
+
+    def _leave(self, _context: _Context) -> None:
+        self._admission.leave()
+
+    def _check_size(self, response: Message) -> None:
+        size = response.ByteSize()
+        if size > self._max_message_bytes:
+            raise AnswerTooLarge(
+                f"the answer has {size} bytes, and a message at most {self._max_message_bytes}: "
+                "ask for less at once"
+            )
+
+
+def _parse(handler: _Handler, data: bytes) -> Message:
+    """The request's message.
+
+    Raises:
+        InvalidArgument: the bytes are no such message.
+    """
+    parse = cast(Callable[[bytes], Message], handler.request_deserializer)
+    try:
+        return parse(data)
+    except DecodeError as error:
+        raise InvalidArgument(
+            "the request is malformed: it is not a message of this type"
+        ) from error
+
+
+async def _abort(context: _Context, error: Exception) -> NoReturn:
+    """End a request with the status of an error and its details."""
+    status = to_status(error)
+    details = ((STATUS_DETAILS_KEY, status.SerializeToString()),)
+    await context.abort(status_code(error), status.message, details)

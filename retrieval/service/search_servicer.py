@@ -1,0 +1,199 @@
+"""SearchService: passages that fit a query."""
+
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+from grpc.aio import ServicerContext
+
+from retrieval.errors import InvalidArgument
+from retrieval.names import parse_collection
+from retrieval.search import (
+    DEFAULT_K,
+    MAX_K,
+    MAX_OFFSET,
+    Query,
+    Searcher,
+    SearchResult,
+    check_query,
+)
+from retrieval.service.collections import Collections, OpenCollection
+from retrieval.service.config import Limits
+from retrieval.service.convert import (
+    check_batch_size,
+    located_in,
+    passage_message,
+    search_response,
+    stream_header,
+    to_query,
+)
+from retrieval.service.paging import PageScope, page_size
+from retrieval.service.workers import Workers
+from retrieval.v1 import search_service_pb2 as pb
+from retrieval.v1 import search_service_pb2_grpc as pb_grpc
+
+MAX_STREAM_LIMIT = MAX_OFFSET
+"""Most passages of a streamed search, which is read page by page."""
+
+
+class SearchServicer(pb_grpc.SearchServiceServicer):
+    """Answers SearchService; see the ``.proto`` for what each method promises."""
+
+    def __init__(self, collections: Collections, workers: Workers, limits: Limits) -> None:
+        """Keep what all requests share."""
+        self._collections = collections
+        self._workers = workers
+        self._limits = limits
+
+    async def Search(
+        self, request: pb.SearchRequest, _context: ServicerContext[Any, Any]
+    ) -> pb.SearchResponse:
+        """Answer one page of passages."""
+        started = time.perf_counter()
+        name = parse_collection(request.collection, field="collection")
+        with self._collections.use(name) as collection:
+            plan = _plan(request, collection)
+            result = await self._workers.run(collection, collection.searcher.search, plan.query)
+            return plan.respond(result, started)
+
+    async def BatchSearch(
+        self, request: pb.BatchSearchRequest, _context: ServicerContext[Any, Any]
+    ) -> pb.BatchSearchResponse:
+        """Answer many searches; those of one collection go through its model together."""
+        started = time.perf_counter()
+        check_batch_size(len(request.requests), self._limits.batch_size, field="requests")
+        with ExitStack() as stack:
+            collections: dict[str, OpenCollection] = {}
+            plans: list[_Plan] = []
+            for number, single in enumerate(request.requests):
+                with located_in(f"requests[{number}]"):
+                    name = parse_collection(single.collection, field="collection")
+                    if name not in collections:
+                        collections[name] = stack.enter_context(self._collections.use(name))
+                    plans.append(_plan(single, collections[name]))
+            self._check_depth(plans)
+            results: dict[int, SearchResult] = {}
+            for name, collection in collections.items():
+                queries = {i: plan.query for i, plan in enumerate(plans) if plan.name == name}
+                results |= await self._workers.run(
+                    collection, _search_all, collection.searcher, queries
+                )
+            responses = [plan.respond(results[i], started) for i, plan in enumerate(plans)]
+            return pb.BatchSearchResponse(responses=responses)
+
+    def _check_depth(self, plans: Sequence["_Plan"]) -> None:
+        """Refuse a batch that would keep a thread busy for long, though each search is small."""
+        passages = sum(plan.query.offset + plan.query.k for plan in plans)
+        if passages > self._limits.batch_passages:
+            raise InvalidArgument(
+                f"the searches ask for {passages} passages in all; a batch may ask for at most "
+                f"{self._limits.batch_passages}",
+                field="requests",
+            )
+
+    async def StreamSearch(
+        self, request: pb.StreamSearchRequest, _context: ServicerContext[Any, Any]
+    ) -> AsyncGenerator[pb.StreamSearchResponse]:
+        """Answer a header, then passages, reading a page at a time from one generation."""
+        name = parse_collection(request.collection, field="collection")
+        limit = page_size(
+            request.limit, default=MAX_STREAM_LIMIT, maximum=MAX_STREAM_LIMIT, field="limit"
+        )
+        with self._collections.use(name) as collection:
+            query = to_query(request, collection=name, k=min(limit, MAX_K), offset=0)
+            while True:
+                result = await self._workers.run(collection, collection.searcher.search, query)
+                if query.offset == 0:
+                    header = stream_header(collection.info, result)
+                    yield pb.StreamSearchResponse(header=header)
+                for passage in result.passages:
+                    yield pb.StreamSearchResponse(passage=passage_message(name, passage))
+                offset = query.offset + len(result.passages)
+                if not result.more or offset >= limit:
+                    return
+                query = replace(query, offset=offset, k=min(limit - offset, MAX_K))
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A request for a page, understood and checked."""
+
+    collection: OpenCollection
+    query: Query
+    scope: PageScope
+    """Binds the token of the next page."""
+
+    @property
+    def name(self) -> str:
+        """The collection's own name."""
+        return self.collection.name
+
+    def respond(self, result: SearchResult, started: float) -> pb.SearchResponse:
+        """The page.
+
+        Args:
+            result: what was found for the query.
+            started: ``time.perf_counter()`` of the request's arrival.
+        """
+        next_offset = self.query.offset + len(result.passages)
+        return search_response(
+            self.name,
+            self.collection.info,
+            result,
+            next_page_token=self.scope.token_after(next_offset) if result.more else "",
+            seconds=time.perf_counter() - started,
+        )
+
+
+def _plan(request: pb.SearchRequest, collection: OpenCollection) -> _Plan:
+    """Understand a request for a page.
+
+    Raises:
+        InvalidArgument: a value is out of range, or the page token is of another request.
+        StaleGeneration: the page token is of another generation.
+    """
+    scope = PageScope(_without_page(request, collection), collection.info.generation)
+    query = to_query(
+        request,
+        collection=collection.name,
+        k=page_size(request.page_size, default=DEFAULT_K, maximum=MAX_K),
+        offset=scope.offset(request.page_token),
+    )
+    check_query(query)
+    return _Plan(collection, query, scope)
+
+
+def _without_page(request: pb.SearchRequest, collection: OpenCollection) -> bytes:
+    """What must stay the same from page to page, the same bytes for the same search."""
+    same = pb.SearchRequest()
+    same.CopyFrom(request)
+    same.collection = collection.name
+    same.ClearField("page_size")
+    same.ClearField("page_token")
+    return same.SerializeToString(deterministic=True)
+
+
+def _search_all(searcher: Searcher, queries: Mapping[int, Query]) -> dict[int, SearchResult]:
+    """Answer the searches of one collection; texts are embedded together.
+
+    Args:
+        searcher: of the collection.
+        queries: by their number in the request; already checked, as far as that goes without the
+            index.
+
+    Returns:
+        results by number.
+
+    Raises:
+        InvalidArgument: a vector does not fit the index; its ``field`` has the number.
+        NotFound: a query's passage does not exist.
+    """
+    texts = [number for number, query in queries.items() if query.text is not None]
+    found = searcher.search_batch([queries[number] for number in texts])
+    results = dict(zip(texts, found, strict=True))
+    for number in queries.keys() - results.keys():
+        with located_in(f"requests[{number}]"):
+            results[number] = searcher.search(queries[number])
+    return results

@@ -1,0 +1,204 @@
+"""The server: listen, load, serve, drain."""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from retrieval.errors import AddressInUse
+from retrieval.names import collection_name
+from retrieval.records import IndexInfo
+from retrieval.service.admission import Admission
+from retrieval.service.batcher import Batcher
+from retrieval.service.collections import Collections
+from retrieval.service.config import Address, ServiceConfig
+from retrieval.service.embedding_servicer import EmbeddingServicer
+from retrieval.service.index_servicer import IndexServicer
+from retrieval.service.interceptors import RequestInterceptor
+from retrieval.service.search_servicer import SearchServicer
+from retrieval.service.workers import Workers
+from retrieval.v1 import embedding_service_pb2, index_service_pb2, search_service_pb2
+from retrieval.v1.embedding_service_pb2_grpc import add_EmbeddingServiceServicer_to_server
+from retrieval.v1.index_service_pb2_grpc import add_IndexServiceServicer_to_server
+from retrieval.v1.search_service_pb2_grpc import add_SearchServiceServicer_to_server
+
+LOG = logging.getLogger(__name__)
+
+SERVICE_NAMES = tuple(
+    file.DESCRIPTOR.services_by_name[service].full_name
+    for file, service in (
+        (search_service_pb2, "SearchService"),
+        (embedding_service_pb2, "EmbeddingService"),
+        (index_service_pb2, "IndexService"),
+    )
+)
+"""Full names of the services, as health and reflection know them."""
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+# For what isn't a request of ours: someone who watches our health may be told that it is over.
+_CLOSE_SECONDS = 0.5
+
+
+class RetrievalServer:
+    """One server; made, started and stopped in one running event loop."""
+
+    def __init__(self, config: ServiceConfig) -> None:
+        """Put the parts together; nothing listens and nothing is loaded yet."""
+        self._config = config
+        self._admission = Admission(config.limits.concurrent_requests)
+        self._workers = Workers(config.search_threads)
+        self._batcher = Batcher()
+        self._collections = Collections(config, self._batcher)
+        # The stubs of grpcio-health-checking leave out its aio part.
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        self._server = self._build()
+
+    def _build(self) -> grpc.aio.Server:
+        limits = self._config.limits
+        server = grpc.aio.server(
+            interceptors=[
+                RequestInterceptor(self._admission, max_message_bytes=limits.message_bytes)
+            ],
+            options=[
+                # Without this, two servers could listen on one port and share its clients.
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", limits.message_bytes),
+                ("grpc.max_send_message_length", limits.message_bytes),
+            ],
+        )
+        shared = (self._collections, self._workers, limits)
+        add_SearchServiceServicer_to_server(SearchServicer(*shared), server)
+        add_EmbeddingServiceServicer_to_server(EmbeddingServicer(*shared), server)
+        add_IndexServiceServicer_to_server(IndexServicer(*shared), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection(
+            (*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+        )
+        return server
+
+    async def start(self) -> Address:
+        """Listen, then load; requests that come while it loads are told to try again.
+
+        Returns:
+            the address it listens on, with the port that the system picked.
+
+        Raises:
+            AddressInUse: it can't listen there.
+            RetrievalError: an index or model can't be used.
+        """
+        await self._set_health(_NOT_SERVING)
+        address = _listen(self._server, self._config.listen)
+        await self._server.start()
+        await self._collections.open_all()
+        self._admission.open()
+        await self._set_health(_SERVING)
+        return address
+
+    def infos(self) -> dict[str, IndexInfo]:
+        """What each collection holds, by its own name; for a server that has started."""
+        infos = {}
+        for name in self._collections.names:
+            with self._collections.use(name) as collection:
+                infos[name] = collection.info
+        return infos
+
+    async def stop(self) -> None:
+        """Drain: let nothing new in, wait for what is under way, then close everything.
+
+        Health says NOT_SERVING from the start. What is still under way after the grace period is
+        cancelled. Also takes down a server that didn't finish starting.
+        """
+        self._admission.close()
+        await self._health.enter_graceful_shutdown()
+        grace = self._config.grace_seconds
+        if not await self._admission.drained(grace):
+            LOG.warning("requests still under way after %g s are cancelled", grace)
+        await self._server.stop(_CLOSE_SECONDS)
+        await asyncio.to_thread(self._close_threads)
+        self._collections.close()
+
+    def _close_threads(self) -> None:
+        # Searches wait for embeddings, so their threads go first.
+        self._workers.close()
+        self._batcher.close()
+
+    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        collections = map(collection_name, self._collections.names)
+        for name in ("", *SERVICE_NAMES, *collections):
+            await self._health.set(name, status)
+
+
+async def serve(
+    config: ServiceConfig, ready: Callable[[Address, dict[str, IndexInfo]], None]
+) -> None:
+    """Run a server until SIGTERM or SIGINT, then drain it.
+
+    A second signal while it drains ends it at once, as it would without a handler.
+
+    Args:
+        config: what to serve, and where.
+        ready: called once, when requests are answered.
+
+    Raises:
+        AddressInUse: it can't listen there.
+        RetrievalError: an index or model can't be used.
+    """
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        LOG.info("%s: draining", number.name)
+        stopping.set()
+        for other in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(other)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    server = RetrievalServer(config)
+    try:
+        address = await server.start()
+        if not stopping.is_set():
+            ready(address, server.infos())
+        await stopping.wait()
+    finally:
+        await server.stop()
+
+
+def _listen(server: grpc.aio.Server, address: Address) -> Address:
+    """Bind a server's port.
+
+    Raises:
+        AddressInUse: another program listens there, or the system doesn't let us.
+    """
+    _probe(address)
+    try:
+        port = server.add_insecure_port(str(address))
+    except RuntimeError as error:
+        raise AddressInUse(f"can't listen on {address}: {error}") from error
+    return Address(address.host, port)
+
+
+def _probe(address: Address) -> None:
+    """Bind the address and let go of it again: gRPC's own error does not say what is wrong.
+
+    Raises:
+        AddressInUse: with the system's reason.
+    """
+    try:
+        family, kind, protocol, _name, target = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(target)
+    except OSError as error:
+        raise AddressInUse(
+            f"can't listen on {address}: {error.strerror or error}; give another --listen HOST:PORT"
+        ) from error

@@ -1,0 +1,116 @@
+"""Exceptions → gRPC statuses: the one table, and the details that go with a status."""
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
+
+from retrieval.errors import (
+    AnswerTooLarge,
+    CheckpointError,
+    IndexDamaged,
+    IndexLocked,
+    IndexVersionError,
+    InvalidArgument,
+    ModelMismatch,
+    ModelNotFound,
+    NotAnIndex,
+    NotFound,
+    NotServing,
+    Overloaded,
+    RetrievalError,
+    StaleGeneration,
+    StorageError,
+)
+
+DOMAIN = "retrieval.v1"
+"""``ErrorInfo.domain`` of every error."""
+
+STATUS_DETAILS_KEY = "grpc-status-details-bin"
+"""Trailing metadata that carries a ``google.rpc.Status``."""
+
+
+STATUS_CODES: dict[type[RetrievalError], grpc.StatusCode] = {
+    InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
+    NotFound: grpc.StatusCode.NOT_FOUND,
+    StaleGeneration: grpc.StatusCode.FAILED_PRECONDITION,
+    ModelMismatch: grpc.StatusCode.FAILED_PRECONDITION,
+    ModelNotFound: grpc.StatusCode.FAILED_PRECONDITION,
+    CheckpointError: grpc.StatusCode.FAILED_PRECONDITION,
+    NotAnIndex: grpc.StatusCode.FAILED_PRECONDITION,
+    IndexVersionError: grpc.StatusCode.FAILED_PRECONDITION,
+    IndexLocked: grpc.StatusCode.FAILED_PRECONDITION,
+    IndexDamaged: grpc.StatusCode.DATA_LOSS,
+    Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    AnswerTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    NotServing: grpc.StatusCode.UNAVAILABLE,
+    StorageError: grpc.StatusCode.UNAVAILABLE,
+}
+"""Every exception that a request can end with; anything else is INTERNAL, and logged in full."""
+
+_RETRY_SECONDS: dict[type[RetrievalError], int] = {
+    Overloaded: 1,
+    NotServing: 1,
+    StorageError: 5,
+}
+"""When to try again, for the errors that pass by themselves."""
+
+# Message and details travel in headers, and gRPC takes 8 KiB of headers in all. A byte of the
+# message can take 3 there (percent-encoded), and it is in the details twice more.
+_MAX_MESSAGE_BYTES = 700
+_MAX_METADATA_BYTES = 200
+
+
+def status_code(error: Exception) -> grpc.StatusCode:
+    """The status that an exception ends a request with."""
+    if isinstance(error, RetrievalError):
+        return STATUS_CODES.get(type(error), grpc.StatusCode.INTERNAL)
+    return grpc.StatusCode.INTERNAL
+
+
+def to_status(error: Exception) -> status_pb2.Status:
+    """The status and its details, as a message.
+
+    Args:
+        error: what a request raised. The message of an exception that is not in the table is kept
+            from the client: it was not written for one.
+
+    Returns:
+        code, message and details: always ``ErrorInfo``; ``BadRequest`` where the error names a
+        ``field``; ``RetryInfo`` where trying again may help.
+    """
+    code = status_code(error)
+    if not isinstance(error, RetrievalError) or code is grpc.StatusCode.INTERNAL:
+        error = RetrievalError("internal error: the server's log says more")
+    status = status_pb2.Status(
+        code=code.value[0], message=one_line(error.message, _MAX_MESSAGE_BYTES)
+    )
+    info = _error_info(error)
+    status.details.add().Pack(info)
+    if "field" in info.metadata:
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=info.metadata["field"], description=status.message
+        )
+        status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
+    if type(error) in _RETRY_SECONDS:
+        delay = Duration(seconds=_RETRY_SECONDS[type(error)])
+        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+    return status
+
+
+def _error_info(error: RetrievalError) -> error_details_pb2.ErrorInfo:
+    metadata = {key: one_line(value, _MAX_METADATA_BYTES) for key, value in error.metadata.items()}
+    return error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)
+
+
+def one_line(text: str, max_bytes: int = _MAX_MESSAGE_BYTES) -> str:
+    """Make a text fit for a header or a log: short, and without line breaks or control characters.
+
+    Args:
+        text: may quote what a stranger sent.
+        max_bytes: most bytes of the result in UTF-8; a longer text ends in an ellipsis.
+    """
+    printable = "".join(char if char.isprintable() else " " for char in text)
+    encoded = printable.encode("utf-8", "replace")
+    if len(encoded) <= max_bytes:
+        return encoded.decode("utf-8")
+    return encoded[: max_bytes - len("…".encode())].decode("utf-8", "ignore") + "…"

@@ -1,0 +1,165 @@
+"""IndexService: collections, documents and passages; reloading."""
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+import retrieval
+from retrieval.client import RetrievalClient
+from retrieval.errors import InvalidArgument, ServiceError
+from retrieval.search import MAX_K
+from retrieval.store import IndexReader
+from tests.service.harness import SECTIONS, SUBJECTS, build_index, running, write_documents
+
+
+def test_collections(client: RetrievalClient, index: Path) -> None:
+    with IndexReader.open(index) as reader:
+        info = reader.info
+    collection = client.collection()
+    assert collection.name == "collections/default"
+    assert collection.generation == info.generation
+    assert collection.document_count == len(SUBJECTS)
+    assert collection.passage_count == len(SUBJECTS) * len(SECTIONS) == info.chunks
+    assert (collection.token_count, collection.vector_count) == (info.tokens, info.vectors)
+    assert (collection.chunk_tokens, collection.chunk_overlap) == (40, 5)
+    assert collection.model.name == "all-minilm-l6-v2"
+    assert (collection.model.dimension, collection.model.max_tokens) == (384, 256)
+    assert collection.model.fingerprint == info.model.fingerprint
+    assert collection.created_at <= collection.updated_at <= datetime.now(UTC)
+    assert [one.name for one in client.collections()] == ["collections/default", "collections/tea"]
+
+
+def test_collections_by_pages(client: RetrievalClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("retrieval.client.client._ITEMS_PER_PAGE", 1)
+    assert [one.name for one in client.collections()] == ["collections/default", "collections/tea"]
+
+
+def test_documents(client: RetrievalClient, index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    documents = list(client.documents())
+    assert [one.uri for one in documents] == [f"notes/{name}.md" for name in sorted(SUBJECTS)]
+    monkeypatch.setattr("retrieval.client.client._ITEMS_PER_PAGE", 3)
+    assert list(client.documents()) == documents
+    document = documents[0]
+    assert (document.title, document.format, document.encoding) == (
+        "The beehive",
+        "markdown",
+        "utf-8",
+    )
+    assert document.passage_count == len(SECTIONS)
+    assert document.text is None
+    assert client.document(document.name) == document
+    with IndexReader.open(index) as reader:
+        text = reader.document_text(reader.document_by_uri(document.uri).id)
+    full = client.document(document.name, with_text=True)
+    assert full.text == text
+    assert full.char_count == len(text)
+    assert full.size_bytes == len(text.encode())
+
+
+def test_a_document_page_token_is_for_its_collection_only(client: RetrievalClient) -> None:
+    from retrieval.v1 import index_service_pb2 as pb
+
+    list_documents = client._index.ListDocuments
+    first = list_documents(pb.ListDocumentsRequest(page_size=2))
+    with pytest.raises(ServiceError, match="another request"):
+        client._connection.call(
+            list_documents,
+            pb.ListDocumentsRequest(parent="collections/tea", page_token=first.next_page_token),
+        )
+    with pytest.raises(ServiceError, match="from 1 to 1000"):
+        client._connection.call(list_documents, pb.ListDocumentsRequest(page_size=MAX_K + 1))
+
+
+def test_passages_and_their_neighbours(client: RetrievalClient) -> None:
+    found = client.search("steeped tea", collection="tea")[0]
+    context = client.passage(found.name, before=3, after=3)
+    assert context.passage.text == found.text
+    assert context.passage.score != context.passage.score  # NaN: it was not scored
+    name = client.search("harbour")[0].name.rsplit("/", 1)[0]
+    context = client.passage(f"{name}/2", before=1, after=9)
+    assert [p.ordinal for p in context.before] == [1]
+    assert [p.ordinal for p in context.after] == [3, 4]
+    assert context.passage.heading_path == ("The ferry", "In practice")
+    assert client.passage(f"{name}/0", before=1).before == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("collections/default/documents/999", "NOT_FOUND"),
+        ("collections/nope/documents/1", "NOT_FOUND"),
+        ("documents/1", "INVALID_ARGUMENT"),
+        ("", "INVALID_ARGUMENT"),
+        ("collections/default/documents/1; DROP TABLE documents", "INVALID_ARGUMENT"),
+        ("x" * 100_000, "INVALID_ARGUMENT"),
+    ],
+)
+def test_names_that_name_nothing(client: RetrievalClient, name: str, status: str) -> None:
+    with pytest.raises(ServiceError) as caught:
+        client.document(name)
+    assert caught.value.status == status
+    with pytest.raises(ServiceError) as caught:
+        client.passage(f"{name}/passages/1")
+    assert caught.value.status == status
+
+
+def test_numbers_of_neighbours(client: RetrievalClient) -> None:
+    name = client.search("harbour")[0].name
+    with pytest.raises(ServiceError, match="before is 101; it must be from 0 to 100"):
+        client.passage(name, before=101)
+    with pytest.raises(InvalidArgument, match="after is -1"):
+        client.passage(name, after=-1)
+
+
+def test_server_info(client: RetrievalClient) -> None:
+    info = client.server_info()
+    assert info.version == retrieval.__version__
+    assert info.started_at <= datetime.now(UTC)
+    assert info.limits.max_page_size == MAX_K
+    assert info.limits.max_batch_size == 256
+
+
+def test_reload(tmp_path: Path) -> None:
+    documents, index = tmp_path / "notes", tmp_path / "index"
+    write_documents(documents)
+    build_index(documents, index)
+    with running({"default": index}) as server, RetrievalClient(server.target) as client:
+        before = client.collection()
+        token = client.search("bread", k=2).next_page_token
+        stream = client.stream_search("bread")
+        (documents / "cheese.md").write_text("# Cheese\n\nMilk curdles when rennet is stirred in.")
+        build_index(documents, index)
+        assert client.collection() == before, "nothing changes before the reload"
+        after = client.reload()
+        assert after.generation > before.generation
+        assert after.document_count == before.document_count + 1
+        assert client.search("rennet")[0].uri == "notes/cheese.md"
+        assert "notes/cheese.md" not in {p.uri for p in stream}, "it began before the reload"
+        with pytest.raises(ServiceError, match="start again from the first page") as caught:
+            client.search("bread", page_token=token)
+        assert caught.value.status == "FAILED_PRECONDITION"
+        assert caught.value.service_reason == "STALE_GENERATION"
+        assert client.reload() == after
+
+
+def test_reload_that_fails_changes_nothing(tmp_path: Path, index: Path) -> None:
+    copy = tmp_path / "index"
+    shutil.copytree(index, copy)
+    with running({"default": copy}) as server, RetrievalClient(server.target) as client:
+        expected = client.search("bread").passages
+        for file in copy.glob("vectors-*"):
+            file.unlink()
+        with pytest.raises(ServiceError, match="missing") as caught:
+            client.reload()
+        assert (caught.value.status, caught.value.service_reason) == ("DATA_LOSS", "INDEX_DAMAGED")
+        assert client.search("bread").passages == expected
+        shutil.rmtree(copy)
+        with pytest.raises(ServiceError) as caught:
+            client.reload()
+        assert caught.value.service_reason == "NOT_AN_INDEX"
+        assert caught.value.status == "FAILED_PRECONDITION"
+        with pytest.raises(ServiceError) as caught:
+            client.reload("nope")
+        assert caught.value.status == "NOT_FOUND"

@@ -1,0 +1,399 @@
+"""Starting, health, reflection, draining; and strangers at the port."""
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
+
+from retrieval.cli import main
+from retrieval.client import RetrievalClient
+from retrieval.encoder import Embedded, Encoder
+from retrieval.errors import AddressInUse, IndexDamaged, ServiceError, ServiceUnavailable
+from retrieval.records import TextKind
+from retrieval.service.collections import Collections, OpenCollection
+from retrieval.service.config import Address, Limits, ServiceConfig
+from retrieval.service.server import SERVICE_NAMES, RetrievalServer
+from tests.service.harness import Program, RunningServer, running, wait_until
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def check_health(target: str, service: str = "") -> int:
+    with grpc.insecure_channel(target) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        return int(stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=10).status)
+
+
+class Gate:
+    """Holds every ``Encoder.embed`` back until it is opened, and keeps the texts it saw."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.opened = threading.Event()
+        self.seen: list[str] = []
+        embed = Encoder.embed
+
+        def gated(encoder: Encoder, texts: Sequence[str], kind: TextKind) -> Embedded:
+            self.seen += texts
+            assert self.opened.wait(30)
+            return embed(encoder, texts, kind)
+
+        monkeypatch.setattr(Encoder, "embed", gated)
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    made = Gate(monkeypatch)
+    yield made
+    made.opened.set()
+
+
+def in_thread(call: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
+    """Run a call in a thread; its result, or what it raises, ends up in the list."""
+    outcome: list[Any] = []
+
+    def run() -> None:
+        try:
+            outcome.append(call())
+        except Exception as error:  # noqa: BLE001  (looked at by the test)
+            outcome.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread, outcome
+
+
+def test_health_of_services_and_collections(server: RunningServer) -> None:
+    for service in ("", *SERVICE_NAMES, "collections/default", "collections/tea"):
+        assert check_health(server.target, service) == SERVING
+    with pytest.raises(grpc.RpcError) as caught:
+        check_health(server.target, "collections/nope")
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_reflection_describes_the_services(server: RunningServer) -> None:
+    with grpc.insecure_channel(server.target) as channel:
+        database = ProtoReflectionDescriptorDatabase(channel)
+        assert set(SERVICE_NAMES) < set(database.get_services())
+        pool = DescriptorPool(database)
+        service = pool.FindServiceByName("retrieval.v1.SearchService")
+        assert [method.name for method in service.methods] == [
+            "Search",
+            "BatchSearch",
+            "StreamSearch",
+        ]
+
+
+def test_unknown_methods_are_unimplemented(server: RunningServer) -> None:
+    with grpc.insecure_channel(server.target) as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            channel.unary_unary("/retrieval.v1.SearchService/Guess")(b"", timeout=10)
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_not_serving_while_loading(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loading = threading.Event()
+    open_newest = Collections._open_newest
+
+    def slow(self: Collections, name: str) -> OpenCollection:
+        assert loading.wait(30)
+        return open_newest(self, name)
+
+    monkeypatch.setattr(Collections, "_open_newest", slow)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    target = f"127.0.0.1:{port}"
+    config = ServiceConfig({"default": index}, Address("127.0.0.1", port), device="cpu")
+    thread, outcome = in_thread(lambda: RunningServer(config))
+    with RetrievalClient(target) as client:
+        wait_until(lambda: isinstance(_error(client.server_info), ServiceError))
+        wait_until(lambda: "loading" in str(_error(client.server_info)))
+        error = _error(client.server_info)
+        assert isinstance(error, ServiceUnavailable)
+        assert (error.status, error.service_reason) == ("UNAVAILABLE", "NOT_SERVING")
+        assert check_health(target) == NOT_SERVING
+        assert check_health(target, "collections/default") == NOT_SERVING
+        loading.set()
+        thread.join(30)
+        assert client.search("bread")
+        assert check_health(target) == SERVING
+    outcome[0].stop()
+
+
+def _error(call: Callable[[], object]) -> ServiceError | None:
+    try:
+        call()
+    except ServiceError as error:
+        return error
+    return None
+
+
+def test_draining(index: Path, gate: Gate) -> None:
+    with running({"default": index}) as server, RetrievalClient(server.target) as client:
+        thread, outcome = in_thread(lambda: client.search("bread"))
+        wait_until(lambda: gate.seen)
+        with grpc.insecure_channel(server.target) as channel:
+            watched: list[int] = []
+            watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            watching, _ = in_thread(lambda: [watched.append(one.status) for one in watch])
+            wait_until(lambda: watched == [SERVING])
+            stopping, _ = in_thread(server.stop)
+            wait_until(lambda: watched == [SERVING, NOT_SERVING])
+            assert check_health(server.target) == NOT_SERVING
+            error = _error(client.server_info)
+            assert isinstance(error, ServiceUnavailable)
+            assert error.service_reason == "NOT_SERVING"
+            assert "shutting down" in error.message
+            assert stopping.is_alive()
+            gate.opened.set()
+            thread.join(10)
+            stopping.join(10)
+            watching.join(10)
+            assert not stopping.is_alive()
+        assert outcome[0][0].uri == "notes/bread.md"
+
+
+def test_the_grace_period_ends(index: Path, gate: Gate) -> None:
+    with running({"default": index}, grace_seconds=0.2) as server:
+        with RetrievalClient(server.target) as client:
+            thread, outcome = in_thread(lambda: client.search("bread"))
+            wait_until(lambda: gate.seen)
+            stopping, _ = in_thread(server.stop)
+            thread.join(10)
+            gate.opened.set()
+            stopping.join(10)
+        assert isinstance(outcome[0], ServiceError)
+        assert outcome[0].status in ("UNAVAILABLE", "CANCELLED")
+
+
+def test_given_up_requests_are_not_worked_on(index: Path, gate: Gate) -> None:
+    with (
+        running({"default": index}, search_threads=2) as server,
+        RetrievalClient(server.target) as client,
+    ):
+        first, outcome = in_thread(lambda: client.search("first"))
+        wait_until(lambda: gate.seen)
+        with RetrievalClient(server.target, timeout=0.3) as hasty:
+            for query in ("waits for the model", "waits for a thread"):
+                with pytest.raises(ServiceError, match="no answer from") as caught:
+                    hasty.search(query)
+                assert caught.value.status == "DEADLINE_EXCEEDED"
+        with RetrievalClient(server.target) as leaver:
+            left, _ = in_thread(lambda: leaver.search("is hung up on"))
+            time.sleep(0.2)
+        left.join(10)
+        wait_until(lambda: server.server._admission._active == 1)
+        gate.opened.set()
+        first.join(10)
+        assert outcome[0]
+        assert client.search("last")
+        assert gate.seen == ["first", "last"]
+
+
+def test_requests_given_up_at_any_moment_leave_no_trace(server: RunningServer) -> None:
+    with RetrievalClient(server.target) as client:
+        for number in range(150):
+            client._connection.timeout = 0.0002 * (number % 30 + 1)
+            with contextlib.suppress(ServiceError):
+                client.search(f"query {number}")
+                next(client.stream_search(f"query {number}"))
+    wait_until(lambda: server.server._admission._active == 0)
+    with server.server._collections.use("default") as collection:
+        wait_until(lambda: collection._holders == 2)
+
+
+def test_too_many_requests(index: Path, gate: Gate) -> None:
+    limits = Limits(concurrent_requests=1)
+    with (
+        running({"default": index}, limits=limits) as server,
+        RetrievalClient(server.target) as client,
+    ):
+        thread, outcome = in_thread(lambda: client.search("bread"))
+        wait_until(lambda: gate.seen)
+        with pytest.raises(ServiceError, match="which is the most") as caught:
+            client.search("butter")
+        assert caught.value.status == "RESOURCE_EXHAUSTED"
+        assert caught.value.service_reason == "OVERLOADED"
+        gate.opened.set()
+        thread.join(10)
+        assert outcome[0]
+        assert client.search("butter")
+
+
+def test_answers_over_the_limit(index: Path) -> None:
+    limits = Limits(message_bytes=4000)
+    with (
+        running({"default": index}, limits=limits) as server,
+        RetrievalClient(server.target) as client,
+    ):
+        assert client.search("bread", k=2)
+        with pytest.raises(ServiceError, match="ask for less at once") as caught:
+            client.search("bread", k=40)
+        assert caught.value.status == "RESOURCE_EXHAUSTED"
+        assert caught.value.service_reason == "ANSWER_TOO_LARGE"
+        assert len(list(client.stream_search("bread"))) == 40
+        with pytest.raises(ServiceError, match="larger than max") as caught:
+            client.count_tokens(["x" * 5000])
+        assert caught.value.status == "RESOURCE_EXHAUSTED"
+
+
+def test_bugs_are_internal_errors(
+    client: RetrievalClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("private detail")
+
+    monkeypatch.setattr("retrieval.service.index_servicer.collection_message", broken)
+    with pytest.raises(ServiceError, match="log says more") as caught:
+        client.collection()
+    assert (caught.value.status, caught.value.service_reason) == ("INTERNAL", "INTERNAL")
+    assert "private detail" not in caught.value.message
+    assert "private detail" in caplog.text
+    assert "Traceback" in caplog.text
+
+
+def test_requests_are_logged_without_their_texts(
+    client: RetrievalClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    client.search("something private")
+    with pytest.raises(ServiceError):
+        client.search("x", collection="nope")
+
+    def logged() -> list[str]:
+        return [one.message for one in caplog.records if "SearchService" in one.message]
+
+    wait_until(lambda: len(logged()) == 2)  # a line is written once the answer is sent
+    lines = logged()
+    assert lines[0].startswith("/retrieval.v1.SearchService/Search ")
+    assert lines[0].endswith(" OK")
+    assert "NOT_FOUND: no collection 'nope'" in lines[1]
+    assert "private" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 1000, b"\x16\x03\x01\xff", bytes(range(256)) * 99],
+)
+def test_garbage_does_no_harm(
+    server: RunningServer, client: RetrievalClient, garbage: bytes
+) -> None:
+    with socket.create_connection((server.address.host, server.address.port)) as connection:
+        connection.sendall(garbage)
+        connection.settimeout(1)
+        with contextlib.suppress(OSError):  # the server may well hang up
+            connection.recv(1000)
+    with grpc.insecure_channel(server.target) as channel:
+        call = channel.unary_unary("/retrieval.v1.SearchService/Search")
+        with pytest.raises(grpc.RpcError, match="malformed") as caught:
+            call(b"\xff\xff\xff", timeout=10)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert client.search("bread")
+
+
+def test_start_errors(index: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        config = ServiceConfig({"default": index}, Address(*taken.getsockname()))
+        with pytest.raises(AddressInUse, match="Address already in use"):
+            RunningServer(config)
+    with pytest.raises(AddressInUse, match=r"can't listen on nowhere\.invalid:1"):
+        RunningServer(
+            ServiceConfig({"default": index}, Address("nowhere.invalid", 1), insecure=True)
+        )
+    copy = tmp_path / "index"
+    shutil.copytree(index, copy)
+    for file in copy.glob("vectors-*"):
+        file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(IndexDamaged):
+        RunningServer(ServiceConfig({"default": copy}, Address("127.0.0.1", 0)))
+
+
+def test_one_model_for_all_indexes_made_with_it(server: RunningServer) -> None:
+    collections = server.server._collections
+    with collections.use("default") as one, collections.use("tea") as other:
+        assert one.encoder is other.encoder
+
+
+def test_a_stopped_server_lets_go_of_its_collections(index: Path) -> None:
+    async def run() -> object:
+        server = RetrievalServer(
+            ServiceConfig({"default": index}, Address("127.0.0.1", 0), device="cpu")
+        )
+        await server.start()
+        with server._collections.use("default") as collection:
+            pass
+        await server.stop()
+        return collection._holders
+
+    assert asyncio.run(run()) == 0
+
+
+def test_the_program_serves_and_drains(index: Path) -> None:
+    program = Program("--index", str(index), "--listen", "127.0.0.1:0", "--grace", "60")
+    ready = program.wait_ready()
+    assert ready.endswith(
+        " · collection default: 8 documents, 40 passages, model all-minilm-l6-v2\n"
+    )
+    second = Program("--index", str(index), "--listen", program.target)
+    code, stdout, stderr = second.finish()
+    assert (code, stdout) == (2, "")
+    assert stderr.startswith(f"error: can't listen on {program.target}: Address already in use")
+    assert stderr.count("\n") == 1
+    with RetrievalClient(program.target) as client:
+        texts = ["several words that take the model a while " * 30] * 16
+        thread, outcome = in_thread(lambda: client.embed(texts, "passage"))
+        time.sleep(0.1)
+        assert thread.is_alive(), "the request must be under way when the signal comes"
+        code, stdout, stderr = program.finish(signal.SIGTERM)
+        thread.join(10)
+        assert (code, stdout) == (0, "")
+        assert outcome[0].shape == (16, 384)
+        assert "SIGTERM: draining" in stderr
+        assert "Traceback" not in stderr
+        with pytest.raises(ServiceUnavailable, match="no server answers"):
+            client.server_info()
+
+
+def test_the_program_stops_on_ctrl_c(index: Path) -> None:
+    program = Program("--index", str(index), "--listen", "127.0.0.1:0")
+    program.wait_ready()
+    code, _, stderr = program.finish(signal.SIGINT)
+    assert code == 0
+    assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--index", "/nonexistent"], "error: /nonexistent is not an index"),
+        (["--listen", "0.0.0.0:0"], "--insecure"),
+        (["--listen", "here"], "HOST:PORT"),
+        (["--index", "a=x", "--index", "a=y"], "two indexes for collection a"),
+        (["--grace", "-1"], "--grace is -1.0"),
+        (["--device", "gpu"], "Invalid value for '--device'"),
+        (["--port", "1"], "No such option"),
+    ],
+)
+def test_a_users_mistakes(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(["serve", "--listen", "127.0.0.1:0", *arguments])
+    captured = capsys.readouterr()
+    assert (code, captured.out) == (2, "")
+    assert captured.err.startswith("error: ")
+    assert message in captured.err
+    assert captured.err.count("\n") == 1

@@ -1,0 +1,95 @@
+"""The table of statuses, and the details that go with them."""
+
+from typing import TypeVar
+
+import grpc
+import pytest
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from retrieval import errors
+from retrieval.service.status import (
+    DOMAIN,
+    STATUS_CODES,
+    NotServing,
+    Overloaded,
+    one_line,
+    status_code,
+    to_status,
+)
+
+M = TypeVar("M", bound=Message)
+
+# Raised by other programs than the server, or by the client.
+NEVER_SERVED = {
+    errors.RetrievalError,
+    errors.UserError,
+    errors.SourceError,
+    errors.AddressInUse,
+    errors.ServiceError,
+    errors.ServiceUnavailable,
+}
+
+
+def details(status: status_pb2.Status, kind: type[M]) -> list[M]:
+    found = []
+    for detail in status.details:
+        message = kind()
+        if detail.Unpack(message):
+            found.append(message)
+    return found
+
+
+def test_every_error_has_a_status() -> None:
+    ours = {
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.RetrievalError)
+    }
+    assert ours - NEVER_SERVED <= STATUS_CODES.keys()
+
+
+@pytest.mark.parametrize("kind", STATUS_CODES)
+def test_error_info(kind: type[errors.RetrievalError]) -> None:
+    status = to_status(kind("what is wrong", detail="more"))
+    assert status.code == STATUS_CODES[kind].value[0]
+    assert status.message == "what is wrong"
+    (info,) = details(status, error_details_pb2.ErrorInfo)
+    assert (info.reason, info.domain) == (kind.reason, DOMAIN)
+    assert dict(info.metadata) == {"detail": "more"}
+    assert not details(status, error_details_pb2.BadRequest)
+
+
+def test_a_field_at_fault_is_named() -> None:
+    status = to_status(errors.InvalidArgument("too large", field="page_size"))
+    (bad_request,) = details(status, error_details_pb2.BadRequest)
+    (violation,) = bad_request.field_violations
+    assert (violation.field, violation.description) == ("page_size", "too large")
+
+
+@pytest.mark.parametrize("kind", [Overloaded, NotServing])
+def test_what_passes_by_itself_says_when_to_retry(kind: type[errors.RetrievalError]) -> None:
+    (retry,) = details(to_status(kind("later")), error_details_pb2.RetryInfo)
+    assert retry.retry_delay.seconds == 1
+
+
+@pytest.mark.parametrize("error", [KeyError("/secret/path"), errors.RetrievalError("a bug")])
+def test_what_is_not_in_the_table_is_internal(error: Exception) -> None:
+    assert status_code(error) is grpc.StatusCode.INTERNAL
+    status = to_status(error)
+    assert status.message == "internal error: the server's log says more"
+    (info,) = details(status, error_details_pb2.ErrorInfo)
+    assert info.reason == "INTERNAL"
+
+
+def test_statuses_fit_into_headers() -> None:
+    error = errors.InvalidArgument("é\n" * 50_000, field="x" * 50_000)
+    status = to_status(error)
+    assert "\n" not in status.message
+    assert len(status.SerializeToString()) < 4000
+
+
+def test_one_line() -> None:
+    assert one_line("a\nb\x1b[31m") == "a b [31m"
+    assert one_line("ab\udc80c") == "ab c"
+    assert one_line("äöü" * 10, max_bytes=10) == "äöü…"

@@ -1,0 +1,174 @@
+"""The threads beside the event loop, the thread that runs models, and the query cache."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from retrieval.errors import InvalidArgument, RetrievalError
+from retrieval.records import TextKind
+from retrieval.search import EmbeddedQuery
+from retrieval.service.batcher import Batcher, GivenUp, TextEmbedding
+from retrieval.service.query_cache import QueryCache
+from retrieval.service.workers import Workers
+from tests.service.harness import wait_until
+
+
+class Holding:
+    """Counts who holds it."""
+
+    def __init__(self) -> None:
+        self.holders = 0
+
+    def hold(self) -> None:
+        self.holders += 1
+
+    def release(self) -> None:
+        self.holders -= 1
+
+
+class LengthModel:
+    """Embeds a text as its length; refuses the text "bad", and waits at its gate."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.gate = threading.Event()
+
+    def embed(self, texts: Sequence[str], kind: TextKind) -> "LengthModel.Result":
+        self.batches.append(list(texts))
+        assert self.gate.wait(10)
+        if "bad" in texts:
+            raise InvalidArgument("bad text")
+        return LengthModel.Result(texts)
+
+    class Result:
+        def __init__(self, texts: Sequence[str]) -> None:
+            self.token_counts = [len(text) for text in texts]
+            self.vectors = np.array([[count] for count in self.token_counts], dtype=np.float32)
+            self.truncated = [False] * len(texts)
+
+
+def lengths(embeddings: Sequence[TextEmbedding]) -> list[int]:
+    return [one.token_count for one in embeddings]
+
+
+async def crowd(
+    model: LengthModel, requests: Sequence[tuple[Sequence[str], TextKind]], max_texts: int = 32
+) -> list[object]:
+    """Send requests to a busy model, each from a thread, in order; then let it go on."""
+    batcher, workers, held = Batcher(max_texts=max_texts), Workers(len(requests) + 1), Holding()
+    first = asyncio.create_task(workers.run(held, batcher.embed, model, ["first"], "query"))
+    while not model.batches:
+        await asyncio.sleep(0.001)
+    tasks = []
+    for number, (texts, kind) in enumerate(requests, start=1):
+        tasks.append(asyncio.create_task(workers.run(held, batcher.embed, model, texts, kind)))
+        while len(batcher._jobs) < number:
+            await asyncio.sleep(0.001)
+    model.gate.set()
+    results = await asyncio.gather(first, *tasks, return_exceptions=True)
+    workers.close()
+    batcher.close()
+    assert held.holders == 0
+    return list(results)
+
+
+def test_requests_that_wait_together_go_together() -> None:
+    model = LengthModel()
+    requests: list[tuple[list[str], TextKind]] = [
+        (["a", "bb"], "query"),
+        (["ccc"], "query"),
+        (["dddd"], "passage"),
+        (["e"], "query"),
+    ]
+    results = asyncio.run(crowd(model, requests))
+    assert [lengths(one) for one in results] == [[5], [1, 2], [3], [4], [1]]  # type: ignore[arg-type]
+    assert model.batches == [["first"], ["a", "bb", "ccc"], ["dddd"], ["e"]]
+
+
+def test_batches_have_a_limit() -> None:
+    model = LengthModel()
+    requests: list[tuple[list[str], TextKind]] = [
+        (["a"] * 5, "query"),
+        (["b"] * 2, "query"),
+        (["c"] * 2, "query"),
+    ]
+    asyncio.run(crowd(model, requests, max_texts=4))
+    assert [len(batch) for batch in model.batches] == [1, 5, 4]
+
+
+def test_a_bad_text_fails_its_own_request_only() -> None:
+    model = LengthModel()
+    requests: list[tuple[list[str], TextKind]] = [(["a"], "query"), (["bad"], "query")]
+    _, good, bad = asyncio.run(crowd(model, requests))
+    assert lengths(good) == [1]  # type: ignore[arg-type]
+    assert isinstance(bad, InvalidArgument)
+
+
+def test_cancelled_work_is_not_started() -> None:
+    async def run() -> LengthModel:
+        model, batcher, workers, held = LengthModel(), Batcher(), Workers(2), Holding()
+        called: list[str] = []
+        runs = asyncio.create_task(workers.run(held, batcher.embed, model, ["runs"], "query"))
+        while not model.batches:
+            await asyncio.sleep(0.001)
+        waits = [
+            asyncio.create_task(workers.run(held, batcher.embed, model, ["waits"], "query")),
+            asyncio.create_task(workers.run(held, called.append, "no thread is free")),
+        ]
+        while not batcher._jobs:
+            await asyncio.sleep(0.001)
+        for task in waits:
+            task.cancel()
+        await asyncio.sleep(0)
+        assert held.holders == 2, "those that run are still held"
+        model.gate.set()
+        await runs
+        workers.close()
+        batcher.close()
+        assert (held.holders, called) == (0, [])
+        return model
+
+    assert asyncio.run(run()).batches == [["runs"]]
+
+
+def test_results_and_errors_come_back() -> None:
+    async def run() -> None:
+        workers, held = Workers(1), Holding()
+        assert await workers.run(held, divmod, 7, 2) == (3, 1)
+        with pytest.raises(ZeroDivisionError):
+            await workers.run(held, divmod, 7, 0)
+        assert held.holders == 0
+        workers.close()
+
+    asyncio.run(run())
+
+
+def test_a_closed_batcher_takes_nothing() -> None:
+    batcher = Batcher()
+    batcher.close()
+    with pytest.raises(RetrievalError, match="shutting down"):
+        batcher.embed(LengthModel(), ["x"], "query")
+    assert issubclass(GivenUp, Exception)
+
+
+def test_the_cache_embeds_once_and_forgets_the_oldest() -> None:
+    asked: list[list[str]] = []
+
+    def embed(texts: Sequence[str]) -> list[EmbeddedQuery]:
+        asked.append(list(texts))
+        return [EmbeddedQuery(np.float32([len(text)]), len(text), False) for text in texts]
+
+    cache = QueryCache(embed, size=2)
+    assert [query.token_count for query in cache(["a", "bb", "a"])] == [1, 2, 1]
+    assert asked == [["a", "bb"]]
+    cache(["a"])
+    cache(["ccc"])  # now "bb" is the one not used for longest
+    cache(["a", "ccc"])
+    assert asked == [["a", "bb"], ["ccc"]]
+    cache(["bb"])
+    assert asked[-1] == ["bb"]
+    assert [query.token_count for query in cache(["x", "yy", "zzz"])] == [1, 2, 3]
+    wait_until(lambda: len(cache._known) == 2)
