@@ -19,6 +19,7 @@ from retrieval.render import passages_as_text
 
 ROOT = Path(__file__).resolve().parent.parent
 INDEX = ROOT / ".demo" / "index"
+LOG = ROOT / ".demo" / "server.log"
 BIN = Path(sys.executable).parent
 
 QUESTIONS = (
@@ -39,19 +40,23 @@ def run(*command: str | Path) -> None:
 
 @contextmanager
 def server() -> Iterator[str]:
-    """A server over the demo's index; gives its address, and stops it cleanly at the end."""
+    """A server over the demo's index; gives its address, and stops it cleanly at the end.
+
+    Its log goes to ``.demo/server.log``.
+    """
     command = [BIN / "retrieval", "serve", "--index", INDEX, "--listen", "127.0.0.1:0"]
     print("\n$ retrieval serve --index .demo/index --listen 127.0.0.1:0", flush=True)
-    process = subprocess.Popen(
-        [str(part) for part in command], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
+    with LOG.open("w") as log:
+        process = subprocess.Popen(
+            [str(part) for part in command], cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True
+        )
     assert process.stdout is not None
     try:
         ready = process.stdout.readline()
         print(ready, end="", flush=True)
         match = re.search(r"127\.0\.0\.1:\d+", ready)
         if match is None:
-            sys.exit("the server did not start")
+            sys.exit(f"the server did not start:\n{LOG.read_text()}")
         yield match.group()
     finally:
         process.send_signal(signal.SIGTERM)

@@ -19,7 +19,7 @@ from indexer.skip import SkipDocument, SkipReason
 from retrieval.errors import InvalidArgument, ModelMismatch, NotAnIndex
 from retrieval.records import ChunkSettings, IndexInfo, ModelIdentity, Skipped, SourceFile
 from retrieval.registry import DEFAULT_MODEL
-from retrieval.store import IndexWriter, is_index, read_info
+from retrieval.store import IndexWriter, check_folder, is_index, read_info
 
 if TYPE_CHECKING:
     from retrieval.encoder import Encoder
@@ -72,6 +72,7 @@ def build(options: BuildOptions, progress: BuildProgress) -> BuildReport:
     existing = _existing(options.index)
     if existing is None:
         check_not_empty(discovery)
+        check_folder(options.index)
         encoder = _load(options, None, report, progress)
     with IndexWriter.open(options.index) as writer:
         plan = plan_build(writer, discovery)
@@ -234,7 +235,7 @@ def _finish(plan: Plan, writer: IndexWriter, report: BuildReport) -> None:
                 commit.set_root(name, str(path), skipped[name])
     writer.merge_small_segments()
     report.removed = len(plan.gone)
-    report.kept = plan.kept
+    report.kept = len(plan.kept)
     report.unchanged = plan.unchanged
     report.skipped.update(str(skip.reason) for skip in unique.values())
     report.truncated = writer.truncated_chunks()

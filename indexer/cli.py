@@ -18,8 +18,8 @@ from retrieval.store import IndexReader, read_info
 INDEX_OPTION = click.option(
     "--index",
     type=click.Path(path_type=Path),
-    default=Path("index"),
-    show_default="./index",
+    default="./index",
+    show_default=True,
     help="The index's folder.",
 )
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -91,6 +91,7 @@ def cli() -> None:
 @click.option(
     "--chunk-tokens",
     type=ChunkTokens(),
+    metavar="N|document",
     help="Most tokens in a chunk; 'document': one chunk a document, cut at the model's maximum. "
     "[default: 512, or as many as the model takes]",
 )
@@ -126,7 +127,7 @@ def build(
     """Index folders and files, or bring an index in step with them.
 
     Only what changed since the last build is read and embedded; files that are gone leave the
-    index. A build that is cut off loses no more than its last half minute: run it again.
+    index. A build that is cut off goes on from its last commit: run it again.
     """
     from indexer.build import BuildOptions  # loads torch
     from indexer.build import build as run

@@ -27,20 +27,20 @@ class Plan:
     """Documents (by id) whose file has a new modification time but the same content."""
     gone: list[str] = field(default_factory=list)
     """URIs to take out of the index."""
-    kept: int = 0
-    """Documents whose file can't be read now and whose old version stays."""
+    kept: set[str] = field(default_factory=set)
+    """URIs of documents whose file can't be read now and whose old version stays."""
 
     def skip(self, skip: Skipped) -> None:
         """Count a file as skipped; the document it was, if any, leaves the index.
 
-        A file that can't be read *now* is no reason to lose what was indexed of it.
+        A file or folder that can't be read *now* is no reason to lose what was indexed of it.
         """
         self.skipped.append(skip)
-        if skip.uri in self.known:
-            if skip.reason == SkipReason.UNREADABLE:
-                self.kept += 1
-            else:
-                self.gone.append(skip.uri)
+        if skip.reason == SkipReason.UNREADABLE:
+            inside = skip.uri + "/"
+            self.kept |= {uri for uri in self.known if uri == skip.uri or uri.startswith(inside)}
+        elif skip.uri in self.known:
+            self.gone.append(skip.uri)
 
 
 def plan_build(writer: IndexWriter, discovery: Discovery) -> Plan:
@@ -65,7 +65,7 @@ def plan_build(writer: IndexWriter, discovery: Discovery) -> Plan:
         else:
             plan.to_read.append(source)
     seen = {source.uri for source in discovery.files} | {skip.uri for skip in discovery.skipped}
-    plan.gone += sorted(plan.known.keys() - seen)
+    plan.gone += sorted(plan.known.keys() - seen - plan.kept)
     return plan
 
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from retrieval.errors import CheckpointError
-from retrieval.gte.config import read_json
 from retrieval.gte.packing import pack
 from retrieval.gte.pooling import Pooling, normalize, pool
 from retrieval.gte.weights import weight_files
@@ -32,7 +31,7 @@ class DecoderBackend:
         Args:
             folder: config.json and safetensors files.
             pooling: last-token for the GTE decoders.
-            causal: whether a token sees only those before it; ``is_causal`` in config.json wins.
+            causal: whether a token sees only those before it.
             dtype: of the weights in memory.
             device: ``"cpu"`` or ``"cuda"``.
 
@@ -40,8 +39,10 @@ class DecoderBackend:
             CheckpointError: the folder can't be loaded as a Qwen2 model.
         """
         from transformers import AutoModel  # loads much: only for those who use it
+        from transformers.utils import logging
 
-        raw = read_json(folder / "config.json")
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
         weight_files(folder)
         try:
             self._model = AutoModel.from_pretrained(
@@ -56,7 +57,7 @@ class DecoderBackend:
             raise CheckpointError(f"transformers can't load {folder}: {error}") from error
         self._model = self._model.to(device).eval().requires_grad_(requires_grad=False)
         self._pooling: Pooling = pooling
-        self._causal = bool(raw.get("is_causal", causal))
+        self._causal = causal
         self._device = device
         self.dim = int(self._model.config.hidden_size)
         self.position_limit = int(self._model.config.max_position_embeddings)

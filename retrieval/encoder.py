@@ -94,14 +94,15 @@ class Encoder:
         if model_type in DECODER_TYPES:
             limit = int(raw.get("max_position_embeddings", 0)) or 32768
             settings = read_settings(folder.path, card, position_limit=limit)
+            causal = bool(raw.get("is_causal", card.causal if card else True))
             backend = DecoderBackend(
                 folder.path,
                 settings.pooling,
-                causal=card.causal if card else True,
+                causal=causal,
                 dtype=DTYPES[dtype],
                 device=device,
             )
-            config_key = hashlib.sha256((folder.path / "config.json").read_bytes()).hexdigest()
+            config_key = f"{_file_sha256(folder.path / 'config.json')} causal={causal}"
         elif model_type in MODEL_TYPES:
             config = EncoderConfig.from_dict(raw, where=str(folder.path / "config.json"))
             settings = read_settings(folder.path, card, position_limit=position_limit(config))

@@ -14,7 +14,7 @@
     │   ├── IndexLocked            another process is writing the index
     │   ├── AddressInUse           the server can't listen there
     │   ├── NotFound               no such collection, document or passage
-    │   └── StaleGeneration        a page token or name of an older generation
+    │   └── StaleGeneration        a page token of an older generation
     ├── IndexDamaged               a file of the index is missing or altered
     ├── StorageError               the disk refused a write
     ├── NotServing                 the server is still loading, or shutting down
@@ -117,7 +117,7 @@ class NotFound(UserError):
 
 
 class StaleGeneration(UserError):
-    """A page token or passage name of a generation that is no longer served."""
+    """A page token of a generation that is no longer served."""
 
     reason = "STALE_GENERATION"
 

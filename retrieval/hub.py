@@ -97,7 +97,19 @@ def _local_folder(folder: Path) -> ModelFolder:
     missing = missing_files(path)
     if missing:
         raise ModelNotFound(f"the model folder {path} lacks {', '.join(missing)}")
-    return ModelFolder(path, path.name, "folder", str(path), "", find_card(path.name))
+    card = next((card for name in _names_of(path) if (card := find_card(name))), None)
+    return ModelFolder(path, card.name if card else path.name, "folder", str(path), "", card)
+
+
+def _names_of(path: Path) -> list[str]:
+    """What a folder may be known as: its own name, or a hub id where it lies in the hub's cache.
+
+    The cache keeps ``organisation/name`` in ``models--organisation--name/snapshots/COMMIT``.
+    """
+    names = [path.name]
+    if path.parent.name == "snapshots":
+        names.append(path.parent.parent.name.removeprefix("models--").replace("--", "/", 1))
+    return names
 
 
 def _package_folder(card: ModelCard) -> ModelFolder | None:

@@ -14,6 +14,8 @@ MAX_TEXT_LINES = 8
 
 _INDENT = "    "
 
+_WRAPPED_AT = 60
+
 
 def passages_as_text(passages: Iterable[Passage], *, width: int | None = None) -> str:
     """Show ranked passages: title, headings, score, text and place.
@@ -68,13 +70,31 @@ def _block(rank: int, passage: Passage, columns: int) -> str:
     lines = [f"{rank:>2}.{score}  {printable(title)}", f"{_INDENT}{printable(place)}"]
     body = [
         wrapped
-        for line in printable(passage.text).splitlines()
+        for line in _reflowed(printable(passage.text))
         for wrapped in textwrap.wrap(line, columns - len(_INDENT)) or [""]
     ]
     lines += [f"{_INDENT}{line}".rstrip() for line in body[:MAX_TEXT_LINES]]
     if len(body) > MAX_TEXT_LINES:
         lines.append(f"{_INDENT}… {len(body) - MAX_TEXT_LINES} more lines")
     return "\n".join(lines)
+
+
+def _reflowed(text: str) -> list[str]:
+    """Lines with hard-wrapped prose joined again; code, lists, tables and headings stay."""
+    lines: list[str] = []
+    fenced = False
+    joinable = False
+    for line in text.splitlines():
+        if line.lstrip().startswith(("```", "~~~")):
+            fenced = not fenced
+        prose = not fenced and (line[:1].isalpha() or line[:1] in "\"'`(*_[")
+        if prose and joinable:
+            lines[-1] += " " + line.strip()
+        else:
+            lines.append(line)
+        # A short line ends its paragraph on purpose, in verse and in addresses.
+        joinable = prose and len(line) >= _WRAPPED_AT
+    return lines
 
 
 def _trail(passage: Passage) -> list[str]:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from retrieval.encoder import Encoder, batches_by_length, load_for_index
 from retrieval.errors import CheckpointError, InvalidArgument, ModelMismatch, ModelNotFound
+from retrieval.registry import MODEL_CARDS
 from tests.tiny_model import make_tiny_model
 
 WORD = "retrieval "
@@ -264,6 +265,11 @@ def test_qwen2_decoder(tmp_path: Path, causal: bool | None) -> None:
     if causal is not None:
         raw["is_causal"] = causal
     (folder / "config.json").write_text(json.dumps(raw))
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode": "lasttoken"}')
+    prompts = {"prompts": {"query": MODEL_CARDS[folder.name].query_prompt}}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 256}')
     encoder = Encoder.load(str(folder), device="cpu")
     texts = ["abc", "a much longer text", "xyz", ""]
     vectors = encoder.encode(texts)
@@ -278,6 +284,9 @@ def test_qwen2_decoder(tmp_path: Path, causal: bool | None) -> None:
     np.testing.assert_allclose(vectors[1:2], expected, atol=1e-5)
     alone = np.concatenate([encoder.encode([text]) for text in texts])
     np.testing.assert_allclose(vectors, alone, atol=1e-6)
+    # Under a name that no card has, attention is causal: vectors that must not be compared.
+    unknown = Encoder.load(str(folder.rename(tmp_path / "unknown")), device="cpu").identity
+    assert (unknown.fingerprint == encoder.identity.fingerprint) == (causal is not None)
 
 
 def test_offline_package_runs_none_of_its_code() -> None:

@@ -277,6 +277,14 @@ def test_folder_that_lacks_files(tmp_path: Path) -> None:
         find_model(str(tmp_path))
 
 
+def test_a_folder_of_the_hub_cache_is_known_by_its_hub_id(tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path / "models--BAAI--bge-base-en-v1.5" / "snapshots" / COMMIT)
+    card = find_model(str(folder)).card
+    assert card is not None
+    assert card.name == "bge-base-en-v1.5"
+    assert find_model(str(make_tiny_model(tmp_path / "anything"))).card is None
+
+
 def test_cards() -> None:
     assert set(MODEL_CARDS) >= {
         "gte-large-en-v1.5",

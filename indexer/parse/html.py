@@ -43,8 +43,8 @@ def parse_html(uri: str, data: bytes) -> Document:
     """Make a document of an HTML file.
 
     The encoding is that of the byte order mark, else the one the document names, else what the
-    bytes look like. Menus, page headers and footers, scripts and forms are left out of the text.
-    The title is ``<title>``, else the first ``<h1>``, else the file's name.
+    bytes look like. Menus, page headers and footers, scripts and form controls are left out of
+    the text. The title is ``<title>``, else the first ``<h1>``, else the file's name.
 
     Raises:
         SkipDocument: the data is binary.

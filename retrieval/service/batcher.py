@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.errors import RetrievalError
+from retrieval.errors import NotServing
 from retrieval.records import TextKind
 from retrieval.service.workers import given_up
 
@@ -105,12 +105,13 @@ class Batcher:
 
         Raises:
             GivenUp: the request that the thread works for was given up before its turn.
-            RetrievalError: the server is shutting down; or what the encoder raised.
+            NotServing: the server is shutting down.
+            RetrievalError: what the encoder raised.
         """
         job = _Job(encoder, texts, kind, given_up())
         with self._changed:
             if self._closed:
-                raise RetrievalError("the server is shutting down")
+                raise NotServing("the server is shutting down")
             self._jobs.append(job)
             self._changed.notify()
         return job.result.result()

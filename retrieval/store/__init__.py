@@ -16,7 +16,7 @@ from retrieval.store.commit import Commit, StagedChunk, StagedDocument
 from retrieval.store.reader import IndexReader
 from retrieval.store.schema import is_index, read_info
 from retrieval.store.segments import VectorHits
-from retrieval.store.writer import IndexWriter, KnownFile
+from retrieval.store.writer import IndexWriter, KnownFile, check_folder
 
 __all__ = [
     "Commit",
@@ -29,6 +29,7 @@ __all__ = [
     "StagedChunk",
     "StagedDocument",
     "VectorHits",
+    "check_folder",
     "is_index",
     "read_info",
 ]

@@ -1,5 +1,6 @@
 """The SQLite side of an index: tables, their versions, and how to open them."""
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -119,16 +120,27 @@ def connect_for_reading(folder: Path) -> sqlite3.Connection:
         NotAnIndex: no database there, or it belongs to something else.
         IndexVersionError: it was written by a newer version.
         IndexDamaged: it is malformed.
+        StorageError: it can't be read as it lies in a folder that this user can't write.
     """
     if not is_index(folder):
         raise NotAnIndex(
             f"{folder} is not an index (it has no {DATABASE_NAME}); "
             f"make one with: indexer build DOCS --index {folder}"
         )
-    uri = (folder / DATABASE_NAME).resolve().as_uri()
+    uri = (folder / DATABASE_NAME).resolve().as_uri() + "?mode=ro"
+    if not os.access(folder, os.W_OK):
+        # Readers of a write-ahead log share memory through a file beside it. Where none can be
+        # made, the database must stand alone, and is read as a file that nobody changes.
+        log = folder / f"{DATABASE_NAME}-wal"
+        if log.exists() and log.stat().st_size:
+            raise StorageError(
+                f"{folder} holds commits that only a user with write permission on it can read; "
+                f"run any indexer command on it as its owner once"
+            )
+        uri += "&immutable=1"
     with sqlite_errors(folder):
         connection = sqlite3.connect(
-            f"{uri}?mode=ro", uri=True, check_same_thread=False, timeout=BUSY_TIMEOUT_SECONDS
+            uri, uri=True, check_same_thread=False, timeout=BUSY_TIMEOUT_SECONDS
         )
         try:
             _prepare(connection)

@@ -1,7 +1,8 @@
 """Writing an index: stage documents and vectors, commit them together."""
 
+import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +13,7 @@ from sqlite_utils import Database
 from retrieval.errors import ModelMismatch, NotAnIndex, StorageError
 from retrieval.records import ChunkSettings, IndexInfo, ModelIdentity, Skipped
 from retrieval.store.commit import Commit, utc_now
-from retrieval.store.lock import writer_lock
+from retrieval.store.lock import LOCK_NAME, writer_lock
 from retrieval.store.schema import (
     LOOKUP_BATCH,
     connect_for_writing,
@@ -66,11 +67,13 @@ class IndexWriter:
             IndexLocked: another process is writing it.
             IndexVersionError, IndexDamaged, StorageError: see ``retrieval.store.schema``.
         """
+        check_folder(folder)
         _make_folder(folder)
         with ExitStack() as stack:
             stack.enter_context(writer_lock(folder))
             database = connect_for_writing(folder)
             stack.callback(database.close)
+            stack.callback(_checkpoint, database.conn)
             with sqlite_errors(folder):
                 named = {row[0] for row in database.conn.execute("SELECT file FROM segments")}
             remove_vector_files(folder, keep=named)
@@ -208,19 +211,39 @@ _MODEL_COLUMNS = {
 }
 
 
-def _make_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that is neither an index nor missing or empty; nothing is changed.
+
+    Raises:
+        NotAnIndex: it holds other files, or is a file itself.
+        StorageError: it can't be looked into.
+    """
     if folder.exists() and not folder.is_dir():
         raise NotAnIndex(f"{folder} is a file; an index is a folder")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        strangers = [] if is_index(folder) else [p.name for p in folder.iterdir()]
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     except OSError as error:
-        raise StorageError(f"can't make {folder}: {error.strerror}") from error
-    if any(name != "writer.lock" for name in strangers):
+        raise StorageError(f"can't read {folder}: {error.strerror}") from error
+    strangers = sorted(set(names) - {LOCK_NAME})
+    if strangers and not is_index(folder):
         raise NotAnIndex(
-            f"{folder} is not an index and not empty (it holds {sorted(strangers)[0]!r}); "
+            f"{folder} is not an index and not empty (it holds {strangers[0]!r}); "
             f"give --index a new or empty folder"
         )
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"can't make {folder}: {error.strerror}") from error
+
+
+def _checkpoint(connection: sqlite3.Connection) -> None:
+    """Move what was committed from the write-ahead log into ``index.db``, as far as readers let."""
+    with suppress(sqlite3.OperationalError):
+        connection.execute("PRAGMA busy_timeout = 0")  # wait for no reader
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _check_same(

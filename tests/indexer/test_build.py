@@ -194,6 +194,29 @@ def test_a_file_that_can_not_be_read_now_keeps_its_old_version(
         assert reader.skipped() == []
 
 
+def test_a_folder_that_can_not_be_read_now_keeps_its_documents(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.write("a.md", "alpha text")
+    place.write("part/b.md", "beta text")
+    place.write("part/deep/c.md", "gamma text")
+    place.write("party.md", "another text")
+    place.build()
+    real = os.scandir
+
+    def failing(path: str | Path) -> object:
+        if Path(path).name == "part":
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", failing)
+    (place.docs / "party.md").unlink()
+    report = place.build()
+    assert counts(report) == (0, 0, 1, 1)
+    assert (report.kept, report.skipped) == (2, {"unreadable": 1})
+    assert place.uris() == ["docs/a.md", "docs/part/b.md", "docs/part/deep/c.md"]
+
+
 def test_a_document_that_turns_binary_leaves_the_index(place: Workplace) -> None:
     place.write("a.md", "alpha text")
     path = place.write("b.md", "beta text")

@@ -1,0 +1,251 @@
+"""What the generated parts of these pages are made of; each page calls this through cog.
+
+``make docs`` refreshes the pages, ``make docs-check`` fails where one is not current.
+"""
+
+import contextlib
+import io
+import os
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+import click
+from click.testing import CliRunner
+from google.protobuf import descriptor_pb2
+from grpc_tools import protoc
+
+from indexer.cli import cli as indexer_cli
+from retrieval import errors
+from retrieval.cli import cli as retrieval_cli
+from retrieval.hub import FETCHED_FILES
+from retrieval.registry import DEFAULT_MODEL, MODEL_CARDS, OFFLINE_MODEL
+from retrieval.search import MAX_K, MAX_OFFSET, MAX_QUERY_CHARS
+from retrieval.service import status
+from retrieval.service.config import Limits
+from retrieval.service.search_servicer import MAX_STREAM_LIMIT
+
+ROOT = Path(__file__).resolve().parent.parent
+PROTO_ROOT = ROOT / "proto"
+PROGRAMS = {"indexer": indexer_cli, "retrieval": retrieval_cli}
+WIDTH = 80
+
+_FILE_MESSAGE, _FILE_ENUM, _FILE_SERVICE = 4, 5, 6  # field numbers in FileDescriptorProto
+_MESSAGE_FIELD = _ENUM_VALUE = _SERVICE_METHOD = 2  # in the descriptors of each
+_SCALARS = {
+    number: name.removeprefix("TYPE_").lower()
+    for name, number in descriptor_pb2.FieldDescriptorProto.Type.items()
+}
+
+
+def models_table() -> str:
+    """The registry as a Markdown table."""
+    rows = [
+        "| name | hub id | dimension | max tokens | pooling | weights | licence | languages |",
+        "|---|---|--:|--:|---|--:|---|---|",
+    ]
+    for card in MODEL_CARDS.values():
+        note = {DEFAULT_MODEL: " (default)", OFFLINE_MODEL: " (offline)"}.get(card.name, "")
+        rows.append(
+            f"| `{card.name}`{note} | `{card.hub_id}` | {card.dim} | {card.max_tokens} "
+            f"| {card.pooling} | {card.parameters / 1e6:.0f} M | {card.licence} "
+            f"| {card.languages} |"
+        )
+    return "\n".join(rows)
+
+
+def prompts_table() -> str:
+    """The registry's query prompts as a Markdown table."""
+    rows = ["| model | query prompt |", "|---|---|"]
+    for card in MODEL_CARDS.values():
+        prompt = f"`{card.query_prompt}`".replace("\n", "⏎") if card.query_prompt else "none"
+        rows.append(f"| `{card.name}` | {prompt} |")
+    return "\n".join(rows)
+
+
+def import_layers() -> str:
+    """The layers of both packages as import-linter proves them, the highest first."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = settings["tool"]["importlinter"]["contracts"]
+    lines = [
+        f"{contract['containers'][0]}: " + "\n  → ".join(contract["layers"])
+        for contract in contracts
+        if contract["type"] == "layers"
+    ]
+    return "```text\n" + "\n\n".join(lines) + "\n```"
+
+
+def fetched_files() -> str:
+    """The files that are fetched from a model's repository, as a list."""
+    return "\n".join(f"- `{name}`" for name in FETCHED_FILES)
+
+
+def limits_table() -> str:
+    """What a server takes at most, as a Markdown table."""
+    limits = Limits()
+    rows = {
+        "characters of a query's text": MAX_QUERY_CHARS,
+        "passages on a page": MAX_K,
+        "passages deep that pages reach": MAX_OFFSET,
+        "passages of a streamed search": MAX_STREAM_LIMIT,
+        "searches or texts in one request": limits.batch_size,
+        "characters of a text to embed or count": limits.text_chars,
+        "passages before or after a passage": limits.neighbours,
+        "bytes of a request, and of an answer": limits.message_bytes,
+        "requests under way at once": limits.concurrent_requests,
+    }
+    lines = [f"| {what} | {most:_} |".replace("_", " ") for what, most in rows.items()]
+    return "\n".join(["| what | most |", "|---|--:|", *lines])
+
+
+def errors_table() -> str:
+    """Every exception: its reason, its exit code, its gRPC status, and what it means."""
+    rows = ["| exception | reason | exit code | gRPC status | meaning |", "|---|---|--:|---|---|"]
+    classes = [
+        *_tree(errors.RetrievalError, errors.__name__),
+        *_tree(errors.RetrievalError, status.__name__),
+    ]
+    for kind in classes:
+        code = status.STATUS_CODES.get(kind)
+        meaning = (kind.__doc__ or "").strip().split("\n", maxsplit=1)[0].replace("``", "`")
+        rows.append(
+            f"| `{kind.__name__}` | `{kind.reason}` | {kind.exit_code} "
+            f"| {f'`{code.name}`' if code else '—'} | {meaning} |"
+        )
+    return "\n".join(rows)
+
+
+def _tree(kind: type[errors.RetrievalError], module: str) -> Iterator[type[errors.RetrievalError]]:
+    """The class and those below it that a module defines, in the order of their definition."""
+    if kind.__module__ == module:
+        yield kind
+    for below in kind.__subclasses__():
+        yield from _tree(below, module)
+
+
+def command_help(program: str) -> str:
+    """The ``--help`` of a program and of all its commands, a heading each."""
+    group = PROGRAMS[program]
+    parts = [_help(program, group)]
+    parts += [
+        f"### {program} {name}\n\n{_help(program, group, name)}" for name in sorted(group.commands)
+    ]
+    return "\n\n".join(parts)
+
+
+def _help(program: str, group: click.Group, *command: str) -> str:
+    result = CliRunner(env={"COLUMNS": str(WIDTH)}).invoke(
+        group, [*command, "--help"], prog_name=program, terminal_width=WIDTH
+    )
+    return f"```text\n$ {' '.join((program, *command))} --help\n{result.output.rstrip()}\n```"
+
+
+def core_help() -> str:
+    """The help of ``python -m retrieval.gte``."""
+    from retrieval.gte.__main__ import main
+
+    output = io.StringIO()
+    os.environ |= {"COLUMNS": str(WIDTH), "NO_COLOR": "1"}
+    with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
+        main(["--help"])
+    return f"```text\n$ python -m retrieval.gte --help\n{output.getvalue().rstrip()}\n```"
+
+
+def wire_contract() -> str:
+    """Services, messages and enums of ``proto/``, with the comments that they have there."""
+    files = _descriptors()
+    parts = ["## Services"]
+    for file, comments in files:
+        for number, service in enumerate(file.service):
+            place = (_FILE_SERVICE, number)
+            parts += [f"### {service.name}", comments[place]]
+            for index, method in enumerate(service.method):
+                stream = "stream " if method.server_streaming else ""
+                parts += [
+                    f"#### {service.name}.{method.name}",
+                    f"`{method.name}({_short(method.input_type)})` returns "
+                    f"`{stream}{_short(method.output_type)}`",
+                    comments[*place, _SERVICE_METHOD, index],
+                ]
+    parts.append("## Messages")
+    for file, comments in files:
+        for number, message in enumerate(file.message_type):
+            place = (_FILE_MESSAGE, number)
+            parts += [f"### {message.name}", comments[place]]
+            if message.field:
+                rows = ["| field | number | type | meaning |", "|---|--:|---|---|"]
+                rows += [
+                    f"| `{field.name}` | {field.number} | `{_type_of(field, message)}` "
+                    f"| {comments[*place, _MESSAGE_FIELD, index]} |"
+                    for index, field in enumerate(message.field)
+                ]
+                parts.append("\n".join(rows))
+    parts.append("## Enums")
+    for file, comments in files:
+        for number, enum in enumerate(file.enum_type):
+            place = (_FILE_ENUM, number)
+            rows = ["| value | number | meaning |", "|---|--:|---|"]
+            rows += [
+                f"| `{value.name}` | {value.number} | {comments[*place, _ENUM_VALUE, index]} |"
+                for index, value in enumerate(enum.value)
+            ]
+            parts += [f"### {enum.name}", comments[place], "\n".join(rows)]
+    return "\n\n".join(parts)
+
+
+_Comments = dict[tuple[int, ...], str]
+
+
+def _descriptors() -> list[tuple[descriptor_pb2.FileDescriptorProto, _Comments]]:
+    """The ``.proto`` files and their comments by path, Search first."""
+    sources = sorted(path.relative_to(PROTO_ROOT) for path in PROTO_ROOT.rglob("*.proto"))
+    sources.sort(key=lambda path: path.stem != "search_service")
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder, "descriptors")
+        arguments = [
+            "protoc",
+            f"--proto_path={PROTO_ROOT}",
+            f"--proto_path={resources.files('grpc_tools') / '_proto'}",
+            "--include_source_info",
+            f"--descriptor_set_out={output}",
+            *map(str, sources),
+        ]
+        if protoc.main(arguments) != 0:
+            raise RuntimeError("protoc failed")
+        parsed = descriptor_pb2.FileDescriptorSet.FromString(output.read_bytes())
+    by_name = {file.name: file for file in parsed.file}
+    return [(by_name[str(path)], _comments(by_name[str(path)])) for path in sources]
+
+
+def _comments(file: descriptor_pb2.FileDescriptorProto) -> _Comments:
+    """Comments as one paragraph each, with what Markdown would take for markup escaped."""
+    return {
+        tuple(location.path): " ".join(location.leading_comments.split())
+        .replace("|", "\\|")
+        .replace("{", "`{")
+        .replace("}", "}`")
+        for location in file.source_code_info.location
+    }
+
+
+def _type_of(
+    field: descriptor_pb2.FieldDescriptorProto, message: descriptor_pb2.DescriptorProto
+) -> str:
+    name = _short(field.type_name) or _SCALARS[field.type]
+    entries = {entry.name: entry.field for entry in message.nested_type}
+    if name in entries:
+        key, value = entries[name]
+        return f"map<{_SCALARS[key.type]}, {_SCALARS[value.type]}>"
+    if field.label == field.LABEL_REPEATED:
+        return f"repeated {name}"
+    if field.proto3_optional:
+        return f"optional {name}"
+    if field.HasField("oneof_index"):
+        return f"{name}, one of {message.oneof_decl[field.oneof_index].name}"
+    return name
+
+
+def _short(type_name: str) -> str:
+    return type_name.removeprefix(".").removeprefix("retrieval.v1.")

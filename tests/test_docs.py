@@ -1,0 +1,289 @@
+"""The pages under docs/ say what the code does: generated parts, links, names and examples."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from google.protobuf.descriptor import FileDescriptor
+
+from examples.demo import QUESTIONS
+from indexer.build import BuildOptions, build
+from indexer.cli import cli as indexer_cli
+from indexer.local_search import search_index
+from indexer.parse import HANDLED_EXTENSIONS
+from indexer.progress import SilentProgress
+from indexer.report import BuildReport
+from indexer.skip import SkipReason
+from retrieval import errors
+from retrieval.cli import cli as retrieval_cli
+from retrieval.registry import MODEL_CARDS, OFFLINE_MODEL
+from retrieval.search import Query
+from retrieval.service import status
+from retrieval.service.server import SERVICE_NAMES
+from retrieval.store.schema import connect_for_writing
+from retrieval.v1 import (
+    collection_pb2,
+    document_pb2,
+    embedding_service_pb2,
+    index_service_pb2,
+    search_service_pb2,
+    vector_pb2,
+)
+from tests.service.harness import RunningServer, build_index, running, write_documents
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+DOCUMENTED_TARGET = "127.0.0.1:50051"
+PROTO_FILES: tuple[FileDescriptor, ...] = tuple(
+    module.DESCRIPTOR
+    for module in (
+        collection_pb2,
+        document_pb2,
+        embedding_service_pb2,
+        index_service_pb2,
+        search_service_pb2,
+        vector_pb2,
+    )
+)
+
+_FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_HEADING = re.compile(r"^(#{1,6}) (.+)$", re.MULTILINE)
+_LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def page(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def without_code(text: str) -> str:
+    return _FENCE.sub("", text)
+
+
+def section(text: str, heading: str) -> str:
+    """What stands under a heading, up to the next one of its level or above."""
+    start = text.index(f"\n{heading}\n") + 1
+    level = heading.split(maxsplit=1)[0]
+    end = re.search(rf"^#{{1,{len(level)}}} ", text[start + len(heading) :], re.MULTILINE)
+    return text[start : start + len(heading) + end.start()] if end else text[start:]
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors that GitHub gives the headings of a page."""
+    found: set[str] = set()
+    for _, title in _HEADING.findall(without_code(text)):
+        slug = re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-")
+        number = 1
+        unique = slug
+        while unique in found:
+            unique = f"{slug}-{number}"
+            number += 1
+        found.add(unique)
+    return found
+
+
+def first_cells(text: str) -> set[str]:
+    """First cells of all tables' rows, without their backticks."""
+    return {match[1].strip(" `") for match in re.finditer(r"^\|([^|]*)\|", text, re.MULTILINE)}
+
+
+def subclasses(kind: type[errors.RetrievalError]) -> Iterator[type[errors.RetrievalError]]:
+    yield kind
+    for below in kind.__subclasses__():
+        yield from subclasses(below)
+
+
+def ids(path: Path) -> str:
+    return path.name
+
+
+def test_generated_parts_are_current() -> None:
+    command = [sys.executable, "-m", "cogapp", "--check", "--diff", "-P", "README.md"]
+    command += [str(path.relative_to(ROOT)) for path in PAGES]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, f"run `make docs`\n{result.stdout}\n{result.stderr}"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=ids)
+def test_pages_have_one_title_and_are_listed(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    headings = _HEADING.findall(without_code(text))
+    assert [level for level, _ in headings].count("#") == 1
+    assert headings[0][0] == "#"
+    assert path.name == "index.md" or f"({path.name})" in page("index.md")
+    assert anchors(text)
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *PAGES], ids=ids)
+def test_links_resolve(path: Path) -> None:
+    for link in _LINK.findall(without_code(path.read_text(encoding="utf-8"))):
+        if re.match(r"[a-z]+:", link):
+            continue
+        target, _, anchor = link.partition("#")
+        file = path.parent / target if target else path
+        assert file.exists(), f"{path.name} links to {link}, which does not exist"
+        if anchor:
+            known = anchors(file.read_text(encoding="utf-8"))
+            assert anchor in known, f"{path.name} links to {link}; {file.name} has {sorted(known)}"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=ids)
+def test_files_named_in_the_text_exist(path: Path) -> None:
+    text = without_code(path.read_text(encoding="utf-8"))
+    named = re.findall(r"`((?:retrieval|indexer|tests|proto|examples)/[\w./]+)`", text)
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("package", ["retrieval", "indexer"])
+def test_every_module_has_its_reason(package: str) -> None:
+    entries = (ROOT / package).iterdir()
+    modules = {path.name for path in entries if re.fullmatch(r"[a-z]\w*(\.py)?", path.name)}
+    table = section(page("architecture.md"), "## Modules")
+    explained = {name.strip("/") for name in re.findall(rf"`{package}/([\w.]+/?)`", table)}
+    assert modules == explained
+
+
+@pytest.mark.parametrize(
+    ("program", "group"), [("indexer", indexer_cli), ("retrieval", retrieval_cli)]
+)
+def test_every_command_and_option_is_documented(program: str, group: click.Group) -> None:
+    text = page("cli.md")
+    for name, command in group.commands.items():
+        shown = section(text, f"### {program} {name}")
+        with click.Context(command, help_option_names=["-h", "--help"]) as context:
+            options = [p for p in command.get_params(context) if isinstance(p, click.Option)]
+        assert options
+        missing = [
+            option
+            for parameter in options
+            for option in parameter.opts
+            if not re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", shown)
+        ]
+        assert missing == []
+
+
+def test_options_named_in_the_text_exist() -> None:
+    known = {"--help", "--version", "--single", "--diff", "--check"}
+    for group in (indexer_cli, retrieval_cli):
+        for command in group.commands.values():
+            known |= {option for parameter in command.params for option in parameter.opts}
+    for path in PAGES:
+        named = re.findall(
+            r"`[^`\n]*?(--[a-z][a-z-]+)[^`\n]*`", without_code(path.read_text("utf-8"))
+        )
+        assert set(named) <= known, path.name
+
+
+@pytest.mark.parametrize("file", PROTO_FILES, ids=lambda file: Path(file.name).stem)
+def test_the_wire_contract_is_documented(file: FileDescriptor) -> None:
+    text = page("api.md")
+    for service in file.services_by_name.values():
+        assert service.full_name in SERVICE_NAMES
+        methods = section(text, f"### {service.name}")
+        for method in service.methods:
+            assert f"`{method.name}({method.input_type.name})`" in methods
+            assert f"{method.output_type.name}`" in methods
+    for message in file.message_types_by_name.values():
+        fields = {field.name for field in message.fields}
+        assert fields == first_cells(section(text, f"### {message.name}")) - {"field", "---"}
+    for enum in file.enum_types_by_name.values():
+        values = {value.name for value in enum.values}
+        assert values == first_cells(section(text, f"### {enum.name}")) - {"value", "---"}
+
+
+@pytest.mark.parametrize(
+    "kind", sorted(set(subclasses(errors.RetrievalError)), key=lambda kind: kind.__name__)
+)
+def test_every_exception_is_documented(kind: type[errors.RetrievalError]) -> None:
+    row = re.search(rf"^\| `{kind.__name__}` \|.*$", page("serving.md"), re.MULTILINE)
+    assert row, f"{kind.__name__} is not in the table of errors"
+    assert f"`{kind.reason}`" in row[0]
+    code = status.STATUS_CODES.get(kind)
+    assert code is None or f"`{code.name}`" in row[0]
+    assert f"`{kind.reason}`" in section(page("operations.md"), "## What to do about an error")
+
+
+def test_every_skip_reason_is_documented() -> None:
+    table = section(page("indexing.md"), "## What is skipped, and how you learn of it")
+    assert first_cells(table) - {"reason", "---"} == {str(reason) for reason in SkipReason}
+
+
+def test_every_extension_is_documented() -> None:
+    table = section(page("indexing.md"), "## Formats")
+    assert set(HANDLED_EXTENSIONS) == set(re.findall(r"`(\.\w+)`", table))
+
+
+def test_every_key_of_the_summary_is_documented() -> None:
+    table = section(page("indexing.md"), "## The summary as JSON")
+    summary: dict[str, Any] = BuildReport().as_json()
+    counted = [key for value in summary.values() if isinstance(value, dict) for key in value]
+    assert [key for key in (*summary, *counted) if f"`{key}`" not in table] == []
+
+
+def test_every_table_and_column_is_documented(tmp_path: Path) -> None:
+    database = connect_for_writing(tmp_path)
+    try:
+        tables = {
+            table.name: {column.name for column in table.columns}
+            for table in database.tables
+            if not table.name.startswith(("sqlite_", "_sqlite_"))
+        }
+    finally:
+        database.close()
+    text = page("index-format.md")
+    assert set(re.findall(r"^### (\w+)$", section(text, "## Tables"), re.MULTILINE)) == set(tables)
+    for table, columns in tables.items():
+        documented = {
+            name
+            for cell in re.findall(r"^\|([^|]*)\|", section(text, f"### {table}"), re.MULTILINE)
+            for name in re.findall(r"`(\w+)`", cell)
+        }
+        assert documented == columns, table
+
+
+def test_every_model_is_documented() -> None:
+    assert set(MODEL_CARDS) <= set(re.findall(r"^\| `([^`]+)`", page("models.md"), re.MULTILINE))
+
+
+@pytest.mark.slow
+def test_the_questions_of_the_demo_find_their_passages(tmp_path: Path) -> None:
+    answers = {
+        "What happens to an index when the build is killed?": "What happens when a build is killed",
+        "How are long documents cut into chunks?": "How documents are cut into chunks",
+        "Why does the encoder not pad its batches?": "Why batches are not padded",
+    }
+    assert tuple(answers) == QUESTIONS
+    build(BuildOptions([DOCS], tmp_path / "index", OFFLINE_MODEL, device="cpu"), SilentProgress())
+    for question, heading in answers.items():
+        best = search_index(tmp_path / "index", Query(question, k=1), device="cpu").passages[0]
+        assert best.heading_path[-1] == heading
+
+
+def examples() -> list[Any]:
+    """Every Python block of the pages; those marked ``run`` are to be run too."""
+    return [
+        pytest.param(language, code, id=f"{path.stem}-{number}")
+        for path in (ROOT / "README.md", *PAGES)
+        for number, (language, code) in enumerate(_FENCE.findall(path.read_text("utf-8")))
+        if language.split()[:1] == ["python"]
+    ]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    folder = tmp_path_factory.mktemp("docs")
+    write_documents(folder / "notes")
+    with running({"default": build_index(folder / "notes", folder / "index")}) as started:
+        yield started
+
+
+@pytest.mark.parametrize(("language", "code"), examples())
+def test_python_examples_run(language: str, code: str, server: RunningServer) -> None:
+    compiled = compile(code.replace(DOCUMENTED_TARGET, server.target), "<example>", "exec")
+    if "run" in language.split():
+        exec(compiled, {})
