@@ -1,6 +1,7 @@
 """Passages as a person reads them, and as JSON; shared by the commands."""
 
 import math
+import re
 import shutil
 import textwrap
 import unicodedata
@@ -15,6 +16,8 @@ MAX_TEXT_LINES = 8
 _INDENT = "    "
 
 _WRAPPED_AT = 60
+_ITEM = re.compile(r"\s*(?:[-*+]|\d+[.)])\s")
+_PROSE = re.compile(r"""[\w"'`(\[*_“‘]""")
 
 
 def passages_as_text(passages: Iterable[Passage], *, width: int | None = None) -> str:
@@ -80,20 +83,22 @@ def _block(rank: int, passage: Passage, columns: int) -> str:
 
 
 def _reflowed(text: str) -> list[str]:
-    """Lines with hard-wrapped prose joined again; code, lists, tables and headings stay."""
+    """Lines with hard-wrapped prose joined again; code, tables, quotes and headings stay."""
     lines: list[str] = []
-    fenced = False
-    joinable = False
+    fenced = joinable = in_item = False
     for line in text.splitlines():
         if line.lstrip().startswith(("```", "~~~")):
             fenced = not fenced
-        prose = not fenced and (line[:1].isalpha() or line[:1] in "\"'`(*_[")
-        if prose and joinable:
+        item = _ITEM.match(line) is not None
+        # Indented text goes on with a list item; elsewhere it may be code.
+        prose = not item and _PROSE.match(line.lstrip() if in_item else line) is not None
+        if prose and joinable and not fenced:
             lines[-1] += " " + line.strip()
         else:
             lines.append(line)
+            in_item = item
         # A short line ends its paragraph on purpose, in verse and in addresses.
-        joinable = prose and len(line) >= _WRAPPED_AT
+        joinable = not fenced and (prose or item) and len(line) >= _WRAPPED_AT
     return lines
 
 

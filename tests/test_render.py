@@ -42,10 +42,21 @@ def test_hard_wrapped_prose_is_joined_and_code_is_not() -> None:
     prose = "These words were wrapped by hand at a width that is not the terminal's\nand go on."
     code = "```python\nx = 1  # a comment that is long enough to look as if it were wrapped\ny\n```"
     items = "- one item of a list that is long enough to look as if it were wrapped\n- two"
-    shown = passages_as_text([replace(PASSAGE, text=f"{prose}\n\n{code}\n{items}")], width=200)
-    assert "is not the terminal's and go on." in shown
+    text = f"{prose}\n\n{code}\n{items}"
+    shown = passages_as_text([replace(PASSAGE, text=text)], width=200)
+    assert "is not the terminal's and go on.\n\n" in shown
     assert "    y\n" in shown
     assert "    - two" in shown
+
+
+def test_a_wrapped_list_item_is_joined_and_indented_code_is_not() -> None:
+    item = "- An item that was wrapped by hand at some width of the writer's own\n  and goes on."
+    code = (
+        "This line is long enough to look wrapped, and is followed by code:\n\n    x = 1\n    y = 2"
+    )
+    shown = passages_as_text([replace(PASSAGE, text=f"{item}\n\n{code}")], width=200)
+    assert "writer's own and goes on.\n\n" in shown
+    assert "        x = 1\n" in shown
 
 
 def test_long_texts_are_cut_aloud() -> None:
