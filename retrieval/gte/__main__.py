@@ -81,13 +81,13 @@ def main(argv: list[str] | None = None) -> int:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
         save_file({name: value.contiguous() for name, value in outputs.items()}, arguments.output)
     except RetrievalError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201  (a command prints)
+        print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        print(f"error: can't write {arguments.output}: {error.strerror}", file=sys.stderr)  # noqa: T201
+        print(f"error: can't write {arguments.output}: {error.strerror}", file=sys.stderr)
         return 2
     shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in outputs.items())
-    print(f"{arguments.output}: {shapes}")  # noqa: T201
+    print(f"{arguments.output}: {shapes}")
     return 0
 
 

@@ -101,13 +101,13 @@ class Commit:
         columns, marks = ", ".join(row), ", ".join("?" * len(row))
         updates = ", ".join(f"{column} = excluded.{column}" for column in row)
         cursor = self._connection.execute(
-            f"INSERT INTO documents ({columns}) VALUES ({marks}) "  # noqa: S608  (our own names)
+            f"INSERT INTO documents ({columns}) VALUES ({marks}) "
             f"ON CONFLICT (uri) DO UPDATE SET {updates} RETURNING id",
             list(row.values()),
         )
         document_id = int(cursor.fetchone()[0])
         for table in ("chunks", "document_texts"):
-            self._connection.execute(f"DELETE FROM {table} WHERE document_id = ?", [document_id])  # noqa: S608
+            self._connection.execute(f"DELETE FROM {table} WHERE document_id = ?", [document_id])
         self._put_text(document_id, document.text)
         self._put_chunks(document_id, staged.chunks)
         self._connection.execute("DELETE FROM skipped WHERE uri = ?", [document.uri])

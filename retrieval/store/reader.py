@@ -134,7 +134,7 @@ class IndexReader:
             batch = vector_ids[start : start + LOOKUP_BATCH]
             marks = ", ".join("?" * len(batch))
             rows = self._rows(
-                f"SELECT vector_id, document_id, ordinal FROM chunks "  # noqa: S608
+                f"SELECT vector_id, document_id, ordinal FROM chunks "
                 f"WHERE vector_id IN ({marks}) ORDER BY document_id, ordinal",
                 batch,
             )
@@ -222,7 +222,7 @@ class IndexReader:
             after_uri: only those after this one; empty = from the first.
         """
         rows = self._rows(
-            f"SELECT {_DOCUMENT_COLUMNS} FROM documents WHERE uri > ? ORDER BY uri LIMIT ?",  # noqa: S608
+            f"SELECT {_DOCUMENT_COLUMNS} FROM documents WHERE uri > ? ORDER BY uri LIMIT ?",
             [after_uri, limit],
         )
         return [_document_row(row) for row in rows]
@@ -234,7 +234,7 @@ class IndexReader:
 
     def _one_document(self, condition: str, value: int | str) -> DocumentRow:
         rows = self._rows(
-            f"SELECT {_DOCUMENT_COLUMNS} FROM documents WHERE {condition}",  # noqa: S608
+            f"SELECT {_DOCUMENT_COLUMNS} FROM documents WHERE {condition}",
             [value],
         )
         if not rows:

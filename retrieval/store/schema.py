@@ -247,7 +247,7 @@ def _check_kind(folder: Path, connection: sqlite3.Connection) -> None:
         "SELECT 1 FROM sqlite_master WHERE name = ?", [Migrations.migrations_table]
     ).fetchone():
         applied = connection.execute(
-            f"SELECT name FROM {Migrations.migrations_table} WHERE migration_set = 'index'"  # noqa: S608
+            f"SELECT name FROM {Migrations.migrations_table} WHERE migration_set = 'index'"
         )
         newer = {row[0] for row in applied} - _KNOWN_MIGRATIONS
         if newer:

@@ -142,7 +142,7 @@ class IndexWriter:
                 marks = ", ".join("?" * len(batch))
                 found.update(
                     self._connection.execute(
-                        f"SELECT content_key, id FROM vectors WHERE content_key IN ({marks})",  # noqa: S608
+                        f"SELECT content_key, id FROM vectors WHERE content_key IN ({marks})",
                         batch,
                     )
                 )
