@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from retrieval.gte import EncoderConfig, Pooling, load_model, normalize, pack, pool
+from retrieval.gte import EncoderConfig, Pooling, load_model, pack
 
 # GTE's rotary positions have no end; its card promises quality up to here.
 _GTE_POSITION_LIMIT = 8192
@@ -39,7 +39,7 @@ class CoreBackend:
     def embed(self, sequences: Sequence[Sequence[int]]) -> Tensor:
         """Token ids → float32 [B, dim], L2-normalised; one packed batch, best sorted by length."""
         batch = pack(sequences, device=self._device)
-        return normalize(pool(self._model(batch), batch, self._pooling))
+        return self._model.embed(batch, self._pooling)
 
 
 def position_limit(config: EncoderConfig) -> int:

@@ -33,6 +33,28 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor, batch: PackedBat
     return output
 
 
+def pooled_attention(query: Tensor, key: Tensor, value: Tensor, batch: PackedBatch) -> Tensor:
+    """The same for one token of each sequence: the one that is pooled.
+
+    Args:
+        query: [B, heads, head_dim], of one token a sequence.
+        key: [N, heads, head_dim].
+        value: [N, heads, head_dim].
+        batch: where the sequences begin and end.
+
+    Returns:
+        [B, heads, head_dim].
+    """
+    output = torch.empty_like(query)
+    for run in batch.runs:
+        shape = (run.count, run.length, *key.shape[1:])
+        sequences = slice(run.first, run.first + run.count)
+        k, v = (part[run.start : run.end].view(shape).transpose(1, 2) for part in (key, value))
+        q = query[sequences, :, None]  # [count, heads, 1, head_dim]
+        output[sequences] = functional.scaled_dot_product_attention(q, k, v).squeeze(2)
+    return output
+
+
 def reference_attention(query: Tensor, key: Tensor, value: Tensor, batch: PackedBatch) -> Tensor:
     """The same, written out one sequence at a time: the oracle for ``packed_attention``.
 

@@ -5,14 +5,19 @@ Modules carry the names of the hub's GTE-v1.5 checkpoint keys, so that its weigh
 positions, plain GELU MLP); what differs is in ``EncoderConfig``.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from retrieval.errors import InvalidArgument
-from retrieval.gte.attention import packed_attention
+from retrieval.gte.attention import packed_attention, pooled_attention
 from retrieval.gte.config import EncoderConfig, HeadKind
+from retrieval.gte.heads import MaskedLMHead, Pooler
 from retrieval.gte.packing import PackedBatch
+from retrieval.gte.pooling import Pooling, normalize, pool, pooled_rows
+from retrieval.gte.prepack import can_prepack, prepack
 from retrieval.gte.rotary import cos_sin, inverse_frequencies, rotate
 
 Rotation = tuple[Tensor, Tensor]
@@ -59,15 +64,45 @@ class Attention(nn.Module):
         self.head_shape = (config.num_heads, config.head_dim)
         self.qkv_proj = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.split_proj = nn.ModuleList()
 
     def forward(self, hidden: Tensor, batch: PackedBatch, rotation: Rotation | None) -> Tensor:
         """[N, hidden] → [N, hidden]."""
-        qkv = self.qkv_proj(hidden).view(-1, 3, *self.head_shape)  # [N, 3, heads, head_dim]
-        query, key, value = qkv.unbind(dim=1)
+        heads, head_dim = self.head_shape
+        qkv = self.qkv_proj(hidden).view(-1, 3 * heads, head_dim)
+        query_key, value = qkv.split((2 * heads, heads), dim=1)
         if rotation is not None:
-            query, key = rotate(query, *rotation), rotate(key, *rotation)
+            query_key = rotate(query_key, *rotation)
+        query, key = query_key.chunk(2, dim=1)  # [N, heads, head_dim] each
         attended = packed_attention(query, key, value, batch)
         output: Tensor = self.o_proj(attended.view(hidden.shape))
+        return output
+
+    def split(self) -> None:
+        """Make ready for ``of_rows``: the query apart from key and value, over the same weights."""
+        width = self.qkv_proj.in_features
+        for rows in (slice(width), slice(width, None)):
+            weight, bias = self.qkv_proj.weight[rows], self.qkv_proj.bias[rows]
+            part = nn.Linear(width, len(weight), device="meta")
+            part.weight = nn.Parameter(weight.detach(), requires_grad=False)
+            part.bias = nn.Parameter(bias.detach(), requires_grad=False)
+            self.split_proj.append(part)
+
+    def of_rows(
+        self, hidden: Tensor, batch: PackedBatch, rotation: Rotation | None, rows: Tensor
+    ) -> Tensor:
+        """[N, hidden] → [B, hidden]: only the tokens ``rows``, one a sequence, ask.
+
+        ``split`` must have been called.
+        """
+        query_proj, key_value_proj = self.split_proj
+        query = query_proj(hidden[rows]).view(-1, *self.head_shape)
+        key, value = key_value_proj(hidden).view(-1, 2, *self.head_shape).unbind(dim=1)
+        if rotation is not None:
+            cos, sin = rotation
+            query, key = rotate(query, cos[rows], sin[rows]), rotate(key, cos, sin)
+        attended = pooled_attention(query, key, value, batch)
+        output: Tensor = self.o_proj(attended.flatten(1))
         return output
 
 
@@ -112,8 +147,20 @@ class Layer(nn.Module):
 
     def forward(self, hidden: Tensor, batch: PackedBatch, rotation: Rotation | None) -> Tensor:
         """[N, hidden] → [N, hidden]."""
-        hidden = self.attn_ln(hidden + self.attention(hidden, batch, rotation))
-        output: Tensor = self.mlp_ln(hidden + self.mlp(hidden))
+        return self._finish(hidden, self.attention(hidden, batch, rotation))
+
+    def of_rows(
+        self, hidden: Tensor, batch: PackedBatch, rotation: Rotation | None, rows: Tensor
+    ) -> Tensor:
+        """[N, hidden] → [B, hidden]: the outputs of the tokens ``rows``, one a sequence.
+
+        Keys and values are needed of all tokens; everything else of these alone.
+        """
+        return self._finish(hidden[rows], self.attention.of_rows(hidden, batch, rotation, rows))
+
+    def _finish(self, hidden: Tensor, attended: Tensor) -> Tensor:
+        hidden = self.attn_ln(attended.add_(hidden))
+        output: Tensor = self.mlp_ln(self.mlp(hidden).add_(hidden))
         return output
 
 
@@ -124,38 +171,21 @@ class LayerStack(nn.Module):
         super().__init__()
         self.layer = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
 
-    def forward(self, hidden: Tensor, batch: PackedBatch, rotation: Rotation | None) -> Tensor:
-        """[N, hidden] → [N, hidden]."""
-        for layer in self.layer:
+    def forward(
+        self,
+        hidden: Tensor,
+        batch: PackedBatch,
+        rotation: Rotation | None,
+        rows: Tensor | None = None,
+    ) -> Tensor:
+        """[N, hidden] → [N, hidden]; → [B, hidden] where only ``rows`` are asked for."""
+        *layers, last = self.layer
+        for layer in layers:
             hidden = layer(hidden, batch, rotation)
-        return hidden
-
-
-class Pooler(nn.Module):
-    """First token → dense → tanh; part of the sequence classification head."""
-
-    def __init__(self, config: EncoderConfig) -> None:
-        super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
-
-    def forward(self, hidden: Tensor, batch: PackedBatch) -> Tensor:
-        """[N, hidden] → [B, hidden]."""
-        return torch.tanh(self.dense(hidden[batch.cu_seqlens[:-1]]))
-
-
-class MaskedLMHead(nn.Module):
-    """dense → GELU → LayerNorm → vocabulary; the output matrix is tied to the word embeddings."""
-
-    def __init__(self, config: EncoderConfig) -> None:
-        super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
-        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.decoder_bias = nn.Parameter(torch.zeros(config.vocab_size))
-
-    def forward(self, hidden: Tensor, word_embeddings: Tensor) -> Tensor:
-        """[N, hidden] → [N, vocab_size]."""
-        hidden = self.norm(functional.gelu(self.dense(hidden)))
-        return functional.linear(hidden, word_embeddings, self.decoder_bias)
+        if rows is not None:
+            return cast(Layer, last).of_rows(hidden, batch, rotation, rows)
+        output: Tensor = last(hidden, batch, rotation)
+        return output
 
 
 class GteModel(nn.Module):
@@ -176,21 +206,32 @@ class GteModel(nn.Module):
         self.lm_head = MaskedLMHead(config) if head == "mlm" else None
         self.register_buffer("inv_freq", None, persistent=False)
 
-    def reset_rotary(self, device: torch.device | str) -> None:
+    def _reset_rotary(self, device: torch.device | str) -> None:
         """Compute the RoPE frequencies (float32, whatever the weights' dtype) on ``device``."""
         if self.config.rope is not None:
             with torch.device("cpu"):
                 frequencies = inverse_frequencies(self.config.rope, self.config.head_dim)
             self.inv_freq = frequencies.to(device)
 
-    def forward(self, batch: PackedBatch) -> Tensor:
+    def prepare(self, *, device: torch.device | str, dtype: torch.dtype) -> None:
+        """Make ready for inference once the weights are in: after this they can't be changed."""
+        self._reset_rotary(device)
+        self.eval().requires_grad_(requires_grad=False)
+        cast(Layer, self.encoder.layer[-1]).attention.split()
+        if can_prepack(dtype, device):
+            prepack(self.encoder)
+
+    def forward(self, batch: PackedBatch, rows: Tensor | None = None) -> Tensor:
         """Encode a packed batch.
 
         Args:
             batch: B sequences, N tokens, on the model's device.
+            rows: int64 [B], one token of each sequence, if only those are wanted: the last layer
+                then computes no others.
 
         Returns:
-            the last hidden state, [N, hidden_size] in the weights' dtype.
+            the last hidden state in the weights' dtype: [N, hidden_size], or [B, hidden_size] of
+            ``rows``.
 
         Raises:
             InvalidArgument: a token id, token type or length is out of the model's range.
@@ -200,8 +241,26 @@ class GteModel(nn.Module):
         rotation = None
         if self.inv_freq is not None:
             rotation = cos_sin(batch.positions, self.inv_freq, hidden.dtype)
-        output: Tensor = self.encoder(hidden, batch, rotation)
+        output: Tensor = self.encoder(hidden, batch, rotation, rows)
         return output
+
+    def embed(self, batch: PackedBatch, pooling: Pooling) -> Tensor:
+        """Encode a packed batch to one vector a sequence.
+
+        Args:
+            batch: B sequences on the model's device.
+            pooling: how a sequence's hidden states become one vector.
+
+        Returns:
+            float32 [B, hidden_size], L2-normalised.
+
+        Raises:
+            InvalidArgument: as ``forward``.
+        """
+        rows = pooled_rows(batch, pooling)
+        if rows is None:
+            return normalize(pool(self(batch), batch, pooling))
+        return normalize(self(batch, rows).float())
 
     def logits(self, hidden: Tensor, batch: PackedBatch) -> Tensor:
         """What the checkpoint's head makes of the last hidden state.

@@ -18,6 +18,8 @@ from retrieval.errors import InvalidArgument
 class Run:
     """Neighbouring sequences of one length: a rectangle that attention can take in one call."""
 
+    first: int
+    """Number of the run's first sequence in the packed batch."""
     start: int
     """First token of the run in the packed batch."""
     count: int
@@ -97,9 +99,9 @@ def _concatenate(rows: Sequence[Sequence[int]]) -> Tensor:
 
 def _runs(lengths: tuple[int, ...]) -> tuple[Run, ...]:
     runs = []
-    start = 0
+    first = start = 0
     for length, group in groupby(lengths):
-        run = Run(start, sum(1 for _ in group), length)
+        run = Run(first, start, sum(1 for _ in group), length)
         runs.append(run)
-        start = run.end
+        first, start = first + run.count, run.end
     return tuple(runs)

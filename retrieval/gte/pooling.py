@@ -11,6 +11,23 @@ from retrieval.gte.packing import PackedBatch
 Pooling = Literal["cls", "mean", "last"]
 
 
+def pooled_rows(batch: PackedBatch, pooling: Pooling) -> Tensor | None:
+    """The one token of each sequence that makes its vector.
+
+    Args:
+        batch: where the sequences begin and end.
+        pooling: which reduction.
+
+    Returns:
+        int64 [B] into the packed tokens; None where all tokens count (mean).
+    """
+    if pooling == "cls":
+        return batch.cu_seqlens[:-1]
+    if pooling == "last":
+        return batch.cu_seqlens[1:] - 1
+    return None
+
+
 def pool(hidden: Tensor, batch: PackedBatch, pooling: Pooling) -> Tensor:
     """Reduce each sequence to one vector: its first token's, its mean, or its last token's.
 
@@ -22,10 +39,9 @@ def pool(hidden: Tensor, batch: PackedBatch, pooling: Pooling) -> Tensor:
     Returns:
         float32 [B, hidden_size], not normalised.
     """
-    if pooling == "cls":
-        return hidden[batch.cu_seqlens[:-1]].float()
-    if pooling == "last":
-        return hidden[batch.cu_seqlens[1:] - 1].float()
+    rows = pooled_rows(batch, pooling)
+    if rows is not None:
+        return hidden[rows].float()
     means = [
         hidden[run.start : run.end].view(run.count, run.length, -1).float().mean(dim=1)
         for run in batch.runs

@@ -111,8 +111,8 @@ def load_model(
     _check(folder, sources, model)
     model = model.to(dtype).to_empty(device=device)
     _fill(model, sources)
-    model.reset_rotary(device)
-    return model.eval().requires_grad_(requires_grad=False)
+    model.prepare(device=device, dtype=dtype)
+    return model
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -1,5 +1,6 @@
 """Packed equals single, whatever the neighbours and their order; attention equals its oracle."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.errors import InvalidArgument
-from retrieval.gte import GteModel, load_model, normalize, pack, pool
+from retrieval.gte import GteModel, Pooling, load_model, normalize, pack, pool
+from retrieval.gte import model as model_module
 from retrieval.gte.attention import packed_attention, reference_attention
+from retrieval.gte.prepack import PackedLinear
 from tests.conftest import GOLDEN
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=12)
@@ -42,6 +45,47 @@ def test_an_embedding_does_not_depend_on_its_neighbours(
     together = embed(model, rows, pooling)
     alone = torch.cat([embed(model, [row], pooling) for row in rows])
     torch.testing.assert_close(together, alone, atol=5e-6, rtol=0)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "last", "mean"])
+@pytest.mark.parametrize("name", ["base_ntk_short", "large_tt2"])
+@given(lengths=LENGTHS, seed=st.integers(0, 2**31))
+@settings(max_examples=25, deadline=None)
+def test_pooled_tokens_alone_give_the_same_vectors(
+    name: str, pooling: Pooling, lengths: list[int], seed: int
+) -> None:
+    """The last layer computes only what is pooled; the vectors are those of computing it all."""
+    model = loaded(name)
+    generator = torch.Generator().manual_seed(seed)
+    batch = pack(
+        [torch.randint(0, 1000, (length,), generator=generator).tolist() for length in lengths]
+    )
+    with torch.inference_mode():
+        whole = normalize(pool(model(batch), batch, pooling))
+        torch.testing.assert_close(model.embed(batch, pooling), whole, atol=2e-6, rtol=0)
+
+
+def test_prepacked_weights_give_the_same_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a single token, a short query and a large batch: one block layout serves them all."""
+    prepacked = load_model(GOLDEN / "base_ntk_short")
+    assert any(isinstance(module, PackedLinear) for module in prepacked.modules())
+    monkeypatch.setattr(model_module, "can_prepack", lambda *_: False)
+    plain = load_model(GOLDEN / "base_ntk_short")
+    assert not any(isinstance(module, PackedLinear) for module in plain.modules())
+    generator = torch.Generator().manual_seed(0)
+    for lengths in ([1], [12], [300] * 10):
+        batch = pack(
+            [torch.randint(0, 1000, (length,), generator=generator).tolist() for length in lengths]
+        )
+        with torch.inference_mode():
+            torch.testing.assert_close(
+                prepacked.embed(batch, "cls"), plain.embed(batch, "cls"), atol=2e-6, rtol=0
+            )
+
+
+@cache
+def loaded(name: str) -> GteModel:
+    return load_model(GOLDEN / name)
 
 
 def embed(model: GteModel, rows: list[list[int]], pooling: str) -> torch.Tensor:
