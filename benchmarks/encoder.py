@@ -3,11 +3,11 @@
     python benchmarks/encoder.py [FOLDER] [--shapes minilm,gte-base] [--tokens N] [--rounds N]
 
 Texts are the chunks of a folder of documents (this project's ``docs/`` by default), so the mix of
-lengths is a real one. GFLOP/s count the products of the whole model for every contestant, also
-where one gets by with fewer. ``minilm`` is the real all-MiniLM-L6-v2; ``gte-base`` and ``gte-large`` have
-the real shapes with random weights made on the spot, which cost the same time. Every contestant
-takes one turn a round; the table shows medians, and the share of the machine's own matrix multiply
-limit, which is measured in every round too.
+lengths is a real one. ``minilm`` is the real all-MiniLM-L6-v2; ``gte-base`` and ``gte-large``
+have the real shapes with random weights made on the spot, which cost the same time. Every
+contestant takes one turn a round; the table shows medians, and the share of the machine's own
+matrix multiply limit, which is measured in every round too. GFLOP/s count the products of the whole
+model for every contestant, also where one gets by with fewer.
 
 Peers run as transformers users run them: ``padded`` takes the texts as they come in batches of 32,
 ``sorted`` takes them by length in small batches, which is the best that a padded batch can do.
