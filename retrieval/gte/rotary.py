@@ -31,9 +31,10 @@ def inverse_frequencies(rope: RopeConfig, head_dim: int) -> Tensor:
         half = head_dim // 2
         growth = torch.tensor(scale).log() / math.pow(half, rope.ntk_mixed_b)
         ramp = torch.arange(1, half + 1, dtype=torch.float32) ** rope.ntk_mixed_b
-        return torch.pow(rope.theta, -exponents) / (growth * ramp).exp()
-    frequencies = torch.pow(rope.theta * scale, -exponents)
-    return frequencies / (math.pow(scale, 2 / head_dim) * rope.linear_factor)
+        return torch.pow(rope.theta, exponents).reciprocal() / (growth * ramp).exp()
+    # In the reference's own order: the last bit of a frequency shows at far positions.
+    frequencies = torch.pow(rope.theta * scale, exponents).reciprocal()
+    return frequencies / math.pow(scale, 2 / head_dim) / rope.linear_factor
 
 
 def cos_sin(positions: Tensor, frequencies: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
