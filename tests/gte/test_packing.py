@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from retrieval.errors import InvalidArgument
 from retrieval.gte import GteModel, Pooling, load_model, normalize, pack, pool
 from retrieval.gte import model as model_module
+from retrieval.gte import prepack as prepack_module
 from retrieval.gte.attention import packed_attention, reference_attention
 from retrieval.gte.prepack import PackedLinear
 from tests.conftest import GOLDEN
@@ -81,6 +82,25 @@ def test_prepacked_weights_give_the_same_vectors(monkeypatch: pytest.MonkeyPatch
             torch.testing.assert_close(
                 prepacked.embed(batch, "cls"), plain.embed(batch, "cls"), atol=2e-6, rtol=0
             )
+
+
+@pytest.mark.parametrize("failure", ["missing", "refused", "wrong"])
+def test_without_the_operators_the_plain_layers_stay(
+    monkeypatch: pytest.MonkeyPatch, failure: str
+) -> None:
+    def operator(*_: object) -> torch.Tensor:
+        if failure == "wrong":
+            return torch.zeros(3, 6)
+        raise AttributeError if failure == "missing" else RuntimeError
+
+    monkeypatch.setattr(PackedLinear, "forward", operator)
+    prepack_module._works.cache_clear()
+    try:
+        model = load_model(GOLDEN / "plain_rope_tt0")
+        assert not any(isinstance(module, PackedLinear) for module in model.modules())
+        assert embed(model, [[1, 2, 3]], "cls").shape == (1, 64)
+    finally:
+        prepack_module._works.cache_clear()
 
 
 @cache
