@@ -44,6 +44,6 @@ class CoreBackend:
 
 def position_limit(config: EncoderConfig) -> int:
     """Most tokens of one sequence that a network takes."""
-    if config.rope is not None:
-        return max(_GTE_POSITION_LIMIT, config.max_positions)
-    return config.max_positions - config.position_offset
+    if config.position_limit is not None:
+        return config.position_limit
+    return max(_GTE_POSITION_LIMIT, config.max_positions)

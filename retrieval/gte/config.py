@@ -65,6 +65,11 @@ class EncoderConfig:
         """Width of one attention head."""
         return self.hidden_size // self.num_heads
 
+    @property
+    def position_limit(self) -> int | None:
+        """Longest sequence that absolute positions allow; None with RoPE, which has no table."""
+        return self.max_positions - self.position_offset if self.rope is None else None
+
     @classmethod
     def from_folder(cls, folder: Path) -> "EncoderConfig":
         """Read ``folder/config.json``.

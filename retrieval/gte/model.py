@@ -206,16 +206,12 @@ class GteModel(nn.Module):
         self.lm_head = MaskedLMHead(config) if head == "mlm" else None
         self.register_buffer("inv_freq", None, persistent=False)
 
-    def _reset_rotary(self, device: torch.device | str) -> None:
-        """Compute the RoPE frequencies (float32, whatever the weights' dtype) on ``device``."""
-        if self.config.rope is not None:
-            with torch.device("cpu"):
-                frequencies = inverse_frequencies(self.config.rope, self.config.head_dim)
-            self.inv_freq = frequencies.to(device)
-
     def prepare(self, *, device: torch.device | str, dtype: torch.dtype) -> None:
         """Make ready for inference once the weights are in: after this they can't be changed."""
-        self._reset_rotary(device)
+        config = self.config
+        if config.rope is not None:
+            # float32, whatever the weights' dtype
+            self.inv_freq = inverse_frequencies(config.rope, config.head_dim).to(device)
         self.eval().requires_grad_(requires_grad=False)
         cast(Layer, self.encoder.layer[-1]).attention.split()
         if can_prepack(dtype, device):
@@ -295,8 +291,8 @@ class GteModel(nn.Module):
             least, most = (int(bound) for bound in batch.type_ids.aminmax())
             if least < 0 or most >= config.type_vocab_size:
                 raise InvalidArgument(f"token types must lie in 0..{config.type_vocab_size - 1}")
-        limit = config.max_positions - config.position_offset
-        if config.rope is None and batch.max_seqlen > limit:
+        limit = config.position_limit
+        if limit is not None and batch.max_seqlen > limit:
             raise InvalidArgument(
                 f"a sequence of {batch.max_seqlen} tokens is longer than the model's {limit}"
             )

