@@ -1,6 +1,7 @@
 """Retrieval quality on a BEIR-form set, through the real index and the real gRPC service.
 
-    python benchmarks/beir.py DATA_DIR [--model NAME] [--chunks] [--compare] [--json]
+    python benchmarks/beir.py DATA_DIR [--model NAME] [--dtype NAME] [--query-dtype NAME] [--chunks]
+                              [--compare] [--json]
 
 ``DATA_DIR`` holds ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/test.tsv``
 (https://github.com/beir-cellar/beir). Every document becomes one text file, ``title text``; the
@@ -99,9 +100,9 @@ def build_index(corpus: Mapping[str, str], folder: Path, options: Sequence[str])
 
 
 @contextmanager
-def served(index: Path) -> Iterator[str]:
+def served(index: Path, options: Sequence[str]) -> Iterator[str]:
     """``retrieval serve`` over an index, on a free port; gives its address."""
-    command = [BIN / "retrieval", "serve", "--index", index, "--listen", "127.0.0.1:0"]
+    command = [BIN / "retrieval", "serve", "--index", index, "--listen", "127.0.0.1:0", *options]
     process = subprocess.Popen(
         [str(part) for part in command],
         stdout=subprocess.PIPE,
@@ -167,6 +168,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("data", type=Path, help="folder of a BEIR-form set")
     parser.add_argument("--model", default=OFFLINE_MODEL)
+    parser.add_argument("--dtype", default="auto", help="of the weights, for the passages")
+    parser.add_argument("--query-dtype", default="index", help="of the weights, for the queries")
     parser.add_argument(
         "--chunks", action="store_true", help="cut documents into chunks (default: one each)"
     )
@@ -174,11 +177,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
     test = load_set(arguments.data)
-    options = ["--model", arguments.model]
+    options = ["--model", arguments.model, "--dtype", arguments.dtype]
     options += [] if arguments.chunks else ["--chunk-tokens", "document"]
     with tempfile.TemporaryDirectory() as temporary:
         report = build_index(test.corpus, Path(temporary), options)
-        with served(Path(temporary) / "index") as address:
+        with served(Path(temporary) / "index", ["--query-dtype", arguments.query_dtype]) as address:
             started = time.perf_counter()
             depth = DEPTH * 5 if arguments.chunks else DEPTH
             run = search_service(address, test.queries, depth)

@@ -26,6 +26,13 @@ JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print one JS
 DEVICE_OPTION = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
 )
+QUERY_DTYPE_OPTION = click.option(
+    "--query-dtype",
+    type=click.Choice(["index", "float32", "bfloat16", "int8"]),
+    default="index",
+    show_default=True,
+    help="Type of the weights for queries, if not the one the index was built in.",
+)
 
 _CLI_EXAMPLES = (
     "\b\nExamples:\n"
@@ -105,10 +112,10 @@ def cli() -> None:
 @DEVICE_OPTION
 @click.option(
     "--dtype",
-    type=click.Choice(["auto", "float32", "bfloat16"]),
+    type=click.Choice(["auto", "float32", "bfloat16", "int8"]),
     default="auto",
     show_default=True,
-    help="Type of the weights while embedding.",
+    help="Type of the weights while embedding; int8 is for the CPU.",
 )
 @JSON_OPTION
 def build(
@@ -155,6 +162,7 @@ def build(
 @click.option("--min-score", type=float, help="Leave out passages below this cosine similarity.")
 @click.option("--model", help="Where the index's model is now, if it has moved.")
 @DEVICE_OPTION
+@QUERY_DTYPE_OPTION
 @JSON_OPTION
 def search(
     *,
@@ -164,6 +172,7 @@ def search(
     min_score: float | None,
     model: str | None,
     device: str,
+    query_dtype: str,
     as_json: bool,
 ) -> None:
     """Search an index right here, without a server."""
@@ -171,7 +180,7 @@ def search(
     from retrieval.search import Query
 
     asked = Query(text=query, k=k, min_score=min_score)
-    result = search_index(index, asked, model=model, device=device)
+    result = search_index(index, asked, model=model, device=device, query_dtype=query_dtype)
     if result.query_truncated:
         click.echo("note: the query is longer than the model takes; its end was cut off", err=True)
     if as_json:

@@ -9,7 +9,12 @@ from retrieval.store import IndexReader
 
 
 def search_index(
-    index: Path, query: Query, *, model: str | None = None, device: str = "auto"
+    index: Path,
+    query: Query,
+    *,
+    model: str | None = None,
+    device: str = "auto",
+    query_dtype: str = "index",
 ) -> SearchResult:
     """Open an index, load its model, answer one query.
 
@@ -18,6 +23,7 @@ def search_index(
         query: what is asked.
         model: where the index's model is now, if it has moved.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        query_dtype: ``"index"``, or another type of the weights for the query.
 
     Raises:
         InvalidArgument: a value of the query is out of range.
@@ -26,7 +32,7 @@ def search_index(
     """
     check_query(query)
     with IndexReader.open(index) as reader:
-        encoder = load_for_index(reader.info.model, model=model, device=device)
+        encoder = load_for_index(reader.info.model, model=model, device=device, dtype=query_dtype)
         return Searcher(reader, lambda texts: _embed(encoder, texts)).search(query)
 
 

@@ -58,6 +58,13 @@ DEVICE_OPTION = click.option(
     show_default=True,
     help="Where the model runs.",
 )
+QUERY_DTYPE_OPTION = click.option(
+    "--query-dtype",
+    type=click.Choice(["index", "float32", "bfloat16", "int8"]),
+    default="index",
+    show_default=True,
+    help="Type of the weights for queries, if not the one the index was built in.",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_CLI_EXAMPLES)
@@ -90,6 +97,7 @@ def cli() -> None:
 )
 @click.option("--model", metavar="NAME|FOLDER", help="Where the index's model is, if it moved.")
 @DEVICE_OPTION
+@QUERY_DTYPE_OPTION
 @click.option(
     "--grace",
     type=float,
@@ -105,6 +113,7 @@ def serve(
     insecure: bool,
     model: str | None,
     device: str,
+    query_dtype: str,
     grace: float,
 ) -> None:
     """Serve indexes over gRPC until SIGTERM or Ctrl-C.
@@ -120,6 +129,7 @@ def serve(
         insecure=insecure,
         model=model,
         device=device,
+        query_dtype=query_dtype,
         grace_seconds=grace,
     )
     logging.basicConfig(
@@ -218,10 +228,10 @@ def _results_json(query: str, collection: str, results: "SearchResults") -> dict
 @DEVICE_OPTION
 @click.option(
     "--dtype",
-    type=click.Choice(["auto", "float32", "bfloat16"]),
+    type=click.Choice(["auto", "float32", "bfloat16", "int8"]),
     default="auto",
     show_default=True,
-    help="Number format of the weights.",
+    help="Type of the weights; int8 is for the CPU.",
 )
 def embed(*, model: str, kind: TextKind, device: str, dtype: str) -> None:
     """Embed texts: one a line on stdin → one JSON array a line on stdout.

@@ -26,10 +26,14 @@ from retrieval.model_settings import ModelSettings, read_settings
 from retrieval.records import ModelIdentity, TextKind
 from retrieval.tokenizer import Tokenizer, Tokens
 
-DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES: dict[str, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "int8": torch.int8,
+}
 """Weight types that ``dtype`` names."""
 
-DEFAULT_BATCH_TOKENS = 2048
+DEFAULT_BATCH_TOKENS = 1024
 """Tokens of one packed batch: enough to fill the matrix units, little enough to stay in memory."""
 
 _TOKENIZE_WINDOW = 1024
@@ -72,7 +76,8 @@ class Encoder:
         Args:
             name: registry name, hub id (``@REVISION`` allowed) or local folder.
             device: ``"cpu"``, ``"cuda"``, or ``"auto"`` (CUDA where there is one).
-            dtype: ``"float32"``, ``"bfloat16"``, or ``"auto"`` (bfloat16 on CUDA, else float32).
+            dtype: ``"float32"``, ``"bfloat16"``, ``"int8"`` (encoders on the CPU only), or
+                ``"auto"`` (bfloat16 on CUDA, else float32).
 
         Returns:
             the encoder.
@@ -83,15 +88,22 @@ class Encoder:
             CheckpointError: the files can't be used.
         """
         device, dtype = resolve_device(device, dtype)
-        return cls._from_folder(find_model(name), device, dtype)
+        return cls._from_folder(find_model(name), device, dtype, dtype)
 
     @classmethod
-    def _from_folder(cls, folder: ModelFolder, device: str, dtype: str) -> "Encoder":
+    def _from_folder(
+        cls, folder: ModelFolder, device: str, dtype: str, index_dtype: str
+    ) -> "Encoder":
+        """Load with weights in ``dtype``, for an index whose vectors were made in another."""
         raw = read_json(folder.path / "config.json")
         model_type = raw.get("model_type")
         card = folder.card
         backend: Backend
         if model_type in DECODER_TYPES:
+            if dtype == "int8":
+                raise InvalidArgument(
+                    f"{folder.name} is a decoder, which int8 is not made for: use another --dtype"
+                )
             limit = int(raw.get("max_position_embeddings", 0)) or 32768
             settings = read_settings(folder.path, card, position_limit=limit)
             causal = bool(raw.get("is_causal", card.causal if card else True))
@@ -121,10 +133,10 @@ class Encoder:
             source=folder.source,
             location=folder.location,
             revision=folder.revision,
-            fingerprint=_fingerprint(folder.path, config_key, settings, dtype),
+            fingerprint=_fingerprint(folder.path, config_key, settings, index_dtype),
             dim=backend.dim,
             max_tokens=settings.max_tokens,
-            dtype=dtype,
+            dtype=index_dtype,
         )
         return cls(backend, tokenizer, settings, identity)
 
@@ -198,25 +210,33 @@ class Encoder:
 
 
 def load_for_index(
-    identity: ModelIdentity, *, model: str | None = None, device: str = "auto"
+    identity: ModelIdentity,
+    *,
+    model: str | None = None,
+    device: str = "auto",
+    dtype: str = "index",
 ) -> Encoder:
-    """Load the model that an index was made with, in the dtype it was made with.
+    """Load the model that an index was made with, in the dtype it was made with unless told.
 
     Args:
         identity: what the index records.
         model: where to look instead, for an index whose model has moved; it must be the same.
         device: as in ``Encoder.load``.
+        dtype: ``"index"``, or the weights' type as in ``Encoder.load``: int8 queries find float32
+            passages at a small cost in quality (docs/encoder.md has what was measured).
 
     Returns:
         the encoder.
 
     Raises:
+        InvalidArgument: the dtype is unknown, or not for this model or device.
         ModelMismatch: what was found there is not the same model.
         ModelNotFound: nothing was found there.
         CheckpointError: its files can't be used.
     """
     name = model or _recorded_name(identity)
-    encoder = Encoder.load(name, device=device, dtype=identity.dtype)
+    device, dtype = resolve_device(device, identity.dtype if dtype == "index" else dtype)
+    encoder = Encoder._from_folder(find_model(name), device, dtype, identity.dtype)
     if encoder.identity.fingerprint != identity.fingerprint:
         raise ModelMismatch(
             f"the index was made with {identity.name} (fingerprint {identity.fingerprint[:12]}), "
@@ -256,6 +276,8 @@ def resolve_device(device: str, dtype: str) -> tuple[str, str]:
         device = "cuda" if has_cuda else "cpu"
     if dtype == "auto":
         dtype = "bfloat16" if device == "cuda" else "float32"
+    if dtype == "int8" and device == "cuda":
+        raise InvalidArgument("int8 runs on the CPU only: use --device cpu, or another --dtype")
     return device, dtype
 
 

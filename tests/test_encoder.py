@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from retrieval.encoder import Encoder, batches_by_length, load_for_index
 from retrieval.errors import CheckpointError, InvalidArgument, ModelMismatch, ModelNotFound
-from retrieval.registry import MODEL_CARDS
+from retrieval.registry import MODEL_CARDS, OFFLINE_MODEL
 from tests.tiny_model import make_tiny_model
 
 WORD = "retrieval "
@@ -218,6 +219,29 @@ def test_dtype_is_part_of_the_identity(tmp_path: Path) -> None:
     assert exact.identity.fingerprint != half.identity.fingerprint
     assert half.encode(["text"]).dtype == np.float32
     assert load_for_index(half.identity).identity == half.identity
+
+
+def test_int8_vectors_do_not_depend_on_the_batch(minilm: Encoder) -> None:
+    int8 = Encoder.load(OFFLINE_MODEL, device="cpu", dtype="int8")
+    assert int8.identity.fingerprint != minilm.identity.fingerprint
+    texts = ["short", "a text of some length " * 20, "numbers 1 2 3", "long " * 300, "Überraschung"]
+    together = int8.encode(texts)
+    alone = np.concatenate([int8.encode([text]) for text in texts])
+    assert (together * alone).sum(axis=1).min() > 0.9999
+    assert (together * minilm.encode(texts)).sum(axis=1).min() > 0.99
+
+
+def test_queries_in_int8_for_an_index_in_float32(minilm: Encoder) -> None:
+    int8 = load_for_index(minilm.identity, dtype="int8", device="cpu")
+    assert int8.identity == minilm.identity  # it works for that index
+    text = ["what is a segment?"]
+    similarity = float((int8.encode(text, "query") * minilm.encode(text, "query")).sum())
+    assert 0.99 < similarity < 0.999999
+    # The other way round, too; and the weights must still be the same.
+    recorded = Encoder.load(OFFLINE_MODEL, device="cpu", dtype="int8").identity
+    assert load_for_index(recorded, dtype="float32", device="cpu").identity == recorded
+    with pytest.raises(ModelMismatch):
+        load_for_index(replace(recorded, fingerprint="0" * 64), dtype="float32", device="cpu")
 
 
 def test_weights_are_part_of_the_identity(tmp_path: Path) -> None:

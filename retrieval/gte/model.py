@@ -18,6 +18,7 @@ from retrieval.gte.heads import MaskedLMHead, Pooler
 from retrieval.gte.packing import PackedBatch
 from retrieval.gte.pooling import Pooling, normalize, pool, pooled_rows
 from retrieval.gte.prepack import can_prepack, prepack
+from retrieval.gte.quantize import quantize
 from retrieval.gte.rotary import cos_sin, inverse_frequencies, rotate
 
 Rotation = tuple[Tensor, Tensor]
@@ -131,7 +132,7 @@ class PlainMLP(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[N, hidden] → [N, hidden]."""
-        output: Tensor = self.down_proj(functional.gelu(self.up_proj(hidden)))
+        output: Tensor = self.down_proj(torch.ops.aten.gelu_(self.up_proj(hidden)))
         return output
 
 
@@ -207,14 +208,21 @@ class GteModel(nn.Module):
         self.register_buffer("inv_freq", None, persistent=False)
 
     def prepare(self, *, device: torch.device | str, dtype: torch.dtype) -> None:
-        """Make ready for inference once the weights are in: after this they can't be changed."""
+        """Make ready for inference once the weights are in: after this they can't be changed.
+
+        Args:
+            device: where the weights are.
+            dtype: what they are, or ``torch.int8`` to quantise float32 ones (CPU only).
+        """
         config = self.config
         if config.rope is not None:
             # float32, whatever the weights' dtype
             self.inv_freq = inverse_frequencies(config.rope, config.head_dim).to(device)
         self.eval().requires_grad_(requires_grad=False)
         cast(Layer, self.encoder.layer[-1]).attention.split()
-        if can_prepack(dtype, device):
+        if dtype == torch.int8:
+            quantize(self.encoder)
+        elif can_prepack(dtype, device):
             prepack(self.encoder)
 
     def forward(self, batch: PackedBatch, rows: Tensor | None = None) -> Tensor:

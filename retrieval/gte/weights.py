@@ -91,8 +91,9 @@ def load_model(
 
     Args:
         folder: holds config.json and model.safetensors (or shards and their index).
-        dtype: of the weights in memory.
-        device: where they go.
+        dtype: of the weights in memory; ``torch.int8``: the blocks' products in 8-bit integers,
+            everything else float32 (see ``quantize``).
+        device: where they go; int8 is for the CPU.
 
     Returns:
         the model, in eval mode, gradients off.
@@ -109,7 +110,8 @@ def load_model(
     with torch.device("meta"):
         model = GteModel(config, head)
     _check(folder, sources, model)
-    model = model.to(dtype).to_empty(device=device)
+    stored = torch.float32 if dtype == torch.int8 else dtype
+    model = model.to(stored).to_empty(device=device)
     _fill(model, sources)
     model.prepare(device=device, dtype=dtype)
     return model

@@ -176,6 +176,8 @@ class Collections:
             from retrieval.encoder import load_for_index
 
             config = self._config
-            encoder = load_for_index(model, model=config.model, device=config.device)
+            encoder = load_for_index(
+                model, model=config.model, device=config.device, dtype=config.query_dtype
+            )
             self._encoders[model.fingerprint] = encoder
         return encoder

@@ -117,7 +117,7 @@ class Model(_message.Message):
     """
     dtype: _builtins.str
     """dtype is the number format that the model computed in when the index was built, such as
-    "float32" or "bfloat16".
+    "float32" or "int8".
     """
     def __init__(
         self,

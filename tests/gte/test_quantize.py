@@ -1,0 +1,136 @@
+"""int8 products: exact sums, one scale a token, and vectors that do not depend on the batch."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retrieval.gte import GteModel, load_model, pack
+from retrieval.gte import quantize as quantize_module
+from retrieval.gte.quantize import Int8Linear, activation_limit
+from tests.conftest import GOLDEN, GOLDEN_FOLDERS
+
+
+@pytest.fixture
+def without_operators(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A build of torch that lacks the int8 operators."""
+
+    def refuse(*_: object) -> torch.Tensor:
+        raise AttributeError
+
+    monkeypatch.setattr(quantize_module, "_onednn_pack", refuse)
+    activation_limit.cache_clear()
+    yield
+    monkeypatch.undo()
+    activation_limit.cache_clear()
+
+
+def layer_and_rows(n: int, width: int, out: int, seed: int) -> tuple[Int8Linear, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(out, width, generator=generator)
+    bias = torch.randn(out, generator=generator)
+    # Tokens of very different size: one scale for all of them would lose the small ones.
+    sizes = 10.0 ** torch.randint(-4, 4, (n, 1), generator=generator)
+    return Int8Linear(weight, bias), torch.randn(n, width, generator=generator) * sizes
+
+
+def expected(weight: torch.Tensor, bias: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """The definition, in float64."""
+    limit = activation_limit() or 127
+    weight_scales = weight.double().abs().amax(1, keepdim=True) / 127
+    row_scales = rows.double().abs().amax(1, keepdim=True) / limit
+    return (rows / row_scales).round() @ (weight / weight_scales).round().T * (
+        row_scales * weight_scales.T
+    ) + bias
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(1, 40),
+    width=st.sampled_from([8, 64, 100, 384]),
+    out=st.sampled_from([1, 24, 96]),
+    seed=st.integers(0, 1000),
+)
+def test_the_product_is_what_its_definition_says(n: int, width: int, out: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(out, width, generator=generator)
+    bias = torch.randn(out, generator=generator)
+    layer, rows = layer_and_rows(n, width, out, seed)
+    result = layer(rows)
+    # A value that lies half-way between two integers may be rounded to either.
+    step = rows.abs().amax(1, keepdim=True) / 63 * weight.abs().amax(1)
+    assert ((result - expected(weight, bias, rows)).abs() <= step + 1e-4).all()
+    exact = rows @ weight.T + bias
+    error = (result - exact).abs() / (rows.norm(dim=1, keepdim=True) * weight.norm(dim=1) + 1e-9)
+    assert error.max() < 0.05
+    for row in range(n):
+        assert torch.equal(layer(rows[row : row + 1])[0], result[row])
+
+
+def test_a_row_of_zeros_gives_the_bias() -> None:
+    layer = Int8Linear(torch.randn(8, 64), torch.arange(8.0))
+    assert torch.equal(layer(torch.zeros(2, 64)), torch.arange(8.0).expand(2, 8))
+    zero = Int8Linear(torch.zeros(8, 64), None)
+    assert torch.equal(zero(torch.randn(2, 64)), torch.zeros(2, 8))
+
+
+@pytest.mark.usefixtures("without_operators")
+def test_without_the_operators_int8_is_right_all_the_same() -> None:
+    assert activation_limit() is None
+    plain, rows = layer_and_rows(20, 384, 96, 0)
+    result = plain(rows)
+    exact = expected(*_parameters(96, 384, 0), rows)
+    assert ((result - exact).abs() <= rows.abs().amax(1, keepdim=True) * 0.05).all()
+
+
+def _parameters(out: int, width: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(out, width, generator=generator), torch.randn(out, generator=generator)
+
+
+@pytest.mark.parametrize("isa", ["AVX2", "AVX512_CORE", "AVX2_VNNI", "AVX512_CORE_VNNI"])
+def test_sums_are_exact_on_older_processors(isa: str) -> None:
+    """Where two products are added in 16 bits, activations are kept small enough for it."""
+    program = (
+        "import torch; from retrieval.gte.quantize import Int8Linear, activation_limit\n"
+        "layer = Int8Linear(torch.full((8, 512), 1.0), None)\n"
+        "rows = torch.full((3, 512), 1.0); rows[1] = -1.0\n"
+        "assert torch.allclose(layer(rows), rows.sum(1, keepdim=True).expand(3, 8), atol=1e-3)\n"
+        "assert activation_limit() in (None, 63, 127)\n"
+    )
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": isa}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment, timeout=120)
+
+
+def loaded(name: str) -> tuple[GteModel, GteModel]:
+    return load_model(GOLDEN / name), load_model(GOLDEN / name, dtype=torch.int8)
+
+
+@pytest.mark.parametrize("name", [n for n in GOLDEN_FOLDERS if n != "mlm_tt0"])
+def test_int8_stays_close_to_float32_and_to_itself(name: str) -> None:
+    exact, quantized = loaded(name)
+    assert any(isinstance(module, Int8Linear) for module in quantized.modules())
+    generator = torch.Generator().manual_seed(0)
+    rows = [
+        torch.randint(0, exact.config.vocab_size, (length,), generator=generator).tolist()
+        for length in (1, 3, 12, 60, 60, 200)
+    ]
+    with torch.inference_mode():
+        wanted = exact.embed(pack(rows), "cls")
+        batched = quantized.embed(pack(rows), "cls")
+        single = torch.cat([quantized.embed(pack([row]), "cls") for row in rows])
+    assert torch.cosine_similarity(wanted, batched).min() > 0.99
+    # Rounding in attention can turn an integer over, no more.
+    assert torch.cosine_similarity(single, batched).min() > 0.9995
+
+
+def test_the_float32_weights_are_freed(minilm_folder: Path) -> None:
+    model = load_model(minilm_folder, dtype=torch.int8)
+    names = {name for name, _ in model.named_parameters()}
+    assert not any(name.endswith("_proj.weight") for name in names)
