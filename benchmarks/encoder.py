@@ -1,16 +1,19 @@
-"""Tokens a second of the encoder beside its peers, on the same texts in the same run.
+"""Tokens a second, and milliseconds a query, of the encoder beside its peers, in the same run.
 
     python benchmarks/encoder.py [FOLDER] [--shapes minilm,gte-base] [--tokens N] [--rounds N]
 
 Texts are the chunks of a folder of documents (this project's ``docs/`` by default), so the mix of
 lengths is a real one. ``minilm`` is the real all-MiniLM-L6-v2; ``gte-base`` and ``gte-large``
 have the real shapes with random weights made on the spot, which cost the same time. Every
-contestant takes one turn a round; the table shows medians, and the share of the machine's own
-matrix multiply limit, which is measured in every round too. GFLOP/s count the products of the whole
-model for every contestant, also where one gets by with fewer.
+contestant takes one turn a round; the tables show medians, and the share of the machine's own
+float32 matrix multiply limit, which is measured in every round too. GFLOP/s count the products of
+the whole model for every contestant, also where one gets by with fewer. ``cosine`` is the mean
+similarity of a contestant's vectors with our float32 ones.
 
-Peers run as transformers users run them: ``padded`` takes the texts as they come in batches of 32,
-``sorted`` takes them by length in small batches, which is the best that a padded batch can do.
+Peers (``encoder_peers``) take the texts sorted by length in padded batches, of the size that is
+fastest for each on a part of the texts. One more, ``padded, 32``, takes them as they come.
+sentence-transformers is transformers sorted in batches of 32, and fastembed is ONNX Runtime on
+batches as they come, so neither can be faster than what is shown.
 """
 
 import argparse
@@ -18,19 +21,21 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from transformers import AutoModel, BertModel, GteConfig, GteModel
+from torch import Tensor
+from transformers import AutoModel, GteConfig, GteModel
 
+from benchmarks.encoder_peers import PROCESS_THREADS, HiddenStates, Run, padded_peers
 from indexer.chunk import chunk_document
 from indexer.discover import discover
 from indexer.parse import parse
 from indexer.skip import SkipDocument
 from retrieval.encoder import DEFAULT_BATCH_TOKENS, batches_by_length
 from retrieval.gte import GteModel as CoreModel
-from retrieval.gte import Pooling, load_model, pack
+from retrieval.gte import Pooling, load_model, normalize, pack
 from retrieval.gte.prepack import PackedLinear
 from retrieval.hub import find_model
 from retrieval.records import ChunkSettings
@@ -43,10 +48,14 @@ SHAPES = {
     "gte-large": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16},
 }
 PADDED_BATCH = 32
-SORTED_BATCHES = (4, 8, 16)
-"""Sizes that ``sorted`` tries in its first round; the fastest is kept."""
+SORTED_BATCHES = (1, 4, 16)
+"""Sizes that each peer tries before the first round; the fastest is kept."""
+QUERY_TOKENS = 12
+QUERY_RUNS = 50
 
 Rows = list[list[int]]
+Embed = Callable[[Rows], Tensor]
+"""Token ids → float32 [n, dim], L2-normalised, in the order given."""
 
 
 @dataclass
@@ -54,8 +63,10 @@ class Contestant:
     """A way to embed token ids, and what it took."""
 
     name: str
-    embed: Callable[[Rows], object]
-    seconds: list[float]
+    embed: Embed
+    seconds: list[float] = field(default_factory=list)
+    query_seconds: list[float] = field(default_factory=list)
+    cosine: float = 1.0
 
 
 def read_rows(folder: Path, max_tokens: int, wanted: int) -> Rows:
@@ -74,13 +85,11 @@ def read_rows(folder: Path, max_tokens: int, wanted: int) -> Rows:
     return rows[:: max(1, total // wanted)]
 
 
-def load_shape(name: str, folder: Path) -> tuple[CoreModel, torch.nn.Module, Pooling]:
-    """Our model and transformers' over the same weights."""
+def make_shape(name: str, folder: Path) -> tuple[Path, torch.nn.Module, Pooling]:
+    """A folder with weights, transformers' model over them, and the pooling."""
     if name == "minilm":
         path = find_model(OFFLINE_MODEL).path
-        peer = AutoModel.from_pretrained(path, dtype=torch.float32)
-        assert isinstance(peer, BertModel)
-        return load_model(path), peer.eval(), "mean"
+        return path, AutoModel.from_pretrained(path, dtype=torch.float32).eval(), "mean"
     hidden = SHAPES[name]["hidden_size"]
     config = GteConfig(
         **SHAPES[name],
@@ -92,47 +101,75 @@ def load_shape(name: str, folder: Path) -> tuple[CoreModel, torch.nn.Module, Poo
     torch.manual_seed(0)
     peer = GteModel(config).eval()
     peer.save_pretrained(folder)
-    return load_model(folder), peer, "cls"
+    return folder, peer, "cls"
 
 
-def ours(model: CoreModel, pooling: Pooling, batch_tokens: int) -> Callable[[Rows], None]:
+def ours(model: CoreModel, pooling: Pooling) -> Embed:
     """The core as the encoder runs it: packed batches by a token budget."""
 
-    def embed(rows: Rows) -> None:
-        for batch in batches_by_length([len(row) for row in rows], batch_tokens):
-            model.embed(pack([rows[row] for row in batch]), pooling)
+    def embed(rows: Rows) -> Tensor:
+        vectors = torch.empty(len(rows), model.config.hidden_size)
+        for batch in batches_by_length([len(row) for row in rows], DEFAULT_BATCH_TOKENS):
+            vectors[batch] = model.embed(pack([rows[row] for row in batch]), pooling)
+        return vectors
 
     return embed
 
 
-def padded(model: torch.nn.Module, size: int, *, by_length: bool) -> Callable[[Rows], None]:
-    """A transformers model on padded batches with a mask."""
+def padded(run: Run, pooling: Pooling, size: int, *, by_length: bool) -> Embed:
+    """A peer on padded batches with a mask."""
 
-    def embed(rows: Rows) -> None:
-        ordered = sorted(rows, key=len) if by_length else rows
-        for start in range(0, len(ordered), size):
-            batch = ordered[start : start + size]
+    def embed(rows: Rows) -> Tensor:
+        order = sorted(range(len(rows)), key=lambda row: len(rows[row]) if by_length else 0)
+        parts = []
+        for start in range(0, len(order), size):
+            batch = [rows[row] for row in order[start : start + size]]
             longest = max(map(len, batch))
             ids = torch.tensor([row + [0] * (longest - len(row)) for row in batch])
             mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in batch])
-            model(input_ids=ids, attention_mask=mask)
+            hidden = run(ids, mask)
+            weights = mask[:, :, None].float()
+            mean = (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+            parts.append(normalize(mean if pooling == "mean" else hidden[:, 0]))
+        return torch.cat(parts)[torch.tensor(order).argsort()]
 
     return embed
 
 
-def best_sorted(model: torch.nn.Module, rows: Rows) -> tuple[int, Callable[[Rows], None]]:
-    """The fastest batch size of the sorted peer on a part of the texts."""
-    sample = rows[:: max(1, len(rows) // 40)]
-    times = {size: clock(padded(model, size, by_length=True), sample) for size in SORTED_BATCHES}
-    size = min(times, key=lambda size: times[size])
-    return size, padded(model, size, by_length=True)
+def best_size(run: Run, pooling: Pooling, rows: Rows) -> int:
+    """The fastest batch size of a peer on a part of the texts."""
+    # Neighbours in length: every n-th text would be padded more than it is in the whole.
+    ordered = sorted(rows, key=len)
+    middle = len(ordered) // 2
+    sample = ordered[max(0, middle - 8) : middle + 8]
+    return min(
+        SORTED_BATCHES,
+        key=lambda size: clock(padded(run, pooling, size, by_length=True), sample),
+    )
 
 
-def clock(embed: Callable[[Rows], object], rows: Rows) -> float:
+def clock(embed: Embed, rows: Rows) -> float:
     """Seconds of one pass."""
     started = time.perf_counter()
     embed(rows)
     return time.perf_counter() - started
+
+
+def enter(shape: str, folder: Path, rows: Rows) -> tuple[CoreModel, list[Contestant]]:
+    """Our model, and every contestant ready to run."""
+    path, peer, pooling = make_shape(shape, folder)
+    core = load_model(path)
+    contestants = [
+        Contestant("ours, float32", ours(core, pooling)),
+        Contestant("ours, int8", ours(load_model(path, dtype=torch.int8), pooling)),
+    ]
+    for name, run in padded_peers(peer, folder):
+        size = best_size(run, pooling, rows)
+        embed = padded(run, pooling, size, by_length=True)
+        contestants.append(Contestant(f"{name}, sorted, {size}", embed))
+    unsorted = padded(HiddenStates(peer), pooling, PADDED_BATCH, by_length=False)
+    contestants.append(Contestant(f"transformers, padded, {PADDED_BATCH}", unsorted))
+    return core, contestants
 
 
 def flops(model: CoreModel, rows: Rows) -> float:
@@ -160,41 +197,44 @@ def gemm_limit(size: int = 1024, repeat: int = 8) -> float:
 def compare(shape: str, rows: Rows, rounds: int) -> None:
     """Run every contestant in turn, and print the table of one shape."""
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
-        model, peer, pooling = load_shape(shape, Path(folder))
-        size, by_length = best_sorted(peer, rows)
-        contestants = [
-            Contestant("ours, packed", ours(model, pooling, DEFAULT_BATCH_TOKENS), []),
-            Contestant(f"transformers, sorted, {size}", by_length, []),
-            Contestant(
-                f"transformers, padded, {PADDED_BATCH}",
-                padded(peer, PADDED_BATCH, by_length=False),
-                [],
-            ),
-        ]
+        core, contestants = enter(shape, Path(folder), rows)
         limits = []
         for _ in range(rounds):
             limits.append(gemm_limit())
             for contestant in contestants:
                 contestant.seconds.append(clock(contestant.embed, rows))
-    report(shape, rows, contestants, flops(model, rows), statistics.median(limits))
+        query = [rows[0][: QUERY_TOKENS - 1] + rows[0][-1:]]
+        for _ in range(rounds):
+            for contestant in contestants:
+                contestant.query_seconds += [
+                    clock(contestant.embed, query) for _ in range(QUERY_RUNS)
+                ]
+        sample = rows[:: max(1, len(rows) // 16)]
+        exact = contestants[0].embed(sample)
+        for contestant in contestants:
+            contestant.cosine = float((contestant.embed(sample) * exact).sum(dim=1).mean())
+    report(shape, rows, contestants, flops(core, rows), statistics.median(limits))
 
 
 def report(
     shape: str, rows: Rows, contestants: Sequence[Contestant], work: float, limit: float
 ) -> None:
-    """Print medians: tokens a second, GFLOP/s, share of the limit, ratio to ours."""
+    """Print medians: tokens a second, GFLOP/s, share of the limit, ratio to ours, one query."""
     tokens = sum(map(len, rows))
     print(
-        f"\n{shape}: {len(rows)} texts, {tokens} tokens; matrix multiply limit {limit:.0f} GFLOP/s"
+        f"\n{shape}: {len(rows)} texts, {tokens} tokens, {PROCESS_THREADS} threads; "
+        f"float32 matrix multiply limit {limit:.0f} GFLOP/s\n"
+        f"{'':<42}{'tokens/s':>9}{'GFLOP/s':>9}{'of limit':>9}{'ours f32 is':>12}"
+        f"{'ours int8 is':>13}{'cosine':>8}{'query ms':>10}"
     )
-    print(f"{'':<28}{'tokens/s':>10}{'GFLOP/s':>10}{'of limit':>10}{'ours is':>10}")
-    best = statistics.median(contestants[0].seconds)
+    exact, int8 = (statistics.median(one.seconds) for one in contestants[:2])
     for contestant in contestants:
         seconds = statistics.median(contestant.seconds)
         rate = work / seconds / 1e9
         print(
-            f"{contestant.name:<28}{tokens / seconds:>10.0f}{rate:>10.0f}{rate / limit:>10.0%}"
-            f"{seconds / best:>9.2f}×"
+            f"{contestant.name:<42}{tokens / seconds:>9.0f}{rate:>9.0f}{rate / limit:>9.0%}"
+            f"{seconds / exact:>11.2f}×{seconds / int8:>12.2f}×{contestant.cosine:>8.4f}"
+            f"{statistics.median(contestant.query_seconds) * 1e3:>10.2f}"
         )
 
 

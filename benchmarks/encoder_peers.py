@@ -1,0 +1,138 @@
+"""The same weights in other runtimes: padded token ids and a mask in, hidden states out.
+
+Each is left out, with a line that says so, where its package is not installed
+(``pip install 'gte-retrieval[peers]'``).
+"""
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Run = Callable[[Tensor, Tensor], Tensor]
+"""Token ids and mask, int64 [b, length] each → float32 [b, length, hidden]."""
+
+PROCESS_THREADS = torch.get_num_threads()
+
+
+class HiddenStates(nn.Module):
+    """A transformers model as a function of two tensors, which is what can be exported."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """[b, length] twice → [b, length, hidden]."""
+        hidden: Tensor = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+        return hidden
+
+
+def padded_peers(model: nn.Module, folder: Path) -> Iterator[tuple[str, Run]]:
+    """Every runtime that is installed, by name.
+
+    Args:
+        model: a transformers encoder in eval mode.
+        folder: an empty folder for exported files.
+
+    Yields:
+        name and how to run it.
+    """
+    warnings.simplefilter("ignore")
+    for noisy in ("torch.onnx", "root"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    yield "transformers", HiddenStates(model)
+    yield "transformers, FBGEMM int8", HiddenStates(fbgemm_int8(model))
+    try:
+        import onnxruntime  # noqa: F401
+
+        exported = export_onnx(model, folder / "model.onnx")
+    except ImportError as error:
+        print(f"left out, not installed: ONNX Runtime and OpenVINO ({error})", file=sys.stderr)
+        return
+    yield "ONNX Runtime, float32", onnx_runtime(exported)
+    yield "ONNX Runtime, int8", onnx_runtime(onnx_int8(exported))
+    try:
+        yield "OpenVINO, float32", openvino_float32(exported)
+    except ImportError as error:
+        print(f"left out, not installed: OpenVINO ({error})", file=sys.stderr)
+
+
+def fbgemm_int8(model: nn.Module) -> nn.Module:
+    """PyTorch's dynamic quantisation: one scale for a weight's channel, one for a whole batch."""
+    from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic
+
+    torch.backends.quantized.engine = "fbgemm"
+    quantized: nn.Module = quantize_dynamic(model, {nn.Linear: per_channel_dynamic_qconfig})
+    return quantized
+
+
+def export_onnx(model: nn.Module, path: Path) -> Path:
+    """Write an ONNX file for any batch and length."""
+    import onnxscript  # noqa: F401  (what the exporter needs)
+
+    ids, mask = torch.ones(2, 9, dtype=torch.int64), torch.ones(2, 9, dtype=torch.int64)
+    mask[1, 5:] = 0
+    axes = {0: torch.export.Dim("batch", max=4096), 1: torch.export.Dim("length", min=2, max=512)}
+    torch.onnx.export(
+        HiddenStates(model),
+        (ids, mask),
+        str(path),
+        input_names=["ids", "mask"],
+        output_names=["hidden"],
+        dynamo=True,
+        dynamic_shapes={"ids": axes, "mask": axes},
+        external_data=True,
+        verbose=False,
+    )
+    return path
+
+
+def onnx_int8(path: Path) -> Path:
+    """ONNX Runtime's dynamic quantisation, with one weight scale a channel."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    target = path.with_suffix(".int8.onnx")
+    quantize_dynamic(str(path), str(target), per_channel=True, weight_type=QuantType.QInt8)
+    return target
+
+
+def onnx_runtime(path: Path) -> Run:
+    """A session with as many threads as torch has."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = PROCESS_THREADS
+    # Threads that spin between calls would take the cores from the other contestants.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session: Any = onnxruntime.InferenceSession(
+        str(path), options, providers=["CPUExecutionProvider"]
+    )
+
+    def run(ids: Tensor, mask: Tensor) -> Tensor:
+        outputs = session.run(None, {"ids": ids.numpy(), "mask": mask.numpy()})
+        return torch.from_numpy(outputs[0])
+
+    return run
+
+
+def openvino_float32(path: Path) -> Run:
+    """A model compiled for the CPU with as many threads as torch has."""
+    import openvino
+
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": PROCESS_THREADS,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    compiled: Any = openvino.Core().compile_model(str(path), "CPU", settings)
+
+    def run(ids: Tensor, mask: Tensor) -> Tensor:
+        return torch.from_numpy(compiled([ids.numpy(), mask.numpy()])[0])
+
+    return run
