@@ -9,7 +9,6 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from retrieval.errors import InvalidArgument
 from retrieval.gte.attention import packed_attention, pooled_attention
@@ -20,6 +19,10 @@ from retrieval.gte.pooling import Pooling, normalize, pool, pooled_rows
 from retrieval.gte.prepack import can_prepack, prepack
 from retrieval.gte.quantize import quantize
 from retrieval.gte.rotary import cos_sin, inverse_frequencies, rotate
+
+_MLP_ROWS = 1024
+"""Tokens that a CPU takes through the MLP at a time: its inner states are several times as wide as
+the hidden ones, and for a long text would fill memory instead of the cache."""
 
 Rotation = tuple[Tensor, Tensor]
 """Cosines and sines for every token, each [N, 1, head_dim]."""
@@ -118,7 +121,7 @@ class GatedMLP(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """[N, hidden] → [N, hidden]."""
         up, gate = self.up_gate_proj(hidden).chunk(2, dim=-1)  # [N, intermediate] each, up first
-        output: Tensor = self.down_proj(up * functional.gelu(gate))
+        output: Tensor = self.down_proj(up * torch.ops.aten.gelu_(gate))
         return output
 
 
@@ -161,8 +164,10 @@ class Layer(nn.Module):
 
     def _finish(self, hidden: Tensor, attended: Tensor) -> Tensor:
         hidden = self.attn_ln(attended.add_(hidden))
-        output: Tensor = self.mlp_ln(self.mlp(hidden).add_(hidden))
-        return output
+        on_cpu = hidden.device.type == "cpu"
+        parts = torch.split(hidden, _MLP_ROWS if on_cpu else len(hidden))
+        outputs = [self.mlp_ln(self.mlp(part).add_(part)) for part in parts]
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
 
 class LayerStack(nn.Module):

@@ -161,3 +161,14 @@ def test_absolute_positions_have_an_end(minilm_folder: Path) -> None:
     model = load_model(minilm_folder)
     with pytest.raises(InvalidArgument, match="513 tokens is longer than the model's 512"):
         model(pack([[1] * 513]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int8])
+def test_a_batch_wider_than_one_slice_of_the_mlp(dtype: torch.dtype) -> None:
+    model = load_model(GOLDEN / "plain_rope_tt0", dtype=dtype)
+    generator = torch.Generator().manual_seed(0)
+    rows = [torch.randint(0, 1000, (size,), generator=generator).tolist() for size in (900, 700, 5)]
+    together = embed(model, rows, "mean")
+    alone = torch.cat([embed(model, [row], "mean") for row in rows])
+    tolerance = 2e-6 if dtype == torch.float32 else 5e-3  # an integer may be rounded over
+    torch.testing.assert_close(together, alone, atol=tolerance, rtol=0)
