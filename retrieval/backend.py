@@ -18,9 +18,11 @@ class Backend(Protocol):
 
     dim: int
     position_limit: int
+    uses_cores: bool
+    """Whether batches go faster side by side, each on one core, than one after the other."""
 
     def embed(self, sequences: Sequence[Sequence[int]]) -> Tensor:
-        """Token ids → float32 [B, dim], L2-normalised."""
+        """Token ids → float32 [B, dim], L2-normalised; may be called from several threads."""
         ...
 
 
@@ -33,6 +35,7 @@ class CoreBackend:
         self._pooling: Pooling = pooling
         self._device = device
         config = self._model.config
+        self.uses_cores = device == "cpu"
         self.dim = config.hidden_size
         self.position_limit = position_limit(config)
 

@@ -59,6 +59,7 @@ class DecoderBackend:
         self._pooling: Pooling = pooling
         self._causal = causal
         self._device = device
+        self.uses_cores = False  # its weights fill memory's bandwidth, and its batches are ragged
         self.dim = int(self._model.config.hidden_size)
         self.position_limit = int(self._model.config.max_position_embeddings)
 

@@ -23,6 +23,7 @@ from retrieval.gte.config import MODEL_TYPES, read_json
 from retrieval.gte.weights import weight_files
 from retrieval.hub import ModelFolder, find_model
 from retrieval.model_settings import ModelSettings, read_settings
+from retrieval.parallel import ahead, on_single_cores
 from retrieval.records import ModelIdentity, TextKind
 from retrieval.tokenizer import Tokenizer, Tokens
 
@@ -189,15 +190,42 @@ class Encoder:
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
         token_counts: list[int] = []
         truncated: list[bool] = []
-        for start in range(0, len(texts), _TOKENIZE_WINDOW):
-            tokens = self._tokenize(texts[start : start + _TOKENIZE_WINDOW], kind)
+        starts = range(0, len(texts), _TOKENIZE_WINDOW)
+        windows = (
+            self._tokenize(texts[start : start + _TOKENIZE_WINDOW], kind) for start in starts
+        )
+        for start, tokens in zip(
+            starts, ahead(windows) if len(starts) > 1 else windows, strict=True
+        ):
             token_counts += [len(text.ids) for text in tokens]
             truncated += [text.truncated for text in tokens]
-            for rows in batches_by_length([len(text.ids) for text in tokens], batch_tokens):
-                with torch.inference_mode():
-                    embedded = self._backend.embed([tokens[row].ids for row in rows])
-                vectors[[start + row for row in rows]] = embedded.cpu().numpy()
+            for rows, embedded in self._embed_window(tokens, batch_tokens):
+                vectors[[start + row for row in rows]] = embedded
         return Embedded(vectors, token_counts, truncated)
+
+    def _embed_window(
+        self, tokens: list[Tokens], batch_tokens: int
+    ) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
+        """Embed tokenised texts.
+
+        Yields:
+            the positions of a batch's texts, and their vectors.
+        """
+
+        def embed(rows: list[int]) -> NDArray[np.float32]:
+            with torch.inference_mode():
+                vectors = self._backend.embed([tokens[row].ids for row in rows])
+            array: NDArray[np.float32] = vectors.cpu().numpy()
+            return array
+
+        lengths = [len(text.ids) for text in tokens]
+        batches = list(batches_by_length(lengths, batch_tokens))
+        # Texts longer than a batch come first. They get all cores, one at a time: several at once
+        # would take that many times the memory.
+        long = sum(lengths[rows[0]] > batch_tokens for rows in batches)
+        yield from ((rows, embed(rows)) for rows in batches[:long])
+        each = on_single_cores if self._backend.uses_cores else map
+        yield from zip(batches[long:], each(embed, batches[long:]), strict=True)
 
     def _tokenize(self, texts: Sequence[str], kind: TextKind) -> list[Tokens]:
         settings = self._settings

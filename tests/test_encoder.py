@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from retrieval.encoder import Encoder, batches_by_length, load_for_index
+from retrieval.encoder import Encoder, batches_by_length, load_for_index, resolve_device
 from retrieval.errors import CheckpointError, InvalidArgument, ModelMismatch, ModelNotFound
 from retrieval.registry import MODEL_CARDS, OFFLINE_MODEL
 from tests.tiny_model import make_tiny_model
@@ -270,6 +270,13 @@ def test_unknown_device_or_dtype(device: str, dtype: str) -> None:
         Encoder.load("all-minilm-l6-v2", device=device, dtype=dtype)
 
 
+def test_int8_is_refused_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert resolve_device("auto", "auto") == ("cuda", "bfloat16")
+    with pytest.raises(InvalidArgument, match="int8 runs on the CPU only"):
+        Encoder.load("all-minilm-l6-v2", dtype="int8")
+
+
 @pytest.mark.parametrize("causal", [None, True, False])
 def test_qwen2_decoder(tmp_path: Path, causal: bool | None) -> None:
     """A tiny random Qwen2 through the same Encoder, against transformers run by hand."""
@@ -308,6 +315,8 @@ def test_qwen2_decoder(tmp_path: Path, causal: bool | None) -> None:
     np.testing.assert_allclose(vectors[1:2], expected, atol=1e-5)
     alone = np.concatenate([encoder.encode([text]) for text in texts])
     np.testing.assert_allclose(vectors, alone, atol=1e-6)
+    with pytest.raises(InvalidArgument, match="is a decoder, which int8 is not made for"):
+        Encoder.load(str(folder), device="cpu", dtype="int8")
     # Under a name that no card has, attention is causal: vectors that must not be compared.
     unknown = Encoder.load(str(folder.rename(tmp_path / "unknown")), device="cpu").identity
     assert (unknown.fingerprint == encoder.identity.fingerprint) == (causal is not None)

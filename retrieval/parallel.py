@@ -1,0 +1,80 @@
+"""Work done side by side: batches on one core each, and the next input while this one runs.
+
+Two cores embed two batches faster than they share one: nothing waits for the slower half of an
+operator, and each core's share stays in its own cache (``benchmarks/encoder.py`` has the figures).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from threading import Barrier, Lock
+from typing import TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def on_single_cores(function: Callable[[Item], Result], items: list[Item]) -> Iterator[Result]:
+    """Map over items of about the same cost, on one core each.
+
+    Args:
+        function: uses torch; called in threads whose operators use one thread each, as many at a
+            time as the caller's operators use. What is left over after whole rounds is called
+            here, with all of these, if it would leave most of them idle.
+        items: what to call it with.
+
+    Returns:
+        the results, in order; closing the iterator cancels what has not begun.
+    """
+    threads = torch.get_num_threads()
+    left_over = len(items) % threads
+    alone = left_over if left_over <= threads // 2 or len(items) < threads else 0
+    yield from map(function, items[:alone])
+    if alone < len(items):
+        yield from _single_core_threads(threads).map(function, items[alone:])
+
+
+_creating = Lock()
+
+
+def _single_core_threads(count: int) -> ThreadPoolExecutor:
+    with _creating:
+        return _make_threads(count)
+
+
+@cache
+def _make_threads(count: int) -> ThreadPoolExecutor:
+    """A pool that lives as long as the process."""
+    started = Barrier(count + 1)
+
+    def use_one_core() -> None:
+        torch.set_num_threads(1)  # of this thread, and the default of threads yet to come
+        torch.get_num_threads()  # a thread takes up the default at its first use: let that be now
+        started.wait()
+
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(count, thread_name_prefix="encoder", initializer=use_one_core)
+    for _ in range(count):
+        pool.submit(int)  # a thread starts with a task
+    started.wait()
+    torch.set_num_threads(before)
+    return pool
+
+
+def ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """Yield items, making the next one in a thread while the caller is busy with this one."""
+    iterator = iter(items)
+    # The iterator's end, as a value: an item may be anything, None included.
+    end: list[Item] = []
+
+    def make_next() -> list[Item]:
+        return next(([item] for item in iterator), end)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
+        made = make_next()
+        while made is not end:
+            coming = pool.submit(make_next)
+            yield made[0]
+            made = coming.result()

@@ -1,0 +1,97 @@
+"""Batches side by side on single cores, and the next input made ahead."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrieval.parallel import ahead, on_single_cores
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@given(st.integers(0, 40), st.integers(1, 6))
+def test_results_come_in_order(count: int, threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        squares = on_single_cores(lambda number: number**2, list(range(count)))
+        assert list(squares) == [number**2 for number in range(count)]
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_each_call_has_one_core_and_what_is_left_over_has_all() -> None:
+    def call(_: int) -> tuple[bool, int]:
+        time.sleep(0.01)
+        return threading.current_thread() is threading.main_thread(), torch.get_num_threads()
+
+    assert list(on_single_cores(call, [0])) == [(True, 2)]
+    assert list(on_single_cores(call, [0, 1, 2])) == [(True, 2), (False, 1), (False, 1)]
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_threads_started_later_keep_all_cores() -> None:
+    list(on_single_cores(abs, [1, 2]))
+    seen: list[int] = []
+    thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert seen == [2]
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_failure_reaches_the_caller_and_stops_the_rest() -> None:
+    begun: list[int] = []
+
+    def call(number: int) -> int:
+        begun.append(number)
+        time.sleep(0.005)
+        return 1 // number
+
+    with pytest.raises(ZeroDivisionError):
+        list(on_single_cores(call, [0, *range(1, 400)]))
+    time.sleep(0.05)
+    assert len(begun) < 100
+
+
+def test_the_next_item_is_made_meanwhile() -> None:
+    made: list[int] = []
+
+    def make() -> Iterator[int]:
+        for number in range(3):
+            made.append(number)
+            yield number
+
+    items = ahead(make())
+    assert next(items) == 0
+    for _ in range(500):
+        if made == [0, 1]:
+            break
+        time.sleep(0.01)
+    assert made == [0, 1]  # one ahead, no more
+    assert list(items) == [1, 2]
+
+
+def test_what_making_an_item_raises_comes_in_its_turn() -> None:
+    items = ahead(1 // number for number in (1, 0))
+    assert next(items) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(items)
+
+
+def test_nothing_to_make() -> None:
+    assert list(ahead([])) == []
+    assert list(ahead([None])) == [None]
