@@ -33,11 +33,13 @@ from indexer.chunk import chunk_document
 from indexer.discover import discover
 from indexer.parse import parse
 from indexer.skip import SkipDocument
-from retrieval.encoder import DEFAULT_BATCH_TOKENS, batches_by_length
+from retrieval.backend import CPU_BATCH_TOKENS
+from retrieval.encoder import batches_by_length
 from retrieval.gte import GteModel as CoreModel
 from retrieval.gte import Pooling, load_model, normalize, pack
 from retrieval.gte.prepack import PackedLinear
 from retrieval.hub import find_model
+from retrieval.parallel import on_single_cores
 from retrieval.records import ChunkSettings
 from retrieval.registry import OFFLINE_MODEL
 from retrieval.tokenizer import Tokenizer
@@ -105,12 +107,18 @@ def make_shape(name: str, folder: Path) -> tuple[Path, torch.nn.Module, Pooling]
 
 
 def ours(model: CoreModel, pooling: Pooling) -> Embed:
-    """The core as the encoder runs it: packed batches by a token budget."""
+    """The core as the encoder runs it: packed batches by a token budget, a core each."""
+
+    def embed_batch(batch: Rows) -> Tensor:
+        with torch.inference_mode():
+            return model.embed(pack(batch), pooling)
 
     def embed(rows: Rows) -> Tensor:
         vectors = torch.empty(len(rows), model.config.hidden_size)
-        for batch in batches_by_length([len(row) for row in rows], DEFAULT_BATCH_TOKENS):
-            vectors[batch] = model.embed(pack([rows[row] for row in batch]), pooling)
+        batches = list(batches_by_length([len(row) for row in rows], CPU_BATCH_TOKENS))
+        inputs = [[rows[row] for row in batch] for batch in batches]
+        for batch, embedded in zip(batches, on_single_cores(embed_batch, inputs), strict=True):
+            vectors[batch] = embedded
         return vectors
 
     return embed

@@ -19,6 +19,9 @@ from retrieval.gte.weights import weight_files
 DECODER_TYPES = ("qwen2",)
 """Values of ``model_type`` that go through transformers."""
 
+_BATCH_TOKENS = 1024
+"""Its weights take most of the memory."""
+
 
 class DecoderBackend:
     """A Qwen2 model as an embedding function over token ids."""
@@ -59,6 +62,7 @@ class DecoderBackend:
         self._pooling: Pooling = pooling
         self._causal = causal
         self._device = device
+        self.batch_tokens = _BATCH_TOKENS
         self.uses_cores = False  # its weights fill memory's bandwidth, and its batches are ragged
         self.dim = int(self._model.config.hidden_size)
         self.position_limit = int(self._model.config.max_position_embeddings)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from retrieval.backend import Backend, CoreBackend, position_limit
 from retrieval.decoder import DECODER_TYPES, DecoderBackend
@@ -23,7 +24,7 @@ from retrieval.gte.config import MODEL_TYPES, read_json
 from retrieval.gte.weights import weight_files
 from retrieval.hub import ModelFolder, find_model
 from retrieval.model_settings import ModelSettings, read_settings
-from retrieval.parallel import ahead, on_single_cores
+from retrieval.parallel import ahead, on_single_cores, one_behind
 from retrieval.records import ModelIdentity, TextKind
 from retrieval.tokenizer import Tokenizer, Tokens
 
@@ -33,9 +34,6 @@ DTYPES: dict[str, torch.dtype] = {
     "int8": torch.int8,
 }
 """Weight types that ``dtype`` names."""
-
-DEFAULT_BATCH_TOKENS = 1024
-"""Tokens of one packed batch: enough to fill the matrix units, little enough to stay in memory."""
 
 _TOKENIZE_WINDOW = 1024
 """Texts tokenised at a time, which bounds what waits for the model."""
@@ -157,14 +155,15 @@ class Encoder:
         texts: Sequence[str],
         kind: TextKind = "passage",
         *,
-        batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        batch_tokens: int | None = None,
     ) -> NDArray[np.float32]:
         """Embed texts; ``embed`` also tells token counts and truncation.
 
         Args:
             texts: n texts of any length; those beyond ``max_tokens`` are truncated.
             kind: ``"query"`` or ``"passage"``: which of the model's prompts goes before each.
-            batch_tokens: most tokens of one batch (a longer text is a batch alone).
+            batch_tokens: most tokens of one batch (a longer text is a batch alone); None: what
+                suits the device.
 
         Returns:
             float32 [n, dim], L2-normalised.
@@ -176,7 +175,7 @@ class Encoder:
         texts: Sequence[str],
         kind: TextKind = "passage",
         *,
-        batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        batch_tokens: int | None = None,
     ) -> Embedded:
         """Embed texts, in their order, whatever batches they went through.
 
@@ -199,7 +198,9 @@ class Encoder:
         ):
             token_counts += [len(text.ids) for text in tokens]
             truncated += [text.truncated for text in tokens]
-            for rows, embedded in self._embed_window(tokens, batch_tokens):
+            for rows, embedded in self._embed_window(
+                tokens, batch_tokens or self._backend.batch_tokens
+            ):
                 vectors[[start + row for row in rows]] = embedded
         return Embedded(vectors, token_counts, truncated)
 
@@ -212,20 +213,26 @@ class Encoder:
             the positions of a batch's texts, and their vectors.
         """
 
-        def embed(rows: list[int]) -> NDArray[np.float32]:
+        def launch(rows: list[int]) -> Tensor:
             with torch.inference_mode():
-                vectors = self._backend.embed([tokens[row].ids for row in rows])
+                return self._backend.embed([tokens[row].ids for row in rows])
+
+        def fetch(vectors: Tensor) -> NDArray[np.float32]:
             array: NDArray[np.float32] = vectors.cpu().numpy()
             return array
 
         lengths = [len(text.ids) for text in tokens]
         batches = list(batches_by_length(lengths, batch_tokens))
+        if not self._backend.uses_cores:
+            # A GPU computes a batch while the next is packed and copied to it.
+            yield from zip(batches, one_behind(launch, fetch, batches), strict=True)
+            return
         # Texts longer than a batch come first. They get all cores, one at a time: several at once
         # would take that many times the memory.
         long = sum(lengths[rows[0]] > batch_tokens for rows in batches)
-        yield from ((rows, embed(rows)) for rows in batches[:long])
-        each = on_single_cores if self._backend.uses_cores else map
-        yield from zip(batches[long:], each(embed, batches[long:]), strict=True)
+        yield from ((rows, fetch(launch(rows))) for rows in batches[:long])
+        short = batches[long:]
+        yield from zip(short, on_single_cores(lambda rows: fetch(launch(rows)), short), strict=True)
 
     def _tokenize(self, texts: Sequence[str], kind: TextKind) -> list[Tokens]:
         settings = self._settings

@@ -129,7 +129,7 @@ def _hub_folder(hub_id: str, revision: str | None, card: ModelCard | None) -> Mo
     from huggingface_hub import snapshot_download
     from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # exported lazily
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined,unused-ignore]  # exported lazily
 
     name = card.name if card else hub_id
     try:

@@ -1,4 +1,4 @@
-"""Work done side by side: batches on one core each, and the next input while this one runs.
+"""Work done side by side: batches on one core each, the next input while this one runs.
 
 Two cores embed two batches faster than they share one: nothing waits for the slower half of an
 operator, and each core's share stays in its own cache (``benchmarks/encoder.py`` has the figures).
@@ -13,6 +13,7 @@ from typing import TypeVar
 import torch
 
 Item = TypeVar("Item")
+Begun = TypeVar("Begun")
 Result = TypeVar("Result")
 
 
@@ -78,3 +79,21 @@ def ahead(items: Iterable[Item]) -> Iterator[Item]:
             coming = pool.submit(make_next)
             yield made[0]
             made = coming.result()
+
+
+def one_behind(
+    begin: Callable[[Item], Begun], finish: Callable[[Begun], Result], items: Iterable[Item]
+) -> Iterator[Result]:
+    """Begin each item before the one ahead of it is finished; results come in order.
+
+    Args:
+        begin: starts work that goes on by itself, as a GPU's does.
+        finish: waits for it.
+        items: what to begin with.
+    """
+    waiting: list[Begun] = []
+    for item in items:
+        waiting.append(begin(item))
+        if len(waiting) > 1:
+            yield finish(waiting.pop(0))
+    yield from map(finish, waiting)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.parallel import ahead, on_single_cores
+from retrieval.parallel import ahead, on_single_cores, one_behind
 
 
 @pytest.fixture
@@ -95,3 +95,24 @@ def test_what_making_an_item_raises_comes_in_its_turn() -> None:
 def test_nothing_to_make() -> None:
     assert list(ahead([])) == []
     assert list(ahead([None])) == [None]
+
+
+@given(st.integers(0, 9))
+def test_the_next_is_begun_before_the_one_ahead_is_finished(count: int) -> None:
+    events: list[str] = []
+
+    def begin(number: int) -> int:
+        events.append(f"begin {number}")
+        return number
+
+    def finish(number: int) -> int:
+        events.append(f"finish {number}")
+        return -number
+
+    results = one_behind(begin, finish, range(count))
+    assert list(results) == [-number for number in range(count)]
+    assert sorted(events) == sorted(
+        [f"{what} {number}" for number in range(count) for what in ("begin", "finish")]
+    )
+    for number in range(count - 1):
+        assert events.index(f"begin {number + 1}") < events.index(f"finish {number}")

@@ -79,7 +79,7 @@ class Attention(nn.Module):
             query_key = rotate(query_key, *rotation)
         query, key = query_key.chunk(2, dim=1)  # [N, heads, head_dim] each
         attended = packed_attention(query, key, value, batch)
-        output: Tensor = self.o_proj(attended.view(hidden.shape))
+        output: Tensor = self.o_proj(attended.reshape(hidden.shape))
         return output
 
     def split(self) -> None:
@@ -297,11 +297,11 @@ class GteModel(nn.Module):
 
     def _check(self, batch: PackedBatch) -> None:
         config = self.config
-        least, most = (int(bound) for bound in batch.token_ids.aminmax())
+        least, most = batch.token_bounds
         if least < 0 or most >= config.vocab_size:
             raise InvalidArgument(f"token ids must lie in 0..{config.vocab_size - 1}")
-        if batch.type_ids is not None and config.type_vocab_size > 1:
-            least, most = (int(bound) for bound in batch.type_ids.aminmax())
+        if config.type_vocab_size > 1:
+            least, most = batch.type_bounds
             if least < 0 or most >= config.type_vocab_size:
                 raise InvalidArgument(f"token types must lie in 0..{config.type_vocab_size - 1}")
         limit = config.position_limit

@@ -44,7 +44,11 @@ class PackedBatch:
     positions: Tensor
     """int64 [N]; restart at 0 with each sequence."""
     cu_seqlens: Tensor
-    """int64 [B + 1]; sequence b is tokens cu_seqlens[b] to cu_seqlens[b + 1]."""
+    """int32 [B + 1]; sequence b is tokens cu_seqlens[b] to cu_seqlens[b + 1]."""
+    token_bounds: tuple[int, int]
+    """Least and greatest token id: known here, so that nothing need wait for a GPU to tell."""
+    type_bounds: tuple[int, int]
+    """Least and greatest token type."""
     lengths: tuple[int, ...]
     """Tokens of each sequence, each at least 1."""
     runs: tuple[Run, ...]
@@ -82,12 +86,16 @@ def pack(
         raise InvalidArgument("a batch needs at least one sequence, and each at least one token")
     if type_ids is not None and tuple(len(types) for types in type_ids) != lengths:
         raise InvalidArgument("token_type_ids must have the same shape as input_ids")
-    bounds = [0, *accumulate(lengths)]
+    tokens = _concatenate(sequences)
+    types = None if type_ids is None else _concatenate(type_ids)
+    bounds = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
     return PackedBatch(
-        token_ids=_concatenate(sequences).to(device),
-        type_ids=None if type_ids is None else _concatenate(type_ids).to(device),
-        positions=torch.cat([torch.arange(length) for length in lengths]).to(device),
-        cu_seqlens=torch.tensor(bounds, device=device),
+        token_ids=_put(tokens, device),
+        type_ids=None if types is None else _put(types, device),
+        positions=_put(torch.cat([torch.arange(length) for length in lengths]), device),
+        cu_seqlens=_put(bounds, device),
+        token_bounds=_bounds(tokens),
+        type_bounds=(0, 0) if types is None else _bounds(types),
         lengths=lengths,
         runs=_runs(lengths),
     )
@@ -95,6 +103,18 @@ def pack(
 
 def _concatenate(rows: Sequence[Sequence[int]]) -> Tensor:
     return torch.tensor([token for row in rows for token in row], dtype=torch.int64)
+
+
+def _bounds(values: Tensor) -> tuple[int, int]:
+    least, most = values.aminmax()
+    return int(least), int(most)
+
+
+def _put(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """Copy to a device; from pinned memory, so that the caller need not wait for a GPU."""
+    if torch.device(device).type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def _runs(lengths: tuple[int, ...]) -> tuple[Run, ...]:

@@ -22,9 +22,9 @@ def pooled_rows(batch: PackedBatch, pooling: Pooling) -> Tensor | None:
         int64 [B] into the packed tokens; None where all tokens count (mean).
     """
     if pooling == "cls":
-        return batch.cu_seqlens[:-1]
+        return batch.cu_seqlens[:-1].long()
     if pooling == "last":
-        return batch.cu_seqlens[1:] - 1
+        return batch.cu_seqlens[1:].long() - 1
     return None
 
 
