@@ -28,10 +28,11 @@ DEVICE_OPTION = click.option(
 )
 QUERY_DTYPE_OPTION = click.option(
     "--query-dtype",
-    type=click.Choice(["index", "float32", "bfloat16", "int8"]),
-    default="index",
+    type=click.Choice(["auto", "index", "float32", "bfloat16", "int8"]),
+    default="auto",
     show_default=True,
-    help="Type of the weights for queries, if not the one the index was built in.",
+    help="Type of the weights for queries; index: the one it was built in; auto: int8 where that "
+    "was measured to cost next to nothing, else index.",
 )
 
 _CLI_EXAMPLES = (

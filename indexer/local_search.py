@@ -14,7 +14,7 @@ def search_index(
     *,
     model: str | None = None,
     device: str = "auto",
-    query_dtype: str = "index",
+    query_dtype: str = "auto",
 ) -> SearchResult:
     """Open an index, load its model, answer one query.
 
@@ -23,7 +23,7 @@ def search_index(
         query: what is asked.
         model: where the index's model is now, if it has moved.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
-        query_dtype: ``"index"``, or another type of the weights for the query.
+        query_dtype: type of the weights for the query; see ``retrieval.encoder.load_for_index``.
 
     Raises:
         InvalidArgument: a value of the query is out of range.

@@ -63,7 +63,7 @@ class DecoderBackend:
         self._causal = causal
         self._device = device
         self.batch_tokens = _BATCH_TOKENS
-        self.uses_cores = False  # its weights fill memory's bandwidth, and its batches are ragged
+        self.side_by_side = False  # its weights fill memory's bandwidth, and its batches are ragged
         self.dim = int(self._model.config.hidden_size)
         self.position_limit = int(self._model.config.max_position_embeddings)
 

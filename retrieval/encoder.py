@@ -7,33 +7,26 @@ only differ in their prompt.
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from retrieval.backend import Backend, CoreBackend, position_limit
+from retrieval.backend import DTYPES, Backend, CoreBackend, position_limit, resolve_device
+from retrieval.batching import embed_batches
 from retrieval.decoder import DECODER_TYPES, DecoderBackend
 from retrieval.errors import CheckpointError, InvalidArgument, ModelMismatch
 from retrieval.gte import EncoderConfig
 from retrieval.gte.config import MODEL_TYPES, read_json
+from retrieval.gte.quantize import has_exact_int8
 from retrieval.gte.weights import weight_files
 from retrieval.hub import ModelFolder, find_model
 from retrieval.model_settings import ModelSettings, read_settings
-from retrieval.parallel import ahead, on_single_cores, one_behind
+from retrieval.parallel import ahead
 from retrieval.records import ModelIdentity, TextKind
 from retrieval.tokenizer import Tokenizer, Tokens
-
-DTYPES: dict[str, torch.dtype] = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "int8": torch.int8,
-}
-"""Weight types that ``dtype`` names."""
 
 _TOKENIZE_WINDOW = 1024
 """Texts tokenised at a time, which bounds what waits for the model."""
@@ -60,9 +53,11 @@ class Encoder:
         tokenizer: Tokenizer,
         settings: ModelSettings,
         identity: ModelIdentity,
+        dtype: str,
     ) -> None:
         """Put the parts together; use ``load``."""
         self._backend = backend
+        self.dtype = dtype
         self._settings = settings
         self.tokenizer = tokenizer
         self.identity = identity
@@ -137,7 +132,7 @@ class Encoder:
             max_tokens=settings.max_tokens,
             dtype=index_dtype,
         )
-        return cls(backend, tokenizer, settings, identity)
+        return cls(backend, tokenizer, settings, identity, dtype)
 
     @property
     def max_tokens(self) -> int:
@@ -198,41 +193,10 @@ class Encoder:
         ):
             token_counts += [len(text.ids) for text in tokens]
             truncated += [text.truncated for text in tokens]
-            for rows, embedded in self._embed_window(
-                tokens, batch_tokens or self._backend.batch_tokens
-            ):
+            batches = embed_batches(self._backend, [text.ids for text in tokens], batch_tokens)
+            for rows, embedded in batches:
                 vectors[[start + row for row in rows]] = embedded
         return Embedded(vectors, token_counts, truncated)
-
-    def _embed_window(
-        self, tokens: list[Tokens], batch_tokens: int
-    ) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
-        """Embed tokenised texts.
-
-        Yields:
-            the positions of a batch's texts, and their vectors.
-        """
-
-        def launch(rows: list[int]) -> Tensor:
-            with torch.inference_mode():
-                return self._backend.embed([tokens[row].ids for row in rows])
-
-        def fetch(vectors: Tensor) -> NDArray[np.float32]:
-            array: NDArray[np.float32] = vectors.cpu().numpy()
-            return array
-
-        lengths = [len(text.ids) for text in tokens]
-        batches = list(batches_by_length(lengths, batch_tokens))
-        if not self._backend.uses_cores:
-            # A GPU computes a batch while the next is packed and copied to it.
-            yield from zip(batches, one_behind(launch, fetch, batches), strict=True)
-            return
-        # Texts longer than a batch come first. They get all cores, one at a time: several at once
-        # would take that many times the memory.
-        long = sum(lengths[rows[0]] > batch_tokens for rows in batches)
-        yield from ((rows, fetch(launch(rows))) for rows in batches[:long])
-        short = batches[long:]
-        yield from zip(short, on_single_cores(lambda rows: fetch(launch(rows)), short), strict=True)
 
     def _tokenize(self, texts: Sequence[str], kind: TextKind) -> list[Tokens]:
         settings = self._settings
@@ -257,8 +221,9 @@ def load_for_index(
         identity: what the index records.
         model: where to look instead, for an index whose model has moved; it must be the same.
         device: as in ``Encoder.load``.
-        dtype: ``"index"``, or the weights' type as in ``Encoder.load``: int8 queries find float32
-            passages at a small cost in quality (docs/encoder.md has what was measured).
+        dtype: ``"index"``; or the weights' type as in ``Encoder.load``, for queries only; or
+            ``"auto"``, for queries only: int8 where the model's card allows it for passages in
+            float32, else the index's.
 
     Returns:
         the encoder.
@@ -270,8 +235,11 @@ def load_for_index(
         CheckpointError: its files can't be used.
     """
     name = model or _recorded_name(identity)
+    folder = find_model(name)
+    if dtype == "auto":
+        dtype = _query_dtype(identity, folder, resolve_device(device, "auto")[0])
     device, dtype = resolve_device(device, identity.dtype if dtype == "index" else dtype)
-    encoder = Encoder._from_folder(find_model(name), device, dtype, identity.dtype)
+    encoder = Encoder._from_folder(folder, device, dtype, identity.dtype)
     if encoder.identity.fingerprint != identity.fingerprint:
         raise ModelMismatch(
             f"the index was made with {identity.name} (fingerprint {identity.fingerprint[:12]}), "
@@ -283,59 +251,20 @@ def load_for_index(
     return encoder
 
 
+def _query_dtype(identity: ModelIdentity, folder: ModelFolder, device: str) -> str:
+    """The fastest type of weights for queries that was measured to cost next to nothing."""
+    measured = folder.card is not None and folder.card.int8_queries
+    # Measured with activations of 8 bits; processors that take 7 stay with what is certain.
+    as_measured = identity.dtype == "float32" and device == "cpu" and has_exact_int8()
+    return "int8" if measured and as_measured else identity.dtype
+
+
 def _recorded_name(identity: ModelIdentity) -> str:
     if identity.source == "folder":
         return identity.location
     if identity.source == "hub" and identity.revision:
         return f"{identity.location}@{identity.revision}"
     return identity.name
-
-
-def resolve_device(device: str, dtype: str) -> tuple[str, str]:
-    """Turn ``"auto"`` into what this machine has.
-
-    Returns:
-        the device's and the dtype's name.
-
-    Raises:
-        InvalidArgument: an unknown name, or CUDA where there is none.
-    """
-    if device not in ("auto", "cpu", "cuda"):
-        raise InvalidArgument(f"device must be auto, cpu or cuda, not {device!r}")
-    if dtype not in ("auto", *DTYPES):
-        raise InvalidArgument(f"dtype must be auto, {' or '.join(DTYPES)}, not {dtype!r}")
-    has_cuda = torch.cuda.is_available()
-    if device == "cuda" and not has_cuda:
-        raise InvalidArgument("this machine (or this build of torch) has no CUDA; use --device cpu")
-    if device == "auto":
-        device = "cuda" if has_cuda else "cpu"
-    if dtype == "auto":
-        dtype = "bfloat16" if device == "cuda" else "float32"
-    if dtype == "int8" and device == "cuda":
-        raise InvalidArgument("int8 runs on the CPU only: use --device cpu, or another --dtype")
-    return device, dtype
-
-
-def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Group texts into batches of similar length.
-
-    Args:
-        lengths: tokens of each text.
-        batch_tokens: most tokens of one batch; a longer text is a batch alone.
-
-    Yields:
-        positions in ``lengths``, longest texts first, each position once.
-    """
-    batch: list[int] = []
-    total = 0
-    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        if batch and total + lengths[row] > batch_tokens:
-            yield batch
-            batch, total = [], 0
-        batch.append(row)
-        total += lengths[row]
-    if batch:
-        yield batch
 
 
 def _fingerprint(folder: Path, config_key: str, settings: ModelSettings, dtype: str) -> str:

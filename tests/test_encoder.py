@@ -14,8 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from retrieval.encoder import Encoder, batches_by_length, load_for_index, resolve_device
+import retrieval.encoder
+from retrieval.backend import resolve_device
+from retrieval.batching import batches_by_length
+from retrieval.encoder import Encoder, load_for_index
 from retrieval.errors import CheckpointError, InvalidArgument, ModelMismatch, ModelNotFound
+from retrieval.records import ModelIdentity
 from retrieval.registry import MODEL_CARDS, OFFLINE_MODEL
 from tests.tiny_model import make_tiny_model
 
@@ -242,6 +246,25 @@ def test_queries_in_int8_for_an_index_in_float32(minilm: Encoder) -> None:
     assert load_for_index(recorded, dtype="float32", device="cpu").identity == recorded
     with pytest.raises(ModelMismatch):
         load_for_index(replace(recorded, fingerprint="0" * 64), dtype="float32", device="cpu")
+
+
+def test_queries_are_in_int8_by_default_where_it_was_measured(
+    minilm: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loaded(identity: ModelIdentity) -> str:
+        encoder = load_for_index(identity, device="cpu", dtype="auto")
+        assert encoder.identity == identity
+        return encoder.dtype
+
+    monkeypatch.setattr(retrieval.encoder, "has_exact_int8", lambda: True)
+    assert loaded(minilm.identity) == "int8"
+    assert load_for_index(minilm.identity, device="cpu").dtype == "float32"
+    half = Encoder.load(OFFLINE_MODEL, device="cpu", dtype="bfloat16").identity
+    assert loaded(half) == "bfloat16"
+    unmeasured = Encoder.load(str(make_tiny_model(tmp_path / "model")), device="cpu").identity
+    assert loaded(unmeasured) == "float32"
+    monkeypatch.setattr(retrieval.encoder, "has_exact_int8", lambda: False)
+    assert loaded(minilm.identity) == "float32"
 
 
 def test_weights_are_part_of_the_identity(tmp_path: Path) -> None:

@@ -85,6 +85,11 @@ def activation_limit() -> int | None:
         return None
 
 
+def has_exact_int8() -> bool:
+    """Whether this processor sums products of two 8-bit integers exactly, and so at full speed."""
+    return activation_limit() == _WEIGHT_LIMIT
+
+
 def _sums_exactly(limit: int) -> bool:
     """Whether the largest products of all signs come out right."""
     ones = torch.ones(8)

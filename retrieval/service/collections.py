@@ -18,27 +18,57 @@ from retrieval.store import IndexInfo, IndexReader
 
 if TYPE_CHECKING:
     from retrieval.encoder import Encoder
+    from retrieval.tokenizer import Tokenizer
 
 LOG = logging.getLogger(__name__)
+
+
+class IndexModel:
+    """The model that an index was made with, in one type of weights for queries, one for passages.
+
+    Passages always get the index's own, so that their vectors are what a build would make; where
+    queries get another, the model is loaded once more when the first passage comes.
+    """
+
+    def __init__(self, identity: ModelIdentity, config: ServiceConfig) -> None:
+        """Load the model for queries; see ``retrieval.encoder.load_for_index`` for the errors."""
+        self._identity = identity
+        self._config = config
+        self._loading = threading.Lock()
+        self.for_queries = self._load(config.query_dtype)
+        same = self.for_queries.dtype == identity.dtype
+        self._for_passages = self.for_queries if same else None
+
+    def for_passages(self) -> "Encoder":
+        """The model in the index's type; may take the time of loading it. For any thread."""
+        with self._loading:
+            if self._for_passages is None:
+                self._for_passages = self._load("index")
+            return self._for_passages
+
+    def _load(self, dtype: str) -> "Encoder":
+        # Loads torch: seconds that a mistyped folder's error need not wait for.
+        from retrieval.encoder import load_for_index
+
+        config = self._config
+        return load_for_index(self._identity, model=config.model, device=config.device, dtype=dtype)
 
 
 class OpenCollection:
     """One generation of a collection, with its model; closed when nobody holds it any more."""
 
-    def __init__(
-        self, name: str, reader: IndexReader, encoder: "Encoder", batcher: Batcher
-    ) -> None:
+    def __init__(self, name: str, reader: IndexReader, model: IndexModel, batcher: Batcher) -> None:
         """Take over an open reader; the caller is the first to hold it.
 
         Args:
             name: the collection's own name.
             reader: closed with the last ``release``.
-            encoder: the model that the index was made with.
-            batcher: what the encoder may be run through.
+            model: the one that the index was made with.
+            batcher: what the model may be run through.
         """
         self.name = name
         self.reader = reader
-        self.encoder = encoder
+        self._model = model
         self.searcher = Searcher(reader, QueryCache(self._embed_queries))
         self._batcher = batcher
         self._lock = threading.Lock()
@@ -48,6 +78,11 @@ class OpenCollection:
     def info(self) -> IndexInfo:
         """Generation, model and sizes of the index."""
         return self.reader.info
+
+    @property
+    def tokenizer(self) -> "Tokenizer":
+        """The model's own; the same for queries and passages."""
+        return self._model.for_queries.tokenizer
 
     def hold(self) -> None:
         """Keep it open until ``release``; only for a caller that knows it to be open."""
@@ -64,7 +99,8 @@ class OpenCollection:
 
     def embed(self, texts: Sequence[str], kind: TextKind) -> list[TextEmbedding]:
         """Embed texts with the collection's model; blocks, see ``Batcher.embed``."""
-        return self._batcher.embed(self.encoder, texts, kind)
+        encoder = self._model.for_passages() if kind == "passage" else self._model.for_queries
+        return self._batcher.embed(encoder, texts, kind)
 
     def _embed_queries(self, texts: Sequence[str]) -> list[EmbeddedQuery]:
         return [
@@ -86,7 +122,7 @@ class Collections:
         self._config = config
         self._batcher = batcher
         self._open: dict[str, OpenCollection] = {}
-        self._encoders: dict[str, Encoder] = {}
+        self._models: dict[str, IndexModel] = {}
         self._reloading = asyncio.Lock()
 
     @property
@@ -150,8 +186,8 @@ class Collections:
             LOG.info("%s: generation %d → %d", name, old.info.generation, fresh.info.generation)
             old.release()
             in_use = {other.info.model.fingerprint for other in self._open.values()}
-            for fingerprint in set(self._encoders) - in_use:
-                del self._encoders[fingerprint]
+            for fingerprint in set(self._models) - in_use:
+                del self._models[fingerprint]
 
     def close(self) -> None:
         """Let go of all collections; those in use by a thread close when it is done."""
@@ -163,21 +199,14 @@ class Collections:
         folder: Path = self._config.indexes[name]
         reader = IndexReader.open(folder)
         try:
-            encoder = self._encoder_for(reader.info.model)
-            return OpenCollection(name, reader, encoder, self._batcher)
+            model = self._model_for(reader.info.model)
+            return OpenCollection(name, reader, model, self._batcher)
         except BaseException:
             reader.close()
             raise
 
-    def _encoder_for(self, model: ModelIdentity) -> "Encoder":
-        encoder = self._encoders.get(model.fingerprint)
-        if encoder is None:
-            # Loads torch: seconds that a mistyped folder's error need not wait for.
-            from retrieval.encoder import load_for_index
-
-            config = self._config
-            encoder = load_for_index(
-                model, model=config.model, device=config.device, dtype=config.query_dtype
-            )
-            self._encoders[model.fingerprint] = encoder
-        return encoder
+    def _model_for(self, identity: ModelIdentity) -> IndexModel:
+        model = self._models.get(identity.fingerprint)
+        if model is None:
+            model = self._models[identity.fingerprint] = IndexModel(identity, self._config)
+        return model

@@ -76,8 +76,8 @@ class ServiceConfig:
     """Where to find the indexes' model, if not where they say; name or folder."""
     device: str = "auto"
     """``"auto"``, ``"cpu"`` or ``"cuda"``."""
-    query_dtype: str = "index"
-    """Type of the weights for queries; ``"index"``: what each index was built in."""
+    query_dtype: str = "auto"
+    """Type of the weights for queries; see ``retrieval.encoder.load_for_index``."""
     grace_seconds: float = DEFAULT_GRACE_SECONDS
     """How long requests under way may go on after the signal to stop."""
     search_threads: int = 8

@@ -52,7 +52,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         check_texts(request.texts, self._limits)
         with self._collections.use(name) as collection:
             model = collection.info.model
-            count = collection.encoder.tokenizer.count
+            count = collection.tokenizer.count
             return pb.CountTokensResponse(
                 token_counts=await self._workers.run(collection, count, list(request.texts)),
                 max_tokens=model.max_tokens,

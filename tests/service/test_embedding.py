@@ -1,12 +1,15 @@
 """EmbeddingService: vectors and token counts."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from retrieval.client import RetrievalClient
-from retrieval.encoder import Encoder
+from retrieval.encoder import Encoder, load_for_index
 from retrieval.errors import InvalidArgument, ServiceError
 from retrieval.service.config import Limits
+from tests.service.harness import running
 
 TEXTS = ["a lamp at dusk", "", "Äpfel und Birnen 🍐", "word " * 400]
 
@@ -19,6 +22,21 @@ def test_vectors_are_the_models(client: RetrievalClient, minilm: Encoder) -> Non
     assert list(embeddings.token_counts) == expected.token_counts
     assert list(embeddings.truncated) == [False, False, False, True]
     assert embeddings.model_fingerprint == minilm.identity.fingerprint
+
+
+@pytest.mark.parametrize("query_dtype", ["auto", "int8", "index"])
+def test_passages_are_embedded_as_the_index_is(
+    index: Path, minilm: Encoder, query_dtype: str
+) -> None:
+    queries = load_for_index(minilm.identity, device="cpu", dtype=query_dtype)
+    with (
+        running({"default": index}, query_dtype=query_dtype) as server,
+        RetrievalClient(server.target) as client,
+    ):
+        asked = client.embed(TEXTS, "query")
+        np.testing.assert_allclose(asked, queries.encode(TEXTS, "query"), atol=2e-6)
+        given = client.embed(TEXTS, "passage")
+        np.testing.assert_allclose(given, minilm.encode(TEXTS, "passage"), atol=2e-6)
 
 
 def test_any_number_of_texts(client: RetrievalClient) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from retrieval.client import RetrievalClient, SearchResults
-from retrieval.encoder import Encoder
+from retrieval.encoder import Encoder, load_for_index
 from retrieval.errors import InvalidArgument, ServiceError
 from retrieval.search import MAX_K
 from retrieval.store import IndexReader
@@ -45,9 +45,13 @@ def test_search_says_how_it_went(client: RetrievalClient, index: Path) -> None:
     assert client.search("word " * 1000).query_truncated
 
 
-def test_scores_are_the_cosines_of_the_model(client: RetrievalClient, minilm: Encoder) -> None:
+def test_scores_are_the_cosines_of_the_model(
+    client: RetrievalClient, minilm: Encoder, index: Path
+) -> None:
     results = client.search("ice and stone", k=5)
-    query = minilm.encode(["ice and stone"], "query")[0]
+    with IndexReader.open(index) as reader:
+        for_queries = load_for_index(reader.info.model, device="cpu", dtype="auto")
+    query = for_queries.encode(["ice and stone"], "query")[0]
     passages = minilm.encode([passage.text for passage in results], "passage")
     np.testing.assert_allclose([p.score for p in results], passages @ query, atol=1e-5)
 
