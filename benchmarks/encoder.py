@@ -10,17 +10,19 @@ float32 matrix multiply limit, which is measured in every round too. GFLOP/s cou
 the whole model for every contestant, also where one gets by with fewer. ``cosine`` is the mean
 similarity of a contestant's vectors with our float32 ones.
 
-Peers (``encoder_peers``) take the texts sorted by length in padded batches, of the size that is
-fastest for each on a part of the texts. One more, ``padded, 32``, takes them as they come.
-sentence-transformers is transformers sorted in batches of 32, and fastembed is ONNX Runtime on
-batches as they come, so neither can be faster than what is shown.
+Peers (``encoder_peers``) take token ids sorted by length in padded batches, of the size that is
+fastest for each on a part of the texts. One more, ``padded, 32``, takes them as they come. Those
+marked ``from text`` tokenise, too, as their users call them: ours, sentence-transformers and
+fastembed. Our time from ids as a share of our time from text is what the model itself takes.
 """
 
 import argparse
+import json
+import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,18 +30,24 @@ import torch
 from torch import Tensor
 from transformers import AutoModel, GteConfig, GteModel
 
-from benchmarks.encoder_peers import PROCESS_THREADS, HiddenStates, Run, padded_peers
+from benchmarks.encoder_peers import (
+    PROCESS_THREADS,
+    TOKENIZER_FILES,
+    HiddenStates,
+    Run,
+    libraries,
+    padded_peers,
+)
 from indexer.chunk import chunk_document
 from indexer.discover import discover
 from indexer.parse import parse
 from indexer.skip import SkipDocument
-from retrieval.backend import CPU_BATCH_TOKENS
-from retrieval.encoder import batches_by_length
-from retrieval.gte import GteModel as CoreModel
-from retrieval.gte import Pooling, load_model, normalize, pack
+from retrieval.backend import DTYPES, CoreBackend
+from retrieval.batching import embed_batches
+from retrieval.encoder import Encoder
+from retrieval.gte import EncoderConfig, Pooling, normalize
 from retrieval.gte.prepack import PackedLinear
 from retrieval.hub import find_model
-from retrieval.parallel import on_single_cores
 from retrieval.records import ChunkSettings
 from retrieval.registry import OFFLINE_MODEL
 from retrieval.tokenizer import Tokenizer
@@ -49,20 +57,41 @@ SHAPES = {
     "gte-base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12},
     "gte-large": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16},
 }
+MAX_TOKENS = 512
+"""Of a text, for the shapes that could take more."""
 PADDED_BATCH = 32
 SORTED_BATCHES = (1, 4, 16)
 """Sizes that each peer tries before the first round; the fastest is kept."""
-QUERY_TOKENS = 12
+QUERY = "how are pods scheduled onto nodes in clusters?"  # 12 tokens
 QUERY_RUNS = 50
 
 Rows = list[list[int]]
-Embed = Callable[[Rows], Tensor]
-"""Token ids → float32 [n, dim], L2-normalised, in the order given."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Texts, and their token ids as every model here reads them."""
+
+    texts: list[str]
+    rows: Rows
+
+    @classmethod
+    def of(cls, texts: list[str], tokenizer: Tokenizer) -> "Sample":
+        """Tokenise texts."""
+        return cls(texts, [tokens.ids for tokens in tokenizer.encode(texts)])
+
+    def at(self, positions: Sequence[int]) -> "Sample":
+        """Some of the texts."""
+        return Sample([self.texts[at] for at in positions], [self.rows[at] for at in positions])
+
+
+Embed = Callable[[Sample], Tensor]
+"""n texts → float32 [n, dim], L2-normalised, in the order given."""
 
 
 @dataclass
 class Contestant:
-    """A way to embed token ids, and what it took."""
+    """A way to embed texts, and what it took."""
 
     name: str
     embed: Embed
@@ -71,27 +100,26 @@ class Contestant:
     cosine: float = 1.0
 
 
-def read_rows(folder: Path, max_tokens: int, wanted: int) -> Rows:
-    """Token ids of a folder's chunks, every n-th, until there are about ``wanted`` tokens."""
-    tokenizer = Tokenizer.from_folder(find_model(OFFLINE_MODEL).path, max_tokens=max_tokens)
+def read_texts(folder: Path, tokenizer: Tokenizer, wanted: int) -> Sample:
+    """A folder's chunks, every n-th, until there are about ``wanted`` tokens."""
     settings = ChunkSettings(tokenizer.room, 0)
-    rows: Rows = []
+    texts: list[str] = []
     for source in discover([folder]).files:
         try:
             document = parse(source.uri, source.path.read_bytes())
         except SkipDocument:
             continue
-        chunks = chunk_document(document, tokenizer, settings)
-        rows += [tokens.ids for tokens in tokenizer.encode([chunk.text for chunk in chunks])]
-    total = sum(map(len, rows))
-    return rows[:: max(1, total // wanted)]
+        texts += [chunk.text for chunk in chunk_document(document, tokenizer, settings)]
+    every = Sample.of(texts, tokenizer)
+    step = max(1, sum(map(len, every.rows)) // wanted)
+    return every.at(range(0, len(texts), step))
 
 
 def make_shape(name: str, folder: Path) -> tuple[Path, torch.nn.Module, Pooling]:
-    """A folder with weights, transformers' model over them, and the pooling."""
+    """A folder with weights and tokenizer, transformers' model over them, and the pooling."""
+    offline = find_model(OFFLINE_MODEL).path
     if name == "minilm":
-        path = find_model(OFFLINE_MODEL).path
-        return path, AutoModel.from_pretrained(path, dtype=torch.float32).eval(), "mean"
+        return offline, AutoModel.from_pretrained(offline, dtype=torch.float32).eval(), "mean"
     hidden = SHAPES[name]["hidden_size"]
     config = GteConfig(
         **SHAPES[name],
@@ -103,31 +131,35 @@ def make_shape(name: str, folder: Path) -> tuple[Path, torch.nn.Module, Pooling]
     torch.manual_seed(0)
     peer = GteModel(config).eval()
     peer.save_pretrained(folder)
+    for file in TOKENIZER_FILES:
+        shutil.copyfile(offline / file, folder / file)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings["model_max_length"] = MAX_TOKENS
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     return folder, peer, "cls"
 
 
-def ours(model: CoreModel, pooling: Pooling) -> Embed:
-    """The core as the encoder runs it: packed batches by a token budget, a core each."""
+def ours(folder: Path, pooling: Pooling, dtype: str) -> tuple[Embed, Embed]:
+    """The core as the encoder runs it, from token ids and from text."""
+    backend = CoreBackend(folder, pooling, dtype=DTYPES[dtype], device="cpu")
 
-    def embed_batch(batch: Rows) -> Tensor:
-        with torch.inference_mode():
-            return model.embed(pack(batch), pooling)
-
-    def embed(rows: Rows) -> Tensor:
-        vectors = torch.empty(len(rows), model.config.hidden_size)
-        batches = list(batches_by_length([len(row) for row in rows], CPU_BATCH_TOKENS))
-        inputs = [[rows[row] for row in batch] for batch in batches]
-        for batch, embedded in zip(batches, on_single_cores(embed_batch, inputs), strict=True):
-            vectors[batch] = embedded
+    def from_ids(sample: Sample) -> Tensor:
+        vectors = torch.empty(len(sample.rows), backend.dim)
+        for batch, embedded in embed_batches(backend, sample.rows):
+            vectors[batch] = torch.from_numpy(embedded)
         return vectors
 
-    return embed
+    # The same weights in memory: two copies would take turns in the cache.
+    encoder = Encoder.load(str(folder), device="cpu", dtype=dtype)
+    encoder._backend = backend
+    return from_ids, lambda sample: torch.from_numpy(encoder.encode(sample.texts))
 
 
 def padded(run: Run, pooling: Pooling, size: int, *, by_length: bool) -> Embed:
     """A peer on padded batches with a mask."""
 
-    def embed(rows: Rows) -> Tensor:
+    def embed(sample: Sample) -> Tensor:
+        rows = sample.rows
         order = sorted(range(len(rows)), key=lambda row: len(rows[row]) if by_length else 0)
         parts = []
         for start in range(0, len(order), size):
@@ -144,48 +176,50 @@ def padded(run: Run, pooling: Pooling, size: int, *, by_length: bool) -> Embed:
     return embed
 
 
-def best_size(run: Run, pooling: Pooling, rows: Rows) -> int:
+def best_size(run: Run, pooling: Pooling, sample: Sample) -> int:
     """The fastest batch size of a peer on a part of the texts."""
     # Neighbours in length: every n-th text would be padded more than it is in the whole.
-    ordered = sorted(rows, key=len)
+    ordered = sorted(range(len(sample.rows)), key=lambda row: len(sample.rows[row]))
     middle = len(ordered) // 2
-    sample = ordered[max(0, middle - 8) : middle + 8]
+    part = sample.at(ordered[max(0, middle - 8) : middle + 8])
 
     def best_of_three(size: int) -> float:
         embed = padded(run, pooling, size, by_length=True)
-        clock(embed, sample)  # warm: the first pass allocates and, with some peers, compiles
-        return min(clock(embed, sample) for _ in range(3))
+        clock(embed, part)  # warm: the first pass allocates and, with some peers, compiles
+        return min(clock(embed, part) for _ in range(3))
 
     return min(SORTED_BATCHES, key=best_of_three)
 
 
-def clock(embed: Embed, rows: Rows) -> float:
+def clock(embed: Embed, sample: Sample) -> float:
     """Seconds of one pass."""
     started = time.perf_counter()
-    embed(rows)
+    embed(sample)
     return time.perf_counter() - started
 
 
-def enter(shape: str, folder: Path, rows: Rows) -> tuple[CoreModel, list[Contestant]]:
-    """Our model, and every contestant ready to run."""
+def enter(shape: str, folder: Path, sample: Sample) -> Iterator[Contestant]:
+    """Every contestant, ready to run; ours in float32 first, then ours in int8."""
     path, peer, pooling = make_shape(shape, folder)
-    core = load_model(path)
-    contestants = [
-        Contestant("ours, float32", ours(core, pooling)),
-        Contestant("ours, int8", ours(load_model(path, dtype=torch.int8), pooling)),
-    ]
+    exact, exact_from_text = ours(path, pooling, "float32")
+    int8, int8_from_text = ours(path, pooling, "int8")
+    yield Contestant("ours, float32", exact)
+    yield Contestant("ours, int8", int8)
     for name, run in padded_peers(peer, folder):
-        size = best_size(run, pooling, rows)
+        size = best_size(run, pooling, sample)
         embed = padded(run, pooling, size, by_length=True)
-        contestants.append(Contestant(f"{name}, sorted, {size}", embed))
+        yield Contestant(f"{name}, sorted, {size}", embed)
     unsorted = padded(HiddenStates(peer), pooling, PADDED_BATCH, by_length=False)
-    contestants.append(Contestant(f"transformers, padded, {PADDED_BATCH}", unsorted))
-    return core, contestants
+    yield Contestant(f"transformers, padded, {PADDED_BATCH}", unsorted)
+    yield Contestant("ours, float32, from text", exact_from_text)
+    yield Contestant("ours, int8, from text", int8_from_text)
+    for name, embed_texts in libraries(path, folder, pooling):
+        yield Contestant(name, lambda sample, embed=embed_texts: embed(sample.texts))
 
 
-def flops(model: CoreModel, rows: Rows) -> float:
+def flops(folder: Path, rows: Rows) -> float:
     """Multiply-adds (as 2) of matrix products over all tokens, attention included."""
-    config = model.config
+    config = EncoderConfig.from_dict(json.loads((folder / "config.json").read_text()), where="")
     hidden, inner = config.hidden_size, config.intermediate_size
     per_token = 2 * hidden * (4 * hidden + (3 if config.gated_mlp else 2) * inner)
     attention = 4 * hidden
@@ -205,26 +239,28 @@ def gemm_limit(size: int = 1024, repeat: int = 8) -> float:
     return best
 
 
-def compare(shape: str, rows: Rows, rounds: int) -> None:
+def compare(shape: str, sample: Sample, query: Sample, rounds: int) -> None:
     """Run every contestant in turn, and print the table of one shape."""
-    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
-        core, contestants = enter(shape, Path(folder), rows)
+    with tempfile.TemporaryDirectory() as name, torch.inference_mode():
+        folder = Path(name)
+        contestants = list(enter(shape, folder, sample))
+        # What also warms everyone up.
+        some = sample.at(range(0, len(sample.rows), max(1, len(sample.rows) // 16)))
+        exact = contestants[0].embed(some)
+        for contestant in contestants:
+            contestant.cosine = float((contestant.embed(some) * exact).sum(dim=1).mean())
         limits = []
         for _ in range(rounds):
             limits.append(gemm_limit())
             for contestant in contestants:
-                contestant.seconds.append(clock(contestant.embed, rows))
-        query = [rows[0][: QUERY_TOKENS - 1] + rows[0][-1:]]
+                contestant.seconds.append(clock(contestant.embed, sample))
         for _ in range(rounds):
             for contestant in contestants:
                 contestant.query_seconds += [
                     clock(contestant.embed, query) for _ in range(QUERY_RUNS)
                 ]
-        sample = rows[:: max(1, len(rows) // 16)]
-        exact = contestants[0].embed(sample)
-        for contestant in contestants:
-            contestant.cosine = float((contestant.embed(sample) * exact).sum(dim=1).mean())
-    report(shape, rows, contestants, flops(core, rows), statistics.median(limits))
+        work = flops(folder, sample.rows)
+    report(shape, sample.rows, contestants, work, statistics.median(limits))
 
 
 def report(
@@ -257,9 +293,12 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=20_000, help="about how many to embed")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
+    offline = find_model(OFFLINE_MODEL).path
     for shape in arguments.shapes.split(","):
-        max_tokens = 256 if shape == "minilm" else 512
-        compare(shape, read_rows(arguments.folder, max_tokens, arguments.tokens), arguments.rounds)
+        max_tokens = 256 if shape == "minilm" else MAX_TOKENS
+        tokenizer = Tokenizer.from_folder(offline, max_tokens=max_tokens)
+        sample = read_texts(arguments.folder, tokenizer, arguments.tokens)
+        compare(shape, sample, Sample.of([QUERY], tokenizer), arguments.rounds)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,37 @@
-"""The same weights in other runtimes: padded token ids and a mask in, hidden states out.
+"""The same weights in other runtimes and libraries.
+
+Runtimes take padded token ids and a mask, and give hidden states; libraries take texts and give
+vectors, with the defaults that their users get.
 
 Each is left out, with a line that says so, where its package is not installed
 (``pip install 'gte-retrieval[peers]'``).
 """
 
+import json
 import logging
+import shutil
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+EmbedTexts = Callable[[Sequence[str]], Tensor]
+"""Texts → float32 [n, dim], L2-normalised, in the order given."""
+
 Run = Callable[[Tensor, Tensor], Tensor]
 """Token ids and mask, int64 [b, length] each → float32 [b, length, hidden]."""
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+)
 
 PROCESS_THREADS = torch.get_num_threads()
 
@@ -63,6 +79,71 @@ def padded_peers(model: nn.Module, folder: Path) -> Iterator[tuple[str, Run]]:
         print(f"left out, not installed: OpenVINO ({error})", file=sys.stderr)
 
 
+def libraries(model: Path, exported: Path, pooling: str) -> Iterator[tuple[str, EmbedTexts]]:
+    """Every embedding library that is installed, by name, with its defaults.
+
+    Args:
+        model: a folder with weights, configuration and tokenizer.
+        exported: a folder where ``padded_peers`` has left ``model.onnx``, or none.
+        pooling: ``"cls"`` or ``"mean"``.
+
+    Yields:
+        name and how to call it.
+    """
+    try:
+        yield "sentence-transformers, from text", sentence_transformers_peer(model, pooling)
+    except ImportError as error:
+        print(f"left out, not installed: sentence-transformers ({error})", file=sys.stderr)
+    if not (exported / "model.onnx").exists():
+        return
+    try:
+        yield "fastembed, from text", fastembed_peer(model, exported, pooling)
+    except ImportError as error:
+        print(f"left out, not installed: fastembed ({error})", file=sys.stderr)
+
+
+def sentence_transformers_peer(folder: Path, pooling: str) -> EmbedTexts:
+    """``SentenceTransformer.encode``, in its own batches of 32 sorted by length."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Pooling, Transformer
+
+    if (folder / "modules.json").exists():
+        model = SentenceTransformer(str(folder), device="cpu")
+    else:
+        transformer = Transformer(str(folder))
+        pool = Pooling(transformer.get_word_embedding_dimension(), pooling)
+        model = SentenceTransformer(modules=[transformer, pool], device="cpu")
+
+    def embed(texts: Sequence[str]) -> Tensor:
+        vectors: Tensor = model.encode(
+            list(texts), convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=False
+        )
+        return vectors
+
+    return embed
+
+
+def fastembed_peer(folder: Path, exported: Path, pooling: str) -> EmbedTexts:
+    """``TextEmbedding.embed`` over the exported ONNX file, in its own batches as texts come."""
+    from fastembed import TextEmbedding
+    from fastembed.common.model_description import ModelSource, PoolingType
+
+    if folder != exported:
+        for name in (*TOKENIZER_FILES, "config.json"):
+            shutil.copyfile(folder / name, exported / name)
+    name = f"local/{exported.name}"
+    TextEmbedding.add_custom_model(
+        name,
+        pooling=PoolingType.CLS if pooling == "cls" else PoolingType.MEAN,
+        normalization=True,
+        sources=ModelSource(hf=name),
+        dim=json.loads((folder / "config.json").read_text())["hidden_size"],
+        model_file="model.onnx",
+    )
+    model = TextEmbedding(name, specific_model_path=str(exported), threads=PROCESS_THREADS)
+    return lambda texts: torch.from_numpy(np.stack(list(model.embed(texts, batch_size=32))))
+
+
 def fbgemm_int8(model: nn.Module) -> nn.Module:
     """PyTorch's dynamic quantisation: one scale for a weight's channel, one for a whole batch."""
     from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic
@@ -83,7 +164,7 @@ def export_onnx(model: nn.Module, path: Path) -> Path:
         HiddenStates(model),
         (ids, mask),
         str(path),
-        input_names=["ids", "mask"],
+        input_names=["input_ids", "attention_mask"],
         output_names=["hidden"],
         dynamo=True,
         dynamic_shapes={"ids": axes, "mask": axes},
@@ -115,7 +196,7 @@ def onnx_runtime(path: Path) -> Run:
     )
 
     def run(ids: Tensor, mask: Tensor) -> Tensor:
-        outputs = session.run(None, {"ids": ids.numpy(), "mask": mask.numpy()})
+        outputs = session.run(None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
         return torch.from_numpy(outputs[0])
 
     return run
