@@ -6,7 +6,8 @@
 ``DATA_DIR`` holds ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/test.tsv``
 (https://github.com/beir-cellar/beir). Every document becomes one text file, ``title text``; the
 index is made by ``indexer build``, served by ``retrieval serve``, and queried over gRPC. Measures
-are computed by ir-measures. With ``--compare``, the same texts and queries go through
+are computed by ir-measures. ``--query-dtype`` takes several, separated by commas. With
+``--compare``, the same texts and queries go through
 sentence-transformers and an exact search in numpy, in the same run.
 """
 
@@ -181,12 +182,14 @@ def main() -> None:
     options += [] if arguments.chunks else ["--chunk-tokens", "document"]
     with tempfile.TemporaryDirectory() as temporary:
         report = build_index(test.corpus, Path(temporary), options)
-        with served(Path(temporary) / "index", ["--query-dtype", arguments.query_dtype]) as address:
-            started = time.perf_counter()
-            depth = DEPTH * 5 if arguments.chunks else DEPTH
-            run = search_service(address, test.queries, depth)
-            seconds = time.perf_counter() - started
-    results = {"retrieval": measure(test.qrels, run)}
+        depth = DEPTH * 5 if arguments.chunks else DEPTH
+        results, seconds = {}, {}
+        for dtype in arguments.query_dtype.split(","):
+            with served(Path(temporary) / "index", ["--query-dtype", dtype]) as address:
+                started = time.perf_counter()
+                run = search_service(address, test.queries, depth)
+                seconds[dtype] = time.perf_counter() - started
+            results[f"retrieval, queries {dtype}"] = measure(test.qrels, run)
     if arguments.compare:
         results["sentence-transformers"] = measure(
             test.qrels, search_reference(test, arguments.model)
@@ -195,13 +198,16 @@ def main() -> None:
         print(json.dumps({"results": results, "build": report, "query_seconds": seconds}))
         return
     print(f"{arguments.data.name}: {len(test.corpus)} documents, {len(test.queries)} queries")
-    print(f"{'':<24}" + "".join(f"{measure!s:>10}" for measure in MEASURES))
+    print(f"{'':<28}" + "".join(f"{measure!s:>10}" for measure in MEASURES))
     for name, values in results.items():
-        print(f"{name:<24}" + "".join(f"{value:>10.4f}" for value in values.values()))
+        print(f"{name:<28}" + "".join(f"{value:>10.4f}" for value in values.values()))
     print(
         f"build {report['seconds']:.1f} s ({report['tokens']['per_second']:.0f} tokens/s, "
         f"{report['chunks']['truncated']} truncated), "
-        f"queries {seconds:.1f} s ({len(test.queries) / seconds:.0f} a second)"
+        + ", ".join(
+            f"queries {dtype} {len(test.queries) / taken:.0f} a second"
+            for dtype, taken in seconds.items()
+        )
     )
 
 

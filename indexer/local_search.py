@@ -32,7 +32,9 @@ def search_index(
     """
     check_query(query)
     with IndexReader.open(index) as reader:
-        encoder = load_for_index(reader.info.model, model=model, device=device, dtype=query_dtype)
+        encoder = load_for_index(
+            reader.info.model, model=model, device=device, dtype=query_dtype, workload="latency"
+        )
         return Searcher(reader, lambda texts: _embed(encoder, texts)).search(query)
 
 

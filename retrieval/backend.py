@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from retrieval.errors import InvalidArgument
-from retrieval.gte import EncoderConfig, Pooling, load_model, pack
+from retrieval.gte import EncoderConfig, Pooling, Workload, load_model, pack
 
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
@@ -51,9 +51,17 @@ class Backend(Protocol):
 class CoreBackend:
     """The GTE core as an embedding function over token ids."""
 
-    def __init__(self, folder: Path, pooling: Pooling, *, dtype: torch.dtype, device: str) -> None:
-        """Load a checkpoint; see ``retrieval.gte.load_model`` for the errors."""
-        self._model = load_model(folder, dtype=dtype, device=device)
+    def __init__(
+        self,
+        folder: Path,
+        pooling: Pooling,
+        *,
+        dtype: torch.dtype,
+        device: str,
+        workload: Workload = "throughput",
+    ) -> None:
+        """Load a checkpoint; see ``retrieval.gte.load_model`` for arguments and errors."""
+        self._model = load_model(folder, dtype=dtype, device=device, workload=workload)
         self._pooling: Pooling = pooling
         self._device = device
         config = self._model.config

@@ -18,7 +18,7 @@ from retrieval.backend import DTYPES, Backend, CoreBackend, position_limit, reso
 from retrieval.batching import embed_batches
 from retrieval.decoder import DECODER_TYPES, DecoderBackend
 from retrieval.errors import CheckpointError, InvalidArgument, ModelMismatch
-from retrieval.gte import EncoderConfig
+from retrieval.gte import EncoderConfig, Workload
 from retrieval.gte.config import MODEL_TYPES, read_json
 from retrieval.gte.quantize import has_exact_int8
 from retrieval.gte.weights import weight_files
@@ -64,7 +64,14 @@ class Encoder:
         self.dim = backend.dim
 
     @classmethod
-    def load(cls, name: str, *, device: str = "auto", dtype: str = "auto") -> "Encoder":
+    def load(
+        cls,
+        name: str,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        workload: Workload = "throughput",
+    ) -> "Encoder":
         """Load a model.
 
         Args:
@@ -72,6 +79,8 @@ class Encoder:
             device: ``"cpu"``, ``"cuda"``, or ``"auto"`` (CUDA where there is one).
             dtype: ``"float32"``, ``"bfloat16"``, ``"int8"`` (encoders on the CPU only), or
                 ``"auto"`` (bfloat16 on CUDA, else float32).
+            workload: ``"throughput"`` for many texts at a time, ``"latency"`` for one short query
+                at a time; the vectors are the same within rounding.
 
         Returns:
             the encoder.
@@ -82,13 +91,22 @@ class Encoder:
             CheckpointError: the files can't be used.
         """
         device, dtype = resolve_device(device, dtype)
-        return cls._from_folder(find_model(name), device, dtype, dtype)
+        return cls._from_folder(find_model(name), device, dtype, workload)
 
     @classmethod
     def _from_folder(
-        cls, folder: ModelFolder, device: str, dtype: str, index_dtype: str
+        cls,
+        folder: ModelFolder,
+        device: str,
+        dtype: str,
+        workload: Workload,
+        index_dtype: str | None = None,
     ) -> "Encoder":
-        """Load with weights in ``dtype``, for an index whose vectors were made in another."""
+        """Load with weights in ``dtype``; ``index_dtype``: what the index's vectors were made in.
+
+        None: they are to be made with this encoder.
+        """
+        index_dtype = index_dtype or dtype
         raw = read_json(folder.path / "config.json")
         model_type = raw.get("model_type")
         card = folder.card
@@ -112,7 +130,13 @@ class Encoder:
         elif model_type in MODEL_TYPES:
             config = EncoderConfig.from_dict(raw, where=str(folder.path / "config.json"))
             settings = read_settings(folder.path, card, position_limit=position_limit(config))
-            backend = CoreBackend(folder.path, settings.pooling, dtype=DTYPES[dtype], device=device)
+            backend = CoreBackend(
+                folder.path,
+                settings.pooling,
+                dtype=DTYPES[dtype],
+                device=device,
+                workload=workload,
+            )
             config_key = json.dumps(asdict(config), sort_keys=True)
         else:
             known = ", ".join((*MODEL_TYPES, *DECODER_TYPES))
@@ -214,6 +238,7 @@ def load_for_index(
     model: str | None = None,
     device: str = "auto",
     dtype: str = "index",
+    workload: Workload = "throughput",
 ) -> Encoder:
     """Load the model that an index was made with, in the dtype it was made with unless told.
 
@@ -224,6 +249,7 @@ def load_for_index(
         dtype: ``"index"``; or the weights' type as in ``Encoder.load``, for queries only; or
             ``"auto"``, for queries only: int8 where the model's card allows it for passages in
             float32, else the index's.
+        workload: as in ``Encoder.load``.
 
     Returns:
         the encoder.
@@ -239,7 +265,7 @@ def load_for_index(
     if dtype == "auto":
         dtype = _query_dtype(identity, folder, resolve_device(device, "auto")[0])
     device, dtype = resolve_device(device, identity.dtype if dtype == "index" else dtype)
-    encoder = Encoder._from_folder(folder, device, dtype, identity.dtype)
+    encoder = Encoder._from_folder(folder, device, dtype, workload, identity.dtype)
     if encoder.identity.fingerprint != identity.fingerprint:
         raise ModelMismatch(
             f"the index was made with {identity.name} (fingerprint {identity.fingerprint[:12]}), "

@@ -6,6 +6,7 @@ A checkpoint's path: ``config`` (config.json → EncoderConfig) → ``weights`` 
 """
 
 from retrieval.gte.config import EncoderConfig, HeadKind
+from retrieval.gte.layout import Workload
 from retrieval.gte.model import GteModel
 from retrieval.gte.packing import PackedBatch, pack
 from retrieval.gte.pooling import Pooling, normalize, pool
@@ -17,6 +18,7 @@ __all__ = [
     "HeadKind",
     "PackedBatch",
     "Pooling",
+    "Workload",
     "load_model",
     "normalize",
     "pack",

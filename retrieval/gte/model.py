@@ -14,10 +14,9 @@ from retrieval.errors import InvalidArgument
 from retrieval.gte.attention import packed_attention, pooled_attention
 from retrieval.gte.config import EncoderConfig, HeadKind
 from retrieval.gte.heads import MaskedLMHead, Pooler
+from retrieval.gte.layout import Workload, lay_out
 from retrieval.gte.packing import PackedBatch
 from retrieval.gte.pooling import Pooling, normalize, pool, pooled_rows
-from retrieval.gte.prepack import can_prepack, prepack
-from retrieval.gte.quantize import quantize
 from retrieval.gte.rotary import cos_sin, inverse_frequencies, rotate
 
 _MLP_ROWS = 1024
@@ -212,12 +211,15 @@ class GteModel(nn.Module):
         self.lm_head = MaskedLMHead(config) if head == "mlm" else None
         self.register_buffer("inv_freq", None, persistent=False)
 
-    def prepare(self, *, device: torch.device | str, dtype: torch.dtype) -> None:
+    def prepare(
+        self, *, device: torch.device | str, dtype: torch.dtype, workload: Workload = "throughput"
+    ) -> None:
         """Make ready for inference once the weights are in: after this they can't be changed.
 
         Args:
             device: where the weights are.
             dtype: what they are, or ``torch.int8`` to quantise float32 ones (CPU only).
+            workload: what to be fast at.
         """
         config = self.config
         if config.rope is not None:
@@ -225,10 +227,7 @@ class GteModel(nn.Module):
             self.inv_freq = inverse_frequencies(config.rope, config.head_dim).to(device)
         self.eval().requires_grad_(requires_grad=False)
         cast(Layer, self.encoder.layer[-1]).attention.split()
-        if dtype == torch.int8:
-            quantize(self.encoder)
-        elif can_prepack(dtype, device):
-            prepack(self.encoder)
+        lay_out(self.encoder, dtype=dtype, device=device, workload=workload)
 
     def forward(self, batch: PackedBatch, rows: Tensor | None = None) -> Tensor:
         """Encode a packed batch.

@@ -37,14 +37,12 @@ class PackedLinear(nn.Module):
         return product
 
 
-def can_prepack(dtype: torch.dtype, device: torch.device | str) -> bool:
-    """Whether weights of that type on that device can be prepacked by this build of torch."""
-    return dtype == torch.float32 and torch.device(device).type == "cpu" and _works()
-
-
 @cache
-def _works() -> bool:
-    """Try the operators on a small product: they are torch's own, but not part of its interface."""
+def can_prepack() -> bool:
+    """Whether this build of torch has the operators.
+
+    Found by trying a small product: they are torch's own, but not part of its interface.
+    """
     weight, rows = torch.arange(48.0).view(6, 8), torch.arange(24.0).view(3, 8)
     bias = torch.arange(6.0)
     try:
@@ -53,12 +51,3 @@ def _works() -> bool:
     except (AttributeError, RuntimeError):
         return False
     return torch.allclose(product, rows @ weight.T + bias)
-
-
-def prepack(module: nn.Module) -> None:
-    """Replace every ``nn.Linear`` inside a module by a ``PackedLinear``, freeing its weight."""
-    for name, child in list(module.named_children()):
-        if isinstance(child, nn.Linear):
-            setattr(module, name, PackedLinear(child.weight, child.bias))
-        else:
-            prepack(child)

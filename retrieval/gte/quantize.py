@@ -5,128 +5,168 @@ A weight gets one scale for each output channel, an activation one for each toke
 columns). Since no token's scale depends on another token, a text has the same vector alone and in
 any batch, which one scale for a whole batch would not give.
 
-Sums are exact integers where the processor has VNNI or AMX. Older ones add two products in 16 bits
-first, which can overflow: there activations get 7 bits, so that no sum does.
+Sums are exact integers where the processor has VNNI or AMX. Older ones add the products of two
+neighbours in 16 bits first, which can overflow: there a channel's scale is such that no two
+neighbouring weights are too large together.
 """
 
+import warnings
+from collections.abc import Callable
 from functools import cache
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 _TYPICAL_ROWS = 256
 """The weight's block layout is chosen for so many rows; it serves one row and thousands as well."""
 
-_WEIGHT_LIMIT = 127
+_LIMIT = 127
+"""The largest integer of an activation or a weight."""
+
+_ANY_PAIR = 2 * _LIMIT
+_SAFE_PAIR = 128
+"""Most that the sizes of two weights may add up to so that, times unsigned 8 bits, they fit 16."""
+
+_ZERO_POINT = 128
+"""Added to activations where a product wants them unsigned."""
+
 _SMALLEST_PEAK = 1e-30
 """Stands for the peak of a row of zeros, so that its scale can be divided by."""
+
+Product = Callable[[Tensor], Tensor]
+"""Float32 [n, in] within ±127, changed in place → its integers times the weight's, each output
+channel in its own scale: float32 [n, out]."""
+
+MakeProduct = Callable[[Tensor, Tensor], Product]
+"""Weight int8 [out, in] and scales float32 [out] → the product."""
 
 
 class Int8Linear(nn.Module):
     """``nn.Linear`` over an int8 weight: float32 in, float32 out."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, few_rows: bool = False) -> None:
         """Quantise a weight; it is copied.
 
         Args:
             weight: float32 [out, in].
             bias: float32 [out], or None.
+            few_rows: whether to be fast for a short query rather than for a large batch.
         """
         super().__init__()
         weight = weight.detach()
-        scales = weight.abs().amax(dim=1).clamp_min_(_SMALLEST_PEAK) / _WEIGHT_LIMIT  # [out]
+        scales = _scales(weight, pair_limit() or _ANY_PAIR)
         integers = (weight / scales[:, None]).round_().to(torch.int8)
-        limit = activation_limit()
-        self._native = limit is not None
-        self._limit = limit or _WEIGHT_LIMIT
         # No parameters: a packed weight can't be saved, moved or trained.
-        self._weight = _onednn_pack(integers) if self._native else integers
-        self._scales = scales / self._limit
+        self._product = _choose(few_rows)(integers, scales / _LIMIT)
         self._bias = None if bias is None else bias.detach().clone()
 
     def forward(self, rows: Tensor) -> Tensor:
         """[n, in] → [n, out], both float32."""
         scaled = rows.abs()
         peaks = scaled.amax(dim=1, keepdim=True).clamp_min_(_SMALLEST_PEAK)  # [n, 1]
-        torch.mul(rows, self._limit / peaks, out=scaled)
-        integers = scaled.round_().to(torch.int8)
-        product = self._product(integers)
+        torch.mul(rows, _LIMIT / peaks, out=scaled)
+        product = self._product(scaled)
         if self._bias is None:
             return product.mul_(peaks)
         return torch.addcmul(self._bias, product, peaks, out=product)
 
-    def _product(self, integers: Tensor) -> Tensor:
-        """Int8 [n, in] → float32 [n, out], each output channel in its own scale."""
-        if self._native:
-            return _onednn_product(integers, self._limit, self._weight, self._scales)
-        # The same sums up to float32's rounding, at less than float32's speed.
-        return (integers.float() @ self._weight.float().T).mul_(self._scales)
-
-
-def quantize(module: nn.Module) -> None:
-    """Replace every ``nn.Linear`` inside a module by an ``Int8Linear``, freeing its weight."""
-    for name, child in list(module.named_children()):
-        if isinstance(child, nn.Linear):
-            setattr(module, name, Int8Linear(child.weight, child.bias))
-        else:
-            quantize(child)
-
 
 @cache
-def activation_limit() -> int | None:
-    """The largest integer for an activation with which this processor's sums are exact: 127 or 63.
+def pair_limit() -> int | None:
+    """The most that two neighbouring weights' sizes may add up to for exact sums: 254 or 128.
 
     Found by trying: the operators are torch's own, but not part of its interface, and how they sum
     is not to be asked. None: this build of torch lacks them; int8 is then right, but not fast.
     """
-    try:
-        return next((limit for limit in (127, 63) if _sums_exactly(limit)), None)
-    except (AttributeError, RuntimeError):
-        return None
+    return next((limit for limit in (_ANY_PAIR, _SAFE_PAIR) if _is_exact(_onednn, limit)), None)
 
 
 def has_exact_int8() -> bool:
     """Whether this processor sums products of two 8-bit integers exactly, and so at full speed."""
-    return activation_limit() == _WEIGHT_LIMIT
+    return pair_limit() == _ANY_PAIR
 
 
-def _sums_exactly(limit: int) -> bool:
-    """Whether the largest products of all signs come out right."""
-    ones = torch.ones(8)
-    for activation in (limit, -limit):
-        for weight in (_WEIGHT_LIMIT, -_WEIGHT_LIMIT):
-            packed = _onednn_pack(torch.full((8, 64), weight, dtype=torch.int8))
-            integers = torch.full((2, 64), activation, dtype=torch.int8)
-            expected = torch.full((2, 8), 64.0 * activation * weight)
-            if not torch.equal(_onednn_product(integers, limit, packed, ones), expected):
-                return False
-    return True
+@cache
+def _choose(few_rows: bool) -> MakeProduct:
+    """The fastest product that this processor computes exactly."""
+    limit = pair_limit()
+    if limit is None:
+        return _in_float32
+    # Without VNNI, oneDNN takes 12 rows 3 times as long as FBGEMM does, and FBGEMM 1000 rows a
+    # tenth longer than oneDNN.
+    if few_rows and limit < _ANY_PAIR and _is_exact(_fbgemm, limit):
+        return _fbgemm
+    return _onednn
 
 
-def _onednn_pack(integers: Tensor) -> Tensor:
-    """Lay out an int8 weight [out, in] as the processor's products want it."""
-    packed: Tensor = torch.ops.onednn.qlinear_prepack(integers, [_TYPICAL_ROWS, integers.shape[1]])
-    return packed
+def _is_exact(make: MakeProduct, limit: int) -> bool:
+    """Whether a product exists, and the largest sums of weights in such pairs come out right."""
+    small = limit - _LIMIT
+    pairs = [(_LIMIT, small), (small, _LIMIT), (limit // 2, limit // 2)]
+    pairs += [(-first, -second) for first, second in pairs]
+    weight = torch.tensor(pairs, dtype=torch.int8).repeat(1, 32)  # [6, 64]
+    rows = torch.tensor([[_LIMIT], [-_LIMIT]]).repeat(1, 64).float()
+    try:
+        return torch.equal(make(weight, torch.ones(6))(rows.clone()), rows @ weight.float().T)
+    except (AttributeError, RuntimeError):
+        return False
 
 
-def _onednn_product(integers: Tensor, limit: int, packed: Tensor, scales: Tensor) -> Tensor:
-    """The product with a packed weight; changes ``integers`` in place."""
-    # The operator wants unsigned activations; negative ones come out right as bytes wrap around.
-    zero_point = limit + 1
-    unsigned = integers.view(torch.uint8).add_(zero_point)
-    product: Tensor = torch.ops.onednn.qlinear_pointwise(
-        unsigned,
-        1.0,
-        zero_point,
-        packed,
-        scales,
-        torch.zeros(len(scales), dtype=torch.int64),
-        None,  # the bias comes after the tokens' scales
-        1.0,
-        0,
-        torch.float32,
-        "none",
-        [],
-        "",
-    )
+def _scales(weight: Tensor, pair: int) -> Tensor:
+    """Each channel's, [out]: the smallest with which no weight and no pair of weights is too large.
+
+    A pair is an even column and the next one, as the processor takes them.
+    """
+    sizes = weight.abs()
+    peaks = sizes.amax(dim=1) / _LIMIT
+    if pair < _ANY_PAIR:
+        even = functional.pad(sizes, (0, sizes.shape[1] % 2))
+        pairs = even.reshape(len(even), -1, 2).sum(dim=2).amax(dim=1)
+        peaks = torch.maximum(peaks, pairs / (pair - 1))  # rounding may add 1/2 to each
+    return peaks.clamp_min_(_SMALLEST_PEAK)
+
+
+def _onednn(weight: Tensor, scales: Tensor) -> Product:
+    """OneDNN's: VNNI and AMX where there are, and the fastest for large batches everywhere."""
+    packed: Tensor = torch.ops.onednn.qlinear_prepack(weight, [_TYPICAL_ROWS, weight.shape[1]])
+    no_points = torch.zeros(len(scales), dtype=torch.int64)
+
+    def product(scaled: Tensor) -> Tensor:
+        # Unsigned is what the operator wants; negative ones come out right as bytes wrap around.
+        unsigned = scaled.round_().to(torch.int8).view(torch.uint8).add_(_ZERO_POINT)
+        # No bias: it comes after the tokens' scales.
+        sums: Tensor = torch.ops.onednn.qlinear_pointwise(
+            *(unsigned, 1.0, _ZERO_POINT),
+            *(packed, scales, no_points, None),
+            *(1.0, 0, torch.float32, "none", [], ""),
+        )
+        return sums
+
+    return product
+
+
+def _fbgemm(weight: Tensor, scales: Tensor) -> Product:
+    """FBGEMM's, which rounds as it reads: the fastest for a few rows where there is no VNNI."""
+    no_points = torch.zeros(len(scales), dtype=torch.int64)
+    with warnings.catch_warnings():
+        # Tensors that carry their scales will go from torch some day; then this is not chosen.
+        warnings.simplefilter("ignore", UserWarning)
+        scaled_weight = torch._make_per_channel_quantized_tensor(weight, scales, no_points, 0)
+    packed = torch.ops.quantized.linear_prepack(scaled_weight, None)
+    multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
+
+    def product(scaled: Tensor) -> Tensor:
+        sums: Tensor = multiply(scaled, 1.0, _ZERO_POINT, packed)
+        return sums
+
+    return product
+
+
+def _in_float32(weight: Tensor, scales: Tensor) -> Product:
+    """The same sums up to float32's rounding, at less than float32's speed."""
+
+    def product(scaled: Tensor) -> Tensor:
+        return (scaled.round_() @ weight.float().T).mul_(scales)
+
     return product

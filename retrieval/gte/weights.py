@@ -18,6 +18,7 @@ from torch import Tensor
 
 from retrieval.errors import CheckpointError
 from retrieval.gte.config import EncoderConfig, HeadKind, read_json
+from retrieval.gte.layout import Workload
 from retrieval.gte.model import GteModel
 
 SINGLE_FILE = "model.safetensors"
@@ -81,7 +82,11 @@ class _Source:
 
 
 def load_model(
-    folder: Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    folder: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    workload: Workload = "throughput",
 ) -> GteModel:
     """Read a checkpoint folder into a model ready to run.
 
@@ -94,6 +99,7 @@ def load_model(
         dtype: of the weights in memory; ``torch.int8``: the blocks' products in 8-bit integers,
             everything else float32 (see ``quantize``).
         device: where they go; int8 is for the CPU.
+        workload: what the model is to be fast at; the vectors are the same within rounding.
 
     Returns:
         the model, in eval mode, gradients off.
@@ -113,7 +119,7 @@ def load_model(
     stored = torch.float32 if dtype == torch.int8 else dtype
     model = model.to(stored).to_empty(device=device)
     _fill(model, sources)
-    model.prepare(device=device, dtype=dtype)
+    model.prepare(device=device, dtype=dtype, workload=workload)
     return model
 
 

@@ -18,6 +18,7 @@ from retrieval.store import IndexInfo, IndexReader
 
 if TYPE_CHECKING:
     from retrieval.encoder import Encoder
+    from retrieval.gte import Workload
     from retrieval.tokenizer import Tokenizer
 
 LOG = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ class IndexModel:
         self._identity = identity
         self._config = config
         self._loading = threading.Lock()
-        self.for_queries = self._load(config.query_dtype)
+        self.for_queries = self._load(config.query_dtype, "latency")
         same = self.for_queries.dtype == identity.dtype
         self._for_passages = self.for_queries if same else None
 
@@ -43,15 +44,21 @@ class IndexModel:
         """The model in the index's type; may take the time of loading it. For any thread."""
         with self._loading:
             if self._for_passages is None:
-                self._for_passages = self._load("index")
+                self._for_passages = self._load("index", "throughput")
             return self._for_passages
 
-    def _load(self, dtype: str) -> "Encoder":
+    def _load(self, dtype: str, workload: "Workload") -> "Encoder":
         # Loads torch: seconds that a mistyped folder's error need not wait for.
         from retrieval.encoder import load_for_index
 
         config = self._config
-        return load_for_index(self._identity, model=config.model, device=config.device, dtype=dtype)
+        return load_for_index(
+            self._identity,
+            model=config.model,
+            device=config.device,
+            dtype=dtype,
+            workload=workload,
+        )
 
 
 class OpenCollection:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from retrieval.errors import InvalidArgument
 from retrieval.gte import GteModel, Pooling, load_model, normalize, pack, pool
-from retrieval.gte import model as model_module
+from retrieval.gte import layout as layout_module
 from retrieval.gte import prepack as prepack_module
 from retrieval.gte.attention import packed_attention, reference_attention
 from retrieval.gte.prepack import PackedLinear
@@ -66,12 +66,12 @@ def test_pooled_tokens_alone_give_the_same_vectors(
         torch.testing.assert_close(model.embed(batch, pooling), whole, atol=2e-6, rtol=0)
 
 
-def test_prepacked_weights_give_the_same_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_layouts_of_weights_give_the_same_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
     """For a single token, a short query and a large batch: one block layout serves them all."""
-    prepacked = load_model(GOLDEN / "base_ntk_short")
+    prepacked = load_model(GOLDEN / "base_ntk_short", workload="latency")
     assert any(isinstance(module, PackedLinear) for module in prepacked.modules())
-    monkeypatch.setattr(model_module, "can_prepack", lambda *_: False)
-    plain = load_model(GOLDEN / "base_ntk_short")
+    monkeypatch.setattr(layout_module, "_plain_is_faster", lambda: True)
+    plain = load_model(GOLDEN / "base_ntk_short", workload="throughput")
     assert not any(isinstance(module, PackedLinear) for module in plain.modules())
     generator = torch.Generator().manual_seed(0)
     for lengths in ([1], [12], [300] * 10):
@@ -84,6 +84,15 @@ def test_prepacked_weights_give_the_same_vectors(monkeypatch: pytest.MonkeyPatch
             )
 
 
+@pytest.mark.parametrize(("capability", "prepacked"), [("AVX2", False), ("AVX512", True)])
+def test_the_layout_for_large_batches_depends_on_the_processor(
+    monkeypatch: pytest.MonkeyPatch, capability: str, prepacked: bool
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    model = load_model(GOLDEN / "base_ntk_short")
+    assert prepacked == any(isinstance(module, PackedLinear) for module in model.modules())
+
+
 @pytest.mark.parametrize("failure", ["missing", "refused", "wrong"])
 def test_without_the_operators_the_plain_layers_stay(
     monkeypatch: pytest.MonkeyPatch, failure: str
@@ -94,13 +103,13 @@ def test_without_the_operators_the_plain_layers_stay(
         raise AttributeError if failure == "missing" else RuntimeError
 
     monkeypatch.setattr(PackedLinear, "forward", operator)
-    prepack_module._works.cache_clear()
+    prepack_module.can_prepack.cache_clear()
     try:
-        model = load_model(GOLDEN / "plain_rope_tt0")
+        model = load_model(GOLDEN / "plain_rope_tt0", workload="latency")
         assert not any(isinstance(module, PackedLinear) for module in model.modules())
         assert embed(model, [[1, 2, 3]], "cls").shape == (1, 64)
     finally:
-        prepack_module._works.cache_clear()
+        prepack_module.can_prepack.cache_clear()
 
 
 @cache

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from retrieval.gte import GteModel, load_model, pack
 from retrieval.gte import quantize as quantize_module
-from retrieval.gte.quantize import Int8Linear, activation_limit
+from retrieval.gte.quantize import Int8Linear, pair_limit
 from tests.conftest import GOLDEN, GOLDEN_FOLDERS
 
 
@@ -24,27 +24,38 @@ def without_operators(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def refuse(*_: object) -> torch.Tensor:
         raise AttributeError
 
-    monkeypatch.setattr(quantize_module, "_onednn_pack", refuse)
-    activation_limit.cache_clear()
+    monkeypatch.setattr(quantize_module, "_onednn", refuse)
+    _forget_what_was_tried()
     yield
     monkeypatch.undo()
-    activation_limit.cache_clear()
+    _forget_what_was_tried()
 
 
-def layer_and_rows(n: int, width: int, out: int, seed: int) -> tuple[Int8Linear, torch.Tensor]:
+def _forget_what_was_tried() -> None:
+    pair_limit.cache_clear()
+    quantize_module._choose.cache_clear()
+
+
+def layer_and_rows(
+    n: int, width: int, out: int, seed: int, *, few_rows: bool = False
+) -> tuple[Int8Linear, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(out, width, generator=generator)
     bias = torch.randn(out, generator=generator)
     # Tokens of very different size: one scale for all of them would lose the small ones.
     sizes = 10.0 ** torch.randint(-4, 4, (n, 1), generator=generator)
-    return Int8Linear(weight, bias), torch.randn(n, width, generator=generator) * sizes
+    rows = torch.randn(n, width, generator=generator) * sizes
+    return Int8Linear(weight, bias, few_rows=few_rows), rows
 
 
 def expected(weight: torch.Tensor, bias: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """The definition, in float64."""
-    limit = activation_limit() or 127
-    weight_scales = weight.double().abs().amax(1, keepdim=True) / 127
-    row_scales = rows.double().abs().amax(1, keepdim=True) / limit
+    sizes = weight.double().abs()
+    weight_scales = sizes.amax(1, keepdim=True) / 127
+    if pair_limit() == 128:
+        pairs = sizes[:, ::2] + sizes[:, 1::2]
+        weight_scales = weight_scales.maximum(pairs.amax(1, keepdim=True) / 127)
+    row_scales = rows.double().abs().amax(1, keepdim=True) / 127
     return (rows / row_scales).round() @ (weight / weight_scales).round().T * (
         row_scales * weight_scales.T
     ) + bias
@@ -56,15 +67,19 @@ def expected(weight: torch.Tensor, bias: torch.Tensor, rows: torch.Tensor) -> to
     width=st.sampled_from([8, 64, 100, 384]),
     out=st.sampled_from([1, 24, 96]),
     seed=st.integers(0, 1000),
+    few_rows=st.booleans(),
 )
-def test_the_product_is_what_its_definition_says(n: int, width: int, out: int, seed: int) -> None:
+def test_the_product_is_what_its_definition_says(
+    n: int, width: int, out: int, seed: int, few_rows: bool
+) -> None:
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(out, width, generator=generator)
     bias = torch.randn(out, generator=generator)
-    layer, rows = layer_and_rows(n, width, out, seed)
+    layer, rows = layer_and_rows(n, width, out, seed, few_rows=few_rows)
     result = layer(rows)
-    # A value that lies half-way between two integers may be rounded to either.
-    step = rows.abs().amax(1, keepdim=True) / 63 * weight.abs().amax(1)
+    # A value that lies half-way between two integers may be rounded to either; a weight's integer
+    # stands for up to twice its peak's share, where pairs count.
+    step = rows.abs().amax(1, keepdim=True) / 127 * weight.abs().amax(1) * 2
     assert ((result - expected(weight, bias, rows)).abs() <= step + 1e-4).all()
     exact = rows @ weight.T + bias
     error = (result - exact).abs() / (rows.norm(dim=1, keepdim=True) * weight.norm(dim=1) + 1e-9)
@@ -73,16 +88,31 @@ def test_the_product_is_what_its_definition_says(n: int, width: int, out: int, s
         assert torch.equal(layer(rows[row : row + 1])[0], result[row])
 
 
-def test_a_row_of_zeros_gives_the_bias() -> None:
-    layer = Int8Linear(torch.randn(8, 64), torch.arange(8.0))
+@pytest.mark.parametrize("make", [quantize_module._fbgemm, quantize_module._in_float32])
+def test_all_products_sum_the_same_integers(make: quantize_module.MakeProduct) -> None:
+    """So that a query and the passages may go through different ones."""
+    limit = pair_limit()
+    if limit is None or (limit == 254 and make is quantize_module._fbgemm):
+        pytest.skip("this build of torch lacks the operators")
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randint(-limit // 2, limit // 2, (96, 384), generator=generator).to(torch.int8)
+    scales = torch.rand(96, generator=generator) + 0.01
+    rows = (torch.rand(20, 384, generator=generator) * 2 - 1) * 127
+    wanted = quantize_module._onednn(weight, scales)(rows.clone())
+    torch.testing.assert_close(make(weight, scales)(rows), wanted, rtol=1e-5, atol=1e-2)
+
+
+@pytest.mark.parametrize("few_rows", [False, True])
+def test_a_row_of_zeros_gives_the_bias(few_rows: bool) -> None:
+    layer = Int8Linear(torch.randn(8, 64), torch.arange(8.0), few_rows=few_rows)
     assert torch.equal(layer(torch.zeros(2, 64)), torch.arange(8.0).expand(2, 8))
-    zero = Int8Linear(torch.zeros(8, 64), None)
+    zero = Int8Linear(torch.zeros(8, 64), None, few_rows=few_rows)
     assert torch.equal(zero(torch.randn(2, 64)), torch.zeros(2, 8))
 
 
 @pytest.mark.usefixtures("without_operators")
 def test_without_the_operators_int8_is_right_all_the_same() -> None:
-    assert activation_limit() is None
+    assert pair_limit() is None
     plain, rows = layer_and_rows(20, 384, 96, 0)
     result = plain(rows)
     exact = expected(*_parameters(96, 384, 0), rows)
@@ -98,11 +128,13 @@ def _parameters(out: int, width: int, seed: int) -> tuple[torch.Tensor, torch.Te
 def test_sums_are_exact_on_older_processors(isa: str) -> None:
     """Where two products are added in 16 bits, activations are kept small enough for it."""
     program = (
-        "import torch; from retrieval.gte.quantize import Int8Linear, activation_limit\n"
-        "layer = Int8Linear(torch.full((8, 512), 1.0), None)\n"
+        "import torch; from retrieval.gte.quantize import Int8Linear, pair_limit\n"
         "rows = torch.full((3, 512), 1.0); rows[1] = -1.0\n"
-        "assert torch.allclose(layer(rows), rows.sum(1, keepdim=True).expand(3, 8), atol=1e-3)\n"
-        "assert activation_limit() in (None, 63, 127)\n"
+        "for few in (False, True):\n"
+        "    layer = Int8Linear(torch.full((8, 512), 1.0), None, few_rows=few)\n"
+        "    wanted = rows.sum(1, keepdim=True).expand(3, 8)\n"
+        "    assert torch.allclose(layer(rows), wanted, rtol=0.01)\n"
+        "assert pair_limit() in (None, 128, 254)\n"
     )
     environment = os.environ | {"ONEDNN_MAX_CPU_ISA": isa}
     subprocess.run([sys.executable, "-c", program], check=True, env=environment, timeout=120)
