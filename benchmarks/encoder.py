@@ -8,7 +8,8 @@ have the real shapes with random weights made on the spot, which cost the same t
 contestant takes one turn a round; the tables show medians, and the share of the machine's own
 float32 matrix multiply limit, which is measured in every round too. GFLOP/s count the products of
 the whole model for every contestant, also where one gets by with fewer. ``cosine`` is the mean
-similarity of a contestant's vectors with our float32 ones.
+similarity of a contestant's vectors with our float32 ones. Ours are loaded twice, as a build does
+(``workload="throughput"``) for the texts and as a service does (``"latency"``) for the query.
 
 Peers (``encoder_peers``) take token ids sorted by length in padded batches, of the size that is
 fastest for each on a part of the texts. One more, ``padded, 32``, takes them as they come. Those
@@ -24,7 +25,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -45,7 +48,7 @@ from indexer.skip import SkipDocument
 from retrieval.backend import DTYPES, CoreBackend
 from retrieval.batching import embed_batches
 from retrieval.encoder import Encoder
-from retrieval.gte import EncoderConfig, Pooling, normalize
+from retrieval.gte import EncoderConfig, Pooling, Workload, normalize
 from retrieval.gte.prepack import PackedLinear
 from retrieval.hub import find_model
 from retrieval.records import ChunkSettings
@@ -95,6 +98,8 @@ class Contestant:
 
     name: str
     embed: Embed
+    embed_query: Embed | None = None
+    """What queries go through, if it is something else."""
     seconds: list[float] = field(default_factory=list)
     query_seconds: list[float] = field(default_factory=list)
     cosine: float = 1.0
@@ -139,20 +144,31 @@ def make_shape(name: str, folder: Path) -> tuple[Path, torch.nn.Module, Pooling]
     return folder, peer, "cls"
 
 
-def ours(folder: Path, pooling: Pooling, dtype: str) -> tuple[Embed, Embed]:
-    """The core as the encoder runs it, from token ids and from text."""
-    backend = CoreBackend(folder, pooling, dtype=DTYPES[dtype], device="cpu")
+def ours(folder: Path, pooling: Pooling, dtype: str) -> tuple[Contestant, Contestant]:
+    """The core as build and service run it, from token ids and from text."""
+    builder, searcher = (
+        CoreBackend(folder, pooling, dtype=DTYPES[dtype], device="cpu", workload=workload)
+        for workload in get_args(Workload)
+    )
 
-    def from_ids(sample: Sample) -> Tensor:
+    def from_ids(backend: CoreBackend, sample: Sample) -> Tensor:
         vectors = torch.empty(len(sample.rows), backend.dim)
         for batch, embedded in embed_batches(backend, sample.rows):
             vectors[batch] = torch.from_numpy(embedded)
         return vectors
 
-    # The same weights in memory: two copies would take turns in the cache.
+    def from_text(backend: CoreBackend, sample: Sample) -> Tensor:
+        # The same weights in memory: two copies would take turns in the cache.
+        encoder._backend = backend
+        return torch.from_numpy(encoder.encode(sample.texts))
+
     encoder = Encoder.load(str(folder), device="cpu", dtype=dtype)
-    encoder._backend = backend
-    return from_ids, lambda sample: torch.from_numpy(encoder.encode(sample.texts))
+    return (
+        Contestant(f"ours, {dtype}", partial(from_ids, builder), partial(from_ids, searcher)),
+        Contestant(
+            f"ours, {dtype}, from text", partial(from_text, builder), partial(from_text, searcher)
+        ),
+    )
 
 
 def padded(run: Run, pooling: Pooling, size: int, *, by_length: bool) -> Embed:
@@ -203,16 +219,16 @@ def enter(shape: str, folder: Path, sample: Sample) -> Iterator[Contestant]:
     path, peer, pooling = make_shape(shape, folder)
     exact, exact_from_text = ours(path, pooling, "float32")
     int8, int8_from_text = ours(path, pooling, "int8")
-    yield Contestant("ours, float32", exact)
-    yield Contestant("ours, int8", int8)
+    yield exact
+    yield int8
     for name, run in padded_peers(peer, folder):
         size = best_size(run, pooling, sample)
         embed = padded(run, pooling, size, by_length=True)
         yield Contestant(f"{name}, sorted, {size}", embed)
     unsorted = padded(HiddenStates(peer), pooling, PADDED_BATCH, by_length=False)
     yield Contestant(f"transformers, padded, {PADDED_BATCH}", unsorted)
-    yield Contestant("ours, float32, from text", exact_from_text)
-    yield Contestant("ours, int8, from text", int8_from_text)
+    yield exact_from_text
+    yield int8_from_text
     for name, embed_texts in libraries(path, folder, pooling):
         yield Contestant(name, lambda sample, embed=embed_texts: embed(sample.texts))
 
@@ -256,9 +272,8 @@ def compare(shape: str, sample: Sample, query: Sample, rounds: int) -> None:
                 contestant.seconds.append(clock(contestant.embed, sample))
         for _ in range(rounds):
             for contestant in contestants:
-                contestant.query_seconds += [
-                    clock(contestant.embed, query) for _ in range(QUERY_RUNS)
-                ]
+                embed = contestant.embed_query or contestant.embed
+                contestant.query_seconds += [clock(embed, query) for _ in range(QUERY_RUNS)]
         work = flops(folder, sample.rows)
     report(shape, sample.rows, contestants, work, statistics.median(limits))
 

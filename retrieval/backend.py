@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from retrieval.errors import InvalidArgument
-from retrieval.gte import EncoderConfig, Pooling, Workload, load_model, pack
+from retrieval.gte import EncoderConfig, Pooling, ShortTexts, Workload, load_model, pack
 
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
@@ -64,6 +64,8 @@ class CoreBackend:
         self._model = load_model(folder, dtype=dtype, device=device, workload=workload)
         self._pooling: Pooling = pooling
         self._device = device
+        quick = device == "cpu" and workload == "latency"
+        self._short = ShortTexts(self._model, pooling) if quick else None
         config = self._model.config
         self.side_by_side = device == "cpu" and config.hidden_size <= _SIDE_BY_SIDE_WIDTH
         self.batch_tokens = CPU_BATCH_TOKENS if device == "cpu" else CUDA_BATCH_TOKENS
@@ -73,6 +75,8 @@ class CoreBackend:
     def embed(self, sequences: Sequence[Sequence[int]]) -> Tensor:
         """Token ids → float32 [B, dim], L2-normalised; one packed batch, best sorted by length."""
         batch = pack(sequences, device=self._device)
+        if self._short is not None and self._short.takes(batch):
+            return self._short.embed(batch)
         return self._model.embed(batch, self._pooling)
 
 

@@ -10,6 +10,7 @@ from retrieval.gte.layout import Workload
 from retrieval.gte.model import GteModel
 from retrieval.gte.packing import PackedBatch, pack
 from retrieval.gte.pooling import Pooling, normalize, pool
+from retrieval.gte.short import ShortTexts
 from retrieval.gte.weights import load_model
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "HeadKind",
     "PackedBatch",
     "Pooling",
+    "ShortTexts",
     "Workload",
     "load_model",
     "normalize",

@@ -35,15 +35,26 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor, batch: PackedBat
         longest = batch.max_seqlen
         bounds = batch.cu_seqlens
         return _varlen(query, key, value, (bounds, bounds), (longest, longest))
+    if len(batch.runs) == 1:
+        return _rectangle_attention(query, key, value, batch.runs[0].count)
     output = torch.empty_like(value)
     for run in batch.runs:
-        shape = (run.count, run.length, *query.shape[1:])
         tokens = slice(run.start, run.end)
-        # [count, heads, length, head_dim], views of the packed tensors
-        q, k, v = (part[tokens].view(shape).transpose(1, 2) for part in (query, key, value))
-        attended = functional.scaled_dot_product_attention(q, k, v)
-        output[tokens].view(shape).copy_(attended.transpose(1, 2))
+        output[tokens] = _rectangle_attention(query[tokens], key[tokens], value[tokens], run.count)
     return output
+
+
+def _rectangle_attention(query: Tensor, key: Tensor, value: Tensor, count: int) -> Tensor:
+    """Attention within ``count`` sequences of one length; [n, heads, head_dim] → the same.
+
+    The length is left to be found, so that a trace of this serves all lengths.
+    """
+    # [count, heads, length, head_dim], views of the packed tensors
+    q, k, v = (
+        part.view(count, -1, *part.shape[1:]).transpose(1, 2) for part in (query, key, value)
+    )
+    attended = functional.scaled_dot_product_attention(q, k, v)
+    return attended.transpose(1, 2).reshape(query.shape)
 
 
 def pooled_attention(query: Tensor, key: Tensor, value: Tensor, batch: PackedBatch) -> Tensor:
@@ -63,9 +74,13 @@ def pooled_attention(query: Tensor, key: Tensor, value: Tensor, batch: PackedBat
         return _varlen(query, key, value, (each, batch.cu_seqlens), (1, batch.max_seqlen))
     output = torch.empty_like(query)
     for run in batch.runs:
-        shape = (run.count, run.length, *key.shape[1:])
         sequences = slice(run.first, run.first + run.count)
-        k, v = (part[run.start : run.end].view(shape).transpose(1, 2) for part in (key, value))
+        # The only run is all there is; its length is left to be found, as above.
+        tokens = slice(run.start, run.end if len(batch.runs) > 1 else None)
+        k, v = (
+            part[tokens].view(run.count, -1, *part.shape[1:]).transpose(1, 2)
+            for part in (key, value)
+        )
         q = query[sequences, :, None]  # [count, heads, 1, head_dim]
         output[sequences] = functional.scaled_dot_product_attention(q, k, v).squeeze(2)
     return output

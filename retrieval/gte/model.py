@@ -163,10 +163,13 @@ class Layer(nn.Module):
 
     def _finish(self, hidden: Tensor, attended: Tensor) -> Tensor:
         hidden = self.attn_ln(attended.add_(hidden))
-        on_cpu = hidden.device.type == "cpu"
-        parts = torch.split(hidden, _MLP_ROWS if on_cpu else len(hidden))
-        outputs = [self.mlp_ln(self.mlp(part).add_(part)) for part in parts]
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        if hidden.device.type != "cpu" or len(hidden) <= _MLP_ROWS:
+            return self._mlp(hidden)
+        return torch.cat([self._mlp(part) for part in torch.split(hidden, _MLP_ROWS)])
+
+    def _mlp(self, hidden: Tensor) -> Tensor:
+        output: Tensor = self.mlp_ln(self.mlp(hidden).add_(hidden))
+        return output
 
 
 class LayerStack(nn.Module):
@@ -244,7 +247,7 @@ class GteModel(nn.Module):
         Raises:
             InvalidArgument: a token id, token type or length is out of the model's range.
         """
-        self._check(batch)
+        self.check(batch)
         hidden = self.embeddings(batch)
         rotation = None
         if self.inv_freq is not None:
@@ -294,7 +297,12 @@ class GteModel(nn.Module):
         logits: Tensor = self.classifier(hidden)
         return logits
 
-    def _check(self, batch: PackedBatch) -> None:
+    def check(self, batch: PackedBatch) -> None:
+        """Refuse a batch that the model's tables are too small for.
+
+        Raises:
+            InvalidArgument: as ``forward``.
+        """
         config = self.config
         least, most = batch.token_bounds
         if least < 0 or most >= config.vocab_size:

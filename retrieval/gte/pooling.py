@@ -42,9 +42,14 @@ def pool(hidden: Tensor, batch: PackedBatch, pooling: Pooling) -> Tensor:
     rows = pooled_rows(batch, pooling)
     if rows is not None:
         return hidden[rows].float()
+    runs = (
+        [hidden]
+        if len(batch.runs) == 1
+        else torch.split(hidden, [run.end - run.start for run in batch.runs])
+    )
     means = [
-        hidden[run.start : run.end].view(run.count, run.length, -1).float().mean(dim=1)
-        for run in batch.runs
+        part.view(run.count, -1, hidden.shape[1]).float().mean(dim=1)
+        for part, run in zip(runs, batch.runs, strict=True)
     ]
     return torch.cat(means)
 

@@ -10,12 +10,16 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from retrieval.gte.operators import linear
+
 _TYPICAL_ROWS = 256
 """The block layout is chosen for so many rows; it serves one row and thousands as well."""
 
 
 class PackedLinear(nn.Module):
     """``nn.Linear`` over a prepacked float32 weight, for inference on the CPU."""
+
+    _weight: Tensor
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         """Lay out a weight; it is copied.
@@ -25,16 +29,14 @@ class PackedLinear(nn.Module):
             bias: float32 [out], or None.
         """
         super().__init__()
-        # No parameters: a packed weight can't be saved, moved or trained.
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), _TYPICAL_ROWS)
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), _TYPICAL_ROWS)
+        # A buffer, as a trace wants it; but it can't be saved, moved or trained.
+        self.register_buffer("_weight", packed, persistent=False)
         self._bias = None if bias is None else bias.detach().clone()
 
     def forward(self, rows: Tensor) -> Tensor:
         """[n, in] → [n, out]."""
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(
-            rows, self._weight, self._bias, "none", [], ""
-        )
-        return product
+        return linear(rows, self._weight, self._bias)
 
 
 @cache

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from retrieval.gte.operators import int8_linear
+
 _TYPICAL_ROWS = 256
 """The weight's block layout is chosen for so many rows; it serves one row and thousands as well."""
 
@@ -34,12 +36,10 @@ _ZERO_POINT = 128
 _SMALLEST_PEAK = 1e-30
 """Stands for the peak of a row of zeros, so that its scale can be divided by."""
 
-Product = Callable[[Tensor], Tensor]
-"""Float32 [n, in] within ±127, changed in place → its integers times the weight's, each output
-channel in its own scale: float32 [n, out]."""
-
-MakeProduct = Callable[[Tensor, Tensor], Product]
-"""Weight int8 [out, in] and scales float32 [out] → the product."""
+MakeProduct = Callable[[Tensor, Tensor], nn.Module]
+"""Weight int8 [out, in] and scales float32 [out] → the product: a module that takes float32 [n, in]
+within ±127, which it changes, and gives its integers times the weight's, each output channel in its
+own scale: float32 [n, out]."""
 
 
 class Int8Linear(nn.Module):
@@ -57,7 +57,7 @@ class Int8Linear(nn.Module):
         weight = weight.detach()
         scales = _scales(weight, pair_limit() or _ANY_PAIR)
         integers = (weight / scales[:, None]).round_().to(torch.int8)
-        # No parameters: a packed weight can't be saved, moved or trained.
+        # A packed weight can't be saved, moved or trained.
         self._product = _choose(few_rows)(integers, scales / _LIMIT)
         self._bias = None if bias is None else bias.detach().clone()
 
@@ -66,7 +66,7 @@ class Int8Linear(nn.Module):
         scaled = rows.abs()
         peaks = scaled.amax(dim=1, keepdim=True).clamp_min_(_SMALLEST_PEAK)  # [n, 1]
         torch.mul(rows, _LIMIT / peaks, out=scaled)
-        product = self._product(scaled)
+        product: Tensor = self._product(scaled)
         if self._bias is None:
             return product.mul_(peaks)
         return torch.addcmul(self._bias, product, peaks, out=product)
@@ -79,7 +79,9 @@ def pair_limit() -> int | None:
     Found by trying: the operators are torch's own, but not part of its interface, and how they sum
     is not to be asked. None: this build of torch lacks them; int8 is then right, but not fast.
     """
-    return next((limit for limit in (_ANY_PAIR, _SAFE_PAIR) if _is_exact(_onednn, limit)), None)
+    return next(
+        (limit for limit in (_ANY_PAIR, _SAFE_PAIR) if _is_exact(OneDnnProduct, limit)), None
+    )
 
 
 def has_exact_int8() -> bool:
@@ -92,12 +94,12 @@ def _choose(few_rows: bool) -> MakeProduct:
     """The fastest product that this processor computes exactly."""
     limit = pair_limit()
     if limit is None:
-        return _in_float32
+        return Float32Product
     # Without VNNI, oneDNN takes 12 rows 3 times as long as FBGEMM does, and FBGEMM 1000 rows a
     # tenth longer than oneDNN.
-    if few_rows and limit < _ANY_PAIR and _is_exact(_fbgemm, limit):
-        return _fbgemm
-    return _onednn
+    if few_rows and limit < _ANY_PAIR and _is_exact(FbgemmProduct, limit):
+        return FbgemmProduct
+    return OneDnnProduct
 
 
 def _is_exact(make: MakeProduct, limit: int) -> bool:
@@ -127,46 +129,59 @@ def _scales(weight: Tensor, pair: int) -> Tensor:
     return peaks.clamp_min_(_SMALLEST_PEAK)
 
 
-def _onednn(weight: Tensor, scales: Tensor) -> Product:
-    """OneDNN's: VNNI and AMX where there are, and the fastest for large batches everywhere."""
-    packed: Tensor = torch.ops.onednn.qlinear_prepack(weight, [_TYPICAL_ROWS, weight.shape[1]])
-    no_points = torch.zeros(len(scales), dtype=torch.int64)
+class OneDnnProduct(nn.Module):
+    """The product of oneDNN: VNNI and AMX where there are, and the fastest for large batches."""
 
-    def product(scaled: Tensor) -> Tensor:
-        # Unsigned is what the operator wants; negative ones come out right as bytes wrap around.
-        unsigned = scaled.round_().to(torch.int8).view(torch.uint8).add_(_ZERO_POINT)
-        # No bias: it comes after the tokens' scales.
-        sums: Tensor = torch.ops.onednn.qlinear_pointwise(
-            *(unsigned, 1.0, _ZERO_POINT),
-            *(packed, scales, no_points, None),
-            *(1.0, 0, torch.float32, "none", [], ""),
-        )
+    packed: Tensor
+
+    def __init__(self, weight: Tensor, scales: Tensor) -> None:
+        super().__init__()
+        shape = [_TYPICAL_ROWS, weight.shape[1]]
+        packed = torch.ops.onednn.qlinear_prepack(weight, shape)
+        self.register_buffer("packed", packed, persistent=False)  # as a trace wants it
+        self.scales = scales
+        self.no_points = torch.zeros(len(scales), dtype=torch.int64)
+
+    def forward(self, scaled: Tensor) -> Tensor:
+        """See ``MakeProduct``."""
+        integers = scaled.round_()
+        if torch._C._is_tracing():
+            unsigned = integers.add_(_ZERO_POINT).to(
+                torch.uint8
+            )  # a trace can't hold the other way
+        else:
+            # Faster for many rows. Negative integers come out right as bytes wrap around.
+            unsigned = integers.to(torch.int8).view(torch.uint8).add_(_ZERO_POINT)
+        return int8_linear(unsigned, _ZERO_POINT, self.packed, self.scales, self.no_points)
+
+
+class FbgemmProduct(nn.Module):
+    """The product of FBGEMM, which rounds as it reads: the fastest for a few rows without VNNI."""
+
+    def __init__(self, weight: Tensor, scales: Tensor) -> None:
+        super().__init__()
+        no_points = torch.zeros(len(scales), dtype=torch.int64)
+        with warnings.catch_warnings():
+            # Tensors that carry their scales will go from torch some day; then this is not chosen.
+            warnings.simplefilter("ignore", UserWarning)
+            with_scales = torch._make_per_channel_quantized_tensor(weight, scales, no_points, 0)
+        self.packed = torch.ops.quantized.linear_prepack(with_scales, None)
+
+    def forward(self, scaled: Tensor) -> Tensor:
+        """See ``MakeProduct``."""
+        multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
+        sums: Tensor = multiply(scaled, 1.0, _ZERO_POINT, self.packed)
         return sums
 
-    return product
 
-
-def _fbgemm(weight: Tensor, scales: Tensor) -> Product:
-    """FBGEMM's, which rounds as it reads: the fastest for a few rows where there is no VNNI."""
-    no_points = torch.zeros(len(scales), dtype=torch.int64)
-    with warnings.catch_warnings():
-        # Tensors that carry their scales will go from torch some day; then this is not chosen.
-        warnings.simplefilter("ignore", UserWarning)
-        scaled_weight = torch._make_per_channel_quantized_tensor(weight, scales, no_points, 0)
-    packed = torch.ops.quantized.linear_prepack(scaled_weight, None)
-    multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
-
-    def product(scaled: Tensor) -> Tensor:
-        sums: Tensor = multiply(scaled, 1.0, _ZERO_POINT, packed)
-        return sums
-
-    return product
-
-
-def _in_float32(weight: Tensor, scales: Tensor) -> Product:
+class Float32Product(nn.Module):
     """The same sums up to float32's rounding, at less than float32's speed."""
 
-    def product(scaled: Tensor) -> Tensor:
-        return (scaled.round_() @ weight.float().T).mul_(scales)
+    def __init__(self, weight: Tensor, scales: Tensor) -> None:
+        super().__init__()
+        self.weight = weight
+        self.scales = scales
 
-    return product
+    def forward(self, scaled: Tensor) -> Tensor:
+        """See ``MakeProduct``."""
+        return (scaled.round_() @ self.weight.float().T).mul_(self.scales)

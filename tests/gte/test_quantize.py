@@ -24,7 +24,7 @@ def without_operators(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def refuse(*_: object) -> torch.Tensor:
         raise AttributeError
 
-    monkeypatch.setattr(quantize_module, "_onednn", refuse)
+    monkeypatch.setattr(quantize_module, "OneDnnProduct", refuse)
     _forget_what_was_tried()
     yield
     monkeypatch.undo()
@@ -88,17 +88,17 @@ def test_the_product_is_what_its_definition_says(
         assert torch.equal(layer(rows[row : row + 1])[0], result[row])
 
 
-@pytest.mark.parametrize("make", [quantize_module._fbgemm, quantize_module._in_float32])
+@pytest.mark.parametrize("make", [quantize_module.FbgemmProduct, quantize_module.Float32Product])
 def test_all_products_sum_the_same_integers(make: quantize_module.MakeProduct) -> None:
     """So that a query and the passages may go through different ones."""
     limit = pair_limit()
-    if limit is None or (limit == 254 and make is quantize_module._fbgemm):
+    if limit is None or (limit == 254 and make is quantize_module.FbgemmProduct):
         pytest.skip("this build of torch lacks the operators")
     generator = torch.Generator().manual_seed(0)
     weight = torch.randint(-limit // 2, limit // 2, (96, 384), generator=generator).to(torch.int8)
     scales = torch.rand(96, generator=generator) + 0.01
     rows = (torch.rand(20, 384, generator=generator) * 2 - 1) * 127
-    wanted = quantize_module._onednn(weight, scales)(rows.clone())
+    wanted = quantize_module.OneDnnProduct(weight, scales)(rows.clone())
     torch.testing.assert_close(make(weight, scales)(rows), wanted, rtol=1e-5, atol=1e-2)
 
 
