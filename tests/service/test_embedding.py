@@ -28,7 +28,7 @@ def test_vectors_are_the_models(client: RetrievalClient, minilm: Encoder) -> Non
 def test_passages_are_embedded_as_the_index_is(
     index: Path, minilm: Encoder, query_dtype: str
 ) -> None:
-    queries = load_for_index(minilm.identity, device="cpu", dtype=query_dtype)
+    queries = load_for_index(minilm.identity, device="cpu", dtype=query_dtype, workload="latency")
     with (
         running({"default": index}, query_dtype=query_dtype) as server,
         RetrievalClient(server.target) as client,
