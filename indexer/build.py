@@ -19,7 +19,7 @@ from indexer.skip import SkipDocument, SkipReason
 from retrieval.errors import InvalidArgument, ModelMismatch, NotAnIndex
 from retrieval.records import ChunkSettings, IndexInfo, ModelIdentity, Skipped, SourceFile
 from retrieval.registry import DEFAULT_MODEL
-from retrieval.store import IndexWriter, check_folder, is_index, read_info
+from retrieval.store import IndexType, IndexWriter, check_folder, is_index, maintain, read_info
 
 if TYPE_CHECKING:
     from retrieval.encoder import Encoder
@@ -45,6 +45,9 @@ class BuildOptions:
     exclude: Sequence[str] = ()
     device: str = "auto"
     dtype: str = "auto"
+    index_type: IndexType | None = None
+    target_recall: float | None = None
+    """Recall@10 that an approximate index is tuned to."""
 
 
 def build(options: BuildOptions, progress: BuildProgress) -> BuildReport:
@@ -85,6 +88,7 @@ def build(options: BuildOptions, progress: BuildProgress) -> BuildReport:
             writer.set_model(encoder.identity, settings)
             embedder = Embedder(encoder, writer, report, progress)
             _ingest(plan, embedder, settings, report, progress)
+        _choose_index_type(options, writer)
         _finish(plan, writer, report)
     report.seconds = time.perf_counter() - started
     return report
@@ -196,6 +200,17 @@ def _ingest(
     embedder.flush()
 
 
+def _choose_index_type(options: BuildOptions, writer: IndexWriter) -> None:
+    """Note which kind of index is wanted, where it is said and differs."""
+    info = writer.info
+    if info is None:
+        return
+    wanted = (options.index_type or info.index_type, options.target_recall or info.target_recall)
+    if wanted != (info.index_type, info.target_recall):
+        with writer.commit() as commit:
+            commit.set_index_type(*wanted)
+
+
 def _read(found: SourceFile) -> tuple[SourceFile, bytes]:
     """A file's bytes, and its size and time as they were when it was opened.
 
@@ -233,7 +248,7 @@ def _finish(plan: Plan, writer: IndexWriter, report: BuildReport) -> None:
                 commit.touch_document(document_id, source)
             for name, path in stale:
                 commit.set_root(name, str(path), skipped[name])
-    writer.merge_small_segments()
+    report.maintained = maintain(writer)
     report.removed = len(plan.gone)
     report.kept = len(plan.kept)
     report.unchanged = plan.unchanged

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from retrieval.records import IndexInfo
+from retrieval.store import Maintained
 
 
 @dataclass(slots=True)
@@ -37,6 +38,8 @@ class BuildReport:
     """Wall time inside the model (tokenising its input included)."""
     load_seconds: float = 0.0
     """Wall time of loading the model."""
+    maintained: Maintained = field(default_factory=Maintained)
+    """What was merged, dropped or indexed at the end."""
     index: str = ""
     """The index's folder."""
     info: IndexInfo | None = None

@@ -153,8 +153,14 @@ class IndexInfo:
     """Sum of the chunks' ``token_count``."""
     vectors: int
     """Vectors on disk: fewer than chunks where texts repeat, more where some are no longer used."""
+    unused_vectors: int
+    """Those of them that no chunk uses any more, or not yet."""
     segments: int
     """Vector files."""
+    index_type: str
+    """``"auto"``, ``"flat"``, ``"ivf"`` or ``"hnsw"``: see ``store.maintenance``."""
+    target_recall: float
+    """Recall@10 that approximate indexes are tuned to."""
     created_at: str
     """RFC 3339, UTC."""
     updated_at: str

@@ -4,6 +4,7 @@ An index is a folder::
 
     index.db              SQLite: documents, texts, chunks, and which vector files count
     vectors-*.faiss       flat FAISS files, immutable, one a segment
+    ann-*.faiss           approximate indexes beside large segments, immutable
     writer.lock           held by the one process that writes
 
 A SQLite transaction is the only commit. A vector file is written under a new name and flushed to
@@ -13,23 +14,38 @@ Importing this package loads neither torch nor grpc.
 
 from retrieval.records import DocumentRow, IndexInfo, ModelIdentity
 from retrieval.store.commit import Commit, StagedChunk, StagedDocument
+from retrieval.store.filters import Filter, parse_filter
+from retrieval.store.maintenance import (
+    DEFAULT_TARGET_RECALL,
+    IndexType,
+    Maintained,
+    compact,
+    maintain,
+)
 from retrieval.store.reader import IndexReader
 from retrieval.store.schema import is_index, read_info
 from retrieval.store.segments import VectorHits
 from retrieval.store.writer import IndexWriter, KnownFile, check_folder
 
 __all__ = [
+    "DEFAULT_TARGET_RECALL",
     "Commit",
     "DocumentRow",
+    "Filter",
     "IndexInfo",
     "IndexReader",
+    "IndexType",
     "IndexWriter",
     "KnownFile",
+    "Maintained",
     "ModelIdentity",
     "StagedChunk",
     "StagedDocument",
     "VectorHits",
     "check_folder",
+    "compact",
     "is_index",
+    "maintain",
+    "parse_filter",
     "read_info",
 ]

@@ -1,7 +1,7 @@
 """What one transaction changes: vectors, documents, roots."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,8 +12,9 @@ from sqlite_utils import Database
 
 from retrieval.errors import InvalidArgument
 from retrieval.records import Chunk, Document, Skipped, SourceFile
+from retrieval.store.ann import AnnSettings
 from retrieval.store.schema import TEXT_PART_CHARS
-from retrieval.store.vector_file import write_vector_file
+from retrieval.store.vector_file import WrittenFile, write_vector_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +65,9 @@ class Commit:
         """
         if len(content_keys) != len(vectors) or len(truncated) != len(vectors):
             raise InvalidArgument("content_keys, vectors and truncated differ in length")
-        segment_id = self._add_segment(vectors)
         first = self._next_id("vectors")
         ids = list(range(first, first + len(vectors)))
+        segment_id = self.add_segment([vectors], np.array(ids, dtype=np.int64), vectors.shape[1])
         self._connection.executemany(
             "INSERT INTO vectors (id, segment_id, row, content_key, truncated) VALUES (?,?,?,?,?)",
             (
@@ -135,27 +136,96 @@ class Commit:
             ((skip.uri, skip.root, skip.reason, skip.detail) for skip in skipped),
         )
 
-    def replace_segments(
-        self, segments: Sequence[tuple[int, int]], parts: Sequence[NDArray[np.float32]]
-    ) -> None:
-        """Move the vectors of several segments, given as (id, rows), into one new segment."""
-        merged = self._add_segment(np.concatenate(parts))
-        start = 0
-        for segment, rows in segments:
-            self._connection.execute(
-                "UPDATE vectors SET segment_id = ?, row = row + ? WHERE segment_id = ?",
-                [merged, start, segment],
-            )
-            self._connection.execute("DELETE FROM segments WHERE id = ?", [segment])
-            start += rows
+    def move_vectors(
+        self, sources: Sequence[int], parts: Iterable[NDArray[np.float32]], dim: int, kept: int
+    ) -> int:
+        """Move the vectors of several segments into one new segment, in order.
 
-    def _add_segment(self, vectors: NDArray[np.float32]) -> int:
-        written = write_vector_file(self._folder, vectors)
+        Args:
+            sources: the segments' ids. Vectors of theirs that are gone from the table are left out.
+            parts: the vectors that are kept, in order of segment and row; float32 [n, dim] each.
+            dim: length of a vector.
+            kept: how many there are.
+
+        Returns:
+            the new segment's id; 0 if nothing is kept.
+        """
+        marks = ", ".join("?" * len(sources))
+        ids = np.fromiter(
+            (
+                row[0]
+                for row in self._connection.execute(
+                    f"SELECT id FROM vectors WHERE segment_id IN ({marks}) "
+                    f"ORDER BY segment_id, row",
+                    list(sources),
+                )
+            ),
+            dtype=np.int64,
+            count=kept,
+        )
+        merged = self.add_segment(parts, ids, dim) if kept else 0
+        self._connection.executemany(
+            "UPDATE vectors SET segment_id = ?, row = ? WHERE id = ?",
+            ((merged, row, vector_id) for row, vector_id in enumerate(ids.tolist())),
+        )
+        for segment in sources:
+            self._connection.execute("DELETE FROM segments WHERE id = ?", [segment])
+        return merged
+
+    def remove_unused_vectors(self) -> int:
+        """Forget the vectors that no chunk uses; their rows stay until ``move_vectors``.
+
+        Returns:
+            how many.
+        """
+        return self._connection.execute(
+            "DELETE FROM vectors WHERE id IN (SELECT vector_id FROM unused_vectors)"
+        ).rowcount
+
+    def add_segment(
+        self, parts: Iterable[NDArray[np.float32]], ids: NDArray[np.int64], dim: int
+    ) -> int:
+        """Write a segment's file and name it.
+
+        Args:
+            parts: float32 [n, dim] each.
+            ids: int64 [rows], the id of each row's vector.
+            dim: length of a vector.
+
+        Returns:
+            the segment's id.
+        """
+        written = write_vector_file(self._folder, parts, rows=len(ids), dim=dim)
         cursor = self._connection.execute(
-            "INSERT INTO segments (file, rows, bytes, sha256, created_at) VALUES (?, ?, ?, ?, ?)",
-            [written.name, written.rows, written.size, written.sha256, utc_now()],
+            """INSERT INTO segments
+               (file, rows, bytes, sha256, sample_sha256, vector_ids, created_at)
+               VALUES (?, ?, ?, ?, ?, ?, ?)""",
+            [
+                *(written.name, len(ids), written.size, written.sha256, written.sample),
+                *(ids.astype("<i8").tobytes(), utc_now()),
+            ],
         )
         return int(cursor.lastrowid or 0)
+
+    def put_ann(self, segment_id: int, written: WrittenFile, settings: AnnSettings) -> None:
+        """Name a segment's approximate index, in place of the one it had, if any."""
+        self._connection.execute(
+            "INSERT OR REPLACE INTO ann_files VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                *(segment_id, written.name, written.size, written.sha256),
+                *(settings.as_json(), utc_now()),
+            ],
+        )
+
+    def remove_ann(self, segment_id: int) -> None:
+        """Take a segment's approximate index away: it is then searched exactly."""
+        self._connection.execute("DELETE FROM ann_files WHERE segment_id = ?", [segment_id])
+
+    def set_index_type(self, index_type: str, target_recall: float) -> None:
+        """Say which kind of index is wanted from now on."""
+        self._connection.execute(
+            "UPDATE index_info SET index_type = ?, target_recall = ?", [index_type, target_recall]
+        )
 
     def _next_id(self, table: str) -> int:
         row = self._connection.execute(

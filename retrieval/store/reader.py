@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 
 from retrieval.errors import IndexDamaged, InvalidArgument, NotFound
 from retrieval.records import DocumentRow, IndexInfo, Passage, Skipped
+from retrieval.store.filter_functions import register_functions
+from retrieval.store.filters import Filter
 from retrieval.store.schema import (
     LOOKUP_BATCH,
     TEXT_PART_CHARS,
@@ -25,6 +28,8 @@ from retrieval.store.schema import (
 from retrieval.store.segments import Segment, VectorHits, open_segments, search_segments
 
 _OPEN_ATTEMPTS = 5
+_KEPT_FILTERS = 32
+"""Filters whose vectors are remembered: a byte for each vector."""
 
 _DOCUMENT_COLUMNS = (
     "id, uri, title, format, encoding, metadata, size, mtime_ns, char_count, chunk_count"
@@ -52,6 +57,8 @@ class IndexReader:
         self._connection = connection
         self._segments = segments
         self._lock = threading.Lock()
+        self._filtered: OrderedDict[str, NDArray[np.bool_]] = OrderedDict()
+        self._filter_lock = threading.Lock()
 
     @classmethod
     def open(cls, folder: Path) -> "IndexReader":
@@ -69,6 +76,7 @@ class IndexReader:
             with ExitStack() as stack:
                 connection = connect_for_reading(folder)
                 stack.callback(connection.close)
+                register_functions(connection)
                 with sqlite_errors(folder):
                     connection.execute("BEGIN")
                     info = load_info(folder, connection)
@@ -104,12 +112,21 @@ class IndexReader:
         with self._lock:
             self._connection.close()
 
-    def search_vectors(self, queries: NDArray[np.float32], k: int) -> VectorHits:
-        """Find each query's nearest vectors, exactly.
+    def search_vectors(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        *,
+        where: Filter | None = None,
+        exact: bool = False,
+    ) -> VectorHits:
+        """Find each query's nearest vectors.
 
         Args:
             queries: float32 [n, dim].
             k: how many, ≥ 1.
+            where: only vectors of documents that pass this filter.
+            exact: look at every vector, also where there is an approximate index.
 
         Returns:
             [n, k] scores and vector ids, best first; equal scores in order of vector id.
@@ -122,21 +139,55 @@ class IndexReader:
                 f"query vectors must be [n, {self.info.model.dim}], not {list(queries.shape)}",
                 field="vector",
             )
-        return search_segments(self._segments, queries, k)
+        allowed = None if where is None else self._allowed(where)
+        return search_segments(self._segments, queries, k, allowed=allowed, exact=exact)
 
-    def places_of_vectors(self, vector_ids: Sequence[int]) -> dict[int, list[tuple[int, int]]]:
+    @property
+    def is_exact(self) -> bool:
+        """Whether there is no approximate index: every search looks at every vector."""
+        return all(segment.ann is None for segment in self._segments)
+
+    def _allowed(self, where: Filter) -> NDArray[np.bool_]:
+        """By vector id: whether a passage of a document that passes has that vector."""
+        with self._filter_lock:
+            if where.text in self._filtered:
+                self._filtered.move_to_end(where.text)
+                return self._filtered[where.text]
+        rows = self._rows(
+            f"""SELECT DISTINCT c.vector_id FROM documents d JOIN chunks c ON c.document_id = d.id
+                WHERE {where.condition}""",
+            where.parameters,
+        )
+        most = max((int(segment.vector_ids.max()) for segment in self._segments), default=0)
+        allowed = np.zeros(most + 1, dtype=bool)
+        allowed[np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows))] = True
+        with self._filter_lock:
+            self._filtered[where.text] = allowed
+            while len(self._filtered) > _KEPT_FILTERS:
+                self._filtered.popitem(last=False)
+        return allowed
+
+    def places_of_vectors(
+        self, vector_ids: Sequence[int], where: Filter | None = None
+    ) -> dict[int, list[tuple[int, int]]]:
         """Where each vector's text stands: (document id, ordinal), in order.
 
         In several places, where the same text occurs more than once.
+
+        Args:
+            vector_ids: which vectors.
+            where: only places in documents that pass this filter.
         """
+        passes, parameters = ("", ()) if where is None else (where.condition, where.parameters)
+        joined = f"JOIN documents d ON d.id = c.document_id AND ({passes})" if passes else ""
         places: dict[int, list[tuple[int, int]]] = {vector_id: [] for vector_id in vector_ids}
         for start in range(0, len(vector_ids), LOOKUP_BATCH):
             batch = vector_ids[start : start + LOOKUP_BATCH]
             marks = ", ".join("?" * len(batch))
             rows = self._rows(
-                f"SELECT vector_id, document_id, ordinal FROM chunks "
-                f"WHERE vector_id IN ({marks}) ORDER BY document_id, ordinal",
-                batch,
+                f"SELECT c.vector_id, c.document_id, c.ordinal FROM chunks c {joined} "
+                f"WHERE c.vector_id IN ({marks}) ORDER BY c.document_id, c.ordinal",
+                (*parameters, *batch),
             )
             for vector_id, document_id, ordinal in rows:
                 places[vector_id].append((document_id, ordinal))
@@ -279,7 +330,8 @@ def _is_named(folder: Path, file: str) -> bool:
     """Whether the newest commit still names a vector file."""
     connection = connect_for_reading(folder)
     try:
-        return bool(connection.execute("SELECT 1 FROM segments WHERE file = ?", [file]).fetchone())
+        named = "SELECT file FROM segments UNION SELECT file FROM ann_files"
+        return file in {row[0] for row in connection.execute(named)}
     finally:
         connection.close()
 

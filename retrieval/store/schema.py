@@ -2,6 +2,8 @@
 
 import os
 import sqlite3
+import sys
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,6 +75,43 @@ def m001_initial(db: Database) -> None:
             detail TEXT NOT NULL)""",
     ):
         db.execute(statement)
+
+
+@migrations()
+def m002_approximate_indexes(db: Database) -> None:
+    """Approximate indexes beside segments; what opening a large index needs, ready to be read."""
+    for statement in (
+        "ALTER TABLE index_info ADD COLUMN index_type TEXT NOT NULL DEFAULT 'auto'",
+        "ALTER TABLE index_info ADD COLUMN target_recall REAL NOT NULL DEFAULT 0.98",
+        # Of some blocks of the file; empty where the segment is older than this.
+        "ALTER TABLE segments ADD COLUMN sample_sha256 TEXT NOT NULL DEFAULT ''",
+        # The id of each row's vector, int64 little-endian: the table has them too, a row each.
+        "ALTER TABLE segments ADD COLUMN vector_ids BLOB NOT NULL DEFAULT x''",
+        """CREATE TABLE ann_files (
+            segment_id INTEGER PRIMARY KEY REFERENCES segments (id) ON DELETE CASCADE,
+            file TEXT NOT NULL UNIQUE, bytes INTEGER NOT NULL, sha256 TEXT NOT NULL,
+            settings TEXT NOT NULL, created_at TEXT NOT NULL)""",
+        # Vectors that no chunk uses; kept by the triggers.
+        """CREATE TABLE unused_vectors (
+            vector_id INTEGER PRIMARY KEY REFERENCES vectors (id) ON DELETE CASCADE)""",
+        """INSERT INTO unused_vectors
+           SELECT id FROM vectors v WHERE NOT EXISTS
+               (SELECT 1 FROM chunks c WHERE c.vector_id = v.id)""",
+        """CREATE TRIGGER vector_added AFTER INSERT ON vectors BEGIN
+               INSERT INTO unused_vectors VALUES (NEW.id); END""",
+        """CREATE TRIGGER chunk_added AFTER INSERT ON chunks BEGIN
+               DELETE FROM unused_vectors WHERE vector_id = NEW.vector_id; END""",
+        """CREATE TRIGGER chunk_removed AFTER DELETE ON chunks
+           WHEN NOT EXISTS (SELECT 1 FROM chunks WHERE vector_id = OLD.vector_id) BEGIN
+               INSERT OR IGNORE INTO unused_vectors VALUES (OLD.vector_id); END""",
+    ):
+        db.execute(statement)
+    for (segment,) in db.execute("SELECT id FROM segments").fetchall():
+        rows = db.execute("SELECT id FROM vectors WHERE segment_id = ? ORDER BY row", [segment])
+        ids = array("q", (row[0] for row in rows))
+        if sys.byteorder == "big":
+            ids.byteswap()
+        db.execute("UPDATE segments SET vector_ids = ? WHERE id = ?", [ids.tobytes(), segment])
 
 
 _KNOWN_MIGRATIONS = {migration.name for migration in migrations.pending(Database(memory=True))}
@@ -195,7 +234,8 @@ def load_info(folder: Path, connection: sqlite3.Connection) -> IndexInfo:
                   (SELECT count(*) FROM chunks),
                   (SELECT coalesce(sum(token_count), 0) FROM chunks),
                   (SELECT coalesce(sum(rows), 0) FROM segments),
-                  (SELECT count(*) FROM segments)
+                  (SELECT count(*) FROM unused_vectors),
+                  (SELECT count(*) FROM segments), index_type, target_recall
            FROM index_info"""
     ).fetchone()
     if row is None:
@@ -210,7 +250,10 @@ def load_info(folder: Path, connection: sqlite3.Connection) -> IndexInfo:
         chunks=row[14],
         tokens=row[15],
         vectors=row[16],
-        segments=row[17],
+        unused_vectors=row[17],
+        segments=row[18],
+        index_type=row[19],
+        target_recall=row[20],
     )
 
 

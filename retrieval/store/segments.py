@@ -1,4 +1,4 @@
-"""Segments in memory: mapped vector files, and the exact search over them."""
+"""Segments in memory: mapped vector files, what is beside them, and the search over them all."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -10,7 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import IndexDamaged
+from retrieval.store.ann import MOST, Ann, open_ann, rerank
 from retrieval.store.vector_file import open_vector_file
+
+EXACT_ROWS = 50_000
+"""Where no more rows than this may be found, all of them are looked at."""
+
+_GATHER_SHARE = 0.1
+"""Below this share of a segment rows are picked out one by one; above, it is read in a sweep."""
+
+_GATHER_ROWS = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +37,13 @@ class Segment:
     """A mapped vector file and what its rows stand for."""
 
     index: faiss.Index
+    """Flat, over the file's own pages."""
     vector_ids: NDArray[np.int64]
     """[rows]: the id of each row's vector."""
-    live: NDArray[np.uint8] | None
-    """Bitmap of the rows that a chunk uses; None: all of them."""
+    used: NDArray[np.bool_] | None
+    """[rows]: which rows a chunk uses; None: all of them."""
+    ann: Ann | None
+    """For search that does not look at every row."""
 
 
 def open_segments(folder: Path, connection: sqlite3.Connection, dim: int) -> list[Segment]:
@@ -41,68 +53,133 @@ def open_segments(folder: Path, connection: sqlite3.Connection, dim: int) -> lis
         FileNotFoundError: a file is not there.
         IndexDamaged: a file is not what the snapshot recorded.
     """
-    rows = connection.execute("SELECT id, file, rows FROM segments ORDER BY id").fetchall()
-    return [
-        _open_segment(folder, connection, segment_id, file, rows=count, dim=dim)
-        for segment_id, file, count in rows
-    ]
+    rows = connection.execute(
+        """SELECT s.id, s.file, s.rows, s.sample_sha256, s.vector_ids,
+                  a.file, a.sha256, a.settings
+           FROM segments s LEFT JOIN ann_files a ON a.segment_id = s.id ORDER BY s.id"""
+    ).fetchall()
+    unused = _unused_rows(connection)
+    segments = []
+    for segment_id, file, count, sample, ids, ann_file, ann_sha256, settings in rows:
+        for name in filter(None, (file, ann_file)):
+            if Path(name).name != name:
+                raise IndexDamaged(f"{folder} names a vector file outside itself: {name!r}")
+        index = open_vector_file(folder / file, rows=count, dim=dim, sample=sample)
+        vector_ids = np.frombuffer(ids, dtype="<i8").astype(np.int64, copy=False)
+        dead = unused.get(segment_id)
+        if len(vector_ids) != count or (dead is not None and dead.max() >= count):
+            raise IndexDamaged(
+                f"{folder / file}: its rows and the index's records disagree", file=file
+            )
+        used = None
+        if dead is not None:
+            used = np.ones(count, dtype=bool)
+            used[dead] = False
+        ann = None
+        if ann_file is not None:
+            path = folder / ann_file
+            ann = open_ann(path, sha256=ann_sha256, settings=settings, rows=count, dim=dim)
+        segments.append(Segment(index, vector_ids, used, ann))
+    return segments
 
 
-def _open_segment(
-    folder: Path, connection: sqlite3.Connection, segment_id: int, file: str, *, rows: int, dim: int
-) -> Segment:
-    if Path(file).name != file:
-        raise IndexDamaged(f"{folder} names a vector file outside itself: {file!r}")
-    index = open_vector_file(folder / file, rows=rows, dim=dim)
-    entries = np.array(
+def _unused_rows(connection: sqlite3.Connection) -> dict[int, NDArray[np.int64]]:
+    """Segment id → the rows that no chunk uses, for the segments that have any."""
+    pairs = np.array(
         connection.execute(
-            """SELECT row, id, EXISTS (SELECT 1 FROM chunks c WHERE c.vector_id = v.id)
-               FROM vectors v WHERE segment_id = ? ORDER BY row""",
-            [segment_id],
+            """SELECT v.segment_id, v.row FROM unused_vectors u JOIN vectors v ON v.id = u.vector_id
+               ORDER BY v.segment_id"""
         ).fetchall(),
         dtype=np.int64,
-    ).reshape(-1, 3)
-    if not np.array_equal(entries[:, 0], np.arange(rows)):
-        raise IndexDamaged(f"{folder / file}: its rows and the index's records disagree", file=file)
-    used = entries[:, 2].astype(bool)
-    live = None if used.all() else np.packbits(used, bitorder="little")
-    return Segment(index, np.ascontiguousarray(entries[:, 1]), live)
+    ).reshape(-1, 2)
+    segments, starts = np.unique(pairs[:, 0], return_index=True)
+    parts = np.split(pairs[:, 1], starts[1:])
+    return dict(zip(segments.tolist(), parts, strict=True)) if len(segments) else {}
 
 
 def search_segments(
-    segments: Sequence[Segment], queries: NDArray[np.float32], k: int
+    segments: Sequence[Segment],
+    queries: NDArray[np.float32],
+    k: int,
+    *,
+    allowed: NDArray[np.bool_] | None = None,
+    exact: bool = False,
 ) -> VectorHits:
-    """Find each query's nearest vectors over all segments, exactly.
+    """Find each query's nearest vectors over all segments.
 
     Args:
         segments: where to search.
         queries: float32 [n, dim].
         k: how many, ≥ 1.
+        allowed: by vector id: whether it may be found; None: all may.
+        exact: look at every row, also where there is an approximate index.
 
     Returns:
         [n, ≤ k] scores and vector ids, best first; equal scores in order of vector id.
     """
+    queries = np.ascontiguousarray(queries, dtype=np.float32)
     scores = [np.empty((len(queries), 0), np.float32)]
     ids = [np.empty((len(queries), 0), np.int64)]
     for segment in segments:
-        found, rows = _search_segment(segment, queries, k)
+        mask = segment.used
+        if allowed is not None:
+            chosen = allowed[segment.vector_ids]
+            mask = chosen if mask is None else mask & chosen
+        found, rows = _search_segment(segment, queries, k, mask, exact=exact)
         scores.append(found)
         ids.append(np.where(rows >= 0, segment.vector_ids[rows], -1))
     return _best(np.concatenate(scores, axis=1), np.concatenate(ids, axis=1), k)
 
 
 def _search_segment(
-    segment: Segment, queries: NDArray[np.float32], k: int
+    segment: Segment,
+    queries: NDArray[np.float32],
+    k: int,
+    mask: NDArray[np.bool_] | None,
+    *,
+    exact: bool,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Scores and rows, [n, min(k, rows)] each; row -1 where there are fewer."""
-    k = min(k, segment.index.ntotal)
-    queries = np.ascontiguousarray(queries, dtype=np.float32)
-    if segment.live is None:
+    """Scores and rows, [n, ≤ k] each; row -1 where there are fewer."""
+    total = segment.index.ntotal
+    count = total if mask is None else int(np.count_nonzero(mask))
+    k = min(k, count)
+    if k == 0:
+        return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+    selector = None
+    if mask is not None:
+        bitmap = np.packbits(mask, bitorder="little")
+        selector = faiss.IDSelectorBitmap(bitmap)
+    share = count / total
+    # Rows that few are all looked at; but one that is deleted here and there changes nothing.
+    if segment.ann is not None and not exact and (count > EXACT_ROWS or share > MOST):
+        rows = segment.ann.propose(queries, k, selector=selector, share=share)
+        return rerank(segment.index, queries, rows, k)
+    if mask is None:
         scores, rows = segment.index.search(queries, k)
+    elif share < _GATHER_SHARE:
+        scores, rows = _search_rows(segment.index, queries, k, np.flatnonzero(mask))
     else:
-        selector = faiss.IDSelectorBitmap(segment.live)
-        scores, rows = segment.index.search(queries, k, params=faiss.SearchParameters(sel=selector))
+        parameters = faiss.SearchParameters(sel=selector)
+        scores, rows = segment.index.search(queries, k, params=parameters)
     return scores, rows
+
+
+def _search_rows(
+    index: faiss.Index, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Exact search over some rows; only those are read from the disk."""
+    best_scores = np.empty((len(queries), 0), np.float32)
+    best_rows = np.empty((len(queries), 0), np.int64)
+    for start in range(0, len(rows), _GATHER_ROWS):
+        part = rows[start : start + _GATHER_ROWS]
+        scores = queries @ index.reconstruct_batch(part).T
+        best_scores = np.concatenate([best_scores, scores], axis=1)
+        best_rows = np.concatenate([best_rows, np.broadcast_to(part, scores.shape)], axis=1)
+        if best_scores.shape[1] > k:
+            kept = np.argpartition(-best_scores, k - 1, axis=1)[:, :k]
+            best_scores = np.take_along_axis(best_scores, kept, axis=1)
+            best_rows = np.take_along_axis(best_rows, kept, axis=1)
+    return best_scores, best_rows
 
 
 def _best(scores: NDArray[np.float32], ids: NDArray[np.int64], k: int) -> VectorHits:

@@ -9,7 +9,9 @@ import hashlib
 import os
 import secrets
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import faiss
@@ -19,28 +21,41 @@ from numpy.typing import NDArray
 from retrieval.errors import IndexDamaged, StorageError
 
 SUFFIX = ".faiss"
-_PREFIX = "vectors-"
+VECTORS = "vectors-"
+ANN = "ann-"
+"""Prefixes of the names of vector files, and of approximate indexes beside them."""
+
 # fourcc, dim, rows, two unused, is_trained, metric (0 = inner product), number of floats
 _HEADER = struct.Struct("<4siqqq?iQ")
+_UNUSED = 1 << 20  # what FAISS writes there
+
+_SAMPLE_BLOCKS = 64
+_SAMPLE_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class VectorFile:
-    """A written vector file, ready to be named in a commit."""
+class WrittenFile:
+    """A file of an index that was written whole, ready to be named in a commit."""
 
     name: str
-    rows: int
     size: int
     """Bytes."""
     sha256: str
+    sample: str
+    """SHA-256 of some blocks of it: see ``sample_sha256``."""
 
 
-def write_vector_file(folder: Path, vectors: NDArray[np.float32]) -> VectorFile:
+def write_vector_file(
+    folder: Path, parts: Iterable[NDArray[np.float32]], *, rows: int, dim: int
+) -> WrittenFile:
     """Write vectors under a new name and flush file and folder to the disk.
 
     Args:
         folder: the index.
-        vectors: float32 [n, dim], L2-normalised, n ≥ 1.
+        parts: float32 [n, dim] each, L2-normalised; written as they come, so that a large file
+            needs little memory.
+        rows: how many there are in all, ≥ 1.
+        dim: length of a vector.
 
     Returns:
         what was written.
@@ -48,32 +63,82 @@ def write_vector_file(folder: Path, vectors: NDArray[np.float32]) -> VectorFile:
     Raises:
         StorageError: the disk refused; a partial file is removed.
     """
-    index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(np.ascontiguousarray(vectors))
-    data = faiss.serialize_index(index).tobytes()
-    name = f"{_PREFIX}{secrets.token_hex(8)}{SUFFIX}"
-    path = folder / name
+    header = _HEADER.pack(b"IxFI", dim, rows, _UNUSED, _UNUSED, True, 0, rows * dim)
+    little_endian = (np.ascontiguousarray(part, dtype="<f4").data.cast("B") for part in parts)
+    return write_file(folder, VECTORS, chain([header], little_endian))
+
+
+def write_file(folder: Path, prefix: str, blocks: Iterable[bytes | memoryview]) -> WrittenFile:
+    """Write a file under a new name and flush file and folder to the disk.
+
+    Args:
+        folder: the index.
+        prefix: of the name.
+        blocks: the content.
+
+    Raises:
+        StorageError: the disk refused; a partial file is removed.
+    """
+    path = folder / f"{prefix}{secrets.token_hex(8)}{SUFFIX}"
+    digest, size = hashlib.sha256(), 0
     try:
         with path.open("xb") as file:
-            file.write(data)
+            for block in blocks:
+                file.write(block)
+                digest.update(block)
+                size += len(block)
             file.flush()
             os.fsync(file.fileno())
         sync_folder(folder)
+        sample = sample_sha256(path)
     except OSError as error:
         path.unlink(missing_ok=True)
         raise StorageError(
             f"can't write {path}: {error.strerror}; what was committed before is untouched"
         ) from error
-    return VectorFile(name, len(vectors), len(data), hashlib.sha256(data).hexdigest())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return WrittenFile(path.name, size, digest.hexdigest(), sample)
 
 
-def open_vector_file(path: Path, *, rows: int, dim: int) -> faiss.Index:
+def sample_sha256(path: Path) -> str:
+    """The SHA-256 of up to 64 blocks of 4 KiB, spread evenly over a file, its ends among them.
+
+    What opening an index checks: cheap at any size, and enough to notice a file that was cut,
+    exchanged or overwritten. ``indexer verify`` reads every byte.
+
+    Raises:
+        FileNotFoundError: no such file.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        last = max(0, os.fstat(file.fileno()).st_size - _SAMPLE_BYTES)
+        for number in range(_SAMPLE_BLOCKS):
+            digest.update(
+                os.pread(file.fileno(), _SAMPLE_BYTES, last * number // (_SAMPLE_BLOCKS - 1))
+            )
+    return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a whole file.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_vector_file(path: Path, *, rows: int, dim: int, sample: str = "") -> faiss.Index:
     """Memory-map a vector file.
 
     Args:
         path: the file.
         rows: how many vectors it must hold.
         dim: how long each must be.
+        sample: what ``sample_sha256`` must give; empty: that was not recorded.
 
     Returns:
         a flat FAISS index over the file's own pages.
@@ -87,7 +152,8 @@ def open_vector_file(path: Path, *, rows: int, dim: int) -> faiss.Index:
         size = os.fstat(file.fileno()).st_size
     expected = (b"IxFI", dim, rows, True, 0, rows * dim)
     fields = _HEADER.unpack(header) if len(header) == _HEADER.size else ()
-    if size != _HEADER.size + 4 * rows * dim or (*fields[:3], *fields[5:]) != expected:
+    whole = size == _HEADER.size + 4 * rows * dim and (*fields[:3], *fields[5:]) == expected
+    if not whole or (sample and sample_sha256(path) != sample):
         raise IndexDamaged(
             f"{path} is not the vector file of {rows} rows of {dim} that the index recorded; "
             f"restore it from a backup, or build the index anew",
@@ -96,13 +162,21 @@ def open_vector_file(path: Path, *, rows: int, dim: int) -> faiss.Index:
     return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
 
 
-def remove_vector_files(folder: Path, *, keep: set[str]) -> list[str]:
-    """Delete the vector files that no commit names; the writer's lock must be held.
+def remove_stray_files(folder: Path, *, keep: set[str]) -> list[str]:
+    """Delete the vector files and approximate indexes that no commit names.
+
+    The writer's lock must be held. A reader that has one open goes on with it: the kernel keeps
+    the file until it is closed.
 
     Returns:
         the names of the deleted files.
     """
-    strays = [path for path in folder.glob(f"{_PREFIX}*{SUFFIX}") if path.name not in keep]
+    strays = [
+        path
+        for prefix in (VECTORS, ANN)
+        for path in folder.glob(f"{prefix}*{SUFFIX}")
+        if path.name not in keep
+    ]
     for path in strays:
         path.unlink(missing_ok=True)
     return sorted(path.name for path in strays)

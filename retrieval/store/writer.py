@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlite_utils import Database
 
 from retrieval.errors import ModelMismatch, NotAnIndex, StorageError
@@ -21,15 +23,7 @@ from retrieval.store.schema import (
     load_info,
     sqlite_errors,
 )
-from retrieval.store.vector_file import (
-    open_vector_file,
-    remove_vector_files,
-)
-
-SMALL_SEGMENT_ROWS = 16_384
-"""Segments below this are merged when there are many of them."""
-
-MAX_SMALL_SEGMENTS = 8
+from retrieval.store.vector_file import remove_stray_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +37,25 @@ class KnownFile:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class SegmentRow:
+    """What the database knows of a segment."""
+
+    id: int
+    file: str
+    rows: int
+    unused: int
+    """Rows that no chunk uses."""
+    ann_kind: str
+    """Of the approximate index beside it; empty: there is none."""
+
+
 class IndexWriter:
     """The one writer of an index; a context manager that holds the writer's lock."""
 
     def __init__(self, folder: Path, database: Database, resources: ExitStack) -> None:
         """Use ``open``."""
-        self._folder = folder
+        self.folder = folder
         self._database = database
         self._connection = database.conn
         self._resources = resources
@@ -74,10 +81,13 @@ class IndexWriter:
             database = connect_for_writing(folder)
             stack.callback(database.close)
             stack.callback(_checkpoint, database.conn)
-            with sqlite_errors(folder):
-                named = {row[0] for row in database.conn.execute("SELECT file FROM segments")}
-            remove_vector_files(folder, keep=named)
-            return cls(folder, database, stack.pop_all())
+            writer = cls(folder, database, stack.pop_all())
+            try:
+                writer.remove_strays()
+            except BaseException:
+                writer.close()
+                raise
+            return writer
 
     def __enter__(self) -> Self:
         return self
@@ -97,10 +107,10 @@ class IndexWriter:
     @property
     def info(self) -> IndexInfo | None:
         """What the index is and holds; None until ``set_model`` was called once."""
-        with sqlite_errors(self._folder):
+        with sqlite_errors(self.folder):
             if not self._connection.execute("SELECT count(*) FROM index_info").fetchone()[0]:
                 return None
-            return load_info(self._folder, self._connection)
+            return load_info(self.folder, self._connection)
 
     def set_model(self, model: ModelIdentity, chunking: ChunkSettings) -> None:
         """Say what the index is made with; from then on it can't be changed.
@@ -110,10 +120,10 @@ class IndexWriter:
         """
         info = self.info
         if info is not None:
-            _check_same(self._folder, info, model, chunking)
+            _check_same(self.folder, info, model, chunking)
             return
         now = utc_now()
-        with sqlite_errors(self._folder), self._database.atomic():
+        with sqlite_errors(self.folder), self._database.atomic():
             row = {_MODEL_COLUMNS.get(key, key): value for key, value in asdict(model).items()}
             row |= {"id": 1, "generation": 0, **asdict(chunking)}
             row |= {"created_at": now, "updated_at": now}
@@ -121,12 +131,12 @@ class IndexWriter:
 
     def roots(self) -> dict[str, str]:
         """Name → path of every root that was ever indexed here."""
-        with sqlite_errors(self._folder):
+        with sqlite_errors(self.folder):
             return dict(self._connection.execute("SELECT name, path FROM roots"))
 
     def known_files(self, root: str) -> dict[str, KnownFile]:
         """URI → what is remembered of every document under a root."""
-        with sqlite_errors(self._folder):
+        with sqlite_errors(self.folder):
             rows = self._connection.execute(
                 "SELECT uri, id, size, mtime_ns, sha256 FROM documents WHERE root = ?", [root]
             )
@@ -136,7 +146,7 @@ class IndexWriter:
         """Content key → vector id, for those texts that have a vector already."""
         keys = list(dict.fromkeys(content_keys))
         found: dict[bytes, int] = {}
-        with sqlite_errors(self._folder):
+        with sqlite_errors(self.folder):
             for start in range(0, len(keys), LOOKUP_BATCH):
                 batch = keys[start : start + LOOKUP_BATCH]
                 marks = ", ".join("?" * len(batch))
@@ -150,7 +160,7 @@ class IndexWriter:
 
     def skipped(self, root: str) -> list[Skipped]:
         """What was skipped under a root when it was last indexed, in order of URI."""
-        with sqlite_errors(self._folder):
+        with sqlite_errors(self.folder):
             rows = self._connection.execute(
                 "SELECT uri, root, reason, detail FROM skipped WHERE root = ? ORDER BY uri", [root]
             )
@@ -158,7 +168,7 @@ class IndexWriter:
 
     def truncated_chunks(self) -> int:
         """How many chunks in the index were longer than the model takes."""
-        with sqlite_errors(self._folder):
+        with sqlite_errors(self.folder):
             row = self._connection.execute(
                 "SELECT count(*) FROM chunks c JOIN vectors v ON v.id = c.vector_id "
                 "WHERE v.truncated"
@@ -168,38 +178,42 @@ class IndexWriter:
     @contextmanager
     def commit(self) -> Iterator["Commit"]:
         """Stage changes; leaving the block commits them all, an exception none of them."""
-        with sqlite_errors(self._folder), self._database.atomic():
-            yield Commit(self._folder, self._database)
+        with sqlite_errors(self.folder), self._database.atomic():
+            yield Commit(self.folder, self._database)
             self._connection.execute(
                 "UPDATE index_info SET generation = generation + 1, updated_at = ?", [utc_now()]
             )
 
-    def merge_small_segments(self) -> int:
-        """Merge small segments into one when there are more than ``MAX_SMALL_SEGMENTS``.
-
-        Returns:
-            how many were merged; 0 when there was nothing to do.
-        """
-        info = self.info
-        with sqlite_errors(self._folder):
-            small = self._connection.execute(
-                "SELECT id, file, rows FROM segments WHERE rows < ? ORDER BY id",
-                [SMALL_SEGMENT_ROWS],
-            ).fetchall()
-        if info is None or len(small) <= MAX_SMALL_SEGMENTS:
-            return 0
-        parts = [
-            open_vector_file(self._folder / file, rows=rows, dim=info.model.dim).reconstruct_n(
-                0, rows
+    def segments(self) -> list[SegmentRow]:
+        """Every segment, oldest first."""
+        with sqlite_errors(self.folder):
+            rows = self._connection.execute(
+                """SELECT s.id, s.file, s.rows, coalesce(u.count, 0),
+                          coalesce(json_extract(a.settings, '$.kind'), '')
+                   FROM segments s
+                   LEFT JOIN ann_files a ON a.segment_id = s.id
+                   LEFT JOIN (SELECT v.segment_id, count(*) AS count
+                              FROM unused_vectors u JOIN vectors v ON v.id = u.vector_id
+                              GROUP BY v.segment_id) u ON u.segment_id = s.id
+                   ORDER BY s.id"""
             )
-            for _, file, rows in small
-        ]
-        with self.commit() as commit:
-            commit.replace_segments([(segment, rows) for segment, _, rows in small], parts)
-        with sqlite_errors(self._folder):
-            named = {row[0] for row in self._connection.execute("SELECT file FROM segments")}
-        remove_vector_files(self._folder, keep=named)
-        return len(small)
+            return [SegmentRow(*row) for row in rows]
+
+    def rows_of(self, segment_id: int) -> NDArray[np.int64]:
+        """The rows of a segment that are vectors of the index, in order."""
+        with sqlite_errors(self.folder):
+            rows = self._connection.execute(
+                "SELECT row FROM vectors WHERE segment_id = ? ORDER BY row", [segment_id]
+            )
+            return np.fromiter((row[0] for row in rows), dtype=np.int64)
+
+    def remove_strays(self) -> None:
+        """Delete the files that no commit names: replaced ones, and those of a run cut off."""
+        with sqlite_errors(self.folder):
+            named = self._connection.execute(
+                "SELECT file FROM segments UNION SELECT file FROM ann_files"
+            )
+            remove_stray_files(self.folder, keep={row[0] for row in named})
 
 
 _MODEL_COLUMNS = {

@@ -30,6 +30,7 @@ from retrieval.store import (
     IndexWriter,
     StagedChunk,
     StagedDocument,
+    maintain,
     read_info,
     vector_file,
 )
@@ -208,7 +209,7 @@ def test_a_reader_keeps_its_generation_while_a_writer_goes_on(tmp_path: Path) ->
         with open_writer(tmp_path) as writer:
             with writer.commit() as commit:
                 commit.remove_document("d/0")
-            assert writer.merge_small_segments() == 12
+            assert maintain(writer).merged == 12
         assert len(list(tmp_path.glob("vectors-*"))) == 1
         after = reader.search_vectors(query, 4)
         np.testing.assert_array_equal(before.vector_ids, after.vector_ids)
@@ -227,8 +228,8 @@ def test_merging_changes_no_answer(tmp_path: Path) -> None:
         before = reader.search_vectors(queries, 30)
         vector = reader.passage_vector(4, 2)
     with open_writer(tmp_path) as writer:
-        assert writer.merge_small_segments() == 10
-        assert writer.merge_small_segments() == 0
+        assert maintain(writer).merged == 10
+        assert maintain(writer).merged == 0
     with IndexReader.open(tmp_path) as reader:
         after = reader.search_vectors(queries, 30)
         np.testing.assert_array_equal(before.vector_ids, after.vector_ids)

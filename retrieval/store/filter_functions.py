@@ -1,0 +1,94 @@
+"""The functions that a filter's SQL condition calls; each takes time linear in what it is given."""
+
+import fnmatch
+import json
+import re
+import sqlite3
+from functools import lru_cache
+from pathlib import PurePosixPath
+
+_ANY_FOLDERS = "**"
+
+
+def register_functions(connection: sqlite3.Connection) -> None:
+    """Give a connection the functions that conditions call."""
+    for function, count in (
+        (filter_path, 1),
+        (filter_extension, 1),
+        (filter_glob, 2),
+        (filter_path_glob, 2),
+        (filter_metadata, 2),
+        (filter_metadata_has, 3),
+        (filter_metadata_glob, 3),
+    ):
+        connection.create_function(function.__name__, count, function, deterministic=True)
+
+
+def filter_path(uri: str) -> str:
+    """A document's path within its root: its URI without the root's name."""
+    return uri.partition("/")[2] or uri
+
+
+def filter_extension(uri: str) -> str:
+    """The extension of a document's file, in small letters and without its dot."""
+    return PurePosixPath(uri).suffix[1:].lower()
+
+
+def filter_glob(pattern: str, text: str) -> bool:
+    """Whether a pattern of ``*``, ``?`` and ``[...]`` matches a whole text."""
+    return bool(_pattern(pattern).fullmatch(text))
+
+
+def filter_path_glob(pattern: str, path: str) -> bool:
+    """The same part by part of a path; the part ``**`` stands for any parts, also none."""
+    patterns, parts = pattern.split("/"), path.split("/")
+    at = part = 0
+    # The last "**" and the part from which it was last tried: going back to it alone is enough.
+    any_folders, tried = -1, 0
+    while part < len(parts):
+        if at < len(patterns) and patterns[at] == _ANY_FOLDERS:
+            any_folders, tried = at, part
+            at += 1
+        elif at < len(patterns) and _pattern(patterns[at]).fullmatch(parts[part]):
+            at, part = at + 1, part + 1
+        elif any_folders >= 0:
+            tried += 1
+            at, part = any_folders + 1, tried
+        else:
+            return False
+    return all(rest == _ANY_FOLDERS for rest in patterns[at:])
+
+
+def filter_metadata(document: str, key: str) -> str | float | None:
+    """A field of a document's metadata for ordering: as a number where it is one."""
+    value = _value(document, key)
+    try:
+        return None if value is None else float(value)
+    except ValueError:
+        return value
+
+
+def filter_metadata_has(document: str, key: str, wanted: str) -> bool:
+    """Whether a field is a value, or a list with that value in it."""
+    return wanted in _values(document, key)
+
+
+def filter_metadata_glob(document: str, key: str, pattern: str) -> bool:
+    """Whether a pattern matches a field, or a value of it where it is a list."""
+    return any(filter_glob(pattern, value) for value in _values(document, key))
+
+
+@lru_cache(maxsize=1024)
+def _pattern(pattern: str) -> re.Pattern[str]:
+    # What fnmatch makes of several stars does not backtrack from one into the one before.
+    return re.compile(fnmatch.translate(pattern))
+
+
+def _value(document: str, key: str) -> str | None:
+    value = json.loads(document).get(key)
+    return None if value is None else str(value)
+
+
+def _values(document: str, key: str) -> list[str]:
+    value = _value(document, key)
+    return [] if value is None else [value, *(part.strip() for part in value.split(","))]

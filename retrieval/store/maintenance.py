@@ -1,0 +1,158 @@
+"""Keeping an index fast as it grows: small segments merged, large ones indexed, leftovers dropped.
+
+Segments are never changed; whatever is done here writes new files and one commit that names them in
+place of the old ones. A run that is cut off in between leaves the index as it was.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.records import IndexInfo
+from retrieval.store.ann import AnnKind, AnnSettings, write_ann
+from retrieval.store.segments import EXACT_ROWS
+from retrieval.store.vector_file import open_vector_file
+from retrieval.store.writer import IndexWriter, SegmentRow
+
+IndexType = Literal["auto", "flat", "ivf", "hnsw"]
+"""``auto``: flat up to ``EXACT_ROWS`` vectors, then ivf."""
+
+DEFAULT_TARGET_RECALL = 0.98
+
+SMALL_SEGMENT_ROWS = 16_384
+"""Segments below this are merged when there are many of them."""
+MAX_SMALL_SEGMENTS = 8
+
+MAX_UNUSED_SHARE = 0.3
+"""Of an index's vectors; beyond, the index is compacted."""
+MAX_PLAIN_SHARE = 0.1
+"""Of an index's vectors that may lie in segments without an approximate index; beyond, all segments
+are made one, which gets one. So each vector is moved a few times, however the index grows."""
+
+MIN_ANN_ROWS = 1_000
+"""Fewer are searched exactly, whatever is wanted: there is nothing to gain, little to train on."""
+
+_COPY_ROWS = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Maintained:
+    """What was done."""
+
+    merged: int = 0
+    """Segments that were made one."""
+    removed: int = 0
+    """Unused vectors that were dropped."""
+    ann: AnnSettings | None = None
+    """The approximate index that was made, if one was."""
+
+
+def maintain(writer: IndexWriter) -> Maintained:
+    """Do what is due after a build; nothing, most of the time.
+
+    Raises:
+        StorageError, IndexDamaged: a file can't be written or read; nothing is changed.
+    """
+    info, segments = writer.info, writer.segments()
+    if info is None or not segments:
+        return Maintained()
+    kind = _kind(info.index_type, sum(row.rows for row in segments))
+    total = sum(row.rows for row in segments)
+    otherwise = sum(row.rows for row in segments if row.ann_kind != (kind or ""))
+    if sum(row.unused for row in segments) > MAX_UNUSED_SHARE * total:
+        return compact(writer)
+    if kind is None and otherwise:
+        with writer.commit() as commit:
+            for row in segments:
+                commit.remove_ann(row.id)
+        writer.remove_strays()
+    if kind is not None and otherwise > MAX_PLAIN_SHARE * total:
+        return _into_one(writer, kind, info, segments, drop_unused=False)
+    small = [row for row in segments if row.rows < SMALL_SEGMENT_ROWS and not row.ann_kind]
+    if len(small) > MAX_SMALL_SEGMENTS:
+        return _into_one(writer, None, info, small, drop_unused=False)
+    return Maintained()
+
+
+def compact(writer: IndexWriter) -> Maintained:
+    """Make all segments one, without the vectors that no chunk uses, and index it anew.
+
+    Raises:
+        StorageError, IndexDamaged: a file can't be written or read; nothing is changed.
+    """
+    info, segments = writer.info, writer.segments()
+    if info is None or not segments:
+        return Maintained()
+    kind = _kind(info.index_type, sum(row.rows - row.unused for row in segments))
+    return _into_one(writer, kind, info, segments, drop_unused=True)
+
+
+def _kind(index_type: str, rows: int) -> AnnKind | None:
+    """What an index of so many vectors gets; None: it is searched exactly."""
+    if rows < MIN_ANN_ROWS:
+        return None
+    if index_type == "hnsw":
+        return "hnsw"
+    if index_type == "ivf" or (index_type == "auto" and rows > EXACT_ROWS):
+        return "ivf"
+    return None
+
+
+def _into_one(
+    writer: IndexWriter,
+    kind: AnnKind | None,
+    info: IndexInfo,
+    segments: Sequence[SegmentRow],
+    *,
+    drop_unused: bool,
+) -> Maintained:
+    """Merge segments in one commit, and index the result in another.
+
+    A run that ends between the two leaves a segment that is searched exactly: slower, not wrong.
+    """
+    removed = 0
+    merged, single = segments[0].id, segments[0]
+    if len(segments) > 1 or (drop_unused and single.unused):
+        with writer.commit() as commit:
+            if drop_unused:
+                removed = commit.remove_unused_vectors()
+            kept = [writer.rows_of(row.id) for row in segments]
+            merged = commit.move_vectors(
+                [row.id for row in segments],
+                _kept_parts(writer, segments, kept, info.model.dim),
+                info.model.dim,
+                sum(map(len, kept)),
+            )
+    settings = _index_segment(writer, merged, kind, info) if merged else None
+    writer.remove_strays()
+    return Maintained(len(segments), removed, settings)
+
+
+def _kept_parts(
+    writer: IndexWriter, segments: Sequence[SegmentRow], kept: Sequence[NDArray[np.int64]], dim: int
+) -> Iterator[NDArray[np.float32]]:
+    """The kept vectors of some segments, in order, a few thousand at a time."""
+    for segment, rows in zip(segments, kept, strict=True):
+        index = open_vector_file(writer.folder / segment.file, rows=segment.rows, dim=dim)
+        for start in range(0, len(rows), _COPY_ROWS):
+            yield index.reconstruct_batch(rows[start : start + _COPY_ROWS])
+
+
+def _index_segment(
+    writer: IndexWriter, segment_id: int, kind: AnnKind | None, info: IndexInfo
+) -> AnnSettings | None:
+    """Give a segment an approximate index of a kind, or none."""
+    (segment,) = [row for row in writer.segments() if row.id == segment_id]
+    if kind is None:
+        if segment.ann_kind:
+            with writer.commit() as commit:
+                commit.remove_ann(segment_id)
+        return None
+    vectors = open_vector_file(writer.folder / segment.file, rows=segment.rows, dim=info.model.dim)
+    written, settings = write_ann(writer.folder, vectors, kind, target_recall=info.target_recall)
+    with writer.commit() as commit:
+        commit.put_ann(segment_id, written, settings)
+    return settings
