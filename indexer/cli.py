@@ -8,24 +8,14 @@ from pathlib import Path
 
 import click
 
+from indexer import upkeep
+from indexer.options import DEVICE_OPTION, INDEX_OPTION, JSON_OPTION
 from indexer.progress import ConsoleProgress
 from retrieval import __version__, command
-from retrieval.records import Skipped
 from retrieval.registry import DEFAULT_MODEL, MODEL_CARDS, OFFLINE_MODEL
-from retrieval.render import passage_as_json, passages_as_text, printable
-from retrieval.store import IndexReader, read_info
+from retrieval.render import passage_as_json, passages_as_text
+from retrieval.store import IndexType
 
-INDEX_OPTION = click.option(
-    "--index",
-    type=click.Path(path_type=Path),
-    default="./index",
-    show_default=True,
-    help="The index's folder.",
-)
-JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-DEVICE_OPTION = click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
-)
 QUERY_DTYPE_OPTION = click.option(
     "--query-dtype",
     type=click.Choice(["auto", "index", "float32", "bfloat16", "int8"]),
@@ -54,10 +44,6 @@ _SEARCH_EXAMPLES = (
     '  indexer search "how are pods scheduled?"\n'
     '  indexer search "rate limits" -k 3 --json\n'
 )
-
-_STATUS_EXAMPLES = "\b\nExamples:\n  indexer status\n  indexer status --index ./index --json\n"
-
-_LIST_EXAMPLES = "\b\nExamples:\n  indexer list\n  indexer list --skipped --json\n"
 
 _MODELS_EXAMPLES = "\b\nExamples:\n  indexer models\n  indexer models --json\n"
 
@@ -118,6 +104,17 @@ def cli() -> None:
     show_default=True,
     help="Type of the weights while embedding; int8 is for the CPU.",
 )
+@click.option(
+    "--index-type",
+    type=click.Choice(["auto", "flat", "ivf", "hnsw"]),
+    help="How vectors are searched; auto: exactly (flat) up to 50,000 of them, then ivf. "
+    "[default: the index's own; for a new one auto]",
+)
+@click.option(
+    "--target-recall",
+    type=click.FloatRange(0.5, 1.0),
+    help="Recall@10 that an approximate index is tuned to. [default: the index's own, or 0.98]",
+)
 @JSON_OPTION
 def build(
     *,
@@ -130,6 +127,8 @@ def build(
     exclude: tuple[str, ...],
     device: str,
     dtype: str,
+    index_type: IndexType | None,
+    target_recall: float | None,
     as_json: bool,
 ) -> None:
     """Index folders and files, or bring an index in step with them.
@@ -150,6 +149,8 @@ def build(
         exclude=exclude,
         device=device,
         dtype=dtype,
+        index_type=index_type,
+        target_recall=target_recall,
     )
     with ConsoleProgress() as progress:
         report = run(options, progress)
@@ -161,6 +162,14 @@ def build(
 @INDEX_OPTION
 @click.option("-k", "k", type=int, default=10, show_default=True, help="How many passages.")
 @click.option("--min-score", type=float, help="Leave out passages below this cosine similarity.")
+@click.option(
+    "--filter",
+    "filter_",
+    default="",
+    metavar="EXPR",
+    help="Only passages of documents that meet a condition, e.g. 'path:guides/** AND tag=intro'.",
+)
+@click.option("--exact", is_flag=True, help="Compare with every passage; use no approximate index.")
 @click.option("--model", help="Where the index's model is now, if it has moved.")
 @DEVICE_OPTION
 @QUERY_DTYPE_OPTION
@@ -171,6 +180,8 @@ def search(
     index: Path,
     k: int,
     min_score: float | None,
+    filter_: str,
+    exact: bool,
     model: str | None,
     device: str,
     query_dtype: str,
@@ -180,7 +191,7 @@ def search(
     from indexer.local_search import search_index  # loads torch
     from retrieval.search import Query
 
-    asked = Query(text=query, k=k, min_score=min_score)
+    asked = Query(text=query, k=k, min_score=min_score, filter=filter_, exact=exact)
     result = search_index(index, asked, model=model, device=device, query_dtype=query_dtype)
     if result.query_truncated:
         click.echo("note: the query is longer than the model takes; its end was cut off", err=True)
@@ -189,55 +200,6 @@ def search(
         click.echo(json.dumps({"generation": result.generation, "passages": passages}))
     else:
         click.echo(passages_as_text(result.passages))
-
-
-@cli.command(epilog=_STATUS_EXAMPLES)
-@INDEX_OPTION
-@JSON_OPTION
-def status(index: Path, as_json: bool) -> None:
-    """Show what an index is and holds."""
-    info = read_info(index)
-    rows = {
-        "index": str(index),
-        "generation": info.generation,
-        "documents": info.documents,
-        "chunks": info.chunks,
-        "tokens": info.tokens,
-        "vectors": info.vectors,
-        "segments": info.segments,
-        "model": info.model.name,
-        "model_revision": info.model.revision,
-        "model_fingerprint": info.model.fingerprint,
-        "dimensions": info.model.dim,
-        "dtype": info.model.dtype,
-        "chunk_tokens": info.chunking.chunk_tokens or "document",
-        "chunk_overlap": info.chunking.chunk_overlap,
-        "created_at": info.created_at,
-        "updated_at": info.updated_at,
-    }
-    if as_json:
-        click.echo(json.dumps(rows))
-    else:
-        click.echo("\n".join(f"{key.replace('_', ' '):<18} {value}" for key, value in rows.items()))
-
-
-@cli.command(name="list", epilog=_LIST_EXAMPLES)
-@INDEX_OPTION
-@click.option("--skipped", is_flag=True, help="List the files that were left out, and why.")
-@JSON_OPTION
-def list_(index: Path, skipped: bool, as_json: bool) -> None:
-    """List the documents of an index, or the files that it left out."""
-    with IndexReader.open(index) as reader:
-        entries = reader.skipped() if skipped else reader.documents(reader.info.documents)
-    if as_json:
-        click.echo(json.dumps([asdict(entry) for entry in entries]))
-        return
-    for entry in entries:
-        if isinstance(entry, Skipped):
-            detail = f" ({entry.detail})" if entry.detail else ""
-            click.echo(printable(f"{entry.uri}: {entry.reason}{detail}"))
-        else:
-            click.echo(printable(f"{entry.uri}  {entry.title}  [{entry.chunk_count} chunks]"))
 
 
 @cli.command(epilog=_MODELS_EXAMPLES)
@@ -254,6 +216,10 @@ def models(as_json: bool) -> None:
             f"{card.name:<31} {card.dim:>5} {card.max_tokens:>6} {card.parameters // 10**6:>5}M  "
             f"{card.licence:<11} {card.hub_id}{note}"
         )
+
+
+for _command in (upkeep.status, upkeep.list_, upkeep.remove, upkeep.compact, upkeep.verify):
+    cli.add_command(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

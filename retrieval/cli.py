@@ -165,6 +165,14 @@ def _say_ready(address: "Address", infos: "dict[str, IndexInfo]") -> None:
 @click.option("-k", "k", type=int, default=10, show_default=True, help="Most passages to show.")
 @click.option("--min-score", type=float, help="Leave out passages that score lower, -1 to 1.")
 @click.option(
+    "--filter",
+    "filter_",
+    default="",
+    metavar="EXPR",
+    help="Only passages of documents that meet a condition, e.g. 'path:guides/** AND tag=intro'.",
+)
+@click.option("--exact", is_flag=True, help="Compare with every passage; use no approximate index.")
+@click.option(
     "--timeout",
     type=float,
     default=30.0,
@@ -180,6 +188,8 @@ def search(
     collection: str,
     k: int,
     min_score: float | None,
+    filter_: str,
+    exact: bool,
     timeout: float,
     as_json: bool,
 ) -> None:
@@ -187,7 +197,9 @@ def search(
     from retrieval.client import RetrievalClient
 
     with RetrievalClient(target, timeout=timeout) as client:
-        results = client.search(query, collection=collection, k=k, min_score=min_score)
+        results = client.search(
+            query, collection=collection, k=k, min_score=min_score, filter=filter_, exact=exact
+        )
     if as_json:
         click.echo(json.dumps(_results_json(query, collection, results), ensure_ascii=False))
         return

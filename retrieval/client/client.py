@@ -89,6 +89,8 @@ class RetrievalClient:
         k: int = 10,
         mode: SearchMode = "dense",
         min_score: float | None = None,
+        filter: str = "",
+        exact: bool = False,
         page_token: str = "",
     ) -> SearchResults:
         """Find the passages that fit a query best.
@@ -99,6 +101,9 @@ class RetrievalClient:
             k: most passages.
             mode: how to search.
             min_score: leave out passages that score lower.
+            filter: only passages of documents that meet this condition, such as
+                ``"path:guides/** AND modified>=2024-01-01"`` (docs/filters.md).
+            exact: compare with every passage, also where there is an approximate index.
             page_token: ``next_page_token`` of the results before, for the next k.
 
         Returns:
@@ -107,7 +112,15 @@ class RetrievalClient:
         page = search_pb.SearchRequest(
             page_size=count(k, field="k"), page_token=sendable(page_token, field="page_token")
         )
-        request = fill_search(page, query, collection=collection, mode=mode, min_score=min_score)
+        request = fill_search(
+            page,
+            query,
+            collection=collection,
+            mode=mode,
+            min_score=min_score,
+            filter=filter,
+            exact=exact,
+        )
         response = self._connection.call(self._search.Search, request)
         return SearchResults.from_message(response)
 
@@ -119,6 +132,8 @@ class RetrievalClient:
         k: int = 10,
         mode: SearchMode = "dense",
         min_score: float | None = None,
+        filter: str = "",
+        exact: bool = False,
     ) -> list[SearchResults]:
         """Answer several searches in one request, which is faster than one by one.
 
@@ -128,6 +143,8 @@ class RetrievalClient:
             k: most passages for each.
             mode: how to search.
             min_score: leave out passages that score lower.
+            filter: a condition on documents.
+            exact: use no approximate index.
 
         Returns:
             results in the queries' order.
@@ -140,6 +157,8 @@ class RetrievalClient:
                 collection=collection,
                 mode=mode,
                 min_score=min_score,
+                filter=filter,
+                exact=exact,
             )
             for query in queries
         ]
@@ -155,6 +174,8 @@ class RetrievalClient:
         limit: int | None = None,
         mode: SearchMode = "dense",
         min_score: float | None = None,
+        filter: str = "",
+        exact: bool = False,
     ) -> PassageStream:
         """Find many passages; they arrive while they are read.
 
@@ -164,6 +185,8 @@ class RetrievalClient:
             limit: most passages; None means as many as the server streams.
             mode: how to search.
             min_score: leave out passages that score lower.
+            filter: a condition on documents.
+            exact: use no approximate index.
 
         Returns:
             an iterator over the passages, best first. The timeout holds for the whole stream.
@@ -175,6 +198,8 @@ class RetrievalClient:
             collection=collection,
             mode=mode,
             min_score=min_score,
+            filter=filter,
+            exact=exact,
         )
         messages = self._connection.stream(self._search.StreamSearch, request)
         header = next(messages).header

@@ -37,6 +37,8 @@ def fill_search(
     collection: str,
     mode: SearchMode,
     min_score: float | None,
+    filter: str,
+    exact: bool,
 ) -> SearchRequestT:
     """Put into a request what all kinds of search have.
 
@@ -46,6 +48,8 @@ def fill_search(
         collection: the collection's own name.
         mode: how to search.
         min_score: lowest score; None means any.
+        filter: condition on the passages' documents; empty means none.
+        exact: whether to use no approximate index.
 
     Returns:
         the request.
@@ -61,6 +65,8 @@ def fill_search(
     request.mode = _MODES[mode]
     if min_score is not None:
         request.min_score = min_score
+    request.filter = sendable(filter, field="filter")
+    request.exact = exact
     if isinstance(query, str):
         request.text = sendable(query, field="query")
     elif isinstance(query, Passage):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from retrieval.errors import InvalidArgument
 from retrieval.records import Passage
-from retrieval.store import IndexReader
+from retrieval.store import IndexReader, parse_filter
 
 Place = tuple[int, int]
 """(document id, ordinal) of a passage."""
@@ -55,6 +55,10 @@ class Query:
     """How many of the best to leave out (for pages), 0 to ``MAX_OFFSET``."""
     min_score: float | None = None
     """Leave out passages below this cosine similarity."""
+    filter: str = ""
+    """Only passages of documents that pass, see ``retrieval.store.filters``; empty: of all."""
+    exact: bool = False
+    """Compare with every passage, also where there is an approximate index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ class SearchResult:
 
 
 class Searcher:
-    """Exact dense search over one generation of an index; safe to share between threads."""
+    """Dense search over one generation of an index; safe to share between threads."""
 
     def __init__(self, reader: IndexReader, embed_queries: EmbedQueries) -> None:
         """Bind an open index and the function that embeds queries with its model."""
@@ -161,15 +165,16 @@ class Searcher:
         lowest = -math.inf if query.min_score is None else query.min_score
         # One more than the page shows that there is more; one again for the passage asked about.
         needed = query.offset + query.k + 1 + (query.passage is not None)
+        where = parse_filter(query.filter) if query.filter else None
         wanted = needed
         while True:
-            hits = self.reader.search_vectors(vector[None], wanted)
+            hits = self.reader.search_vectors(vector[None], wanted, where=where, exact=query.exact)
             scores = hits.scores[0]
             if len(scores) < wanted or scores[-1] < scores[needed - 1]:
                 break
             wanted *= 2
         kept = (hits.vector_ids[0] >= 0) & (scores >= lowest)
-        places = self.reader.places_of_vectors(hits.vector_ids[0][kept].tolist())
+        places = self.reader.places_of_vectors(hits.vector_ids[0][kept].tolist(), where)
         ranked = [
             (float(score), place)
             for score, vector_id in zip(
@@ -204,6 +209,8 @@ def check_query(query: Query) -> None:
         raise InvalidArgument(
             f"the offset must be from 0 to {MAX_OFFSET}, not {query.offset}", field="page_token"
         )
+    if query.filter:
+        parse_filter(query.filter)
     if query.min_score is not None and not -1 <= query.min_score <= 1:
         raise InvalidArgument(
             f"min_score is a cosine, from -1 to 1, not {query.min_score}", field="min_score"

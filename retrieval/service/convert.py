@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypedDict
 
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
@@ -29,6 +30,16 @@ _TEXT_KINDS: dict[int, TextKind] = {
     embedding_service_pb2.TEXT_KIND_QUERY: "query",
     embedding_service_pb2.TEXT_KIND_PASSAGE: "passage",
 }
+
+
+class _Limits(TypedDict):
+    """The parts of a query that do not depend on what is looked for."""
+
+    k: int
+    offset: int
+    min_score: float | None
+    filter: str
+    exact: bool
 
 
 @contextmanager
@@ -86,7 +97,7 @@ def to_query(request: AnySearchRequest, *, collection: str, k: int, offset: int)
     """What a request looks for.
 
     Args:
-        request: its query, mode and min_score are read.
+        request: its query, mode, min_score, filter and exact are read.
         collection: own name of the collection that is searched.
         k: most passages to find.
         offset: how many better ones to leave out.
@@ -99,13 +110,19 @@ def to_query(request: AnySearchRequest, *, collection: str, k: int, offset: int)
         raise InvalidArgument(
             f"mode is {request.mode}, which this server does not know", field="mode"
         )
-    min_score = request.min_score if request.HasField("min_score") else None
+    limits = _Limits(
+        k=k,
+        offset=offset,
+        min_score=request.min_score if request.HasField("min_score") else None,
+        filter=request.filter,
+        exact=request.exact,
+    )
     match request.WhichOneof("query"):
         case "text":
-            return Query(text=request.text, k=k, offset=offset, min_score=min_score)
+            return Query(text=request.text, **limits)
         case "vector":
             vector = np.array(request.vector.values, dtype=np.float32)
-            return Query(vector=vector, k=k, offset=offset, min_score=min_score)
+            return Query(vector=vector, **limits)
         case "passage":
             name = parse_passage(request.passage, field="passage")
             if name.collection != collection:
@@ -115,7 +132,7 @@ def to_query(request: AnySearchRequest, *, collection: str, k: int, offset: int)
                     field="passage",
                 )
             like = (name.document_id, name.ordinal)
-            return Query(passage=like, k=k, offset=offset, min_score=min_score)
+            return Query(passage=like, **limits)
         case _:
             raise InvalidArgument("no query: set text, vector or passage", field="query")
 

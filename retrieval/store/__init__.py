@@ -15,17 +15,20 @@ Importing this package loads neither torch nor grpc.
 from retrieval.records import DocumentRow, IndexInfo, ModelIdentity
 from retrieval.store.commit import Commit, StagedChunk, StagedDocument
 from retrieval.store.filters import Filter, parse_filter
+from retrieval.store.info import SegmentInfo, read_info, read_segments
 from retrieval.store.maintenance import (
     DEFAULT_TARGET_RECALL,
     IndexType,
     Maintained,
     compact,
     maintain,
+    remove_documents,
 )
 from retrieval.store.reader import IndexReader
-from retrieval.store.schema import is_index, read_info
+from retrieval.store.schema import is_index
 from retrieval.store.segments import VectorHits
-from retrieval.store.writer import IndexWriter, KnownFile, check_folder
+from retrieval.store.verify import Problem, verify
+from retrieval.store.writer import IndexWriter, KnownFile, check_folder, check_index
 
 __all__ = [
     "DEFAULT_TARGET_RECALL",
@@ -39,13 +42,19 @@ __all__ = [
     "KnownFile",
     "Maintained",
     "ModelIdentity",
+    "Problem",
+    "SegmentInfo",
     "StagedChunk",
     "StagedDocument",
     "VectorHits",
     "check_folder",
+    "check_index",
     "compact",
     "is_index",
     "maintain",
     "parse_filter",
     "read_info",
+    "read_segments",
+    "remove_documents",
+    "verify",
 ]

@@ -100,7 +100,9 @@ class Ann:
             [n, ≥ k] rows, -1 where there are fewer.
         """
         settings = self.settings
-        count = min(max(settings.candidates, 4 * k), self.index.ntotal)
+        # In steps, so that one more page of results comes from the same proposals as the last.
+        steps = math.ceil(4 * k / settings.candidates)
+        count = min(settings.candidates * 2 ** (steps - 1).bit_length(), self.index.ntotal)
         wider = settings.effort if share > MOST else math.ceil(2 * settings.effort / share)
         if settings.kind == "ivf":
             parameters = faiss.SearchParametersIVF(nprobe=min(wider, settings.lists), sel=selector)

@@ -124,6 +124,18 @@ class Commit:
         """Take a document out of the index, its text and chunks with it."""
         self._connection.execute("DELETE FROM documents WHERE uri = ?", [uri])
 
+    def remove_under(self, uri: str) -> list[str]:
+        """Take a document out of the index, and all documents under it where it is a folder.
+
+        Returns:
+            the URIs of what was removed, in order.
+        """
+        rows = self._connection.execute(
+            "DELETE FROM documents WHERE uri = ? OR (uri > ? AND uri < ?) RETURNING uri",
+            [uri, f"{uri}/", f"{uri}0"],  # "0" comes after "/"
+        )
+        return sorted(row[0] for row in rows.fetchall())
+
     def set_root(self, name: str, path: str, skipped: Sequence[Skipped]) -> None:
         """Note where a root lies, and what is skipped under it (replacing what was before)."""
         self._connection.execute(

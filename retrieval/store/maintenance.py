@@ -6,6 +6,7 @@ place of the old ones. A run that is cut off in between leaves the index as it w
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -13,9 +14,10 @@ from numpy.typing import NDArray
 
 from retrieval.records import IndexInfo
 from retrieval.store.ann import AnnKind, AnnSettings, write_ann
+from retrieval.store.info import SegmentInfo
 from retrieval.store.segments import EXACT_ROWS
 from retrieval.store.vector_file import open_vector_file
-from retrieval.store.writer import IndexWriter, SegmentRow
+from retrieval.store.writer import IndexWriter, check_index
 
 IndexType = Literal["auto", "flat", "ivf", "hnsw"]
 """``auto``: flat up to ``EXACT_ROWS`` vectors, then ivf."""
@@ -43,7 +45,7 @@ class Maintained:
     """What was done."""
 
     merged: int = 0
-    """Segments that were made one."""
+    """Segments that were written anew as one."""
     removed: int = 0
     """Unused vectors that were dropped."""
     ann: AnnSettings | None = None
@@ -77,6 +79,33 @@ def maintain(writer: IndexWriter) -> Maintained:
     return Maintained()
 
 
+def remove_documents(folder: Path, uris: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Take documents out of an index, in one commit.
+
+    Args:
+        folder: the index.
+        uris: of documents, or of folders with documents in them.
+
+    Returns:
+        the URIs of the documents that were removed, and the given ones that named none.
+
+    Raises:
+        NotAnIndex: there is none.
+        IndexLocked: another process is writing it.
+    """
+    check_index(folder)
+    removed: list[str] = []
+    missing: list[str] = []
+    with IndexWriter.open(folder) as writer:
+        with writer.commit() as commit:
+            for uri in uris:
+                found = commit.remove_under(uri.rstrip("/"))
+                removed += found
+                missing += [] if found else [uri]
+        maintain(writer)
+    return removed, missing
+
+
 def compact(writer: IndexWriter) -> Maintained:
     """Make all segments one, without the vectors that no chunk uses, and index it anew.
 
@@ -105,7 +134,7 @@ def _into_one(
     writer: IndexWriter,
     kind: AnnKind | None,
     info: IndexInfo,
-    segments: Sequence[SegmentRow],
+    segments: Sequence[SegmentInfo],
     *,
     drop_unused: bool,
 ) -> Maintained:
@@ -128,11 +157,14 @@ def _into_one(
             )
     settings = _index_segment(writer, merged, kind, info) if merged else None
     writer.remove_strays()
-    return Maintained(len(segments), removed, settings)
+    return Maintained(len(segments) if merged != single.id else 0, removed, settings)
 
 
 def _kept_parts(
-    writer: IndexWriter, segments: Sequence[SegmentRow], kept: Sequence[NDArray[np.int64]], dim: int
+    writer: IndexWriter,
+    segments: Sequence[SegmentInfo],
+    kept: Sequence[NDArray[np.int64]],
+    dim: int,
 ) -> Iterator[NDArray[np.float32]]:
     """The kept vectors of some segments, in order, a few thousand at a time."""
     for segment, rows in zip(segments, kept, strict=True):

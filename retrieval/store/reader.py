@@ -3,7 +3,6 @@
 import json
 import sqlite3
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -14,22 +13,21 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.errors import IndexDamaged, InvalidArgument, NotFound
+from retrieval.errors import IndexDamaged, NotFound
 from retrieval.records import DocumentRow, IndexInfo, Passage, Skipped
 from retrieval.store.filter_functions import register_functions
 from retrieval.store.filters import Filter
+from retrieval.store.info import load_info
 from retrieval.store.schema import (
     LOOKUP_BATCH,
     TEXT_PART_CHARS,
     connect_for_reading,
-    load_info,
     sqlite_errors,
 )
-from retrieval.store.segments import Segment, VectorHits, open_segments, search_segments
+from retrieval.store.segments import Segment, VectorHits, open_segments
+from retrieval.store.vector_index import VectorIndex
 
 _OPEN_ATTEMPTS = 5
-_KEPT_FILTERS = 32
-"""Filters whose vectors are remembered: a byte for each vector."""
 
 _DOCUMENT_COLUMNS = (
     "id, uri, title, format, encoding, metadata, size, mtime_ns, char_count, chunk_count"
@@ -55,10 +53,8 @@ class IndexReader:
         self.folder = folder
         self.info = info
         self._connection = connection
-        self._segments = segments
         self._lock = threading.Lock()
-        self._filtered: OrderedDict[str, NDArray[np.bool_]] = OrderedDict()
-        self._filter_lock = threading.Lock()
+        self._vectors = VectorIndex(segments, info.model.dim, self._rows)
 
     @classmethod
     def open(cls, folder: Path) -> "IndexReader":
@@ -134,38 +130,12 @@ class IndexReader:
         Raises:
             InvalidArgument: queries of another shape.
         """
-        if queries.shape[1:] != (self.info.model.dim,):
-            raise InvalidArgument(
-                f"query vectors must be [n, {self.info.model.dim}], not {list(queries.shape)}",
-                field="vector",
-            )
-        allowed = None if where is None else self._allowed(where)
-        return search_segments(self._segments, queries, k, allowed=allowed, exact=exact)
+        return self._vectors.search(queries, k, where=where, exact=exact)
 
     @property
     def is_exact(self) -> bool:
         """Whether there is no approximate index: every search looks at every vector."""
-        return all(segment.ann is None for segment in self._segments)
-
-    def _allowed(self, where: Filter) -> NDArray[np.bool_]:
-        """By vector id: whether a passage of a document that passes has that vector."""
-        with self._filter_lock:
-            if where.text in self._filtered:
-                self._filtered.move_to_end(where.text)
-                return self._filtered[where.text]
-        rows = self._rows(
-            f"""SELECT DISTINCT c.vector_id FROM documents d JOIN chunks c ON c.document_id = d.id
-                WHERE {where.condition}""",
-            where.parameters,
-        )
-        most = max((int(segment.vector_ids.max()) for segment in self._segments), default=0)
-        allowed = np.zeros(most + 1, dtype=bool)
-        allowed[np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows))] = True
-        with self._filter_lock:
-            self._filtered[where.text] = allowed
-            while len(self._filtered) > _KEPT_FILTERS:
-                self._filtered.popitem(last=False)
-        return allowed
+        return self._vectors.is_exact
 
     def places_of_vectors(
         self, vector_ids: Sequence[int], where: Filter | None = None
@@ -192,6 +162,18 @@ class IndexReader:
             for vector_id, document_id, ordinal in rows:
                 places[vector_id].append((document_id, ordinal))
         return places
+
+    def sample_places(self, count: int) -> list[tuple[int, int]]:
+        """(document id, ordinal) of some passages, spread evenly over the index."""
+        step = max(1, self.info.chunks // max(1, count))
+        rows = self._rows(
+            """SELECT document_id, ordinal FROM
+                   (SELECT document_id, ordinal, row_number() OVER (ORDER BY id) - 1 AS number
+                    FROM chunks)
+               WHERE number % ? = 0 LIMIT ?""",
+            [step, count],
+        )
+        return [(row[0], row[1]) for row in rows]
 
     def passage(self, document_id: int, ordinal: int) -> Passage:
         """One passage.
@@ -234,11 +216,9 @@ class IndexReader:
         )
         if not rows:
             raise NotFound(f"no passage {ordinal} of a document {document_id}")
-        for segment in self._segments:
-            matches = np.flatnonzero(segment.vector_ids == rows[0][0])
-            if matches.size:
-                vector: NDArray[np.float32] = segment.index.reconstruct(int(matches[0]))
-                return vector
+        vector = self._vectors.vector(rows[0][0])
+        if vector is not None:
+            return vector
         raise IndexDamaged(f"{self.folder} names a vector that is in none of its files")
 
     def document(self, document_id: int) -> DocumentRow:

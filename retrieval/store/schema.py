@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlite_utils import Database, Migrations
 
 from retrieval.errors import IndexDamaged, IndexVersionError, NotAnIndex, StorageError
-from retrieval.records import ChunkSettings, IndexInfo, ModelIdentity
+from retrieval.store.lock import writer_lock
 
 DATABASE_NAME = "index.db"
 APPLICATION_ID = 0x47544552  # "GTER": tells an index from any other SQLite file
@@ -184,10 +184,23 @@ def connect_for_reading(folder: Path) -> sqlite3.Connection:
         try:
             _prepare(connection)
             _check_kind(folder, connection)
+            if _KNOWN_MIGRATIONS - _applied(connection):
+                _upgrade(folder)
         except BaseException:
             connection.close()
             raise
     return connection
+
+
+def _upgrade(folder: Path) -> None:
+    """Bring the tables of an index that an older version wrote up to date."""
+    if not os.access(folder, os.W_OK):
+        raise IndexVersionError(
+            f"{folder} was written by an older version of this program; run `indexer status` on it "
+            f"once as a user who may write it"
+        )
+    with writer_lock(folder):
+        connect_for_writing(folder).close()
 
 
 def connect_for_writing(folder: Path) -> Database:
@@ -220,57 +233,6 @@ def connect_for_writing(folder: Path) -> Database:
     return database
 
 
-def load_info(folder: Path, connection: sqlite3.Connection) -> IndexInfo:
-    """Read what the index is and holds, in the connection's present snapshot.
-
-    Raises:
-        NotAnIndex: the index was created but never got a model: nothing was committed.
-    """
-    row = connection.execute(
-        """SELECT generation, model_name, model_source, model_location, model_revision,
-                  model_fingerprint, dim, max_tokens, dtype, chunk_tokens, chunk_overlap,
-                  created_at, updated_at,
-                  (SELECT count(*) FROM documents),
-                  (SELECT count(*) FROM chunks),
-                  (SELECT coalesce(sum(token_count), 0) FROM chunks),
-                  (SELECT coalesce(sum(rows), 0) FROM segments),
-                  (SELECT count(*) FROM unused_vectors),
-                  (SELECT count(*) FROM segments), index_type, target_recall
-           FROM index_info"""
-    ).fetchone()
-    if row is None:
-        raise NotAnIndex(f"{folder} holds an index with nothing committed yet; build it first")
-    return IndexInfo(
-        generation=row[0],
-        model=ModelIdentity(*row[1:9]),
-        chunking=ChunkSettings(row[9], row[10]),
-        created_at=row[11],
-        updated_at=row[12],
-        documents=row[13],
-        chunks=row[14],
-        tokens=row[15],
-        vectors=row[16],
-        unused_vectors=row[17],
-        segments=row[18],
-        index_type=row[19],
-        target_recall=row[20],
-    )
-
-
-def read_info(folder: Path) -> IndexInfo:
-    """Read what an index is and holds.
-
-    Raises:
-        NotAnIndex, IndexVersionError, IndexDamaged: see ``connect_for_reading``.
-    """
-    connection = connect_for_reading(folder)
-    try:
-        with sqlite_errors(folder):
-            return load_info(folder, connection)
-    finally:
-        connection.close()
-
-
 def _prepare(connection: sqlite3.Connection) -> None:
     # A hostile file's views and triggers get no functions with side effects.
     connection.execute("PRAGMA trusted_schema = OFF")
@@ -286,15 +248,18 @@ def _check_kind(folder: Path, connection: sqlite3.Connection) -> None:
     application_id = connection.execute("PRAGMA application_id").fetchone()[0]
     if application_id != APPLICATION_ID:
         raise NotAnIndex(f"{folder / DATABASE_NAME} is not an index's database")
-    if connection.execute(
-        "SELECT 1 FROM sqlite_master WHERE name = ?", [Migrations.migrations_table]
-    ).fetchone():
-        applied = connection.execute(
-            f"SELECT name FROM {Migrations.migrations_table} WHERE migration_set = 'index'"
+    newer = _applied(connection) - _KNOWN_MIGRATIONS
+    if newer:
+        raise IndexVersionError(
+            f"{folder} was written by a newer version of this program ({', '.join(newer)}); "
+            f"upgrade, or build the index anew in another folder"
         )
-        newer = {row[0] for row in applied} - _KNOWN_MIGRATIONS
-        if newer:
-            raise IndexVersionError(
-                f"{folder} was written by a newer version of this program ({', '.join(newer)}); "
-                f"upgrade, or build the index anew in another folder"
-            )
+
+
+def _applied(connection: sqlite3.Connection) -> set[str]:
+    """Names of the migrations that a database has seen."""
+    table = Migrations.migrations_table
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", [table]).fetchone():
+        return set()
+    rows = connection.execute(f"SELECT name FROM {table} WHERE migration_set = 'index'")
+    return {row[0] for row in rows}

@@ -65,7 +65,7 @@ def open_segments(folder: Path, connection: sqlite3.Connection, dim: int) -> lis
             if Path(name).name != name:
                 raise IndexDamaged(f"{folder} names a vector file outside itself: {name!r}")
         index = open_vector_file(folder / file, rows=count, dim=dim, sample=sample)
-        vector_ids = np.frombuffer(ids, dtype="<i8").astype(np.int64, copy=False)
+        vector_ids = row_ids(ids)
         dead = unused.get(segment_id)
         if len(vector_ids) != count or (dead is not None and dead.max() >= count):
             raise IndexDamaged(
@@ -81,6 +81,11 @@ def open_segments(folder: Path, connection: sqlite3.Connection, dim: int) -> lis
             ann = open_ann(path, sha256=ann_sha256, settings=settings, rows=count, dim=dim)
         segments.append(Segment(index, vector_ids, used, ann))
     return segments
+
+
+def row_ids(blob: bytes) -> NDArray[np.int64]:
+    """The vector ids of a segment's rows, as the database keeps them; none if it is cut."""
+    return np.frombuffer(blob if len(blob) % 8 == 0 else b"", "<i8").astype(np.int64, copy=False)
 
 
 def _unused_rows(connection: sqlite3.Connection) -> dict[int, NDArray[np.int64]]:

@@ -15,12 +15,12 @@ from sqlite_utils import Database
 from retrieval.errors import ModelMismatch, NotAnIndex, StorageError
 from retrieval.records import ChunkSettings, IndexInfo, ModelIdentity, Skipped
 from retrieval.store.commit import Commit, utc_now
+from retrieval.store.info import SegmentInfo, load_info, load_segments
 from retrieval.store.lock import LOCK_NAME, writer_lock
 from retrieval.store.schema import (
     LOOKUP_BATCH,
     connect_for_writing,
     is_index,
-    load_info,
     sqlite_errors,
 )
 from retrieval.store.vector_file import remove_stray_files
@@ -35,19 +35,6 @@ class KnownFile:
     """Bytes."""
     mtime_ns: int
     sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentRow:
-    """What the database knows of a segment."""
-
-    id: int
-    file: str
-    rows: int
-    unused: int
-    """Rows that no chunk uses."""
-    ann_kind: str
-    """Of the approximate index beside it; empty: there is none."""
 
 
 class IndexWriter:
@@ -184,20 +171,10 @@ class IndexWriter:
                 "UPDATE index_info SET generation = generation + 1, updated_at = ?", [utc_now()]
             )
 
-    def segments(self) -> list[SegmentRow]:
+    def segments(self) -> list[SegmentInfo]:
         """Every segment, oldest first."""
         with sqlite_errors(self.folder):
-            rows = self._connection.execute(
-                """SELECT s.id, s.file, s.rows, coalesce(u.count, 0),
-                          coalesce(json_extract(a.settings, '$.kind'), '')
-                   FROM segments s
-                   LEFT JOIN ann_files a ON a.segment_id = s.id
-                   LEFT JOIN (SELECT v.segment_id, count(*) AS count
-                              FROM unused_vectors u JOIN vectors v ON v.id = u.vector_id
-                              GROUP BY v.segment_id) u ON u.segment_id = s.id
-                   ORDER BY s.id"""
-            )
-            return [SegmentRow(*row) for row in rows]
+            return load_segments(self._connection)
 
     def rows_of(self, segment_id: int) -> NDArray[np.int64]:
         """The rows of a segment that are vectors of the index, in order."""
@@ -223,6 +200,18 @@ _MODEL_COLUMNS = {
     "revision": "model_revision",
     "fingerprint": "model_fingerprint",
 }
+
+
+def check_index(folder: Path) -> None:
+    """Refuse a folder that holds no index: a writer would make one.
+
+    Raises:
+        NotAnIndex: there is none.
+    """
+    if not is_index(folder):
+        raise NotAnIndex(
+            f"{folder} is not an index; make one with: indexer build DOCS --index {folder}"
+        )
 
 
 def check_folder(folder: Path) -> None:

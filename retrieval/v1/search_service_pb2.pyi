@@ -31,7 +31,7 @@ class _SearchModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SearchMode
     SEARCH_MODE_UNSPECIFIED: _SearchMode.ValueType  # 0
     """SEARCH_MODE_UNSPECIFIED means the best mode that the server has, today SEARCH_MODE_DENSE."""
     SEARCH_MODE_DENSE: _SearchMode.ValueType  # 1
-    """SEARCH_MODE_DENSE compares vectors by cosine similarity, with every passage (exact)."""
+    """SEARCH_MODE_DENSE compares vectors by cosine similarity. See SearchRequest.exact."""
 
 class SearchMode(_SearchMode, metaclass=_SearchModeEnumTypeWrapper):
     """SearchMode is a way to compare a query with passages. Numbers 2 and 3 are left for lexical and
@@ -41,14 +41,14 @@ class SearchMode(_SearchMode, metaclass=_SearchModeEnumTypeWrapper):
 SEARCH_MODE_UNSPECIFIED: SearchMode.ValueType  # 0
 """SEARCH_MODE_UNSPECIFIED means the best mode that the server has, today SEARCH_MODE_DENSE."""
 SEARCH_MODE_DENSE: SearchMode.ValueType  # 1
-"""SEARCH_MODE_DENSE compares vectors by cosine similarity, with every passage (exact)."""
+"""SEARCH_MODE_DENSE compares vectors by cosine similarity. See SearchRequest.exact."""
 Global___SearchMode: _TypeAlias = SearchMode  # noqa: Y015
 
 @_typing.final
 class SearchRequest(_message.Message):
     """SearchRequest asks for one page of passages.
 
-    Field numbers 9 to 19 are left for what narrows and groups the passages; 20 to 29 for how they
+    Field numbers 10 to 19 are left for what narrows and groups the passages; 21 to 29 for how they
     are ranked; 30 to 39 for what is answered with each.
     """
 
@@ -62,6 +62,8 @@ class SearchRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     MIN_SCORE_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    EXACT_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """collection is the resource name of the collection to search, "collections/{collection}";
     empty means "collections/default".
@@ -87,6 +89,15 @@ class SearchRequest(_message.Message):
     """
     min_score: _builtins.float
     """min_score leaves out passages that score lower, in [-1, 1]; unset means none is left out."""
+    filter: _builtins.str
+    """filter is a condition that a passage's document must meet, such as
+    'path:guides/** AND modified>=2024-01-01'; empty means that all documents count. The language
+    is described in docs/filters.md.
+    """
+    exact: _builtins.bool
+    """exact compares the query with every passage; false means that a large collection may use its
+    approximate index, which is measured to find at least its target share of the best passages.
+    """
     @_builtins.property
     def vector(self) -> _vector_pb2.Vector:
         """vector is an embedding by the collection's model, of Model.dimension components."""
@@ -102,10 +113,12 @@ class SearchRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         min_score: _builtins.float | None = ...,
+        filter: _builtins.str = ...,
+        exact: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "min_score", b"min_score", "passage", b"passage", "query", b"query", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "collection", b"collection", "min_score", b"min_score", "mode", b"mode", "page_size", b"page_size", "page_token", b"page_token", "passage", b"passage", "query", b"query", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "collection", b"collection", "exact", b"exact", "filter", b"filter", "min_score", b"min_score", "mode", b"mode", "page_size", b"page_size", "page_token", b"page_token", "passage", b"passage", "query", b"query", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
     _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
@@ -286,6 +299,8 @@ class StreamSearchRequest(_message.Message):
     MODE_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     MIN_SCORE_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    EXACT_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """collection is the resource name of the collection to search, "collections/{collection}";
     empty means "collections/default".
@@ -302,6 +317,15 @@ class StreamSearchRequest(_message.Message):
     """
     min_score: _builtins.float
     """min_score leaves out passages that score lower, in [-1, 1]; unset means none is left out."""
+    filter: _builtins.str
+    """filter is a condition that a passage's document must meet, such as
+    'path:guides/** AND modified>=2024-01-01'; empty means that all documents count. The language
+    is described in docs/filters.md.
+    """
+    exact: _builtins.bool
+    """exact compares the query with every passage; false means that a large collection may use its
+    approximate index, which is measured to find at least its target share of the best passages.
+    """
     @_builtins.property
     def vector(self) -> _vector_pb2.Vector:
         """vector is an embedding by the collection's model; see SearchRequest.vector."""
@@ -316,10 +340,12 @@ class StreamSearchRequest(_message.Message):
         mode: Global___SearchMode.ValueType = ...,
         limit: _builtins.int = ...,
         min_score: _builtins.float | None = ...,
+        filter: _builtins.str = ...,
+        exact: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "min_score", b"min_score", "passage", b"passage", "query", b"query", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "collection", b"collection", "limit", b"limit", "min_score", b"min_score", "mode", b"mode", "passage", b"passage", "query", b"query", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "collection", b"collection", "exact", b"exact", "filter", b"filter", "limit", b"limit", "min_score", b"min_score", "mode", b"mode", "passage", b"passage", "query", b"query", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
     _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015

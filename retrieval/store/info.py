@@ -1,0 +1,121 @@
+"""What an index is and holds, in numbers."""
+
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from retrieval.errors import NotAnIndex
+from retrieval.records import ChunkSettings, IndexInfo, ModelIdentity
+from retrieval.store.ann import AnnSettings
+from retrieval.store.schema import connect_for_reading, sqlite_errors
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentInfo:
+    """A vector file and what is beside it."""
+
+    id: int
+    file: str
+    rows: int
+    unused: int
+    """Rows that no chunk uses."""
+    size: int
+    """Bytes of the file, which is memory-mapped."""
+    ann: AnnSettings | None
+    """Its approximate index; None: it is searched exactly."""
+    ann_size: int
+    """Bytes of the approximate index, which is read into memory."""
+
+    @property
+    def memory(self) -> int:
+        """Bytes that a search needs in memory: ids, and the approximate index."""
+        return self.ann_size + 8 * self.rows
+
+    @property
+    def ann_kind(self) -> str:
+        """``"ivf"`` or ``"hnsw"``; empty: it is searched exactly."""
+        return self.ann.kind if self.ann else ""
+
+
+def load_info(folder: Path, connection: sqlite3.Connection) -> IndexInfo:
+    """Read what the index is and holds, in the connection's present snapshot.
+
+    Raises:
+        NotAnIndex: the index was created but never got a model: nothing was committed.
+    """
+    row = connection.execute(
+        """SELECT generation, model_name, model_source, model_location, model_revision,
+                  model_fingerprint, dim, max_tokens, dtype, chunk_tokens, chunk_overlap,
+                  created_at, updated_at,
+                  (SELECT count(*) FROM documents),
+                  (SELECT count(*) FROM chunks),
+                  (SELECT coalesce(sum(token_count), 0) FROM chunks),
+                  (SELECT coalesce(sum(rows), 0) FROM segments),
+                  (SELECT count(*) FROM unused_vectors),
+                  (SELECT count(*) FROM segments), index_type, target_recall
+           FROM index_info"""
+    ).fetchone()
+    if row is None:
+        raise NotAnIndex(f"{folder} holds an index with nothing committed yet; build it first")
+    return IndexInfo(
+        generation=row[0],
+        model=ModelIdentity(*row[1:9]),
+        chunking=ChunkSettings(row[9], row[10]),
+        created_at=row[11],
+        updated_at=row[12],
+        documents=row[13],
+        chunks=row[14],
+        tokens=row[15],
+        vectors=row[16],
+        unused_vectors=row[17],
+        segments=row[18],
+        index_type=row[19],
+        target_recall=row[20],
+    )
+
+
+def load_segments(connection: sqlite3.Connection) -> list[SegmentInfo]:
+    """Read what an index's segments are, oldest first, in the connection's present snapshot."""
+    rows = connection.execute(
+        """SELECT s.id, s.file, s.rows, coalesce(u.count, 0), s.bytes, a.settings,
+                  coalesce(a.bytes, 0)
+           FROM segments s
+           LEFT JOIN ann_files a ON a.segment_id = s.id
+           LEFT JOIN (SELECT v.segment_id, count(*) AS count
+                      FROM unused_vectors u JOIN vectors v ON v.id = u.vector_id
+                      GROUP BY v.segment_id) u ON u.segment_id = s.id
+           ORDER BY s.id"""
+    )
+    return [
+        SegmentInfo(
+            identifier,
+            file,
+            count,
+            unused,
+            size,
+            AnnSettings.from_json(ann) if ann else None,
+            extra,
+        )
+        for identifier, file, count, unused, size, ann, extra in rows
+    ]
+
+
+def read_info(folder: Path) -> IndexInfo:
+    """Read what an index is and holds.
+
+    Raises:
+        NotAnIndex, IndexVersionError, IndexDamaged: see ``connect_for_reading``.
+    """
+    with closing(connect_for_reading(folder)) as connection, sqlite_errors(folder):
+        return load_info(folder, connection)
+
+
+def read_segments(folder: Path) -> list[SegmentInfo]:
+    """Read what an index's segments are, oldest first.
+
+    Raises:
+        NotAnIndex, IndexVersionError, IndexDamaged: see ``connect_for_reading``.
+    """
+    with closing(connect_for_reading(folder)) as connection, sqlite_errors(folder):
+        return load_segments(connection)

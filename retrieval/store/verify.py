@@ -1,0 +1,169 @@
+"""Is an index whole? Every byte of its files, and every promise between its tables, is checked."""
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from retrieval.errors import IndexDamaged
+from retrieval.store.ann import open_ann
+from retrieval.store.info import load_info
+from retrieval.store.schema import DATABASE_NAME, connect_for_reading, sqlite_errors
+from retrieval.store.segments import row_ids
+from retrieval.store.vector_file import file_sha256, open_vector_file
+
+_LENGTH_TOLERANCE = 1e-3
+_ROWS = 65_536
+
+RESTORE = "restore it from a backup, or build the index anew"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong."""
+
+    file: str
+    """Name of the file, within the index's folder."""
+    what: str
+    advice: str
+    """What to do about it."""
+
+
+# What must hold in the database beyond its own constraints: a query for what breaks the rule.
+_RULES = (
+    (
+        "documents whose number of chunks is not what is recorded",
+        """SELECT d.uri FROM documents d LEFT JOIN chunks c ON c.document_id = d.id
+           GROUP BY d.id HAVING count(c.id) != d.chunk_count""",
+    ),
+    (
+        "documents whose chunks are not numbered one by one",
+        """SELECT d.uri FROM documents d JOIN chunks c ON c.document_id = d.id
+           GROUP BY d.id HAVING min(c.ordinal) != 0 OR max(c.ordinal) != count(*) - 1""",
+    ),
+    (
+        "documents whose text is not as long as recorded",
+        """SELECT d.uri FROM documents d LEFT JOIN document_texts t ON t.document_id = d.id
+           GROUP BY d.id HAVING coalesce(sum(length(t.text)), 0) != d.char_count""",
+    ),
+    (
+        "vectors that are wrongly taken for unused, or for used",
+        """SELECT v.id FROM vectors v LEFT JOIN unused_vectors u ON u.vector_id = v.id
+           WHERE (u.vector_id IS NULL) !=
+                 EXISTS (SELECT 1 FROM chunks c WHERE c.vector_id = v.id)""",
+    ),
+    (
+        "segments with rows that no vector stands for, or the other way round",
+        """SELECT s.file FROM segments s LEFT JOIN vectors v ON v.segment_id = s.id
+           GROUP BY s.id HAVING count(v.id) > s.rows OR max(v.row) >= s.rows""",
+    ),
+)
+
+
+def verify(folder: Path) -> Iterator[Problem]:
+    """Check an index's last commit.
+
+    Args:
+        folder: the index; it may be written meanwhile.
+
+    Yields:
+        what is wrong; nothing if all is well.
+
+    Raises:
+        NotAnIndex, IndexVersionError, StorageError: there is nothing to check.
+    """
+    try:
+        connection = connect_for_reading(folder)
+    except IndexDamaged as error:
+        yield Problem(DATABASE_NAME, error.message, RESTORE)
+        return
+    try:
+        with sqlite_errors(folder):
+            connection.execute("BEGIN")
+            dim = load_info(folder, connection).model.dim
+            yield from _database_problems(connection)
+            yield from _segment_problems(folder, connection, dim)
+            yield from _text_problems(connection)
+    except IndexDamaged as error:
+        yield Problem(DATABASE_NAME, error.message, RESTORE)
+    finally:
+        connection.close()
+
+
+def _database_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
+    """SQLite's own checks, and the rules."""
+    for (found,) in connection.execute("PRAGMA integrity_check(20)"):
+        if found != "ok":
+            yield Problem(DATABASE_NAME, str(found), RESTORE)
+    for row in connection.execute("PRAGMA foreign_key_check"):
+        yield Problem(
+            DATABASE_NAME, f"a row of {row[0]} names one of {row[2]} that is gone", RESTORE
+        )
+    for what, query in _RULES:
+        broken = [str(row[0]) for row in connection.execute(f"{query} LIMIT 4")]
+        if broken:
+            shown = ", ".join(broken[:3]) + (", …" if len(broken) > 3 else "")  # noqa: PLR2004
+            yield Problem(DATABASE_NAME, f"{what}: {shown}", RESTORE)
+
+
+def _segment_problems(folder: Path, connection: sqlite3.Connection, dim: int) -> Iterator[Problem]:
+    """Every byte of every vector file, and which vector each row is said to be."""
+    segments = connection.execute(
+        "SELECT id, file, rows, sha256, sample_sha256, vector_ids FROM segments ORDER BY id"
+    ).fetchall()
+    for segment, file, rows, sha256, sample, ids in segments:
+        try:
+            index = open_vector_file(folder / file, rows=rows, dim=dim, sample=sample)
+            if file_sha256(folder / file) != sha256:
+                yield Problem(file, "its bytes have changed since it was written", RESTORE)
+                continue
+        except (OSError, IndexDamaged) as error:
+            yield Problem(file, str(error), RESTORE)
+            continue
+        for start in range(0, rows, _ROWS):
+            part = index.reconstruct_n(start, min(_ROWS, rows - start))
+            if (np.abs(np.linalg.norm(part, axis=1) - 1) > _LENGTH_TOLERANCE).any():
+                yield Problem(file, "it holds vectors that are not of length 1", RESTORE)
+                break
+        named = row_ids(ids)
+        pairs = connection.execute("SELECT row, id FROM vectors WHERE segment_id = ?", [segment])
+        if len(named) != rows or any(named[row] != vector for row, vector in pairs):
+            yield Problem(file, "its rows and the index's records disagree", RESTORE)
+        yield from _ann_problems(folder, connection, segment, rows, dim)
+
+
+def _ann_problems(
+    folder: Path, connection: sqlite3.Connection, segment: int, rows: int, dim: int
+) -> Iterator[Problem]:
+    """The approximate index beside a segment, if there is one."""
+    for file, sha256, settings in connection.execute(
+        "SELECT file, sha256, settings FROM ann_files WHERE segment_id = ?", [segment]
+    ):
+        try:
+            open_ann(folder / file, sha256=sha256, settings=settings, rows=rows, dim=dim)
+        except (OSError, IndexDamaged):
+            advice = f"make it anew with: indexer compact --index {folder}"
+            yield Problem(file, "it is missing, or its bytes have changed", advice)
+
+
+def _text_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
+    """Whether each chunk's offsets still cut the text that its vector was made of."""
+    documents = connection.execute("SELECT id, uri FROM documents").fetchall()
+    for document, uri in documents:
+        parts = connection.execute(
+            "SELECT text FROM document_texts WHERE document_id = ? ORDER BY part", [document]
+        )
+        text = "".join(row[0] for row in parts)
+        chunks = connection.execute(
+            """SELECT c.ordinal, c.char_start, c.char_end, v.content_key
+               FROM chunks c JOIN vectors v ON v.id = c.vector_id WHERE c.document_id = ?""",
+            [document],
+        )
+        for ordinal, start, end, key in chunks:
+            if hashlib.sha256(text[start:end].encode()).digest() != key:
+                what = f"chunk {ordinal} of {uri} is not the text that was embedded"
+                yield Problem(DATABASE_NAME, what, RESTORE)
+                break
