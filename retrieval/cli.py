@@ -100,6 +100,15 @@ def cli() -> None:
 @DEVICE_OPTION
 @QUERY_DTYPE_OPTION
 @click.option(
+    "--reload",
+    "reload_seconds",
+    type=float,
+    default=1.0,
+    metavar="SECONDS",
+    show_default=True,
+    help="Time between two looks for a new generation of an index; 0: never look.",
+)
+@click.option(
     "--grace",
     type=float,
     default=10.0,
@@ -115,6 +124,7 @@ def serve(
     model: str | None,
     device: str,
     query_dtype: str,
+    reload_seconds: float,
     grace: float,
 ) -> None:
     """Serve indexes over gRPC until SIGTERM or Ctrl-C.
@@ -131,6 +141,7 @@ def serve(
         model=model,
         device=device,
         query_dtype=query_dtype,
+        reload_seconds=reload_seconds,
         grace_seconds=grace,
     )
     logging.basicConfig(

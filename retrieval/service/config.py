@@ -12,6 +12,7 @@ from retrieval.names import COLLECTION_ID, DEFAULT_COLLECTION
 DEFAULT_PORT = 50051
 DEFAULT_LISTEN = f"127.0.0.1:{DEFAULT_PORT}"
 DEFAULT_GRACE_SECONDS = 10.0
+DEFAULT_RELOAD_SECONDS = 1.0
 
 _MAX_PORT = 65_535
 _INDEX_OPTION = re.compile(rf"(?P<name>{COLLECTION_ID})=(?P<folder>.+)", re.DOTALL)
@@ -78,6 +79,8 @@ class ServiceConfig:
     """``"auto"``, ``"cpu"`` or ``"cuda"``."""
     query_dtype: str = "auto"
     """Type of the weights for queries; see ``retrieval.encoder.load_for_index``."""
+    reload_seconds: float = DEFAULT_RELOAD_SECONDS
+    """Between two looks for a new generation of an index; 0: none, only ``ReloadCollection``."""
     grace_seconds: float = DEFAULT_GRACE_SECONDS
     """How long requests under way may go on after the signal to stop."""
     search_threads: int = 8
@@ -99,11 +102,12 @@ class ServiceConfig:
                 "say --insecure if that is what you want, or listen on 127.0.0.1",
                 field="listen",
             )
-        if not 0 <= self.grace_seconds < float("inf"):
-            raise InvalidArgument(
-                f"--grace is {self.grace_seconds}; it must be a number of seconds, 0 or more",
-                field="grace_seconds",
-            )
+        for option, seconds in (("grace", self.grace_seconds), ("reload", self.reload_seconds)):
+            if not 0 <= seconds < float("inf"):
+                raise InvalidArgument(
+                    f"--{option} is {seconds}; it must be a number of seconds, 0 or more",
+                    field=f"{option}_seconds",
+                )
 
 
 def parse_address(text: str) -> Address:

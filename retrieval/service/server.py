@@ -21,6 +21,7 @@ from retrieval.service.embedding_servicer import EmbeddingServicer
 from retrieval.service.index_servicer import IndexServicer
 from retrieval.service.interceptors import RequestInterceptor
 from retrieval.service.search_servicer import SearchServicer
+from retrieval.service.watcher import Watcher
 from retrieval.service.workers import Workers
 from retrieval.v1 import embedding_service_pb2, index_service_pb2, search_service_pb2
 from retrieval.v1.embedding_service_pb2_grpc import add_EmbeddingServiceServicer_to_server
@@ -59,6 +60,7 @@ class RetrievalServer:
         # The stubs of grpcio-health-checking leave out its aio part.
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._server = self._build()
+        self._watching: asyncio.Task[None] | None = None
 
     def _build(self) -> grpc.aio.Server:
         limits = self._config.limits
@@ -99,6 +101,9 @@ class RetrievalServer:
         await self._collections.open_all()
         self._admission.open()
         await self._set_health(_SERVING)
+        if self._config.reload_seconds:
+            watcher = Watcher(self._collections, self._config.indexes, self._config.reload_seconds)
+            self._watching = asyncio.create_task(watcher.run())
         return address
 
     def infos(self) -> dict[str, IndexInfo]:
@@ -116,6 +121,8 @@ class RetrievalServer:
         cancelled. Also takes down a server that didn't finish starting.
         """
         self._admission.close()
+        if self._watching is not None:
+            self._watching.cancel()
         await self._health.enter_graceful_shutdown()
         grace = self._config.grace_seconds
         if not await self._admission.drained(grace):

@@ -15,7 +15,7 @@ Importing this package loads neither torch nor grpc.
 from retrieval.records import DocumentRow, IndexInfo, ModelIdentity
 from retrieval.store.commit import Commit, StagedChunk, StagedDocument
 from retrieval.store.filters import Filter, parse_filter
-from retrieval.store.info import SegmentInfo, read_info, read_segments
+from retrieval.store.info import SegmentInfo, read_generation, read_info, read_segments
 from retrieval.store.maintenance import (
     DEFAULT_TARGET_RECALL,
     IndexType,
@@ -53,6 +53,7 @@ __all__ = [
     "is_index",
     "maintain",
     "parse_filter",
+    "read_generation",
     "read_info",
     "read_segments",
     "remove_documents",

@@ -111,6 +111,17 @@ def read_info(folder: Path) -> IndexInfo:
         return load_info(folder, connection)
 
 
+def read_generation(folder: Path) -> int:
+    """The number of the last commit, read in no time.
+
+    Raises:
+        NotAnIndex, IndexVersionError, IndexDamaged: see ``connect_for_reading``.
+    """
+    with closing(connect_for_reading(folder)) as connection, sqlite_errors(folder):
+        row = connection.execute("SELECT generation FROM index_info").fetchone()
+        return int(row[0]) if row else 0
+
+
 def read_segments(folder: Path) -> list[SegmentInfo]:
     """Read what an index's segments are, oldest first.
 

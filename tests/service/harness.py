@@ -96,7 +96,8 @@ class RunningServer:
 
 @contextmanager
 def running(indexes: dict[str, Path], **settings: Any) -> Iterator[RunningServer]:
-    """A server on a free port, stopped at the end of the block."""
+    """A server on a free port, stopped at the end of the block; it reloads only when told to."""
+    settings = {"reload_seconds": 0.0} | settings
     config = ServiceConfig(indexes, Address("127.0.0.1", 0), device="cpu", **settings)
     server = RunningServer(config)
     try:

@@ -1,6 +1,9 @@
 """IndexService: collections, documents and passages; reloading."""
 
 import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,8 +13,15 @@ import retrieval
 from retrieval.client import RetrievalClient
 from retrieval.errors import InvalidArgument, ServiceError
 from retrieval.search import MAX_K
-from retrieval.store import IndexReader
-from tests.service.harness import SECTIONS, SUBJECTS, build_index, running, write_documents
+from retrieval.store import IndexReader, read_info
+from tests.service.harness import (
+    SECTIONS,
+    SUBJECTS,
+    build_index,
+    running,
+    wait_until,
+    write_documents,
+)
 
 
 def test_collections(client: RetrievalClient, index: Path) -> None:
@@ -163,3 +173,77 @@ def test_reload_that_fails_changes_nothing(tmp_path: Path, index: Path) -> None:
         with pytest.raises(ServiceError) as caught:
             client.reload("nope")
         assert caught.value.status == "NOT_FOUND"
+
+
+def test_a_new_generation_is_noticed_without_a_dropped_request(tmp_path: Path) -> None:
+    documents, index = tmp_path / "notes", tmp_path / "index"
+    write_documents(documents)
+    build_index(documents, index)
+    answers: list[int] = []
+    stop = threading.Event()
+
+    def ask(target: str) -> None:
+        with RetrievalClient(target) as client:
+            while not stop.is_set():
+                answers.append(client.search("bread", k=1).generation)
+
+    with (
+        running({"default": index}, reload_seconds=0.05) as server,
+        ThreadPoolExecutor(2) as pool,
+        RetrievalClient(server.target) as client,
+    ):
+        asking = [pool.submit(ask, server.target) for _ in range(2)]
+        try:
+            for number in range(3):
+                text = f"# Cheese {number}\n\nMilk curdles when rennet {number} is stirred in."
+                (documents / f"cheese{number}.md").write_text(text)
+                build_index(documents, index)
+                newest = read_info(index).generation
+                wait_until(lambda newest=newest: client.collection().generation == newest)
+                found = client.search(f"cheese and rennet {number}", k=3)
+                assert f"notes/cheese{number}.md" in {passage.uri for passage in found}
+        finally:
+            stop.set()
+        for future in asking:
+            future.result(30)  # raises what a request raised
+    assert answers == sorted(answers)
+    assert len(set(answers)) >= 2
+
+
+def test_an_index_that_breaks_is_served_on(
+    tmp_path: Path, index: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = tmp_path / "index"
+    shutil.copytree(index, copy)
+    with (
+        running({"default": copy}, reload_seconds=0.02) as server,
+        RetrievalClient(server.target) as client,
+    ):
+        expected = client.search("bread").passages
+        shutil.rmtree(copy)
+        wait_until(lambda: "is not reloaded" in caplog.text)
+        assert client.search("bread").passages == expected
+        time.sleep(0.2)
+    assert caplog.text.count("is not reloaded") == 1
+
+
+def test_filters_and_exact_search(client: RetrievalClient) -> None:
+    every = client.search("bread", k=40)
+    some = client.search("bread", k=40, filter="path:b*.md AND title:*bee*", exact=True)
+    assert 0 < len(some) < len(every)
+    assert {passage.uri for passage in some} == {"notes/beehive.md"}
+    kept = [passage for passage in every if passage.uri == "notes/beehive.md"]
+    assert [passage.name for passage in some] == [passage.name for passage in kept]
+    (batch,) = client.search_batch(["bread"], k=40, filter="path:bread.md")
+    assert {passage.uri for passage in batch} == {"notes/bread.md"}
+    stream = client.stream_search("bread", filter="path:bread.md")
+    assert {passage.uri for passage in stream} == {"notes/bread.md"}
+    with pytest.raises(ServiceError, match="at character 6: expected a value") as caught:
+        client.search("bread", filter="path:")
+    assert caught.value.status == "INVALID_ARGUMENT"
+    assert caught.value.metadata["field"] == "filter"
+    page = client.search("bread", k=2, filter="path:bread.md")
+    with pytest.raises(ServiceError, match="another request"):
+        client.search("bread", k=2, page_token=page.next_page_token)
+    rest = client.search("bread", k=9, filter="path:bread.md", page_token=page.next_page_token)
+    assert len(page) + len(rest) == len(batch)
