@@ -1,7 +1,7 @@
 """What a build did, counted: nothing that was left out goes unsaid."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from retrieval.records import IndexInfo
@@ -84,6 +84,7 @@ class BuildReport:
             "seconds": round(self.seconds, 3),
             "model_seconds": round(self.model_seconds, 3),
             "load_seconds": round(self.load_seconds, 3),
+            "maintenance": asdict(self.maintained),
         }
 
     def as_text(self) -> str:
@@ -113,6 +114,16 @@ class BuildReport:
             lines.append(
                 f"  tokens     {self.tokens_embedded} embedded, "
                 f"{self.tokens_per_second:.0f} a second"
+            )
+        done = self.maintained
+        if done.merged or done.removed:
+            lines.append(
+                f"  segments   {done.merged} merged, {done.removed} unused vectors dropped"
+            )
+        if done.ann:
+            lines.append(
+                f"  search     {done.ann.kind} index made, recall@10 {done.ann.recall} "
+                f"of exact search"
             )
         lines.append(
             f"  time       {self.seconds:.1f} s ({self.model_seconds:.1f} s in the model, "
