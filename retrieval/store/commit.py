@@ -53,7 +53,8 @@ class Commit:
         """Write vectors as a new segment.
 
         Args:
-            content_keys: n distinct keys that the index does not hold yet.
+            content_keys: n distinct keys that the index does not hold yet: the SHA-256 (32 bytes)
+                of each text in UTF-8, which a reader checks texts against.
             vectors: float32 [n, dim], L2-normalised.
             truncated: whether each text was longer than the model takes.
 

@@ -1,5 +1,6 @@
 """Reading an index: one generation, whole, for as long as the reader is open."""
 
+import hashlib
 import json
 import sqlite3
 import threading
@@ -19,6 +20,7 @@ from retrieval.store.filter_functions import register_functions
 from retrieval.store.filters import Filter
 from retrieval.store.info import load_info
 from retrieval.store.schema import (
+    DATABASE_NAME,
     LOOKUP_BATCH,
     TEXT_PART_CHARS,
     connect_for_reading,
@@ -34,8 +36,8 @@ _DOCUMENT_COLUMNS = (
 )
 _PASSAGE_QUERY = """
     SELECT c.document_id, d.uri, d.title, c.ordinal, c.char_start, c.char_end, c.line_start,
-           c.line_end, c.heading_path, c.token_count, d.metadata
-    FROM chunks c JOIN documents d ON d.id = c.document_id
+           c.line_end, c.heading_path, c.token_count, d.metadata, v.content_key
+    FROM chunks c JOIN documents d ON d.id = c.document_id JOIN vectors v ON v.id = c.vector_id
 """
 
 
@@ -274,6 +276,14 @@ class IndexReader:
 
     def _passage(self, row: tuple[Any, ...]) -> Passage:
         document_id, uri, title, ordinal, start, end, line_start, line_end = row[:8]
+        text = self._text(document_id, start, end)
+        # SQLite's pages carry no checksums: what is shown must be what was embedded.
+        if hashlib.sha256(text.encode(errors="surrogatepass")).digest() != row[11]:
+            raise IndexDamaged(
+                f"passage {ordinal} of {uri} in {self.folder} is not the text that was embedded; "
+                f"see what else is wrong with: indexer verify --index {self.folder}",
+                file=DATABASE_NAME,
+            )
         return Passage(
             name=f"documents/{document_id}/passages/{ordinal}",
             document_id=document_id,
@@ -285,7 +295,7 @@ class IndexReader:
             line_start=line_start,
             line_end=line_end,
             heading_path=tuple(json.loads(row[8])),
-            text=self._text(document_id, start, end),
+            text=text,
             token_count=row[9],
             metadata=json.loads(row[10]),
             score=float("nan"),

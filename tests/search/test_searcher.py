@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from retrieval.errors import InvalidArgument, NotFound
 from retrieval.search import MAX_QUERY_CHARS, EmbeddedQuery, Query, Searcher
 from retrieval.store import IndexReader
-from tests.store.test_store import DIM, open_writer, staged, unit_vectors
+from tests.store.test_store import DIM, key, open_writer, staged, unit_vectors
 
 # Few distinct vectors, so that equal scores abound, in an order that is not the documents'.
 DOCUMENTS = {
@@ -30,7 +30,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> IndexReader:
     vectors = VECTORS.copy()
     vectors[1] = vectors[0]
     with open_writer(folder) as writer, writer.commit() as commit:
-        ids = commit.add_vectors([bytes([n]) for n in range(5)], vectors, [False] * 5)
+        ids = commit.add_vectors([key(f"text {n}") for n in range(5)], vectors, [False] * 5)
         for uri, numbers in DOCUMENTS.items():
             texts = [f"text {number}" for number in numbers]
             commit.put_document(staged(uri, texts, [ids[number] for number in numbers]))

@@ -1,5 +1,6 @@
 """The store: commits, exact search against brute force, snapshots, damage."""
 
+import hashlib
 import os
 import shutil
 import sqlite3
@@ -46,6 +47,10 @@ def unit_vectors(count: int, seed: int = 0) -> NDArray[np.float32]:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
+def key(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
 def open_writer(folder: Path) -> IndexWriter:
     writer = IndexWriter.open(folder)
     writer.set_model(MODEL, CHUNKING)
@@ -74,9 +79,9 @@ def fill(
     """Commit one document of ``count`` chunks, each with a vector of its own."""
     vectors = unit_vectors(count, seed)
     with open_writer(folder) as writer, writer.commit() as commit:
-        keys = [f"{name}{number}".encode() for number in range(count)]
-        ids = commit.add_vectors(keys, vectors, [False] * count)
-        commit.put_document(staged(name, [f"text {n} of {name}" for n in range(count)], ids))
+        texts = [f"text {n} of {name}" for n in range(count)]
+        ids = commit.add_vectors([key(text) for text in texts], vectors, [False] * count)
+        commit.put_document(staged(name, texts, ids))
     return vectors
 
 
@@ -145,13 +150,13 @@ def test_search_equals_brute_force(
 
 def test_a_text_that_occurs_twice_has_one_vector_and_two_passages(tmp_path: Path) -> None:
     with open_writer(tmp_path) as writer, writer.commit() as commit:
-        ids = commit.add_vectors([b"same"], unit_vectors(1), [False])
+        ids = commit.add_vectors([key("same")], unit_vectors(1), [False])
         commit.put_document(staged("d/a", ["same"], ids))
         commit.put_document(staged("d/b", ["same"], ids))
     with IndexReader.open(tmp_path) as reader:
         assert reader.places_of_vectors(ids) == {ids[0]: [(1, 0), (2, 0)]}
     with open_writer(tmp_path) as writer:
-        assert writer.find_vectors([b"same", b"other"]) == {b"same": ids[0]}
+        assert writer.find_vectors([key("same"), b"other"]) == {key("same"): ids[0]}
         with writer.commit() as commit:
             commit.remove_document("d/a")
     with IndexReader.open(tmp_path) as reader:
@@ -163,7 +168,7 @@ def test_a_replaced_document_keeps_its_id(tmp_path: Path) -> None:
     with IndexReader.open(tmp_path) as reader:
         before = reader.document_by_uri("d/a.txt")
     with open_writer(tmp_path) as writer, writer.commit() as commit:
-        ids = commit.add_vectors([b"new"], unit_vectors(1, seed=5), [True])
+        ids = commit.add_vectors([key("changed")], unit_vectors(1, seed=5), [True])
         commit.put_document(staged("d/a.txt", ["changed"], ids))
     with IndexReader.open(tmp_path) as reader:
         after = reader.document_by_uri("d/a.txt")
@@ -179,11 +184,23 @@ def test_a_replaced_document_keeps_its_id(tmp_path: Path) -> None:
 def test_long_texts_are_read_by_the_part(tmp_path: Path) -> None:
     texts = ["é" * (TEXT_PART_CHARS - 3), "日本語", "🎉" * 10, "x" * (2 * TEXT_PART_CHARS)]
     with open_writer(tmp_path) as writer, writer.commit() as commit:
-        ids = commit.add_vectors([b"1", b"2", b"3", b"4"], unit_vectors(4), [False] * 4)
+        ids = commit.add_vectors([key(text) for text in texts], unit_vectors(4), [False] * 4)
         commit.put_document(staged("d/long", texts, ids))
     with IndexReader.open(tmp_path) as reader:
         assert [reader.passage(1, ordinal).text for ordinal in range(4)] == texts
         assert reader.document_text(1) == "\n".join(texts)
+
+
+def test_a_text_that_changed_on_the_disk_is_never_shown(tmp_path: Path) -> None:
+    fill(tmp_path, 3)
+    connection = sqlite3.connect(tmp_path / "index.db")
+    connection.execute("UPDATE document_texts SET text = replace(text, 'text 1', 'test 1')")
+    connection.commit()
+    connection.close()
+    with IndexReader.open(tmp_path) as reader:
+        assert reader.passage(1, 0).text == "text 0 of d/a.txt"
+        with pytest.raises(IndexDamaged, match="is not the text that was embedded"):
+            reader.passage(1, 1)
 
 
 def test_an_exception_commits_nothing(tmp_path: Path) -> None:

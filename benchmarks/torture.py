@@ -1,0 +1,273 @@
+"""Kill builds at random moments, break files and fill the disk: is anything ever lost?
+
+    python benchmarks/torture.py [--kills 200] [--flips 200] [--seed N]
+
+Works on a small folder of documents with a tiny real model, so that a build takes a fraction of a
+second and kills fall into all its parts. Each round changes documents at random (added, changed,
+removed, renamed), starts a build, a removal or a compaction in a process of its own, and kills it
+with SIGKILL after a random time. After every kill the index must verify, and texts that were
+committed must not be embedded again. At the end it must equal an index built undisturbed.
+
+Then copies of the index get flipped bits and lose their ends: whatever is opened must answer as
+before or say which file is damaged, and never crash. And a build on a full disk (a small tmpfs,
+where one can be mounted) and on one that refuses to flush must leave the last commit.
+"""
+
+import argparse
+import ctypes
+import json
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.tiny_model import make_tiny_model
+
+ROOT = Path(__file__).resolve().parent.parent
+WORDS = ["segment", "commit", "vector", "index", "flush", "disk", "query", "passage", "model"]
+DOCUMENTS = 40
+REFUSED = 3
+"""Exit code of a worker that ended with one of the project's own errors."""
+
+
+class Lost(AssertionError):
+    """Something that was promised did not hold."""
+
+
+class Worker:
+    """A process that does what it is asked, one thing after the other (``torture_worker``)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.torture_worker", str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+
+    def start(self, task: str, **arguments: object) -> None:
+        """Have something done, without waiting."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"task": task, **arguments}) + "\n")
+        self.process.stdin.flush()
+
+    def answer(self) -> Any:
+        """What came of it; None if the worker ended instead."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        return json.loads(line) if line.endswith("\n") else None
+
+    def ask(self, task: str, **arguments: object) -> Any:
+        """Have something done that must succeed."""
+        self.start(task, **arguments)
+        answer = self.answer()
+        if answer is None:
+            raise Lost(f"{task} {arguments}: {self.end()}")
+        return answer
+
+    def end(self, *, kill: bool = False) -> tuple[int, str]:
+        """Exit code (negative: the signal) and the end of what it said."""
+        if kill:
+            self.process.kill()
+        _, said = self.process.communicate(timeout=120)
+        return self.process.returncode, said[-500:].strip()
+
+
+class Place:
+    """A folder with a model, documents and an index, and the chance that rules them."""
+
+    def __init__(self, folder: Path, chance: random.Random) -> None:
+        self.folder = folder
+        self.chance = chance
+        self.docs = folder / "docs"
+        self.index = folder / "index"
+        make_tiny_model(folder / "model")
+        self.docs.mkdir()
+        for number in range(DOCUMENTS):
+            self._write(self.docs / f"{number}.txt")
+
+    def change(self) -> None:
+        """Add, change, remove or rename some documents."""
+        for _ in range(self.chance.randrange(1, 6)):
+            files = sorted(self.docs.iterdir())
+            kind = self.chance.choice(["add", "change", "remove", "rename"])
+            new = self.docs / f"{self.chance.randrange(10**9)}.txt"
+            if kind == "add" or len(files) < DOCUMENTS // 2:
+                self._write(new)
+            elif kind == "change":
+                self._write(self.chance.choice(files))
+            elif kind == "remove":
+                self.chance.choice(files).unlink()
+            else:
+                self.chance.choice(files).rename(new)
+
+    def _write(self, path: Path) -> None:
+        count = self.chance.randrange(1, 30)
+        lines = [" ".join(self.chance.choices(WORDS, k=12)) for _ in range(count)]
+        path.write_text("\n\n".join(lines))
+
+    def embedded(self) -> set[str]:
+        """Keys of the texts that went through the model since the last call."""
+        log = self.folder / "embedded"
+        if not log.exists():
+            return set()
+        keys = {line for line in log.read_text().split() if len(line) == 64}
+        log.unlink()
+        return keys
+
+
+def kill_builds(place: Place, kills: int) -> None:
+    """Rounds of change, start and kill; then the end, undisturbed, against a build from nothing."""
+    first = Worker(place.folder)
+    first.ask("ready")
+    started = time.perf_counter()
+    first.ask("build")
+    whole = time.perf_counter() - started
+    first.end()
+    ended, killed, commits, generation = Counter[str](), 0, 0, 0
+    coming = Worker(place.folder)
+    while killed < kills:
+        worker, coming = coming, Worker(place.folder)
+        state = worker.ask("check")
+        if state["problems"] or state["generation"] < generation:
+            raise Lost(str(state))
+        commits += state["generation"] - generation
+        generation = state["generation"]
+        place.embedded()
+        place.change()
+        task = place.chance.choices(["build", "remove", "compact"], [6, 1, 1])[0]
+        worker.start(task, choice=place.chance.random())
+        time.sleep(place.chance.uniform(0.0, 1.2 * whole))
+        code, said = worker.end(kill=True)
+        if code not in (-9, 0, REFUSED):
+            raise Lost(f"{task}: exit {code}: {said}")
+        killed += code == -9
+        ended[task] += 1
+        again = place.embedded() & set(state["keys"])
+        if again:
+            raise Lost(f"{len(again)} texts were embedded again by {task}")
+    state = coming.ask("check")
+    if state["problems"] or state["generation"] < generation:
+        raise Lost(str(state))
+    coming.ask("build")
+    coming.ask("build", index=str(place.folder / "fresh"))
+    coming.ask("compare", index=str(place.folder / "fresh"))
+    coming.end()
+    print(
+        f"{killed} kills ({', '.join(f'{count} {task}' for task, count in ended.items())}), "
+        f"{commits} commits: 0 lost, 0 damaged, 0 texts embedded again; "
+        f"the end equals an undisturbed build",
+        flush=True,
+    )
+
+
+def break_files(place: Place, flips: int) -> None:
+    """Flip a bit, cut a file or take it away: the same answer, or a named file; never a crash."""
+    worker = Worker(place.folder)
+    expected = worker.ask("answer")
+    seen = Counter[str]()
+    for number in range(flips):
+        broken = place.folder / "broken"
+        shutil.copytree(place.index, broken)
+        path = place.chance.choice([p for p in sorted(broken.iterdir()) if p.stat().st_size])
+        kind = ("flip", "flip", "cut", "remove")[number % 4]
+        data = bytearray(path.read_bytes())
+        if kind == "flip":
+            data[place.chance.randrange(len(data))] ^= 1 << place.chance.randrange(8)
+        path.write_bytes(data[: place.chance.randrange(len(data))] if kind == "cut" else data)
+        if kind == "remove":
+            path.unlink()
+        # The worker goes on after a refusal; a crash ends it, and this run.
+        found = worker.ask("answer", index=str(broken))
+        if "error" not in found and found != expected:
+            raise Lost(f"{path.name} after {kind}: other answers, and no error")
+        seen["refused" if "error" in found else "same answers"] += 1
+        shutil.rmtree(broken)
+    worker.end()
+    print(f"{flips} broken files: {dict(seen)}, no crash, no wrong answer", flush=True)
+
+
+def refuse_flushes(place: Place) -> None:
+    """The disk refuses to flush (EIO) at each of the first calls in turn."""
+    refused = 0
+    for call in range(1, 7):
+        place.change()
+        worker = Worker(place.folder)
+        before = worker.ask("check")["generation"]
+        worker.start("build", fail_flush=call)
+        code, said = worker.end()
+        if code not in (0, REFUSED):
+            raise Lost(f"refused flush {call}: exit {code}: {said}")
+        refused += code == REFUSED
+        worker = Worker(place.folder)
+        state = worker.ask("check")
+        if state["problems"] or state["generation"] < before:
+            raise Lost(str(state))
+        worker.ask("build")
+        worker.end()
+    print(f"{refused} builds failed by a refused flush; the next build went on", flush=True)
+
+
+def fill_disk(place: Place) -> None:
+    """Builds on disks of several sizes, all too small."""
+    failed = 0
+    for kilobytes in (64, 128, 256, 384, 512):
+        with small_disk(place.folder / "disk", kilobytes) as disk:
+            if disk is None:
+                print("full disk: not tried, as no tmpfs can be mounted here")
+                return
+            worker = Worker(place.folder)
+            worker.start("build", index=str(disk / "index"))
+            code, said = worker.end()
+            if code not in (0, REFUSED):
+                raise Lost(f"a full disk of {kilobytes} KiB: exit {code}: {said}")
+            failed += code == REFUSED
+            worker = Worker(place.folder)
+            state = worker.ask("check", index=str(disk / "index"))
+            if state["problems"]:
+                raise Lost(str(state))
+            worker.end()
+    print(f"{failed} builds failed on a full disk; each left a whole index, or none", flush=True)
+
+
+@contextmanager
+def small_disk(folder: Path, kilobytes: int) -> Iterator[Path | None]:
+    """A tmpfs of a size; None where this user may not mount one."""
+    folder.mkdir(exist_ok=True)
+    libc = ctypes.CDLL(None, use_errno=True)
+    options = f"size={kilobytes}k".encode()
+    if libc.mount(b"tmpfs", str(folder).encode(), b"tmpfs", 0, options) != 0:
+        yield None
+        return
+    try:
+        yield folder
+    finally:
+        libc.umount2(str(folder).encode(), 2)
+
+
+def main() -> None:
+    """Parse the command line, run all parts, print what was seen."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--flips", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        place = Place(Path(name), random.Random(arguments.seed))
+        kill_builds(place, arguments.kills)
+        break_files(place, arguments.flips)
+        refuse_flushes(place)
+        fill_disk(place)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""What ``torture`` kills: does one task after the other, each a line of JSON on stdin.
+
+Ends with exit code 3 at one of the project's own errors, as a command would end with 1 or 2.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import sqlite3
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.build import BuildOptions
+from indexer.build import build as run_build
+from indexer.progress import SilentProgress
+from retrieval.encoder import Encoder
+from retrieval.errors import RetrievalError
+from retrieval.store import (
+    IndexReader,
+    IndexWriter,
+    compact,
+    maintenance,
+    read_generation,
+    remove_documents,
+    vector_file,
+    verify,
+)
+
+DIM = 64
+
+
+class Tasks:
+    """The tasks; each may name another index than the usual one."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def ready(self, _index: Path) -> None:
+        """Nothing: the imports are done."""
+
+    def build(self, index: Path, fail_flush: int = 0, choice: float = 0.0) -> None:  # noqa: ARG002
+        """Bring an index in step with the documents; one flush may be refused."""
+        if fail_flush:
+            refuse_flush(fail_flush)
+        model = str(self._folder / "model")
+        docs = [self._folder / "docs"]
+        run_build(BuildOptions(docs, index, model, chunk_tokens=24), SilentProgress())
+
+    def remove(self, index: Path, choice: float) -> None:
+        """Take one document out."""
+        with IndexReader.open(index) as reader:
+            rows = reader.documents(1000)
+        remove_documents(index, [rows[int(choice * len(rows))].uri])
+
+    def compact(self, index: Path, choice: float = 0.0) -> None:  # noqa: ARG002
+        """Drop what is unused and index the rest anew."""
+        with IndexWriter.open(index) as writer:
+            compact(writer)
+
+    def check(self, index: Path) -> dict[str, Any]:
+        """Whether every promise of the index holds, and which texts have vectors in it."""
+        try:
+            generation = read_generation(index)
+        except RetrievalError:
+            generation = 0  # nothing was committed yet
+        if not generation:
+            return {"generation": 0, "problems": [], "keys": []}
+        with closing(sqlite3.connect(index / "index.db")) as connection:
+            rows = connection.execute("SELECT content_key FROM vectors").fetchall()
+        problems = [f"{problem.file}: {problem.what}" for problem in verify(index)]
+        keys = [row[0].hex() for row in rows]
+        return {"generation": generation, "problems": problems, "keys": keys}
+
+    def compare(self, index: Path) -> None:
+        """Whether an index holds the same documents, chunks and vectors as the usual one."""
+        mine, other = contents(self._folder / "index"), contents(index)
+        if mine.keys() != other.keys():
+            raise AssertionError("other documents or chunks than in an undisturbed build")
+        for key, (text, start, vector) in mine.items():
+            same = (text, start) == other[key][:2]
+            if not same or not np.allclose(vector, other[key][2], atol=1e-4):
+                raise AssertionError(f"chunk {key} differs from that of an undisturbed build")
+
+    def answer(self, index: Path) -> dict[str, Any]:
+        """What some searches show, or which error."""
+        queries = np.random.default_rng(0).normal(size=(20, DIM)).astype(np.float32)
+        try:
+            with IndexReader.open(index) as reader:
+                return {"answers": [shown(reader, query) for query in queries]}
+        except RetrievalError as error:
+            return {"error": error.message}
+
+
+def shown(reader: IndexReader, query: NDArray[np.float32]) -> list[tuple[float, str]]:
+    """Scores and texts of one search. Titles and the like have no checksum in SQLite."""
+    hits = reader.search_vectors(query[None], 10)
+    places = reader.places_of_vectors(hits.vector_ids[0].tolist())
+    return [
+        (round(float(score), 4), passage.text)
+        for vector_id, score in zip(hits.vector_ids[0].tolist(), hits.scores[0], strict=True)
+        for passage in (reader.passage(*place) for place in places[vector_id])
+    ]
+
+
+def contents(index: Path) -> dict[tuple[str, int], tuple[str, int, NDArray[np.float32]]]:
+    """Every chunk of an index: its text, where it begins, its vector."""
+    found = {}
+    with IndexReader.open(index) as reader:
+        for document in reader.documents(100_000):
+            for ordinal in range(document.chunk_count):
+                passage = reader.passage(document.id, ordinal)
+                vector = reader.passage_vector(document.id, ordinal)
+                found[document.uri, ordinal] = (passage.text, passage.char_start, vector)
+    return found
+
+
+def refuse_flush(call: int) -> None:
+    """Have the n-th flush of a vector file or its folder fail."""
+    fsync, count = os.fsync, 0
+
+    def refuse(descriptor: int) -> None:
+        nonlocal count
+        count += 1
+        if count == call:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(descriptor)
+
+    vector_file.os.fsync = refuse  # type: ignore[attr-defined]
+
+
+def log_embedding(path: Path) -> None:
+    """Have every text noted before it goes through the model."""
+    embed = Encoder.embed
+
+    def noted(self: Encoder, texts: list[str], *arguments: Any, **more: Any) -> Any:
+        with path.open("a") as file:
+            file.writelines(f"{hashlib.sha256(text.encode()).hexdigest()}\n" for text in texts)
+        return embed(self, texts, *arguments, **more)
+
+    Encoder.embed = noted  # type: ignore[assignment,method-assign]
+
+
+def main() -> None:
+    """Do what stdin says, until it ends."""
+    folder = Path(sys.argv[1])
+    # Small enough that merging, indexing and compaction happen all the time.
+    maintenance.MAX_SMALL_SEGMENTS = 3
+    maintenance.MIN_ANN_ROWS = maintenance.EXACT_ROWS = 100
+    log_embedding(folder / "embedded")
+    tasks = Tasks(folder)
+    for line in sys.stdin:
+        arguments = json.loads(line)
+        task: Callable[..., Any] = getattr(tasks, arguments.pop("task"))
+        index = Path(arguments.pop("index", folder / "index"))
+        try:
+            result = task(index, **arguments)
+        except RetrievalError as error:
+            sys.exit(_refused(error))
+        print(json.dumps({} if result is None else result), flush=True)
+
+
+def _refused(error: RetrievalError) -> int:
+    print(error.message, file=sys.stderr)
+    return 3
+
+
+if __name__ == "__main__":
+    main()

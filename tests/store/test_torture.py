@@ -1,0 +1,39 @@
+"""``benchmarks/torture.py``: a taste of it by default, all of it with ``-m slow``."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def torture(kills: int, flips: int, timeout: int) -> str:
+    command = [sys.executable, "-m", "benchmarks.torture", "--kills", str(kills)]
+    result = subprocess.run(
+        [*command, "--flips", str(flips)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    return result.stdout
+
+
+@pytest.mark.timeout(280)
+def test_a_few_kills_and_broken_files_lose_nothing() -> None:
+    said = torture(3, 8, 270)
+    assert "3 kills" in said
+    assert "0 lost, 0 damaged, 0 texts embedded again" in said
+    assert "8 broken files" in said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_two_hundred_kills_and_broken_files_lose_nothing() -> None:
+    said = torture(200, 200, 3500)
+    assert "200 kills" in said
+    assert "200 broken files" in said
