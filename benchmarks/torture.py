@@ -1,6 +1,6 @@
 """Kill builds at random moments, break files and fill the disk: is anything ever lost?
 
-    python benchmarks/torture.py [--kills 200] [--flips 200] [--seed N]
+    python -m benchmarks.torture [--kills 200] [--flips 200] [--flushes 6] [--disks 5] [--seed N]
 
 Works on a small folder of documents with a tiny real model, so that a build takes a fraction of a
 second and kills fall into all its parts. Each round changes documents at random (added, changed,
@@ -196,10 +196,10 @@ def break_files(place: Place, flips: int) -> None:
     print(f"{flips} broken files: {dict(seen)}, no crash, no wrong answer", flush=True)
 
 
-def refuse_flushes(place: Place) -> None:
+def refuse_flushes(place: Place, flushes: int) -> None:
     """The disk refuses to flush (EIO) at each of the first calls in turn."""
     refused = 0
-    for call in range(1, 7):
+    for call in range(1, flushes + 1):
         place.change()
         worker = Worker(place.folder)
         before = worker.ask("check")["generation"]
@@ -217,10 +217,10 @@ def refuse_flushes(place: Place) -> None:
     print(f"{refused} builds failed by a refused flush; the next build went on", flush=True)
 
 
-def fill_disk(place: Place) -> None:
+def fill_disk(place: Place, disks: int) -> None:
     """Builds on disks of several sizes, all too small."""
     failed = 0
-    for kilobytes in (64, 128, 256, 384, 512):
+    for kilobytes in (128, 256, 512, 64, 384)[:disks]:
         with small_disk(place.folder / "disk", kilobytes) as disk:
             if disk is None:
                 print("full disk: not tried, as no tmpfs can be mounted here")
@@ -259,14 +259,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--flips", type=int, default=200)
+    parser.add_argument("--flushes", type=int, default=6)
+    parser.add_argument("--disks", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         place = Place(Path(name), random.Random(arguments.seed))
         kill_builds(place, arguments.kills)
         break_files(place, arguments.flips)
-        refuse_flushes(place)
-        fill_disk(place)
+        refuse_flushes(place, arguments.flushes)
+        fill_disk(place, arguments.disks)
 
 
 if __name__ == "__main__":

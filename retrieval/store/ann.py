@@ -189,7 +189,7 @@ def _tune(ann: Ann, vectors: faiss.Index, target: float) -> AnnSettings:
             tried = replace(
                 ann.settings, effort=effort, candidates=candidates, queries=len(queries)
             )
-            rows = rerank(vectors, queries, replace_settings(ann, tried).propose(queries, k), k)[1]
+            rows = rerank(vectors, queries, replace(ann, settings=tried).propose(queries, k), k)[1]
             found = (rows[:, :, None] == exact[:, None, :]).any(axis=1).mean()
             tried = replace(tried, recall=round(float(found), 4))
             if tried.recall >= target:
@@ -198,11 +198,6 @@ def _tune(ann: Ann, vectors: faiss.Index, target: float) -> AnnSettings:
                 best = tried
             effort *= 2
     return best
-
-
-def replace_settings(ann: Ann, settings: AnnSettings) -> Ann:
-    """The same index, searched differently."""
-    return Ann(ann.index, settings)
 
 
 def rerank(

@@ -9,10 +9,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def torture(kills: int, flips: int, timeout: int) -> str:
-    command = [sys.executable, "-m", "benchmarks.torture", "--kills", str(kills)]
+def torture(*arguments: str, timeout: int) -> str:
     result = subprocess.run(
-        [*command, "--flips", str(flips)],
+        [sys.executable, "-m", "benchmarks.torture", *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -25,7 +24,8 @@ def torture(kills: int, flips: int, timeout: int) -> str:
 
 @pytest.mark.timeout(280)
 def test_a_few_kills_and_broken_files_lose_nothing() -> None:
-    said = torture(3, 8, 270)
+    few = ("--kills", "3", "--flips", "8", "--flushes", "1", "--disks", "1")
+    said = torture(*few, timeout=270)
     assert "3 kills" in said
     assert "0 lost, 0 damaged, 0 texts embedded again" in said
     assert "8 broken files" in said
@@ -34,6 +34,6 @@ def test_a_few_kills_and_broken_files_lose_nothing() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_two_hundred_kills_and_broken_files_lose_nothing() -> None:
-    said = torture(200, 200, 3500)
+    said = torture(timeout=3500)
     assert "200 kills" in said
     assert "200 broken files" in said
