@@ -162,14 +162,8 @@ def build(
 @INDEX_OPTION
 @click.option("-k", "k", type=int, default=10, show_default=True, help="How many passages.")
 @click.option("--min-score", type=float, help="Leave out passages below this cosine similarity.")
-@click.option(
-    "--filter",
-    "filter_",
-    default="",
-    metavar="EXPR",
-    help="Only passages of documents that meet a condition, e.g. 'path:guides/** AND tag=intro'.",
-)
-@click.option("--exact", is_flag=True, help="Compare with every passage; use no approximate index.")
+@command.FILTER_OPTION
+@command.EXACT_OPTION
 @click.option("--model", help="Where the index's model is now, if it has moved.")
 @DEVICE_OPTION
 @QUERY_DTYPE_OPTION

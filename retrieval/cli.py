@@ -175,14 +175,8 @@ def _say_ready(address: "Address", infos: "dict[str, IndexInfo]") -> None:
 )
 @click.option("-k", "k", type=int, default=10, show_default=True, help="Most passages to show.")
 @click.option("--min-score", type=float, help="Leave out passages that score lower, -1 to 1.")
-@click.option(
-    "--filter",
-    "filter_",
-    default="",
-    metavar="EXPR",
-    help="Only passages of documents that meet a condition, e.g. 'path:guides/** AND tag=intro'.",
-)
-@click.option("--exact", is_flag=True, help="Compare with every passage; use no approximate index.")
+@command.FILTER_OPTION
+@command.EXACT_OPTION
 @click.option(
     "--timeout",
     type=float,

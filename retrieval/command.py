@@ -1,4 +1,4 @@
-"""What every command of ours does around its own work: one line an error, the right exit code."""
+"""What both programs share: one line an error, the right exit code, options of their searches."""
 
 import os
 import sys
@@ -7,6 +7,17 @@ from collections.abc import Sequence
 import click
 
 from retrieval.errors import RetrievalError
+
+FILTER_OPTION = click.option(
+    "--filter",
+    "filter_",
+    default="",
+    metavar="EXPR",
+    help="Only passages of documents that meet a condition, e.g. 'path:guides/** AND tag=intro'.",
+)
+EXACT_OPTION = click.option(
+    "--exact", is_flag=True, help="Compare with every passage; use no approximate index."
+)
 
 EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
