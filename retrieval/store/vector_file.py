@@ -31,6 +31,8 @@ _UNUSED = 1 << 20  # what FAISS writes there
 
 _SAMPLE_BLOCKS = 64
 _SAMPLE_BYTES = 4096
+_WHOLE_BYTES = 16 << 20
+"""Files up to here are read whole when they are opened: some hundredths of a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ def write_file(folder: Path, prefix: str, blocks: Iterable[bytes | memoryview]) 
 
 
 def sample_sha256(path: Path) -> str:
-    """The SHA-256 of up to 64 blocks of 4 KiB, spread evenly over a file, its ends among them.
+    """The SHA-256 of a file of up to 16 MiB; of 64 blocks of 4 KiB, evenly spread, of a larger one.
 
     What opening an index checks: cheap at any size, and enough to notice a file that was cut,
     exchanged or overwritten. ``indexer verify`` reads every byte.
@@ -113,7 +115,10 @@ def sample_sha256(path: Path) -> str:
     """
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        last = max(0, os.fstat(file.fileno()).st_size - _SAMPLE_BYTES)
+        size = os.fstat(file.fileno()).st_size
+        if size <= _WHOLE_BYTES:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        last = size - _SAMPLE_BYTES
         for number in range(_SAMPLE_BLOCKS):
             digest.update(
                 os.pread(file.fileno(), _SAMPLE_BYTES, last * number // (_SAMPLE_BLOCKS - 1))
