@@ -294,10 +294,10 @@ class IndexReader:
             char_end=end,
             line_start=line_start,
             line_end=line_end,
-            heading_path=tuple(json.loads(row[8])),
+            heading_path=tuple(_json(row[8])),
             text=text,
             token_count=row[9],
-            metadata=json.loads(row[10]),
+            metadata=_json(row[10]),
             score=float("nan"),
         )
 
@@ -314,6 +314,22 @@ class IndexReader:
     def _rows(self, sql: str, arguments: Sequence[object]) -> list[tuple[Any, ...]]:
         with self._lock, sqlite_errors(self.folder):
             return self._connection.execute(sql, arguments).fetchall()
+
+
+def _json(text: str) -> Any:  # noqa: ANN401  (whatever was stored)
+    """What a column of JSON holds.
+
+    Raises:
+        IndexDamaged: it is no JSON any more.
+    """
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise IndexDamaged(
+            f"{DATABASE_NAME} is damaged: a field is no JSON; restore it from a backup, or build "
+            f"the index anew",
+            file=DATABASE_NAME,
+        ) from error
 
 
 def _is_named(folder: Path, file: str) -> bool:
@@ -334,7 +350,7 @@ def _document_row(row: Sequence[Any]) -> DocumentRow:
         title=row[2],
         format=row[3],
         encoding=row[4],
-        metadata=json.loads(row[5]),
+        metadata=_json(row[5]),
         size_bytes=row[6],
         modified_at=modified.isoformat().replace("+00:00", "Z"),
         char_count=row[8],
