@@ -17,7 +17,6 @@ from retrieval.store.commit import Commit, StagedChunk, StagedDocument
 from retrieval.store.filters import Filter, parse_filter
 from retrieval.store.info import SegmentInfo, read_generation, read_info, read_segments
 from retrieval.store.maintenance import (
-    DEFAULT_TARGET_RECALL,
     IndexType,
     Maintained,
     compact,
@@ -31,7 +30,6 @@ from retrieval.store.verify import Problem, verify
 from retrieval.store.writer import IndexWriter, KnownFile, check_folder, check_index
 
 __all__ = [
-    "DEFAULT_TARGET_RECALL",
     "Commit",
     "DocumentRow",
     "Filter",

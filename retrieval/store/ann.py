@@ -128,7 +128,7 @@ def write_ann(
         StorageError: the disk refused.
     """
     index, lists = _trained(vectors, kind)
-    for _, part in _parts(vectors, _ADD_ROWS):
+    for part in _parts(vectors, _ADD_ROWS):
         index.add(part)
     plain = AnnSettings(kind, 1, _CANDIDATES[0], lists, 0.0, 0)
     settings = _tune(Ann(index, plain), vectors, target_recall)
@@ -248,7 +248,7 @@ def _sample(vectors: faiss.Index, count: int) -> NDArray[np.float32]:
     return sampled
 
 
-def _parts(vectors: faiss.Index, rows: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """All rows in order, some at a time, with the number of the first."""
+def _parts(vectors: faiss.Index, rows: int) -> Iterator[NDArray[np.float32]]:
+    """All rows in order, some at a time."""
     for start in range(0, vectors.ntotal, rows):
-        yield start, vectors.reconstruct_n(start, min(rows, vectors.ntotal - start))
+        yield vectors.reconstruct_n(start, min(rows, vectors.ntotal - start))

@@ -22,8 +22,6 @@ from retrieval.store.writer import IndexWriter, check_index
 IndexType = Literal["auto", "flat", "ivf", "hnsw"]
 """``auto``: flat up to ``EXACT_ROWS`` vectors, then ivf."""
 
-DEFAULT_TARGET_RECALL = 0.98
-
 SMALL_SEGMENT_ROWS = 16_384
 """Segments below this are merged when there are many of them."""
 MAX_SMALL_SEGMENTS = 8
@@ -61,8 +59,8 @@ def maintain(writer: IndexWriter) -> Maintained:
     info, segments = writer.info, writer.segments()
     if info is None or not segments:
         return Maintained()
-    kind = _kind(info.index_type, sum(row.rows for row in segments))
     total = sum(row.rows for row in segments)
+    kind = _kind(info.index_type, total)
     otherwise = sum(row.rows for row in segments if row.ann_kind != (kind or ""))
     if sum(row.unused for row in segments) > MAX_UNUSED_SHARE * total:
         return compact(writer)
