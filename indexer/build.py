@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from indexer.chunk import chunk_document
-from indexer.discover import MAX_FILE_BYTES, discover
+from indexer.discover import discover
 from indexer.embed import Embedder
 from indexer.parse import parse
 from indexer.plan import Plan, check_not_empty, plan_build
 from indexer.progress import BuildProgress
 from indexer.report import BuildReport
+from indexer.sidecar import with_sidecar
 from indexer.skip import SkipDocument, SkipReason
+from indexer.walk import MAX_FILE_BYTES
 from retrieval.errors import InvalidArgument, ModelMismatch, NotAnIndex
 from retrieval.records import ChunkSettings, IndexInfo, ModelIdentity, Skipped, SourceFile
 from retrieval.registry import DEFAULT_MODEL
@@ -180,14 +182,16 @@ def _ingest(
     for found in plan.to_read:
         known = plan.known.get(found.uri)
         try:
-            source, data = _read(found)
-            sha256 = hashlib.sha256(data).hexdigest()
+            source, data, fields = _read_with_sidecar(found)
+            sha256 = hashlib.sha256(data + fields).hexdigest()
             if known and known.sha256 == sha256:
                 plan.touched.append((known.document_id, source))
                 plan.unchanged += 1
                 progress.advance(size=found.size, files=1)
                 continue
             document = parse(source.uri, data)
+            if source.sidecar:
+                document = with_sidecar(document, fields)
         except SkipDocument as skip:
             plan.skip(Skipped(found.uri, found.root, skip.reason, skip.detail))
             progress.advance(size=found.size, files=1)
@@ -209,6 +213,19 @@ def _choose_index_type(options: BuildOptions, writer: IndexWriter) -> None:
     if wanted != (info.index_type, info.target_recall):
         with writer.commit() as commit:
             commit.set_index_type(*wanted)
+
+
+def _read_with_sidecar(found: SourceFile) -> tuple[SourceFile, bytes, bytes]:
+    """A file as it is now, its bytes, and its sidecar's, if it has one.
+
+    Raises:
+        SkipDocument: one of the two can't be read, or has grown beyond the limit.
+    """
+    source, data = _read(found)
+    if source.sidecar is None:
+        return source, data, b""
+    beside, fields = _read(source.sidecar)
+    return replace(source, sidecar=beside), data, fields
 
 
 def _read(found: SourceFile) -> tuple[SourceFile, bytes]:

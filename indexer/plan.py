@@ -18,7 +18,7 @@ class Plan:
 
     roots: Sequence[tuple[str, Path]]
     to_read: list[SourceFile] = field(default_factory=list)
-    """New files, and those whose size or modification time differs."""
+    """New files, and those whose size or modification time differs, or their sidecar's."""
     unchanged: int = 0
     known: dict[str, KnownFile] = field(default_factory=dict)
     """URI → what the index remembers, for every document under the roots."""
@@ -60,7 +60,7 @@ def plan_build(writer: IndexWriter, discovery: Discovery) -> Plan:
         plan.skip(skip)
     for source in discovery.files:
         known = plan.known.get(source.uri)
-        if known and (known.size, known.mtime_ns) == (source.size, source.mtime_ns):
+        if known and known.stamp == source.stamp:
             plan.unchanged += 1
         else:
             plan.to_read.append(source)

@@ -20,6 +20,8 @@ class SkipReason(StrEnum):
     DUPLICATE_NAME = "duplicate name"
     BINARY = "binary"
     NO_TEXT = "no text"
+    BAD_SIDECAR = "bad sidecar"
+    LONE_SIDECAR = "sidecar of nothing"
 
 
 class SkipDocument(Exception):

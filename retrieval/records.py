@@ -60,6 +60,18 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
+class FileStamp:
+    """What tells, without reading them, whether a file or its sidecar changed; zeros: no file."""
+
+    size: int
+    """Bytes."""
+    mtime_ns: int
+    """Modification time, nanoseconds since the epoch."""
+    sidecar_size: int = 0
+    sidecar_mtime_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class SourceFile:
     """A file found under a root, before it is read."""
 
@@ -73,6 +85,16 @@ class SourceFile:
     """Bytes."""
     mtime_ns: int
     """Modification time, nanoseconds since the epoch."""
+    sidecar: "SourceFile | None" = None
+    """The file beside it that holds fields of the document's."""
+
+    @property
+    def stamp(self) -> FileStamp:
+        """As the index keeps it."""
+        beside = self.sidecar
+        if beside is None:
+            return FileStamp(self.size, self.mtime_ns)
+        return FileStamp(self.size, self.mtime_ns, beside.size, beside.mtime_ns)
 
 
 @dataclass(frozen=True, slots=True)

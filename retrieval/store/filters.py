@@ -138,7 +138,7 @@ class _Parser:
         field = self._take()
         if field.kind != "word" or not _FIELD.fullmatch(field.text):
             self._fail(field, "expected a field, such as path, title, modified or tag")
-        name = field.text
+        name = field.text.lower()
         if self._keyword("NOT"):
             if not self._keyword("IN"):
                 self._fail(self._peek(), "expected IN")

@@ -114,6 +114,13 @@ def m002_approximate_indexes(db: Database) -> None:
         db.execute("UPDATE segments SET vector_ids = ? WHERE id = ?", [ids.tobytes(), segment])
 
 
+@migrations()
+def m003_sidecars(db: Database) -> None:
+    """Size and time of the file with a document's own fields; zeros where there is none."""
+    db.execute("ALTER TABLE documents ADD COLUMN sidecar_size INTEGER NOT NULL DEFAULT 0")
+    db.execute("ALTER TABLE documents ADD COLUMN sidecar_mtime_ns INTEGER NOT NULL DEFAULT 0")
+
+
 _KNOWN_MIGRATIONS = {migration.name for migration in migrations.pending(Database(memory=True))}
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sqlite_utils import Database
 
 from retrieval.errors import ModelMismatch, NotAnIndex, StorageError
-from retrieval.records import ChunkSettings, IndexInfo, ModelIdentity, Skipped
+from retrieval.records import ChunkSettings, FileStamp, IndexInfo, ModelIdentity, Skipped
 from retrieval.store.commit import Commit, utc_now
 from retrieval.store.info import SegmentInfo, load_info, load_segments
 from retrieval.store.lock import LOCK_NAME, writer_lock
@@ -31,10 +31,8 @@ class KnownFile:
     """What the index remembers of a file, to tell whether it changed."""
 
     document_id: int
-    size: int
-    """Bytes."""
-    mtime_ns: int
     sha256: str
+    stamp: FileStamp
 
 
 class IndexWriter:
@@ -125,9 +123,14 @@ class IndexWriter:
         """URI → what is remembered of every document under a root."""
         with sqlite_errors(self.folder):
             rows = self._connection.execute(
-                "SELECT uri, id, size, mtime_ns, sha256 FROM documents WHERE root = ?", [root]
+                """SELECT uri, id, sha256, size, mtime_ns, sidecar_size, sidecar_mtime_ns
+                   FROM documents WHERE root = ?""",
+                [root],
             )
-            return {row[0]: KnownFile(*row[1:]) for row in rows}
+            return {
+                uri: KnownFile(document_id, sha256, FileStamp(*stamp))
+                for uri, document_id, sha256, *stamp in rows
+            }
 
     def find_vectors(self, content_keys: Iterable[bytes]) -> dict[bytes, int]:
         """Content key → vector id, for those texts that have a vector already."""

@@ -48,6 +48,10 @@ class Workplace:
         with IndexReader.open(self.index) as reader:
             return [document.uri for document in reader.documents(1000)]
 
+    def metadata(self, uri: str) -> dict[str, str]:
+        with IndexReader.open(self.index) as reader:
+            return dict(reader.document_by_uri(uri).metadata)
+
     def content(self) -> tuple[list[tuple[object, ...]], NDArray[np.float32]]:
         """Everything an index holds that does not depend on how it came about: text and vectors."""
         texts: list[tuple[object, ...]] = []
@@ -131,6 +135,66 @@ def test_moved_touched_and_copied_files_are_not_embedded_again(place: Workplace)
     assert counts(place.build()) == (0, 0, 0, 3)
     with IndexReader.open(place.index) as reader:
         assert reader.info.vectors == 2
+
+
+def test_fields_from_a_sidecar(place: Workplace) -> None:
+    place.write("a.md", "---\nteam: docs\nlevel: 2\n---\n# Own title\n\nSome text.\n")
+    place.write("b.md", "# Other\n\nMore text.\n")
+    place.write("a.md.meta.json", '{"Team": "search", "tag": ["x", "y"], "open": true, "n": 2.5}')
+    assert counts(place.build()) == (2, 0, 0, 0)
+    assert place.metadata("docs/a.md") == {
+        "team": "search",
+        "tag": "x, y",
+        "open": "true",
+        "n": "2.5",
+        "level": "2",
+    }
+    assert counts(place.build()) == (0, 0, 0, 2)
+
+    place.write("a.md.meta.json", '{"title": "Given title", "team": "other"}')
+    report = place.build()
+    assert counts(report) == (0, 1, 0, 1)
+    assert report.chunks_embedded == 0, "no text has changed"
+    assert place.metadata("docs/a.md")["team"] == "other"
+    with IndexReader.open(place.index) as reader:
+        assert reader.document_by_uri("docs/a.md").title == "Given title"
+
+    os.utime(place.docs / "a.md.meta.json", ns=(1, 1))
+    assert counts(place.build()) == (0, 0, 0, 2)
+    (place.docs / "a.md.meta.json").unlink()
+    assert counts(place.build()) == (0, 1, 0, 1)
+    assert place.metadata("docs/a.md") == {"team": "docs", "level": "2"}
+
+
+@pytest.mark.parametrize(
+    ("content", "detail"),
+    [
+        ("{", "is no JSON: Expecting property name"),
+        ("[1]", "must hold an object"),
+        ('{"a": {"b": 1}}', "field 'a' must be a text"),
+        ('{"a": [["b"]]}', "field 'a' must be a text"),
+        (json.dumps({"a": "x" * 501}), "field 'a' has more than 500"),
+        (json.dumps({str(number): 1 for number in range(65)}), "more than 64 fields"),
+        ('{"a": "' + "x" * 70_000 + '"}', "more than 65536 bytes"),
+        ("[" * 60_000, "is no JSON"),
+    ],
+)
+def test_a_document_is_not_indexed_without_the_fields_it_should_have(
+    place: Workplace, content: str, detail: str
+) -> None:
+    place.write("a.md", "# Secret\n\nSome text.\n")
+    place.write("b.md", "# Other\n\nMore text.\n")
+    place.write("a.md.meta.json", '{"team": "search"}')
+    place.build()
+    place.write("a.md.meta.json", content)
+    report = place.build()
+    assert report.skipped == {"bad sidecar": 1}
+    assert place.uris() == ["docs/b.md"]
+    with IndexReader.open(place.index) as reader:
+        (skip,) = reader.skipped()
+    assert skip.uri == "docs/a.md"
+    assert detail in skip.detail
+    assert place.build().skipped == {"bad sidecar": 1}
 
 
 def test_two_roots_and_single_files(place: Workplace) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer import discover as module
+from indexer import walk as module
 from indexer.discover import Discovery, discover
 from indexer.parse import HANDLED_EXTENSIONS
 from retrieval.errors import InvalidArgument, SourceError
@@ -75,6 +75,30 @@ def test_reasons_of_skipped_files(root: Path, monkeypatch: pytest.MonkeyPatch) -
     assert details["docs/picture.PNG"] == ".png"
     assert details["docs/large.md"] == "11 bytes, at most 10"
     assert [skip.uri for skip in found.skipped] == sorted(details)
+
+
+def test_sidecars_go_with_their_documents(root: Path) -> None:
+    write(root / "a.md")
+    write(root / "a.md.meta.json", "{}")
+    write(root / "b.md")
+    write(root / "gone.md.meta.json", "{}")
+    (root / "folder").mkdir()
+    write(root / "folder" / "real.md")
+    found = discover([root], include=["*.md"])
+    sidecars = {file.uri: file.sidecar for file in found.files}
+    assert sidecars["docs/b.md"] is None
+    assert sidecars["docs/a.md"] is not None
+    assert sidecars["docs/a.md"].path == root / "a.md.meta.json"
+    assert reasons(found) == {"docs/gone.md.meta.json": "sidecar of nothing"}
+
+
+def test_a_single_file_brings_its_sidecar(root: Path) -> None:
+    write(root / "a.md")
+    write(root / "a.md.meta.json", "{}")
+    (file,) = discover([root / "a.md"]).files
+    assert file.uri == "a.md"
+    assert file.sidecar is not None
+    assert file.sidecar.uri == "a.md.meta.json"
 
 
 def test_a_single_file_is_a_root(root: Path) -> None:

@@ -83,6 +83,7 @@ A, B, C, X, N = DOCUMENTS
         ("size>9MB", {C}),
         ('tag IN ("a", "c")', {A}),
         ("tag=b", {A, B}),
+        ("Tag=b AND Extension=md", {A, B}),
         ("tag='a, b'", {A}),
         ("tag=ä", {N}),
         ("tag!=b", {C, X, N}),
