@@ -5,25 +5,20 @@ through transformers. Index and service embed with the same object, so a query a
 only differ in their prompt.
 """
 
-import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.backend import DTYPES, Backend, CoreBackend, position_limit, resolve_device
+from retrieval.assembly import assemble
+from retrieval.backend import Backend, resolve_device
 from retrieval.batching import embed_batches
-from retrieval.decoder import DECODER_TYPES, DecoderBackend
-from retrieval.errors import CheckpointError, InvalidArgument, ModelMismatch
-from retrieval.gte import EncoderConfig, Workload
-from retrieval.gte.config import MODEL_TYPES, read_json
+from retrieval.errors import InvalidArgument, ModelMismatch
+from retrieval.gte import Workload
 from retrieval.gte.quantize import has_exact_int8
-from retrieval.gte.weights import weight_files
 from retrieval.hub import ModelFolder, find_model
-from retrieval.model_settings import ModelSettings, read_settings
+from retrieval.model_settings import ModelSettings
 from retrieval.parallel import ahead
 from retrieval.records import ModelIdentity, TextKind
 from retrieval.tokenizer import Tokenizer, Tokens
@@ -106,57 +101,9 @@ class Encoder:
 
         None: they are to be made with this encoder.
         """
-        index_dtype = index_dtype or dtype
-        raw = read_json(folder.path / "config.json")
-        model_type = raw.get("model_type")
-        card = folder.card
-        backend: Backend
-        if model_type in DECODER_TYPES:
-            if dtype == "int8":
-                raise InvalidArgument(
-                    f"{folder.name} is a decoder, which int8 is not made for: use another --dtype"
-                )
-            limit = int(raw.get("max_position_embeddings", 0)) or 32768
-            settings = read_settings(folder.path, card, position_limit=limit)
-            causal = bool(raw.get("is_causal", card.causal if card else True))
-            backend = DecoderBackend(
-                folder.path,
-                settings.pooling,
-                causal=causal,
-                dtype=DTYPES[dtype],
-                device=device,
-            )
-            config_key = f"{_file_sha256(folder.path / 'config.json')} causal={causal}"
-        elif model_type in MODEL_TYPES:
-            config = EncoderConfig.from_dict(raw, where=str(folder.path / "config.json"))
-            settings = read_settings(folder.path, card, position_limit=position_limit(config))
-            backend = CoreBackend(
-                folder.path,
-                settings.pooling,
-                dtype=DTYPES[dtype],
-                device=device,
-                workload=workload,
-            )
-            config_key = json.dumps(asdict(config), sort_keys=True)
-        else:
-            known = ", ".join((*MODEL_TYPES, *DECODER_TYPES))
-            raise CheckpointError(
-                f"{folder.path}: unknown model_type {model_type!r}; known: {known}"
-            )
-        tokenizer = Tokenizer.from_folder(
-            folder.path, max_tokens=settings.max_tokens, add_eos=settings.add_eos
-        )
-        identity = ModelIdentity(
-            name=folder.name,
-            source=folder.source,
-            location=folder.location,
-            revision=folder.revision,
-            fingerprint=_fingerprint(folder.path, config_key, settings, index_dtype),
-            dim=backend.dim,
-            max_tokens=settings.max_tokens,
-            dtype=index_dtype,
-        )
-        return cls(backend, tokenizer, settings, identity, dtype)
+        parts = assemble(folder, device=device, dtype=dtype, workload=workload)
+        identity = parts.identity(folder, index_dtype or dtype)
+        return cls(parts.backend, parts.tokenizer, parts.settings, identity, dtype)
 
     @property
     def max_tokens(self) -> int:
@@ -291,21 +238,3 @@ def _recorded_name(identity: ModelIdentity) -> str:
     if identity.source == "hub" and identity.revision:
         return f"{identity.location}@{identity.revision}"
     return identity.name
-
-
-def _fingerprint(folder: Path, config_key: str, settings: ModelSettings, dtype: str) -> str:
-    """What makes two embeddings comparable, as one SHA-256: weights, tokenizer and settings."""
-    parts = {
-        "weights": [_file_sha256(path) for path in weight_files(folder)],
-        "tokenizer": _file_sha256(folder / "tokenizer.json"),
-        "config": config_key,
-        "settings": asdict(settings),
-        "normalized": True,
-        "dtype": dtype,
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,8 +1,7 @@
 """The encoder: embeddings → post-LN blocks → hidden states (→ a head's logits), all unpadded.
 
 Modules carry the names of the hub's GTE-v1.5 checkpoint keys, so that its weights load as they are;
-``weights`` renames the relatives. One block serves GTE (RoPE, gated MLP) and BERT / XLM-R (absolute
-positions, plain GELU MLP); what differs is in ``EncoderConfig``.
+``weights`` renames the relatives.
 """
 
 from typing import cast
@@ -11,189 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from retrieval.errors import InvalidArgument
-from retrieval.gte.attention import packed_attention, pooled_attention
+from retrieval.gte.blocks import Embeddings, Layer, LayerStack
 from retrieval.gte.config import EncoderConfig, HeadKind
 from retrieval.gte.heads import MaskedLMHead, Pooler
 from retrieval.gte.layout import Workload, lay_out
 from retrieval.gte.packing import PackedBatch
 from retrieval.gte.pooling import Pooling, normalize, pool, pooled_rows
-from retrieval.gte.rotary import cos_sin, inverse_frequencies, rotate
-
-_MLP_ROWS = 1024
-"""Tokens that a CPU takes through the MLP at a time: its inner states are several times as wide as
-the hidden ones, and for a long text would fill memory instead of the cache."""
-
-Rotation = tuple[Tensor, Tensor]
-"""Cosines and sines for every token, each [N, 1, head_dim]."""
-
-
-class Embeddings(nn.Module):
-    """Token (+ position) (+ token type) embeddings, then LayerNorm."""
-
-    def __init__(self, config: EncoderConfig) -> None:
-        super().__init__()
-        hidden = config.hidden_size
-        self.position_offset = config.position_offset
-        self.type_vocab_size = config.type_vocab_size
-        self.word_embeddings = nn.Embedding(config.vocab_size, hidden)
-        self.position_embeddings = (
-            nn.Embedding(config.max_positions, hidden) if config.rope is None else None
-        )
-        self.token_type_embeddings = (
-            nn.Embedding(config.type_vocab_size, hidden) if config.type_vocab_size else None
-        )
-        self.LayerNorm = nn.LayerNorm(hidden, eps=config.layer_norm_eps)
-
-    def forward(self, batch: PackedBatch) -> Tensor:
-        """Embed a packed batch → [N, hidden]."""
-        hidden: Tensor = self.word_embeddings(batch.token_ids)
-        if self.position_embeddings is not None:
-            hidden = hidden + self.position_embeddings(batch.positions + self.position_offset)
-        if self.token_type_embeddings is not None:
-            # With a single type the reference ignores whatever types are given.
-            if batch.type_ids is None or self.type_vocab_size == 1:
-                hidden = hidden + self.token_type_embeddings.weight[0]
-            else:
-                hidden = hidden + self.token_type_embeddings(batch.type_ids)
-        normed: Tensor = self.LayerNorm(hidden)
-        return normed
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention with one fused projection for query, key and value."""
-
-    def __init__(self, config: EncoderConfig) -> None:
-        super().__init__()
-        self.head_shape = (config.num_heads, config.head_dim)
-        self.qkv_proj = nn.Linear(config.hidden_size, 3 * config.hidden_size)
-        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.split_proj = nn.ModuleList()
-
-    def forward(self, hidden: Tensor, batch: PackedBatch, rotation: Rotation | None) -> Tensor:
-        """[N, hidden] → [N, hidden]."""
-        heads, head_dim = self.head_shape
-        qkv = self.qkv_proj(hidden).view(-1, 3 * heads, head_dim)
-        query_key, value = qkv.split((2 * heads, heads), dim=1)
-        if rotation is not None:
-            query_key = rotate(query_key, *rotation)
-        query, key = query_key.chunk(2, dim=1)  # [N, heads, head_dim] each
-        attended = packed_attention(query, key, value, batch)
-        output: Tensor = self.o_proj(attended.reshape(hidden.shape))
-        return output
-
-    def split(self) -> None:
-        """Make ready for ``of_rows``: the query apart from key and value, over the same weights."""
-        width = self.qkv_proj.in_features
-        for rows in (slice(width), slice(width, None)):
-            weight, bias = self.qkv_proj.weight[rows], self.qkv_proj.bias[rows]
-            part = nn.Linear(width, len(weight), device="meta")
-            part.weight = nn.Parameter(weight.detach(), requires_grad=False)
-            part.bias = nn.Parameter(bias.detach(), requires_grad=False)
-            self.split_proj.append(part)
-
-    def of_rows(
-        self, hidden: Tensor, batch: PackedBatch, rotation: Rotation | None, rows: Tensor
-    ) -> Tensor:
-        """[N, hidden] → [B, hidden]: only the tokens ``rows``, one a sequence, ask.
-
-        ``split`` must have been called.
-        """
-        query_proj, key_value_proj = self.split_proj
-        query = query_proj(hidden[rows]).view(-1, *self.head_shape)
-        key, value = key_value_proj(hidden).view(-1, 2, *self.head_shape).unbind(dim=1)
-        if rotation is not None:
-            cos, sin = rotation
-            query, key = rotate(query, cos[rows], sin[rows]), rotate(key, cos, sin)
-        attended = pooled_attention(query, key, value, batch)
-        output: Tensor = self.o_proj(attended.flatten(1))
-        return output
-
-
-class GatedMLP(nn.Module):
-    """``down(up · gelu(gate))`` (GLU, https://arxiv.org/abs/2002.05202), exact (erf) GELU."""
-
-    def __init__(self, config: EncoderConfig) -> None:
-        super().__init__()
-        self.up_gate_proj = nn.Linear(config.hidden_size, 2 * config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """[N, hidden] → [N, hidden]."""
-        up, gate = self.up_gate_proj(hidden).chunk(2, dim=-1)  # [N, intermediate] each, up first
-        output: Tensor = self.down_proj(up * torch.ops.aten.gelu_(gate))
-        return output
-
-
-class PlainMLP(nn.Module):
-    """``down(gelu(up))``, exact (erf) GELU."""
-
-    def __init__(self, config: EncoderConfig) -> None:
-        super().__init__()
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """[N, hidden] → [N, hidden]."""
-        output: Tensor = self.down_proj(torch.ops.aten.gelu_(self.up_proj(hidden)))
-        return output
-
-
-class Layer(nn.Module):
-    """Post-LN block: normalise after each residual sum."""
-
-    def __init__(self, config: EncoderConfig) -> None:
-        super().__init__()
-        self.attention = Attention(config)
-        self.mlp = GatedMLP(config) if config.gated_mlp else PlainMLP(config)
-        self.attn_ln = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.mlp_ln = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-
-    def forward(self, hidden: Tensor, batch: PackedBatch, rotation: Rotation | None) -> Tensor:
-        """[N, hidden] → [N, hidden]."""
-        return self._finish(hidden, self.attention(hidden, batch, rotation))
-
-    def of_rows(
-        self, hidden: Tensor, batch: PackedBatch, rotation: Rotation | None, rows: Tensor
-    ) -> Tensor:
-        """[N, hidden] → [B, hidden]: the outputs of the tokens ``rows``, one a sequence.
-
-        Keys and values are needed of all tokens; everything else of these alone.
-        """
-        return self._finish(hidden[rows], self.attention.of_rows(hidden, batch, rotation, rows))
-
-    def _finish(self, hidden: Tensor, attended: Tensor) -> Tensor:
-        hidden = self.attn_ln(attended.add_(hidden))
-        if hidden.device.type != "cpu" or len(hidden) <= _MLP_ROWS:
-            return self._mlp(hidden)
-        return torch.cat([self._mlp(part) for part in torch.split(hidden, _MLP_ROWS)])
-
-    def _mlp(self, hidden: Tensor) -> Tensor:
-        output: Tensor = self.mlp_ln(self.mlp(hidden).add_(hidden))
-        return output
-
-
-class LayerStack(nn.Module):
-    """The blocks, one after the other."""
-
-    def __init__(self, config: EncoderConfig) -> None:
-        super().__init__()
-        self.layer = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
-
-    def forward(
-        self,
-        hidden: Tensor,
-        batch: PackedBatch,
-        rotation: Rotation | None,
-        rows: Tensor | None = None,
-    ) -> Tensor:
-        """[N, hidden] → [N, hidden]; → [B, hidden] where only ``rows`` are asked for."""
-        *layers, last = self.layer
-        for layer in layers:
-            hidden = layer(hidden, batch, rotation)
-        if rows is not None:
-            return cast(Layer, last).of_rows(hidden, batch, rotation, rows)
-        output: Tensor = last(hidden, batch, rotation)
-        return output
+from retrieval.gte.rotary import cos_sin, inverse_frequencies
 
 
 class GteModel(nn.Module):
