@@ -18,8 +18,6 @@ fastembed. Our time from ids as a share of our time from text is what the model 
 """
 
 import argparse
-import json
-import shutil
 import statistics
 import tempfile
 import time
@@ -31,16 +29,15 @@ from typing import get_args
 
 import torch
 from torch import Tensor
-from transformers import AutoModel, GteConfig, GteModel
 
 from benchmarks.encoder_peers import (
     PROCESS_THREADS,
-    TOKENIZER_FILES,
     HiddenStates,
     Run,
     libraries,
     padded_peers,
 )
+from benchmarks.encoder_shapes import MAX_TOKENS, flops, gemm_limit, make_shape
 from indexer.chunk import chunk_document
 from indexer.discover import discover
 from indexer.parse import parse
@@ -48,20 +45,13 @@ from indexer.skip import SkipDocument
 from retrieval.backend import DTYPES, CoreBackend
 from retrieval.batching import embed_batches
 from retrieval.encoder import Encoder
-from retrieval.gte import EncoderConfig, Pooling, Workload, normalize
-from retrieval.gte.prepack import PackedLinear
+from retrieval.gte import Pooling, Workload, normalize
 from retrieval.hub import find_model
 from retrieval.records import ChunkSettings
 from retrieval.registry import OFFLINE_MODEL
 from retrieval.tokenizer import Tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
-SHAPES = {
-    "gte-base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12},
-    "gte-large": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16},
-}
-MAX_TOKENS = 512
-"""Of a text, for the shapes that could take more."""
 PADDED_BATCH = 32
 SORTED_BATCHES = (1, 4, 16)
 """Sizes that each peer tries before the first round; the fastest is kept."""
@@ -118,30 +108,6 @@ def read_texts(folder: Path, tokenizer: Tokenizer, wanted: int) -> Sample:
     every = Sample.of(texts, tokenizer)
     step = max(1, sum(map(len, every.rows)) // wanted)
     return every.at(range(0, len(texts), step))
-
-
-def make_shape(name: str, folder: Path) -> tuple[Path, torch.nn.Module, Pooling]:
-    """A folder with weights and tokenizer, transformers' model over them, and the pooling."""
-    offline = find_model(OFFLINE_MODEL).path
-    if name == "minilm":
-        return offline, AutoModel.from_pretrained(offline, dtype=torch.float32).eval(), "mean"
-    hidden = SHAPES[name]["hidden_size"]
-    config = GteConfig(
-        **SHAPES[name],
-        vocab_size=30528,
-        intermediate_size=4 * hidden,
-        type_vocab_size=0,
-        rope_parameters={"rope_type": "default", "rope_theta": 160_000.0},
-    )
-    torch.manual_seed(0)
-    peer = GteModel(config).eval()
-    peer.save_pretrained(folder)
-    for file in TOKENIZER_FILES:
-        shutil.copyfile(offline / file, folder / file)
-    settings = json.loads((folder / "tokenizer_config.json").read_text())
-    settings["model_max_length"] = MAX_TOKENS
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    return folder, peer, "cls"
 
 
 def ours(folder: Path, pooling: Pooling, dtype: str) -> tuple[Contestant, Contestant]:
@@ -231,28 +197,6 @@ def enter(shape: str, folder: Path, sample: Sample) -> Iterator[Contestant]:
     yield int8_from_text
     for name, embed_texts in libraries(path, folder, pooling):
         yield Contestant(name, lambda sample, embed=embed_texts: embed(sample.texts))
-
-
-def flops(folder: Path, rows: Rows) -> float:
-    """Multiply-adds (as 2) of matrix products over all tokens, attention included."""
-    config = EncoderConfig.from_dict(json.loads((folder / "config.json").read_text()), where="")
-    hidden, inner = config.hidden_size, config.intermediate_size
-    per_token = 2 * hidden * (4 * hidden + (3 if config.gated_mlp else 2) * inner)
-    attention = 4 * hidden
-    return config.num_layers * sum(len(row) * (per_token + attention * len(row)) for row in rows)
-
-
-def gemm_limit(size: int = 1024, repeat: int = 8) -> float:
-    """GFLOP/s of a large float32 matrix product: the better of torch's own and a prepacked one."""
-    rows = torch.randn(size, size)
-    best = 0.0
-    for layer in (torch.nn.Linear(size, size), PackedLinear(torch.randn(size, size), None)):
-        layer(rows)
-        started = time.perf_counter()
-        for _ in range(repeat):
-            layer(rows)
-        best = max(best, repeat * 2 * size**3 / (time.perf_counter() - started) / 1e9)
-    return best
 
 
 def compare(shape: str, sample: Sample, query: Sample, rounds: int) -> None:

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 from transformers import GteModel
 
-from benchmarks.encoder import MAX_TOKENS, ROOT, Rows, flops, make_shape, read_texts
+from benchmarks.encoder import ROOT, Rows, read_texts
+from benchmarks.encoder_shapes import MAX_TOKENS, flops, make_shape
 from retrieval.backend import CoreBackend
 from retrieval.batching import batches_by_length, embed_batches
 from retrieval.gte import normalize
