@@ -1,24 +1,43 @@
 """The store on its own, at any size: building, opening, searching, filtering, updating.
 
     python benchmarks/store.py [--rows 100000] [--dim 384] [--index-type auto] [--seed N]
+                               [--beside hnswlib,usearch,chromadb,lancedb,milvus-lite]
 
 Vectors are synthetic, the same for a seed, and structured as those of texts are: clustered, of a
 low intrinsic dimension, and asked for by queries near them (cosine about 0.7). They go through the
 store's own commits, with a document for every hundred. Times are those of one thread, except for
-building; recall is against the store's exact search.
+building, from which the making of the vectors is left out; recall is against the store's exact
+search. ``--beside`` compares with other stores on the same vectors at the same recall
+(``store_peers``; ``pip install 'gte-retrieval[store-peers]'``).
 """
 
 import argparse
 import hashlib
+import json
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import faiss
 import numpy as np
-from numpy.typing import NDArray
 
+from benchmarks.store_peers import (
+    CONTESTANTS,
+    OURS,
+    QUERIES,
+    TARGETS,
+    TRUTH,
+    VECTORS,
+    K,
+    anonymous_bytes,
+)
+from benchmarks.synthetic import Source, Vectors
 from retrieval.records import Chunk, ChunkSettings, Document, ModelIdentity, Section, SourceFile
 from retrieval.store import (
     IndexReader,
@@ -32,41 +51,11 @@ from retrieval.store import (
 
 PER_DOCUMENT = 100
 COMMIT_ROWS = 50_000
-CLUSTERS, INNER_DIM = 1000, 32
-QUERIES = 200
-SHARES = (0.5, 0.1, 0.01, 0.001)
+MOST_QUERIES = 1000
+SHARES = (0.5, 0.1, 0.01, 0.001, 0.0001)
 """Of the documents, that filters let through."""
-
-Vectors = NDArray[np.float32]
-
-
-class Source:
-    """Vectors and queries of one distribution."""
-
-    def __init__(self, dim: int, seed: int) -> None:
-        self._generator = np.random.default_rng(seed)
-        self._basis = self._generator.normal(size=(INNER_DIM, dim)).astype(np.float32)
-        self._centres = self._generator.normal(size=(CLUSTERS, INNER_DIM)).astype(np.float32)
-        self.dim = dim
-
-    def vectors(self, count: int) -> Vectors:
-        """Float32 [count, dim], each of length 1."""
-        draw = self._generator
-        inner = self._centres[draw.integers(CLUSTERS, size=count)]
-        inner = inner + 0.6 * draw.standard_normal((count, INNER_DIM), dtype=np.float32)
-        noise = 0.3 * draw.standard_normal((count, self.dim), dtype=np.float32)
-        return unit(inner @ self._basis + noise)
-
-    def queries(self, near: Vectors) -> Vectors:
-        """A query near each of some vectors."""
-        away = self._generator.standard_normal((len(near), INNER_DIM), dtype=np.float32)
-        return unit(near + unit(away @ self._basis))
-
-
-def unit(vectors: Vectors) -> Vectors:
-    """Scaled to length 1."""
-    scaled: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    return scaled.astype(np.float32)
+ROUNDS = 3
+"""Of all contestants' searches, in turn."""
 
 
 def documents(first: int, count: int, ids: list[int]) -> Iterator[StagedDocument]:
@@ -80,7 +69,7 @@ def documents(first: int, count: int, ids: list[int]) -> Iterator[StagedDocument
             chunks.append(StagedChunk(chunk, ids[start + ordinal]))
             at += len(part) + 1
         # A fixed shuffle, so that a filter's documents lie all over the index.
-        share = {"share": str((number * 7919) % 1000 / 1000)}
+        share = {"share": str((number * 7919) % 10_000 / 10_000)}
         document = Document(uri, uri, "text", text, (Section(0, ()),), metadata=share)
         source = SourceFile(Path("/docs"), uri, "docs", len(text), number)
         yield StagedDocument(document, source, "0" * 64, chunks)
@@ -96,8 +85,8 @@ def add(writer: IndexWriter, source: Source, first: int, count: int) -> Vectors:
             ids = commit.add_vectors(keys, vectors, [False] * len(vectors))
             for staged in documents(start, len(vectors), ids):
                 commit.put_document(staged)
-        kept.append(vectors[:: max(1, count // QUERIES)])
-    return np.concatenate(kept)[:QUERIES]
+        kept.append(vectors[:: max(1, count // MOST_QUERIES)])
+    return np.concatenate(kept)
 
 
 def main() -> None:
@@ -107,43 +96,62 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=384)
     parser.add_argument("--index-type", default="auto", choices=["auto", "flat", "ivf", "hnsw"])
     parser.add_argument("--target-recall", type=float, default=0.98)
+    parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--beside", default="", help=f"some of {', '.join(CONTESTANTS)}")
     arguments = parser.parse_args()
     source = Source(arguments.dim, arguments.seed)
     model = ModelIdentity("none", "folder", "/", "", "0" * 64, arguments.dim, 512, "float32")
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "index"
+        folder = Path(name) / OURS
         with IndexWriter.open(folder) as writer:
             writer.set_model(model, ChunkSettings(512, 0))
             with writer.commit() as commit:
                 commit.set_index_type(arguments.index_type, arguments.target_recall)
-            whole, near = build(writer, source, arguments.rows)
+            whole, near = build(writer, source, arguments.rows, arguments.queries)
         report_sizes(folder, arguments.rows)
-        threads = faiss.omp_get_max_threads()
-        faiss.omp_set_num_threads(1)
-        report_search(folder, source.queries(near))
-        faiss.omp_set_num_threads(threads)
-        with IndexWriter.open(folder) as writer:
-            started = time.perf_counter()
-            add(writer, source, arguments.rows, arguments.rows // 100)
-            maintain(writer)
-            took = time.perf_counter() - started
-        print(f"1 % more rows: {took:.2f} s, {took / whole:.1%} of the build", flush=True)
+        queries = source.queries(near)
+        with one_thread():
+            report_search(folder, queries)
+        report_update(folder, source, arguments.rows, whole)
+        if arguments.beside:
+            names = arguments.beside.split(",")
+            again = Source(arguments.dim, arguments.seed)
+            compare(folder.parent, names, again, arguments.rows, queries)
 
 
-def build(writer: IndexWriter, source: Source, rows: int) -> tuple[float, Vectors]:
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """FAISS on one core."""
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    yield
+    faiss.omp_set_num_threads(threads)
+
+
+def build(writer: IndexWriter, source: Source, rows: int, queries: int) -> tuple[float, Vectors]:
     """Fill an index; returns the seconds it took, and a few of its vectors."""
     started = time.perf_counter()
-    near = add(writer, source, 0, rows)
-    filled = time.perf_counter()
+    near = add(writer, source, 0, rows)[:queries]
+    filled = time.perf_counter() - source.seconds
     done = maintain(writer)
-    ended = time.perf_counter()
+    ended = time.perf_counter() - source.seconds
     print(
-        f"{rows} × {source.dim}: committed in {filled - started:.1f} s (making the vectors "
-        f"counted), then {ended - filled:.1f} s: {done.ann or 'searched exactly'}",
+        f"{rows} × {source.dim}: committed in {filled - started:.1f} s, "
+        f"then {ended - filled:.1f} s: {done.ann or 'searched exactly'}",
         flush=True,
     )
     return ended - started, near
+
+
+def report_update(folder: Path, source: Source, rows: int, whole: float) -> None:
+    """What a hundredth more costs beside the whole."""
+    with IndexWriter.open(folder) as writer:
+        started = time.perf_counter() - source.seconds
+        add(writer, source, rows, rows // 100)
+        maintain(writer)
+        took = time.perf_counter() - source.seconds - started
+    print(f"1 % more rows: {took:.2f} s, {took / whole:.1%} of the build", flush=True)
 
 
 def report_sizes(folder: Path, rows: int) -> None:
@@ -163,7 +171,10 @@ def report_search(folder: Path, queries: Vectors) -> None:
     started = time.perf_counter()
     reader = IndexReader.open(folder)
     reader.search_vectors(queries[:1], 10)
-    print(f"opened and answered in {time.perf_counter() - started:.2f} s")
+    print(
+        f"opened and answered in {time.perf_counter() - started:.2f} s; "
+        f"{anonymous_bytes() / 1e6:.0f} MB resident, of files apart"
+    )
     with reader:
         for share in (1.0, *SHARES):
             where = None if share == 1 else parse_filter(f"share<{share}")
@@ -178,10 +189,68 @@ def report_search(folder: Path, queries: Vectors) -> None:
             )
             p50, p99 = np.percentile(taken, [50, 99]) * 1e3
             print(
-                f"{share:>6.1%} of the documents: recall@10 {recall:.4f}, "
+                f"{share:>7.2%} of the documents: recall@10 {recall:.4f}, "
                 f"{1 / np.mean(taken):.0f} queries/s, p50 {p50:.2f} ms, p99 {p99:.2f} ms",
                 flush=True,
             )
+
+
+def compare(
+    folder: Path, names: Sequence[str], source: Source, rows: int, queries: Vectors
+) -> None:
+    """Other stores on the same vectors; the index in ``folder`` is ours."""
+    save_vectors(folder, source, rows, queries)
+    names = ["ours", *(name for name in names if name != "ours")]
+    built = {name: step("build", name, folder) for name in names}
+    rounds = [{name: step("search", name, folder) for name in names} for _ in range(ROUNDS)]
+    print(f"\n{'':<14}{'build s':>9}{'disk MB':>9}{'RAM MB':>8}{'open s':>8}  at recall@10")
+    for name in names:
+        runs = [one[name] for one in rounds if one[name]]
+        if not built[name] or not runs:
+            print(f"{name:<14} failed")
+            continue
+        print(
+            f"{name:<14}{built[name]['seconds']:>9.0f}{built[name]['disk'] / 1e6:>9.0f}"
+            f"{runs[0]['memory'] / 1e6:>8.0f}{median(run['opened'] for run in runs):>8.2f}  "
+            + "; ".join(at_target(runs, str(target)) for target in TARGETS),
+            flush=True,
+        )
+
+
+def at_target(runs: Sequence[dict[str, Any]], target: str) -> str:
+    """One cell of the table: medians of the rounds."""
+    reached = [run["reached"][target] for run in runs if target in run["reached"]]
+    if not reached:
+        return f"{target}: not reached"
+    rate, p50, p99 = (median(run[what] for run in reached) for what in ("rate", "p50", "p99"))
+    recall = reached[0]["recall"]
+    return f"{target}: {rate:.0f}/s ({recall:.4f}), p50 {p50:.2f}, p99 {p99:.2f} ms"
+
+
+def step(what: str, name: str, folder: Path) -> dict[str, Any]:
+    """Build or search one in a process of its own; empty if that failed."""
+    command = [sys.executable, "-m", "benchmarks.store_peers", what, name, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(f"{name}: {what} failed: {done.stderr.strip().splitlines()[-1]}", flush=True)
+        return {}
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def save_vectors(folder: Path, source: Source, rows: int, queries: Vectors) -> None:
+    """The vectors that ours was built from, the queries, and their true neighbours."""
+    shape = (rows, source.dim)
+    saved = np.lib.format.open_memmap(folder / VECTORS, mode="w+", dtype=np.float32, shape=shape)
+    nearest = faiss.ResultHeap(len(queries), K, keep_max=True)
+    for start in range(0, rows, COMMIT_ROWS):
+        part = source.vectors(min(COMMIT_ROWS, rows - start))
+        saved[start : start + len(part)] = part
+        scores, ids = faiss.knn(queries, part, K, metric=faiss.METRIC_INNER_PRODUCT)
+        nearest.add_result(scores, ids + start)
+    nearest.finalize()
+    np.save(folder / QUERIES, queries)
+    np.save(folder / TRUTH, nearest.I)
 
 
 if __name__ == "__main__":

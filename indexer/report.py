@@ -125,6 +125,11 @@ class BuildReport:
                 f"  search     {done.ann.kind} index made, recall@10 {done.ann.recall} "
                 f"of exact search"
             )
+        if done.tuned:
+            lines.append(
+                f"  search     tuned anew for recall@10 {done.tuned.target}: "
+                f"{done.tuned.recall} of exact search"
+            )
         lines.append(
             f"  time       {self.seconds:.1f} s ({self.model_seconds:.1f} s in the model, "
             f"{self.load_seconds:.1f} s to load it)"

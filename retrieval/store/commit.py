@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,7 +32,7 @@ class StagedDocument:
     document: Document
     source: SourceFile
     sha256: str
-    """Hex digest of the file's bytes."""
+    """Hex digest of the file's bytes, and of its sidecar's where it has one."""
     chunks: Sequence[StagedChunk]
 
 
@@ -94,8 +94,7 @@ class Commit:
             "format": document.format,
             "encoding": document.encoding,
             "metadata": json.dumps(dict(document.metadata), ensure_ascii=False),
-            "size": source.size,
-            "mtime_ns": source.mtime_ns,
+            **asdict(source.stamp),
             "sha256": staged.sha256,
             "char_count": len(document.text),
             "chunk_count": len(staged.chunks),
@@ -116,9 +115,11 @@ class Commit:
         return document_id
 
     def touch_document(self, document_id: int, source: SourceFile) -> None:
-        """Note a file's new modification time where its content did not change."""
+        """Note the new modification times where no content changed."""
+        stamp = source.stamp
         self._connection.execute(
-            "UPDATE documents SET mtime_ns = ? WHERE id = ?", [source.mtime_ns, document_id]
+            "UPDATE documents SET mtime_ns = ?, sidecar_mtime_ns = ? WHERE id = ?",
+            [stamp.mtime_ns, stamp.sidecar_mtime_ns, document_id],
         )
 
     def remove_document(self, uri: str) -> None:
@@ -228,6 +229,13 @@ class Commit:
                 *(segment_id, written.name, written.size, written.sha256),
                 *(settings.as_json(), utc_now()),
             ],
+        )
+
+    def set_ann_settings(self, segment_id: int, settings: AnnSettings) -> None:
+        """Search a segment's approximate index in another way from now on."""
+        self._connection.execute(
+            "UPDATE ann_files SET settings = ? WHERE segment_id = ?",
+            [settings.as_json(), segment_id],
         )
 
     def remove_ann(self, segment_id: int) -> None:

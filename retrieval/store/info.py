@@ -24,8 +24,10 @@ class SegmentInfo:
     """Bytes of the file, which is memory-mapped."""
     ann: AnnSettings | None
     """Its approximate index; None: it is searched exactly."""
+    ann_file: str
     ann_size: int
     """Bytes of the approximate index, which is read into memory."""
+    ann_sha256: str
 
     @property
     def memory(self) -> int:
@@ -79,7 +81,7 @@ def load_segments(connection: sqlite3.Connection) -> list[SegmentInfo]:
     """Read what an index's segments are, oldest first, in the connection's present snapshot."""
     rows = connection.execute(
         """SELECT s.id, s.file, s.rows, coalesce(u.count, 0), s.bytes, a.settings,
-                  coalesce(a.bytes, 0)
+                  coalesce(a.file, ''), coalesce(a.bytes, 0), coalesce(a.sha256, '')
            FROM segments s
            LEFT JOIN ann_files a ON a.segment_id = s.id
            LEFT JOIN (SELECT v.segment_id, count(*) AS count
@@ -95,9 +97,9 @@ def load_segments(connection: sqlite3.Connection) -> list[SegmentInfo]:
             unused,
             size,
             AnnSettings.from_json(ann) if ann else None,
-            extra,
+            *ann_file,
         )
-        for identifier, file, count, unused, size, ann, extra in rows
+        for identifier, file, count, unused, size, ann, *ann_file in rows
     ]
 
 

@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.records import IndexInfo
-from retrieval.store.ann import AnnKind, AnnSettings, write_ann
+from retrieval.store.ann import AnnKind, AnnSettings, open_ann
+from retrieval.store.ann_writer import write_ann
 from retrieval.store.info import SegmentInfo
 from retrieval.store.segments import EXACT_ROWS
+from retrieval.store.tuning import tune
 from retrieval.store.vector_file import open_vector_file
 from retrieval.store.writer import IndexWriter, check_index
 
@@ -48,6 +50,8 @@ class Maintained:
     """Unused vectors that were dropped."""
     ann: AnnSettings | None = None
     """The approximate index that was made, if one was."""
+    tuned: AnnSettings | None = None
+    """The one that was only tuned anew, as another recall is wanted now."""
 
 
 def maintain(writer: IndexWriter) -> Maintained:
@@ -74,7 +78,7 @@ def maintain(writer: IndexWriter) -> Maintained:
     small = [row for row in segments if row.rows < SMALL_SEGMENT_ROWS and not row.ann_kind]
     if len(small) > MAX_SMALL_SEGMENTS:
         return _into_one(writer, None, info, small, drop_unused=False)
-    return Maintained()
+    return Maintained(tuned=_tune_anew(writer, info, segments))
 
 
 def remove_documents(folder: Path, uris: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -156,6 +160,29 @@ def _into_one(
     settings = _index_segment(writer, merged, kind, info) if merged else None
     writer.remove_strays()
     return Maintained(len(segments) if merged != single.id else 0, removed, settings)
+
+
+def _tune_anew(
+    writer: IndexWriter, info: IndexInfo, segments: Sequence[SegmentInfo]
+) -> AnnSettings | None:
+    """Tune the approximate indexes that another recall than the wanted one was reached for."""
+    tuned = None
+    for segment in segments:
+        if segment.ann is None or segment.ann.target == info.target_recall:
+            continue
+        rows, dim = segment.rows, info.model.dim
+        vectors = open_vector_file(writer.folder / segment.file, rows=rows, dim=dim)
+        ann = open_ann(
+            writer.folder / segment.ann_file,
+            sha256=segment.ann_sha256,
+            settings=segment.ann.as_json(),
+            rows=rows,
+            dim=dim,
+        )
+        tuned = tune(ann, vectors, info.target_recall)
+        with writer.commit() as commit:
+            commit.set_ann_settings(segment.id, tuned)
+    return tuned
 
 
 def _kept_parts(

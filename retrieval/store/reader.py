@@ -1,62 +1,29 @@
 """Reading an index: one generation, whole, for as long as the reader is open."""
 
-import hashlib
-import json
-import sqlite3
-import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import IndexDamaged, NotFound
-from retrieval.records import DocumentRow, IndexInfo, Passage, Skipped
-from retrieval.store.filter_functions import register_functions
+from retrieval.records import IndexInfo
+from retrieval.store.contents import Contents
 from retrieval.store.filters import Filter
-from retrieval.store.info import load_info
-from retrieval.store.schema import (
-    DATABASE_NAME,
-    LOOKUP_BATCH,
-    TEXT_PART_CHARS,
-    connect_for_reading,
-    sqlite_errors,
-)
-from retrieval.store.segments import Segment, VectorHits, open_segments
+from retrieval.store.segments import Segment, VectorHits
+from retrieval.store.snapshot import Snapshot, open_snapshot
 from retrieval.store.vector_index import VectorIndex
 
-_OPEN_ATTEMPTS = 5
 
-_DOCUMENT_COLUMNS = (
-    "id, uri, title, format, encoding, metadata, size, mtime_ns, char_count, chunk_count"
-)
-_PASSAGE_QUERY = """
-    SELECT c.document_id, d.uri, d.title, c.ordinal, c.char_start, c.char_end, c.line_start,
-           c.line_end, c.heading_path, c.token_count, d.metadata, v.content_key
-    FROM chunks c JOIN documents d ON d.id = c.document_id JOIN vectors v ON v.id = c.vector_id
-"""
-
-
-class IndexReader:
+class IndexReader(Contents):
     """One generation of an index; a context manager, safe to share between threads."""
 
-    def __init__(
-        self,
-        folder: Path,
-        connection: sqlite3.Connection,
-        info: IndexInfo,
-        segments: Sequence[Segment],
-    ) -> None:
+    def __init__(self, snapshot: Snapshot, info: IndexInfo, segments: Sequence[Segment]) -> None:
         """Use ``open``."""
-        self.folder = folder
-        self.info = info
-        self._connection = connection
-        self._lock = threading.Lock()
-        self._vectors = VectorIndex(segments, info.model.dim, self._rows)
+        super().__init__(snapshot, info)
+        self._vectors = VectorIndex(segments, info.model.dim, snapshot.rows)
 
     @classmethod
     def open(cls, folder: Path) -> "IndexReader":
@@ -70,29 +37,7 @@ class IndexReader:
             IndexVersionError: it was written by a newer version.
             IndexDamaged: a file is missing or not what the index recorded.
         """
-        for _ in range(_OPEN_ATTEMPTS):
-            with ExitStack() as stack:
-                connection = connect_for_reading(folder)
-                stack.callback(connection.close)
-                register_functions(connection)
-                with sqlite_errors(folder):
-                    connection.execute("BEGIN")
-                    info = load_info(folder, connection)
-                    try:
-                        segments = open_segments(folder, connection, info.model.dim)
-                    except FileNotFoundError as error:
-                        missing = Path(str(error.filename)).name
-                        # A merge may have replaced the file since the snapshot: look again.
-                        if _is_named(folder, missing):
-                            raise IndexDamaged(
-                                f"{folder / missing} is missing; restore it from a backup, or "
-                                f"build the index anew",
-                                file=missing,
-                            ) from error
-                        continue
-                stack.pop_all()
-                return cls(folder, connection, info, segments)
-        raise IndexDamaged(f"the vector files of {folder} change faster than they can be opened")
+        return cls(*open_snapshot(folder))
 
     def __enter__(self) -> Self:
         return self
@@ -107,8 +52,7 @@ class IndexReader:
 
     def close(self) -> None:
         """Let go of the snapshot and the files."""
-        with self._lock:
-            self._connection.close()
+        self._snapshot.close()
 
     def search_vectors(
         self,
@@ -139,73 +83,6 @@ class IndexReader:
         """Whether there is no approximate index: every search looks at every vector."""
         return self._vectors.is_exact
 
-    def places_of_vectors(
-        self, vector_ids: Sequence[int], where: Filter | None = None
-    ) -> dict[int, list[tuple[int, int]]]:
-        """Where each vector's text stands: (document id, ordinal), in order.
-
-        In several places, where the same text occurs more than once.
-
-        Args:
-            vector_ids: which vectors.
-            where: only places in documents that pass this filter.
-        """
-        passes, parameters = ("", ()) if where is None else (where.condition, where.parameters)
-        joined = f"JOIN documents d ON d.id = c.document_id AND ({passes})" if passes else ""
-        places: dict[int, list[tuple[int, int]]] = {vector_id: [] for vector_id in vector_ids}
-        for start in range(0, len(vector_ids), LOOKUP_BATCH):
-            batch = vector_ids[start : start + LOOKUP_BATCH]
-            marks = ", ".join("?" * len(batch))
-            rows = self._rows(
-                f"SELECT c.vector_id, c.document_id, c.ordinal FROM chunks c {joined} "
-                f"WHERE c.vector_id IN ({marks}) ORDER BY c.document_id, c.ordinal",
-                (*parameters, *batch),
-            )
-            for vector_id, document_id, ordinal in rows:
-                places[vector_id].append((document_id, ordinal))
-        return places
-
-    def sample_places(self, count: int) -> list[tuple[int, int]]:
-        """(document id, ordinal) of some passages, spread evenly over the index."""
-        step = max(1, self.info.chunks // max(1, count))
-        rows = self._rows(
-            """SELECT document_id, ordinal FROM
-                   (SELECT document_id, ordinal, row_number() OVER (ORDER BY id) - 1 AS number
-                    FROM chunks)
-               WHERE number % ? = 0 LIMIT ?""",
-            [step, count],
-        )
-        return [(row[0], row[1]) for row in rows]
-
-    def passage(self, document_id: int, ordinal: int) -> Passage:
-        """One passage.
-
-        Raises:
-            NotFound: no such document or passage.
-        """
-        rows = self._rows(
-            f"{_PASSAGE_QUERY} WHERE c.document_id = ? AND c.ordinal = ?", [document_id, ordinal]
-        )
-        if not rows:
-            raise NotFound(f"no passage {ordinal} of a document {document_id}")
-        return self._passage(rows[0])
-
-    def neighbours(
-        self, document_id: int, ordinal: int, *, before: int = 0, after: int = 0
-    ) -> list[Passage]:
-        """The passages around one, in order, itself left out.
-
-        Raises:
-            NotFound: no such document or passage.
-        """
-        self.passage(document_id, ordinal)
-        rows = self._rows(
-            f"{_PASSAGE_QUERY} WHERE c.document_id = ? AND c.ordinal BETWEEN ? AND ? "
-            f"AND c.ordinal != ? ORDER BY c.ordinal",
-            [document_id, ordinal - before, ordinal + after, ordinal],
-        )
-        return [self._passage(row) for row in rows]
-
     def passage_vector(self, document_id: int, ordinal: int) -> NDArray[np.float32]:
         """A passage's own vector, float32 [dim].
 
@@ -222,137 +99,3 @@ class IndexReader:
         if vector is not None:
             return vector
         raise IndexDamaged(f"{self.folder} names a vector that is in none of its files")
-
-    def document(self, document_id: int) -> DocumentRow:
-        """One document.
-
-        Raises:
-            NotFound: no such document.
-        """
-        return self._one_document("id = ?", document_id)
-
-    def document_by_uri(self, uri: str) -> DocumentRow:
-        """One document by its URI.
-
-        Raises:
-            NotFound: no such document.
-        """
-        return self._one_document("uri = ?", uri)
-
-    def document_text(self, document_id: int) -> str:
-        """A document's whole text.
-
-        Raises:
-            NotFound: no such document.
-        """
-        return self._text(document_id, 0, self.document(document_id).char_count)
-
-    def documents(self, limit: int, after_uri: str = "") -> list[DocumentRow]:
-        """Documents in order of URI.
-
-        Args:
-            limit: most documents to return.
-            after_uri: only those after this one; empty = from the first.
-        """
-        rows = self._rows(
-            f"SELECT {_DOCUMENT_COLUMNS} FROM documents WHERE uri > ? ORDER BY uri LIMIT ?",
-            [after_uri, limit],
-        )
-        return [_document_row(row) for row in rows]
-
-    def skipped(self) -> list[Skipped]:
-        """Every file that the last builds left out, in order of URI."""
-        rows = self._rows("SELECT uri, root, reason, detail FROM skipped ORDER BY uri", [])
-        return [Skipped(*row) for row in rows]
-
-    def _one_document(self, condition: str, value: int | str) -> DocumentRow:
-        rows = self._rows(
-            f"SELECT {_DOCUMENT_COLUMNS} FROM documents WHERE {condition}",
-            [value],
-        )
-        if not rows:
-            raise NotFound(f"no document {value}")
-        return _document_row(rows[0])
-
-    def _passage(self, row: tuple[Any, ...]) -> Passage:
-        document_id, uri, title, ordinal, start, end, line_start, line_end = row[:8]
-        text = self._text(document_id, start, end)
-        # SQLite's pages carry no checksums: what is shown must be what was embedded.
-        if hashlib.sha256(text.encode(errors="surrogatepass")).digest() != row[11]:
-            raise IndexDamaged(
-                f"passage {ordinal} of {uri} in {self.folder} is not the text that was embedded; "
-                f"see what else is wrong with: indexer verify --index {self.folder}",
-                file=DATABASE_NAME,
-            )
-        return Passage(
-            name=f"documents/{document_id}/passages/{ordinal}",
-            document_id=document_id,
-            uri=uri,
-            title=title,
-            ordinal=ordinal,
-            char_start=start,
-            char_end=end,
-            line_start=line_start,
-            line_end=line_end,
-            heading_path=tuple(_json(row[8])),
-            text=text,
-            token_count=row[9],
-            metadata=_json(row[10]),
-            score=float("nan"),
-        )
-
-    def _text(self, document_id: int, start: int, end: int) -> str:
-        first, last = start // TEXT_PART_CHARS, max(start, end - 1) // TEXT_PART_CHARS
-        rows = self._rows(
-            "SELECT text FROM document_texts WHERE document_id = ? AND part BETWEEN ? AND ? "
-            "ORDER BY part",
-            [document_id, first, last],
-        )
-        offset = first * TEXT_PART_CHARS
-        return "".join(row[0] for row in rows)[start - offset : end - offset]
-
-    def _rows(self, sql: str, arguments: Sequence[object]) -> list[tuple[Any, ...]]:
-        with self._lock, sqlite_errors(self.folder):
-            return self._connection.execute(sql, arguments).fetchall()
-
-
-def _json(text: str) -> Any:  # noqa: ANN401  (whatever was stored)
-    """What a column of JSON holds.
-
-    Raises:
-        IndexDamaged: it is no JSON any more.
-    """
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise IndexDamaged(
-            f"{DATABASE_NAME} is damaged: a field is no JSON; restore it from a backup, or build "
-            f"the index anew",
-            file=DATABASE_NAME,
-        ) from error
-
-
-def _is_named(folder: Path, file: str) -> bool:
-    """Whether the newest commit still names a vector file."""
-    connection = connect_for_reading(folder)
-    try:
-        named = "SELECT file FROM segments UNION SELECT file FROM ann_files"
-        return file in {row[0] for row in connection.execute(named)}
-    finally:
-        connection.close()
-
-
-def _document_row(row: Sequence[Any]) -> DocumentRow:
-    modified = datetime.fromtimestamp(row[7] // 1_000_000_000, UTC)
-    return DocumentRow(
-        id=row[0],
-        uri=row[1],
-        title=row[2],
-        format=row[3],
-        encoding=row[4],
-        metadata=_json(row[5]),
-        size_bytes=row[6],
-        modified_at=modified.isoformat().replace("+00:00", "Z"),
-        char_count=row[8],
-        chunk_count=row[9],
-    )

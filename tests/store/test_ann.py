@@ -231,6 +231,29 @@ def test_the_type_can_be_changed(tmp_path: Path) -> None:
     assert len(list(folder.glob("ann-*"))) == 1
 
 
+@pytest.mark.parametrize("index_type", ["ivf", "hnsw"])
+def test_another_recall_is_tuned_for_without_building_anew(
+    tmp_path: Path, index_type: IndexType
+) -> None:
+    make(tmp_path / "index", index_type, target=0.6)
+    (before,) = read_segments(tmp_path / "index")
+    assert before.ann is not None
+    with IndexWriter.open(tmp_path / "index") as writer:
+        assert maintain(writer).tuned is None
+        with writer.commit() as commit:
+            commit.set_index_type(index_type, 0.998)
+        done = maintain(writer)
+    (after,) = read_segments(tmp_path / "index")
+    assert after.ann_file == before.ann_file
+    assert after.ann == done.tuned
+    assert after.ann.target == 0.998
+    assert after.ann.recall >= 0.998 > before.ann.recall
+    queries = clustered(50, seed=9)
+    with IndexReader.open(tmp_path / "index") as reader:
+        exact = reader.search_vectors(queries, 10, exact=True).vector_ids
+        assert recall(reader.search_vectors(queries, 10).vector_ids, exact) > 0.95
+
+
 def test_auto_is_exact_until_it_is_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path / "small", "auto", 1200)
     assert read_segments(tmp_path / "small")[0].ann is None
@@ -293,6 +316,7 @@ def test_an_index_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> 
         *("DROP TABLE ann_files", "DROP TABLE unused_vectors"),
         *(f"ALTER TABLE segments DROP COLUMN {name}" for name in ("sample_sha256", "vector_ids")),
         *(f"ALTER TABLE index_info DROP COLUMN {n}" for n in ("index_type", "target_recall")),
+        *(f"ALTER TABLE documents DROP COLUMN sidecar_{name}" for name in ("size", "mtime_ns")),
         "DELETE FROM _sqlite_migrations WHERE name != 'm001_initial'",
     ):
         connection.execute(statement)
