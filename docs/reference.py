@@ -130,9 +130,19 @@ def command_help(program: str) -> str:
     group = PROGRAMS[program]
     parts = [_help(program, group)]
     parts += [
-        f"### {program} {name}\n\n{_help(program, group, name)}" for name in sorted(group.commands)
+        f"### {program} {' '.join(command)}\n\n{_help(program, group, *command)}"
+        for command, _ in commands_of(group)
     ]
     return "\n\n".join(parts)
+
+
+def commands_of(group: click.Group) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command of a group, and of the groups in it, by the words that name it."""
+    for name, command in sorted(group.commands.items()):
+        yield (name,), command
+        if isinstance(command, click.Group):
+            for words, inner in commands_of(command):
+                yield (name, *words), inner
 
 
 def _help(program: str, group: click.Group, *command: str) -> str:

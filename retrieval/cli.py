@@ -4,12 +4,11 @@ The only place of the package that prints and exits. Heavy imports are inside th
 ``--help`` and ``search`` start without torch, faiss or a model.
 """
 
-import asyncio
 import json
-import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -20,12 +19,11 @@ from retrieval.lines import text_batches
 from retrieval.records import TextKind
 from retrieval.registry import DEFAULT_MODEL
 from retrieval.render import passage_as_json, passages_as_text
+from retrieval.server_commands import DEVICE_OPTION, FILE, serve, token
 
 if TYPE_CHECKING:
     from retrieval.client import SearchResults
     from retrieval.encoder import Encoder
-    from retrieval.records import IndexInfo
-    from retrieval.service.config import Address
 
 # For click, \b at the start of a paragraph means: leave its lines as they are.
 _CLI_EXAMPLES = (
@@ -33,17 +31,12 @@ _CLI_EXAMPLES = (
     "  retrieval serve --index ./index\n"
     '  retrieval search "how are pods scheduled?"\n'
 )
-_SERVE_EXAMPLES = (
-    "\b\nExamples:\n"
-    "  retrieval serve --index ./index\n"
-    "  retrieval serve --index docs=./docs-index --index code=./code-index\n"
-    "  retrieval serve --index ./index --listen 127.0.0.1:0\n"
-)
 _SEARCH_EXAMPLES = (
     "\b\nExamples:\n"
     '  retrieval search "how are pods scheduled?"\n'
     '  retrieval search "rate limits" -k 3 --collection docs\n'
     "  retrieval search \"rate limits\" --json | jq '.passages[].uri'\n"
+    '  retrieval search "rate limits" --target search.example.org:443 --tls\n'
 )
 _EMBED_EXAMPLES = (
     "\b\nExamples:\n"
@@ -51,114 +44,11 @@ _EMBED_EXAMPLES = (
     "  retrieval embed --model all-minilm-l6-v2 < passages.txt > vectors.jsonl\n"
 )
 
-DEVICE_OPTION = click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    show_default=True,
-    help="Where the model runs.",
-)
-QUERY_DTYPE_OPTION = click.option(
-    "--query-dtype",
-    type=click.Choice(["auto", "index", "float32", "bfloat16", "int8"]),
-    default="auto",
-    show_default=True,
-    help="Type of the weights for queries; index: the one it was built in; auto: int8 where that "
-    "was measured to cost next to nothing, else index.",
-)
-
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_CLI_EXAMPLES)
 @click.version_option(retrieval.__version__, prog_name="retrieval")
 def cli() -> None:
     """Serve indexes over gRPC, and search them; `indexer build` makes one."""
-
-
-@cli.command(epilog=_SERVE_EXAMPLES)
-@click.option(
-    "--index",
-    "indexes",
-    multiple=True,
-    default=("./index",),
-    metavar="DIR|NAME=DIR",
-    show_default=True,
-    help="Folder of an index, served as collection NAME (default: 'default'). Repeatable.",
-)
-@click.option(
-    "--listen",
-    default="127.0.0.1:50051",
-    metavar="HOST:PORT",
-    show_default=True,
-    help="Where to listen; port 0 picks a free one.",
-)
-@click.option(
-    "--insecure",
-    is_flag=True,
-    help="Allow an address that other machines can reach, without encryption.",
-)
-@click.option("--model", metavar="NAME|FOLDER", help="Where the index's model is, if it moved.")
-@DEVICE_OPTION
-@QUERY_DTYPE_OPTION
-@click.option(
-    "--reload",
-    "reload_seconds",
-    type=float,
-    default=1.0,
-    metavar="SECONDS",
-    show_default=True,
-    help="Time between two looks for a new generation of an index; 0: never look.",
-)
-@click.option(
-    "--grace",
-    type=float,
-    default=10.0,
-    metavar="SECONDS",
-    show_default=True,
-    help="How long requests may go on after the signal to stop.",
-)
-def serve(
-    *,
-    indexes: Sequence[str],
-    listen: str,
-    insecure: bool,
-    model: str | None,
-    device: str,
-    query_dtype: str,
-    reload_seconds: float,
-    grace: float,
-) -> None:
-    """Serve indexes over gRPC until SIGTERM or Ctrl-C.
-
-    Prints one line when it is ready; logs a line a request on stderr.
-    """
-    from retrieval.service.config import ServiceConfig, parse_address, parse_indexes
-    from retrieval.service.server import serve as run_server
-
-    config = ServiceConfig(
-        indexes=parse_indexes(indexes),
-        listen=parse_address(listen),
-        insecure=insecure,
-        model=model,
-        device=device,
-        query_dtype=query_dtype,
-        reload_seconds=reload_seconds,
-        grace_seconds=grace,
-    )
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
-    )
-    asyncio.run(run_server(config, _say_ready))
-
-
-def _say_ready(address: "Address", infos: "dict[str, IndexInfo]") -> None:
-    parts = [f"listening on {address}"]
-    parts += [
-        f"collection {name}: {info.documents} documents, {info.chunks} passages, "
-        f"model {info.model.name}"
-        for name, info in infos.items()
-    ]
-    click.echo(" · ".join(parts))
-    sys.stdout.flush()
 
 
 @cli.command(epilog=_SEARCH_EXAMPLES)
@@ -185,6 +75,18 @@ def _say_ready(address: "Address", infos: "dict[str, IndexInfo]") -> None:
     show_default=True,
     help="Longest wait for the answer.",
 )
+@click.option("--tls", is_flag=True, help="Encrypt; trust what the system trusts.")
+@click.option("--ca", type=FILE, help="Encrypt; trust the server's certificate that this signed.")
+@click.option("--cert", type=FILE, help="Certificate to show to the server; with --key.")
+@click.option("--key", type=FILE, help="Its private key.")
+@click.option(
+    "--token",
+    envvar="RETRIEVAL_TOKEN",
+    default="",
+    show_default=False,
+    help="What the server knows you by; better in the variable RETRIEVAL_TOKEN, where other "
+    "users of this machine can't see it.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def search(
     *,
@@ -196,12 +98,18 @@ def search(
     filter_: str,
     exact: bool,
     timeout: float,
+    tls: bool,
+    ca: Path | None,
+    cert: Path | None,
+    key: Path | None,
+    token: str,
     as_json: bool,
 ) -> None:
     """Search a server for the passages that fit QUERY best."""
-    from retrieval.client import RetrievalClient
+    from retrieval.client import RetrievalClient, Tls
 
-    with RetrievalClient(target, timeout=timeout) as client:
+    encryption = Tls(ca, cert, key) if tls or ca or cert or key else None
+    with RetrievalClient(target, timeout=timeout, tls=encryption, token=token) as client:
         results = client.search(
             query, collection=collection, k=k, min_score=min_score, filter=filter_, exact=exact
         )
@@ -277,6 +185,10 @@ def _print_vectors(encoder: "Encoder", texts: Sequence[str], kind: TextKind) -> 
         click.echo(json.dumps([float(str(value)) for value in vector]))
     sys.stdout.flush()
     return sum(embedded.truncated)
+
+
+cli.add_command(serve)
+cli.add_command(token)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

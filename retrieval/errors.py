@@ -14,11 +14,14 @@
     │   ├── IndexLocked            another process is writing the index
     │   ├── AddressInUse           the server can't listen there
     │   ├── NotFound               no such collection, document or passage
+    │   ├── Unauthenticated        no token, or one that is not known
+    │   ├── PermissionDenied       a token that is not for this
     │   └── StaleGeneration        a page token of an older generation
     ├── IndexDamaged               a file of the index is missing or altered
     ├── StorageError               the disk refused a write
     ├── NotServing                 the server is still loading, or shutting down
     ├── Overloaded                 more requests at once than the server takes
+    ├── RateLimited                more requests a second than a token allows
     ├── AnswerTooLarge             an answer has more bytes than a message may have
     └── ServiceError               the server answered with an error (exit 2: INVALID_ARGUMENT …)
         └── ServiceUnavailable     no server there, or it is going down
@@ -116,6 +119,18 @@ class NotFound(UserError):
     reason = "NOT_FOUND"
 
 
+class Unauthenticated(UserError):
+    """The request has no token, or one that is unknown, revoked or expired."""
+
+    reason = "UNAUTHENTICATED"
+
+
+class PermissionDenied(UserError):
+    """The request's token is not for this method or collection."""
+
+    reason = "PERMISSION_DENIED"
+
+
 class StaleGeneration(UserError):
     """A page token of a generation that is no longer served."""
 
@@ -146,10 +161,27 @@ class Overloaded(RetrievalError):
     reason = "OVERLOADED"
 
 
+class RateLimited(RetrievalError):
+    """More requests a second than the token allows."""
+
+    reason = "RATE_LIMITED"
+
+
 class AnswerTooLarge(RetrievalError):
     """An answer has more bytes than a message may have."""
 
     reason = "ANSWER_TOO_LARGE"
+
+
+_CALLERS_MISTAKES = frozenset(
+    {
+        "INVALID_ARGUMENT",
+        "NOT_FOUND",
+        "FAILED_PRECONDITION",
+        "UNAUTHENTICATED",
+        "PERMISSION_DENIED",
+    }
+)
 
 
 class ServiceError(RetrievalError):
@@ -169,7 +201,7 @@ class ServiceError(RetrievalError):
         super().__init__(message, **metadata)
         self.status = status
         self.service_reason = reason
-        if status in ("INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION"):
+        if status in _CALLERS_MISTAKES:
             # The request, not the server, must change.
             self.exit_code = UserError.exit_code
 

@@ -148,13 +148,21 @@ def test_every_module_has_its_reason(package: str) -> None:
     assert modules == explained
 
 
+def commands_of(group: click.Group) -> Iterator[tuple[list[str], click.Command]]:
+    """Every command, and every one of the groups among them."""
+    for name, command in group.commands.items():
+        yield [name], command
+        if isinstance(command, click.Group):
+            yield from (([name, *words], inner) for words, inner in commands_of(command))
+
+
 @pytest.mark.parametrize(
     ("program", "group"), [("indexer", indexer_cli), ("retrieval", retrieval_cli)]
 )
 def test_every_command_and_option_is_documented(program: str, group: click.Group) -> None:
     text = page("cli.md")
-    for name, command in group.commands.items():
-        shown = section(text, f"### {program} {name}")
+    for words, command in commands_of(group):
+        shown = section(text, f"### {program} {' '.join(words)}")
         with click.Context(command, help_option_names=["-h", "--help"]) as context:
             options = [p for p in command.get_params(context) if isinstance(p, click.Option)]
         assert options
@@ -170,7 +178,7 @@ def test_every_command_and_option_is_documented(program: str, group: click.Group
 def test_options_named_in_the_text_exist() -> None:
     known = {"--help", "--version", "--single", "--diff", "--check"}
     for group in (indexer_cli, retrieval_cli):
-        for command in group.commands.values():
+        for _, command in commands_of(group):
             known |= {option for parameter in command.params for option in parameter.opts}
     for path in PAGES:
         named = re.findall(

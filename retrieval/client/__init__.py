@@ -10,6 +10,7 @@
 """
 
 from retrieval.client.client import DEFAULT_TARGET, DEFAULT_TIMEOUT, RetrievalClient
+from retrieval.client.connection import Tls
 from retrieval.client.requests import QueryLike
 from retrieval.client.results import (
     CollectionInfo,
@@ -39,4 +40,5 @@ __all__ = [
     "SearchTimings",
     "ServerInfo",
     "ServerLimits",
+    "Tls",
 ]

@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.client.connection import Connection
+from retrieval.client.connection import Connection, Tls
 from retrieval.client.requests import (
     QueryLike,
     SearchMode,
@@ -51,17 +51,28 @@ class RetrievalClient:
     when no server answers, and ``ServiceError`` when it answers with an error.
     """
 
-    def __init__(self, target: str = DEFAULT_TARGET, *, timeout: float = DEFAULT_TIMEOUT) -> None:
+    def __init__(
+        self,
+        target: str = DEFAULT_TARGET,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        tls: Tls | None = None,
+        token: str = "",
+    ) -> None:
         """Prepare to connect; the first request does.
 
         Args:
             target: the server's address, ``HOST:PORT``.
             timeout: most seconds that one request may take, retries counted.
+            tls: how to encrypt the connection, ``Tls()`` for a certificate that the system trusts;
+                None = not at all.
+            token: what the server knows the caller by; empty = nothing.
 
         Raises:
-            InvalidArgument: no target, or a timeout that is not above 0.
+            InvalidArgument: no target, a timeout that is not above 0, a token without TLS to
+                another machine, or certificates that can't be read.
         """
-        self._connection = Connection(target, timeout=timeout)
+        self._connection = Connection(target, timeout=timeout, tls=tls, token=token)
         self._search = SearchServiceStub(self._connection.channel)
         self._embedding = EmbeddingServiceStub(self._connection.channel)
         self._index = IndexServiceStub(self._connection.channel)

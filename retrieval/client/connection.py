@@ -3,6 +3,8 @@
 import ipaddress
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import grpc
@@ -33,18 +35,53 @@ _SERVICE_CONFIG = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How a connection is encrypted; PEM files."""
+
+    ca: Path | None = None
+    """Whom to trust to sign the server's certificate; None = those that the system trusts."""
+    cert: Path | None = None
+    """The client's own certificate, for servers that ask for one."""
+    key: Path | None = None
+    """Its private key."""
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """For a channel.
+
+        Raises:
+            InvalidArgument: a file can't be read, or one of certificate and key is missing.
+        """
+        if (self.cert is None) != (self.key is None):
+            raise InvalidArgument("a client's certificate and its key go together", field="cert")
+        try:
+            ca, key, cert = (
+                path.read_bytes() if path else None for path in (self.ca, self.key, self.cert)
+            )
+        except OSError as error:
+            raise InvalidArgument(
+                f"can't read {error.filename}: {error.strerror}", field="tls"
+            ) from error
+        return grpc.ssl_channel_credentials(ca, key, cert)
+
+
 class Connection:
     """A channel to a server, and how long its answers may take."""
 
-    def __init__(self, target: str, *, timeout: float) -> None:
+    def __init__(
+        self, target: str, *, timeout: float, tls: "Tls | None" = None, token: str = ""
+    ) -> None:
         """Prepare to connect; the first call does.
 
         Args:
             target: the server's address, ``HOST:PORT``.
             timeout: most seconds that one call may take, retries counted.
+            tls: how to encrypt; None = not at all.
+            token: sent with every call; empty = none.
 
         Raises:
-            InvalidArgument: no target, or a timeout that is not above 0.
+            InvalidArgument: no target, a timeout that is not above 0, a token that others could
+                read on its way, or certificates that can't be read.
         """
         if not target:
             raise InvalidArgument("no target: give the server's HOST:PORT", field="target")
@@ -52,7 +89,19 @@ class Connection:
             raise InvalidArgument(f"timeout is {timeout}; it must be above 0", field="timeout")
         self.target = target
         self.timeout = timeout
-        self.channel = grpc.insecure_channel(target, options=_channel_options(target))
+        if token and tls is None and not _is_loopback(target):
+            raise InvalidArgument(
+                f"the token would go to {target} for everyone on the way to read: use TLS",
+                field="token",
+            )
+        if not token.isascii() or not token.isprintable():
+            raise InvalidArgument("the token has characters that no token has", field="token")
+        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        options = _channel_options(target)
+        if tls is None:
+            self.channel = grpc.insecure_channel(target, options=options)
+        else:
+            self.channel = grpc.secure_channel(target, tls.credentials(), options=options)
 
     def call(
         self, method: "grpc.UnaryUnaryMultiCallable[RequestT, ResponseT]", request: RequestT
@@ -63,7 +112,7 @@ class Connection:
             ServiceError: it failed; ``ServiceUnavailable`` where no server answered.
         """
         try:
-            return method(request, timeout=self.timeout)
+            return method(request, timeout=self.timeout, metadata=self._metadata)
         except grpc.RpcError as error:
             raise service_error(error, target=self.target, timeout=self.timeout) from error
 
@@ -75,7 +124,7 @@ class Connection:
         Raises:
             ServiceError: it failed, at its start or on the way.
         """
-        responses = method(request, timeout=self.timeout)
+        responses = method(request, timeout=self.timeout, metadata=self._metadata)
         try:
             yield from responses
         except grpc.RpcError as error:

@@ -31,15 +31,23 @@ class Admission:
         """Let no more requests in; those under way go on."""
         self._closed_because = "the server is shutting down"
 
+    def check_open(self) -> None:
+        """Refuse a request that comes too early or too late.
+
+        Raises:
+            NotServing: the server is not ready yet, or is shutting down.
+        """
+        if self._closed_because:
+            raise NotServing(f"{self._closed_because}: try again in a moment")
+
     def enter(self) -> None:
         """Count a request, until ``leave``.
 
         Raises:
-            NotServing: the server is not ready yet, or is shutting down.
+            NotServing: as ``check_open``.
             Overloaded: as many requests as are allowed are under way.
         """
-        if self._closed_because:
-            raise NotServing(f"{self._closed_because}: try again in a moment")
+        self.check_open()
         if self._active >= self._limit:
             raise Overloaded(
                 f"{self._limit} requests are under way, which is the most that this server takes: "

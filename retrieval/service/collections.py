@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retrieval.errors import NotFound, NotServing
+from retrieval.errors import NotFound, NotServing, PermissionDenied
 from retrieval.records import ModelIdentity, TextKind
 from retrieval.search import EmbeddedQuery, Searcher
+from retrieval.service.access import caller
 from retrieval.service.batcher import Batcher, TextEmbedding
 from retrieval.service.config import ServiceConfig
 from retrieval.service.query_cache import QueryCache
@@ -137,6 +138,11 @@ class Collections:
         """The collections' own names, sorted."""
         return sorted(self._config.indexes)
 
+    @property
+    def visible(self) -> list[str]:
+        """The own names of those that the caller may see, sorted."""
+        return [name for name in self.names if caller.get().sees(name)]
+
     async def open_all(self) -> None:
         """Open every index and load its model; one model for all indexes that were made with it.
 
@@ -155,18 +161,26 @@ class Collections:
 
         Raises:
             NotFound: the server has no such collection.
+            PermissionDenied: the caller's token is not for it, whether it is there or not.
         """
+        if not caller.get().sees(name):
+            raise PermissionDenied(
+                f"this token is not for collection {name!r}; it sees: {self._shown()}",
+                collection=name,
+            )
         collection = self._open.get(name)
         if collection is None:
             raise NotFound(
-                f"no collection {name!r}; this server has: {', '.join(self.names)}",
-                collection=name,
+                f"no collection {name!r}; this server has: {self._shown()}", collection=name
             )
         collection.hold()
         try:
             yield collection
         finally:
             collection.release()
+
+    def _shown(self) -> str:
+        return ", ".join(self.visible) or "none"
 
     async def reload(self, name: str) -> None:
         """Answer from the newest generation of a collection from now on.

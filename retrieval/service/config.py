@@ -44,6 +44,18 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Where a server's certificates lie; PEM."""
+
+    cert: Path
+    """The server's certificate, and those that lead to its root."""
+    key: Path
+    """Its private key, without a passphrase."""
+    client_ca: Path | None = None
+    """Clients must show a certificate that one of these signed; None: they need none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """The largest requests that are taken; larger ones are refused with a message that says so.
 
@@ -72,7 +84,12 @@ class ServiceConfig:
     """Collection → folder of its index; at least one."""
     listen: Address = Address("127.0.0.1", DEFAULT_PORT)
     insecure: bool = False
-    """Allows an address that other machines can reach, although nothing is encrypted."""
+    """Allows an address that other machines can reach without TLS, or without tokens or client
+    certificates."""
+    tls: TlsFiles | None = None
+    """None: connections are not encrypted."""
+    token_file: Path | None = None
+    """None: no token is asked for."""
     model: str | None = None
     """Where to find the indexes' model, if not where they say; name or folder."""
     device: str = "auto"
@@ -96,10 +113,10 @@ class ServiceConfig:
         """
         if not self.indexes:
             raise InvalidArgument("no index to serve: give --index DIR", field="indexes")
-        if not self.listen.is_loopback and not self.insecure:
+        if not self.listen.is_loopback and not self.insecure and self._open_doors():
             raise InvalidArgument(
-                f"other machines may reach {self.listen}, and the connection is not encrypted: "
-                "say --insecure if that is what you want, or listen on 127.0.0.1",
+                f"other machines may reach {self.listen}, and {' and '.join(self._open_doors())}; "
+                "or say --insecure if that is what you want, or listen on 127.0.0.1",
                 field="listen",
             )
         for option, seconds in (("grace", self.grace_seconds), ("reload", self.reload_seconds)):
@@ -108,6 +125,15 @@ class ServiceConfig:
                     f"--{option} is {seconds}; it must be a number of seconds, 0 or more",
                     field=f"{option}_seconds",
                 )
+
+    def _open_doors(self) -> list[str]:
+        """What strangers could do, and the options against it."""
+        doors = []
+        if self.tls is None:
+            doors.append("nothing is encrypted: give --tls-cert and --tls-key")
+        if self.token_file is None and (self.tls is None or self.tls.client_ca is None):
+            doors.append("anybody may ask: give --token-file, or --tls-client-ca")
+        return doors
 
 
 def parse_address(text: str) -> Address:
@@ -133,6 +159,19 @@ def parse_address(text: str) -> Address:
             field="listen",
         )
     return Address(host, int(port))
+
+
+def tls_files(cert: Path | None, key: Path | None, client_ca: Path | None) -> TlsFiles | None:
+    """What ``--tls-cert``, ``--tls-key`` and ``--tls-client-ca`` say together; None: no TLS.
+
+    Raises:
+        InvalidArgument: a certificate without its key, or the other way round.
+    """
+    if cert is None and key is None and client_ca is None:
+        return None
+    if cert is None or key is None:
+        raise InvalidArgument("--tls-cert and --tls-key go together", field="tls")
+    return TlsFiles(cert, key, client_ca)
 
 
 def parse_indexes(options: Sequence[str]) -> dict[str, Path]:

@@ -50,7 +50,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
         size = page_size(request.page_size, default=DEFAULT_PAGE_SIZE, maximum=MAX_K)
         scope = PageScope(b"ListCollections", generation=0)
         after = scope.key(request.page_token)
-        names = [name for name in self._collections.names if name > after]
+        names = [name for name in self._collections.visible if name > after]
         response = pb.ListCollectionsResponse()
         for name in names[:size]:
             with self._collections.use(name) as collection:

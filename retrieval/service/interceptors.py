@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError, Message
 from grpc.aio import ServerInterceptor, ServicerContext
 
 from retrieval.errors import AnswerTooLarge, InvalidArgument, RetrievalError
+from retrieval.service.access import Access, caller
 from retrieval.service.admission import Admission
 from retrieval.service.status import (
     DOMAIN,
@@ -41,13 +42,15 @@ else:
 class RequestInterceptor(_Interceptor):
     """Wraps the methods of ``retrieval.v1``; health and reflection are left as they are."""
 
-    def __init__(self, admission: Admission, *, max_message_bytes: int) -> None:
+    def __init__(self, access: Access, admission: Admission, *, max_message_bytes: int) -> None:
         """Keep what is shared by all requests.
 
         Args:
-            admission: says who is let in.
+            access: says who may ask for what.
+            admission: says how many are let in.
             max_message_bytes: most bytes of an answer.
         """
+        self._access = access
         self._admission = admission
         self._max_message_bytes = max_message_bytes
 
@@ -106,6 +109,10 @@ class RequestInterceptor(_Interceptor):
         start = time.perf_counter()
         outcome = "OK"
         try:
+            self._admission.check_open()
+            sender = self._access.identify(context.invocation_metadata() or ())
+            sender.check_method(method)
+            caller.set(sender)
             self._admission.enter()
             # Under way until the last byte is sent, which is after this block.
             context.add_done_callback(cast(Any, self._leave))
@@ -135,6 +142,39 @@ class RequestInterceptor(_Interceptor):
                 f"the answer has {size} bytes, and a message at most {self._max_message_bytes}: "
                 "ask for less at once"
             )
+
+
+class ReflectionInterceptor(_Interceptor):
+    """Tells what the services are to those alone who may call one of them.
+
+    Health is left open: what asks for it is often a machine that has no token.
+    """
+
+    def __init__(self, access: Access) -> None:
+        """Keep who may ask."""
+        self._access = access
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> _Handler:
+        """Refuse a stream of reflection without a token; called by gRPC."""
+        if handler_call_details.method.startswith("/grpc.reflection."):
+            try:
+                self._access.identify(handler_call_details.invocation_metadata or ())
+            except RetrievalError as error:
+                return _refusing(error)
+        return await continuation(handler_call_details)
+
+
+def _refusing(error: RetrievalError) -> _Handler:
+    """A handler of a stream that ends with an error."""
+
+    async def refuse(_requests: object, context: _Context) -> None:
+        await _abort(context, error)
+
+    return grpc.stream_stream_rpc_method_handler(cast(Any, refuse))
 
 
 def _parse(handler: _Handler, data: bytes) -> Message:

@@ -10,17 +10,19 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from retrieval.errors import AddressInUse
+from retrieval.errors import AddressInUse, RetrievalError
 from retrieval.names import collection_name
 from retrieval.records import IndexInfo
+from retrieval.service.access import Access
 from retrieval.service.admission import Admission
 from retrieval.service.batcher import Batcher
 from retrieval.service.collections import Collections
 from retrieval.service.config import Address, ServiceConfig
 from retrieval.service.embedding_servicer import EmbeddingServicer
 from retrieval.service.index_servicer import IndexServicer
-from retrieval.service.interceptors import RequestInterceptor
+from retrieval.service.interceptors import ReflectionInterceptor, RequestInterceptor
 from retrieval.service.search_servicer import SearchServicer
+from retrieval.service.tls import Certificates
 from retrieval.service.watcher import Watcher
 from retrieval.service.workers import Workers
 from retrieval.v1 import embedding_service_pb2, index_service_pb2, search_service_pb2
@@ -46,6 +48,9 @@ _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 # For what isn't a request of ours: someone who watches our health may be told that it is over.
 _CLOSE_SECONDS = 0.5
 
+_MIN_PING_SECONDS, _MAX_PING_STRIKES = 10, 2
+_KEEPALIVE_SECONDS, _KEEPALIVE_TIMEOUT_SECONDS = 120, 20
+
 
 class RetrievalServer:
     """One server; made, started and stopped in one running event loop."""
@@ -53,6 +58,8 @@ class RetrievalServer:
     def __init__(self, config: ServiceConfig) -> None:
         """Put the parts together; nothing listens and nothing is loaded yet."""
         self._config = config
+        self._access = Access(config.token_file)
+        self._certificates = Certificates(config.tls) if config.tls else None
         self._admission = Admission(config.limits.concurrent_requests)
         self._workers = Workers(config.search_threads)
         self._batcher = Batcher()
@@ -66,13 +73,24 @@ class RetrievalServer:
         limits = self._config.limits
         server = grpc.aio.server(
             interceptors=[
-                RequestInterceptor(self._admission, max_message_bytes=limits.message_bytes)
+                ReflectionInterceptor(self._access),
+                RequestInterceptor(
+                    self._access, self._admission, max_message_bytes=limits.message_bytes
+                ),
             ],
             options=[
                 # Without this, two servers could listen on one port and share its clients.
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", limits.message_bytes),
                 ("grpc.max_send_message_length", limits.message_bytes),
+                # A client that pings more often than it needs to is cut off.
+                ("grpc.http2.min_ping_interval_without_data_ms", _MIN_PING_SECONDS * 1000),
+                ("grpc.http2.max_ping_strikes", _MAX_PING_STRIKES),
+                # One that has gone without a word frees what it held.
+                ("grpc.keepalive_time_ms", _KEEPALIVE_SECONDS * 1000),
+                ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_SECONDS * 1000),
+                # Above what is let in: who comes too many is told so, not left waiting.
+                ("grpc.max_concurrent_streams", 4 * limits.concurrent_requests),
             ],
         )
         shared = (self._collections, self._workers, limits)
@@ -96,7 +114,7 @@ class RetrievalServer:
             RetrievalError: an index or model can't be used.
         """
         await self._set_health(_NOT_SERVING)
-        address = _listen(self._server, self._config.listen)
+        address = _listen(self._server, self._config.listen, self._certificates)
         await self._server.start()
         await self._collections.open_all()
         self._admission.open()
@@ -113,6 +131,17 @@ class RetrievalServer:
             with self._collections.use(name) as collection:
                 infos[name] = collection.info
         return infos
+
+    def reload_access(self) -> None:
+        """Read tokens and certificates again; what can't be used is logged and left as it was."""
+        try:
+            self._access.reload()
+            if self._certificates:
+                self._certificates.reload()
+        except RetrievalError as error:
+            LOG.warning("tokens and certificates stay as they were: %s", error.message)
+        else:
+            LOG.info("tokens and certificates are reloaded")
 
     async def stop(self) -> None:
         """Drain: let nothing new in, wait for what is under way, then close everything.
@@ -169,6 +198,7 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
     server = RetrievalServer(config)
+    loop.add_signal_handler(signal.SIGHUP, server.reload_access)
     try:
         address = await server.start()
         if not stopping.is_set():
@@ -178,7 +208,9 @@ async def serve(
         await server.stop()
 
 
-def _listen(server: grpc.aio.Server, address: Address) -> Address:
+def _listen(
+    server: grpc.aio.Server, address: Address, certificates: Certificates | None
+) -> Address:
     """Bind a server's port.
 
     Raises:
@@ -186,7 +218,10 @@ def _listen(server: grpc.aio.Server, address: Address) -> Address:
     """
     _probe(address)
     try:
-        port = server.add_insecure_port(str(address))
+        if certificates is None:
+            port = server.add_insecure_port(str(address))
+        else:
+            port = server.add_secure_port(str(address), certificates.credentials())
     except RuntimeError as error:
         raise AddressInUse(f"can't listen on {address}: {error}") from error
     return Address(address.host, port)

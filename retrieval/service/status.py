@@ -17,9 +17,12 @@ from retrieval.errors import (
     NotFound,
     NotServing,
     Overloaded,
+    PermissionDenied,
+    RateLimited,
     RetrievalError,
     StaleGeneration,
     StorageError,
+    Unauthenticated,
 )
 
 DOMAIN = "retrieval.v1"
@@ -32,6 +35,8 @@ STATUS_DETAILS_KEY = "grpc-status-details-bin"
 STATUS_CODES: dict[type[RetrievalError], grpc.StatusCode] = {
     InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
     NotFound: grpc.StatusCode.NOT_FOUND,
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
     StaleGeneration: grpc.StatusCode.FAILED_PRECONDITION,
     ModelMismatch: grpc.StatusCode.FAILED_PRECONDITION,
     ModelNotFound: grpc.StatusCode.FAILED_PRECONDITION,
@@ -41,6 +46,7 @@ STATUS_CODES: dict[type[RetrievalError], grpc.StatusCode] = {
     IndexLocked: grpc.StatusCode.FAILED_PRECONDITION,
     IndexDamaged: grpc.StatusCode.DATA_LOSS,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    RateLimited: grpc.StatusCode.RESOURCE_EXHAUSTED,
     AnswerTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     NotServing: grpc.StatusCode.UNAVAILABLE,
     StorageError: grpc.StatusCode.UNAVAILABLE,
@@ -49,10 +55,24 @@ STATUS_CODES: dict[type[RetrievalError], grpc.StatusCode] = {
 
 _RETRY_SECONDS: dict[type[RetrievalError], int] = {
     Overloaded: 1,
+    RateLimited: 1,
     NotServing: 1,
     StorageError: 5,
 }
 """When to try again, for the errors that pass by themselves."""
+
+_SERVER_SIDE: dict[type[RetrievalError], str] = {
+    IndexDamaged: "the collection's index is damaged: `indexer verify` on the server says how, "
+    "`indexer compact` or a new build mends it",
+    IndexVersionError: "the collection's index was written by another version of the program",
+    IndexLocked: "the collection's index is being written by another program",
+    NotAnIndex: "the collection's folder holds no index",
+    ModelNotFound: "the model of the collection's index is not where it was",
+    CheckpointError: "the model of the collection's index can't be used",
+    ModelMismatch: "the model on the server is not the one that made the collection's index",
+    StorageError: "the server's disk refuses; its log says more",
+}
+"""What a client is told of errors whose own message names files of the server. The log has that."""
 
 # Message and details travel in headers, and gRPC takes 8 KiB of headers in all. A byte of the
 # message can take 3 there (percent-encoded), and it is in the details twice more.
@@ -72,7 +92,7 @@ def to_status(error: Exception) -> status_pb2.Status:
 
     Args:
         error: what a request raised. The message of an exception that is not in the table is kept
-            from the client: it was not written for one.
+            from the client, as are paths on the server: they were not written for one.
 
     Returns:
         code, message and details: always ``ErrorInfo``; ``BadRequest`` where the error names a
@@ -81,9 +101,10 @@ def to_status(error: Exception) -> status_pb2.Status:
     code = status_code(error)
     if not isinstance(error, RetrievalError) or code is grpc.StatusCode.INTERNAL:
         error = RetrievalError("internal error: the server's log says more")
-    status = status_pb2.Status(
-        code=code.value[0], message=one_line(error.message, _MAX_MESSAGE_BYTES)
-    )
+    message = _SERVER_SIDE.get(type(error), error.message)
+    if isinstance(error, IndexDamaged) and "file" in error.metadata:
+        message = f"{error.metadata['file']}: {message}"
+    status = status_pb2.Status(code=code.value[0], message=one_line(message, _MAX_MESSAGE_BYTES))
     info = _error_info(error)
     status.details.add().Pack(info)
     if "field" in info.metadata:

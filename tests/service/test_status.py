@@ -49,11 +49,36 @@ def test_every_error_has_a_status() -> None:
     assert ours - NEVER_SERVED <= STATUS_CODES.keys()
 
 
+SERVER_SIDE = {
+    errors.IndexDamaged,
+    errors.IndexLocked,
+    errors.IndexVersionError,
+    errors.NotAnIndex,
+    errors.ModelNotFound,
+    errors.CheckpointError,
+    errors.ModelMismatch,
+    errors.StorageError,
+}
+
+
+def text(kind: type[errors.RetrievalError]) -> str:
+    return "/srv/index is wrong" if kind in SERVER_SIDE else "what is wrong"
+
+
+def test_damage_names_its_file_and_not_where_it_lies() -> None:
+    status = to_status(errors.IndexDamaged("/srv/index/a.faiss is cut", file="a.faiss"))
+    assert status.message.startswith("a.faiss: ")
+    assert "indexer verify" in status.message
+    assert "/srv" not in str(status)
+
+
 @pytest.mark.parametrize("kind", STATUS_CODES)
 def test_error_info(kind: type[errors.RetrievalError]) -> None:
-    status = to_status(kind("what is wrong", detail="more"))
+    status = to_status(kind(text(kind), detail="more"))
     assert status.code == STATUS_CODES[kind].value[0]
-    assert status.message == "what is wrong"
+    assert "/srv" not in status.message
+    # Only errors that are about files of the server have a message of their own for clients.
+    assert (status.message == "what is wrong") == (kind not in SERVER_SIDE)
     (info,) = details(status, error_details_pb2.ErrorInfo)
     assert (info.reason, info.domain) == (kind.reason, DOMAIN)
     assert dict(info.metadata) == {"detail": "more"}

@@ -1,0 +1,251 @@
+"""The commands that run a server and that make the tokens it lets in."""
+
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from retrieval.records import IndexInfo
+    from retrieval.service.config import Address
+    from retrieval.service.tokens import Scope
+
+_SERVE_EXAMPLES = (
+    "\b\nExamples:\n"
+    "  retrieval serve --index ./index\n"
+    "  retrieval serve --index docs=./docs-index --index code=./code-index\n"
+    "  retrieval serve --listen 0.0.0.0:50051 --tls-cert cert.pem --tls-key key.pem "
+    "--token-file tokens.json\n"
+)
+_EXAMPLES_OF_TOKENS = (
+    "\b\nExamples:\n"
+    "  retrieval token create backend --scope search --collection docs --rate 50\n"
+    "  retrieval token list\n"
+    "  retrieval token revoke backend\n"
+)
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+DEVICE_OPTION = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where the model runs.",
+)
+QUERY_DTYPE_OPTION = click.option(
+    "--query-dtype",
+    type=click.Choice(["auto", "index", "float32", "bfloat16", "int8"]),
+    default="auto",
+    show_default=True,
+    help="Type of the weights for queries; index: the one it was built in; auto: int8 where that "
+    "was measured to cost next to nothing, else index.",
+)
+
+
+_TOKEN_FILE = click.option(
+    "--token-file",
+    type=FILE,
+    default=Path("tokens.json"),
+    show_default=True,
+    help="Where the tokens are kept, as salted hashes.",
+)
+
+
+@click.command(epilog=_SERVE_EXAMPLES)
+@click.option(
+    "--index",
+    "indexes",
+    multiple=True,
+    default=("./index",),
+    metavar="DIR|NAME=DIR",
+    show_default=True,
+    help="Folder of an index, served as collection NAME (default: 'default'). Repeatable.",
+)
+@click.option(
+    "--listen",
+    default="127.0.0.1:50051",
+    metavar="HOST:PORT",
+    show_default=True,
+    help="Where to listen; port 0 picks a free one.",
+)
+@click.option(
+    "--insecure",
+    is_flag=True,
+    help="Allow an address that other machines can reach although there is no TLS, or anybody may "
+    "ask.",
+)
+@click.option("--tls-cert", type=FILE, help="Certificate to show, PEM; with --tls-key.")
+@click.option("--tls-key", type=FILE, help="Its private key, PEM, without a passphrase.")
+@click.option(
+    "--tls-client-ca", type=FILE, help="Let in only clients with a certificate that this signed."
+)
+@click.option("--token-file", type=FILE, help="Let in only requests with a token of this file.")
+@click.option("--model", metavar="NAME|FOLDER", help="Where the index's model is, if it moved.")
+@DEVICE_OPTION
+@QUERY_DTYPE_OPTION
+@click.option(
+    "--reload",
+    "reload_seconds",
+    type=float,
+    default=1.0,
+    metavar="SECONDS",
+    show_default=True,
+    help="Time between two looks for a new generation of an index; 0: never look.",
+)
+@click.option(
+    "--grace",
+    type=float,
+    default=10.0,
+    metavar="SECONDS",
+    show_default=True,
+    help="How long requests may go on after the signal to stop.",
+)
+def serve(
+    *,
+    indexes: Sequence[str],
+    listen: str,
+    insecure: bool,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
+    token_file: Path | None,
+    model: str | None,
+    device: str,
+    query_dtype: str,
+    reload_seconds: float,
+    grace: float,
+) -> None:
+    """Serve indexes over gRPC until SIGTERM or Ctrl-C.
+
+    Prints one line when it is ready; logs a line a request on stderr. SIGHUP reads tokens and
+    certificates again.
+    """
+    from retrieval.service.config import ServiceConfig, parse_address, parse_indexes, tls_files
+    from retrieval.service.server import serve as run_server
+
+    config = ServiceConfig(
+        indexes=parse_indexes(indexes),
+        listen=parse_address(listen),
+        insecure=insecure,
+        tls=tls_files(tls_cert, tls_key, tls_client_ca),
+        token_file=token_file,
+        model=model,
+        device=device,
+        query_dtype=query_dtype,
+        reload_seconds=reload_seconds,
+        grace_seconds=grace,
+    )
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    asyncio.run(run_server(config, _say_ready))
+
+
+def _say_ready(address: "Address", infos: "dict[str, IndexInfo]") -> None:
+    parts = [f"listening on {address}"]
+    parts += [
+        f"collection {name}: {info.documents} documents, {info.chunks} passages, "
+        f"model {info.model.name}"
+        for name, info in infos.items()
+    ]
+    click.echo(" · ".join(parts))
+    sys.stdout.flush()
+
+
+@click.group(epilog=_EXAMPLES_OF_TOKENS)
+def token() -> None:
+    """Make, list and revoke the tokens that a server lets in.
+
+    A running server reads its token file again on SIGHUP.
+    """
+
+
+@token.command(epilog=_EXAMPLES_OF_TOKENS)
+@click.argument("name")
+@_TOKEN_FILE
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice(["search", "embed", "read", "reload"]),
+    help="What it is for: searching, embedding, reading documents, reloading collections. "
+    "Repeatable; all if none is given.",
+)
+@click.option(
+    "--collection",
+    "collections",
+    multiple=True,
+    metavar="NAME",
+    help="A collection that it may see. Repeatable; all if none is given.",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="N",
+    help="Requests a second that it allows; 0: any number.",
+)
+@click.option(
+    "--days",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Until it expires; never if left out.",
+)
+def create(
+    *,
+    name: str,
+    token_file: Path,
+    scopes: Sequence["Scope"],
+    collections: Sequence[str],
+    rate: float,
+    days: float | None,
+) -> None:
+    """Make a token for NAME and print it, once."""
+    from retrieval.service.tokens import ANY_COLLECTION, SCOPES, create_token
+
+    made = create_token(
+        token_file,
+        name,
+        scopes=scopes or SCOPES,
+        collections=collections or (ANY_COLLECTION,),
+        rate=rate,
+        days=days,
+    )
+    click.echo(made)
+    click.echo("keep it now: it can't be shown again", err=True)
+
+
+@token.command("list", epilog=_EXAMPLES_OF_TOKENS)
+@_TOKEN_FILE
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+def list_(*, token_file: Path, as_json: bool) -> None:
+    """Show the tokens of a file, without what is secret."""
+    from retrieval.service.tokens import read_tokens
+
+    tokens = read_tokens(token_file)
+    if as_json:
+        shown = ("id", "name", "scopes", "collections", "rate", "created_at", "expires_at")
+        click.echo(json.dumps([{key: getattr(each, key) for key in shown} for each in tokens]))
+        return
+    for each in tokens:
+        rate = f"{each.rate:g} a second" if each.rate else "any rate"
+        until = f"until {each.expires_at}" if each.expires_at else "for ever"
+        click.echo(
+            f"{each.name}  {each.id}  {','.join(each.scopes)}  collections "
+            f"{','.join(each.collections)}  {rate}  {until}"
+        )
+
+
+@token.command(epilog=_EXAMPLES_OF_TOKENS)
+@click.argument("name")
+@_TOKEN_FILE
+def revoke(*, name: str, token_file: Path) -> None:
+    """Take the token of NAME (a name or an id) out of a file."""
+    from retrieval.service.tokens import revoke_token
+
+    revoke_token(token_file, name)

@@ -1,0 +1,72 @@
+"""TLS: certificates checked before the server starts, and read again without stopping it."""
+
+import logging
+import ssl
+from collections.abc import Callable
+from typing import cast
+
+import grpc
+
+from retrieval.errors import InvalidArgument
+from retrieval.service.config import TlsFiles
+
+LOG = logging.getLogger(__name__)
+
+
+class Certificates:
+    """What the server shows, and whom it trusts."""
+
+    def __init__(self, files: TlsFiles) -> None:
+        """Read the files.
+
+        Raises:
+            InvalidArgument: one is missing, or they don't belong together.
+        """
+        self._files = files
+        self._present = _load(files)
+        self._changed = False
+
+    def reload(self) -> None:
+        """Read the files again; connections that are open go on with the old ones.
+
+        Raises:
+            InvalidArgument: they can't be used; everything stays as it was.
+        """
+        self._present = _load(self._files)
+        self._changed = True
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """For a port that serves them; TLS 1.2 and later, which is what gRPC takes."""
+        return grpc.dynamic_ssl_server_credentials(
+            self._present,
+            cast("Callable[[], grpc.ServerCertificateConfiguration]", self._newest),
+            require_client_authentication=bool(self._files.client_ca),
+        )
+
+    def _newest(self) -> grpc.ServerCertificateConfiguration | None:
+        """Asked by gRPC before every handshake; None: nothing is new."""
+        if not self._changed:
+            return None
+        self._changed = False
+        LOG.info("new certificates are in use")
+        return self._present
+
+
+def _load(files: TlsFiles) -> grpc.ServerCertificateConfiguration:
+    # gRPC would only say that the handshake failed; Python's own TLS says why.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(files.cert, files.key, password=_no_passphrase)
+        if files.client_ca:
+            context.load_verify_locations(files.client_ca)
+        pair = (files.key.read_bytes(), files.cert.read_bytes())
+        roots = files.client_ca.read_bytes() if files.client_ca else None
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        cause = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        named = ", ".join(str(path) for path in (files.cert, files.key, files.client_ca) if path)
+        raise InvalidArgument(f"can't use the TLS files {named}: {cause}") from error
+    return grpc.ssl_server_certificate_configuration([pair], roots)
+
+
+def _no_passphrase() -> str:
+    raise ValueError("the key has a passphrase; give one without")

@@ -1,0 +1,211 @@
+"""The token file: who may call the server, for what, and how often.
+
+A token is ``rt_<id>_<secret>``, shown once when it is made. The file holds a salted SHA-256 of the
+secret: it is 32 random bytes, which no dictionary has, so a slow hash would protect nothing more.
+"""
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from retrieval.errors import InvalidArgument, NotFound, StorageError
+
+Scope = Literal["search", "embed", "read", "reload"]
+"""What a token may be for: SearchService; EmbeddingService; the reading methods of IndexService;
+ReloadCollection."""
+
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+ANY_COLLECTION = "*"
+
+_VERSION = 1
+_MAX_BYTES = 16 << 20
+_PREFIX = "rt"
+_ID_BYTES, _SALT_BYTES, _SECRET_BYTES = 6, 16, 32
+_PRIVATE = 0o600
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """A token as the file keeps it."""
+
+    id: str
+    name: str
+    """Whose it is; unique in the file."""
+    salt: str
+    """Hex."""
+    sha256: str
+    """Hex, of salt and secret."""
+    scopes: tuple[Scope, ...]
+    collections: tuple[str, ...]
+    """Own names; ``("*",)`` = all."""
+    rate: float
+    """Requests a second, on average; 0 = no limit."""
+    created_at: str
+    """RFC 3339, UTC."""
+    expires_at: str
+    """RFC 3339, UTC; empty = never."""
+
+    def is_secret(self, secret: str) -> bool:
+        """Whether this is the token's secret; takes the same time whatever is wrong with it."""
+        return hmac.compare_digest(_hash(bytes.fromhex(self.salt), secret), self.sha256)
+
+    def has_expired(self, now: datetime) -> bool:
+        """Whether its time is over."""
+        return bool(self.expires_at) and datetime.fromisoformat(self.expires_at) <= now
+
+
+NOBODY = TokenRecord("", "", "00", "0" * 64, (), (), 0.0, "", "")
+"""What the secret of an unknown token is compared with."""
+
+
+def split_token(token: str) -> tuple[str, str]:
+    """Id and secret of a token; empty ones if it has no such form."""
+    prefix, _, rest = token.partition("_")
+    identifier, _, secret = rest.partition("_")
+    return (identifier, secret) if prefix == _PREFIX else ("", "")
+
+
+def read_tokens(path: Path) -> list[TokenRecord]:
+    """Read a token file.
+
+    Raises:
+        InvalidArgument: there is none, or it is not one.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise InvalidArgument(
+            f"can't read the token file {path}: {error.strerror}; "
+            f"make one with: retrieval token create NAME --token-file {path}"
+        ) from error
+    try:
+        return _records(json.loads(data) if len(data) <= _MAX_BYTES else {})
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InvalidArgument(f"{path} is not a token file of this version") from error
+
+
+def create_token(
+    path: Path,
+    name: str,
+    *,
+    scopes: Sequence[Scope] = SCOPES,
+    collections: Sequence[str] = (ANY_COLLECTION,),
+    rate: float = 0.0,
+    days: float | None = None,
+) -> str:
+    """Add a token to a file, which is made if there is none.
+
+    Args:
+        path: the file.
+        name: whose it is.
+        scopes: what it is for.
+        collections: own names of the collections that it may see.
+        rate: requests a second that it allows on average; 0 = any.
+        days: until it expires; None = never.
+
+    Returns:
+        the token; it can't be read again.
+
+    Raises:
+        InvalidArgument: the name is taken or empty, or the file is not a token file.
+        StorageError: it can't be written.
+    """
+    tokens = read_tokens(path) if path.exists() else []
+    if not name.strip():
+        raise InvalidArgument("the token's name is empty", field="name")
+    if any(token.name == name for token in tokens):
+        raise InvalidArgument(f"{path} has a token {name!r} already", field="name")
+    if not 0 <= rate < float("inf"):
+        raise InvalidArgument(f"rate is {rate}; it must be 0 or more", field="rate")
+    salt, secret = secrets.token_bytes(_SALT_BYTES), secrets.token_urlsafe(_SECRET_BYTES)
+    now = datetime.now(UTC)
+    record = TokenRecord(
+        id=secrets.token_hex(_ID_BYTES),
+        name=name,
+        salt=salt.hex(),
+        sha256=_hash(salt, secret),
+        scopes=tuple(scopes),
+        collections=tuple(collections),
+        rate=rate,
+        created_at=now.isoformat(timespec="seconds"),
+        expires_at="" if days is None else (now + timedelta(days=days)).isoformat(),
+    )
+    _write(path, [*tokens, record])
+    return f"{_PREFIX}_{record.id}_{secret}"
+
+
+def revoke_token(path: Path, name: str) -> None:
+    """Take a token out of a file, by its name or id.
+
+    Raises:
+        NotFound: there is no such token.
+        InvalidArgument: the file is not a token file.
+        StorageError: it can't be written.
+    """
+    tokens = read_tokens(path)
+    kept = [token for token in tokens if name not in (token.name, token.id)]
+    if len(kept) == len(tokens):
+        raise NotFound(f"{path} has no token {name!r}; see: retrieval token list")
+    _write(path, kept)
+
+
+def _hash(salt: bytes, secret: str) -> str:
+    return hashlib.sha256(salt + secret.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _records(content: dict[str, Any]) -> list[TokenRecord]:
+    """What a token file holds.
+
+    Raises:
+        ValueError, TypeError, KeyError: it is malformed.
+    """
+    if content["version"] != _VERSION:
+        raise ValueError
+    return [_record(entry) for entry in content["tokens"]]
+
+
+def _record(entry: dict[str, Any]) -> TokenRecord:
+    """One entry of the file.
+
+    Raises:
+        ValueError, TypeError, KeyError: it is malformed.
+    """
+    for field in ("scopes", "collections"):
+        if not all(isinstance(value, str) for value in entry[field]):
+            raise TypeError
+        entry[field] = tuple(entry[field])
+    record = TokenRecord(**entry)
+    texts = (record.id, record.name, record.salt, record.sha256, record.expires_at)
+    if not all(isinstance(text, str) for text in texts) or not record.rate >= 0:
+        raise TypeError
+    if not set(record.scopes) <= set(SCOPES):
+        raise ValueError
+    # What would fail only when somebody calls.
+    record.is_secret("")
+    record.has_expired(datetime.now(UTC))
+    return record
+
+
+def _write(path: Path, tokens: Sequence[TokenRecord]) -> None:
+    """Replace the file in one step; nobody else may read it."""
+    content = {"version": _VERSION, "tokens": [asdict(token) for token in tokens]}
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=1, ensure_ascii=False)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError as error:
+        fresh.unlink(missing_ok=True)
+        raise StorageError(f"can't write {path}: {error.strerror}") from error
