@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 if TYPE_CHECKING:
     from retrieval.records import IndexInfo
     from retrieval.service.config import Address
+    from retrieval.service.request_log import LogFormat
     from retrieval.service.tokens import Scope
 
 _SERVE_EXAMPLES = (
@@ -106,6 +106,25 @@ _TOKEN_FILE = click.option(
     show_default=True,
     help="How long requests may go on after the signal to stop.",
 )
+@click.option(
+    "--metrics",
+    metavar="HOST:PORT",
+    help="Answer Prometheus there, at /metrics; such as 127.0.0.1:9464.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["json", "text"]),
+    default="json",
+    show_default=True,
+    help="A JSON object a line, or lines for people.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning"]),
+    default="info",
+    show_default=True,
+    help="info: a line a request; debug: the texts of queries, too.",
+)
 def serve(
     *,
     indexes: Sequence[str],
@@ -120,6 +139,9 @@ def serve(
     query_dtype: str,
     reload_seconds: float,
     grace: float,
+    metrics: str | None,
+    log_format: "LogFormat",
+    log_level: str,
 ) -> None:
     """Serve indexes over gRPC until SIGTERM or Ctrl-C.
 
@@ -127,6 +149,7 @@ def serve(
     certificates again.
     """
     from retrieval.service.config import ServiceConfig, parse_address, parse_indexes, tls_files
+    from retrieval.service.request_log import set_up_logging
     from retrieval.service.server import serve as run_server
 
     config = ServiceConfig(
@@ -138,12 +161,11 @@ def serve(
         model=model,
         device=device,
         query_dtype=query_dtype,
+        metrics=parse_address(metrics) if metrics else None,
         reload_seconds=reload_seconds,
         grace_seconds=grace,
     )
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
-    )
+    set_up_logging(log_format, log_level)
     asyncio.run(run_server(config, _say_ready))
 
 

@@ -2,7 +2,9 @@
 
 A request's path::
 
-    interceptors   admit it or refuse it, log it, turn what it raises into a status
+    interceptors   admit it or refuse it, turn what it raises into a status
+    access         who sends it, by its token (``tokens``), and what that allows; ``tls``
+    observer       its line in the log, its numbers (``metrics``), its trace (``tracing``)
     servicers      one module a service: search, embedding, index
     convert        message → Query, records → message; paging makes and reads page tokens
     collections    name → the open index; requests hold on to the generation they started with

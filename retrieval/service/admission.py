@@ -23,6 +23,11 @@ class Admission:
         self._idle = asyncio.Event()
         self._idle.set()
 
+    @property
+    def under_way(self) -> int:
+        """Requests being answered now."""
+        return self._active
+
     def open(self) -> None:
         """Let requests in from now on."""
         self._closed_because = ""

@@ -1,6 +1,7 @@
 """The one thread that runs models: requests that wait for it together go through together."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from retrieval.errors import NotServing
 from retrieval.records import TextKind
+from retrieval.service.metrics import Metrics
 from retrieval.service.workers import given_up
 
 
@@ -66,6 +68,8 @@ class _Job:
     texts: Sequence[str]
     kind: TextKind
     given_up: Callable[[], bool]
+    since: float
+    """``time.perf_counter()`` of its coming."""
     result: Future[list[TextEmbedding]] = field(default_factory=Future)
 
 
@@ -76,14 +80,16 @@ class Batcher:
     batch. So a lone request is not delayed, and a crowd shares the model's passes.
     """
 
-    def __init__(self, *, max_texts: int = 32) -> None:
+    def __init__(self, *, max_texts: int = 32, metrics: Metrics | None = None) -> None:
         """Start the thread.
 
         Args:
+            metrics: told how long texts wait, and what goes through the models.
             max_texts: most texts of a batch made of several requests; what a single request
                 brings is never split.
         """
         self._max_texts = max_texts
+        self._metrics = metrics or Metrics()
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -108,13 +114,19 @@ class Batcher:
             NotServing: the server is shutting down.
             RetrievalError: what the encoder raised.
         """
-        job = _Job(encoder, texts, kind, given_up())
+        job = _Job(encoder, texts, kind, given_up(), time.perf_counter())
         with self._changed:
             if self._closed:
                 raise NotServing("the server is shutting down")
             self._jobs.append(job)
             self._changed.notify()
         return job.result.result()
+
+    @property
+    def waiting(self) -> int:
+        """Texts that wait for the model now."""
+        with self._changed:
+            return sum(len(job.texts) for job in self._jobs)
 
     def close(self) -> None:
         """Finish what waits, and end the thread."""
@@ -127,7 +139,31 @@ class Batcher:
         while jobs := self._next_jobs():
             wanted = [job for job in jobs if not _drop_if_given_up(job)]
             if wanted:
-                _embed_together(wanted)
+                now = time.perf_counter()
+                for job in wanted:
+                    self._metrics.waited(now - job.since)
+                self._embed_together(wanted)
+
+    def _embed_together(self, jobs: Sequence[_Job]) -> None:
+        """Run the model once over the texts of all jobs, and hand out the results."""
+        texts = [text for job in jobs for text in job.texts]
+        started = time.perf_counter()
+        try:
+            rows = _rows(jobs[0].encoder.embed(texts, jobs[0].kind))
+        except Exception as error:  # noqa: BLE001  (raised again in the thread that waits for it)
+            if len(jobs) == 1:
+                jobs[0].result.set_exception(error)
+                return
+            # One bad text must not fail the requests that happened to be its neighbours.
+            for job in jobs:
+                self._embed_together([job])
+            return
+        seconds, tokens = time.perf_counter() - started, sum(row.token_count for row in rows)
+        self._metrics.encoded(jobs[0].kind, len(texts), tokens, seconds)
+        start = 0
+        for job in jobs:
+            job.result.set_result(rows[start : start + len(job.texts)])
+            start += len(job.texts)
 
     def _next_jobs(self) -> list[_Job]:
         """Wait for work: the oldest job, and those behind it that fit the same batch.
@@ -160,26 +196,7 @@ def _drop_if_given_up(job: _Job) -> bool:
     return True
 
 
-def _embed_together(jobs: Sequence[_Job]) -> None:
-    """Run the model once over the texts of all jobs, and hand out the results."""
-    texts = [text for job in jobs for text in job.texts]
-    try:
-        embedded = jobs[0].encoder.embed(texts, jobs[0].kind)
-        rows = [
-            TextEmbedding(vector, token_count, truncated)
-            for vector, token_count, truncated in zip(
-                embedded.vectors, embedded.token_counts, embedded.truncated, strict=True
-            )
-        ]
-    except Exception as error:  # noqa: BLE001  (raised again in the thread that waits for it)
-        if len(jobs) == 1:
-            jobs[0].result.set_exception(error)
-            return
-        # One bad text must not fail the requests that happened to be its neighbours.
-        for job in jobs:
-            _embed_together([job])
-        return
-    start = 0
-    for job in jobs:
-        job.result.set_result(rows[start : start + len(job.texts)])
-        start += len(job.texts)
+def _rows(embedded: EmbeddedTexts) -> list[TextEmbedding]:
+    """One by one, in order."""
+    columns = (embedded.vectors, embedded.token_counts, embedded.truncated)
+    return [TextEmbedding(*row) for row in zip(*columns, strict=True)]

@@ -14,6 +14,7 @@ from retrieval.search import EmbeddedQuery, Searcher
 from retrieval.service.access import caller
 from retrieval.service.batcher import Batcher, TextEmbedding
 from retrieval.service.config import ServiceConfig
+from retrieval.service.metrics import Metrics
 from retrieval.service.query_cache import QueryCache
 from retrieval.store import IndexInfo, IndexReader
 
@@ -65,7 +66,15 @@ class IndexModel:
 class OpenCollection:
     """One generation of a collection, with its model; closed when nobody holds it any more."""
 
-    def __init__(self, name: str, reader: IndexReader, model: IndexModel, batcher: Batcher) -> None:
+    def __init__(
+        self,
+        name: str,
+        reader: IndexReader,
+        model: IndexModel,
+        *,
+        batcher: Batcher,
+        metrics: Metrics,
+    ) -> None:
         """Take over an open reader; the caller is the first to hold it.
 
         Args:
@@ -73,11 +82,12 @@ class OpenCollection:
             reader: closed with the last ``release``.
             model: the one that the index was made with.
             batcher: what the model may be run through.
+            metrics: told of queries that were remembered.
         """
         self.name = name
         self.reader = reader
         self._model = model
-        self.searcher = Searcher(reader, QueryCache(self._embed_queries))
+        self.searcher = Searcher(reader, QueryCache(self._embed_queries, metrics=metrics))
         self._batcher = batcher
         self._lock = threading.Lock()
         self._holders = 1
@@ -120,15 +130,17 @@ class OpenCollection:
 class Collections:
     """All collections of a server. Opening blocks; the rest belongs to the event loop."""
 
-    def __init__(self, config: ServiceConfig, batcher: Batcher) -> None:
+    def __init__(self, config: ServiceConfig, batcher: Batcher, metrics: Metrics) -> None:
         """Open nothing yet.
 
         Args:
             config: says which indexes there are and where their model is.
             batcher: shared by all collections.
+            metrics: told what is served.
         """
         self._config = config
         self._batcher = batcher
+        self._metrics = metrics
         self._open: dict[str, OpenCollection] = {}
         self._models: dict[str, IndexModel] = {}
         self._reloading = asyncio.Lock()
@@ -221,7 +233,8 @@ class Collections:
         reader = IndexReader.open(folder)
         try:
             model = self._model_for(reader.info.model)
-            return OpenCollection(name, reader, model, self._batcher)
+            self._metrics.serves(name, reader.info)
+            return OpenCollection(name, reader, model, batcher=self._batcher, metrics=self._metrics)
         except BaseException:
             reader.close()
             raise

@@ -96,6 +96,8 @@ class ServiceConfig:
     """``"auto"``, ``"cpu"`` or ``"cuda"``."""
     query_dtype: str = "auto"
     """Type of the weights for queries; see ``retrieval.encoder.load_for_index``."""
+    metrics: Address | None = None
+    """Where Prometheus asks; None: nowhere."""
     reload_seconds: float = DEFAULT_RELOAD_SECONDS
     """Between two looks for a new generation of an index; 0: none, only ``ReloadCollection``."""
     grace_seconds: float = DEFAULT_GRACE_SECONDS
@@ -118,6 +120,12 @@ class ServiceConfig:
                 f"other machines may reach {self.listen}, and {' and '.join(self._open_doors())}; "
                 "or say --insecure if that is what you want, or listen on 127.0.0.1",
                 field="listen",
+            )
+        if self.metrics and not self.metrics.is_loopback and not self.insecure:
+            raise InvalidArgument(
+                f"other machines may reach the metrics on {self.metrics}: give 127.0.0.1, or say "
+                "--insecure if that is what you want",
+                field="metrics",
             )
         for option, seconds in (("grace", self.grace_seconds), ("reload", self.reload_seconds)):
             if not 0 <= seconds < float("inf"):

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, cast
@@ -14,6 +13,8 @@ from grpc.aio import ServerInterceptor, ServicerContext
 from retrieval.errors import AnswerTooLarge, InvalidArgument, RetrievalError
 from retrieval.service.access import Access, caller
 from retrieval.service.admission import Admission
+from retrieval.service.observer import Observer
+from retrieval.service.request_log import REQUEST_ID
 from retrieval.service.status import (
     DOMAIN,
     STATUS_DETAILS_KEY,
@@ -42,14 +43,18 @@ else:
 class RequestInterceptor(_Interceptor):
     """Wraps the methods of ``retrieval.v1``; health and reflection are left as they are."""
 
-    def __init__(self, access: Access, admission: Admission, *, max_message_bytes: int) -> None:
+    def __init__(
+        self, observer: Observer, access: Access, admission: Admission, *, max_message_bytes: int
+    ) -> None:
         """Keep what is shared by all requests.
 
         Args:
+            observer: sees every request.
             access: says who may ask for what.
             admission: says how many are let in.
             max_message_bytes: most bytes of an answer.
         """
+        self._observer = observer
         self._access = access
         self._admission = admission
         self._max_message_bytes = max_message_bytes
@@ -105,32 +110,30 @@ class RequestInterceptor(_Interceptor):
 
     @asynccontextmanager
     async def _request(self, method: str, context: _Context) -> AsyncIterator[None]:
-        """Admit a request, run it, end it with the status of what it raised, and log it."""
-        start = time.perf_counter()
-        outcome = "OK"
-        try:
-            self._admission.check_open()
-            sender = self._access.identify(context.invocation_metadata() or ())
-            sender.check_method(method)
-            caller.set(sender)
-            self._admission.enter()
-            # Under way until the last byte is sent, which is after this block.
-            context.add_done_callback(cast(Any, self._leave))
-            yield
-        except RetrievalError as error:
-            outcome = f"{status_code(error).name}: {one_line(error.message)}"
-            await _abort(context, error)
-        except (asyncio.CancelledError, GeneratorExit):
-            # The client went away, its deadline passed, or the server's grace period was over.
-            outcome = "CANCELLED"
-            raise
-        except Exception as error:
-            outcome = status_code(error).name
-            LOG.exception("%s failed", method)
-            await _abort(context, error)
-        finally:
-            milliseconds = (time.perf_counter() - start) * 1000
-            LOG.info("%s %.1f ms %s", method, milliseconds, outcome)
+        """Admit a request, run it, end it with the status of what it raised; it is observed."""
+        metadata = tuple(context.invocation_metadata() or ())
+        with self._observer.request(method, metadata) as outcome:
+            context.set_trailing_metadata(((REQUEST_ID, outcome.id),))
+            try:
+                self._admission.check_open()
+                sender = self._access.identify(metadata)
+                caller.set(sender)
+                sender.check_method(method)
+                self._admission.enter()
+                # Under way until the last byte is sent, which is after this block.
+                context.add_done_callback(cast(Any, self._leave))
+                yield
+            except RetrievalError as error:
+                outcome.code, outcome.detail = status_code(error).name, one_line(error.message)
+                await _abort(context, error, outcome.id)
+            except (asyncio.CancelledError, GeneratorExit):
+                # The client went away, its deadline passed, or the server's grace was over.
+                outcome.code = "CANCELLED"
+                raise
+            except Exception as error:
+                outcome.code = status_code(error).name
+                LOG.exception("%s failed", method)
+                await _abort(context, error, outcome.id)
 
     def _leave(self, _context: _Context) -> None:
         self._admission.leave()
@@ -192,8 +195,12 @@ def _parse(handler: _Handler, data: bytes) -> Message:
         ) from error
 
 
-async def _abort(context: _Context, error: Exception) -> NoReturn:
-    """End a request with the status of an error and its details."""
+async def _abort(context: _Context, error: Exception, request: str = "") -> NoReturn:
+    """End a request with the status of an error and its details, and the request's id."""
     status = to_status(error)
-    details = ((STATUS_DETAILS_KEY, status.SerializeToString()),)
+    details: tuple[tuple[str, str | bytes], ...] = (
+        (STATUS_DETAILS_KEY, status.SerializeToString()),
+    )
+    if request:
+        details = (*details, (REQUEST_ID, request))
     await context.abort(status_code(error), status.message, details)

@@ -10,18 +10,23 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from retrieval.search import EmbeddedQuery, EmbedQueries
+from retrieval.service.metrics import Metrics
 
 
 class QueryCache:
     """Embeds query texts, those that it knows by looking them up; may be called in any thread."""
 
-    def __init__(self, embed_queries: EmbedQueries, *, size: int = 256) -> None:
+    def __init__(
+        self, embed_queries: EmbedQueries, *, size: int = 256, metrics: Metrics | None = None
+    ) -> None:
         """Start empty.
 
         Args:
             embed_queries: embeds what isn't known.
             size: most texts remembered; the one not used for longest goes first.
+            metrics: told how many were known.
         """
+        self._metrics = metrics or Metrics()
         self._embed_queries = embed_queries
         self._size = size
         self._known: OrderedDict[str, EmbeddedQuery] = OrderedDict()
@@ -35,6 +40,7 @@ class QueryCache:
         """
         found = {text: self._recall(text) for text in texts}
         new = [text for text, query in found.items() if query is None]
+        self._metrics.looked_up(hits=len(found) - len(new), misses=len(new))
         if new:
             found.update(zip(new, self._embed_queries(new), strict=True))
         queries = [query for text in texts if (query := found[text]) is not None]

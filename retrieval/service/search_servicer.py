@@ -29,6 +29,7 @@ from retrieval.service.convert import (
     stream_header,
     to_query,
 )
+from retrieval.service.observer import Observer
 from retrieval.service.paging import PageScope, page_size
 from retrieval.service.workers import Workers
 from retrieval.v1 import search_service_pb2 as pb
@@ -41,8 +42,11 @@ MAX_STREAM_LIMIT = MAX_OFFSET
 class SearchServicer(pb_grpc.SearchServiceServicer):
     """Answers SearchService; see the ``.proto`` for what each method promises."""
 
-    def __init__(self, collections: Collections, workers: Workers, limits: Limits) -> None:
+    def __init__(
+        self, collections: Collections, workers: Workers, limits: Limits, observer: Observer
+    ) -> None:
         """Keep what all requests share."""
+        self._observer = observer
         self._collections = collections
         self._workers = workers
         self._limits = limits
@@ -56,6 +60,7 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
         with self._collections.use(name) as collection:
             plan = _plan(request, collection)
             result = await self._workers.run(collection, collection.searcher.search, plan.query)
+            self._observer.searched(plan.query, result)
             return plan.respond(result, started)
 
     async def BatchSearch(
@@ -80,6 +85,8 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
                 results |= await self._workers.run(
                     collection, _search_all, collection.searcher, queries
                 )
+            for number, plan in enumerate(plans):
+                self._observer.searched(plan.query, results[number])
             responses = [plan.respond(results[i], started) for i, plan in enumerate(plans)]
             return pb.BatchSearchResponse(responses=responses)
 
@@ -105,6 +112,7 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
             query = to_query(request, collection=name, k=min(limit, MAX_K), offset=0)
             while True:
                 result = await self._workers.run(collection, collection.searcher.search, query)
+                self._observer.searched(query, result)
                 if query.offset == 0:
                     header = stream_header(collection.info, result)
                     yield pb.StreamSearchResponse(header=header)

@@ -5,6 +5,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable
+from wsgiref.simple_server import WSGIServer
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -21,8 +22,11 @@ from retrieval.service.config import Address, ServiceConfig
 from retrieval.service.embedding_servicer import EmbeddingServicer
 from retrieval.service.index_servicer import IndexServicer
 from retrieval.service.interceptors import ReflectionInterceptor, RequestInterceptor
+from retrieval.service.metrics import Metrics
+from retrieval.service.observer import Observer
 from retrieval.service.search_servicer import SearchServicer
 from retrieval.service.tls import Certificates
+from retrieval.service.tracing import Tracer
 from retrieval.service.watcher import Watcher
 from retrieval.service.workers import Workers
 from retrieval.v1 import embedding_service_pb2, index_service_pb2, search_service_pb2
@@ -62,8 +66,12 @@ class RetrievalServer:
         self._certificates = Certificates(config.tls) if config.tls else None
         self._admission = Admission(config.limits.concurrent_requests)
         self._workers = Workers(config.search_threads)
-        self._batcher = Batcher()
-        self._collections = Collections(config, self._batcher)
+        self._metrics = Metrics()
+        self._tracer = Tracer()
+        self._batcher = Batcher(metrics=self._metrics)
+        self._collections = Collections(config, self._batcher, self._metrics)
+        self._metrics.watch(lambda: self._admission.under_way, lambda: self._batcher.waiting)
+        self._metrics_server: WSGIServer | None = None
         # The stubs of grpcio-health-checking leave out its aio part.
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._server = self._build()
@@ -71,11 +79,12 @@ class RetrievalServer:
 
     def _build(self) -> grpc.aio.Server:
         limits = self._config.limits
+        observer = Observer(self._metrics, self._tracer)
         server = grpc.aio.server(
             interceptors=[
                 ReflectionInterceptor(self._access),
                 RequestInterceptor(
-                    self._access, self._admission, max_message_bytes=limits.message_bytes
+                    observer, self._access, self._admission, max_message_bytes=limits.message_bytes
                 ),
             ],
             options=[
@@ -94,7 +103,7 @@ class RetrievalServer:
             ],
         )
         shared = (self._collections, self._workers, limits)
-        add_SearchServiceServicer_to_server(SearchServicer(*shared), server)
+        add_SearchServiceServicer_to_server(SearchServicer(*shared, observer), server)
         add_EmbeddingServiceServicer_to_server(EmbeddingServicer(*shared), server)
         add_IndexServiceServicer_to_server(IndexServicer(*shared), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -116,6 +125,8 @@ class RetrievalServer:
         await self._set_health(_NOT_SERVING)
         address = _listen(self._server, self._config.listen, self._certificates)
         await self._server.start()
+        if self._config.metrics:
+            self._metrics_server = self._metrics.listen(self._config.metrics)
         await self._collections.open_all()
         self._admission.open()
         await self._set_health(_SERVING)
@@ -164,6 +175,10 @@ class RetrievalServer:
         # Searches wait for embeddings, so their threads go first.
         self._workers.close()
         self._batcher.close()
+        self._tracer.close()
+        if self._metrics_server is not None:
+            self._metrics_server.shutdown()
+            self._metrics_server.server_close()
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         collections = map(collection_name, self._collections.names)

@@ -1,0 +1,143 @@
+"""What Prometheus asks for: counters, gauges and histograms of one server, on a port of their own.
+
+Names and labels are documented in ``docs/serving.md``. Labels are bounded: methods of the
+contract, status codes, the server's own collections.
+"""
+
+import logging
+from collections.abc import Callable
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    start_http_server,
+)
+
+from retrieval.errors import AddressInUse
+from retrieval.records import IndexInfo, TextKind
+from retrieval.search import Timings
+from retrieval.service.config import Address
+
+LOG = logging.getLogger(__name__)
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_TEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """The numbers of one server; safe to share between threads."""
+
+    def __init__(self) -> None:
+        """Start at zero."""
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._requests = Counter(
+            "retrieval_requests",
+            "Requests that got an answer, by method and gRPC status.",
+            ["method", "code"],
+            registry=self.registry,
+        )
+        self._request_seconds = Histogram(
+            "retrieval_request_seconds",
+            "Time from a request's arrival to its answer.",
+            ["method"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._stage_seconds = Histogram(
+            "retrieval_stage_seconds",
+            "Time in one stage: queue (waiting for the model), encode (in the model, a whole "
+            "batch), embed (queue and encode of one search, or the cache), search, fetch.",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._batch_texts = Histogram(
+            "retrieval_batch_texts",
+            "Texts that went through the model together.",
+            buckets=_TEXTS,
+            registry=self.registry,
+        )
+        self._tokens = Counter(
+            "retrieval_tokens", "Tokens that the model read.", ["kind"], registry=self.registry
+        )
+        self._cache = Counter(
+            "retrieval_query_cache",
+            "Query texts looked up in the cache of embeddings.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self._under_way = Gauge(
+            "retrieval_requests_under_way", "Requests being answered.", registry=self.registry
+        )
+        self._waiting = Gauge(
+            "retrieval_queue_texts", "Texts that wait for the model.", registry=self.registry
+        )
+        self._generation = self._of_collections("generation", "Generation that is served.")
+        self._passages = self._of_collections("passages", "Passages that are served.")
+        self._documents = self._of_collections("documents", "Documents that are served.")
+
+    def _of_collections(self, what: str, help_: str) -> Gauge:
+        return Gauge(f"retrieval_index_{what}", help_, ["collection"], registry=self.registry)
+
+    def answered(self, method: str, code: str, seconds: float) -> None:
+        """Count a request.
+
+        Args:
+            method: such as ``SearchService/Search``.
+            code: name of the gRPC status.
+            seconds: from its arrival.
+        """
+        self._requests.labels(method, code).inc()
+        self._request_seconds.labels(method).observe(seconds)
+
+    def searched(self, timings: Timings) -> None:
+        """Note where the time of a search went."""
+        self._stage_seconds.labels("embed").observe(timings.embed_seconds)
+        self._stage_seconds.labels("search").observe(timings.search_seconds)
+        self._stage_seconds.labels("fetch").observe(timings.fetch_seconds)
+
+    def waited(self, seconds: float) -> None:
+        """Note how long texts of one request waited for the model."""
+        self._stage_seconds.labels("queue").observe(seconds)
+
+    def encoded(self, kind: TextKind, texts: int, tokens: int, seconds: float) -> None:
+        """Count a batch that went through the model."""
+        self._stage_seconds.labels("encode").observe(seconds)
+        self._batch_texts.observe(texts)
+        self._tokens.labels(kind).inc(tokens)
+
+    def looked_up(self, *, hits: int, misses: int) -> None:
+        """Count query texts that the cache knew, and that it did not."""
+        self._cache.labels("hit").inc(hits)
+        self._cache.labels("miss").inc(misses)
+
+    def serves(self, collection: str, info: IndexInfo) -> None:
+        """Note what a collection holds from now on."""
+        self._generation.labels(collection).set(info.generation)
+        self._passages.labels(collection).set(info.chunks)
+        self._documents.labels(collection).set(info.documents)
+
+    def watch(self, under_way: Callable[[], float], waiting: Callable[[], float]) -> None:
+        """Say where the present numbers come from when they are asked for."""
+        self._under_way.set_function(under_way)
+        self._waiting.set_function(waiting)
+
+    def listen(self, address: Address) -> WSGIServer:
+        """Answer ``GET /metrics`` in a thread, until the server that is returned shuts down.
+
+        Raises:
+            AddressInUse: it can't listen there.
+        """
+        try:
+            server, _thread = start_http_server(address.port, address.host, self.registry)
+        except OSError as error:
+            raise AddressInUse(
+                f"can't listen on {address}: {error.strerror or error}; give another --metrics"
+            ) from error
+        LOG.info("metrics on http://%s/metrics", Address(address.host, server.server_port))
+        return server
