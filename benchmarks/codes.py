@@ -28,15 +28,14 @@ QUERIES, PASSES = 500, 3
 
 def factories(dim: int, lists: int) -> dict[str, str]:
     """Name → FAISS factory string."""
-    finder = f"IVF{lists}_HNSW32"
     return {
-        "PQ 4 bits × d/4, fast scan": f"{finder},PQ{dim // 4}x4fs",
-        "PQ 4 bits × d/2, fast scan": f"{finder},PQ{dim // 2}x4fs",
-        "PQ 4 bits × d/4, lists compared": f"IVF{lists},PQ{dim // 4}x4fs",
-        "RaBitQ 1 bit": f"{finder},RaBitQ",
-        "RaBitQ 1 bit, fast scan": f"{finder},RaBitQfs",
-        "SQ 4 bits": f"{finder},SQ4",
-        "SQ 8 bits": f"{finder},SQ8",
+        "PQ 4 bits × d/4, fast scan": f"IVF{lists},PQ{dim // 4}x4fs",
+        "the same, lists by a graph": f"IVF{lists}_HNSW32,PQ{dim // 4}x4fs",
+        "PQ 4 bits × d/2, fast scan": f"IVF{lists},PQ{dim // 2}x4fs",
+        "RaBitQ 1 bit": f"IVF{lists},RaBitQ",
+        "RaBitQ 1 bit, fast scan": f"IVF{lists},RaBitQfs",
+        "SQ 4 bits": f"IVF{lists},SQ4",
+        "SQ 8 bits": f"IVF{lists},SQ8",
     }
 
 
@@ -48,6 +47,7 @@ def main() -> None:
     parser.add_argument("--lists", type=int, default=2048)
     parser.add_argument("--target-recall", type=float, default=0.98)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="part of the names of what to compare")
     arguments = parser.parse_args()
     source = Source(arguments.dim, arguments.seed)
     near: list[Vectors] = []
@@ -70,6 +70,8 @@ def main() -> None:
             f"{'again':>6}{'recall':>8}{'queries/s':>10}{'p99 ms':>8}"
         )
         for kind, factory in factories(arguments.dim, arguments.lists).items():
+            if arguments.only not in kind:
+                continue
             compare(
                 kind,
                 factory,

@@ -28,6 +28,8 @@ K = 10
 TARGETS = (0.95, 0.99)
 EFFORTS = (10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048)
 PASSES = 3
+MOST_SECONDS = 20.0
+"""Of a pass; a slower contestant gets fewer of the queries, but at least 20."""
 VECTORS, QUERIES, TRUTH, OURS = "vectors.npy", "queries.npy", "truth.npy", "ours"
 
 Ids = NDArray[np.int64]
@@ -139,17 +141,22 @@ class Chroma(Contestant):
     def build(self, vectors: NDArray[np.float32]) -> None:
         client = self._client()
         collection = client.create_collection(
-            "c", configuration={"hnsw": {"space": "ip"}}, embedding_function=None
+            "passages", configuration={"hnsw": {"space": "ip"}}, embedding_function=None
         )
         for start, part in parts(vectors, client.get_max_batch_size()):
             ids = [str(row) for row in range(start, start + len(part))]
             collection.add(ids=ids, embeddings=part)
 
     def open(self) -> None:
-        self._collection = self._client().get_collection("c", embedding_function=None)
+        self._collection = self._client().get_collection("passages", embedding_function=None)
 
     def set_effort(self, effort: int) -> None:
+        from chromadb.api.shared_system_client import SharedSystemClient
+
         self._collection.modify(configuration={"hnsw": {"ef_search": effort}})
+        # An index that is open goes on as it was opened.
+        SharedSystemClient.clear_system_cache()
+        self.open()
 
     def search(self, query: NDArray[np.float32]) -> Ids:
         found = self._collection.query(query_embeddings=query[None], n_results=K, include=[])
@@ -199,14 +206,23 @@ class LanceDb(Contestant):
 
 
 class MilvusLite(Contestant):
-    """https://github.com/milvus-io/milvus-lite, with the index that it chooses."""
+    """https://github.com/milvus-io/milvus-lite, HNSW as Milvus' documentation makes it."""
 
     def build(self, vectors: NDArray[np.float32]) -> None:
+        from pymilvus import DataType
+
         client = self._client()
-        client.create_collection("c", dimension=self.dim, metric_type="IP")
+        schema, index = client.create_schema(), client.prepare_index_params()
+        schema.add_field("id", DataType.INT64, is_primary=True)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=self.dim)
+        parameters = {"M": 16, "efConstruction": 200}
+        index.add_index("vector", index_type="HNSW", metric_type="IP", params=parameters)
+        client.create_collection("c", schema=schema, index_params=index)
         for start, part in parts(vectors, 5_000):
             rows = [{"id": start + row, "vector": vector} for row, vector in enumerate(part)]
             client.insert("c", rows)
+        client.flush("c")
+        client.load_collection("c")
         client.close()
 
     def open(self) -> None:
@@ -265,13 +281,19 @@ def search(name: str, folder: Path) -> dict[str, Any]:
     contestant.open()
     contestant.set_effort(contestant.efforts[1])
     contestant.search(queries[0])
-    opened = time.perf_counter() - started
+    opened, memory = time.perf_counter() - started, anonymous_bytes() - before
+    started = time.perf_counter()
+    contestant.search(queries[1])
+    affordable = int(MOST_SECONDS / (time.perf_counter() - started))
+    queries = queries[: max(20, affordable)]
     reached: dict[str, Any] = {}
     for effort in contestant.efforts:
         contestant.set_effort(effort)
         seconds, found = one_by_one(contestant, queries)
         recall = float(
-            np.mean([np.isin(wanted, row).mean() for wanted, row in zip(truth, found, strict=True)])
+            np.mean(
+                [np.isin(wanted, row).mean() for wanted, row in zip(truth, found, strict=False)]
+            )
         )
         for target in TARGETS:
             if recall >= target and str(target) not in reached:
@@ -288,7 +310,7 @@ def search(name: str, folder: Path) -> dict[str, Any]:
                 }
         if len(reached) == len(TARGETS):
             break
-    return {"opened": opened, "memory": anonymous_bytes() - before, "reached": reached}
+    return {"opened": opened, "memory": memory, "reached": reached}
 
 
 def one_by_one(

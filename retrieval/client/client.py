@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 from retrieval.client.connection import Connection, Tls
 from retrieval.client.requests import (
     QueryLike,
-    SearchMode,
-    count,
+    SearchOptions,
+    batch_search_request,
     count_requests,
+    document_request,
     embed_requests,
-    fill_search,
+    passage_request,
     resource_name,
-    sendable,
+    search_request,
+    stream_search_request,
 )
 from retrieval.client.results import (
     CollectionInfo,
@@ -30,9 +32,7 @@ from retrieval.client.results import (
 )
 from retrieval.names import DEFAULT_COLLECTION
 from retrieval.records import TextKind
-from retrieval.v1 import document_pb2
 from retrieval.v1 import index_service_pb2 as index_pb
-from retrieval.v1 import search_service_pb2 as search_pb
 from retrieval.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
 from retrieval.v1.index_service_pb2_grpc import IndexServiceStub
 from retrieval.v1.search_service_pb2_grpc import SearchServiceStub
@@ -96,122 +96,56 @@ class RetrievalClient:
         self,
         query: QueryLike,
         *,
-        collection: str = DEFAULT_COLLECTION,
         k: int = 10,
-        mode: SearchMode = "dense",
-        min_score: float | None = None,
-        filter: str = "",
-        exact: bool = False,
         page_token: str = "",
+        **options: Unpack[SearchOptions],
     ) -> SearchResults:
         """Find the passages that fit a query best.
 
         Args:
             query: a text; a passage, to find more like it; or a vector [dim].
-            collection: the collection's own name.
             k: most passages.
-            mode: how to search.
-            min_score: leave out passages that score lower.
-            filter: only passages of documents that meet this condition, such as
-                ``"path:guides/** AND modified>=2024-01-01"`` (docs/filters.md).
-            exact: compare with every passage, also where there is an approximate index.
             page_token: ``next_page_token`` of the results before, for the next k.
+            options: ``collection``, ``mode``, ``min_score``, ``filter`` and ``exact``: see
+                ``SearchOptions``.
 
         Returns:
             the passages, best first.
         """
-        page = search_pb.SearchRequest(
-            page_size=count(k, field="k"), page_token=sendable(page_token, field="page_token")
-        )
-        request = fill_search(
-            page,
-            query,
-            collection=collection,
-            mode=mode,
-            min_score=min_score,
-            filter=filter,
-            exact=exact,
-        )
-        response = self._connection.call(self._search.Search, request)
-        return SearchResults.from_message(response)
+        request = search_request(query, k=k, page_token=page_token, **options)
+        return SearchResults.from_message(self._connection.call(self._search.Search, request))
 
     def search_batch(
-        self,
-        queries: Sequence[QueryLike],
-        *,
-        collection: str = DEFAULT_COLLECTION,
-        k: int = 10,
-        mode: SearchMode = "dense",
-        min_score: float | None = None,
-        filter: str = "",
-        exact: bool = False,
+        self, queries: Sequence[QueryLike], *, k: int = 10, **options: Unpack[SearchOptions]
     ) -> list[SearchResults]:
         """Answer several searches in one request, which is faster than one by one.
 
         Args:
             queries: what to search with, each as in ``search``; the server limits how many.
-            collection: as in ``search``, as are the others.
             k: most passages for each.
-            mode: how to search.
-            min_score: leave out passages that score lower.
-            filter: a condition on documents.
-            exact: use no approximate index.
+            options: as in ``search``.
 
         Returns:
             results in the queries' order.
         """
-        size = count(k, field="k")
-        requests = [
-            fill_search(
-                search_pb.SearchRequest(page_size=size),
-                query,
-                collection=collection,
-                mode=mode,
-                min_score=min_score,
-                filter=filter,
-                exact=exact,
-            )
-            for query in queries
-        ]
-        batch = search_pb.BatchSearchRequest(requests=requests)
-        response = self._connection.call(self._search.BatchSearch, batch)
+        request = batch_search_request(queries, k=k, **options)
+        response = self._connection.call(self._search.BatchSearch, request)
         return [SearchResults.from_message(message) for message in response.responses]
 
     def stream_search(
-        self,
-        query: QueryLike,
-        *,
-        collection: str = DEFAULT_COLLECTION,
-        limit: int | None = None,
-        mode: SearchMode = "dense",
-        min_score: float | None = None,
-        filter: str = "",
-        exact: bool = False,
+        self, query: QueryLike, *, limit: int | None = None, **options: Unpack[SearchOptions]
     ) -> PassageStream:
         """Find many passages; they arrive while they are read.
 
         Args:
-            query: as in ``search``, as are the others.
-            collection: the collection's own name.
+            query: as in ``search``.
             limit: most passages; None means as many as the server streams.
-            mode: how to search.
-            min_score: leave out passages that score lower.
-            filter: a condition on documents.
-            exact: use no approximate index.
+            options: as in ``search``.
 
         Returns:
             an iterator over the passages, best first. The timeout holds for the whole stream.
         """
-        size = 0 if limit is None else count(limit, field="limit")
-        request = fill_search(
-            search_pb.StreamSearchRequest(limit=size),
-            query,
-            collection=collection,
-            mode=mode,
-            min_score=min_score,
-            filter=filter,
-            exact=exact,
-        )
+        request = stream_search_request(query, limit=limit, **options)
         messages = self._connection.stream(self._search.StreamSearch, request)
         header = next(messages).header
         return PassageStream(
@@ -302,8 +236,7 @@ class RetrievalClient:
             name: its resource name, ``collections/…/documents/…``.
             with_text: also get its text.
         """
-        view = document_pb2.DOCUMENT_VIEW_FULL if with_text else document_pb2.DOCUMENT_VIEW_BASIC
-        request = index_pb.GetDocumentRequest(name=sendable(name, field="name"), view=view)
+        request = document_request(name, with_text=with_text)
         response = self._connection.call(self._index.GetDocument, request)
         return DocumentInfo.from_message(response.document, with_text=with_text)
 
@@ -315,11 +248,7 @@ class RetrievalClient:
             before: how many of the passages before it.
             after: how many of the passages after it.
         """
-        request = index_pb.GetPassageRequest(
-            name=sendable(name, field="name"),
-            before=count(before, field="before", minimum=0),
-            after=count(after, field="after", minimum=0),
-        )
+        request = passage_request(name, before=before, after=after)
         return PassageContext.from_message(self._connection.call(self._index.GetPassage, request))
 
     def reload(self, collection: str = DEFAULT_COLLECTION) -> CollectionInfo:

@@ -1,15 +1,21 @@
 """Python values → request messages; what can't be sent is refused before it is."""
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, TypeVar
+from typing import Literal, TypedDict, TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import InvalidArgument
-from retrieval.names import collection_name
+from retrieval.names import DEFAULT_COLLECTION, collection_name
 from retrieval.records import Passage, TextKind
-from retrieval.v1 import embedding_service_pb2, search_service_pb2, vector_pb2
+from retrieval.v1 import (
+    document_pb2,
+    embedding_service_pb2,
+    index_service_pb2,
+    search_service_pb2,
+    vector_pb2,
+)
 
 QueryLike = str | Passage | NDArray[np.floating] | Sequence[float]
 """What to search with: a text; a passage, to find more like it; or a vector [dim]."""
@@ -30,34 +36,64 @@ _TEXTS_PER_REQUEST = 64
 _MAX_INT32 = 2**31 - 1
 
 
-def fill_search(
+class SearchOptions(TypedDict, total=False):
+    """What all kinds of search can be told; the keywords of the client's methods."""
+
+    collection: str
+    """The collection's own name; ``default`` unless told."""
+    mode: SearchMode
+    """How to search."""
+    min_score: float | None
+    """Leave out passages that score lower."""
+    filter: str
+    """Only passages of documents that meet this condition, such as
+    ``"path:guides/** AND modified>=2024-01-01"`` (docs/filters.md)."""
+    exact: bool
+    """Compare with every passage, also where there is an approximate index."""
+
+
+def search_request(
+    query: QueryLike, *, k: int, page_token: str = "", **options: Unpack[SearchOptions]
+) -> search_service_pb2.SearchRequest:
+    """A request for a page of passages.
+
+    Raises:
+        InvalidArgument: an unknown mode, a text that isn't valid Unicode, a vector that is none,
+            or a number that no request can carry.
+    """
+    request = search_service_pb2.SearchRequest(
+        page_size=count(k, field="k"), page_token=sendable(page_token, field="page_token")
+    )
+    return _fill_search(request, query, **options)
+
+
+def batch_search_request(
+    queries: Sequence[QueryLike], *, k: int, **options: Unpack[SearchOptions]
+) -> search_service_pb2.BatchSearchRequest:
+    """A request for the first pages of several searches; errors as ``search_request``."""
+    requests = [search_request(query, k=k, **options) for query in queries]
+    return search_service_pb2.BatchSearchRequest(requests=requests)
+
+
+def stream_search_request(
+    query: QueryLike, *, limit: int | None, **options: Unpack[SearchOptions]
+) -> search_service_pb2.StreamSearchRequest:
+    """A request for many passages; None = as many as the server streams."""
+    size = 0 if limit is None else count(limit, field="limit")
+    return _fill_search(search_service_pb2.StreamSearchRequest(limit=size), query, **options)
+
+
+def _fill_search(
     request: SearchRequestT,
     query: QueryLike,
     *,
-    collection: str,
-    mode: SearchMode,
-    min_score: float | None,
-    filter: str,
-    exact: bool,
+    collection: str = DEFAULT_COLLECTION,
+    mode: SearchMode = "dense",
+    min_score: float | None = None,
+    filter: str = "",
+    exact: bool = False,
 ) -> SearchRequestT:
-    """Put into a request what all kinds of search have.
-
-    Args:
-        request: changed in place.
-        query: what to search with.
-        collection: the collection's own name.
-        mode: how to search.
-        min_score: lowest score; None means any.
-        filter: condition on the passages' documents; empty means none.
-        exact: whether to use no approximate index.
-
-    Returns:
-        the request.
-
-    Raises:
-        InvalidArgument: an unknown mode, a text that isn't valid Unicode, or a vector that is
-            none.
-    """
+    """Put into a request what all kinds of search have; it is changed in place."""
     if mode not in _MODES:
         known = ", ".join(_MODES)
         raise InvalidArgument(f"mode must be one of {known}, not {mode!r}", field="mode")
@@ -104,6 +140,21 @@ def count_requests(
         yield embedding_service_pb2.CountTokensRequest(
             collection=resource_name(collection), texts=part
         )
+
+
+def document_request(name: str, *, with_text: bool) -> index_service_pb2.GetDocumentRequest:
+    """A request for one document, by its resource name."""
+    view = document_pb2.DOCUMENT_VIEW_FULL if with_text else document_pb2.DOCUMENT_VIEW_BASIC
+    return index_service_pb2.GetDocumentRequest(name=sendable(name, field="name"), view=view)
+
+
+def passage_request(name: str, *, before: int, after: int) -> index_service_pb2.GetPassageRequest:
+    """A request for one passage and its neighbours, by its resource name."""
+    return index_service_pb2.GetPassageRequest(
+        name=sendable(name, field="name"),
+        before=count(before, field="before", minimum=0),
+        after=count(after, field="after", minimum=0),
+    )
 
 
 def resource_name(collection: str) -> str:

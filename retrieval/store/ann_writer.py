@@ -14,8 +14,6 @@ from retrieval.store.vector_file import ANN, WrittenFile, write_file
 
 _TRAIN_ROWS_PER_LIST = 40
 _MAX_LISTS = 8192
-_GRAPH_FROM_LISTS = 2048
-"""From so many lists on, a graph finds the nearest ones, not a comparison with all of them."""
 _ADD_ROWS = 65_536
 _BUILD_EFFORT = 100
 _SEED = 20_240_801
@@ -53,11 +51,12 @@ def _trained(vectors: faiss.Index, kind: AnnKind) -> tuple[faiss.Index, int]:
         graph.hnsw.efConstruction = _BUILD_EFFORT
         graph.train(_sample(vectors, 100_000))
         return graph, 0
-    lists = min(_MAX_LISTS, 2 ** round(math.log2(max(1.0, 4 * math.sqrt(rows)))))
+    # Codes are scanned so fast that more lists would only take longer to choose from; and a graph
+    # over the lists misses too many of the right ones (benchmarks/codes.py).
+    lists = min(_MAX_LISTS, 2 ** round(math.log2(max(1.0, 2 * math.sqrt(rows)))))
     lists = max(1, min(lists, rows // _TRAIN_ROWS_PER_LIST))
-    finder = f"_HNSW{LINKS}" if lists >= _GRAPH_FROM_LISTS else ""
     codes = f"PQ{dim // 4}x4fs" if dim % 4 == 0 else "SQ8"
-    index = faiss.index_factory(dim, f"IVF{lists}{finder},{codes}", faiss.METRIC_INNER_PRODUCT)
+    index = faiss.index_factory(dim, f"IVF{lists},{codes}", faiss.METRIC_INNER_PRODUCT)
     index.cp.seed = _SEED
     index.train(_sample(vectors, max(lists * _TRAIN_ROWS_PER_LIST, 20_000)))
     return index, lists
