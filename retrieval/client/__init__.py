@@ -7,8 +7,11 @@
     with RetrievalClient("127.0.0.1:50051") as client:
         for passage in client.search("how are pods scheduled?", k=5):
             print(passage.score, passage.uri, passage.line_start, passage.text)
+
+``AsyncRetrievalClient`` has the same methods, to be awaited.
 """
 
+from retrieval.client.aio import AsyncPassageStream, AsyncRetrievalClient
 from retrieval.client.client import DEFAULT_TARGET, DEFAULT_TIMEOUT, RetrievalClient
 from retrieval.client.connection import Tls
 from retrieval.client.requests import QueryLike
@@ -28,6 +31,8 @@ from retrieval.client.results import (
 __all__ = [
     "DEFAULT_TARGET",
     "DEFAULT_TIMEOUT",
+    "AsyncPassageStream",
+    "AsyncRetrievalClient",
     "CollectionInfo",
     "DocumentInfo",
     "Embeddings",

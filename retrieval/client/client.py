@@ -41,7 +41,8 @@ DEFAULT_TARGET = "127.0.0.1:50051"
 DEFAULT_TIMEOUT = 30.0
 """Seconds."""
 
-_ITEMS_PER_PAGE = 500
+ITEMS_PER_PAGE = 500
+"""Of lists that are read page by page."""
 
 
 class RetrievalClient:
@@ -204,7 +205,7 @@ class RetrievalClient:
 
     def collections(self) -> Iterator[CollectionInfo]:
         """All collections of the server, by name."""
-        request = index_pb.ListCollectionsRequest(page_size=_ITEMS_PER_PAGE)
+        request = index_pb.ListCollectionsRequest(page_size=ITEMS_PER_PAGE)
         while True:
             response = self._connection.call(self._index.ListCollections, request)
             yield from map(CollectionInfo.from_message, response.collections)
@@ -220,7 +221,7 @@ class RetrievalClient:
                 they are read.
         """
         request = index_pb.ListDocumentsRequest(
-            parent=resource_name(collection), page_size=_ITEMS_PER_PAGE
+            parent=resource_name(collection), page_size=ITEMS_PER_PAGE
         )
         while True:
             response = self._connection.call(self._index.ListDocuments, request)

@@ -10,7 +10,7 @@ from typing import TypeVar
 import grpc
 
 from retrieval.client.errors import service_error
-from retrieval.errors import InvalidArgument
+from retrieval.errors import InvalidArgument, ServiceError
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
@@ -65,11 +65,11 @@ class Tls:
         return grpc.ssl_channel_credentials(ca, key, cert)
 
 
-class Connection:
-    """A channel to a server, and how long its answers may take."""
+class Endpoint:
+    """Where a server is, how to reach it, and how long its answers may take."""
 
     def __init__(
-        self, target: str, *, timeout: float, tls: "Tls | None" = None, token: str = ""
+        self, target: str, *, timeout: float, tls: Tls | None = None, token: str = ""
     ) -> None:
         """Prepare to connect; the first call does.
 
@@ -96,12 +96,27 @@ class Connection:
             )
         if not token.isascii() or not token.isprintable():
             raise InvalidArgument("the token has characters that no token has", field="token")
-        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
-        options = _channel_options(target)
-        if tls is None:
-            self.channel = grpc.insecure_channel(target, options=options)
+        self.metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        self.options = _channel_options(target)
+        self.credentials = tls.credentials() if tls else None
+
+    def error(self, error: grpc.RpcError) -> ServiceError:
+        """The exception to raise for a failed call."""
+        return service_error(error, target=self.target, timeout=self.timeout)
+
+
+class Connection(Endpoint):
+    """A channel to a server, for threads that wait."""
+
+    def __init__(
+        self, target: str, *, timeout: float, tls: Tls | None = None, token: str = ""
+    ) -> None:
+        """Prepare to connect; see ``Endpoint``."""
+        super().__init__(target, timeout=timeout, tls=tls, token=token)
+        if self.credentials is None:
+            self.channel = grpc.insecure_channel(target, options=self.options)
         else:
-            self.channel = grpc.secure_channel(target, tls.credentials(), options=options)
+            self.channel = grpc.secure_channel(target, self.credentials, options=self.options)
 
     def call(
         self, method: "grpc.UnaryUnaryMultiCallable[RequestT, ResponseT]", request: RequestT
@@ -112,9 +127,9 @@ class Connection:
             ServiceError: it failed; ``ServiceUnavailable`` where no server answered.
         """
         try:
-            return method(request, timeout=self.timeout, metadata=self._metadata)
+            return method(request, timeout=self.timeout, metadata=self.metadata)
         except grpc.RpcError as error:
-            raise service_error(error, target=self.target, timeout=self.timeout) from error
+            raise self.error(error) from error
 
     def stream(
         self, method: "grpc.UnaryStreamMultiCallable[RequestT, ResponseT]", request: RequestT
@@ -124,11 +139,11 @@ class Connection:
         Raises:
             ServiceError: it failed, at its start or on the way.
         """
-        responses = method(request, timeout=self.timeout, metadata=self._metadata)
+        responses = method(request, timeout=self.timeout, metadata=self.metadata)
         try:
             yield from responses
         except grpc.RpcError as error:
-            raise service_error(error, target=self.target, timeout=self.timeout) from error
+            raise self.error(error) from error
         finally:
             responses.cancel()  # type: ignore[no-untyped-call]  # bare in grpc-stubs
 

@@ -1,5 +1,7 @@
 """What gRPC raises in a client → this project's exceptions."""
 
+from typing import cast
+
 import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2
@@ -41,10 +43,10 @@ def service_error(error: grpc.RpcError, *, target: str, timeout: float) -> Servi
 
 def _error_info(error: grpc.RpcError) -> error_details_pb2.ErrorInfo | None:
     """The ``ErrorInfo`` that a server of ours puts into every error; None from any other."""
-    if not isinstance(error, grpc.Call):
+    if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return None
     try:
-        status = rpc_status.from_call(error)
+        status = rpc_status.from_call(cast(grpc.Call, error))
     except (ValueError, DecodeError):
         # The details contradict the status, or are none: not one of our servers.
         return None

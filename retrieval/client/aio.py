@@ -1,0 +1,250 @@
+"""The client for programs with an event loop: the same methods, to be awaited."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.client.client import DEFAULT_TARGET, DEFAULT_TIMEOUT, ITEMS_PER_PAGE
+from retrieval.client.connection import Endpoint, Tls
+from retrieval.client.requests import (
+    QueryLike,
+    SearchOptions,
+    batch_search_request,
+    count_requests,
+    document_request,
+    embed_requests,
+    passage_request,
+    resource_name,
+    search_request,
+    stream_search_request,
+)
+from retrieval.client.results import (
+    CollectionInfo,
+    DocumentInfo,
+    Embeddings,
+    PassageContext,
+    SearchResults,
+    ServerInfo,
+    passage_from,
+)
+from retrieval.names import DEFAULT_COLLECTION
+from retrieval.records import Passage, TextKind
+from retrieval.v1 import index_service_pb2 as index_pb
+from retrieval.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
+from retrieval.v1.index_service_pb2_grpc import IndexServiceStub
+from retrieval.v1.search_service_pb2_grpc import SearchServiceStub
+
+RequestT = TypeVar("RequestT")
+ResponseT = TypeVar("ResponseT")
+
+
+@dataclass(frozen=True, slots=True)
+class AsyncPassageStream:
+    """Passages as they arrive, best first; can be read once, with ``async for``."""
+
+    passages: AsyncIterator[Passage]
+    generation: int
+    model_fingerprint: str
+    query_token_count: int
+    query_truncated: bool
+
+    def __aiter__(self) -> AsyncIterator[Passage]:
+        """The passages; the server may fail after it has begun, with ``ServiceError``."""
+        return self.passages
+
+
+class AsyncRetrievalClient:
+    """A connection to a server; an async context manager, for one event loop.
+
+    Methods, arguments, results and errors are those of ``RetrievalClient``. A task that is
+    cancelled while it waits takes its request along.
+    """
+
+    def __init__(
+        self,
+        target: str = DEFAULT_TARGET,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        tls: Tls | None = None,
+        token: str = "",
+    ) -> None:
+        """Prepare to connect; see ``RetrievalClient``."""
+        self._endpoint = Endpoint(target, timeout=timeout, tls=tls, token=token)
+        options, credentials = self._endpoint.options, self._endpoint.credentials
+        if credentials is None:
+            self._channel = grpc.aio.insecure_channel(target, options=options)
+        else:
+            self._channel = grpc.aio.secure_channel(target, credentials, options=options)
+        # The stubs are typed for channels that block.
+        channel: Any = self._channel
+        self._search: Any = SearchServiceStub(channel)
+        self._embedding: Any = EmbeddingServiceStub(channel)
+        self._index: Any = IndexServiceStub(channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Hang up; requests under way fail."""
+        await self._channel.close(None)
+
+    async def search(
+        self,
+        query: QueryLike,
+        *,
+        k: int = 10,
+        page_token: str = "",
+        **options: Unpack[SearchOptions],
+    ) -> SearchResults:
+        """Find the passages that fit a query best."""
+        request = search_request(query, k=k, page_token=page_token, **options)
+        return SearchResults.from_message(await self._call(self._search.Search, request))
+
+    async def search_batch(
+        self, queries: Sequence[QueryLike], *, k: int = 10, **options: Unpack[SearchOptions]
+    ) -> list[SearchResults]:
+        """Answer several searches in one request."""
+        request = batch_search_request(queries, k=k, **options)
+        response = await self._call(self._search.BatchSearch, request)
+        return [SearchResults.from_message(message) for message in response.responses]
+
+    async def stream_search(
+        self, query: QueryLike, *, limit: int | None = None, **options: Unpack[SearchOptions]
+    ) -> AsyncPassageStream:
+        """Find many passages; they arrive while they are read."""
+        request = stream_search_request(query, limit=limit, **options)
+        messages = self._stream(self._search.StreamSearch, request)
+        header = (await anext(messages)).header
+
+        async def passages() -> AsyncIterator[Passage]:
+            async with aclosing(messages):
+                async for message in messages:
+                    yield passage_from(message.passage)
+
+        return AsyncPassageStream(
+            passages=passages(),
+            generation=header.generation,
+            model_fingerprint=header.model_fingerprint,
+            query_token_count=header.query_token_count,
+            query_truncated=header.query_truncated,
+        )
+
+    async def embed(
+        self, texts: Sequence[str], kind: TextKind, *, collection: str = DEFAULT_COLLECTION
+    ) -> NDArray[np.float32]:
+        """Embed texts with a collection's model: float32 [n, dim], of length 1."""
+        return (await self.embed_detailed(texts, kind, collection=collection)).vectors
+
+    async def embed_detailed(
+        self, texts: Sequence[str], kind: TextKind, *, collection: str = DEFAULT_COLLECTION
+    ) -> Embeddings:
+        """Embed texts as ``embed`` does, and tell token counts and what was cut off."""
+        requests = embed_requests(texts, kind, collection=collection)
+        method = self._embedding.BatchEmbed
+        return Embeddings.from_messages([await self._call(method, each) for each in requests])
+
+    async def count_tokens(
+        self, texts: Sequence[str], *, collection: str = DEFAULT_COLLECTION
+    ) -> list[int]:
+        """Count tokens as a collection's model does, special tokens not counted."""
+        counts: list[int] = []
+        for request in count_requests(texts, collection=collection):
+            counts += (await self._call(self._embedding.CountTokens, request)).token_counts
+        return counts
+
+    async def collection(self, collection: str = DEFAULT_COLLECTION) -> CollectionInfo:
+        """What a collection is and holds, by its own name."""
+        request = index_pb.GetCollectionRequest(name=resource_name(collection))
+        response = await self._call(self._index.GetCollection, request)
+        return CollectionInfo.from_message(response.collection)
+
+    async def collections(self) -> AsyncIterator[CollectionInfo]:
+        """All collections of the server, by name."""
+        request = index_pb.ListCollectionsRequest(page_size=ITEMS_PER_PAGE)
+        async for response in self._pages(self._index.ListCollections, request):
+            for message in response.collections:
+                yield CollectionInfo.from_message(message)
+
+    async def documents(self, collection: str = DEFAULT_COLLECTION) -> AsyncIterator[DocumentInfo]:
+        """All documents of a collection, by uri, without their texts."""
+        request = index_pb.ListDocumentsRequest(
+            parent=resource_name(collection), page_size=ITEMS_PER_PAGE
+        )
+        async for response in self._pages(self._index.ListDocuments, request):
+            for message in response.documents:
+                yield DocumentInfo.from_message(message)
+
+    async def document(self, name: str, *, with_text: bool = False) -> DocumentInfo:
+        """One document, by its resource name."""
+        request = document_request(name, with_text=with_text)
+        response = await self._call(self._index.GetDocument, request)
+        return DocumentInfo.from_message(response.document, with_text=with_text)
+
+    async def passage(self, name: str, *, before: int = 0, after: int = 0) -> PassageContext:
+        """One passage, by its resource name, with its neighbours in the document."""
+        request = passage_request(name, before=before, after=after)
+        return PassageContext.from_message(await self._call(self._index.GetPassage, request))
+
+    async def reload(self, collection: str = DEFAULT_COLLECTION) -> CollectionInfo:
+        """Have the server open the newest generation of a collection; returns what it is now."""
+        request = index_pb.ReloadCollectionRequest(name=resource_name(collection))
+        response = await self._call(self._index.ReloadCollection, request)
+        return CollectionInfo.from_message(response.collection)
+
+    async def server_info(self) -> ServerInfo:
+        """The server's version and limits."""
+        response = await self._call(self._index.GetServerInfo, index_pb.GetServerInfoRequest())
+        return ServerInfo.from_message(response.server_info)
+
+    async def _call(
+        self, method: Callable[..., Awaitable[ResponseT]], request: RequestT
+    ) -> ResponseT:
+        """Send a request and wait for the answer.
+
+        Raises:
+            ServiceError: it failed.
+        """
+        endpoint = self._endpoint
+        try:
+            return await method(request, timeout=endpoint.timeout, metadata=endpoint.metadata)
+        except grpc.RpcError as error:
+            raise endpoint.error(error) from error
+
+    async def _stream(self, method: Callable[..., Any], request: object) -> AsyncGenerator[Any]:
+        """Send a request and yield what is streamed back; closing the generator hangs up."""
+        endpoint = self._endpoint
+        responses = method(request, timeout=endpoint.timeout, metadata=endpoint.metadata)
+        try:
+            async for response in responses:
+                yield response
+        except grpc.RpcError as error:
+            raise endpoint.error(error) from error
+        finally:
+            responses.cancel()
+
+    async def _pages(
+        self,
+        method: Callable[..., Awaitable[Any]],
+        request: index_pb.ListCollectionsRequest | index_pb.ListDocumentsRequest,
+    ) -> AsyncIterator[Any]:
+        """The answers to a request for a list, page by page."""
+        while True:
+            response = await self._call(method, request)
+            yield response
+            if not response.next_page_token:
+                return
+            request.page_token = response.next_page_token
