@@ -30,9 +30,12 @@ MAX_SMALL_SEGMENTS = 8
 
 MAX_UNUSED_SHARE = 0.3
 """Of an index's vectors; beyond, the index is compacted."""
-MAX_PLAIN_SHARE = 0.1
-"""Of an index's vectors that may lie in segments without an approximate index; beyond, all segments
-are made one, which gets one. So each vector is moved a few times, however the index grows."""
+MAX_SIDE_SHARE = 0.1
+"""Of an index's vectors that may lie beside the largest approximate index; beyond, all segments are
+made one. So each vector is moved a few times, however the index grows."""
+MAX_PLAIN_ROWS = 4_096
+"""In segments without an approximate index, where there is one: every search reads them all.
+Beyond, they are made one segment that gets an approximate index of its own."""
 
 MIN_ANN_ROWS = 1_000
 """Fewer are searched exactly, whatever is wanted: there is nothing to gain, little to train on."""
@@ -65,20 +68,41 @@ def maintain(writer: IndexWriter) -> Maintained:
         return Maintained()
     total = sum(row.rows for row in segments)
     kind = _kind(info.index_type, total)
-    otherwise = sum(row.rows for row in segments if row.ann_kind != (kind or ""))
     if sum(row.unused for row in segments) > MAX_UNUSED_SHARE * total:
         return compact(writer)
-    if kind is None and otherwise:
-        with writer.commit() as commit:
-            for row in segments:
-                commit.remove_ann(row.id)
-        writer.remove_strays()
-    if kind is not None and otherwise > MAX_PLAIN_SHARE * total:
-        return _into_one(writer, kind, info, segments, drop_unused=False)
-    small = [row for row in segments if row.rows < SMALL_SEGMENT_ROWS and not row.ann_kind]
-    if len(small) > MAX_SMALL_SEGMENTS:
-        return _into_one(writer, None, info, small, drop_unused=False)
+    if kind is None:
+        if any(row.ann for row in segments):
+            with writer.commit() as commit:
+                for row in segments:
+                    commit.remove_ann(row.id)
+            writer.remove_strays()
+        due = _due_to_merge([row for row in segments if row.rows < SMALL_SEGMENT_ROWS])
+    else:
+        due = _due_to_index(segments, kind)
+    if due:
+        few = len(due) < len(segments) and sum(row.rows for row in due) <= MAX_PLAIN_ROWS
+        return _into_one(writer, None if few else kind, info, due, drop_unused=False)
     return Maintained(tuned=_tune_anew(writer, info, segments))
+
+
+def _due_to_merge(small: Sequence[SegmentInfo]) -> Sequence[SegmentInfo]:
+    """Small segments to be made one, if there are many."""
+    return small if len(small) > MAX_SMALL_SEGMENTS else ()
+
+
+def _due_to_index(segments: Sequence[SegmentInfo], kind: AnnKind) -> Sequence[SegmentInfo]:
+    """Segments to be made one that gets an approximate index; none, most of the time."""
+    indexed = [row for row in segments if row.ann_kind == kind]
+    main = max(indexed, key=lambda row: row.rows, default=None)
+    side = [row for row in segments if row is not main]
+    if sum(row.rows for row in side) > MAX_SIDE_SHARE * sum(row.rows for row in segments):
+        return segments
+    plain = [row for row in side if row.ann_kind != kind]
+    if len(side) - len(plain) > MAX_SMALL_SEGMENTS:
+        return side
+    if sum(row.rows for row in plain) > MAX_PLAIN_ROWS:
+        return plain
+    return _due_to_merge(plain)
 
 
 def remove_documents(folder: Path, uris: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -172,6 +172,35 @@ def test_small_changes_rebuild_nothing_and_large_ones_do(tmp_path: Path) -> None
     assert len(files) == 2  # what was replaced is gone
 
 
+def test_what_is_new_gets_an_index_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many small commits come: few rows are read one by one, and few segments are there."""
+    monkeypatch.setattr(maintenance, "MAX_PLAIN_ROWS", 700)
+    monkeypatch.setattr(maintenance, "MAX_SMALL_SEGMENTS", 2)
+    monkeypatch.setattr(maintenance, "MAX_SIDE_SHARE", 0.9)
+    folder = tmp_path / "index"
+    make(folder, "ivf", 4000)
+    main = read_segments(folder)[0].file
+    expected = [clustered(4000, 1)]
+    with IndexWriter.open(folder) as writer:
+        for number in range(9):
+            expected.append(clustered(400, 20 + number))
+            add(writer, expected[-1], f"more{number}")
+            maintain(writer)
+            rows = writer.segments()
+            assert rows[0].file == main
+            assert sum(row.rows for row in rows if not row.ann) <= 700
+            assert len([row for row in rows if row.ann]) <= 4
+    assert len([row for row in rows if row.ann]) > 1
+    queries, vectors = clustered(50, 99), np.concatenate(expected)
+    with IndexReader.open(folder) as reader:
+        found = reader.search_vectors(queries, 10)
+    exact = np.argsort(-(queries @ vectors.T), axis=1)[:, :10] + 1
+    assert recall(found.vector_ids, exact) > 0.9
+    assert list(verify(folder)) == []
+
+
 def test_removed_documents_are_not_found_and_then_dropped(tmp_path: Path) -> None:
     folder = tmp_path / "index"
     make(folder, "ivf", 4000)
