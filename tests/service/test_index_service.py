@@ -42,14 +42,14 @@ def test_collections(client: RetrievalClient, index: Path) -> None:
 
 
 def test_collections_by_pages(client: RetrievalClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("retrieval.client.client._ITEMS_PER_PAGE", 1)
+    monkeypatch.setattr("retrieval.client.client.ITEMS_PER_PAGE", 1)
     assert [one.name for one in client.collections()] == ["collections/default", "collections/tea"]
 
 
 def test_documents(client: RetrievalClient, index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     documents = list(client.documents())
     assert [one.uri for one in documents] == [f"notes/{name}.md" for name in sorted(SUBJECTS)]
-    monkeypatch.setattr("retrieval.client.client._ITEMS_PER_PAGE", 3)
+    monkeypatch.setattr("retrieval.client.client.ITEMS_PER_PAGE", 3)
     assert list(client.documents()) == documents
     document = documents[0]
     assert (document.title, document.format, document.encoding) == (
