@@ -3,12 +3,12 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retrieval.errors import NotFound, NotServing, PermissionDenied
+from retrieval.errors import NotFound, NotServing, PermissionDenied, RetrievalError
 from retrieval.records import ModelIdentity, TextKind
 from retrieval.search import EmbeddedQuery, Searcher
 from retrieval.service.access import caller
@@ -130,20 +130,29 @@ class OpenCollection:
 class Collections:
     """All collections of a server. Opening blocks; the rest belongs to the event loop."""
 
-    def __init__(self, config: ServiceConfig, batcher: Batcher, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        config: ServiceConfig,
+        batcher: Batcher,
+        metrics: Metrics,
+        on_opened: Callable[[str], Awaitable[None]],
+    ) -> None:
         """Open nothing yet.
 
         Args:
             config: says which indexes there are and where their model is.
             batcher: shared by all collections.
             metrics: told what is served.
+            on_opened: told of a collection that could not be opened before, and now is.
         """
+        self.on_opened = on_opened
         self._config = config
         self._batcher = batcher
         self._metrics = metrics
         self._open: dict[str, OpenCollection] = {}
         self._models: dict[str, IndexModel] = {}
         self._reloading = asyncio.Lock()
+        self._closed = False
 
     @property
     def names(self) -> list[str]:
@@ -152,17 +161,32 @@ class Collections:
 
     @property
     def visible(self) -> list[str]:
-        """The own names of those that the caller may see, sorted."""
-        return [name for name in self.names if caller.get().sees(name)]
+        """The own names of those that are open and that the caller may see, sorted."""
+        return [name for name in sorted(self._open) if caller.get().sees(name)]
+
+    def generation(self, name: str) -> int:
+        """The generation of a collection that is answered from; 0: none, it could not be opened."""
+        collection = self._open.get(name)
+        return collection.info.generation if collection else 0
 
     async def open_all(self) -> None:
         """Open every index and load its model; one model for all indexes that were made with it.
 
+        What can't be opened is logged and left out, as long as there is something to serve.
+
         Raises:
-            RetrievalError: an index or model can't be used.
+            RetrievalError: no index at all can be used; that of the first.
         """
+        errors: dict[str, RetrievalError] = {}
         for name in self.names:
-            self._open[name] = await asyncio.to_thread(self._open_newest, name)
+            try:
+                self._open[name] = await asyncio.to_thread(self._open_newest, name)
+            except RetrievalError as error:
+                errors[name] = error
+        if errors and not self._open:
+            raise next(iter(errors.values()))
+        for name, reason in errors.items():
+            LOG.error("collection %s is not served: %s", name, reason.message)
 
     @contextmanager
     def use(self, name: str) -> Iterator[OpenCollection]:
@@ -173,6 +197,24 @@ class Collections:
 
         Raises:
             NotFound: the server has no such collection.
+            NotServing: it has, but could not open it.
+            PermissionDenied: the caller's token is not for it, whether it is there or not.
+        """
+        self.check(name)
+        collection = self._open.get(name)
+        if collection is None:
+            raise NotServing(f"collection {name!r} can't be opened: the server's log says why")
+        collection.hold()
+        try:
+            yield collection
+        finally:
+            collection.release()
+
+    def check(self, name: str) -> None:
+        """Refuse a collection that is not there, or not for the caller.
+
+        Raises:
+            NotFound: the server has no such collection.
             PermissionDenied: the caller's token is not for it, whether it is there or not.
         """
         if not caller.get().sees(name):
@@ -180,16 +222,10 @@ class Collections:
                 f"this token is not for collection {name!r}; it sees: {self._shown()}",
                 collection=name,
             )
-        collection = self._open.get(name)
-        if collection is None:
+        if name not in self._config.indexes:
             raise NotFound(
                 f"no collection {name!r}; this server has: {self._shown()}", collection=name
             )
-        collection.hold()
-        try:
-            yield collection
-        finally:
-            collection.release()
 
     def _shown(self) -> str:
         return ", ".join(self.visible) or "none"
@@ -200,7 +236,7 @@ class Collections:
         After an error the collection is as it was.
 
         Args:
-            name: a collection's own name that ``use`` knows.
+            name: the own name of a collection that the server has, open or not.
 
         Raises:
             RetrievalError: the index or its model can't be used.
@@ -211,19 +247,23 @@ class Collections:
     async def _reload(self, name: str) -> None:
         async with self._reloading:
             fresh = await asyncio.to_thread(self._open_newest, name)
-            old = self._open.get(name)
-            if old is None:
+            if self._closed:
                 fresh.release()
                 raise NotServing("the server shut down before the collection was reloaded")
+            LOG.info("%s: generation %d → %d", name, self.generation(name), fresh.info.generation)
+            old = self._open.get(name)
             self._open[name] = fresh
-            LOG.info("%s: generation %d → %d", name, old.info.generation, fresh.info.generation)
-            old.release()
+            if old is None:
+                await self.on_opened(name)
+            else:
+                old.release()
             in_use = {other.info.model.fingerprint for other in self._open.values()}
             for fingerprint in set(self._models) - in_use:
                 del self._models[fingerprint]
 
     def close(self) -> None:
         """Let go of all collections; those in use by a thread close when it is done."""
+        self._closed = True
         while self._open:
             _name, collection = self._open.popitem()
             collection.release()

@@ -124,8 +124,8 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
     ) -> pb.ReloadCollectionResponse:
         """Answer from the newest generation from now on."""
         name = parse_collection(request.name, field="name")
-        with self._collections.use(name) as collection:
-            previous = collection.info.generation
+        self._collections.check(name)
+        previous = self._collections.generation(name)
         await self._collections.reload(name)
         with self._collections.use(name) as collection:
             return pb.ReloadCollectionResponse(

@@ -69,7 +69,7 @@ class RetrievalServer:
         self._metrics = Metrics()
         self._tracer = Tracer()
         self._batcher = Batcher(metrics=self._metrics)
-        self._collections = Collections(config, self._batcher, self._metrics)
+        self._collections = Collections(config, self._batcher, self._metrics, self._say_serving)
         self._metrics.watch(lambda: self._admission.under_way, lambda: self._batcher.waiting)
         self._metrics_server: WSGIServer | None = None
         # The stubs of grpcio-health-checking leave out its aio part.
@@ -138,7 +138,7 @@ class RetrievalServer:
     def infos(self) -> dict[str, IndexInfo]:
         """What each collection holds, by its own name; for a server that has started."""
         infos = {}
-        for name in self._collections.names:
+        for name in self._collections.visible:
             with self._collections.use(name) as collection:
                 infos[name] = collection.info
         return infos
@@ -181,9 +181,14 @@ class RetrievalServer:
             self._metrics_server.server_close()
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        collections = map(collection_name, self._collections.names)
-        for name in ("", *SERVICE_NAMES, *collections):
+        for name in ("", *SERVICE_NAMES):
             await self._health.set(name, status)
+        for name in self._collections.names:
+            opened = self._collections.generation(name) > 0
+            await self._health.set(collection_name(name), status if opened else _NOT_SERVING)
+
+    async def _say_serving(self, collection: str) -> None:
+        await self._health.set(collection_name(collection), _SERVING)
 
 
 async def serve(

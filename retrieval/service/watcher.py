@@ -62,8 +62,7 @@ class Watcher:
         """Reload once a new generation has stayed for a look, or has long been coming."""
         generation = await asyncio.to_thread(read_generation, folder)
         seen = self._seen[name]
-        with self._collections.use(name) as collection:
-            serves = collection.info.generation
+        serves = self._collections.generation(name)
         seen.newer = seen.newer + 1 if generation != serves else 0
         settled = generation == seen.generation
         seen.generation = generation

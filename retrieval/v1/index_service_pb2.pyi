@@ -350,7 +350,7 @@ class ReloadCollectionResponse(_message.Message):
     PREVIOUS_GENERATION_FIELD_NUMBER: _builtins.int
     previous_generation: _builtins.int
     """previous_generation is the generation before the reload; equal to collection.generation when
-    there was no newer one.
+    there was no newer one, zero when the collection could not be opened before.
     """
     @_builtins.property
     def collection(self) -> _collection_pb2.Collection:

@@ -22,7 +22,13 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 from retrieval.cli import main
 from retrieval.client import RetrievalClient
 from retrieval.encoder import Embedded, Encoder
-from retrieval.errors import AddressInUse, IndexDamaged, ServiceError, ServiceUnavailable
+from retrieval.errors import (
+    AddressInUse,
+    IndexDamaged,
+    NotAnIndex,
+    ServiceError,
+    ServiceUnavailable,
+)
 from retrieval.records import TextKind
 from retrieval.service.collections import Collections, OpenCollection
 from retrieval.service.config import Address, Limits, ServiceConfig
@@ -397,3 +403,45 @@ def test_a_users_mistakes(
     assert captured.err.startswith("error: ")
     assert message in captured.err
     assert captured.err.count("\n") == 1
+
+
+def test_one_bad_index_leaves_the_others_served(
+    index: Path, other_index: Path, tmp_path: Path
+) -> None:
+    """And it is served as soon as it can be: by the watcher, or when it is told to."""
+    for reload_seconds in (0.0, 0.05):
+        broken = tmp_path / f"broken{reload_seconds}"
+        shutil.copytree(other_index, broken)
+        (vectors,) = broken.glob("vectors-*")
+        hidden = vectors.rename(tmp_path / "hidden")
+        indexes = {"default": index, "tea": broken}
+        with (
+            running(indexes, reload_seconds=reload_seconds) as server,
+            RetrievalClient(server.target) as client,
+        ):
+            assert check_health(server.target, "collections/tea") == NOT_SERVING
+            assert check_health(server.target, "collections/default") == SERVING
+            assert check_health(server.target) == SERVING
+            assert client.search("bread").passages
+            assert [each.name for each in client.collections()] == ["collections/default"]
+            client._connection.timeout = 1
+            with pytest.raises(ServiceError, match="can't be opened") as caught:
+                client.search("tea", collection="tea")
+            assert caught.value.status == "UNAVAILABLE"
+            if not reload_seconds:
+                with pytest.raises(ServiceError, match="damaged"):
+                    client.reload("tea")
+            hidden.rename(vectors)
+            client._connection.timeout = 30
+            if not reload_seconds:
+                client.reload("tea")
+            wait_until(lambda: check_health(server.target, "collections/tea") == SERVING)
+            assert client.search("tea", collection="tea").passages
+
+
+def test_a_server_with_nothing_to_serve_does_not_start(tmp_path: Path) -> None:
+    with (
+        pytest.raises(NotAnIndex),
+        running({"one": tmp_path / "one", "two": tmp_path / "two"}),
+    ):
+        pass
