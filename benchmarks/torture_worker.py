@@ -99,13 +99,13 @@ class Tasks:
 
 
 def shown(reader: IndexReader, query: NDArray[np.float32]) -> list[tuple[float, str]]:
-    """Scores and texts of one search. Titles and the like have no checksum in SQLite."""
+    """Scores of one search, and all that is said of each passage."""
     hits = reader.search_vectors(query[None], 10)
     places = reader.places_of_vectors(hits.vector_ids[0].tolist())
     return [
-        (round(float(score), 4), passage.text)
+        (round(float(score), 4), repr(passage))
         for vector_id, score in zip(hits.vector_ids[0].tolist(), hits.scores[0], strict=True)
-        for passage in (reader.passage(*place) for place in places[vector_id])
+        for passage in (reader.passage(*place, vector_id=vector_id) for place in places[vector_id])
     ]
 
 

@@ -146,7 +146,10 @@ class Searcher:
         ranked = self._rank(query, embedded.vector)
         found = time.perf_counter()
         page = ranked[query.offset : query.offset + query.k]
-        passages = tuple(replace(self.reader.passage(*place), score=score) for score, place in page)
+        passages = tuple(
+            replace(self.reader.passage(*place, vector_id=vector_id), score=score)
+            for score, place, vector_id in page
+        )
         return SearchResult(
             passages=passages,
             generation=self.reader.info.generation,
@@ -156,8 +159,8 @@ class Searcher:
             timings=Timings(embed_seconds, found - started, time.perf_counter() - found),
         )
 
-    def _rank(self, query: Query, vector: NDArray[np.float32]) -> list[tuple[float, Place]]:
-        """Score and place of the best passages, in order, to one beyond the page at least.
+    def _rank(self, query: Query, vector: NDArray[np.float32]) -> list[tuple[float, Place, int]]:
+        """Score, place and vector of the best passages, in order, to one beyond the page at least.
 
         A vector may stand for several passages, and several vectors may have one score. Equal
         scores are taken all or none, so that pages neither repeat nor miss a passage.
@@ -176,7 +179,7 @@ class Searcher:
         kept = (hits.vector_ids[0] >= 0) & (scores >= lowest)
         places = self.reader.places_of_vectors(hits.vector_ids[0][kept].tolist(), where)
         ranked = [
-            (float(score), place)
+            (float(score), place, vector_id)
             for score, vector_id in zip(
                 scores[kept].tolist(), hits.vector_ids[0][kept].tolist(), strict=True
             )

@@ -1,5 +1,6 @@
 """What one transaction changes: vectors, documents, roots."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ from sqlite_utils import Database
 from retrieval.errors import InvalidArgument
 from retrieval.records import Chunk, Document, Skipped, SourceFile
 from retrieval.store.ann import AnnSettings
+from retrieval.store.digest import DOCUMENT_COLUMNS, chunk_digest, document_digest
 from retrieval.store.schema import TEXT_PART_CHARS
 from retrieval.store.vector_file import WrittenFile, write_vector_file
 
@@ -99,6 +101,7 @@ class Commit:
             "char_count": len(document.text),
             "chunk_count": len(staged.chunks),
         }
+        row["digest"] = document_digest(*(row[column] for column in DOCUMENT_COLUMNS))
         columns, marks = ", ".join(row), ", ".join("?" * len(row))
         updates = ", ".join(f"{column} = excluded.{column}" for column in row)
         cursor = self._connection.execute(
@@ -110,7 +113,7 @@ class Commit:
         for table in ("chunks", "document_texts"):
             self._connection.execute(f"DELETE FROM {table} WHERE document_id = ?", [document_id])
         self._put_text(document_id, document.text)
-        self._put_chunks(document_id, staged.chunks)
+        self._put_chunks(document_id, document.uri, staged.chunks)
         self._connection.execute("DELETE FROM skipped WHERE uri = ?", [document.uri])
         return document_id
 
@@ -210,13 +213,14 @@ class Commit:
             the segment's id.
         """
         written = write_vector_file(self._folder, parts, rows=len(ids), dim=dim)
+        named = ids.astype("<i8").tobytes()
         cursor = self._connection.execute(
             """INSERT INTO segments
-               (file, rows, bytes, sha256, sample_sha256, vector_ids, created_at)
-               VALUES (?, ?, ?, ?, ?, ?, ?)""",
+               (file, rows, bytes, sha256, sample_sha256, vector_ids, ids_sha256, created_at)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
             [
                 *(written.name, len(ids), written.size, written.sha256, written.sample),
-                *(ids.astype("<i8").tobytes(), utc_now()),
+                *(named, hashlib.sha256(named).hexdigest(), utc_now()),
             ],
         )
         return int(cursor.lastrowid or 0)
@@ -263,26 +267,28 @@ class Commit:
             ),
         )
 
-    def _put_chunks(self, document_id: int, chunks: Sequence[StagedChunk]) -> None:
+    def _put_chunks(self, document_id: int, uri: str, chunks: Sequence[StagedChunk]) -> None:
         self._connection.executemany(
             """INSERT INTO chunks (document_id, ordinal, vector_id, char_start, char_end,
-                                   line_start, line_end, heading_path, token_count)
-               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
-            (
-                (
-                    document_id,
-                    staged.chunk.ordinal,
-                    staged.vector_id,
-                    staged.chunk.char_start,
-                    staged.chunk.char_end,
-                    staged.chunk.line_start,
-                    staged.chunk.line_end,
-                    json.dumps(staged.chunk.heading_path, ensure_ascii=False),
-                    staged.chunk.token_count,
-                )
-                for staged in chunks
-            ),
+                                   line_start, line_end, heading_path, token_count, digest)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+            ((document_id, *row, chunk_digest(uri, *row)) for row in map(_chunk_row, chunks)),
         )
+
+
+def _chunk_row(staged: StagedChunk) -> tuple[int, int, int, int, int, int, str, int]:
+    """A chunk's columns, from its ordinal on."""
+    chunk = staged.chunk
+    return (
+        chunk.ordinal,
+        staged.vector_id,
+        chunk.char_start,
+        chunk.char_end,
+        chunk.line_start,
+        chunk.line_end,
+        json.dumps(chunk.heading_path, ensure_ascii=False),
+        chunk.token_count,
+    )
 
 
 def utc_now() -> str:

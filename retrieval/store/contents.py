@@ -1,25 +1,22 @@
 """What the tables hold: documents, their texts and passages, and where each vector stands."""
 
 import hashlib
-import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import Any
 
 from retrieval.errors import IndexDamaged, NotFound
 from retrieval.records import DocumentRow, IndexInfo, Passage, Skipped
 from retrieval.store.filters import Filter
+from retrieval.store.rows import (
+    DOCUMENT_QUERY,
+    PASSAGE_QUERY,
+    damaged_row,
+    document_row,
+    passage_row,
+)
 from retrieval.store.schema import DATABASE_NAME, LOOKUP_BATCH, TEXT_PART_CHARS
 from retrieval.store.snapshot import Snapshot
-
-_DOCUMENT_COLUMNS = (
-    "id, uri, title, format, encoding, metadata, size, mtime_ns, char_count, chunk_count"
-)
-_PASSAGE_QUERY = """
-    SELECT c.document_id, d.uri, d.title, c.ordinal, c.char_start, c.char_end, c.line_start,
-           c.line_end, c.heading_path, c.token_count, d.metadata, v.content_key
-    FROM chunks c JOIN documents d ON d.id = c.document_id JOIN vectors v ON v.id = c.vector_id
-"""
 
 
 class Contents:
@@ -42,6 +39,9 @@ class Contents:
         Args:
             vector_ids: which vectors.
             where: only places in documents that pass this filter.
+
+        Raises:
+            IndexDamaged: one of them stands nowhere.
         """
         passes, parameters = ("", ()) if where is None else (where.condition, where.parameters)
         joined = f"JOIN documents d ON d.id = c.document_id AND ({passes})" if passes else ""
@@ -56,6 +56,8 @@ class Contents:
             )
             for vector_id, document_id, ordinal in rows:
                 places[vector_id].append((document_id, ordinal))
+        if not all(places.values()):
+            raise damaged_row("it has a vector that is some passage's, and names none")
         return places
 
     def sample_places(self, count: int) -> list[tuple[int, int]]:
@@ -70,18 +72,24 @@ class Contents:
         )
         return [(row[0], row[1]) for row in rows]
 
-    def passage(self, document_id: int, ordinal: int) -> Passage:
+    def passage(self, document_id: int, ordinal: int, *, vector_id: int | None = None) -> Passage:
         """One passage.
+
+        Args:
+            document_id: of which document.
+            ordinal: which of its chunks.
+            vector_id: the vector that it was found by; None: it was not found by one.
 
         Raises:
             NotFound: no such document or passage.
+            IndexDamaged: what the index holds of it has changed, or it has another vector.
         """
         rows = self._rows(
-            f"{_PASSAGE_QUERY} WHERE c.document_id = ? AND c.ordinal = ?", [document_id, ordinal]
+            f"{PASSAGE_QUERY} WHERE c.document_id = ? AND c.ordinal = ?", [document_id, ordinal]
         )
         if not rows:
             raise NotFound(f"no passage {ordinal} of a document {document_id}")
-        return self._passage(rows[0])
+        return self._passage(rows[0], vector_id)
 
     def neighbours(
         self, document_id: int, ordinal: int, *, before: int = 0, after: int = 0
@@ -93,7 +101,7 @@ class Contents:
         """
         self.passage(document_id, ordinal)
         rows = self._rows(
-            f"{_PASSAGE_QUERY} WHERE c.document_id = ? AND c.ordinal BETWEEN ? AND ? "
+            f"{PASSAGE_QUERY} WHERE c.document_id = ? AND c.ordinal BETWEEN ? AND ? "
             f"AND c.ordinal != ? ORDER BY c.ordinal",
             [document_id, ordinal - before, ordinal + after, ordinal],
         )
@@ -131,10 +139,10 @@ class Contents:
             after_uri: only those after this one; empty = from the first.
         """
         rows = self._rows(
-            f"SELECT {_DOCUMENT_COLUMNS} FROM documents WHERE uri > ? ORDER BY uri LIMIT ?",
+            f"{DOCUMENT_QUERY} WHERE d.uri > ? ORDER BY d.uri LIMIT ?",
             [after_uri, limit],
         )
-        return [_document_row(row) for row in rows]
+        return [document_row(row) for row in rows]
 
     def skipped(self) -> list[Skipped]:
         """Every file that the last builds left out, in order of URI."""
@@ -143,39 +151,26 @@ class Contents:
 
     def _one_document(self, condition: str, value: int | str) -> DocumentRow:
         rows = self._rows(
-            f"SELECT {_DOCUMENT_COLUMNS} FROM documents WHERE {condition}",
+            f"{DOCUMENT_QUERY} WHERE d.{condition}",
             [value],
         )
         if not rows:
             raise NotFound(f"no document {value}")
-        return _document_row(rows[0])
+        return document_row(rows[0])
 
-    def _passage(self, row: tuple[Any, ...]) -> Passage:
-        document_id, uri, title, ordinal, start, end, line_start, line_end = row[:8]
-        text = self._text(document_id, start, end)
+    def _passage(self, row: tuple[Any, ...], vector_id: int | None = None) -> Passage:
+        passage, own_vector, content_key = passage_row(row)
+        if vector_id not in (None, own_vector):
+            raise damaged_row(f"it takes passage {passage.ordinal} of {passage.uri} for another")
+        text = self._text(passage.document_id, passage.char_start, passage.char_end)
         # SQLite's pages carry no checksums: what is shown must be what was embedded.
-        if hashlib.sha256(text.encode(errors="surrogatepass")).digest() != row[11]:
+        if hashlib.sha256(text.encode(errors="surrogatepass")).digest() != content_key:
             raise IndexDamaged(
-                f"passage {ordinal} of {uri} in {self.folder} is not the text that was embedded; "
-                f"see what else is wrong with: indexer verify --index {self.folder}",
+                f"passage {passage.ordinal} of {passage.uri} in {self.folder} is not the text that "
+                f"was embedded; see what else is wrong with: indexer verify --index {self.folder}",
                 file=DATABASE_NAME,
             )
-        return Passage(
-            name=f"documents/{document_id}/passages/{ordinal}",
-            document_id=document_id,
-            uri=uri,
-            title=title,
-            ordinal=ordinal,
-            char_start=start,
-            char_end=end,
-            line_start=line_start,
-            line_end=line_end,
-            heading_path=tuple(_json(row[8])),
-            text=text,
-            token_count=row[9],
-            metadata=_json(row[10]),
-            score=float("nan"),
-        )
+        return replace(passage, text=text)
 
     def _text(self, document_id: int, start: int, end: int) -> str:
         first, last = start // TEXT_PART_CHARS, max(start, end - 1) // TEXT_PART_CHARS
@@ -186,35 +181,3 @@ class Contents:
         )
         offset = first * TEXT_PART_CHARS
         return "".join(row[0] for row in rows)[start - offset : end - offset]
-
-
-def _json(text: str) -> Any:  # noqa: ANN401  (whatever was stored)
-    """What a column of JSON holds.
-
-    Raises:
-        IndexDamaged: it is no JSON any more.
-    """
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise IndexDamaged(
-            f"{DATABASE_NAME} is damaged: a field is no JSON; restore it from a backup, or build "
-            f"the index anew",
-            file=DATABASE_NAME,
-        ) from error
-
-
-def _document_row(row: Sequence[Any]) -> DocumentRow:
-    modified = datetime.fromtimestamp(row[7] // 1_000_000_000, UTC)
-    return DocumentRow(
-        id=row[0],
-        uri=row[1],
-        title=row[2],
-        format=row[3],
-        encoding=row[4],
-        metadata=_json(row[5]),
-        size_bytes=row[6],
-        modified_at=modified.isoformat().replace("+00:00", "Z"),
-        char_count=row[8],
-        chunk_count=row[9],
-    )

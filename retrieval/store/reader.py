@@ -12,6 +12,7 @@ from retrieval.errors import IndexDamaged, NotFound
 from retrieval.records import IndexInfo
 from retrieval.store.contents import Contents
 from retrieval.store.filters import Filter
+from retrieval.store.rows import PASSAGE_QUERY, passage_row
 from retrieval.store.segments import Segment, VectorHits
 from retrieval.store.snapshot import Snapshot, open_snapshot
 from retrieval.store.vector_index import VectorIndex
@@ -90,12 +91,11 @@ class IndexReader(Contents):
             NotFound: no such document or passage.
         """
         rows = self._rows(
-            "SELECT vector_id FROM chunks WHERE document_id = ? AND ordinal = ?",
-            [document_id, ordinal],
+            f"{PASSAGE_QUERY} WHERE c.document_id = ? AND c.ordinal = ?", [document_id, ordinal]
         )
         if not rows:
             raise NotFound(f"no passage {ordinal} of a document {document_id}")
-        vector = self._vectors.vector(rows[0][0])
+        vector = self._vectors.vector(passage_row(rows[0])[1])
         if vector is not None:
             return vector
         raise IndexDamaged(f"{self.folder} names a vector that is in none of its files")

@@ -121,6 +121,14 @@ def m003_sidecars(db: Database) -> None:
     db.execute("ALTER TABLE documents ADD COLUMN sidecar_mtime_ns INTEGER NOT NULL DEFAULT 0")
 
 
+@migrations()
+def m004_digests(db: Database) -> None:
+    """Checksums of rows; empty for those that an older version wrote, which are not checked."""
+    db.execute("ALTER TABLE documents ADD COLUMN digest BLOB NOT NULL DEFAULT x''")
+    db.execute("ALTER TABLE chunks ADD COLUMN digest BLOB NOT NULL DEFAULT x''")
+    db.execute("ALTER TABLE segments ADD COLUMN ids_sha256 TEXT NOT NULL DEFAULT ''")
+
+
 _KNOWN_MIGRATIONS = {migration.name for migration in migrations.pending(Database(memory=True))}
 
 

@@ -1,5 +1,6 @@
 """Segments in memory: mapped vector files, what is beside them, and the search over them all."""
 
+import hashlib
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from retrieval.errors import IndexDamaged
 from retrieval.store.ann import MOST, Ann, open_ann, rerank
+from retrieval.store.rows import damaged_row
 from retrieval.store.vector_file import open_vector_file
 
 EXACT_ROWS = 50_000
@@ -54,20 +56,21 @@ def open_segments(folder: Path, connection: sqlite3.Connection, dim: int) -> lis
         IndexDamaged: a file is not what the snapshot recorded.
     """
     rows = connection.execute(
-        """SELECT s.id, s.file, s.rows, s.sample_sha256, s.vector_ids,
+        """SELECT s.id, s.file, s.rows, s.sample_sha256, s.vector_ids, s.ids_sha256,
                   a.file, a.sha256, a.settings
            FROM segments s LEFT JOIN ann_files a ON a.segment_id = s.id ORDER BY s.id"""
     ).fetchall()
     unused = _unused_rows(connection)
     segments = []
-    for segment_id, file, count, sample, ids, ann_file, ann_sha256, settings in rows:
+    for segment_id, file, count, sample, ids, ids_sha256, ann_file, ann_sha256, settings in rows:
         for name in filter(None, (file, ann_file)):
             if Path(name).name != name:
                 raise IndexDamaged(f"{folder} names a vector file outside itself: {name!r}")
         index = open_vector_file(folder / file, rows=count, dim=dim, sample=sample)
         vector_ids = row_ids(ids)
         dead = unused.get(segment_id)
-        if len(vector_ids) != count or (dead is not None and dead.max() >= count):
+        changed = ids_sha256 and hashlib.sha256(ids).hexdigest() != ids_sha256
+        if changed or len(vector_ids) != count or (dead is not None and dead.max() >= count):
             raise IndexDamaged(
                 f"{folder / file}: its rows and the index's records disagree", file=file
             )
@@ -89,7 +92,17 @@ def row_ids(blob: bytes) -> NDArray[np.int64]:
 
 
 def _unused_rows(connection: sqlite3.Connection) -> dict[int, NDArray[np.int64]]:
-    """Segment id → the rows that no chunk uses, for the segments that have any."""
+    """Segment id → the rows that no chunk uses, for the segments that have any.
+
+    Raises:
+        IndexDamaged: a chunk uses one of them.
+    """
+    used = connection.execute(
+        """SELECT 1 FROM unused_vectors u
+           WHERE EXISTS (SELECT 1 FROM chunks c WHERE c.vector_id = u.vector_id) LIMIT 1"""
+    ).fetchone()
+    if used:
+        raise damaged_row("it takes a vector for unused that a passage uses")
     pairs = np.array(
         connection.execute(
             """SELECT v.segment_id, v.row FROM unused_vectors u JOIN vectors v ON v.id = u.vector_id

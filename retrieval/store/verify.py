@@ -11,6 +11,7 @@ import numpy as np
 from retrieval.errors import IndexDamaged
 from retrieval.store.ann import open_ann
 from retrieval.store.info import load_info
+from retrieval.store.rows import DOCUMENT_QUERY, PASSAGE_QUERY, document_row, passage_row
 from retrieval.store.schema import DATABASE_NAME, connect_for_reading, sqlite_errors
 from retrieval.store.segments import row_ids
 from retrieval.store.vector_file import file_sha256, open_vector_file
@@ -86,6 +87,7 @@ def verify(folder: Path) -> Iterator[Problem]:
             dim = load_info(folder, connection).model.dim
             yield from _database_problems(connection)
             yield from _segment_problems(folder, connection, dim)
+            yield from _row_problems(connection)
             yield from _text_problems(connection)
     except IndexDamaged as error:
         yield Problem(DATABASE_NAME, error.message, RESTORE)
@@ -147,6 +149,17 @@ def _ann_problems(
         except (OSError, IndexDamaged):
             advice = f"make it anew with: indexer compact --index {folder}"
             yield Problem(file, "it is missing, or its bytes have changed", advice)
+
+
+def _row_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
+    """What the tables say of documents and chunks, against the checksums of their rows."""
+    for query, read in ((DOCUMENT_QUERY, document_row), (PASSAGE_QUERY, passage_row)):
+        for row in connection.execute(query):
+            try:
+                read(row)
+            except IndexDamaged as error:
+                yield Problem(DATABASE_NAME, error.message, RESTORE)
+                break
 
 
 def _text_problems(connection: sqlite3.Connection) -> Iterator[Problem]:

@@ -346,6 +346,8 @@ def test_an_index_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> 
         *(f"ALTER TABLE segments DROP COLUMN {name}" for name in ("sample_sha256", "vector_ids")),
         *(f"ALTER TABLE index_info DROP COLUMN {n}" for n in ("index_type", "target_recall")),
         *(f"ALTER TABLE documents DROP COLUMN sidecar_{name}" for name in ("size", "mtime_ns")),
+        *(f"ALTER TABLE {table} DROP COLUMN digest" for table in ("documents", "chunks")),
+        "ALTER TABLE segments DROP COLUMN ids_sha256",
         "DELETE FROM _sqlite_migrations WHERE name != 'm001_initial'",
     ):
         connection.execute(statement)

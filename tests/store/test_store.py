@@ -34,6 +34,7 @@ from retrieval.store import (
     maintain,
     read_info,
     vector_file,
+    verify,
 )
 from retrieval.store.schema import TEXT_PART_CHARS
 
@@ -201,6 +202,48 @@ def test_a_text_that_changed_on_the_disk_is_never_shown(tmp_path: Path) -> None:
         assert reader.passage(1, 0).text == "text 0 of d/a.txt"
         with pytest.raises(IndexDamaged, match="is not the text that was embedded"):
             reader.passage(1, 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE documents SET title = 'b' || title",
+        "UPDATE documents SET uri = uri || 'x'",
+        "UPDATE documents SET metadata = '{}' || ' '",
+        "UPDATE chunks SET line_start = line_start + 1",
+        "UPDATE chunks SET token_count = token_count + 1",
+        "UPDATE chunks SET heading_path = '[\"x\"]'",
+        "UPDATE chunks SET vector_id = 3 - vector_id",
+        "UPDATE chunks SET vector_id = 1",
+        "UPDATE chunks SET ordinal = ordinal + 1",
+        "UPDATE segments SET vector_ids = x'02000000000000000100000000000000'",
+        "INSERT INTO unused_vectors VALUES (1)",
+    ],
+)
+def test_no_row_that_changed_on_the_disk_is_shown(tmp_path: Path, change: str) -> None:
+    folder = tmp_path / "index"
+    with open_writer(folder) as writer, writer.commit() as commit:
+        ids = commit.add_vectors([key("alpha"), key("beta")], unit_vectors(2), [False, False])
+        commit.put_document(staged("docs/a.txt", ["alpha"], ids[:1]))
+        commit.put_document(staged("docs/b.txt", ["beta"], ids[1:]))
+    assert list(verify(folder)) == []
+    connection = sqlite3.connect(folder / "index.db")
+    connection.execute("DROP TRIGGER chunk_removed")
+    connection.execute(change)
+    connection.commit()
+    connection.close()
+
+    def everything() -> None:
+        with IndexReader.open(folder) as reader:
+            ids = reader.search_vectors(unit_vectors(1), 2).vector_ids[0].tolist()
+            for vector_id, places in reader.places_of_vectors(ids).items():
+                for place in places:
+                    reader.passage(*place, vector_id=vector_id)
+            reader.documents(10)
+
+    with pytest.raises(IndexDamaged):
+        everything()
+    assert list(verify(folder)) != []
 
 
 def test_an_exception_commits_nothing(tmp_path: Path) -> None:
