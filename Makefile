@@ -9,7 +9,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 SOURCES := retrieval indexer tests benchmarks examples proto docs
 
-.PHONY: help install demo test test-slow check lint types imports proto-check stubs docs-check format docs clean
+.PHONY: help install demo test test-slow check lint types imports proto-check stubs release-contract docs-check format docs clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,7 +46,7 @@ imports: $(STAMP)
 	$(BIN)/lint-imports
 
 proto-check: $(STAMP)
-	cd proto && $(BUF) lint
+	cd proto && $(BUF) lint && $(BUF) breaking --against released.binpb
 	$(BIN)/python proto/generate.py --check
 
 docs-check: $(STAMP)
@@ -54,6 +54,9 @@ docs-check: $(STAMP)
 
 stubs: $(STAMP)  ## Regenerate retrieval/v1 from proto/
 	$(BIN)/python proto/generate.py
+
+release-contract:  ## Make today's contract the one that `make check` holds later ones against
+	cd proto && $(BUF) build --exclude-source-info -o released.binpb
 
 docs: $(STAMP)  ## Refresh the generated parts of the documentation
 	$(BIN)/cog -r -P README.md docs/*.md

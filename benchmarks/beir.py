@@ -101,8 +101,8 @@ def build_index(corpus: Mapping[str, str], folder: Path, options: Sequence[str])
 
 
 @contextmanager
-def served(index: Path, options: Sequence[str]) -> Iterator[str]:
-    """``retrieval serve`` over an index, on a free port; gives its address."""
+def served(index: Path, options: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """``retrieval serve`` over an index, on a free port; gives its address and process id."""
     command = [BIN / "retrieval", "serve", "--index", index, "--listen", "127.0.0.1:0", *options]
     process = subprocess.Popen(
         [str(part) for part in command],
@@ -115,7 +115,7 @@ def served(index: Path, options: Sequence[str]) -> Iterator[str]:
         match = re.search(r"127\.0\.0\.1:\d+", process.stdout.readline())
         if match is None:
             sys.exit("the server did not start")
-        yield match.group()
+        yield match.group(), process.pid
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=30)
@@ -185,7 +185,7 @@ def main() -> None:
         depth = DEPTH * 5 if arguments.chunks else DEPTH
         results, seconds = {}, {}
         for dtype in arguments.query_dtype.split(","):
-            with served(Path(temporary) / "index", ["--query-dtype", dtype]) as address:
+            with served(Path(temporary) / "index", ["--query-dtype", dtype]) as (address, _):
                 started = time.perf_counter()
                 run = search_service(address, test.queries, depth)
                 seconds[dtype] = time.perf_counter() - started

@@ -1,0 +1,226 @@
+"""A crowd of clients in a process of its own: how soon is each answered?
+
+    python -m benchmarks.load PLAN.json          (what benchmarks/service.py calls)
+
+It connects, prints ``ready``, waits for a line on standard input, runs, and prints one JSON object:
+every request's start and end, in seconds of the system's monotonic clock, and how it ended. A
+closed crowd asks again as soon as it is answered; an open one at random moments of a given rate
+(Poisson), answered or not, and a request's time counts from the moment it was due.
+"""
+
+import asyncio
+import json
+import random
+import sys
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+K = 10
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a crowd does."""
+
+    kind: str
+    """``grpc``, ``http`` or ``chroma``."""
+    target: str
+    """Address, or URL that the query is put behind."""
+    clients: int
+    """Of a closed crowd; connections of an open one."""
+    seconds: float
+    rate: float
+    """Requests a second of an open crowd; 0: a closed one."""
+    queries: list[str]
+    seed: int = 0
+    model: str = ""
+    """Folder of the model, where clients embed."""
+    cores: int = 0
+    """Threads for that; 0: all."""
+
+
+@dataclass
+class Answers:
+    """One entry a request."""
+
+    started: list[float]
+    ended: list[float]
+    outcomes: list[str]
+
+    def add(self, started: float, outcome: str) -> None:
+        """Note a request that has just ended."""
+        self.started.append(started)
+        self.ended.append(time.monotonic())
+        self.outcomes.append(outcome)
+
+
+class Target(ABC):
+    """A service that can be asked from an event loop."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Connect."""
+
+    @abstractmethod
+    async def ask(self, query: str) -> str:
+        """Ask for the best passages; ``ok``, or what went wrong."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Let go."""
+
+
+class Grpc(Target):
+    """Ours. Answers stay bytes: a client's reading of them is not the server's time."""
+
+    async def open(self) -> None:
+        import grpc
+
+        from retrieval.v1.search_service_pb2 import SearchRequest
+
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        connections = max(1, min(8, self.plan.clients))
+        self._channels = [
+            grpc.aio.insecure_channel(self.plan.target, options) for _ in range(connections)
+        ]
+        method = "/retrieval.v1.SearchService/Search"
+        self._methods = [channel.unary_unary(method) for channel in self._channels]
+        self._request = SearchRequest
+        self._error = grpc.aio.AioRpcError
+        self._turn = 0
+        await asyncio.gather(*(channel.channel_ready() for channel in self._channels))
+
+    async def ask(self, query: str) -> str:
+        self._turn += 1
+        method = self._methods[self._turn % len(self._methods)]
+        request = self._request(text=query, page_size=K).SerializeToString()
+        try:
+            answer: bytes = await method(request, timeout=60)
+        except self._error as error:
+            return str(error.code().name)
+        return "ok" if answer else "empty"
+
+    async def close(self) -> None:
+        for channel in self._channels:
+            await channel.close()
+
+
+class Http(Target):
+    """A service that takes the query in its URL."""
+
+    async def open(self) -> None:
+        import aiohttp
+
+        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+
+    async def ask(self, query: str) -> str:
+        from urllib.parse import quote
+
+        async with self._session.get(self.plan.target + quote(query)) as response:
+            body = await response.read()
+            return "ok" if response.status == 200 and body else str(response.status)
+
+    async def close(self) -> None:
+        await self._session.close()
+
+
+class Chroma(Target):
+    """chromadb's server; the client embeds, with sentence-transformers, in threads."""
+
+    async def open(self) -> None:
+        import chromadb
+        import torch
+        from sentence_transformers import SentenceTransformer
+
+        if self.plan.cores:
+            torch.set_num_threads(self.plan.cores)
+        host, _, port = self.plan.target.partition(":")
+        client = chromadb.HttpClient(host, int(port))
+        self._collection = client.get_collection("passages", embedding_function=None)
+        self._model = SentenceTransformer(self.plan.model)
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(max(1, self.plan.clients))
+
+    async def ask(self, query: str) -> str:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._ask, query)
+
+    def _ask(self, query: str) -> str:
+        vector = self._model.encode(query, normalize_embeddings=True, show_progress_bar=False)
+        found: Any = self._collection.query(query_embeddings=[vector], n_results=K)
+        return "ok" if found["ids"][0] else "empty"
+
+    async def close(self) -> None:
+        self._pool.shutdown()
+
+
+TARGETS: dict[str, type[Target]] = {"grpc": Grpc, "http": Http, "chroma": Chroma}
+
+
+async def closed(target: Target, plan: Plan, queries: Sequence[str]) -> Answers:
+    """Every client asks, waits, asks again."""
+    answers = Answers([], [], [])
+    until = time.monotonic() + plan.seconds
+    following = iter(range(10**9))
+
+    async def client() -> None:
+        while time.monotonic() < until:
+            query = queries[next(following) % len(queries)]
+            started = time.monotonic()
+            answers.add(started, await target.ask(query))
+
+    await asyncio.gather(*(client() for _ in range(plan.clients)))
+    return answers
+
+
+async def opened(target: Target, plan: Plan, queries: Sequence[str]) -> Answers:
+    """Requests come when they come."""
+    answers = Answers([], [], [])
+    moments = random.Random(plan.seed)
+
+    async def request(due: float, query: str) -> None:
+        answers.add(due, await target.ask(query))
+
+    due = time.monotonic()
+    until = due + plan.seconds
+    async with asyncio.TaskGroup() as group:
+        for number in range(10**9):
+            due += moments.expovariate(plan.rate)
+            if due > until:
+                break
+            # Also where it is late already: others must get their turn.
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            group.create_task(request(due, queries[number % len(queries)]))
+    return answers
+
+
+async def run(plan: Plan) -> None:
+    """Connect, wait for the sign, ask, print."""
+    target = TARGETS[plan.kind](plan)
+    await target.open()
+    queries = list(plan.queries)
+    random.Random(plan.seed).shuffle(queries)
+    await target.ask(queries[0])
+    print("ready", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
+    answers = await (opened if plan.rate else closed)(target, plan, queries)
+    await target.close()
+    print(json.dumps(asdict(answers)), flush=True)
+
+
+def main() -> None:
+    """Read the plan, run it."""
+    plan = Plan(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    asyncio.run(run(plan))
+
+
+if __name__ == "__main__":
+    main()
