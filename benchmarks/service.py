@@ -1,7 +1,8 @@
 """The service under load, beside its own parts and beside other services.
 
     python -m benchmarks.service DATA_DIR [--clients 1,8,64,256] [--seconds 10] [--rounds 3]
-                                 [--peers fastapi,txtai,chromadb] [--overload SECONDS]
+                                 [--passages 1000] [--peers fastapi,txtai,chromadb]
+                                 [--overload SECONDS]
 
 ``DATA_DIR`` is a BEIR-form set (``benchmarks/beir.py``): its documents are the passages, one each,
 and its queries are asked, a different one every time. All services have the same passages, the
@@ -159,18 +160,19 @@ def full_batches(encoder: Encoder, queries: Iterator[str], size: int) -> float:
 def stages(service: Service) -> dict[str, tuple[float, float]]:
     """Seconds spent in each stage so far, and how often; texts of all batches as ``batch``."""
     text = urllib.request.urlopen(service.metrics).read().decode()
-    found = {}
-    for stage in STAGES:
-        values = [
-            float(re.search(rf'stage_seconds_{what}{{stage="{stage}"}} (\S+)', text).group(1))  # type: ignore[union-attr]
-            for what in ("sum", "count")
-        ]
-        found[stage] = (values[0], values[1])
-    texts, batches = (
-        float(re.search(rf"batch_texts_{what} (\S+)", text).group(1))  # type: ignore[union-attr]
-        for what in ("sum", "count")
-    )
-    return {**found, "batch": (texts, batches)}
+
+    def number(pattern: str) -> float:
+        found = re.search(rf"^retrieval_{pattern} (\S+)$", text, re.MULTILINE)
+        return float(found.group(1)) if found else 0.0
+
+    found = {
+        stage: (
+            number(rf'stage_seconds_sum{{stage="{stage}"}}'),
+            number(rf'stage_seconds_count{{stage="{stage}"}}'),
+        )
+        for stage in STAGES
+    }
+    return {**found, "batch": (number("batch_texts_sum"), number("batch_texts_count"))}
 
 
 def stages_between(
@@ -295,16 +297,17 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", default="", help=f"some of {','.join(PEERS)}")
+    parser.add_argument("--passages", type=int, default=1000, help="of the set, at most")
     parser.add_argument("--overload", type=float, default=0, metavar="SECONDS")
     parser.add_argument("--serve", default="", help="options of retrieval serve")
     arguments = parser.parse_args()
-    passages = list(load_set(arguments.data).corpus.values())
+    passages = list(load_set(arguments.data).corpus.values())[: arguments.passages]
     queries = [record["text"] for record in read_jsonl(arguments.data / "queries.jsonl")]
     model = find_model(OFFLINE_MODEL).path
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         texts = {str(number): text for number, text in enumerate(passages)}
-        build_index(texts, folder, ["--chunk-tokens", "document"])
+        build_index(texts, folder, ["--model", OFFLINE_MODEL, "--chunk-tokens", "document"])
         services = [stack.enter_context(ours(folder, arguments.serve.split()))]
         services += [
             stack.enter_context(PEERS[peer](folder, passages, model))

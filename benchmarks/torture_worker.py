@@ -22,6 +22,7 @@ from indexer.build import build as run_build
 from indexer.progress import SilentProgress
 from retrieval.encoder import Encoder
 from retrieval.errors import RetrievalError
+from retrieval.records import Hit
 from retrieval.store import (
     IndexReader,
     IndexWriter,
@@ -102,11 +103,12 @@ def shown(reader: IndexReader, query: NDArray[np.float32]) -> list[tuple[float, 
     """Scores of one search, and all that is said of each passage."""
     hits = reader.search_vectors(query[None], 10)
     places = reader.places_of_vectors(hits.vector_ids[0].tolist())
-    return [
-        (round(float(score), 4), repr(passage))
+    found = [
+        Hit(round(float(score), 4), *place, vector_id)
         for vector_id, score in zip(hits.vector_ids[0].tolist(), hits.scores[0], strict=True)
-        for passage in (reader.passage(*place, vector_id=vector_id) for place in places[vector_id])
+        for place in places[vector_id]
     ]
+    return [(passage.score, repr(passage)) for passage in reader.passages(found)]
 
 
 def contents(index: Path) -> dict[tuple[str, int], tuple[str, int, NDArray[np.float32]]]:

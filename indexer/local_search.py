@@ -1,6 +1,6 @@
 """Search an index in this process, with its own model."""
 
-from collections.abc import Sequence
+import time
 from pathlib import Path
 
 from retrieval.encoder import Encoder, load_for_index
@@ -35,10 +35,11 @@ def search_index(
         encoder = load_for_index(
             reader.info.model, model=model, device=device, dtype=query_dtype, workload="latency"
         )
-        return Searcher(reader, lambda texts: _embed(encoder, texts)).search(query)
+        started = time.perf_counter()
+        embedded = None if query.text is None else _embed(encoder, query.text)
+        return Searcher(reader).search(query, embedded, embed_seconds=time.perf_counter() - started)
 
 
-def _embed(encoder: Encoder, texts: Sequence[str]) -> list[EmbeddedQuery]:
-    embedded = encoder.embed(texts, "query")
-    rows = zip(embedded.vectors, embedded.token_counts, embedded.truncated, strict=True)
-    return [EmbeddedQuery(*row) for row in rows]
+def _embed(encoder: Encoder, text: str) -> EmbeddedQuery:
+    embedded = encoder.embed([text], "query")
+    return EmbeddedQuery(embedded.vectors[0], embedded.token_counts[0], embedded.truncated[0])

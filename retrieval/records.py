@@ -7,7 +7,7 @@ Offsets are in characters (Unicode code points) of ``Document.text``, end exclus
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 TextKind = Literal["query", "passage"]
 """What a text is embedded as; a model may put a different prompt before each."""
@@ -206,6 +206,17 @@ class DocumentRow:
     char_count: int
     """Length of the text."""
     chunk_count: int
+
+
+class Hit(NamedTuple):
+    """A passage that a search has found, before it is read."""
+
+    score: float
+    """Cosine similarity of query and passage; NaN when not scored."""
+    document_id: int
+    ordinal: int
+    vector_id: int
+    """The vector that it was found by."""
 
 
 @dataclass(frozen=True, slots=True)

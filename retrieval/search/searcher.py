@@ -1,15 +1,14 @@
-"""The path of a query: check → embed → nearest vectors → passages with their texts."""
+"""The path of a query: check → (embed) → nearest vectors → passages with their texts."""
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import InvalidArgument
-from retrieval.records import Passage
+from retrieval.records import Hit, Passage
 from retrieval.store import IndexReader, parse_filter
 
 Place = tuple[int, int]
@@ -34,10 +33,6 @@ class EmbeddedQuery:
     """Tokens that went through the model, prompt and special tokens included."""
     truncated: bool
     """Whether the query had more tokens than the model takes."""
-
-
-EmbedQueries = Callable[[Sequence[str]], list[EmbeddedQuery]]
-"""Embeds query texts with the index's model, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,42 +83,41 @@ class SearchResult:
 class Searcher:
     """Dense search over one generation of an index; safe to share between threads."""
 
-    def __init__(self, reader: IndexReader, embed_queries: EmbedQueries) -> None:
-        """Bind an open index and the function that embeds queries with its model."""
+    def __init__(self, reader: IndexReader) -> None:
+        """Bind an open index."""
         self.reader = reader
-        self._embed_queries = embed_queries
 
-    def search(self, query: Query) -> SearchResult:
+    def search(
+        self, query: Query, embedded: EmbeddedQuery | None = None, *, embed_seconds: float = 0.0
+    ) -> SearchResult:
         """Answer one query.
+
+        Args:
+            query: what is asked.
+            embedded: its text, embedded with the index's model; None where it has no text.
+            embed_seconds: what that took.
 
         Raises:
             InvalidArgument: a value is out of range; ``metadata["field"]`` names it.
             NotFound: the query's passage does not exist.
+            ValueError: the query has a text, and its embedding is not given, or the other way
+                round.
         """
-        return self.search_batch([query])[0]
-
-    def search_batch(self, queries: Sequence[Query]) -> list[SearchResult]:
-        """Answer several queries; their texts are embedded together.
-
-        The embedding time of a result is that of the whole batch.
-
-        Raises:
-            InvalidArgument, NotFound: as ``search``, for the first query at fault.
-        """
-        for query in queries:
-            check_query(query)
+        check_query(query)
+        if (embedded is None) != (query.text is None):
+            raise ValueError("the embedding of a query's text goes with the text")
         started = time.perf_counter()
-        texts = [query.text for query in queries if query.text is not None]
-        embedded = iter(self._embed_queries(texts) if texts else [])
-        prepared = [
-            next(embedded) if query.text is not None else self._given_vector(query)
-            for query in queries
-        ]
-        embed_seconds = time.perf_counter() - started
-        return [
-            self._answer(query, vector, embed_seconds)
-            for query, vector in zip(queries, prepared, strict=True)
-        ]
+        embedded = embedded or self._given_vector(query)
+        ranked = self._rank(query, embedded.vector)
+        found = time.perf_counter()
+        return SearchResult(
+            passages=tuple(self.reader.passages(ranked[query.offset : query.offset + query.k])),
+            generation=self.reader.info.generation,
+            more=len(ranked) > query.offset + query.k,
+            query_token_count=embedded.token_count,
+            query_truncated=embedded.truncated,
+            timings=Timings(embed_seconds, found - started, time.perf_counter() - found),
+        )
 
     def _given_vector(self, query: Query) -> EmbeddedQuery:
         if query.passage is not None:
@@ -141,26 +135,8 @@ class Searcher:
             )
         return EmbeddedQuery((vector / length).astype(np.float32), 0, truncated=False)
 
-    def _answer(self, query: Query, embedded: EmbeddedQuery, embed_seconds: float) -> SearchResult:
-        started = time.perf_counter()
-        ranked = self._rank(query, embedded.vector)
-        found = time.perf_counter()
-        page = ranked[query.offset : query.offset + query.k]
-        passages = tuple(
-            replace(self.reader.passage(*place, vector_id=vector_id), score=score)
-            for score, place, vector_id in page
-        )
-        return SearchResult(
-            passages=passages,
-            generation=self.reader.info.generation,
-            more=len(ranked) > query.offset + query.k,
-            query_token_count=embedded.token_count,
-            query_truncated=embedded.truncated,
-            timings=Timings(embed_seconds, found - started, time.perf_counter() - found),
-        )
-
-    def _rank(self, query: Query, vector: NDArray[np.float32]) -> list[tuple[float, Place, int]]:
-        """Score, place and vector of the best passages, in order, to one beyond the page at least.
+    def _rank(self, query: Query, vector: NDArray[np.float32]) -> list[Hit]:
+        """The best passages, in order, to one beyond the page at least.
 
         A vector may stand for several passages, and several vectors may have one score. Equal
         scores are taken all or none, so that pages neither repeat nor miss a passage.
@@ -169,7 +145,8 @@ class Searcher:
         # One more than the page shows that there is more; one again for the passage asked about.
         needed = query.offset + query.k + 1 + (query.passage is not None)
         where = parse_filter(query.filter) if query.filter else None
-        wanted = needed
+        # And one whose score is lower than the last one's shows that none is equal to it.
+        wanted = needed + 1
         while True:
             hits = self.reader.search_vectors(vector[None], wanted, where=where, exact=query.exact)
             scores = hits.scores[0]
@@ -177,16 +154,15 @@ class Searcher:
                 break
             wanted *= 2
         kept = (hits.vector_ids[0] >= 0) & (scores >= lowest)
-        places = self.reader.places_of_vectors(hits.vector_ids[0][kept].tolist(), where)
+        vector_ids = hits.vector_ids[0][kept].tolist()
+        places = self.reader.places_of_vectors(vector_ids, where)
         ranked = [
-            (float(score), place, vector_id)
-            for score, vector_id in zip(
-                scores[kept].tolist(), hits.vector_ids[0][kept].tolist(), strict=True
-            )
+            Hit(score, *place, vector_id)
+            for score, vector_id in zip(scores[kept].tolist(), vector_ids, strict=True)
             for place in places[vector_id]
             if place != query.passage
         ]
-        return sorted(ranked, key=lambda hit: (-hit[0], hit[1]))
+        return sorted(ranked, key=lambda hit: (-hit.score, hit.document_id, hit.ordinal))
 
 
 def check_query(query: Query) -> None:

@@ -1,9 +1,10 @@
 """The one thread that runs models: requests that wait for it together go through together."""
 
+import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 from retrieval.errors import NotServing
 from retrieval.records import TextKind
 from retrieval.service.metrics import Metrics
-from retrieval.service.workers import given_up
 
 
 class EmbeddedTexts(Protocol):
@@ -56,10 +56,6 @@ class TextEmbedding:
     """Whether the end of the text was cut off."""
 
 
-class GivenUp(Exception):
-    """The request went away before its texts were embedded; nobody waits for the answer."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Job:
     """Texts of one request that wait for the model."""
@@ -67,28 +63,42 @@ class _Job:
     encoder: TextEncoder
     texts: Sequence[str]
     kind: TextKind
-    given_up: Callable[[], bool]
     since: float
     """``time.perf_counter()`` of its coming."""
     result: Future[list[TextEmbedding]] = field(default_factory=Future)
+    """Cancelled when nobody waits for it any more."""
+
+    @property
+    def chars(self) -> int:
+        """Characters of all texts."""
+        return sum(map(len, self.texts))
 
 
 class Batcher:
-    """Embeds for many threads at once.
+    """Embeds for many requests at once.
 
     It never waits for more work to come: what came while the model was busy makes up the next
     batch. So a lone request is not delayed, and a crowd shares the model's passes.
     """
 
-    def __init__(self, *, max_texts: int = 32, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        max_texts: int = 64,
+        max_chars: int = 16_384,
+        metrics: Metrics | None = None,
+    ) -> None:
         """Start the thread.
 
+        What a single request brings is never split.
+
         Args:
+            max_texts: most texts of a batch made of several requests.
+            max_chars: most characters of one, so that a query does not wait for many long texts.
             metrics: told how long texts wait, and what goes through the models.
-            max_texts: most texts of a batch made of several requests; what a single request
-                brings is never split.
         """
         self._max_texts = max_texts
+        self._max_chars = max_chars
         self._metrics = metrics or Metrics()
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
@@ -96,10 +106,10 @@ class Batcher:
         self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
         self._thread.start()
 
-    def embed(
+    async def embed(
         self, encoder: TextEncoder, texts: Sequence[str], kind: TextKind
     ) -> list[TextEmbedding]:
-        """Embed texts, and wait for it; for any thread but the event loop's.
+        """Embed texts, and wait for it; whoever is cancelled before its turn costs nothing.
 
         Args:
             encoder: the model.
@@ -110,17 +120,16 @@ class Batcher:
             n embeddings in the texts' order.
 
         Raises:
-            GivenUp: the request that the thread works for was given up before its turn.
             NotServing: the server is shutting down.
             RetrievalError: what the encoder raised.
         """
-        job = _Job(encoder, texts, kind, given_up(), time.perf_counter())
+        job = _Job(encoder, texts, kind, time.perf_counter())
         with self._changed:
             if self._closed:
                 raise NotServing("the server is shutting down")
             self._jobs.append(job)
             self._changed.notify()
-        return job.result.result()
+        return await asyncio.wrap_future(job.result)
 
     @property
     def waiting(self) -> int:
@@ -137,7 +146,7 @@ class Batcher:
 
     def _run(self) -> None:
         while jobs := self._next_jobs():
-            wanted = [job for job in jobs if not _drop_if_given_up(job)]
+            wanted = [job for job in jobs if job.result.set_running_or_notify_cancel()]
             if wanted:
                 now = time.perf_counter()
                 for job in wanted:
@@ -176,10 +185,11 @@ class Batcher:
             if not self._jobs:
                 return []
             jobs = [self._jobs.popleft()]
-            texts = len(jobs[0].texts)
+            texts, chars = len(jobs[0].texts), jobs[0].chars
             while self._jobs and _go_together(self._jobs[0], jobs[0]):
                 texts += len(self._jobs[0].texts)
-                if texts > self._max_texts:
+                chars += self._jobs[0].chars
+                if texts > self._max_texts or chars > self._max_chars:
                     break
                 jobs.append(self._jobs.popleft())
             return jobs
@@ -187,13 +197,6 @@ class Batcher:
 
 def _go_together(one: _Job, other: _Job) -> bool:
     return one.encoder is other.encoder and one.kind == other.kind
-
-
-def _drop_if_given_up(job: _Job) -> bool:
-    if not job.given_up():
-        return False
-    job.result.set_exception(GivenUp())
-    return True
 
 
 def _rows(embedded: EmbeddedTexts) -> list[TextEmbedding]:

@@ -87,7 +87,8 @@ class OpenCollection:
         self.name = name
         self.reader = reader
         self._model = model
-        self.searcher = Searcher(reader, QueryCache(self._embed_queries, metrics=metrics))
+        self.searcher = Searcher(reader)
+        self.embed_queries = QueryCache(self._embed_queries, metrics=metrics)
         self._batcher = batcher
         self._lock = threading.Lock()
         self._holders = 1
@@ -115,15 +116,17 @@ class OpenCollection:
         if last:
             self.reader.close()
 
-    def embed(self, texts: Sequence[str], kind: TextKind) -> list[TextEmbedding]:
-        """Embed texts with the collection's model; blocks, see ``Batcher.embed``."""
-        encoder = self._model.for_passages() if kind == "passage" else self._model.for_queries
-        return self._batcher.embed(encoder, texts, kind)
+    async def embed(self, texts: Sequence[str], kind: TextKind) -> list[TextEmbedding]:
+        """Embed texts with the collection's model; see ``Batcher.embed``."""
+        encoder = self._model.for_queries
+        if kind == "passage":
+            encoder = await asyncio.to_thread(self._model.for_passages)
+        return await self._batcher.embed(encoder, texts, kind)
 
-    def _embed_queries(self, texts: Sequence[str]) -> list[EmbeddedQuery]:
+    async def _embed_queries(self, texts: Sequence[str]) -> list[EmbeddedQuery]:
         return [
             EmbeddedQuery(text.vector, text.token_count, text.truncated)
-            for text in self.embed(texts, "query")
+            for text in await self.embed(texts, "query")
         ]
 
 

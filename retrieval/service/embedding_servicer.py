@@ -38,7 +38,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         with self._collections.use(name) as collection:
             for start in range(0, len(request.texts), _TEXTS_AT_ONCE):
                 texts = request.texts[start : start + _TEXTS_AT_ONCE]
-                embeddings += await self._workers.run(collection, collection.embed, texts, kind)
+                embeddings += await collection.embed(texts, kind)
             return pb.BatchEmbedResponse(
                 embeddings=embedding_messages(embeddings),
                 model_fingerprint=collection.info.model.fingerprint,

@@ -5,16 +5,18 @@ other company, it may differ in the last bits, and two passages of nearly the sa
 swap places across the page's edge.
 """
 
-import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from retrieval.search import EmbeddedQuery, EmbedQueries
+from retrieval.search import EmbeddedQuery
 from retrieval.service.metrics import Metrics
+
+EmbedQueries = Callable[[Sequence[str]], Awaitable[list[EmbeddedQuery]]]
+"""Embeds query texts with an index's model, in order."""
 
 
 class QueryCache:
-    """Embeds query texts, those that it knows by looking them up; may be called in any thread."""
+    """Embeds query texts, those that it knows by looking them up; belongs to the event loop."""
 
     def __init__(
         self, embed_queries: EmbedQueries, *, size: int = 256, metrics: Metrics | None = None
@@ -30,31 +32,24 @@ class QueryCache:
         self._embed_queries = embed_queries
         self._size = size
         self._known: OrderedDict[str, EmbeddedQuery] = OrderedDict()
-        self._lock = threading.Lock()
 
-    def __call__(self, texts: Sequence[str]) -> list[EmbeddedQuery]:
+    async def __call__(self, texts: Sequence[str]) -> list[EmbeddedQuery]:
         """Embed n query texts.
 
         Returns:
             n embedded queries in the texts' order.
         """
-        found = {text: self._recall(text) for text in texts}
-        new = [text for text, query in found.items() if query is None]
-        self._metrics.looked_up(hits=len(found) - len(new), misses=len(new))
+        found = {text: self._known[text] for text in texts if text in self._known}
+        new = [text for text in dict.fromkeys(texts) if text not in found]
+        self._metrics.looked_up(hits=len(found), misses=len(new))
         if new:
-            found.update(zip(new, self._embed_queries(new), strict=True))
-        queries = [query for text in texts if (query := found[text]) is not None]
-        self._remember(texts, queries)
-        return queries
+            found.update(zip(new, await self._embed_queries(new), strict=True))
+        self._remember(found)
+        return [found[text] for text in texts]
 
-    def _recall(self, text: str) -> EmbeddedQuery | None:
-        with self._lock:
-            return self._known.get(text)
-
-    def _remember(self, texts: Sequence[str], queries: Sequence[EmbeddedQuery]) -> None:
-        with self._lock:
-            for text, query in zip(texts, queries, strict=True):
-                self._known[text] = query
-                self._known.move_to_end(text)
-            while len(self._known) > self._size:
-                self._known.popitem(last=False)
+    def _remember(self, queries: Mapping[str, EmbeddedQuery]) -> None:
+        for text, query in queries.items():
+            self._known[text] = query
+            self._known.move_to_end(text)
+        while len(self._known) > self._size:
+            self._known.popitem(last=False)

@@ -15,7 +15,6 @@ from retrieval.search import (
     MAX_K,
     MAX_OFFSET,
     Query,
-    Searcher,
     SearchResult,
     check_query,
 )
@@ -59,8 +58,7 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
         name = parse_collection(request.collection, field="collection")
         with self._collections.use(name) as collection:
             plan = _plan(request, collection)
-            result = await self._workers.run(collection, collection.searcher.search, plan.query)
-            self._observer.searched(plan.query, result)
+            result = await self._search(collection, plan.query)
             return plan.respond(result, started)
 
     async def BatchSearch(
@@ -82,13 +80,52 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
             results: dict[int, SearchResult] = {}
             for name, collection in collections.items():
                 queries = {i: plan.query for i, plan in enumerate(plans) if plan.name == name}
-                results |= await self._workers.run(
-                    collection, _search_all, collection.searcher, queries
-                )
-            for number, plan in enumerate(plans):
-                self._observer.searched(plan.query, results[number])
+                results |= await self._search_all(collection, queries)
             responses = [plan.respond(results[i], started) for i, plan in enumerate(plans)]
             return pb.BatchSearchResponse(responses=responses)
+
+    async def _search(self, collection: OpenCollection, query: Query) -> SearchResult:
+        """Answer one query: its text goes through the model, then a thread searches."""
+        started = time.perf_counter()
+        embedded = None
+        if query.text is not None:
+            (embedded,) = await collection.embed_queries([query.text])
+        seconds = time.perf_counter() - started
+        search = collection.searcher.search
+        result = await self._workers.run(collection, search, query, embedded, embed_seconds=seconds)
+        self._observer.searched(query, result)
+        return result
+
+    async def _search_all(
+        self, collection: OpenCollection, queries: Mapping[int, Query]
+    ) -> dict[int, SearchResult]:
+        """Answer the searches of one collection, by their number in the request.
+
+        Texts are embedded together, and that time is each one's.
+
+        Raises:
+            InvalidArgument: a vector does not fit the index; its ``field`` has the number.
+            NotFound: a query's passage does not exist.
+        """
+        started = time.perf_counter()
+        texts = {number: query.text for number, query in queries.items() if query.text is not None}
+        embedded = await collection.embed_queries(list(texts.values())) if texts else []
+        vectors = dict(zip(texts, embedded, strict=True))
+        seconds = time.perf_counter() - started
+
+        def search() -> dict[int, SearchResult]:
+            results = {}
+            for number, query in queries.items():
+                with located_in(f"requests[{number}]"):
+                    results[number] = collection.searcher.search(
+                        query, vectors.get(number), embed_seconds=seconds
+                    )
+            return results
+
+        results = await self._workers.run(collection, search)
+        for number, result in results.items():
+            self._observer.searched(queries[number], result)
+        return results
 
     def _check_depth(self, plans: Sequence["_Plan"]) -> None:
         """Refuse a batch that would keep a thread busy for long, though each search is small."""
@@ -111,8 +148,7 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
         with self._collections.use(name) as collection:
             query = to_query(request, collection=name, k=min(limit, MAX_K), offset=0)
             while True:
-                result = await self._workers.run(collection, collection.searcher.search, query)
-                self._observer.searched(query, result)
+                result = await self._search(collection, query)
                 if query.offset == 0:
                     header = stream_header(collection.info, result)
                     yield pb.StreamSearchResponse(header=header)
@@ -181,27 +217,3 @@ def _without_page(request: pb.SearchRequest, collection: OpenCollection) -> byte
     same.ClearField("page_size")
     same.ClearField("page_token")
     return same.SerializeToString(deterministic=True)
-
-
-def _search_all(searcher: Searcher, queries: Mapping[int, Query]) -> dict[int, SearchResult]:
-    """Answer the searches of one collection; texts are embedded together.
-
-    Args:
-        searcher: of the collection.
-        queries: by their number in the request; already checked, as far as that goes without the
-            index.
-
-    Returns:
-        results by number.
-
-    Raises:
-        InvalidArgument: a vector does not fit the index; its ``field`` has the number.
-        NotFound: a query's passage does not exist.
-    """
-    texts = [number for number, query in queries.items() if query.text is not None]
-    found = searcher.search_batch([queries[number] for number in texts])
-    results = dict(zip(texts, found, strict=True))
-    for number in queries.keys() - results.keys():
-        with located_in(f"requests[{number}]"):
-            results[number] = searcher.search(queries[number])
-    return results

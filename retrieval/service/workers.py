@@ -1,17 +1,14 @@
-"""Threads beside the event loop, and how a request that is given up takes its work along."""
+"""Threads beside the event loop."""
 
 import asyncio
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar, copy_context
+from contextvars import copy_context
 from functools import partial
 from typing import ParamSpec, Protocol, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-_given_up: ContextVar[threading.Event | None] = ContextVar("given_up", default=None)
 
 
 class Held(Protocol):
@@ -43,8 +40,7 @@ class Workers:
         """Call a function in a thread.
 
         When the awaiting task is cancelled (the client went away, its deadline passed) before the
-        function's turn comes, the function is never called. One that is running already runs on,
-        but its embeddings that have not begun are dropped; see ``given_up``.
+        function's turn comes, the function is never called. One that is running already runs on.
 
         Args:
             held: kept open until the function has returned, cancelled or not.
@@ -55,28 +51,11 @@ class Workers:
         Returns:
             what the function returns; what it raises is raised.
         """
-        event = threading.Event()
-        context = copy_context()
-        context.run(_given_up.set, event)
         held.hold()
-        future = self._pool.submit(context.run, partial(function, *args, **kwargs))
+        future = self._pool.submit(copy_context().run, partial(function, *args, **kwargs))
         future.add_done_callback(lambda _: held.release())
-        try:
-            return await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
-            event.set()
-            raise
+        return await asyncio.wrap_future(future)
 
     def close(self) -> None:
         """Wait for the running functions to return, and end the threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)
-
-
-def given_up() -> Callable[[], bool]:
-    """Says whether the request that the calling thread works for was given up.
-
-    Returns:
-        a function that any thread may call at any time; always False outside of ``Workers.run``.
-    """
-    event = _given_up.get()
-    return event.is_set if event is not None else lambda: False

@@ -1,19 +1,24 @@
 """What the tables hold: documents, their texts and passages, and where each vector stands."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import replace
+import math
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from retrieval.errors import IndexDamaged, NotFound
-from retrieval.records import DocumentRow, IndexInfo, Passage, Skipped
+from retrieval.records import DocumentRow, Hit, IndexInfo, Passage, Skipped
 from retrieval.store.filters import Filter
 from retrieval.store.rows import (
     DOCUMENT_QUERY,
     PASSAGE_QUERY,
+    WANTED_PASSAGES_QUERY,
+    WANTED_TEXTS_QUERY,
+    StoredPassage,
     damaged_row,
     document_row,
-    passage_row,
+    passage_place,
+    stored_passage,
 )
 from retrieval.store.schema import DATABASE_NAME, LOOKUP_BATCH, TEXT_PART_CHARS
 from retrieval.store.snapshot import Snapshot
@@ -72,24 +77,34 @@ class Contents:
         )
         return [(row[0], row[1]) for row in rows]
 
-    def passage(self, document_id: int, ordinal: int, *, vector_id: int | None = None) -> Passage:
-        """One passage.
-
-        Args:
-            document_id: of which document.
-            ordinal: which of its chunks.
-            vector_id: the vector that it was found by; None: it was not found by one.
+    def passages(self, hits: Sequence[Hit]) -> list[Passage]:
+        """The passages that a search has found, in its order.
 
         Raises:
             NotFound: no such document or passage.
-            IndexDamaged: what the index holds of it has changed, or it has another vector.
+            IndexDamaged: what the index holds of one has changed, or it has another vector.
+        """
+        places = [(hit.document_id, hit.ordinal) for hit in hits]
+        rows = self._wanted(WANTED_PASSAGES_QUERY, places)
+        found = {passage_place(row): row for row in rows}
+        for place in places:
+            if place not in found:
+                raise _no_passage(*place)
+        return self._passages([found[place] for place in places], hits)
+
+    def passage(self, document_id: int, ordinal: int) -> Passage:
+        """One passage.
+
+        Raises:
+            NotFound: no such document or passage.
+            IndexDamaged: what the index holds of it has changed.
         """
         rows = self._rows(
             f"{PASSAGE_QUERY} WHERE c.document_id = ? AND c.ordinal = ?", [document_id, ordinal]
         )
         if not rows:
-            raise NotFound(f"no passage {ordinal} of a document {document_id}")
-        return self._passage(rows[0], vector_id)
+            raise _no_passage(document_id, ordinal)
+        return self._passages(rows)[0]
 
     def neighbours(
         self, document_id: int, ordinal: int, *, before: int = 0, after: int = 0
@@ -105,7 +120,7 @@ class Contents:
             f"AND c.ordinal != ? ORDER BY c.ordinal",
             [document_id, ordinal - before, ordinal + after, ordinal],
         )
-        return [self._passage(row) for row in rows]
+        return self._passages(rows)
 
     def document(self, document_id: int) -> DocumentRow:
         """One document.
@@ -158,19 +173,56 @@ class Contents:
             raise NotFound(f"no document {value}")
         return document_row(rows[0])
 
-    def _passage(self, row: tuple[Any, ...], vector_id: int | None = None) -> Passage:
-        passage, own_vector, content_key = passage_row(row)
-        if vector_id not in (None, own_vector):
-            raise damaged_row(f"it takes passage {passage.ordinal} of {passage.uri} for another")
-        text = self._text(passage.document_id, passage.char_start, passage.char_end)
-        # SQLite's pages carry no checksums: what is shown must be what was embedded.
-        if hashlib.sha256(text.encode(errors="surrogatepass")).digest() != content_key:
-            raise IndexDamaged(
-                f"passage {passage.ordinal} of {passage.uri} in {self.folder} is not the text that "
-                f"was embedded; see what else is wrong with: indexer verify --index {self.folder}",
-                file=DATABASE_NAME,
+    def _passages(
+        self, rows: Sequence[tuple[Any, ...]], hits: Sequence[Hit] | None = None
+    ) -> list[Passage]:
+        """Rows of ``PASSAGE_QUERY`` with their texts, checked; ``hits``: how they were found."""
+        stored = [stored_passage(row) for row in rows]
+        if hits is not None:
+            for one, hit in zip(stored, hits, strict=True):
+                if one.vector_id != hit.vector_id:
+                    raise damaged_row(f"it takes passage {one.ordinal} of {one.uri} for another")
+        scores = [math.nan] * len(stored) if hits is None else [hit.score for hit in hits]
+        texts = self._texts(stored)
+        return [
+            one.passage(text, score) for one, text, score in zip(stored, texts, scores, strict=True)
+        ]
+
+    def _texts(self, stored: Sequence[StoredPassage]) -> Iterator[str]:
+        """The texts of passages, each as it was embedded."""
+        firsts = {(one.document_id, one.char_start // TEXT_PART_CHARS) for one in stored}
+        parts = self._parts(sorted(firsts))
+        for one in stored:
+            part, start = divmod(one.char_start, TEXT_PART_CHARS)
+            end = start + one.char_end - one.char_start
+            if end <= TEXT_PART_CHARS:
+                text = parts.get((one.document_id, part), "")[start:end]
+            else:
+                text = self._text(one.document_id, one.char_start, one.char_end)
+            # SQLite's pages carry no checksums: what is shown must be what was embedded.
+            if hashlib.sha256(text.encode(errors="surrogatepass")).digest() != one.content_key:
+                raise IndexDamaged(
+                    f"passage {one.ordinal} of {one.uri} in {self.folder} is not the text that "
+                    "was embedded; see what else is wrong with: "
+                    f"indexer verify --index {self.folder}",
+                    file=DATABASE_NAME,
+                )
+            yield text
+
+    def _parts(self, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], str]:
+        """Parts of documents' texts: (document id, part) → text."""
+        rows = self._wanted(WANTED_TEXTS_QUERY, keys)
+        return {(document_id, part): text for document_id, part, text in rows}
+
+    def _wanted(self, query: str, pairs: Sequence[tuple[int, int]]) -> Iterator[tuple[Any, ...]]:
+        """The rows of one of the queries over ``wanted``, for these pairs."""
+        for start in range(0, len(pairs), LOOKUP_BATCH // 2):
+            batch = pairs[start : start + LOOKUP_BATCH // 2]
+            marks = ", ".join(["(?, ?)"] * len(batch))
+            yield from self._rows(
+                f"WITH wanted (document_id, number) AS (VALUES {marks}) {query}",
+                list(chain.from_iterable(batch)),
             )
-        return replace(passage, text=text)
 
     def _text(self, document_id: int, start: int, end: int) -> str:
         first, last = start // TEXT_PART_CHARS, max(start, end - 1) // TEXT_PART_CHARS
@@ -181,3 +233,7 @@ class Contents:
         )
         offset = first * TEXT_PART_CHARS
         return "".join(row[0] for row in rows)[start - offset : end - offset]
+
+
+def _no_passage(document_id: int, ordinal: int) -> NotFound:
+    return NotFound(f"no passage {ordinal} of a document {document_id}")

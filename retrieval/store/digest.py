@@ -30,6 +30,7 @@ CHUNK_COLUMNS = (
 """What ``chunk_digest`` is over."""
 
 _BYTES = 8
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
 def document_digest(*columns: str | int) -> bytes:
@@ -52,5 +53,5 @@ def chunk_digest(uri: str, *columns: str | int) -> bytes:
 
 
 def _digest(values: tuple[str | int, ...]) -> bytes:
-    data = json.dumps(values, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    data = _ENCODER.encode(values).encode("utf-8", "surrogatepass")
     return hashlib.blake2b(data, digest_size=_BYTES).digest()

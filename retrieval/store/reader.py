@@ -12,7 +12,7 @@ from retrieval.errors import IndexDamaged, NotFound
 from retrieval.records import IndexInfo
 from retrieval.store.contents import Contents
 from retrieval.store.filters import Filter
-from retrieval.store.rows import PASSAGE_QUERY, passage_row
+from retrieval.store.rows import PASSAGE_QUERY, stored_passage
 from retrieval.store.segments import Segment, VectorHits
 from retrieval.store.snapshot import Snapshot, open_snapshot
 from retrieval.store.vector_index import VectorIndex
@@ -95,7 +95,7 @@ class IndexReader(Contents):
         )
         if not rows:
             raise NotFound(f"no passage {ordinal} of a document {document_id}")
-        vector = self._vectors.vector(passage_row(rows[0])[1])
+        vector = self._vectors.vector(stored_passage(rows[0]).vector_id)
         if vector is not None:
             return vector
         raise IndexDamaged(f"{self.folder} names a vector that is in none of its files")

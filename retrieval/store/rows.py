@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from retrieval.errors import IndexDamaged
 from retrieval.records import DocumentRow, Passage
@@ -21,13 +21,27 @@ _CHUNK = ", ".join(f"c.{column}" for column in CHUNK_COLUMNS)
 DOCUMENT_QUERY = f"SELECT d.id, d.mtime_ns, d.digest, {_DOCUMENT} FROM documents d"
 """What ``document_row`` takes."""
 
-PASSAGE_QUERY = f"""
-    SELECT v.content_key, c.document_id, c.digest, d.digest, {_DOCUMENT}, {_CHUNK}
-    FROM chunks c JOIN documents d ON d.id = c.document_id JOIN vectors v ON v.id = c.vector_id
+_PASSAGE = f"v.content_key, c.document_id, c.digest, d.digest, {_DOCUMENT}, {_CHUNK}"
+_JOINED = "JOIN documents d ON d.id = c.document_id JOIN vectors v ON v.id = c.vector_id"
+
+PASSAGE_QUERY = f"SELECT {_PASSAGE} FROM chunks c {_JOINED}"
+"""What ``stored_passage`` takes."""
+
+# CROSS JOIN is how SQLite is told to begin with what is wanted, and not with a whole table.
+WANTED_PASSAGES_QUERY = f"""
+    SELECT {_PASSAGE} FROM wanted w
+    CROSS JOIN chunks c ON c.document_id = w.document_id AND c.ordinal = w.number {_JOINED}
 """
-"""What ``passage_row`` takes."""
+"""The same, for the pairs of a table ``wanted (document_id, number)``."""
+
+WANTED_TEXTS_QUERY = """
+    SELECT t.document_id, t.part, t.text FROM wanted w
+    CROSS JOIN document_texts t ON t.document_id = w.document_id AND t.part = w.number
+"""
+"""Parts of documents' texts, by pairs alike."""
 
 _DOCUMENT_WIDTH = len(DOCUMENT_COLUMNS)
+_ORDINAL = 4 + _DOCUMENT_WIDTH + CHUNK_COLUMNS.index("ordinal")
 
 
 def document_row(row: Sequence[Any]) -> DocumentRow:
@@ -54,11 +68,55 @@ def document_row(row: Sequence[Any]) -> DocumentRow:
     )
 
 
-def passage_row(row: Sequence[Any]) -> tuple[Passage, int, bytes]:
-    """A passage without its text, its vector's id, and the key of its text.
+class StoredPassage(NamedTuple):
+    """A passage as the tables hold it: all but its text."""
+
+    content_key: bytes
+    """SHA-256 of the text that was embedded."""
+    document_id: int
+    uri: str
+    title: str
+    metadata: str
+    """JSON."""
+    ordinal: int
+    vector_id: int
+    char_start: int
+    char_end: int
+    line_start: int
+    line_end: int
+    heading_path: str
+    """JSON."""
+    token_count: int
+
+    def passage(self, text: str, score: float) -> Passage:
+        """With its text, and its score if a search found it (else NaN).
+
+        Raises:
+            IndexDamaged: a field is no JSON.
+        """
+        return Passage(
+            name=f"documents/{self.document_id}/passages/{self.ordinal}",
+            document_id=self.document_id,
+            uri=self.uri,
+            title=self.title,
+            ordinal=self.ordinal,
+            char_start=self.char_start,
+            char_end=self.char_end,
+            line_start=self.line_start,
+            line_end=self.line_end,
+            heading_path=tuple(from_json(self.heading_path)),
+            text=text,
+            token_count=self.token_count,
+            metadata=from_json(self.metadata),
+            score=score,
+        )
+
+
+def stored_passage(row: Sequence[Any]) -> StoredPassage:
+    """A row of ``PASSAGE_QUERY``.
 
     Raises:
-        IndexDamaged: a row is not what was written.
+        IndexDamaged: it is not what was written.
     """
     content_key, document_id, chunk_sum, document_sum, *columns = row
     document, chunk = columns[:_DOCUMENT_WIDTH], columns[_DOCUMENT_WIDTH:]
@@ -66,24 +124,12 @@ def passage_row(row: Sequence[Any]) -> tuple[Passage, int, bytes]:
     _check_document(document_sum, document)
     if chunk_sum and chunk_digest(uri, *chunk) != chunk_sum:
         raise damaged_row(f"what it says of passage {chunk[0]} of {uri} has changed")
-    ordinal, vector_id, start, end, line_start, line_end, heading_path, token_count = chunk
-    passage = Passage(
-        name=f"documents/{document_id}/passages/{ordinal}",
-        document_id=document_id,
-        uri=uri,
-        title=title,
-        ordinal=ordinal,
-        char_start=start,
-        char_end=end,
-        line_start=line_start,
-        line_end=line_end,
-        heading_path=tuple(from_json(heading_path)),
-        text="",
-        token_count=token_count,
-        metadata=from_json(metadata),
-        score=float("nan"),
-    )
-    return passage, vector_id, content_key
+    return StoredPassage(content_key, document_id, uri, title, metadata, *chunk)
+
+
+def passage_place(row: Sequence[Any]) -> tuple[int, int]:
+    """(document id, ordinal) of a row of ``PASSAGE_QUERY``, not checked."""
+    return row[1], row[_ORDINAL]
 
 
 def from_json(text: str) -> Any:  # noqa: ANN401  (whatever was stored)

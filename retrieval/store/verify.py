@@ -1,17 +1,20 @@
 """Is an index whole? Every byte of its files, and every promise between its tables, is checked."""
 
 import hashlib
+import math
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from retrieval.errors import IndexDamaged
+from retrieval.records import Passage
 from retrieval.store.ann import open_ann
 from retrieval.store.info import load_info
-from retrieval.store.rows import DOCUMENT_QUERY, PASSAGE_QUERY, document_row, passage_row
+from retrieval.store.rows import DOCUMENT_QUERY, PASSAGE_QUERY, document_row, stored_passage
 from retrieval.store.schema import DATABASE_NAME, connect_for_reading, sqlite_errors
 from retrieval.store.segments import row_ids
 from retrieval.store.vector_file import file_sha256, open_vector_file
@@ -153,7 +156,11 @@ def _ann_problems(
 
 def _row_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
     """What the tables say of documents and chunks, against the checksums of their rows."""
-    for query, read in ((DOCUMENT_QUERY, document_row), (PASSAGE_QUERY, passage_row)):
+
+    def passage(row: tuple[Any, ...]) -> Passage:
+        return stored_passage(row).passage("", math.nan)
+
+    for query, read in ((DOCUMENT_QUERY, document_row), (PASSAGE_QUERY, passage)):
         for row in connection.execute(query):
             try:
                 read(row)

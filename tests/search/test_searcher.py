@@ -1,6 +1,5 @@
 """Ranking, pages and checks of the Searcher, over a real index of made-up vectors."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.errors import InvalidArgument, NotFound
-from retrieval.search import MAX_QUERY_CHARS, EmbeddedQuery, Query, Searcher
+from retrieval.search import MAX_QUERY_CHARS, EmbeddedQuery, Query, Searcher, SearchResult
 from retrieval.store import IndexReader
 from tests.store.test_store import DIM, key, open_writer, staged, unit_vectors
 
@@ -37,18 +36,21 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> IndexReader:
     return IndexReader.open(folder)
 
 
-def embed(texts: Sequence[str]) -> list[EmbeddedQuery]:
-    """Takes a seed as the text, for a vector of its own."""
-    return [EmbeddedQuery(unit_vectors(1, int(text))[0], 3, truncated=False) for text in texts]
+def search(searcher: Searcher, query: Query) -> SearchResult:
+    """Answer a query; its text is a seed, for a vector of its own."""
+    if query.text is None or not query.text.isdigit():
+        return searcher.search(query)
+    vector = unit_vectors(1, int(query.text))[0]
+    return searcher.search(query, EmbeddedQuery(vector, 3, truncated=False), embed_seconds=0.5)
 
 
 @pytest.fixture(scope="module")
 def searcher(reader: IndexReader) -> Searcher:
-    return Searcher(reader, embed)
+    return Searcher(reader)
 
 
 def names(searcher: Searcher, query: Query) -> list[str]:
-    return [passage.name for passage in searcher.search(query).passages]
+    return [passage.name for passage in search(searcher, query).passages]
 
 
 @given(seed=st.integers(0, 50), page=st.integers(1, 20))
@@ -59,14 +61,14 @@ def test_pages_neither_repeat_nor_miss(searcher: Searcher, seed: int, page: int)
     assert len(set(whole)) == len(whole) == total
     paged: list[str] = []
     for offset in range(0, total, page):
-        result = searcher.search(Query(text=str(seed), k=page, offset=offset))
+        result = search(searcher, Query(text=str(seed), k=page, offset=offset))
         paged += [passage.name for passage in result.passages]
         assert result.more == (offset + page < total)
     assert paged == whole
 
 
 def test_best_first_and_equal_scores_in_document_order(searcher: Searcher) -> None:
-    result = searcher.search(Query(text="3", k=100))
+    result = search(searcher, Query(text="3", k=100))
     keys = [(-p.score, p.document_id, p.ordinal) for p in result.passages]
     assert keys == sorted(keys)
     best = VECTORS[[0, 0, 2, 3, 4]] @ unit_vectors(1, 3)[0]
@@ -74,31 +76,35 @@ def test_best_first_and_equal_scores_in_document_order(searcher: Searcher) -> No
 
 
 def test_a_vector_is_normalised_and_equals_its_text(searcher: Searcher) -> None:
-    by_text = searcher.search(Query(text="7", k=5))
-    by_vector = searcher.search(Query(vector=unit_vectors(1, 7)[0] * 40, k=5))
+    by_text = search(searcher, Query(text="7", k=5))
+    by_vector = search(searcher, Query(vector=unit_vectors(1, 7)[0] * 40, k=5))
     assert [p.name for p in by_text.passages] == [p.name for p in by_vector.passages]
     assert by_vector.passages[0].score == pytest.approx(by_text.passages[0].score, abs=1e-6)
 
 
 def test_more_like_a_passage_leaves_it_out(searcher: Searcher) -> None:
-    found = searcher.search(Query(passage=(1, 2), k=100))
+    found = search(searcher, Query(passage=(1, 2), k=100))
     assert (1, 2) not in [(p.document_id, p.ordinal) for p in found.passages]
     assert found.passages[0].score == pytest.approx(1, abs=1e-6)
     assert len(found.passages) == sum(map(len, DOCUMENTS.values())) - 1
 
 
 def test_min_score(searcher: Searcher) -> None:
-    everything = searcher.search(Query(text="5", k=100)).passages
+    everything = search(searcher, Query(text="5", k=100)).passages
     middle = everything[len(everything) // 2].score
-    kept = searcher.search(Query(text="5", k=100, min_score=middle)).passages
+    kept = search(searcher, Query(text="5", k=100, min_score=middle)).passages
     assert [p.name for p in kept] == [p.name for p in everything if p.score >= middle]
 
 
-def test_a_batch_answers_as_single_queries(searcher: Searcher) -> None:
-    queries = [Query(text="1"), Query(vector=unit_vectors(1, 2)[0]), Query(text="3", k=2, offset=1)]
-    batch = searcher.search_batch(queries)
-    for query, result in zip(queries, batch, strict=True):
-        assert [p.name for p in result.passages] == names(searcher, query)
+def test_an_embedding_goes_with_a_text(searcher: Searcher) -> None:
+    result = search(searcher, Query(text="1"))
+    assert (result.query_token_count, result.query_truncated) == (3, False)
+    assert result.timings.embed_seconds == 0.5
+    with pytest.raises(ValueError, match="goes with the text"):
+        searcher.search(Query(text="1"))
+    embedded = EmbeddedQuery(unit_vectors(1, 1)[0], 3, truncated=False)
+    with pytest.raises(ValueError, match="goes with the text"):
+        searcher.search(Query(passage=(1, 1)), embedded)
 
 
 @pytest.mark.parametrize(
@@ -125,16 +131,16 @@ def test_a_batch_answers_as_single_queries(searcher: Searcher) -> None:
 )
 def test_what_is_out_of_range_is_named(searcher: Searcher, query: Query, field: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        searcher.search(query)
+        search(searcher, query)
     assert caught.value.metadata["field"] == field
 
 
 def test_huge_finite_vectors_work(searcher: Searcher) -> None:
     huge = unit_vectors(1, 7)[0] * np.float32(1e38)
-    found = searcher.search(Query(vector=huge, k=3)).passages
+    found = search(searcher, Query(vector=huge, k=3)).passages
     assert [p.name for p in found] == names(searcher, Query(text="7", k=3))
 
 
 def test_unknown_passage(searcher: Searcher) -> None:
     with pytest.raises(NotFound):
-        searcher.search(Query(passage=(99, 0)))
+        search(searcher, Query(passage=(99, 0)))

@@ -10,10 +10,9 @@ import pytest
 from retrieval.errors import InvalidArgument, RetrievalError
 from retrieval.records import TextKind
 from retrieval.search import EmbeddedQuery
-from retrieval.service.batcher import Batcher, GivenUp, TextEmbedding
+from retrieval.service.batcher import Batcher, TextEmbedding
 from retrieval.service.query_cache import QueryCache
 from retrieval.service.workers import Workers
-from tests.service.harness import wait_until
 
 
 class Holding:
@@ -55,23 +54,25 @@ def lengths(embeddings: Sequence[TextEmbedding]) -> list[int]:
 
 
 async def crowd(
-    model: LengthModel, requests: Sequence[tuple[Sequence[str], TextKind]], max_texts: int = 32
+    model: LengthModel,
+    requests: Sequence[tuple[Sequence[str], TextKind]],
+    *,
+    max_texts: int = 32,
+    max_chars: int = 1000,
 ) -> list[object]:
-    """Send requests to a busy model, each from a thread, in order; then let it go on."""
-    batcher, workers, held = Batcher(max_texts=max_texts), Workers(len(requests) + 1), Holding()
-    first = asyncio.create_task(workers.run(held, batcher.embed, model, ["first"], "query"))
+    """Send requests to a busy model, in order; then let it go on."""
+    batcher = Batcher(max_texts=max_texts, max_chars=max_chars)
+    first = asyncio.create_task(batcher.embed(model, ["first"], "query"))
     while not model.batches:
         await asyncio.sleep(0.001)
     tasks = []
     for number, (texts, kind) in enumerate(requests, start=1):
-        tasks.append(asyncio.create_task(workers.run(held, batcher.embed, model, texts, kind)))
+        tasks.append(asyncio.create_task(batcher.embed(model, texts, kind)))
         while len(batcher._jobs) < number:
             await asyncio.sleep(0.001)
     model.gate.set()
     results = await asyncio.gather(first, *tasks, return_exceptions=True)
-    workers.close()
     batcher.close()
-    assert held.holders == 0
     return list(results)
 
 
@@ -99,6 +100,18 @@ def test_batches_have_a_limit() -> None:
     assert [len(batch) for batch in model.batches] == [1, 5, 4]
 
 
+def test_long_texts_fill_a_batch_sooner() -> None:
+    model = LengthModel()
+    requests: list[tuple[list[str], TextKind]] = [
+        (["a" * 200], "query"),
+        (["b" * 10], "query"),
+        (["c" * 90], "query"),
+        (["d"], "query"),
+    ]
+    asyncio.run(crowd(model, requests, max_chars=100))
+    assert [len(batch) for batch in model.batches] == [1, 1, 2, 1]
+
+
 def test_a_bad_text_fails_its_own_request_only() -> None:
     model = LengthModel()
     requests: list[tuple[list[str], TextKind]] = [(["a"], "query"), (["bad"], "query")]
@@ -108,30 +121,30 @@ def test_a_bad_text_fails_its_own_request_only() -> None:
 
 
 def test_cancelled_work_is_not_started() -> None:
-    async def run() -> LengthModel:
-        model, batcher, workers, held = LengthModel(), Batcher(), Workers(2), Holding()
+    async def run() -> None:
+        model, batcher, workers, held = LengthModel(), Batcher(), Workers(1), Holding()
         called: list[str] = []
-        runs = asyncio.create_task(workers.run(held, batcher.embed, model, ["runs"], "query"))
+        embeds = asyncio.create_task(batcher.embed(model, ["runs"], "query"))
+        waits = asyncio.create_task(workers.run(held, model.gate.wait, 10))
         while not model.batches:
             await asyncio.sleep(0.001)
-        waits = [
-            asyncio.create_task(workers.run(held, batcher.embed, model, ["waits"], "query")),
+        given_up = [
+            asyncio.create_task(batcher.embed(model, ["waits"], "query")),
             asyncio.create_task(workers.run(held, called.append, "no thread is free")),
         ]
         while not batcher._jobs:
             await asyncio.sleep(0.001)
-        for task in waits:
+        for task in given_up:
             task.cancel()
-        await asyncio.sleep(0)
-        assert held.holders == 2, "those that run are still held"
+        await asyncio.gather(*given_up, return_exceptions=True)
+        assert held.holders == 1, "what runs is still held"
         model.gate.set()
-        await runs
+        await asyncio.gather(embeds, waits)
         workers.close()
         batcher.close()
-        assert (held.holders, called) == (0, [])
-        return model
+        assert (held.holders, called, model.batches) == (0, [], [["runs"]])
 
-    assert asyncio.run(run()).batches == [["runs"]]
+    asyncio.run(run())
 
 
 def test_results_and_errors_come_back() -> None:
@@ -150,25 +163,27 @@ def test_a_closed_batcher_takes_nothing() -> None:
     batcher = Batcher()
     batcher.close()
     with pytest.raises(RetrievalError, match="shutting down"):
-        batcher.embed(LengthModel(), ["x"], "query")
-    assert issubclass(GivenUp, Exception)
+        asyncio.run(batcher.embed(LengthModel(), ["x"], "query"))
 
 
 def test_the_cache_embeds_once_and_forgets_the_oldest() -> None:
     asked: list[list[str]] = []
 
-    def embed(texts: Sequence[str]) -> list[EmbeddedQuery]:
+    async def embed(texts: Sequence[str]) -> list[EmbeddedQuery]:
         asked.append(list(texts))
         return [EmbeddedQuery(np.float32([len(text)]), len(text), False) for text in texts]
 
-    cache = QueryCache(embed, size=2)
-    assert [query.token_count for query in cache(["a", "bb", "a"])] == [1, 2, 1]
-    assert asked == [["a", "bb"]]
-    cache(["a"])
-    cache(["ccc"])  # now "bb" is the one not used for longest
-    cache(["a", "ccc"])
-    assert asked == [["a", "bb"], ["ccc"]]
-    cache(["bb"])
-    assert asked[-1] == ["bb"]
-    assert [query.token_count for query in cache(["x", "yy", "zzz"])] == [1, 2, 3]
-    wait_until(lambda: len(cache._known) == 2)
+    async def run() -> None:
+        cache = QueryCache(embed, size=2)
+        assert [query.token_count for query in await cache(["a", "bb", "a"])] == [1, 2, 1]
+        assert asked == [["a", "bb"]]
+        await cache(["a"])
+        await cache(["ccc"])  # now "bb" is the one not used for longest
+        await cache(["a", "ccc"])
+        assert asked == [["a", "bb"], ["ccc"]]
+        await cache(["bb"])
+        assert asked[-1] == ["bb"]
+        assert [query.token_count for query in await cache(["x", "yy", "zzz"])] == [1, 2, 3]
+        assert len(cache._known) == 2
+
+    asyncio.run(run())

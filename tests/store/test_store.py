@@ -25,7 +25,15 @@ from retrieval.errors import (
     NotFound,
     StorageError,
 )
-from retrieval.records import Chunk, ChunkSettings, Document, ModelIdentity, Section, SourceFile
+from retrieval.records import (
+    Chunk,
+    ChunkSettings,
+    Document,
+    Hit,
+    ModelIdentity,
+    Section,
+    SourceFile,
+)
 from retrieval.store import (
     IndexReader,
     IndexWriter,
@@ -237,8 +245,7 @@ def test_no_row_that_changed_on_the_disk_is_shown(tmp_path: Path, change: str) -
         with IndexReader.open(folder) as reader:
             ids = reader.search_vectors(unit_vectors(1), 2).vector_ids[0].tolist()
             for vector_id, places in reader.places_of_vectors(ids).items():
-                for place in places:
-                    reader.passage(*place, vector_id=vector_id)
+                reader.passages([Hit(0.0, *place, vector_id) for place in places])
             reader.documents(10)
 
     with pytest.raises(IndexDamaged):
