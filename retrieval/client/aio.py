@@ -1,5 +1,6 @@
 """The client for programs with an event loop: the same methods, to be awaited."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from retrieval.client.results import (
     ServerInfo,
     passage_from,
 )
+from retrieval.client.retries import StreamAttempts
 from retrieval.names import DEFAULT_COLLECTION
 from retrieval.records import Passage, TextKind
 from retrieval.v1 import index_service_pb2 as index_pb
@@ -227,14 +229,23 @@ class AsyncRetrievalClient:
     async def _stream(self, method: Callable[..., Any], request: object) -> AsyncGenerator[Any]:
         """Send a request and yield what is streamed back; closing the generator hangs up."""
         endpoint = self._endpoint
-        responses = method(request, timeout=endpoint.timeout, metadata=endpoint.metadata)
-        try:
-            async for response in responses:
-                yield response
-        except grpc.RpcError as error:
-            raise endpoint.error(error) from error
-        finally:
-            responses.cancel()
+        attempts, begun = StreamAttempts(endpoint.timeout), False
+        while True:
+            timeout = attempts.seconds_left
+            responses = method(request, timeout=timeout, metadata=endpoint.metadata)
+            try:
+                async for response in responses:
+                    begun = True
+                    yield response
+            except grpc.RpcError as error:
+                pause = None if begun else attempts.pause_after(error)
+                if pause is None:
+                    raise endpoint.error(error) from error
+            else:
+                return
+            finally:
+                responses.cancel()
+            await asyncio.sleep(pause)
 
     async def _pages(
         self,

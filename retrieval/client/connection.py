@@ -2,6 +2,7 @@
 
 import ipaddress
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,29 +11,11 @@ from typing import TypeVar
 import grpc
 
 from retrieval.client.errors import service_error
+from retrieval.client.retries import SERVICE_CONFIG, StreamAttempts
 from retrieval.errors import InvalidArgument, ServiceError
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
-
-# Every request can be repeated without harm, and UNAVAILABLE is what may pass by itself.
-_SERVICE_CONFIG = {
-    "methodConfig": [
-        {
-            "name": [
-                {"service": f"retrieval.v1.{service}"}
-                for service in ("SearchService", "EmbeddingService", "IndexService")
-            ],
-            "retryPolicy": {
-                "maxAttempts": 4,
-                "initialBackoff": "0.1s",
-                "maxBackoff": "1s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        }
-    ]
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,18 +122,27 @@ class Connection(Endpoint):
         Raises:
             ServiceError: it failed, at its start or on the way.
         """
-        responses = method(request, timeout=self.timeout, metadata=self.metadata)
-        try:
-            yield from responses
-        except grpc.RpcError as error:
-            raise self.error(error) from error
-        finally:
-            responses.cancel()  # type: ignore[no-untyped-call]  # bare in grpc-stubs
+        attempts, begun = StreamAttempts(self.timeout), False
+        while True:
+            responses = method(request, timeout=attempts.seconds_left, metadata=self.metadata)
+            try:
+                for response in responses:
+                    begun = True
+                    yield response
+            except grpc.RpcError as error:
+                pause = None if begun else attempts.pause_after(error)
+                if pause is None:
+                    raise self.error(error) from error
+            else:
+                return
+            finally:
+                responses.cancel()  # type: ignore[no-untyped-call]  # bare in grpc-stubs
+            time.sleep(pause)
 
 
 def _channel_options(target: str) -> list[tuple[str, str | int]]:
     options: list[tuple[str, str | int]] = [
-        ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+        ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
         # The server limits its answers.
         ("grpc.max_receive_message_length", -1),
         # A server that was just started is found at once, not after gRPC's usual seconds.

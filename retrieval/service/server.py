@@ -1,6 +1,7 @@
 """The server: listen, load, serve, drain."""
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -128,6 +129,8 @@ class RetrievalServer:
         if self._config.metrics:
             self._metrics_server = self._metrics.listen(self._config.metrics)
         await self._collections.open_all()
+        # Else the collector goes through all of torch again and again: a request makes cycles.
+        gc.freeze()
         self._admission.open()
         await self._set_health(_SERVING)
         if self._config.reload_seconds:

@@ -1,10 +1,13 @@
 """The client against servers that are not there, not ready, or not ours."""
 
+import asyncio
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -12,9 +15,11 @@ import pytest
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from retrieval.client import RetrievalClient
+from retrieval.client import AsyncRetrievalClient, RetrievalClient
 from retrieval.errors import InvalidArgument, ServiceError, ServiceUnavailable
+from retrieval.service.config import Address, ServiceConfig
 from retrieval.v1 import index_service_pb2 as pb
+from tests.service.harness import RunningServer
 
 Behaviour = Callable[[pb.GetServerInfoRequest, grpc.ServicerContext], pb.GetServerInfoResponse]
 
@@ -146,3 +151,53 @@ def test_what_a_client_is_made_of() -> None:
     for timeout in (0.0, -1.0, float("nan")):
         with pytest.raises(InvalidArgument, match="timeout"):
             RetrievalClient(timeout=timeout)
+
+
+@pytest.mark.parametrize("kind", ["search", "stream", "async stream"])
+def test_clients_ride_out_restarts(index: Path, kind: str) -> None:
+    """Also a guard against gRPC: with its own retries, streams wait for ever on a restart."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = Address("127.0.0.1", probe.getsockname()[1])
+    config = ServiceConfig({"default": index}, address, device="cpu", reload_seconds=0)
+    outcomes: set[str] = set()
+    begun = [0.0] * 4
+    stopping = threading.Event()
+
+    async def read_stream(text: str) -> None:
+        async with AsyncRetrievalClient(str(address), timeout=3) as client:
+            stream = await client.stream_search(text, limit=20)
+            assert len([passage async for passage in stream]) == 20
+
+    def work(number: int) -> None:
+        with RetrievalClient(str(address), timeout=3) as client:
+            while not stopping.is_set():
+                begun[number] = time.monotonic()
+                try:
+                    text = f"{number} at {begun[number]}"
+                    if kind == "search":
+                        assert client.search(text)
+                    elif kind == "stream":
+                        assert len(list(client.stream_search(text, limit=20))) == 20
+                    else:
+                        asyncio.run(read_stream(text))
+                    outcomes.add("OK")
+                except ServiceError as error:
+                    outcomes.add(error.status)
+
+    server = RunningServer(config)
+    threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(3):
+        time.sleep(0.4)
+        server.stop()
+        time.sleep(0.2)
+        server = RunningServer(config)
+    stopping.set()
+    for thread in threads:
+        thread.join(10)
+    server.stop()
+    assert not any(thread.is_alive() for thread in threads), time.monotonic() - min(begun)
+    assert "OK" in outcomes
+    assert outcomes <= {"OK", "UNAVAILABLE"}
