@@ -57,6 +57,7 @@ class Encoder:
         self.tokenizer = tokenizer
         self.identity = identity
         self.dim = backend.dim
+        self.side_by_side = backend.side_by_side
 
     @classmethod
     def load(

@@ -5,7 +5,7 @@ operator, and each core's share stays in its own cache (``benchmarks/encoder.py`
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from threading import Barrier, Lock
 from typing import TypeVar
@@ -30,11 +30,27 @@ def on_single_cores(function: Callable[[Item], Result], items: list[Item]) -> It
         the results, in order; closing the iterator cancels what has not begun.
     """
     threads = torch.get_num_threads()
+    if threads == 1:
+        yield from map(function, items)
+        return
     left_over = len(items) % threads
     alone = left_over if left_over <= threads // 2 or len(items) < threads else 0
     yield from map(function, items[:alone])
     if alone < len(items):
         yield from _single_core_threads(threads).map(function, items[alone:])
+
+
+def on_single_core(function: Callable[[Item], object], item: Item) -> Future[object]:
+    """Begin to call a function in one of those threads.
+
+    The caller sees to it that no more than ``single_cores`` run at once.
+    """
+    return _single_core_threads(single_cores()).submit(function, item)
+
+
+def single_cores() -> int:
+    """How many functions ``on_single_core`` can run at once: as many as operators use threads."""
+    return torch.get_num_threads()
 
 
 _creating = Lock()

@@ -1,4 +1,4 @@
-"""The one thread that runs models: requests that wait for it together go through together."""
+"""What runs models: requests that wait for one together go through it together."""
 
 import asyncio
 import threading
@@ -39,8 +39,13 @@ class EmbeddedTexts(Protocol):
 class TextEncoder(Protocol):
     """What the batcher needs of a model; ``retrieval.encoder.Encoder`` is one."""
 
+    @property
+    def side_by_side(self) -> bool:
+        """Whether several batches go faster side by side, on one core each."""
+        ...
+
     def embed(self, texts: Sequence[str], kind: TextKind) -> EmbeddedTexts:
-        """Embed texts; not thread-safe."""
+        """Embed texts; in several threads at once only where batches go side by side."""
         ...
 
 
@@ -78,13 +83,15 @@ class Batcher:
     """Embeds for many requests at once.
 
     It never waits for more work to come: what came while the model was busy makes up the next
-    batch. So a lone request is not delayed, and a crowd shares the model's passes.
+    batch. So a lone request is not delayed, and has all cores; a crowd shares the model's passes.
+    A small model runs a pass on each core then: on all cores together, each product would wait for
+    the one that the rest of the server has interrupted.
     """
 
     def __init__(
         self,
         *,
-        max_texts: int = 64,
+        max_texts: int = 32,
         max_chars: int = 16_384,
         metrics: Metrics | None = None,
     ) -> None:
@@ -101,6 +108,7 @@ class Batcher:
         self._max_chars = max_chars
         self._metrics = metrics or Metrics()
         self._jobs: deque[_Job] = deque()
+        self._running = 0
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
@@ -128,7 +136,7 @@ class Batcher:
             if self._closed:
                 raise NotServing("the server is shutting down")
             self._jobs.append(job)
-            self._changed.notify()
+            self._changed.notify_all()
         return await asyncio.wrap_future(job.result)
 
     @property
@@ -141,7 +149,7 @@ class Batcher:
         """Finish what waits, and end the thread."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
+            self._changed.notify_all()
         self._thread.join()
 
     def _run(self) -> None:
@@ -151,7 +159,29 @@ class Batcher:
                 now = time.perf_counter()
                 for job in wanted:
                     self._metrics.waited(now - job.since)
-                self._embed_together(wanted)
+                self._start(wanted)
+        with self._changed:
+            self._changed.wait_for(lambda: not self._running)
+
+    def _start(self, jobs: Sequence[_Job]) -> None:
+        """Run the model over a batch: on one core, where others go or will go beside it."""
+        with self._changed:
+            beside = jobs[0].encoder.side_by_side and bool(self._running or self._jobs)
+            self._running += beside
+        if beside:
+            from retrieval.parallel import on_single_core
+
+            on_single_core(self._embed_beside, jobs)
+        else:
+            self._embed_together(jobs)
+
+    def _embed_beside(self, jobs: Sequence[_Job]) -> None:
+        try:
+            self._embed_together(jobs)
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
 
     def _embed_together(self, jobs: Sequence[_Job]) -> None:
         """Run the model once over the texts of all jobs, and hand out the results."""
@@ -175,13 +205,13 @@ class Batcher:
             start += len(job.texts)
 
     def _next_jobs(self) -> list[_Job]:
-        """Wait for work: the oldest job, and those behind it that fit the same batch.
+        """Wait for work and a core: the oldest job, and those behind it that fit the same batch.
 
         Returns:
             jobs of one model and kind; empty when the batcher is closed and all is done.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._jobs or self._closed)
+            self._changed.wait_for(lambda: self._has_room() if self._jobs else self._closed)
             if not self._jobs:
                 return []
             jobs = [self._jobs.popleft()]
@@ -193,6 +223,15 @@ class Batcher:
                     break
                 jobs.append(self._jobs.popleft())
             return jobs
+
+    def _has_room(self) -> bool:
+        """Whether the oldest job could start now."""
+        if not self._jobs[0].encoder.side_by_side:
+            return self._running == 0
+        # Loads torch: not before there is an encoder.
+        from retrieval.parallel import single_cores
+
+        return self._running < single_cores()
 
 
 def _go_together(one: _Job, other: _Job) -> bool:

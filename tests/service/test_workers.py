@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+import torch
 
 from retrieval.errors import InvalidArgument, RetrievalError
 from retrieval.records import TextKind
@@ -31,12 +32,15 @@ class Holding:
 class LengthModel:
     """Embeds a text as its length; refuses the text "bad", and waits at its gate."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, side_by_side: bool = False) -> None:
+        self.side_by_side = side_by_side
         self.batches: list[list[str]] = []
+        self.threads: list[str] = []
         self.gate = threading.Event()
 
     def embed(self, texts: Sequence[str], kind: TextKind) -> "LengthModel.Result":
         self.batches.append(list(texts))
+        self.threads.append(threading.current_thread().name)
         assert self.gate.wait(10)
         if "bad" in texts:
             raise InvalidArgument("bad text")
@@ -110,6 +114,27 @@ def test_long_texts_fill_a_batch_sooner() -> None:
     ]
     asyncio.run(crowd(model, requests, max_chars=100))
     assert [len(batch) for batch in model.batches] == [1, 1, 2, 1]
+
+
+def test_small_models_run_a_batch_on_each_core() -> None:
+    async def run() -> None:
+        cores = torch.get_num_threads()
+        torch.set_num_threads(2)
+        model, batcher = LengthModel(side_by_side=True), Batcher(max_texts=2)
+        tasks = [asyncio.create_task(batcher.embed(model, ["x"] * 2, "query")) for _ in range(5)]
+        while len(model.batches) < 2:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.05)
+        assert len(model.batches) == 2, "there are no more cores"
+        model.gate.set()
+        assert [lengths(one) for one in await asyncio.gather(*tasks)] == [[1, 1]] * 5
+        assert set(model.threads[:2]) != {"encoder"}
+        await batcher.embed(model, ["alone"], "query")
+        assert model.threads[-1] == "encoder", "a lone request has all cores"
+        batcher.close()
+        torch.set_num_threads(cores)
+
+    asyncio.run(run())
 
 
 def test_a_bad_text_fails_its_own_request_only() -> None:
