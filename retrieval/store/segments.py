@@ -35,6 +35,25 @@ class VectorHits:
 
 
 @dataclass(frozen=True, slots=True)
+class Chosen:
+    """The rows of a segment that may be found, ready to be searched."""
+
+    count: int
+    bitmap: NDArray[np.uint8]
+    """A bit a row, as FAISS takes it."""
+    rows: NDArray[np.int64] | None
+    """The rows themselves, where they are few; None: they are many."""
+
+    @classmethod
+    def from_mask(cls, mask: NDArray[np.bool_]) -> "Chosen":
+        """From bool [rows]."""
+        count = int(np.count_nonzero(mask))
+        few = count < _GATHER_SHARE * len(mask)
+        rows = np.flatnonzero(mask) if few else None
+        return cls(count, np.packbits(mask, bitorder="little"), rows)
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """A mapped vector file and what its rows stand for."""
 
@@ -46,6 +65,18 @@ class Segment:
     """[rows]: which rows a chunk uses; None: all of them."""
     ann: Ann | None
     """For search that does not look at every row."""
+
+    def choose(self, allowed: NDArray[np.bool_] | None) -> Chosen | None:
+        """Which rows may be found; None: all of them.
+
+        Args:
+            allowed: by vector id: whether it may be found; None: all may.
+        """
+        mask = self.used
+        if allowed is not None:
+            mask = allowed[self.vector_ids]
+            mask = mask if self.used is None else mask & self.used
+        return None if mask is None else Chosen.from_mask(mask)
 
 
 def open_segments(folder: Path, connection: sqlite3.Connection, dim: int) -> list[Segment]:
@@ -120,7 +151,7 @@ def search_segments(
     queries: NDArray[np.float32],
     k: int,
     *,
-    allowed: NDArray[np.bool_] | None = None,
+    chosen: Sequence[Chosen | None],
     exact: bool = False,
 ) -> VectorHits:
     """Find each query's nearest vectors over all segments.
@@ -129,7 +160,7 @@ def search_segments(
         segments: where to search.
         queries: float32 [n, dim].
         k: how many, ≥ 1.
-        allowed: by vector id: whether it may be found; None: all may.
+        chosen: of each segment, which rows may be found; None: all of them.
         exact: look at every row, also where there is an approximate index.
 
     Returns:
@@ -138,12 +169,8 @@ def search_segments(
     queries = np.ascontiguousarray(queries, dtype=np.float32)
     scores = [np.empty((len(queries), 0), np.float32)]
     ids = [np.empty((len(queries), 0), np.int64)]
-    for segment in segments:
-        mask = segment.used
-        if allowed is not None:
-            chosen = allowed[segment.vector_ids]
-            mask = chosen if mask is None else mask & chosen
-        found, rows = _search_segment(segment, queries, k, mask, exact=exact)
+    for segment, some in zip(segments, chosen, strict=True):
+        found, rows = _search_segment(segment, queries, k, some, exact=exact)
         scores.append(found)
         ids.append(np.where(rows >= 0, segment.vector_ids[rows], -1))
     return _best(np.concatenate(scores, axis=1), np.concatenate(ids, axis=1), k)
@@ -153,29 +180,26 @@ def _search_segment(
     segment: Segment,
     queries: NDArray[np.float32],
     k: int,
-    mask: NDArray[np.bool_] | None,
+    chosen: Chosen | None,
     *,
     exact: bool,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Scores and rows, [n, ≤ k] each; row -1 where there are fewer."""
     total = segment.index.ntotal
-    count = total if mask is None else int(np.count_nonzero(mask))
+    count = total if chosen is None else chosen.count
     k = min(k, count)
     if k == 0:
         return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-    selector = None
-    if mask is not None:
-        bitmap = np.packbits(mask, bitorder="little")
-        selector = faiss.IDSelectorBitmap(bitmap)
+    selector = None if chosen is None else faiss.IDSelectorBitmap(chosen.bitmap)
     share = count / total
     # Rows that few are all looked at; but one that is deleted here and there changes nothing.
     if segment.ann is not None and not exact and (count > EXACT_ROWS or share > MOST):
         rows = segment.ann.propose(queries, k, selector=selector, share=share)
         return rerank(segment.index, queries, rows, k)
-    if mask is None:
+    if chosen is None:
         scores, rows = segment.index.search(queries, k)
-    elif share < _GATHER_SHARE:
-        scores, rows = _search_rows(segment.index, queries, k, np.flatnonzero(mask))
+    elif chosen.rows is not None:
+        scores, rows = _search_rows(segment.index, queries, k, chosen.rows)
     else:
         parameters = faiss.SearchParameters(sel=selector)
         scores, rows = segment.index.search(queries, k, params=parameters)

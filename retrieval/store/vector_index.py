@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 
 from retrieval.errors import InvalidArgument
 from retrieval.store.filters import Filter
-from retrieval.store.segments import Segment, VectorHits, search_segments
+from retrieval.store.segments import Chosen, Segment, VectorHits, search_segments
 
 _KEPT_FILTERS = 32
-"""Filters whose vectors are remembered: a byte for each vector."""
+"""Filters whose rows are remembered: a bit for each row, and where they are few, their numbers."""
+
+Choice = list[Chosen | None]
+"""Of each segment, which rows may be found."""
 
 Rows = Callable[[str, Sequence[object]], list[tuple[Any, ...]]]
 """SQL and its parameters → the rows that it gives."""
@@ -33,7 +36,8 @@ class VectorIndex:
         self._segments = segments
         self._dim = dim
         self._rows = rows
-        self._filtered: OrderedDict[str, NDArray[np.bool_]] = OrderedDict()
+        self._unfiltered = [segment.choose(None) for segment in segments]
+        self._filtered: OrderedDict[str, Choice] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
@@ -50,8 +54,8 @@ class VectorIndex:
                 f"query vectors must be [n, {self._dim}], not {list(queries.shape)}",
                 field="vector",
             )
-        allowed = None if where is None else self._allowed(where)
-        return search_segments(self._segments, queries, k, allowed=allowed, exact=exact)
+        choice = self._unfiltered if where is None else self._choose(where)
+        return search_segments(self._segments, queries, k, chosen=choice, exact=exact)
 
     def vector(self, vector_id: int) -> NDArray[np.float32] | None:
         """One vector, float32 [dim]; None: it is in none of the segments."""
@@ -62,12 +66,22 @@ class VectorIndex:
                 return vector
         return None
 
-    def _allowed(self, where: Filter) -> NDArray[np.bool_]:
-        """By vector id: whether a passage of a document that passes has that vector."""
+    def _choose(self, where: Filter) -> Choice:
+        """Which rows of each segment a filter lets through; the latest filters are remembered."""
         with self._lock:
             if where.text in self._filtered:
                 self._filtered.move_to_end(where.text)
                 return self._filtered[where.text]
+        allowed = self._allowed(where)
+        choice = [segment.choose(allowed) for segment in self._segments]
+        with self._lock:
+            self._filtered[where.text] = choice
+            while len(self._filtered) > _KEPT_FILTERS:
+                self._filtered.popitem(last=False)
+        return choice
+
+    def _allowed(self, where: Filter) -> NDArray[np.bool_]:
+        """By vector id: whether a passage of a document that passes has that vector."""
         rows = self._rows(
             f"""SELECT DISTINCT c.vector_id FROM documents d JOIN chunks c ON c.document_id = d.id
                 WHERE {where.condition}""",
@@ -76,8 +90,4 @@ class VectorIndex:
         most = max((int(segment.vector_ids.max()) for segment in self._segments), default=0)
         allowed = np.zeros(most + 1, dtype=bool)
         allowed[np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows))] = True
-        with self._lock:
-            self._filtered[where.text] = allowed
-            while len(self._filtered) > _KEPT_FILTERS:
-                self._filtered.popitem(last=False)
         return allowed
