@@ -5,15 +5,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import NotServing
 from retrieval.records import TextKind
+from retrieval.service.delivery import AnyFuture, Outcome, deliver
 from retrieval.service.metrics import Metrics
 
 
@@ -70,8 +71,8 @@ class _Job:
     kind: TextKind
     since: float
     """``time.perf_counter()`` of its coming."""
-    result: Future[list[TextEmbedding]] = field(default_factory=Future)
-    """Cancelled when nobody waits for it any more."""
+    future: AnyFuture
+    """Of a list of ``TextEmbedding``; cancelled when nobody waits for it any more."""
 
     @property
     def chars(self) -> int:
@@ -131,13 +132,14 @@ class Batcher:
             NotServing: the server is shutting down.
             RetrievalError: what the encoder raised.
         """
-        job = _Job(encoder, texts, kind, time.perf_counter())
+        future: AnyFuture = asyncio.get_running_loop().create_future()
+        job = _Job(encoder, texts, kind, time.perf_counter(), future)
         with self._changed:
             if self._closed:
                 raise NotServing("the server is shutting down")
             self._jobs.append(job)
             self._changed.notify_all()
-        return await asyncio.wrap_future(job.result)
+        return cast(list[TextEmbedding], await future)
 
     @property
     def waiting(self) -> int:
@@ -154,7 +156,7 @@ class Batcher:
 
     def _run(self) -> None:
         while jobs := self._next_jobs():
-            wanted = [job for job in jobs if job.result.set_running_or_notify_cancel()]
+            wanted = [job for job in jobs if not job.future.cancelled()]
             if wanted:
                 now = time.perf_counter()
                 for job in wanted:
@@ -191,7 +193,7 @@ class Batcher:
             rows = _rows(jobs[0].encoder.embed(texts, jobs[0].kind))
         except Exception as error:  # noqa: BLE001  (raised again in the thread that waits for it)
             if len(jobs) == 1:
-                jobs[0].result.set_exception(error)
+                deliver([Outcome(jobs[0].future, None, error)])
                 return
             # One bad text must not fail the requests that happened to be its neighbours.
             for job in jobs:
@@ -199,10 +201,8 @@ class Batcher:
             return
         seconds, tokens = time.perf_counter() - started, sum(row.token_count for row in rows)
         self._metrics.encoded(jobs[0].kind, len(texts), tokens, seconds)
-        start = 0
-        for job in jobs:
-            job.result.set_result(rows[start : start + len(job.texts)])
-            start += len(job.texts)
+        following = iter(rows)
+        deliver([Outcome(job.future, list(islice(following, len(job.texts)))) for job in jobs])
 
     def _next_jobs(self) -> list[_Job]:
         """Wait for work and a core: the oldest job, and those behind it that fit the same batch.

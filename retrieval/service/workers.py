@@ -1,14 +1,21 @@
 """Threads beside the event loop."""
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from functools import partial
-from typing import ParamSpec, Protocol, TypeVar
+from typing import NamedTuple, ParamSpec, Protocol, TypeVar, cast
+
+from retrieval.service.delivery import AnyFuture, Outcome, deliver
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_MOST_TOGETHER = 8
+_KEPT_BACK_SECONDS = 0.002
+"""A result waits for those after it, which go to the loop together, at most about so long."""
 
 
 class Held(Protocol):
@@ -23,16 +30,33 @@ class Held(Protocol):
         ...
 
 
-class Workers:
-    """The threads that search and read."""
+class _Call(NamedTuple):
+    """A function to be called, and who waits for what it returns."""
 
-    def __init__(self, threads: int) -> None:
+    function: Callable[[], object]
+    context: Context
+    held: Held
+    future: AnyFuture
+
+
+class Workers:
+    """The threads that search and read.
+
+    Calls that are made in one turn of the event loop, as by all requests whose texts went through
+    the model together, are shared out among few threads: each switch between threads costs about
+    as much as a search in a small index.
+    """
+
+    def __init__(self, threads: int, *, at_once: int = 2) -> None:
         """Start no thread yet; they start on demand.
 
         Args:
             threads: most threads.
+            at_once: among how many the calls of one turn are shared out, if they are not many.
         """
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="search")
+        self._at_once = at_once
+        self._calls: list[_Call] = []
 
     async def run(
         self, held: Held, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
@@ -51,11 +75,37 @@ class Workers:
         Returns:
             what the function returns; what it raises is raised.
         """
+        loop = asyncio.get_running_loop()
+        future: AnyFuture = loop.create_future()
+        if not self._calls:
+            loop.call_soon(self._share_out)
         held.hold()
-        future = self._pool.submit(copy_context().run, partial(function, *args, **kwargs))
-        future.add_done_callback(lambda _: held.release())
-        return await asyncio.wrap_future(future)
+        self._calls.append(_Call(partial(function, *args, **kwargs), copy_context(), held, future))
+        return cast(T, await future)
 
     def close(self) -> None:
         """Wait for the running functions to return, and end the threads."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool.shutdown(wait=True)
+
+    def _share_out(self) -> None:
+        calls, self._calls = self._calls, []
+        share = min(_MOST_TOGETHER, -(-len(calls) // self._at_once))
+        for start in range(0, len(calls), share):
+            self._pool.submit(_run, calls[start : start + share])
+
+
+def _run(calls: Sequence[_Call]) -> None:
+    """Call functions one after the other, and deliver what they return."""
+    outcomes: list[Outcome] = []
+    since = time.perf_counter()
+    for call in calls:
+        if not call.future.cancelled():
+            try:
+                outcomes.append(Outcome(call.future, call.context.run(call.function)))
+            except Exception as error:  # noqa: BLE001  (raised again where it is waited for)
+                outcomes.append(Outcome(call.future, None, error))
+        call.held.release()
+        if time.perf_counter() - since > _KEPT_BACK_SECONDS:
+            deliver(outcomes)
+            outcomes, since = [], time.perf_counter()
+    deliver(outcomes)
