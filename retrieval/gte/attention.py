@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from retrieval.gte import traceable
 from retrieval.gte.packing import PackedBatch
 
 _WIDEST_HEAD = 256
@@ -31,6 +32,8 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor, batch: PackedBat
     Returns:
         [N, heads, head_dim].
     """
+    if traceable.is_tracing():
+        return traceable.packed_attention(query, key, value, batch.cu_seqlens)
     if takes_varlen(query):
         longest = batch.max_seqlen
         bounds = batch.cu_seqlens
@@ -45,10 +48,7 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor, batch: PackedBat
 
 
 def _rectangle_attention(query: Tensor, key: Tensor, value: Tensor, count: int) -> Tensor:
-    """Attention within ``count`` sequences of one length; [n, heads, head_dim] → the same.
-
-    The length is left to be found, so that a trace of this serves all lengths.
-    """
+    """Attention within ``count`` sequences of one length; [n, heads, head_dim] → the same."""
     # [count, heads, length, head_dim], views of the packed tensors
     q, k, v = (
         part.view(count, -1, *part.shape[1:]).transpose(1, 2) for part in (query, key, value)
@@ -69,14 +69,15 @@ def pooled_attention(query: Tensor, key: Tensor, value: Tensor, batch: PackedBat
     Returns:
         [B, heads, head_dim].
     """
+    if traceable.is_tracing():
+        return traceable.pooled_attention(query, key, value, batch.cu_seqlens)
     if takes_varlen(query):
         each = torch.arange(len(query) + 1, dtype=torch.int32, device=query.device)
         return _varlen(query, key, value, (each, batch.cu_seqlens), (1, batch.max_seqlen))
     output = torch.empty_like(query)
     for run in batch.runs:
         sequences = slice(run.first, run.first + run.count)
-        # The only run is all there is; its length is left to be found, as above.
-        tokens = slice(run.start, run.end if len(batch.runs) > 1 else None)
+        tokens = slice(run.start, run.end)
         k, v = (
             part[tokens].view(run.count, -1, *part.shape[1:]).transpose(1, 2)
             for part in (key, value)

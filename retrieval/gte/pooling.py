@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from retrieval.gte import traceable
 from retrieval.gte.packing import PackedBatch
 
 Pooling = Literal["cls", "mean", "last"]
@@ -42,11 +43,9 @@ def pool(hidden: Tensor, batch: PackedBatch, pooling: Pooling) -> Tensor:
     rows = pooled_rows(batch, pooling)
     if rows is not None:
         return hidden[rows].float()
-    runs = (
-        [hidden]
-        if len(batch.runs) == 1
-        else torch.split(hidden, [run.end - run.start for run in batch.runs])
-    )
+    if traceable.is_tracing():
+        return traceable.mean(hidden, batch.cu_seqlens)
+    runs = torch.split(hidden, [run.end - run.start for run in batch.runs])
     means = [
         part.view(run.count, -1, hidden.shape[1]).float().mean(dim=1)
         for part, run in zip(runs, batch.runs, strict=True)

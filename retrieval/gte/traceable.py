@@ -1,0 +1,98 @@
+"""What depends on where sequences end, in a form that a trace can hold.
+
+A trace (``torch.jit.trace``) records the operators of one run, so a Python loop over a batch's runs
+would be frozen at the example's. These functions find the runs themselves, in TorchScript, and stay
+functions inside of a trace. They do what their namesakes in ``attention`` and ``pooling`` do.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+
+def is_tracing() -> bool:
+    """Whether operators are being recorded."""
+    tracing: bool = torch._C._get_tracing_state() is not None
+    return tracing
+
+
+def packed_attention(query: Tensor, key: Tensor, value: Tensor, bounds: Tensor) -> Tensor:
+    """Attention within each sequence: three of [N, heads, head_dim], int32 [B + 1] → the same."""
+    return _script(_attention)(query, key, value, bounds)
+
+
+def pooled_attention(query: Tensor, key: Tensor, value: Tensor, bounds: Tensor) -> Tensor:
+    """The same for one token of each sequence: ``query`` and the result [B, heads, head_dim]."""
+    return _script(_pooled_attention)(query, key, value, bounds)
+
+
+def mean(hidden: Tensor, bounds: Tensor) -> Tensor:
+    """Each sequence's mean: [N, hidden], int32 [B + 1] → float32 [B, hidden]."""
+    return _script(_mean)(hidden, bounds)
+
+
+@cache
+def _script(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    script: Callable[[Callable[..., Tensor]], object] = torch.jit.script
+    return cast(Callable[..., Tensor], script(function))
+
+
+# Written for TorchScript's compiler, which knows a part of Python.
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, bounds: Tensor) -> Tensor:
+    ends: list[int] = bounds.long().tolist()
+    output = torch.empty_like(value)
+    first = 0
+    while first < len(ends) - 1:
+        count, length = _run(ends, first)
+        start, end = ends[first], ends[first + count]
+        shape = [count, length, query.size(1), query.size(2)]
+        q = query[start:end].view(shape).transpose(1, 2)
+        k = key[start:end].view(shape).transpose(1, 2)
+        v = value[start:end].view(shape).transpose(1, 2)
+        attended = scaled_dot_product_attention(q, k, v)
+        output[start:end] = attended.transpose(1, 2).reshape(end - start, shape[2], shape[3])
+        first += count
+    return output
+
+
+def _pooled_attention(query: Tensor, key: Tensor, value: Tensor, bounds: Tensor) -> Tensor:
+    ends: list[int] = bounds.long().tolist()
+    output = torch.empty_like(query)
+    first = 0
+    while first < len(ends) - 1:
+        count, length = _run(ends, first)
+        start, end = ends[first], ends[first + count]
+        shape = [count, length, key.size(1), key.size(2)]
+        q = query[first : first + count].unsqueeze(2)
+        k = key[start:end].view(shape).transpose(1, 2)
+        v = value[start:end].view(shape).transpose(1, 2)
+        output[first : first + count] = scaled_dot_product_attention(q, k, v).squeeze(2)
+        first += count
+    return output
+
+
+def _mean(hidden: Tensor, bounds: Tensor) -> Tensor:
+    ends: list[int] = bounds.long().tolist()
+    means: list[Tensor] = []
+    first = 0
+    while first < len(ends) - 1:
+        count, length = _run(ends, first)
+        run = hidden[ends[first] : ends[first + count]].view([count, length, hidden.size(1)])
+        means.append(run.float().mean(dim=1))
+        first += count
+    return torch.cat(means)
+
+
+def _run(ends: list[int], first: int) -> tuple[int, int]:
+    """Neighbouring sequences of one length, from the ``first`` on: how many, and how long."""
+    length = ends[first + 1] - ends[first]
+    count = 1
+    while first + count < len(ends) - 1 and ends[first + count + 1] - ends[first + count] == length:
+        count += 1
+    return count, length
