@@ -72,7 +72,7 @@ class Limits:
     """Passages before or after a passage."""
     message_bytes: int = 64 << 20
     """Bytes of a request, and of an answer."""
-    concurrent_requests: int = 256
+    concurrent_requests: int = 512
     """Requests under way at once, waiting ones counted."""
 
 
