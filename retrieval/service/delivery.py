@@ -21,10 +21,11 @@ class Outcome(NamedTuple):
 def deliver(outcomes: Sequence[Outcome]) -> None:
     """Give several futures of one loop their results; for any thread but the loop's.
 
-    Futures that were cancelled meanwhile are left alone.
+    Futures that were cancelled meanwhile are left alone, and so is a loop that is closed: nobody
+    waits in it any more.
     """
-    if outcomes:
-        outcomes[0].future.get_loop().call_soon_threadsafe(_settle, outcomes)
+    if outcomes and not (loop := outcomes[0].future.get_loop()).is_closed():
+        loop.call_soon_threadsafe(_settle, outcomes)
 
 
 def _settle(outcomes: Sequence[Outcome]) -> None:
