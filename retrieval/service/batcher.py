@@ -1,6 +1,8 @@
 """What runs models: requests that wait for one together go through it together."""
 
 import asyncio
+import os
+import sys
 import threading
 import time
 from collections import deque
@@ -16,6 +18,9 @@ from retrieval.errors import NotServing
 from retrieval.records import TextKind
 from retrieval.service.delivery import AnyFuture, Outcome, deliver
 from retrieval.service.metrics import Metrics
+
+
+_NICENESS = 5
 
 
 class EmbeddedTexts(Protocol):
@@ -155,6 +160,7 @@ class Batcher:
         self._thread.join()
 
     def _run(self) -> None:
+        _yield_to_the_event_loop()
         while jobs := self._next_jobs():
             wanted = [job for job in jobs if not job.future.cancelled()]
             if wanted:
@@ -232,6 +238,16 @@ class Batcher:
         from retrieval.parallel import single_cores
 
         return self._running < single_cores()
+
+
+def _yield_to_the_event_loop() -> None:
+    """Let this thread, and those that it starts, go behind others where cores are short.
+
+    Requests that come, answers that are ready and refusals then need not wait until a product is
+    computed. Where nobody else wants a core it changes nothing.
+    """
+    if sys.platform == "linux":  # elsewhere it is the whole process that has a priority
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 def _go_together(one: _Job, other: _Job) -> bool:
