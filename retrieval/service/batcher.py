@@ -19,7 +19,6 @@ from retrieval.records import TextKind
 from retrieval.service.delivery import AnyFuture, Outcome, deliver
 from retrieval.service.metrics import Metrics
 
-
 _NICENESS = 5
 
 
