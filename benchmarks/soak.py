@@ -117,7 +117,8 @@ class Soak:
         self._victims.append(self._client(self._random.randrange(10**6)))
 
     def restart(self) -> None:
-        """Restart the server under its clients."""
+        """Restart the server under its clients, if it has come up since the last time."""
+        self.server.wait()
         self.server.restart()
 
     def _client(self, seed: int) -> subprocess.Popen[str]:
