@@ -261,7 +261,11 @@ def test_unknown_repository_or_revision(
         ("../x", "no model folder"),
     ],
 )
-def test_names_that_are_no_model(name: str, message: str) -> None:
+def test_names_that_are_no_model(
+    name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Where nothing lies beside the working folder, whatever lies beside the clone.
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelNotFound, match=message):
         find_model(name)
 
