@@ -23,7 +23,7 @@ import grpc
 
 from benchmarks.beir import build_index, served
 from benchmarks.hostile import Fuzzer, attacks
-from benchmarks.service import resident
+from benchmarks.watch import resident
 from retrieval.client import RetrievalClient
 from retrieval.registry import OFFLINE_MODEL
 from retrieval.v1 import search_service_pb2
@@ -116,6 +116,12 @@ async def slow_readers(address: str, count: int) -> int:
     return opened
 
 
+def best(address: str) -> list[tuple[str, float]]:
+    """The answer to a question."""
+    with RetrievalClient(address, timeout=60) as client:
+        return [(p.uri, round(p.score or 0, 4)) for p in client.search("rosin and strings")]
+
+
 def main() -> None:
     """Parse the command line, attack, judge."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -131,10 +137,7 @@ def main() -> None:
         }
         build_index(texts, folder, ["--model", OFFLINE_MODEL])
         with served(folder / "index", ["--log-level", "warning"]) as (address, pid):
-            with RetrievalClient(address, timeout=60) as client:
-                before = [
-                    (p.uri, round(p.score or 0, 4)) for p in client.search("rosin and strings")
-                ]
+            before = best(address)
             # Once, so that what is loaded late is not taken for a leak.
             asyncio.run(fuzz_methods(address, 2000, arguments.seed + 1))
             memory, started = resident(pid), time.monotonic()
@@ -150,10 +153,7 @@ def main() -> None:
                     f"resident {resident(pid):.0f} MB after {time.monotonic() - started:.0f} s",
                     flush=True,
                 )
-            with RetrievalClient(address, timeout=60) as client:
-                after = [
-                    (p.uri, round(p.score or 0, 4)) for p in client.search("rosin and strings")
-                ]
+            after = best(address)
             print(f"{dict(seen.most_common())}; resident {memory:.0f} → {resident(pid):.0f} MB")
             if after != before:
                 failed = True

@@ -14,17 +14,11 @@ Peers: ``pip install 'gte-retrieval[service-peers]'``.
 """
 
 import argparse
-import json
-import re
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
 
@@ -32,36 +26,20 @@ import faiss
 import numpy as np
 
 from benchmarks.beir import build_index, load_set, read_jsonl
+from benchmarks.crowd import CLIENTS_A_PROCESS, WARM_UP, Load, run_crowd
 from benchmarks.load import K, Plan
 from benchmarks.service_peers import PEERS, Service, ours
+from benchmarks.watch import resident, stages, stages_between
 from retrieval.encoder import Encoder, load_for_index
 from retrieval.hub import find_model
 from retrieval.registry import OFFLINE_MODEL
 from retrieval.store import IndexReader
 
-WARM_UP = 2.0
-"""Seconds at the start of a crowd that are not counted."""
 BARE_SECONDS = 4.0
 BATCHES = (32, 64, 128)
 OPEN_SHARES = (0.5, 0.8)
 """Of what a service can do, for crowds that do not wait."""
 OVERLOAD = 4
-CLIENTS_A_PROCESS = 128
-STAGES = ("queue", "encode", "embed", "search", "fetch")
-
-
-@dataclass(frozen=True)
-class Load:
-    """What a crowd saw; times in milliseconds."""
-
-    rate: float
-    """Good answers a second."""
-    p50: float
-    p90: float
-    p99: float
-    outcomes: Mapping[str, int]
-    refused_p50: float
-    """Of RESOURCE_EXHAUSTED; NaN: none."""
 
 
 @dataclass(frozen=True)
@@ -74,59 +52,6 @@ class Bare:
     """Milliseconds that FAISS takes for one, median."""
     full: float
     """Queries a second of the encoder in the best of ``BATCHES``."""
-
-
-def run_crowd(plan: Plan, folder: Path) -> Load:
-    """Run a crowd, in as many processes as it takes, all starting together."""
-    count = 1 if plan.kind == "chroma" else -(-plan.clients // CLIENTS_A_PROCESS)
-    processes = []
-    for number in range(count):
-        part = replace(
-            plan,
-            clients=plan.clients // count,
-            rate=plan.rate / count,
-            queries=plan.queries[number::count],
-            seed=plan.seed + number,
-        )
-        path = folder / f"plan{number}.json"
-        path.write_text(json.dumps(asdict(part)), encoding="utf-8")
-        command = [sys.executable, "-m", "benchmarks.load", str(path)]
-        processes.append(
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        )
-    for process in processes:
-        assert process.stdout is not None
-        if process.stdout.readline() != "ready\n":
-            sys.exit(f"the clients of {plan.kind} did not start")
-    answers = []
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    for process in processes:
-        output, _ = process.communicate()
-        answers.append(json.loads(output))
-    return summary(answers, plan.seconds)
-
-
-def summary(answers: Sequence[Mapping[str, list[float]]], seconds: float) -> Load:
-    """What the requests of all processes come to, those of the warm-up apart."""
-    started, ended = (np.concatenate([one[key] for one in answers]) for key in ("started", "ended"))
-    outcomes = np.concatenate([one["outcomes"] for one in answers])
-    begin = started.min()
-    counted = (started >= begin + WARM_UP) & (started <= begin + seconds)
-    good = counted & (outcomes == "ok")
-    # Answers count while requests come: what is left at the end is not the service's rate.
-    in_time = (ended >= begin + WARM_UP) & (ended <= begin + seconds) & (outcomes == "ok")
-    refused = counted & (outcomes == "RESOURCE_EXHAUSTED")
-    taken = (ended - started) * 1e3
-    p50, p90, p99 = np.percentile(taken[good], [50, 90, 99]) if good.any() else [np.nan] * 3
-    return Load(
-        float(in_time.sum() / (seconds - WARM_UP)),
-        *(float(value) for value in (p50, p90, p99)),
-        Counter(outcomes[counted].tolist()),
-        float(np.median(taken[refused])) if refused.any() else float("nan"),
-    )
 
 
 def bare(encoder: Encoder, index: faiss.Index, queries: Iterator[str]) -> Bare:
@@ -157,42 +82,6 @@ def full_batches(encoder: Encoder, queries: Iterator[str], size: int) -> float:
     return done / taken
 
 
-def stages(service: Service) -> dict[str, tuple[float, float]]:
-    """Seconds spent in each stage so far, and how often; texts of all batches as ``batch``."""
-    text = urllib.request.urlopen(service.metrics).read().decode()
-
-    def number(pattern: str) -> float:
-        found = re.search(rf"^retrieval_{pattern} (\S+)$", text, re.MULTILINE)
-        return float(found.group(1)) if found else 0.0
-
-    found = {
-        stage: (
-            number(rf'stage_seconds_sum{{stage="{stage}"}}'),
-            number(rf'stage_seconds_count{{stage="{stage}"}}'),
-        )
-        for stage in STAGES
-    }
-    return {**found, "batch": (number("batch_texts_sum"), number("batch_texts_count"))}
-
-
-def stages_between(
-    before: Mapping[str, tuple[float, float]], after: Mapping[str, tuple[float, float]]
-) -> str:
-    """Means of the time between: milliseconds of a stage, texts of a batch."""
-    means = {
-        name: (after[name][0] - before[name][0]) / max(1.0, after[name][1] - before[name][1])
-        for name in after
-    }
-    parts = [f"{stage} {means[stage] * 1e3:.2f}" for stage in STAGES]
-    return f"{', '.join(parts)} ms; {means['batch']:.1f} texts a batch"
-
-
-def resident(pid: int) -> float:
-    """Megabytes that a process has in memory."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    return int(status.split("VmRSS:")[1].split()[0]) / 1e3
-
-
 class Benchmark:
     """Services that run, and what is asked of them."""
 
@@ -217,9 +106,9 @@ class Benchmark:
             self._seed,
             str(self._model),
         )
-        before = stages(service) if service.metrics else {}
+        before = stages(service.metrics) if service.metrics else {}
         load = run_crowd(plan, self._folder)
-        return load, stages_between(before, stages(service)) if before else ""
+        return load, stages_between(before, stages(service.metrics)) if before else ""
 
 
 def closed_loops(

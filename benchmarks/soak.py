@@ -22,8 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.beir import BIN, load_set
-from benchmarks.service import resident
 from benchmarks.service_peers import free_port
+from benchmarks.watch import resident
 from retrieval.client import RetrievalClient
 from retrieval.errors import ServiceError
 from retrieval.registry import OFFLINE_MODEL

@@ -22,6 +22,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.watch import memory
 from retrieval.store import IndexReader, IndexWriter, maintain
 
 K = 10
@@ -327,9 +328,7 @@ def one_by_one(
 
 def anonymous_bytes() -> int:
     """Memory of this process that is no file's."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    (line,) = [line for line in lines if line.startswith("RssAnon:")]
-    return int(line.split()[1]) * 1024
+    return memory("self", "RssAnon")
 
 
 def main() -> None:

@@ -22,12 +22,12 @@ def is_tracing() -> bool:
 
 def packed_attention(query: Tensor, key: Tensor, value: Tensor, bounds: Tensor) -> Tensor:
     """Attention within each sequence: three of [N, heads, head_dim], int32 [B + 1] → the same."""
-    return _script(_attention)(query, key, value, bounds)
+    return _script(_attention)(query, key, value, bounds, False)
 
 
 def pooled_attention(query: Tensor, key: Tensor, value: Tensor, bounds: Tensor) -> Tensor:
     """The same for one token of each sequence: ``query`` and the result [B, heads, head_dim]."""
-    return _script(_pooled_attention)(query, key, value, bounds)
+    return _script(_attention)(query, key, value, bounds, True)
 
 
 def mean(hidden: Tensor, bounds: Tensor) -> Tensor:
@@ -44,35 +44,20 @@ def _script(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 # Written for TorchScript's compiler, which knows a part of Python.
 
 
-def _attention(query: Tensor, key: Tensor, value: Tensor, bounds: Tensor) -> Tensor:
-    ends: list[int] = bounds.long().tolist()
-    output = torch.empty_like(value)
-    first = 0
-    while first < len(ends) - 1:
-        count, length = _run(ends, first)
-        start, end = ends[first], ends[first + count]
-        shape = [count, length, query.size(1), query.size(2)]
-        q = query[start:end].view(shape).transpose(1, 2)
-        k = key[start:end].view(shape).transpose(1, 2)
-        v = value[start:end].view(shape).transpose(1, 2)
-        attended = scaled_dot_product_attention(q, k, v)
-        output[start:end] = attended.transpose(1, 2).reshape(end - start, shape[2], shape[3])
-        first += count
-    return output
-
-
-def _pooled_attention(query: Tensor, key: Tensor, value: Tensor, bounds: Tensor) -> Tensor:
+def _attention(query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, one_each: bool) -> Tensor:
     ends: list[int] = bounds.long().tolist()
     output = torch.empty_like(query)
+    heads, head_dim = key.size(1), key.size(2)
     first = 0
     while first < len(ends) - 1:
         count, length = _run(ends, first)
         start, end = ends[first], ends[first + count]
-        shape = [count, length, key.size(1), key.size(2)]
-        q = query[first : first + count].unsqueeze(2)
-        k = key[start:end].view(shape).transpose(1, 2)
-        v = value[start:end].view(shape).transpose(1, 2)
-        output[first : first + count] = scaled_dot_product_attention(q, k, v).squeeze(2)
+        asks, until = (first, first + count) if one_each else (start, end)
+        q = query[asks:until].view([count, -1, heads, head_dim]).transpose(1, 2)
+        k = key[start:end].view([count, length, heads, head_dim]).transpose(1, 2)
+        v = value[start:end].view([count, length, heads, head_dim]).transpose(1, 2)
+        attended = scaled_dot_product_attention(q, k, v)
+        output[asks:until] = attended.transpose(1, 2).reshape(until - asks, heads, head_dim)
         first += count
     return output
 

@@ -142,7 +142,7 @@ class Batcher:
             if self._closed:
                 raise NotServing("the server is shutting down")
             self._jobs.append(job)
-            self._changed.notify_all()
+            self._changed.notify()
         return cast(list[TextEmbedding], await future)
 
     @property
@@ -155,7 +155,7 @@ class Batcher:
         """Finish what waits, and end the thread."""
         with self._changed:
             self._closed = True
-            self._changed.notify_all()
+            self._changed.notify()
         self._thread.join()
 
     def _run(self) -> None:
@@ -188,7 +188,7 @@ class Batcher:
         finally:
             with self._changed:
                 self._running -= 1
-                self._changed.notify_all()
+                self._changed.notify()
 
     def _embed_together(self, jobs: Sequence[_Job]) -> None:
         """Run the model once over the texts of all jobs, and hand out the results."""

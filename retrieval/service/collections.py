@@ -40,14 +40,14 @@ class IndexModel:
         self._loading = threading.Lock()
         self.for_queries = self._load(config.query_dtype, "latency")
         same = self.for_queries.dtype == identity.dtype
-        self._for_passages = self.for_queries if same else None
+        self.loaded_for_passages = self.for_queries if same else None
 
-    def for_passages(self) -> "Encoder":
-        """The model in the index's type; may take the time of loading it. For any thread."""
+    def load_for_passages(self) -> "Encoder":
+        """The model in the index's type, loaded once; for any thread but the event loop's."""
         with self._loading:
-            if self._for_passages is None:
-                self._for_passages = self._load("index", "throughput")
-            return self._for_passages
+            if self.loaded_for_passages is None:
+                self.loaded_for_passages = self._load("index", "throughput")
+            return self.loaded_for_passages
 
     def _load(self, dtype: str, workload: "Workload") -> "Encoder":
         # Loads torch: seconds that a mistyped folder's error need not wait for.
@@ -118,9 +118,10 @@ class OpenCollection:
 
     async def embed(self, texts: Sequence[str], kind: TextKind) -> list[TextEmbedding]:
         """Embed texts with the collection's model; see ``Batcher.embed``."""
-        encoder = self._model.for_queries
-        if kind == "passage":
-            encoder = await asyncio.to_thread(self._model.for_passages)
+        model = self._model
+        encoder = model.for_queries if kind == "query" else model.loaded_for_passages
+        if encoder is None:
+            encoder = await asyncio.to_thread(model.load_for_passages)
         return await self._batcher.embed(encoder, texts, kind)
 
     async def _embed_queries(self, texts: Sequence[str]) -> list[EmbeddedQuery]:
@@ -148,7 +149,7 @@ class Collections:
             metrics: told what is served.
             on_opened: told of a collection that could not be opened before, and now is.
         """
-        self.on_opened = on_opened
+        self._on_opened = on_opened
         self._config = config
         self._batcher = batcher
         self._metrics = metrics
@@ -257,7 +258,7 @@ class Collections:
             old = self._open.get(name)
             self._open[name] = fresh
             if old is None:
-                await self.on_opened(name)
+                await self._on_opened(name)
             else:
                 old.release()
             in_use = {other.info.model.fingerprint for other in self._open.values()}

@@ -103,7 +103,7 @@ class ServiceConfig:
     grace_seconds: float = DEFAULT_GRACE_SECONDS
     """How long requests under way may go on after the signal to stop."""
     search_threads: int = 8
-    """Threads that search and read; most wait for the model's thread or the disk."""
+    """Threads that search and read; some wait for the disk."""
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:

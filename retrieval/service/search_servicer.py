@@ -14,6 +14,7 @@ from retrieval.search import (
     DEFAULT_K,
     MAX_K,
     MAX_OFFSET,
+    EmbeddedQuery,
     Query,
     SearchResult,
     check_query,
@@ -86,11 +87,7 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
 
     async def _search(self, collection: OpenCollection, query: Query) -> SearchResult:
         """Answer one query: its text goes through the model, then a thread searches."""
-        started = time.perf_counter()
-        embedded = None
-        if query.text is not None:
-            (embedded,) = await collection.embed_queries([query.text])
-        seconds = time.perf_counter() - started
+        (embedded,), seconds = await _embed(collection, [query])
         search = collection.searcher.search
         result = await self._workers.run(collection, search, query, embedded, embed_seconds=seconds)
         self._observer.searched(query, result)
@@ -107,18 +104,14 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
             InvalidArgument: a vector does not fit the index; its ``field`` has the number.
             NotFound: a query's passage does not exist.
         """
-        started = time.perf_counter()
-        texts = {number: query.text for number, query in queries.items() if query.text is not None}
-        embedded = await collection.embed_queries(list(texts.values())) if texts else []
-        vectors = dict(zip(texts, embedded, strict=True))
-        seconds = time.perf_counter() - started
+        vectors, seconds = await _embed(collection, list(queries.values()))
 
         def search() -> dict[int, SearchResult]:
             results = {}
-            for number, query in queries.items():
+            for (number, query), embedded in zip(queries.items(), vectors, strict=True):
                 with located_in(f"requests[{number}]"):
                     results[number] = collection.searcher.search(
-                        query, vectors.get(number), embed_seconds=seconds
+                        query, embedded, embed_seconds=seconds
                     )
             return results
 
@@ -158,6 +151,17 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
                 if not result.more or offset >= limit:
                     return
                 query = replace(query, offset=offset, k=min(limit - offset, MAX_K))
+
+
+async def _embed(
+    collection: OpenCollection, queries: Sequence[Query]
+) -> tuple[list[EmbeddedQuery | None], float]:
+    """The texts of queries, embedded together; None where there is no text. And the seconds."""
+    started = time.perf_counter()
+    texts = [query.text for query in queries if query.text is not None]
+    embedded = iter(await collection.embed_queries(texts) if texts else [])
+    vectors = [next(embedded) if query.text is not None else None for query in queries]
+    return vectors, time.perf_counter() - started
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ from retrieval.service.delivery import AnyFuture, Outcome, deliver
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_FEW_THREADS = 2
+"""Among so many the calls of one turn are shared out, as long as they are few."""
 _MOST_TOGETHER = 8
 _KEPT_BACK_SECONDS = 0.002
 """A result waits for those after it, which go to the loop together, at most about so long."""
@@ -47,15 +49,13 @@ class Workers:
     as much as a search in a small index.
     """
 
-    def __init__(self, threads: int, *, at_once: int = 2) -> None:
+    def __init__(self, threads: int) -> None:
         """Start no thread yet; they start on demand.
 
         Args:
             threads: most threads.
-            at_once: among how many the calls of one turn are shared out, if they are not many.
         """
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="search")
-        self._at_once = at_once
         self._calls: list[_Call] = []
 
     async def run(
@@ -89,7 +89,7 @@ class Workers:
 
     def _share_out(self) -> None:
         calls, self._calls = self._calls, []
-        share = min(_MOST_TOGETHER, -(-len(calls) // self._at_once))
+        share = min(_MOST_TOGETHER, -(-len(calls) // _FEW_THREADS))
         for start in range(0, len(calls), share):
             self._pool.submit(_run, calls[start : start + share])
 

@@ -99,12 +99,7 @@ class Contents:
             NotFound: no such document or passage.
             IndexDamaged: what the index holds of it has changed.
         """
-        rows = self._rows(
-            f"{PASSAGE_QUERY} WHERE c.document_id = ? AND c.ordinal = ?", [document_id, ordinal]
-        )
-        if not rows:
-            raise _no_passage(document_id, ordinal)
-        return self._passages(rows)[0]
+        return self._passages([self._passage_row(document_id, ordinal)])[0]
 
     def neighbours(
         self, document_id: int, ordinal: int, *, before: int = 0, after: int = 0
@@ -172,6 +167,19 @@ class Contents:
         if not rows:
             raise NotFound(f"no document {value}")
         return document_row(rows[0])
+
+    def _passage_row(self, document_id: int, ordinal: int) -> tuple[Any, ...]:
+        """The row of ``PASSAGE_QUERY`` of one passage.
+
+        Raises:
+            NotFound: no such document or passage.
+        """
+        rows = self._rows(
+            f"{PASSAGE_QUERY} WHERE c.document_id = ? AND c.ordinal = ?", [document_id, ordinal]
+        )
+        if not rows:
+            raise _no_passage(document_id, ordinal)
+        return rows[0]
 
     def _passages(
         self, rows: Sequence[tuple[Any, ...]], hits: Sequence[Hit] | None = None

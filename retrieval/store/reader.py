@@ -8,11 +8,11 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.errors import IndexDamaged, NotFound
+from retrieval.errors import IndexDamaged
 from retrieval.records import IndexInfo
 from retrieval.store.contents import Contents
 from retrieval.store.filters import Filter
-from retrieval.store.rows import PASSAGE_QUERY, stored_passage
+from retrieval.store.rows import stored_passage
 from retrieval.store.segments import Segment, VectorHits
 from retrieval.store.snapshot import Snapshot, open_snapshot
 from retrieval.store.vector_index import VectorIndex
@@ -90,12 +90,8 @@ class IndexReader(Contents):
         Raises:
             NotFound: no such document or passage.
         """
-        rows = self._rows(
-            f"{PASSAGE_QUERY} WHERE c.document_id = ? AND c.ordinal = ?", [document_id, ordinal]
-        )
-        if not rows:
-            raise NotFound(f"no passage {ordinal} of a document {document_id}")
-        vector = self._vectors.vector(stored_passage(rows[0]).vector_id)
+        row = self._passage_row(document_id, ordinal)
+        vector = self._vectors.vector(stored_passage(row).vector_id)
         if vector is not None:
             return vector
         raise IndexDamaged(f"{self.folder} names a vector that is in none of its files")
