@@ -74,7 +74,8 @@ class CoreBackend:
 
     def embed(self, sequences: Sequence[Sequence[int]]) -> Tensor:
         """Token ids → float32 [B, dim], L2-normalised; one packed batch, best sorted by length."""
-        batch = pack(sequences, device=self._device)
+        few_sizes = self._model.wants_few_sizes
+        batch = pack(sequences, device=self._device, few_sizes=few_sizes)
         if self._short is not None and self._short.takes(batch):
             return self._short.embed(batch)
         return self._model.embed(batch, self._pooling)

@@ -30,7 +30,7 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor, batch: PackedBat
         batch: where the sequences begin and end.
 
     Returns:
-        [N, heads, head_dim].
+        [N, heads, head_dim]; zeros for rows that are no sequence's.
     """
     if traceable.is_tracing():
         return traceable.packed_attention(query, key, value, batch.cu_seqlens)
@@ -38,9 +38,11 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor, batch: PackedBat
         longest = batch.max_seqlen
         bounds = batch.cu_seqlens
         return _varlen(query, key, value, (bounds, bounds), (longest, longest))
-    if len(batch.runs) == 1:
+    rows, end = len(query), batch.runs[-1].end
+    if len(batch.runs) == 1 and rows == end:
         return _rectangle_attention(query, key, value, batch.runs[0].count)
     output = torch.empty_like(value)
+    output[end:] = 0
     for run in batch.runs:
         tokens = slice(run.start, run.end)
         output[tokens] = _rectangle_attention(query[tokens], key[tokens], value[tokens], run.count)

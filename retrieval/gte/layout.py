@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from retrieval.gte.prepack import PackedLinear, can_prepack
-from retrieval.gte.quantize import Int8Linear
+from retrieval.gte.quantize import Int8Linear, OneDnnProduct
 
 Workload = Literal["throughput", "latency"]
 """What a model is for: batches of a thousand tokens, or one short query at a time."""
@@ -21,7 +21,7 @@ MakeLinear = Callable[[Tensor, Tensor | None], nn.Module]
 
 def lay_out(
     module: nn.Module, *, dtype: torch.dtype, device: torch.device | str, workload: Workload
-) -> None:
+) -> bool:
     """Replace every ``nn.Linear`` inside a module by what is fastest, freeing its weight.
 
     Args:
@@ -29,10 +29,14 @@ def lay_out(
         dtype: what the weights are to be.
         device: where they are.
         workload: what the model is for.
+
+    Returns:
+        whether products are oneDNN's, for which batches should be of few sizes.
     """
     make = _choose(dtype, torch.device(device).type, workload)
     if make is not None:
         _replace(module, make)
+    return any(isinstance(part, PackedLinear | OneDnnProduct) for part in module.modules())
 
 
 def _choose(dtype: torch.dtype, device: str, workload: Workload) -> MakeLinear | None:

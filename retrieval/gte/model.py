@@ -36,6 +36,8 @@ class GteModel(nn.Module):
         )
         self.lm_head = MaskedLMHead(config) if head == "mlm" else None
         self.register_buffer("inv_freq", None, persistent=False)
+        self.wants_few_sizes = False
+        """Whether batches are best made by ``pack(..., few_sizes=True)``."""
 
     def prepare(
         self, *, device: torch.device | str, dtype: torch.dtype, workload: Workload = "throughput"
@@ -53,7 +55,7 @@ class GteModel(nn.Module):
             self.inv_freq = inverse_frequencies(config.rope, config.head_dim).to(device)
         self.eval().requires_grad_(requires_grad=False)
         cast(Layer, self.encoder.layer[-1]).attention.split()
-        lay_out(self.encoder, dtype=dtype, device=device, workload=workload)
+        self.wants_few_sizes = lay_out(self.encoder, dtype=dtype, device=device, workload=workload)
 
     def forward(self, batch: PackedBatch, rows: Tensor | None = None) -> Tensor:
         """Encode a packed batch.

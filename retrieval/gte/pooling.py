@@ -45,10 +45,9 @@ def pool(hidden: Tensor, batch: PackedBatch, pooling: Pooling) -> Tensor:
         return hidden[rows].float()
     if traceable.is_tracing():
         return traceable.mean(hidden, batch.cu_seqlens)
-    runs = torch.split(hidden, [run.end - run.start for run in batch.runs])
     means = [
-        part.view(run.count, -1, hidden.shape[1]).float().mean(dim=1)
-        for part, run in zip(runs, batch.runs, strict=True)
+        hidden[run.start : run.end].view(run.count, -1, hidden.shape[1]).float().mean(dim=1)
+        for run in batch.runs
     ]
     return torch.cat(means)
 

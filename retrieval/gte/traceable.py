@@ -47,6 +47,8 @@ def _script(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def _attention(query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, one_each: bool) -> Tensor:
     ends: list[int] = bounds.long().tolist()
     output = torch.empty_like(query)
+    if not one_each and ends[-1] < len(query):
+        output[ends[-1] :] = 0
     heads, head_dim = key.size(1), key.size(2)
     first = 0
     while first < len(ends) - 1:

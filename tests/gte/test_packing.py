@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.errors import InvalidArgument
-from retrieval.gte import GteModel, Pooling, load_model, normalize, pack, pool
+from retrieval.gte import GteModel, Pooling, Workload, load_model, normalize, pack, pool
 from retrieval.gte import layout as layout_module
 from retrieval.gte import prepack as prepack_module
+from retrieval.gte import quantize as quantize_module
 from retrieval.gte.attention import packed_attention, reference_attention
 from retrieval.gte.prepack import PackedLinear
 from tests.conftest import GOLDEN
@@ -46,6 +47,61 @@ def test_an_embedding_does_not_depend_on_its_neighbours(
     together = embed(model, rows, pooling)
     alone = torch.cat([embed(model, [row], pooling) for row in rows])
     torch.testing.assert_close(together, alone, atol=5e-6, rtol=0)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean", "last"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int8])
+@given(lengths=LENGTHS, seed=st.integers(0, 2**31))
+@settings(max_examples=15, deadline=None)
+def test_spare_rows_change_no_vector(
+    dtype: torch.dtype, pooling: Pooling, lengths: list[int], seed: int
+) -> None:
+    model = loaded("large_tt2", dtype)
+    generator = torch.Generator().manual_seed(seed)
+    rows = [torch.randint(0, 1000, (length,), generator=generator).tolist() for length in lengths]
+    types = [[1] * length for length in lengths]
+    few, exact = (pack(rows, types, few_sizes=few_sizes) for few_sizes in (True, False))
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            model.embed(few, pooling), model.embed(exact, pooling), atol=2e-6, rtol=0
+        )
+
+
+def test_batches_are_of_few_sizes() -> None:
+    sizes = {}
+    for tokens in range(1, 4097):
+        batch = pack([[5] * tokens], few_sizes=True)
+        sizes[tokens] = len(batch.token_ids)
+        assert len(batch.positions) == sizes[tokens]
+        assert batch.lengths == (tokens,)
+        assert tokens <= sizes[tokens] < tokens + max(4, tokens / 16)
+    assert len(set(sizes.values())) <= 130
+    assert all(len(pack([[5] * tokens]).token_ids) == tokens for tokens in (17, 1001))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "workload", "products", "wanted"),
+    [
+        (torch.float32, "latency", "any", True),
+        (torch.int8, "throughput", "OneDnnProduct", True),
+        (torch.int8, "latency", "FbgemmProduct", False),
+        (torch.bfloat16, "latency", "any", False),
+    ],
+)
+def test_few_sizes_are_for_the_products_that_keep_them(
+    dtype: torch.dtype,
+    workload: Workload,
+    products: str,
+    wanted: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if quantize_module.pair_limit() is None or not prepack_module.can_prepack():
+        pytest.skip("this build of torch lacks the operators")
+    if products != "any":
+        product = getattr(quantize_module, products)
+        monkeypatch.setattr(quantize_module, "_choose", lambda _: product)
+    model = load_model(GOLDEN / "base_ntk_short", dtype=dtype, workload=workload)
+    assert model.wants_few_sizes == wanted
 
 
 @pytest.mark.parametrize("pooling", ["cls", "last", "mean"])
@@ -113,8 +169,8 @@ def test_without_the_operators_the_plain_layers_stay(
 
 
 @cache
-def loaded(name: str) -> GteModel:
-    return load_model(GOLDEN / name)
+def loaded(name: str, dtype: torch.dtype = torch.float32) -> GteModel:
+    return load_model(GOLDEN / name, dtype=dtype)
 
 
 def embed(model: GteModel, rows: list[list[int]], pooling: str) -> torch.Tensor:

@@ -46,12 +46,13 @@ def test_a_trace_gives_the_same_vectors(
     name: str, dtype: torch.dtype, pooling: Pooling, lengths: list[int], seed: int
 ) -> None:
     model, short = loaded(name, dtype, pooling)
-    batch = pack([tokens(length, seed + place) for place, length in enumerate(lengths)])
-    assert short.takes(batch)
+    rows = [tokens(length, seed + place) for place, length in enumerate(lengths)]
+    batch = pack(rows)
     with torch.inference_mode():
-        torch.testing.assert_close(
-            short.embed(batch), model.embed(batch, pooling), atol=2e-6, rtol=0
-        )
+        wanted = model.embed(batch, pooling)
+        for given_batch in (batch, pack(rows, few_sizes=True)):
+            assert short.takes(given_batch)
+            torch.testing.assert_close(short.embed(given_batch), wanted, atol=2e-6, rtol=0)
 
 
 @pytest.fixture
