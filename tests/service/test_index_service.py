@@ -220,11 +220,11 @@ def test_an_index_that_breaks_is_served_on(
         RetrievalClient(server.target) as client,
     ):
         expected = client.search("bread").passages
-        shutil.rmtree(copy)
-        wait_until(lambda: "is not reloaded" in caplog.text)
+        copy.rename(tmp_path / "away")  # a look that is just under way may fail in its own way
+        wait_until(lambda: "is not an index" in caplog.text)
         assert client.search("bread").passages == expected
         time.sleep(0.2)
-    assert caplog.text.count("is not reloaded") == 1
+    assert caplog.text.count("is not an index") == 1  # told once, not at each look
 
 
 def test_filters_and_exact_search(client: RetrievalClient) -> None:
