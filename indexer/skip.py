@@ -20,6 +20,12 @@ class SkipReason(StrEnum):
     DUPLICATE_NAME = "duplicate name"
     BINARY = "binary"
     NO_TEXT = "no text"
+    SCANNED = "scanned, no text"
+    ENCRYPTED = "encrypted"
+    DAMAGED = "damaged"
+    OVER_LIMIT = "over a limit"
+    TIMED_OUT = "took too long"
+    CRASHED = "crashed its parser"
     BAD_SIDECAR = "bad sidecar"
     LONE_SIDECAR = "sidecar of nothing"
 

@@ -49,7 +49,7 @@ class Document:
     """Stable name: ``<root folder's name>/<relative path>``, with ``/`` between parts."""
     title: str
     format: str
-    """Name of the parser's format: ``"markdown"``, ``"rst"``, ``"html"``, ``"text"``."""
+    """Name of the parser's format: ``"markdown"``, ``"rst"``, ``"html"``, ``"text"``, ..."""
     text: str
     """The text that is chunked, stored and returned; line ends are as in the file."""
     sections: tuple[Section, ...]
@@ -57,6 +57,9 @@ class Document:
     """How the file's bytes were decoded."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     """Whatever the format says about the document (front matter, ``<meta>``), as text."""
+    page_starts: tuple[int, ...] = ()
+    """First character of each page, or slide, in order, the first 0; an empty page starts where
+    the next one does. Empty where the format has no pages."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: golden checkpoints and the real offline model."""
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,3 +34,14 @@ def minilm_folder() -> Path:
 def minilm() -> Iterator[Encoder]:
     """The real all-MiniLM-L6-v2, loaded once."""
     yield Encoder.load(OFFLINE_MODEL, device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Undo what ``retrieval serve`` sets up: its stream is gone when the test is over."""
+    root, ours = logging.getLogger(), logging.getLogger("retrieval")
+    level, handlers, our_level = root.level, root.handlers[:], ours.level
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
+    ours.setLevel(our_level)

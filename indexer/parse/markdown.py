@@ -1,23 +1,19 @@
 """Markdown and MDX: the source itself is the text, so offsets are those of the file.
 
-Headings are found by a CommonMark parser. It takes a second or more for a megabyte of short
-lines, so longer documents get a plain scan for ``#`` headings instead.
+Headings are found by a CommonMark parser, pulldown-cmark.
 """
 
 import re
-from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from collections.abc import Iterator
 from typing import Final
 
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
+from pyromark import Options, events_with_range
 
 from indexer.decode import decode
 from indexer.parse.outline import (
     MAX_HEADING_CHARS,
     Heading,
     bounded_metadata,
-    line_starts,
     one_line,
     sections_of,
     title_of,
@@ -25,8 +21,6 @@ from indexer.parse.outline import (
 )
 from retrieval.records import Document
 
-MAX_COMMONMARK_CHARS: Final = 500_000
-"""Longer documents are scanned for ``#`` headings, fenced code left out, and not parsed."""
 MAX_FRONT_MATTER_CHARS: Final = 64_000
 """Front matter that has not ended by here is none."""
 
@@ -35,8 +29,6 @@ _SCALAR: Final = re.compile(r"([A-Za-z_][\w.-]*)[ \t]*:(?:[ \t]+(.*))?$")
 _LIST_ITEM: Final = re.compile(r"[ \t]*-[ \t]+(.*)$")
 _COMMENT: Final = re.compile(r"\s#.*$")
 _ATTRIBUTES: Final = re.compile(r"\s*\{[#.:][^{}]*\}\s*$")
-_SCAN: Final = re.compile(r"^ {0,3}(?:(#{1,6})(?=[ \t\r\n]|\Z)|(`{3,}|~{3,}))", re.MULTILINE)
-_CLOSING_HASHES: Final = re.compile(r"(?:^|[ \t])#+[ \t\r]*$")
 
 
 def parse_markdown(uri: str, data: bytes) -> Document:
@@ -52,8 +44,7 @@ def parse_markdown(uri: str, data: bytes) -> Document:
     text, encoding = decode(data)
     matter, body_start = _front_matter(text)
     metadata = bounded_metadata(_read_front_matter(matter))
-    find = _parsed_headings if len(text) <= MAX_COMMONMARK_CHARS else _scanned_headings
-    headings = usable(find(text, body_start))
+    headings = usable(_headings(text, body_start))
     outermost = (heading.title for heading in headings if heading.level == 1)
     return Document(
         uri=uri,
@@ -109,49 +100,39 @@ def _scalar(value: str) -> str:
     return "" if value[:1] in {"|", ">", "{", "[", "&", "*", "!"} else value
 
 
-def _parsed_headings(text: str, body_start: int) -> Iterator[Heading]:
+def _headings(text: str, body_start: int) -> Iterator[Heading]:
     """Yield the headings that CommonMark sees outside lists and quotations."""
-    markdown = MarkdownIt("commonmark").enable("table")
-    # Inline markup is parsed for headings alone, which is most of the work saved.
-    markdown.core.ruler.disable(["inline", "text_join"])
-    environment: dict[str, object] = {}
-    body = text[body_start:]
-    tokens = markdown.parse(body, environment)
-    starts = line_starts(body)
-    for opening, inline in pairwise(tokens):
-        if opening.type != "heading_open" or opening.level > 0 or opening.map is None:
-            continue
-        children: list[Token] = []
-        content = inline.content[: 4 * MAX_HEADING_CHARS]
-        markdown.inline.parse(content, markdown, environment, children)
-        title = one_line(_ATTRIBUTES.sub("", _plain(children)))
-        yield Heading(body_start + starts[opening.map[0]], int(opening.tag[1:]), title)
+    offset = _CharOffsets(text[body_start:].encode(), body_start)
+    depth, parts = 0, list[str]()
+    for event, span in events_with_range(text[body_start:], options=Options.ENABLE_TABLES):
+        if isinstance(event, str):
+            parts.append(" ")  # a line break, or no part of a heading
+        elif "Start" in event:
+            parts = [] if depth == 0 else parts
+            depth += 1
+        elif "End" in event:
+            depth -= 1
+            if depth == 0 and isinstance(event["End"], dict) and "Heading" in event["End"]:
+                title = "".join(parts)[: 4 * MAX_HEADING_CHARS]
+                level = int(event["End"]["Heading"][1:])
+                start = offset.of(span["start"])
+                while start and text[start - 1] == " ":  # the start of its line
+                    start -= 1
+                yield Heading(start, level, one_line(_ATTRIBUTES.sub("", title)))
+        elif depth:
+            parts.append(str(event.get("Text") or event.get("Code") or ""))
 
 
-def _plain(tokens: Iterable[Token]) -> str:
-    """Return inline tokens without their markup."""
-    parts = []
-    for token in tokens:
-        if token.type in {"text", "text_special", "code_inline", "image"}:
-            parts.append(token.content)
-        elif token.type in {"softbreak", "hardbreak"}:
-            parts.append(" ")
-    return "".join(parts)
+class _CharOffsets:
+    """Turns offsets in UTF-8 into offsets in the text, in one pass over it."""
 
+    def __init__(self, encoded: bytes, start: int) -> None:
+        self._encoded = encoded
+        self._bytes = 0
+        self._chars = start
 
-def _scanned_headings(text: str, body_start: int) -> Iterator[Heading]:
-    """Yield the lines that start with ``#`` outside fenced code, in time linear in the text."""
-    fence = ""
-    for match in _SCAN.finditer(text, body_start):
-        if marker := match[2]:
-            if not fence:
-                fence = marker
-            elif marker.startswith(fence):
-                fence = ""
-        elif not fence:
-            line_end = text.find("\n", match.end())
-            line = text[match.end() : line_end if line_end >= 0 else len(text)]
-            title = one_line(
-                _ATTRIBUTES.sub("", _CLOSING_HASHES.sub("", line[: 4 * MAX_HEADING_CHARS]))
-            )
-            yield Heading(match.start(), len(match[1]), title)
+    def of(self, offset: int) -> int:
+        """The character at a byte; each offset is at or after the one before."""
+        self._chars += len(self._encoded[self._bytes : offset].decode())
+        self._bytes = offset
+        return self._chars

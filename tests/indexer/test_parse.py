@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.parse import HANDLED_EXTENSIONS, markdown, outline, parse
+from indexer.parse import HANDLED_EXTENSIONS, outline, parse
 from indexer.parse.html_depth import MAX_OPEN, limit_depth
 from indexer.skip import SkipDocument
 from retrieval.records import Document
@@ -160,17 +160,15 @@ def test_markdown_titles(text: str, title: str) -> None:
     assert parse("docs/file.md", text.encode()).title == title
 
 
-def test_long_markdown_is_scanned(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = "---\ntitle: T\n---\n# A #\n```\n# code\n~~~\n```\n## B {#b}\n#no\n#\n ### C\n"
-    parsed = parse("a.md", text.encode())
-    monkeypatch.setattr(markdown, "MAX_COMMONMARK_CHARS", 1)
-    scanned = parse("a.md", text.encode())
-    assert scanned == parsed
-    assert [section.heading_path for section in scanned.sections] == [
-        (),
-        ("A",),
-        ("A", "B"),
-        ("A", "B", "C"),
+def test_markdown_headings_and_what_only_looks_like_them() -> None:
+    text = "---\ntitle: Ü\n---\n# Ä #\n```\n# code\n~~~\n```\n## B {#b}\n#no\n#\n ### C\n- # no\n\n> no\n> ===\n\nÖ\n=\n"
+    document = parse("a.md", text.encode())
+    assert outline_of(document) == [
+        ((), "---"),
+        (("Ä",), "# Ä #"),
+        (("Ä", "B"), "## B {#b}"),
+        (("Ä", "B", "C"), " ### C"),
+        (("Ö",), "Ö"),
     ]
 
 
