@@ -161,7 +161,8 @@ def test_markdown_titles(text: str, title: str) -> None:
 
 
 def test_markdown_headings_and_what_only_looks_like_them() -> None:
-    text = "---\ntitle: Ü\n---\n# Ä #\n```\n# code\n~~~\n```\n## B {#b}\n#no\n#\n ### C\n- # no\n\n> no\n> ===\n\nÖ\n=\n"
+    text = "---\ntitle: Ü\n---\n# Ä #\n```\n# code\n~~~\n```\n## B {#b}\n#no\n#\n ### C\n"
+    text += "- # no\n\n> no\n> ===\n\nÖ\n=\n"
     document = parse("a.md", text.encode())
     assert outline_of(document) == [
         ((), "---"),
