@@ -1,25 +1,22 @@
 """The whole build: find files → parse → chunk → embed → commit."""
 
-import hashlib
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from indexer.chunk import chunk_document
 from indexer.discover import discover
 from indexer.embed import Embedder
-from indexer.parse import parse
 from indexer.plan import Plan, check_not_empty, plan_build
 from indexer.progress import BuildProgress
+from indexer.read import Parsed, Unchanged
 from indexer.report import BuildReport
-from indexer.sidecar import with_sidecar
-from indexer.skip import SkipDocument, SkipReason
-from indexer.walk import MAX_FILE_BYTES
+from indexer.wire import Job, Setup
+from indexer.workers import Finished, Readers
 from retrieval.errors import InvalidArgument, ModelMismatch, NotAnIndex
-from retrieval.records import ChunkSettings, IndexInfo, ModelIdentity, Skipped, SourceFile
+from retrieval.records import ChunkSettings, ContainerStamp, IndexInfo, ModelIdentity, Skipped
 from retrieval.registry import DEFAULT_MODEL
 from retrieval.store import IndexType, IndexWriter, check_folder, is_index, maintain, read_info
 
@@ -28,6 +25,15 @@ if TYPE_CHECKING:
 
 DEFAULT_CHUNK_TOKENS = 512
 """Or as many as the model takes, where that is less."""
+
+FILE_SECONDS, FILE_SECONDS_PER_MB = 60.0, 2.0
+"""Processor time that a file may take to be read and cut, and more for each million bytes."""
+
+FILE_MEMORY_BYTES = 2 << 30
+"""Memory that the process which reads a file may use."""
+
+MOST_READERS = 8
+"""Processes that read files, where there are as many cores and files."""
 
 _OVERLAP_SHARE = 8
 # By default a chunk repeats an eighth of the one before it.
@@ -89,7 +95,17 @@ def build(options: BuildOptions, progress: BuildProgress) -> BuildReport:
             settings = _chunk_settings(options, existing, encoder)
             writer.set_model(encoder.identity, settings)
             embedder = Embedder(encoder, writer, report, progress)
-            _ingest(plan, embedder, settings, report, progress)
+            setup = Setup(
+                model_folder=encoder.folder,
+                max_tokens=encoder.max_tokens,
+                settings=settings,
+                include=tuple(options.include),
+                exclude=tuple(options.exclude),
+                memory_bytes=FILE_MEMORY_BYTES,
+                seconds=FILE_SECONDS,
+                seconds_per_mb=FILE_SECONDS_PER_MB,
+            )
+            _ingest(plan, setup, embedder, report, progress)
         _choose_index_type(options, writer)
         _finish(plan, writer, report)
     report.seconds = time.perf_counter() - started
@@ -172,36 +188,43 @@ def _chunk_settings(
 
 def _ingest(
     plan: Plan,
+    setup: Setup,
     embedder: Embedder,
-    settings: ChunkSettings,
     report: BuildReport,
     progress: BuildProgress,
 ) -> None:
     """Read, parse, chunk, embed and commit every file that may have changed."""
     progress.start(len(plan.to_read), sum(source.size for source in plan.to_read))
-    for found in plan.to_read:
-        known = plan.known.get(found.uri)
-        try:
-            source, data, fields = _read_with_sidecar(found)
-            sha256 = hashlib.sha256(data + fields).hexdigest()
-            if known and known.sha256 == sha256:
-                plan.touched.append((known.document_id, source))
-                plan.unchanged += 1
-                progress.advance(size=found.size, files=1)
-                continue
-            document = parse(source.uri, data)
-            if source.sidecar:
-                document = with_sidecar(document, fields)
-        except SkipDocument as skip:
-            plan.skip(Skipped(found.uri, found.root, skip.reason, skip.detail))
-            progress.advance(size=found.size, files=1)
-            continue
-        report.encodings[document.encoding] += 1
+    count = min(os.cpu_count() or 1, MOST_READERS, len(plan.to_read))
+    with Readers(setup, count) as readers:
+        taken = False  # by the embedder, which tells of the progress itself
+        for outcome in readers.read(Job(file, plan.known_of(file)) for file in plan.to_read):
+            if isinstance(outcome, Finished):
+                plan.finish(outcome.source, complete=outcome.complete)
+                if not taken:
+                    progress.advance(size=outcome.source.size, files=1)
+                taken = False
+            elif isinstance(outcome, Skipped):
+                plan.skip(outcome)
+            else:
+                _take(outcome, plan, embedder, report)
+                taken = isinstance(outcome, Parsed) and not outcome.source.container
+    embedder.flush()
+
+
+def _take(outcome: Parsed | Unchanged, plan: Plan, embedder: Embedder, report: BuildReport) -> None:
+    """Count a document; embed it if it is new or has changed."""
+    source = outcome.source
+    plan.turned_up(source)
+    known = plan.known.get(source.uri)
+    if isinstance(outcome, Parsed):
+        report.encodings[outcome.document.encoding] += 1
         report.added += known is None
         report.changed += known is not None
-        chunks = chunk_document(document, embedder.tokenizer, settings)
-        embedder.add(document, source, sha256, chunks)
-    embedder.flush()
+        embedder.add(outcome)
+    elif known:
+        plan.touched.append((known.document_id, source))
+        plan.unchanged += 1
 
 
 def _choose_index_type(options: BuildOptions, writer: IndexWriter) -> None:
@@ -215,56 +238,29 @@ def _choose_index_type(options: BuildOptions, writer: IndexWriter) -> None:
             commit.set_index_type(*wanted)
 
 
-def _read_with_sidecar(found: SourceFile) -> tuple[SourceFile, bytes, bytes]:
-    """A file as it is now, its bytes, and its sidecar's, if it has one.
-
-    Raises:
-        SkipDocument: one of the two can't be read, or has grown beyond the limit.
-    """
-    source, data = _read(found)
-    if source.sidecar is None:
-        return source, data, b""
-    beside, fields = _read(source.sidecar)
-    return replace(source, sidecar=beside), data, fields
-
-
-def _read(found: SourceFile) -> tuple[SourceFile, bytes]:
-    """A file's bytes, and its size and time as they were when it was opened.
-
-    Raises:
-        SkipDocument: it can't be read, or has grown beyond the limit.
-    """
-    try:
-        with found.path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            data = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise SkipDocument(SkipReason.UNREADABLE, error.strerror or str(error)) from error
-    if len(data) > MAX_FILE_BYTES:
-        raise SkipDocument(SkipReason.TOO_LARGE, f"more than {MAX_FILE_BYTES} bytes")
-    return replace(found, size=len(data), mtime_ns=status.st_mtime_ns), data
-
-
 def _finish(plan: Plan, writer: IndexWriter, report: BuildReport) -> None:
     """Remove what is gone, note what was skipped, and count up."""
     unique = {skip.uri: skip for skip in sorted(plan.skipped, key=lambda skip: skip.uri)}
     skipped = {
         name: [skip for skip in unique.values() if skip.root == name] for name, _ in plan.roots
     }
+    containers = {name: _under(name, plan) for name, _ in plan.roots}
     recorded = writer.roots()
     stale = [
         (name, path)
         for name, path in plan.roots
-        if recorded.get(name) != str(path) or writer.skipped(name) != skipped[name]
+        if recorded.get(name) != str(path)
+        or writer.skipped(name) != skipped[name]
+        or writer.containers(name) != containers[name]
     ]
     if plan.gone or plan.touched or stale:
         with writer.commit() as commit:
-            for uri in plan.gone:
+            for uri in sorted(plan.gone):
                 commit.remove_document(uri)
             for document_id, source in plan.touched:
                 commit.touch_document(document_id, source)
             for name, path in stale:
-                commit.set_root(name, str(path), skipped[name])
+                commit.set_root(name, str(path), skipped[name], containers[name])
     report.maintained = maintain(writer)
     report.removed = len(plan.gone)
     report.kept = len(plan.kept)
@@ -272,3 +268,8 @@ def _finish(plan: Plan, writer: IndexWriter, report: BuildReport) -> None:
     report.skipped.update(str(skip.reason) for skip in unique.values())
     report.truncated = writer.truncated_chunks()
     report.info = writer.info
+
+
+def _under(root: str, plan: Plan) -> dict[str, ContainerStamp]:
+    """The containers of a plan that lie under a root."""
+    return {uri: stamp for uri, stamp in plan.containers.items() if uri.partition("/")[0] == root}

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from itertools import takewhile
 
 from indexer.pack import pack
-from indexer.units import BATCH_CHARS, BATCH_TEXTS, count_within, cut_units, windows
+from indexer.units import BATCH_CHARS, BATCH_TEXTS, count_within, windows
 from retrieval.errors import InvalidArgument
 from retrieval.records import Chunk, ChunkSettings, Document, TokenCounter
 
@@ -39,8 +39,7 @@ def chunk_document(
     """
     _check(settings)
     if settings.chunk_tokens:
-        units = cut_units(document, counter, settings.chunk_tokens)
-        ranges = pack(document, units, settings)
+        ranges = pack(document, counter, settings)
         counted = _recount(document.text, ranges, counter, settings.chunk_tokens)
     else:
         counted = _count_whole(document.text, counter)
@@ -110,8 +109,9 @@ def _trim(text: str, start: int, end: int) -> tuple[int, int]:
 def _finish(
     document: Document, counted: Iterable[tuple[int, int, int]], *, whole: bool
 ) -> Iterator[Chunk]:
-    """Yield the chunks, with their lines and headings."""
+    """Yield the chunks, with their lines, pages and headings."""
     starts = [section.char_start for section in document.sections]
+    pages = document.page_starts
     offset, line = 0, 1
     for ordinal, (start, end, tokens) in enumerate(counted):
         if start >= offset:
@@ -128,6 +128,8 @@ def _finish(
             line_end=line + document.text.count("\n", start, end),
             heading_path=_common_path(document) if whole else _path(document, starts, start, end),
             token_count=tokens,
+            page_start=bisect_right(pages, start),
+            page_end=bisect_right(pages, end - 1),
         )
 
 

@@ -29,6 +29,9 @@ class Discovery:
     """Everything that is not, sorted by uri; a folder that is not entered is one entry."""
     roots: tuple[tuple[str, Path], ...]
     """Name and real path of each root, in the order given."""
+    include: tuple[str, ...] = ()
+    """Patterns that files were found by."""
+    exclude: tuple[str, ...] = ()
 
 
 def discover(
@@ -50,7 +53,7 @@ def discover(
             lies in another.
         InvalidArgument: a pattern is malformed.
     """
-    patterns = Patterns(_compile(include, "include"), _compile(exclude, "exclude"))
+    patterns = compile_patterns(include, exclude)
     files: list[SourceFile] = []
     skipped: list[Skipped] = []
     resolved = _resolve_roots(roots)
@@ -67,7 +70,7 @@ def discover(
             skipped.append(Skipped(file.uri, file.root, SkipReason.DUPLICATE_NAME, detail))
     skipped.sort(key=lambda skip: (skip.uri, skip.reason))
     named = tuple((path_text(root.name), root) for root in resolved)
-    return Discovery(tuple(unique.values()), tuple(skipped), named)
+    return Discovery(tuple(unique.values()), tuple(skipped), named, tuple(include), tuple(exclude))
 
 
 def _resolve_roots(roots: Sequence[Path]) -> list[Path]:
@@ -108,6 +111,15 @@ def _resolve_root(given: Path) -> Path:
     if not root.name:
         raise SourceError("the root of the file system can't be indexed; name a folder in it")
     return root
+
+
+def compile_patterns(include: Sequence[str], exclude: Sequence[str]) -> Patterns:
+    """Make patterns ready to match paths.
+
+    Raises:
+        InvalidArgument: one is malformed.
+    """
+    return Patterns(_compile(include, "include"), _compile(exclude, "exclude"))
 
 
 def _compile(patterns: Sequence[str], option: str) -> GitIgnoreSpec | None:

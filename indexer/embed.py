@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from indexer.progress import BuildProgress
+from indexer.read import Parsed
 from indexer.report import BuildReport
-from retrieval.records import Chunk, Document, SourceFile
+from retrieval.records import Chunk
 from retrieval.store import Commit, IndexWriter, StagedChunk, StagedDocument
 
 if TYPE_CHECKING:
@@ -31,10 +32,7 @@ COMMIT_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    document: Document
-    source: SourceFile
-    sha256: str
-    chunks: Sequence[Chunk]
+    parsed: Parsed
     keys: Sequence[bytes]
 
 
@@ -50,7 +48,6 @@ class Embedder:
         self, encoder: "Encoder", writer: IndexWriter, report: BuildReport, progress: BuildProgress
     ) -> None:
         """Bind the model, the index and where to count."""
-        self.tokenizer = encoder.tokenizer
         self._encoder = encoder
         self._writer = writer
         self._report = report
@@ -59,21 +56,12 @@ class Embedder:
         self._window_chunks = 0
         self._window_chars = 0
 
-    def add(
-        self, document: Document, source: SourceFile, sha256: str, chunks: Sequence[Chunk]
-    ) -> None:
-        """Take a document; may embed and commit what has gathered.
-
-        Args:
-            document: as parsed.
-            source: the file it came from.
-            sha256: hex digest of the file's bytes.
-            chunks: all of the document's chunks.
-        """
-        keys = [content_key(chunk.text) for chunk in chunks]
-        self._window.append(_Pending(document, source, sha256, chunks, keys))
-        self._window_chunks += len(chunks)
-        self._window_chars += len(document.text)
+    def add(self, parsed: Parsed) -> None:
+        """Take a document; may embed and commit what has gathered."""
+        keys = [content_key(chunk.text) for chunk in parsed.chunks]
+        self._window.append(_Pending(parsed, keys))
+        self._window_chunks += len(keys)
+        self._window_chars += len(parsed.document.text)
         if self._window_chunks >= WINDOW_CHUNKS or self._window_chars >= WINDOW_CHARS:
             self.flush()
 
@@ -87,12 +75,14 @@ class Embedder:
         new = {
             key: chunk
             for pending in window
-            for key, chunk in zip(pending.keys, pending.chunks, strict=True)
+            for key, chunk in zip(pending.keys, pending.parsed.chunks, strict=True)
             if key not in ids
         }
         self._report.chunks_embedded += len(new)
         self._report.chunks_reused += sum(len(pending.keys) for pending in window) - len(new)
-        size = sum(pending.source.size for pending in window)
+        # A container counts when all of it is read.
+        files = [one.parsed.source for one in window if not one.parsed.source.container]
+        size = sum(file.size for file in files)
         vectors = _Uncommitted(time.monotonic())
         for keys, embedded in self._embed(new, size):
             vectors.add(keys, embedded)
@@ -103,7 +93,7 @@ class Embedder:
             ids.update(vectors.take(commit))
             for pending in window:
                 commit.put_document(_staged(pending, ids))
-        self._progress.advance(files=len(window), size=0.0 if new else size)
+        self._progress.advance(files=len(files), size=0.0 if new else size)
 
     def _embed(
         self, new: dict[bytes, Chunk], size: int
@@ -159,11 +149,11 @@ def content_key(text: str) -> bytes:
 
 
 def _staged(pending: _Pending, ids: dict[bytes, int]) -> StagedDocument:
+    parsed = pending.parsed
     chunks = [
-        StagedChunk(chunk, ids[key])
-        for chunk, key in zip(pending.chunks, pending.keys, strict=True)
+        StagedChunk(chunk, ids[key]) for chunk, key in zip(parsed.chunks, pending.keys, strict=True)
     ]
-    return StagedDocument(pending.document, pending.source, pending.sha256, chunks)
+    return StagedDocument(parsed.document, parsed.source, parsed.sha256, chunks)
 
 
 def _slices(new: dict[bytes, Chunk]) -> Iterator[list[bytes]]:

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from indexer.units import CHARS_PER_TOKEN, Unit
-from retrieval.records import ChunkSettings, Document
+from indexer.units import CHARS_PER_TOKEN, Unit, cut_units, split
+from retrieval.records import ChunkSettings, Document, TokenCounter
 
 _SMALL: Final = 4
 """A chunk with less than this part of its tokens goes on into a section that fits as a whole."""
@@ -21,16 +21,17 @@ _FULL: Final = 0.75
 
 
 def pack(
-    document: Document, units: Iterable[Unit], settings: ChunkSettings
+    document: Document, counter: TokenCounter, settings: ChunkSettings
 ) -> Iterator[tuple[int, int]]:
     """Yield (start, end) of a document's chunks, white space around them included.
 
     Args:
-        document: what the units are of.
-        units: tile the document; each fits into a chunk.
+        document: what is cut.
+        counter: tokenizer of the model that the chunks are for.
         settings: sizes in tokens; ``chunk_tokens`` is not 0.
     """
-    return _Packer(document, settings).pack(units)
+    units = cut_units(document, counter, settings.chunk_tokens)
+    return _Packer(document, counter, settings).pack(units)
 
 
 @dataclass(slots=True)
@@ -38,6 +39,7 @@ class _Packer:
     """The chunk under construction."""
 
     document: Document
+    counter: TokenCounter
     settings: ChunkSettings
     units: list[Unit] = field(default_factory=list)
     tokens: int = 0
@@ -68,12 +70,24 @@ class _Packer:
         if self.units and unit.section != self.units[-1].section and (done := self._end_section()):
             yield done
         while not self._fits(unit):
+            if unit.whole and not self.mark and not self._ends_well():
+                for part in self._split(unit):
+                    yield from self._add(part)
+                return
             if self.repeated == len(self.units):
                 self._keep(self.units[1:], self.repeated - 1)
             else:
                 yield self._end_chunk(unit)
         self.units.append(unit)
         self.tokens += unit.tokens
+
+    def _split(self, unit: Unit) -> list[Unit]:
+        return split(self.document, unit, self.counter, self.settings.chunk_tokens)
+
+    def _ends_well(self) -> bool:
+        """Whether the chunk is full enough to end here, with a paragraph."""
+        enough = self.tokens >= _FULL * self.settings.chunk_tokens
+        return self.repeated < len(self.units) and enough and self.units[-1].ends_paragraph
 
     def _fits(self, unit: Unit, after: int = 0) -> bool:
         """Whether the unit fits into the chunk without its first ``after`` units."""
@@ -130,9 +144,11 @@ class _Packer:
             done = units[: self.mark]
             self._keep(units[self.mark :], 0)
             return done
-        cut = self._cut_point(unit)
-        start = self._overlap_start(cut, (units[cut:] or [unit])[0].section)
-        while start < cut and not self._fits(unit, after=start):
+        left = len(units) - self._cut_point(unit)
+        start = self._overlap_start(len(units) - left, (units[-left:] if left else [unit])[0])
+        cut = len(units) - left
+        # A whole paragraph that does not fit is split: its first sentence may.
+        while start < cut and not unit.whole and not self._fits(unit, after=start):
             start += 1
         self._keep(units[start:], cut - start)
         return units[:cut]
@@ -148,12 +164,21 @@ class _Packer:
             tokens -= self.units[cut - 1].tokens
         return len(self.units)
 
-    def _overlap_start(self, cut: int, section: int) -> int:
-        """Return the first unit that the next chunk repeats, when this one ends after ``cut``."""
-        start, tokens = cut, 0
-        while start > 1 and self.units[start - 1].section == section:
-            tokens += self.units[start - 1].tokens
-            if tokens > self.settings.chunk_overlap:
+    def _overlap_start(self, cut: int, following: Unit) -> int:
+        """Return the first unit that the next chunk repeats, when this one ends after ``cut``.
+
+        Splits the paragraph of which only the end is repeated.
+        """
+        start, left = cut, self.settings.chunk_overlap
+        while left and start and self.units[start - 1].section == following.section:
+            last = self.units[start - 1]
+            if last.whole and (last.tokens > left or start == 1):
+                parts = self._split(last)
+                self.units[start - 1 : start] = parts
+                start += len(parts) - 1
+                continue
+            left -= last.tokens
+            if left < 0 or start == 1:
                 break
             start -= 1
         return start

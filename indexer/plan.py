@@ -1,14 +1,17 @@
 """What a build has to do: the files found against the documents that the index knows."""
 
-from collections.abc import Iterable, Sequence
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from indexer.containers import CONTAINER_EXTENSIONS, container_kind
 from indexer.discover import Discovery
 from indexer.parse import HANDLED_EXTENSIONS
 from indexer.skip import SkipReason
 from retrieval.errors import SourceError
-from retrieval.records import Skipped, SourceFile
+from retrieval.records import ContainerStamp, Skipped, SourceFile
 from retrieval.store import IndexWriter, KnownFile
 
 
@@ -25,10 +28,16 @@ class Plan:
     skipped: list[Skipped] = field(default_factory=list)
     touched: list[tuple[int, SourceFile]] = field(default_factory=list)
     """Documents (by id) whose file has a new modification time but the same content."""
-    gone: list[str] = field(default_factory=list)
+    gone: set[str] = field(default_factory=set)
     """URIs to take out of the index."""
     kept: set[str] = field(default_factory=set)
     """URIs of documents whose file can't be read now and whose old version stays."""
+    rules: str = ""
+    """See ``ContainerStamp.rules``."""
+    containers: dict[str, ContainerStamp] = field(default_factory=dict)
+    """URI → stamp of those that have been read to their end, now or before."""
+    members: dict[str, dict[str, KnownFile]] = field(default_factory=dict)
+    """URI of a container that is to be read → its documents in the index that did not turn up."""
 
     def skip(self, skip: Skipped) -> None:
         """Count a file as skipped; the document it was, if any, leaves the index.
@@ -40,7 +49,29 @@ class Plan:
             inside = skip.uri + "/"
             self.kept |= {uri for uri in self.known if uri == skip.uri or uri.startswith(inside)}
         elif skip.uri in self.known:
-            self.gone.append(skip.uri)
+            self.gone.add(skip.uri)
+
+    def known_of(self, source: SourceFile) -> dict[str, str]:
+        """URI → digest of what the index has of a file, or of the members of a container."""
+        known = self.members.get(source.uri, {})
+        if source.uri in self.known:
+            known = {**known, source.uri: self.known[source.uri]}
+        return {uri: file.sha256 for uri, file in known.items()}
+
+    def stamp(self, source: SourceFile) -> ContainerStamp:
+        """What the index is to remember of a container."""
+        return ContainerStamp(source.size, source.mtime_ns, self.rules)
+
+    def turned_up(self, source: SourceFile) -> None:
+        """A member of a container is still there."""
+        self.members.get(source.container, {}).pop(source.uri, None)
+
+    def finish(self, source: SourceFile, *, complete: bool) -> None:
+        """A file is read; what was in a container and did not turn up is gone."""
+        if container_kind(source.uri):
+            self.gone |= self.members.pop(source.uri, {}).keys() - self.kept
+            if complete:
+                self.containers[source.uri] = self.stamp(source)
 
 
 def plan_build(writer: IndexWriter, discovery: Discovery) -> Plan:
@@ -50,7 +81,7 @@ def plan_build(writer: IndexWriter, discovery: Discovery) -> Plan:
         SourceError: a root holds no documents at all, though the index has some of it, or
             another folder of the same name is indexed already.
     """
-    plan = Plan(discovery.roots)
+    plan = Plan(discovery.roots, rules=_rules(discovery))
     recorded = writer.roots()
     for name, path in discovery.roots:
         _check_root(name, path, recorded.get(name))
@@ -58,15 +89,55 @@ def plan_build(writer: IndexWriter, discovery: Discovery) -> Plan:
     check_not_empty(discovery, plan.known)
     for skip in discovery.skipped:
         plan.skip(skip)
+    seen = {source.uri for source in discovery.files} | {skip.uri for skip in discovery.skipped}
+    seen |= _plan_containers(plan, writer, discovery)
     for source in discovery.files:
         known = plan.known.get(source.uri)
         if known and known.stamp == source.stamp:
             plan.unchanged += 1
-        else:
+        elif source.uri not in plan.containers:
             plan.to_read.append(source)
-    seen = {source.uri for source in discovery.files} | {skip.uri for skip in discovery.skipped}
-    plan.gone += sorted(plan.known.keys() - seen - plan.kept)
+    plan.gone |= plan.known.keys() - seen - plan.kept
     return plan
+
+
+def _plan_containers(plan: Plan, writer: IndexWriter, discovery: Discovery) -> set[str]:
+    """Find the containers that have not changed; returns the documents in all of them."""
+    found = {file.uri: file for file in discovery.files if container_kind(file.uri)}
+    if not found:
+        return set()
+    for uri, file in plan.known.items():
+        # The outermost one counts: a container in a container is read with it.
+        outer = next((path for path in _folders(uri) if path in found), None)
+        if outer:
+            plan.members.setdefault(outer, {})[uri] = file
+    members = {uri for known in plan.members.values() for uri in known}
+    for name, _ in discovery.roots:
+        for uri, stamp in writer.containers(name).items():
+            if uri in found and plan.stamp(found[uri]) == stamp:
+                plan.containers[uri] = stamp
+                plan.unchanged += len(plan.members.pop(uri, {}))
+        plan.skipped += [
+            skip
+            for skip in writer.skipped(name)
+            if any(path in plan.containers for path in _folders(skip.uri))
+        ]
+    return members
+
+
+def _rules(discovery: Discovery) -> str:
+    """What stands for the rules by which members are chosen."""
+    handled = (*HANDLED_EXTENSIONS, *CONTAINER_EXTENSIONS)
+    rules = json.dumps([discovery.include, discovery.exclude, handled])
+    return hashlib.sha256(rules.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _folders(uri: str) -> Iterator[str]:
+    """The folders, or containers, that a URI lies in, outermost first."""
+    end = uri.find("/")
+    while end >= 0:
+        yield uri[:end]
+        end = uri.find("/", end + 1)
 
 
 def check_not_empty(discovery: Discovery, known: Iterable[str] = ()) -> None:

@@ -14,6 +14,9 @@ A unit ends, white space after it included,
   words.
 
 All rules take time linear in the text.
+
+Most paragraphs go into one chunk whole, so they come as one unit each. ``split`` cuts those that
+don't.
 """
 
 import re
@@ -58,6 +61,9 @@ class Unit(NamedTuple):
     section: int
     """Index of the section that it lies in."""
     ends_paragraph: bool
+    whole: bool = False
+    """Whether it is a whole paragraph, that may be split."""
+    is_code: bool = False
 
 
 class _Span(NamedTuple):
@@ -67,6 +73,8 @@ class _Span(NamedTuple):
     end: int
     section: int
     ends_paragraph: bool
+    whole: bool
+    is_code: bool
 
 
 def cut_units(document: Document, counter: TokenCounter, most_tokens: int) -> Iterator[Unit]:
@@ -80,19 +88,37 @@ def cut_units(document: Document, counter: TokenCounter, most_tokens: int) -> It
     most_chars = min(CHARS_PER_TOKEN * most_tokens, _SPANS_CHARS)
     batch: list[_Span] = []
     chars = 0
-    for span in _spans(document):
+    for span in _spans(document, most_chars):
         length = span.end - span.start
         if batch and (chars + length > BATCH_CHARS or len(batch) == BATCH_TEXTS):
-            yield from _count(document.text, batch, counter, most_tokens)
+            yield from _count(document, batch, counter, most_tokens)
             batch, chars = [], 0
         if length > most_chars:
-            yield from _count(document.text, batch, counter, most_tokens)
+            yield from _count(document, batch, counter, most_tokens)
             yield from _cut_long(document.text, span, counter, most_tokens)
             batch, chars = [], 0
         else:
             batch.append(span)
             chars += length
-    yield from _count(document.text, batch, counter, most_tokens)
+    yield from _count(document, batch, counter, most_tokens)
+
+
+def split(document: Document, unit: Unit, counter: TokenCounter, most_tokens: int) -> list[Unit]:
+    """Cut a whole paragraph into its sentences, or lines.
+
+    Args:
+        document: what the unit is of.
+        unit: one that is ``whole``.
+        counter: as for ``cut_units``.
+        most_tokens: as for ``cut_units``.
+
+    Returns:
+        units that tile it, of which none is ``whole``.
+    """
+    paragraph = _Span(
+        unit.start, unit.end, unit.section, unit.ends_paragraph, whole=True, is_code=unit.is_code
+    )
+    return list(_count(document, list(_sentences(document, paragraph)), counter, most_tokens))
 
 
 def windows(text: str, start: int, end: int, size: int) -> Iterator[tuple[int, int]]:
@@ -110,22 +136,34 @@ def windows(text: str, start: int, end: int, size: int) -> Iterator[tuple[int, i
         yield start, end
 
 
-def _spans(document: Document) -> Iterator[_Span]:
-    """Yield the units that structure and punctuation make."""
+def _spans(document: Document, most_chars: int) -> Iterator[_Span]:
+    """Yield the paragraphs, and in place of those that are long the units in them."""
     starts = [section.char_start for section in document.sections]
     ends = [*starts[1:], len(document.text)]
     find = _fenced_paragraphs if document.format == "markdown" else _paragraphs
-    prose_end = _LINE_OR_SENTENCE_END if document.format == "html" else _PROSE_END
     for section, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        for paragraph_start, paragraph_end, is_code in find(document.text, start, end):
-            pattern = _LINE_END if is_code else prose_end
-            position = paragraph_start
-            for match in pattern.finditer(document.text, paragraph_start, paragraph_end):
-                if match.end() < paragraph_end:
-                    yield _Span(position, match.end(), section, ends_paragraph=False)
-                    position = match.end()
-            if position < paragraph_end:
-                yield _Span(position, paragraph_end, section, ends_paragraph=True)
+        for left, right, is_code in find(document.text, start, end):
+            if left == right:
+                continue
+            span = _Span(left, right, section, ends_paragraph=True, whole=True, is_code=is_code)
+            if right - left <= most_chars:
+                yield span
+            else:
+                yield from _sentences(document, span)
+
+
+def _sentences(document: Document, paragraph: _Span) -> Iterator[_Span]:
+    """Yield the units that lines and punctuation make of a paragraph."""
+    prose_end = _LINE_OR_SENTENCE_END if document.format == "html" else _PROSE_END
+    pattern = _LINE_END if paragraph.is_code else prose_end
+    start, end = paragraph.start, paragraph.end
+    for match in pattern.finditer(document.text, start, end):
+        if match.end() < end:
+            yield paragraph._replace(
+                start=start, end=match.end(), ends_paragraph=False, whole=False
+            )
+            start = match.end()
+    yield paragraph._replace(start=start, whole=False)
 
 
 def _paragraphs(text: str, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
@@ -167,15 +205,19 @@ def _after_blank(text: str, start: int, end: int) -> int:
 
 
 def _count(
-    text: str, spans: list[_Span], counter: TokenCounter, most_tokens: int
+    document: Document, spans: list[_Span], counter: TokenCounter, most_tokens: int
 ) -> Iterator[Unit]:
     """Yield units for spans, cut where they have too many tokens."""
     if not spans:
         return
+    text = document.text
     counts = counter.count([text[span.start : span.end] for span in spans])
     for span, tokens in zip(spans, counts, strict=True):
         if tokens <= most_tokens:
-            yield Unit(span.start, span.end, tokens, span.section, span.ends_paragraph)
+            yield Unit(span.start, span.end, tokens, *span[2:])
+        elif span.whole:
+            sentences = list(_sentences(document, span))
+            yield from _count(document, sentences, counter, most_tokens)
         else:
             yield from _cut_long(text, span, counter, most_tokens)
 

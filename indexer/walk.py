@@ -7,18 +7,16 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Final
 
 from pathspec import GitIgnoreSpec
 
 from indexer import sidecar
+from indexer.containers import MAX_CONTAINER_BYTES, container_kind
+from indexer.decompress import MAX_FILE_BYTES, without_compression
 from indexer.parse import HANDLED_EXTENSIONS
 from indexer.skip import SkipReason
 from retrieval.errors import SourceError
 from retrieval.records import Skipped, SourceFile
-
-MAX_FILE_BYTES: Final = 100 * 1024 * 1024
-"""Larger files are skipped: parsing holds a file in memory several times over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +124,7 @@ class Walk:
             self.sidecars[found.uri.removesuffix(sidecar.SUFFIX)] = found
         elif real in self.seen:
             self._skip(relative, SkipReason.DUPLICATE_LINK, path_text(real))
-        elif detail := self.patterns.excluded(name, folder=False):
+        elif detail := self.patterns.excluded(name, folder=bool(container_kind(name))):
             self._skip(relative, SkipReason.EXCLUDED, detail)
         elif unfit := _unfit(name, status):
             self._skip(relative, *unfit)
@@ -187,14 +185,20 @@ def _unfit(name: str, status: os.stat_result) -> tuple[SkipReason, str] | None:
     """Why a file of that name and status can't be indexed; None if it can."""
     if not stat.S_ISREG(status.st_mode):
         return SkipReason.NOT_REGULAR, ""
-    extension = PurePosixPath(name).suffix.lower()
-    if extension not in HANDLED_EXTENSIONS:
-        return SkipReason.UNSUPPORTED, path_text(extension)
+    if not is_handled(name):
+        return SkipReason.UNSUPPORTED, path_text(PurePosixPath(name).suffix.lower())
     if status.st_size == 0:
         return SkipReason.EMPTY, ""
-    if status.st_size > MAX_FILE_BYTES:
-        return SkipReason.TOO_LARGE, f"{status.st_size} bytes, at most {MAX_FILE_BYTES}"
+    most = MAX_CONTAINER_BYTES if container_kind(name) else MAX_FILE_BYTES
+    if status.st_size > most:
+        return SkipReason.TOO_LARGE, f"{status.st_size} bytes, at most {most}"
     return None
+
+
+def is_handled(name: str) -> bool:
+    """Whether a file of that name can be indexed, or what is in it."""
+    extension = PurePosixPath(without_compression(name)).suffix.lower()
+    return extension in HANDLED_EXTENSIONS or bool(container_kind(name))
 
 
 def _broken(error: OSError) -> tuple[SkipReason, str]:

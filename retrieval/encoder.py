@@ -7,21 +7,21 @@ only differ in their prompt.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.assembly import assemble
-from retrieval.backend import Backend, resolve_device
+from retrieval.assembly import Parts, assemble
+from retrieval.backend import resolve_device
 from retrieval.batching import embed_batches
 from retrieval.errors import InvalidArgument, ModelMismatch
 from retrieval.gte import Workload
 from retrieval.gte.quantize import has_exact_int8
 from retrieval.hub import ModelFolder, find_model
-from retrieval.model_settings import ModelSettings
 from retrieval.parallel import ahead
 from retrieval.records import ModelIdentity, TextKind
-from retrieval.tokenizer import Tokenizer, Tokens
+from retrieval.tokenizer import Tokens
 
 _TOKENIZE_WINDOW = 1024
 """Texts tokenised at a time, which bounds what waits for the model."""
@@ -42,22 +42,16 @@ class Embedded:
 class Encoder:
     """A model ready to embed texts."""
 
-    def __init__(
-        self,
-        backend: Backend,
-        tokenizer: Tokenizer,
-        settings: ModelSettings,
-        identity: ModelIdentity,
-        dtype: str,
-    ) -> None:
+    def __init__(self, parts: Parts, identity: ModelIdentity, folder: Path, dtype: str) -> None:
         """Put the parts together; use ``load``."""
-        self._backend = backend
-        self.dtype = dtype
-        self._settings = settings
-        self.tokenizer = tokenizer
+        self._backend = parts.backend
+        self._settings = parts.settings
+        self.tokenizer = parts.tokenizer
         self.identity = identity
-        self.dim = backend.dim
-        self.side_by_side = backend.side_by_side
+        self.folder = folder
+        self.dtype = dtype
+        self.dim = parts.backend.dim
+        self.side_by_side = parts.backend.side_by_side
 
     @classmethod
     def load(
@@ -104,7 +98,7 @@ class Encoder:
         """
         parts = assemble(folder, device=device, dtype=dtype, workload=workload)
         identity = parts.identity(folder, index_dtype or dtype)
-        return cls(parts.backend, parts.tokenizer, parts.settings, identity, dtype)
+        return cls(parts, identity, folder.path, dtype)
 
     @property
     def max_tokens(self) -> int:

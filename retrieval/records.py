@@ -75,6 +75,18 @@ class FileStamp:
 
 
 @dataclass(frozen=True, slots=True)
+class ContainerStamp:
+    """What tells, without reading it, whether an archive (or the like) is to be read again."""
+
+    size: int
+    """Bytes."""
+    mtime_ns: int
+    """Modification time, nanoseconds since the epoch."""
+    rules: str
+    """Stands for the rules by which its members were chosen."""
+
+
+@dataclass(frozen=True, slots=True)
 class SourceFile:
     """A file found under a root, before it is read."""
 
@@ -90,6 +102,8 @@ class SourceFile:
     """Modification time, nanoseconds since the epoch."""
     sidecar: "SourceFile | None" = None
     """The file beside it that holds fields of the document's."""
+    container: str = ""
+    """URI of the archive (or the like) that it is a member of; ``path`` is then that one's."""
 
     @property
     def stamp(self) -> FileStamp:
@@ -162,6 +176,10 @@ class Chunk:
     heading_path: tuple[str, ...]
     token_count: int
     """Tokens of ``text`` under the model's tokenizer, special tokens not counted."""
+    page_start: int = 0
+    """Page of the first character, from 1; 0 where the format has no pages."""
+    page_end: int = 0
+    """Page of the last character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,3 +260,7 @@ class Passage:
     metadata: Mapping[str, str]
     score: float
     """Cosine similarity of query and passage, in [-1, 1]; higher is better. NaN when not scored."""
+    page_start: int = 0
+    """Page of the first character, from 1; 0 where the format has no pages."""
+    page_end: int = 0
+    """Page of the last character."""

@@ -45,6 +45,8 @@ def passage_as_json(passage: Passage) -> dict[str, Any]:
         "score": None if math.isnan(passage.score) else passage.score,
         "line_start": passage.line_start,
         "line_end": passage.line_end,
+        "page_start": passage.page_start or None,
+        "page_end": passage.page_end or None,
         "char_start": passage.char_start,
         "char_end": passage.char_end,
         "token_count": passage.token_count,
@@ -66,9 +68,17 @@ def printable(text: str) -> str:
     )
 
 
+def _pages(passage: Passage) -> str:
+    if passage.page_start == passage.page_end:
+        return f"page {passage.page_start}"
+    return f"pages {passage.page_start}-{passage.page_end}"
+
+
 def _block(rank: int, passage: Passage, columns: int) -> str:
     title = " › ".join(_trail(passage))
     place = f"{passage.uri}:{passage.line_start}-{passage.line_end}"
+    if passage.page_start:
+        place = f"{passage.uri}, {_pages(passage)}"
     score = "" if math.isnan(passage.score) else f"  {passage.score:.3f}"
     lines = [f"{rank:>2}.{score}  {printable(title)}", f"{_INDENT}{printable(place)}"]
     body = [

@@ -5,6 +5,7 @@ from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Final
 
+from indexer.decompress import decompress, without_compression
 from indexer.parse.html import parse_html
 from indexer.parse.markdown import parse_markdown
 from indexer.parse.rst import parse_rst
@@ -34,20 +35,21 @@ def parse(uri: str, data: bytes) -> Document:
     """Make a document of a file's bytes.
 
     Args:
-        uri: the file's stable name; its extension, in any case, chooses the parser.
+        uri: the file's stable name; its extension, in any case, chooses the parser. It may be
+            followed by one of a compressed file.
         data: the whole file.
 
     Raises:
         SkipDocument: there is nothing to index: the format is not handled, the data is binary,
             or no text is left.
     """
-    extension = PurePosixPath(uri).suffix.lower()
+    extension = PurePosixPath(without_compression(uri)).suffix.lower()
     parser = _PARSERS.get(extension)
     if parser is None:
         raise SkipDocument(SkipReason.UNSUPPORTED, extension)
     if not data:
         raise SkipDocument(SkipReason.EMPTY)
-    document = parser(uri, data)
+    document = parser(uri, decompress(uri, data))
     if not document.text or document.text.isspace():
         raise SkipDocument(SkipReason.NO_TEXT)
     return document

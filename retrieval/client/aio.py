@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from retrieval.client.client import DEFAULT_TARGET, DEFAULT_TIMEOUT, ITEMS_PER_PAGE
 from retrieval.client.connection import Endpoint, Tls
+from retrieval.client.passages import passage_from
 from retrieval.client.requests import (
     QueryLike,
     SearchOptions,
@@ -32,7 +33,6 @@ from retrieval.client.results import (
     PassageContext,
     SearchResults,
     ServerInfo,
-    passage_from,
 )
 from retrieval.client.retries import StreamAttempts
 from retrieval.names import DEFAULT_COLLECTION

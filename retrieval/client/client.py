@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.client.connection import Connection, Tls
+from retrieval.client.passages import passage_from
 from retrieval.client.requests import (
     QueryLike,
     SearchOptions,
@@ -28,7 +29,6 @@ from retrieval.client.results import (
     PassageStream,
     SearchResults,
     ServerInfo,
-    passage_from,
 )
 from retrieval.names import DEFAULT_COLLECTION
 from retrieval.records import TextKind

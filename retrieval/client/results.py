@@ -9,7 +9,7 @@ import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
-from retrieval.names import parse_passage
+from retrieval.client.passages import passage_from
 from retrieval.records import Passage
 from retrieval.v1 import (
     collection_pb2,
@@ -272,28 +272,6 @@ class ServerInfo:
             field: getattr(message.limits, field) for field in ServerLimits.__dataclass_fields__
         }
         return cls(message.version, _datetime(message.start_time), ServerLimits(**limits))
-
-
-def passage_from(message: document_pb2.Passage) -> Passage:
-    """Take a passage over; its name is the full resource name, and its score NaN without one."""
-    name = parse_passage(message.name, field="name")
-    scored = message.score_kind != document_pb2.SCORE_KIND_UNSPECIFIED
-    return Passage(
-        name=message.name,
-        document_id=name.document_id,
-        uri=message.document.uri,
-        title=message.document.title,
-        ordinal=name.ordinal,
-        char_start=message.char_start,
-        char_end=message.char_end,
-        line_start=message.line_start,
-        line_end=message.line_end,
-        heading_path=tuple(message.heading_path),
-        text=message.text,
-        token_count=message.token_count,
-        metadata=dict(message.document.metadata),
-        score=message.score if scored else float("nan"),
-    )
 
 
 def _datetime(message: Timestamp) -> datetime:

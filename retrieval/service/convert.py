@@ -208,6 +208,8 @@ def passage_message(collection: str, passage: Passage) -> document_pb2.Passage:
         char_end=passage.char_end,
         line_start=passage.line_start,
         line_end=passage.line_end,
+        page_start=passage.page_start,
+        page_end=passage.page_end,
         heading_path=passage.heading_path,
         token_count=passage.token_count,
     )

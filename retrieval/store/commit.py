@@ -2,17 +2,18 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlite_utils import Database
 
 from retrieval.errors import InvalidArgument
-from retrieval.records import Chunk, Document, Skipped, SourceFile
+from retrieval.records import Chunk, ContainerStamp, Document, Skipped, SourceFile
 from retrieval.store.ann import AnnSettings
 from retrieval.store.digest import DOCUMENT_COLUMNS, chunk_digest, document_digest
 from retrieval.store.schema import TEXT_PART_CHARS
@@ -135,14 +136,33 @@ class Commit:
         Returns:
             the URIs of what was removed, in order.
         """
+        # A container that has lost a member must be read again by the next build.
+        self._connection.execute(
+            "DELETE FROM containers WHERE uri = ? OR (uri > ? AND uri < ?) "
+            "OR substr(?, 1, length(uri) + 1) = uri || '/'",
+            [uri, f"{uri}/", f"{uri}0", uri],
+        )
         rows = self._connection.execute(
             "DELETE FROM documents WHERE uri = ? OR (uri > ? AND uri < ?) RETURNING uri",
             [uri, f"{uri}/", f"{uri}0"],  # "0" comes after "/"
         )
         return sorted(row[0] for row in rows.fetchall())
 
-    def set_root(self, name: str, path: str, skipped: Sequence[Skipped]) -> None:
-        """Note where a root lies, and what is skipped under it (replacing what was before)."""
+    def set_root(
+        self,
+        name: str,
+        path: str,
+        skipped: Sequence[Skipped],
+        containers: Mapping[str, ContainerStamp] = MappingProxyType({}),
+    ) -> None:
+        """Note where a root lies, and what is under it beside documents, replacing what was before.
+
+        Args:
+            name: the root's.
+            path: where it lies.
+            skipped: what is left out.
+            containers: URI → stamp of those that were read to their end.
+        """
         self._connection.execute(
             "INSERT INTO roots VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET path = excluded.path",
             [name, path],
@@ -151,6 +171,14 @@ class Commit:
         self._connection.executemany(
             "INSERT OR REPLACE INTO skipped (uri, root, reason, detail) VALUES (?, ?, ?, ?)",
             ((skip.uri, skip.root, skip.reason, skip.detail) for skip in skipped),
+        )
+        self._connection.execute("DELETE FROM containers WHERE root = ?", [name])
+        self._connection.executemany(
+            "INSERT INTO containers (uri, root, size, mtime_ns, rules) VALUES (?, ?, ?, ?, ?)",
+            (
+                (uri, name, stamp.size, stamp.mtime_ns, stamp.rules)
+                for uri, stamp in containers.items()
+            ),
         )
 
     def move_vectors(
@@ -270,13 +298,14 @@ class Commit:
     def _put_chunks(self, document_id: int, uri: str, chunks: Sequence[StagedChunk]) -> None:
         self._connection.executemany(
             """INSERT INTO chunks (document_id, ordinal, vector_id, char_start, char_end,
-                                   line_start, line_end, heading_path, token_count, digest)
-               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+                                   line_start, line_end, heading_path, token_count,
+                                   page_start, page_end, digest)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
             ((document_id, *row, chunk_digest(uri, *row)) for row in map(_chunk_row, chunks)),
         )
 
 
-def _chunk_row(staged: StagedChunk) -> tuple[int, int, int, int, int, int, str, int]:
+def _chunk_row(staged: StagedChunk) -> tuple[int | str, ...]:
     """A chunk's columns, from its ordinal on."""
     chunk = staged.chunk
     return (
@@ -288,6 +317,8 @@ def _chunk_row(staged: StagedChunk) -> tuple[int, int, int, int, int, int, str, 
         chunk.line_end,
         json.dumps(chunk.heading_path, ensure_ascii=False),
         chunk.token_count,
+        chunk.page_start,
+        chunk.page_end,
     )
 
 

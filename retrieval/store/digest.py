@@ -26,8 +26,12 @@ CHUNK_COLUMNS = (
     "line_end",
     "heading_path",
     "token_count",
+    "page_start",
+    "page_end",
 )
 """What ``chunk_digest`` is over."""
+
+_NO_PAGES = (0, 0)
 
 _BYTES = 8
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
@@ -49,7 +53,9 @@ def chunk_digest(uri: str, *columns: str | int) -> bytes:
         uri: its document's: they belong together.
         columns: the values of ``CHUNK_COLUMNS``, as stored.
     """
-    return _digest((uri, *columns))
+    # Older versions knew no pages: a row without any has the checksum that they gave it.
+    kept = columns[: -len(_NO_PAGES)] if columns[-len(_NO_PAGES) :] == _NO_PAGES else columns
+    return _digest((uri, *kept))
 
 
 def _digest(values: tuple[str | int, ...]) -> bytes:

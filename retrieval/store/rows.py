@@ -87,6 +87,8 @@ class StoredPassage(NamedTuple):
     heading_path: str
     """JSON."""
     token_count: int
+    page_start: int
+    page_end: int
 
     def passage(self, text: str, score: float) -> Passage:
         """With its text, and its score if a search found it (else NaN).
@@ -109,6 +111,8 @@ class StoredPassage(NamedTuple):
             token_count=self.token_count,
             metadata=from_json(self.metadata),
             score=score,
+            page_start=self.page_start,
+            page_end=self.page_end,
         )
 
 

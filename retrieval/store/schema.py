@@ -129,6 +129,23 @@ def m004_digests(db: Database) -> None:
     db.execute("ALTER TABLE segments ADD COLUMN ids_sha256 TEXT NOT NULL DEFAULT ''")
 
 
+@migrations()
+def m005_containers(db: Database) -> None:
+    """Archives and the like that were read to their end: size and time, to tell if they changed."""
+    db.execute(
+        """CREATE TABLE containers (
+            uri TEXT PRIMARY KEY, root TEXT NOT NULL,
+            size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, rules TEXT NOT NULL)"""
+    )
+
+
+@migrations()
+def m006_pages(db: Database) -> None:
+    """Which pages a chunk is on; zeros where its document has none."""
+    db.execute("ALTER TABLE chunks ADD COLUMN page_start INTEGER NOT NULL DEFAULT 0")
+    db.execute("ALTER TABLE chunks ADD COLUMN page_end INTEGER NOT NULL DEFAULT 0")
+
+
 _KNOWN_MIGRATIONS = {migration.name for migration in migrations.pending(Database(memory=True))}
 
 

@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from sqlite_utils import Database
 
 from retrieval.errors import ModelMismatch, NotAnIndex, StorageError
-from retrieval.records import ChunkSettings, FileStamp, IndexInfo, ModelIdentity, Skipped
+from retrieval.records import (
+    ChunkSettings,
+    ContainerStamp,
+    FileStamp,
+    IndexInfo,
+    ModelIdentity,
+    Skipped,
+)
 from retrieval.store.commit import Commit, utc_now
 from retrieval.store.info import SegmentInfo, load_info, load_segments
 from retrieval.store.lock import LOCK_NAME, writer_lock
@@ -155,6 +162,14 @@ class IndexWriter:
                 "SELECT uri, root, reason, detail FROM skipped WHERE root = ? ORDER BY uri", [root]
             )
             return [Skipped(*row) for row in rows]
+
+    def containers(self, root: str) -> dict[str, ContainerStamp]:
+        """URI → stamp of every container under a root that was read to its end."""
+        with sqlite_errors(self.folder):
+            rows = self._connection.execute(
+                "SELECT uri, size, mtime_ns, rules FROM containers WHERE root = ?", [root]
+            )
+            return {uri: ContainerStamp(*stamp) for uri, *stamp in rows}
 
     def truncated_chunks(self) -> int:
         """How many chunks in the index were longer than the model takes."""

@@ -222,8 +222,8 @@ Global___DocumentSummary: _TypeAlias = DocumentSummary  # noqa: Y015
 class Passage(_message.Message):
     """Passage is a stretch of a document that has a vector of its own: the unit that is found.
 
-    Field numbers 8 and 9 are left for page numbers; 20 to 29 for the scores of single stages;
-    30 to 39 for highlights and surrounding text.
+    Field numbers 20 to 29 are left for the scores of single stages, 30 to 39 for highlights and
+    surrounding text.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -235,6 +235,8 @@ class Passage(_message.Message):
     CHAR_END_FIELD_NUMBER: _builtins.int
     LINE_START_FIELD_NUMBER: _builtins.int
     LINE_END_FIELD_NUMBER: _builtins.int
+    PAGE_START_FIELD_NUMBER: _builtins.int
+    PAGE_END_FIELD_NUMBER: _builtins.int
     HEADING_PATH_FIELD_NUMBER: _builtins.int
     TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
@@ -256,6 +258,12 @@ class Passage(_message.Message):
     """line_start is the line of the first character in Document.text, from 1."""
     line_end: _builtins.int
     """line_end is the line of the last character."""
+    page_start: _builtins.int
+    """page_start is the page, or slide, of the first character, from 1; zero where the document has
+    no pages.
+    """
+    page_end: _builtins.int
+    """page_end is the page, or slide, of the last character; zero where the document has no pages."""
     token_count: _builtins.int
     """token_count is the number of tokens of the text, special tokens not counted."""
     score: _builtins.float
@@ -286,6 +294,8 @@ class Passage(_message.Message):
         char_end: _builtins.int = ...,
         line_start: _builtins.int = ...,
         line_end: _builtins.int = ...,
+        page_start: _builtins.int = ...,
+        page_end: _builtins.int = ...,
         heading_path: _abc.Iterable[_builtins.str] | None = ...,
         token_count: _builtins.int = ...,
         score: _builtins.float = ...,
@@ -293,7 +303,7 @@ class Passage(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_end", b"char_end", "char_start", b"char_start", "document", b"document", "heading_path", b"heading_path", "line_end", b"line_end", "line_start", b"line_start", "name", b"name", "score", b"score", "score_kind", b"score_kind", "text", b"text", "token_count", b"token_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_end", b"char_end", "char_start", b"char_start", "document", b"document", "heading_path", b"heading_path", "line_end", b"line_end", "line_start", b"line_start", "name", b"name", "page_end", b"page_end", "page_start", b"page_start", "score", b"score", "score_kind", b"score_kind", "text", b"text", "token_count", b"token_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

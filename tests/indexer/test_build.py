@@ -7,7 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +18,11 @@ from numpy.typing import NDArray
 
 from indexer import embed
 from indexer.build import BuildOptions, build
+from indexer.discover import Discovery, discover
 from indexer.progress import SilentProgress
 from indexer.report import BuildReport
 from retrieval.errors import InvalidArgument, ModelMismatch, RetrievalError, SourceError
-from retrieval.store import IndexReader, read_info
+from retrieval.store import IndexReader, read_info, remove_documents
 from tests.tiny_model import make_tiny_model
 
 
@@ -240,21 +244,20 @@ def test_a_file_that_can_not_be_read_now_keeps_its_old_version(
     path = place.write("b.md", "beta text")
     place.build()
     path.write_text("beta changed text")
-    real = Path.open
 
-    def failing(self: Path, *args: object, **kwargs: object) -> object:
-        if self.name == "b.md":
-            raise OSError(5, "Input/output error")
-        return real(self, *args, **kwargs)
+    def misled(*args: Any) -> Discovery:
+        found = discover(*args)
+        files = [replace(file, path=path.parent) for file in found.files if file.path == path]
+        return replace(found, files=(found.files[0], *files))
 
-    monkeypatch.setattr(Path, "open", failing)
+    monkeypatch.setattr("indexer.build.discover", misled)
     report = place.build()
     assert (report.kept, report.skipped) == (1, {"unreadable": 1})
     monkeypatch.undo()
     with IndexReader.open(place.index) as reader:
         assert reader.document_text(reader.document_by_uri("docs/b.md").id) == "beta text"
         assert [(s.uri, s.reason, s.detail) for s in reader.skipped()] == [
-            ("docs/b.md", "unreadable", "Input/output error")
+            ("docs/b.md", "unreadable", "Is a directory")
         ]
     assert counts(place.build()) == (0, 1, 0, 1)
     with IndexReader.open(place.index) as reader:
@@ -446,3 +449,82 @@ def wait_for_generation(index: Path, generation: int) -> None:
 
 def test_content_keys_are_of_the_text() -> None:
     assert embed.content_key("é") == hashlib.sha256("é".encode()).digest()
+
+
+def make_archive(path: Path, files: dict[str, str]) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+
+
+def test_an_archive_is_kept_in_step_by_its_members(place: Workplace) -> None:
+    place.write("a.md", "alpha text")
+    archive = place.docs / "old.zip"
+    make_archive(archive, {"b.md": "beta text", "c/c.md": "gamma text", "d.png": "x"})
+    report = place.build()
+    assert counts(report) == (3, 0, 0, 0)
+    assert place.uris() == ["docs/a.md", "docs/old.zip/b.md", "docs/old.zip/c/c.md"]
+    assert report.skipped == {"unsupported format": 1}
+
+    report = place.build()
+    assert counts(report) == (0, 0, 0, 3)
+    assert report.skipped == {"unsupported format": 1}  # told again, though nothing was read
+    assert report.load_seconds == 0
+
+    make_archive(archive, {"b.md": "beta changed", "c/c.md": "gamma text", "e.md": "alpha text"})
+    report = place.build()
+    assert counts(report) == (1, 1, 0, 2)
+    assert (report.chunks_embedded, report.chunks_reused) == (1, 1)
+    assert not report.skipped
+
+    make_archive(archive, {"e.md": "alpha text"})
+    assert counts(place.build()) == (0, 0, 2, 2)
+    archive.unlink()
+    assert counts(place.build()) == (0, 0, 1, 1)
+    assert place.uris() == ["docs/a.md"]
+
+
+def test_an_archive_is_read_again_where_what_is_wanted_of_it_changes(place: Workplace) -> None:
+    place.write("a.md", "alpha text")
+    make_archive(place.docs / "old.zip", {"b.md": "beta text", "c.md": "gamma text"})
+    place.build()
+    report = place.build(exclude=["c.md"])
+    assert counts(report) == (0, 0, 1, 2)
+    assert report.skipped == {"excluded": 1}
+    assert counts(place.build()) == (1, 0, 0, 2)
+
+
+def test_a_damaged_archive_is_told_of_and_tried_again(place: Workplace) -> None:
+    place.write("a.md", "alpha text")
+    archive = place.docs / "old.zip"
+    make_archive(archive, {"b.md": "beta text"})
+    good = archive.read_bytes()
+    archive.write_bytes(good[:-30])
+    for _ in range(2):
+        report = place.build()
+        assert report.skipped == {"damaged": 1}
+        assert place.uris() == ["docs/a.md"]
+    archive.write_bytes(good)
+    assert counts(place.build()) == (1, 0, 0, 1)
+
+
+def test_members_that_are_taken_out_come_back_with_the_next_build(place: Workplace) -> None:
+    make_archive(place.docs / "old.zip", {"b.md": "beta text", "c.md": "gamma text"})
+    place.build()
+    assert remove_documents(place.index, ["docs/old.zip/b.md"])[0] == ["docs/old.zip/b.md"]
+    assert counts(place.build()) == (1, 0, 0, 1)
+    assert len(remove_documents(place.index, ["docs/old.zip"])[0]) == 2
+    assert counts(place.build()) == (2, 0, 0, 0)
+
+
+def test_a_member_that_kills_its_reader_is_the_only_one_that_is_lost(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = "<p>one two three.\n" * 300_000
+    with zipfile.ZipFile(place.docs / "old.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in {"a.md": "alpha", "b.html": long, "c.md": "gamma"}.items():
+            archive.writestr(name, text)
+    monkeypatch.setattr("indexer.build.FILE_SECONDS", 0.3)
+    report = place.build()
+    assert place.uris() == ["docs/old.zip/a.md", "docs/old.zip/c.md"]
+    assert report.skipped == {"took too long": 1}

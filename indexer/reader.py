@@ -1,0 +1,65 @@
+"""A reader process: takes files one by one, and sends back what is in them.
+
+Started by ``indexer.workers`` as ``python -m indexer.reader FD``. The kernel holds it to its
+limits: one that runs too long dies of ``SIGPROF``, whatever code it is in.
+"""
+
+import resource
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from multiprocessing.connection import Connection
+
+from indexer.discover import compile_patterns
+from indexer.read import Reading, read
+from indexer.wire import Done, Job, News, decode_job, decode_setup, encode_news
+from retrieval.tokenizer import Tokenizer
+
+
+def main() -> None:
+    """Read what the other end of the connection asks for, until that end is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the build decides what an interrupt means
+    connection = Connection(int(sys.argv[1]))
+    setup = decode_setup(connection.recv_bytes())
+    reading = Reading(
+        counter=Tokenizer.from_folder(setup.model_folder, max_tokens=setup.max_tokens),
+        settings=setup.settings,
+        patterns=compile_patterns(setup.include, setup.exclude),
+    )
+    _limit_memory(setup.memory_bytes)
+    connection.send_bytes(b"ready")
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            job = decode_job(connection.recv_bytes())
+            for message in _messages(job, reading, setup.seconds_for(job.source.size)):
+                connection.send_bytes(message)
+
+
+def _messages(job: Job, reading: Reading, seconds: float) -> Iterator[bytes]:
+    """Yield what there is to tell of a file; ``seconds`` of processor time for each document."""
+    news: Iterator[News] = read(job.source, job.known, reading, job.after)
+    while True:
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        message = encode_news(next(news, _DONE))
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        yield message
+        if message == _LAST:
+            return
+
+
+_DONE = Done()
+_LAST = encode_news(_DONE)
+
+
+def _limit_memory(most: int) -> None:
+    """Have allocations fail beyond so many bytes in all."""
+    if not hasattr(resource, "RLIMIT_DATA"):
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard == resource.RLIM_INFINITY or most < hard:
+        resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""What the build and its reader processes tell each other, as JSON.
+
+A reader works on files that may be hostile. What it sends is data and nothing else, however badly
+a parser was deceived: nothing here is unpickled.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from indexer.read import Begun, Outcome, Parsed, Unchanged
+from retrieval.records import Chunk, ChunkSettings, Document, Section, Skipped, SourceFile
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a reader is told once."""
+
+    model_folder: Path
+    """Holds ``tokenizer.json``."""
+    max_tokens: int
+    """The model's."""
+    settings: ChunkSettings
+    include: tuple[str, ...]
+    """Patterns of the members of containers that are wanted."""
+    exclude: tuple[str, ...]
+    memory_bytes: int
+    """Most memory that it may use."""
+    seconds: float
+    """Most processor time that a file may take ..."""
+    seconds_per_mb: float
+    """... and so much more for each million of its bytes."""
+
+    def seconds_for(self, size: int) -> float:
+        """Most processor time that a file of so many bytes may take."""
+        return self.seconds + size / 1e6 * self.seconds_per_mb
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A file has been read to its end."""
+
+
+News = Outcome | Begun | Done
+"""What a reader tells of a file: what became of it or of its members, and then that it is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A file to read."""
+
+    source: SourceFile
+    known: Mapping[str, str]
+    """See ``indexer.read.read``."""
+    after: int = 0
+    """See ``indexer.read.read``."""
+
+
+def encode_setup(setup: Setup) -> bytes:
+    """As bytes to send; see ``decode_setup``."""
+    return _dump(
+        {
+            "model_folder": str(setup.model_folder),
+            "max_tokens": setup.max_tokens,
+            "chunk_tokens": setup.settings.chunk_tokens,
+            "chunk_overlap": setup.settings.chunk_overlap,
+            "include": setup.include,
+            "exclude": setup.exclude,
+            "memory_bytes": setup.memory_bytes,
+            "seconds": setup.seconds,
+            "seconds_per_mb": setup.seconds_per_mb,
+        }
+    )
+
+
+def decode_setup(data: bytes) -> Setup:
+    """What ``encode_setup`` was given."""
+    raw = _load(data)
+    return Setup(
+        model_folder=Path(raw["model_folder"]),
+        max_tokens=raw["max_tokens"],
+        settings=ChunkSettings(raw["chunk_tokens"], raw["chunk_overlap"]),
+        include=tuple(raw["include"]),
+        exclude=tuple(raw["exclude"]),
+        memory_bytes=raw["memory_bytes"],
+        seconds=raw["seconds"],
+        seconds_per_mb=raw["seconds_per_mb"],
+    )
+
+
+def encode_job(job: Job) -> bytes:
+    """As bytes to send; see ``decode_job``."""
+    source = _source(job.source)
+    return _dump({"source": source, "known": dict(job.known), "after": job.after})
+
+
+def decode_job(data: bytes) -> Job:
+    """What ``encode_job`` was given."""
+    raw = _load(data)
+    return Job(_read_source(raw["source"]), raw["known"], raw["after"])
+
+
+def encode_news(news: News) -> bytes:
+    """As bytes to send; see ``decode_news``."""
+    if isinstance(news, Begun):
+        return _dump({"begun": news.uri})
+    if isinstance(news, Done):
+        return _dump({"done": True})
+    return _encode_outcome(news)
+
+
+def decode_news(data: bytes) -> News:
+    """What ``encode_news`` was given."""
+    raw = _load(data)
+    if "begun" in raw:
+        return Begun(raw["begun"])
+    return Done() if "done" in raw else _decode_outcome(raw)
+
+
+def _encode_outcome(outcome: Outcome) -> bytes:
+    if isinstance(outcome, Skipped):
+        return _dump({"skipped": [outcome.uri, outcome.root, outcome.reason, outcome.detail]})
+    if isinstance(outcome, Unchanged):
+        return _dump({"unchanged": _source(outcome.source)})
+    return _dump(
+        {
+            "source": _source(outcome.source),
+            "sha256": outcome.sha256,
+            "document": _document(outcome.document),
+            "chunks": [_chunk(chunk) for chunk in outcome.chunks],
+        }
+    )
+
+
+def _decode_outcome(raw: Mapping[str, Any]) -> Outcome:
+    if "skipped" in raw:
+        return Skipped(*raw["skipped"])
+    if "unchanged" in raw:
+        return Unchanged(_read_source(raw["unchanged"]))
+    document = _read_document(raw["document"])
+    return Parsed(
+        _read_source(raw["source"]),
+        raw["sha256"],
+        document,
+        [_read_chunk(number, row, document.text) for number, row in enumerate(raw["chunks"])],
+    )
+
+
+def _source(source: SourceFile) -> Mapping[str, Any]:
+    return {
+        "path": str(source.path),
+        "uri": source.uri,
+        "root": source.root,
+        "size": source.size,
+        "mtime_ns": source.mtime_ns,
+        "sidecar": _source(source.sidecar) if source.sidecar else None,
+        "container": source.container,
+    }
+
+
+def _read_source(raw: Mapping[str, Any]) -> SourceFile:
+    beside = raw["sidecar"]
+    return SourceFile(
+        **{**raw, "path": Path(raw["path"]), "sidecar": _read_source(beside) if beside else None}
+    )
+
+
+def _document(document: Document) -> Mapping[str, Any]:
+    return {
+        "uri": document.uri,
+        "title": document.title,
+        "format": document.format,
+        "text": document.text,
+        "sections": [
+            (part.char_start, part.heading_path, part.level) for part in document.sections
+        ],
+        "encoding": document.encoding,
+        "metadata": dict(document.metadata),
+        "page_starts": document.page_starts,
+    }
+
+
+def _read_document(raw: Mapping[str, Any]) -> Document:
+    sections = tuple(Section(start, tuple(path), level) for start, path, level in raw["sections"])
+    return Document(**{**raw, "sections": sections, "page_starts": tuple(raw["page_starts"])})
+
+
+def _chunk(chunk: Chunk) -> Sequence[Any]:
+    """All but its number, which is its place, and its text, which the document has."""
+    lines, pages = (chunk.line_start, chunk.line_end), (chunk.page_start, chunk.page_end)
+    return (chunk.char_start, chunk.char_end, *lines, chunk.heading_path, chunk.token_count, *pages)
+
+
+def _read_chunk(number: int, row: Sequence[Any], text: str) -> Chunk:
+    start, end, line_start, line_end, path, *rest = row
+    return Chunk(number, start, end, text[start:end], line_start, line_end, tuple(path), *rest)
+
+
+def _dump(value: Mapping[str, Any]) -> bytes:
+    # Names of files may hold lone surrogates, which stand for bytes that are no UTF-8.
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def _load(data: bytes) -> dict[str, Any]:
+    raw: dict[str, Any] = json.loads(data.decode("utf-8", "surrogatepass"))
+    return raw

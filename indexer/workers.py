@@ -1,0 +1,262 @@
+"""Reader processes: files are read side by side, and none can stall the build or take it down.
+
+A parser may run into any trouble on a hostile file: endless work, memory without end, a crash in
+a C library. It happens in a process that is held to limits; the file is skipped with the reason,
+and another process takes over.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection, Pipe, wait
+from threading import Thread
+from types import TracebackType
+from typing import Final, Self, cast
+
+from indexer.passage import Passage
+from indexer.read import Begun, Outcome, Parsed
+from indexer.skip import SkipReason
+from indexer.wire import Done, Job, Setup, decode_news, encode_job, encode_setup
+from retrieval.errors import RetrievalError
+from retrieval.records import Skipped, SourceFile
+
+STUCK_SECONDS: Final = 600.0
+"""Readers that say nothing for so long are given up: their disk does not answer, most likely."""
+
+_AHEAD_PER_READER: Final = 8
+"""Files handed out for each reader before the first of them is passed on."""
+_AHEAD_CHARS: Final = 64 << 20
+"""Text that may wait for the build."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A file is read: all that it held was told."""
+
+    source: SourceFile
+    complete: bool
+    """Whether all of a container could be read."""
+
+
+@dataclass(slots=True, eq=False)
+class _Task:
+    """A file that is being read, or waits for those before it to be passed on."""
+
+    job: Job
+    outcomes: deque[Outcome] = field(default_factory=deque)
+    """Those that were not passed on yet."""
+    told: int = 0
+    """How many there were."""
+    chars: int = 0
+    begun: str = ""
+    """URI of the member of a container that is being parsed."""
+    done: bool = False
+    complete: bool = True
+
+    def add(self, outcome: Outcome) -> None:
+        """Take what became of the file, or of a member."""
+        self.outcomes.append(outcome)
+        self.told += 1
+        self.chars += _chars(outcome)
+        self.begun = ""
+        if isinstance(outcome, Skipped) and outcome.uri == self.job.source.uri:
+            self.complete = False
+
+
+@dataclass(slots=True, eq=False)
+class _Reader:
+    """A process and what it does now."""
+
+    process: "subprocess.Popen[bytes]"
+    connection: Connection
+    task: _Task | None = None
+    ready: bool = False
+
+    def stop(self) -> int:
+        """Kill the process; returns its exit status, negative for a signal."""
+        self.connection.close()
+        self.process.kill()
+        return self.process.wait()
+
+
+class Readers:
+    """Reads files ahead of the build, in order; a context manager."""
+
+    def __init__(self, setup: Setup, count: int) -> None:
+        """Start the processes; they get ready while the build goes on.
+
+        Args:
+            setup: what each is told.
+            count: how many there are.
+        """
+        self._setup = setup
+        self._readers = [self._start() for _ in range(count)]
+        self._passed = Passage(_chars, _AHEAD_CHARS)
+        self._supervisor: Thread | None = None
+
+    def read(self, jobs: Iterable[Job]) -> Iterator[Outcome | Finished]:
+        """Yield what became of each file or its members, and then that it is finished.
+
+        In the order given. Called once.
+        """
+        self._supervisor = Thread(
+            target=self._supervise, args=(iter(jobs),), name="readers", daemon=True
+        )
+        self._supervisor.start()
+        return self._passed.take()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._passed.close()
+        for reader in self._readers:
+            reader.process.kill()
+        if self._supervisor:
+            self._supervisor.join()
+        for reader in self._readers:
+            reader.stop()
+
+    def _start(self) -> _Reader:
+        ours, theirs = Pipe()
+        with theirs:
+            process = subprocess.Popen(  # noqa: S603 -- this very program
+                [sys.executable, "-m", "indexer.reader", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                # There is a reader for each core.
+                env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
+            )
+        ours.send_bytes(encode_setup(self._setup))
+        return _Reader(process, ours)
+
+    def _supervise(self, jobs: Iterator[Job]) -> None:
+        try:
+            for outcome in self._in_order(jobs):
+                if not self._passed.put(outcome):
+                    return
+            self._passed.finish()
+        except BaseException as error:  # noqa: BLE001 -- raised again where it is waited for
+            self._passed.finish(error)
+
+    def _in_order(self, jobs: Iterator[Job]) -> Iterator[Outcome | Finished]:
+        tasks: deque[_Task] = deque()
+        while not self._passed.closed:
+            self._hand_out(jobs, tasks)
+            if not tasks:
+                return
+            first = tasks[0]
+            if first.outcomes:
+                outcome = first.outcomes.popleft()
+                first.chars -= _chars(outcome)
+                yield outcome
+            elif first.done:
+                tasks.popleft()
+                yield Finished(first.job.source, first.complete)
+            else:
+                self._hear(first)
+
+    def _hand_out(self, jobs: Iterator[Job], tasks: "deque[_Task]") -> None:
+        """Give the next files to the readers that have nothing to do."""
+        for reader in tuple(self._readers):
+            if reader.task or len(tasks) >= _AHEAD_PER_READER * len(self._readers):
+                continue
+            if (job := next(jobs, None)) is None:
+                return
+            task = _Task(job)
+            tasks.append(task)
+            self._send(reader, task)
+
+    def _send(self, reader: _Reader, task: _Task) -> None:
+        message, taker = encode_job(task.job), reader
+        try:
+            taker.connection.send_bytes(message)
+        except OSError:  # it ended while it had nothing to do
+            taker = self._replace(reader, stuck=False)
+            taker.connection.send_bytes(message)
+        taker.task = task
+
+    def _hear(self, first: _Task) -> None:
+        """Wait until a reader says something, or ends; those far ahead of the first may wait."""
+        busy = {
+            reader.connection: reader
+            for reader in self._readers
+            if reader.task and (reader.task is first or reader.task.chars < _AHEAD_CHARS)
+        }
+        heard = wait(list(busy), STUCK_SECONDS)
+        if self._passed.closed:
+            return
+        for connection in heard or list(busy):
+            reader = busy[cast(Connection, connection)]
+            try:
+                message = reader.connection.recv_bytes() if heard else b""
+            except (EOFError, OSError):
+                message = b""
+            if message:
+                _take(reader, message)
+            else:
+                self._replace(reader, stuck=not heard)
+
+    def _replace(self, reader: _Reader, *, stuck: bool) -> _Reader:
+        """Start another process in place of one that has ended, or is to.
+
+        What its file did to it is told. If that was a member of a container, the new process goes
+        on behind it.
+
+        Raises:
+            RetrievalError: it ended before it did anything: so would the next.
+        """
+        status = reader.stop()
+        if not reader.ready:
+            raise RetrievalError(f"a reader process could not start (exit status {status})")
+        new = self._start()
+        self._readers[self._readers.index(reader)] = new
+        if task := reader.task:
+            source, member = task.job.source, task.begun
+            reason, detail = self._cause(task.job, status, stuck=stuck)
+            task.add(Skipped(member or source.uri, source.root, reason, detail))
+            if member:
+                task.job = replace(task.job, after=task.told)
+                self._send(new, task)
+            else:
+                task.done = True
+        return new
+
+    def _cause(self, job: Job, status: int, *, stuck: bool) -> tuple[SkipReason, str]:
+        if stuck:
+            return SkipReason.TIMED_OUT, f"no answer in {STUCK_SECONDS:.0f} s"
+        if status == -signal.SIGPROF:
+            seconds = self._setup.seconds_for(job.source.size)
+            return SkipReason.TIMED_OUT, f"more than {seconds:.3g} s of processor time"
+        if status < 0:
+            return SkipReason.CRASHED, f"ended by {signal.Signals(-status).name}"
+        return SkipReason.CRASHED, f"exit status {status}"
+
+
+def _take(reader: _Reader, message: bytes) -> None:
+    """Take in what a reader said."""
+    task = reader.task
+    if not reader.ready:
+        reader.ready = True
+    elif task:
+        news = decode_news(message)
+        if isinstance(news, Begun):
+            task.begun = news.uri
+        elif isinstance(news, Done):
+            task.done, reader.task = True, None
+        else:
+            task.add(news)
+
+
+def _chars(outcome: Outcome | Finished) -> int:
+    return len(outcome.document.text) if isinstance(outcome, Parsed) else 0

@@ -1,0 +1,29 @@
+"""Passages as the client gives them: the same record that a search gives in the same process."""
+
+from retrieval.names import parse_passage
+from retrieval.records import Passage
+from retrieval.v1 import document_pb2
+
+
+def passage_from(message: document_pb2.Passage) -> Passage:
+    """Take a passage over; its name is the full resource name, and its score NaN without one."""
+    name = parse_passage(message.name, field="name")
+    scored = message.score_kind != document_pb2.SCORE_KIND_UNSPECIFIED
+    return Passage(
+        name=message.name,
+        document_id=name.document_id,
+        uri=message.document.uri,
+        title=message.document.title,
+        ordinal=name.ordinal,
+        char_start=message.char_start,
+        char_end=message.char_end,
+        line_start=message.line_start,
+        line_end=message.line_end,
+        heading_path=tuple(message.heading_path),
+        text=message.text,
+        token_count=message.token_count,
+        metadata=dict(message.document.metadata),
+        score=message.score if scored else float("nan"),
+        page_start=message.page_start,
+        page_end=message.page_end,
+    )
