@@ -14,6 +14,8 @@ from google.protobuf.descriptor import FileDescriptor
 from examples.demo import QUESTIONS
 from indexer.build import BuildOptions, build
 from indexer.cli import cli as indexer_cli
+from indexer.containers import CONTAINER_EXTENSIONS
+from indexer.decompress import COMPRESSED
 from indexer.local_search import search_index
 from indexer.parse import HANDLED_EXTENSIONS
 from indexer.progress import SilentProgress
@@ -223,7 +225,8 @@ def test_every_skip_reason_is_documented() -> None:
 
 def test_every_extension_is_documented() -> None:
     table = section(page("indexing.md"), "## Formats")
-    assert set(HANDLED_EXTENSIONS) == set(re.findall(r"`(\.\w+)`", table))
+    extensions = {*HANDLED_EXTENSIONS, *CONTAINER_EXTENSIONS, *COMPRESSED}
+    assert extensions == set(re.findall(r"`((?:\.\w+)+)`", table))
 
 
 def test_every_key_of_the_summary_is_documented() -> None:

@@ -348,6 +348,8 @@ def test_an_index_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> 
         *(f"ALTER TABLE documents DROP COLUMN sidecar_{name}" for name in ("size", "mtime_ns")),
         *(f"ALTER TABLE {table} DROP COLUMN digest" for table in ("documents", "chunks")),
         "ALTER TABLE segments DROP COLUMN ids_sha256",
+        "DROP TABLE containers",
+        *(f"ALTER TABLE chunks DROP COLUMN page_{end}" for end in ("start", "end")),
         "DELETE FROM _sqlite_migrations WHERE name != 'm001_initial'",
     ):
         connection.execute(statement)
