@@ -95,17 +95,7 @@ def build(options: BuildOptions, progress: BuildProgress) -> BuildReport:
             settings = _chunk_settings(options, existing, encoder)
             writer.set_model(encoder.identity, settings)
             embedder = Embedder(encoder, writer, report, progress)
-            setup = Setup(
-                model_folder=encoder.folder,
-                max_tokens=encoder.max_tokens,
-                settings=settings,
-                include=tuple(options.include),
-                exclude=tuple(options.exclude),
-                memory_bytes=FILE_MEMORY_BYTES,
-                seconds=FILE_SECONDS,
-                seconds_per_mb=FILE_SECONDS_PER_MB,
-            )
-            _ingest(plan, setup, embedder, report, progress)
+            _ingest(plan, _setup(options, encoder, settings), embedder, report, progress)
         _choose_index_type(options, writer)
         _finish(plan, writer, report)
     report.seconds = time.perf_counter() - started
@@ -184,6 +174,20 @@ def _chunk_settings(
             f"not {overlap}"
         )
     return ChunkSettings(tokens, overlap)
+
+
+def _setup(options: BuildOptions, encoder: "Encoder", settings: ChunkSettings) -> Setup:
+    """What the processes that read files are told."""
+    return Setup(
+        model_folder=encoder.folder,
+        max_tokens=encoder.max_tokens,
+        settings=settings,
+        include=tuple(options.include),
+        exclude=tuple(options.exclude),
+        memory_bytes=FILE_MEMORY_BYTES,
+        seconds=FILE_SECONDS,
+        seconds_per_mb=FILE_SECONDS_PER_MB,
+    )
 
 
 def _ingest(

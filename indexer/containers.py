@@ -62,7 +62,8 @@ def entries(name: str, file: IO[bytes]) -> Iterator[Entry]:
 
     Raises:
         OSError: the disk refuses.
-        Exception: the container is damaged: one of ``decompress.DAMAGE``, or ``DAMAGE``.
+        Exception: the container is damaged: one of ``DAMAGE``, or what ``decompress.as_skips``
+            takes for damage.
     """
     kind = container_kind(name)
     yield from _OPENERS[kind](file if kind in _UNPACK_THEMSELVES else open_decompressed(name, file))

@@ -5,7 +5,7 @@ import gzip
 import io
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import IO, Final, cast
@@ -16,13 +16,18 @@ MAX_FILE_BYTES: Final = 100 * 1024 * 1024
 """Larger files are skipped, and larger members of archives: parsing holds a file in memory several
 times over."""
 
-_OPENERS: Final = MappingProxyType(
-    {".gz": gzip.GzipFile, ".bz2": bz2.BZ2File, ".xz": lzma.LZMAFile}
+_OPENERS: Final[Mapping[str, Callable[[IO[bytes]], object]]] = MappingProxyType(
+    {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 )
 COMPRESSED: Final = tuple(_OPENERS)
 """Extensions that come after a file's own."""
 
-DAMAGE: Final = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
+_DAMAGE: Final[tuple[type[Exception], ...]] = (
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    gzip.BadGzipFile,
+)
 """What reading a damaged stream raises, beside ``OSError`` without a number."""
 
 
@@ -43,9 +48,7 @@ def open_decompressed(name: str, file: IO[bytes]) -> IO[bytes]:
     """
     for extension, opener in _OPENERS.items():
         if name.lower().endswith(extension):
-            # GzipFile takes a name first, the others a file.
-            unpacked = opener(fileobj=file) if opener is gzip.GzipFile else opener(file)
-            return cast(IO[bytes], unpacked)
+            return cast(IO[bytes], opener(file))
     return file
 
 
@@ -63,15 +66,18 @@ def decompress(name: str, data: bytes) -> bytes:
 
 
 @contextmanager
-def as_skips() -> Iterator[None]:
+def as_skips(damage: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Turn what reading a file or a stream raises into the reason to skip it.
+
+    Args:
+        damage: what else is raised by what is damaged.
 
     Raises:
         SkipDocument: the disk refused, or the stream is damaged.
     """
     try:
         yield
-    except DAMAGE as error:
+    except (*_DAMAGE, *damage) as error:
         raise SkipDocument(SkipReason.DAMAGED, str(error)) from error
     except OSError as error:
         if error.errno is None:  # bz2 raises this for what is no bz2

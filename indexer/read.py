@@ -86,7 +86,7 @@ def read(
         of the container itself where not all of it could be read.
     """
     if not container_kind(found.uri):
-        yield _guarded(found, lambda: _read_file(found, known.get(found.uri, ""), reading))
+        yield _guarded(found, partial(_read_file, found, known.get(found.uri, ""), reading))
         return
     members = unpack(found, reading.patterns)
     for member in islice(_guarded_members(found, members), after, None):
@@ -104,15 +104,8 @@ def _guarded(source: SourceFile, act: Callable[[], Outcome]) -> Outcome:
     """Read a document; whatever its parser comes to grief with is a reason to skip it."""
     try:
         return act()
-    except SkipDocument as skip:
-        return Skipped(source.uri, source.root, skip.reason, skip.detail)
-    except MemoryError:
-        return Skipped(source.uri, source.root, SkipReason.OVER_LIMIT, "takes too much memory")
-    except RecursionError:
-        return Skipped(source.uri, source.root, SkipReason.DAMAGED, "nested too deeply")
     except Exception as error:  # noqa: BLE001 -- one strange file must not end the build
-        detail = f"{type(error).__name__}: {error}"
-        return Skipped(source.uri, source.root, SkipReason.CRASHED, detail)
+        return Skipped(source.uri, source.root, *_trouble(error))
 
 
 def _guarded_members(
@@ -121,11 +114,19 @@ def _guarded_members(
     """Members, until the container itself brings the reader to grief."""
     try:
         yield from members
-    except MemoryError:
-        yield Skipped(source.uri, source.root, SkipReason.OVER_LIMIT, "takes too much memory")
     except Exception as error:  # noqa: BLE001 -- as above
-        detail = f"{type(error).__name__}: {error}"
-        yield Skipped(source.uri, source.root, SkipReason.CRASHED, detail)
+        yield Skipped(source.uri, source.root, *_trouble(error))
+
+
+def _trouble(error: Exception) -> tuple[SkipReason, str]:
+    """What to skip a file for, by what was raised."""
+    if isinstance(error, SkipDocument):
+        return error.reason, error.detail
+    if isinstance(error, MemoryError):
+        return SkipReason.OVER_LIMIT, "takes too much memory"
+    if isinstance(error, RecursionError):
+        return SkipReason.DAMAGED, "nested too deeply"
+    return SkipReason.CRASHED, f"{type(error).__name__}: {error}"
 
 
 def _read_file(found: SourceFile, known_sha256: str, reading: Reading) -> Outcome:

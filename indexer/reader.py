@@ -9,11 +9,12 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import chain
 from multiprocessing.connection import Connection
 
 from indexer.discover import compile_patterns
 from indexer.read import Reading, read
-from indexer.wire import Done, Job, News, decode_job, decode_setup, encode_news
+from indexer.wire import Done, Job, decode_job, decode_setup, encode_news
 from retrieval.tokenizer import Tokenizer
 
 
@@ -38,18 +39,15 @@ def main() -> None:
 
 def _messages(job: Job, reading: Reading, seconds: float) -> Iterator[bytes]:
     """Yield what there is to tell of a file; ``seconds`` of processor time for each document."""
-    news: Iterator[News] = read(job.source, job.known, reading, job.after)
+    news = chain(read(job.source, job.known, reading, job.after), (Done(),))
+    messages = map(encode_news, news)
     while True:
         signal.setitimer(signal.ITIMER_PROF, seconds)
-        message = encode_news(next(news, _DONE))
+        message = next(messages, None)
         signal.setitimer(signal.ITIMER_PROF, 0)
-        yield message
-        if message == _LAST:
+        if message is None:
             return
-
-
-_DONE = Done()
-_LAST = encode_news(_DONE)
+        yield message
 
 
 def _limit_memory(most: int) -> None:

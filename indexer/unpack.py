@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import IO, Final
 
-from indexer import containers, decompress, sidecar
-from indexer.containers import Entry, container_kind, entries
-from indexer.decompress import MAX_FILE_BYTES
-from indexer.skip import SkipReason
-from indexer.walk import Patterns, cause, is_handled, path_text
+from indexer import sidecar
+from indexer.containers import DAMAGE, Entry, container_kind, entries
+from indexer.decompress import MAX_FILE_BYTES, as_skips
+from indexer.skip import SkipDocument, SkipReason
+from indexer.walk import Patterns, path_text, unfit
 from retrieval.records import Skipped, SourceFile
 
 MAX_UNPACKED_BYTES: Final = 16 << 30
@@ -45,14 +45,16 @@ def unpack(source: SourceFile, patterns: Patterns) -> Iterator[Member | Skipped]
         patterns: what is wanted; matched against paths in the root, as if containers were folders.
     """
     try:
-        with source.path.open("rb") as file:
+        with as_skips(), source.path.open("rb") as file:
             yield from _Unpacking(source, patterns).run(source.uri, file, 1)
-    except OSError as error:
-        yield Skipped(source.uri, source.root, SkipReason.UNREADABLE, cause(error))
+    except SkipDocument as skip:
+        yield Skipped(source.uri, source.root, skip.reason, skip.detail)
+    except _OverLimitError as error:
+        yield Skipped(source.uri, source.root, SkipReason.OVER_LIMIT, str(error))
 
 
 class _OverLimitError(Exception):
-    """The container holds more than is taken from one."""
+    """The container holds more than is taken from one: the end of it, however deep this is met."""
 
 
 @dataclass(slots=True)
@@ -70,18 +72,11 @@ class _Unpacking:
     def run(self, uri: str, file: IO[bytes], depth: int) -> Iterator[Member | Skipped]:
         """Yield what is in the container of that URI, and in containers in it."""
         try:
-            for entry in entries(uri, file):
-                yield from self._visit(uri, entry, depth)
-        except (*decompress.DAMAGE, *containers.DAMAGE) as error:
-            yield Skipped(uri, self.source.root, SkipReason.DAMAGED, str(error))
-        except _OverLimitError as error:
-            if depth > 1:
-                raise
-            yield Skipped(uri, self.source.root, SkipReason.OVER_LIMIT, str(error))
-        except OSError as error:
-            if error.errno is not None:
-                raise
-            yield Skipped(uri, self.source.root, SkipReason.DAMAGED, str(error))
+            with as_skips(DAMAGE):
+                for entry in entries(uri, file):
+                    yield from self._visit(uri, entry, depth)
+        except SkipDocument as skip:
+            yield Skipped(uri, self.source.root, skip.reason, skip.detail)
 
     def _visit(self, container: str, entry: Entry, depth: int) -> Iterator[Member | Skipped]:
         parts = PurePosixPath(path_text(entry.name)).parts
@@ -134,12 +129,8 @@ def _unfit(uri: str, size: int, depth: int) -> tuple[SkipReason, str] | None:
     """Why a member of that name and size can't be indexed; None if it can."""
     if uri.endswith(sidecar.SUFFIX):
         return SkipReason.LONE_SIDECAR, "not read in a container"
-    if not is_handled(uri):
-        return SkipReason.UNSUPPORTED, PurePosixPath(uri).suffix.lower()
-    if size == 0:
-        return SkipReason.EMPTY, ""
-    if size > MAX_FILE_BYTES:
-        return SkipReason.TOO_LARGE, f"{size} bytes, at most {MAX_FILE_BYTES}"
+    if problem := unfit(uri, size, MAX_FILE_BYTES):
+        return problem
     if container_kind(uri) and depth == MAX_NESTING:
         return SkipReason.OVER_LIMIT, f"containers are {MAX_NESTING} deep at most"
     return None

@@ -126,8 +126,8 @@ class Walk:
             self._skip(relative, SkipReason.DUPLICATE_LINK, path_text(real))
         elif detail := self.patterns.excluded(name, folder=bool(container_kind(name))):
             self._skip(relative, SkipReason.EXCLUDED, detail)
-        elif unfit := _unfit(name, status):
-            self._skip(relative, *unfit)
+        elif problem := _problem(name, status):
+            self._skip(relative, *problem)
         else:
             self.seen.add(real)
             self.files.append(self._source(relative, real, status))
@@ -181,24 +181,30 @@ class Walk:
         return path_text(f"{self.root.name}/{relative}" if relative else self.root.name)
 
 
-def _unfit(name: str, status: os.stat_result) -> tuple[SkipReason, str] | None:
+def _problem(name: str, status: os.stat_result) -> tuple[SkipReason, str] | None:
     """Why a file of that name and status can't be indexed; None if it can."""
     if not stat.S_ISREG(status.st_mode):
         return SkipReason.NOT_REGULAR, ""
-    if not is_handled(name):
-        return SkipReason.UNSUPPORTED, path_text(PurePosixPath(name).suffix.lower())
-    if status.st_size == 0:
-        return SkipReason.EMPTY, ""
     most = MAX_CONTAINER_BYTES if container_kind(name) else MAX_FILE_BYTES
-    if status.st_size > most:
-        return SkipReason.TOO_LARGE, f"{status.st_size} bytes, at most {most}"
-    return None
+    return unfit(name, status.st_size, most)
 
 
-def is_handled(name: str) -> bool:
-    """Whether a file of that name can be indexed, or what is in it."""
+def unfit(name: str, size: int, most: int) -> tuple[SkipReason, str] | None:
+    """Why a file can't be indexed, nor what is in it; None if it can.
+
+    Args:
+        name: its name, or its path.
+        size: its bytes.
+        most: how many it may have.
+    """
     extension = PurePosixPath(without_compression(name)).suffix.lower()
-    return extension in HANDLED_EXTENSIONS or bool(container_kind(name))
+    if extension not in HANDLED_EXTENSIONS and not container_kind(name):
+        return SkipReason.UNSUPPORTED, path_text(PurePosixPath(name).suffix.lower())
+    if size == 0:
+        return SkipReason.EMPTY, ""
+    if size > most:
+        return SkipReason.TOO_LARGE, f"{size} bytes, at most {most}"
+    return None
 
 
 def _broken(error: OSError) -> tuple[SkipReason, str]:

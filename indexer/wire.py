@@ -5,8 +5,9 @@ a parser was deceived: nothing here is unpickled.
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,40 +61,20 @@ class Job:
 
 def encode_setup(setup: Setup) -> bytes:
     """As bytes to send; see ``decode_setup``."""
-    return _dump(
-        {
-            "model_folder": str(setup.model_folder),
-            "max_tokens": setup.max_tokens,
-            "chunk_tokens": setup.settings.chunk_tokens,
-            "chunk_overlap": setup.settings.chunk_overlap,
-            "include": setup.include,
-            "exclude": setup.exclude,
-            "memory_bytes": setup.memory_bytes,
-            "seconds": setup.seconds,
-            "seconds_per_mb": setup.seconds_per_mb,
-        }
-    )
+    return _dump(asdict(setup))
 
 
 def decode_setup(data: bytes) -> Setup:
     """What ``encode_setup`` was given."""
     raw = _load(data)
-    return Setup(
-        model_folder=Path(raw["model_folder"]),
-        max_tokens=raw["max_tokens"],
-        settings=ChunkSettings(raw["chunk_tokens"], raw["chunk_overlap"]),
-        include=tuple(raw["include"]),
-        exclude=tuple(raw["exclude"]),
-        memory_bytes=raw["memory_bytes"],
-        seconds=raw["seconds"],
-        seconds_per_mb=raw["seconds_per_mb"],
-    )
+    raw |= {name: tuple(raw[name]) for name in ("include", "exclude")}
+    raw |= {"model_folder": Path(raw["model_folder"]), "settings": ChunkSettings(**raw["settings"])}
+    return Setup(**raw)
 
 
 def encode_job(job: Job) -> bytes:
     """As bytes to send; see ``decode_job``."""
-    source = _source(job.source)
-    return _dump({"source": source, "known": dict(job.known), "after": job.after})
+    return _dump(asdict(job))
 
 
 def decode_job(data: bytes) -> Job:
@@ -123,10 +104,10 @@ def _encode_outcome(outcome: Outcome) -> bytes:
     if isinstance(outcome, Skipped):
         return _dump({"skipped": [outcome.uri, outcome.root, outcome.reason, outcome.detail]})
     if isinstance(outcome, Unchanged):
-        return _dump({"unchanged": _source(outcome.source)})
+        return _dump({"unchanged": asdict(outcome.source)})
     return _dump(
         {
-            "source": _source(outcome.source),
+            "source": asdict(outcome.source),
             "sha256": outcome.sha256,
             "document": _document(outcome.document),
             "chunks": [_chunk(chunk) for chunk in outcome.chunks],
@@ -146,18 +127,6 @@ def _decode_outcome(raw: Mapping[str, Any]) -> Outcome:
         document,
         [_read_chunk(number, row, document.text) for number, row in enumerate(raw["chunks"])],
     )
-
-
-def _source(source: SourceFile) -> Mapping[str, Any]:
-    return {
-        "path": str(source.path),
-        "uri": source.uri,
-        "root": source.root,
-        "size": source.size,
-        "mtime_ns": source.mtime_ns,
-        "sidecar": _source(source.sidecar) if source.sidecar else None,
-        "container": source.container,
-    }
 
 
 def _read_source(raw: Mapping[str, Any]) -> SourceFile:
@@ -200,7 +169,8 @@ def _read_chunk(number: int, row: Sequence[Any], text: str) -> Chunk:
 
 def _dump(value: Mapping[str, Any]) -> bytes:
     # Names of files may hold lone surrogates, which stand for bytes that are no UTF-8.
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    text = json.dumps(value, ensure_ascii=False, default=os.fspath)
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _load(data: bytes) -> dict[str, Any]:

@@ -4,7 +4,6 @@ Wraps a model's ``tokenizer.json`` (the Rust ``tokenizers`` library). The trunca
 that such files switch on are switched off: the length limit here is the model's own.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from typing import Final
 
 from tokenizers import Encoding
 from tokenizers import Tokenizer as FastTokenizer
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from retrieval.errors import CheckpointError
 
@@ -173,9 +174,8 @@ def _count(tokenizer: FastTokenizer, texts: Sequence[str]) -> list[int]:
 
 def _splits_at_spaces(tokenizer: FastTokenizer) -> bool:
     """Whether a text's tokens are always those of its words: known of BERT's tokenizer only."""
-    parts = (tokenizer.normalizer, tokenizer.pre_tokenizer)
-    types = [json.loads(part.__getstate__())["type"] for part in parts if part is not None]
-    added = tokenizer.get_added_tokens_decoder().values()
-    return types == ["BertNormalizer", "BertPreTokenizer"] and not any(
-        len(token.content.split()) > 1 for token in added
+    bert = isinstance(tokenizer.normalizer, BertNormalizer) and isinstance(
+        tokenizer.pre_tokenizer, BertPreTokenizer
     )
+    added = tokenizer.get_added_tokens_decoder().values()
+    return bert and not any(len(token.content.split()) > 1 for token in added)

@@ -13,7 +13,7 @@ Importing this package loads neither torch nor grpc.
 """
 
 from retrieval.records import DocumentRow, IndexInfo, ModelIdentity
-from retrieval.store.commit import Commit, StagedChunk, StagedDocument
+from retrieval.store.commit import Commit
 from retrieval.store.filters import Filter, parse_filter
 from retrieval.store.info import SegmentInfo, read_generation, read_info, read_segments
 from retrieval.store.maintenance import (
@@ -26,6 +26,7 @@ from retrieval.store.maintenance import (
 from retrieval.store.reader import IndexReader
 from retrieval.store.schema import is_index
 from retrieval.store.segments import VectorHits
+from retrieval.store.staged import StagedChunk, StagedDocument
 from retrieval.store.verify import Problem, verify
 from retrieval.store.writer import IndexWriter, KnownFile, check_folder, check_index
 

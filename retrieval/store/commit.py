@@ -1,9 +1,7 @@
 """What one transaction changes: vectors, documents, roots."""
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -13,30 +11,12 @@ from numpy.typing import NDArray
 from sqlite_utils import Database
 
 from retrieval.errors import InvalidArgument
-from retrieval.records import Chunk, ContainerStamp, Document, Skipped, SourceFile
+from retrieval.records import ContainerStamp, Skipped, SourceFile
 from retrieval.store.ann import AnnSettings
-from retrieval.store.digest import DOCUMENT_COLUMNS, chunk_digest, document_digest
+from retrieval.store.digest import chunk_digest
 from retrieval.store.schema import TEXT_PART_CHARS
+from retrieval.store.staged import StagedChunk, StagedDocument, chunk_row, document_row
 from retrieval.store.vector_file import WrittenFile, write_vector_file
-
-
-@dataclass(frozen=True, slots=True)
-class StagedChunk:
-    """A chunk and the vector that stands for it."""
-
-    chunk: Chunk
-    vector_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class StagedDocument:
-    """A document ready to be committed: all its chunks have vectors."""
-
-    document: Document
-    source: SourceFile
-    sha256: str
-    """Hex digest of the file's bytes, and of its sidecar's where it has one."""
-    chunks: Sequence[StagedChunk]
 
 
 class Commit:
@@ -89,20 +69,7 @@ class Commit:
         Returns:
             the document's id.
         """
-        document, source = staged.document, staged.source
-        row = {
-            "uri": document.uri,
-            "root": source.root,
-            "title": document.title,
-            "format": document.format,
-            "encoding": document.encoding,
-            "metadata": json.dumps(dict(document.metadata), ensure_ascii=False),
-            **asdict(source.stamp),
-            "sha256": staged.sha256,
-            "char_count": len(document.text),
-            "chunk_count": len(staged.chunks),
-        }
-        row["digest"] = document_digest(*(row[column] for column in DOCUMENT_COLUMNS))
+        document, row = staged.document, document_row(staged)
         columns, marks = ", ".join(row), ", ".join("?" * len(row))
         updates = ", ".join(f"{column} = excluded.{column}" for column in row)
         cursor = self._connection.execute(
@@ -301,25 +268,8 @@ class Commit:
                                    line_start, line_end, heading_path, token_count,
                                    page_start, page_end, digest)
                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
-            ((document_id, *row, chunk_digest(uri, *row)) for row in map(_chunk_row, chunks)),
+            ((document_id, *row, chunk_digest(uri, *row)) for row in map(chunk_row, chunks)),
         )
-
-
-def _chunk_row(staged: StagedChunk) -> tuple[int | str, ...]:
-    """A chunk's columns, from its ordinal on."""
-    chunk = staged.chunk
-    return (
-        chunk.ordinal,
-        staged.vector_id,
-        chunk.char_start,
-        chunk.char_end,
-        chunk.line_start,
-        chunk.line_end,
-        json.dumps(chunk.heading_path, ensure_ascii=False),
-        chunk.token_count,
-        chunk.page_start,
-        chunk.page_end,
-    )
 
 
 def utc_now() -> str:
