@@ -8,8 +8,8 @@ A unit ends, white space after it included,
   table's bar; not after a single letter or a
   number of one or two digits, so that neither ``e. g. This`` nor ``1. This`` is torn; or after
   ``。``, ``！``, ``？``;
-- before a line that is a list item, a table row, a quotation or indented; in code and in the text
-  of HTML, where white space is collapsed already, before any line;
+- before a line that is a list item, a table row, a quotation or indented; in code, and in formats
+  where a line's end is more than the width of the page, before any line;
 - in what is still longer than a chunk, every quarter of a chunk or so, between words if it has
   words.
 
@@ -43,6 +43,11 @@ _ITEM: Final = r"\n(?=[ \t]*+(?:[-*+•|>]\s|\d{1,3}[.)]\s|\.\.\s)| {4}|\t)"
 _PROSE_END: Final = re.compile(f"{_SENTENCE}|{_ITEM}")
 _LINE_OR_SENTENCE_END: Final = re.compile(rf"{_SENTENCE}|\n")
 _LINE_END: Final = re.compile(r"\n")
+
+_FENCED: Final = frozenset({"markdown", "notebook"})
+"""Formats with fenced code."""
+_HARD_WRAPPED: Final = frozenset({"asciidoc", "mail", "markdown", "notebook", "pdf", "rst", "text"})
+"""Formats whose paragraphs have many lines."""
 
 _BLANK: Final = r"\n[^\S\n]*+\n"
 _FENCE: Final = r"^[ \t]*+(?P<fence>`{3,}+|~{3,}+)[^\n]*+"
@@ -140,7 +145,7 @@ def _spans(document: Document, most_chars: int) -> Iterator[_Span]:
     """Yield the paragraphs, and in place of those that are long the units in them."""
     starts = [section.char_start for section in document.sections]
     ends = [*starts[1:], len(document.text)]
-    find = _fenced_paragraphs if document.format == "markdown" else _paragraphs
+    find = _fenced_paragraphs if document.format in _FENCED else _paragraphs
     for section, (start, end) in enumerate(zip(starts, ends, strict=True)):
         for left, right, is_code in find(document.text, start, end):
             if left == right:
@@ -154,7 +159,7 @@ def _spans(document: Document, most_chars: int) -> Iterator[_Span]:
 
 def _sentences(document: Document, paragraph: _Span) -> Iterator[_Span]:
     """Yield the units that lines and punctuation make of a paragraph."""
-    prose_end = _LINE_OR_SENTENCE_END if document.format == "html" else _PROSE_END
+    prose_end = _PROSE_END if document.format in _HARD_WRAPPED else _LINE_OR_SENTENCE_END
     pattern = _LINE_END if paragraph.is_code else prose_end
     start, end = paragraph.start, paragraph.end
     for match in pattern.finditer(document.text, start, end):

@@ -12,8 +12,8 @@ from pathspec import GitIgnoreSpec
 
 from indexer import sidecar
 from indexer.containers import MAX_CONTAINER_BYTES, container_kind
-from indexer.decompress import MAX_FILE_BYTES, without_compression
-from indexer.parse import HANDLED_EXTENSIONS
+from indexer.decompress import MAX_FILE_BYTES
+from indexer.parse import format_of
 from indexer.skip import SkipReason
 from retrieval.errors import SourceError
 from retrieval.records import Skipped, SourceFile
@@ -197,8 +197,7 @@ def unfit(name: str, size: int, most: int) -> tuple[SkipReason, str] | None:
         size: its bytes.
         most: how many it may have.
     """
-    extension = PurePosixPath(without_compression(name)).suffix.lower()
-    if extension not in HANDLED_EXTENSIONS and not container_kind(name):
+    if format_of(name) is None and not container_kind(name):
         return SkipReason.UNSUPPORTED, path_text(PurePosixPath(name).suffix.lower())
     if size == 0:
         return SkipReason.EMPTY, ""

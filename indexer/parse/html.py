@@ -49,10 +49,8 @@ def parse_html(uri: str, data: bytes) -> Document:
     Raises:
         SkipDocument: the data is binary.
     """
-    source, encoding = _decode(data)
-    if uri.lower().endswith(".xhtml") or source.startswith("<?xml"):
-        source = _SELF_CLOSED.sub(_open_and_close, source)
-    tree = LexborHTMLParser(limit_depth(source))
+    source, encoding = read_markup(data, xml=uri.lower().endswith(".xhtml"))
+    tree = LexborHTMLParser(source)
     text, found = extract_text(tree.root) if tree.root else ("", [])
     headings = usable(found)
     titles = [heading.title for heading in headings if heading.level == 1]
@@ -65,6 +63,22 @@ def parse_html(uri: str, data: bytes) -> Document:
         encoding=encoding,
         metadata=bounded_metadata(_metadata(tree)),
     )
+
+
+def read_markup(data: bytes, *, xml: bool) -> tuple[str, str]:
+    """Source of a file, safe to be parsed, and its encoding.
+
+    Args:
+        data: the file.
+        xml: whether it is XHTML; seen also by its first characters.
+
+    Raises:
+        SkipDocument: the data is binary.
+    """
+    source, encoding = _decode(data)
+    if xml or source.startswith("<?xml"):
+        source = _SELF_CLOSED.sub(_open_and_close, source)
+    return limit_depth(source), encoding
 
 
 def _decode(data: bytes) -> tuple[str, str]:

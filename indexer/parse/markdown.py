@@ -41,7 +41,11 @@ def parse_markdown(uri: str, data: bytes) -> Document:
     Raises:
         SkipDocument: the data is binary.
     """
-    text, encoding = decode(data)
+    return parse_markdown_text(uri, *decode(data), "markdown")
+
+
+def parse_markdown_text(uri: str, text: str, encoding: str, format_: str) -> Document:
+    """Make a document of Markdown; see ``parse_markdown``."""
     matter, body_start = _front_matter(text)
     metadata = bounded_metadata(_read_front_matter(matter))
     headings = usable(_headings(text, body_start))
@@ -54,7 +58,7 @@ def parse_markdown(uri: str, data: bytes) -> Document:
             next(outermost, ""),
             *(heading.title for heading in headings[:1]),
         ),
-        format="markdown",
+        format=format_,
         text=text,
         sections=sections_of(headings),
         encoding=encoding,

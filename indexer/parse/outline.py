@@ -51,7 +51,8 @@ def sections_of(headings: Iterable[Heading]) -> tuple[Section, ...]:
     """Return the sections that tile a text with these headings.
 
     Args:
-        headings: those that are ``usable``, in order of ``char_start``.
+        headings: those that are ``usable``, in order of ``char_start``. Of two at one place the
+            text is the second's.
     """
     sections: list[Section] = []
     outer: list[Heading] = []
@@ -62,6 +63,8 @@ def sections_of(headings: Iterable[Heading]) -> tuple[Section, ...]:
             outer.pop()
         outer.append(heading)
         path = tuple(step.title for step in outer)
+        if sections and sections[-1].char_start == heading.char_start:
+            sections.pop()  # nothing stands between the two
         sections.append(Section(heading.char_start, path, len(path)))
     return tuple(sections) or (Section(0, ()),)
 

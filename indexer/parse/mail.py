@@ -1,0 +1,98 @@
+"""E-mail (RFC 5322, MIME): the message a person reads, and what it says about itself."""
+
+import email
+import email.policy
+from collections.abc import Iterator
+from email.message import EmailMessage
+from typing import Final, cast
+
+from selectolax.lexbor import LexborHTMLParser
+
+from indexer.parse.compose import Composer
+from indexer.parse.damage import as_damage
+from indexer.parse.html_depth import limit_depth
+from indexer.parse.html_text import extract_text
+from indexer.skip import SkipDocument, SkipReason
+from retrieval.records import Document
+
+_SHOWN: Final = ("From", "To", "Cc", "Date")
+_METADATA: Final = ("From", "To", "Cc", "Date", "Message-ID", "In-Reply-To", "List-ID")
+_MAX_PARTS: Final = 1000
+
+
+def parse_mail(uri: str, data: bytes) -> Document:
+    """Make a document of a message: its subject, who wrote it to whom, and its text.
+
+    Of a text that is there in several forms the plain one is taken. Texts attached follow, each as
+    a section; other attachments are named in the metadata ``attachments``.
+
+    Raises:
+        SkipDocument: it is no message.
+    """
+    composer = Composer()
+    attachments: list[str] = []
+    with as_damage():
+        message = email.message_from_bytes(data, policy=email.policy.default)
+        if not message.keys():
+            raise SkipDocument(SkipReason.DAMAGED, "no message: it has no header")
+        subject = _header(message, "Subject")
+        composer.add_heading(1, subject)
+        shown = [f"{name}: {_header(message, name)}" for name in _SHOWN if message[name]]
+        composer.add("\n".join(shown), 1)
+        for part, inline in _leaves(message):
+            if inline:
+                composer.add(_text(part))
+                continue
+            name = part.get_filename() or part.get_content_type()
+            attachments.append(name)
+            if part.get_content_maintype() == "text":
+                composer.begin_section(2, name)
+                composer.add(_text(part))
+    metadata = [(name, _header(message, name)) for name in _METADATA]
+    metadata.append(("attachments", ", ".join(attachments)))
+    return composer.document(uri, "mail", [subject], metadata)
+
+
+def _header(message: EmailMessage, name: str) -> str:
+    """A header's text; one that is malformed as it stands."""
+    try:
+        return str(message[name] or "")
+    except (ValueError, IndexError, AttributeError, TypeError):  # bugs of the header parser
+        raw = {key.lower(): value for key, value in message.raw_items()}
+        return str(raw.get(name.lower(), ""))
+
+
+def _leaves(message: EmailMessage) -> Iterator[tuple[EmailMessage, bool]]:
+    """Parts that hold something, and whether they are shown with the message."""
+    pending: list[EmailMessage] = [message]
+    count = 0
+    while pending:
+        part = pending.pop()
+        count += 1
+        if count > _MAX_PARTS:
+            raise SkipDocument(SkipReason.OVER_LIMIT, f"more than {_MAX_PARTS} parts")
+        if part.get_content_type() == "multipart/alternative":
+            chosen = part.get_body(preferencelist=("plain", "html"))
+            if chosen is not None and chosen is not part:
+                pending.append(cast(EmailMessage, chosen))
+                continue
+        if part.is_multipart():
+            pending += reversed(cast(list[EmailMessage], part.get_payload()))
+        elif part.get_content_maintype() == "text" and not part.is_attachment():
+            yield part, part.get_filename() is None
+        else:
+            yield part, False
+
+
+def _text(part: EmailMessage) -> str:
+    """Text of a part, whatever character set it is said to have."""
+    payload = part.get_payload(decode=True)
+    data = payload if isinstance(payload, bytes) else b""
+    try:
+        text = data.decode(part.get_content_charset() or "utf-8", "replace")
+    except (LookupError, ValueError):
+        text = data.decode("utf-8", "replace")
+    if part.get_content_subtype() == "html":
+        root = LexborHTMLParser(limit_depth(text)).root
+        return extract_text(root)[0] if root else ""
+    return text
