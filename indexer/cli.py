@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from indexer import upkeep
+from indexer import look, upkeep
 from indexer.options import DEVICE_OPTION, INDEX_OPTION, JSON_OPTION
 from indexer.progress import ConsoleProgress
 from retrieval import __version__, command
@@ -212,7 +212,15 @@ def models(as_json: bool) -> None:
         )
 
 
-for _command in (upkeep.status, upkeep.list_, upkeep.remove, upkeep.compact, upkeep.verify):
+for _command in (
+    look.formats,
+    look.show,
+    upkeep.status,
+    upkeep.list_,
+    upkeep.remove,
+    upkeep.compact,
+    upkeep.verify,
+):
     cli.add_command(_command)
 
 

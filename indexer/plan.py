@@ -159,7 +159,7 @@ def check_not_empty(discovery: Discovery, known: Iterable[str] = ()) -> None:
         kept = "; what the index holds of it was left as it is" if name in had else ""
         raise SourceError(
             f"no documents in {path} ({skipped} files skipped; "
-            f"handled: {' '.join(HANDLED_EXTENSIONS)}){kept}"
+            f"`indexer formats` lists what is handled){kept}"
         )
 
 

@@ -146,11 +146,14 @@ def _spans(document: Document, most_chars: int) -> Iterator[_Span]:
     starts = [section.char_start for section in document.sections]
     ends = [*starts[1:], len(document.text)]
     find = _fenced_paragraphs if document.format in _FENCED else _paragraphs
+    all_code = document.format == "code"
     for section, (start, end) in enumerate(zip(starts, ends, strict=True)):
         for left, right, is_code in find(document.text, start, end):
             if left == right:
                 continue
-            span = _Span(left, right, section, ends_paragraph=True, whole=True, is_code=is_code)
+            span = _Span(
+                left, right, section, ends_paragraph=True, whole=True, is_code=is_code or all_code
+            )
             if right - left <= most_chars:
                 yield span
             else:

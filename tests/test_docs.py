@@ -224,7 +224,8 @@ def test_every_skip_reason_is_documented() -> None:
 
 
 def test_every_extension_is_documented() -> None:
-    table = section(page("indexing.md"), "## Formats")
+    text = page("formats.md")
+    table = section(text, "## What is read") + section(text, "## Archives and other files of many documents")
     extensions = {*HANDLED_EXTENSIONS, *CONTAINER_EXTENSIONS, *COMPRESSED}
     assert extensions == set(re.findall(r"`((?:\.\w+)+)`", table))
 

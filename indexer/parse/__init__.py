@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple, cast
 
 from indexer.decompress import decompress, without_compression
+from indexer.parse import code
 from indexer.parse.outline import words
 from indexer.skip import SkipDocument, SkipReason
 from retrieval.records import Document
@@ -38,6 +39,7 @@ FORMATS: Final = (
     Format("EPUB", (".epub",), "epub:parse_epub"),
     Format("Jupyter notebook", (".ipynb",), "notebook:parse_notebook"),
     Format("e-mail", (".eml",), "mail:parse_mail"),
+    Format("source code", code.EXTENSIONS, "code:parse_code"),
     Format("JSON", (".json",), "json_records:parse_json"),
 )
 

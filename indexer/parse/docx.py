@@ -4,12 +4,12 @@ The XML is walked here, not by python-docx: its paragraphs lack what stands in c
 tracked insertions, text boxes and notes.
 """
 
-import re
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from indexer.parse.compose import Composer
 from indexer.parse.damage import as_damage
+from indexer.parse.docx_styles import BODY_LEVEL, TITLE, Styles, outline_level, read_styles
 from indexer.parse.ooxml import Element, Package, attribute, local
 from indexer.parse.outline import words
 from retrieval.records import Document
@@ -24,11 +24,6 @@ _UNREAD: Final = words(
 _BOXES: Final = frozenset({"txbxContent"})
 _BREAKS: Final = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "softHyphen": ""}
 _NOTES: Final = {"footnoteReference": "footnotes", "endnoteReference": "endnotes"}
-_HEADING_STYLE: Final = re.compile(r"heading ([1-9])$", re.IGNORECASE)
-_BODY_LEVEL: Final = 9
-"""Outline level that is none."""
-_MAX_BASES: Final = 20
-"""Styles based on styles: longer chains are loops."""
 _MAX_INDENT: Final = 8
 
 
@@ -45,7 +40,7 @@ def parse_docx(uri: str, data: bytes) -> Document:
     with as_damage():
         package = Package(data)
         main = package.main_part()
-        walk = _Walk(_heading_levels(package, main))
+        walk = _Walk(read_styles(package, main))
         walk.blocks(package.read(main))
         for kind in _NOTES.values():
             for notes in package.read_related(main, kind):
@@ -62,52 +57,31 @@ def _metadata(properties: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         yield key, properties.get(name, "")
 
 
-def _heading_levels(package: Package, main: str) -> dict[str, int]:
-    """Style → level of the headings that have it; 0 for the title's."""
-    own: dict[str, int] = {}
-    bases: dict[str, str] = {}
-    for root in package.read_related(main, "styles"):
-        for style in root:
-            identity = attribute(style, "styleId")
-            for node in style.iter():
-                if local(node) == "basedOn":
-                    bases[identity] = attribute(node, "val")
-                elif local(node) == "outlineLvl":
-                    own.setdefault(identity, _level(node))
-                elif local(node) == "name":
-                    name = attribute(node, "val")
-                    if match := _HEADING_STYLE.match(name):
-                        own[identity] = int(match[1])
-                    elif name.lower() == "title":
-                        own[identity] = 0
-    levels = {}
-    for identity in {*own, *bases}:
-        ancestor = identity
-        for _ in range(_MAX_BASES):
-            if ancestor in own:
-                levels[identity] = own[ancestor]
-                break
-            ancestor = bases.get(ancestor, "")
-    return {name: level for name, level in levels.items() if level <= _BODY_LEVEL}
+class _Kind(NamedTuple):
+    """What a paragraph is."""
 
+    level: int | None = None
+    """Of a heading."""
+    indent: int | None = None
+    """Depth of a list's item, from 0."""
+    is_code: bool = False
 
-def _level(node: Element) -> int:
-    """Level from 1 up of an outline level, which counts from 0; one more than 9 for body text."""
-    value = attribute(node, "val")
-    return int(value) + 1 if value.isdecimal() else _BODY_LEVEL + 1
+    def goes_on_from(self, above: "_Kind") -> bool:
+        """Whether no blank line is to stand between this one and the one above."""
+        return (self.is_code and above.is_code) or None not in (self.indent, above.indent)
 
 
 class _Walk:
     """One walk over the parts of a document."""
 
-    def __init__(self, levels: Mapping[str, int]) -> None:
+    def __init__(self, styles: Styles) -> None:
         self.composer = Composer()
         self.title = ""
         """Text of the first paragraph in the title's style."""
-        self._levels = levels
+        self._styles = styles
         self._boxes: list[Element] = []
         """Text boxes met in a paragraph: they come after it."""
-        self._in_list = False
+        self._above = _Kind()
 
     def blocks(self, node: Element) -> None:
         """Add the paragraphs and tables below a node."""
@@ -118,7 +92,7 @@ class _Walk:
             elif name == "tbl":
                 rows = "\n".join(filter(None, (self._row(row) for row in _find(child, "tr"))))
                 self.composer.add(rows)
-                self._in_list = False
+                self._above = _Kind()
                 self._add_boxes()
             else:
                 self.blocks(child)
@@ -131,33 +105,38 @@ class _Walk:
                 self.composer.add(f"[{attribute(note, 'id')}] {text.strip()}" if text else "")
 
     def _paragraph(self, node: Element) -> None:
-        text = self._text(node).strip()
-        level, indent = self._style(node)
-        if text and level is not None:
-            self.title = self.title or (text if level == 0 else "")
-            self.composer.add_heading(level, text)
-            self._in_list = False
-        elif text:
-            is_item = indent is not None
-            mark = "  " * min(indent or 0, _MAX_INDENT) + "- " if is_item else ""
-            self.composer.add(mark + text, 1 if is_item and self._in_list else 2)
-            self._in_list = is_item
+        text = self._text(node)
+        kind = self._kind(node)
+        if not text.strip():
+            pass
+        elif kind.level is not None:
+            self.title = self.title or (text.strip() if kind.level == TITLE else "")
+            self.composer.add_heading(kind.level, text)
+            self._above = kind
+        else:
+            mark = "" if kind.indent is None else "  " * min(kind.indent, _MAX_INDENT) + "- "
+            goes_on = kind.goes_on_from(self._above)
+            self.composer.add(text if kind.is_code else mark + text.strip(), 1 if goes_on else 2)
+            self._above = kind
         self._add_boxes()
 
-    def _style(self, node: Element) -> tuple[int | None, int | None]:
-        """Level of a heading, if the paragraph is one, and depth of a list item, from 0."""
+    def _kind(self, node: Element) -> "_Kind":
         level = indent = None
+        style = ""
         for properties in (child for child in node if local(child) == "pPr"):
             for child in properties:
                 name = local(child)
-                if name == "pStyle" and level is None:
-                    level = self._levels.get(attribute(child, "val"))
-                elif name == "outlineLvl" and _level(child) <= _BODY_LEVEL:
-                    level = _level(child)
+                if name == "pStyle":
+                    style = attribute(child, "val")
+                elif name == "outlineLvl" and outline_level(child) <= BODY_LEVEL:
+                    level = outline_level(child)
                 elif name == "numPr":
                     depths = [attribute(part, "val") for part in child if local(part) == "ilvl"]
                     indent = int(depths[0]) if depths and depths[0].isdecimal() else 0
-        return level, indent
+        level = self._styles.levels.get(style, level) if level is None else level
+        if indent is None and style in self._styles.items:
+            indent = 0
+        return _Kind(level, indent, style in self._styles.code)
 
     def _row(self, row: Element) -> str:
         """Cells of a row, those of tables in it included, on one line."""

@@ -2,6 +2,7 @@
 
 import email
 import email.policy
+import email.utils
 from collections.abc import Iterator
 from email.message import EmailMessage
 from typing import Final, cast
@@ -16,7 +17,7 @@ from indexer.skip import SkipDocument, SkipReason
 from retrieval.records import Document
 
 _SHOWN: Final = ("From", "To", "Cc", "Date")
-_METADATA: Final = ("From", "To", "Cc", "Date", "Message-ID", "In-Reply-To", "List-ID")
+_METADATA: Final = ("From", "To", "Cc", "Message-ID", "In-Reply-To", "List-ID")
 _MAX_PARTS: Final = 1000
 
 
@@ -48,7 +49,7 @@ def parse_mail(uri: str, data: bytes) -> Document:
             if part.get_content_maintype() == "text":
                 composer.begin_section(2, name)
                 composer.add(_text(part))
-    metadata = [(name, _header(message, name)) for name in _METADATA]
+    metadata = [("date", _date(message)), *((name, _header(message, name)) for name in _METADATA)]
     metadata.append(("attachments", ", ".join(attachments)))
     return composer.document(uri, "mail", [subject], metadata)
 
@@ -60,6 +61,15 @@ def _header(message: EmailMessage, name: str) -> str:
     except (ValueError, IndexError, AttributeError, TypeError):  # bugs of the header parser
         raw = {key.lower(): value for key, value in message.raw_items()}
         return str(raw.get(name.lower(), ""))
+
+
+def _date(message: EmailMessage) -> str:
+    """When it was sent, as ``2024-05-01T10:00:00+00:00``, or as it stands if it is malformed."""
+    stands = _header(message, "Date")
+    try:
+        return email.utils.parsedate_to_datetime(stands).isoformat()
+    except ValueError:
+        return stands
 
 
 def _leaves(message: EmailMessage) -> Iterator[tuple[EmailMessage, bool]]:

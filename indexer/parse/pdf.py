@@ -24,6 +24,12 @@ _METADATA: Final = {
     "CreationDate": "date",
 }
 _DATE: Final = re.compile(r"D:(\d{4})(\d\d)(\d\d)")
+_JUNK_TITLE: Final = re.compile(
+    r"(?:microsoft (?:word|powerpoint)|untitled|enscript output|powerpoint presentation)\b.*"
+    r"|.*\.\w{3,4}",
+    re.IGNORECASE,
+)
+"""Titles that programs put there, and names of files."""
 _MAX_DEPTH: Final = 15
 _NUMBER: Final = (
     r"(?:(?:chapter|section|part|appendix)\s+)?"
@@ -36,7 +42,7 @@ _LARGER: Final = 1.15
 """Headings are set so many times as large as the text, where there are no bookmarks."""
 _LONGEST_HEADING: Final = 150
 _MOST_HEADINGS: Final = 0.2
-"""A larger share of lines in large type is a poster, not headings."""
+"""A larger share of the text in large type is a poster, not headings."""
 _MOST_LEVELS: Final = 4
 
 
@@ -74,7 +80,8 @@ def parse_pdf(uri: str, data: bytes) -> Document:
             marks = list(islice(_bookmarks(pdf), MAX_SECTIONS)) or _large_lines(pages)
     document = _compose(uri, pages, properties)
     headings = list(_locate(document, marks))
-    title = title_of(uri, clean(properties.get("Title", "")), *(mark.title for mark in marks[:1]))
+    title = _title(properties.get("Title", ""))
+    title = title_of(uri, title, *(mark.title for mark in marks[:1]))
     return replace(document, title=title, sections=sections_of(headings))
 
 
@@ -113,6 +120,11 @@ def _compose(uri: str, pages: Sequence[Sequence[Line]], properties: dict[str, st
     return composer.document(uri, "pdf", [], metadata)
 
 
+def _title(title: str) -> str:
+    """The title in a file's properties, unless a program put it there."""
+    return "" if _JUNK_TITLE.fullmatch(title.strip()) else clean(title)
+
+
 def _property(name: str, properties: dict[str, str]) -> str:
     value = properties.get(name, "")
     match = _DATE.match(value)
@@ -145,7 +157,7 @@ def _large_lines(pages: Sequence[Sequence[Line]]) -> list[_Mark]:
         for line in lines
         if line.size > _LARGER * usual and _may_be_heading(line.text)
     ]
-    if len(found) > _MOST_HEADINGS * sum(map(len, pages)):
+    if sum(len(title) for _, _, title in found) > _MOST_HEADINGS * chars.total():
         return []
     sizes = sorted({size for _, size, _ in found}, reverse=True)
     levels = {size: min(rank, _MOST_LEVELS) for rank, size in enumerate(sizes, 1)}

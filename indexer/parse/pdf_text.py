@@ -58,7 +58,7 @@ def read_lines(page: pdfium.PdfPage) -> list[Line]:
         for raw in text.split("\r\n"):
             if raw.strip():
                 first = start + len(raw) - len(raw.lstrip())
-                line = raw.replace("\r", "").rstrip()
+                line = raw.replace("\r", "").strip()
                 lines.append(_place(text_page, first, line) if placed else Line(line))
             start += len(raw) + 2
         return lines

@@ -32,15 +32,17 @@ def check_tiling(document: Document) -> None:
 
 
 def test_the_extension_chooses_the_parser() -> None:
-    formats = {parse(f"docs/a{end.upper()}", b"<p>x").format for end in HANDLED_EXTENSIONS}
-    assert formats == {"markdown", "rst", "text", "html"}
+    ends = [".md", ".markdown", ".mdx", ".rst", ".txt", ".html", ".htm", ".xhtml", ".adoc", ".csv"]
+    assert set(ends) <= set(HANDLED_EXTENSIONS)
+    formats = {parse(f"docs/a{end.upper()}", b"<p>x").format for end in ends}
+    assert formats == {"markdown", "rst", "text", "html", "asciidoc", "table"}
 
 
 @pytest.mark.parametrize(
     ("uri", "data", "reason"),
     [
-        ("a.pdf", b"%PDF", "unsupported format"),
-        ("README", b"text", "unsupported format"),
+        ("a.exe", b"MZ", "unsupported format"),
+        ("Makefile", b"text", "unsupported format"),
         ("a.md", b"", "empty"),
         ("a.md", b" \n\t\xe2\x80\x83\n", "no text"),
         ("a.html", b"<script>x()</script><p> &nbsp; </p>", "no text"),

@@ -1,0 +1,209 @@
+"""Small real files in every binary format, made by other people's libraries."""
+
+import io
+import zipfile
+from collections.abc import Callable
+from datetime import datetime
+from email.message import EmailMessage
+from typing import Any
+
+import docx
+import fpdf
+import pptx
+import xlsxwriter
+from docx.enum.style import WD_STYLE_TYPE
+from docx.oxml import parse_xml
+from docx.oxml.ns import nsdecls
+
+
+def make_docx() -> bytes:
+    file = docx.Document()
+    file.core_properties.title = ""
+    file.core_properties.author = "A. Author"
+    file.core_properties.keywords = "one, two"
+    file.add_heading("Of Ducks", 0)
+    file.add_paragraph("First words.")
+    file.add_heading("Feathers", 1)
+    paragraph = file.add_paragraph("They are ")
+    paragraph.add_run("water").bold = True
+    paragraph.add_run("proof.\tTabbed\nline")
+    for item in ("white", "brown"):
+        file.add_paragraph(item, style="List Bullet")
+    code = file.styles.add_style("Code", WD_STYLE_TYPE.PARAGRAPH)
+    for line in ("def quack():", "    return 1"):
+        file.add_paragraph(line, style=code)
+    file.add_heading("Sizes", 2)
+    table = file.add_table(rows=2, cols=2)
+    for cell, text in zip(table._cells, ("Kind", "Weight", "Mallard", "1.1 kg"), strict=True):
+        cell.text = text
+    file.add_heading("Notes", 1)
+    body = file.element.body
+    for piece in _TRICKY:
+        body.insert(len(body) - 1, parse_xml(piece.replace("W", nsdecls("w"), 1)))
+    return _saved(file.save)
+
+
+# What python-docx itself would not read.
+_TRICKY = (
+    '<w:p W><w:ins w:id="1" w:author="a"><w:r><w:t>inserted words</w:t></w:r></w:ins>'
+    '<w:del w:id="2" w:author="a"><w:r><w:delText>deleted words</w:delText></w:r></w:del></w:p>',
+    "<w:sdt W><w:sdtContent><w:p><w:r><w:t>controlled words</w:t></w:r></w:p></w:sdtContent>"
+    "</w:sdt>",
+    '<w:p W><w:r><w:fldChar w:fldCharType="begin"/></w:r><w:r><w:instrText>HYPERLINK "x"'
+    "</w:instrText></w:r><w:r><w:t>linked words</w:t></w:r></w:p>",
+)
+
+
+def make_pptx() -> bytes:
+    file = pptx.Presentation()
+    file.core_properties.title = "All About Ducks"
+    slide = file.slides.add_slide(file.slide_layouts[1])
+    slide.shapes.title.text = "Why ducks"
+    frame = slide.placeholders[1].text_frame
+    frame.text = "They swim"
+    paragraph = frame.add_paragraph()
+    paragraph.text, paragraph.level = "and dive", 1
+    slide.notes_slide.notes_text_frame.text = "Speak slowly."
+    empty = file.slides.add_slide(file.slide_layouts[6])
+    assert len(empty.shapes) == 0
+    last = file.slides.add_slide(file.slide_layouts[5])
+    last.shapes.title.text = "Numbers"
+    table = last.shapes.add_table(2, 2, 0, 0, 9144000, 914400).table
+    for row, texts in enumerate((("Kind", "Weight"), ("Mallard", "1.1 kg"))):
+        for column, text in enumerate(texts):
+            table.cell(row, column).text = text
+    return _saved(file.save)
+
+
+def make_xlsx() -> bytes:
+    stream = io.BytesIO()
+    with xlsxwriter.Workbook(stream, {"default_date_format": "yyyy-mm-dd"}) as book:
+        birds = book.add_worksheet("Birds")
+        birds.write_row(0, 0, ["Kind", "Weight", "Seen"])
+        birds.write_row(1, 0, ["Mallard", 1.25])
+        birds.write_datetime(1, 2, datetime(2024, 5, 1))
+        birds.write_row(2, 0, ["Swan", 11, ""])
+        book.add_worksheet("Empty")
+        book.add_worksheet("Loose").write_row(3, 2, ["just", "words"])
+    return stream.getvalue()
+
+
+def make_pdf() -> bytes:
+    """Two pages with bookmarks, and one that is empty."""
+    pdf = fpdf.FPDF()
+    pdf.set_title("Duck Manual")
+    pdf.set_author("A. Author")
+    pdf.set_font("helvetica", size=11)
+    pdf.add_page()
+    pdf.start_section("Care")
+    _heading(pdf, "1 Care")
+    pdf.multi_cell(0, 5, PARAGRAPH, new_x="LMARGIN", new_y="NEXT", align="L")
+    pdf.ln(8)
+    pdf.multi_cell(0, 5, "A second paragraph.", new_x="LMARGIN", new_y="NEXT", align="L")
+    pdf.add_page()
+    pdf.add_page()
+    pdf.start_section("Food", level=1)
+    _heading(pdf, "1.1 Food")
+    pdf.multi_cell(0, 5, "Grain and greens.", new_x="LMARGIN", new_y="NEXT")
+    return bytes(pdf.output())
+
+
+PARAGRAPH = (
+    "Ducks need water to swim in and a dry place to sleep, and they need company. " * 4
+).strip()
+
+
+def make_plain_pdf() -> bytes:
+    """A PDF without bookmarks, whose headings are only larger."""
+    pdf = fpdf.FPDF()
+    pdf.set_font("helvetica", size=11)
+    pdf.add_page()
+    for title in ("Of Ducks", "Of Swans"):
+        _heading(pdf, title)
+        pdf.multi_cell(0, 5, PARAGRAPH, new_x="LMARGIN", new_y="NEXT", align="L")
+    return bytes(pdf.output())
+
+
+def make_columns_pdf() -> bytes:
+    """A page in two columns."""
+    pdf = fpdf.FPDF()
+    pdf.set_font("helvetica", size=11)
+    pdf.add_page()
+    with pdf.text_columns(ncols=2, gutter=8, text_align="L", balance=True) as columns:
+        columns.write("\n".join(f"Line {number} of the story." for number in range(1, 41)))
+    return bytes(pdf.output())
+
+
+def make_locked_pdf() -> bytes:
+    pdf = fpdf.FPDF()
+    pdf.set_encryption(owner_password="owner", user_password="user")
+    pdf.add_page()
+    pdf.set_font("helvetica", size=11)
+    pdf.cell(text="secret")
+    return bytes(pdf.output())
+
+
+def make_scan() -> bytes:
+    from PIL import Image
+
+    pdf = fpdf.FPDF()
+    pdf.add_page()
+    pdf.image(Image.new("L", (40, 40), 128), w=50)
+    return bytes(pdf.output())
+
+
+def _heading(pdf: fpdf.FPDF, text: str) -> None:
+    pdf.set_font(size=18)
+    pdf.cell(0, 12, text, new_x="LMARGIN", new_y="NEXT")
+    pdf.set_font(size=11)
+
+
+CHAPTERS = (
+    "<html><head><title>x</title></head><body><h1>One</h1><p>First chapter.</p></body></html>",
+    "<html><body><h1>Two</h1><p>Second &amp; last.</p><h2>More</h2><p>End.</p></body></html>",
+)
+
+
+def make_epub(extra: dict[str, str] | None = None) -> bytes:
+    container = (
+        '<container xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><rootfiles>'
+        '<rootfile full-path="OPS/book.opf"/></rootfiles></container>'
+    )
+    items = "".join(f'<item id="c{n}" href="text/c%20{n}.xhtml"/>' for n in range(len(CHAPTERS)))
+    spine = "".join(f'<itemref idref="c{n}"/>' for n in range(len(CHAPTERS)))
+    package = (
+        '<package xmlns="http://www.idpf.org/2007/opf" xmlns:dc="http://purl.org/dc/elements/1.1/">'
+        "<metadata><dc:title>A Duck's Life</dc:title><dc:creator>A. Author</dc:creator>"
+        "<dc:language>en</dc:language></metadata>"
+        f"<manifest>{items}</manifest><spine>{spine}</spine></package>"
+    )
+    files = {"META-INF/container.xml": container, "OPS/book.opf": package, **(extra or {})}
+    files |= {f"OPS/text/c {n}.xhtml": chapter for n, chapter in enumerate(CHAPTERS)}
+    return make_zip(files)
+
+
+def make_zip(files: dict[str, str]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return stream.getvalue()
+
+
+def make_mail() -> bytes:
+    message = EmailMessage()
+    message["Subject"] = "Größe der Enten"
+    message["From"] = "Zoë <zoe@example.org>"
+    message["To"] = "list@example.org"
+    message["Date"] = "Wed, 01 May 2024 10:00:00 +0000"
+    message.set_content("Hello,\n\nducks are größer.\n")
+    message.add_alternative("<p>Hello, <b>HTML</b></p>", subtype="html")
+    message.add_attachment("kind,weight\nduck,1\n", filename="sizes.csv", subtype="csv")
+    message.add_attachment(b"\0\1", maintype="image", subtype="png", filename="duck.png")
+    return bytes(message)
+
+
+def _saved(save: Callable[[io.BytesIO], Any]) -> bytes:
+    stream = io.BytesIO()
+    save(stream)
+    return stream.getvalue()
