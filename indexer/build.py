@@ -15,6 +15,7 @@ from indexer.read import Parsed, Unchanged
 from indexer.report import BuildReport
 from indexer.wire import Job, Setup
 from indexer.workers import Finished, Readers
+from retrieval.context import CONTEXT_TOKENS
 from retrieval.errors import InvalidArgument, ModelMismatch, NotAnIndex
 from retrieval.records import ChunkSettings, ContainerStamp, IndexInfo, ModelIdentity, Skipped
 from retrieval.registry import DEFAULT_MODEL
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 DEFAULT_CHUNK_TOKENS = 512
 """Or as many as the model takes, where that is less."""
+
+DEFAULT_CONTEXT = False
 
 FILE_SECONDS, FILE_SECONDS_PER_MB = 60.0, 2.0
 """Processor time that a file may take to be read and cut, and more for each million bytes."""
@@ -49,6 +52,13 @@ class BuildOptions:
     chunk_tokens: int | None = None
     """Most tokens in a chunk; 0 = one chunk a document."""
     chunk_overlap: int | None = None
+    context: bool | None = None
+    """Whether chunks are embedded under their title and headings."""
+    text_fields: Sequence[str] | None = None
+    """Fields of JSON records that are their text."""
+    listed: Sequence[str] | None = None
+    """Paths of the files to index under the only folder of ``docs``; None = all in it."""
+    use_ignore_files: bool = True
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
     device: str = "auto"
@@ -79,7 +89,13 @@ def build(options: BuildOptions, progress: BuildProgress) -> BuildReport:
     """
     started = time.perf_counter()
     report = BuildReport(index=str(options.index))
-    discovery = discover(options.docs, options.include, options.exclude)
+    discovery = discover(
+        options.docs,
+        options.include,
+        options.exclude,
+        use_ignore_files=options.use_ignore_files,
+        listed=options.listed,
+    )
     existing = _existing(options.index)
     if existing is None:
         check_not_empty(discovery)
@@ -94,7 +110,7 @@ def build(options: BuildOptions, progress: BuildProgress) -> BuildReport:
         if plan.to_read:
             settings = _chunk_settings(options, existing, encoder)
             writer.set_model(encoder.identity, settings)
-            embedder = Embedder(encoder, writer, report, progress)
+            embedder = Embedder(encoder, writer, report, progress, context=settings.context)
             _ingest(plan, _setup(options, encoder, settings), embedder, report, progress)
         _choose_index_type(options, writer)
         _finish(plan, writer, report)
@@ -139,6 +155,8 @@ def _check_settings(options: BuildOptions, existing: IndexInfo) -> None:
         "--dtype": (None if options.dtype == "auto" else options.dtype, existing.model.dtype),
         "--chunk-tokens": (options.chunk_tokens, existing.chunking.chunk_tokens),
         "--chunk-overlap": (options.chunk_overlap, existing.chunking.chunk_overlap),
+        "--context": (options.context, existing.chunking.context),
+        "--text-field": (options.text_fields, existing.chunking.text_fields),
     }
     for option, (wanted, recorded) in made_with.items():
         if wanted not in (None, recorded):
@@ -157,12 +175,15 @@ def _chunk_settings(
     options: BuildOptions, existing: IndexInfo | None, encoder: "Encoder"
 ) -> ChunkSettings:
     """The settings asked for, filled up from the index or from the model's defaults."""
-    room = encoder.passage_room
+    made_with = existing.chunking if existing else ChunkSettings(0, 0, DEFAULT_CONTEXT)
+    context = made_with.context if options.context is None else options.context
+    fields = made_with.text_fields if options.text_fields is None else tuple(options.text_fields)
+    room = encoder.passage_room - (CONTEXT_TOKENS if context else 0)
     tokens, overlap = options.chunk_tokens, options.chunk_overlap
     if tokens is None:
-        tokens = existing.chunking.chunk_tokens if existing else min(DEFAULT_CHUNK_TOKENS, room)
+        tokens = made_with.chunk_tokens if existing else min(DEFAULT_CHUNK_TOKENS, room)
     if overlap is None:
-        overlap = existing.chunking.chunk_overlap if existing else tokens // _OVERLAP_SHARE
+        overlap = made_with.chunk_overlap if existing else tokens // _OVERLAP_SHARE
     if not 0 <= tokens <= room:
         raise InvalidArgument(
             f"--chunk-tokens must be from 1 to {room} for {encoder.identity.name}, "
@@ -173,7 +194,7 @@ def _chunk_settings(
             f"--chunk-overlap must be from 0 to half of --chunk-tokens ({tokens // 2}), "
             f"not {overlap}"
         )
-    return ChunkSettings(tokens, overlap)
+    return ChunkSettings(tokens, overlap, context, fields)
 
 
 def _setup(options: BuildOptions, encoder: "Encoder", settings: ChunkSettings) -> Setup:

@@ -9,9 +9,10 @@ from pathlib import Path
 import click
 
 from indexer import look, upkeep
-from indexer.options import DEVICE_OPTION, INDEX_OPTION, JSON_OPTION
+from indexer.options import DEVICE_OPTION, INDEX_OPTION, JSON_OPTION, read_list
 from indexer.progress import ConsoleProgress
 from retrieval import __version__, command
+from retrieval.errors import InvalidArgument
 from retrieval.registry import DEFAULT_MODEL, MODEL_CARDS, OFFLINE_MODEL
 from retrieval.render import passage_as_json, passages_as_text
 from retrieval.store import IndexType
@@ -37,6 +38,7 @@ _BUILD_EXAMPLES = (
     "  indexer build ./docs\n"
     "  indexer build ./docs ./wiki --index ./index --model all-minilm-l6-v2\n"
     "  indexer build ./docs --exclude 'drafts/**' --chunk-tokens 256\n"
+    "  git ls-files docs | indexer build -\n"
 )
 
 _SEARCH_EXAMPLES = (
@@ -94,8 +96,22 @@ def cli() -> None:
     type=click.IntRange(min=0),
     help="Most tokens repeated from the chunk before. [default: an eighth of --chunk-tokens]",
 )
+@click.option(
+    "--context",
+    type=click.Choice(["none", "headings"]),
+    help="What a chunk is embedded under, beside its own text: nothing, or its document's title "
+    "and its headings. [default: none]",
+)
+@click.option(
+    "--text-field",
+    "text_fields",
+    multiple=True,
+    metavar="PATH",
+    help="Field of JSON records that is their text, as in answer.body. [default: the usual ones]",
+)
 @click.option("--include", multiple=True, metavar="GLOB", help="Index only files that match.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out files that match.")
+@click.option("--no-ignore", is_flag=True, help="Do not read .gitignore and .indexerignore files.")
 @DEVICE_OPTION
 @click.option(
     "--dtype",
@@ -123,8 +139,11 @@ def build(
     model: str | None,
     chunk_tokens: int | None,
     chunk_overlap: int | None,
+    context: str | None,
+    text_fields: tuple[str, ...],
     include: tuple[str, ...],
     exclude: tuple[str, ...],
+    no_ignore: bool,
     device: str,
     dtype: str,
     index_type: IndexType | None,
@@ -133,18 +152,27 @@ def build(
 ) -> None:
     """Index folders and files, or bring an index in step with them.
 
+    DOCS are folders and files, or `-` for a list of files on standard input.
+
     Only what changed since the last build is read and embedded; files that are gone leave the
     index. A build that is cut off goes on from its last commit: run it again.
     """
     from indexer.build import BuildOptions  # loads torch
     from indexer.build import build as run
 
+    listed = read_list(sys.stdin.buffer) if Path("-") in docs else None
+    if listed is not None and len(docs) > 1:
+        raise InvalidArgument("`-` takes its files from standard input, and no folder beside it")
     options = BuildOptions(
-        docs=docs,
+        docs=docs if listed is None else (Path.cwd(),),
+        listed=listed,
+        use_ignore_files=not no_ignore,
         index=index,
         model=model,
         chunk_tokens=chunk_tokens,
         chunk_overlap=chunk_overlap,
+        context=None if context is None else context == "headings",
+        text_fields=text_fields or None,
         include=include,
         exclude=exclude,
         device=device,

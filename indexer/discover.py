@@ -35,7 +35,12 @@ class Discovery:
 
 
 def discover(
-    roots: Sequence[Path], include: Sequence[str] = (), exclude: Sequence[str] = ()
+    roots: Sequence[Path],
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    *,
+    use_ignore_files: bool = True,
+    listed: Sequence[str] | None = None,
 ) -> Discovery:
     """List the files under ``roots`` that can be indexed.
 
@@ -47,19 +52,24 @@ def discover(
         roots: folders and single files; the same one twice counts once.
         include: if any are given, only files that match one of them are listed.
         exclude: what matches one of them is not; this goes before ``include``.
+        use_ignore_files: whether ``.gitignore`` and ``.indexerignore`` files are followed.
+        listed: paths of the files to list, in the only root or relative to it, and no others.
 
     Raises:
         SourceError: a root is missing or can't be read, two roots have the same name, or one
             lies in another.
-        InvalidArgument: a pattern is malformed.
+        InvalidArgument: a pattern is malformed, or a listed path leads out of the root.
     """
     patterns = compile_patterns(include, exclude)
     files: list[SourceFile] = []
     skipped: list[Skipped] = []
     resolved = _resolve_roots(roots)
     for root in resolved:
-        walk = Walk(root, patterns)
-        walk.run()
+        walk = Walk(root, patterns, use_ignore_files=use_ignore_files)
+        if listed is None:
+            walk.run()
+        else:
+            walk.run_listed(_relative(path, root) for path in listed)
         files += walk.matched()
         skipped += walk.skipped
     files.sort(key=lambda file: (file.uri, os.fsencode(file.path)))
@@ -71,6 +81,18 @@ def discover(
     skipped.sort(key=lambda skip: (skip.uri, skip.reason))
     named = tuple((path_text(root.name), root) for root in resolved)
     return Discovery(tuple(unique.values()), tuple(skipped), named, tuple(include), tuple(exclude))
+
+
+def _relative(path: str, root: Path) -> str:
+    """A listed path, relative to the root; ``..`` and ``.`` are taken out as text."""
+    relative = os.path.relpath(os.path.join(root, path), root)  # noqa: PTH118 -- not resolved
+    if relative == "." or relative.split("/", 1)[0] == "..":
+        raise InvalidArgument(
+            f"{path_text(path)} is no file in {path_text(root)}; only files in the present folder "
+            f"can be listed",
+            field="docs",
+        )
+    return relative
 
 
 def _resolve_roots(roots: Sequence[Path]) -> list[Path]:

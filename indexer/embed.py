@@ -11,7 +11,7 @@ import numpy as np
 from indexer.progress import BuildProgress
 from indexer.read import Parsed
 from indexer.report import BuildReport
-from retrieval.records import Chunk
+from retrieval.context import embedded_text
 from retrieval.store import Commit, IndexWriter, StagedChunk, StagedDocument
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ COMMIT_SECONDS = 30.0
 @dataclass(frozen=True, slots=True)
 class _Pending:
     parsed: Parsed
+    texts: Sequence[str]
+    """What each chunk's vector is made of."""
     keys: Sequence[bytes]
 
 
@@ -45,21 +47,37 @@ class Embedder:
     """
 
     def __init__(
-        self, encoder: "Encoder", writer: IndexWriter, report: BuildReport, progress: BuildProgress
+        self,
+        encoder: "Encoder",
+        writer: IndexWriter,
+        report: BuildReport,
+        progress: BuildProgress,
+        *,
+        context: bool = False,
     ) -> None:
-        """Bind the model, the index and where to count."""
+        """Bind the model, the index and where to count; ``context``: see ``ChunkSettings``."""
         self._encoder = encoder
         self._writer = writer
         self._report = report
         self._progress = progress
+        self._context = context
         self._window: list[_Pending] = []
         self._window_chunks = 0
         self._window_chars = 0
 
     def add(self, parsed: Parsed) -> None:
         """Take a document; may embed and commit what has gathered."""
-        keys = [content_key(chunk.text) for chunk in parsed.chunks]
-        self._window.append(_Pending(parsed, keys))
+        texts = [
+            embedded_text(
+                chunk.text,
+                title=parsed.document.title,
+                heading_path=chunk.heading_path,
+                context=self._context,
+            )
+            for chunk in parsed.chunks
+        ]
+        keys = [content_key(text) for text in texts]
+        self._window.append(_Pending(parsed, texts, keys))
         self._window_chunks += len(keys)
         self._window_chars += len(parsed.document.text)
         if self._window_chunks >= WINDOW_CHUNKS or self._window_chars >= WINDOW_CHARS:
@@ -73,9 +91,11 @@ class Embedder:
         self._window_chunks = self._window_chars = 0
         ids = self._writer.find_vectors(key for pending in window for key in pending.keys)
         new = {
-            key: chunk
+            key: (text, chunk.token_count)
             for pending in window
-            for key, chunk in zip(pending.keys, pending.parsed.chunks, strict=True)
+            for key, text, chunk in zip(
+                pending.keys, pending.texts, pending.parsed.chunks, strict=True
+            )
             if key not in ids
         }
         self._report.chunks_embedded += len(new)
@@ -96,25 +116,25 @@ class Embedder:
         self._progress.advance(files=len(files), size=0.0 if new else size)
 
     def _embed(
-        self, new: dict[bytes, Chunk], size: int
+        self, new: dict[bytes, tuple[str, int]], size: int
     ) -> Iterator[tuple[list[bytes], "Embedded"]]:
         """Embed texts, longest first, a slice at a time.
 
         Args:
-            new: content key → a chunk of that text.
+            new: content key → a text, and the tokens of its chunk.
             size: bytes that all of this stands for, for the progress.
 
         Yields:
             the keys and the embeddings of a slice.
         """
-        total = sum(chunk.token_count + 1 for chunk in new.values())
+        total = sum(tokens + 1 for _, tokens in new.values())
         for keys in _slices(new):
             started = time.perf_counter()
-            embedded = self._encoder.embed([new[key].text for key in keys], "passage")
+            embedded = self._encoder.embed([new[key][0] for key in keys], "passage")
             self._report.model_seconds += time.perf_counter() - started
             tokens = sum(embedded.token_counts)
             self._report.tokens_embedded += tokens
-            share = sum(new[key].token_count + 1 for key in keys) / total
+            share = sum(new[key][1] + 1 for key in keys) / total
             self._progress.advance(size=size * share, chunks=len(keys), tokens=tokens)
             yield keys, embedded
 
@@ -156,14 +176,14 @@ def _staged(pending: _Pending, ids: dict[bytes, int]) -> StagedDocument:
     return StagedDocument(parsed.document, parsed.source, parsed.sha256, chunks)
 
 
-def _slices(new: dict[bytes, Chunk]) -> Iterator[list[bytes]]:
+def _slices(new: dict[bytes, tuple[str, int]]) -> Iterator[list[bytes]]:
     keys: list[bytes] = []
     tokens = 0
-    for key in sorted(new, key=lambda key: -new[key].token_count):
-        if keys and tokens + new[key].token_count > SLICE_TOKENS:
+    for key in sorted(new, key=lambda key: -new[key][1]):
+        if keys and tokens + new[key][1] > SLICE_TOKENS:
             yield keys
             keys, tokens = [], 0
         keys.append(key)
-        tokens += new[key].token_count + 1
+        tokens += new[key][1] + 1
     if keys:
         yield keys

@@ -152,7 +152,7 @@ def _read_data(
     sha256 = hashlib.sha256(data + fields).hexdigest()
     if sha256 == known_sha256:
         return Unchanged(source)
-    document = parse(source.uri, data)
+    document = parse(source.uri, data, reading.settings.text_fields)
     if source.sidecar:
         document = with_sidecar(document, fields)
     return Parsed(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from retrieval.context import embedded_text
 from retrieval.encoder import load_for_index
 from retrieval.store import IndexReader, Problem
 
@@ -31,12 +32,19 @@ def compare_sample(
     """
     with IndexReader.open(index) as reader:
         encoder = load_for_index(reader.info.model, model=model, device=device)
+        context = reader.info.chunking.context
         places = reader.sample_places(count)
         passages = [reader.passage(*place) for place in places]
         stored = [reader.passage_vector(*place) for place in places]
     if not passages:
         return []
-    vectors = encoder.encode([passage.text for passage in passages], "passage")
+    texts = [
+        embedded_text(
+            passage.text, title=passage.title, heading_path=passage.heading_path, context=context
+        )
+        for passage in passages
+    ]
+    vectors = encoder.encode(texts, "passage")
     cosines = (vectors * np.stack(stored)).sum(axis=1)
     least = _LEAST_COSINE[encoder.dtype]
     return [

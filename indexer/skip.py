@@ -9,6 +9,8 @@ class SkipReason(StrEnum):
     UNSUPPORTED = "unsupported format"
     HIDDEN = "hidden"
     EXCLUDED = "excluded"
+    IGNORED = "ignored"
+    MISSING = "missing"
     EMPTY = "empty"
     TOO_LARGE = "too large"
     UNREADABLE = "unreadable"

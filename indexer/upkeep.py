@@ -63,6 +63,8 @@ def status(index: Path, as_json: bool) -> None:
         "dtype": info.model.dtype,
         "chunk_tokens": info.chunking.chunk_tokens or "document",
         "chunk_overlap": info.chunking.chunk_overlap,
+        "context": "headings" if info.chunking.context else "none",
+        "text_fields": " ".join(info.chunking.text_fields) or "the usual ones",
         "created_at": info.created_at,
         "updated_at": info.updated_at,
     }

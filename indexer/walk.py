@@ -3,7 +3,7 @@
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -13,6 +13,7 @@ from pathspec import GitIgnoreSpec
 from indexer import sidecar
 from indexer.containers import MAX_CONTAINER_BYTES, container_kind
 from indexer.decompress import MAX_FILE_BYTES
+from indexer.ignore import BadIgnoreFile, IgnoreRules, rules_above, rules_in
 from indexer.parse import format_of
 from indexer.skip import SkipReason
 from retrieval.errors import SourceError
@@ -49,6 +50,9 @@ class Walk:
     """By URI of the document that each should belong to."""
     seen: set[str] = field(default_factory=set)
     """Real paths of the files and folders listed so far."""
+    use_ignore_files: bool = True
+    rules: dict[str, IgnoreRules | None] = field(default_factory=dict)
+    """By path of the folder, what its ignore files and those above it say."""
 
     def run(self) -> None:
         """Fill ``files`` and ``skipped``."""
@@ -56,12 +60,39 @@ class Walk:
             status = self.root.lstat()
             if not stat.S_ISDIR(status.st_mode):
                 self._visit_file("", str(self.root), status)
-                self._visit_sibling()
+                self._visit_sibling("")
                 return
             with os.scandir(self.root):
                 self._visit_folder("", str(self.root))
         except OSError as error:
             raise SourceError(f"can't read {path_text(self.root)}: {cause(error)}") from error
+        self._visit_links()
+
+    def run_listed(self, paths: Iterable[str]) -> None:
+        """Fill ``files`` and ``skipped`` with files that were named one by one.
+
+        Being named goes before ignore files and hidden names.
+
+        Args:
+            paths: relative to the root.
+        """
+        for relative in sorted(set(paths), key=os.fsencode):
+            real = f"{self.root}/{relative}"
+            try:
+                status = os.lstat(real)
+            except (FileNotFoundError, NotADirectoryError):
+                self._skip(relative, SkipReason.MISSING)
+            except OSError as error:
+                self._skip(relative, SkipReason.UNREADABLE, cause(error))
+            else:
+                if stat.S_ISLNK(status.st_mode):
+                    self.links.append(relative)
+                else:
+                    self._visit_file(relative, real, status)
+                self._visit_sibling(relative)
+        self._visit_links()
+
+    def _visit_links(self) -> None:
         while self.links:
             # Following one link may find others: they wait their turn.
             links, self.links = sorted(self.links, key=os.fsencode), []
@@ -85,15 +116,24 @@ class Walk:
                 continue
             self.seen.add(folder_real)
             try:
+                self.rules[folder] = self._rules_in(folder, folder_real)
                 with os.scandir(folder_real) as entries:
                     names = sorted((entry.name for entry in entries), key=os.fsencode)
-            except OSError as error:
+            except (OSError, BadIgnoreFile) as error:
                 self._skip(folder, SkipReason.UNREADABLE, cause(error))
                 continue
             for name in names:
                 path = f"{folder}/{name}" if folder else name
                 if self._visit_entry(path, f"{folder_real}/{name}"):
                     pending.append((path, f"{folder_real}/{name}"))
+
+    def _rules_in(self, folder: str, real: str) -> IgnoreRules | None:
+        """What ignore files say of what lies in a folder."""
+        if not self.use_ignore_files:
+            return None
+        if not folder:
+            return rules_in(real, "", rules_above(self.root))
+        return rules_in(real, folder + "/", self.rules.get(folder.rpartition("/")[0]))
 
     def _visit_entry(self, relative: str, real: str) -> bool:
         """List or skip what lies in a folder; whether it is a folder to go into."""
@@ -105,16 +145,19 @@ class Walk:
         except OSError as error:
             self._skip(relative, SkipReason.UNREADABLE, cause(error))
             return False
-        if stat.S_ISLNK(status.st_mode):
+        is_folder = stat.S_ISDIR(status.st_mode)
+        rules = self.rules.get(relative.rpartition("/")[0])
+        if by := rules.ignoring(relative, folder=is_folder) if rules else "":
+            self._skip(relative, SkipReason.IGNORED, f"by {path_text(by)}")
+        elif stat.S_ISLNK(status.st_mode):
             self.links.append(relative)
-            return False
-        if not stat.S_ISDIR(status.st_mode):
+        elif not is_folder:
             self._visit_file(relative, real, status)
-            return False
-        if detail := self.patterns.excluded(relative, folder=True):
+        elif detail := self.patterns.excluded(relative, folder=True):
             self._skip(relative, SkipReason.EXCLUDED, detail)
-            return False
-        return True
+        else:
+            return True
+        return False
 
     def _visit_file(self, relative: str, real: str, status: os.stat_result) -> None:
         """List or skip one file; ``real`` is no link."""
@@ -132,15 +175,16 @@ class Walk:
             self.seen.add(real)
             self.files.append(self._source(relative, real, status))
 
-    def _visit_sibling(self) -> None:
-        """Find the sidecar of a root that is a single file."""
-        beside = f"{self.root}{sidecar.SUFFIX}"
+    def _visit_sibling(self, relative: str) -> None:
+        """Find the sidecar of a file that was named itself."""
+        beside = f"{self.root}/{relative}" if relative else str(self.root)
+        beside += sidecar.SUFFIX
         with suppress(OSError):
             status = os.lstat(beside)
-            if self.files and stat.S_ISREG(status.st_mode):
-                (file,) = self.files
-                found = self._source("", beside, status)
-                self.sidecars[file.uri] = replace(found, uri=file.uri + sidecar.SUFFIX)
+            uri = self._uri(relative)
+            if stat.S_ISREG(status.st_mode) and any(file.uri == uri for file in self.files[-1:]):
+                found = self._source(relative, beside, status)
+                self.sidecars[uri] = replace(found, uri=uri + sidecar.SUFFIX)
 
     def _source(self, relative: str, real: str, status: os.stat_result) -> SourceFile:
         return SourceFile(
@@ -215,7 +259,7 @@ def _broken(error: OSError) -> tuple[SkipReason, str]:
     return SkipReason.UNREADABLE, cause(error)
 
 
-def cause(error: OSError | ValueError) -> str:
+def cause(error: Exception) -> str:
     """What went wrong, without the path."""
     return getattr(error, "strerror", None) or str(error)
 

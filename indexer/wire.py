@@ -68,8 +68,12 @@ def decode_setup(data: bytes) -> Setup:
     """What ``encode_setup`` was given."""
     raw = _load(data)
     raw |= {name: tuple(raw[name]) for name in ("include", "exclude")}
-    raw |= {"model_folder": Path(raw["model_folder"]), "settings": ChunkSettings(**raw["settings"])}
+    raw |= {"model_folder": Path(raw["model_folder"]), "settings": _read_settings(raw["settings"])}
     return Setup(**raw)
+
+
+def _read_settings(raw: Mapping[str, Any]) -> ChunkSettings:
+    return ChunkSettings(**{**raw, "text_fields": tuple(raw["text_fields"])})
 
 
 def encode_job(job: Job) -> bytes:

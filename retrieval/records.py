@@ -151,12 +151,16 @@ class ModelIdentity:
 
 @dataclass(frozen=True, slots=True)
 class ChunkSettings:
-    """How documents are cut; part of what an index is, like its model."""
+    """How documents are read, cut and embedded; part of what an index is, like its model."""
 
     chunk_tokens: int
     """Most tokens in a chunk, special tokens not counted; 0 = one chunk a document."""
     chunk_overlap: int
     """Most tokens repeated from the end of one chunk at the start of the next."""
+    context: bool = False
+    """Whether chunks are embedded under their title and headings: see ``retrieval.context``."""
+    text_fields: tuple[str, ...] = ()
+    """Fields of JSON records that are their text; empty = the usual ones."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -225,7 +225,9 @@ def test_every_skip_reason_is_documented() -> None:
 
 def test_every_extension_is_documented() -> None:
     text = page("formats.md")
-    table = section(text, "## What is read") + section(text, "## Archives and other files of many documents")
+    table = section(text, "## What is read") + section(
+        text, "## Archives and other files of many documents"
+    )
     extensions = {*HANDLED_EXTENSIONS, *CONTAINER_EXTENSIONS, *COMPRESSED}
     assert extensions == set(re.findall(r"`((?:\.\w+)+)`", table))
 

@@ -208,7 +208,8 @@ class Contents:
             else:
                 text = self._text(one.document_id, one.char_start, one.char_end)
             # SQLite's pages carry no checksums: what is shown must be what was embedded.
-            if hashlib.sha256(text.encode(errors="surrogatepass")).digest() != one.content_key:
+            embedded = one.embedded_text(text, context=self.info.chunking.context)
+            if hashlib.sha256(embedded.encode(errors="surrogatepass")).digest() != one.content_key:
                 raise IndexDamaged(
                     f"passage {one.ordinal} of {one.uri} in {self.folder} is not the text that "
                     "was embedded; see what else is wrong with: "

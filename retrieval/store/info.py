@@ -8,6 +8,7 @@ from pathlib import Path
 from retrieval.errors import NotAnIndex
 from retrieval.records import ChunkSettings, IndexInfo, ModelIdentity
 from retrieval.store.ann import AnnSettings
+from retrieval.store.rows import from_json
 from retrieval.store.schema import connect_for_reading, sqlite_errors
 
 
@@ -55,7 +56,8 @@ def load_info(folder: Path, connection: sqlite3.Connection) -> IndexInfo:
                   (SELECT coalesce(sum(token_count), 0) FROM chunks),
                   (SELECT coalesce(sum(rows), 0) FROM segments),
                   (SELECT count(*) FROM unused_vectors),
-                  (SELECT count(*) FROM segments), index_type, target_recall
+                  (SELECT count(*) FROM segments), index_type, target_recall,
+                  context, text_fields
            FROM index_info"""
     ).fetchone()
     if row is None:
@@ -63,7 +65,7 @@ def load_info(folder: Path, connection: sqlite3.Connection) -> IndexInfo:
     return IndexInfo(
         generation=row[0],
         model=ModelIdentity(*row[1:9]),
-        chunking=ChunkSettings(row[9], row[10]),
+        chunking=ChunkSettings(row[9], row[10], bool(row[21]), tuple(from_json(row[22]))),
         created_at=row[11],
         updated_at=row[12],
         documents=row[13],

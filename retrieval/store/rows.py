@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from retrieval.context import embedded_text
 from retrieval.errors import IndexDamaged
 from retrieval.records import DocumentRow, Passage
 from retrieval.store.digest import (
@@ -89,6 +90,15 @@ class StoredPassage(NamedTuple):
     token_count: int
     page_start: int
     page_end: int
+
+    def embedded_text(self, text: str, *, context: bool) -> str:
+        """What its vector was made of; see ``retrieval.context``.
+
+        Raises:
+            IndexDamaged: a field is no JSON.
+        """
+        path = from_json(self.heading_path)
+        return embedded_text(text, title=self.title, heading_path=path, context=context)
 
     def passage(self, text: str, score: float) -> Passage:
         """With its text, and its score if a search found it (else NaN).

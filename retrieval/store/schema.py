@@ -146,6 +146,13 @@ def m006_pages(db: Database) -> None:
     db.execute("ALTER TABLE chunks ADD COLUMN page_end INTEGER NOT NULL DEFAULT 0")
 
 
+@migrations()
+def m007_reading(db: Database) -> None:
+    """Whether chunks are embedded under their headings; which JSON fields are texts."""
+    db.execute("ALTER TABLE index_info ADD COLUMN context INTEGER NOT NULL DEFAULT 0")
+    db.execute("ALTER TABLE index_info ADD COLUMN text_fields TEXT NOT NULL DEFAULT '[]'")
+
+
 _KNOWN_MIGRATIONS = {migration.name for migration in migrations.pending(Database(memory=True))}
 
 

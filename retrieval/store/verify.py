@@ -10,11 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from retrieval.context import embedded_text
 from retrieval.errors import IndexDamaged
 from retrieval.records import Passage
 from retrieval.store.ann import open_ann
 from retrieval.store.info import load_info
-from retrieval.store.rows import DOCUMENT_QUERY, PASSAGE_QUERY, document_row, stored_passage
+from retrieval.store.rows import (
+    DOCUMENT_QUERY,
+    PASSAGE_QUERY,
+    document_row,
+    from_json,
+    stored_passage,
+)
 from retrieval.store.schema import DATABASE_NAME, connect_for_reading, sqlite_errors
 from retrieval.store.segments import row_ids
 from retrieval.store.vector_file import file_sha256, open_vector_file
@@ -171,19 +178,26 @@ def _row_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
 
 def _text_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
     """Whether each chunk's offsets still cut the text that its vector was made of."""
-    documents = connection.execute("SELECT id, uri FROM documents").fetchall()
-    for document, uri in documents:
+    documents = connection.execute("SELECT id, uri, title FROM documents").fetchall()
+    (context,) = connection.execute("SELECT context FROM index_info").fetchone() or (0,)
+    for document, uri, title in documents:
         parts = connection.execute(
             "SELECT text FROM document_texts WHERE document_id = ? ORDER BY part", [document]
         )
         text = "".join(row[0] for row in parts)
         chunks = connection.execute(
-            """SELECT c.ordinal, c.char_start, c.char_end, v.content_key
+            """SELECT c.ordinal, c.char_start, c.char_end, c.heading_path, v.content_key
                FROM chunks c JOIN vectors v ON v.id = c.vector_id WHERE c.document_id = ?""",
             [document],
         )
-        for ordinal, start, end, key in chunks:
-            if hashlib.sha256(text[start:end].encode()).digest() != key:
+        for ordinal, start, end, path, key in chunks:
+            embedded = embedded_text(
+                text[start:end],
+                title=title,
+                heading_path=from_json(path) if context else (),
+                context=bool(context),
+            )
+            if hashlib.sha256(embedded.encode()).digest() != key:
                 what = f"chunk {ordinal} of {uri} is not the text that was embedded"
                 yield Problem(DATABASE_NAME, what, RESTORE)
                 break

@@ -1,9 +1,10 @@
 """Writing an index: stage documents and vectors, commit them together."""
 
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -118,6 +119,7 @@ class IndexWriter:
         with sqlite_errors(self.folder), self._database.atomic():
             row = {_MODEL_COLUMNS.get(key, key): value for key, value in asdict(model).items()}
             row |= {"id": 1, "generation": 0, **asdict(chunking)}
+            row["text_fields"] = json.dumps(chunking.text_fields)
             row |= {"created_at": now, "updated_at": now}
             self._database.table("index_info").insert(row)
 
@@ -278,10 +280,10 @@ def _check_same(
             index_fingerprint=info.model.fingerprint,
             model_fingerprint=model.fingerprint,
         )
-    if info.chunking != chunking:
-        raise ModelMismatch(
-            f"{folder} was made with chunks of {info.chunking.chunk_tokens} tokens overlapping by "
-            f"{info.chunking.chunk_overlap}, not {chunking.chunk_tokens} by "
-            f"{chunking.chunk_overlap}: build into another folder with --index, "
-            f"or leave --chunk-tokens and --chunk-overlap out"
-        )
+    for field in fields(ChunkSettings):
+        wanted, recorded = getattr(chunking, field.name), getattr(info.chunking, field.name)
+        if wanted != recorded:
+            raise ModelMismatch(
+                f"{folder} was made with {field.name} {recorded!r}, not {wanted!r}: build into "
+                f"another folder with --index, or leave the option out"
+            )

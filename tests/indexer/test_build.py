@@ -92,7 +92,7 @@ def test_first_build_then_nothing_to_do(place: Workplace) -> None:
     place.write("b/c.rst", "Beta\n====\n\nSecond words.\n")
     place.write("d.html", "<title>Delta</title><h1>Delta</h1><p>Third words.</p>")
     place.write("e.txt", "Fourth words.")
-    place.write("f.pdf", "no")
+    place.write("f.exe", "no")
     first = place.build()
     assert counts(first) == (4, 0, 0, 0)
     assert first.skipped == {"unsupported format": 1}

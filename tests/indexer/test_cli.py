@@ -62,7 +62,7 @@ def assert_user_error(result: subprocess.CompletedProcess[str], *parts: str) -> 
 
 
 def test_build_status_list_search(docs: Path, model: Path, tmp_path: Path) -> None:
-    (docs / "b.pdf").write_text("x")
+    (docs / "b.exe").write_text("x")
     built = indexer("build", "docs", "--model", model, cwd=tmp_path, process=True)
     assert built.returncode == 0, built.stderr
     assert "1 added" in built.stdout
@@ -72,7 +72,7 @@ def test_build_status_list_search(docs: Path, model: Path, tmp_path: Path) -> No
     assert (status["documents"], status["chunks"], status["dimensions"]) == (1, 1, 64)
     assert "docs/a.md  Alpha" in indexer("list", cwd=tmp_path).stdout
     skipped = indexer("list", "--skipped", cwd=tmp_path).stdout
-    assert skipped == "docs/b.pdf: unsupported format (.pdf)\n"
+    assert skipped == "docs/b.exe: unsupported format (.exe)\n"
     found = json.loads(indexer("search", "alpha", "--json", "-k", "3", cwd=tmp_path).stdout)
     assert found["passages"][0]["uri"] == "docs/a.md"
     assert found["passages"][0]["line_end"] == 3

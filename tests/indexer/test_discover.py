@@ -54,7 +54,7 @@ def test_every_handled_extension_is_found(root: Path) -> None:
 def test_reasons_of_skipped_files(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_FILE_BYTES", 10)
     write(root / "picture.PNG")
-    write(root / "README")
+    write(root / "Makefile")
     write(root / "empty.md", "")
     write(root / "large.md", "x" * 11)
     write(root / ".hidden.md")
@@ -64,7 +64,7 @@ def test_reasons_of_skipped_files(root: Path, monkeypatch: pytest.MonkeyPatch) -
     assert uris(found) == []
     assert reasons(found) == {
         "docs/picture.PNG": "unsupported format",
-        "docs/README": "unsupported format",
+        "docs/Makefile": "unsupported format",
         "docs/empty.md": "empty",
         "docs/large.md": "too large",
         "docs/.hidden.md": "hidden",
@@ -108,7 +108,7 @@ def test_a_single_file_is_a_root(root: Path) -> None:
 
 
 def test_a_single_file_that_is_not_handled_is_skipped(root: Path) -> None:
-    assert reasons(discover([write(root / "a.pdf")])) == {"a.pdf": "unsupported format"}
+    assert reasons(discover([write(root / "a.exe")])) == {"a.exe": "unsupported format"}
 
 
 @pytest.mark.parametrize(

@@ -350,6 +350,7 @@ def test_an_index_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> 
         "ALTER TABLE segments DROP COLUMN ids_sha256",
         "DROP TABLE containers",
         *(f"ALTER TABLE chunks DROP COLUMN page_{end}" for end in ("start", "end")),
+        *(f"ALTER TABLE index_info DROP COLUMN {n}" for n in ("context", "text_fields")),
         "DELETE FROM _sqlite_migrations WHERE name != 'm001_initial'",
     ):
         connection.execute(statement)

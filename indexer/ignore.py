@@ -1,0 +1,114 @@
+"""Ignore files: ``.gitignore`` and ``.indexerignore``, in a folder and in those above it."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pathspec import GitIgnoreSpec
+
+IGNORE_FILES: Final = (".gitignore", ".indexerignore")
+"""Names; what the later one says goes before the earlier."""
+
+_MAX_BYTES: Final = 1 << 20
+
+
+class BadIgnoreFile(Exception):
+    """An ignore file is too large to be one."""
+
+
+@dataclass(frozen=True, slots=True)
+class IgnoreRules:
+    """What an ignore file says, and those that it goes before."""
+
+    base: str
+    """Path of its folder, relative to the root, with a ``/`` at its end; empty for the root's."""
+    name: str
+    """The file's, as people are told."""
+    spec: GitIgnoreSpec
+    above: "IgnoreRules | None"
+    inside: str = ""
+    """Path of the root, relative to the file's folder, for a file above the root; with a ``/``."""
+
+    def ignoring(self, relative: str, *, folder: bool) -> str:
+        """Name of the file by which a path is left out; empty if it isn't.
+
+        Args:
+            relative: the path, relative to the root.
+            folder: whether it is a folder.
+        """
+        rules: IgnoreRules | None = self
+        while rules is not None:
+            path = rules.inside + relative.removeprefix(rules.base)
+            # None: nothing in the file is about it.
+            ignored = rules.spec.check_file(path + "/" if folder else path).include
+            if ignored is not None:
+                return rules.name if ignored else ""
+            rules = rules.above
+        return ""
+
+
+def rules_in(
+    folder: str | Path, base: str, above: IgnoreRules | None, inside: str = ""
+) -> IgnoreRules | None:
+    """The rules that hold in a folder: its own ignore files', then those above.
+
+    Args:
+        folder: where to look.
+        base: see ``IgnoreRules``; so is ``inside``.
+        above: what holds in the folder above.
+        inside: see ``IgnoreRules``.
+
+    Raises:
+        OSError: a file can't be read.
+        BadIgnoreFile: one is too large.
+    """
+    for name in IGNORE_FILES:
+        lines = _read_lines(Path(folder) / name)
+        if lines:
+            shown = f"{base or (inside and '../' * inside.count('/'))}{name}"
+            above = IgnoreRules(base, shown, _compile(lines), above, inside)
+    return above
+
+
+def rules_above(root: Path) -> IgnoreRules | None:
+    """The rules of the folders above a root, up to that of the repository that it is in.
+
+    Raises:
+        OSError: a file can't be read.
+        BadIgnoreFile: one is too large.
+    """
+    repository = next((above for above in root.parents if (above / ".git").exists()), None)
+    if repository is None or (root / ".git").exists():
+        return None
+    rules = None
+    for folder in reversed(root.parents):
+        if folder.is_relative_to(repository):
+            rules = rules_in(folder, "", rules, f"{root.relative_to(folder).as_posix()}/")
+    return rules
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+    except (FileNotFoundError, IsADirectoryError):
+        return []
+    if len(data) > _MAX_BYTES:
+        raise BadIgnoreFile(f"{path.name} has more than {_MAX_BYTES} bytes")
+    return os.fsdecode(data).splitlines()
+
+
+def _compile(lines: list[str]) -> GitIgnoreSpec:
+    """Compile patterns; malformed ones match nothing, as in git."""
+    return GitIgnoreSpec.from_lines(list(_well_formed(lines)))
+
+
+def _well_formed(lines: list[str]) -> Iterator[str]:
+    for line in lines:
+        try:
+            GitIgnoreSpec.from_lines([line])
+        except ValueError:
+            continue
+        yield line
