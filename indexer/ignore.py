@@ -1,6 +1,7 @@
 """Ignore files: ``.gitignore`` and ``.indexerignore``, in a folder and in those above it."""
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathspec import GitIgnoreSpec
 IGNORE_FILES: Final = (".gitignore", ".indexerignore")
 """Names; what the later one says goes before the earlier."""
 
+_FOLDER_MARK: Final = "ps_d"
+"""Group of pathspec's expressions that matches a folder's ``/``."""
 _MAX_BYTES: Final = 1 << 20
 
 
@@ -41,8 +44,7 @@ class IgnoreRules:
         rules: IgnoreRules | None = self
         while rules is not None:
             path = rules.inside + relative.removeprefix(rules.base)
-            # None: nothing in the file is about it.
-            ignored = rules.spec.check_file(path + "/" if folder else path).include
+            ignored = _verdict(rules.spec, path + "/" if folder else path)
             if ignored is not None:
                 return rules.name if ignored else ""
             rules = rules.above
@@ -87,6 +89,30 @@ def rules_above(root: Path) -> IgnoreRules | None:
         if folder.is_relative_to(repository):
             rules = rules_in(folder, "", rules, f"{root.relative_to(folder).as_posix()}/")
     return rules
+
+
+def _verdict(spec: GitIgnoreSpec, path: str) -> bool | None:
+    """Whether a path is ignored; None if no pattern is about it.
+
+    The last pattern that matches decides. Unlike ``spec.match_file``, one that matches a folder
+    above the path does not count: that folder was asked about before it was entered, and in git a
+    ``!*/`` brings back folders, not what is in them.
+    """
+    for pattern in reversed(spec.patterns):
+        regex = pattern.regex
+        if regex is not None and _matches(regex, path):
+            return pattern.include
+    return None
+
+
+def _matches(regex: "re.Pattern[str]", path: str) -> bool:
+    """Whether a pattern's expression matches the path itself."""
+    if _FOLDER_MARK not in regex.groupindex:  # all that is in a folder: "a/**"
+        match = regex.search(path)
+        return match is not None and match.end() < len(path)
+    if not regex.pattern.startswith("^"):  # every folder: "*/"
+        return path.endswith("/")
+    return regex.fullmatch(path) is not None
 
 
 def _read_lines(path: Path) -> list[str]:

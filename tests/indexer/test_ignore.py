@@ -67,7 +67,22 @@ NAMES = st.sampled_from(["a.md", "b.md", "x/a.md", "x/b.md", "x/y/a.md", "x/y/c.
 PATTERNS = st.sampled_from(
     [
         *("a.md", "/a.md", "x", "x/", "/x/*", "!x/y", "!x/y/", "**/y", "y/**", "x/**/c.md"),
-        *("!a.md", "*.md", "!/x/a.md", "x/y/*", "\\!a.md", "#x", "[ab].md", "?.md", " ", "!*/"),
+        *(
+            "!x",
+            "*",
+            "!*.md",
+            "/*",
+            "!a.md",
+            "*.md",
+            "!/x/a.md",
+            "x/y/*",
+            "\\!a.md",
+            "#x",
+            "[ab].md",
+            "?.md",
+            " ",
+            "!*/",
+        ),
     ]
 )
 
