@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.build import BuildOptions
 from indexer.build import build as run_build
+from indexer.prepare import BuildOptions
 from indexer.progress import SilentProgress
 from retrieval.encoder import Encoder
 from retrieval.errors import RetrievalError

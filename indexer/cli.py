@@ -39,6 +39,7 @@ _BUILD_EXAMPLES = (
     "  indexer build ./docs ./wiki --index ./index --model all-minilm-l6-v2\n"
     "  indexer build ./docs --exclude 'drafts/**' --chunk-tokens 256\n"
     "  git ls-files docs | indexer build -\n"
+    "  indexer build ./docs --dry-run\n"
 )
 
 _SEARCH_EXAMPLES = (
@@ -131,6 +132,11 @@ def cli() -> None:
     type=click.FloatRange(0.5, 1.0),
     help="Recall@10 that an approximate index is tuned to. [default: the index's own, or 0.98]",
 )
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Say what would be done, and about how long it would take; write nothing.",
+)
 @JSON_OPTION
 def build(
     *,
@@ -148,6 +154,7 @@ def build(
     dtype: str,
     index_type: IndexType | None,
     target_recall: float | None,
+    dry_run: bool,
     as_json: bool,
 ) -> None:
     """Index folders and files, or bring an index in step with them.
@@ -157,8 +164,9 @@ def build(
     Only what changed since the last build is read and embedded; files that are gone leave the
     index. A build that is cut off goes on from its last commit: run it again.
     """
-    from indexer.build import BuildOptions  # loads torch
-    from indexer.build import build as run
+    from indexer.build import build as run  # loads torch
+    from indexer.dry_run import dry_run as estimate
+    from indexer.prepare import BuildOptions
 
     listed = read_list(sys.stdin.buffer) if Path("-") in docs else None
     if listed is not None and len(docs) > 1:
@@ -181,7 +189,7 @@ def build(
         target_recall=target_recall,
     )
     with ConsoleProgress() as progress:
-        report = run(options, progress)
+        report = estimate(options, progress) if dry_run else run(options, progress)
     click.echo(json.dumps(report.as_json()) if as_json else report.as_text())
 
 

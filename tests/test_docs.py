@@ -12,12 +12,13 @@ import pytest
 from google.protobuf.descriptor import FileDescriptor
 
 from examples.demo import QUESTIONS
-from indexer.build import BuildOptions, build
+from indexer.build import build
 from indexer.cli import cli as indexer_cli
 from indexer.containers import CONTAINER_EXTENSIONS
 from indexer.decompress import COMPRESSED
 from indexer.local_search import search_index
 from indexer.parse import HANDLED_EXTENSIONS
+from indexer.prepare import BuildOptions
 from indexer.progress import SilentProgress
 from indexer.report import BuildReport
 from indexer.skip import SkipReason

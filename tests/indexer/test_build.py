@@ -17,8 +17,9 @@ import pytest
 from numpy.typing import NDArray
 
 from indexer import embed
-from indexer.build import BuildOptions, build
+from indexer.build import build
 from indexer.discover import Discovery, discover
+from indexer.prepare import BuildOptions
 from indexer.progress import SilentProgress
 from indexer.report import BuildReport
 from retrieval.errors import InvalidArgument, ModelMismatch, RetrievalError, SourceError
@@ -42,11 +43,12 @@ class Workplace:
         path.write_text(text, encoding="utf-8")
         return path
 
-    def build(self, *docs: Path, **options: object) -> BuildReport:
+    def options(self, *docs: Path, **options: object) -> BuildOptions:
         settings = {"model": str(self.model), "chunk_tokens": 40, **options}
-        return build(
-            BuildOptions(docs=docs or (self.docs,), index=self.index, **settings), SilentProgress()
-        )
+        return BuildOptions(docs=docs or (self.docs,), index=self.index, **settings)
+
+    def build(self, *docs: Path, **options: object) -> BuildReport:
+        return build(self.options(*docs, **options), SilentProgress())
 
     def uris(self) -> list[str]:
         with IndexReader.open(self.index) as reader:
@@ -245,12 +247,12 @@ def test_a_file_that_can_not_be_read_now_keeps_its_old_version(
     place.build()
     path.write_text("beta changed text")
 
-    def misled(*args: Any) -> Discovery:
-        found = discover(*args)
+    def misled(*args: Any, **options: Any) -> Discovery:
+        found = discover(*args, **options)
         files = [replace(file, path=path.parent) for file in found.files if file.path == path]
         return replace(found, files=(found.files[0], *files))
 
-    monkeypatch.setattr("indexer.build.discover", misled)
+    monkeypatch.setattr("indexer.prepare.discover", misled)
     report = place.build()
     assert (report.kept, report.skipped) == (1, {"unreadable": 1})
     monkeypatch.undo()
@@ -524,7 +526,7 @@ def test_a_member_that_kills_its_reader_is_the_only_one_that_is_lost(
     with zipfile.ZipFile(place.docs / "old.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in {"a.md": "alpha", "b.html": long, "c.md": "gamma"}.items():
             archive.writestr(name, text)
-    monkeypatch.setattr("indexer.build.FILE_SECONDS", 0.3)
+    monkeypatch.setattr("indexer.prepare.FILE_SECONDS", 0.3)
     report = place.build()
     assert place.uris() == ["docs/old.zip/a.md", "docs/old.zip/c.md"]
     assert report.skipped == {"took too long": 1}

@@ -7,6 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from indexer.cli import cli
+from indexer.dry_run import dry_run
+from indexer.progress import SilentProgress
 from indexer.reembed import compare_sample
 from retrieval.context import embedded_text
 from retrieval.errors import ModelMismatch
@@ -119,3 +121,32 @@ def test_formats_name_what_an_extra_would_add(monkeypatch: pytest.MonkeyPatch) -
     (extra,) = json.loads(run("formats", "--json"))["extras"]
     assert ".go" in extra["sections_in"]
     assert ".py" not in extra["sections_in"]
+
+
+def test_a_dry_run_says_what_a_build_does(place: Workplace) -> None:
+    for number in range(90):
+        place.write(f"{number}.md", f"# Part {number}\n\n" + f"Word {number} again. " * 20)
+    place.write("empty.md", "")
+    place.write("b.exe", "x")
+    before = sorted(place.folder.iterdir())
+    expected = dry_run(place.options(), SilentProgress())
+    assert sorted(place.folder.iterdir()) == before  # nothing is written
+    assert (expected.added, expected.changed, expected.removed) == (90, 0, 0)
+    assert expected.skipped == {"empty": 1, "unsupported format": 1}
+    assert 30 <= expected.sampled_files <= 64
+    report = place.build()
+    assert report.info is not None
+    assert expected.estimated_tokens == pytest.approx(report.info.tokens, rel=0.2)
+    assert expected.estimated_chunks == pytest.approx(report.info.chunks, rel=0.2)
+    assert expected.estimated_seconds > 0
+    generation = read_info(place.index).generation
+
+    place.write("1.md", "Changed.")
+    (place.docs / "2.md").unlink()
+    again = dry_run(place.options(), SilentProgress())
+    assert (again.added, again.changed, again.removed, again.unchanged) == (0, 1, 1, 88)
+    assert read_info(place.index).generation == generation
+    assert "would read 0 new and 1 changed files" in again.as_text()
+    assert json.loads(json.dumps(again.as_json()))["unchanged"] == 88
+    with pytest.raises(ModelMismatch):
+        dry_run(place.options(chunk_tokens=50), SilentProgress())

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from indexer.build import BuildOptions, build
+from indexer.build import build
+from indexer.prepare import BuildOptions
 from indexer.progress import SilentProgress
 from retrieval.registry import OFFLINE_MODEL
 from retrieval.service.config import Address, ServiceConfig

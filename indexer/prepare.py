@@ -1,0 +1,165 @@
+"""What a build needs before its first file: the options, the model, the settings."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from indexer.discover import Discovery, discover
+from indexer.progress import BuildProgress
+from indexer.report import BuildReport
+from indexer.wire import Setup
+from retrieval.context import CONTEXT_TOKENS
+from retrieval.errors import InvalidArgument, ModelMismatch, NotAnIndex
+from retrieval.records import ChunkSettings, IndexInfo, ModelIdentity
+from retrieval.registry import DEFAULT_MODEL
+from retrieval.store import IndexType, is_index, read_info
+
+if TYPE_CHECKING:
+    from retrieval.encoder import Encoder
+
+DEFAULT_CHUNK_TOKENS = 512
+"""Or as many as the model takes, where that is less."""
+
+DEFAULT_CONTEXT = False
+
+FILE_SECONDS, FILE_SECONDS_PER_MB = 60.0, 2.0
+"""Processor time that a file may take to be read and cut, and more for each million bytes."""
+
+FILE_MEMORY_BYTES = 2 << 30
+"""Memory that the process which reads a file may use."""
+
+_OVERLAP_SHARE = 8
+# By default a chunk repeats an eighth of the one before it.
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """What to index, and how; None leaves the choice to the index, or to the default."""
+
+    docs: Sequence[Path]
+    index: Path
+    model: str | None = None
+    chunk_tokens: int | None = None
+    """Most tokens in a chunk; 0 = one chunk a document."""
+    chunk_overlap: int | None = None
+    context: bool | None = None
+    """Whether chunks are embedded under their title and headings."""
+    text_fields: Sequence[str] | None = None
+    """Fields of JSON records that are their text."""
+    listed: Sequence[str] | None = None
+    """Paths of the files to index under the only folder of ``docs``; None = all in it."""
+    use_ignore_files: bool = True
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    device: str = "auto"
+    dtype: str = "auto"
+    index_type: IndexType | None = None
+    target_recall: float | None = None
+    """Recall@10 that an approximate index is tuned to."""
+
+
+def find_documents(options: BuildOptions) -> Discovery:
+    """Find the files; see ``indexer.discover``."""
+    return discover(
+        options.docs,
+        options.include,
+        options.exclude,
+        use_ignore_files=options.use_ignore_files,
+        listed=options.listed,
+    )
+
+
+def existing_info(index: Path) -> IndexInfo | None:
+    """What the index is already; None for one to be made (or one that got no commit yet)."""
+    if not is_index(index):
+        return None
+    try:
+        return read_info(index)
+    except NotAnIndex:
+        return None  # opening it for writing tells an unfinished index from a stranger's file
+
+
+def load_encoder(
+    options: BuildOptions,
+    existing: IndexInfo | None,
+    report: BuildReport,
+    progress: BuildProgress,
+) -> "Encoder":
+    """Load the index's model, or the one asked for; notes the time in the report."""
+    # Imported here: it loads torch, and a build with nothing to embed needs no model.
+    from retrieval.encoder import Encoder, load_for_index
+
+    started = time.perf_counter()
+    if existing is None:
+        name = options.model or DEFAULT_MODEL
+        progress.note(f"loading model {name}")
+        encoder = Encoder.load(name, device=options.device, dtype=options.dtype)
+    else:
+        progress.note(f"loading model {existing.model.name}")
+        encoder = load_for_index(existing.model, model=options.model, device=options.device)
+    report.load_seconds = time.perf_counter() - started
+    return encoder
+
+
+def check_settings(options: BuildOptions, existing: IndexInfo) -> None:
+    """Refuse settings that differ from the index's, before anything is read or loaded."""
+    made_with = {
+        "--dtype": (None if options.dtype == "auto" else options.dtype, existing.model.dtype),
+        "--chunk-tokens": (options.chunk_tokens, existing.chunking.chunk_tokens),
+        "--chunk-overlap": (options.chunk_overlap, existing.chunking.chunk_overlap),
+        "--context": (options.context, existing.chunking.context),
+        "--text-field": (options.text_fields, existing.chunking.text_fields),
+    }
+    for option, (wanted, recorded) in made_with.items():
+        if wanted not in (None, recorded):
+            raise ModelMismatch(
+                f"{options.index} was made with {option} {recorded}, not {wanted}: "
+                f"build into another folder with --index, or leave {option} out"
+            )
+
+
+def is_recorded(model: str | None, recorded: ModelIdentity) -> bool:
+    """Whether the model asked for is plainly the index's own, without loading it."""
+    return model in (None, recorded.name, recorded.location)
+
+
+def chunk_settings(
+    options: BuildOptions, existing: IndexInfo | None, encoder: "Encoder"
+) -> ChunkSettings:
+    """The settings asked for, filled up from the index or from the model's defaults."""
+    made_with = existing.chunking if existing else ChunkSettings(0, 0, DEFAULT_CONTEXT)
+    context = made_with.context if options.context is None else options.context
+    fields = made_with.text_fields if options.text_fields is None else tuple(options.text_fields)
+    room = encoder.passage_room - (CONTEXT_TOKENS if context else 0)
+    tokens, overlap = options.chunk_tokens, options.chunk_overlap
+    if tokens is None:
+        tokens = made_with.chunk_tokens if existing else min(DEFAULT_CHUNK_TOKENS, room)
+    if overlap is None:
+        overlap = made_with.chunk_overlap if existing else tokens // _OVERLAP_SHARE
+    if not 0 <= tokens <= room:
+        raise InvalidArgument(
+            f"--chunk-tokens must be from 1 to {room} for {encoder.identity.name}, "
+            f"or 'document', not {tokens}"
+        )
+    if not 0 <= overlap <= tokens // 2:
+        raise InvalidArgument(
+            f"--chunk-overlap must be from 0 to half of --chunk-tokens ({tokens // 2}), "
+            f"not {overlap}"
+        )
+    return ChunkSettings(tokens, overlap, context, fields)
+
+
+def reader_setup(options: BuildOptions, encoder: "Encoder", settings: ChunkSettings) -> Setup:
+    """What the processes that read files are told."""
+    return Setup(
+        model_folder=encoder.folder,
+        max_tokens=encoder.max_tokens,
+        settings=settings,
+        include=tuple(options.include),
+        exclude=tuple(options.exclude),
+        memory_bytes=FILE_MEMORY_BYTES,
+        seconds=FILE_SECONDS,
+        seconds_per_mb=FILE_SECONDS_PER_MB,
+    )
