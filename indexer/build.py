@@ -7,6 +7,7 @@ from indexer.embed import Embedder
 from indexer.plan import Plan, check_not_empty, plan_build
 from indexer.prepare import (
     BuildOptions,
+    Loader,
     check_settings,
     chunk_settings,
     existing_info,
@@ -27,7 +28,9 @@ MOST_READERS = 8
 """Processes that read files, where there are as many cores and files."""
 
 
-def build(options: BuildOptions, progress: BuildProgress) -> BuildReport:
+def build(
+    options: BuildOptions, progress: BuildProgress, load: Loader = load_encoder
+) -> BuildReport:
     """Bring an index in step with folders of documents.
 
     Work is in proportion to what changed. Commits are made on the way, so a run that is cut off
@@ -36,6 +39,7 @@ def build(options: BuildOptions, progress: BuildProgress) -> BuildReport:
     Args:
         options: what to index, and how.
         progress: told about every step.
+        load: loads the model.
 
     Returns:
         what was done.
@@ -53,13 +57,13 @@ def build(options: BuildOptions, progress: BuildProgress) -> BuildReport:
     if existing is None:
         check_not_empty(discovery)
         check_folder(options.index)
-        encoder = load_encoder(options, None, report, progress)
+        encoder = load(options, None, report, progress)
     with IndexWriter.open(options.index) as writer:
         plan = plan_build(writer, discovery)
         if existing is not None:
             check_settings(options, existing)
             if plan.to_read or not is_recorded(options.model, existing.model):
-                encoder = load_encoder(options, existing, report, progress)
+                encoder = load(options, existing, report, progress)
         if plan.to_read:
             settings = chunk_settings(options, existing, encoder)
             writer.set_model(encoder.identity, settings)

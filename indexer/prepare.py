@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from indexer.discover import Discovery, discover
 from indexer.progress import BuildProgress
@@ -58,6 +58,20 @@ class BuildOptions:
     index_type: IndexType | None = None
     target_recall: float | None = None
     """Recall@10 that an approximate index is tuned to."""
+
+
+class Loader(Protocol):
+    """Loads a model, as ``load_encoder`` does, or has it already."""
+
+    def __call__(
+        self,
+        options: BuildOptions,
+        existing: IndexInfo | None,
+        report: BuildReport,
+        progress: BuildProgress,
+    ) -> "Encoder":
+        """The model that the index is, or is to be, made with."""
+        ...
 
 
 def find_documents(options: BuildOptions) -> Discovery:

@@ -87,6 +87,16 @@ class BuildReport:
             "maintenance": asdict(self.maintained),
         }
 
+    def as_line(self) -> str:
+        """The report in one line, as ``indexer watch`` prints it."""
+        generation = self.info.generation if self.info else 0
+        kept = f", {self.kept} kept" if self.kept else ""
+        return (
+            f"generation {generation}: {self.added} added, {self.changed} changed, "
+            f"{self.removed} removed{kept}, {self.chunks_embedded} chunks embedded, "
+            f"{self.skipped.total()} files skipped, {self.seconds:.1f} s"
+        )
+
     def as_text(self) -> str:
         """The report as a person reads it."""
         info = self.info

@@ -137,7 +137,7 @@ class Walk:
 
     def _visit_entry(self, relative: str, real: str) -> bool:
         """List or skip what lies in a folder; whether it is a folder to go into."""
-        if relative.rpartition("/")[2].startswith("."):
+        if is_hidden(relative.rpartition("/")[2]):
             self._skip(relative, SkipReason.HIDDEN)
             return False
         try:
@@ -231,6 +231,11 @@ def _problem(name: str, status: os.stat_result) -> tuple[SkipReason, str] | None
         return SkipReason.NOT_REGULAR, ""
     most = MAX_CONTAINER_BYTES if container_kind(name) else MAX_FILE_BYTES
     return unfit(name, status.st_size, most)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of that name is hidden, or a lock file of an office program."""
+    return name.startswith((".", "~$"))
 
 
 def unfit(name: str, size: int, most: int) -> tuple[SkipReason, str] | None:
