@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from email.message import EmailMessage
 from typing import Any
@@ -182,11 +182,11 @@ def make_epub(extra: dict[str, str] | None = None) -> bytes:
     return make_zip(files)
 
 
-def make_zip(files: dict[str, str]) -> bytes:
+def make_zip(files: Mapping[str, str | bytes]) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, text in files.items():
-            archive.writestr(name, text)
+        for name, content in files.items():
+            archive.writestr(name, content)
     return stream.getvalue()
 
 

@@ -1,0 +1,63 @@
+"""Files made to hurt whoever opens them: bombs, depth, and strange names."""
+
+import io
+import zipfile
+from collections.abc import Iterator
+from typing import Final
+
+from tests.indexer import make_files
+
+STRANGE_NAMES: Final = (
+    "a\nb.md",
+    "e\u0301🦀.md",
+    "\u202egnp.md",
+    "a'b\"c;d.md",
+    "-rf.md",
+    "%s.md",
+    "é" * 120 + ".md",
+)
+
+
+def bombs() -> Iterator[tuple[str, bytes]]:
+    """Names and contents."""
+    zeros = io.BytesIO()
+    with zipfile.ZipFile(zeros, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.txt", bytes(1500 << 20))
+    yield "zeros.zip", zeros.getvalue()
+    nested = b"# text"
+    for depth in range(12):
+        nested = make_files.make_zip({"a.zip" if depth else "a.md": nested})
+    yield "nested.zip", nested
+    yield from _laughs()
+    yield "deep.json", b"[" * 1_000_000
+    yield "deep.html", b"<div>" * 1_000_000 + b"x"
+    yield "deep.md", b"> " * 500_000 + b"x"
+    yield "brackets.md", b"[" * 200_000
+    yield "deep.py", b"(" * 500_000
+    yield "deep.ts", b"{" * 500_000
+    yield "deep.c", b"((((" * 200_000
+    yield "deep.ipynb", b'{"cells":' * 100_000
+    yield "long.csv", b"a," * 5_000_000
+    yield "lines.txt", b"\n" * 20_000_000
+    yield "heads.md", b"# a\n" * 1_000_000
+    yield "heads.adoc", b"= a\n" * 1_000_000
+    yield "parts.eml", b"Content-Type: multipart/mixed; boundary=a\n\n" + b"--a\n\nx\n" * 200_000
+    yield "word.txt", b"x" * 20_000_000
+    yield "marks.txt", "e\u0301".encode() * 3_000_000
+
+
+def _laughs() -> Iterator[tuple[str, bytes]]:
+    """Entities that would be ten to the twentieth of their size, in place of a main part."""
+    laughs = "".join(f'<!ENTITY l{n + 1} "{f"&l{n};" * 10}">' for n in range(20))
+    bomb = f'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY l0 "ha">{laughs}]><x>&l20;</x>'
+    for end, make, part in (
+        ("docx", make_files.make_docx, "word/document.xml"),
+        ("pptx", make_files.make_pptx, "ppt/presentation.xml"),
+        ("xlsx", make_files.make_xlsx, "xl/workbook.xml"),
+        ("epub", make_files.make_epub, "OPS/book.opf"),
+    ):
+        with zipfile.ZipFile(io.BytesIO(make())) as archive:
+            files: dict[str, str | bytes] = {
+                name: archive.read(name) for name in archive.namelist()
+            }
+        yield f"laughs.{end}", make_files.make_zip({**files, part: bomb})

@@ -1,0 +1,243 @@
+"""Hostile files: mutated ones of every format, and bombs, through the build's own readers.
+
+    python benchmarks/fuzz_files.py [--files 20000] [--seed 7] [--samples FOLDER]
+
+Takes small real files of every format (and those of ``--samples``), flips bits, cuts, repeats and
+splices them, and has them read as a build would: found, read in processes with limits, parsed and
+cut. Prints what became of them by format and reason. What must hold is checked on every document:
+sections tile the text, chunks are the text between their offsets, and nothing but white space is
+outside them.
+"""
+
+import argparse
+import io
+import json
+import os
+import random
+import resource
+import tempfile
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from benchmarks.bombs import STRANGE_NAMES, bombs
+from indexer.containers import container_kind
+from indexer.discover import discover
+from indexer.parse import FORMATS, format_of
+from indexer.prepare import FILE_MEMORY_BYTES, FILE_SECONDS, FILE_SECONDS_PER_MB
+from indexer.read import Begun, Parsed, Unchanged
+from indexer.wire import Job, Setup
+from indexer.workers import Finished, Readers
+from retrieval.hub import find_model
+from retrieval.records import ChunkSettings, Document, Skipped
+from retrieval.registry import OFFLINE_MODEL
+from tests.indexer import make_files
+
+BATCH: Final = 500
+LARGEST_SAMPLE: Final = 300_000
+
+
+def make_samples(folder: Path | None) -> dict[str, list[bytes]]:
+    """Extension → files."""
+    table = "kind,weight\n" + "duck,1.5\n" * 20
+    notebook = {"cells": [{"cell_type": "code", "source": "x = 1"}], "metadata": {}}
+    samples: dict[str, list[bytes]] = {
+        ".docx": [make_files.make_docx()],
+        ".pptx": [make_files.make_pptx()],
+        ".xlsx": [make_files.make_xlsx()],
+        ".pdf": [make_files.make_pdf(), make_files.make_plain_pdf(), make_files.make_columns_pdf()],
+        ".epub": [make_files.make_epub()],
+        ".eml": [make_files.make_mail()],
+        ".mbox": [b"From x\n" + make_files.make_mail()],
+        ".csv": [table.encode()],
+        ".tsv": [table.replace(",", "\t").encode()],
+        ".ipynb": [json.dumps(notebook).encode()],
+        ".json": [json.dumps([{"title": "T", "text": "words", "n": [1, {"a": None}]}]).encode()],
+        ".jsonl": [b'{"text": "one"}\n{"text": "two"}\n'],
+        ".zip": [make_files.make_zip({"a.md": "# A\n\ntext", "b/c.html": "<p>x"})],
+        ".md": [
+            b"---\na: b\n---\n# A\n\n- x\n\n```\ncode\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
+        ],
+        ".rst": [b":a: b\n\nTitle\n=====\n\n.. note:: x\n\nPart\n----\n\ntext\n"],
+        ".adoc": [b"= Title\n:a: b\n\n== Part\n\n----\ncode\n----\n"],
+        ".html": [
+            b"<html><head><title>T</title></head><body><h1>A</h1><p>x<pre>y</pre><table><tr><td>1"
+        ],
+        ".txt": ["Plain text, zoë.\n\nMore.".encode()],
+        ".py": [b"class A:\n    def f(self):\n        return 1\n\nprint(1)\n"],
+        ".ts": [b"export class A { m() {} }\nconst f = () => 1;\n"],
+        ".c": [b"int f(int a) { return 0; }\n"],
+    }
+    for path in sorted(folder.rglob("*")) if folder else ():
+        end = path.suffix.lower()
+        if end in samples and path.is_file() and path.stat().st_size <= LARGEST_SAMPLE:
+            samples[end].append(path.read_bytes())
+    return {end: files[:12] for end, files in samples.items()}
+
+
+def mutate(data: bytes, others: list[bytes], source: random.Random) -> bytes:
+    """A file that has suffered."""
+    damaged = bytearray(data)
+    for _ in range(source.randint(1, 4)):
+        at = source.randrange(len(damaged)) if damaged else 0
+        length = source.randint(1, 64)
+        kind = source.randrange(7)
+        if kind == 0:
+            for place in range(at, min(len(damaged), at + length), source.randint(1, 9)):
+                damaged[place] ^= 1 << source.randrange(8)
+        elif kind == 1:
+            del damaged[at : at + length]
+        elif kind == 2:
+            damaged[at:at] = source.randbytes(length)
+        elif kind == 3:
+            damaged[at:at] = damaged[at : at + length] * source.randint(2, 200)
+        elif kind == 4:
+            del damaged[at:]
+        elif kind == 5:
+            other = source.choice(others)
+            damaged[at:] = other[source.randrange(len(other) + 1) :]
+        else:
+            damaged[at : at + 4] = source.choice((b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff"))
+    return rezip(bytes(damaged), data, source)
+
+
+def rezip(damaged: bytes, data: bytes, source: random.Random) -> bytes:
+    """Every other time, damage what is in a ZIP file instead: its checksums hide most damage."""
+    if not data.startswith(b"PK") or source.randrange(2):
+        return damaged
+    stream = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(stream, "w") as new:
+        names = old.namelist()
+        victim = source.choice(names)
+        for name in names:
+            content = bytearray(old.read(name))
+            for _ in range(source.randint(1, 8) if name == victim and content else 0):
+                content[source.randrange(len(content))] = source.choice(b"<>&/\"'=\0\xff0a")
+            new.writestr(name, bytes(content))
+    return stream.getvalue()
+
+
+class Tally:
+    """What became of the files."""
+
+    def __init__(self) -> None:
+        self.files = 0
+        self.outcomes: Counter[tuple[str, str]] = Counter()
+        self.details: Counter[str] = Counter()
+        self.violations: list[str] = []
+
+    def run(self, root: Path, setup: Setup) -> None:
+        """Read a folder, and count."""
+        found = discover([root])
+        self.files += len(found.files) + len(found.skipped)
+        for skip in found.skipped:
+            self.outcomes[kind_of(skip.uri), str(skip.reason)] += 1
+        with Readers(setup, os.cpu_count() or 1) as readers:
+            for outcome in readers.read(Job(file, {}) for file in found.files):
+                if isinstance(outcome, Skipped):
+                    self.outcomes[kind_of(outcome.uri), str(outcome.reason)] += 1
+                    if outcome.reason in {"crashed its parser", "took too long"}:
+                        self.details[f"{outcome.uri.rpartition('.')[2]}: {outcome.detail}"] += 1
+                elif isinstance(outcome, Parsed):
+                    self.outcomes[kind_of(outcome.source.uri), "read"] += 1
+                    self.violations += check(outcome)
+                else:
+                    assert isinstance(outcome, Finished | Unchanged | Begun)
+
+
+def kind_of(uri: str) -> str:
+    """Format of a file."""
+    format_ = format_of(uri)
+    return format_.name if format_ else container_kind(uri) or "other"
+
+
+def check(parsed: Parsed) -> Iterator[str]:
+    """What does not hold of a document."""
+    document = parsed.document
+    yield from _tiles(document)
+    end = 0
+    for chunk in parsed.chunks:
+        if document.text[chunk.char_start : chunk.char_end] != chunk.text or not chunk.text.strip():
+            yield f"{document.uri}: chunk {chunk.ordinal} is not its text"
+        if document.text[end : chunk.char_start].strip():
+            yield f"{document.uri}: text before chunk {chunk.ordinal} is in none"
+        end = max(end, chunk.char_end)
+    if document.text[end:].strip():
+        yield f"{document.uri}: text at the end is in no chunk"
+
+
+def _tiles(document: Document) -> Iterator[str]:
+    starts = [section.char_start for section in document.sections]
+    if starts[0] != 0 or starts != sorted(set(starts)) or starts[-1] >= max(1, len(document.text)):
+        yield f"{document.uri}: sections do not tile the text"
+    if list(document.page_starts) != sorted(document.page_starts):
+        yield f"{document.uri}: pages are out of order"
+
+
+def fill(root: Path, count: int, samples: Mapping[str, list[bytes]], source: random.Random) -> None:
+    """Write so many mutated files."""
+    root.mkdir()
+    everything = [data for files in samples.values() for data in files]
+    for number in range(count):
+        end = source.choice(sorted(samples))
+        data = mutate(source.choice(samples[end]), everything, source)
+        (root / f"{number}{end}").write_bytes(data)
+
+
+def write_bombs(root: Path) -> None:
+    """Write the bombs, a sparse file, and files of strange names."""
+    root.mkdir()
+    for name, data in bombs():
+        (root / name).write_bytes(data)
+    for name in ("sparse.txt", "sparse.pdf", "sparse.zip"):
+        with (root / name).open("wb") as file:
+            file.truncate(1 << 30)
+    for name in STRANGE_NAMES:
+        (root / name).write_bytes(b"# Strange\n\ntext\n")
+
+
+def main() -> None:
+    """Run, and print what happened."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--files", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--samples", type=Path)
+    options = parser.parse_args()
+    source = random.Random(options.seed)
+    samples = make_samples(options.samples)
+    setup = Setup(
+        find_model(OFFLINE_MODEL).path,
+        256,
+        ChunkSettings(200, 25),
+        (),
+        (),
+        FILE_MEMORY_BYTES,
+        FILE_SECONDS,
+        FILE_SECONDS_PER_MB,
+    )
+    tally, started = Tally(), time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        write_bombs(Path(folder) / "bombs")
+        tally.run(Path(folder) / "bombs", setup)
+        for row in sorted(tally.outcomes.items()):
+            print("bombs:", *row[0], row[1])
+        for number in range(-(-options.files // BATCH)):
+            root = Path(folder) / str(number)
+            fill(root, min(BATCH, options.files - number * BATCH), samples, source)
+            tally.run(root, setup)
+            for path in root.iterdir():
+                path.unlink()
+    for (kind, reason), count in sorted(tally.outcomes.items()):
+        print(f"{kind:<18} {reason:<22} {count}")
+    print(f"{tally.files} files of {len(FORMATS)} formats in {time.perf_counter() - started:.0f} s")
+    print("crashed or too long:", dict(tally.details) or "none")
+    print("violations:", tally.violations[:10] or "none")
+    most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    print(f"largest reader {most / 1024:.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()
