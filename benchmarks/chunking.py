@@ -5,7 +5,8 @@
 
 Each ``DATA_DIR`` is a set in BEIR form (see ``beir.py``). Documents are cut, embedded and searched
 exactly; a document scores as its best chunk. In sets whose ids are ``ARTICLE#N`` the paragraphs of
-an article are put together first, and what is ranked is the paragraph that most of a chunk is of.
+an article are put together first, and what is ranked are the paragraphs: those that a chunk has
+half of, or that are half of it, so that a large chunk has several ranks.
 ``--overlaps`` are shares of a chunk: 8 = an eighth, 0 = none. ``--documents`` keeps N, those
 that answer queries first. ``--max-tokens`` raises the model's own limit, where its positions
 go further than it says. An int8 encoder embeds: it costs all alike next to nothing.
@@ -47,14 +48,15 @@ class Source:
     parts: Sequence[tuple[int, str]]
     """Start and id of each; the first starts at 0."""
 
-    def part_of(self, chunk: Chunk) -> str:
-        """Id of the stretch that most of a chunk is of."""
+    def parts_of(self, chunk: Chunk) -> list[str]:
+        """Ids of the stretches that a chunk has half of, or that are half of it."""
         starts = [start for start, _ in self.parts] + [len(self.document.text)]
-        shares = [
-            min(chunk.char_end, end) - max(chunk.char_start, start)
-            for start, end in pairwise(starts)
-        ]
-        return self.parts[int(np.argmax(shares))][1]
+        found = []
+        for (start, end), (_, identifier) in zip(pairwise(starts), self.parts, strict=True):
+            common = min(chunk.char_end, end) - max(chunk.char_start, start)
+            if 2 * common >= min(end - start, chunk.char_end - chunk.char_start):
+                found.append(identifier)
+        return found
 
 
 def load_sources(folder: Path) -> Iterator[Source]:
@@ -98,10 +100,10 @@ def measure(
 ) -> tuple[Run, int]:
     """Search; returns what was found, and how many chunks there are."""
     texts: list[str] = []
-    owners: list[str] = []
+    owners: list[list[str]] = []
     for source in sources:
         for chunk in chunk_document(source.document, embeddings.encoder.tokenizer, settings):
-            owners.append(source.part_of(chunk))
+            owners.append(source.parts_of(chunk))
             texts.append(
                 embedded_text(
                     chunk.text,
@@ -119,7 +121,8 @@ def measure(
         for name, row, order in zip(names[start : start + 256], scores, best, strict=True):
             found: dict[str, float] = {}
             for index in order:
-                found.setdefault(owners[index], float(row[index]))
+                for owner in owners[index]:
+                    found.setdefault(owner, float(row[index]))
             run[name] = found
     return run, len(texts)
 

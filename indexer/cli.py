@@ -52,6 +52,7 @@ def cli() -> None:
 @click.option("--min-score", type=float, help="Leave out passages below this cosine similarity.")
 @command.FILTER_OPTION
 @command.EXACT_OPTION
+@command.SECTION_OPTION
 @click.option("--model", help="Where the index's model is now, if it has moved.")
 @DEVICE_OPTION
 @QUERY_DTYPE_OPTION
@@ -64,6 +65,7 @@ def search(
     min_score: float | None,
     filter_: str,
     exact: bool,
+    section_chars: int,
     model: str | None,
     device: str,
     query_dtype: str,
@@ -73,7 +75,14 @@ def search(
     from indexer.local_search import search_index  # loads torch
     from retrieval.search import Query
 
-    asked = Query(text=query, k=k, min_score=min_score, filter=filter_, exact=exact)
+    asked = Query(
+        text=query,
+        k=k,
+        min_score=min_score,
+        filter=filter_,
+        exact=exact,
+        section_chars=section_chars,
+    )
     result = search_index(index, asked, model=model, device=device, query_dtype=query_dtype)
     if result.query_truncated:
         click.echo("note: the query is longer than the model takes; its end was cut off", err=True)

@@ -67,6 +67,7 @@ def cli() -> None:
 @click.option("--min-score", type=float, help="Leave out passages that score lower, -1 to 1.")
 @command.FILTER_OPTION
 @command.EXACT_OPTION
+@command.SECTION_OPTION
 @click.option(
     "--timeout",
     type=float,
@@ -97,6 +98,7 @@ def search(
     min_score: float | None,
     filter_: str,
     exact: bool,
+    section_chars: int,
     timeout: float,
     tls: bool,
     ca: Path | None,
@@ -111,7 +113,13 @@ def search(
     encryption = Tls(ca, cert, key) if tls or ca or cert or key else None
     with RetrievalClient(target, timeout=timeout, tls=encryption, token=token) as client:
         results = client.search(
-            query, collection=collection, k=k, min_score=min_score, filter=filter_, exact=exact
+            query,
+            collection=collection,
+            k=k,
+            min_score=min_score,
+            filter=filter_,
+            exact=exact,
+            section_chars=section_chars,
         )
     if as_json:
         click.echo(json.dumps(_results_json(query, collection, results), ensure_ascii=False))

@@ -19,6 +19,15 @@ EXACT_OPTION = click.option(
     "--exact", is_flag=True, help="Compare with every passage; use no approximate index."
 )
 
+SECTION_OPTION = click.option(
+    "--section-chars",
+    type=int,
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Show the section that a passage is of, as far as it is in N characters; 0: the passage.",
+)
+
 EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130

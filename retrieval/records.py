@@ -245,6 +245,19 @@ class Hit(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class SectionText:
+    """A passage with those around it that are under the same headings."""
+
+    text: str
+    char_start: int
+    """Of the first character, in the document's text."""
+    char_end: int
+    """After the last."""
+    complete: bool
+    """Whether it is the whole section, or as much of it as was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
 class Passage:
     """A chunk as a search returns it."""
 
@@ -268,3 +281,5 @@ class Passage:
     """Page of the first character, from 1; 0 where the format has no pages."""
     page_end: int = 0
     """Page of the last character."""
+    section: SectionText | None = None
+    """The text around it, where it was asked for, and no better passage has the same."""

@@ -6,12 +6,16 @@ import shutil
 import textwrap
 import unicodedata
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from retrieval.records import Passage
 
 MAX_TEXT_LINES = 8
 """Lines of a passage that are shown; the rest is counted."""
+
+MAX_SECTION_LINES = 200
+"""Lines of a section, where it was asked for."""
 
 _INDENT = "    "
 
@@ -52,6 +56,7 @@ def passage_as_json(passage: Passage) -> dict[str, Any]:
         "token_count": passage.token_count,
         "metadata": dict(passage.metadata),
         "text": passage.text,
+        "section": asdict(passage.section) if passage.section else None,
     }
 
 
@@ -81,14 +86,16 @@ def _block(rank: int, passage: Passage, columns: int) -> str:
         place = f"{passage.uri}, {_pages(passage)}"
     score = "" if math.isnan(passage.score) else f"  {passage.score:.3f}"
     lines = [f"{rank:>2}.{score}  {printable(title)}", f"{_INDENT}{printable(place)}"]
+    text = passage.section.text if passage.section else passage.text
+    most = MAX_SECTION_LINES if passage.section else MAX_TEXT_LINES
     body = [
         wrapped
-        for line in _reflowed(printable(passage.text))
+        for line in _reflowed(printable(text))
         for wrapped in textwrap.wrap(line, columns - len(_INDENT)) or [""]
     ]
-    lines += [f"{_INDENT}{line}".rstrip() for line in body[:MAX_TEXT_LINES]]
-    if len(body) > MAX_TEXT_LINES:
-        lines.append(f"{_INDENT}… {len(body) - MAX_TEXT_LINES} more lines")
+    lines += [f"{_INDENT}{line}".rstrip() for line in body[:most]]
+    if len(body) > most:
+        lines.append(f"{_INDENT}… {len(body) - most} more lines")
     return "\n".join(lines)
 
 

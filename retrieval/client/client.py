@@ -107,7 +107,8 @@ class RetrievalClient:
             query: a text; a passage, to find more like it; or a vector [dim].
             k: most passages.
             page_token: ``next_page_token`` of the results before, for the next k.
-            options: ``collection``, ``mode``, ``min_score``, ``filter`` and ``exact``: see
+            options: ``collection``, ``mode``, ``min_score``, ``filter``, ``exact`` and
+                ``section_chars``: see
                 ``SearchOptions``.
 
         Returns:

@@ -1,7 +1,7 @@
 """Passages as the client gives them: the same record that a search gives in the same process."""
 
 from retrieval.names import parse_passage
-from retrieval.records import Passage
+from retrieval.records import Passage, SectionText
 from retrieval.v1 import document_pb2
 
 
@@ -26,4 +26,9 @@ def passage_from(message: document_pb2.Passage) -> Passage:
         score=message.score if scored else float("nan"),
         page_start=message.page_start,
         page_end=message.page_end,
+        section=_section_from(message.section) if message.HasField("section") else None,
     )
+
+
+def _section_from(message: document_pb2.Section) -> SectionText:
+    return SectionText(message.text, message.char_start, message.char_end, message.complete)

@@ -50,6 +50,8 @@ class SearchOptions(TypedDict, total=False):
     ``"path:guides/** AND modified>=2024-01-01"`` (docs/filters.md)."""
     exact: bool
     """Compare with every passage, also where there is an approximate index."""
+    section_chars: int
+    """Most characters of the section to go with a passage; 0: none."""
 
 
 def search_request(
@@ -92,6 +94,7 @@ def _fill_search(
     min_score: float | None = None,
     filter: str = "",
     exact: bool = False,
+    section_chars: int = 0,
 ) -> SearchRequestT:
     """Put into a request what all kinds of search have; it is changed in place."""
     if mode not in _MODES:
@@ -103,6 +106,7 @@ def _fill_search(
         request.min_score = min_score
     request.filter = sendable(filter, field="filter")
     request.exact = exact
+    request.section_chars = count(section_chars, field="section_chars", minimum=0)
     if isinstance(query, str):
         request.text = sendable(query, field="query")
     elif isinstance(query, Passage):

@@ -255,6 +255,7 @@ class ServerLimits:
     max_neighbours: int
     max_message_bytes: int
     max_batch_passages: int
+    max_section_chars: int
 
 
 @dataclass(frozen=True, slots=True)

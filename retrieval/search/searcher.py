@@ -2,13 +2,14 @@
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import InvalidArgument
-from retrieval.records import Hit, Passage
+from retrieval.records import Hit, Passage, SectionText
 from retrieval.store import IndexReader, parse_filter
 
 Place = tuple[int, int]
@@ -19,6 +20,8 @@ MAX_K = 1_000
 """Most passages of one result."""
 MAX_OFFSET = 10_000
 """Furthest that a result can start from the best passage."""
+MAX_SECTION_CHARS = 65_536
+"""Longest text around a passage, in characters."""
 MAX_QUERY_CHARS = 65_536
 """Longest query, in characters."""
 
@@ -54,6 +57,8 @@ class Query:
     """Only passages of documents that pass, see ``retrieval.store.filters``; empty: of all."""
     exact: bool = False
     """Compare with every passage, also where there is an approximate index."""
+    section_chars: int = 0
+    """Most characters of the section to go with a passage, up to ``MAX_SECTION_CHARS``; 0: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +115,28 @@ class Searcher:
         embedded = embedded or self._given_vector(query)
         ranked = self._rank(query, embedded.vector)
         found = time.perf_counter()
+        passages = self.reader.passages(ranked[query.offset : query.offset + query.k])
         return SearchResult(
-            passages=tuple(self.reader.passages(ranked[query.offset : query.offset + query.k])),
+            passages=tuple(self._with_sections(passages, query.section_chars)),
             generation=self.reader.info.generation,
             more=len(ranked) > query.offset + query.k,
             query_token_count=embedded.token_count,
             query_truncated=embedded.truncated,
             timings=Timings(embed_seconds, found - started, time.perf_counter() - found),
         )
+
+    def _with_sections(self, passages: Sequence[Passage], most_chars: int) -> Iterator[Passage]:
+        """Passages with the text around them, unless a better one has it."""
+        told: dict[int, list[SectionText]] = {}
+        for passage in passages:
+            before = told.setdefault(passage.document_id, [])
+            start, end = passage.char_start, passage.char_end
+            if not most_chars or any(s.char_start <= start and end <= s.char_end for s in before):
+                yield passage
+                continue
+            section = self.reader.section(passage.document_id, passage.ordinal, most_chars)
+            before.append(section)
+            yield replace(passage, section=section)
 
     def _given_vector(self, query: Query) -> EmbeddedQuery:
         if query.passage is not None:
@@ -187,6 +206,11 @@ def check_query(query: Query) -> None:
     if not 0 <= query.offset <= MAX_OFFSET:
         raise InvalidArgument(
             f"the offset must be from 0 to {MAX_OFFSET}, not {query.offset}", field="page_token"
+        )
+    if not 0 <= query.section_chars <= MAX_SECTION_CHARS:
+        raise InvalidArgument(
+            f"section_chars must be from 0 to {MAX_SECTION_CHARS}, not {query.section_chars}",
+            field="section_chars",
         )
     if query.filter:
         parse_filter(query.filter)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TypedDict
 
 import numpy as np
@@ -40,6 +41,7 @@ class _Limits(TypedDict):
     min_score: float | None
     filter: str
     exact: bool
+    section_chars: int
 
 
 @contextmanager
@@ -97,7 +99,7 @@ def to_query(request: AnySearchRequest, *, collection: str, k: int, offset: int)
     """What a request looks for.
 
     Args:
-        request: its query, mode, min_score, filter and exact are read.
+        request: its query, mode, min_score, filter, exact and section_chars are read.
         collection: own name of the collection that is searched.
         k: most passages to find.
         offset: how many better ones to leave out.
@@ -116,6 +118,7 @@ def to_query(request: AnySearchRequest, *, collection: str, k: int, offset: int)
         min_score=request.min_score if request.HasField("min_score") else None,
         filter=request.filter,
         exact=request.exact,
+        section_chars=request.section_chars,
     )
     match request.WhichOneof("query"):
         case "text":
@@ -216,6 +219,8 @@ def passage_message(collection: str, passage: Passage) -> document_pb2.Passage:
     if not math.isnan(passage.score):
         message.score = passage.score
         message.score_kind = document_pb2.SCORE_KIND_COSINE
+    if passage.section:
+        message.section.CopyFrom(document_pb2.Section(**asdict(passage.section)))
     return message
 
 

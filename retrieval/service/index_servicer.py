@@ -10,7 +10,7 @@ import retrieval
 from retrieval.errors import InvalidArgument
 from retrieval.names import PassageName, parse_collection, parse_document, parse_passage
 from retrieval.records import DocumentRow, Passage
-from retrieval.search import MAX_K, MAX_OFFSET, MAX_QUERY_CHARS
+from retrieval.search import MAX_K, MAX_OFFSET, MAX_QUERY_CHARS, MAX_SECTION_CHARS
 from retrieval.service.collections import Collections, OpenCollection
 from retrieval.service.config import Limits
 from retrieval.service.convert import collection_message, document_message, passage_message
@@ -148,6 +148,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
             max_neighbours=self._limits.neighbours,
             max_message_bytes=self._limits.message_bytes,
             max_batch_passages=self._limits.batch_passages,
+            max_section_chars=MAX_SECTION_CHARS,
         )
         info = pb.ServerInfo(version=retrieval.__version__, start_time=start_time, limits=limits)
         return pb.GetServerInfoResponse(server_info=info)

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Any
 
 from retrieval.errors import IndexDamaged, NotFound
-from retrieval.records import DocumentRow, Hit, IndexInfo, Passage, Skipped
+from retrieval.records import DocumentRow, Hit, IndexInfo, Passage, SectionText, Skipped
 from retrieval.store.filters import Filter
 from retrieval.store.rows import (
     DOCUMENT_QUERY,
@@ -21,6 +21,7 @@ from retrieval.store.rows import (
     stored_passage,
 )
 from retrieval.store.schema import DATABASE_NAME, LOOKUP_BATCH, TEXT_PART_CHARS
+from retrieval.store.sections import MOST_AROUND, Neighbour, stretch_around
 from retrieval.store.snapshot import Snapshot
 
 
@@ -116,6 +117,28 @@ class Contents:
             [document_id, ordinal - before, ordinal + after, ordinal],
         )
         return self._passages(rows)
+
+    def section(self, document_id: int, ordinal: int, most_chars: int) -> SectionText:
+        """A passage and those around it under the same headings, as one text.
+
+        Args:
+            document_id: of its document.
+            ordinal: its position there.
+            most_chars: length that the text stays within; the passage itself is always in it.
+
+        Raises:
+            NotFound: no such document or passage.
+        """
+        rows = self._rows(
+            "SELECT ordinal, char_start, char_end, heading_path FROM chunks "
+            "WHERE document_id = ? AND ordinal BETWEEN ? AND ? ORDER BY ordinal",
+            [document_id, ordinal - MOST_AROUND, ordinal + MOST_AROUND],
+        )
+        stretch = stretch_around(ordinal, [Neighbour(*row) for row in rows], most_chars)
+        if stretch is None:
+            raise _no_passage(document_id, ordinal)
+        text = self._text(document_id, stretch.start, stretch.end)
+        return SectionText(text, stretch.start, stretch.end, stretch.complete)
 
     def document(self, document_id: int) -> DocumentRow:
         """One document.

@@ -241,6 +241,7 @@ class Passage(_message.Message):
     TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     SCORE_KIND_FIELD_NUMBER: _builtins.int
+    SECTION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is the resource name,
     "collections/{collection}/documents/{document}/passages/{passage}"; {passage} is the position
@@ -284,6 +285,12 @@ class Passage(_message.Message):
         empty before the first heading.
         """
 
+    @_builtins.property
+    def section(self) -> Global___Section:
+        """section is the text around the passage, where the search asked for it. Of passages of one
+        section, only the best on the page has it, so that none is read twice.
+        """
+
     def __init__(
         self,
         *,
@@ -300,11 +307,50 @@ class Passage(_message.Message):
         token_count: _builtins.int = ...,
         score: _builtins.float = ...,
         score_kind: Global___ScoreKind.ValueType = ...,
+        section: Global___Section | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "section", b"section"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_end", b"char_end", "char_start", b"char_start", "document", b"document", "heading_path", b"heading_path", "line_end", b"line_end", "line_start", b"line_start", "name", b"name", "page_end", b"page_end", "page_start", b"page_start", "score", b"score", "score_kind", b"score_kind", "text", b"text", "token_count", b"token_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_end", b"char_end", "char_start", b"char_start", "document", b"document", "heading_path", b"heading_path", "line_end", b"line_end", "line_start", b"line_start", "name", b"name", "page_end", b"page_end", "page_start", b"page_start", "score", b"score", "score_kind", b"score_kind", "section", b"section", "text", b"text", "token_count", b"token_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Passage: _TypeAlias = Passage  # noqa: Y015
+
+@_typing.final
+class Section(_message.Message):
+    """Section is the passage with those around it that are under the same headings: as many as are
+    in the size that was asked for, whole passages in one piece.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    CHAR_START_FIELD_NUMBER: _builtins.int
+    CHAR_END_FIELD_NUMBER: _builtins.int
+    COMPLETE_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """text is characters char_start to char_end of Document.text."""
+    char_start: _builtins.int
+    """char_start is the position of the first character in Document.text, from 0, in characters
+    (Unicode code points).
+    """
+    char_end: _builtins.int
+    """char_end is the position after the last character."""
+    complete: _builtins.bool
+    """complete is true when it is the whole section."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        char_start: _builtins.int = ...,
+        char_end: _builtins.int = ...,
+        complete: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_end", b"char_end", "char_start", b"char_start", "complete", b"complete", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Section: _TypeAlias = Section  # noqa: Y015

@@ -64,6 +64,7 @@ class SearchRequest(_message.Message):
     MIN_SCORE_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     EXACT_FIELD_NUMBER: _builtins.int
+    SECTION_CHARS_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """collection is the resource name of the collection to search, "collections/{collection}";
     empty means "collections/default".
@@ -98,6 +99,10 @@ class SearchRequest(_message.Message):
     """exact compares the query with every passage; false means that a large collection may use its
     approximate index, which is measured to find at least its target share of the best passages.
     """
+    section_chars: _builtins.int
+    """section_chars asks for the text around each passage: of its section, as far as that is in so
+    many characters, up to ServerLimits.max_section_chars; zero means none. See Passage.section.
+    """
     @_builtins.property
     def vector(self) -> _vector_pb2.Vector:
         """vector is an embedding by the collection's model, of Model.dimension components."""
@@ -115,10 +120,11 @@ class SearchRequest(_message.Message):
         min_score: _builtins.float | None = ...,
         filter: _builtins.str = ...,
         exact: _builtins.bool = ...,
+        section_chars: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "min_score", b"min_score", "passage", b"passage", "query", b"query", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "collection", b"collection", "exact", b"exact", "filter", b"filter", "min_score", b"min_score", "mode", b"mode", "page_size", b"page_size", "page_token", b"page_token", "passage", b"passage", "query", b"query", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "collection", b"collection", "exact", b"exact", "filter", b"filter", "min_score", b"min_score", "mode", b"mode", "page_size", b"page_size", "page_token", b"page_token", "passage", b"passage", "query", b"query", "section_chars", b"section_chars", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
     _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
@@ -301,6 +307,7 @@ class StreamSearchRequest(_message.Message):
     MIN_SCORE_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     EXACT_FIELD_NUMBER: _builtins.int
+    SECTION_CHARS_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """collection is the resource name of the collection to search, "collections/{collection}";
     empty means "collections/default".
@@ -326,6 +333,10 @@ class StreamSearchRequest(_message.Message):
     """exact compares the query with every passage; false means that a large collection may use its
     approximate index, which is measured to find at least its target share of the best passages.
     """
+    section_chars: _builtins.int
+    """section_chars asks for the text around each passage: of its section, as far as that is in so
+    many characters, up to ServerLimits.max_section_chars; zero means none. See Passage.section.
+    """
     @_builtins.property
     def vector(self) -> _vector_pb2.Vector:
         """vector is an embedding by the collection's model; see SearchRequest.vector."""
@@ -342,10 +353,11 @@ class StreamSearchRequest(_message.Message):
         min_score: _builtins.float | None = ...,
         filter: _builtins.str = ...,
         exact: _builtins.bool = ...,
+        section_chars: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "min_score", b"min_score", "passage", b"passage", "query", b"query", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "collection", b"collection", "exact", b"exact", "filter", b"filter", "limit", b"limit", "min_score", b"min_score", "mode", b"mode", "passage", b"passage", "query", b"query", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "collection", b"collection", "exact", b"exact", "filter", b"filter", "limit", b"limit", "min_score", b"min_score", "mode", b"mode", "passage", b"passage", "query", b"query", "section_chars", b"section_chars", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
     _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015

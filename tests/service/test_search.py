@@ -65,6 +65,32 @@ def test_min_score_cuts_off(client: RetrievalClient) -> None:
     assert len(client.search("music", min_score=1.0)) == 0
 
 
+def test_sections_go_with_passages(client: RetrievalClient, index: Path) -> None:
+    results = client.search("when does the boat leave?", k=PASSAGES, section_chars=50_000)
+    plain = client.search("when does the boat leave?", k=PASSAGES)
+    assert [passage.name for passage in results] == [passage.name for passage in plain]
+    assert all(passage.section is None for passage in plain)
+    told: set[tuple[int, int]] = set()
+    with IndexReader.open(index) as reader:
+        for passage in results:
+            section = passage.section
+            if section is None:  # a better passage has it
+                assert passage.document_id in {document for document, _ in told}
+                continue
+            text = reader.document_text(passage.document_id)
+            assert section.text == text[section.char_start : section.char_end]
+            assert passage.text in section.text
+            assert section.complete
+            assert (passage.document_id, section.char_start) not in told
+            told.add((passage.document_id, section.char_start))
+    assert len(told) > 1
+    small = client.search("boat", k=1, section_chars=1)[0]
+    assert small.section is not None
+    assert small.section.text == small.text  # never less than the passage
+    streamed = list(client.stream_search("boat", limit=3, section_chars=50_000))
+    assert streamed[0].section is not None
+
+
 def test_a_vector_finds_what_its_text_finds(client: RetrievalClient) -> None:
     vector = client.embed(["old apple trees"], "query")[0]
     by_text = client.search("old apple trees")
@@ -200,6 +226,7 @@ def test_bad_vectors(client: RetrievalClient, vector: list[float], message: str)
         ({"query": "x", "k": 10**9}, "page_size"),
         ({"query": "x", "min_score": 1.5}, "min_score"),
         ({"query": "x", "min_score": math.nan}, "min_score"),
+        ({"query": "x", "section_chars": 65_537}, "section_chars"),
         ({"query": "x", "collection": "No Such"}, "collection"),
     ],
 )
@@ -216,6 +243,7 @@ def test_bad_values(client: RetrievalClient, arguments: dict[str, object], field
         ({"query": "x", "k": 0}, "k"),
         ({"query": "x", "k": -1}, "k"),
         ({"query": "x", "k": 10**12}, "k"),
+        ({"query": "x", "section_chars": -1}, "section_chars"),
         ({"query": "\udc80"}, "query"),
         ({"query": [[1.0]]}, "query"),
         ({"query": [object()]}, "query"),
