@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import takewhile
 
-from indexer.pack import pack
+from indexer.pack import Stretch, pack
 from indexer.units import BATCH_CHARS, BATCH_TEXTS, count_within, windows
 from retrieval.errors import InvalidArgument
 from retrieval.records import Chunk, ChunkSettings, Document, TokenCounter
@@ -59,20 +59,37 @@ def _check(settings: ChunkSettings) -> None:
 
 
 def _recount(
-    text: str, ranges: Iterable[tuple[int, int]], counter: TokenCounter, most_tokens: int
+    text: str, stretches: Iterable[Stretch], counter: TokenCounter, most_tokens: int
 ) -> Iterator[tuple[int, int, int]]:
     """Yield (start, end, tokens) of chunks without white space around them.
 
     Counts of units add up to those of chunks for some tokenizers only; where a chunk turns out to
     have too many tokens, it is halved.
     """
-    for batch in _batches(_trim(text, start, end) for start, end in ranges):
-        for start, end, tokens in count_within(text, batch, counter, most_tokens):
-            trimmed = _trim(text, start, end)
-            if trimmed == (start, end):
-                yield start, end, tokens
-            elif trimmed[0] < trimmed[1]:  # a half with white space at the cut
-                yield *trimmed, counter.count([text[slice(*trimmed)]])[0]
+    if counter.adds_up(text):
+        for start, end, tokens in stretches:
+            left, right = _trim(text, start, end)
+            if left == right:
+                continue
+            if tokens is None:
+                yield from _count_again(text, [(left, right)], counter, most_tokens)
+            else:
+                yield left, right, tokens
+        return
+    for batch in _batches(_trim(text, start, end) for start, end, _ in stretches):
+        yield from _count_again(text, batch, counter, most_tokens)
+
+
+def _count_again(
+    text: str, pieces: list[tuple[int, int]], counter: TokenCounter, most_tokens: int
+) -> Iterator[tuple[int, int, int]]:
+    """Yield (start, end, tokens) of pieces, halved where they have too many tokens."""
+    for start, end, tokens in count_within(text, pieces, counter, most_tokens):
+        trimmed = _trim(text, start, end)
+        if trimmed == (start, end):
+            yield start, end, tokens
+        elif trimmed[0] < trimmed[1]:  # a half with white space at the cut
+            yield *trimmed, counter.count([text[slice(*trimmed)]])[0]
 
 
 def _batches(ranges: Iterable[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:

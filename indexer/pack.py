@@ -5,9 +5,9 @@ section, the next one repeats its last units, so that what stands across the cut
 of them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from indexer.units import CHARS_PER_TOKEN, Unit, cut_units, split
 from retrieval.records import ChunkSettings, Document, TokenCounter
@@ -20,10 +20,17 @@ _FULL: Final = 0.75
 """A chunk this full may end early if a paragraph ends there."""
 
 
-def pack(
-    document: Document, counter: TokenCounter, settings: ChunkSettings
-) -> Iterator[tuple[int, int]]:
-    """Yield (start, end) of a document's chunks, white space around them included.
+class Stretch(NamedTuple):
+    """A chunk before its tokens are counted."""
+
+    start: int
+    end: int
+    tokens: int | None
+    """Those of its units together; None if not all of them are cut beside white space."""
+
+
+def pack(document: Document, counter: TokenCounter, settings: ChunkSettings) -> Iterator[Stretch]:
+    """Yield a document's chunks, white space around them included.
 
     Args:
         document: what is cut.
@@ -49,21 +56,27 @@ class _Packer:
     """Where a section starts that is to fit as a whole, or else goes into the next chunk: how many
     units there are before it; 0 if there is none."""
 
-    def pack(self, units: Iterable[Unit]) -> Iterator[tuple[int, int]]:
-        """Yield (start, end) of the chunks, white space around them included."""
+    def pack(self, units: Iterable[Unit]) -> Iterator[Stretch]:
+        """Yield the chunks, white space around them included."""
         done: list[Unit] = []
         for unit in units:
             for chunk in self._add(unit):
                 if done:
-                    yield done[0].start, done[-1].end
+                    yield self._stretch(done)
                 done = chunk
         if self._joins(done):
             done += self.units
             self.units = []
         if done:
-            yield done[0].start, done[-1].end
+            yield self._stretch(done)
         if self.repeated < len(self.units):
-            yield self.units[0].start, self.units[-1].end
+            yield self._stretch(self.units)
+
+    def _stretch(self, units: Sequence[Unit]) -> Stretch:
+        text = self.document.text
+        apart = all(text[unit.start - 1].isspace() for unit in units[1:])
+        tokens = sum(unit.tokens for unit in units) if apart else None
+        return Stretch(units[0].start, units[-1].end, tokens)
 
     def _add(self, unit: Unit) -> Iterator[list[Unit]]:
         """Add a unit to the chunk; yield the chunks that are done before it."""

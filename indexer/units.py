@@ -164,14 +164,12 @@ def _sentences(document: Document, paragraph: _Span) -> Iterator[_Span]:
     """Yield the units that lines and punctuation make of a paragraph."""
     prose_end = _PROSE_END if document.format in _HARD_WRAPPED else _LINE_OR_SENTENCE_END
     pattern = _LINE_END if paragraph.is_code else prose_end
-    start, end = paragraph.start, paragraph.end
+    start, end, section, _, _, is_code = paragraph
     for match in pattern.finditer(document.text, start, end):
         if match.end() < end:
-            yield paragraph._replace(
-                start=start, end=match.end(), ends_paragraph=False, whole=False
-            )
+            yield _Span(start, match.end(), section, False, False, is_code)
             start = match.end()
-    yield paragraph._replace(start=start, whole=False)
+    yield _Span(start, end, section, paragraph.ends_paragraph, False, is_code)
 
 
 def _paragraphs(text: str, start: int, end: int) -> Iterator[tuple[int, int, bool]]:

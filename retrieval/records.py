@@ -20,6 +20,10 @@ class TokenCounter(Protocol):
         """Tokens of each text, special tokens not counted."""
         ...
 
+    def adds_up(self, text: str) -> bool:
+        """Whether a text has as many tokens as its pieces together, if cut beside white space."""
+        ...
+
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Character offsets (start, end) of each token of ``text``, special tokens left out."""
         ...

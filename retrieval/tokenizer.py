@@ -130,6 +130,10 @@ class Tokenizer:
             return self._words.count(texts)
         return _count(self._tokenizer, texts)
 
+    def adds_up(self, text: str) -> bool:
+        """Whether a text has as many tokens as its pieces together, if cut beside white space."""
+        return self._words is not None and not _NO_SPACE.search(text)
+
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Character offsets (start, end) of each token, special tokens left out."""
         return list(self._tokenizer.encode(text, add_special_tokens=False).offsets)

@@ -23,6 +23,9 @@ class Words:
     def count(self, texts: Sequence[str]) -> list[int]:
         return [len(text.split()) for text in texts]
 
+    def adds_up(self, text: str) -> bool:
+        return True
+
     def spans(self, text: str) -> list[tuple[int, int]]:
         return [match.span() for match in re.finditer(r"\S+", text)]
 
@@ -32,6 +35,9 @@ class Drifting:
 
     def count(self, texts: Sequence[str]) -> list[int]:
         return [2 * len(text) - text.count("a") + len(text) // 10 for text in texts]
+
+    def adds_up(self, text: str) -> bool:
+        return False
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         return [(i, i + 1) for i in range(len(text)) for _ in range(2 - (text[i] == "a"))]

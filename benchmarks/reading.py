@@ -1,0 +1,89 @@
+"""How fast files are read, parsed and cut, without the model.
+
+    python benchmarks/reading.py FOLDER [--megabytes 300] [--chunk-tokens 512] [--processes N]
+
+Copies the text files (Markdown, reStructuredText, plain text) of a folder until there are so many
+megabytes, each copy with a line of its own, and has them read as a build does: in processes with
+limits, cut by the offline model's tokenizer, and sent back.
+"""
+
+import argparse
+import itertools
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from indexer.discover import discover
+from indexer.parse import format_of
+from indexer.prepare import FILE_MEMORY_BYTES, FILE_SECONDS, FILE_SECONDS_PER_MB
+from indexer.read import Parsed
+from indexer.wire import Job, Setup
+from indexer.workers import Readers
+from retrieval.hub import find_model
+from retrieval.records import ChunkSettings
+from retrieval.registry import OFFLINE_MODEL
+
+TEXT_FORMATS = {"Markdown", "reStructuredText", "plain text"}
+
+
+def fill(source: Path, target: Path, size: int) -> int:
+    """Write copies; returns their bytes."""
+    files = [
+        path
+        for path in sorted(source.rglob("*"))
+        if path.is_file() and (found := format_of(path.name)) and found.name in TEXT_FORMATS
+    ]
+    written = 0
+    for turn in itertools.count():
+        for number, path in enumerate(files):
+            if written >= size:
+                return written
+            data = path.read_bytes() + f"\n\nCopy {turn}.\n".encode()
+            folder = target / str(turn)
+            folder.mkdir(exist_ok=True)
+            (folder / f"{number}{path.suffix}").write_bytes(data)
+            written += len(data)
+    raise AssertionError
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--megabytes", type=float, default=300)
+    parser.add_argument("--chunk-tokens", type=int, default=512)
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args()
+    tokens = options.chunk_tokens
+    setup = Setup(
+        find_model(OFFLINE_MODEL).path,
+        512,
+        ChunkSettings(tokens, tokens // 8),
+        (),
+        (),
+        FILE_MEMORY_BYTES,
+        FILE_SECONDS,
+        FILE_SECONDS_PER_MB,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        size = fill(options.folder, Path(folder), round(options.megabytes * 1e6))
+        started = time.perf_counter()
+        found = discover([Path(folder)])
+        discovered = time.perf_counter() - started
+        chunks = documents = 0
+        with Readers(setup, options.processes) as readers:
+            for outcome in readers.read(Job(file, {}) for file in found.files):
+                if isinstance(outcome, Parsed):
+                    documents += 1
+                    chunks += len(outcome.chunks)
+        seconds = time.perf_counter() - started
+    print(
+        f"{size / 1e6:.0f} MB in {documents} files, {chunks} chunks: {seconds:.1f} s, "
+        f"{size / 1e6 / seconds:.1f} MB/s in {options.processes} processes "
+        f"({discovered:.1f} s to find them)"
+    )
+
+
+if __name__ == "__main__":
+    main()
