@@ -83,7 +83,8 @@ class _Packer:
         if self.units and unit.section != self.units[-1].section and (done := self._end_section()):
             yield done
         while not self._fits(unit):
-            if unit.whole and not self.mark and not self._ends_well():
+            stays = unit.kept and not self._is_stub()
+            if unit.whole and not stays and not self.mark and not self._ends_well():
                 for part in self._split(unit):
                     yield from self._add(part)
                 return

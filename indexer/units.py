@@ -2,7 +2,8 @@ r"""Cut a document into units: the small pieces, in order and without gaps, that
 
 A unit ends, white space after it included,
 
-- where its section ends, at a blank line, or where fenced code begins or ends;
+- where its section ends, at a blank line, or where fenced code begins or ends (a blank line within
+  it ends none);
 - within a paragraph, after a sentence: ``.``, ``!``, ``?`` or ``…`` with the quotes and brackets
   that close it, then white space, then neither a lower-case letter nor a
   table's bar; not after a single letter or a
@@ -53,6 +54,8 @@ _BLANK: Final = r"\n[^\S\n]*+\n"
 _FENCE: Final = r"^[ \t]*+(?P<fence>`{3,}+|~{3,}+)[^\n]*+"
 _BREAK: Final = re.compile(_BLANK)
 _BREAK_OR_FENCE: Final = re.compile(f"{_BLANK}|{_FENCE}", re.MULTILINE)
+_TABLE: Final = re.compile(r"[^\n|]*+\|[^\n]*+\n[^\n|]*+\|")
+"""Two lines with bars in them."""
 _NOT_BLANK: Final = re.compile(r"^[^\S\n]*+[^\s]", re.MULTILINE)
 
 
@@ -69,6 +72,8 @@ class Unit(NamedTuple):
     whole: bool = False
     """Whether it is a whole paragraph, that may be split."""
     is_code: bool = False
+    kept: bool = False
+    """Whether it is code or a table, that is to stay whole where it fits into a chunk."""
 
 
 class _Span(NamedTuple):
@@ -80,6 +85,7 @@ class _Span(NamedTuple):
     ends_paragraph: bool
     whole: bool
     is_code: bool
+    kept: bool
 
 
 def cut_units(document: Document, counter: TokenCounter, most_tokens: int) -> Iterator[Unit]:
@@ -120,9 +126,7 @@ def split(document: Document, unit: Unit, counter: TokenCounter, most_tokens: in
     Returns:
         units that tile it, of which none is ``whole``.
     """
-    paragraph = _Span(
-        unit.start, unit.end, unit.section, unit.ends_paragraph, whole=True, is_code=unit.is_code
-    )
+    paragraph = _Span(unit.start, unit.end, *unit[3:])
     return list(_count(document, list(_sentences(document, paragraph)), counter, most_tokens))
 
 
@@ -148,12 +152,12 @@ def _spans(document: Document, most_chars: int) -> Iterator[_Span]:
     find = _fenced_paragraphs if document.format in _FENCED else _paragraphs
     all_code = document.format == "code"
     for section, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        for left, right, is_code in find(document.text, start, end):
+        for left, right, is_fenced in find(document.text, start, end):
             if left == right:
                 continue
-            span = _Span(
-                left, right, section, ends_paragraph=True, whole=True, is_code=is_code or all_code
-            )
+            is_code = is_fenced or all_code
+            kept = is_code or _TABLE.match(document.text, left, right) is not None
+            span = _Span(left, right, section, True, True, is_code, kept)
             if right - left <= most_chars:
                 yield span
             else:
@@ -163,13 +167,15 @@ def _spans(document: Document, most_chars: int) -> Iterator[_Span]:
 def _sentences(document: Document, paragraph: _Span) -> Iterator[_Span]:
     """Yield the units that lines and punctuation make of a paragraph."""
     prose_end = _PROSE_END if document.format in _HARD_WRAPPED else _LINE_OR_SENTENCE_END
-    pattern = _LINE_END if paragraph.is_code else prose_end
-    start, end, section, _, _, is_code = paragraph
+    start, end, section, _, _, is_code, _ = paragraph
+    pattern = _LINE_END if is_code else prose_end
     for match in pattern.finditer(document.text, start, end):
         if match.end() < end:
-            yield _Span(start, match.end(), section, False, False, is_code)
+            # In code, a blank line is as good as the end of a paragraph.
+            ends = is_code and document.text[start : match.end()].isspace()
+            yield _Span(start, match.end(), section, ends, False, is_code, False)
             start = match.end()
-    yield _Span(start, end, section, paragraph.ends_paragraph, False, is_code)
+    yield _Span(start, end, section, paragraph.ends_paragraph, False, is_code, False)
 
 
 def _paragraphs(text: str, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
@@ -182,7 +188,7 @@ def _paragraphs(text: str, start: int, end: int) -> Iterator[tuple[int, int, boo
 
 
 def _fenced_paragraphs(text: str, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
-    """Yield (start, end, is code) of Markdown's paragraphs and of parts of its fenced code."""
+    """Yield (start, end, is code) of Markdown's paragraphs and of its fenced code."""
     fence = ""
     position = start
     while match := _BREAK_OR_FENCE.search(text, position, end):
@@ -190,8 +196,9 @@ def _fenced_paragraphs(text: str, start: int, end: int) -> Iterator[tuple[int, i
         position = match.end()
         if not marker:
             position = _after_blank(text, position, end)
-            yield start, position, bool(fence)
-            start = position
+            if not fence:
+                yield start, position, False
+                start = position
         elif not fence:
             if start < match.start():
                 yield start, match.start(), False

@@ -175,6 +175,27 @@ def test_code_is_cut_between_lines() -> None:
     ]
 
 
+FENCE = "```\n" + "x = 1\n\n" * 8 + "```\n"
+TABLE = "| a | b |\n|---|---|\n" + "| one | two |\n" * 6
+
+
+@pytest.mark.parametrize("block", [FENCE, TABLE])
+def test_code_and_tables_stay_whole_where_they_fit(block: str) -> None:
+    text = "# Head\n\n" + "word " * 25 + "\n\n" + block + "\n" + "after " * 10 + "\n"
+    chunks = chunks_of(text, 40)
+    assert any(block.strip() in chunk.text for chunk in chunks)
+    assert len(chunks) in {2, 3}
+    # Where it does not fit into any chunk, it is cut between lines.
+    assert all(chunk.text.count("\n") for chunk in chunks_of("# Head\n\n" + block * 9, 40))
+
+
+def test_long_code_is_cut_at_blank_lines() -> None:
+    text = "```\n" + "\n".join(f"a {n}\nb {n}\n" for n in range(40)) + "```\n"
+    chunks = chunks_of(text, 33)
+    assert len(chunks) > 3
+    assert all(chunk.text.startswith(("a ", "```")) for chunk in chunks)
+
+
 def test_overlap_repeats_whole_sentences() -> None:
     text = "A one two. B three four. C five six. D seven eight. E nine ten."
     assert [chunk.text for chunk in chunks_of(text, 9, overlap=4)] == [
