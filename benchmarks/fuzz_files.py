@@ -1,6 +1,7 @@
 """Hostile files: mutated ones of every format, and bombs, through the build's own readers.
 
     python benchmarks/fuzz_files.py [--files 20000] [--seed 7] [--samples FOLDER]
+                                   [--intact FOLDER...]
 
 Takes small real files of every format (and those of ``--samples``), flips bits, cuts, repeats and
 splices them, and has them read as a build would: found, read in processes with limits, parsed and
@@ -127,6 +128,7 @@ class Tally:
         self.files = 0
         self.outcomes: Counter[tuple[str, str]] = Counter()
         self.details: Counter[str] = Counter()
+        self.chunks = 0
         self.violations: list[str] = []
 
     def run(self, root: Path, setup: Setup) -> None:
@@ -144,6 +146,7 @@ class Tally:
                 elif isinstance(outcome, Parsed):
                     self.outcomes[kind_of(outcome.source.uri), "read"] += 1
                     self.violations += check(outcome)
+                    self.chunks += len(outcome.chunks)
                 else:
                     assert isinstance(outcome, Finished | Unchanged | Begun)
 
@@ -205,6 +208,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--samples", type=Path)
+    parser.add_argument("--intact", type=Path, nargs="*", default=[], help="read as they are, too")
     options = parser.parse_args()
     source = random.Random(options.seed)
     samples = make_samples(options.samples)
@@ -219,11 +223,13 @@ def main() -> None:
         FILE_SECONDS_PER_MB,
     )
     tally, started = Tally(), time.perf_counter()
+    for root in options.intact:
+        tally.run(root, setup)
+    for row in sorted(tally.outcomes.items()):
+        print("intact:", *row[0], row[1])
     with tempfile.TemporaryDirectory() as folder:
         write_bombs(Path(folder) / "bombs")
         tally.run(Path(folder) / "bombs", setup)
-        for row in sorted(tally.outcomes.items()):
-            print("bombs:", *row[0], row[1])
         for number in range(-(-options.files // BATCH)):
             root = Path(folder) / str(number)
             fill(root, min(BATCH, options.files - number * BATCH), samples, source)
@@ -234,7 +240,7 @@ def main() -> None:
         print(f"{kind:<18} {reason:<22} {count}")
     print(f"{tally.files} files of {len(FORMATS)} formats in {time.perf_counter() - started:.0f} s")
     print("crashed or too long:", dict(tally.details) or "none")
-    print("violations:", tally.violations[:10] or "none")
+    print(f"violations in {tally.chunks} chunks:", tally.violations[:10] or "none")
     most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     print(f"largest reader {most / 1024:.0f} MiB")
 
