@@ -8,7 +8,7 @@ from pathlib import Path
 
 from indexer.containers import CONTAINER_EXTENSIONS, container_kind
 from indexer.discover import Discovery
-from indexer.parse import HANDLED_EXTENSIONS
+from indexer.parse import HANDLED_EXTENSIONS, PLAIN_NAMES
 from indexer.skip import SkipReason
 from retrieval.errors import SourceError
 from retrieval.records import ContainerStamp, Skipped, SourceFile
@@ -127,7 +127,7 @@ def _plan_containers(plan: Plan, writer: IndexWriter, discovery: Discovery) -> s
 
 def _rules(discovery: Discovery) -> str:
     """What stands for the rules by which members are chosen."""
-    handled = (*HANDLED_EXTENSIONS, *CONTAINER_EXTENSIONS)
+    handled = (*HANDLED_EXTENSIONS, *sorted(PLAIN_NAMES), *CONTAINER_EXTENSIONS)
     rules = json.dumps([discovery.include, discovery.exclude, handled])
     return hashlib.sha256(rules.encode("utf-8", "surrogatepass")).hexdigest()
 

@@ -28,6 +28,9 @@ _MAX_KNOWN_CHARS: Final = 4 << 20
 _NO_SPACE: Final = re.compile("[\x0b\x0c\x1c-\x1f\x85]")
 """White space to Python, but control characters that BERT's tokenizer drops."""
 
+_PART: Final = re.compile(r"[A-Za-z0-9]+|[^A-Za-z0-9]")
+"""What BERT's tokenizer makes of a word in ASCII before it looks parts up."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
@@ -156,6 +159,8 @@ class _WordCounts:
 
     def __init__(self, tokenizer: FastTokenizer) -> None:
         self._tokenizer = tokenizer
+        added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
+        self._added = re.compile("|".join(map(re.escape, added)) or "$^", re.IGNORECASE)
         self._known: dict[str, int] = {}
         self._chars = 0
 
@@ -163,12 +168,30 @@ class _WordCounts:
         """Tokens of each text; any thread may call this."""
         known = self._known
         words = [text.split() for text in texts]
-        new = list(set(chain.from_iterable(words)).difference(known))
-        known.update(zip(new, _count(self._tokenizer, new), strict=True))
+        new = set(chain.from_iterable(words)).difference(known)
+        if new:
+            self._learn(known, new)
         self._chars += sum(map(len, new))
         if self._chars > _MAX_KNOWN_CHARS:
             self._known, self._chars = {}, 0
         return [sum(map(known.__getitem__, of_text)) for of_text in words]
+
+    def _learn(self, known: dict[str, int], new: set[str]) -> None:
+        """Count words that were not seen before: by their parts, where it is plain what these are.
+
+        The tokenizer cuts at every mark of punctuation. Of ``(word),`` only ``word`` can be new.
+        """
+        parts = {
+            word: _PART.findall(word)
+            for word in new
+            if word.isascii() and word.isprintable() and not self._added.search(word)
+        }
+        unseen = list(
+            {*chain.from_iterable(parts.values()), *(new - parts.keys())}.difference(known)
+        )
+        known.update(zip(unseen, _count(self._tokenizer, unseen), strict=True))
+        for word, of_word in parts.items():
+            known[word] = sum(map(known.__getitem__, of_word))
 
 
 def _count(tokenizer: FastTokenizer, texts: Sequence[str]) -> list[int]:
