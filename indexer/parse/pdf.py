@@ -26,7 +26,7 @@ _METADATA: Final = {
 _DATE: Final = re.compile(r"D:(\d{4})(\d\d)(\d\d)")
 _JUNK_TITLE: Final = re.compile(
     r"(?:microsoft (?:word|powerpoint)|untitled|enscript output|powerpoint presentation)\b.*"
-    r"|.*\.\w{3,4}",
+    r"|.*\.(?:docx?|dvi|html?|indd|odt|pdf|pptx?|ps|qxd|rtf|tex|txt|xlsx?)",
     re.IGNORECASE,
 )
 """Titles that programs put there, and names of files."""
