@@ -6,6 +6,7 @@ extra ``code``. Without them, a file is one section.
 
 import ast
 import re
+import warnings
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
@@ -119,6 +120,7 @@ def _sections(text: str, definitions: Iterable[_Definition]) -> tuple[Section, .
 
     def begin(start: int) -> None:
         path = tuple(one.name for one in open_)
+        start = max(start, sections[-1].char_start)  # of broken code, an inner end may be outside
         if sections[-1].char_start == start:
             sections.pop()
         if len(sections) < MAX_SECTIONS:
@@ -128,9 +130,10 @@ def _sections(text: str, definitions: Iterable[_Definition]) -> tuple[Section, .
         """End the definitions that end before a place; what follows them is no blank."""
         while open_ and open_[-1].end <= until:
             end = open_.pop().end
-            rest = text[end:until]
-            if not _CLOSING.fullmatch(rest):
-                begin(end + rest.index("\n") + 1 if "\n" in rest else end)
+            # The rest of its last line is its own.
+            start = text.find("\n", end, until) + 1 or end
+            if not _CLOSING.fullmatch(text, start, until):
+                begin(start)
 
     for definition in definitions:
         close(definition.start)
@@ -144,7 +147,8 @@ def _sections(text: str, definitions: Iterable[_Definition]) -> tuple[Section, .
 def _python(text: str) -> Iterator[_Definition]:
     """Yield the definitions of a Python file; none, if it is of another version."""
     try:
-        tree = ast.parse(text)
+        with warnings.catch_warnings(action="ignore"):  # of the file, not of ours
+            tree = ast.parse(text)
     except (SyntaxError, ValueError):
         return
     starts = [*line_starts(text), len(text)]

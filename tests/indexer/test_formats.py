@@ -418,6 +418,12 @@ def test_without_grammars_a_file_is_one_section(monkeypatch: pytest.MonkeyPatch)
     assert paths(parse("a.go", SOURCES["a.go"][0].encode())) == [""]
 
 
+def test_what_follows_a_definition_on_its_line_is_its_own() -> None:
+    assert paths(parse("a.ts", b"class A {} x\n")) == ["A"]
+    assert paths(parse("a.ts", b"class A {} x\ny\n")) == ["A", ""]
+    assert paths(parse("a.ts", b"class A {} x")) == ["A", ""]
+
+
 @pytest.mark.parametrize("uri", ["a.py", "a.c", "a.ts"])
 def test_source_that_is_no_source_is_one_section(uri: str) -> None:
     text = "print 'é' {{{ ((( this is } no language\n" + "(" * 3000
