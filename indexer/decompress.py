@@ -1,6 +1,7 @@
 """Compressed files: ``.gz``, ``.bz2`` and ``.xz``, unpacked in memory."""
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
@@ -80,6 +81,8 @@ def as_skips(damage: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     except (*_DAMAGE, *damage) as error:
         raise SkipDocument(SkipReason.DAMAGED, str(error)) from error
     except OSError as error:
-        if error.errno is None:  # bz2 raises this for what is no bz2
+        # bz2 raises the first for what is no bz2; a damaged archive sends its reader to places
+        # before the file.
+        if error.errno in (None, errno.EINVAL):
             raise SkipDocument(SkipReason.DAMAGED, str(error)) from error
         raise SkipDocument(SkipReason.UNREADABLE, error.strerror or str(error)) from error

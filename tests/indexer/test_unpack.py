@@ -245,3 +245,18 @@ def test_kinds() -> None:
     assert container_kind("a.mbox.gz") == "mailbox"
     assert container_kind("a.zip.gz") == ""
     assert container_kind("a.md.gz") == ""
+
+
+def test_a_zip_file_that_leads_before_its_beginning_is_damaged(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("a.md", "text")
+    data = bytearray(stream.getvalue())
+    place = len(data) - 6  # of the directory, as the end of the file has it
+    data[place : place + 4] = (int.from_bytes(data[place : place + 4], "little") + 999).to_bytes(
+        4, "little"
+    )
+    path = tmp_path / "a.zip"
+    path.write_bytes(data)
+    _, skipped = members_of(path)
+    assert {reason for reason, _ in skipped.values()} == {"damaged"}
