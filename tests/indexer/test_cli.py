@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -243,12 +244,18 @@ def test_queries_out_of_range(
     assert_user_error(indexer("search", "--index", index, *arguments), part)
 
 
+def interruptible() -> None:
+    """Undo what a job in the background inherits: it would ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_interrupt_says_what_to_do(docs: Path, model: Path, tmp_path: Path) -> None:
     for number in range(200):
         (docs / f"{number}.txt").write_text(f"document {number} " * 400)
     process = subprocess.Popen(
         [str(INDEXER), "build", str(docs), "--index", str(tmp_path / "i"), "--model", str(model)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=interruptible,  # noqa: PLW1509 -- it does nothing else
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while not (tmp_path / "i" / "index.db").exists() and time.monotonic() < deadline:

@@ -18,6 +18,7 @@ from indexer.watch import Change, _matter, watch
 from retrieval.errors import InvalidArgument
 from retrieval.store import IndexWriter, read_info, verify
 from tests.indexer.test_build import Workplace
+from tests.indexer.test_cli import interruptible
 
 
 @pytest.fixture
@@ -33,6 +34,7 @@ def watching(place: Workplace) -> Iterator["subprocess.Popen[str]"]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=interruptible,  # noqa: PLW1509 -- it does nothing else
     )
     try:
         yield process
