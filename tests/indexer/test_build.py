@@ -74,10 +74,13 @@ class Workplace:
 
 
 def assert_same_content(one: Workplace, other: Workplace) -> None:
-    """Equal texts, and equal vectors but for the rounding of sums in other batches."""
+    """Equal texts, and equal vectors but for the rounding of sums in other batches.
+
+    On processors with AVX-512 a vector in a hundred was seen to differ by 7e-5 (cosine 1 - 1e-8).
+    """
     (texts, vectors), (other_texts, other_vectors) = one.content(), other.content()
     assert texts == other_texts
-    np.testing.assert_allclose(vectors, other_vectors, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(vectors, other_vectors, rtol=0, atol=2e-4)
 
 
 @pytest.fixture
