@@ -4,7 +4,7 @@ The XML is walked here, not by python-docx: its paragraphs lack what stands in c
 tracked insertions, text boxes and notes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from indexer.parse.compose import Composer
@@ -45,16 +45,8 @@ def parse_docx(uri: str, data: bytes) -> Document:
         for kind in _NOTES.values():
             for notes in package.read_related(main, kind):
                 walk.notes(notes)
-        properties = package.properties()
-    return walk.composer.document(
-        uri, "docx", [properties.get("title", ""), walk.title], _metadata(properties)
-    )
-
-
-def _metadata(properties: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    names = {"creator": "author", "keywords": "keywords", "subject": "subject", "created": "date"}
-    for name, key in names.items():
-        yield key, properties.get(name, "")
+        title, metadata = package.about()
+    return walk.composer.document(uri, "docx", [title, walk.title], metadata)
 
 
 class _Kind(NamedTuple):

@@ -17,6 +17,14 @@ _OLD_OFFICE: Final = bytes.fromhex("d0cf11e0a1b11ae1")
 """How a compound file begins: Office's formats before 2007, and encrypted new ones."""
 _ENCRYPTED: Final = "EncryptedPackage".encode("utf-16-le")
 
+_METADATA: Final = {
+    "creator": "author",
+    "keywords": "keywords",
+    "subject": "subject",
+    "created": "date",
+}
+"""Core property → metadata."""
+
 Element = etree._Element
 
 
@@ -89,11 +97,17 @@ class Package:
             if relation.kind == kind and relation.target in self._zip.NameToInfo:
                 yield self.read(relation.target)
 
-    def properties(self) -> dict[str, str]:
+    def _properties(self) -> dict[str, str]:
         """The core properties: title, creator, created and so on."""
         for root in self.read_related("", "core-properties"):
             return {local(node): node.text or "" for node in root}
         return {}
+
+    def about(self) -> tuple[str, list[tuple[str, str]]]:
+        """What the package says about itself: its title, and metadata as other formats have it."""
+        properties = self._properties()
+        metadata = [(key, properties.get(name, "")) for name, key in _METADATA.items()]
+        return properties.get("title", ""), metadata
 
 
 def read_member(archive: zipfile.ZipFile, name: str) -> bytes:

@@ -29,10 +29,8 @@ def parse_pptx(uri: str, data: bytes) -> Document:
         package = Package(data)
         for number, part in enumerate(_slides(package), 1):
             _add_slide(composer, package, part, number)
-        properties = package.properties()
-    names = {"creator": "author", "keywords": "keywords", "subject": "subject", "created": "date"}
-    metadata = [(key, properties.get(name, "")) for name, key in names.items()]
-    return composer.document(uri, "pptx", [properties.get("title", "")], metadata)
+        title, metadata = package.about()
+    return composer.document(uri, "pptx", [title], metadata)
 
 
 def _slides(package: Package) -> Iterator[str]:
