@@ -73,14 +73,11 @@ class Workplace:
         return texts, np.stack(vectors)
 
 
-def assert_same_content(one: Workplace, other: Workplace) -> None:
-    """Equal texts, and equal vectors but for the rounding of sums in other batches.
-
-    On processors with AVX-512 a vector in a hundred was seen to differ by 7e-5 (cosine 1 - 1e-8).
-    """
+def assert_same_content(one: Workplace, other: Workplace, *, atol: float = 1e-6) -> None:
+    """Equal texts, and equal vectors but for the rounding of sums in other batches."""
     (texts, vectors), (other_texts, other_vectors) = one.content(), other.content()
     assert texts == other_texts
-    np.testing.assert_allclose(vectors, other_vectors, rtol=0, atol=2e-4)
+    np.testing.assert_allclose(vectors, other_vectors, rtol=0, atol=atol)
 
 
 @pytest.fixture
@@ -437,7 +434,8 @@ def test_kill_9_loses_nothing_that_was_committed(place: Workplace) -> None:
     whole = undisturbed.build()
     # Not one committed chunk was embedded again.
     assert report["chunks"]["embedded"] == whole.chunks_embedded - embedded_before
-    assert_same_content(place, undisturbed)
+    # With AVX-512 a vector in a hundred was seen to differ by 7e-5 here, now and then.
+    assert_same_content(place, undisturbed, atol=2e-4)
 
 
 def wait_for_generation(index: Path, generation: int) -> None:
