@@ -25,16 +25,14 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.bombs import STRANGE_NAMES, bombs
+from benchmarks.reading import offline_setup
 from indexer.containers import container_kind
 from indexer.discover import discover
 from indexer.parse import FORMATS, format_of
-from indexer.prepare import FILE_MEMORY_BYTES, FILE_SECONDS, FILE_SECONDS_PER_MB
 from indexer.read import Begun, Parsed, Unchanged
 from indexer.wire import Job, Setup
 from indexer.workers import Finished, Readers
-from retrieval.hub import find_model
-from retrieval.records import ChunkSettings, Document, Skipped
-from retrieval.registry import OFFLINE_MODEL
+from retrieval.records import Document, Skipped
 from tests.indexer import make_files
 
 BATCH: Final = 500
@@ -212,16 +210,7 @@ def main() -> None:
     options = parser.parse_args()
     source = random.Random(options.seed)
     samples = make_samples(options.samples)
-    setup = Setup(
-        find_model(OFFLINE_MODEL).path,
-        256,
-        ChunkSettings(200, 25),
-        (),
-        (),
-        FILE_MEMORY_BYTES,
-        FILE_SECONDS,
-        FILE_SECONDS_PER_MB,
-    )
+    setup = offline_setup(200, max_tokens=256)
     tally, started = Tally(), time.perf_counter()
     for root in options.intact:
         tally.run(root, setup)

@@ -47,6 +47,20 @@ def fill(source: Path, target: Path, size: int) -> int:
     raise AssertionError
 
 
+def offline_setup(chunk_tokens: int, *, max_tokens: int) -> Setup:
+    """What readers are told, as by a build with the offline model, an eighth of overlap."""
+    return Setup(
+        find_model(OFFLINE_MODEL).path,
+        max_tokens,
+        ChunkSettings(chunk_tokens, chunk_tokens // 8),
+        (),
+        (),
+        FILE_MEMORY_BYTES,
+        FILE_SECONDS,
+        FILE_SECONDS_PER_MB,
+    )
+
+
 def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
@@ -55,17 +69,7 @@ def main() -> None:
     parser.add_argument("--chunk-tokens", type=int, default=512)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
-    tokens = options.chunk_tokens
-    setup = Setup(
-        find_model(OFFLINE_MODEL).path,
-        512,
-        ChunkSettings(tokens, tokens // 8),
-        (),
-        (),
-        FILE_MEMORY_BYTES,
-        FILE_SECONDS,
-        FILE_SECONDS_PER_MB,
-    )
+    setup = offline_setup(options.chunk_tokens, max_tokens=512)
     with tempfile.TemporaryDirectory() as folder:
         size = fill(options.folder, Path(folder), round(options.megabytes * 1e6))
         started = time.perf_counter()
