@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 from retrieval.records import Chunk, Document, SourceFile
 from retrieval.store.digest import DOCUMENT_COLUMNS, document_digest
@@ -56,8 +57,13 @@ def chunk_row(staged: StagedChunk) -> tuple[int | str, ...]:
         chunk.char_end,
         chunk.line_start,
         chunk.line_end,
-        json.dumps(chunk.heading_path, ensure_ascii=False),
+        _heading_json(chunk.heading_path),
         chunk.token_count,
         chunk.page_start,
         chunk.page_end,
     )
+
+
+@lru_cache(maxsize=256)  # the chunks of a section share it
+def _heading_json(heading_path: tuple[str, ...]) -> str:
+    return json.dumps(heading_path, ensure_ascii=False)
