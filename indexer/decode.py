@@ -20,7 +20,7 @@ _MARKS: Final = (
 
 # Control characters that no text format uses. Left out: backspace, tab, the line ends, form feed
 # and escape, which terminals' output is full of.
-_CONTROL: Final = re.compile("[\x01-\x07\x0e-\x1a\x1c-\x1f]")
+_CONTROLS: Final = bytes({*range(0x01, 0x08), *range(0x0E, 0x20)} - {0x1B})
 _CONTROL_SHARE: Final = 0.01
 """Share of control characters from which on data is no text; random bytes have 0.09."""
 
@@ -131,7 +131,8 @@ def _checked(text: str, encoding: str) -> tuple[str, str]:
     """Pass on the text and its encoding, unless the text holds what no text does."""
     if "\0" in text:
         raise SkipDocument(SkipReason.BINARY, "NUL characters")
-    controls = len(_CONTROL.findall(text))
+    encoded = text.encode("utf-8", "surrogatepass")
+    controls = len(encoded) - len(encoded.translate(None, _CONTROLS))
     if controls > _CONTROL_SHARE * len(text):
         raise SkipDocument(SkipReason.BINARY, f"{controls} control characters")
     return text, encoding

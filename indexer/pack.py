@@ -5,8 +5,10 @@ section, the next one repeats its last units, so that what stands across the cut
 of them.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, NamedTuple
 
 from indexer.units import CHARS_PER_TOKEN, Unit, cut_units, split
@@ -18,6 +20,11 @@ _STUB: Final = 8
 """A chunk with less than this part of its tokens goes on into the next section anyway."""
 _FULL: Final = 0.75
 """A chunk this full may end early if a paragraph ends there."""
+
+
+_REST_OF_LINE: Final = "[^\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]*+"
+_LINE_WITH_WORDS: Final = re.compile(rf"[^\W_]{_REST_OF_LINE}")
+"""What is left of a line from its first letter or digit on."""
 
 
 class Stretch(NamedTuple):
@@ -60,6 +67,10 @@ class _Packer:
         """Yield the chunks, white space around them included."""
         done: list[Unit] = []
         for unit in units:
+            if self._goes_on(unit):
+                self.units.append(unit)
+                self.tokens += unit.tokens
+                continue
             for chunk in self._add(unit):
                 if done:
                     yield self._stretch(done)
@@ -74,9 +85,15 @@ class _Packer:
 
     def _stretch(self, units: Sequence[Unit]) -> Stretch:
         text = self.document.text
-        apart = all(text[unit.start - 1].isspace() for unit in units[1:])
-        tokens = sum(unit.tokens for unit in units) if apart else None
+        before = "".join([text[unit.start - 1] for unit in units[1:]])
+        tokens = _total(units) if not before or before.isspace() else None
         return Stretch(units[0].start, units[-1].end, tokens)
+
+    def _goes_on(self, unit: Unit) -> bool:
+        """Whether the unit plainly belongs to the chunk: most do."""
+        if not self.units or unit.section != self.units[-1].section:
+            return False
+        return self._within_limits(self.tokens + unit.tokens, unit.end - self.units[0].start)
 
     def _add(self, unit: Unit) -> Iterator[list[Unit]]:
         """Add a unit to the chunk; yield the chunks that are done before it."""
@@ -107,7 +124,7 @@ class _Packer:
         """Whether the unit fits into the chunk without its first ``after`` units."""
         if after >= len(self.units):
             return True
-        tokens = sum(kept.tokens for kept in self.units[after:]) if after else self.tokens
+        tokens = _total(self.units[after:]) if after else self.tokens
         return self._within_limits(tokens + unit.tokens, unit.end - self.units[after].start)
 
     def _within_limits(self, tokens: int, chars: int) -> bool:
@@ -139,16 +156,16 @@ class _Packer:
             return first.start == 0 and self.tokens * _SMALL < self.settings.chunk_tokens
         if first.start != section.char_start:
             return False
-        lines = self.document.text[first.start : last.end].splitlines()
         # Without letters or digits a line is blank, or the rule under a heading.
-        titles = sum(any(map(str.isalnum, line)) for line in lines)
-        return titles <= last.section - first.section + 1
+        most = last.section - first.section + 1
+        titles = _LINE_WITH_WORDS.finditer(self.document.text, first.start, last.end)
+        return sum(1 for _ in islice(titles, most + 1)) <= most
 
     def _joins(self, done: list[Unit]) -> bool:
         """Whether the document's last chunk is a stub that fits into the chunk before it."""
         if not done or not self.units or self.repeated or not self._is_stub():
             return False
-        tokens = self.tokens + sum(unit.tokens for unit in done)
+        tokens = self.tokens + _total(done)
         return self._within_limits(tokens, self.units[-1].end - done[0].start)
 
     def _end_chunk(self, unit: Unit) -> list[Unit]:
@@ -199,6 +216,10 @@ class _Packer:
 
     def _keep(self, units: list[Unit], repeated: int) -> None:
         self.units = units
-        self.tokens = sum(unit.tokens for unit in units)
+        self.tokens = _total(units)
         self.repeated = repeated
         self.mark = 0
+
+
+def _total(units: Sequence[Unit]) -> int:
+    return sum([unit.tokens for unit in units])

@@ -21,7 +21,7 @@ don't.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from retrieval.records import Document, TokenCounter
@@ -37,12 +37,14 @@ BATCH_TEXTS: Final = 4096
 _SPANS_CHARS: Final = 50_000
 """Most characters that the tokenizer is asked the spans of at once."""
 
-_SENTENCE: Final = (
-    r"(?<!\b\w)(?<!\b\d\d)[.!?…]++[)\"'\]»”’*_`]*+\s++(?=[^\sa-z|])|[。！？｡]++[」』）”’]*+\s*+"
+_END_OF_SENTENCE: Final = (
+    r"(?<=[.!?…])(?<!\b\w.)(?<!\b\d\d.)[.!?…]*+[)\"'\]»”’*_`]*+\s++(?=[^\sa-z|])"
+    r"|(?<=[。！？｡])[。！？｡]*+[」』）”’]*+\s*+"
 )
-_ITEM: Final = r"\n(?=[ \t]*+(?:[-*+•|>]\s|\d{1,3}[.)]\s|\.\.\s)| {4}|\t)"
-_PROSE_END: Final = re.compile(f"{_SENTENCE}|{_ITEM}")
-_LINE_OR_SENTENCE_END: Final = re.compile(rf"{_SENTENCE}|\n")
+_BEFORE_ITEM: Final = r"(?<=\n)(?=[ \t]*+(?:[-*+•|>]\s|\d{1,3}[.)]\s|\.\.\s)| {4}|\t)"
+# Where a pattern begins with a set of characters, the search passes over all others at once.
+_PROSE_END: Final = re.compile(rf"[.!?…。！？｡\n](?:{_END_OF_SENTENCE}|{_BEFORE_ITEM})")
+_LINE_OR_SENTENCE_END: Final = re.compile(rf"[.!?…。！？｡\n](?:{_END_OF_SENTENCE}|(?<=\n))")
 _LINE_END: Final = re.compile(r"\n")
 
 _FENCED: Final = frozenset({"markdown", "notebook"})
@@ -50,34 +52,33 @@ _FENCED: Final = frozenset({"markdown", "notebook"})
 _HARD_WRAPPED: Final = frozenset({"asciidoc", "mail", "markdown", "notebook", "pdf", "rst", "text"})
 """Formats whose paragraphs have many lines."""
 
-_BLANK: Final = r"\n[^\S\n]*+\n"
+_BLANK_LINES: Final = r"\n(?:[^\S\n]*+\n)++(?:[^\S\n]*+\Z)?"
+_LINE_END_AND_BLANK_LINES: Final = re.compile(r"\n(?:[^\S\n]*+\n)*+(?:[^\S\n]*+\Z)?")
 _FENCE: Final = r"^[ \t]*+(?P<fence>`{3,}+|~{3,}+)[^\n]*+"
-_BREAK: Final = re.compile(_BLANK)
-_BREAK_OR_FENCE: Final = re.compile(f"{_BLANK}|{_FENCE}", re.MULTILINE)
+_BREAK: Final = re.compile(_BLANK_LINES)
+_BREAK_OR_FENCE: Final = re.compile(f"{_BLANK_LINES}|{_FENCE}", re.MULTILINE)
+_FENCE_MARKS: Final = ("```", "~~~")
 _TABLE: Final = re.compile(r"[^\n|]*+\|[^\n]*+\n[^\n|]*+\|")
 """Two lines with bars in them."""
-_NOT_BLANK: Final = re.compile(r"^[^\S\n]*+[^\s]", re.MULTILINE)
 
 
-class Unit(NamedTuple):
-    """A stretch of a document's text."""
+class Span(NamedTuple):
+    """A stretch of a document's text that is to be a unit."""
 
     start: int
     end: int
-    tokens: int
-    """Tokens of the text under the tokenizer, special tokens not counted."""
     section: int
     """Index of the section that it lies in."""
     ends_paragraph: bool
-    whole: bool = False
+    whole: bool
     """Whether it is a whole paragraph, that may be split."""
-    is_code: bool = False
-    kept: bool = False
+    is_code: bool
+    kept: bool
     """Whether it is code or a table, that is to stay whole where it fits into a chunk."""
 
 
-class _Span(NamedTuple):
-    """A unit before it is counted."""
+class Unit(NamedTuple):
+    """A span whose tokens are counted: its fields, and how many tokens it has."""
 
     start: int
     end: int
@@ -86,6 +87,8 @@ class _Span(NamedTuple):
     whole: bool
     is_code: bool
     kept: bool
+    tokens: int
+    """Tokens of the text under the tokenizer, special tokens not counted."""
 
 
 def cut_units(document: Document, counter: TokenCounter, most_tokens: int) -> Iterator[Unit]:
@@ -97,7 +100,7 @@ def cut_units(document: Document, counter: TokenCounter, most_tokens: int) -> It
         most_tokens: tokens that no unit has more of, unless it is a single character.
     """
     most_chars = min(CHARS_PER_TOKEN * most_tokens, _SPANS_CHARS)
-    batch: list[_Span] = []
+    batch: list[Span] = []
     chars = 0
     for span in _spans(document, most_chars):
         length = span.end - span.start
@@ -126,8 +129,7 @@ def split(document: Document, unit: Unit, counter: TokenCounter, most_tokens: in
     Returns:
         units that tile it, of which none is ``whole``.
     """
-    paragraph = _Span(unit.start, unit.end, *unit[3:])
-    return list(_count(document, list(_sentences(document, paragraph)), counter, most_tokens))
+    return _count(document, list(_sentences(document, Span(*unit[:-1]))), counter, most_tokens)
 
 
 def windows(text: str, start: int, end: int, size: int) -> Iterator[tuple[int, int]]:
@@ -145,26 +147,28 @@ def windows(text: str, start: int, end: int, size: int) -> Iterator[tuple[int, i
         yield start, end
 
 
-def _spans(document: Document, most_chars: int) -> Iterator[_Span]:
+def _spans(document: Document, most_chars: int) -> Iterator[Span]:
     """Yield the paragraphs, and in place of those that are long the units in them."""
     starts = [section.char_start for section in document.sections]
     ends = [*starts[1:], len(document.text)]
-    find = _fenced_paragraphs if document.format in _FENCED else _paragraphs
-    all_code = document.format == "code"
+    text, all_code = document.text, document.format == "code"
+    has_fences = document.format in _FENCED and any(mark in text for mark in _FENCE_MARKS)
+    has_tables = "|" in text
+    find = _fenced_paragraphs if has_fences else _paragraphs
     for section, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        for left, right, is_fenced in find(document.text, start, end):
+        for left, right, is_fenced in find(text, start, end):
             if left == right:
                 continue
             is_code = is_fenced or all_code
-            kept = is_code or _TABLE.match(document.text, left, right) is not None
-            span = _Span(left, right, section, True, True, is_code, kept)
+            kept = is_code or (has_tables and _TABLE.match(text, left, right) is not None)
+            span = Span(left, right, section, True, True, is_code, kept)
             if right - left <= most_chars:
                 yield span
             else:
                 yield from _sentences(document, span)
 
 
-def _sentences(document: Document, paragraph: _Span) -> Iterator[_Span]:
+def _sentences(document: Document, paragraph: Span) -> Iterator[Span]:
     """Yield the units that lines and punctuation make of a paragraph."""
     prose_end = _PROSE_END if document.format in _HARD_WRAPPED else _LINE_OR_SENTENCE_END
     start, end, section, _, _, is_code, _ = paragraph
@@ -173,17 +177,16 @@ def _sentences(document: Document, paragraph: _Span) -> Iterator[_Span]:
         if match.end() < end:
             # In code, a blank line is as good as the end of a paragraph.
             ends = is_code and document.text[start : match.end()].isspace()
-            yield _Span(start, match.end(), section, ends, False, is_code, False)
+            yield Span(start, match.end(), section, ends, False, is_code, False)
             start = match.end()
-    yield _Span(start, end, section, paragraph.ends_paragraph, False, is_code, False)
+    yield Span(start, end, section, paragraph.ends_paragraph, False, is_code, False)
 
 
 def _paragraphs(text: str, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
     """Yield (start, end, is code) of the paragraphs in a stretch; blank lines end them."""
-    while match := _BREAK.search(text, start, end):
-        following = _after_blank(text, match.end(), end)
-        yield start, following, False
-        start = following
+    for match in _BREAK.finditer(text, start, end):
+        yield start, match.end(), False
+        start = match.end()
     yield start, end, False
 
 
@@ -195,7 +198,6 @@ def _fenced_paragraphs(text: str, start: int, end: int) -> Iterator[tuple[int, i
         marker = match["fence"]
         position = match.end()
         if not marker:
-            position = _after_blank(text, position, end)
             if not fence:
                 yield start, position, False
                 start = position
@@ -204,38 +206,40 @@ def _fenced_paragraphs(text: str, start: int, end: int) -> Iterator[tuple[int, i
                 yield start, match.start(), False
             start, fence = match.start(), marker
         elif marker.startswith(fence) and match[0].strip() == marker:
-            following = _after_blank(text, min(position + 1, end), end)
-            yield start, following, True
-            start = position = following
+            position = _end_of_blank_lines(text, position, end)
+            yield start, position, True
+            start = position
             fence = ""
     yield start, end, bool(fence)
 
 
-def _after_blank(text: str, start: int, end: int) -> int:
-    """Return where the first line that is not blank starts."""
-    match = _NOT_BLANK.search(text, start, end)
-    return match.start() if match else end
+def _end_of_blank_lines(text: str, start: int, end: int) -> int:
+    """Return where the line after this one starts, and after those that are blank."""
+    match = _LINE_END_AND_BLANK_LINES.match(text, start, end)
+    return match.end() if match else start
 
 
 def _count(
-    document: Document, spans: list[_Span], counter: TokenCounter, most_tokens: int
-) -> Iterator[Unit]:
-    """Yield units for spans, cut where they have too many tokens."""
-    if not spans:
-        return
+    document: Document, spans: Sequence[Span], counter: TokenCounter, most_tokens: int
+) -> list[Unit]:
+    """Return units for spans, cut where they have too many tokens."""
     text = document.text
     counts = counter.count([text[span.start : span.end] for span in spans])
+    if max(counts, default=0) <= most_tokens:
+        return [Unit(*span, tokens) for span, tokens in zip(spans, counts, strict=True)]
+    units: list[Unit] = []
     for span, tokens in zip(spans, counts, strict=True):
         if tokens <= most_tokens:
-            yield Unit(span.start, span.end, tokens, *span[2:])
+            units.append(Unit(*span, tokens))
         elif span.whole:
             sentences = list(_sentences(document, span))
-            yield from _count(document, sentences, counter, most_tokens)
+            units += _count(document, sentences, counter, most_tokens)
         else:
-            yield from _cut_long(text, span, counter, most_tokens)
+            units += _cut_long(text, span, counter, most_tokens)
+    return units
 
 
-def _cut_long(text: str, span: _Span, counter: TokenCounter, most_tokens: int) -> Iterator[Unit]:
+def _cut_long(text: str, span: Span, counter: TokenCounter, most_tokens: int) -> Iterator[Unit]:
     """Yield units for a span that is too long for one."""
     for start, end in windows(text, span.start, span.end, _SPANS_CHARS):
         cuts = _cut_points(text[start:end], counter.spans(text[start:end]), most_tokens)
@@ -244,7 +248,7 @@ def _cut_long(text: str, span: _Span, counter: TokenCounter, most_tokens: int) -
         ]
         for left, right, tokens in count_within(text, pieces, counter, most_tokens):
             ends_paragraph = span.ends_paragraph and right == span.end
-            yield Unit(left, right, tokens, span.section, ends_paragraph)
+            yield Unit(left, right, span.section, ends_paragraph, False, False, False, tokens)
 
 
 def _cut_points(text: str, tokens: list[tuple[int, int]], most_tokens: int) -> list[int]:

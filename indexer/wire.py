@@ -1,4 +1,4 @@
-"""What the build and its reader processes tell each other, as JSON.
+"""What the build and its reader processes tell each other: a line of JSON, and a document's text.
 
 A reader works on files that may be hostile. What it sends is data and nothing else, however badly
 a parser was deceived: nothing here is unpickled.
@@ -98,10 +98,11 @@ def encode_news(news: News) -> bytes:
 
 def decode_news(data: bytes) -> News:
     """What ``encode_news`` was given."""
-    raw = _load(data)
+    line, _, text = data.partition(b"\n")
+    raw = _load(line)
     if "begun" in raw:
         return Begun(raw["begun"])
-    return Done() if "done" in raw else _decode_outcome(raw)
+    return Done() if "done" in raw else _decode_outcome(raw, _decode(text))
 
 
 def _encode_outcome(outcome: Outcome) -> bytes:
@@ -109,7 +110,7 @@ def _encode_outcome(outcome: Outcome) -> bytes:
         return _dump({"skipped": [outcome.uri, outcome.root, outcome.reason, outcome.detail]})
     if isinstance(outcome, Unchanged):
         return _dump({"unchanged": asdict(outcome.source)})
-    return _dump(
+    line = _dump(
         {
             "source": asdict(outcome.source),
             "sha256": outcome.sha256,
@@ -117,19 +118,20 @@ def _encode_outcome(outcome: Outcome) -> bytes:
             "chunks": [_chunk(chunk) for chunk in outcome.chunks],
         }
     )
+    # A line's end within JSON is written as an escape. Most of what is sent is text: as it is.
+    return b"\n".join((line, _encode(outcome.document.text)))
 
 
-def _decode_outcome(raw: Mapping[str, Any]) -> Outcome:
+def _decode_outcome(raw: Mapping[str, Any], text: str) -> Outcome:
     if "skipped" in raw:
         return Skipped(*raw["skipped"])
     if "unchanged" in raw:
         return Unchanged(_read_source(raw["unchanged"]))
-    document = _read_document(raw["document"])
     return Parsed(
         _read_source(raw["source"]),
         raw["sha256"],
-        document,
-        [_read_chunk(number, row, document.text) for number, row in enumerate(raw["chunks"])],
+        _read_document(raw["document"], text),
+        [_read_chunk(number, row, text) for number, row in enumerate(raw["chunks"])],
     )
 
 
@@ -141,11 +143,11 @@ def _read_source(raw: Mapping[str, Any]) -> SourceFile:
 
 
 def _document(document: Document) -> Mapping[str, Any]:
+    """All but its text."""
     return {
         "uri": document.uri,
         "title": document.title,
         "format": document.format,
-        "text": document.text,
         "sections": [
             (part.char_start, part.heading_path, part.level) for part in document.sections
         ],
@@ -155,9 +157,10 @@ def _document(document: Document) -> Mapping[str, Any]:
     }
 
 
-def _read_document(raw: Mapping[str, Any]) -> Document:
+def _read_document(raw: Mapping[str, Any], text: str) -> Document:
     sections = tuple(Section(start, tuple(path), level) for start, path, level in raw["sections"])
-    return Document(**{**raw, "sections": sections, "page_starts": tuple(raw["page_starts"])})
+    pages = tuple(raw["page_starts"])
+    return Document(**{**raw, "text": text, "sections": sections, "page_starts": pages})
 
 
 def _chunk(chunk: Chunk) -> Sequence[Any]:
@@ -172,11 +175,18 @@ def _read_chunk(number: int, row: Sequence[Any], text: str) -> Chunk:
 
 
 def _dump(value: Mapping[str, Any]) -> bytes:
-    # Names of files may hold lone surrogates, which stand for bytes that are no UTF-8.
-    text = json.dumps(value, ensure_ascii=False, default=os.fspath)
-    return text.encode("utf-8", "surrogatepass")
+    return _encode(json.dumps(value, ensure_ascii=False, default=os.fspath))
 
 
 def _load(data: bytes) -> dict[str, Any]:
-    raw: dict[str, Any] = json.loads(data.decode("utf-8", "surrogatepass"))
+    raw: dict[str, Any] = json.loads(_decode(data))
     return raw
+
+
+def _encode(text: str) -> bytes:
+    # Names of files may hold lone surrogates, which stand for bytes that are no UTF-8.
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _decode(data: bytes) -> str:
+    return data.decode("utf-8", "surrogatepass")

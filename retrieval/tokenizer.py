@@ -5,7 +5,7 @@ that such files switch on are switched off: the length limit here is the model's
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -25,7 +25,7 @@ MAX_TEXT_CHARS = 1 << 20
 _MAX_KNOWN_CHARS: Final = 4 << 20
 """Characters of the words whose tokens are remembered."""
 
-_NO_SPACE: Final = re.compile("[\x0b\x0c\x1c-\x1f\x85]")
+_NO_SPACE: Final = "\x0b\x0c\x1c\x1d\x1e\x1f\x85"
 """White space to Python, but control characters that BERT's tokenizer drops."""
 
 _PART: Final = re.compile(r"[A-Za-z0-9]+|[^A-Za-z0-9]")
@@ -129,13 +129,13 @@ class Tokenizer:
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, special tokens not counted and nothing cut off."""
-        if self._words and not any(map(_NO_SPACE.search, texts)):
+        if self._words and _plainly_spaced("".join(texts)):
             return self._words.count(texts)
         return _count(self._tokenizer, texts)
 
     def adds_up(self, text: str) -> bool:
         """Whether a text has as many tokens as its pieces together, if cut beside white space."""
-        return self._words is not None and not _NO_SPACE.search(text)
+        return self._words is not None and _plainly_spaced(text)
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Character offsets (start, end) of each token, special tokens left out."""
@@ -168,13 +168,15 @@ class _WordCounts:
         """Tokens of each text; any thread may call this."""
         known = self._known
         words = [text.split() for text in texts]
-        new = set(chain.from_iterable(words)).difference(known)
-        if new:
-            self._learn(known, new)
+        try:
+            return _totals(known, words)
+        except KeyError:
+            new = set(chain.from_iterable(words)).difference(known)
+        self._learn(known, new)
         self._chars += sum(map(len, new))
         if self._chars > _MAX_KNOWN_CHARS:
             self._known, self._chars = {}, 0
-        return [sum(map(known.__getitem__, of_text)) for of_text in words]
+        return _totals(known, words)
 
     def _learn(self, known: dict[str, int], new: set[str]) -> None:
         """Count words that were not seen before: by their parts, where it is plain what these are.
@@ -192,6 +194,21 @@ class _WordCounts:
         known.update(zip(unseen, _count(self._tokenizer, unseen), strict=True))
         for word, of_word in parts.items():
             known[word] = sum(map(known.__getitem__, of_word))
+
+
+def _totals(known: Mapping[str, int], words: Sequence[Sequence[str]]) -> list[int]:
+    """The tokens of each text's words together.
+
+    Raises:
+        KeyError: a word is not known.
+    """
+    tokens_of = known.__getitem__
+    return [sum(map(tokens_of, of_text)) for of_text in words]
+
+
+def _plainly_spaced(text: str) -> bool:
+    """Whether white space to Python is white space to BERT's tokenizer, too."""
+    return not any(character in text for character in _NO_SPACE)
 
 
 def _count(tokenizer: FastTokenizer, texts: Sequence[str]) -> list[int]:

@@ -107,23 +107,27 @@ def _scalar(value: str) -> str:
 def _headings(text: str, body_start: int) -> Iterator[Heading]:
     """Yield the headings that CommonMark sees outside lists and quotations."""
     offset = _CharOffsets(text[body_start:].encode(), body_start)
-    depth, parts = 0, list[str]()
+    depth, in_heading, parts = 0, False, list[str]()
     for event, span in events_with_range(text[body_start:], options=Options.ENABLE_TABLES):
         if isinstance(event, str):
-            parts.append(" ")  # a line break, or no part of a heading
+            if in_heading:
+                parts.append(" ")  # a line break, or no part of a heading
         elif "Start" in event:
-            parts = [] if depth == 0 else parts
+            if depth == 0:
+                in_heading, parts = "Heading" in event["Start"], []
             depth += 1
         elif "End" in event:
             depth -= 1
-            if depth == 0 and isinstance(event["End"], dict) and "Heading" in event["End"]:
+            end = event["End"]
+            if depth == 0 and isinstance(end, dict) and "Heading" in end:
                 title = "".join(parts)[: 4 * MAX_HEADING_CHARS]
-                level = int(event["End"]["Heading"][1:])
+                level = int(end["Heading"][1:])
                 start = offset.of(span["start"])
                 while start and text[start - 1] == " ":  # the start of its line
                     start -= 1
                 yield Heading(start, level, one_line(_ATTRIBUTES.sub("", title)))
-        elif depth:
+                in_heading = False
+        elif in_heading:
             parts.append(str(event.get("Text") or event.get("Code") or ""))
 
 

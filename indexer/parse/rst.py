@@ -22,7 +22,8 @@ from indexer.parse.outline import (
 )
 from retrieval.records import Document
 
-_ADORNMENT: Final = re.compile(r"^([!-/:-@\[-`{-~])\1+(?=[ \t]*\r?$)", re.MULTILINE)
+_ADORNMENT: Final = re.compile(r"([!-/:-@\[-`{-~])\1+(?=[ \t]*\r?$)", re.MULTILINE)
+_BEFORE_ADORNMENT: Final = re.compile(r"\n(?=([!-/:-@\[-`{-~])\1)")
 _LEAST_ADORNMENT: Final = 4
 """An adornment this long may be shorter than its title: docutils warns, and takes it."""
 
@@ -91,7 +92,7 @@ def _headings(text: str) -> Iterator[Heading]:
     styles: list[tuple[str, bool]] = []
     last_underline = -1
     previous: re.Match[str] | None = None
-    for adornment in _ADORNMENT.finditer(text):
+    for adornment in _adornments(text):
         overline = previous if previous and previous.start() != last_underline else None
         found = _title_above(text, adornment, overline, last_underline)
         previous = adornment
@@ -103,6 +104,16 @@ def _headings(text: str) -> Iterator[Heading]:
         if style not in styles:
             styles.append(style)
         yield Heading(start, styles.index(style) + 1, _plain(title))
+
+
+def _adornments(text: str) -> Iterator[re.Match[str]]:
+    """Yield the lines that nothing but one mark of punctuation, repeated, stands on."""
+    if first := _ADORNMENT.match(text):
+        yield first
+    # Lines' ends are found many times as fast as lines' starts.
+    for line_end in _BEFORE_ADORNMENT.finditer(text):
+        if adornment := _ADORNMENT.match(text, line_end.end()):
+            yield adornment
 
 
 def _title_above(
