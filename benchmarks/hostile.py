@@ -1,11 +1,11 @@
 """What a hostile client says: messages to gRPC's methods, and bytes to the bare port."""
 
 import random
-import struct
 from collections.abc import Callable, Sequence
 
 from google.protobuf.message import Message
 
+from benchmarks.connections import PREFACE, frame
 from retrieval.v1 import embedding_service_pb2, index_service_pb2, search_service_pb2
 
 NASTY_TEXTS = (
@@ -119,17 +119,6 @@ class Fuzzer:
                 case _:
                     broken += broken[at : at + 50]
         return bytes(broken)
-
-
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-
-
-def frame(
-    kind: int, flags: int, stream: int, payload: bytes, *, length: int | None = None
-) -> bytes:
-    """One HTTP/2 frame (RFC 9113, section 4.1), whose length may be a lie."""
-    size = len(payload) if length is None else length
-    return struct.pack(">I", size)[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
 
 
 def attacks(pick: random.Random) -> Sequence[Callable[[], bytes]]:

@@ -20,8 +20,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlsplit
+
+from benchmarks.connections import GrpcConnection, HttpConnection
 
 K = 10
+METHOD = "/retrieval.v1.SearchService/Search"
+TIMEOUT_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class Plan:
     """What a crowd does."""
 
     kind: str
-    """``grpc``, ``http`` or ``chroma``."""
+    """One of ``TARGETS``."""
     target: str
     """Address, or URL that the query is put behind."""
     clients: int
@@ -80,7 +85,41 @@ class Target(ABC):
 
 
 class Grpc(Target):
-    """Ours. Answers stay bytes: a client's reading of them is not the server's time."""
+    """Ours, asked over connections that cost as little as they can."""
+
+    async def open(self) -> None:
+        from grpc import StatusCode
+
+        from retrieval.v1.search_service_pb2 import SearchRequest
+
+        self._request = SearchRequest
+        self._names = {code.value[0]: code.name for code in StatusCode}
+        host, _, port = self.plan.target.rpartition(":")
+        loop = asyncio.get_running_loop()
+        self._connections = [
+            (
+                await loop.create_connection(
+                    lambda: GrpcConnection(self.plan.target, METHOD, TIMEOUT_SECONDS), host, port
+                )
+            )[1]
+            for _ in range(max(1, min(8, self.plan.clients)))
+        ]
+        self._turn = 0
+
+    async def ask(self, query: str) -> str:
+        self._turn += 1
+        connection = self._connections[self._turn % len(self._connections)]
+        request = self._request(text=query, page_size=K).SerializeToString()
+        status = await connection.call(request)
+        return self._names[status] if status else "ok"
+
+    async def close(self) -> None:
+        for connection in self._connections:
+            connection.close()
+
+
+class GrpcLibrary(Target):
+    """Ours, asked by gRPC's own client. Answers stay bytes."""
 
     async def open(self) -> None:
         import grpc
@@ -92,8 +131,7 @@ class Grpc(Target):
         self._channels = [
             grpc.aio.insecure_channel(self.plan.target, options) for _ in range(connections)
         ]
-        method = "/retrieval.v1.SearchService/Search"
-        self._methods = [channel.unary_unary(method) for channel in self._channels]
+        self._methods = [channel.unary_unary(METHOD) for channel in self._channels]
         self._request = SearchRequest
         self._error = grpc.aio.AioRpcError
         self._turn = 0
@@ -104,7 +142,7 @@ class Grpc(Target):
         method = self._methods[self._turn % len(self._methods)]
         request = self._request(text=query, page_size=K).SerializeToString()
         try:
-            answer: bytes = await method(request, timeout=60)
+            answer: bytes = await method(request, timeout=TIMEOUT_SECONDS)
         except self._error as error:
             return str(error.code().name)
         return "ok" if answer else "empty"
@@ -115,22 +153,30 @@ class Grpc(Target):
 
 
 class Http(Target):
-    """A service that takes the query in its URL."""
+    """A service that takes the query in its URL; a connection for each client."""
 
     async def open(self) -> None:
-        import aiohttp
-
-        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+        url = urlsplit(self.plan.target)
+        self._path = f"{url.path}?{url.query}"
+        self._address = (url.hostname, url.port)
+        self._idle: list[HttpConnection] = []
 
     async def ask(self, query: str) -> str:
-        from urllib.parse import quote
-
-        async with self._session.get(self.plan.target + quote(query)) as response:
-            body = await response.read()
-            return "ok" if response.status == 200 and body else str(response.status)
+        if self._idle:
+            connection = self._idle.pop()
+        else:
+            loop = asyncio.get_running_loop()
+            _, connection = await loop.create_connection(
+                lambda: HttpConnection(self.plan.target), *self._address
+            )
+        status = await connection.get(self._path + quote(query))
+        if status:
+            self._idle.append(connection)
+        return "ok" if status == 200 else str(status)
 
     async def close(self) -> None:
-        await self._session.close()
+        for connection in self._idle:
+            connection.close()
 
 
 class Chroma(Target):
@@ -162,7 +208,12 @@ class Chroma(Target):
         self._pool.shutdown()
 
 
-TARGETS: dict[str, type[Target]] = {"grpc": Grpc, "http": Http, "chroma": Chroma}
+TARGETS: dict[str, type[Target]] = {
+    "grpc": Grpc,
+    "grpc-library": GrpcLibrary,
+    "http": Http,
+    "chroma": Chroma,
+}
 
 
 async def closed(target: Target, plan: Plan, queries: Sequence[str]) -> Answers:

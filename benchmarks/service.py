@@ -2,12 +2,14 @@
 
     python -m benchmarks.service DATA_DIR [--clients 1,8,64,256] [--seconds 10] [--rounds 3]
                                  [--passages 1000] [--peers fastapi,txtai,chromadb]
-                                 [--overload SECONDS]
+                                 [--overload SECONDS] [--library-clients]
 
 ``DATA_DIR`` is a BEIR-form set (``benchmarks/beir.py``): its documents are the passages, one each,
 and its queries are asked, a different one every time. All services have the same passages, the
 same model (all-MiniLM-L6-v2) and the whole machine, and are asked for the ten best passages in
-turn, by clients in processes of their own (``benchmarks/load.py``). The parts are the encoder
+turn, by clients in processes of their own (``benchmarks/load.py``), which cost as little as they
+can (``benchmarks/connections.py``); ``--library-clients`` asks ours by gRPC's own client instead,
+which takes its share of the machine. The parts are the encoder
 alone, one query at a time and in full batches, and an exact FAISS search alone. Figures are
 medians of the rounds. ``--overload`` sends four times what the service can do, for that long.
 Peers: ``pip install 'gte-retrieval[service-peers]'``.
@@ -188,6 +190,7 @@ def main() -> None:
     parser.add_argument("--peers", default="", help=f"some of {','.join(PEERS)}")
     parser.add_argument("--passages", type=int, default=1000, help="of the set, at most")
     parser.add_argument("--overload", type=float, default=0, metavar="SECONDS")
+    parser.add_argument("--library-clients", action="store_true")
     parser.add_argument("--serve", default="", help="options of retrieval serve")
     arguments = parser.parse_args()
     passages = list(load_set(arguments.data).corpus.values())[: arguments.passages]
@@ -197,7 +200,8 @@ def main() -> None:
         folder = Path(name)
         texts = {str(number): text for number, text in enumerate(passages)}
         build_index(texts, folder, ["--model", OFFLINE_MODEL, "--chunk-tokens", "document"])
-        services = [stack.enter_context(ours(folder, arguments.serve.split()))]
+        kind = "grpc-library" if arguments.library_clients else "grpc"
+        services = [stack.enter_context(ours(folder, arguments.serve.split(), kind))]
         services += [
             stack.enter_context(PEERS[peer](folder, passages, model))
             for peer in filter(None, arguments.peers.split(","))

@@ -45,12 +45,12 @@ def free_port() -> int:
 
 
 @contextmanager
-def ours(folder: Path, options: Sequence[str] = ()) -> Iterator[Service]:
+def ours(folder: Path, options: Sequence[str] = (), kind: str = "grpc") -> Iterator[Service]:
     """``retrieval serve`` over the index in ``folder``."""
     port = free_port()
     quiet = ["--metrics", f"127.0.0.1:{port}", "--log-level", "warning"]
     with served(folder / "index", [*quiet, *options]) as (address, pid):
-        yield Service("ours", "grpc", address, pid, f"http://127.0.0.1:{port}/metrics")
+        yield Service("ours", kind, address, pid, f"http://127.0.0.1:{port}/metrics")
 
 
 @contextmanager

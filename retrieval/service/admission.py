@@ -1,6 +1,7 @@
 """Which requests are let in, and how many are under way."""
 
 import asyncio
+from typing import NoReturn
 
 from retrieval.errors import NotServing, Overloaded
 
@@ -28,6 +29,11 @@ class Admission:
         """Requests being answered now."""
         return self._active
 
+    @property
+    def is_full(self) -> bool:
+        """Whether as many requests as are allowed are under way."""
+        return self._active >= self._limit
+
     def open(self) -> None:
         """Let requests in from now on."""
         self._closed_because = ""
@@ -53,13 +59,21 @@ class Admission:
             Overloaded: as many requests as are allowed are under way.
         """
         self.check_open()
-        if self._active >= self._limit:
-            raise Overloaded(
-                f"{self._limit} requests are under way, which is the most that this server takes: "
-                "try again in a moment"
-            )
+        if self.is_full:
+            self.refuse()
         self._active += 1
         self._idle.clear()
+
+    def refuse(self) -> NoReturn:
+        """Say that there is no room.
+
+        Raises:
+            Overloaded: always.
+        """
+        raise Overloaded(
+            f"{self._limit} requests are under way, which is the most that this server takes: "
+            "try again in a moment"
+        )
 
     def leave(self) -> None:
         """Undo one ``enter``: the request has its answer."""

@@ -70,6 +70,9 @@ class RequestInterceptor(_Interceptor):
         # gRPC answers UNIMPLEMENTED where there is no handler.
         if handler is None or not method.startswith(f"/{DOMAIN}."):
             return handler
+        if self._admission.is_full:
+            # Its message is not waited for: where there is too much to do, a refusal must be cheap.
+            return grpc.stream_unary_rpc_method_handler(self._refusal(method))
         # Without a deserializer gRPC hands over the bytes, and malformed ones are ours to refuse.
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
@@ -108,8 +111,19 @@ class RequestInterceptor(_Interceptor):
 
         return wrapped
 
+    def _refusal(self, method: str) -> _StreamMethod:
+        """A handler that refuses a request, whatever its message says."""
+
+        async def refuse(_messages: object, context: _Context) -> None:
+            async with self._request(method, context, self._admission.refuse):
+                pass
+
+        return cast(_StreamMethod, refuse)
+
     @asynccontextmanager
-    async def _request(self, method: str, context: _Context) -> AsyncIterator[None]:
+    async def _request(
+        self, method: str, context: _Context, enter: Callable[[], None] | None = None
+    ) -> AsyncIterator[None]:
         """Admit a request, run it, end it with the status of what it raised; it is observed."""
         metadata = tuple(context.invocation_metadata() or ())
         with self._observer.request(method, metadata) as outcome:
@@ -119,7 +133,7 @@ class RequestInterceptor(_Interceptor):
                 sender = self._access.identify(metadata)
                 caller.set(sender)
                 sender.check_method(method)
-                self._admission.enter()
+                (enter or self._admission.enter)()
                 # Under way until the last byte is sent, which is after this block.
                 context.add_done_callback(cast(Any, self._leave))
                 yield
