@@ -113,11 +113,11 @@ def main() -> None:
         queries = source.queries(near)
         with one_thread():
             report_search(folder, queries)
-        report_update(folder, source, arguments.rows, whole)
-        if arguments.beside:
+        if arguments.beside:  # before there are rows that the others don't have
             names = arguments.beside.split(",")
             again = Source(arguments.dim, arguments.seed)
             compare(folder.parent, names, again, arguments.rows, queries)
+        report_update(folder, source, arguments.rows, whole)
 
 
 @contextmanager
