@@ -5,7 +5,7 @@ that such files switch on are switched off: the length limit here is the model's
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -22,8 +22,8 @@ MAX_TOKENIZER_BYTES = 128 << 20
 MAX_TEXT_CHARS = 1 << 20
 """A text is cut here before it is tokenised, to bound memory; it then counts as truncated."""
 
-_MAX_KNOWN_CHARS: Final = 4 << 20
-"""Characters of the words whose tokens are remembered."""
+_MAX_KNOWN_CHARS: Final = 8 << 20
+"""Characters of the words whose tokens are remembered, and of their parts."""
 
 _NO_SPACE: Final = "\x0b\x0c\x1c\x1d\x1e\x1f\x85"
 """White space to Python, but control characters that BERT's tokenizer drops."""
@@ -154,46 +154,60 @@ class _WordCounts:
     """Counts tokens word by word, and remembers how many each word has.
 
     Most words of a text have been seen before, and to look one up takes a hundredth of the time
-    that it takes to tokenise it.
+    that it takes to tokenise it. New ones are counted by their parts, where it is plain what these
+    are: the tokenizer cuts at every mark of punctuation, and of ``(word),`` only ``word`` can be
+    new to it. There are far fewer parts than words, so they are remembered apart, and for longer.
     """
 
     def __init__(self, tokenizer: FastTokenizer) -> None:
         self._tokenizer = tokenizer
         added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
         self._added = re.compile("|".join(map(re.escape, added)) or "$^", re.IGNORECASE)
-        self._known: dict[str, int] = {}
-        self._chars = 0
+        self._words = _Memory()
+        self._parts = _Memory()
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text; any thread may call this."""
-        known = self._known
+        known = self._words.counts
         words = [text.split() for text in texts]
         try:
             return _totals(known, words)
         except KeyError:
             new = set(chain.from_iterable(words)).difference(known)
-        self._learn(known, new)
-        self._chars += sum(map(len, new))
-        if self._chars > _MAX_KNOWN_CHARS:
-            self._known, self._chars = {}, 0
+        known.update(self._learn(new))
+        self._words.note(new)
         return _totals(known, words)
 
-    def _learn(self, known: dict[str, int], new: set[str]) -> None:
-        """Count words that were not seen before: by their parts, where it is plain what these are.
-
-        The tokenizer cuts at every mark of punctuation. Of ``(word),`` only ``word`` can be new.
-        """
+    def _learn(self, new: set[str]) -> dict[str, int]:
+        """Tokens of words that were not seen before."""
         parts = {
             word: _PART.findall(word)
             for word in new
             if word.isascii() and word.isprintable() and not self._added.search(word)
         }
-        unseen = list(
-            {*chain.from_iterable(parts.values()), *(new - parts.keys())}.difference(known)
-        )
+        others = list(new - parts.keys())
+        counts = dict(zip(others, _count(self._tokenizer, others), strict=True))
+        known = self._parts.counts
+        unseen = list(set(chain.from_iterable(parts.values())).difference(known))
         known.update(zip(unseen, _count(self._tokenizer, unseen), strict=True))
         for word, of_word in parts.items():
-            known[word] = sum(map(known.__getitem__, of_word))
+            counts[word] = sum(map(known.__getitem__, of_word))
+        self._parts.note(unseen)
+        return counts
+
+
+class _Memory:
+    """Tokens of words; begins anew when these have too many characters in all."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        self._chars = 0
+
+    def note(self, words: Collection[str]) -> None:
+        """Words were added; whoever has ``counts`` at hand may go on with it."""
+        self._chars += sum(map(len, words))
+        if self._chars > _MAX_KNOWN_CHARS:
+            self.counts, self._chars = {}, 0
 
 
 def _totals(known: Mapping[str, int], words: Sequence[Sequence[str]]) -> list[int]:

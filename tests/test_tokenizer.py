@@ -72,7 +72,8 @@ def test_what_is_remembered_is_bounded(
         texts = [f"word{number} again", "again and again"]
         assert ours.count(texts) == counts(real, texts)
         assert ours._words is not None
-        assert sum(map(len, ours._words._known)) <= 100
+        for memory in (ours._words._words, ours._words._parts):
+            assert sum(map(len, memory.counts)) <= 100
 
 
 def test_other_tokenizers_count_for_themselves(real: FastTokenizer) -> None:
