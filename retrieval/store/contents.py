@@ -3,12 +3,14 @@
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from retrieval.errors import IndexDamaged, NotFound
 from retrieval.records import DocumentRow, Hit, IndexInfo, Passage, SectionText, Skipped
 from retrieval.store.filters import Filter
+from retrieval.store.recent import Recent
 from retrieval.store.rows import (
     DOCUMENT_QUERY,
     PASSAGE_QUERY,
@@ -24,6 +26,24 @@ from retrieval.store.schema import DATABASE_NAME, LOOKUP_BATCH, TEXT_PART_CHARS
 from retrieval.store.sections import MOST_AROUND, Neighbour, stretch_around
 from retrieval.store.snapshot import Snapshot
 
+_RECENT_CHARS: Final = 8 << 20
+"""Most characters of the passages that are kept in memory."""
+_RECENT_PLACES: Final = 1 << 15
+"""Most places of vectors that are."""
+_CHARS_BESIDE_TEXT: Final = 1_000
+"""What else is kept of a passage, in characters, about."""
+
+_Place = tuple[int, int]
+"""(document id, ordinal) of a passage."""
+
+
+class _Checked(NamedTuple):
+    """A passage as it was read, and found to be whole."""
+
+    passage: Passage
+    """Without a score."""
+    vector_id: int
+
 
 class Contents:
     """Documents and passages of one generation; safe to share between threads."""
@@ -34,10 +54,15 @@ class Contents:
         self.info = info
         self._snapshot = snapshot
         self._rows = snapshot.rows
+        # A generation never changes, so nothing that is kept grows old.
+        self._recent_passages = Recent[_Place, _Checked](
+            _RECENT_CHARS, lambda one: len(one.passage.text) + _CHARS_BESIDE_TEXT
+        )
+        self._recent_places = Recent[int, list[_Place]](_RECENT_PLACES, len)
 
     def places_of_vectors(
         self, vector_ids: Sequence[int], where: Filter | None = None
-    ) -> dict[int, list[tuple[int, int]]]:
+    ) -> dict[int, list[_Place]]:
         """Where each vector's text stands: (document id, ordinal), in order.
 
         In several places, where the same text occurs more than once.
@@ -49,9 +74,21 @@ class Contents:
         Raises:
             IndexDamaged: one of them stands nowhere.
         """
+        if where is not None:
+            return self._read_places(vector_ids, where)
+        places = self._recent_places.get(vector_ids)
+        if missing := [vector_id for vector_id in vector_ids if vector_id not in places]:
+            read = self._read_places(missing, None)
+            self._recent_places.put(read)
+            places |= read
+        return places
+
+    def _read_places(
+        self, vector_ids: Sequence[int], where: Filter | None
+    ) -> dict[int, list[_Place]]:
         passes, parameters = ("", ()) if where is None else (where.condition, where.parameters)
         joined = f"JOIN documents d ON d.id = c.document_id AND ({passes})" if passes else ""
-        places: dict[int, list[tuple[int, int]]] = {vector_id: [] for vector_id in vector_ids}
+        places: dict[int, list[_Place]] = {vector_id: [] for vector_id in vector_ids}
         for start in range(0, len(vector_ids), LOOKUP_BATCH):
             batch = vector_ids[start : start + LOOKUP_BATCH]
             marks = ", ".join("?" * len(batch))
@@ -86,12 +123,26 @@ class Contents:
             IndexDamaged: what the index holds of one has changed, or it has another vector.
         """
         places = [(hit.document_id, hit.ordinal) for hit in hits]
-        rows = self._wanted(WANTED_PASSAGES_QUERY, places)
-        found = {passage_place(row): row for row in rows}
+        found = self._recent_passages.get(places)
+        if missing := [place for place in places if place not in found]:
+            read = self._read_passages(missing)
+            self._recent_passages.put(read)
+            found |= read
+        passages = []
+        for hit, place in zip(hits, places, strict=True):
+            passage, vector_id = found[place]
+            if vector_id != hit.vector_id:
+                raise damaged_row(f"it takes passage {hit.ordinal} of {passage.uri} for another")
+            passages.append(replace(passage, score=hit.score))
+        return passages
+
+    def _read_passages(self, places: Sequence[_Place]) -> dict[_Place, _Checked]:
+        rows = {passage_place(row): row for row in self._wanted(WANTED_PASSAGES_QUERY, places)}
         for place in places:
-            if place not in found:
+            if place not in rows:
                 raise _no_passage(*place)
-        return self._passages([found[place] for place in places], hits)
+        checked = self._checked([rows[place] for place in places])
+        return dict(zip(places, checked, strict=True))
 
     def passage(self, document_id: int, ordinal: int) -> Passage:
         """One passage.
@@ -204,19 +255,15 @@ class Contents:
             raise _no_passage(document_id, ordinal)
         return rows[0]
 
-    def _passages(
-        self, rows: Sequence[tuple[Any, ...]], hits: Sequence[Hit] | None = None
-    ) -> list[Passage]:
-        """Rows of ``PASSAGE_QUERY`` with their texts, checked; ``hits``: how they were found."""
+    def _passages(self, rows: Sequence[tuple[Any, ...]]) -> list[Passage]:
+        """Rows of ``PASSAGE_QUERY`` with their texts, checked."""
+        return [one.passage for one in self._checked(rows)]
+
+    def _checked(self, rows: Sequence[tuple[Any, ...]]) -> list[_Checked]:
         stored = [stored_passage(row) for row in rows]
-        if hits is not None:
-            for one, hit in zip(stored, hits, strict=True):
-                if one.vector_id != hit.vector_id:
-                    raise damaged_row(f"it takes passage {one.ordinal} of {one.uri} for another")
-        scores = [math.nan] * len(stored) if hits is None else [hit.score for hit in hits]
-        texts = self._texts(stored)
         return [
-            one.passage(text, score) for one, text, score in zip(stored, texts, scores, strict=True)
+            _Checked(one.passage(text, math.nan), one.vector_id)
+            for one, text in zip(stored, self._texts(stored), strict=True)
         ]
 
     def _texts(self, stored: Sequence[StoredPassage]) -> Iterator[str]:
