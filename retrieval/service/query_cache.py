@@ -5,9 +5,9 @@ other company, it may differ in the last bits, and two passages of nearly the sa
 swap places across the page's edge.
 """
 
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
+from retrieval.recent import Recent
 from retrieval.search import EmbeddedQuery
 from retrieval.service.metrics import Metrics
 
@@ -30,8 +30,7 @@ class QueryCache:
         """
         self._metrics = metrics or Metrics()
         self._embed_queries = embed_queries
-        self._size = size
-        self._known: OrderedDict[str, EmbeddedQuery] = OrderedDict()
+        self._known = Recent[str, EmbeddedQuery](size, lambda _query: 1)
 
     async def __call__(self, texts: Sequence[str]) -> list[EmbeddedQuery]:
         """Embed n query texts.
@@ -39,17 +38,10 @@ class QueryCache:
         Returns:
             n embedded queries in the texts' order.
         """
-        found = {text: self._known[text] for text in texts if text in self._known}
+        found = self._known.get(texts)
         new = [text for text in dict.fromkeys(texts) if text not in found]
         self._metrics.looked_up(hits=len(found), misses=len(new))
         if new:
             found.update(zip(new, await self._embed_queries(new), strict=True))
-        self._remember(found)
+            self._known.put(found)
         return [found[text] for text in texts]
-
-    def _remember(self, queries: Mapping[str, EmbeddedQuery]) -> None:
-        for text, query in queries.items():
-            self._known[text] = query
-            self._known.move_to_end(text)
-        while len(self._known) > self._size:
-            self._known.popitem(last=False)

@@ -4,27 +4,26 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from retrieval.errors import IndexDamaged, NotFound
+from retrieval.recent import Recent
 from retrieval.records import DocumentRow, Hit, IndexInfo, Passage, SectionText, Skipped
 from retrieval.store.filters import Filter
-from retrieval.store.recent import Recent
 from retrieval.store.rows import (
     DOCUMENT_QUERY,
     PASSAGE_QUERY,
     WANTED_PASSAGES_QUERY,
-    WANTED_TEXTS_QUERY,
     StoredPassage,
     damaged_row,
     document_row,
     passage_place,
     stored_passage,
 )
-from retrieval.store.schema import DATABASE_NAME, LOOKUP_BATCH, TEXT_PART_CHARS
+from retrieval.store.schema import DATABASE_NAME, LOOKUP_BATCH
 from retrieval.store.sections import MOST_AROUND, Neighbour, stretch_around
 from retrieval.store.snapshot import Snapshot
+from retrieval.store.texts import Stretch, read_text, read_texts, read_wanted
 
 _RECENT_CHARS: Final = 8 << 20
 """Most characters of the passages that are kept in memory."""
@@ -76,15 +75,10 @@ class Contents:
         """
         if where is not None:
             return self._read_places(vector_ids, where)
-        places = self._recent_places.get(vector_ids)
-        if missing := [vector_id for vector_id in vector_ids if vector_id not in places]:
-            read = self._read_places(missing, None)
-            self._recent_places.put(read)
-            places |= read
-        return places
+        return self._recent_places.get_or_read(vector_ids, self._read_places)
 
     def _read_places(
-        self, vector_ids: Sequence[int], where: Filter | None
+        self, vector_ids: Sequence[int], where: Filter | None = None
     ) -> dict[int, list[_Place]]:
         passes, parameters = ("", ()) if where is None else (where.condition, where.parameters)
         joined = f"JOIN documents d ON d.id = c.document_id AND ({passes})" if passes else ""
@@ -103,7 +97,7 @@ class Contents:
             raise damaged_row("it has a vector that is some passage's, and names none")
         return places
 
-    def sample_places(self, count: int) -> list[tuple[int, int]]:
+    def sample_places(self, count: int) -> list[_Place]:
         """(document id, ordinal) of some passages, spread evenly over the index."""
         step = max(1, self.info.chunks // max(1, count))
         rows = self._rows(
@@ -123,11 +117,7 @@ class Contents:
             IndexDamaged: what the index holds of one has changed, or it has another vector.
         """
         places = [(hit.document_id, hit.ordinal) for hit in hits]
-        found = self._recent_passages.get(places)
-        if missing := [place for place in places if place not in found]:
-            read = self._read_passages(missing)
-            self._recent_passages.put(read)
-            found |= read
+        found = self._recent_passages.get_or_read(places, self._read_passages)
         passages = []
         for hit, place in zip(hits, places, strict=True):
             passage, vector_id = found[place]
@@ -137,7 +127,8 @@ class Contents:
         return passages
 
     def _read_passages(self, places: Sequence[_Place]) -> dict[_Place, _Checked]:
-        rows = {passage_place(row): row for row in self._wanted(WANTED_PASSAGES_QUERY, places)}
+        found = read_wanted(self._rows, WANTED_PASSAGES_QUERY, places)
+        rows = {passage_place(row): row for row in found}
         for place in places:
             if place not in rows:
                 raise _no_passage(*place)
@@ -188,7 +179,7 @@ class Contents:
         stretch = stretch_around(ordinal, [Neighbour(*row) for row in rows], most_chars)
         if stretch is None:
             raise _no_passage(document_id, ordinal)
-        text = self._text(document_id, stretch.start, stretch.end)
+        text = read_text(self._rows, Stretch(document_id, stretch.start, stretch.end))
         return SectionText(text, stretch.start, stretch.end, stretch.complete)
 
     def document(self, document_id: int) -> DocumentRow:
@@ -213,7 +204,8 @@ class Contents:
         Raises:
             NotFound: no such document.
         """
-        return self._text(document_id, 0, self.document(document_id).char_count)
+        whole = Stretch(document_id, 0, self.document(document_id).char_count)
+        return read_text(self._rows, whole)
 
     def documents(self, limit: int, after_uri: str = "") -> list[DocumentRow]:
         """Documents in order of URI.
@@ -268,15 +260,8 @@ class Contents:
 
     def _texts(self, stored: Sequence[StoredPassage]) -> Iterator[str]:
         """The texts of passages, each as it was embedded."""
-        firsts = {(one.document_id, one.char_start // TEXT_PART_CHARS) for one in stored}
-        parts = self._parts(sorted(firsts))
-        for one in stored:
-            part, start = divmod(one.char_start, TEXT_PART_CHARS)
-            end = start + one.char_end - one.char_start
-            if end <= TEXT_PART_CHARS:
-                text = parts.get((one.document_id, part), "")[start:end]
-            else:
-                text = self._text(one.document_id, one.char_start, one.char_end)
+        stretches = [Stretch(one.document_id, one.char_start, one.char_end) for one in stored]
+        for one, text in zip(stored, read_texts(self._rows, stretches), strict=True):
             # SQLite's pages carry no checksums: what is shown must be what was embedded.
             embedded = one.embedded_text(text, context=self.info.chunking.context)
             if hashlib.sha256(embedded.encode(errors="surrogatepass")).digest() != one.content_key:
@@ -287,31 +272,6 @@ class Contents:
                     file=DATABASE_NAME,
                 )
             yield text
-
-    def _parts(self, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], str]:
-        """Parts of documents' texts: (document id, part) → text."""
-        rows = self._wanted(WANTED_TEXTS_QUERY, keys)
-        return {(document_id, part): text for document_id, part, text in rows}
-
-    def _wanted(self, query: str, pairs: Sequence[tuple[int, int]]) -> Iterator[tuple[Any, ...]]:
-        """The rows of one of the queries over ``wanted``, for these pairs."""
-        for start in range(0, len(pairs), LOOKUP_BATCH // 2):
-            batch = pairs[start : start + LOOKUP_BATCH // 2]
-            marks = ", ".join(["(?, ?)"] * len(batch))
-            yield from self._rows(
-                f"WITH wanted (document_id, number) AS (VALUES {marks}) {query}",
-                list(chain.from_iterable(batch)),
-            )
-
-    def _text(self, document_id: int, start: int, end: int) -> str:
-        first, last = start // TEXT_PART_CHARS, max(start, end - 1) // TEXT_PART_CHARS
-        rows = self._rows(
-            "SELECT text FROM document_texts WHERE document_id = ? AND part BETWEEN ? AND ? "
-            "ORDER BY part",
-            [document_id, first, last],
-        )
-        offset = first * TEXT_PART_CHARS
-        return "".join(row[0] for row in rows)[start - offset : end - offset]
 
 
 def _no_passage(document_id: int, ordinal: int) -> NotFound:

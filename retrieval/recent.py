@@ -1,7 +1,7 @@
 """What was read last, kept in memory: what many queries find is read and checked once."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -25,6 +25,10 @@ class Recent(Generic[Key, Value]):
         self._total = 0
         self._lock = Lock()
 
+    def __len__(self) -> int:
+        """How many values are remembered."""
+        return len(self._values)
+
     def get(self, keys: Iterable[Key]) -> dict[Key, Value]:
         """Those of the keys that are remembered, with their values."""
         found: dict[Key, Value] = {}
@@ -33,6 +37,22 @@ class Recent(Generic[Key, Value]):
                 if key in self._values:
                     self._values.move_to_end(key)
                     found[key] = self._values[key]
+        return found
+
+    def get_or_read(
+        self, keys: Sequence[Key], read: Callable[[list[Key]], Mapping[Key, Value]]
+    ) -> dict[Key, Value]:
+        """The values of all keys.
+
+        Args:
+            keys: whose values are wanted.
+            read: gives the values of those that are not remembered; what it raises is raised.
+        """
+        found = self.get(keys)
+        if missing := [key for key in keys if key not in found]:
+            values = read(missing)
+            self.put(values)
+            found.update(values)
         return found
 
     def put(self, values: Mapping[Key, Value]) -> None:

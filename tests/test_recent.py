@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.store.recent import Recent
+from retrieval.recent import Recent
 
 
 @given(st.lists(st.dictionaries(st.integers(0, 9), st.just(None), max_size=4), max_size=30))
@@ -28,3 +28,17 @@ def test_what_costs_too_much_is_not_kept() -> None:
     recent = Recent[str, str](3, len)
     recent.put({"a": "1234"})
     assert recent.get("a") == {}
+
+
+def test_only_what_is_missing_is_read() -> None:
+    recent = Recent[str, str](3, len)
+    recent.put({"a": "1"})
+    asked: list[list[str]] = []
+
+    def read(keys: list[str]) -> dict[str, str]:
+        asked.append(keys)
+        return dict.fromkeys(keys, "2")
+
+    assert recent.get_or_read(["a", "b"], read) == {"a": "1", "b": "2"}
+    assert recent.get_or_read(["a", "b"], read) == {"a": "1", "b": "2"}
+    assert asked == [["b"]]
