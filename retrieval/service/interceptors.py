@@ -88,7 +88,7 @@ class RequestInterceptor(_Interceptor):
         call = cast(_UnaryMethod, handler.unary_unary)
 
         async def wrapped(data: bytes, context: _Context) -> Message:
-            async with self._request(method, context):
+            async with self._request(method, context, self._admission.enter):
                 response = await call(_parse(handler, data), context)
                 self._check_size(response)
                 return response
@@ -102,7 +102,7 @@ class RequestInterceptor(_Interceptor):
 
         async def wrapped(data: bytes, context: _Context) -> AsyncGenerator[Message]:
             async with (
-                self._request(method, context),
+                self._request(method, context, self._admission.enter),
                 aclosing(call(_parse(handler, data), context)) as responses,
             ):
                 async for response in responses:
@@ -122,7 +122,7 @@ class RequestInterceptor(_Interceptor):
 
     @asynccontextmanager
     async def _request(
-        self, method: str, context: _Context, enter: Callable[[], None] | None = None
+        self, method: str, context: _Context, enter: Callable[[], None]
     ) -> AsyncIterator[None]:
         """Admit a request, run it, end it with the status of what it raised; it is observed."""
         metadata = tuple(context.invocation_metadata() or ())
@@ -133,7 +133,7 @@ class RequestInterceptor(_Interceptor):
                 sender = self._access.identify(metadata)
                 caller.set(sender)
                 sender.check_method(method)
-                (enter or self._admission.enter)()
+                enter()
                 # Under way until the last byte is sent, which is after this block.
                 context.add_done_callback(cast(Any, self._leave))
                 yield

@@ -234,6 +234,9 @@ def test_too_many_requests(index: Path, gate: Gate) -> None:
             client.search("butter")
         assert caught.value.status == "RESOURCE_EXHAUSTED"
         assert caught.value.service_reason == "OVERLOADED"
+        with pytest.raises(ServiceError, match="which is the most") as caught:
+            next(client.stream_search("butter"))
+        assert caught.value.service_reason == "OVERLOADED"
         gate.opened.set()
         thread.join(10)
         assert outcome[0]
