@@ -21,9 +21,7 @@ _STUB: Final = 8
 _FULL: Final = 0.75
 """A chunk this full may end early if a paragraph ends there."""
 
-
-_REST_OF_LINE: Final = "[^\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]*+"
-_LINE_WITH_WORDS: Final = re.compile(rf"[^\W_]{_REST_OF_LINE}")
+_LINE_WITH_WORDS: Final = re.compile("[^\\W_][^\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]*+")
 """What is left of a line from its first letter or digit on."""
 
 
@@ -68,8 +66,7 @@ class _Packer:
         done: list[Unit] = []
         for unit in units:
             if self._goes_on(unit):
-                self.units.append(unit)
-                self.tokens += unit.tokens
+                self._take(unit)
                 continue
             for chunk in self._add(unit):
                 if done:
@@ -91,9 +88,12 @@ class _Packer:
 
     def _goes_on(self, unit: Unit) -> bool:
         """Whether the unit plainly belongs to the chunk: most do."""
-        if not self.units or unit.section != self.units[-1].section:
-            return False
-        return self._within_limits(self.tokens + unit.tokens, unit.end - self.units[0].start)
+        same_section = bool(self.units) and unit.section == self.units[-1].section
+        return same_section and self._fits(unit)
+
+    def _take(self, unit: Unit) -> None:
+        self.units.append(unit)
+        self.tokens += unit.tokens
 
     def _add(self, unit: Unit) -> Iterator[list[Unit]]:
         """Add a unit to the chunk; yield the chunks that are done before it."""
@@ -109,8 +109,7 @@ class _Packer:
                 self._keep(self.units[1:], self.repeated - 1)
             else:
                 yield self._end_chunk(unit)
-        self.units.append(unit)
-        self.tokens += unit.tokens
+        self._take(unit)
 
     def _split(self, unit: Unit) -> list[Unit]:
         return split(self.document, unit, self.counter, self.settings.chunk_tokens)

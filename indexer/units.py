@@ -37,14 +37,15 @@ BATCH_TEXTS: Final = 4096
 _SPANS_CHARS: Final = 50_000
 """Most characters that the tokenizer is asked the spans of at once."""
 
+# Where a pattern begins with a set of characters, the search passes over all others at once.
+_MAY_END: Final = r"[.!?…。！？｡\n]"
 _END_OF_SENTENCE: Final = (
     r"(?<=[.!?…])(?<!\b\w.)(?<!\b\d\d.)[.!?…]*+[)\"'\]»”’*_`]*+\s++(?=[^\sa-z|])"
     r"|(?<=[。！？｡])[。！？｡]*+[」』）”’]*+\s*+"
 )
 _BEFORE_ITEM: Final = r"(?<=\n)(?=[ \t]*+(?:[-*+•|>]\s|\d{1,3}[.)]\s|\.\.\s)| {4}|\t)"
-# Where a pattern begins with a set of characters, the search passes over all others at once.
-_PROSE_END: Final = re.compile(rf"[.!?…。！？｡\n](?:{_END_OF_SENTENCE}|{_BEFORE_ITEM})")
-_LINE_OR_SENTENCE_END: Final = re.compile(rf"[.!?…。！？｡\n](?:{_END_OF_SENTENCE}|(?<=\n))")
+_PROSE_END: Final = re.compile(rf"{_MAY_END}(?:{_END_OF_SENTENCE}|{_BEFORE_ITEM})")
+_LINE_OR_SENTENCE_END: Final = re.compile(rf"{_MAY_END}(?:{_END_OF_SENTENCE}|(?<=\n))")
 _LINE_END: Final = re.compile(r"\n")
 
 _FENCED: Final = frozenset({"markdown", "notebook"})
@@ -52,8 +53,10 @@ _FENCED: Final = frozenset({"markdown", "notebook"})
 _HARD_WRAPPED: Final = frozenset({"asciidoc", "mail", "markdown", "notebook", "pdf", "rst", "text"})
 """Formats whose paragraphs have many lines."""
 
-_BLANK_LINES: Final = r"\n(?:[^\S\n]*+\n)++(?:[^\S\n]*+\Z)?"
-_LINE_END_AND_BLANK_LINES: Final = re.compile(r"\n(?:[^\S\n]*+\n)*+(?:[^\S\n]*+\Z)?")
+_BLANK_LINE: Final = r"(?:[^\S\n]*+\n)"
+_BLANK_END: Final = r"(?:[^\S\n]*+\Z)?"
+_BLANK_LINES: Final = rf"\n{_BLANK_LINE}++{_BLANK_END}"
+_LINE_END_AND_BLANK_LINES: Final = re.compile(rf"\n{_BLANK_LINE}*+{_BLANK_END}")
 _FENCE: Final = r"^[ \t]*+(?P<fence>`{3,}+|~{3,}+)[^\n]*+"
 _BREAK: Final = re.compile(_BLANK_LINES)
 _BREAK_OR_FENCE: Final = re.compile(f"{_BLANK_LINES}|{_FENCE}", re.MULTILINE)
@@ -225,8 +228,6 @@ def _count(
     """Return units for spans, cut where they have too many tokens."""
     text = document.text
     counts = counter.count([text[span.start : span.end] for span in spans])
-    if max(counts, default=0) <= most_tokens:
-        return [Unit(*span, tokens) for span, tokens in zip(spans, counts, strict=True)]
     units: list[Unit] = []
     for span, tokens in zip(spans, counts, strict=True):
         if tokens <= most_tokens:

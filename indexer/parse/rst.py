@@ -22,8 +22,9 @@ from indexer.parse.outline import (
 )
 from retrieval.records import Document
 
-_ADORNMENT: Final = re.compile(r"([!-/:-@\[-`{-~])\1+(?=[ \t]*\r?$)", re.MULTILINE)
-_BEFORE_ADORNMENT: Final = re.compile(r"\n(?=([!-/:-@\[-`{-~])\1)")
+_TWO_MARKS: Final = r"([!-/:-@\[-`{-~])\1"
+_ADORNMENT: Final = re.compile(rf"{_TWO_MARKS}\1*(?=[ \t]*\r?$)", re.MULTILINE)
+_BEFORE_ADORNMENT: Final = re.compile(rf"\n(?={_TWO_MARKS})")
 _LEAST_ADORNMENT: Final = 4
 """An adornment this long may be shorter than its title: docutils warns, and takes it."""
 
