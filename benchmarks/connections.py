@@ -1,24 +1,22 @@
 """Connections of clients that cost next to nothing, for crowds that share a machine with a server.
 
-A client of gRPC or HTTP in Python takes about as long for a request as a good service does; with
-both on the same cores, half of what is measured would be the client. These do what the protocols
-ask of a client and no more: unary gRPC calls over HTTP/2 (RFC 9113; header compression by the
-``hpack`` library), and GET over HTTP/1.1.
+Where both share the cores, the server lacks what a client takes. These do what the protocols ask of
+a client and no more: unary gRPC calls over HTTP/2 (RFC 9113; header compression by the ``hpack``
+library), and GET over HTTP/1.1.
 """
 
 import asyncio
 import struct
 from collections import deque
+from dataclasses import dataclass
 from itertools import count
 from urllib.parse import urlsplit
 
 from hpack import Decoder, Encoder
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = (
-    *(0, 1, 3, 4),
-    *(6, 7, 8, 9),
-)
+DATA, HEADERS, RST_STREAM, SETTINGS = 0, 1, 3, 4
+PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 6, 7, 8, 9
 _ACK = _END_STREAM = 1
 _END_HEADERS = 4
 _INITIAL_WINDOW_SIZE, _MAX_CONCURRENT_STREAMS = 4, 3
@@ -26,9 +24,7 @@ _WINDOW = 65_535
 _MOST_WINDOW = 2**31 - 1
 _HEAD = struct.Struct(">BHBBI")
 
-OK = 0
-CANCELLED = 1
-UNAVAILABLE = 14
+_CANCELLED, _UNAVAILABLE = 1, 14  # as gRPC numbers them
 
 
 def frame(
@@ -37,6 +33,17 @@ def frame(
     """One HTTP/2 frame (RFC 9113, section 4.1), whose length may be a lie."""
     size = len(payload) if length is None else length
     return struct.pack(">I", size)[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+
+
+@dataclass(slots=True)
+class _Call:
+    """A call that waits for its answer."""
+
+    message: bytes
+    """Framed as gRPC has it."""
+    future: "asyncio.Future[int]"
+    answered: int = 0
+    """Bytes of the answer's data so far."""
 
 
 class GrpcConnection(asyncio.Protocol):
@@ -61,8 +68,8 @@ class GrpcConnection(asyncio.Protocol):
         ]
         self._encoder, self._decoder = Encoder(), Decoder()
         self._numbers = count(1, 2)
-        self._calls: dict[int, asyncio.Future[int]] = {}
-        self._held: deque[tuple[bytes, asyncio.Future[int]]] = deque()
+        self._calls: dict[int, _Call] = {}
+        self._held: deque[_Call] = deque()
         self._window = _WINDOW
         self._most_calls = 2**31
         self._received = b""
@@ -80,14 +87,19 @@ class GrpcConnection(asyncio.Protocol):
             PREFACE + frame(SETTINGS, 0, 0, settings) + frame(WINDOW_UPDATE, 0, 0, update)
         )
 
-    async def call(self, message: bytes) -> int:
-        """Call the method with an encoded message; returns the gRPC status of the answer."""
+    async def call(self, message: bytes) -> tuple[int, int]:
+        """Call the method with an encoded message.
+
+        Returns:
+            the gRPC status of the answer, and the bytes of its data.
+        """
         if self._lost:
-            return UNAVAILABLE
+            return _UNAVAILABLE, 0
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._held.append((b"\0" + struct.pack(">I", len(message)) + message, future))
+        call = _Call(b"\0" + struct.pack(">I", len(message)) + message, future)
+        self._held.append(call)
         self._send_held()
-        return await future
+        return await future, call.answered
 
     def close(self) -> None:
         """Let go."""
@@ -96,11 +108,11 @@ class GrpcConnection(asyncio.Protocol):
     def connection_lost(self, _exc: Exception | None) -> None:
         """Nobody is answered any more."""
         self._lost = True
-        waiting = [*self._calls.values(), *(future for _, future in self._held)]
+        waiting = [*self._calls.values(), *self._held]
         self._calls.clear()
         self._held.clear()
-        for future in waiting:
-            future.set_result(UNAVAILABLE)
+        for call in waiting:
+            call.future.set_result(_UNAVAILABLE)
 
     def data_received(self, data: bytes) -> None:
         """Take frames apart."""
@@ -116,11 +128,7 @@ class GrpcConnection(asyncio.Protocol):
 
     def _take(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         if kind == DATA:
-            self._since_update += len(payload)
-            if self._since_update > _MOST_WINDOW // 2:
-                update = struct.pack(">I", self._since_update)
-                self._transport.write(frame(WINDOW_UPDATE, 0, 0, update))
-                self._since_update = 0
+            self._take_data(stream, len(payload))
         elif kind in (HEADERS, CONTINUATION):
             self._block += payload
             if flags & _END_HEADERS:
@@ -130,7 +138,7 @@ class GrpcConnection(asyncio.Protocol):
                 if status:
                     self._end(stream, int(status))
         elif kind == RST_STREAM:
-            self._end(stream, CANCELLED)
+            self._end(stream, _CANCELLED)
         elif kind == SETTINGS and not flags & _ACK:
             for name, value in struct.iter_unpack(">HI", payload):
                 if name == _MAX_CONCURRENT_STREAMS:
@@ -144,25 +152,34 @@ class GrpcConnection(asyncio.Protocol):
             self._window += int.from_bytes(payload, "big")
             self._send_held()
 
+    def _take_data(self, stream: int, size: int) -> None:
+        if call := self._calls.get(stream):
+            call.answered += size
+        self._since_update += size
+        if self._since_update > _MOST_WINDOW // 2:
+            update = struct.pack(">I", self._since_update)
+            self._transport.write(frame(WINDOW_UPDATE, 0, 0, update))
+            self._since_update = 0
+
     def _end(self, stream: int, status: int) -> None:
-        if future := self._calls.pop(stream, None):
-            future.set_result(status)
+        if call := self._calls.pop(stream, None):
+            call.future.set_result(status)
             self._send_held()
 
     def _send_held(self) -> None:
         """Send the calls that the server has room for, oldest first."""
         parts = []
         while self._held and len(self._calls) < self._most_calls:
-            message, future = self._held[0]
-            if len(message) > self._window:
+            call = self._held[0]
+            if len(call.message) > self._window:
                 break
             self._held.popleft()
-            self._window -= len(message)
+            self._window -= len(call.message)
             stream = next(self._numbers)
-            self._calls[stream] = future
+            self._calls[stream] = call
             block = self._encoder.encode(self._headers)
             parts.append(frame(HEADERS, _END_HEADERS, stream, block))
-            parts.append(frame(DATA, _END_STREAM, stream, message))
+            parts.append(frame(DATA, _END_STREAM, stream, call.message))
         if parts:
             self._transport.write(b"".join(parts))
 

@@ -110,8 +110,10 @@ class Grpc(Target):
         self._turn += 1
         connection = self._connections[self._turn % len(self._connections)]
         request = self._request(text=query, page_size=K).SerializeToString()
-        status = await connection.call(request)
-        return self._names[status] if status else "ok"
+        status, size = await connection.call(request)
+        if status:
+            return self._names[status]
+        return "ok" if size else "empty"
 
     async def close(self) -> None:
         for connection in self._connections:
