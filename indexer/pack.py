@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, NamedTuple
 
-from indexer.units import CHARS_PER_TOKEN, Unit, cut_units, split
+from indexer.units import CHARS_PER_TOKEN, Grain, Unit, cut_units, split
 from retrieval.records import ChunkSettings, Document, TokenCounter
 
 _SMALL: Final = 4
@@ -100,8 +100,7 @@ class _Packer:
         if self.units and unit.section != self.units[-1].section and (done := self._end_section()):
             yield done
         while not self._fits(unit):
-            stays = unit.kept and not self._is_stub()
-            if unit.whole and not stays and not self.mark and not self._ends_well():
+            if self._is_to_split(unit):
                 for part in self._split(unit):
                     yield from self._add(part)
                 return
@@ -110,6 +109,13 @@ class _Packer:
             else:
                 yield self._end_chunk(unit)
         self._take(unit)
+
+    def _is_to_split(self, unit: Unit) -> bool:
+        """Whether the start of a unit that does not fit goes into the chunk."""
+        if unit.grain is not Grain.PARAGRAPH:
+            return unit.grain is Grain.SECTION
+        stays = unit.kept and not self._is_stub()
+        return not stays and not self.mark and not self._ends_well()
 
     def _split(self, unit: Unit) -> list[Unit]:
         return split(self.document, unit, self.counter, self.settings.chunk_tokens)
@@ -178,7 +184,7 @@ class _Packer:
         start = self._overlap_start(len(units) - left, (units[-left:] if left else [unit])[0])
         cut = len(units) - left
         # A whole paragraph that does not fit is split: its first sentence may.
-        while start < cut and not unit.whole and not self._fits(unit, after=start):
+        while start < cut and unit.grain is Grain.PIECE and not self._fits(unit, after=start):
             start += 1
         self._keep(units[start:], cut - start)
         return units[:cut]
@@ -202,7 +208,7 @@ class _Packer:
         start, left = cut, self.settings.chunk_overlap
         while left and start and self.units[start - 1].section == following.section:
             last = self.units[start - 1]
-            if last.whole and (last.tokens > left or start == 1):
+            if last.grain is Grain.PARAGRAPH and (last.tokens > left or start == 1):
                 parts = self._split(last)
                 self.units[start - 1 : start] = parts
                 start += len(parts) - 1

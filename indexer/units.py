@@ -16,12 +16,13 @@ A unit ends, white space after it included,
 
 All rules take time linear in the text.
 
-Most paragraphs go into one chunk whole, so they come as one unit each. ``split`` cuts those that
-don't.
+Most sections go into one chunk whole, and so do most paragraphs of the others: they come as one
+unit each. ``split`` cuts those that don't.
 """
 
 import re
 from collections.abc import Iterator, Sequence
+from enum import Enum
 from typing import Final, NamedTuple
 
 from retrieval.records import Document, TokenCounter
@@ -36,6 +37,9 @@ BATCH_TEXTS: Final = 4096
 """Most texts given to the tokenizer at once."""
 _SPANS_CHARS: Final = 50_000
 """Most characters that the tokenizer is asked the spans of at once."""
+_SECTION_CHARS_PER_TOKEN: Final = 4
+"""A section longer than this, for each token of a chunk, is taken to have too many tokens: its
+paragraphs are counted at once. Of English prose, four characters and a half are a token."""
 
 # Where a pattern begins with a set of characters, the search passes over all others at once.
 _MAY_END: Final = r"[.!?…。！？｡\n]"
@@ -65,6 +69,17 @@ _TABLE: Final = re.compile(r"[^\n|]*+\|[^\n]*+\n[^\n|]*+\|")
 """Two lines with bars in them."""
 
 
+class Grain(Enum):
+    """What a unit is, and so how it is split."""
+
+    SECTION = "section"
+    """Into its paragraphs."""
+    PARAGRAPH = "paragraph"
+    """Into its sentences, or lines."""
+    PIECE = "piece"
+    """Not at all."""
+
+
 class Span(NamedTuple):
     """A stretch of a document's text that is to be a unit."""
 
@@ -73,9 +88,9 @@ class Span(NamedTuple):
     section: int
     """Index of the section that it lies in."""
     ends_paragraph: bool
-    whole: bool
-    """Whether it is a whole paragraph, that may be split."""
+    grain: Grain
     is_code: bool
+    """Not said of sections."""
     kept: bool
     """Whether it is code or a table, that is to stay whole where it fits into a chunk."""
 
@@ -87,7 +102,7 @@ class Unit(NamedTuple):
     end: int
     section: int
     ends_paragraph: bool
-    whole: bool
+    grain: Grain
     is_code: bool
     kept: bool
     tokens: int
@@ -105,7 +120,7 @@ def cut_units(document: Document, counter: TokenCounter, most_tokens: int) -> It
     most_chars = min(CHARS_PER_TOKEN * most_tokens, _SPANS_CHARS)
     batch: list[Span] = []
     chars = 0
-    for span in _spans(document, most_chars):
+    for span in _spans(document, most_tokens, most_chars):
         length = span.end - span.start
         if batch and (chars + length > BATCH_CHARS or len(batch) == BATCH_TEXTS):
             yield from _count(document, batch, counter, most_tokens)
@@ -121,18 +136,18 @@ def cut_units(document: Document, counter: TokenCounter, most_tokens: int) -> It
 
 
 def split(document: Document, unit: Unit, counter: TokenCounter, most_tokens: int) -> list[Unit]:
-    """Cut a whole paragraph into its sentences, or lines.
+    """Cut a section into its paragraphs, or a paragraph into its sentences or lines.
 
     Args:
         document: what the unit is of.
-        unit: one that is ``whole``.
+        unit: one that is no ``PIECE``.
         counter: as for ``cut_units``.
         most_tokens: as for ``cut_units``.
 
     Returns:
-        units that tile it, of which none is ``whole``.
+        units of a finer grain that tile it.
     """
-    return _count(document, list(_sentences(document, Span(*unit[:-1]))), counter, most_tokens)
+    return _count(document, list(_parts(document, Span(*unit[:-1]))), counter, most_tokens)
 
 
 def windows(text: str, start: int, end: int, size: int) -> Iterator[tuple[int, int]]:
@@ -150,25 +165,42 @@ def windows(text: str, start: int, end: int, size: int) -> Iterator[tuple[int, i
         yield start, end
 
 
-def _spans(document: Document, most_chars: int) -> Iterator[Span]:
-    """Yield the paragraphs, and in place of those that are long the units in them."""
+def _spans(document: Document, most_tokens: int, most_chars: int) -> Iterator[Span]:
+    """Yield the sections; in place of those that are long their paragraphs, and so on."""
     starts = [section.char_start for section in document.sections]
     ends = [*starts[1:], len(document.text)]
-    text, all_code = document.text, document.format == "code"
-    has_fences = document.format in _FENCED and any(mark in text for mark in _FENCE_MARKS)
-    has_tables = "|" in text
-    find = _fenced_paragraphs if has_fences else _paragraphs
-    for section, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        for left, right, is_fenced in find(text, start, end):
-            if left == right:
-                continue
-            is_code = is_fenced or all_code
-            kept = is_code or (has_tables and _TABLE.match(text, left, right) is not None)
-            span = Span(left, right, section, True, True, is_code, kept)
-            if right - left <= most_chars:
-                yield span
+    section_chars = min(_SECTION_CHARS_PER_TOKEN * most_tokens, most_chars)
+    for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        section = Span(start, end, number, True, Grain.SECTION, False, False)
+        if end - start <= section_chars:
+            yield section
+            continue
+        for paragraph in _paragraphs(document, section):
+            if paragraph.end - paragraph.start <= most_chars:
+                yield paragraph
             else:
-                yield from _sentences(document, span)
+                yield from _sentences(document, paragraph)
+
+
+def _parts(document: Document, span: Span) -> Iterator[Span]:
+    """Yield what a section or a paragraph is made of."""
+    parts = _paragraphs if span.grain is Grain.SECTION else _sentences
+    return parts(document, span)
+
+
+def _paragraphs(document: Document, section: Span) -> Iterator[Span]:
+    """Yield the paragraphs of a section, and its fenced code."""
+    text, all_code, number = document.text, document.format == "code", section.section
+    within = section.start, section.end
+    fenced = document.format in _FENCED and any(text.find(m, *within) >= 0 for m in _FENCE_MARKS)
+    has_tables = text.find("|", *within) >= 0
+    find = _split_at_fences if fenced else _split_at_blank_lines
+    for start, end, is_fenced in find(text, *within):
+        if start == end:
+            continue
+        is_code = is_fenced or all_code
+        kept = is_code or (has_tables and _TABLE.match(text, start, end) is not None)
+        yield Span(start, end, number, True, Grain.PARAGRAPH, is_code, kept)
 
 
 def _sentences(document: Document, paragraph: Span) -> Iterator[Span]:
@@ -180,12 +212,12 @@ def _sentences(document: Document, paragraph: Span) -> Iterator[Span]:
         if match.end() < end:
             # In code, a blank line is as good as the end of a paragraph.
             ends = is_code and document.text[start : match.end()].isspace()
-            yield Span(start, match.end(), section, ends, False, is_code, False)
+            yield Span(start, match.end(), section, ends, Grain.PIECE, is_code, False)
             start = match.end()
-    yield Span(start, end, section, paragraph.ends_paragraph, False, is_code, False)
+    yield Span(start, end, section, paragraph.ends_paragraph, Grain.PIECE, is_code, False)
 
 
-def _paragraphs(text: str, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
+def _split_at_blank_lines(text: str, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
     """Yield (start, end, is code) of the paragraphs in a stretch; blank lines end them."""
     for match in _BREAK.finditer(text, start, end):
         yield start, match.end(), False
@@ -193,7 +225,7 @@ def _paragraphs(text: str, start: int, end: int) -> Iterator[tuple[int, int, boo
     yield start, end, False
 
 
-def _fenced_paragraphs(text: str, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
+def _split_at_fences(text: str, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
     """Yield (start, end, is code) of Markdown's paragraphs and of its fenced code."""
     fence = ""
     position = start
@@ -232,9 +264,8 @@ def _count(
     for span, tokens in zip(spans, counts, strict=True):
         if tokens <= most_tokens:
             units.append(Unit(*span, tokens))
-        elif span.whole:
-            sentences = list(_sentences(document, span))
-            units += _count(document, sentences, counter, most_tokens)
+        elif span.grain is not Grain.PIECE:
+            units += _count(document, list(_parts(document, span)), counter, most_tokens)
         else:
             units += _cut_long(text, span, counter, most_tokens)
     return units
@@ -249,7 +280,7 @@ def _cut_long(text: str, span: Span, counter: TokenCounter, most_tokens: int) ->
         ]
         for left, right, tokens in count_within(text, pieces, counter, most_tokens):
             ends_paragraph = span.ends_paragraph and right == span.end
-            yield Unit(left, right, span.section, ends_paragraph, False, False, False, tokens)
+            yield Unit(left, right, span.section, ends_paragraph, Grain.PIECE, False, False, tokens)
 
 
 def _cut_points(text: str, tokens: list[tuple[int, int]], most_tokens: int) -> list[int]:

@@ -5,9 +5,8 @@ that such files switch on are switched off: the length limit here is the model's
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -163,61 +162,41 @@ class _WordCounts:
         self._tokenizer = tokenizer
         added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
         self._added = re.compile("|".join(map(re.escape, added)) or "$^", re.IGNORECASE)
-        self._words = _Memory()
-        self._parts = _Memory()
+        self._words = _Memory(self._count_parts)
+        self._parts = _Memory(self._count_whole)
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text; any thread may call this."""
-        known = self._words.counts
-        words = [text.split() for text in texts]
-        try:
-            return _totals(known, words)
-        except KeyError:
-            new = set(chain.from_iterable(words)).difference(known)
-        known.update(self._learn(new))
-        self._words.note(new)
-        return _totals(known, words)
+        tokens_of = self._words.__getitem__
+        return [sum(map(tokens_of, text.split())) for text in texts]
 
-    def _learn(self, new: set[str]) -> dict[str, int]:
-        """Tokens of words that were not seen before."""
-        parts = {
-            word: _PART.findall(word)
-            for word in new
-            if word.isascii() and word.isprintable() and not self._added.search(word)
-        }
-        others = list(new - parts.keys())
-        counts = dict(zip(others, _count(self._tokenizer, others), strict=True))
-        known = self._parts.counts
-        unseen = list(set(chain.from_iterable(parts.values())).difference(known))
-        known.update(zip(unseen, _count(self._tokenizer, unseen), strict=True))
-        for word, of_word in parts.items():
-            counts[word] = sum(map(known.__getitem__, of_word))
-        self._parts.note(unseen)
-        return counts
+    def _count_parts(self, word: str) -> int:
+        if word.isascii() and word.isprintable() and not self._added.search(word):
+            return sum(map(self._parts.__getitem__, _PART.findall(word)))
+        return self._count_whole(word)
+
+    def _count_whole(self, text: str) -> int:
+        return _count(self._tokenizer, [text])[0]
 
 
-class _Memory:
-    """Tokens of words; begins anew when these have too many characters in all."""
+class _Memory(dict[str, int]):
+    """Texts and their tokens, counted where they are asked for first.
 
-    def __init__(self) -> None:
-        self.counts: dict[str, int] = {}
+    Begins anew when the texts have too many characters in all.
+    """
+
+    def __init__(self, count: Callable[[str], int]) -> None:
+        super().__init__()
+        self._count = count
         self._chars = 0
 
-    def note(self, words: Collection[str]) -> None:
-        """Words were added; whoever has ``counts`` at hand may go on with it."""
-        self._chars += sum(map(len, words))
+    def __missing__(self, text: str) -> int:
+        self._chars += len(text)
         if self._chars > _MAX_KNOWN_CHARS:
-            self.counts, self._chars = {}, 0
-
-
-def _totals(known: Mapping[str, int], words: Sequence[Sequence[str]]) -> list[int]:
-    """The tokens of each text's words together.
-
-    Raises:
-        KeyError: a word is not known.
-    """
-    tokens_of = known.__getitem__
-    return [sum(map(tokens_of, of_text)) for of_text in words]
+            self.clear()
+            self._chars = len(text)
+        tokens = self[text] = self._count(text)
+        return tokens
 
 
 def _plainly_spaced(text: str) -> bool:
