@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from itertools import chain
 from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from threading import Thread
 
 from indexer.discover import compile_patterns
 from indexer.read import Reading, read
@@ -30,11 +32,28 @@ def main() -> None:
     )
     _limit_memory(setup.memory_bytes)
     connection.send_bytes(b"ready")
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        while True:
-            job = decode_job(connection.recv_bytes())
+    with suppress(BrokenPipeError, ConnectionResetError):
+        for job in _jobs(connection):
             for message in _messages(job, reading, setup.seconds_for(job.source.size)):
                 connection.send_bytes(message)
+
+
+def _jobs(connection: Connection) -> Iterator[Job]:
+    """Yield jobs until the connection is closed.
+
+    They are taken in as they come, so that the build never waits to hand one out.
+    """
+    messages = SimpleQueue[bytes]()
+
+    def take_in() -> None:
+        with suppress(EOFError, ConnectionResetError):
+            while True:
+                messages.put(connection.recv_bytes())
+        messages.put(b"")
+
+    Thread(target=take_in, name="jobs", daemon=True).start()
+    while message := messages.get():
+        yield decode_job(message)
 
 
 def _messages(job: Job, reading: Reading, seconds: float) -> Iterator[bytes]:

@@ -7,9 +7,9 @@ a parser was deceived: nothing here is unpickled.
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from indexer.read import Begun, Outcome, Parsed, Unchanged
 from retrieval.records import Chunk, ChunkSettings, Document, Section, Skipped, SourceFile
@@ -59,6 +59,9 @@ class Job:
     """See ``indexer.read.read``."""
 
 
+_SOURCE_FIELDS: Final = tuple(field.name for field in fields(SourceFile))
+
+
 def encode_setup(setup: Setup) -> bytes:
     """As bytes to send; see ``decode_setup``."""
     return _dump(asdict(setup))
@@ -78,7 +81,7 @@ def _read_settings(raw: Mapping[str, Any]) -> ChunkSettings:
 
 def encode_job(job: Job) -> bytes:
     """As bytes to send; see ``decode_job``."""
-    return _dump(asdict(job))
+    return _dump({"source": job.source, "known": dict(job.known), "after": job.after})
 
 
 def decode_job(data: bytes) -> Job:
@@ -109,10 +112,10 @@ def _encode_outcome(outcome: Outcome) -> bytes:
     if isinstance(outcome, Skipped):
         return _dump({"skipped": [outcome.uri, outcome.root, outcome.reason, outcome.detail]})
     if isinstance(outcome, Unchanged):
-        return _dump({"unchanged": asdict(outcome.source)})
+        return _dump({"unchanged": outcome.source})
     line = _dump(
         {
-            "source": asdict(outcome.source),
+            "source": outcome.source,
             "sha256": outcome.sha256,
             "document": _document(outcome.document),
             "chunks": [_chunk(chunk) for chunk in outcome.chunks],
@@ -175,7 +178,14 @@ def _read_chunk(number: int, row: Sequence[Any], text: str) -> Chunk:
 
 
 def _dump(value: Mapping[str, Any]) -> bytes:
-    return _encode(json.dumps(value, ensure_ascii=False, default=os.fspath))
+    return _encode(json.dumps(value, ensure_ascii=False, default=_plain))
+
+
+def _plain(value: SourceFile | Path) -> str | dict[str, object]:
+    """What JSON has no form for, as what it has."""
+    if isinstance(value, Path):
+        return os.fspath(value)
+    return {name: getattr(value, name) for name in _SOURCE_FIELDS}
 
 
 def _load(data: bytes) -> dict[str, Any]:

@@ -27,6 +27,8 @@ from retrieval.records import Skipped, SourceFile
 STUCK_SECONDS: Final = 600.0
 """Readers that say nothing for so long are given up: their disk does not answer, most likely."""
 
+_GIVEN: Final = 2
+"""Files that a reader has been given: the one that it reads, and the next."""
 _AHEAD_PER_READER: Final = 8
 """Files handed out for each reader before the first of them is passed on."""
 _AHEAD_CHARS: Final = 64 << 20
@@ -69,11 +71,12 @@ class _Task:
 
 @dataclass(slots=True, eq=False)
 class _Reader:
-    """A process and what it does now."""
+    """A process and what it has been given to do."""
 
     process: "subprocess.Popen[bytes]"
     connection: Connection
-    task: _Task | None = None
+    tasks: deque[_Task] = field(default_factory=deque)
+    """It reads the first."""
     ready: bool = False
 
     def stop(self) -> int:
@@ -167,31 +170,37 @@ class Readers:
                 self._hear(first)
 
     def _hand_out(self, jobs: Iterator[Job], tasks: "deque[_Task]") -> None:
-        """Give the next files to the readers that have nothing to do."""
-        for reader in tuple(self._readers):
-            if reader.task or len(tasks) >= _AHEAD_PER_READER * len(self._readers):
-                continue
-            if (job := next(jobs, None)) is None:
-                return
-            task = _Task(job)
-            tasks.append(task)
-            self._send(reader, task)
+        """Give the next files to the readers that have little to do."""
+        for given in range(_GIVEN):
+            for reader in tuple(self._readers):
+                if len(reader.tasks) > given or len(tasks) >= _AHEAD_PER_READER * len(
+                    self._readers
+                ):
+                    continue
+                if (job := next(jobs, None)) is None:
+                    return
+                task = _Task(job)
+                tasks.append(task)
+                self._give(reader, task)
 
-    def _send(self, reader: _Reader, task: _Task) -> None:
-        message, taker = encode_job(task.job), reader
+    def _give(self, reader: _Reader, task: _Task) -> None:
+        """Have a file read after those that a reader has been given."""
+        message = encode_job(task.job)
         try:
-            taker.connection.send_bytes(message)
-        except OSError:  # it ended while it had nothing to do
-            taker = self._replace(reader, stuck=False)
-            taker.connection.send_bytes(message)
-        taker.task = task
+            reader.connection.send_bytes(message)
+        except OSError:  # it has ended
+            if not reader.tasks:  # while it had nothing to do
+                reader = self._replace(reader, stuck=False)
+                reader.connection.send_bytes(message)
+            # Else that is found when it is listened to, and what it was given goes to another.
+        reader.tasks.append(task)
 
     def _hear(self, first: _Task) -> None:
         """Wait until a reader says something, or ends; those far ahead of the first may wait."""
         busy = {
             reader.connection: reader
             for reader in self._readers
-            if reader.task and (reader.task is first or reader.task.chars < _AHEAD_CHARS)
+            if reader.tasks and (reader.tasks[0] is first or reader.tasks[0].chars < _AHEAD_CHARS)
         }
         heard = wait(list(busy), STUCK_SECONDS)
         if self._passed.closed:
@@ -221,16 +230,22 @@ class Readers:
             raise RetrievalError(f"a reader process could not start (exit status {status})")
         new = self._start()
         self._readers[self._readers.index(reader)] = new
-        if task := reader.task:
-            source, member = task.job.source, task.begun
-            reason, detail = self._cause(task.job, status, stuck=stuck)
-            task.add(Skipped(member or source.uri, source.root, reason, detail))
-            if member:
-                task.job = replace(task.job, after=task.told)
-                self._send(new, task)
-            else:
-                task.done = True
+        if reader.tasks:
+            self._tell_end(reader.tasks[0], status, stuck=stuck)
+        for task in reader.tasks:
+            if not task.done:
+                self._give(new, task)
         return new
+
+    def _tell_end(self, task: _Task, status: int, *, stuck: bool) -> None:
+        """Tell that a file, or a member of it, ended its reader."""
+        source, member = task.job.source, task.begun
+        reason, detail = self._cause(task.job, status, stuck=stuck)
+        task.add(Skipped(member or source.uri, source.root, reason, detail))
+        if member:
+            task.job = replace(task.job, after=task.told)
+        else:
+            task.done = True
 
     def _cause(self, job: Job, status: int, *, stuck: bool) -> tuple[SkipReason, str]:
         if stuck:
@@ -245,15 +260,15 @@ class Readers:
 
 def _take(reader: _Reader, message: bytes) -> None:
     """Take in what a reader said."""
-    task = reader.task
     if not reader.ready:
         reader.ready = True
-    elif task:
-        news = decode_news(message)
+    elif reader.tasks:
+        task, news = reader.tasks[0], decode_news(message)
         if isinstance(news, Begun):
             task.begun = news.uri
         elif isinstance(news, Done):
-            task.done, reader.task = True, None
+            task.done = True
+            reader.tasks.popleft()
         else:
             task.add(news)
 

@@ -136,7 +136,7 @@ def test_a_file_that_crashes_its_parser_is_skipped(
 ) -> None:
     with Readers(make_setup(minilm_folder), count) as readers:
         told = readers.read(Job(file, {}) for file in discover([endless]).files)
-        while not (readers._readers[0].ready and readers._readers[0].task):
+        while not (readers._readers[0].ready and readers._readers[0].tasks):
             time.sleep(0.01)
         os.kill(readers._readers[0].process.pid, signal.SIGSEGV)
         crashed, _, fine, _ = told
@@ -144,13 +144,16 @@ def test_a_file_that_crashes_its_parser_is_skipped(
     assert isinstance(fine, Parsed)
 
 
-def test_one_that_dies_with_nothing_to_do_is_replaced(folder: Path, minilm_folder: Path) -> None:
+def test_one_that_dies_with_nothing_to_do_is_replaced(
+    folder: Path, minilm_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexer.workers._GIVEN", 1)
     jobs = [Job(file, {}) for file in discover([folder]).files]
 
     def later() -> Iterator[Job]:
         yield jobs[0]
         reader = readers._readers[0]
-        while not reader.ready or reader.task:
+        while not reader.ready or reader.tasks:
             time.sleep(0.01)
         reader.process.kill()
         reader.process.wait()
