@@ -232,7 +232,9 @@ def step(what: str, name: str, folder: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.store_peers", what, name, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        print(f"{name}: {what} failed: {done.stderr.strip().splitlines()[-1]}", flush=True)
+        # One that the kernel kills, for want of memory most likely, says nothing.
+        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        print(f"{name}: {what} failed: {last}", flush=True)
         return {}
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
