@@ -149,14 +149,13 @@ class Chroma(Contestant):
             collection.add(ids=ids, embeddings=part)
 
     def open(self) -> None:
-        self._collection = self._client().get_collection("passages", embedding_function=None)
+        self._chroma = self._client()
+        self._collection = self._chroma.get_collection("passages", embedding_function=None)
 
     def set_effort(self, effort: int) -> None:
-        from chromadb.api.shared_system_client import SharedSystemClient
-
         self._collection.modify(configuration={"hnsw": {"ef_search": effort}})
         # An index that is open goes on as it was opened.
-        SharedSystemClient.clear_system_cache()
+        self._chroma.close()
         self.open()
 
     def search(self, query: NDArray[np.float32]) -> Ids:
