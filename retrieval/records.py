@@ -261,9 +261,12 @@ class SectionText:
     """Whether it is the whole section, or as much of it as was asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Passage:
-    """A chunk as a search returns it."""
+class Passage(NamedTuple):
+    """A chunk as a search returns it.
+
+    A named tuple: a search gives each of its passages a score, and of a frozen dataclass a copy
+    with another value takes several times as long.
+    """
 
     name: str
     """Resource name ``documents/<document id>/passages/<ordinal>`` within a collection."""

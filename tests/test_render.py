@@ -1,7 +1,6 @@
 """Passages as they are shown on a terminal."""
 
 import unicodedata
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -43,7 +42,7 @@ def test_hard_wrapped_prose_is_joined_and_code_is_not() -> None:
     code = "```python\nx = 1  # a comment that is long enough to look as if it were wrapped\ny\n```"
     items = "- one item of a list that is long enough to look as if it were wrapped\n- two"
     text = f"{prose}\n\n{code}\n{items}"
-    shown = passages_as_text([replace(PASSAGE, text=text)], width=200)
+    shown = passages_as_text([PASSAGE._replace(text=text)], width=200)
     assert "is not the terminal's and go on.\n\n" in shown
     assert "    y\n" in shown
     assert "    - two" in shown
@@ -54,20 +53,20 @@ def test_a_wrapped_list_item_is_joined_and_indented_code_is_not() -> None:
     code = (
         "This line is long enough to look wrapped, and is followed by code:\n\n    x = 1\n    y = 2"
     )
-    shown = passages_as_text([replace(PASSAGE, text=f"{item}\n\n{code}")], width=200)
+    shown = passages_as_text([PASSAGE._replace(text=f"{item}\n\n{code}")], width=200)
     assert "writer's own and goes on.\n\n" in shown
     assert "        x = 1\n" in shown
 
 
 def test_long_texts_are_cut_aloud() -> None:
     lines = [f"- {number}" for number in range(MAX_TEXT_LINES + 5)]
-    shown = passages_as_text([replace(PASSAGE, text="\n".join(lines))], width=80)
+    shown = passages_as_text([PASSAGE._replace(text="\n".join(lines))], width=80)
     assert shown.endswith("    … 5 more lines")
 
 
 @given(st.text(), st.integers(30, 120))
 def test_nothing_that_moves_the_cursor_is_shown(text: str, width: int) -> None:
-    passage = replace(PASSAGE, text=text, title=text, heading_path=(text,), uri=text)
+    passage = PASSAGE._replace(text=text, title=text, heading_path=(text,), uri=text)
     shown = passages_as_text([passage], width=width)
     categories = {unicodedata.category(char) for char in shown if char != "\n"}
     assert not categories & {"Cc", "Cf", "Cs"}
@@ -83,4 +82,4 @@ def test_control_characters_become_escapes(text: str, shown: str) -> None:
 
 def test_json_has_null_for_no_score() -> None:
     assert passage_as_json(PASSAGE)["score"] == 0.12345
-    assert passage_as_json(replace(PASSAGE, score=float("nan")))["score"] is None
+    assert passage_as_json(PASSAGE._replace(score=float("nan")))["score"] is None

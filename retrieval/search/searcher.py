@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,7 +136,7 @@ class Searcher:
                 continue
             section = self.reader.section(passage.document_id, passage.ordinal, most_chars)
             before.append(section)
-            yield replace(passage, section=section)
+            yield passage._replace(section=section)
 
     def _given_vector(self, query: Query) -> EmbeddedQuery:
         if query.passage is not None:

@@ -6,7 +6,8 @@ A request's path::
     access         who sends it, by its token (``tokens``), and what that allows; ``tls``
     observer       its line in the log, its numbers (``metrics``), its trace (``tracing``)
     servicers      one module a service: search, embedding, index
-    convert        message → Query, records → message; paging makes and reads page tokens
+    requests       message → what is asked, checked; paging makes and reads page tokens
+    responses      records → messages
     collections    name → the open index; requests hold on to the generation they started with
     workers        threads beside the event loop; batcher is the one thread that runs models
     status         exception → gRPC status, in one table

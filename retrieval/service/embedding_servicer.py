@@ -8,7 +8,8 @@ from retrieval.names import parse_collection
 from retrieval.service.batcher import TextEmbedding
 from retrieval.service.collections import Collections
 from retrieval.service.config import Limits
-from retrieval.service.convert import check_texts, embedding_messages, to_text_kind
+from retrieval.service.requests import check_texts, to_text_kind
+from retrieval.service.responses import embedding_messages
 from retrieval.service.workers import Workers
 from retrieval.v1 import embedding_service_pb2 as pb
 from retrieval.v1 import embedding_service_pb2_grpc as pb_grpc

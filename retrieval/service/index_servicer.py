@@ -13,8 +13,8 @@ from retrieval.records import DocumentRow, Passage
 from retrieval.search import MAX_K, MAX_OFFSET, MAX_QUERY_CHARS, MAX_SECTION_CHARS
 from retrieval.service.collections import Collections, OpenCollection
 from retrieval.service.config import Limits
-from retrieval.service.convert import collection_message, document_message, passage_message
 from retrieval.service.paging import PageScope, page_size
+from retrieval.service.responses import collection_message, document_message, fill_passage
 from retrieval.service.search_servicer import MAX_STREAM_LIMIT
 from retrieval.service.workers import Workers
 from retrieval.v1 import document_pb2
@@ -109,15 +109,15 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
             passages = await self._workers.run(
                 collection, _read_passages, collection, name, request.before, request.after
             )
-            generation = collection.info.generation
-        messages = [passage_message(name.collection, passage) for passage in passages]
-        place = [passage.ordinal for passage in passages].index(name.ordinal)
-        return pb.GetPassageResponse(
-            before=messages[:place],
-            passage=messages[place],
-            after=messages[place + 1 :],
-            generation=generation,
-        )
+            response = pb.GetPassageResponse(generation=collection.info.generation)
+        for passage in passages:
+            if passage.ordinal == name.ordinal:
+                message = response.passage
+            else:
+                beside = response.before if passage.ordinal < name.ordinal else response.after
+                message = beside.add()
+            fill_passage(message, name.collection, passage)
+        return response
 
     async def ReloadCollection(
         self, request: pb.ReloadCollectionRequest, _context: ServicerContext[Any, Any]

@@ -25,6 +25,7 @@ from retrieval.service.config import Address
 LOG = logging.getLogger(__name__)
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_STAGES = ("queue", "encode", "embed", "search", "fetch")
 _TEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -48,7 +49,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
-        self._stage_seconds = Histogram(
+        stage_seconds = Histogram(
             "retrieval_stage_seconds",
             "Time in one stage: queue (waiting for the model), encode (in the model, a whole "
             "batch), embed (queue and encode of one search, or the cache), search, fetch.",
@@ -56,6 +57,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self._stages = {stage: stage_seconds.labels(stage) for stage in _STAGES}
         self._batch_texts = Histogram(
             "retrieval_batch_texts",
             "Texts that went through the model together.",
@@ -97,17 +99,17 @@ class Metrics:
 
     def searched(self, timings: Timings) -> None:
         """Note where the time of a search went."""
-        self._stage_seconds.labels("embed").observe(timings.embed_seconds)
-        self._stage_seconds.labels("search").observe(timings.search_seconds)
-        self._stage_seconds.labels("fetch").observe(timings.fetch_seconds)
+        self._stages["embed"].observe(timings.embed_seconds)
+        self._stages["search"].observe(timings.search_seconds)
+        self._stages["fetch"].observe(timings.fetch_seconds)
 
     def waited(self, seconds: float) -> None:
         """Note how long texts of one request waited for the model."""
-        self._stage_seconds.labels("queue").observe(seconds)
+        self._stages["queue"].observe(seconds)
 
     def encoded(self, kind: TextKind, texts: int, tokens: int, seconds: float) -> None:
         """Count a batch that went through the model."""
-        self._stage_seconds.labels("encode").observe(seconds)
+        self._stages["encode"].observe(seconds)
         self._batch_texts.observe(texts)
         self._tokens.labels(kind).inc(tokens)
 

@@ -21,16 +21,10 @@ from retrieval.search import (
 )
 from retrieval.service.collections import Collections, OpenCollection
 from retrieval.service.config import Limits
-from retrieval.service.convert import (
-    check_batch_size,
-    located_in,
-    passage_message,
-    search_response,
-    stream_header,
-    to_query,
-)
 from retrieval.service.observer import Observer
 from retrieval.service.paging import PageScope, page_size
+from retrieval.service.requests import check_batch_size, located_in, to_query
+from retrieval.service.responses import fill_passage, search_response, stream_header
 from retrieval.service.workers import Workers
 from retrieval.v1 import search_service_pb2 as pb
 from retrieval.v1 import search_service_pb2_grpc as pb_grpc
@@ -146,7 +140,9 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
                     header = stream_header(collection.info, result)
                     yield pb.StreamSearchResponse(header=header)
                 for passage in result.passages:
-                    yield pb.StreamSearchResponse(passage=passage_message(name, passage))
+                    response = pb.StreamSearchResponse()
+                    fill_passage(response.passage, name, passage)
+                    yield response
                 offset = query.offset + len(result.passages)
                 if not result.more or offset >= limit:
                     return

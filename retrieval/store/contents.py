@@ -3,7 +3,6 @@
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from retrieval.errors import IndexDamaged, NotFound
@@ -123,7 +122,7 @@ class Contents:
             passage, vector_id = found[place]
             if vector_id != hit.vector_id:
                 raise damaged_row(f"it takes passage {hit.ordinal} of {passage.uri} for another")
-            passages.append(replace(passage, score=hit.score))
+            passages.append(passage._replace(score=hit.score))
         return passages
 
     def _read_passages(self, places: Sequence[_Place]) -> dict[_Place, _Checked]:

@@ -1,0 +1,145 @@
+"""Messages → what is asked, checked."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypedDict
+
+import numpy as np
+
+from retrieval.errors import InvalidArgument
+from retrieval.names import parse_passage
+from retrieval.records import TextKind
+from retrieval.search import Query
+from retrieval.service.config import Limits
+from retrieval.v1 import embedding_service_pb2, search_service_pb2
+
+AnySearchRequest = search_service_pb2.SearchRequest | search_service_pb2.StreamSearchRequest
+
+_MODES = (search_service_pb2.SEARCH_MODE_UNSPECIFIED, search_service_pb2.SEARCH_MODE_DENSE)
+_TEXT_KINDS: dict[int, TextKind] = {
+    embedding_service_pb2.TEXT_KIND_QUERY: "query",
+    embedding_service_pb2.TEXT_KIND_PASSAGE: "passage",
+}
+
+
+class _Limits(TypedDict):
+    """The parts of a query that do not depend on what is looked for."""
+
+    k: int
+    offset: int
+    min_score: float | None
+    filter: str
+    exact: bool
+    section_chars: int
+
+
+@contextmanager
+def located_in(path: str) -> Iterator[None]:
+    """Put the place in the request before the field that an error names.
+
+    Args:
+        path: such as ``"requests[3]"``.
+
+    Raises:
+        InvalidArgument: one that the block raised, with its ``field`` under ``path``.
+    """
+    try:
+        yield
+    except InvalidArgument as error:
+        field = error.metadata.get("field")
+        metadata = {**error.metadata, "field": f"{path}.{field}" if field else path}
+        raise InvalidArgument(f"{path}: {error.message}", **metadata) from error
+
+
+def check_batch_size(count: int, maximum: int, *, field: str) -> None:
+    """Refuse a batch that is empty or too large.
+
+    Args:
+        count: how many items it has.
+        maximum: most that are taken.
+        field: the request's field that they are in.
+
+    Raises:
+        InvalidArgument: no item, or more than ``maximum``.
+    """
+    if not 1 <= count <= maximum:
+        raise InvalidArgument(
+            f"{field} has {count} items; it must have from 1 to {maximum}", field=field
+        )
+
+
+def check_texts(texts: Sequence[str], limits: Limits) -> None:
+    """Refuse texts that are too many or too long.
+
+    Raises:
+        InvalidArgument: naming the first text that is too long, or the number of texts.
+    """
+    check_batch_size(len(texts), limits.batch_size, field="texts")
+    for number, text in enumerate(texts):
+        if len(text) > limits.text_chars:
+            field = f"texts[{number}]"
+            raise InvalidArgument(
+                f"{field} has {len(text)} characters; at most {limits.text_chars} are taken",
+                field=field,
+            )
+
+
+def to_query(request: AnySearchRequest, *, collection: str, k: int, offset: int) -> Query:
+    """What a request looks for.
+
+    Args:
+        request: its query, mode, min_score, filter, exact and section_chars are read.
+        collection: own name of the collection that is searched.
+        k: most passages to find.
+        offset: how many better ones to leave out.
+
+    Raises:
+        InvalidArgument: no query, an unknown mode, or a passage of another collection. The
+            values themselves are for the searcher to judge.
+    """
+    if request.mode not in _MODES:
+        raise InvalidArgument(
+            f"mode is {request.mode}, which this server does not know", field="mode"
+        )
+    limits = _Limits(
+        k=k,
+        offset=offset,
+        min_score=request.min_score if request.HasField("min_score") else None,
+        filter=request.filter,
+        exact=request.exact,
+        section_chars=request.section_chars,
+    )
+    match request.WhichOneof("query"):
+        case "text":
+            return Query(text=request.text, **limits)
+        case "vector":
+            vector = np.array(request.vector.values, dtype=np.float32)
+            return Query(vector=vector, **limits)
+        case "passage":
+            name = parse_passage(request.passage, field="passage")
+            if name.collection != collection:
+                raise InvalidArgument(
+                    f"passage is of collection {name.collection}, and the search of {collection}: "
+                    "vectors of two collections may not compare",
+                    field="passage",
+                )
+            like = (name.document_id, name.ordinal)
+            return Query(passage=like, **limits)
+        case _:
+            raise InvalidArgument("no query: set text, vector or passage", field="query")
+
+
+def to_text_kind(kind: int) -> TextKind:
+    """What texts are embedded as.
+
+    Args:
+        kind: a value of ``TextKind``.
+
+    Raises:
+        InvalidArgument: not set, or unknown.
+    """
+    if kind not in _TEXT_KINDS:
+        raise InvalidArgument(
+            f"kind is {kind}; set TEXT_KIND_QUERY or TEXT_KIND_PASSAGE", field="kind"
+        )
+    return _TEXT_KINDS[kind]
