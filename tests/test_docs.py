@@ -28,7 +28,7 @@ from retrieval.registry import MODEL_CARDS, OFFLINE_MODEL
 from retrieval.search import Query
 from retrieval.service import status
 from retrieval.service.server import SERVICE_NAMES
-from retrieval.store.schema import connect_for_writing
+from retrieval.store.database import connect_for_writing
 from retrieval.v1 import (
     collection_pb2,
     document_pb2,

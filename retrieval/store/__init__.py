@@ -14,6 +14,7 @@ Importing this package loads neither torch nor grpc.
 
 from retrieval.records import DocumentRow, IndexInfo, ModelIdentity
 from retrieval.store.commit import Commit
+from retrieval.store.database import is_index
 from retrieval.store.filters import Filter, parse_filter
 from retrieval.store.info import SegmentInfo, read_generation, read_info, read_segments
 from retrieval.store.maintenance import (
@@ -24,7 +25,6 @@ from retrieval.store.maintenance import (
     remove_documents,
 )
 from retrieval.store.reader import IndexReader
-from retrieval.store.schema import is_index
 from retrieval.store.segments import VectorHits
 from retrieval.store.staged import StagedChunk, StagedDocument
 from retrieval.store.verify import Problem, verify

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from retrieval.errors import IndexDamaged, NotFound
 from retrieval.recent import Recent
 from retrieval.records import DocumentRow, Hit, IndexInfo, Passage, SectionText, Skipped
+from retrieval.store.database import DATABASE_NAME, LOOKUP_BATCH
 from retrieval.store.filters import Filter
 from retrieval.store.rows import (
     DOCUMENT_QUERY,
@@ -19,7 +20,6 @@ from retrieval.store.rows import (
     passage_place,
     stored_passage,
 )
-from retrieval.store.schema import DATABASE_NAME, LOOKUP_BATCH
 from retrieval.store.sections import MOST_AROUND, Neighbour, stretch_around
 from retrieval.store.snapshot import Snapshot
 from retrieval.store.texts import Stretch, read_text, read_texts, read_wanted

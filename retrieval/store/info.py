@@ -8,8 +8,8 @@ from pathlib import Path
 from retrieval.errors import NotAnIndex
 from retrieval.records import ChunkSettings, IndexInfo, ModelIdentity
 from retrieval.store.ann import AnnSettings
+from retrieval.store.database import connect_for_reading, sqlite_errors
 from retrieval.store.rows import from_json
-from retrieval.store.schema import connect_for_reading, sqlite_errors
 
 
 @dataclass(frozen=True, slots=True)

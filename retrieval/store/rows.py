@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 from retrieval.context import embedded_text
 from retrieval.errors import IndexDamaged
 from retrieval.records import DocumentRow, Passage
+from retrieval.store.database import DATABASE_NAME
 from retrieval.store.digest import (
     CHUNK_COLUMNS,
     DOCUMENT_COLUMNS,
     chunk_digest,
     document_digest,
 )
-from retrieval.store.schema import DATABASE_NAME
 
 _DOCUMENT = ", ".join(f"d.{column}" for column in DOCUMENT_COLUMNS)
 _CHUNK = ", ".join(f"c.{column}" for column in CHUNK_COLUMNS)

@@ -9,9 +9,9 @@ from typing import Any
 
 from retrieval.errors import IndexDamaged
 from retrieval.records import IndexInfo
+from retrieval.store.database import connect_for_reading, sqlite_errors
 from retrieval.store.filter_functions import register_functions
 from retrieval.store.info import load_info
-from retrieval.store.schema import connect_for_reading, sqlite_errors
 from retrieval.store.segments import Segment, open_segments
 from retrieval.store.vector_file import ANN
 

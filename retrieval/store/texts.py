@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
+from retrieval.store.database import LOOKUP_BATCH
 from retrieval.store.rows import WANTED_TEXTS_QUERY
-from retrieval.store.schema import LOOKUP_BATCH, TEXT_PART_CHARS
+from retrieval.store.schema import TEXT_PART_CHARS
 
 Rows = Callable[[str, Sequence[object]], list[tuple[Any, ...]]]
 """What a query gives; ``Snapshot.rows`` is one."""

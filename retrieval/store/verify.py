@@ -14,6 +14,7 @@ from retrieval.context import embedded_text
 from retrieval.errors import IndexDamaged
 from retrieval.records import Passage
 from retrieval.store.ann import open_ann
+from retrieval.store.database import DATABASE_NAME, connect_for_reading, sqlite_errors
 from retrieval.store.info import load_info
 from retrieval.store.rows import (
     DOCUMENT_QUERY,
@@ -22,7 +23,6 @@ from retrieval.store.rows import (
     from_json,
     stored_passage,
 )
-from retrieval.store.schema import DATABASE_NAME, connect_for_reading, sqlite_errors
 from retrieval.store.segments import row_ids
 from retrieval.store.vector_file import file_sha256, open_vector_file
 

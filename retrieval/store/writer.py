@@ -23,14 +23,14 @@ from retrieval.records import (
     Skipped,
 )
 from retrieval.store.commit import Commit, utc_now
-from retrieval.store.info import SegmentInfo, load_info, load_segments
-from retrieval.store.lock import LOCK_NAME, writer_lock
-from retrieval.store.schema import (
+from retrieval.store.database import (
     LOOKUP_BATCH,
     connect_for_writing,
     is_index,
     sqlite_errors,
 )
+from retrieval.store.info import SegmentInfo, load_info, load_segments
+from retrieval.store.lock import LOCK_NAME, writer_lock
 from retrieval.store.vector_file import remove_stray_files
 
 
@@ -65,7 +65,7 @@ class IndexWriter:
         Raises:
             NotAnIndex: the folder holds other files, or another program's database.
             IndexLocked: another process is writing it.
-            IndexVersionError, IndexDamaged, StorageError: see ``retrieval.store.schema``.
+            IndexVersionError, IndexDamaged, StorageError: see ``retrieval.store.database``.
         """
         check_folder(folder)
         _make_folder(folder)

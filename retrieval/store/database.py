@@ -1,0 +1,174 @@
+"""The SQLite side of an index: how its database is opened, and what is done about its errors."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlite_utils import Database, Migrations
+
+from retrieval.errors import IndexDamaged, IndexVersionError, NotAnIndex, StorageError
+from retrieval.store.lock import writer_lock
+from retrieval.store.schema import KNOWN_MIGRATIONS, migrations
+
+DATABASE_NAME = "index.db"
+APPLICATION_ID = 0x47544552  # "GTER": tells an index from any other SQLite file
+BUSY_TIMEOUT_SECONDS = 30.0
+
+WRITER_CACHE_KIB = 256 << 10
+"""Most memory for pages that a writer has touched. Content keys are hashes and fall all over their
+index: with SQLite's 2 MiB, a commit to a large index reads and writes the same pages again and
+again, and takes half as long again."""
+
+LOOKUP_BATCH = 500
+"""Values of one ``IN (…)``; SQLite may be built to take no more than 999."""
+
+
+@contextmanager
+def sqlite_errors(folder: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours, naming the index.
+
+    Raises:
+        StorageError: the disk is full or refuses writes.
+        NotAnIndex: the file is no SQLite database.
+        IndexDamaged: the database is malformed, or not what its tables should be.
+    """
+    path = folder / DATABASE_NAME
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in (
+            sqlite3.SQLITE_FULL,
+            sqlite3.SQLITE_IOERR,
+            sqlite3.SQLITE_READONLY,
+            sqlite3.SQLITE_CANTOPEN,
+            sqlite3.SQLITE_BUSY,
+        ):
+            raise StorageError(
+                f"can't use {path}: {error}; what was committed before is untouched"
+            ) from error
+        raise IndexDamaged(f"{path} is not a whole index: {error}") from error
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOTADB:
+            raise NotAnIndex(f"{path} is not an index's database") from error
+        raise IndexDamaged(f"{path} is damaged: {error}") from error
+
+
+def is_index(folder: Path) -> bool:
+    """Whether a folder holds an index's database (which may still be unusable)."""
+    return (folder / DATABASE_NAME).is_file()
+
+
+def connect_for_reading(folder: Path) -> sqlite3.Connection:
+    """Open an index's database read-only.
+
+    Raises:
+        NotAnIndex: no database there, or it belongs to something else.
+        IndexVersionError: it was written by a newer version.
+        IndexDamaged: it is malformed.
+        StorageError: it can't be read as it lies in a folder that this user can't write.
+    """
+    if not is_index(folder):
+        raise NotAnIndex(
+            f"{folder} is not an index (it has no {DATABASE_NAME}); "
+            f"make one with: indexer build DOCS --index {folder}"
+        )
+    uri = (folder / DATABASE_NAME).resolve().as_uri() + "?mode=ro"
+    if not os.access(folder, os.W_OK):
+        # Readers of a write-ahead log share memory through a file beside it. Where none can be
+        # made, the database must stand alone, and is read as a file that nobody changes.
+        log = folder / f"{DATABASE_NAME}-wal"
+        if log.exists() and log.stat().st_size:
+            raise StorageError(
+                f"{folder} holds commits that only a user with write permission on it can read; "
+                f"run any indexer command on it as its owner once"
+            )
+        uri += "&immutable=1"
+    with sqlite_errors(folder):
+        connection = sqlite3.connect(
+            uri, uri=True, check_same_thread=False, timeout=BUSY_TIMEOUT_SECONDS
+        )
+        try:
+            _prepare(connection)
+            _check_kind(folder, connection)
+            if KNOWN_MIGRATIONS - _applied(connection):
+                _upgrade(folder)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _upgrade(folder: Path) -> None:
+    """Bring the tables of an index that an older version wrote up to date."""
+    if not os.access(folder, os.W_OK):
+        raise IndexVersionError(
+            f"{folder} was written by an older version of this program; run `indexer status` on it "
+            f"once as a user who may write it"
+        )
+    with writer_lock(folder):
+        connect_for_writing(folder).close()
+
+
+def connect_for_writing(folder: Path) -> Database:
+    """Open (or make) an index's database and bring its tables up to date.
+
+    Raises:
+        NotAnIndex: the database belongs to something else.
+        IndexVersionError: it was written by a newer version.
+        IndexDamaged: it is malformed.
+        StorageError: the disk refuses.
+    """
+    with sqlite_errors(folder):
+        connection = sqlite3.connect(
+            folder / DATABASE_NAME, isolation_level=None, timeout=BUSY_TIMEOUT_SECONDS
+        )
+        try:
+            _prepare(connection)
+            if _is_blank(connection):
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            _check_kind(folder, connection)
+            connection.execute("PRAGMA journal_mode = WAL")
+            # FULL: a commit is on the disk when it returns, power cut or not.
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
+            database = Database(connection, execute_plugins=False)
+            migrations.apply(database)
+        except BaseException:
+            connection.close()
+            raise
+    return database
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    # A hostile file's views and triggers get no functions with side effects.
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("PRAGMA cell_size_check = ON")
+
+
+def _is_blank(connection: sqlite3.Connection) -> bool:
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    return not tables and connection.execute("PRAGMA application_id").fetchone()[0] == 0
+
+
+def _check_kind(folder: Path, connection: sqlite3.Connection) -> None:
+    application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+    if application_id != APPLICATION_ID:
+        raise NotAnIndex(f"{folder / DATABASE_NAME} is not an index's database")
+    newer = _applied(connection) - KNOWN_MIGRATIONS
+    if newer:
+        raise IndexVersionError(
+            f"{folder} was written by a newer version of this program ({', '.join(newer)}); "
+            f"upgrade, or build the index anew in another folder"
+        )
+
+
+def _applied(connection: sqlite3.Connection) -> set[str]:
+    """Names of the migrations that a database has seen."""
+    table = Migrations.migrations_table
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", [table]).fetchone():
+        return set()
+    rows = connection.execute(f"SELECT name FROM {table} WHERE migration_set = 'index'")
+    return {row[0] for row in rows}
