@@ -9,6 +9,7 @@ from functools import partial
 from typing import NamedTuple, ParamSpec, Protocol, TypeVar, cast
 
 from retrieval.service.delivery import AnyFuture, Outcome, deliver
+from retrieval.store import search_on_one_core
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -55,7 +56,7 @@ class Workers:
         Args:
             threads: most threads.
         """
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="search")
+        self._pool = ThreadPoolExecutor(threads, "search", search_on_one_core)
         self._calls: list[_Call] = []
 
     async def run(

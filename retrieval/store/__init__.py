@@ -27,6 +27,7 @@ from retrieval.store.maintenance import (
 from retrieval.store.reader import IndexReader
 from retrieval.store.segments import VectorHits
 from retrieval.store.staged import StagedChunk, StagedDocument
+from retrieval.store.vector_file import search_on_one_core
 from retrieval.store.verify import Problem, verify
 from retrieval.store.writer import IndexWriter, KnownFile, check_folder, check_index
 
@@ -56,5 +57,6 @@ __all__ = [
     "read_info",
     "read_segments",
     "remove_documents",
+    "search_on_one_core",
     "verify",
 ]

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import IndexDamaged
-from retrieval.store.vector_file import file_sha256
+from retrieval.store.vector_file import file_sha256, search_rows
 
 AnnKind = Literal["ivf", "hnsw"]
 
@@ -144,9 +144,13 @@ def rerank(
     Returns:
         [n, min(k, m)] inner products and rows, best first, equal scores in order of row.
     """
-    scores = np.full(rows.shape, -np.inf, dtype=np.float32)
-    for query, proposed, row_scores in zip(queries, rows, scores, strict=True):
-        known = proposed >= 0
-        row_scores[known] = vectors.reconstruct_batch(proposed[known]) @ query
-    order = np.lexsort((rows, -scores), axis=1)[:, :k]
-    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
+    k = min(k, rows.shape[1])
+    scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
+    best = np.full((len(queries), k), -1, dtype=np.int64)
+    for number, proposed in enumerate(rows):
+        query, known = queries[number : number + 1], proposed[proposed >= 0]
+        if count := min(k, len(known)):
+            found = search_rows(vectors, query, known, count)
+            scores[number, :count], best[number, :count] = found
+    order = np.lexsort((best, -scores), axis=1)
+    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(best, order, axis=1)

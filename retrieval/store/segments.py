@@ -13,15 +13,13 @@ from numpy.typing import NDArray
 from retrieval.errors import IndexDamaged
 from retrieval.store.ann import MOST, Ann, open_ann, rerank
 from retrieval.store.rows import damaged_row
-from retrieval.store.vector_file import open_vector_file
+from retrieval.store.vector_file import open_vector_file, search_rows
 
 EXACT_ROWS = 50_000
 """Where no more rows than this may be found, all of them are looked at."""
 
 _GATHER_SHARE = 0.1
 """Below this share of a segment rows are picked out one by one; above, it is read in a sweep."""
-
-_GATHER_ROWS = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,29 +197,11 @@ def _search_segment(
     if chosen is None:
         scores, rows = segment.index.search(queries, k)
     elif chosen.rows is not None:
-        scores, rows = _search_rows(segment.index, queries, k, chosen.rows)
+        scores, rows = search_rows(segment.index, queries, chosen.rows, k)
     else:
         parameters = faiss.SearchParameters(sel=selector)
         scores, rows = segment.index.search(queries, k, params=parameters)
     return scores, rows
-
-
-def _search_rows(
-    index: faiss.Index, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64]
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Exact search over some rows; only those are read from the disk."""
-    best_scores = np.empty((len(queries), 0), np.float32)
-    best_rows = np.empty((len(queries), 0), np.int64)
-    for start in range(0, len(rows), _GATHER_ROWS):
-        part = rows[start : start + _GATHER_ROWS]
-        scores = queries @ index.reconstruct_batch(part).T
-        best_scores = np.concatenate([best_scores, scores], axis=1)
-        best_rows = np.concatenate([best_rows, np.broadcast_to(part, scores.shape)], axis=1)
-        if best_scores.shape[1] > k:
-            kept = np.argpartition(-best_scores, k - 1, axis=1)[:, :k]
-            best_scores = np.take_along_axis(best_scores, kept, axis=1)
-            best_rows = np.take_along_axis(best_rows, kept, axis=1)
-    return best_scores, best_rows
 
 
 def _best(scores: NDArray[np.float32], ids: NDArray[np.int64], k: int) -> VectorHits:

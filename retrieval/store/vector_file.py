@@ -194,3 +194,31 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def search_rows(
+    vectors: faiss.Index, queries: NDArray[np.float32], rows: NDArray[np.int64], k: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Exact search over some rows; only those are read, and none is copied.
+
+    Args:
+        vectors: a flat index.
+        queries: float32 [n, dim].
+        rows: int64 [m], which may be found.
+        k: how many are wanted.
+
+    Returns:
+        [n, min(k, m)] inner products and rows, best first.
+    """
+    parameters = faiss.SearchParameters(sel=faiss.IDSelectorArray(rows))
+    found: tuple[NDArray[np.float32], NDArray[np.int64]]
+    found = vectors.search(queries, min(k, len(rows)), params=parameters)
+    return found
+
+
+def search_on_one_core() -> None:
+    """Have FAISS use no core but the calling thread's own, for searches of this thread.
+
+    Where many threads search, cores that help each other wait for each other.
+    """
+    faiss.omp_set_num_threads(1)
