@@ -1,4 +1,4 @@
-"""The ``indexer`` command: the only place in this package that prints and exits."""
+"""The ``indexer`` command."""
 
 import json
 import sys

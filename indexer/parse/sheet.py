@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from indexer.decode import decode
+from indexer.decompress import without_compression
 from indexer.parse.compose import Composer
 from indexer.parse.damage import as_damage
 from indexer.parse.ooxml import refuse_old_office
@@ -65,7 +66,7 @@ def parse_workbook(uri: str, data: bytes) -> Document:
     """
     from python_calamine import CalamineError, CalamineWorkbook, PasswordError
 
-    if not uri.lower().removesuffix(".gz").endswith(".xls"):
+    if not without_compression(uri).lower().endswith(".xls"):
         refuse_old_office(data)
     composer = Composer()
     with as_damage():

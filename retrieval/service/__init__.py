@@ -9,7 +9,7 @@ A request's path::
     requests       message → what is asked, checked; paging makes and reads page tokens
     responses      records → messages
     collections    name → the open index; requests hold on to the generation they started with
-    workers        threads beside the event loop; batcher is the one thread that runs models
+    workers        threads beside the event loop; batcher runs models over what waits together
     status         exception → gRPC status, in one table
 
 ``server`` puts the parts together and takes them down again.
