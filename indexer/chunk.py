@@ -1,6 +1,6 @@
 """Cut documents into chunks: passages that fit the model, along the document's structure.
 
-``indexer.units`` cuts a document into small pieces, ``indexer.pack`` puts them together; here the
+``indexer.units`` cuts a document into pieces, ``indexer.pack`` puts them together; here the
 result is counted again, and gets its lines and headings.
 """
 

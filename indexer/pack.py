@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, NamedTuple
 
-from indexer.units import CHARS_PER_TOKEN, Grain, Unit, cut_units, split
+from indexer.spans import Grain
+from indexer.units import CHARS_PER_TOKEN, Unit, cut_units, split
 from retrieval.records import ChunkSettings, Document, TokenCounter
 
 _SMALL: Final = 4

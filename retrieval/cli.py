@@ -1,6 +1,6 @@
 """The command ``retrieval``: serve indexes, search a server, embed texts.
 
-The only place of the package that prints and exits. Heavy imports are inside the commands:
+Heavy imports are inside the commands:
 ``--help`` and ``search`` start without torch, faiss or a model.
 """
 
