@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 from urllib.parse import quote, unquote
 
 import ir_measures
@@ -31,6 +31,7 @@ import numpy as np
 from ir_measures import RR, Qrel, R, ScoredDoc, nDCG
 
 from retrieval.client import RetrievalClient
+from retrieval.client.requests import SearchOptions
 from retrieval.hub import find_model
 from retrieval.registry import OFFLINE_MODEL
 
@@ -121,14 +122,19 @@ def served(index: Path, options: Sequence[str]) -> Iterator[tuple[str, int]]:
         process.wait(timeout=30)
 
 
-def search_service(address: str, queries: Mapping[str, str], depth: int) -> Run:
+def search_service(
+    address: str,
+    queries: Mapping[str, str],
+    depth: int,
+    **options: Unpack[SearchOptions],
+) -> Run:
     """Ask the service; a document scores as its best passage."""
     run: Run = {}
     identifiers = list(queries)
     with RetrievalClient(address, timeout=300) as client:
         for start in range(0, len(identifiers), BATCH):
             batch = identifiers[start : start + BATCH]
-            answers = client.search_batch([queries[one] for one in batch], k=depth)
+            answers = client.search_batch([queries[one] for one in batch], k=depth, **options)
             for identifier, passages in zip(batch, answers, strict=True):
                 scores: dict[str, float] = {}
                 for passage in passages:
@@ -187,7 +193,7 @@ def main() -> None:
         for dtype in arguments.query_dtype.split(","):
             with served(Path(temporary) / "index", ["--query-dtype", dtype]) as (address, _):
                 started = time.perf_counter()
-                run = search_service(address, test.queries, depth)
+                run = search_service(address, test.queries, depth, mode="dense")
                 seconds[dtype] = time.perf_counter() - started
             results[f"retrieval, queries {dtype}"] = measure(test.qrels, run)
     if arguments.compare:

@@ -21,6 +21,7 @@ from indexer.read import Parsed, Unchanged
 from indexer.report import BuildReport
 from indexer.wire import Job, Setup
 from indexer.workers import Finished, Readers
+from retrieval.languages import DEFAULT_LANGUAGE
 from retrieval.records import ContainerStamp, Skipped
 from retrieval.store import IndexWriter, check_folder, maintain
 
@@ -66,10 +67,11 @@ def build(
                 encoder = load(options, existing, report, progress)
         if plan.to_read:
             settings = chunk_settings(options, existing, encoder)
-            writer.set_model(encoder.identity, settings)
+            language = options.language or DEFAULT_LANGUAGE
+            writer.set_model(encoder.identity, settings, language)
             embedder = Embedder(encoder, writer, report, progress, context=settings.context)
             _ingest(plan, reader_setup(options, encoder, settings), embedder, report, progress)
-        _choose_index_type(options, writer)
+        _note_wishes(options, writer)
         _finish(plan, writer, report)
     report.seconds = time.perf_counter() - started
     return report
@@ -120,8 +122,8 @@ def _take(outcome: Parsed | Unchanged, plan: Plan, embedder: Embedder, report: B
         plan.unchanged += 1
 
 
-def _choose_index_type(options: BuildOptions, writer: IndexWriter) -> None:
-    """Note which kind of index is wanted, where it is said and differs."""
+def _note_wishes(options: BuildOptions, writer: IndexWriter) -> None:
+    """Note which kind of index is wanted and for which language, where it is said and differs."""
     info = writer.info
     if info is None:
         return
@@ -129,6 +131,9 @@ def _choose_index_type(options: BuildOptions, writer: IndexWriter) -> None:
     if wanted != (info.index_type, info.target_recall):
         with writer.commit() as commit:
             commit.set_index_type(*wanted)
+    if options.language and options.language != info.language:
+        with writer.commit() as commit:
+            commit.set_language(options.language)
 
 
 def _finish(plan: Plan, writer: IndexWriter, report: BuildReport) -> None:

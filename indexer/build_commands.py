@@ -11,6 +11,7 @@ import click
 from indexer.options import DEVICE_OPTION, INDEX_OPTION, JSON_OPTION, read_list
 from indexer.progress import ConsoleProgress
 from retrieval.errors import InvalidArgument
+from retrieval.languages import LANGUAGES, NO_LANGUAGE
 from retrieval.registry import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -109,6 +110,12 @@ _OPTIONS: Final = (
         "--target-recall",
         type=click.FloatRange(0.5, 1.0),
         help="Recall@10 that an approximate index is tuned to. [default: the index's own, or 0.98]",
+    ),
+    click.option(
+        "--language",
+        type=click.Choice([*LANGUAGES, NO_LANGUAGE]),
+        help="Of the texts (ISO 639-1), by which words are stemmed and left out for search by "
+        "words; 'none': no word is. [default: the index's own; for a new one en]",
     ),
     JSON_OPTION,
 )

@@ -11,6 +11,7 @@ import click
 from indexer import build_commands, look, upkeep
 from indexer.options import DEVICE_OPTION, INDEX_OPTION, JSON_OPTION
 from retrieval import __version__, command
+from retrieval.records import Fusion, Mode
 from retrieval.registry import DEFAULT_MODEL, MODEL_CARDS, OFFLINE_MODEL
 from retrieval.render import passage_as_json, passages_as_text
 
@@ -49,7 +50,10 @@ def cli() -> None:
 @click.argument("query")
 @INDEX_OPTION
 @click.option("-k", "k", type=int, default=10, show_default=True, help="How many passages.")
-@click.option("--min-score", type=float, help="Leave out passages below this cosine similarity.")
+@command.MODE_OPTION
+@command.FUSION_OPTION
+@command.WEIGHT_OPTION
+@click.option("--min-score", type=float, help="Leave out passages that score lower.")
 @command.FILTER_OPTION
 @command.EXACT_OPTION
 @command.SECTION_OPTION
@@ -62,6 +66,9 @@ def search(
     query: str,
     index: Path,
     k: int,
+    mode: Mode,
+    fusion: Fusion,
+    dense_weight: float,
     min_score: float | None,
     filter_: str,
     exact: bool,
@@ -78,6 +85,9 @@ def search(
     asked = Query(
         text=query,
         k=k,
+        mode=mode,
+        fusion=fusion,
+        dense_weight=dense_weight,
         min_score=min_score,
         filter=filter_,
         exact=exact,

@@ -3,7 +3,6 @@
 import time
 from pathlib import Path
 
-from retrieval.encoder import Encoder, load_for_index
 from retrieval.search import EmbeddedQuery, Query, Searcher, SearchResult, check_query
 from retrieval.store import IndexReader
 
@@ -32,14 +31,14 @@ def search_index(
     """
     check_query(query)
     with IndexReader.open(index) as reader:
+        if not query.needs_embedding or query.text is None:
+            return Searcher(reader).search(query)
+        from retrieval.encoder import load_for_index  # loads torch
+
         encoder = load_for_index(
             reader.info.model, model=model, device=device, dtype=query_dtype, workload="latency"
         )
         started = time.perf_counter()
-        embedded = None if query.text is None else _embed(encoder, query.text)
+        made = encoder.embed([query.text], "query")
+        embedded = EmbeddedQuery(made.vectors[0], made.token_counts[0], made.truncated[0])
         return Searcher(reader).search(query, embedded, embed_seconds=time.perf_counter() - started)
-
-
-def _embed(encoder: Encoder, text: str) -> EmbeddedQuery:
-    embedded = encoder.embed([text], "query")
-    return EmbeddedQuery(embedded.vectors[0], embedded.token_counts[0], embedded.truncated[0])

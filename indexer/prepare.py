@@ -58,6 +58,8 @@ class BuildOptions:
     index_type: IndexType | None = None
     target_recall: float | None = None
     """Recall@10 that an approximate index is tuned to."""
+    language: str | None = None
+    """Of the texts, for search by words."""
 
 
 class Loader(Protocol):

@@ -52,6 +52,7 @@ def status(index: Path, as_json: bool) -> None:
         "index_type": info.index_type,
         "searched": ", ".join(sorted({ann.kind for ann in anns})) or "exactly",
         "target_recall": info.target_recall,
+        "language": info.language,
         "measured_recall": min((ann.recall for ann in anns), default=1.0),
         "bytes_on_disk": sum(path.stat().st_size for path in index.iterdir()),
         "bytes_in_memory": sum(segment.memory for segment in segments),

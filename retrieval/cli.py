@@ -16,7 +16,7 @@ import click
 import retrieval
 from retrieval import command
 from retrieval.lines import text_batches
-from retrieval.records import TextKind
+from retrieval.records import Fusion, Mode, TextKind
 from retrieval.registry import DEFAULT_MODEL
 from retrieval.render import passage_as_json, passages_as_text
 from retrieval.server_commands import DEVICE_OPTION, FILE, serve, token
@@ -64,7 +64,10 @@ def cli() -> None:
     "--collection", default="default", metavar="NAME", show_default=True, help="What to search."
 )
 @click.option("-k", "k", type=int, default=10, show_default=True, help="Most passages to show.")
-@click.option("--min-score", type=float, help="Leave out passages that score lower, -1 to 1.")
+@command.MODE_OPTION
+@command.FUSION_OPTION
+@command.WEIGHT_OPTION
+@click.option("--min-score", type=float, help="Leave out passages that score lower.")
 @command.FILTER_OPTION
 @command.EXACT_OPTION
 @command.SECTION_OPTION
@@ -95,6 +98,9 @@ def search(
     target: str,
     collection: str,
     k: int,
+    mode: Mode,
+    fusion: Fusion,
+    dense_weight: float,
     min_score: float | None,
     filter_: str,
     exact: bool,
@@ -116,6 +122,9 @@ def search(
             query,
             collection=collection,
             k=k,
+            mode=mode,
+            fusion=fusion,
+            dense_weight=dense_weight,
             min_score=min_score,
             filter=filter_,
             exact=exact,
@@ -135,6 +144,7 @@ def _results_json(query: str, collection: str, results: "SearchResults") -> dict
     return {
         "query": query,
         "collection": collection,
+        "mode": results.mode,
         "generation": results.generation,
         "model_fingerprint": results.model_fingerprint,
         "query_token_count": results.query_token_count,

@@ -10,6 +10,19 @@ _CONTEXT_CHARS: Final = 160
 _BETWEEN: Final = " › "
 
 
+def context_line(title: str, heading_path: Sequence[str]) -> str:
+    """Where a passage stands, on one line: its document's title, and the headings over it.
+
+    Args:
+        title: the document's.
+        heading_path: outermost first.
+    """
+    steps = [title, *heading_path]
+    if len(steps) > 1 and steps[0] == steps[1]:  # the title is the first heading
+        del steps[0]
+    return _BETWEEN.join(steps)
+
+
 def embedded_text(text: str, *, title: str, heading_path: Sequence[str], context: bool) -> str:
     """The text that a passage's vector is made of.
 
@@ -21,7 +34,4 @@ def embedded_text(text: str, *, title: str, heading_path: Sequence[str], context
     """
     if not context:
         return text
-    steps = [title, *heading_path]
-    if len(steps) > 1 and steps[0] == steps[1]:  # the title is the first heading
-        del steps[0]
-    return f"{_BETWEEN.join(steps)[-_CONTEXT_CHARS:].lstrip()}\n\n{text}"
+    return f"{context_line(title, heading_path)[-_CONTEXT_CHARS:].lstrip()}\n\n{text}"

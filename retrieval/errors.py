@@ -2,7 +2,7 @@
 
 ::
 
-    RetrievalError                 base; never raised itself            exit 1
+    RetrievalError                 base                                 exit 1
     ├── UserError                  the caller can put it right           exit 2
     │   ├── InvalidArgument        a value is out of range or malformed
     │   ├── SourceError            documents to index: missing, empty, unusable
@@ -10,6 +10,7 @@
     │   ├── CheckpointError        a model folder that can't be used
     │   ├── NotAnIndex             the folder holds no index
     │   ├── IndexVersionError      the index was written by a newer version
+    │   ├── NoLexicalIndex         the index was written by a version without lexical search
     │   ├── ModelMismatch          the index and the model (or settings) disagree
     │   ├── IndexLocked            another process is writing the index
     │   ├── AddressInUse           the server can't listen there
@@ -93,6 +94,12 @@ class IndexVersionError(UserError):
     """The index was written by a newer version of this program."""
 
     reason = "INDEX_TOO_NEW"
+
+
+class NoLexicalIndex(UserError):
+    """The index holds vectors alone: a version without lexical search wrote it."""
+
+    reason = "NO_LEXICAL_INDEX"
 
 
 class ModelMismatch(UserError):

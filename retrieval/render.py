@@ -47,6 +47,7 @@ def passage_as_json(passage: Passage) -> dict[str, Any]:
         "title": passage.title,
         "heading_path": list(passage.heading_path),
         "score": None if math.isnan(passage.score) else passage.score,
+        "scores": passage.scores._asdict() if passage.scores else None,
         "line_start": passage.line_start,
         "line_end": passage.line_end,
         "page_start": passage.page_start or None,
@@ -79,13 +80,24 @@ def _pages(passage: Passage) -> str:
     return f"pages {passage.page_start}-{passage.page_end}"
 
 
+def _score(passage: Passage) -> str:
+    """The score, and after one of several parts what the parts say."""
+    if math.isnan(passage.score):
+        return ""
+    score = f"  {passage.score:.3f}"
+    if passage.scores and passage.scores.kind in ("weighted", "rrf"):
+        cosine, bm25 = passage.scores.dense, passage.scores.lexical
+        score += f" (cosine {'-' if cosine is None else f'{cosine:.2f}'}, "
+        score += f"BM25 {'-' if bm25 is None else f'{bm25:.1f}'})"
+    return score
+
+
 def _block(rank: int, passage: Passage, columns: int) -> str:
     title = " › ".join(_trail(passage))
     place = f"{passage.uri}:{passage.line_start}-{passage.line_end}"
     if passage.page_start:
         place = f"{passage.uri}, {_pages(passage)}"
-    score = "" if math.isnan(passage.score) else f"  {passage.score:.3f}"
-    lines = [f"{rank:>2}.{score}  {printable(title)}", f"{_INDENT}{printable(place)}"]
+    lines = [f"{rank:>2}.{_score(passage)}  {printable(title)}", f"{_INDENT}{printable(place)}"]
     text = passage.section.text if passage.section else passage.text
     most = MAX_SECTION_LINES if passage.section else MAX_TEXT_LINES
     body = [

@@ -33,6 +33,7 @@ from retrieval.client.results import (
     PassageContext,
     SearchResults,
     ServerInfo,
+    mode_name,
 )
 from retrieval.client.retries import StreamAttempts
 from retrieval.names import DEFAULT_COLLECTION
@@ -55,6 +56,7 @@ class AsyncPassageStream:
     model_fingerprint: str
     query_token_count: int
     query_truncated: bool
+    mode: str
 
     def __aiter__(self) -> AsyncIterator[Passage]:
         """The passages; the server may fail after it has begun, with ``ServiceError``."""
@@ -143,6 +145,7 @@ class AsyncRetrievalClient:
             model_fingerprint=header.model_fingerprint,
             query_token_count=header.query_token_count,
             query_truncated=header.query_truncated,
+            mode=mode_name(header.mode),
         )
 
     async def embed(

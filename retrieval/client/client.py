@@ -29,6 +29,7 @@ from retrieval.client.results import (
     PassageStream,
     SearchResults,
     ServerInfo,
+    mode_name,
 )
 from retrieval.names import DEFAULT_COLLECTION
 from retrieval.records import TextKind
@@ -107,9 +108,7 @@ class RetrievalClient:
             query: a text; a passage, to find more like it; or a vector [dim].
             k: most passages.
             page_token: ``next_page_token`` of the results before, for the next k.
-            options: ``collection``, ``mode``, ``min_score``, ``filter``, ``exact`` and
-                ``section_chars``: see
-                ``SearchOptions``.
+            options: ``collection``, ``mode``, ``filter`` and more: see ``SearchOptions``.
 
         Returns:
             the passages, best first.
@@ -156,6 +155,7 @@ class RetrievalClient:
             model_fingerprint=header.model_fingerprint,
             query_token_count=header.query_token_count,
             query_truncated=header.query_truncated,
+            mode=mode_name(header.mode),
         )
 
     def embed(

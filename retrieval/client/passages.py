@@ -1,14 +1,21 @@
 """Passages as the client gives them: the same record that a search gives in the same process."""
 
 from retrieval.names import parse_passage
-from retrieval.records import Passage, SectionText
+from retrieval.records import Passage, ScoreKind, SectionText, StageScores
 from retrieval.v1 import document_pb2
+
+_SCORE_KINDS: dict[int, ScoreKind] = {
+    document_pb2.SCORE_KIND_COSINE: "cosine",
+    document_pb2.SCORE_KIND_BM25: "bm25",
+    document_pb2.SCORE_KIND_WEIGHTED: "weighted",
+    document_pb2.SCORE_KIND_RRF: "rrf",
+}
 
 
 def passage_from(message: document_pb2.Passage) -> Passage:
     """Take a passage over; its name is the full resource name, and its score NaN without one."""
     name = parse_passage(message.name, field="name")
-    scored = message.score_kind != document_pb2.SCORE_KIND_UNSPECIFIED
+    scores = _scores_from(message)
     return Passage(
         name=message.name,
         document_id=name.document_id,
@@ -23,11 +30,22 @@ def passage_from(message: document_pb2.Passage) -> Passage:
         text=message.text,
         token_count=message.token_count,
         metadata=dict(message.document.metadata),
-        score=message.score if scored else float("nan"),
+        score=message.score if scores else float("nan"),
         page_start=message.page_start,
         page_end=message.page_end,
+        scores=scores,
         section=_section_from(message.section) if message.HasField("section") else None,
     )
+
+
+def _scores_from(message: document_pb2.Passage) -> StageScores | None:
+    """How it came to its score; None without one, or with one of a kind that is not known here."""
+    kind = _SCORE_KINDS.get(message.score_kind)
+    if kind is None:
+        return None
+    stages = message.stage_scores
+    dense = stages.dense if stages.HasField("dense") else None
+    return StageScores(kind, dense, stages.lexical if stages.HasField("lexical") else None)
 
 
 def _section_from(message: document_pb2.Section) -> SectionText:

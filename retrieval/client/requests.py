@@ -1,14 +1,14 @@
 """Python values → request messages; what can't be sent is refused before it is."""
 
-from collections.abc import Iterator, Sequence
-from typing import Literal, TypedDict, TypeVar, Unpack
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypedDict, TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import InvalidArgument
 from retrieval.names import DEFAULT_COLLECTION, collection_name
-from retrieval.records import Passage, TextKind
+from retrieval.records import Fusion, Mode, Passage, TextKind
 from retrieval.v1 import (
     document_pb2,
     embedding_service_pb2,
@@ -20,18 +20,25 @@ from retrieval.v1 import (
 QueryLike = str | Passage | NDArray[np.floating] | Sequence[float]
 """What to search with: a text; a passage, to find more like it; or a vector [dim]."""
 
-SearchMode = Literal["dense"]
-"""How to search."""
-
 SearchRequestT = TypeVar(
     "SearchRequestT", search_service_pb2.SearchRequest, search_service_pb2.StreamSearchRequest
 )
 
-_MODES = {"dense": search_service_pb2.SEARCH_MODE_DENSE}
+_MODES = {
+    "auto": search_service_pb2.SEARCH_MODE_UNSPECIFIED,
+    "dense": search_service_pb2.SEARCH_MODE_DENSE,
+    "lexical": search_service_pb2.SEARCH_MODE_LEXICAL,
+    "hybrid": search_service_pb2.SEARCH_MODE_HYBRID,
+}
+_FUSIONS = {
+    "weighted": search_service_pb2.FUSION_WEIGHTED,
+    "rrf": search_service_pb2.FUSION_RRF,
+}
 _KINDS = {
     "query": embedding_service_pb2.TEXT_KIND_QUERY,
     "passage": embedding_service_pb2.TEXT_KIND_PASSAGE,
 }
+_Value = TypeVar("_Value")
 _TEXTS_PER_REQUEST = 64
 _MAX_INT32 = 2**31 - 1
 
@@ -41,8 +48,12 @@ class SearchOptions(TypedDict, total=False):
 
     collection: str
     """The collection's own name; ``default`` unless told."""
-    mode: SearchMode
+    mode: Mode
     """How to search."""
+    fusion: Fusion
+    """How hybrid search makes one ranking of two."""
+    dense_weight: float | None
+    """Share of the dense part in a weighted score, between 0 and 1; None: the server's own."""
     min_score: float | None
     """Leave out passages that score lower."""
     filter: str
@@ -90,18 +101,20 @@ def _fill_search(
     query: QueryLike,
     *,
     collection: str = DEFAULT_COLLECTION,
-    mode: SearchMode = "dense",
+    mode: Mode = "auto",
+    fusion: Fusion = "weighted",
+    dense_weight: float | None = None,
     min_score: float | None = None,
     filter: str = "",
     exact: bool = False,
     section_chars: int = 0,
 ) -> SearchRequestT:
     """Put into a request what all kinds of search have; it is changed in place."""
-    if mode not in _MODES:
-        known = ", ".join(_MODES)
-        raise InvalidArgument(f"mode must be one of {known}, not {mode!r}", field="mode")
     request.collection = resource_name(collection)
-    request.mode = _MODES[mode]
+    request.mode = _known(_MODES, mode, field="mode")
+    request.fusion = _known(_FUSIONS, fusion, field="fusion")
+    if dense_weight is not None:
+        request.dense_weight = dense_weight
     if min_score is not None:
         request.min_score = min_score
     request.filter = sendable(filter, field="filter")
@@ -114,6 +127,13 @@ def _fill_search(
     else:
         request.vector.CopyFrom(_vector(query))
     return request
+
+
+def _known(values: Mapping[str, _Value], name: str, *, field: str) -> _Value:
+    if name not in values:
+        known = ", ".join(values)
+        raise InvalidArgument(f"{field} must be one of {known}, not {name!r}", field=field)
+    return values[name]
 
 
 def embed_requests(

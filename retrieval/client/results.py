@@ -20,6 +20,15 @@ from retrieval.v1 import (
 )
 
 
+def mode_name(mode: search_service_pb2.SearchMode.ValueType) -> str:
+    """``"dense"``, ``"lexical"``, ``"hybrid"``, or what a newer server calls another."""
+    try:
+        name = search_service_pb2.SearchMode.Name(mode)
+    except ValueError:
+        return str(mode)
+    return name.removeprefix("SEARCH_MODE_").lower()
+
+
 @dataclass(frozen=True, slots=True)
 class SearchTimings:
     """Seconds that the server spent on a search, by stage."""
@@ -52,6 +61,8 @@ class SearchResults(Sequence[Passage]):
     query_truncated: bool
     """Whether the end of the query had no effect, since the model reads no more tokens."""
     timings: SearchTimings
+    mode: str
+    """``"dense"``, ``"lexical"`` or ``"hybrid"``: how it was searched."""
 
     @overload
     def __getitem__(self, index: int) -> Passage: ...
@@ -78,6 +89,7 @@ class SearchResults(Sequence[Passage]):
             query_token_count=message.query_token_count,
             query_truncated=message.query_truncated,
             timings=SearchTimings(*(stage.ToNanoseconds() / 1e9 for stage in stages)),
+            mode=mode_name(message.mode),
         )
 
 
@@ -90,6 +102,8 @@ class PassageStream(Iterator[Passage]):
     model_fingerprint: str
     query_token_count: int
     query_truncated: bool
+    mode: str
+    """See ``SearchResults.mode``."""
 
     def __next__(self) -> Passage:
         """The next best passage.

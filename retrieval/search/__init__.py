@@ -1,18 +1,15 @@
-"""Search: a query → its nearest passages in one index; no grpc."""
+"""Search: a query → the passages that fit it best in one index; no grpc."""
 
-from retrieval.search.searcher import (
+from retrieval.search.query import (
     DEFAULT_K,
     MAX_K,
     MAX_OFFSET,
     MAX_QUERY_CHARS,
     MAX_SECTION_CHARS,
-    EmbeddedQuery,
     Query,
-    Searcher,
-    SearchResult,
-    Timings,
     check_query,
 )
+from retrieval.search.searcher import EmbeddedQuery, Searcher, SearchResult, Timings
 
 __all__ = [
     "DEFAULT_K",

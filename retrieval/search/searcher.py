@@ -1,4 +1,4 @@
-"""The path of a query: check → (embed) → nearest vectors → passages with their texts."""
+"""The path of a query: check → (embed) → rank → passages with their texts."""
 
 import math
 import time
@@ -9,21 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import InvalidArgument
-from retrieval.records import Hit, Passage, SectionText
+from retrieval.records import Hit, Passage, ScoreKind, SectionText, StageScores
+from retrieval.search.query import Query, check_query
+from retrieval.search.ranking import Dense, Fused, Lexical, Ranked, Ranking, Weighted
 from retrieval.store import IndexReader, parse_filter
-
-Place = tuple[int, int]
-"""(document id, ordinal) of a passage."""
-
-DEFAULT_K = 10
-MAX_K = 1_000
-"""Most passages of one result."""
-MAX_OFFSET = 10_000
-"""Furthest that a result can start from the best passage."""
-MAX_SECTION_CHARS = 65_536
-"""Longest text around a passage, in characters."""
-MAX_QUERY_CHARS = 65_536
-"""Longest query, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,29 +25,6 @@ class EmbeddedQuery:
     """Tokens that went through the model, prompt and special tokens included."""
     truncated: bool
     """Whether the query had more tokens than the model takes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """What is asked; exactly one of ``text``, ``vector`` and ``passage`` is given."""
-
-    text: str | None = None
-    vector: NDArray[np.float32] | None = None
-    """[dim]; normalised before it is used, so that scores are cosines."""
-    passage: Place | None = None
-    """Passages like this one, itself left out."""
-    k: int = DEFAULT_K
-    """How many passages, 1 to ``MAX_K``."""
-    offset: int = 0
-    """How many of the best to leave out (for pages), 0 to ``MAX_OFFSET``."""
-    min_score: float | None = None
-    """Leave out passages below this cosine similarity."""
-    filter: str = ""
-    """Only passages of documents that pass, see ``retrieval.store.filters``; empty: of all."""
-    exact: bool = False
-    """Compare with every passage, also where there is an approximate index."""
-    section_chars: int = 0
-    """Most characters of the section to go with a passage, up to ``MAX_SECTION_CHARS``; 0: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +41,8 @@ class SearchResult:
     """Ranked passages, best first, equal scores in order of document and place."""
 
     passages: tuple[Passage, ...]
+    score_kind: ScoreKind
+    """What their scores are."""
     generation: int
     """Of the index that was searched."""
     more: bool
@@ -86,7 +54,7 @@ class SearchResult:
 
 
 class Searcher:
-    """Dense search over one generation of an index; safe to share between threads."""
+    """Search over one generation of an index; safe to share between threads."""
 
     def __init__(self, reader: IndexReader) -> None:
         """Bind an open index."""
@@ -99,25 +67,27 @@ class Searcher:
 
         Args:
             query: what is asked.
-            embedded: its text, embedded with the index's model; None where it has no text.
+            embedded: its text, embedded with the index's model; None where it needs none.
             embed_seconds: what that took.
 
         Raises:
             InvalidArgument: a value is out of range; ``metadata["field"]`` names it.
             NotFound: the query's passage does not exist.
-            ValueError: the query has a text, and its embedding is not given, or the other way
-                round.
+            NoLexicalIndex: it asks for the words of an index that has none yet.
+            ValueError: the query needs an embedding, and it is not given, or the other way round.
         """
         check_query(query)
-        if (embedded is None) != (query.text is None):
+        if (embedded is not None) != query.needs_embedding:
             raise ValueError("the embedding of a query's text goes with the text")
         started = time.perf_counter()
         embedded = embedded or self._given_vector(query)
-        ranked = self._rank(query, embedded.vector)
+        ranking = self._ranking(query, embedded)
+        ranked = self._rank(query, ranking)
         found = time.perf_counter()
         passages = self.reader.passages(ranked[query.offset : query.offset + query.k])
         return SearchResult(
             passages=tuple(self._with_sections(passages, query.section_chars)),
+            score_kind=ranking.kind,
             generation=self.reader.info.generation,
             more=len(ranked) > query.offset + query.k,
             query_token_count=embedded.token_count,
@@ -139,6 +109,8 @@ class Searcher:
             yield passage._replace(section=section)
 
     def _given_vector(self, query: Query) -> EmbeddedQuery:
+        if query.text is not None:  # of lexical search
+            return EmbeddedQuery(np.empty(0, np.float32), 0, truncated=False)
         if query.passage is not None:
             return EmbeddedQuery(self.reader.passage_vector(*query.passage), 0, truncated=False)
         dim = self.reader.info.model.dim
@@ -154,67 +126,57 @@ class Searcher:
             )
         return EmbeddedQuery((vector / length).astype(np.float32), 0, truncated=False)
 
-    def _rank(self, query: Query, vector: NDArray[np.float32]) -> list[Hit]:
+    def _ranking(self, query: Query, embedded: EmbeddedQuery) -> Ranking:
+        """How the query wants passages ranked."""
+        where = parse_filter(query.filter) if query.filter else None
+        dense = Dense(self.reader, embedded.vector, where, query.exact)
+        if query.text is None or query.mode == "dense":
+            return dense
+        lexical = Lexical(self.reader, query.text, where)
+        if query.mode == "lexical":
+            return lexical
+        if query.mode == "auto" and not self.reader.has_words:
+            return dense
+        if query.fusion == "rrf":
+            return Fused(dense, lexical)
+        return Weighted(dense, lexical, query.dense_weight)
+
+    def _rank(self, query: Query, ranking: Ranking) -> list[Hit]:
         """The best passages, in order, to one beyond the page at least.
 
-        A vector may stand for several passages, and several vectors may have one score. Equal
-        scores are taken all or none, so that pages neither repeat nor miss a passage.
+        A text may stand in several passages, and several texts may have one score. Equal scores
+        are taken all or none, so that pages neither repeat nor miss a passage.
         """
         lowest = -math.inf if query.min_score is None else query.min_score
         # One more than the page shows that there is more; one again for the passage asked about.
         needed = query.offset + query.k + 1 + (query.passage is not None)
-        where = parse_filter(query.filter) if query.filter else None
         # And one whose score is lower than the last one's shows that none is equal to it.
         wanted = needed + 1
         while True:
-            hits = self.reader.search_vectors(vector[None], wanted, where=where, exact=query.exact)
-            scores = hits.scores[0]
-            if len(scores) < wanted or scores[-1] < scores[needed - 1]:
+            texts = ranking.best(wanted)
+            if len(texts.scores) < wanted or texts.scores[-1] < texts.scores[needed - 1]:
                 break
             wanted *= 2
-        kept = (hits.vector_ids[0] >= 0) & (scores >= lowest)
-        vector_ids = hits.vector_ids[0][kept].tolist()
+        kept = int(np.count_nonzero(texts.scores >= lowest))
+        vector_ids = texts.vector_ids[:kept].tolist()
+        where = parse_filter(query.filter) if query.filter else None
         places = self.reader.places_of_vectors(vector_ids, where)
         ranked = [
-            Hit(score, *place, vector_id)
-            for score, vector_id in zip(scores[kept].tolist(), vector_ids, strict=True)
+            Hit(score, *place, vector_id, scores)
+            for vector_id, score, scores in zip(
+                vector_ids, texts.scores.tolist(), _stages(texts, kept, ranking.kind), strict=False
+            )
             for place in places[vector_id]
             if place != query.passage
         ]
         return sorted(ranked, key=lambda hit: (-hit.score, hit.document_id, hit.ordinal))
 
 
-def check_query(query: Query) -> None:
-    """Refuse values that are out of range, naming the field.
-
-    Raises:
-        InvalidArgument: the first value at fault.
-    """
-    given = [part for part in (query.text, query.vector, query.passage) if part is not None]
-    if len(given) != 1:
-        raise InvalidArgument("give exactly one of text, vector and passage", field="query")
-    if query.text is not None:
-        if not query.text.strip():
-            raise InvalidArgument("the query is empty; give it some text", field="text")
-        if len(query.text) > MAX_QUERY_CHARS:
-            raise InvalidArgument(
-                f"the query has {len(query.text)} characters; at most {MAX_QUERY_CHARS} are taken",
-                field="text",
-            )
-    if not 1 <= query.k <= MAX_K:
-        raise InvalidArgument(f"k must be from 1 to {MAX_K}, not {query.k}", field="page_size")
-    if not 0 <= query.offset <= MAX_OFFSET:
-        raise InvalidArgument(
-            f"the offset must be from 0 to {MAX_OFFSET}, not {query.offset}", field="page_token"
-        )
-    if not 0 <= query.section_chars <= MAX_SECTION_CHARS:
-        raise InvalidArgument(
-            f"section_chars must be from 0 to {MAX_SECTION_CHARS}, not {query.section_chars}",
-            field="section_chars",
-        )
-    if query.filter:
-        parse_filter(query.filter)
-    if query.min_score is not None and not -1 <= query.min_score <= 1:
-        raise InvalidArgument(
-            f"min_score is a cosine, from -1 to 1, not {query.min_score}", field="min_score"
-        )
+def _stages(texts: Ranked, count: int, kind: ScoreKind) -> Iterator[StageScores]:
+    """How each of the first ``count`` texts came to its score."""
+    columns = (
+        [None if math.isnan(score) else score for score in part[:count].tolist()]
+        for part in (texts.dense, texts.lexical)
+    )
+    for dense, lexical in zip(*columns, strict=True):
+        yield StageScores(kind, dense, lexical)

@@ -1,21 +1,32 @@
 """Messages → what is asked, checked."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TypedDict
+from typing import TypedDict, TypeVar
 
 import numpy as np
 
 from retrieval.errors import InvalidArgument
 from retrieval.names import parse_passage
-from retrieval.records import TextKind
+from retrieval.records import DENSE_WEIGHT, Fusion, Mode, TextKind
 from retrieval.search import Query
 from retrieval.service.config import Limits
 from retrieval.v1 import embedding_service_pb2, search_service_pb2
 
 AnySearchRequest = search_service_pb2.SearchRequest | search_service_pb2.StreamSearchRequest
 
-_MODES = (search_service_pb2.SEARCH_MODE_UNSPECIFIED, search_service_pb2.SEARCH_MODE_DENSE)
+_MODES: dict[int, Mode] = {
+    search_service_pb2.SEARCH_MODE_UNSPECIFIED: "auto",
+    search_service_pb2.SEARCH_MODE_DENSE: "dense",
+    search_service_pb2.SEARCH_MODE_LEXICAL: "lexical",
+    search_service_pb2.SEARCH_MODE_HYBRID: "hybrid",
+}
+_FUSIONS: dict[int, Fusion] = {
+    search_service_pb2.FUSION_UNSPECIFIED: "weighted",
+    search_service_pb2.FUSION_WEIGHTED: "weighted",
+    search_service_pb2.FUSION_RRF: "rrf",
+}
+_Known = TypeVar("_Known")
 _TEXT_KINDS: dict[int, TextKind] = {
     embedding_service_pb2.TEXT_KIND_QUERY: "query",
     embedding_service_pb2.TEXT_KIND_PASSAGE: "passage",
@@ -25,6 +36,9 @@ _TEXT_KINDS: dict[int, TextKind] = {
 class _Limits(TypedDict):
     """The parts of a query that do not depend on what is looked for."""
 
+    mode: Mode
+    fusion: Fusion
+    dense_weight: float
     k: int
     offset: int
     min_score: float | None
@@ -88,20 +102,20 @@ def to_query(request: AnySearchRequest, *, collection: str, k: int, offset: int)
     """What a request looks for.
 
     Args:
-        request: its query, mode, min_score, filter, exact and section_chars are read.
+        request: all but its page is read.
         collection: own name of the collection that is searched.
         k: most passages to find.
         offset: how many better ones to leave out.
 
     Raises:
-        InvalidArgument: no query, an unknown mode, or a passage of another collection. The
-            values themselves are for the searcher to judge.
+        InvalidArgument: no query, an unknown mode or fusion, or a passage of another collection.
+            The values themselves are for the searcher to judge.
     """
-    if request.mode not in _MODES:
-        raise InvalidArgument(
-            f"mode is {request.mode}, which this server does not know", field="mode"
-        )
+    weight = request.dense_weight if request.HasField("dense_weight") else DENSE_WEIGHT
     limits = _Limits(
+        mode=_known(_MODES, request.mode, field="mode"),
+        fusion=_known(_FUSIONS, request.fusion, field="fusion"),
+        dense_weight=weight,
         k=k,
         offset=offset,
         min_score=request.min_score if request.HasField("min_score") else None,
@@ -127,6 +141,12 @@ def to_query(request: AnySearchRequest, *, collection: str, k: int, offset: int)
             return Query(passage=like, **limits)
         case _:
             raise InvalidArgument("no query: set text, vector or passage", field="query")
+
+
+def _known(values: Mapping[int, _Known], value: int, *, field: str) -> _Known:
+    if value not in values:
+        raise InvalidArgument(f"{field} is {value}, which this server does not know", field=field)
+    return values[value]
 
 
 def to_text_kind(kind: int) -> TextKind:

@@ -1,6 +1,5 @@
 """Records → messages."""
 
-import math
 from collections.abc import Sequence
 
 from google.protobuf.duration_pb2 import Duration
@@ -17,6 +16,19 @@ from retrieval.v1 import (
     search_service_pb2,
     vector_pb2,
 )
+
+_SCORE_KINDS = {
+    "cosine": document_pb2.SCORE_KIND_COSINE,
+    "bm25": document_pb2.SCORE_KIND_BM25,
+    "weighted": document_pb2.SCORE_KIND_WEIGHTED,
+    "rrf": document_pb2.SCORE_KIND_RRF,
+}
+_MODES = {
+    "cosine": search_service_pb2.SEARCH_MODE_DENSE,
+    "bm25": search_service_pb2.SEARCH_MODE_LEXICAL,
+    "weighted": search_service_pb2.SEARCH_MODE_HYBRID,
+    "rrf": search_service_pb2.SEARCH_MODE_HYBRID,
+}
 
 
 def search_response(
@@ -38,6 +50,7 @@ def search_response(
         model_fingerprint=info.model.fingerprint,
         query_token_count=result.query_token_count,
         query_truncated=result.query_truncated,
+        mode=_MODES[result.score_kind],
         timings=search_service_pb2.SearchTimings(
             embed=duration(timings.embed_seconds),
             search=duration(timings.search_seconds),
@@ -57,11 +70,12 @@ def stream_header(info: IndexInfo, result: SearchResult) -> search_service_pb2.S
         model_fingerprint=info.model.fingerprint,
         query_token_count=result.query_token_count,
         query_truncated=result.query_truncated,
+        mode=_MODES[result.score_kind],
     )
 
 
 def fill_passage(message: document_pb2.Passage, collection: str, passage: Passage) -> None:
-    """Write a passage into an empty message; with a score, where it has one (NaN means none).
+    """Write a passage into an empty message; with its scores, where it has some.
 
     In its place in the answer, as one made apart would be copied there.
 
@@ -86,9 +100,13 @@ def fill_passage(message: document_pb2.Passage, collection: str, passage: Passag
     message.page_end = passage.page_end
     message.heading_path.extend(passage.heading_path)
     message.token_count = passage.token_count
-    if not math.isnan(passage.score):
+    if scores := passage.scores:
         message.score = passage.score
-        message.score_kind = document_pb2.SCORE_KIND_COSINE
+        message.score_kind = _SCORE_KINDS[scores.kind]
+        if scores.dense is not None:
+            message.stage_scores.dense = scores.dense
+        if scores.lexical is not None:
+            message.stage_scores.lexical = scores.lexical
     if section := passage.section:
         message.section.text = section.text
         message.section.char_start = section.char_start

@@ -152,11 +152,11 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
 async def _embed(
     collection: OpenCollection, queries: Sequence[Query]
 ) -> tuple[list[EmbeddedQuery | None], float]:
-    """The texts of queries, embedded together; None where there is no text. And the seconds."""
+    """The texts of queries, embedded together; None where none is needed. And the seconds."""
     started = time.perf_counter()
-    texts = [query.text for query in queries if query.text is not None]
+    texts = [query.text for query in queries if query.text is not None and query.needs_embedding]
     embedded = iter(await collection.embed_queries(texts) if texts else [])
-    vectors = [next(embedded) if query.text is not None else None for query in queries]
+    vectors = [next(embedded) if query.needs_embedding else None for query in queries]
     return vectors, time.perf_counter() - started
 
 

@@ -13,6 +13,7 @@ from retrieval.errors import (
     InvalidArgument,
     ModelMismatch,
     ModelNotFound,
+    NoLexicalIndex,
     NotAnIndex,
     NotFound,
     NotServing,
@@ -39,6 +40,7 @@ STATUS_CODES: dict[type[RetrievalError], grpc.StatusCode] = {
     PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
     StaleGeneration: grpc.StatusCode.FAILED_PRECONDITION,
     ModelMismatch: grpc.StatusCode.FAILED_PRECONDITION,
+    NoLexicalIndex: grpc.StatusCode.FAILED_PRECONDITION,
     ModelNotFound: grpc.StatusCode.FAILED_PRECONDITION,
     CheckpointError: grpc.StatusCode.FAILED_PRECONDITION,
     NotAnIndex: grpc.StatusCode.FAILED_PRECONDITION,
@@ -70,6 +72,8 @@ _SERVER_SIDE: dict[type[RetrievalError], str] = {
     ModelNotFound: "the model of the collection's index is not where it was",
     CheckpointError: "the model of the collection's index can't be used",
     ModelMismatch: "the model on the server is not the one that made the collection's index",
+    NoLexicalIndex: "the collection's index holds no words: one more `indexer build` on the server "
+    "adds them; dense mode works without",
     StorageError: "the server's disk refuses; its log says more",
 }
 """What a client is told of errors whose own message names files of the server. The log has that."""

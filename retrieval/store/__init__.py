@@ -5,9 +5,10 @@ An index is a folder::
     index.db              SQLite: documents, texts, chunks, and which vector files count
     vectors-*.faiss       flat FAISS files, immutable, one a segment
     ann-*.faiss           approximate indexes beside large segments, immutable
+    lexical-*             which words are in which text: tantivy's segments, immutable
     writer.lock           held by the one process that writes
 
-A SQLite transaction is the only commit. A vector file is written under a new name and flushed to
+A SQLite transaction is the only commit. A file is written under a new name and flushed to
 disk before the transaction that names it, so a crash at any moment leaves the last commit whole.
 Importing this package loads neither torch nor grpc.
 """
@@ -17,6 +18,7 @@ from retrieval.store.commit import Commit
 from retrieval.store.database import is_index
 from retrieval.store.filters import Filter, parse_filter
 from retrieval.store.info import SegmentInfo, read_generation, read_info, read_segments
+from retrieval.store.lexical import LexicalHits
 from retrieval.store.maintenance import (
     IndexType,
     Maintained,
@@ -40,6 +42,7 @@ __all__ = [
     "IndexType",
     "IndexWriter",
     "KnownFile",
+    "LexicalHits",
     "Maintained",
     "ModelIdentity",
     "Problem",

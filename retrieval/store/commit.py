@@ -14,6 +14,7 @@ from retrieval.errors import InvalidArgument
 from retrieval.records import ContainerStamp, Skipped, SourceFile
 from retrieval.store.ann import AnnSettings
 from retrieval.store.digest import chunk_digest
+from retrieval.store.lexical_writer import forget_words
 from retrieval.store.schema import TEXT_PART_CHARS
 from retrieval.store.staged import StagedChunk, StagedDocument, chunk_row, document_row
 from retrieval.store.vector_file import WrittenFile, write_vector_file
@@ -240,6 +241,18 @@ class Commit:
     def remove_ann(self, segment_id: int) -> None:
         """Take a segment's approximate index away: it is then searched exactly."""
         self._connection.execute("DELETE FROM ann_files WHERE segment_id = ?", [segment_id])
+
+    def set_language(self, language: str) -> None:
+        """Say which language the texts are in; the lexical index is made anew with this commit.
+
+        Args:
+            language: a key of ``retrieval.languages.LANGUAGES``, or ``NO_LANGUAGE``.
+        """
+        self._connection.execute("UPDATE index_info SET language = ?", [language])
+
+    def forget_words(self) -> None:
+        """Make the lexical index anew with this commit, of the passages that there are then."""
+        forget_words(self._connection)
 
     def set_index_type(self, index_type: str, target_recall: float) -> None:
         """Say which kind of index is wanted from now on."""

@@ -122,7 +122,7 @@ class Contents:
             passage, vector_id = found[place]
             if vector_id != hit.vector_id:
                 raise damaged_row(f"it takes passage {hit.ordinal} of {passage.uri} for another")
-            passages.append(passage._replace(score=hit.score))
+            passages.append(passage._replace(score=hit.score, scores=hit.scores))
         return passages
 
     def _read_passages(self, places: Sequence[_Place]) -> dict[_Place, _Checked]:

@@ -57,7 +57,7 @@ def load_info(folder: Path, connection: sqlite3.Connection) -> IndexInfo:
                   (SELECT coalesce(sum(rows), 0) FROM segments),
                   (SELECT count(*) FROM unused_vectors),
                   (SELECT count(*) FROM segments), index_type, target_recall,
-                  context, text_fields
+                  context, text_fields, language
            FROM index_info"""
     ).fetchone()
     if row is None:
@@ -76,6 +76,7 @@ def load_info(folder: Path, connection: sqlite3.Connection) -> IndexInfo:
         segments=row[18],
         index_type=row[19],
         target_recall=row[20],
+        language=row[23],
     )
 
 

@@ -63,6 +63,9 @@ def maintain(writer: IndexWriter) -> Maintained:
     Raises:
         StorageError, IndexDamaged: a file can't be written or read; nothing is changed.
     """
+    if writer.words_are_due:  # an older version wrote it, or another language is wanted
+        with writer.commit():
+            pass
     info, segments = writer.info, writer.segments()
     if info is None or not segments:
         return Maintained()
@@ -75,7 +78,6 @@ def maintain(writer: IndexWriter) -> Maintained:
             with writer.commit() as commit:
                 for row in segments:
                     commit.remove_ann(row.id)
-            writer.remove_strays()
         due = _due_to_merge([row for row in segments if row.rows < SMALL_SEGMENT_ROWS])
     else:
         due = _due_to_index(segments, kind)
@@ -133,7 +135,7 @@ def remove_documents(folder: Path, uris: Sequence[str]) -> tuple[list[str], list
 
 
 def compact(writer: IndexWriter) -> Maintained:
-    """Make all segments one, without the vectors that no chunk uses, and index it anew.
+    """Make all segments one, without the vectors that no chunk uses, and index it all anew.
 
     Raises:
         StorageError, IndexDamaged: a file can't be written or read; nothing is changed.
@@ -141,6 +143,8 @@ def compact(writer: IndexWriter) -> Maintained:
     info, segments = writer.info, writer.segments()
     if info is None or not segments:
         return Maintained()
+    with writer.commit() as commit:
+        commit.forget_words()
     kind = _kind(info.index_type, sum(row.rows - row.unused for row in segments))
     return _into_one(writer, kind, info, segments, drop_unused=True)
 
@@ -182,7 +186,6 @@ def _into_one(
                 sum(map(len, kept)),
             )
     settings = _index_segment(writer, merged, kind, info) if merged else None
-    writer.remove_strays()
     return Maintained(len(segments) if merged != single.id else 0, removed, settings)
 
 

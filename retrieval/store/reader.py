@@ -1,44 +1,48 @@
 """Reading an index: one generation, whole, for as long as the reader is open."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
+import tantivy
 from numpy.typing import NDArray
 
-from retrieval.errors import IndexDamaged
-from retrieval.records import IndexInfo
+from retrieval.errors import IndexDamaged, NoLexicalIndex
 from retrieval.store.contents import Contents
 from retrieval.store.filters import Filter
+from retrieval.store.lexical import NO_HITS, LexicalHits
+from retrieval.store.lexical_query import lexical_query
 from retrieval.store.rows import stored_passage
-from retrieval.store.segments import Segment, VectorHits
-from retrieval.store.snapshot import Snapshot, open_snapshot
+from retrieval.store.segments import VectorHits
+from retrieval.store.snapshot import Generation, open_generation
 from retrieval.store.vector_index import VectorIndex
 
 
 class IndexReader(Contents):
     """One generation of an index; a context manager, safe to share between threads."""
 
-    def __init__(self, snapshot: Snapshot, info: IndexInfo, segments: Sequence[Segment]) -> None:
+    def __init__(self, generation: Generation) -> None:
         """Use ``open``."""
-        super().__init__(snapshot, info)
-        self._vectors = VectorIndex(segments, info.model.dim, snapshot.rows)
+        super().__init__(generation.snapshot, generation.info)
+        self._vectors = VectorIndex(
+            generation.segments, generation.info.model.dim, generation.snapshot.rows
+        )
+        self._lexical = generation.lexical
 
     @classmethod
     def open(cls, folder: Path) -> "IndexReader":
         """Open the last committed generation.
 
         A build may go on beside it: the reader holds a snapshot of the database and maps the
-        vector files, which never change.
+        files, which never change.
 
         Raises:
             NotAnIndex: no index there, or nothing was committed yet.
             IndexVersionError: it was written by a newer version.
             IndexDamaged: a file is missing or not what the index recorded.
         """
-        return cls(*open_snapshot(folder))
+        return cls(open_generation(folder))
 
     def __enter__(self) -> Self:
         return self
@@ -95,3 +99,70 @@ class IndexReader(Contents):
         if vector is not None:
             return vector
         raise IndexDamaged(f"{self.folder} names a vector that is in none of its files")
+
+    def score_vectors(
+        self, query: NDArray[np.float32], vector_ids: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """How near given vectors are to a query.
+
+        Args:
+            query: float32 [dim].
+            vector_ids: int64 [m], of this generation.
+
+        Returns:
+            float32 [m] inner products; cosine similarity for unit vectors.
+        """
+        return self._vectors.scores(query, vector_ids)
+
+    def average_score(self, query: NDArray[np.float32]) -> float:
+        """How near the vectors of the index are to a query on average, as a sample of them says."""
+        return float(self._vectors.centre @ query)
+
+    @property
+    def has_words(self) -> bool:
+        """Whether there is a lexical index."""
+        return self._lexical is not None or not self.info.chunks
+
+    def search_words(self, text: str, k: int, *, where: Filter | None = None) -> LexicalHits:
+        """Find the passages' texts that fit the words of a query best.
+
+        Args:
+            text: the query, see ``retrieval.store.lexical_query``.
+            k: how many, ≥ 1.
+            where: only texts of documents that pass this filter.
+
+        Returns:
+            at most k, those with none of the words left out.
+
+        Raises:
+            NoLexicalIndex: the index has none yet.
+        """
+        query = self._lexical_query(text)
+        if query is None or self._lexical is None:
+            return NO_HITS
+        return self._lexical.search(query, k, self._vectors.allowed(where))
+
+    def score_words(self, text: str, vector_ids: NDArray[np.int64]) -> LexicalHits:
+        """How well given texts fit the words of a query; those with none of them are left out.
+
+        Args:
+            text: the query.
+            vector_ids: int64 [m], of the texts.
+
+        Raises:
+            NoLexicalIndex: the index has none yet.
+        """
+        query = self._lexical_query(text)
+        if query is None or self._lexical is None:
+            return NO_HITS
+        return self._lexical.score(query, vector_ids)
+
+    def _lexical_query(self, text: str) -> tantivy.Query | None:
+        if self._lexical is not None:
+            return lexical_query(self._lexical, text)
+        if self.has_words:
+            return None
+        raise NoLexicalIndex(
+            f"{self.folder} was made by a version without lexical search; "
+            "run `indexer build` on its documents once, or search it in dense mode"
+        )

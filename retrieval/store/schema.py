@@ -138,6 +138,29 @@ def m007_reading(db: Database) -> None:
     db.execute("ALTER TABLE index_info ADD COLUMN text_fields TEXT NOT NULL DEFAULT '[]'")
 
 
+@migrations()
+def m008_lexical(db: Database) -> None:
+    """The lexical index: its files, and the vectors whose texts are still to be put into it."""
+    for statement in (
+        # Of the texts, as the next build is to take it.
+        "ALTER TABLE index_info ADD COLUMN language TEXT NOT NULL DEFAULT 'en'",
+        # How it was made, and the engine's own list of its segments.
+        """CREATE TABLE lexical_index (
+            id INTEGER PRIMARY KEY CHECK (id = 1),
+            language TEXT NOT NULL, analysis INTEGER NOT NULL,
+            meta TEXT NOT NULL, meta_sha256 TEXT NOT NULL)""",
+        """CREATE TABLE lexical_files (
+            file TEXT PRIMARY KEY, bytes INTEGER NOT NULL, sha256 TEXT NOT NULL,
+            sample_sha256 TEXT NOT NULL)""",
+        """CREATE TABLE lexical_pending (
+            vector_id INTEGER PRIMARY KEY REFERENCES vectors (id) ON DELETE CASCADE)""",
+        "INSERT INTO lexical_pending SELECT id FROM vectors",
+        """CREATE TRIGGER vector_to_index AFTER INSERT ON vectors BEGIN
+               INSERT INTO lexical_pending VALUES (NEW.id); END""",
+    ):
+        db.execute(statement)
+
+
 KNOWN_MIGRATIONS = frozenset(
     migration.name for migration in migrations.pending(Database(memory=True))
 )

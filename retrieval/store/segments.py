@@ -4,6 +4,7 @@ import hashlib
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import faiss
@@ -51,7 +52,7 @@ class Chosen:
         return cls(count, np.packbits(mask, bitorder="little"), rows)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Segment:
     """A mapped vector file and what its rows stand for."""
 
@@ -63,6 +64,25 @@ class Segment:
     """[rows]: which rows a chunk uses; None: all of them."""
     ann: Ann | None
     """For search that does not look at every row."""
+
+    @cached_property
+    def _order(self) -> NDArray[np.int64] | None:
+        """The rows in order of their ids; None: they lie in that order."""
+        ids = self.vector_ids
+        return None if (ids[:-1] < ids[1:]).all() else np.argsort(ids)
+
+    def rows_of(self, vector_ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Where some vectors lie.
+
+        Returns:
+            the rows of those that are in this segment, and bool [n]: which they are.
+        """
+        order = self._order
+        at = np.searchsorted(self.vector_ids, vector_ids, sorter=order)
+        at = np.minimum(at, len(self.vector_ids) - 1)
+        rows = at if order is None else order[at]
+        inside = self.vector_ids[rows] == vector_ids
+        return rows[inside].astype(np.int64), inside
 
     def choose(self, allowed: NDArray[np.bool_] | None) -> Chosen | None:
         """Which rows may be found; None: all of them.

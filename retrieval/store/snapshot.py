@@ -4,6 +4,7 @@ import sqlite3
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from retrieval.records import IndexInfo
 from retrieval.store.database import connect_for_reading, sqlite_errors
 from retrieval.store.filter_functions import register_functions
 from retrieval.store.info import load_info
+from retrieval.store.lexical import LexicalIndex, open_lexical
 from retrieval.store.segments import Segment, open_segments
-from retrieval.store.vector_file import ANN
+from retrieval.store.vector_file import ANN, LEXICAL
 
 _OPEN_ATTEMPTS = 5
 
@@ -42,10 +44,21 @@ class Snapshot:
             self._connection.close()
 
 
-def open_snapshot(folder: Path) -> tuple[Snapshot, IndexInfo, list[Segment]]:
-    """Open the last committed generation: its tables, what it is, its vector files.
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A generation that is open."""
 
-    A build may go on beside it: the snapshot stays as it is, and vector files never change.
+    snapshot: Snapshot
+    info: IndexInfo
+    segments: Sequence[Segment]
+    lexical: LexicalIndex | None
+    """None: there is none yet."""
+
+
+def open_generation(folder: Path) -> Generation:
+    """Open the last committed generation: its tables, what it is, its files.
+
+    A build may go on beside it: the snapshot stays as it is, and files never change.
 
     Raises:
         NotAnIndex: no index there, or nothing was committed yet.
@@ -62,25 +75,29 @@ def open_snapshot(folder: Path) -> tuple[Snapshot, IndexInfo, list[Segment]]:
                 info = load_info(folder, connection)
                 try:
                     segments = open_segments(folder, connection, info.model.dim)
+                    lexical = open_lexical(folder, connection)
                 except FileNotFoundError as error:
                     # A merge may have replaced the file since the snapshot: look again.
                     _check_not_named(folder, Path(str(error.filename)).name)
                     continue
             stack.pop_all()
-            return Snapshot(folder, connection), info, segments
-    raise IndexDamaged(f"the vector files of {folder} change faster than they can be opened")
+            return Generation(Snapshot(folder, connection), info, segments, lexical)
+    raise IndexDamaged(f"the files of {folder} change faster than they can be opened")
 
 
 def _check_not_named(folder: Path, missing: str) -> None:
     """Refuse an index whose newest commit names a file that is not there."""
     connection = connect_for_reading(folder)
     try:
-        named = connection.execute("SELECT file FROM segments UNION SELECT file FROM ann_files")
+        named = connection.execute(
+            "SELECT file FROM segments UNION SELECT file FROM ann_files "
+            "UNION SELECT file FROM lexical_files"
+        )
         if missing not in {row[0] for row in named}:
             return
     finally:
         connection.close()
     advice = "restore it from a backup, or build the index anew"
-    if missing.startswith(ANN):
+    if missing.startswith((ANN, LEXICAL)):
         advice = f"make it anew with: indexer compact --index {folder}"
     raise IndexDamaged(f"{folder / missing} is missing; {advice}", file=missing)

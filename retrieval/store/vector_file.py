@@ -8,6 +8,7 @@ sizes it could not trust.
 import hashlib
 import os
 import secrets
+import shutil
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ SUFFIX = ".faiss"
 VECTORS = "vectors-"
 ANN = "ann-"
 """Prefixes of the names of vector files, and of approximate indexes beside them."""
+LEXICAL = "lexical-"
+"""Prefix of the names of the lexical index's files, and of the folder where it is written."""
 
 # fourcc, dim, rows, two unused, is_trained, metric (0 = inner product), number of floats
 _HEADER = struct.Struct("<4siqqq?iQ")
@@ -118,7 +121,7 @@ def sample_sha256(path: Path) -> str:
         size = os.fstat(file.fileno()).st_size
         if size <= _WHOLE_BYTES:
             return hashlib.file_digest(file, "sha256").hexdigest()
-        last = size - _SAMPLE_BYTES
+        last = max(0, size - _SAMPLE_BYTES)
         for number in range(_SAMPLE_BLOCKS):
             digest.update(
                 os.pread(file.fileno(), _SAMPLE_BYTES, last * number // (_SAMPLE_BLOCKS - 1))
@@ -168,7 +171,7 @@ def open_vector_file(path: Path, *, rows: int, dim: int, sample: str = "") -> fa
 
 
 def remove_stray_files(folder: Path, *, keep: set[str]) -> list[str]:
-    """Delete the vector files and approximate indexes that no commit names.
+    """Delete the vector files, approximate and lexical indexes that no commit names.
 
     The writer's lock must be held. A reader that has one open goes on with it: the kernel keeps
     the file until it is closed.
@@ -178,12 +181,15 @@ def remove_stray_files(folder: Path, *, keep: set[str]) -> list[str]:
     """
     strays = [
         path
-        for prefix in (VECTORS, ANN)
-        for path in folder.glob(f"{prefix}*{SUFFIX}")
+        for pattern in (f"{VECTORS}*{SUFFIX}", f"{ANN}*{SUFFIX}", f"{LEXICAL}*")
+        for path in folder.glob(pattern)
         if path.name not in keep
     ]
     for path in strays:
-        path.unlink(missing_ok=True)
+        if path.is_dir():  # where a lexical index was being written
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
     return sorted(path.name for path in strays)
 
 

@@ -3,20 +3,32 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import InvalidArgument
 from retrieval.store.filters import Filter
+from retrieval.store.id_set import IdSet
 from retrieval.store.segments import Chosen, Segment, VectorHits, search_segments
 
 _KEPT_FILTERS = 32
 """Filters whose rows are remembered: a bit for each row, and where they are few, their numbers."""
 
-Choice = list[Chosen | None]
-"""Of each segment, which rows may be found."""
+_CENTRE_ROWS = 512
+"""Rows whose average stands for that of all: it is a few hundredths of a cosine from it at most."""
+
+
+class Choice(NamedTuple):
+    """What may be found."""
+
+    rows: Sequence[Chosen | None]
+    """Of each segment, which rows; None: all of them."""
+    ids: IdSet | None
+    """Which vectors; None: all of them."""
+
 
 Rows = Callable[[str, Sequence[object]], list[tuple[Any, ...]]]
 """SQL and its parameters → the rows that it gives."""
@@ -36,7 +48,9 @@ class VectorIndex:
         self._segments = segments
         self._dim = dim
         self._rows = rows
-        self._unfiltered = [segment.choose(None) for segment in segments]
+        self._unfiltered = Choice(
+            [segment.choose(None) for segment in segments], _used_ids(segments)
+        )
         self._filtered: OrderedDict[str, Choice] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -55,14 +69,42 @@ class VectorIndex:
                 field="vector",
             )
         choice = self._unfiltered if where is None else self._choose(where)
-        return search_segments(self._segments, queries, k, chosen=choice, exact=exact)
+        return search_segments(self._segments, queries, k, chosen=choice.rows, exact=exact)
+
+    def allowed(self, where: Filter | None) -> IdSet | None:
+        """Which vectors stand for a passage that passes; None: all of them."""
+        return (self._unfiltered if where is None else self._choose(where)).ids
+
+    def scores(
+        self, query: NDArray[np.float32], vector_ids: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Inner products of a query and some vectors; see ``IndexReader.score_vectors``."""
+        scores = np.full(len(vector_ids), -np.inf, dtype=np.float32)
+        for segment in self._segments:
+            rows, inside = segment.rows_of(vector_ids)
+            if len(rows):
+                scores[inside] = segment.index.reconstruct_batch(rows) @ query
+        return scores
+
+    @cached_property
+    def centre(self) -> NDArray[np.float32]:
+        """About the average of all vectors, float32 [dim]."""
+        total = sum(segment.index.ntotal for segment in self._segments)
+        sums = np.zeros(self._dim)
+        taken = 0
+        for segment in self._segments:
+            rows = segment.index.ntotal
+            some = np.linspace(0, rows - 1, max(1, min(rows, _CENTRE_ROWS * rows // total)))
+            sums += segment.index.reconstruct_batch(some.astype(np.int64)).sum(axis=0)
+            taken += len(some)
+        return (sums / max(1, taken)).astype(np.float32)
 
     def vector(self, vector_id: int) -> NDArray[np.float32] | None:
         """One vector, float32 [dim]; None: it is in none of the segments."""
         for segment in self._segments:
-            matches = np.flatnonzero(segment.vector_ids == vector_id)
-            if matches.size:
-                vector: NDArray[np.float32] = segment.index.reconstruct(int(matches[0]))
+            rows, _ = segment.rows_of(np.array([vector_id]))
+            if len(rows):
+                vector: NDArray[np.float32] = segment.index.reconstruct(int(rows[0]))
                 return vector
         return None
 
@@ -73,7 +115,9 @@ class VectorIndex:
                 self._filtered.move_to_end(where.text)
                 return self._filtered[where.text]
         allowed = self._allowed(where)
-        choice = [segment.choose(allowed) for segment in self._segments]
+        choice = Choice(
+            [segment.choose(allowed) for segment in self._segments], IdSet.from_mask(allowed)
+        )
         with self._lock:
             self._filtered[where.text] = choice
             while len(self._filtered) > _KEPT_FILTERS:
@@ -91,3 +135,15 @@ class VectorIndex:
         allowed = np.zeros(most + 1, dtype=bool)
         allowed[np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows))] = True
         return allowed
+
+
+def _used_ids(segments: Sequence[Segment]) -> IdSet | None:
+    """The vectors that some passage has; None: all of them."""
+    if all(segment.used is None for segment in segments):
+        return None
+    most = max(int(segment.vector_ids.max()) for segment in segments)
+    mask = np.zeros(most + 1, dtype=bool)
+    for segment in segments:
+        used = slice(None) if segment.used is None else segment.used
+        mask[segment.vector_ids[used]] = True
+    return IdSet.from_mask(mask)

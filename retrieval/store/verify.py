@@ -16,6 +16,8 @@ from retrieval.records import Passage
 from retrieval.store.ann import open_ann
 from retrieval.store.database import DATABASE_NAME, connect_for_reading, sqlite_errors
 from retrieval.store.info import load_info
+from retrieval.store.lexical import check_file, load_state
+from retrieval.store.lexical_writer import words_are_due
 from retrieval.store.rows import (
     DOCUMENT_QUERY,
     PASSAGE_QUERY,
@@ -97,6 +99,7 @@ def verify(folder: Path) -> Iterator[Problem]:
             dim = load_info(folder, connection).model.dim
             yield from _database_problems(connection)
             yield from _segment_problems(folder, connection, dim)
+            yield from _lexical_problems(folder, connection)
             yield from _row_problems(connection)
             yield from _text_problems(connection)
     except IndexDamaged as error:
@@ -159,6 +162,23 @@ def _ann_problems(
         except (OSError, IndexDamaged):
             advice = f"make it anew with: indexer compact --index {folder}"
             yield Problem(file, "it is missing, or its bytes have changed", advice)
+
+
+def _lexical_problems(folder: Path, connection: sqlite3.Connection) -> Iterator[Problem]:
+    """Every byte of the lexical index, if there is one, and whether all passages are in it."""
+    advice = f"make it anew with: indexer compact --index {folder}"
+    state = load_state(connection)
+    if state is None:
+        return
+    for file in state.files:
+        try:
+            check_file(folder, file)
+            if file_sha256(folder / file.name) != file.sha256:
+                yield Problem(file.name, "its bytes have changed since it was written", advice)
+        except (OSError, IndexDamaged):
+            yield Problem(file.name, "it is missing, or its bytes have changed", advice)
+    if words_are_due(connection, state.language):
+        yield Problem(DATABASE_NAME, "passages that are not in the lexical index", advice)
 
 
 def _row_problems(connection: sqlite3.Connection) -> Iterator[Problem]:

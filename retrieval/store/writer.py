@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sqlite_utils import Database
 
 from retrieval.errors import ModelMismatch, NotAnIndex, StorageError
+from retrieval.languages import DEFAULT_LANGUAGE, NO_LANGUAGE
 from retrieval.records import (
     ChunkSettings,
     ContainerStamp,
@@ -30,6 +31,7 @@ from retrieval.store.database import (
     sqlite_errors,
 )
 from retrieval.store.info import SegmentInfo, load_info, load_segments
+from retrieval.store.lexical_writer import index_words, words_are_due
 from retrieval.store.lock import LOCK_NAME, writer_lock
 from retrieval.store.vector_file import remove_stray_files
 
@@ -105,8 +107,15 @@ class IndexWriter:
                 return None
             return load_info(self.folder, self._connection)
 
-    def set_model(self, model: ModelIdentity, chunking: ChunkSettings) -> None:
-        """Say what the index is made with; from then on it can't be changed.
+    def set_model(
+        self, model: ModelIdentity, chunking: ChunkSettings, language: str = DEFAULT_LANGUAGE
+    ) -> None:
+        """Say what the index is made with; model and chunking can't be changed from then on.
+
+        Args:
+            model: what embeds its texts.
+            chunking: how documents are cut.
+            language: of the texts, where the index is new; see ``Commit.set_language``.
 
         Raises:
             ModelMismatch: the index was made with another model or other chunk settings.
@@ -120,7 +129,7 @@ class IndexWriter:
             row = {_MODEL_COLUMNS.get(key, key): value for key, value in asdict(model).items()}
             row |= {"id": 1, "generation": 0, **asdict(chunking)}
             row["text_fields"] = json.dumps(chunking.text_fields)
-            row |= {"created_at": now, "updated_at": now}
+            row |= {"language": language, "created_at": now, "updated_at": now}
             self._database.table("index_info").insert(row)
 
     def roots(self) -> dict[str, str]:
@@ -187,9 +196,22 @@ class IndexWriter:
         """Stage changes; leaving the block commits them all, an exception none of them."""
         with sqlite_errors(self.folder), self._database.atomic():
             yield Commit(self.folder, self._database)
+            index_words(self.folder, self._connection, self._language)
             self._connection.execute(
                 "UPDATE index_info SET generation = generation + 1, updated_at = ?", [utc_now()]
             )
+        self.remove_strays()
+
+    @property
+    def words_are_due(self) -> bool:
+        """Whether the next commit, whatever it changes, puts passages into the lexical index."""
+        with sqlite_errors(self.folder):
+            return words_are_due(self._connection, self._language)
+
+    @property
+    def _language(self) -> str:
+        row = self._connection.execute("SELECT language FROM index_info").fetchone()
+        return str(row[0]) if row else NO_LANGUAGE
 
     def segments(self) -> list[SegmentInfo]:
         """Every segment, oldest first."""
@@ -208,7 +230,8 @@ class IndexWriter:
         """Delete the files that no commit names: replaced ones, and those of a run cut off."""
         with sqlite_errors(self.folder):
             named = self._connection.execute(
-                "SELECT file FROM segments UNION SELECT file FROM ann_files"
+                "SELECT file FROM segments UNION SELECT file FROM ann_files "
+                "UNION SELECT file FROM lexical_files"
             )
             remove_stray_files(self.folder, keep={row[0] for row in named})
 

@@ -56,6 +56,19 @@ class _ScoreKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ScoreKind.V
     """SCORE_KIND_COSINE is the cosine of the angle between the vectors of query and passage, in
     [-1, 1].
     """
+    SCORE_KIND_BM25: _ScoreKind.ValueType  # 2
+    """SCORE_KIND_BM25 is the BM25 of the query's words (k1 1.2, b 0.75), above 0 and without a
+    highest value. Scores of different queries do not compare.
+    """
+    SCORE_KIND_WEIGHTED: _ScoreKind.ValueType  # 3
+    """SCORE_KIND_WEIGHTED is w * (cos - c) / (1 - c) + (1 - w) * bm25 / best, at most 1: w is
+    SearchRequest.dense_weight, c the query's cosine with an average passage, best the BM25 of the
+    best passage.
+    """
+    SCORE_KIND_RRF: _ScoreKind.ValueType  # 4
+    """SCORE_KIND_RRF is the sum of 1 / (60 + rank) over the searches that found the passage, ranks
+    from 1: above 0, at most 2 / 61.
+    """
 
 class ScoreKind(_ScoreKind, metaclass=_ScoreKindEnumTypeWrapper):
     """ScoreKind is the scale of a score. Scores of different kinds do not compare."""
@@ -65,6 +78,19 @@ SCORE_KIND_UNSPECIFIED: ScoreKind.ValueType  # 0
 SCORE_KIND_COSINE: ScoreKind.ValueType  # 1
 """SCORE_KIND_COSINE is the cosine of the angle between the vectors of query and passage, in
 [-1, 1].
+"""
+SCORE_KIND_BM25: ScoreKind.ValueType  # 2
+"""SCORE_KIND_BM25 is the BM25 of the query's words (k1 1.2, b 0.75), above 0 and without a
+highest value. Scores of different queries do not compare.
+"""
+SCORE_KIND_WEIGHTED: ScoreKind.ValueType  # 3
+"""SCORE_KIND_WEIGHTED is w * (cos - c) / (1 - c) + (1 - w) * bm25 / best, at most 1: w is
+SearchRequest.dense_weight, c the query's cosine with an average passage, best the BM25 of the
+best passage.
+"""
+SCORE_KIND_RRF: ScoreKind.ValueType  # 4
+"""SCORE_KIND_RRF is the sum of 1 / (60 + rank) over the searches that found the passage, ranks
+from 1: above 0, at most 2 / 61.
 """
 Global___ScoreKind: _TypeAlias = ScoreKind  # noqa: Y015
 
@@ -241,6 +267,7 @@ class Passage(_message.Message):
     TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     SCORE_KIND_FIELD_NUMBER: _builtins.int
+    STAGE_SCORES_FIELD_NUMBER: _builtins.int
     SECTION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is the resource name,
@@ -286,6 +313,10 @@ class Passage(_message.Message):
         """
 
     @_builtins.property
+    def stage_scores(self) -> Global___StageScores:
+        """stage_scores say how the passage came to its score; unset where it has none."""
+
+    @_builtins.property
     def section(self) -> Global___Section:
         """section is the text around the passage, where the search asked for it. Of passages of one
         section, only the best on the page has it, so that none is read twice.
@@ -307,11 +338,12 @@ class Passage(_message.Message):
         token_count: _builtins.int = ...,
         score: _builtins.float = ...,
         score_kind: Global___ScoreKind.ValueType = ...,
+        stage_scores: Global___StageScores | None = ...,
         section: Global___Section | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "section", b"section"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "section", b"section", "stage_scores", b"stage_scores"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_end", b"char_end", "char_start", b"char_start", "document", b"document", "heading_path", b"heading_path", "line_end", b"line_end", "line_start", b"line_start", "name", b"name", "page_end", b"page_end", "page_start", b"page_start", "score", b"score", "score_kind", b"score_kind", "section", b"section", "text", b"text", "token_count", b"token_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_end", b"char_end", "char_start", b"char_start", "document", b"document", "heading_path", b"heading_path", "line_end", b"line_end", "line_start", b"line_start", "name", b"name", "page_end", b"page_end", "page_start", b"page_start", "score", b"score", "score_kind", b"score_kind", "section", b"section", "stage_scores", b"stage_scores", "text", b"text", "token_count", b"token_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -354,3 +386,41 @@ class Section(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Section: _TypeAlias = Section  # noqa: Y015
+
+@_typing.final
+class StageScores(_message.Message):
+    """StageScores are what the parts of a search say of a passage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DENSE_FIELD_NUMBER: _builtins.int
+    LEXICAL_FIELD_NUMBER: _builtins.int
+    dense: _builtins.float
+    """dense is the cosine of the angle between the vectors of query and passage, in [-1, 1]; unset
+    when they were not compared: in lexical search, and in SCORE_KIND_RRF where the passage is not
+    among the best 1,000 by it.
+    """
+    lexical: _builtins.float
+    """lexical is the BM25 of the query's words in the passage, at least 0; unset when they were not
+    compared: in dense search, and in SCORE_KIND_RRF as above.
+    """
+    def __init__(
+        self,
+        *,
+        dense: _builtins.float | None = ...,
+        lexical: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dense", b"_dense", "_lexical", b"_lexical", "dense", b"dense", "lexical", b"lexical"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense", b"_dense", "_lexical", b"_lexical", "dense", b"dense", "lexical", b"lexical"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__dense: _TypeAlias = _typing.Literal["dense"]  # noqa: Y015
+    _WhichOneofArgType__dense: _TypeAlias = _typing.Literal["_dense", b"_dense"]  # noqa: Y015
+    _WhichOneofReturnType__lexical: _TypeAlias = _typing.Literal["lexical"]  # noqa: Y015
+    _WhichOneofArgType__lexical: _TypeAlias = _typing.Literal["_lexical", b"_lexical"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dense) -> _WhichOneofReturnType__dense | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lexical) -> _WhichOneofReturnType__lexical | None: ...
+
+Global___StageScores: _TypeAlias = StageScores  # noqa: Y015

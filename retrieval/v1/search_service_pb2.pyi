@@ -29,20 +29,72 @@ class _SearchMode:
 class _SearchModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SearchMode.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     SEARCH_MODE_UNSPECIFIED: _SearchMode.ValueType  # 0
-    """SEARCH_MODE_UNSPECIFIED means the best mode that the server has, today SEARCH_MODE_DENSE."""
+    """SEARCH_MODE_UNSPECIFIED means the best mode for the query and the collection; see
+    SearchRequest.mode.
+    """
     SEARCH_MODE_DENSE: _SearchMode.ValueType  # 1
     """SEARCH_MODE_DENSE compares vectors by cosine similarity. See SearchRequest.exact."""
-
-class SearchMode(_SearchMode, metaclass=_SearchModeEnumTypeWrapper):
-    """SearchMode is a way to compare a query with passages. Numbers 2 and 3 are left for lexical and
-    hybrid search.
+    SEARCH_MODE_LEXICAL: _SearchMode.ValueType  # 2
+    """SEARCH_MODE_LEXICAL compares words by BM25; the query must be a text. The model has no part in
+    it. A phrase in quotes counts as such besides its words; "config*" means words that begin so,
+    "title:install" a word of titles and headings.
+    """
+    SEARCH_MODE_HYBRID: _SearchMode.ValueType  # 3
+    """SEARCH_MODE_HYBRID does both, and makes one ranking of the two; the query must be a text. See
+    SearchRequest.fusion.
     """
 
+class SearchMode(_SearchMode, metaclass=_SearchModeEnumTypeWrapper):
+    """SearchMode is a way to compare a query with passages."""
+
 SEARCH_MODE_UNSPECIFIED: SearchMode.ValueType  # 0
-"""SEARCH_MODE_UNSPECIFIED means the best mode that the server has, today SEARCH_MODE_DENSE."""
+"""SEARCH_MODE_UNSPECIFIED means the best mode for the query and the collection; see
+SearchRequest.mode.
+"""
 SEARCH_MODE_DENSE: SearchMode.ValueType  # 1
 """SEARCH_MODE_DENSE compares vectors by cosine similarity. See SearchRequest.exact."""
+SEARCH_MODE_LEXICAL: SearchMode.ValueType  # 2
+"""SEARCH_MODE_LEXICAL compares words by BM25; the query must be a text. The model has no part in
+it. A phrase in quotes counts as such besides its words; "config*" means words that begin so,
+"title:install" a word of titles and headings.
+"""
+SEARCH_MODE_HYBRID: SearchMode.ValueType  # 3
+"""SEARCH_MODE_HYBRID does both, and makes one ranking of the two; the query must be a text. See
+SearchRequest.fusion.
+"""
 Global___SearchMode: _TypeAlias = SearchMode  # noqa: Y015
+
+class _Fusion:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FusionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fusion.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FUSION_UNSPECIFIED: _Fusion.ValueType  # 0
+    """FUSION_UNSPECIFIED means FUSION_WEIGHTED."""
+    FUSION_WEIGHTED: _Fusion.ValueType  # 1
+    """FUSION_WEIGHTED adds up both scores, each brought to a scale that ends at 1. See
+    SCORE_KIND_WEIGHTED.
+    """
+    FUSION_RRF: _Fusion.ValueType  # 2
+    """FUSION_RRF adds up reciprocal ranks, 1 / (60 + rank) over the best 1,000 of each search. See
+    SCORE_KIND_RRF.
+    """
+
+class Fusion(_Fusion, metaclass=_FusionEnumTypeWrapper):
+    """Fusion is a way to make one ranking of a dense and a lexical one."""
+
+FUSION_UNSPECIFIED: Fusion.ValueType  # 0
+"""FUSION_UNSPECIFIED means FUSION_WEIGHTED."""
+FUSION_WEIGHTED: Fusion.ValueType  # 1
+"""FUSION_WEIGHTED adds up both scores, each brought to a scale that ends at 1. See
+SCORE_KIND_WEIGHTED.
+"""
+FUSION_RRF: Fusion.ValueType  # 2
+"""FUSION_RRF adds up reciprocal ranks, 1 / (60 + rank) over the best 1,000 of each search. See
+SCORE_KIND_RRF.
+"""
+Global___Fusion: _TypeAlias = Fusion  # noqa: Y015
 
 @_typing.final
 class SearchRequest(_message.Message):
@@ -64,6 +116,8 @@ class SearchRequest(_message.Message):
     MIN_SCORE_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     EXACT_FIELD_NUMBER: _builtins.int
+    FUSION_FIELD_NUMBER: _builtins.int
+    DENSE_WEIGHT_FIELD_NUMBER: _builtins.int
     SECTION_CHARS_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """collection is the resource name of the collection to search, "collections/{collection}";
@@ -78,7 +132,9 @@ class SearchRequest(_message.Message):
     passage itself is not among the answers.
     """
     mode: Global___SearchMode.ValueType
-    """mode is how to search; SEARCH_MODE_UNSPECIFIED means SEARCH_MODE_DENSE."""
+    """mode is how to search; SEARCH_MODE_UNSPECIFIED means SEARCH_MODE_HYBRID for a text, where the
+    collection has its words, else SEARCH_MODE_DENSE.
+    """
     page_size: _builtins.int
     """page_size is the most passages to answer, up to ServerLimits.max_page_size; zero means 10.
     The last page may have fewer. It may change from page to page.
@@ -89,7 +145,9 @@ class SearchRequest(_message.Message):
     been reloaded to another generation. Pages reach ServerLimits.max_offset passages deep.
     """
     min_score: _builtins.float
-    """min_score leaves out passages that score lower, in [-1, 1]; unset means none is left out."""
+    """min_score leaves out passages whose score, of the kind that the mode gives, is lower; in
+    [-1, 1] for SEARCH_MODE_DENSE. Unset means none is left out.
+    """
     filter: _builtins.str
     """filter is a condition that a passage's document must meet, such as
     'path:guides/** AND modified>=2024-01-01'; empty means that all documents count. The language
@@ -98,6 +156,14 @@ class SearchRequest(_message.Message):
     exact: _builtins.bool
     """exact compares the query with every passage; false means that a large collection may use its
     approximate index, which is measured to find at least its target share of the best passages.
+    """
+    fusion: Global___Fusion.ValueType
+    """fusion is how SEARCH_MODE_HYBRID makes one ranking of two; FUSION_UNSPECIFIED means
+    FUSION_WEIGHTED.
+    """
+    dense_weight: _builtins.float
+    """dense_weight is the share of the dense part in a score of FUSION_WEIGHTED, above 0 and below
+    1; the lexical part has the rest. Unset means 0.6.
     """
     section_chars: _builtins.int
     """section_chars asks for the text around each passage: of its section, as far as that is in so
@@ -120,16 +186,22 @@ class SearchRequest(_message.Message):
         min_score: _builtins.float | None = ...,
         filter: _builtins.str = ...,
         exact: _builtins.bool = ...,
+        fusion: Global___Fusion.ValueType = ...,
+        dense_weight: _builtins.float | None = ...,
         section_chars: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "min_score", b"min_score", "passage", b"passage", "query", b"query", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "_min_score", b"_min_score", "dense_weight", b"dense_weight", "min_score", b"min_score", "passage", b"passage", "query", b"query", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "collection", b"collection", "exact", b"exact", "filter", b"filter", "min_score", b"min_score", "mode", b"mode", "page_size", b"page_size", "page_token", b"page_token", "passage", b"passage", "query", b"query", "section_chars", b"section_chars", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "_min_score", b"_min_score", "collection", b"collection", "dense_weight", b"dense_weight", "exact", b"exact", "filter", b"filter", "fusion", b"fusion", "min_score", b"min_score", "mode", b"mode", "page_size", b"page_size", "page_token", b"page_token", "passage", b"passage", "query", b"query", "section_chars", b"section_chars", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__dense_weight: _TypeAlias = _typing.Literal["dense_weight"]  # noqa: Y015
+    _WhichOneofArgType__dense_weight: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight"]  # noqa: Y015
     _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
     _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
     _WhichOneofReturnType_query: _TypeAlias = _typing.Literal["text", "vector", "passage"]  # noqa: Y015
     _WhichOneofArgType_query: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dense_weight) -> _WhichOneofReturnType__dense_weight | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_score) -> _WhichOneofReturnType__min_score | None: ...
     @_typing.overload
@@ -141,7 +213,7 @@ Global___SearchRequest: _TypeAlias = SearchRequest  # noqa: Y015
 class SearchResponse(_message.Message):
     """SearchResponse is one page of passages.
 
-    Field numbers 8 to 19 are left for what explains the ranking.
+    Field numbers 9 to 19 are left for what explains the ranking.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -153,6 +225,7 @@ class SearchResponse(_message.Message):
     QUERY_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     QUERY_TRUNCATED_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """next_page_token asks for the page after this one; empty when this is the last. Opaque."""
     generation: _builtins.int
@@ -165,8 +238,10 @@ class SearchResponse(_message.Message):
     """
     query_truncated: _builtins.bool
     """query_truncated is true when the text query was longer than the model reads, and its end had
-    no effect.
+    no effect on the dense part of the search.
     """
+    mode: Global___SearchMode.ValueType
+    """mode is how it was searched; never SEARCH_MODE_UNSPECIFIED."""
     @_builtins.property
     def passages(self) -> _containers.RepeatedCompositeFieldContainer[_document_pb2.Passage]:
         """passages are the best passages in order, best first; empty when there is none (any more)."""
@@ -185,10 +260,11 @@ class SearchResponse(_message.Message):
         query_token_count: _builtins.int = ...,
         query_truncated: _builtins.bool = ...,
         timings: Global___SearchTimings | None = ...,
+        mode: Global___SearchMode.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "model_fingerprint", b"model_fingerprint", "next_page_token", b"next_page_token", "passages", b"passages", "query_token_count", b"query_token_count", "query_truncated", b"query_truncated", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "mode", b"mode", "model_fingerprint", b"model_fingerprint", "next_page_token", b"next_page_token", "passages", b"passages", "query_token_count", b"query_token_count", "query_truncated", b"query_truncated", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -214,7 +290,7 @@ class SearchTimings(_message.Message):
 
     @_builtins.property
     def search(self) -> _duration_pb2.Duration:
-        """search is the time to compare vectors and rank passages."""
+        """search is the time to compare vectors and words and rank passages."""
 
     @_builtins.property
     def fetch(self) -> _duration_pb2.Duration:
@@ -307,6 +383,8 @@ class StreamSearchRequest(_message.Message):
     MIN_SCORE_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     EXACT_FIELD_NUMBER: _builtins.int
+    FUSION_FIELD_NUMBER: _builtins.int
+    DENSE_WEIGHT_FIELD_NUMBER: _builtins.int
     SECTION_CHARS_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """collection is the resource name of the collection to search, "collections/{collection}";
@@ -317,13 +395,17 @@ class StreamSearchRequest(_message.Message):
     passage: _builtins.str
     """passage is the resource name of a passage; see SearchRequest.passage."""
     mode: Global___SearchMode.ValueType
-    """mode is how to search; SEARCH_MODE_UNSPECIFIED means SEARCH_MODE_DENSE."""
+    """mode is how to search; SEARCH_MODE_UNSPECIFIED means SEARCH_MODE_HYBRID for a text, where the
+    collection has its words, else SEARCH_MODE_DENSE.
+    """
     limit: _builtins.int
     """limit is the most passages to answer, up to ServerLimits.max_stream_limit; zero means that
     maximum.
     """
     min_score: _builtins.float
-    """min_score leaves out passages that score lower, in [-1, 1]; unset means none is left out."""
+    """min_score leaves out passages whose score, of the kind that the mode gives, is lower; in
+    [-1, 1] for SEARCH_MODE_DENSE. Unset means none is left out.
+    """
     filter: _builtins.str
     """filter is a condition that a passage's document must meet, such as
     'path:guides/** AND modified>=2024-01-01'; empty means that all documents count. The language
@@ -332,6 +414,14 @@ class StreamSearchRequest(_message.Message):
     exact: _builtins.bool
     """exact compares the query with every passage; false means that a large collection may use its
     approximate index, which is measured to find at least its target share of the best passages.
+    """
+    fusion: Global___Fusion.ValueType
+    """fusion is how SEARCH_MODE_HYBRID makes one ranking of two; FUSION_UNSPECIFIED means
+    FUSION_WEIGHTED.
+    """
+    dense_weight: _builtins.float
+    """dense_weight is the share of the dense part in a score of FUSION_WEIGHTED, above 0 and below
+    1; the lexical part has the rest. Unset means 0.6.
     """
     section_chars: _builtins.int
     """section_chars asks for the text around each passage: of its section, as far as that is in so
@@ -353,16 +443,22 @@ class StreamSearchRequest(_message.Message):
         min_score: _builtins.float | None = ...,
         filter: _builtins.str = ...,
         exact: _builtins.bool = ...,
+        fusion: Global___Fusion.ValueType = ...,
+        dense_weight: _builtins.float | None = ...,
         section_chars: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "min_score", b"min_score", "passage", b"passage", "query", b"query", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "_min_score", b"_min_score", "dense_weight", b"dense_weight", "min_score", b"min_score", "passage", b"passage", "query", b"query", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "collection", b"collection", "exact", b"exact", "filter", b"filter", "limit", b"limit", "min_score", b"min_score", "mode", b"mode", "passage", b"passage", "query", b"query", "section_chars", b"section_chars", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "_min_score", b"_min_score", "collection", b"collection", "dense_weight", b"dense_weight", "exact", b"exact", "filter", b"filter", "fusion", b"fusion", "limit", b"limit", "min_score", b"min_score", "mode", b"mode", "passage", b"passage", "query", b"query", "section_chars", b"section_chars", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__dense_weight: _TypeAlias = _typing.Literal["dense_weight"]  # noqa: Y015
+    _WhichOneofArgType__dense_weight: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight"]  # noqa: Y015
     _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
     _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
     _WhichOneofReturnType_query: _TypeAlias = _typing.Literal["text", "vector", "passage"]  # noqa: Y015
     _WhichOneofArgType_query: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dense_weight) -> _WhichOneofReturnType__dense_weight | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_score) -> _WhichOneofReturnType__min_score | None: ...
     @_typing.overload
@@ -412,6 +508,7 @@ class StreamSearchHeader(_message.Message):
     MODEL_FINGERPRINT_FIELD_NUMBER: _builtins.int
     QUERY_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     QUERY_TRUNCATED_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
     """generation is the generation of the collection that is searched; see Collection.generation."""
     model_fingerprint: _builtins.str
@@ -424,6 +521,8 @@ class StreamSearchHeader(_message.Message):
     """query_truncated is true when the end of the text query had no effect; see
     SearchResponse.query_truncated.
     """
+    mode: Global___SearchMode.ValueType
+    """mode is how it is searched; never SEARCH_MODE_UNSPECIFIED."""
     def __init__(
         self,
         *,
@@ -431,10 +530,11 @@ class StreamSearchHeader(_message.Message):
         model_fingerprint: _builtins.str = ...,
         query_token_count: _builtins.int = ...,
         query_truncated: _builtins.bool = ...,
+        mode: Global___SearchMode.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "model_fingerprint", b"model_fingerprint", "query_token_count", b"query_token_count", "query_truncated", b"query_truncated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "mode", b"mode", "model_fingerprint", b"model_fingerprint", "query_token_count", b"query_token_count", "query_truncated", b"query_truncated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -68,7 +68,7 @@ def test_pages_neither_repeat_nor_miss(searcher: Searcher, seed: int, page: int)
 
 
 def test_best_first_and_equal_scores_in_document_order(searcher: Searcher) -> None:
-    result = search(searcher, Query(text="3", k=100))
+    result = search(searcher, Query(text="3", mode="dense", k=100))
     keys = [(-p.score, p.document_id, p.ordinal) for p in result.passages]
     assert keys == sorted(keys)
     best = VECTORS[[0, 0, 2, 3, 4]] @ unit_vectors(1, 3)[0]
@@ -76,7 +76,7 @@ def test_best_first_and_equal_scores_in_document_order(searcher: Searcher) -> No
 
 
 def test_a_vector_is_normalised_and_equals_its_text(searcher: Searcher) -> None:
-    by_text = search(searcher, Query(text="7", k=5))
+    by_text = search(searcher, Query(text="7", mode="dense", k=5))
     by_vector = search(searcher, Query(vector=unit_vectors(1, 7)[0] * 40, k=5))
     assert [p.name for p in by_text.passages] == [p.name for p in by_vector.passages]
     assert by_vector.passages[0].score == pytest.approx(by_text.passages[0].score, abs=1e-6)
@@ -119,7 +119,7 @@ def test_an_embedding_goes_with_a_text(searcher: Searcher) -> None:
         (Query(text="1", k=1001), "page_size"),
         (Query(text="1", offset=-1), "page_token"),
         (Query(text="1", offset=10_001), "page_token"),
-        (Query(text="1", min_score=1.5), "min_score"),
+        (Query(text="1", mode="dense", min_score=1.5), "min_score"),
         (Query(text="1", min_score=float("nan")), "min_score"),
         (Query(vector=np.zeros(DIM, np.float32)), "vector"),
         (Query(vector=np.full(DIM, np.nan, np.float32)), "vector"),

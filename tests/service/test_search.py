@@ -48,12 +48,42 @@ def test_search_says_how_it_went(client: RetrievalClient, index: Path) -> None:
 def test_scores_are_the_cosines_of_the_model(
     client: RetrievalClient, minilm: Encoder, index: Path
 ) -> None:
-    results = client.search("ice and stone", k=5)
+    results = client.search("ice and stone", k=5, mode="dense")
     with IndexReader.open(index) as reader:
         for_queries = load_for_index(reader.info.model, device="cpu", dtype="auto")
     query = for_queries.encode(["ice and stone"], "query")[0]
     passages = minilm.encode([passage.text for passage in results], "passage")
     np.testing.assert_allclose([p.score for p in results], passages @ query, atol=1e-5)
+
+
+def test_modes(client: RetrievalClient) -> None:
+    by_mode = {
+        mode: client.search("when does the ferry leave", k=PASSAGES, mode=mode)
+        for mode in ("auto", "dense", "lexical", "hybrid")
+    }
+    assert {mode: results.mode for mode, results in by_mode.items()} == {
+        "auto": "hybrid",
+        "dense": "dense",
+        "lexical": "lexical",
+        "hybrid": "hybrid",
+    }
+    assert by_mode["auto"].passages == by_mode["hybrid"].passages
+    assert len(by_mode["dense"]) == len(by_mode["hybrid"]) == PASSAGES
+    assert all("ferry" in f"{p.heading_path} {p.text}".lower() for p in by_mode["lexical"][:2])
+    cosines = {p.name: p.score for p in by_mode["dense"]}
+    words = {p.name: p.score for p in by_mode["lexical"]}
+    for passage in by_mode["hybrid"]:
+        assert passage.scores is not None
+        assert passage.scores.kind == "weighted"
+        assert passage.scores.dense == pytest.approx(cosines[passage.name], abs=1e-5)
+        assert passage.scores.lexical == pytest.approx(words.get(passage.name, 0.0), abs=1e-3)
+    streamed = client.stream_search("ferry", mode="lexical")
+    assert streamed.mode == "lexical"
+    assert [p.name for p in streamed] == [p.name for p in client.search("ferry", mode="lexical")]
+    ranked = client.search("when does the ferry leave", fusion="rrf")
+    assert ranked[0].scores is not None
+    assert ranked[0].scores.kind == "rrf"
+    assert client.search("ferry", mode="lexical").query_token_count == 0
 
 
 def test_min_score_cuts_off(client: RetrievalClient) -> None:
@@ -62,7 +92,7 @@ def test_min_score_cuts_off(client: RetrievalClient) -> None:
     kept = client.search("music", k=PASSAGES, min_score=lowest)
     assert kept.passages == every.passages[:5]
     assert not kept.next_page_token
-    assert len(client.search("music", min_score=1.0)) == 0
+    assert len(client.search("music", min_score=1.5)) == 0
 
 
 def test_sections_go_with_passages(client: RetrievalClient, index: Path) -> None:
@@ -93,7 +123,7 @@ def test_sections_go_with_passages(client: RetrievalClient, index: Path) -> None
 
 def test_a_vector_finds_what_its_text_finds(client: RetrievalClient) -> None:
     vector = client.embed(["old apple trees"], "query")[0]
-    by_text = client.search("old apple trees")
+    by_text = client.search("old apple trees", mode="dense")
     by_vector = client.search(vector * 7)
     assert [p.name for p in by_vector] == [p.name for p in by_text]
     assert by_vector.query_token_count == 0
@@ -224,8 +254,11 @@ def test_bad_vectors(client: RetrievalClient, vector: list[float], message: str)
         ({"query": "x" * 100_000}, "text"),
         ({"query": "x", "k": MAX_K + 1}, "page_size"),
         ({"query": "x", "k": 10**9}, "page_size"),
-        ({"query": "x", "min_score": 1.5}, "min_score"),
+        ({"query": "x", "mode": "dense", "min_score": 1.5}, "min_score"),
         ({"query": "x", "min_score": math.nan}, "min_score"),
+        ({"query": "x", "dense_weight": 1.0}, "dense_weight"),
+        ({"query": "x", "dense_weight": math.nan}, "dense_weight"),
+        ({"query": [0.1] * 384, "mode": "lexical"}, "mode"),
         ({"query": "x", "section_chars": 65_537}, "section_chars"),
         ({"query": "x", "collection": "No Such"}, "collection"),
     ],

@@ -57,6 +57,7 @@ SERVER_SIDE = {
     errors.ModelNotFound,
     errors.CheckpointError,
     errors.ModelMismatch,
+    errors.NoLexicalIndex,
     errors.StorageError,
 }
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from retrieval.errors import IndexDamaged
+from retrieval.errors import IndexDamaged, NoLexicalIndex
 from retrieval.records import Chunk, ChunkSettings, Document, ModelIdentity, Section, SourceFile
 from retrieval.store import (
     IndexReader,
@@ -351,6 +351,9 @@ def test_an_index_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> 
         "DROP TABLE containers",
         *(f"ALTER TABLE chunks DROP COLUMN page_{end}" for end in ("start", "end")),
         *(f"ALTER TABLE index_info DROP COLUMN {n}" for n in ("context", "text_fields")),
+        "DROP TRIGGER vector_to_index",
+        *(f"DROP TABLE lexical_{name}" for name in ("index", "files", "pending")),
+        "ALTER TABLE index_info DROP COLUMN language",
         "DELETE FROM _sqlite_migrations WHERE name != 'm001_initial'",
     ):
         connection.execute(statement)
@@ -361,4 +364,15 @@ def test_an_index_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> 
         assert upgraded.info == replace(new.info, index_type="auto", target_recall=0.98)
         expected, found = new.search_vectors(queries, 10), upgraded.search_vectors(queries, 10)
         assert (expected.vector_ids == found.vector_ids).all()
+        assert not upgraded.has_words
+        with pytest.raises(NoLexicalIndex, match="indexer build"):
+            upgraded.search_words("docs", 10)
+    assert list(verify(old)) == []
+    with IndexWriter.open(old) as writer:
+        maintain(writer)
+    with IndexReader.open(folder) as new, IndexReader.open(old) as mended:
+        assert mended.has_words
+        words, same = new.search_words("docs", 10), mended.search_words("docs", 10)
+        assert (words.vector_ids == same.vector_ids).all()
+        assert len(words.vector_ids) == 10
     assert list(verify(old)) == []

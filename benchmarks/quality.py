@@ -1,0 +1,186 @@
+"""Retrieval quality: dense, lexical and hybrid search through the real service, beside peers.
+
+    python -m benchmarks.quality DATA_DIR... [--peers sentence-transformers,bm25s,txtai]
+                                 [--queries N] [--json]
+
+Each ``DATA_DIR`` is a set in BEIR form (see ``beir.py``). Every document becomes one text file; the
+index is made by ``indexer build`` with all-MiniLM-L6-v2, served by ``retrieval serve``, and asked
+over gRPC. Documents are one vector each, cut at 256 tokens; where they are long on average they
+are also cut into chunks in a second index, and rank as their best chunk. Peers get the same texts
+and the same model in the same run: sentence-transformers with an exact search, bm25s (k1 0.9,
+b 0.4, Snowball, English stop words), and txtai's hybrid index with its defaults.
+``--queries`` keeps every nth query, so that at most N are left.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import ir_measures
+import numpy as np
+from ir_measures import R, ScoredDoc, nDCG
+
+from benchmarks.beir import (
+    DEPTH,
+    Run,
+    TestSet,
+    build_index,
+    load_set,
+    search_reference,
+    search_service,
+    served,
+)
+from retrieval.client.requests import SearchOptions
+from retrieval.hub import find_model
+from retrieval.registry import OFFLINE_MODEL
+
+MEASURES = (nDCG @ 10, R @ 100)
+
+LONG_CHARS = 3_000
+"""Documents that are longer on average are searched in chunks, too."""
+
+MODES: Mapping[str, SearchOptions] = {
+    "dense": {"mode": "dense"},
+    "lexical": {"mode": "lexical"},
+    "hybrid": {"mode": "hybrid"},
+    "hybrid, by rank": {"mode": "hybrid", "fusion": "rrf"},
+}
+
+Results = dict[str, dict[str, float]]
+"""Contestant → measure → mean over the queries."""
+
+
+def ours(test: TestSet) -> Results:
+    """Every mode through the service, over whole documents and, where they are long, chunks."""
+    results: Results = {}
+    average = sum(map(len, test.corpus.values())) / len(test.corpus)
+    cuts = {"": ["--chunk-tokens", "document"]}
+    if average > LONG_CHARS:
+        cuts[", chunks"] = []
+    for cut, options in cuts.items():
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            build_index(test.corpus, folder, ["--model", OFFLINE_MODEL, *options])
+            with served(folder / "index", ["--query-dtype", "index"]) as (address, _):
+                for name, asked in MODES.items():
+                    depth = DEPTH * 5 if cut else DEPTH
+                    started = time.perf_counter()
+                    run = search_service(address, test.queries, depth, **asked)
+                    seconds = (time.perf_counter() - started) / len(test.queries)
+                    results[name + cut] = measure(test, run) | {"ms": round(seconds * 1e3, 2)}
+                    show(name + cut, results[name + cut])
+    return results
+
+
+def bm25s(test: TestSet) -> Run:
+    """The bm25s library over whole documents."""
+    import bm25s as library
+    import Stemmer
+
+    stemmer = Stemmer.Stemmer("english")
+
+    def cut(texts: list[str]) -> list[list[str]]:
+        return library.tokenize(  # type: ignore[no-any-return]
+            texts, stopwords="en", stemmer=stemmer, return_ids=False, show_progress=False
+        )
+
+    retriever = library.BM25(k1=0.9, b=0.4)
+    retriever.index(cut(list(test.corpus.values())), show_progress=False)
+    documents = list(test.corpus)
+    rows, scores = retriever.retrieve(
+        cut(list(test.queries.values())), k=min(DEPTH, len(documents)), show_progress=False
+    )
+    return {
+        query: {documents[row]: float(score) for row, score in zip(found, some, strict=True)}
+        for query, found, some in zip(test.queries, rows, scores, strict=True)
+    }
+
+
+def txtai(test: TestSet) -> Run:
+    """Txtai's hybrid index, vectors and BM25, with its defaults."""
+    from txtai.embeddings import Embeddings
+
+    embeddings = Embeddings(path=str(find_model(OFFLINE_MODEL).path), hybrid=True)
+    documents = list(test.corpus)
+    embeddings.index((row, text, None) for row, text in enumerate(test.corpus.values()))
+    answers = embeddings.batchsearch(list(test.queries.values()), DEPTH)
+    return {
+        query: {documents[int(row)]: float(score) for row, score in answer}
+        for query, answer in zip(test.queries, answers, strict=True)
+    }
+
+
+PEERS: Mapping[str, Callable[[TestSet], Run]] = {
+    "sentence-transformers": lambda test: search_reference(test, OFFLINE_MODEL),
+    "bm25s": bm25s,
+    "txtai": txtai,
+}
+
+
+def measure(test: TestSet, run: Run) -> dict[str, float]:
+    """Each measure's mean over the judged queries."""
+    scored = [
+        ScoredDoc(query, document, score)
+        for query, documents in run.items()
+        for document, score in documents.items()
+    ]
+    means = ir_measures.calc_aggregate(MEASURES, test.qrels, scored)
+    return {str(name): round(means[name], 4) for name in MEASURES}
+
+
+def some_queries(test: TestSet, most: int) -> TestSet:
+    """Every nth query and its judgements."""
+    step = -(-len(test.queries) // most) if most else 1
+    kept = dict(list(test.queries.items())[::step])
+    qrels = [qrel for qrel in test.qrels if qrel.query_id in kept]
+    return replace(test, queries=kept, qrels=qrels)
+
+
+def show(name: str, values: Mapping[str, float]) -> None:
+    """A line of the table."""
+    print(f"  {name:<26}" + "".join(f"{value:>10}" for value in values.values()), flush=True)
+
+
+def gain(every: Mapping[str, Results]) -> float:
+    """How much better hybrid search is than the better of dense and lexical, on average."""
+    measured = str(MEASURES[0])
+    gains = [
+        results["hybrid"][measured] - max(results["dense"][measured], results["lexical"][measured])
+        for results in every.values()
+    ]
+    return float(np.mean(gains))
+
+
+def main() -> None:
+    """Parse the command line, run, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("data", type=Path, nargs="+", help="folders of BEIR-form sets")
+    parser.add_argument("--peers", default="", help="of " + ", ".join(PEERS))
+    parser.add_argument("--queries", type=int, default=0, help="most queries of a set; 0: all")
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    arguments = parser.parse_args()
+    peers = [name for name in arguments.peers.split(",") if name]
+    if strangers := set(peers) - set(PEERS):
+        sys.exit(f"no such peer: {', '.join(strangers)}")
+    every: dict[str, Results] = {}
+    for folder in arguments.data:
+        test = some_queries(load_set(folder), arguments.queries)
+        print(f"{folder.name}: {len(test.corpus)} documents, {len(test.queries)} queries")
+        print(f"  {'':<26}" + "".join(f"{name!s:>10}" for name in (*MEASURES, "ms/query")))
+        results = ours(test)
+        for name in peers:
+            results[name] = measure(test, PEERS[name](test))
+            show(name, results[name])
+        every[folder.name] = results
+    print(f"hybrid above the better of dense and lexical, on average: {gain(every):+.4f}")
+    if arguments.json:
+        print(json.dumps(every))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,271 @@
+"""The lexical index: which words are in which text, and BM25 over them.
+
+The engine is tantivy. Its segments are files that never change; here they lie in the index's own
+folder, each under a name that a commit records, with their sizes and checksums. The engine wants
+a folder of its own with a list of segments in it: one is put together of symbolic links for as
+long as it takes to open them, so that a reader writes nothing into the index, and sees the
+segments of its own generation alone. All segments have one set of statistics, so that scores do
+not depend on how often something was committed.
+
+Scores are BM25 with k1 = 1.2, b = 0.75 (https://doi.org/10.1561/1500000019), summed over the
+fields, each with its weight.
+"""
+
+import hashlib
+import json
+import re
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import tantivy
+from numpy.typing import NDArray
+
+from retrieval.errors import IndexDamaged, StorageError
+from retrieval.store.analysis import VERSION, identifiers_analyzer, words_analyzer
+from retrieval.store.id_set import IdSet
+from retrieval.store.rows import damaged_row
+from retrieval.store.vector_file import LEXICAL, sample_sha256
+
+META = "meta.json"
+"""The engine's list of segments."""
+WORDS: Final = "words"
+TITLE: Final = "title"
+IDENTIFIERS: Final = "identifiers"
+_VECTOR = "vector"
+_SEGMENT_FILE = re.compile(r"[0-9a-f]{32}\.[a-z]+")
+
+_FEW_IDS = 4_096
+"""Where fewer texts may be found, the engine is told which; else what it finds is sorted out."""
+_WIDEN = 4
+_DECIMALS = 4
+"""Of scores: their last bits depend on the order in which the engine sums them."""
+
+
+@dataclass(frozen=True, slots=True)
+class LexicalFile:
+    """A file of the lexical index, as a commit records it."""
+
+    name: str
+    size: int
+    sha256: str
+    sample: str
+
+    @property
+    def engine_name(self) -> str:
+        """What the engine calls it."""
+        return self.name.removeprefix(LEXICAL)
+
+
+@dataclass(frozen=True, slots=True)
+class LexicalState:
+    """What a commit records of the lexical index."""
+
+    language: str
+    analysis: int
+    meta: str
+    files: Sequence[LexicalFile]
+
+
+@dataclass(frozen=True, slots=True)
+class LexicalHits:
+    """The texts that fit best, best first; equal scores in order of vector id."""
+
+    scores: NDArray[np.float64]
+    """[n] BM25, > 0."""
+    vector_ids: NDArray[np.int64]
+    """[n]."""
+
+
+NO_HITS: Final = LexicalHits(np.empty(0), np.empty(0, np.int64))
+
+
+def make_schema() -> tantivy.Schema:
+    """The fields of a text."""
+    return (
+        tantivy.SchemaBuilder()
+        .add_text_field(WORDS, tokenizer_name=WORDS)
+        .add_text_field(TITLE, tokenizer_name=WORDS)
+        .add_text_field(IDENTIFIERS, tokenizer_name=IDENTIFIERS, index_option="freq")
+        .add_unsigned_field(_VECTOR, indexed=True, fast=True)
+        .build()
+    )
+
+
+def load_state(connection: sqlite3.Connection) -> LexicalState | None:
+    """What the connection's snapshot records of the lexical index; None: there is none yet.
+
+    Raises:
+        IndexDamaged: the list of its segments has changed.
+    """
+    row = connection.execute(
+        "SELECT language, analysis, meta, meta_sha256 FROM lexical_index"
+    ).fetchone()
+    if row is None:
+        return None
+    language, analysis, meta, digest = row
+    if hashlib.sha256(meta.encode()).hexdigest() != digest:
+        raise damaged_row("its list of lexical segments has changed")
+    files = connection.execute(
+        "SELECT file, bytes, sha256, sample_sha256 FROM lexical_files ORDER BY file"
+    )
+    return LexicalState(language, analysis, meta, [LexicalFile(*file) for file in files])
+
+
+@contextmanager
+def assembled(folder: Path, state: LexicalState, place: Path | None = None) -> Iterator[Path]:
+    """A folder as the engine wants it, made of links; removed at the end.
+
+    Args:
+        folder: the index.
+        state: what belongs in it.
+        place: where to make it; None: where temporary files go.
+
+    Raises:
+        OSError: it can't be made.
+    """
+    with tempfile.TemporaryDirectory(".tmp", LEXICAL, place) as made:
+        for file in state.files:
+            (Path(made) / file.engine_name).symlink_to((folder / file.name).resolve())
+        if state.meta:
+            (Path(made) / META).write_text(state.meta)
+        yield Path(made)
+
+
+def segment_files(folder: Path, meta: str) -> list[str]:
+    """Names of the files of the segments that an engine's list names, in its folder."""
+    live = {segment["segment_id"].replace("-", "") for segment in json.loads(meta)["segments"]}
+    return sorted(
+        path.name
+        for path in folder.iterdir()
+        if _SEGMENT_FILE.fullmatch(path.name) and path.stem in live
+    )
+
+
+def check_file(folder: Path, file: LexicalFile) -> None:
+    """Refuse a file that is not what a commit recorded, as far as is seen in no time.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        IndexDamaged: it is another.
+    """
+    if not file.name.startswith(LEXICAL) or not _SEGMENT_FILE.fullmatch(file.engine_name):
+        raise IndexDamaged(f"{folder} names a lexical file outside itself: {file.name!r}")
+    path = folder / file.name
+    if path.stat().st_size != file.size or sample_sha256(path) != file.sample:
+        raise IndexDamaged(
+            f"{path} is not what the index recorded; "
+            f"make it anew with: indexer compact --index {folder}",
+            file=file.name,
+        )
+
+
+def open_lexical(folder: Path, connection: sqlite3.Connection) -> "LexicalIndex | None":
+    """Open the lexical index that the connection's snapshot names.
+
+    Returns:
+        None: there is none, or one that another version made; the next build makes it.
+
+    Raises:
+        FileNotFoundError: a file is not there.
+        IndexDamaged: a file is not what the snapshot recorded.
+        StorageError: there is no room for temporary links.
+    """
+    state = load_state(connection)
+    if state is None or state.analysis != VERSION:
+        return None
+    for file in state.files:
+        check_file(folder, file)
+    try:
+        with assembled(folder, state) as place:
+            index = tantivy.Index.open(str(place))
+            index.config_reader(reload_policy="manual")
+            return LexicalIndex(index, state.language)
+    except ValueError as error:
+        raise IndexDamaged(
+            f"the lexical index of {folder} can't be read ({error}); "
+            f"make it anew with: indexer compact --index {folder}"
+        ) from error
+    except OSError as error:
+        raise StorageError(
+            f"can't link the lexical index of {folder}, so as to open it, under "
+            f"{tempfile.gettempdir()}: {error.strerror or error}"
+        ) from error
+
+
+class LexicalIndex:
+    """The lexical index of one generation; safe to share between threads."""
+
+    def __init__(self, index: tantivy.Index, language: str) -> None:
+        """Take over an open engine."""
+        self.language = language
+        self.words = words_analyzer(language)
+        self.identifiers = identifiers_analyzer()
+        self.schema = index.schema
+        self._searcher = index.searcher()
+
+    def search(self, query: tantivy.Query, k: int, allowed: IdSet | None) -> LexicalHits:
+        """Find the texts that fit best.
+
+        Args:
+            query: of ``retrieval.store.lexical_query``.
+            k: how many, ≥ 1.
+            allowed: vector ids that may be found; None: all.
+        """
+        if allowed is not None and allowed.count <= _FEW_IDS:
+            return self.score(query, allowed.ids(), k)
+        most = max(1, self._searcher.num_docs)
+        limit = k
+        while True:
+            limit = min(limit, most)
+            scores, ids = self._run(query, limit)
+            found = len(ids)
+            if allowed is not None:
+                kept = allowed.contains(ids)
+                scores, ids = scores[kept], ids[kept]
+            if len(ids) >= k or found < limit or limit == most:
+                return _ranked(scores, ids, k)
+            limit *= _WIDEN
+
+    def score(
+        self, query: tantivy.Query, vector_ids: NDArray[np.int64], k: int | None = None
+    ) -> LexicalHits:
+        """The same for given texts; those without any of the words are left out.
+
+        Args:
+            query: see ``search``.
+            vector_ids: int64 [m], which texts.
+            k: how many of them; None: all.
+        """
+        if not len(vector_ids):
+            return NO_HITS
+        these = tantivy.Query.term_set_query(self.schema, _VECTOR, vector_ids.tolist())
+        must = tantivy.Occur.Must
+        both = [(must, query), (must, tantivy.Query.const_score_query(these, 0.0))]
+        limit = len(vector_ids) if k is None else min(k, len(vector_ids))
+        scores, ids = self._run(tantivy.Query.boolean_query(both), limit)
+        return _ranked(scores, ids, limit)
+
+    def terms_with_prefix(self, field: str, prefix: str, limit: int) -> list[str]:
+        """Terms of a field that begin so, in order, ``limit`` at most."""
+        return [term for term, _ in self._searcher.terms_with_prefix(field, prefix, limit=limit)]
+
+    def _run(
+        self, query: tantivy.Query, limit: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Scores and vector ids of the best, as the engine orders them."""
+        hits: list[tuple[Any, tantivy.DocAddress]]
+        hits = self._searcher.search(query, limit, count=False).hits
+        ids = self._searcher.fast_field_values(_VECTOR, [address for _, address in hits])
+        scores = np.array([score for score, _ in hits], dtype=np.float64)
+        return np.round(scores, _DECIMALS), np.array(ids, dtype=np.int64)
+
+
+def _ranked(scores: NDArray[np.float64], ids: NDArray[np.int64], k: int) -> LexicalHits:
+    order = np.lexsort((ids, -scores))[:k]
+    return LexicalHits(scores[order], ids[order])

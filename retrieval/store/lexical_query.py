@@ -1,0 +1,95 @@
+"""What somebody typed → a query of the lexical index.
+
+Words count each for itself; none must be there. Besides, these are understood:
+
+- ``"exactly these words"``: the words and, on top, the phrase;
+- ``config*``: words that begin so;
+- ``title:install``, ``title:"quick start"``: in the title and headings alone.
+
+Whatever else is in it, as in code or an error message, is text like any other.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+import tantivy
+
+from retrieval.store.analysis import identifiers_of, words_of
+from retrieval.store.lexical import IDENTIFIERS, TITLE, WORDS, LexicalIndex
+
+WEIGHTS: Final = {WORDS: 1.0, TITLE: 0.25, IDENTIFIERS: 0.5}
+"""Of the fields' scores (benchmarks/lexical.py); titles are among the words, too."""
+
+MAX_EXPANSION: Final = 64
+"""Most words that a beginning stands for."""
+
+_PART = re.compile(
+    r'(?P<title>\btitle:)?(?:"(?P<phrase>[^"\n]+)"|(?P<prefix>\w{2,})\*(?!\S)|(?P<word>[^\s"]+)|")'
+)
+
+_Clause = tuple[tantivy.Occur, tantivy.Query]
+
+
+def lexical_query(index: LexicalIndex, text: str) -> tantivy.Query | None:
+    """The query for a text; None: there is nothing in it to look for.
+
+    Args:
+        index: which cuts it into terms as it cut the passages.
+        text: as it was typed.
+    """
+    plain: list[str] = []
+    clauses: list[_Clause] = []
+    for part in _PART.finditer(text):
+        only_title, phrase, prefix, word = part.group("title", "phrase", "prefix", "word")
+        fields = (TITLE,) if only_title else (WORDS, TITLE)
+        if phrase:
+            clauses += _phrase(index, phrase, fields)
+        elif prefix:
+            clauses += _prefix(index, prefix, fields)
+        elif only_title and word:
+            clauses += _terms(index, TITLE, word, weight=1.0)
+        if not only_title and (phrase or word):
+            plain.append(phrase or word)
+    words = " ".join(plain)
+    for field, weight in WEIGHTS.items():
+        clauses += _terms(index, field, words, weight)
+    return tantivy.Query.boolean_query(clauses) if clauses else None
+
+
+def _terms(index: LexicalIndex, field: str, text: str, weight: float) -> Iterator[_Clause]:
+    """Each term of a text, as often as it is in it."""
+    for term, count in Counter(_cut(index, field, text)).items():
+        yield _should(tantivy.Query.term_query(index.schema, field, term, "freq"), weight * count)
+
+
+def _phrase(index: LexicalIndex, text: str, fields: tuple[str, ...]) -> Iterator[_Clause]:
+    terms = _cut(index, WORDS, text)
+    for field in fields:
+        if len(terms) > 1:
+            phrase: list[str | tuple[int, str]] = list(terms)
+            yield _should(tantivy.Query.phrase_query(index.schema, field, phrase), 1.0)
+        elif len(fields) == 1:  # else it is counted among the words
+            yield from _terms(index, field, text, 1.0)
+
+
+def _prefix(index: LexicalIndex, prefix: str, fields: tuple[str, ...]) -> Iterator[_Clause]:
+    """The best of the words that begin so."""
+    beginning = "".join(words_of(prefix).lower().split())
+    for field in fields:
+        terms = index.terms_with_prefix(field, beginning, MAX_EXPANSION)
+        queries = [tantivy.Query.term_query(index.schema, field, term, "freq") for term in terms]
+        if queries:
+            weight = 1.0 if len(fields) == 1 else WEIGHTS[field]
+            yield _should(tantivy.Query.disjunction_max_query(queries), weight)
+
+
+def _cut(index: LexicalIndex, field: str, text: str) -> list[str]:
+    if field == IDENTIFIERS:
+        return index.identifiers.analyze(identifiers_of(text))
+    return index.words.analyze(words_of(text))
+
+
+def _should(query: tantivy.Query, weight: float) -> _Clause:
+    return tantivy.Occur.Should, tantivy.Query.boost_query(query, weight)

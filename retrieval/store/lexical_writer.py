@@ -1,0 +1,195 @@
+"""Puts the texts of new passages into the lexical index, within the commit that brings them."""
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import tantivy
+
+from retrieval.context import context_line
+from retrieval.errors import StorageError
+from retrieval.store.analysis import (
+    VERSION,
+    identifiers_analyzer,
+    identifiers_of,
+    words_analyzer,
+    words_of,
+)
+from retrieval.store.lexical import (
+    IDENTIFIERS,
+    META,
+    TITLE,
+    WORDS,
+    LexicalFile,
+    LexicalState,
+    assembled,
+    load_state,
+    make_schema,
+    segment_files,
+)
+from retrieval.store.rows import from_json
+from retrieval.store.vector_file import LEXICAL, file_sha256, sample_sha256, sync_folder
+
+_HEAP_BYTES = 64_000_000
+"""That the engine gathers before it writes a segment."""
+
+
+class _Text(NamedTuple):
+    """What is indexed of a vector's text, as it stands in the first passage that has it."""
+
+    vector_id: int
+    header: str
+    text: str
+
+
+def index_words(folder: Path, connection: sqlite3.Connection, language: str) -> None:
+    """Bring the lexical index in step with the passages, within the transaction that is open.
+
+    Args:
+        folder: the index.
+        connection: in a transaction.
+        language: of ``retrieval.languages``; where the lexical index was made for another, it
+            is made anew.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    state = load_state(connection)
+    if state is not None and (state.language, state.analysis) != (language, VERSION):
+        forget_words(connection)
+        state = None
+    texts = _pending(connection)
+    first = next(texts, None)
+    if first is None:
+        return
+    state = state or LexicalState(language, VERSION, "", ())
+    state, done = _extend(folder, state, chain([first], texts))
+    _record(connection, state)
+    connection.executemany(
+        "DELETE FROM lexical_pending WHERE vector_id = ?", ((vector_id,) for vector_id in done)
+    )
+
+
+def forget_words(connection: sqlite3.Connection) -> None:
+    """Have the lexical index made anew, of all passages, at the end of this transaction."""
+    connection.execute("DELETE FROM lexical_index")
+    connection.execute("DELETE FROM lexical_files")
+    connection.execute("INSERT OR IGNORE INTO lexical_pending SELECT id FROM vectors")
+
+
+def words_are_due(connection: sqlite3.Connection, language: str) -> bool:
+    """Whether the lexical index lacks passages, or was made in another way."""
+    row = connection.execute("SELECT language, analysis FROM lexical_index").fetchone()
+    if row is not None and tuple(row) != (language, VERSION):
+        return True
+    pending = connection.execute(
+        "SELECT 1 FROM lexical_pending p JOIN chunks c ON c.vector_id = p.vector_id LIMIT 1"
+    )
+    return pending.fetchone() is not None
+
+
+def _pending(connection: sqlite3.Connection) -> Iterator[_Text]:
+    """Texts of passages that are not in the lexical index, document by document."""
+    rows = connection.execute(
+        """SELECT p.vector_id, c.document_id, d.title, c.heading_path, c.char_start, c.char_end
+           FROM lexical_pending p
+           JOIN chunks c ON c.id = (SELECT min(id) FROM chunks WHERE vector_id = p.vector_id)
+           JOIN documents d ON d.id = c.document_id ORDER BY c.document_id, c.ordinal"""
+    )
+    last, text = 0, ""
+    for vector_id, document_id, title, heading_path, start, end in rows:
+        if document_id != last:
+            parts = connection.execute(
+                "SELECT text FROM document_texts WHERE document_id = ? ORDER BY part",
+                [document_id],
+            )
+            last, text = document_id, "".join(row[0] for row in parts)
+        header = context_line(title, from_json(heading_path))
+        yield _Text(vector_id, header, text[start:end])
+
+
+def _extend(
+    folder: Path, state: LexicalState, texts: Iterator[_Text]
+) -> tuple[LexicalState, list[int]]:
+    """Write the segments of some more texts, and flush them to the disk.
+
+    The engine merges small segments with each other on this occasion: so texts are written anew a
+    few times, however many commits there are.
+
+    Returns:
+        what to record, and the ids of the texts' vectors.
+    """
+    known = {file.engine_name: file for file in state.files}
+    try:
+        with assembled(folder, state, folder) as place:
+            done = _write(place, state.language, texts)
+            meta = (place / META).read_text()
+            names = segment_files(place, meta)
+            files = [known.get(name) or _move(place / name, folder) for name in names]
+            sync_folder(folder)
+    except (OSError, ValueError) as error:  # ValueError: what the engine makes of the disk's
+        raise StorageError(
+            f"can't write the lexical index of {folder}: {error}; "
+            "what was committed before is untouched"
+        ) from error
+    return LexicalState(state.language, state.analysis, meta, files), done
+
+
+def _write(place: Path, language: str, texts: Iterator[_Text]) -> list[int]:
+    """Add texts to the engine's folder; returns their vectors' ids."""
+    index = tantivy.Index(make_schema(), str(place))
+    index.register_tokenizer(WORDS, words_analyzer(language))
+    index.register_tokenizer(IDENTIFIERS, identifiers_analyzer())
+    # One thread, as the cores are the encoder's.
+    writer = index.writer(_HEAP_BYTES, 1)
+    done = []
+    for text in texts:
+        writer.add_document(_document(text))
+        done.append(text.vector_id)
+    writer.commit()
+    writer.wait_merging_threads()
+    return done
+
+
+def _document(text: _Text) -> tantivy.Document:
+    whole = f"{text.header}\n{text.text}"
+    fields = {
+        WORDS: words_of(whole),
+        TITLE: words_of(text.header),
+        IDENTIFIERS: identifiers_of(whole),
+    }
+    document = tantivy.Document()
+    for field, content in fields.items():
+        document.add_text(field, content)
+    document.add_unsigned("vector", text.vector_id)
+    return document
+
+
+def _move(path: Path, folder: Path) -> LexicalFile:
+    """Put a file of the engine's into the index, flushed to the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    kept = path.rename(folder / f"{LEXICAL}{path.name}")
+    return LexicalFile(kept.name, kept.stat().st_size, file_sha256(kept), sample_sha256(kept))
+
+
+def _record(connection: sqlite3.Connection, state: LexicalState) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO lexical_index VALUES (1, ?, ?, ?, ?)",
+        [
+            *(state.language, state.analysis, state.meta),
+            hashlib.sha256(state.meta.encode()).hexdigest(),
+        ],
+    )
+    kept = {file.name for file in state.files}
+    for (name,) in connection.execute("SELECT file FROM lexical_files").fetchall():
+        if name not in kept:
+            connection.execute("DELETE FROM lexical_files WHERE file = ?", [name])
+    connection.executemany(
+        "INSERT OR IGNORE INTO lexical_files VALUES (?, ?, ?, ?)",
+        ((file.name, file.size, file.sha256, file.sample) for file in state.files),
+    )
