@@ -40,6 +40,7 @@ _IDENTIFIER = re.compile(
     rf"\b\w++(?:(?:{_JOIN}\w++)++(?:\+\+|\#)?|\+\+|\#)|\b[^\W_]*+_(?=\w*[^\W_])\w*+"
 )
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Za-z])(?=[0-9])")
+_ANY_HUMP = re.compile(r"[a-z0-9][A-Z]|[A-Z]{2}[a-z]")
 _HUMPED = re.compile(r"\b\w*[a-z0-9][A-Z]\w*\b|\b[A-Z]{2,}[a-z]\w*\b")
 
 
@@ -78,7 +79,9 @@ def words_of(text: str) -> str:
     Compatible characters are made one (full width, ligatures: NFKC), runs of scripts without
     spaces become pairs of characters, and the parts of ``camelCase`` come after the text.
     """
-    parts = [_HUMP.sub(" ", word) for word in _HUMPED.findall(text)]
+    parts = []
+    if _ANY_HUMP.search(text):  # most texts have none, which is seen sooner than where words end
+        parts = [_HUMP.sub(" ", word) for word in _HUMPED.findall(text)]
     if not text.isascii():
         text = _UNSPACED_RUN.sub(_pairs, unicodedata.normalize("NFKC", text))
     return f"{text}\n{' '.join(parts)}" if parts else text
