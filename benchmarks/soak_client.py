@@ -22,7 +22,7 @@ import numpy as np
 
 from retrieval.client import RetrievalClient
 from retrieval.errors import ServiceError
-from retrieval.records import Passage
+from retrieval.found import Passage
 
 PATIENCE_SECONDS = 60
 RETRYABLE = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")

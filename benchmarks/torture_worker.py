@@ -22,7 +22,7 @@ from indexer.prepare import BuildOptions
 from indexer.progress import SilentProgress
 from retrieval.encoder import Encoder
 from retrieval.errors import RetrievalError
-from retrieval.records import Hit
+from retrieval.found import Hit
 from retrieval.store import (
     IndexReader,
     IndexWriter,

@@ -5,15 +5,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
 from indexer import build_commands, look, upkeep
 from indexer.options import DEVICE_OPTION, INDEX_OPTION, JSON_OPTION
 from retrieval import __version__, command
-from retrieval.records import Fusion, Mode
 from retrieval.registry import DEFAULT_MODEL, MODEL_CARDS, OFFLINE_MODEL
 from retrieval.render import passage_as_json, passages_as_text
+from retrieval.search_options import search_options
 
 QUERY_DTYPE_OPTION = click.option(
     "--query-dtype",
@@ -49,14 +50,7 @@ def cli() -> None:
 @cli.command(epilog=_SEARCH_EXAMPLES)
 @click.argument("query")
 @INDEX_OPTION
-@click.option("-k", "k", type=int, default=10, show_default=True, help="How many passages.")
-@command.MODE_OPTION
-@command.FUSION_OPTION
-@command.WEIGHT_OPTION
-@click.option("--min-score", type=float, help="Leave out passages that score lower.")
-@command.FILTER_OPTION
-@command.EXACT_OPTION
-@command.SECTION_OPTION
+@search_options
 @click.option("--model", help="Where the index's model is now, if it has moved.")
 @DEVICE_OPTION
 @QUERY_DTYPE_OPTION
@@ -65,34 +59,17 @@ def search(
     *,
     query: str,
     index: Path,
-    k: int,
-    mode: Mode,
-    fusion: Fusion,
-    dense_weight: float,
-    min_score: float | None,
-    filter_: str,
-    exact: bool,
-    section_chars: int,
     model: str | None,
     device: str,
     query_dtype: str,
     as_json: bool,
+    **options: Any,  # noqa: ANN401  (the keywords of a Query)
 ) -> None:
     """Search an index right here, without a server."""
     from indexer.local_search import search_index  # loads torch
     from retrieval.search import Query
 
-    asked = Query(
-        text=query,
-        k=k,
-        mode=mode,
-        fusion=fusion,
-        dense_weight=dense_weight,
-        min_score=min_score,
-        filter=filter_,
-        exact=exact,
-        section_chars=section_chars,
-    )
+    asked = Query(text=query, **options)
     result = search_index(index, asked, model=model, device=device, query_dtype=query_dtype)
     if result.query_truncated:
         click.echo("note: the query is longer than the model takes; its end was cut off", err=True)

@@ -13,7 +13,8 @@ from indexer.decompress import COMPRESSED
 from indexer.options import INDEX_OPTION, JSON_OPTION
 from indexer.parse import FORMATS, PLAIN_NAMES, code
 from retrieval.errors import NotFound
-from retrieval.records import DocumentRow, Passage
+from retrieval.found import Passage
+from retrieval.records import DocumentRow
 from retrieval.render import passage_as_json, printable
 from retrieval.store import IndexReader
 

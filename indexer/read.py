@@ -18,14 +18,7 @@ from indexer.sidecar import with_sidecar
 from indexer.skip import SkipDocument, SkipReason
 from indexer.unpack import Member, unpack
 from indexer.walk import Patterns
-from retrieval.records import (
-    Chunk,
-    ChunkSettings,
-    Document,
-    Skipped,
-    SourceFile,
-    TokenCounter,
-)
+from retrieval.records import Chunk, ChunkSettings, Document, Skipped, SourceFile, TokenCounter
 
 
 @dataclass(frozen=True, slots=True)

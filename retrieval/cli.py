@@ -9,16 +9,17 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import retrieval
 from retrieval import command
 from retrieval.lines import text_batches
-from retrieval.records import Fusion, Mode, TextKind
+from retrieval.records import TextKind
 from retrieval.registry import DEFAULT_MODEL
 from retrieval.render import passage_as_json, passages_as_text
+from retrieval.search_options import search_options
 from retrieval.server_commands import DEVICE_OPTION, FILE, serve, token
 
 if TYPE_CHECKING:
@@ -63,14 +64,7 @@ def cli() -> None:
 @click.option(
     "--collection", default="default", metavar="NAME", show_default=True, help="What to search."
 )
-@click.option("-k", "k", type=int, default=10, show_default=True, help="Most passages to show.")
-@command.MODE_OPTION
-@command.FUSION_OPTION
-@command.WEIGHT_OPTION
-@click.option("--min-score", type=float, help="Leave out passages that score lower.")
-@command.FILTER_OPTION
-@command.EXACT_OPTION
-@command.SECTION_OPTION
+@search_options
 @click.option(
     "--timeout",
     type=float,
@@ -97,14 +91,6 @@ def search(
     query: str,
     target: str,
     collection: str,
-    k: int,
-    mode: Mode,
-    fusion: Fusion,
-    dense_weight: float,
-    min_score: float | None,
-    filter_: str,
-    exact: bool,
-    section_chars: int,
     timeout: float,
     tls: bool,
     ca: Path | None,
@@ -112,24 +98,14 @@ def search(
     key: Path | None,
     token: str,
     as_json: bool,
+    **options: Any,  # noqa: ANN401  (ListOptions of the client)
 ) -> None:
     """Search a server for the passages that fit QUERY best."""
     from retrieval.client import RetrievalClient, Tls
 
     encryption = Tls(ca, cert, key) if tls or ca or cert or key else None
     with RetrievalClient(target, timeout=timeout, tls=encryption, token=token) as client:
-        results = client.search(
-            query,
-            collection=collection,
-            k=k,
-            mode=mode,
-            fusion=fusion,
-            dense_weight=dense_weight,
-            min_score=min_score,
-            filter=filter_,
-            exact=exact,
-            section_chars=section_chars,
-        )
+        results = client.search(query, collection=collection, **options)
     if as_json:
         click.echo(json.dumps(_results_json(query, collection, results), ensure_ascii=False))
         return

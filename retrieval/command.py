@@ -1,4 +1,4 @@
-"""What both programs share: one line an error, the right exit code, options of their searches."""
+"""What both programs share: one line an error, and the right exit code."""
 
 import os
 import sys
@@ -7,51 +7,6 @@ from collections.abc import Sequence
 import click
 
 from retrieval.errors import RetrievalError
-from retrieval.records import DENSE_WEIGHT
-
-FILTER_OPTION = click.option(
-    "--filter",
-    "filter_",
-    default="",
-    metavar="EXPR",
-    help="Only passages of documents that meet a condition, e.g. 'path:guides/** AND tag=intro'.",
-)
-EXACT_OPTION = click.option(
-    "--exact", is_flag=True, help="Compare with every passage; use no approximate index."
-)
-
-MODE_OPTION = click.option(
-    "--mode",
-    type=click.Choice(["auto", "dense", "lexical", "hybrid"]),
-    default="auto",
-    show_default=True,
-    help="Compare vectors (dense), words (lexical) or both (hybrid, which is what auto means "
-    "where the index has its words).",
-)
-FUSION_OPTION = click.option(
-    "--fusion",
-    type=click.Choice(["weighted", "rrf"]),
-    default="weighted",
-    show_default=True,
-    help="How hybrid makes one ranking of two: scores added up, or reciprocal ranks.",
-)
-WEIGHT_OPTION = click.option(
-    "--dense-weight",
-    type=float,
-    default=DENSE_WEIGHT,
-    show_default=True,
-    metavar="SHARE",
-    help="Of the dense part in a weighted score, between 0 and 1.",
-)
-
-SECTION_OPTION = click.option(
-    "--section-chars",
-    type=int,
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="Show the section that a passage is of, as far as it is in N characters; 0: the passage.",
-)
 
 EXIT_FAILED = 1
 EXIT_USER_ERROR = 2

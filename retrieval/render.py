@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from retrieval.records import Passage
+from retrieval.found import Passage
 
 MAX_TEXT_LINES = 8
 """Lines of a passage that are shown; the rest is counted."""
@@ -57,8 +57,28 @@ def passage_as_json(passage: Passage) -> dict[str, Any]:
         "token_count": passage.token_count,
         "metadata": dict(passage.metadata),
         "text": passage.text,
+        "similar": list(passage.similar),
+        "highlights": _highlights(passage),
         "section": asdict(passage.section) if passage.section else None,
     }
+
+
+def _highlights(passage: Passage) -> dict[str, Any] | None:
+    if passage.highlights is None:
+        return None
+    return {
+        "terms": [list(span) for span in passage.highlights.terms],
+        "sentence": list(passage.highlights.sentence) if passage.highlights.sentence else None,
+    }
+
+
+def _marked(passage: Passage) -> str:
+    """The text, the words of the query in double asterisks where they were asked for."""
+    text, shown, at = passage.text, "", 0
+    for start, end in passage.highlights.terms if passage.highlights else ():
+        shown += f"{text[at:start]}**{text[start:end]}**"
+        at = end
+    return shown + text[at:]
 
 
 def printable(text: str) -> str:
@@ -98,7 +118,7 @@ def _block(rank: int, passage: Passage, columns: int) -> str:
     if passage.page_start:
         place = f"{passage.uri}, {_pages(passage)}"
     lines = [f"{rank:>2}.{_score(passage)}  {printable(title)}", f"{_INDENT}{printable(place)}"]
-    text = passage.section.text if passage.section else passage.text
+    text = passage.section.text if passage.section else _marked(passage)
     most = MAX_SECTION_LINES if passage.section else MAX_TEXT_LINES
     body = [
         wrapped
@@ -108,6 +128,9 @@ def _block(rank: int, passage: Passage, columns: int) -> str:
     lines += [f"{_INDENT}{line}".rstrip() for line in body[:most]]
     if len(body) > most:
         lines.append(f"{_INDENT}… {len(body) - most} more lines")
+    if passage.similar:
+        count = len(passage.similar)
+        lines.append(f"{_INDENT}({count} more {'says' if count == 1 else 'say'} nearly the same)")
     return "\n".join(lines)
 
 

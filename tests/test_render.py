@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.records import Passage
+from retrieval.found import Passage
 from retrieval.render import MAX_TEXT_LINES, passage_as_json, passages_as_text, printable
 
 PASSAGE = Passage(

@@ -15,6 +15,7 @@ from retrieval.client.client import DEFAULT_TARGET, DEFAULT_TIMEOUT, ITEMS_PER_P
 from retrieval.client.connection import Endpoint, Tls
 from retrieval.client.passages import passage_from
 from retrieval.client.requests import (
+    ListOptions,
     QueryLike,
     SearchOptions,
     batch_search_request,
@@ -36,8 +37,9 @@ from retrieval.client.results import (
     mode_name,
 )
 from retrieval.client.retries import StreamAttempts
+from retrieval.found import Passage
 from retrieval.names import DEFAULT_COLLECTION
-from retrieval.records import Passage, TextKind
+from retrieval.records import TextKind
 from retrieval.v1 import index_service_pb2 as index_pb
 from retrieval.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
 from retrieval.v1.index_service_pb2_grpc import IndexServiceStub
@@ -112,14 +114,14 @@ class AsyncRetrievalClient:
         *,
         k: int = 10,
         page_token: str = "",
-        **options: Unpack[SearchOptions],
+        **options: Unpack[ListOptions],
     ) -> SearchResults:
         """Find the passages that fit a query best."""
         request = search_request(query, k=k, page_token=page_token, **options)
         return SearchResults.from_message(await self._call(self._search.Search, request))
 
     async def search_batch(
-        self, queries: Sequence[QueryLike], *, k: int = 10, **options: Unpack[SearchOptions]
+        self, queries: Sequence[QueryLike], *, k: int = 10, **options: Unpack[ListOptions]
     ) -> list[SearchResults]:
         """Answer several searches in one request."""
         request = batch_search_request(queries, k=k, **options)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from retrieval.client.connection import Connection, Tls
 from retrieval.client.passages import passage_from
 from retrieval.client.requests import (
+    ListOptions,
     QueryLike,
     SearchOptions,
     batch_search_request,
@@ -100,7 +101,7 @@ class RetrievalClient:
         *,
         k: int = 10,
         page_token: str = "",
-        **options: Unpack[SearchOptions],
+        **options: Unpack[ListOptions],
     ) -> SearchResults:
         """Find the passages that fit a query best.
 
@@ -108,7 +109,7 @@ class RetrievalClient:
             query: a text; a passage, to find more like it; or a vector [dim].
             k: most passages.
             page_token: ``next_page_token`` of the results before, for the next k.
-            options: ``collection``, ``mode``, ``filter`` and more: see ``SearchOptions``.
+            options: ``collection``, ``mode``, ``filter`` and more: see ``ListOptions``.
 
         Returns:
             the passages, best first.
@@ -117,7 +118,7 @@ class RetrievalClient:
         return SearchResults.from_message(self._connection.call(self._search.Search, request))
 
     def search_batch(
-        self, queries: Sequence[QueryLike], *, k: int = 10, **options: Unpack[SearchOptions]
+        self, queries: Sequence[QueryLike], *, k: int = 10, **options: Unpack[ListOptions]
     ) -> list[SearchResults]:
         """Answer several searches in one request, which is faster than one by one.
 

@@ -1,7 +1,7 @@
 """Passages as the client gives them: the same record that a search gives in the same process."""
 
+from retrieval.found import Highlights, Passage, ScoreKind, SectionText, Span, StageScores
 from retrieval.names import parse_passage
-from retrieval.records import Passage, ScoreKind, SectionText, StageScores
 from retrieval.v1 import document_pb2
 
 _SCORE_KINDS: dict[int, ScoreKind] = {
@@ -34,6 +34,8 @@ def passage_from(message: document_pb2.Passage) -> Passage:
         page_start=message.page_start,
         page_end=message.page_end,
         scores=scores,
+        similar=tuple(message.similar),
+        highlights=_highlights_from(message.highlights) if message.HasField("highlights") else None,
         section=_section_from(message.section) if message.HasField("section") else None,
     )
 
@@ -45,7 +47,15 @@ def _scores_from(message: document_pb2.Passage) -> StageScores | None:
         return None
     stages = message.stage_scores
     dense = stages.dense if stages.HasField("dense") else None
-    return StageScores(kind, dense, stages.lexical if stages.HasField("lexical") else None)
+    lexical = stages.lexical if stages.HasField("lexical") else None
+    ranks = (stages.dense_rank or None, stages.lexical_rank or None)
+    return StageScores(kind, dense, lexical, *ranks)
+
+
+def _highlights_from(message: document_pb2.Highlights) -> Highlights:
+    terms = tuple(Span(term.start, term.end) for term in message.terms)
+    best = message.sentence if message.HasField("sentence") else None
+    return Highlights(terms, Span(best.start, best.end) if best else None)
 
 
 def _section_from(message: document_pb2.Section) -> SectionText:

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import InvalidArgument
+from retrieval.found import Fusion, Mode, Passage
 from retrieval.names import DEFAULT_COLLECTION, collection_name
-from retrieval.records import Fusion, Mode, Passage, TextKind
+from retrieval.records import TextKind
 from retrieval.v1 import (
     document_pb2,
     embedding_service_pb2,
@@ -65,8 +66,32 @@ class SearchOptions(TypedDict, total=False):
     """Most characters of the section to go with a passage; 0: none."""
 
 
+class ListOptions(SearchOptions, total=False):
+    """What a search of pages can be told besides."""
+
+    group_by_document: bool
+    """List documents, each by its best passages; ``k`` counts documents then."""
+    group_size: int
+    """Most passages of a document."""
+    collapse: float | None
+    """Leave out passages whose vector has at least this cosine with a better one's."""
+    mmr: float | None
+    """Make the best passages diverse: share of the score, from 0 to 1, against newness."""
+    highlight: bool
+    """Say where a passage fits the words of the query."""
+
+
 def search_request(
-    query: QueryLike, *, k: int, page_token: str = "", **options: Unpack[SearchOptions]
+    query: QueryLike,
+    *,
+    k: int,
+    page_token: str = "",
+    group_by_document: bool = False,
+    group_size: int = 1,
+    collapse: float | None = None,
+    mmr: float | None = None,
+    highlight: bool = False,
+    **options: Unpack[SearchOptions],
 ) -> search_service_pb2.SearchRequest:
     """A request for a page of passages.
 
@@ -75,13 +100,19 @@ def search_request(
             or a number that no request can carry.
     """
     request = search_service_pb2.SearchRequest(
-        page_size=count(k, field="k"), page_token=sendable(page_token, field="page_token")
+        page_size=count(k, field="k"),
+        page_token=sendable(page_token, field="page_token"),
+        group_by_document=group_by_document,
+        group_size=count(group_size, field="group_size"),
+        collapse=collapse,
+        mmr=mmr,
+        highlight=highlight,
     )
     return _fill_search(request, query, **options)
 
 
 def batch_search_request(
-    queries: Sequence[QueryLike], *, k: int, **options: Unpack[SearchOptions]
+    queries: Sequence[QueryLike], *, k: int, **options: Unpack[ListOptions]
 ) -> search_service_pb2.BatchSearchRequest:
     """A request for the first pages of several searches; errors as ``search_request``."""
     requests = [search_request(query, k=k, **options) for query in queries]

@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
 from retrieval.client.passages import passage_from
-from retrieval.records import Passage
+from retrieval.found import Passage
 from retrieval.v1 import (
     collection_pb2,
     document_pb2,
@@ -270,6 +270,7 @@ class ServerLimits:
     max_message_bytes: int
     max_batch_passages: int
     max_section_chars: int
+    max_group_size: int
 
 
 @dataclass(frozen=True, slots=True)

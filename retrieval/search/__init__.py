@@ -2,6 +2,7 @@
 
 from retrieval.search.query import (
     DEFAULT_K,
+    MAX_GROUP_SIZE,
     MAX_K,
     MAX_OFFSET,
     MAX_QUERY_CHARS,
@@ -13,6 +14,7 @@ from retrieval.search.searcher import EmbeddedQuery, Searcher, SearchResult, Tim
 
 __all__ = [
     "DEFAULT_K",
+    "MAX_GROUP_SIZE",
     "MAX_K",
     "MAX_OFFSET",
     "MAX_QUERY_CHARS",

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import InvalidArgument
-from retrieval.records import DENSE_WEIGHT, Fusion, Mode
+from retrieval.found import DENSE_WEIGHT, Fusion, Mode
 from retrieval.store import parse_filter
 
 Place = tuple[int, int]
@@ -18,6 +18,10 @@ MAX_K = 1_000
 """Most passages of one result."""
 MAX_OFFSET = 10_000
 """Furthest that a result can start from the best passage."""
+MAX_GROUP_SIZE = 20
+"""Most passages of one document, where they are grouped."""
+MAX_ARRANGED = 1_000
+"""How deep a list can go that is collapsed or diverse."""
 MAX_SECTION_CHARS = 65_536
 """Longest text around a passage, in characters."""
 MAX_QUERY_CHARS = 65_536
@@ -49,6 +53,16 @@ class Query:
     """Only passages of documents that pass, see ``retrieval.store.filters``; empty: of all."""
     exact: bool = False
     """Compare with every vector, also where there is an approximate index."""
+    group_by_document: bool = False
+    """List documents, each by its best passage; ``k`` and ``offset`` count documents then."""
+    group_size: int = 1
+    """Most passages of a document, where they are grouped, 1 to ``MAX_GROUP_SIZE``."""
+    collapse: float | None = None
+    """Leave out passages whose vector has at least this cosine with a better passage's."""
+    mmr: float | None = None
+    """Make the best passages diverse: share of the score, from 0 to 1, against newness."""
+    highlight: bool = False
+    """Say which words of a passage are the query's."""
     section_chars: int = 0
     """Most characters of the section to go with a passage, up to ``MAX_SECTION_CHARS``; 0: none."""
 
@@ -82,10 +96,30 @@ def check_query(query: Query) -> None:
     _check_range("k", query.k, 1, MAX_K, field="page_size")
     _check_range("the offset", query.offset, 0, MAX_OFFSET, field="page_token")
     _check_range("section_chars", query.section_chars, 0, MAX_SECTION_CHARS, field="section_chars")
+    _check_list(query)
     if query.filter:
         parse_filter(query.filter)
     if query.min_score is not None:
         _check_min_score(query, query.min_score)
+
+
+def _check_list(query: Query) -> None:
+    """Refuse what can't be listed so."""
+    _check_range("group_size", query.group_size, 1, MAX_GROUP_SIZE, field="group_size")
+    if query.group_size > 1 and not query.group_by_document:
+        raise InvalidArgument("group_size goes with group_by_document", field="group_size")
+    _check_range("k times group_size", query.k * query.group_size, 1, MAX_K, field="group_size")
+    for name, value in (("collapse", query.collapse), ("mmr", query.mmr)):
+        if value is None:
+            continue
+        if not 0 <= value <= 1:
+            raise InvalidArgument(f"{name} must be from 0 to 1, not {value}", field=name)
+        if query.offset + query.k > MAX_ARRANGED:
+            raise InvalidArgument(
+                f"with {name}, a list goes {MAX_ARRANGED} passages deep; this asks for "
+                f"{query.offset + query.k}",
+                field="page_size",
+            )
 
 
 def _check_text(text: str) -> None:

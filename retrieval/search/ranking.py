@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.records import ScoreKind
+from retrieval.found import ScoreKind
 from retrieval.store import Filter, IndexReader, LexicalHits
 
 RRF_RANK: Final = 60
@@ -43,6 +43,16 @@ class Ranked(NamedTuple):
     """NaN: not compared."""
     lexical: NDArray[np.float64]
     """The same."""
+    dense_ranks: NDArray[np.int64]
+    """Places in the dense search, from 1; 0: not compared, or further down than was looked."""
+    lexical_ranks: NDArray[np.int64]
+    """The same of the lexical search."""
+
+    def take(self, rows: NDArray[np.int64]) -> "Ranked":
+        """Some of them, in this order."""
+        ids, scores, dense, lexical, dense_ranks, lexical_ranks = self
+        parts = (dense_ranks[rows], lexical_ranks[rows])
+        return Ranked(ids[rows], scores[rows], dense[rows], lexical[rows], *parts)
 
 
 class Ranking(Protocol):
@@ -55,6 +65,10 @@ class Ranking(Protocol):
 
     def best(self, count: int) -> Ranked:
         """The ``count`` best texts, ≥ 1; fewer where there are no more."""
+        ...
+
+    def of(self, vector_ids: NDArray[np.int64]) -> Ranked:
+        """Given texts, int64 [m] ascending; those that the ranking never reaches are left out."""
         ...
 
 
@@ -76,7 +90,19 @@ class Dense:
         )
         found = hits.vector_ids[0] >= 0
         scores = hits.scores[0][found].astype(np.float64)
-        return Ranked(hits.vector_ids[0][found], scores, scores, np.full_like(scores, np.nan))
+        return self._ranked(hits.vector_ids[0][found], scores, _places(scores))
+
+    def of(self, vector_ids: NDArray[np.int64]) -> Ranked:
+        """See ``Ranking``."""
+        scores = self.reader.score_vectors(self.vector, vector_ids).astype(np.float64)
+        unknown = self._ranked(vector_ids, scores, np.zeros_like(vector_ids))
+        return _ordered(unknown, len(vector_ids))
+
+    @staticmethod
+    def _ranked(
+        ids: NDArray[np.int64], scores: NDArray[np.float64], ranks: NDArray[np.int64]
+    ) -> Ranked:
+        return Ranked(ids, scores, scores, np.full_like(scores, np.nan), ranks, np.zeros_like(ids))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +117,17 @@ class Lexical:
     def best(self, count: int) -> Ranked:
         """See ``Ranking``."""
         hits = self.reader.search_words(self.text, count, where=self.where)
-        unknown = np.full_like(hits.scores, np.nan)
-        return Ranked(hits.vector_ids, hits.scores, unknown, hits.scores)
+        return self._ranked(hits, _places(hits.scores))
+
+    def of(self, vector_ids: NDArray[np.int64]) -> Ranked:
+        """See ``Ranking``."""
+        hits = self.reader.score_words(self.text, vector_ids)
+        return self._ranked(hits, np.zeros_like(hits.vector_ids))
+
+    @staticmethod
+    def _ranked(hits: LexicalHits, ranks: NDArray[np.int64]) -> Ranked:
+        ids, scores = hits.vector_ids, hits.scores
+        return Ranked(ids, scores, np.full_like(scores, np.nan), scores, np.zeros_like(ids), ranks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,44 +142,61 @@ class Weighted:
 
     def best(self, count: int) -> Ranked:
         """See ``Ranking``."""
-        average = min(self.dense.reader.average_score(self.dense.vector), 1 - 1e-6)
         depth = max(_FIRST_DEPTH, 2 * count)
         while True:
             dense, lexical = self.dense.best(depth), self.lexical.best(depth)
-            best = lexical.scores[0] if len(lexical.scores) else 1.0
-            candidates = self._compare(dense, lexical)
-
-            def add(
-                cosine: NDArray[np.float64], bm25: NDArray[np.float64], best: float = best
-            ) -> NDArray[np.float64]:
-                near = (cosine - average) / (1 - average)
-                return self.weight * near + (1 - self.weight) * bm25 / best
-
-            scores = add(candidates.dense, candidates.lexical)
-            ranked = _ordered(candidates._replace(scores=scores), count)
+            highest = float(lexical.scores[0]) if len(lexical.scores) else 1.0
+            more_words = len(lexical.scores) == depth
+            candidates = self._compare(dense, lexical, more_words=more_words)
+            ranked = _ordered(self._added(candidates, highest), count)
             if len(dense.scores) < depth:  # every text is a candidate
                 return ranked
             # What a text that neither search has found can have at most.
-            unseen_bm25 = lexical.scores[-1:] if len(lexical.scores) == depth else np.zeros(1)
-            unseen = add(dense.scores[-1:], unseen_bm25)[0]
+            last_words = float(lexical.scores[-1]) if more_words else 0.0
+            unseen = self._add(dense.scores[-1:], np.array([last_words]), highest)[0]
             if len(ranked.scores) == count and ranked.scores[-1] > unseen:
                 return ranked
             depth *= _DEEPER
 
-    def _compare(self, dense: Ranked, lexical: Ranked) -> Ranked:
-        """All that either search has found, with both scores; in order of vector id."""
-        reader = self.dense.reader
-        ids = np.union1d(dense.vector_ids, lexical.vector_ids)
-        cosines, bm25 = np.full(len(ids), np.nan), np.full(len(ids), np.nan)
-        cosines[np.searchsorted(ids, dense.vector_ids)] = dense.scores
-        bm25[np.searchsorted(ids, lexical.vector_ids)] = lexical.scores
-        missing = np.isnan(cosines)
-        cosines[missing] = reader.score_vectors(self.dense.vector, ids[missing])
-        missing = np.isnan(bm25)
-        bm25[missing] = 0.0
-        others: LexicalHits = reader.score_words(self.lexical.text, ids[missing])
-        bm25[np.searchsorted(ids, others.vector_ids)] = others.scores
-        return Ranked(ids, cosines, cosines, bm25)
+    def of(self, vector_ids: NDArray[np.int64]) -> Ranked:
+        """See ``Ranking``."""
+        first = self.lexical.best(1).scores
+        dense, lexical = self.dense.of(vector_ids), self.lexical.of(vector_ids)
+        candidates = self._compare(dense, lexical, more_words=False)
+        added = self._added(candidates, float(first[0]) if len(first) else 1.0)
+        return _ordered(added, len(vector_ids))
+
+    def _added(self, texts: Ranked, highest: float) -> Ranked:
+        return texts._replace(scores=self._add(texts.dense, texts.lexical, highest))
+
+    def _add(
+        self, cosines: NDArray[np.float64], bm25: NDArray[np.float64], highest: float
+    ) -> NDArray[np.float64]:
+        """The score of two scores; ``highest`` is the BM25 of the best text."""
+        average = min(self.dense.reader.average_score(self.dense.vector), 1 - 1e-6)
+        near = (cosines - average) / (1 - average)
+        total: NDArray[np.float64] = self.weight * near + (1 - self.weight) * bm25 / highest
+        return total
+
+    def _compare(self, dense: Ranked, lexical: Ranked, *, more_words: bool) -> Ranked:
+        """All that either search has found, with both scores; in order of vector id.
+
+        Args:
+            dense: found by vectors.
+            lexical: found by words.
+            more_words: whether other texts have some of the words, too.
+        """
+        both = _united(dense, lexical)
+        missing = np.isnan(both.dense)
+        both.dense[missing] = self.dense.reader.score_vectors(
+            self.dense.vector, both.vector_ids[missing]
+        )
+        missing = np.isnan(both.lexical)
+        both.lexical[missing] = 0.0
+        if more_words and missing.any():
+            hits = self.lexical.reader.score_words(self.lexical.text, both.vector_ids[missing])
+            both.lexical[np.searchsorted(both.vector_ids, hits.vector_ids)] = hits.scores
+        return both
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,19 +209,36 @@ class Fused:
 
     def best(self, count: int) -> Ranked:
         """See ``Ranking``."""
-        dense, lexical = self.dense.best(RRF_DEPTH), self.lexical.best(RRF_DEPTH)
-        ids = np.union1d(dense.vector_ids, lexical.vector_ids)
-        scores = np.zeros(len(ids))
-        parts = np.full((2, len(ids)), np.nan)
-        for part, found in zip(parts, (dense, lexical), strict=True):
-            places = np.searchsorted(ids, found.vector_ids)
-            scores[places] += 1 / (RRF_RANK + 1 + np.arange(len(places)))
-            part[places] = found.scores
-        return _ordered(Ranked(ids, scores, parts[0], parts[1]), count)
+        both = _united(self.dense.best(RRF_DEPTH), self.lexical.best(RRF_DEPTH))
+        scores = np.zeros(len(both.vector_ids))
+        for ranks in (both.dense_ranks, both.lexical_ranks):
+            scores += np.where(ranks > 0, 1 / (RRF_RANK + np.maximum(ranks, 1)), 0.0)
+        return _ordered(both._replace(scores=scores), count)
+
+    def of(self, vector_ids: NDArray[np.int64]) -> Ranked:
+        """See ``Ranking``."""
+        texts = self.best(2 * RRF_DEPTH)
+        return texts.take(np.flatnonzero(np.isin(texts.vector_ids, vector_ids)))
+
+
+def _places(scores: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The place of each of some descending scores, from 1; equal ones share theirs."""
+    return np.searchsorted(-scores, -scores) + 1
+
+
+def _united(dense: Ranked, lexical: Ranked) -> Ranked:
+    """All that either search has found, each with what is known of it; in order of vector id."""
+    ids = np.union1d(dense.vector_ids, lexical.vector_ids)
+    unknown = np.full((3, len(ids)), np.nan)
+    ranks = np.zeros((2, len(ids)), dtype=np.int64)
+    both = Ranked(ids, *unknown, *ranks)
+    rows = np.searchsorted(ids, dense.vector_ids)
+    both.dense[rows], both.dense_ranks[rows] = dense.dense, dense.dense_ranks
+    rows = np.searchsorted(ids, lexical.vector_ids)
+    both.lexical[rows], both.lexical_ranks[rows] = lexical.lexical, lexical.lexical_ranks
+    return both
 
 
 def _ordered(texts: Ranked, count: int) -> Ranked:
     """The ``count`` best, best first."""
-    order = np.lexsort((texts.vector_ids, -texts.scores))[:count]
-    ids, scores, dense, lexical = texts
-    return Ranked(ids[order], scores[order], dense[order], lexical[order])
+    return texts.take(np.lexsort((texts.vector_ids, -texts.scores))[:count])

@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import InvalidArgument
-from retrieval.records import Hit, Passage, ScoreKind, SectionText, StageScores
+from retrieval.found import Passage, ScoreKind, SectionText, passage_name
+from retrieval.search.arrange import Head
+from retrieval.search.highlight import highlight
+from retrieval.search.listing import Listing
 from retrieval.search.query import Query, check_query
-from retrieval.search.ranking import Dense, Fused, Lexical, Ranked, Ranking, Weighted
-from retrieval.store import IndexReader, parse_filter
+from retrieval.search.ranking import Dense, Fused, Lexical, Ranking, Weighted
+from retrieval.store import IndexReader, TermFinder, parse_filter
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +85,37 @@ class Searcher:
         started = time.perf_counter()
         embedded = embedded or self._given_vector(query)
         ranking = self._ranking(query, embedded)
-        ranked = self._rank(query, ranking)
+        heads, more = Listing(self.reader, query, ranking).page()
         found = time.perf_counter()
-        passages = self.reader.passages(ranked[query.offset : query.offset + query.k])
         return SearchResult(
-            passages=tuple(self._with_sections(passages, query.section_chars)),
+            passages=tuple(self._read(query, heads)),
             score_kind=ranking.kind,
             generation=self.reader.info.generation,
-            more=len(ranked) > query.offset + query.k,
+            more=more,
             query_token_count=embedded.token_count,
             query_truncated=embedded.truncated,
             timings=Timings(embed_seconds, found - started, time.perf_counter() - found),
         )
+
+    def _read(self, query: Query, heads: Sequence[Head]) -> Iterator[Passage]:
+        """The passages of a page, with all that the query wants to know of them."""
+        passages = self.reader.passages([head.hit for head in heads])
+        finder = None
+        if query.highlight and query.text is not None:
+            finder = TermFinder(query.text, self.reader.info.language)
+        for head, passage in zip(
+            heads, self._with_sections(passages, query.section_chars), strict=True
+        ):
+            shown = passage
+            if head.similar:
+                shown = shown._replace(
+                    similar=tuple(
+                        passage_name(hit.document_id, hit.ordinal) for hit in head.similar
+                    )
+                )
+            if finder:
+                shown = shown._replace(highlights=highlight(finder, shown.text))
+            yield shown
 
     def _with_sections(self, passages: Sequence[Passage], most_chars: int) -> Iterator[Passage]:
         """Passages with the text around them, unless a better one has it."""
@@ -140,43 +162,3 @@ class Searcher:
         if query.fusion == "rrf":
             return Fused(dense, lexical)
         return Weighted(dense, lexical, query.dense_weight)
-
-    def _rank(self, query: Query, ranking: Ranking) -> list[Hit]:
-        """The best passages, in order, to one beyond the page at least.
-
-        A text may stand in several passages, and several texts may have one score. Equal scores
-        are taken all or none, so that pages neither repeat nor miss a passage.
-        """
-        lowest = -math.inf if query.min_score is None else query.min_score
-        # One more than the page shows that there is more; one again for the passage asked about.
-        needed = query.offset + query.k + 1 + (query.passage is not None)
-        # And one whose score is lower than the last one's shows that none is equal to it.
-        wanted = needed + 1
-        while True:
-            texts = ranking.best(wanted)
-            if len(texts.scores) < wanted or texts.scores[-1] < texts.scores[needed - 1]:
-                break
-            wanted *= 2
-        kept = int(np.count_nonzero(texts.scores >= lowest))
-        vector_ids = texts.vector_ids[:kept].tolist()
-        where = parse_filter(query.filter) if query.filter else None
-        places = self.reader.places_of_vectors(vector_ids, where)
-        ranked = [
-            Hit(score, *place, vector_id, scores)
-            for vector_id, score, scores in zip(
-                vector_ids, texts.scores.tolist(), _stages(texts, kept, ranking.kind), strict=False
-            )
-            for place in places[vector_id]
-            if place != query.passage
-        ]
-        return sorted(ranked, key=lambda hit: (-hit.score, hit.document_id, hit.ordinal))
-
-
-def _stages(texts: Ranked, count: int, kind: ScoreKind) -> Iterator[StageScores]:
-    """How each of the first ``count`` texts came to its score."""
-    columns = (
-        [None if math.isnan(score) else score for score in part[:count].tolist()]
-        for part in (texts.dense, texts.lexical)
-    )
-    for dense, lexical in zip(*columns, strict=True):
-        yield StageScores(kind, dense, lexical)

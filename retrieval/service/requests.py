@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TypedDict, TypeVar
+from typing import NotRequired, TypedDict, TypeVar
 
 import numpy as np
 
 from retrieval.errors import InvalidArgument
+from retrieval.found import DENSE_WEIGHT, Fusion, Mode
 from retrieval.names import parse_passage
-from retrieval.records import DENSE_WEIGHT, Fusion, Mode, TextKind
+from retrieval.records import TextKind
 from retrieval.search import Query
 from retrieval.service.config import Limits
 from retrieval.v1 import embedding_service_pb2, search_service_pb2
@@ -45,6 +46,11 @@ class _Limits(TypedDict):
     filter: str
     exact: bool
     section_chars: int
+    group_by_document: NotRequired[bool]
+    group_size: NotRequired[int]
+    collapse: NotRequired[float | None]
+    mmr: NotRequired[float | None]
+    highlight: NotRequired[bool]
 
 
 @contextmanager
@@ -123,6 +129,12 @@ def to_query(request: AnySearchRequest, *, collection: str, k: int, offset: int)
         exact=request.exact,
         section_chars=request.section_chars,
     )
+    if isinstance(request, search_service_pb2.SearchRequest):
+        limits["group_by_document"] = request.group_by_document
+        limits["group_size"] = request.group_size or 1
+        limits["collapse"] = request.collapse if request.HasField("collapse") else None
+        limits["mmr"] = request.mmr if request.HasField("mmr") else None
+        limits["highlight"] = request.highlight
     match request.WhichOneof("query"):
         case "text":
             return Query(text=request.text, **limits)

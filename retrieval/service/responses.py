@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from retrieval.found import Passage
 from retrieval.names import DocumentName, collection_name
-from retrieval.records import DocumentRow, IndexInfo, Passage
+from retrieval.records import DocumentRow, IndexInfo
 from retrieval.search import SearchResult
 from retrieval.service.batcher import TextEmbedding
 from retrieval.v1 import (
@@ -107,6 +108,17 @@ def fill_passage(message: document_pb2.Passage, collection: str, passage: Passag
             message.stage_scores.dense = scores.dense
         if scores.lexical is not None:
             message.stage_scores.lexical = scores.lexical
+        message.stage_scores.dense_rank = scores.dense_rank or 0
+        message.stage_scores.lexical_rank = scores.lexical_rank or 0
+    if passage.similar:
+        message.similar.extend(f"{collection_name(collection)}/{name}" for name in passage.similar)
+    if found := passage.highlights:
+        message.highlights.SetInParent()
+        for start, end in found.terms:
+            message.highlights.terms.add(start=start, end=end)
+        if found.sentence:
+            message.highlights.sentence.start = found.sentence.start
+            message.highlights.sentence.end = found.sentence.end
     if section := passage.section:
         message.section.text = section.text
         message.section.char_start = section.char_start

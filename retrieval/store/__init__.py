@@ -14,6 +14,7 @@ Importing this package loads neither torch nor grpc.
 """
 
 from retrieval.records import DocumentRow, IndexInfo, ModelIdentity
+from retrieval.store.checks import check_folder, check_index
 from retrieval.store.commit import Commit
 from retrieval.store.database import is_index
 from retrieval.store.filters import Filter, parse_filter
@@ -29,9 +30,10 @@ from retrieval.store.maintenance import (
 from retrieval.store.reader import IndexReader
 from retrieval.store.segments import VectorHits
 from retrieval.store.staged import StagedChunk, StagedDocument
+from retrieval.store.term_spans import TermFinder, TermSpan
 from retrieval.store.vector_file import search_on_one_core
 from retrieval.store.verify import Problem, verify
-from retrieval.store.writer import IndexWriter, KnownFile, check_folder, check_index
+from retrieval.store.writer import IndexWriter, KnownFile
 
 __all__ = [
     "Commit",
@@ -49,6 +51,8 @@ __all__ = [
     "SegmentInfo",
     "StagedChunk",
     "StagedDocument",
+    "TermFinder",
+    "TermSpan",
     "VectorHits",
     "check_folder",
     "check_index",

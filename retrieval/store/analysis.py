@@ -32,11 +32,11 @@ _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u1100-\u11ff\u3040-\u30ff\u3130-\u318f\u31f0-\u31ff"
     "\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
 )
-_UNSPACED_RUN = re.compile(f"[{_UNSPACED}]+")
+UNSPACED_RUN = re.compile(f"[{_UNSPACED}]+")
 
 # Words that a sign or two hold together, or that end in one; or with "_" or "+" in them.
 _JOIN = r"(?:::|->|[./:@+#~-])"
-_IDENTIFIER = re.compile(
+IDENTIFIER = re.compile(
     rf"\b\w++(?:(?:{_JOIN}\w++)++(?:\+\+|\#)?|\+\+|\#)|\b[^\W_]*+_(?=\w*[^\W_])\w*+"
 )
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Za-z])(?=[0-9])")
@@ -83,13 +83,13 @@ def words_of(text: str) -> str:
     if _ANY_HUMP.search(text):  # most texts have none, which is seen sooner than where words end
         parts = [_HUMP.sub(" ", word) for word in _HUMPED.findall(text)]
     if not text.isascii():
-        text = _UNSPACED_RUN.sub(_pairs, unicodedata.normalize("NFKC", text))
+        text = UNSPACED_RUN.sub(_pairs, unicodedata.normalize("NFKC", text))
     return f"{text}\n{' '.join(parts)}" if parts else text
 
 
 def identifiers_of(text: str) -> str:
     """The identifiers in a text, with spaces between them."""
-    return " ".join(_IDENTIFIER.findall(text))
+    return " ".join(IDENTIFIER.findall(text))
 
 
 def _pairs(run: re.Match[str]) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from retrieval.errors import IndexDamaged, NotFound
+from retrieval.found import Hit, Passage, SectionText
 from retrieval.recent import Recent
-from retrieval.records import DocumentRow, Hit, IndexInfo, Passage, SectionText, Skipped
+from retrieval.records import DocumentRow, IndexInfo, Skipped
 from retrieval.store.database import DATABASE_NAME, LOOKUP_BATCH
 from retrieval.store.filters import Filter
 from retrieval.store.rows import (
@@ -95,6 +96,13 @@ class Contents:
         if not all(places.values()):
             raise damaged_row("it has a vector that is some passage's, and names none")
         return places
+
+    def vectors_of_document(self, document_id: int) -> list[int]:
+        """The vector id of each passage of a document, in order."""
+        rows = self._rows(
+            "SELECT vector_id FROM chunks WHERE document_id = ? ORDER BY ordinal", [document_id]
+        )
+        return [row[0] for row in rows]
 
     def sample_places(self, count: int) -> list[_Place]:
         """(document id, ordinal) of some passages, spread evenly over the index."""

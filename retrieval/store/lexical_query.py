@@ -12,7 +12,7 @@ Whatever else is in it, as in code or an error message, is text like any other.
 import re
 from collections import Counter
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 import tantivy
 
@@ -32,6 +32,36 @@ _PART = re.compile(
 _Clause = tuple[tantivy.Occur, tantivy.Query]
 
 
+class Parts(NamedTuple):
+    """What is in a query."""
+
+    text: str
+    """All words, those of phrases, too; not those for titles alone."""
+    phrases: list[str]
+    prefixes: list[str]
+    titles: list[str]
+    """Words for titles and headings alone."""
+    title_phrases: list[str]
+    title_prefixes: list[str]
+
+
+def parts_of(text: str) -> Parts:
+    """Take a query apart."""
+    plain: list[str] = []
+    parts = Parts("", [], [], [], [], [])
+    for part in _PART.finditer(text):
+        only_title, phrase, prefix, word = part.group("title", "phrase", "prefix", "word")
+        if phrase:
+            (parts.title_phrases if only_title else parts.phrases).append(phrase)
+        elif prefix:
+            (parts.title_prefixes if only_title else parts.prefixes).append(prefix)
+        elif only_title and word:
+            parts.titles.append(word)
+        if not only_title and (phrase or word):
+            plain.append(phrase or word)
+    return parts._replace(text=" ".join(plain))
+
+
 def lexical_query(index: LexicalIndex, text: str) -> tantivy.Query | None:
     """The query for a text; None: there is nothing in it to look for.
 
@@ -39,22 +69,20 @@ def lexical_query(index: LexicalIndex, text: str) -> tantivy.Query | None:
         index: which cuts it into terms as it cut the passages.
         text: as it was typed.
     """
-    plain: list[str] = []
+    parts = parts_of(text)
     clauses: list[_Clause] = []
-    for part in _PART.finditer(text):
-        only_title, phrase, prefix, word = part.group("title", "phrase", "prefix", "word")
-        fields = (TITLE,) if only_title else (WORDS, TITLE)
-        if phrase:
-            clauses += _phrase(index, phrase, fields)
-        elif prefix:
-            clauses += _prefix(index, prefix, fields)
-        elif only_title and word:
-            clauses += _terms(index, TITLE, word, weight=1.0)
-        if not only_title and (phrase or word):
-            plain.append(phrase or word)
-    words = " ".join(plain)
+    for phrase in parts.phrases:
+        clauses += _phrase(index, phrase, (WORDS, TITLE))
+    for phrase in parts.title_phrases:
+        clauses += _phrase(index, phrase, (TITLE,))
+    for prefix in parts.prefixes:
+        clauses += _prefix(index, prefix, (WORDS, TITLE))
+    for prefix in parts.title_prefixes:
+        clauses += _prefix(index, prefix, (TITLE,))
+    for word in parts.titles:
+        clauses += _terms(index, TITLE, word, weight=1.0)
     for field, weight in WEIGHTS.items():
-        clauses += _terms(index, field, words, weight)
+        clauses += _terms(index, field, parts.text, weight)
     return tantivy.Query.boolean_query(clauses) if clauses else None
 
 

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from retrieval.records import IndexInfo
 from retrieval.store.ann import AnnKind, AnnSettings, open_ann
 from retrieval.store.ann_writer import write_ann
+from retrieval.store.checks import check_index
 from retrieval.store.info import SegmentInfo
 from retrieval.store.segments import EXACT_ROWS
 from retrieval.store.tuning import tune
 from retrieval.store.vector_file import open_vector_file
-from retrieval.store.writer import IndexWriter, check_index
+from retrieval.store.writer import IndexWriter
 
 IndexType = Literal["auto", "flat", "ivf", "hnsw"]
 """``auto``: flat up to ``EXACT_ROWS`` vectors, then ivf."""

@@ -1,5 +1,6 @@
 """Reading an index: one generation, whole, for as long as the reader is open."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -113,6 +114,10 @@ class IndexReader(Contents):
             float32 [m] inner products; cosine similarity for unit vectors.
         """
         return self._vectors.scores(query, vector_ids)
+
+    def vectors(self, vector_ids: Sequence[int]) -> NDArray[np.float32]:
+        """Some vectors of this generation, float32 [n, dim]."""
+        return self._vectors.vectors(np.array(vector_ids, dtype=np.int64))
 
     def average_score(self, query: NDArray[np.float32]) -> float:
         """How near the vectors of the index are to a query on average, as a sample of them says."""

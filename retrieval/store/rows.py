@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from retrieval.context import embedded_text
 from retrieval.errors import IndexDamaged
-from retrieval.records import DocumentRow, Passage
+from retrieval.found import Passage, passage_name
+from retrieval.records import DocumentRow
 from retrieval.store.database import DATABASE_NAME
 from retrieval.store.digest import (
     CHUNK_COLUMNS,
@@ -107,7 +108,7 @@ class StoredPassage(NamedTuple):
             IndexDamaged: a field is no JSON.
         """
         return Passage(
-            name=f"documents/{self.document_id}/passages/{self.ordinal}",
+            name=passage_name(self.document_id, self.ordinal),
             document_id=self.document_id,
             uri=self.uri,
             title=self.title,

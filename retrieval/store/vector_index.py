@@ -86,6 +86,15 @@ class VectorIndex:
                 scores[inside] = segment.index.reconstruct_batch(rows) @ query
         return scores
 
+    def vectors(self, vector_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Some vectors, float32 [n, dim]."""
+        found = np.zeros((len(vector_ids), self._dim), dtype=np.float32)
+        for segment in self._segments:
+            rows, inside = segment.rows_of(vector_ids)
+            if len(rows):
+                found[inside] = segment.index.reconstruct_batch(rows)
+        return found
+
     @cached_property
     def centre(self) -> NDArray[np.float32]:
         """About the average of all vectors, float32 [dim]."""

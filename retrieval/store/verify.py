@@ -12,7 +12,7 @@ import numpy as np
 
 from retrieval.context import embedded_text
 from retrieval.errors import IndexDamaged
-from retrieval.records import Passage
+from retrieval.found import Passage
 from retrieval.store.ann import open_ann
 from retrieval.store.database import DATABASE_NAME, connect_for_reading, sqlite_errors
 from retrieval.store.info import load_info

@@ -4,7 +4,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlite_utils import Database
 
-from retrieval.errors import ModelMismatch, NotAnIndex, StorageError
 from retrieval.languages import DEFAULT_LANGUAGE, NO_LANGUAGE
 from retrieval.records import (
     ChunkSettings,
@@ -23,16 +22,16 @@ from retrieval.records import (
     ModelIdentity,
     Skipped,
 )
+from retrieval.store.checks import check_folder, check_same, make_folder
 from retrieval.store.commit import Commit, utc_now
 from retrieval.store.database import (
     LOOKUP_BATCH,
     connect_for_writing,
-    is_index,
     sqlite_errors,
 )
 from retrieval.store.info import SegmentInfo, load_info, load_segments
 from retrieval.store.lexical_writer import index_words, words_are_due
-from retrieval.store.lock import LOCK_NAME, writer_lock
+from retrieval.store.lock import writer_lock
 from retrieval.store.vector_file import remove_stray_files
 
 
@@ -70,7 +69,7 @@ class IndexWriter:
             IndexVersionError, IndexDamaged, StorageError: see ``retrieval.store.database``.
         """
         check_folder(folder)
-        _make_folder(folder)
+        make_folder(folder)
         with ExitStack() as stack:
             stack.enter_context(writer_lock(folder))
             database = connect_for_writing(folder)
@@ -122,7 +121,7 @@ class IndexWriter:
         """
         info = self.info
         if info is not None:
-            _check_same(self.folder, info, model, chunking)
+            check_same(self.folder, info, model, chunking)
             return
         now = utc_now()
         with sqlite_errors(self.folder), self._database.atomic():
@@ -245,68 +244,8 @@ _MODEL_COLUMNS = {
 }
 
 
-def check_index(folder: Path) -> None:
-    """Refuse a folder that holds no index: a writer would make one.
-
-    Raises:
-        NotAnIndex: there is none.
-    """
-    if not is_index(folder):
-        raise NotAnIndex(
-            f"{folder} is not an index; make one with: indexer build DOCS --index {folder}"
-        )
-
-
-def check_folder(folder: Path) -> None:
-    """Refuse a folder that is neither an index nor missing or empty; nothing is changed.
-
-    Raises:
-        NotAnIndex: it holds other files, or is a file itself.
-        StorageError: it can't be looked into.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise NotAnIndex(f"{folder} is a file; an index is a folder")
-    try:
-        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    except OSError as error:
-        raise StorageError(f"can't read {folder}: {error.strerror}") from error
-    strangers = sorted(set(names) - {LOCK_NAME})
-    if strangers and not is_index(folder):
-        raise NotAnIndex(
-            f"{folder} is not an index and not empty (it holds {strangers[0]!r}); "
-            f"give --index a new or empty folder"
-        )
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"can't make {folder}: {error.strerror}") from error
-
-
 def _checkpoint(connection: sqlite3.Connection) -> None:
     """Move what was committed from the write-ahead log into ``index.db``, as far as readers let."""
     with suppress(sqlite3.OperationalError):
         connection.execute("PRAGMA busy_timeout = 0")  # wait for no reader
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-
-def _check_same(
-    folder: Path, info: IndexInfo, model: ModelIdentity, chunking: ChunkSettings
-) -> None:
-    if info.model.fingerprint != model.fingerprint:
-        raise ModelMismatch(
-            f"{folder} was made with {info.model.name} ({info.model.dtype}), not with "
-            f"{model.name} ({model.dtype}): build into another folder with --index, "
-            f"or leave --model and --dtype out",
-            index_fingerprint=info.model.fingerprint,
-            model_fingerprint=model.fingerprint,
-        )
-    for field in fields(ChunkSettings):
-        wanted, recorded = getattr(chunking, field.name), getattr(info.chunking, field.name)
-        if wanted != recorded:
-            raise ModelMismatch(
-                f"{folder} was made with {field.name} {recorded!r}, not {wanted!r}: build into "
-                f"another folder with --index, or leave the option out"
-            )

@@ -268,7 +268,9 @@ class Passage(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     SCORE_KIND_FIELD_NUMBER: _builtins.int
     STAGE_SCORES_FIELD_NUMBER: _builtins.int
+    SIMILAR_FIELD_NUMBER: _builtins.int
     SECTION_FIELD_NUMBER: _builtins.int
+    HIGHLIGHTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is the resource name,
     "collections/{collection}/documents/{document}/passages/{passage}"; {passage} is the position
@@ -317,10 +319,20 @@ class Passage(_message.Message):
         """stage_scores say how the passage came to its score; unset where it has none."""
 
     @_builtins.property
+    def similar(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """similar are the names of passages that the search left out as nearly the same as this one,
+        best first; see SearchRequest.collapse.
+        """
+
+    @_builtins.property
     def section(self) -> Global___Section:
         """section is the text around the passage, where the search asked for it. Of passages of one
         section, only the best on the page has it, so that none is read twice.
         """
+
+    @_builtins.property
+    def highlights(self) -> Global___Highlights:
+        """highlights are where the passage fits the words of the query, where the search asked for it."""
 
     def __init__(
         self,
@@ -339,15 +351,75 @@ class Passage(_message.Message):
         score: _builtins.float = ...,
         score_kind: Global___ScoreKind.ValueType = ...,
         stage_scores: Global___StageScores | None = ...,
+        similar: _abc.Iterable[_builtins.str] | None = ...,
         section: Global___Section | None = ...,
+        highlights: Global___Highlights | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "section", b"section", "stage_scores", b"stage_scores"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "highlights", b"highlights", "section", b"section", "stage_scores", b"stage_scores"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_end", b"char_end", "char_start", b"char_start", "document", b"document", "heading_path", b"heading_path", "line_end", b"line_end", "line_start", b"line_start", "name", b"name", "page_end", b"page_end", "page_start", b"page_start", "score", b"score", "score_kind", b"score_kind", "section", b"section", "stage_scores", b"stage_scores", "text", b"text", "token_count", b"token_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_end", b"char_end", "char_start", b"char_start", "document", b"document", "heading_path", b"heading_path", "highlights", b"highlights", "line_end", b"line_end", "line_start", b"line_start", "name", b"name", "page_end", b"page_end", "page_start", b"page_start", "score", b"score", "score_kind", b"score_kind", "section", b"section", "similar", b"similar", "stage_scores", b"stage_scores", "text", b"text", "token_count", b"token_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Passage: _TypeAlias = Passage  # noqa: Y015
+
+@_typing.final
+class Highlights(_message.Message):
+    """Highlights are where a passage fits the words of a query."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TERMS_FIELD_NUMBER: _builtins.int
+    SENTENCE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def terms(self) -> _containers.RepeatedCompositeFieldContainer[Global___Span]:
+        """terms are the words that are the query's, in order."""
+
+    @_builtins.property
+    def sentence(self) -> Global___Span:
+        """sentence is the sentence with most different ones of them, the first of equals; unset when
+        there are none.
+        """
+
+    def __init__(
+        self,
+        *,
+        terms: _abc.Iterable[Global___Span] | None = ...,
+        sentence: Global___Span | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sentence", b"sentence"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sentence", b"sentence", "terms", b"terms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Highlights: _TypeAlias = Highlights  # noqa: Y015
+
+@_typing.final
+class Span(_message.Message):
+    """Span is a stretch of Passage.text, in characters (Unicode code points)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    start: _builtins.int
+    """start is the position of the first character, from 0."""
+    end: _builtins.int
+    """end is the position after the last character."""
+    def __init__(
+        self,
+        *,
+        start: _builtins.int = ...,
+        end: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Span: _TypeAlias = Span  # noqa: Y015
 
 @_typing.final
 class Section(_message.Message):
@@ -395,6 +467,8 @@ class StageScores(_message.Message):
 
     DENSE_FIELD_NUMBER: _builtins.int
     LEXICAL_FIELD_NUMBER: _builtins.int
+    DENSE_RANK_FIELD_NUMBER: _builtins.int
+    LEXICAL_RANK_FIELD_NUMBER: _builtins.int
     dense: _builtins.float
     """dense is the cosine of the angle between the vectors of query and passage, in [-1, 1]; unset
     when they were not compared: in lexical search, and in SCORE_KIND_RRF where the passage is not
@@ -404,15 +478,23 @@ class StageScores(_message.Message):
     """lexical is the BM25 of the query's words in the passage, at least 0; unset when they were not
     compared: in dense search, and in SCORE_KIND_RRF as above.
     """
+    dense_rank: _builtins.int
+    """dense_rank is the passage's place in the dense search, from 1; zero when it has none, or is
+    further down than was looked. Passages of one score share a place.
+    """
+    lexical_rank: _builtins.int
+    """lexical_rank is its place in the lexical search, as above."""
     def __init__(
         self,
         *,
         dense: _builtins.float | None = ...,
         lexical: _builtins.float | None = ...,
+        dense_rank: _builtins.int = ...,
+        lexical_rank: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_dense", b"_dense", "_lexical", b"_lexical", "dense", b"dense", "lexical", b"lexical"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense", b"_dense", "_lexical", b"_lexical", "dense", b"dense", "lexical", b"lexical"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense", b"_dense", "_lexical", b"_lexical", "dense", b"dense", "dense_rank", b"dense_rank", "lexical", b"lexical", "lexical_rank", b"lexical_rank"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dense: _TypeAlias = _typing.Literal["dense"]  # noqa: Y015
     _WhichOneofArgType__dense: _TypeAlias = _typing.Literal["_dense", b"_dense"]  # noqa: Y015

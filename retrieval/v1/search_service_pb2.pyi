@@ -100,8 +100,8 @@ Global___Fusion: _TypeAlias = Fusion  # noqa: Y015
 class SearchRequest(_message.Message):
     """SearchRequest asks for one page of passages.
 
-    Field numbers 10 to 19 are left for what narrows and groups the passages; 21 to 29 for how they
-    are ranked; 30 to 39 for what is answered with each.
+    Field numbers 13 to 19 are left for what narrows and groups the passages; 24 to 29 for how they
+    are ranked; 32 to 39 for what is answered with each.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -115,10 +115,15 @@ class SearchRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     MIN_SCORE_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
+    GROUP_BY_DOCUMENT_FIELD_NUMBER: _builtins.int
+    GROUP_SIZE_FIELD_NUMBER: _builtins.int
+    COLLAPSE_FIELD_NUMBER: _builtins.int
     EXACT_FIELD_NUMBER: _builtins.int
     FUSION_FIELD_NUMBER: _builtins.int
     DENSE_WEIGHT_FIELD_NUMBER: _builtins.int
+    MMR_FIELD_NUMBER: _builtins.int
     SECTION_CHARS_FIELD_NUMBER: _builtins.int
+    HIGHLIGHT_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """collection is the resource name of the collection to search, "collections/{collection}";
     empty means "collections/default".
@@ -153,6 +158,19 @@ class SearchRequest(_message.Message):
     'path:guides/** AND modified>=2024-01-01'; empty means that all documents count. The language
     is described in docs/filters.md.
     """
+    group_by_document: _builtins.bool
+    """group_by_document lists documents, best first, each by its best passage; page_size and pages
+    count documents then.
+    """
+    group_size: _builtins.int
+    """group_size is the most passages of a document, one after the other, best first, up to
+    ServerLimits.max_group_size; zero means 1. It goes with group_by_document.
+    """
+    collapse: _builtins.float
+    """collapse leaves out a passage whose vector has at least this cosine with that of a better one,
+    in [0, 1]; see Passage.similar. Unset means none is left out. Pages reach
+    ServerLimits.max_page_size passages deep then.
+    """
     exact: _builtins.bool
     """exact compares the query with every passage; false means that a large collection may use its
     approximate index, which is measured to find at least its target share of the best passages.
@@ -165,10 +183,17 @@ class SearchRequest(_message.Message):
     """dense_weight is the share of the dense part in a score of FUSION_WEIGHTED, above 0 and below
     1; the lexical part has the rest. Unset means 0.6.
     """
+    mmr: _builtins.float
+    """mmr makes the best hundred passages diverse (maximal marginal relevance), in [0, 1]: the share
+    of the score, against newness; 1 is by score alone. Unset means the order is that of the
+    scores. Pages reach ServerLimits.max_page_size passages deep then.
+    """
     section_chars: _builtins.int
     """section_chars asks for the text around each passage: of its section, as far as that is in so
     many characters, up to ServerLimits.max_section_chars; zero means none. See Passage.section.
     """
+    highlight: _builtins.bool
+    """highlight asks where each passage fits the words of a text query; see Passage.highlights."""
     @_builtins.property
     def vector(self) -> _vector_pb2.Vector:
         """vector is an embedding by the collection's model, of Model.dimension components."""
@@ -185,25 +210,38 @@ class SearchRequest(_message.Message):
         page_token: _builtins.str = ...,
         min_score: _builtins.float | None = ...,
         filter: _builtins.str = ...,
+        group_by_document: _builtins.bool = ...,
+        group_size: _builtins.int = ...,
+        collapse: _builtins.float | None = ...,
         exact: _builtins.bool = ...,
         fusion: Global___Fusion.ValueType = ...,
         dense_weight: _builtins.float | None = ...,
+        mmr: _builtins.float | None = ...,
         section_chars: _builtins.int = ...,
+        highlight: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "_min_score", b"_min_score", "dense_weight", b"dense_weight", "min_score", b"min_score", "passage", b"passage", "query", b"query", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_collapse", b"_collapse", "_dense_weight", b"_dense_weight", "_min_score", b"_min_score", "_mmr", b"_mmr", "collapse", b"collapse", "dense_weight", b"dense_weight", "min_score", b"min_score", "mmr", b"mmr", "passage", b"passage", "query", b"query", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "_min_score", b"_min_score", "collection", b"collection", "dense_weight", b"dense_weight", "exact", b"exact", "filter", b"filter", "fusion", b"fusion", "min_score", b"min_score", "mode", b"mode", "page_size", b"page_size", "page_token", b"page_token", "passage", b"passage", "query", b"query", "section_chars", b"section_chars", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collapse", b"_collapse", "_dense_weight", b"_dense_weight", "_min_score", b"_min_score", "_mmr", b"_mmr", "collapse", b"collapse", "collection", b"collection", "dense_weight", b"dense_weight", "exact", b"exact", "filter", b"filter", "fusion", b"fusion", "group_by_document", b"group_by_document", "group_size", b"group_size", "highlight", b"highlight", "min_score", b"min_score", "mmr", b"mmr", "mode", b"mode", "page_size", b"page_size", "page_token", b"page_token", "passage", b"passage", "query", b"query", "section_chars", b"section_chars", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__collapse: _TypeAlias = _typing.Literal["collapse"]  # noqa: Y015
+    _WhichOneofArgType__collapse: _TypeAlias = _typing.Literal["_collapse", b"_collapse"]  # noqa: Y015
     _WhichOneofReturnType__dense_weight: _TypeAlias = _typing.Literal["dense_weight"]  # noqa: Y015
     _WhichOneofArgType__dense_weight: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight"]  # noqa: Y015
     _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
     _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
+    _WhichOneofReturnType__mmr: _TypeAlias = _typing.Literal["mmr"]  # noqa: Y015
+    _WhichOneofArgType__mmr: _TypeAlias = _typing.Literal["_mmr", b"_mmr"]  # noqa: Y015
     _WhichOneofReturnType_query: _TypeAlias = _typing.Literal["text", "vector", "passage"]  # noqa: Y015
     _WhichOneofArgType_query: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__collapse) -> _WhichOneofReturnType__collapse | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dense_weight) -> _WhichOneofReturnType__dense_weight | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_score) -> _WhichOneofReturnType__min_score | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mmr) -> _WhichOneofReturnType__mmr | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_query) -> _WhichOneofReturnType_query | None: ...
 
@@ -368,8 +406,8 @@ Global___BatchSearchResponse: _TypeAlias = BatchSearchResponse  # noqa: Y015
 
 @_typing.final
 class StreamSearchRequest(_message.Message):
-    """StreamSearchRequest asks for many passages. Its fields have the numbers that they have in
-    SearchRequest.
+    """StreamSearchRequest asks for many passages, in order of their scores. Its fields have the numbers
+    that they have in SearchRequest.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from retrieval.errors import InvalidArgument
-from retrieval.records import Fusion, Mode
+from retrieval.found import Fusion, Mode
 from retrieval.search import EmbeddedQuery, Query, Searcher, SearchResult, ranking
 from retrieval.store import IndexReader
 from tests.store.test_store import key, open_writer, staged, unit_vectors
@@ -94,10 +94,8 @@ def test_weighted_is_the_best_of_all_texts(  # noqa: PLR0917
 
 def test_fused_by_rank(searcher: Searcher) -> None:
     cosines, bm25 = everything(searcher, "bee fox", 2)
-    expected = 1 / (61 + np.argsort(np.argsort(-cosines, kind="stable")))
-    order = np.lexsort((np.arange(COUNT), -bm25))
-    order = order[bm25[order] > 0]
-    expected[order] += 1 / (61 + np.arange(len(order)))
+    better = [(scores[None] > scores[:, None]).sum(axis=1) for scores in (cosines, bm25)]
+    expected = 1 / (61 + better[0]) + np.where(bm25 > 0, 1 / (61 + better[1]), 0)
     result = ask(searcher, Query(text="bee fox", mode="hybrid", fusion="rrf", k=30), 2)
     assert [p.score for p in result.passages] == pytest.approx(
         expected[numbers(result)].tolist(), abs=1e-9

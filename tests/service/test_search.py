@@ -86,6 +86,49 @@ def test_modes(client: RetrievalClient) -> None:
     assert client.search("ferry", mode="lexical").query_token_count == 0
 
 
+def test_lists(client: RetrievalClient) -> None:
+    every = client.search("how is it done with water?", k=PASSAGES)
+    best: dict[str, str] = {}
+    for passage in every:
+        best.setdefault(passage.uri, passage.name)
+    grouped = client.search("how is it done with water?", k=PASSAGES, group_by_document=True)
+    assert [passage.name for passage in grouped] == list(best.values())
+    pairs = client.search(
+        "how is it done with water?", k=2, group_by_document=True, group_size=2, mmr=1.0
+    )
+    assert [p.uri for p in pairs] == [uri for uri in list(best)[:2] for _ in range(2)]
+    collapsed = client.search("how is it done with water?", k=PASSAGES, collapse=0.3)
+    named = [name for passage in collapsed for name in (passage.name, *passage.similar)]
+    assert sorted(named) == sorted(passage.name for passage in every)
+    assert len(collapsed) < PASSAGES
+
+
+def test_highlights_are_offsets_into_the_passage(client: RetrievalClient) -> None:
+    passage = client.search("ferry leaves the harbour", k=1, highlight=True)[0]
+    assert passage.highlights is not None
+    words = {passage.text[start:end].lower() for start, end in passage.highlights.terms}
+    assert "harbour" in words
+    assert passage.highlights.sentence is not None
+    start, end = passage.highlights.sentence
+    assert "harbour" in passage.text[start:end]
+    assert client.search("ferry", k=1)[0].highlights is None
+
+
+def test_ranks_of_both_searches(client: RetrievalClient) -> None:
+    query = "when does the ferry leave"
+    dense = {p.name: p.score for p in client.search(query, k=PASSAGES, mode="dense")}
+    lexical = {p.name: p.score for p in client.search(query, k=PASSAGES, mode="lexical")}
+    for passage in client.search(query, k=PASSAGES):
+        assert passage.scores is not None
+        for scores, place in (
+            (dense, passage.scores.dense_rank),
+            (lexical, passage.scores.lexical_rank),
+        ):
+            own = scores.get(passage.name)
+            better = own and sum(score > own for score in scores.values())
+            assert place == (None if better is None else better + 1)
+
+
 def test_min_score_cuts_off(client: RetrievalClient) -> None:
     every = client.search("music", k=PASSAGES)
     lowest = every[4].score
@@ -257,6 +300,9 @@ def test_bad_vectors(client: RetrievalClient, vector: list[float], message: str)
         ({"query": "x", "mode": "dense", "min_score": 1.5}, "min_score"),
         ({"query": "x", "min_score": math.nan}, "min_score"),
         ({"query": "x", "dense_weight": 1.0}, "dense_weight"),
+        ({"query": "x", "group_size": 2}, "group_size"),
+        ({"query": "x", "collapse": 1.5}, "collapse"),
+        ({"query": "x", "mmr": math.nan}, "mmr"),
         ({"query": "x", "dense_weight": math.nan}, "dense_weight"),
         ({"query": [0.1] * 384, "mode": "lexical"}, "mode"),
         ({"query": "x", "section_chars": 65_537}, "section_chars"),

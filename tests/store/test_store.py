@@ -25,15 +25,8 @@ from retrieval.errors import (
     NotFound,
     StorageError,
 )
-from retrieval.records import (
-    Chunk,
-    ChunkSettings,
-    Document,
-    Hit,
-    ModelIdentity,
-    Section,
-    SourceFile,
-)
+from retrieval.found import Hit
+from retrieval.records import Chunk, ChunkSettings, Document, ModelIdentity, Section, SourceFile
 from retrieval.store import (
     IndexReader,
     IndexWriter,

@@ -1,0 +1,49 @@
+"""Which words of a passage are the query's, and which sentence has most of them."""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from retrieval.found import Highlights, Span
+from retrieval.store import TermFinder
+
+# The end of a sentence, a blank line, or a line that begins an item, a heading or a table's row.
+_BREAK: Final = re.compile(
+    r"(?<=[.!?])[\"')\]]*\s+|[。！？]+|\n\s*\n|\n(?=\s*(?:[-*+#|>]|\d+[.)]))"
+)
+
+
+def highlight(finder: TermFinder, text: str) -> Highlights:
+    """Where a passage fits the words of a query.
+
+    Args:
+        finder: of the query.
+        text: the passage's.
+
+    Returns:
+        every place of a term; and the sentence with most different ones, the first of equals, if
+        there are any.
+    """
+    terms = finder.find(text)
+    best: Span | None = None
+    most = 0
+    for sentence in _sentences(text):
+        inside = {term for start, end, term in terms if sentence.start <= start < sentence.end}
+        if len(inside) > most:
+            best, most = sentence, len(inside)
+    return Highlights(tuple(Span(start, end) for start, end, _ in terms), best)
+
+
+def _sentences(text: str) -> Iterator[Span]:
+    """The sentences of a text, without the white space around them."""
+    start = 0
+    for end, following in [(m.start(), m.end()) for m in _BREAK.finditer(text)] + [
+        (len(text),) * 2
+    ]:
+        # A full stop of its own kind belongs to the sentence that it ends.
+        stop = following if text[end:following].strip("。！？") == "" else end
+        sentence = text[start:stop]
+        if stripped := sentence.strip():
+            first = start + len(sentence) - len(sentence.lstrip())
+            yield Span(first, first + len(stripped))
+        start = following

@@ -1,0 +1,92 @@
+"""The options of a search, as both programs have them; their names are those of the API."""
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import click
+
+from retrieval.found import DENSE_WEIGHT
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_OPTIONS: Final = (
+    click.option("-k", "k", type=int, default=10, show_default=True, help="Most passages to show."),
+    click.option(
+        "--mode",
+        type=click.Choice(["auto", "dense", "lexical", "hybrid"]),
+        default="auto",
+        show_default=True,
+        help="Compare vectors (dense), words (lexical) or both (hybrid, which is what auto means "
+        "where the index has its words).",
+    ),
+    click.option(
+        "--fusion",
+        type=click.Choice(["weighted", "rrf"]),
+        default="weighted",
+        show_default=True,
+        help="How hybrid makes one ranking of two: scores added up, or reciprocal ranks.",
+    ),
+    click.option(
+        "--dense-weight",
+        type=float,
+        default=DENSE_WEIGHT,
+        show_default=True,
+        metavar="SHARE",
+        help="Of the dense part in a weighted score, between 0 and 1.",
+    ),
+    click.option("--min-score", type=float, help="Leave out passages that score lower."),
+    click.option(
+        "--filter",
+        default="",
+        metavar="EXPR",
+        help="Only passages of documents that meet a condition, e.g. "
+        "'path:guides/** AND tag=intro'.",
+    ),
+    click.option(
+        "--exact", is_flag=True, help="Compare with every passage; use no approximate index."
+    ),
+    click.option(
+        "--by-document",
+        "group_by_document",
+        is_flag=True,
+        help="List documents, each by its best passage; -k counts documents then.",
+    ),
+    click.option(
+        "--group-size",
+        type=int,
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Most passages of a document, with --by-document.",
+    ),
+    click.option(
+        "--collapse",
+        type=float,
+        metavar="COSINE",
+        help="Leave out passages whose vector has at least this cosine with a better one's, "
+        "e.g. 0.95.",
+    ),
+    click.option(
+        "--mmr",
+        type=float,
+        metavar="SHARE",
+        help="Make the best passages diverse: share of the score against newness, e.g. 0.7.",
+    ),
+    click.option("--highlight", is_flag=True, help="Mark the words of the query."),
+    click.option(
+        "--section-chars",
+        type=int,
+        default=0,
+        show_default=True,
+        metavar="N",
+        help="Show the section that a passage is of, as far as it is in N characters; 0: the "
+        "passage.",
+    ),
+)
+
+
+def search_options(command: Command) -> Command:
+    """Give a command the options of a search, as keywords of ``Query`` and of the client."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
