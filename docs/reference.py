@@ -22,7 +22,14 @@ from retrieval import errors
 from retrieval.cli import cli as retrieval_cli
 from retrieval.hub import FETCHED_FILES
 from retrieval.registry import DEFAULT_MODEL, MODEL_CARDS, OFFLINE_MODEL
-from retrieval.search import MAX_K, MAX_OFFSET, MAX_QUERY_CHARS
+from retrieval.search import (
+    MAX_ARRANGED,
+    MAX_GROUP_SIZE,
+    MAX_K,
+    MAX_OFFSET,
+    MAX_QUERY_CHARS,
+    MAX_SECTION_CHARS,
+)
 from retrieval.service import status
 from retrieval.service.config import Limits
 from retrieval.service.search_servicer import MAX_STREAM_LIMIT
@@ -92,6 +99,10 @@ def limits_table() -> str:
         "passages of a streamed search": MAX_STREAM_LIMIT,
         "searches or texts in one request": limits.batch_size,
         "characters of a text to embed or count": limits.text_chars,
+        "passages that a batch of searches asks for": limits.batch_passages,
+        "passages of a document, where they are grouped": MAX_GROUP_SIZE,
+        "passages deep that a collapsed or diverse list goes": MAX_ARRANGED,
+        "characters of a passage's section": MAX_SECTION_CHARS,
         "passages before or after a passage": limits.neighbours,
         "bytes of a request, and of an answer": limits.message_bytes,
         "requests under way at once": limits.concurrent_requests,

@@ -83,7 +83,7 @@ def pack(
         sequences: B lists of token ids, none empty.
         type_ids: token types in the same shape, or None for type 0 everywhere.
         device: where the batch's tensors go.
-        few_sizes: whether to add spare rows, at most 3 % of those of a large batch.
+        few_sizes: whether to add spare rows; about 2 % of those of a large batch.
 
     Returns:
         the packed batch, on ``device``.

@@ -2,6 +2,7 @@
 
 from retrieval.search.query import (
     DEFAULT_K,
+    MAX_ARRANGED,
     MAX_GROUP_SIZE,
     MAX_K,
     MAX_OFFSET,
@@ -14,6 +15,7 @@ from retrieval.search.searcher import EmbeddedQuery, Searcher, SearchResult, Tim
 
 __all__ = [
     "DEFAULT_K",
+    "MAX_ARRANGED",
     "MAX_GROUP_SIZE",
     "MAX_K",
     "MAX_OFFSET",

@@ -9,7 +9,7 @@
                | field ":" pattern
                | field ["NOT"] "IN" "(" value { "," value } ")"
     field      = letters, digits, "_", "-" and "."
-    value      = 'text' | "text" | a word without spaces, quotes, commas or parentheses
+    value      = 'text' | "text" | a word without spaces, quotes, commas, parentheses, "=!<>"
 
 A filter becomes one SQL condition whose values are all parameters: nothing that a user writes is
 ever read as SQL. ``filter_functions`` has the functions that conditions call.

@@ -11,7 +11,7 @@ Whatever else is in it, as in code or an error message, is text like any other.
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 import tantivy
@@ -25,6 +25,9 @@ WEIGHTS: Final = {WORDS: 1.0, TITLE: 0.25, IDENTIFIERS: 0.5}
 MAX_EXPANSION: Final = 64
 """Most words that a beginning stands for."""
 
+MAX_SPECIAL: Final = 32
+"""Most phrases, beginnings and words of titles in a query; what is beyond counts as plain words."""
+
 _PART = re.compile(
     r'(?P<title>\btitle:)?(?:"(?P<phrase>[^"\n]+)"|(?P<prefix>\w{2,})\*(?!\S)|(?P<word>[^\s"]+)|")'
 )
@@ -33,33 +36,35 @@ _Clause = tuple[tantivy.Occur, tantivy.Query]
 
 
 class Parts(NamedTuple):
-    """What is in a query."""
+    """What is in a query; nothing of it twice but its words."""
 
     text: str
     """All words, those of phrases, too; not those for titles alone."""
-    phrases: list[str]
-    prefixes: list[str]
-    titles: list[str]
+    phrases: Sequence[str]
+    prefixes: Sequence[str]
+    titles: Sequence[str]
     """Words for titles and headings alone."""
-    title_phrases: list[str]
-    title_prefixes: list[str]
+    title_phrases: Sequence[str]
+    title_prefixes: Sequence[str]
 
 
 def parts_of(text: str) -> Parts:
-    """Take a query apart."""
-    plain: list[str] = []
-    parts = Parts("", [], [], [], [], [])
+    """Take a query apart; from the ``MAX_SPECIAL``-th phrase or beginning on, all are words."""
+    words: list[str] = []
+    special: dict[str, dict[str, None]] = {kind: {} for kind in Parts._fields}
+    room = MAX_SPECIAL
     for part in _PART.finditer(text):
         only_title, phrase, prefix, word = part.group("title", "phrase", "prefix", "word")
-        if phrase:
-            (parts.title_phrases if only_title else parts.phrases).append(phrase)
-        elif prefix:
-            (parts.title_prefixes if only_title else parts.prefixes).append(prefix)
-        elif only_title and word:
-            parts.titles.append(word)
-        if not only_title and (phrase or word):
-            plain.append(phrase or word)
-    return parts._replace(text=" ".join(plain))
+        kind = "phrases" if phrase else "prefixes" if prefix else "titles" if only_title else ""
+        what = phrase or prefix or word
+        if kind and what and room:
+            field = f"title_{kind}" if only_title and kind != "titles" else kind
+            room -= what not in special[field]
+            special[field][what] = None
+        if what and not (room and (prefix or only_title)):
+            words.append(what)
+    lists = (list(special[field]) for field in Parts._fields[1:])
+    return Parts(" ".join(words), *lists)
 
 
 def lexical_query(index: LexicalIndex, text: str) -> tantivy.Query | None:
