@@ -14,7 +14,7 @@ from indexer.options import DEVICE_OPTION, INDEX_OPTION, JSON_OPTION
 from retrieval import __version__, command
 from retrieval.registry import DEFAULT_MODEL, MODEL_CARDS, OFFLINE_MODEL
 from retrieval.render import passage_as_json, passages_as_text
-from retrieval.search_options import search_options
+from retrieval.search_options import RERANKER_OPTION, search_options
 
 QUERY_DTYPE_OPTION = click.option(
     "--query-dtype",
@@ -54,6 +54,7 @@ def cli() -> None:
 @click.option("--model", help="Where the index's model is now, if it has moved.")
 @DEVICE_OPTION
 @QUERY_DTYPE_OPTION
+@RERANKER_OPTION
 @JSON_OPTION
 def search(
     *,
@@ -62,6 +63,7 @@ def search(
     model: str | None,
     device: str,
     query_dtype: str,
+    reranker: str | None,
     as_json: bool,
     **options: Any,  # noqa: ANN401  (the keywords of a Query)
 ) -> None:
@@ -70,7 +72,11 @@ def search(
     from retrieval.search import Query
 
     asked = Query(text=query, **options)
-    result = search_index(index, asked, model=model, device=device, query_dtype=query_dtype)
+    result = search_index(
+        index, asked, model=model, device=device, query_dtype=query_dtype, reranker=reranker
+    )
+    if result.rerank_truncated:
+        click.echo(f"note: the reranker read {result.rerank_truncated} passages in part", err=True)
     if result.query_truncated:
         click.echo("note: the query is longer than the model takes; its end was cut off", err=True)
     if as_json:

@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from retrieval.search import EmbeddedQuery, Query, Searcher, SearchResult, check_query
+from retrieval.search import EmbeddedQuery, PairScorer, Query, Searcher, SearchResult, check_query
 from retrieval.store import IndexReader
 
 
@@ -14,6 +14,7 @@ def search_index(
     model: str | None = None,
     device: str = "auto",
     query_dtype: str = "auto",
+    reranker: str | None = None,
 ) -> SearchResult:
     """Open an index, load its model, answer one query.
 
@@ -23,6 +24,7 @@ def search_index(
         model: where the index's model is now, if it has moved.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         query_dtype: type of the weights for the query; see ``retrieval.encoder.load_for_index``.
+        reranker: cross-encoder for a query that asks for reranking.
 
     Raises:
         InvalidArgument: a value of the query is out of range.
@@ -31,8 +33,9 @@ def search_index(
     """
     check_query(query)
     with IndexReader.open(index) as reader:
+        searcher = Searcher(reader, _load_reranker(reranker, device) if query.rerank_top else None)
         if not query.needs_embedding or query.text is None:
-            return Searcher(reader).search(query)
+            return searcher.search(query)
         from retrieval.encoder import load_for_index  # loads torch
 
         encoder = load_for_index(
@@ -41,4 +44,12 @@ def search_index(
         started = time.perf_counter()
         made = encoder.embed([query.text], "query")
         embedded = EmbeddedQuery(made.vectors[0], made.token_counts[0], made.truncated[0])
-        return Searcher(reader).search(query, embedded, embed_seconds=time.perf_counter() - started)
+        return searcher.search(query, embedded, embed_seconds=time.perf_counter() - started)
+
+
+def _load_reranker(name: str | None, device: str) -> PairScorer | None:
+    if name is None:
+        return None
+    from retrieval.reranker import Reranker  # loads torch
+
+    return Reranker.load(name, device=device)

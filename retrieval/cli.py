@@ -113,6 +113,9 @@ def search(
         click.echo(
             "note: the query is longer than the model reads; its end had no effect", err=True
         )
+    if results.rerank_truncated_count:
+        count = results.rerank_truncated_count
+        click.echo(f"note: the reranker read {count} passages in part", err=True)
     click.echo(passages_as_text(results))
 
 
@@ -125,6 +128,7 @@ def _results_json(query: str, collection: str, results: "SearchResults") -> dict
         "model_fingerprint": results.model_fingerprint,
         "query_token_count": results.query_token_count,
         "query_truncated": results.query_truncated,
+        "rerank_truncated_count": results.rerank_truncated_count,
         "seconds": asdict(results.timings),
         "passages": [passage_as_json(passage) for passage in results],
     }

@@ -11,6 +11,7 @@
     │   ├── NotAnIndex             the folder holds no index
     │   ├── IndexVersionError      the index was written by a newer version
     │   ├── NoLexicalIndex         the index was written by a version without lexical search
+    │   ├── NoReranker             a search asks for one, and there is none
     │   ├── ModelMismatch          the index and the model (or settings) disagree
     │   ├── IndexLocked            another process is writing the index
     │   ├── AddressInUse           the server can't listen there
@@ -100,6 +101,12 @@ class NoLexicalIndex(UserError):
     """The index holds vectors alone: a version without lexical search wrote it."""
 
     reason = "NO_LEXICAL_INDEX"
+
+
+class NoReranker(UserError):
+    """A search asks for its best passages to be reranked, and there is no model for it."""
+
+    reason = "NO_RERANKER"
 
 
 class ModelMismatch(UserError):

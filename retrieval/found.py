@@ -18,7 +18,7 @@ DENSE_WEIGHT: Final = 0.6
 than with dense or lexical search alone (benchmarks/quality.py)."""
 
 
-ScoreKind = Literal["cosine", "bm25", "weighted", "rrf"]
+ScoreKind = Literal["cosine", "bm25", "weighted", "rrf", "rerank"]
 """What a passage's score is: see ``retrieval.search.ranking``."""
 
 
@@ -35,6 +35,10 @@ class StageScores(NamedTuple):
     """Place in the dense search, from 1; None: not compared, or further down than was looked."""
     lexical_rank: int | None = None
     """The same of the lexical search."""
+    fused: float | None = None
+    """What hybrid search made of both; None: it was none."""
+    rerank: float | None = None
+    """Probability that it answers the query, from 0 to 1; None: not reranked."""
 
 
 class Hit(NamedTuple):

@@ -72,6 +72,15 @@ _OPTIONS: Final = (
         metavar="SHARE",
         help="Make the best passages diverse: share of the score against newness, e.g. 0.7.",
     ),
+    click.option(
+        "--rerank",
+        "rerank_top",
+        type=int,
+        default=0,
+        show_default=True,
+        metavar="N",
+        help="Have a cross-encoder put the best N in its own order; the list ends with them.",
+    ),
     click.option("--highlight", is_flag=True, help="Mark the words of the query."),
     click.option(
         "--section-chars",
@@ -82,6 +91,12 @@ _OPTIONS: Final = (
         help="Show the section that a passage is of, as far as it is in N characters; 0: the "
         "passage.",
     ),
+)
+
+RERANKER_OPTION = click.option(
+    "--reranker",
+    metavar="NAME|FOLDER",
+    help="Cross-encoder for searches with --rerank: known name, hub id or local folder.",
 )
 
 

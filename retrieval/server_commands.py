@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from retrieval.search_options import RERANKER_OPTION
+
 if TYPE_CHECKING:
     from retrieval.records import IndexInfo
     from retrieval.service.config import Address
@@ -89,6 +91,7 @@ _TOKEN_FILE = click.option(
 @click.option("--model", metavar="NAME|FOLDER", help="Where the index's model is, if it moved.")
 @DEVICE_OPTION
 @QUERY_DTYPE_OPTION
+@RERANKER_OPTION
 @click.option(
     "--reload",
     "reload_seconds",
@@ -137,6 +140,7 @@ def serve(
     model: str | None,
     device: str,
     query_dtype: str,
+    reranker: str | None,
     reload_seconds: float,
     grace: float,
     metrics: str | None,
@@ -161,6 +165,7 @@ def serve(
         model=model,
         device=device,
         query_dtype=query_dtype,
+        reranker=reranker,
         metrics=parse_address(metrics) if metrics else None,
         reload_seconds=reload_seconds,
         grace_seconds=grace,

@@ -41,6 +41,18 @@ class Tokens:
     """Whether the text had more tokens than fit."""
 
 
+@dataclass(frozen=True, slots=True)
+class PairTokens:
+    """Two texts as one sequence, ready for a cross-encoder."""
+
+    ids: list[int]
+    """Token ids with special tokens, at most the model's maximum."""
+    type_ids: list[int]
+    """Which text each token is of, as the model counts them; of the same length."""
+    truncated: bool
+    """Whether one of them had more tokens than fit."""
+
+
 class Tokenizer:
     """A model's tokenizer with its length limit."""
 
@@ -126,6 +138,27 @@ class Tokenizer:
             for encoding, text in zip(encodings, texts, strict=True)
         ]
 
+    def encode_pairs(self, first: str, seconds: Sequence[str]) -> list[PairTokens]:
+        """One text with each of others → token ids with special tokens, which survive truncation.
+
+        The second text is cut where both are too long; the first to half of the maximum at most.
+
+        Args:
+            first: such as a query.
+            seconds: such as passages.
+        """
+        head = first[:MAX_TEXT_CHARS]
+        pairs = [(head, second[:MAX_TEXT_CHARS]) for second in seconds]
+        shortened = [
+            len(head) < len(first) or len(b) < len(s)
+            for (_, b), s in zip(pairs, seconds, strict=True)
+        ]
+        encodings = self._tokenizer.encode_batch(pairs)
+        return [
+            self._limit_pair(encoding, shortened=cut)
+            for encoding, cut in zip(encodings, shortened, strict=True)
+        ]
+
     def count(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, special tokens not counted and nothing cut off."""
         if self._words and _plainly_spaced("".join(texts)):
@@ -139,6 +172,21 @@ class Tokenizer:
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Character offsets (start, end) of each token, special tokens left out."""
         return list(self._tokenizer.encode(text, add_special_tokens=False).offsets)
+
+    def _limit_pair(self, encoding: Encoding, *, shortened: bool) -> PairTokens:
+        parts = encoding.sequence_ids  # None for special tokens
+        first = [at for at, part in enumerate(parts) if part == 0]
+        second = [at for at, part in enumerate(parts) if part == 1]
+        room = self.max_tokens - (len(parts) - len(first) - len(second))
+        kept_first = first[: max(room // 2, room - len(second))]
+        kept_second = second[: room - len(kept_first)]
+        truncated = len(kept_first) < len(first) or len(kept_second) < len(second)
+        ids, types = encoding.ids, encoding.type_ids
+        if truncated:
+            dropped = {*first[len(kept_first) :], *second[len(kept_second) :]}
+            ids = [token for at, token in enumerate(ids) if at not in dropped]
+            types = [kind for at, kind in enumerate(types) if at not in dropped]
+        return PairTokens(ids, types, truncated or shortened)
 
     def _limit(self, encoding: Encoding, *, shortened: bool) -> Tokens:
         ids = encoding.ids

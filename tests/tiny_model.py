@@ -9,6 +9,15 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 
+TINY_BERT = {
+    "vocab_size": 1000,
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+    "max_position_embeddings": 64,
+}
+
 GOLDEN = Path(__file__).parent / "golden"
 
 
@@ -37,4 +46,23 @@ def make_tiny_model(folder: Path, checkpoint: str = "plain_rope_tt0") -> Path:
     for name in ("config.json", "model.safetensors"):
         shutil.copyfile(GOLDEN / checkpoint / name, folder / name)
     write_tokenizer(folder / "tokenizer.json")
+    return folder
+
+
+def make_tiny_reranker(folder: Path) -> Path:
+    """Fill ``folder`` with a BERT cross-encoder: random weights, token types, 64 positions."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    torch.manual_seed(5)
+    model = BertForSequenceClassification(BertConfig(**TINY_BERT, num_labels=1))
+    model.save_pretrained(folder)
+    write_tokenizer(folder / "tokenizer.json")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
     return folder

@@ -9,6 +9,7 @@ _SCORE_KINDS: dict[int, ScoreKind] = {
     document_pb2.SCORE_KIND_BM25: "bm25",
     document_pb2.SCORE_KIND_WEIGHTED: "weighted",
     document_pb2.SCORE_KIND_RRF: "rrf",
+    document_pb2.SCORE_KIND_RERANK: "rerank",
 }
 
 
@@ -46,10 +47,15 @@ def _scores_from(message: document_pb2.Passage) -> StageScores | None:
     if kind is None:
         return None
     stages = message.stage_scores
-    dense = stages.dense if stages.HasField("dense") else None
-    lexical = stages.lexical if stages.HasField("lexical") else None
-    ranks = (stages.dense_rank or None, stages.lexical_rank or None)
-    return StageScores(kind, dense, lexical, *ranks)
+    return StageScores(
+        kind,
+        dense=stages.dense if stages.HasField("dense") else None,
+        lexical=stages.lexical if stages.HasField("lexical") else None,
+        dense_rank=stages.dense_rank or None,
+        lexical_rank=stages.lexical_rank or None,
+        fused=stages.fused if stages.HasField("fused") else None,
+        rerank=stages.rerank if stages.HasField("rerank") else None,
+    )
 
 
 def _highlights_from(message: document_pb2.Highlights) -> Highlights:

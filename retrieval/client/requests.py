@@ -77,6 +77,8 @@ class ListOptions(SearchOptions, total=False):
     """Leave out passages whose vector has at least this cosine with a better one's."""
     mmr: float | None
     """Make the best passages diverse: share of the score, from 0 to 1, against newness."""
+    rerank_top: int
+    """How many of the best the server's reranker puts in its own order; the list ends with them."""
     highlight: bool
     """Say where a passage fits the words of the query."""
 
@@ -90,6 +92,7 @@ def search_request(
     group_size: int = 1,
     collapse: float | None = None,
     mmr: float | None = None,
+    rerank_top: int = 0,
     highlight: bool = False,
     **options: Unpack[SearchOptions],
 ) -> search_service_pb2.SearchRequest:
@@ -106,6 +109,7 @@ def search_request(
         group_size=count(group_size, field="group_size"),
         collapse=collapse,
         mmr=mmr,
+        rerank_top=count(rerank_top, field="rerank_top", minimum=0),
         highlight=highlight,
     )
     return _fill_search(request, query, **options)

@@ -41,6 +41,8 @@ class SearchTimings:
     """To read texts and metadata."""
     total: float
     """From the request's arrival to its answer."""
+    rerank: float = 0.0
+    """The part of ``search`` that the reranker took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ class SearchResults(Sequence[Passage]):
     timings: SearchTimings
     mode: str
     """``"dense"``, ``"lexical"`` or ``"hybrid"``: how it was searched."""
+    rerank_truncated_count: int = 0
+    """Texts that the reranker read in part only."""
 
     @overload
     def __getitem__(self, index: int) -> Passage: ...
@@ -80,7 +84,10 @@ class SearchResults(Sequence[Passage]):
     def from_message(cls, message: search_service_pb2.SearchResponse) -> "SearchResults":
         """Take a message over."""
         timings = message.timings
-        stages = (timings.embed, timings.search, timings.fetch, timings.total)
+        stages = (
+            *(timings.embed, timings.search, timings.fetch),
+            *(timings.total, timings.rerank),
+        )
         return cls(
             passages=tuple(map(passage_from, message.passages)),
             next_page_token=message.next_page_token,
@@ -90,6 +97,7 @@ class SearchResults(Sequence[Passage]):
             query_truncated=message.query_truncated,
             timings=SearchTimings(*(stage.ToNanoseconds() / 1e9 for stage in stages)),
             mode=mode_name(message.mode),
+            rerank_truncated_count=message.rerank_truncated_count,
         )
 
 
@@ -271,6 +279,7 @@ class ServerLimits:
     max_batch_passages: int
     max_section_chars: int
     max_group_size: int
+    max_rerank_top: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from retrieval.gte.config import EncoderConfig
-from retrieval.gte.packing import PackedBatch
 
 
 class Pooler(nn.Module):
@@ -15,9 +14,9 @@ class Pooler(nn.Module):
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, hidden: Tensor, batch: PackedBatch) -> Tensor:
-        """[N, hidden] → [B, hidden]."""
-        return torch.tanh(self.dense(hidden[batch.cu_seqlens[:-1]]))
+    def forward(self, first: Tensor) -> Tensor:
+        """[B, hidden], of the first tokens → [B, hidden]."""
+        return torch.tanh(self.dense(first))
 
 
 class MaskedLMHead(nn.Module):

@@ -118,9 +118,27 @@ class GteModel(nn.Module):
         if self.classifier is None:
             raise InvalidArgument("this checkpoint has no head")
         if self.pooler is not None:
-            hidden = self.pooler(hidden, batch)
+            hidden = self.pooler(hidden[batch.cu_seqlens[:-1]])
         logits: Tensor = self.classifier(hidden)
         return logits
+
+    def classify(self, batch: PackedBatch) -> Tensor:
+        """The logits of whole sequences; the last layer computes no token but the first of each.
+
+        Args:
+            batch: B sequences on the model's device.
+
+        Returns:
+            float32 [B, num_labels]; no softmax or sigmoid applied.
+
+        Raises:
+            InvalidArgument: the checkpoint has no head for sequences; or as ``forward``.
+        """
+        if self.pooler is None or self.classifier is None:
+            raise InvalidArgument("this checkpoint has no head that classifies sequences")
+        first = self(batch, batch.cu_seqlens[:-1].long())
+        logits: Tensor = self.classifier(self.pooler(first))
+        return logits.float()
 
     def check(self, batch: PackedBatch) -> None:
         """Refuse a batch that the model's tables are too small for.

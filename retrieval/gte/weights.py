@@ -60,6 +60,11 @@ _HEAD_RENAMES = {
     "cls.predictions.transform.LayerNorm.weight": "lm_head.norm.weight",
     "cls.predictions.transform.LayerNorm.bias": "lm_head.norm.bias",
     "cls.predictions.bias": "lm_head.decoder_bias",
+    # XLM-R's head is BERT's pooler and classifier under other names.
+    "classifier.dense.weight": "pooler.dense.weight",
+    "classifier.dense.bias": "pooler.dense.bias",
+    "classifier.out_proj.weight": "classifier.weight",
+    "classifier.out_proj.bias": "classifier.bias",
 }
 # Buffers and tied copies that hold nothing of their own.
 _IGNORED = re.compile(

@@ -7,10 +7,12 @@ from retrieval.search.query import (
     MAX_K,
     MAX_OFFSET,
     MAX_QUERY_CHARS,
+    MAX_RERANK,
     MAX_SECTION_CHARS,
     Query,
     check_query,
 )
+from retrieval.search.rerank import PairScorer
 from retrieval.search.searcher import EmbeddedQuery, Searcher, SearchResult, Timings
 
 __all__ = [
@@ -20,8 +22,10 @@ __all__ = [
     "MAX_K",
     "MAX_OFFSET",
     "MAX_QUERY_CHARS",
+    "MAX_RERANK",
     "MAX_SECTION_CHARS",
     "EmbeddedQuery",
+    "PairScorer",
     "Query",
     "SearchResult",
     "Searcher",

@@ -107,13 +107,14 @@ class Listing:
 
 def _stages(texts: Ranked, count: int, kind: ScoreKind) -> Iterator[StageScores]:
     """How each of the first ``count`` texts came to its score."""
-    dense, lexical = (
+    dense, lexical, fused = (
         [None if math.isnan(score) else score for score in part[:count].tolist()]
-        for part in (texts.dense, texts.lexical)
+        for part in (texts.dense, texts.lexical, texts.fused)
     )
+    reranked = texts.scores[:count].tolist() if kind == "rerank" else [None] * count
     dense_ranks, lexical_ranks = (
         [rank or None for rank in part[:count].tolist()]
         for part in (texts.dense_ranks, texts.lexical_ranks)
     )
-    for scores in zip(dense, lexical, dense_ranks, lexical_ranks, strict=True):
+    for scores in zip(dense, lexical, dense_ranks, lexical_ranks, fused, reranked, strict=True):
         yield StageScores(kind, *scores)

@@ -18,6 +18,8 @@ MAX_K = 1_000
 """Most passages of one result."""
 MAX_OFFSET = 10_000
 """Furthest that a result can start from the best passage."""
+MAX_RERANK = 200
+"""Most passages that are reranked: each costs about as much as to embed it."""
 MAX_GROUP_SIZE = 20
 """Most passages of one document, where they are grouped."""
 MAX_ARRANGED = 1_000
@@ -43,6 +45,9 @@ class Query:
     """How hybrid search makes one ranking of two."""
     dense_weight: float = DENSE_WEIGHT
     """Of the dense score in a weighted one, between 0 and 1; the lexical score has the rest."""
+    rerank_top: int = 0
+    """How many of the best a cross-encoder puts in its own order, to ``MAX_RERANK``; the list ends
+    with them. 0: none."""
     k: int = DEFAULT_K
     """How many passages, 1 to ``MAX_K``."""
     offset: int = 0
@@ -96,6 +101,11 @@ def check_query(query: Query) -> None:
     _check_range("k", query.k, 1, MAX_K, field="page_size")
     _check_range("the offset", query.offset, 0, MAX_OFFSET, field="page_token")
     _check_range("section_chars", query.section_chars, 0, MAX_SECTION_CHARS, field="section_chars")
+    _check_range("rerank_top", query.rerank_top, 0, MAX_RERANK, field="rerank_top")
+    if query.rerank_top and query.text is None:
+        raise InvalidArgument(
+            "a reranker compares texts: give the query a text", field="rerank_top"
+        )
     _check_list(query)
     if query.filter:
         parse_filter(query.filter)

@@ -11,6 +11,7 @@ are needed. What a text's score is never depends on n, so pages follow each othe
   whatever the model; ``best`` is the BM25 of the best text. Both are known of every candidate, also
   where only one of the searches has found it, and candidates are taken until no other text can be
   among the n best (the threshold algorithm, https://doi.org/10.1145/375551.375567).
+- ``Reranked`` (in ``rerank``): a model's judgement of the best few of one of these.
 - ``Fused``: reciprocal rank fusion, ``Σ 1 / (60 + rank)`` over the best thousand of each search
   (https://doi.org/10.1145/1571941.1572114). It knows places alone, not how far apart they are.
 """
@@ -47,12 +48,14 @@ class Ranked(NamedTuple):
     """Places in the dense search, from 1; 0: not compared, or further down than was looked."""
     lexical_ranks: NDArray[np.int64]
     """The same of the lexical search."""
+    fused: NDArray[np.float64]
+    """What was made of both; NaN: it was one search alone."""
 
     def take(self, rows: NDArray[np.int64]) -> "Ranked":
         """Some of them, in this order."""
-        ids, scores, dense, lexical, dense_ranks, lexical_ranks = self
-        parts = (dense_ranks[rows], lexical_ranks[rows])
-        return Ranked(ids[rows], scores[rows], dense[rows], lexical[rows], *parts)
+        ids, scores, dense, lexical, dense_ranks, lexical_ranks, fused = self
+        first = (ids[rows], scores[rows], dense[rows], lexical[rows])
+        return Ranked(*first, dense_ranks[rows], lexical_ranks[rows], fused[rows])
 
 
 class Ranking(Protocol):
@@ -96,13 +99,14 @@ class Dense:
         """See ``Ranking``."""
         scores = self.reader.score_vectors(self.vector, vector_ids).astype(np.float64)
         unknown = self._ranked(vector_ids, scores, np.zeros_like(vector_ids))
-        return _ordered(unknown, len(vector_ids))
+        return ordered(unknown, len(vector_ids))
 
     @staticmethod
     def _ranked(
         ids: NDArray[np.int64], scores: NDArray[np.float64], ranks: NDArray[np.int64]
     ) -> Ranked:
-        return Ranked(ids, scores, scores, np.full_like(scores, np.nan), ranks, np.zeros_like(ids))
+        unknown = np.full_like(scores, np.nan)
+        return Ranked(ids, scores, scores, unknown, ranks, np.zeros_like(ids), unknown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +131,8 @@ class Lexical:
     @staticmethod
     def _ranked(hits: LexicalHits, ranks: NDArray[np.int64]) -> Ranked:
         ids, scores = hits.vector_ids, hits.scores
-        return Ranked(ids, scores, np.full_like(scores, np.nan), scores, np.zeros_like(ids), ranks)
+        unknown = np.full_like(scores, np.nan)
+        return Ranked(ids, scores, unknown, scores, np.zeros_like(ids), ranks, unknown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +153,7 @@ class Weighted:
             highest = float(lexical.scores[0]) if len(lexical.scores) else 1.0
             more_words = len(lexical.scores) == depth
             candidates = self._compare(dense, lexical, more_words=more_words)
-            ranked = _ordered(self._added(candidates, highest), count)
+            ranked = ordered(self._added(candidates, highest), count)
             if len(dense.scores) < depth:  # every text is a candidate
                 return ranked
             # What a text that neither search has found can have at most.
@@ -164,10 +169,11 @@ class Weighted:
         dense, lexical = self.dense.of(vector_ids), self.lexical.of(vector_ids)
         candidates = self._compare(dense, lexical, more_words=False)
         added = self._added(candidates, float(first[0]) if len(first) else 1.0)
-        return _ordered(added, len(vector_ids))
+        return ordered(added, len(vector_ids))
 
     def _added(self, texts: Ranked, highest: float) -> Ranked:
-        return texts._replace(scores=self._add(texts.dense, texts.lexical, highest))
+        scores = self._add(texts.dense, texts.lexical, highest)
+        return texts._replace(scores=scores, fused=scores)
 
     def _add(
         self, cosines: NDArray[np.float64], bm25: NDArray[np.float64], highest: float
@@ -213,7 +219,7 @@ class Fused:
         scores = np.zeros(len(both.vector_ids))
         for ranks in (both.dense_ranks, both.lexical_ranks):
             scores += np.where(ranks > 0, 1 / (RRF_RANK + np.maximum(ranks, 1)), 0.0)
-        return _ordered(both._replace(scores=scores), count)
+        return ordered(both._replace(scores=scores, fused=scores), count)
 
     def of(self, vector_ids: NDArray[np.int64]) -> Ranked:
         """See ``Ranking``."""
@@ -229,9 +235,9 @@ def _places(scores: NDArray[np.float64]) -> NDArray[np.int64]:
 def _united(dense: Ranked, lexical: Ranked) -> Ranked:
     """All that either search has found, each with what is known of it; in order of vector id."""
     ids = np.union1d(dense.vector_ids, lexical.vector_ids)
-    unknown = np.full((3, len(ids)), np.nan)
-    ranks = np.zeros((2, len(ids)), dtype=np.int64)
-    both = Ranked(ids, *unknown, *ranks)
+    scores, dense_scores, lexical_scores, fused = np.full((4, len(ids)), np.nan)
+    dense_ranks, lexical_ranks = np.zeros((2, len(ids)), dtype=np.int64)
+    both = Ranked(ids, scores, dense_scores, lexical_scores, dense_ranks, lexical_ranks, fused)
     rows = np.searchsorted(ids, dense.vector_ids)
     both.dense[rows], both.dense_ranks[rows] = dense.dense, dense.dense_ranks
     rows = np.searchsorted(ids, lexical.vector_ids)
@@ -239,6 +245,6 @@ def _united(dense: Ranked, lexical: Ranked) -> Ranked:
     return both
 
 
-def _ordered(texts: Ranked, count: int) -> Ranked:
+def ordered(texts: Ranked, count: int) -> Ranked:
     """The ``count`` best, best first."""
     return texts.take(np.lexsort((texts.vector_ids, -texts.scores))[:count])

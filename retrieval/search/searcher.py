@@ -2,19 +2,20 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.errors import InvalidArgument
-from retrieval.found import Passage, ScoreKind, SectionText, passage_name
+from retrieval.errors import InvalidArgument, NoReranker
+from retrieval.found import Mode, Passage, ScoreKind, SectionText, passage_name
 from retrieval.search.arrange import Head
 from retrieval.search.highlight import highlight
 from retrieval.search.listing import Listing
 from retrieval.search.query import Query, check_query
 from retrieval.search.ranking import Dense, Fused, Lexical, Ranking, Weighted
+from retrieval.search.rerank import PairScorer, Reranked
 from retrieval.store import IndexReader, TermFinder, parse_filter
 
 
@@ -37,6 +38,8 @@ class Timings:
     embed_seconds: float
     search_seconds: float
     fetch_seconds: float
+    rerank_seconds: float = 0.0
+    """Within those of the search."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +56,28 @@ class SearchResult:
     query_token_count: int
     """0 where no text was embedded."""
     query_truncated: bool
+    mode: Mode
+    """How it was searched; never ``auto``."""
     timings: Timings
+    rerank_truncated: int = 0
+    """Passages that the reranker read in part only."""
+
+
+_MODES: Mapping[ScoreKind, Mode] = {
+    "cosine": "dense",
+    "bm25": "lexical",
+    "weighted": "hybrid",
+    "rrf": "hybrid",
+}
 
 
 class Searcher:
     """Search over one generation of an index; safe to share between threads."""
 
-    def __init__(self, reader: IndexReader) -> None:
-        """Bind an open index."""
+    def __init__(self, reader: IndexReader, reranker: PairScorer | None = None) -> None:
+        """Bind an open index, and the model for queries that want their best passages reranked."""
         self.reader = reader
+        self._reranker = reranker
 
     def search(
         self, query: Query, embedded: EmbeddedQuery | None = None, *, embed_seconds: float = 0.0
@@ -77,6 +93,7 @@ class Searcher:
             InvalidArgument: a value is out of range; ``metadata["field"]`` names it.
             NotFound: the query's passage does not exist.
             NoLexicalIndex: it asks for the words of an index that has none yet.
+            NoReranker: it asks for reranking, and there is no model for it.
             ValueError: the query needs an embedding, and it is not given, or the other way round.
         """
         check_query(query)
@@ -85,17 +102,36 @@ class Searcher:
         started = time.perf_counter()
         embedded = embedded or self._given_vector(query)
         ranking = self._ranking(query, embedded)
-        heads, more = Listing(self.reader, query, ranking).page()
+        reranked = self._reranked(query, ranking)
+        heads, more = Listing(self.reader, query, reranked or ranking).page()
         found = time.perf_counter()
         return SearchResult(
             passages=tuple(self._read(query, heads)),
-            score_kind=ranking.kind,
+            score_kind=(reranked or ranking).kind,
+            mode=_MODES[ranking.kind],
             generation=self.reader.info.generation,
             more=more,
             query_token_count=embedded.token_count,
             query_truncated=embedded.truncated,
-            timings=Timings(embed_seconds, found - started, time.perf_counter() - found),
+            rerank_truncated=reranked.truncated if reranked else 0,
+            timings=Timings(
+                embed_seconds,
+                found - started,
+                time.perf_counter() - found,
+                reranked.seconds if reranked else 0.0,
+            ),
         )
+
+    def _reranked(self, query: Query, ranking: Ranking) -> Reranked | None:
+        """The ranking that a model makes of the best of another; None: it is not wanted."""
+        if not query.rerank_top or query.text is None:
+            return None
+        if self._reranker is None:
+            raise NoReranker(
+                "there is no model to rerank with: name one with --reranker, or search without"
+            )
+        where = parse_filter(query.filter) if query.filter else None
+        return Reranked(ranking, self.reader, self._reranker, query.text, query.rerank_top, where)
 
     def _read(self, query: Query, heads: Sequence[Head]) -> Iterator[Passage]:
         """The passages of a page, with all that the query wants to know of them."""

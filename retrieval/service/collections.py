@@ -21,6 +21,7 @@ from retrieval.store import IndexInfo, IndexReader
 if TYPE_CHECKING:
     from retrieval.encoder import Encoder
     from retrieval.gte import Workload
+    from retrieval.reranker import Reranker
     from retrieval.tokenizer import Tokenizer
 
 LOG = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ class OpenCollection:
         reader: IndexReader,
         model: IndexModel,
         *,
+        reranker: "Reranker | None",
         batcher: Batcher,
         metrics: Metrics,
     ) -> None:
@@ -81,13 +83,14 @@ class OpenCollection:
             name: the collection's own name.
             reader: closed with the last ``release``.
             model: the one that the index was made with.
+            reranker: for searches that ask for it, shared by all collections.
             batcher: what the model may be run through.
             metrics: told of queries that were remembered.
         """
         self.name = name
         self.reader = reader
         self._model = model
-        self.searcher = Searcher(reader)
+        self.searcher = Searcher(reader, reranker)
         self.embed_queries = QueryCache(self._embed_queries, metrics=metrics)
         self._batcher = batcher
         self._lock = threading.Lock()
@@ -155,6 +158,7 @@ class Collections:
         self._metrics = metrics
         self._open: dict[str, OpenCollection] = {}
         self._models: dict[str, IndexModel] = {}
+        self._reranker: Reranker | None = None
         self._reloading = asyncio.Lock()
         self._closed = False
 
@@ -181,6 +185,8 @@ class Collections:
         Raises:
             RetrievalError: no index at all can be used; that of the first.
         """
+        if self._config.reranker is not None:
+            self._reranker = await asyncio.to_thread(self._load_reranker, self._config.reranker)
         errors: dict[str, RetrievalError] = {}
         for name in self.names:
             try:
@@ -278,10 +284,22 @@ class Collections:
         try:
             model = self._model_for(reader.info.model)
             self._metrics.serves(name, reader.info)
-            return OpenCollection(name, reader, model, batcher=self._batcher, metrics=self._metrics)
+            return OpenCollection(
+                name,
+                reader,
+                model,
+                reranker=self._reranker,
+                batcher=self._batcher,
+                metrics=self._metrics,
+            )
         except BaseException:
             reader.close()
             raise
+
+    def _load_reranker(self, name: str) -> "Reranker":
+        from retrieval.reranker import Reranker  # loads torch
+
+        return Reranker.load(name, device=self._config.device)
 
     def _model_for(self, identity: ModelIdentity) -> IndexModel:
         model = self._models.get(identity.fingerprint)

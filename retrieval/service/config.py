@@ -94,6 +94,8 @@ class ServiceConfig:
     """Where to find the indexes' model, if not where they say; name or folder."""
     device: str = "auto"
     """``"auto"``, ``"cpu"`` or ``"cuda"``."""
+    reranker: str | None = None
+    """Cross-encoder for searches that ask for reranking; name or folder. None: there is none."""
     query_dtype: str = "auto"
     """Type of the weights for queries; see ``retrieval.encoder.load_for_index``."""
     metrics: Address | None = None

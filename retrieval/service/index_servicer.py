@@ -11,7 +11,14 @@ from retrieval.errors import InvalidArgument
 from retrieval.found import Passage
 from retrieval.names import PassageName, parse_collection, parse_document, parse_passage
 from retrieval.records import DocumentRow
-from retrieval.search import MAX_GROUP_SIZE, MAX_K, MAX_OFFSET, MAX_QUERY_CHARS, MAX_SECTION_CHARS
+from retrieval.search import (
+    MAX_GROUP_SIZE,
+    MAX_K,
+    MAX_OFFSET,
+    MAX_QUERY_CHARS,
+    MAX_RERANK,
+    MAX_SECTION_CHARS,
+)
 from retrieval.service.collections import Collections, OpenCollection
 from retrieval.service.config import Limits
 from retrieval.service.paging import PageScope, page_size
@@ -151,6 +158,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
             max_batch_passages=self._limits.batch_passages,
             max_section_chars=MAX_SECTION_CHARS,
             max_group_size=MAX_GROUP_SIZE,
+            max_rerank_top=MAX_RERANK,
         )
         info = pb.ServerInfo(version=retrieval.__version__, start_time=start_time, limits=limits)
         return pb.GetServerInfoResponse(server_info=info)

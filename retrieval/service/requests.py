@@ -50,6 +50,7 @@ class _Limits(TypedDict):
     group_size: NotRequired[int]
     collapse: NotRequired[float | None]
     mmr: NotRequired[float | None]
+    rerank_top: NotRequired[int]
     highlight: NotRequired[bool]
 
 
@@ -134,6 +135,7 @@ def to_query(request: AnySearchRequest, *, collection: str, k: int, offset: int)
         limits["group_size"] = request.group_size or 1
         limits["collapse"] = request.collapse if request.HasField("collapse") else None
         limits["mmr"] = request.mmr if request.HasField("mmr") else None
+        limits["rerank_top"] = request.rerank_top
         limits["highlight"] = request.highlight
     match request.WhichOneof("query"):
         case "text":

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from retrieval.found import Passage
+from retrieval.found import Passage, StageScores
 from retrieval.names import DocumentName, collection_name
 from retrieval.records import DocumentRow, IndexInfo
 from retrieval.search import SearchResult
@@ -23,12 +23,12 @@ _SCORE_KINDS = {
     "bm25": document_pb2.SCORE_KIND_BM25,
     "weighted": document_pb2.SCORE_KIND_WEIGHTED,
     "rrf": document_pb2.SCORE_KIND_RRF,
+    "rerank": document_pb2.SCORE_KIND_RERANK,
 }
 _MODES = {
-    "cosine": search_service_pb2.SEARCH_MODE_DENSE,
-    "bm25": search_service_pb2.SEARCH_MODE_LEXICAL,
-    "weighted": search_service_pb2.SEARCH_MODE_HYBRID,
-    "rrf": search_service_pb2.SEARCH_MODE_HYBRID,
+    "dense": search_service_pb2.SEARCH_MODE_DENSE,
+    "lexical": search_service_pb2.SEARCH_MODE_LEXICAL,
+    "hybrid": search_service_pb2.SEARCH_MODE_HYBRID,
 }
 
 
@@ -51,13 +51,15 @@ def search_response(
         model_fingerprint=info.model.fingerprint,
         query_token_count=result.query_token_count,
         query_truncated=result.query_truncated,
-        mode=_MODES[result.score_kind],
+        mode=_MODES[result.mode],
         timings=search_service_pb2.SearchTimings(
             embed=duration(timings.embed_seconds),
             search=duration(timings.search_seconds),
             fetch=duration(timings.fetch_seconds),
             total=duration(seconds),
+            rerank=duration(timings.rerank_seconds),
         ),
+        rerank_truncated_count=result.rerank_truncated,
     )
     for passage in result.passages:
         fill_passage(response.passages.add(), collection, passage)
@@ -71,7 +73,7 @@ def stream_header(info: IndexInfo, result: SearchResult) -> search_service_pb2.S
         model_fingerprint=info.model.fingerprint,
         query_token_count=result.query_token_count,
         query_truncated=result.query_truncated,
-        mode=_MODES[result.score_kind],
+        mode=_MODES[result.mode],
     )
 
 
@@ -104,12 +106,7 @@ def fill_passage(message: document_pb2.Passage, collection: str, passage: Passag
     if scores := passage.scores:
         message.score = passage.score
         message.score_kind = _SCORE_KINDS[scores.kind]
-        if scores.dense is not None:
-            message.stage_scores.dense = scores.dense
-        if scores.lexical is not None:
-            message.stage_scores.lexical = scores.lexical
-        message.stage_scores.dense_rank = scores.dense_rank or 0
-        message.stage_scores.lexical_rank = scores.lexical_rank or 0
+        _fill_stages(message.stage_scores, scores)
     if passage.similar:
         message.similar.extend(f"{collection_name(collection)}/{name}" for name in passage.similar)
     if found := passage.highlights:
@@ -124,6 +121,20 @@ def fill_passage(message: document_pb2.Passage, collection: str, passage: Passag
         message.section.char_start = section.char_start
         message.section.char_end = section.char_end
         message.section.complete = section.complete
+
+
+def _fill_stages(message: document_pb2.StageScores, scores: StageScores) -> None:
+    """Write what is known of a passage's way to its score into an empty message."""
+    if scores.dense is not None:
+        message.dense = scores.dense
+    if scores.lexical is not None:
+        message.lexical = scores.lexical
+    if scores.fused is not None:
+        message.fused = scores.fused
+    if scores.rerank is not None:
+        message.rerank = scores.rerank
+    message.dense_rank = scores.dense_rank or 0
+    message.lexical_rank = scores.lexical_rank or 0
 
 
 def document_message(collection: str, row: DocumentRow, text: str = "") -> document_pb2.Document:

@@ -69,6 +69,10 @@ class _ScoreKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ScoreKind.V
     """SCORE_KIND_RRF is the sum of 1 / (60 + rank) over the searches that found the passage, ranks
     from 1: above 0, at most 2 / 61.
     """
+    SCORE_KIND_RERANK: _ScoreKind.ValueType  # 5
+    """SCORE_KIND_RERANK is the reranker's probability that the passage answers the query, in [0, 1]:
+    the sigmoid of its logit.
+    """
 
 class ScoreKind(_ScoreKind, metaclass=_ScoreKindEnumTypeWrapper):
     """ScoreKind is the scale of a score. Scores of different kinds do not compare."""
@@ -91,6 +95,10 @@ best passage.
 SCORE_KIND_RRF: ScoreKind.ValueType  # 4
 """SCORE_KIND_RRF is the sum of 1 / (60 + rank) over the searches that found the passage, ranks
 from 1: above 0, at most 2 / 61.
+"""
+SCORE_KIND_RERANK: ScoreKind.ValueType  # 5
+"""SCORE_KIND_RERANK is the reranker's probability that the passage answers the query, in [0, 1]:
+the sigmoid of its logit.
 """
 Global___ScoreKind: _TypeAlias = ScoreKind  # noqa: Y015
 
@@ -469,6 +477,8 @@ class StageScores(_message.Message):
     LEXICAL_FIELD_NUMBER: _builtins.int
     DENSE_RANK_FIELD_NUMBER: _builtins.int
     LEXICAL_RANK_FIELD_NUMBER: _builtins.int
+    FUSED_FIELD_NUMBER: _builtins.int
+    RERANK_FIELD_NUMBER: _builtins.int
     dense: _builtins.float
     """dense is the cosine of the angle between the vectors of query and passage, in [-1, 1]; unset
     when they were not compared: in lexical search, and in SCORE_KIND_RRF where the passage is not
@@ -484,6 +494,14 @@ class StageScores(_message.Message):
     """
     lexical_rank: _builtins.int
     """lexical_rank is its place in the lexical search, as above."""
+    fused: _builtins.float
+    """fused is what hybrid search made of both, SCORE_KIND_WEIGHTED or SCORE_KIND_RRF; unset in other
+    modes.
+    """
+    rerank: _builtins.float
+    """rerank is the reranker's probability that the passage answers the query, in [0, 1]; unset when
+    it was not asked.
+    """
     def __init__(
         self,
         *,
@@ -491,18 +509,28 @@ class StageScores(_message.Message):
         lexical: _builtins.float | None = ...,
         dense_rank: _builtins.int = ...,
         lexical_rank: _builtins.int = ...,
+        fused: _builtins.float | None = ...,
+        rerank: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dense", b"_dense", "_lexical", b"_lexical", "dense", b"dense", "lexical", b"lexical"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dense", b"_dense", "_fused", b"_fused", "_lexical", b"_lexical", "_rerank", b"_rerank", "dense", b"dense", "fused", b"fused", "lexical", b"lexical", "rerank", b"rerank"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense", b"_dense", "_lexical", b"_lexical", "dense", b"dense", "dense_rank", b"dense_rank", "lexical", b"lexical", "lexical_rank", b"lexical_rank"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense", b"_dense", "_fused", b"_fused", "_lexical", b"_lexical", "_rerank", b"_rerank", "dense", b"dense", "dense_rank", b"dense_rank", "fused", b"fused", "lexical", b"lexical", "lexical_rank", b"lexical_rank", "rerank", b"rerank"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dense: _TypeAlias = _typing.Literal["dense"]  # noqa: Y015
     _WhichOneofArgType__dense: _TypeAlias = _typing.Literal["_dense", b"_dense"]  # noqa: Y015
+    _WhichOneofReturnType__fused: _TypeAlias = _typing.Literal["fused"]  # noqa: Y015
+    _WhichOneofArgType__fused: _TypeAlias = _typing.Literal["_fused", b"_fused"]  # noqa: Y015
     _WhichOneofReturnType__lexical: _TypeAlias = _typing.Literal["lexical"]  # noqa: Y015
     _WhichOneofArgType__lexical: _TypeAlias = _typing.Literal["_lexical", b"_lexical"]  # noqa: Y015
+    _WhichOneofReturnType__rerank: _TypeAlias = _typing.Literal["rerank"]  # noqa: Y015
+    _WhichOneofArgType__rerank: _TypeAlias = _typing.Literal["_rerank", b"_rerank"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dense) -> _WhichOneofReturnType__dense | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__fused) -> _WhichOneofReturnType__fused | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__lexical) -> _WhichOneofReturnType__lexical | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rerank) -> _WhichOneofReturnType__rerank | None: ...
 
 Global___StageScores: _TypeAlias = StageScores  # noqa: Y015

@@ -27,33 +27,33 @@ from retrieval.v1 import document_pb2 as retrieval_dot_v1_dot_document__pb2
 from retrieval.v1 import vector_pb2 as retrieval_dot_v1_dot_vector__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!retrieval/v1/search_service.proto\x12\x0cretrieval.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bretrieval/v1/document.proto\x1a\x19retrieval/v1/vector.proto\"\xf4\x03\n\rSearchRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12&\n\x06vector\x18\x03 \x01(\x0b\x32\x14.retrieval.v1.VectorH\x00\x12\x11\n\x07passage\x18\x04 \x01(\tH\x00\x12&\n\x04mode\x18\x05 \x01(\x0e\x32\x18.retrieval.v1.SearchMode\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\t\x12\x16\n\tmin_score\x18\x08 \x01(\x02H\x01\x88\x01\x01\x12\x0e\n\x06\x66ilter\x18\t \x01(\t\x12\x19\n\x11group_by_document\x18\n \x01(\x08\x12\x12\n\ngroup_size\x18\x0b \x01(\x05\x12\x15\n\x08\x63ollapse\x18\x0c \x01(\x02H\x02\x88\x01\x01\x12\r\n\x05\x65xact\x18\x14 \x01(\x08\x12$\n\x06\x66usion\x18\x15 \x01(\x0e\x32\x14.retrieval.v1.Fusion\x12\x19\n\x0c\x64\x65nse_weight\x18\x16 \x01(\x02H\x03\x88\x01\x01\x12\x10\n\x03mmr\x18\x17 \x01(\x02H\x04\x88\x01\x01\x12\x15\n\rsection_chars\x18\x1e \x01(\x05\x12\x11\n\thighlight\x18\x1f \x01(\x08\x42\x07\n\x05queryB\x0c\n\n_min_scoreB\x0b\n\t_collapseB\x0f\n\r_dense_weightB\x06\n\x04_mmr\"\x8b\x02\n\x0eSearchResponse\x12\'\n\x08passages\x18\x01 \x03(\x0b\x32\x15.retrieval.v1.Passage\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x03\x12\x19\n\x11model_fingerprint\x18\x04 \x01(\t\x12\x19\n\x11query_token_count\x18\x05 \x01(\x05\x12\x17\n\x0fquery_truncated\x18\x06 \x01(\x08\x12,\n\x07timings\x18\x07 \x01(\x0b\x32\x1b.retrieval.v1.SearchTimings\x12&\n\x04mode\x18\x08 \x01(\x0e\x32\x18.retrieval.v1.SearchMode\"\xb8\x01\n\rSearchTimings\x12(\n\x05\x65mbed\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06search\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05\x66\x65tch\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05total\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"C\n\x12\x42\x61tchSearchRequest\x12-\n\x08requests\x18\x01 \x03(\x0b\x32\x1b.retrieval.v1.SearchRequest\"F\n\x13\x42\x61tchSearchResponse\x12/\n\tresponses\x18\x01 \x03(\x0b\x32\x1c.retrieval.v1.SearchResponse\"\xe2\x02\n\x13StreamSearchRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12&\n\x06vector\x18\x03 \x01(\x0b\x32\x14.retrieval.v1.VectorH\x00\x12\x11\n\x07passage\x18\x04 \x01(\tH\x00\x12&\n\x04mode\x18\x05 \x01(\x0e\x32\x18.retrieval.v1.SearchMode\x12\r\n\x05limit\x18\x06 \x01(\x05\x12\x16\n\tmin_score\x18\x08 \x01(\x02H\x01\x88\x01\x01\x12\x0e\n\x06\x66ilter\x18\t \x01(\t\x12\r\n\x05\x65xact\x18\x14 \x01(\x08\x12$\n\x06\x66usion\x18\x15 \x01(\x0e\x32\x14.retrieval.v1.Fusion\x12\x19\n\x0c\x64\x65nse_weight\x18\x16 \x01(\x02H\x02\x88\x01\x01\x12\x15\n\rsection_chars\x18\x1e \x01(\x05\x42\x07\n\x05queryB\x0c\n\n_min_scoreB\x0f\n\r_dense_weight\"}\n\x14StreamSearchResponse\x12\x32\n\x06header\x18\x01 \x01(\x0b\x32 .retrieval.v1.StreamSearchHeaderH\x00\x12(\n\x07passage\x18\x02 \x01(\x0b\x32\x15.retrieval.v1.PassageH\x00\x42\x07\n\x05\x65vent\"\x9f\x01\n\x12StreamSearchHeader\x12\x12\n\ngeneration\x18\x01 \x01(\x03\x12\x19\n\x11model_fingerprint\x18\x02 \x01(\t\x12\x19\n\x11query_token_count\x18\x03 \x01(\x05\x12\x17\n\x0fquery_truncated\x18\x04 \x01(\x08\x12&\n\x04mode\x18\x05 \x01(\x0e\x32\x18.retrieval.v1.SearchMode*q\n\nSearchMode\x12\x1b\n\x17SEARCH_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11SEARCH_MODE_DENSE\x10\x01\x12\x17\n\x13SEARCH_MODE_LEXICAL\x10\x02\x12\x16\n\x12SEARCH_MODE_HYBRID\x10\x03*E\n\x06\x46usion\x12\x16\n\x12\x46USION_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x46USION_WEIGHTED\x10\x01\x12\x0e\n\nFUSION_RRF\x10\x02\x32\x81\x02\n\rSearchService\x12\x43\n\x06Search\x12\x1b.retrieval.v1.SearchRequest\x1a\x1c.retrieval.v1.SearchResponse\x12R\n\x0b\x42\x61tchSearch\x12 .retrieval.v1.BatchSearchRequest\x1a!.retrieval.v1.BatchSearchResponse\x12W\n\x0cStreamSearch\x12!.retrieval.v1.StreamSearchRequest\x1a\".retrieval.v1.StreamSearchResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!retrieval/v1/search_service.proto\x12\x0cretrieval.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bretrieval/v1/document.proto\x1a\x19retrieval/v1/vector.proto\"\x88\x04\n\rSearchRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12&\n\x06vector\x18\x03 \x01(\x0b\x32\x14.retrieval.v1.VectorH\x00\x12\x11\n\x07passage\x18\x04 \x01(\tH\x00\x12&\n\x04mode\x18\x05 \x01(\x0e\x32\x18.retrieval.v1.SearchMode\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\t\x12\x16\n\tmin_score\x18\x08 \x01(\x02H\x01\x88\x01\x01\x12\x0e\n\x06\x66ilter\x18\t \x01(\t\x12\x19\n\x11group_by_document\x18\n \x01(\x08\x12\x12\n\ngroup_size\x18\x0b \x01(\x05\x12\x15\n\x08\x63ollapse\x18\x0c \x01(\x02H\x02\x88\x01\x01\x12\r\n\x05\x65xact\x18\x14 \x01(\x08\x12$\n\x06\x66usion\x18\x15 \x01(\x0e\x32\x14.retrieval.v1.Fusion\x12\x19\n\x0c\x64\x65nse_weight\x18\x16 \x01(\x02H\x03\x88\x01\x01\x12\x10\n\x03mmr\x18\x17 \x01(\x02H\x04\x88\x01\x01\x12\x12\n\nrerank_top\x18\x18 \x01(\x05\x12\x15\n\rsection_chars\x18\x1e \x01(\x05\x12\x11\n\thighlight\x18\x1f \x01(\x08\x42\x07\n\x05queryB\x0c\n\n_min_scoreB\x0b\n\t_collapseB\x0f\n\r_dense_weightB\x06\n\x04_mmr\"\xab\x02\n\x0eSearchResponse\x12\'\n\x08passages\x18\x01 \x03(\x0b\x32\x15.retrieval.v1.Passage\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x03\x12\x19\n\x11model_fingerprint\x18\x04 \x01(\t\x12\x19\n\x11query_token_count\x18\x05 \x01(\x05\x12\x17\n\x0fquery_truncated\x18\x06 \x01(\x08\x12,\n\x07timings\x18\x07 \x01(\x0b\x32\x1b.retrieval.v1.SearchTimings\x12&\n\x04mode\x18\x08 \x01(\x0e\x32\x18.retrieval.v1.SearchMode\x12\x1e\n\x16rerank_truncated_count\x18\t \x01(\x05\"\xe3\x01\n\rSearchTimings\x12(\n\x05\x65mbed\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06search\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05\x66\x65tch\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05total\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06rerank\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"C\n\x12\x42\x61tchSearchRequest\x12-\n\x08requests\x18\x01 \x03(\x0b\x32\x1b.retrieval.v1.SearchRequest\"F\n\x13\x42\x61tchSearchResponse\x12/\n\tresponses\x18\x01 \x03(\x0b\x32\x1c.retrieval.v1.SearchResponse\"\xe2\x02\n\x13StreamSearchRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12&\n\x06vector\x18\x03 \x01(\x0b\x32\x14.retrieval.v1.VectorH\x00\x12\x11\n\x07passage\x18\x04 \x01(\tH\x00\x12&\n\x04mode\x18\x05 \x01(\x0e\x32\x18.retrieval.v1.SearchMode\x12\r\n\x05limit\x18\x06 \x01(\x05\x12\x16\n\tmin_score\x18\x08 \x01(\x02H\x01\x88\x01\x01\x12\x0e\n\x06\x66ilter\x18\t \x01(\t\x12\r\n\x05\x65xact\x18\x14 \x01(\x08\x12$\n\x06\x66usion\x18\x15 \x01(\x0e\x32\x14.retrieval.v1.Fusion\x12\x19\n\x0c\x64\x65nse_weight\x18\x16 \x01(\x02H\x02\x88\x01\x01\x12\x15\n\rsection_chars\x18\x1e \x01(\x05\x42\x07\n\x05queryB\x0c\n\n_min_scoreB\x0f\n\r_dense_weight\"}\n\x14StreamSearchResponse\x12\x32\n\x06header\x18\x01 \x01(\x0b\x32 .retrieval.v1.StreamSearchHeaderH\x00\x12(\n\x07passage\x18\x02 \x01(\x0b\x32\x15.retrieval.v1.PassageH\x00\x42\x07\n\x05\x65vent\"\x9f\x01\n\x12StreamSearchHeader\x12\x12\n\ngeneration\x18\x01 \x01(\x03\x12\x19\n\x11model_fingerprint\x18\x02 \x01(\t\x12\x19\n\x11query_token_count\x18\x03 \x01(\x05\x12\x17\n\x0fquery_truncated\x18\x04 \x01(\x08\x12&\n\x04mode\x18\x05 \x01(\x0e\x32\x18.retrieval.v1.SearchMode*q\n\nSearchMode\x12\x1b\n\x17SEARCH_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11SEARCH_MODE_DENSE\x10\x01\x12\x17\n\x13SEARCH_MODE_LEXICAL\x10\x02\x12\x16\n\x12SEARCH_MODE_HYBRID\x10\x03*E\n\x06\x46usion\x12\x16\n\x12\x46USION_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x46USION_WEIGHTED\x10\x01\x12\x0e\n\nFUSION_RRF\x10\x02\x32\x81\x02\n\rSearchService\x12\x43\n\x06Search\x12\x1b.retrieval.v1.SearchRequest\x1a\x1c.retrieval.v1.SearchResponse\x12R\n\x0b\x42\x61tchSearch\x12 .retrieval.v1.BatchSearchRequest\x1a!.retrieval.v1.BatchSearchResponse\x12W\n\x0cStreamSearch\x12!.retrieval.v1.StreamSearchRequest\x1a\".retrieval.v1.StreamSearchResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'retrieval.v1.search_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SEARCHMODE']._serialized_start=1886
-  _globals['_SEARCHMODE']._serialized_end=1999
-  _globals['_FUSION']._serialized_start=2001
-  _globals['_FUSION']._serialized_end=2070
+  _globals['_SEARCHMODE']._serialized_start=1981
+  _globals['_SEARCHMODE']._serialized_end=2094
+  _globals['_FUSION']._serialized_start=2096
+  _globals['_FUSION']._serialized_end=2165
   _globals['_SEARCHREQUEST']._serialized_start=140
-  _globals['_SEARCHREQUEST']._serialized_end=640
-  _globals['_SEARCHRESPONSE']._serialized_start=643
-  _globals['_SEARCHRESPONSE']._serialized_end=910
-  _globals['_SEARCHTIMINGS']._serialized_start=913
-  _globals['_SEARCHTIMINGS']._serialized_end=1097
-  _globals['_BATCHSEARCHREQUEST']._serialized_start=1099
-  _globals['_BATCHSEARCHREQUEST']._serialized_end=1166
-  _globals['_BATCHSEARCHRESPONSE']._serialized_start=1168
-  _globals['_BATCHSEARCHRESPONSE']._serialized_end=1238
-  _globals['_STREAMSEARCHREQUEST']._serialized_start=1241
-  _globals['_STREAMSEARCHREQUEST']._serialized_end=1595
-  _globals['_STREAMSEARCHRESPONSE']._serialized_start=1597
-  _globals['_STREAMSEARCHRESPONSE']._serialized_end=1722
-  _globals['_STREAMSEARCHHEADER']._serialized_start=1725
-  _globals['_STREAMSEARCHHEADER']._serialized_end=1884
-  _globals['_SEARCHSERVICE']._serialized_start=2073
-  _globals['_SEARCHSERVICE']._serialized_end=2330
+  _globals['_SEARCHREQUEST']._serialized_end=660
+  _globals['_SEARCHRESPONSE']._serialized_start=663
+  _globals['_SEARCHRESPONSE']._serialized_end=962
+  _globals['_SEARCHTIMINGS']._serialized_start=965
+  _globals['_SEARCHTIMINGS']._serialized_end=1192
+  _globals['_BATCHSEARCHREQUEST']._serialized_start=1194
+  _globals['_BATCHSEARCHREQUEST']._serialized_end=1261
+  _globals['_BATCHSEARCHRESPONSE']._serialized_start=1263
+  _globals['_BATCHSEARCHRESPONSE']._serialized_end=1333
+  _globals['_STREAMSEARCHREQUEST']._serialized_start=1336
+  _globals['_STREAMSEARCHREQUEST']._serialized_end=1690
+  _globals['_STREAMSEARCHRESPONSE']._serialized_start=1692
+  _globals['_STREAMSEARCHRESPONSE']._serialized_end=1817
+  _globals['_STREAMSEARCHHEADER']._serialized_start=1820
+  _globals['_STREAMSEARCHHEADER']._serialized_end=1979
+  _globals['_SEARCHSERVICE']._serialized_start=2168
+  _globals['_SEARCHSERVICE']._serialized_end=2425
 # @@protoc_insertion_point(module_scope)

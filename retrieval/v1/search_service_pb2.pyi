@@ -100,7 +100,7 @@ Global___Fusion: _TypeAlias = Fusion  # noqa: Y015
 class SearchRequest(_message.Message):
     """SearchRequest asks for one page of passages.
 
-    Field numbers 13 to 19 are left for what narrows and groups the passages; 24 to 29 for how they
+    Field numbers 13 to 19 are left for what narrows and groups the passages; 25 to 29 for how they
     are ranked; 32 to 39 for what is answered with each.
     """
 
@@ -122,6 +122,7 @@ class SearchRequest(_message.Message):
     FUSION_FIELD_NUMBER: _builtins.int
     DENSE_WEIGHT_FIELD_NUMBER: _builtins.int
     MMR_FIELD_NUMBER: _builtins.int
+    RERANK_TOP_FIELD_NUMBER: _builtins.int
     SECTION_CHARS_FIELD_NUMBER: _builtins.int
     HIGHLIGHT_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
@@ -188,6 +189,11 @@ class SearchRequest(_message.Message):
     of the score, against newness; 1 is by score alone. Unset means the order is that of the
     scores. Pages reach ServerLimits.max_page_size passages deep then.
     """
+    rerank_top: _builtins.int
+    """rerank_top is how many of the best passages' texts the server's reranker, a cross-encoder, puts
+    in its own order, up to ServerLimits.max_rerank_top; the list ends with them. Zero means none.
+    Each costs about as much as to embed it; see SearchTimings.rerank.
+    """
     section_chars: _builtins.int
     """section_chars asks for the text around each passage: of its section, as far as that is in so
     many characters, up to ServerLimits.max_section_chars; zero means none. See Passage.section.
@@ -217,12 +223,13 @@ class SearchRequest(_message.Message):
         fusion: Global___Fusion.ValueType = ...,
         dense_weight: _builtins.float | None = ...,
         mmr: _builtins.float | None = ...,
+        rerank_top: _builtins.int = ...,
         section_chars: _builtins.int = ...,
         highlight: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_collapse", b"_collapse", "_dense_weight", b"_dense_weight", "_min_score", b"_min_score", "_mmr", b"_mmr", "collapse", b"collapse", "dense_weight", b"dense_weight", "min_score", b"min_score", "mmr", b"mmr", "passage", b"passage", "query", b"query", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collapse", b"_collapse", "_dense_weight", b"_dense_weight", "_min_score", b"_min_score", "_mmr", b"_mmr", "collapse", b"collapse", "collection", b"collection", "dense_weight", b"dense_weight", "exact", b"exact", "filter", b"filter", "fusion", b"fusion", "group_by_document", b"group_by_document", "group_size", b"group_size", "highlight", b"highlight", "min_score", b"min_score", "mmr", b"mmr", "mode", b"mode", "page_size", b"page_size", "page_token", b"page_token", "passage", b"passage", "query", b"query", "section_chars", b"section_chars", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collapse", b"_collapse", "_dense_weight", b"_dense_weight", "_min_score", b"_min_score", "_mmr", b"_mmr", "collapse", b"collapse", "collection", b"collection", "dense_weight", b"dense_weight", "exact", b"exact", "filter", b"filter", "fusion", b"fusion", "group_by_document", b"group_by_document", "group_size", b"group_size", "highlight", b"highlight", "min_score", b"min_score", "mmr", b"mmr", "mode", b"mode", "page_size", b"page_size", "page_token", b"page_token", "passage", b"passage", "query", b"query", "rerank_top", b"rerank_top", "section_chars", b"section_chars", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__collapse: _TypeAlias = _typing.Literal["collapse"]  # noqa: Y015
     _WhichOneofArgType__collapse: _TypeAlias = _typing.Literal["_collapse", b"_collapse"]  # noqa: Y015
@@ -251,7 +258,7 @@ Global___SearchRequest: _TypeAlias = SearchRequest  # noqa: Y015
 class SearchResponse(_message.Message):
     """SearchResponse is one page of passages.
 
-    Field numbers 9 to 19 are left for what explains the ranking.
+    Field numbers 10 to 19 are left for what explains the ranking.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -264,6 +271,7 @@ class SearchResponse(_message.Message):
     QUERY_TRUNCATED_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
+    RERANK_TRUNCATED_COUNT_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """next_page_token asks for the page after this one; empty when this is the last. Opaque."""
     generation: _builtins.int
@@ -280,6 +288,10 @@ class SearchResponse(_message.Message):
     """
     mode: Global___SearchMode.ValueType
     """mode is how it was searched; never SEARCH_MODE_UNSPECIFIED."""
+    rerank_truncated_count: _builtins.int
+    """rerank_truncated_count is the number of texts that the reranker read in part only, as they had
+    more tokens than fit beside the query.
+    """
     @_builtins.property
     def passages(self) -> _containers.RepeatedCompositeFieldContainer[_document_pb2.Passage]:
         """passages are the best passages in order, best first; empty when there is none (any more)."""
@@ -299,10 +311,11 @@ class SearchResponse(_message.Message):
         query_truncated: _builtins.bool = ...,
         timings: Global___SearchTimings | None = ...,
         mode: Global___SearchMode.ValueType = ...,
+        rerank_truncated_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "mode", b"mode", "model_fingerprint", b"model_fingerprint", "next_page_token", b"next_page_token", "passages", b"passages", "query_token_count", b"query_token_count", "query_truncated", b"query_truncated", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "mode", b"mode", "model_fingerprint", b"model_fingerprint", "next_page_token", b"next_page_token", "passages", b"passages", "query_token_count", b"query_token_count", "query_truncated", b"query_truncated", "rerank_truncated_count", b"rerank_truncated_count", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -320,6 +333,7 @@ class SearchTimings(_message.Message):
     SEARCH_FIELD_NUMBER: _builtins.int
     FETCH_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
+    RERANK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def embed(self) -> _duration_pb2.Duration:
         """embed is the time to get a query's vector, waiting for the model counted. It is next to
@@ -338,6 +352,10 @@ class SearchTimings(_message.Message):
     def total(self) -> _duration_pb2.Duration:
         """total is the time from the request's arrival to its answer, waiting counted."""
 
+    @_builtins.property
+    def rerank(self) -> _duration_pb2.Duration:
+        """rerank is the part of search that the reranker took, waiting for it counted."""
+
     def __init__(
         self,
         *,
@@ -345,10 +363,11 @@ class SearchTimings(_message.Message):
         search: _duration_pb2.Duration | None = ...,
         fetch: _duration_pb2.Duration | None = ...,
         total: _duration_pb2.Duration | None = ...,
+        rerank: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["embed", b"embed", "fetch", b"fetch", "search", b"search", "total", b"total"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["embed", b"embed", "fetch", b"fetch", "rerank", b"rerank", "search", b"search", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embed", b"embed", "fetch", b"fetch", "search", b"search", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embed", b"embed", "fetch", b"fetch", "rerank", b"rerank", "search", b"search", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -70,7 +70,8 @@ class SearchServiceServicer:
 
         Errors: INVALID_ARGUMENT for a bad query or limit; NOT_FOUND for an unknown collection or
         passage; FAILED_PRECONDITION with reason STALE_GENERATION for a page token from before the
-        collection was reloaded; RESOURCE_EXHAUSTED with reason ANSWER_TOO_LARGE for a page over the
+        collection was reloaded, NO_LEXICAL_INDEX for a collection without words, or NO_RERANKER where
+        the server has none; RESOURCE_EXHAUSTED with reason ANSWER_TOO_LARGE for a page over the
         limit on messages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -44,7 +44,8 @@ class SearchServiceStub:
 
     Errors: INVALID_ARGUMENT for a bad query or limit; NOT_FOUND for an unknown collection or
     passage; FAILED_PRECONDITION with reason STALE_GENERATION for a page token from before the
-    collection was reloaded; RESOURCE_EXHAUSTED with reason ANSWER_TOO_LARGE for a page over the
+    collection was reloaded, NO_LEXICAL_INDEX for a collection without words, or NO_RERANKER where
+    the server has none; RESOURCE_EXHAUSTED with reason ANSWER_TOO_LARGE for a page over the
     limit on messages.
     """
     BatchSearch: _grpc.UnaryUnaryMultiCallable[_search_service_pb2.BatchSearchRequest, _search_service_pb2.BatchSearchResponse]
@@ -72,7 +73,8 @@ class SearchServiceAsyncStub(SearchServiceStub):
 
     Errors: INVALID_ARGUMENT for a bad query or limit; NOT_FOUND for an unknown collection or
     passage; FAILED_PRECONDITION with reason STALE_GENERATION for a page token from before the
-    collection was reloaded; RESOURCE_EXHAUSTED with reason ANSWER_TOO_LARGE for a page over the
+    collection was reloaded, NO_LEXICAL_INDEX for a collection without words, or NO_RERANKER where
+    the server has none; RESOURCE_EXHAUSTED with reason ANSWER_TOO_LARGE for a page over the
     limit on messages.
     """
     BatchSearch: _aio.UnaryUnaryMultiCallable[_search_service_pb2.BatchSearchRequest, _search_service_pb2.BatchSearchResponse]  # type: ignore[assignment]
@@ -103,7 +105,8 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: INVALID_ARGUMENT for a bad query or limit; NOT_FOUND for an unknown collection or
         passage; FAILED_PRECONDITION with reason STALE_GENERATION for a page token from before the
-        collection was reloaded; RESOURCE_EXHAUSTED with reason ANSWER_TOO_LARGE for a page over the
+        collection was reloaded, NO_LEXICAL_INDEX for a collection without words, or NO_RERANKER where
+        the server has none; RESOURCE_EXHAUSTED with reason ANSWER_TOO_LARGE for a page over the
         limit on messages.
         """
 

@@ -1,0 +1,141 @@
+"""A query and passages → how likely each passage answers it, by a cross-encoder.
+
+A cross-encoder reads query and passage together, as one sequence, and so sees which word answers
+which; it is as slow as embedding every passage anew for each query. GTE, BERT and XLM-R ones run
+in the GTE core.
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from retrieval.backend import CPU_BATCH_TOKENS, CUDA_BATCH_TOKENS, DTYPES, resolve_device
+from retrieval.batching import batches_by_length
+from retrieval.errors import CheckpointError
+from retrieval.gte import load_model, pack
+from retrieval.gte.config import MODEL_TYPES, read_json
+from retrieval.hub import find_model
+from retrieval.tokenizer import PairTokens, Tokenizer
+
+_GTE_TOKENS: Final = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class RerankerCard:
+    """A known cross-encoder."""
+
+    hub_id: str
+    max_tokens: int
+    """Most tokens of query and passage together."""
+    licence: str
+    languages: str
+
+
+RERANKERS: Mapping[str, RerankerCard] = MappingProxyType(
+    {
+        "gte-multilingual-reranker-base": RerankerCard(
+            "Alibaba-NLP/gte-multilingual-reranker-base", 8192, "Apache-2.0", "many"
+        ),
+        "bge-reranker-v2-m3": RerankerCard("BAAI/bge-reranker-v2-m3", 8192, "Apache-2.0", "many"),
+        "bge-reranker-base": RerankerCard("BAAI/bge-reranker-base", 512, "MIT", "English, Chinese"),
+        "bge-reranker-large": RerankerCard(
+            "BAAI/bge-reranker-large", 512, "MIT", "English, Chinese"
+        ),
+        "ms-marco-minilm-l6-v2": RerankerCard(
+            "cross-encoder/ms-marco-MiniLM-L6-v2", 512, "Apache-2.0", "English"
+        ),
+    }
+)
+"""Cross-encoders known by name; any other hub id or folder of one can be named instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairScores:
+    """What a cross-encoder says of n passages."""
+
+    probabilities: NDArray[np.float64]
+    """[n], from 0 to 1: the sigmoid of the logit."""
+    truncated: int
+    """How many of the passages were cut, as they had more tokens than fit."""
+
+
+class Reranker:
+    """A cross-encoder ready to score passages; safe to share between threads."""
+
+    def __init__(self, folder: Path, name: str, *, device: str, dtype: str, most: int) -> None:
+        """Use ``load``."""
+        self.name = name
+        self._model = load_model(folder, dtype=DTYPES[dtype], device=device)
+        config = self._model.config
+        if self._model.head != "sequence_classification" or config.num_labels != 1:
+            raise CheckpointError(
+                f"{folder} is no cross-encoder: it has no head that scores a pair of texts"
+            )
+        self.max_tokens = min(most, config.position_limit or _GTE_TOKENS)
+        self._tokenizer = Tokenizer.from_folder(folder, max_tokens=self.max_tokens)
+        self._device = device
+        self._has_types = config.type_vocab_size > 1
+        self._batch_tokens = CPU_BATCH_TOKENS if device == "cpu" else CUDA_BATCH_TOKENS
+        # One at a time: two would only slow each other, and need twice the memory.
+        self._lock = threading.Lock()
+
+    @classmethod
+    def load(cls, name: str, *, device: str = "auto", dtype: str = "auto") -> "Reranker":
+        """Load a cross-encoder.
+
+        Args:
+            name: a key of ``RERANKERS``, a hub id (``@REVISION`` allowed) or a local folder.
+            device: as in ``Encoder.load``.
+            dtype: as in ``Encoder.load``.
+
+        Raises:
+            InvalidArgument: unknown device or dtype.
+            ModelNotFound: see ``retrieval.hub.find_model``.
+            CheckpointError: the files can't be used, or are no cross-encoder's.
+        """
+        card = RERANKERS.get(name.casefold())
+        folder = find_model(card.hub_id if card else name)
+        device, dtype = resolve_device(device, dtype)
+        raw = read_json(folder.path / "config.json")
+        if raw.get("model_type") not in MODEL_TYPES:
+            raise CheckpointError(
+                f"{folder.path}: a cross-encoder must be one of {', '.join(MODEL_TYPES)}, "
+                f"not {raw.get('model_type')!r}"
+            )
+        known = {card.hub_id.casefold(): card.max_tokens for card in RERANKERS.values()}
+        most = known.get(folder.name.casefold(), _GTE_TOKENS)
+        return cls(folder.path, folder.name, device=device, dtype=dtype, most=most)
+
+    def score(self, query: str, passages: Sequence[str]) -> PairScores:
+        """How likely each passage answers a query.
+
+        Args:
+            query: a text.
+            passages: n texts.
+
+        Returns:
+            n probabilities, in the passages' order, whatever batches they went through.
+        """
+        logits = np.empty(len(passages), dtype=np.float64)
+        with self._lock:
+            pairs = self._tokenizer.encode_pairs(query.strip(), passages)
+            lengths = [len(pair.ids) for pair in pairs]
+            for rows in batches_by_length(lengths, self._batch_tokens):
+                logits[rows] = self._logits([pairs[row] for row in rows])
+        return PairScores(1 / (1 + np.exp(-logits)), sum(pair.truncated for pair in pairs))
+
+    def _logits(self, pairs: Sequence[PairTokens]) -> NDArray[np.float32]:
+        types = [pair.type_ids for pair in pairs] if self._has_types else None
+        few_sizes = self._model.wants_few_sizes
+        with torch.inference_mode():
+            ids = [pair.ids for pair in pairs]
+            batch = pack(ids, types, device=self._device, few_sizes=few_sizes)
+            logits: NDArray[np.float32] = self._model.classify(batch)[:, 0].cpu().numpy()
+        return logits

@@ -1,0 +1,55 @@
+"""Reranking over the wire: with a model, and on a server that has none."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from retrieval.client import RetrievalClient
+from retrieval.errors import ServiceError
+from retrieval.reranker import Reranker
+from tests.service.harness import running
+from tests.tiny_model import make_tiny_reranker
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_reranker(tmp_path_factory.mktemp("reranker"))
+
+
+@pytest.fixture(scope="module")
+def reranking(index: Path, model: Path) -> Iterator[RetrievalClient]:
+    with (
+        running({"default": index}, reranker=str(model)) as server,
+        RetrievalClient(server.target) as client,
+    ):
+        yield client
+
+
+def test_the_best_come_in_the_models_order(reranking: RetrievalClient, model: Path) -> None:
+    query = "when does the boat leave?"
+    first = reranking.search(query, k=8)
+    assert first.timings.rerank == 0
+    results = reranking.search(query, k=20, rerank_top=8)
+    assert {p.name for p in results} == {p.name for p in first}
+    expected = Reranker.load(str(model)).score(query, [p.text for p in results])
+    assert [p.score for p in results] == pytest.approx(expected.probabilities.tolist(), abs=1e-5)
+    assert results.rerank_truncated_count == expected.truncated > 0
+    assert results.mode == "hybrid"
+    assert 0 < results.timings.rerank <= results.timings.search
+    best = results[0].scores
+    assert best is not None
+    assert best.kind == "rerank"
+    assert best.rerank == results[0].score
+    assert best.fused is not None
+    assert not results.next_page_token
+
+
+def test_a_server_without_a_model_says_so(client: RetrievalClient) -> None:
+    with pytest.raises(ServiceError, match="--reranker") as caught:
+        client.search("boat", rerank_top=5)
+    assert caught.value.status == "FAILED_PRECONDITION"
+    assert caught.value.service_reason == "NO_RERANKER"
+    with pytest.raises(ServiceError) as caught:
+        client.search("boat", rerank_top=10_000)
+    assert caught.value.metadata["field"] == "rerank_top"
