@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml
 		|| { echo "error: Python 3.11 or newer is needed; set PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)"
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[offline,code,bench,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[offline,code,eval,bench,dev]'
 	@touch $@
 
 demo: $(STAMP)  ## Index docs/, serve it, ask three questions over gRPC, stop

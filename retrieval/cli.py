@@ -15,6 +15,7 @@ import click
 
 import retrieval
 from retrieval import command
+from retrieval.eval_command import evaluate
 from retrieval.lines import text_batches
 from retrieval.records import TextKind
 from retrieval.registry import DEFAULT_MODEL
@@ -185,6 +186,7 @@ def _print_vectors(encoder: "Encoder", texts: Sequence[str], kind: TextKind) -> 
     return sum(embedded.truncated)
 
 
+cli.add_command(evaluate)
 cli.add_command(serve)
 cli.add_command(token)
 

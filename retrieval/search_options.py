@@ -1,6 +1,6 @@
 """The options of a search, as both programs have them; their names are those of the API."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import click
@@ -9,8 +9,7 @@ from retrieval.found import DENSE_WEIGHT
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_OPTIONS: Final = (
-    click.option("-k", "k", type=int, default=10, show_default=True, help="Most passages to show."),
+_RANKING: Final = (
     click.option(
         "--mode",
         type=click.Choice(["auto", "dense", "lexical", "hybrid"]),
@@ -46,20 +45,6 @@ _OPTIONS: Final = (
         "--exact", is_flag=True, help="Compare with every passage; use no approximate index."
     ),
     click.option(
-        "--by-document",
-        "group_by_document",
-        is_flag=True,
-        help="List documents, each by its best passage; -k counts documents then.",
-    ),
-    click.option(
-        "--group-size",
-        type=int,
-        default=1,
-        show_default=True,
-        metavar="N",
-        help="Most passages of a document, with --by-document.",
-    ),
-    click.option(
         "--collapse",
         type=float,
         metavar="COSINE",
@@ -81,6 +66,24 @@ _OPTIONS: Final = (
         metavar="N",
         help="Have a cross-encoder put the best N in its own order; the list ends with them.",
     ),
+)
+
+_SHOWING: Final = (
+    click.option("-k", "k", type=int, default=10, show_default=True, help="Most passages to show."),
+    click.option(
+        "--by-document",
+        "group_by_document",
+        is_flag=True,
+        help="List documents, each by its best passage; -k counts documents then.",
+    ),
+    click.option(
+        "--group-size",
+        type=int,
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Most passages of a document, with --by-document.",
+    ),
     click.option("--highlight", is_flag=True, help="Mark the words of the query."),
     click.option(
         "--section-chars",
@@ -100,8 +103,17 @@ RERANKER_OPTION = click.option(
 )
 
 
+def ranking_options(command: Command) -> Command:
+    """Give a command the options that say how passages are ranked."""
+    return _with(command, _RANKING)
+
+
 def search_options(command: Command) -> Command:
-    """Give a command the options of a search, as keywords of ``Query`` and of the client."""
-    for option in reversed(_OPTIONS):
+    """Give a command all options of a search, as keywords of ``Query`` and of the client."""
+    return _with(command, (*_SHOWING, *_RANKING))
+
+
+def _with(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
+    for option in reversed(options):
         command = option(command)
     return command
