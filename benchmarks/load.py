@@ -18,6 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -90,9 +91,10 @@ class Grpc(Target):
     async def open(self) -> None:
         from grpc import StatusCode
 
-        from retrieval.v1.search_service_pb2 import SearchRequest
+        from retrieval.v1.search_service_pb2 import SEARCH_MODE_DENSE, SearchRequest
 
-        self._request = SearchRequest
+        # Dense, as all peers are.
+        self._request = partial(SearchRequest, page_size=K, mode=SEARCH_MODE_DENSE)
         self._names = {code.value[0]: code.name for code in StatusCode}
         host, _, port = self.plan.target.rpartition(":")
         loop = asyncio.get_running_loop()
@@ -109,7 +111,7 @@ class Grpc(Target):
     async def ask(self, query: str) -> str:
         self._turn += 1
         connection = self._connections[self._turn % len(self._connections)]
-        request = self._request(text=query, page_size=K).SerializeToString()
+        request = self._request(text=query).SerializeToString()
         status, size = await connection.call(request)
         if status:
             return self._names[status]
@@ -126,7 +128,7 @@ class GrpcLibrary(Target):
     async def open(self) -> None:
         import grpc
 
-        from retrieval.v1.search_service_pb2 import SearchRequest
+        from retrieval.v1.search_service_pb2 import SEARCH_MODE_DENSE, SearchRequest
 
         options = [("grpc.use_local_subchannel_pool", 1)]
         connections = max(1, min(8, self.plan.clients))
@@ -134,7 +136,8 @@ class GrpcLibrary(Target):
             grpc.aio.insecure_channel(self.plan.target, options) for _ in range(connections)
         ]
         self._methods = [channel.unary_unary(METHOD) for channel in self._channels]
-        self._request = SearchRequest
+        # Dense, as all peers are.
+        self._request = partial(SearchRequest, page_size=K, mode=SEARCH_MODE_DENSE)
         self._error = grpc.aio.AioRpcError
         self._turn = 0
         await asyncio.gather(*(channel.channel_ready() for channel in self._channels))
@@ -142,7 +145,7 @@ class GrpcLibrary(Target):
     async def ask(self, query: str) -> str:
         self._turn += 1
         method = self._methods[self._turn % len(self._methods)]
-        request = self._request(text=query, page_size=K).SerializeToString()
+        request = self._request(text=query).SerializeToString()
         try:
             answer: bytes = await method(request, timeout=TIMEOUT_SECONDS)
         except self._error as error:

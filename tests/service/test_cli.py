@@ -41,7 +41,7 @@ def test_search_for_a_program(server: RunningServer, capsys: pytest.CaptureFixtu
     answer = json.loads(out)
     assert answer["query"] == "teapot"
     assert answer["query_truncated"] is False
-    assert answer["seconds"].keys() == {"embed", "search", "fetch", "total"}
+    assert answer["seconds"].keys() == {"embed", "search", "fetch", "total", "rerank"}
     assert [passage["uri"] for passage in answer["passages"]] == ["tea/tea.md"]
     assert answer["passages"][0]["text"].endswith("steeped at eighty degrees.")
 
