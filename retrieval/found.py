@@ -14,8 +14,8 @@ Fusion = Literal["weighted", "rrf"]
 
 
 DENSE_WEIGHT: Final = 0.6
-"""Share of the dense score in a weighted one: the best over six collections, where none is worse
-than with dense or lexical search alone (benchmarks/quality.py)."""
+"""Share of the dense score in a weighted one: the best on average over six collections of texts,
+each with one vector a document."""
 
 
 ScoreKind = Literal["cosine", "bm25", "weighted", "rrf", "rerank"]

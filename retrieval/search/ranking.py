@@ -17,6 +17,7 @@ are needed. What a text's score is never depends on n, so pages follow each othe
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
@@ -135,7 +136,7 @@ class Lexical:
         return Ranked(ids, scores, unknown, scores, np.zeros_like(ids), ranks, unknown)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Weighted:
     """By both, added up."""
 
@@ -149,39 +150,49 @@ class Weighted:
         """See ``Ranking``."""
         depth = max(_FIRST_DEPTH, 2 * count)
         while True:
-            dense, lexical = self.dense.best(depth), self.lexical.best(depth)
-            highest = float(lexical.scores[0]) if len(lexical.scores) else 1.0
+            dense = self.dense.best(depth)
+            lexical = self._first_by_words if depth == _FIRST_DEPTH else self.lexical.best(depth)
             more_words = len(lexical.scores) == depth
             candidates = self._compare(dense, lexical, more_words=more_words)
-            ranked = ordered(self._added(candidates, highest), count)
+            ranked = ordered(self._added(candidates), count)
             if len(dense.scores) < depth:  # every text is a candidate
                 return ranked
             # What a text that neither search has found can have at most.
             last_words = float(lexical.scores[-1]) if more_words else 0.0
-            unseen = self._add(dense.scores[-1:], np.array([last_words]), highest)[0]
+            unseen = self._add(dense.scores[-1:], np.array([last_words]))[0]
             if len(ranked.scores) == count and ranked.scores[-1] > unseen:
                 return ranked
             depth *= _DEEPER
 
     def of(self, vector_ids: NDArray[np.int64]) -> Ranked:
         """See ``Ranking``."""
-        first = self.lexical.best(1).scores
         dense, lexical = self.dense.of(vector_ids), self.lexical.of(vector_ids)
         candidates = self._compare(dense, lexical, more_words=False)
-        added = self._added(candidates, float(first[0]) if len(first) else 1.0)
-        return ordered(added, len(vector_ids))
+        return ordered(self._added(candidates), len(vector_ids))
 
-    def _added(self, texts: Ranked, highest: float) -> Ranked:
-        scores = self._add(texts.dense, texts.lexical, highest)
+    @cached_property
+    def _average(self) -> float:
+        """The query's cosine with an average passage, below 1."""
+        return min(self.dense.reader.average_score(self.dense.vector), 1 - 1e-6)
+
+    @cached_property
+    def _first_by_words(self) -> Ranked:
+        return self.lexical.best(_FIRST_DEPTH)
+
+    @property
+    def _highest(self) -> float:
+        """The BM25 of the best text; 1 where no text has any."""
+        scores = self._first_by_words.scores
+        return float(scores[0]) if len(scores) else 1.0
+
+    def _added(self, texts: Ranked) -> Ranked:
+        scores = self._add(texts.dense, texts.lexical)
         return texts._replace(scores=scores, fused=scores)
 
-    def _add(
-        self, cosines: NDArray[np.float64], bm25: NDArray[np.float64], highest: float
-    ) -> NDArray[np.float64]:
-        """The score of two scores; ``highest`` is the BM25 of the best text."""
-        average = min(self.dense.reader.average_score(self.dense.vector), 1 - 1e-6)
-        near = (cosines - average) / (1 - average)
-        total: NDArray[np.float64] = self.weight * near + (1 - self.weight) * bm25 / highest
+    def _add(self, cosines: NDArray[np.float64], bm25: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The score of two scores."""
+        near = (cosines - self._average) / (1 - self._average)
+        total: NDArray[np.float64] = self.weight * near + (1 - self.weight) * bm25 / self._highest
         return total
 
     def _compare(self, dense: Ranked, lexical: Ranked, *, more_words: bool) -> Ranked:
@@ -205,7 +216,7 @@ class Weighted:
         return both
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Fused:
     """By both, by rank."""
 
@@ -215,16 +226,19 @@ class Fused:
 
     def best(self, count: int) -> Ranked:
         """See ``Ranking``."""
+        return self._all.take(np.arange(min(count, len(self._all.scores))))
+
+    def of(self, vector_ids: NDArray[np.int64]) -> Ranked:
+        """See ``Ranking``."""
+        return self._all.take(np.flatnonzero(np.isin(self._all.vector_ids, vector_ids)))
+
+    @cached_property
+    def _all(self) -> Ranked:
         both = _united(self.dense.best(RRF_DEPTH), self.lexical.best(RRF_DEPTH))
         scores = np.zeros(len(both.vector_ids))
         for ranks in (both.dense_ranks, both.lexical_ranks):
             scores += np.where(ranks > 0, 1 / (RRF_RANK + np.maximum(ranks, 1)), 0.0)
-        return ordered(both._replace(scores=scores, fused=scores), count)
-
-    def of(self, vector_ids: NDArray[np.int64]) -> Ranked:
-        """See ``Ranking``."""
-        texts = self.best(2 * RRF_DEPTH)
-        return texts.take(np.flatnonzero(np.isin(texts.vector_ids, vector_ids)))
+        return ordered(both._replace(scores=scores, fused=scores), len(scores))
 
 
 def _places(scores: NDArray[np.float64]) -> NDArray[np.int64]:
