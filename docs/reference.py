@@ -24,10 +24,12 @@ from retrieval.hub import FETCHED_FILES
 from retrieval.registry import DEFAULT_MODEL, MODEL_CARDS, OFFLINE_MODEL
 from retrieval.search import (
     MAX_ARRANGED,
+    MAX_CONTEXT,
     MAX_GROUP_SIZE,
     MAX_K,
     MAX_OFFSET,
     MAX_QUERY_CHARS,
+    MAX_RERANK,
     MAX_SECTION_CHARS,
 )
 from retrieval.service import status
@@ -102,6 +104,8 @@ def limits_table() -> str:
         "passages that a batch of searches asks for": limits.batch_passages,
         "passages of a document, where they are grouped": MAX_GROUP_SIZE,
         "passages deep that a collapsed or diverse list goes": MAX_ARRANGED,
+        "passages that are reranked": MAX_RERANK,
+        "passages before, and after, one that a search finds": MAX_CONTEXT,
         "characters of a passage's section": MAX_SECTION_CHARS,
         "passages before or after a passage": limits.neighbours,
         "bytes of a request, and of an answer": limits.message_bytes,

@@ -122,5 +122,9 @@ class Passage(NamedTuple):
     """Names of passages that were left out, as they say nearly the same."""
     highlights: Highlights | None = None
     """Where it fits the words of the query, where that was asked for."""
+    before: tuple["Passage", ...] = ()
+    """The passages before it, where they were asked for, in order."""
+    after: tuple["Passage", ...] = ()
+    """The passages after it."""
     section: SectionText | None = None
     """The text around it, where it was asked for, and no better passage has the same."""

@@ -59,8 +59,20 @@ def passage_as_json(passage: Passage) -> dict[str, Any]:
         "text": passage.text,
         "similar": list(passage.similar),
         "highlights": _highlights(passage),
+        "before": [passage_as_json(one) for one in passage.before],
+        "after": [passage_as_json(one) for one in passage.after],
         "section": asdict(passage.section) if passage.section else None,
     }
+
+
+def _text(passage: Passage) -> tuple[str, int]:
+    """What is shown of a passage, and in how many lines at most."""
+    if passage.section:
+        return passage.section.text, MAX_SECTION_LINES
+    if not passage.before and not passage.after:
+        return _marked(passage), MAX_TEXT_LINES
+    parts = [one.text for one in passage.before], [one.text for one in passage.after]
+    return "\n\n".join([*parts[0], _marked(passage), *parts[1]]), MAX_SECTION_LINES
 
 
 def _highlights(passage: Passage) -> dict[str, Any] | None:
@@ -118,8 +130,7 @@ def _block(rank: int, passage: Passage, columns: int) -> str:
     if passage.page_start:
         place = f"{passage.uri}, {_pages(passage)}"
     lines = [f"{rank:>2}.{_score(passage)}  {printable(title)}", f"{_INDENT}{printable(place)}"]
-    text = passage.section.text if passage.section else _marked(passage)
-    most = MAX_SECTION_LINES if passage.section else MAX_TEXT_LINES
+    text, most = _text(passage)
     body = [
         wrapped
         for line in _reflowed(printable(text))

@@ -33,10 +33,10 @@ from retrieval.client.results import (
     Embeddings,
     PassageContext,
     SearchResults,
-    ServerInfo,
     mode_name,
 )
 from retrieval.client.retries import StreamAttempts
+from retrieval.client.server_info import ServerInfo
 from retrieval.found import Passage
 from retrieval.names import DEFAULT_COLLECTION
 from retrieval.records import TextKind

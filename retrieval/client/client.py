@@ -29,9 +29,9 @@ from retrieval.client.results import (
     PassageContext,
     PassageStream,
     SearchResults,
-    ServerInfo,
     mode_name,
 )
+from retrieval.client.server_info import ServerInfo
 from retrieval.names import DEFAULT_COLLECTION
 from retrieval.records import TextKind
 from retrieval.v1 import index_service_pb2 as index_pb

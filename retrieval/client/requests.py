@@ -79,6 +79,10 @@ class ListOptions(SearchOptions, total=False):
     """Make the best passages diverse: share of the score, from 0 to 1, against newness."""
     rerank_top: int
     """How many of the best the server's reranker puts in its own order; the list ends with them."""
+    context_before: int
+    """How many passages before each to answer with it."""
+    context_after: int
+    """How many after it."""
     highlight: bool
     """Say where a passage fits the words of the query."""
 
@@ -94,6 +98,8 @@ def search_request(
     mmr: float | None = None,
     rerank_top: int = 0,
     highlight: bool = False,
+    context_before: int = 0,
+    context_after: int = 0,
     **options: Unpack[SearchOptions],
 ) -> search_service_pb2.SearchRequest:
     """A request for a page of passages.
@@ -111,6 +117,8 @@ def search_request(
         mmr=mmr,
         rerank_top=count(rerank_top, field="rerank_top", minimum=0),
         highlight=highlight,
+        context_before=count(context_before, field="context_before", minimum=0),
+        context_after=count(context_after, field="context_after", minimum=0),
     )
     return _fill_search(request, query, **options)
 

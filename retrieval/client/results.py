@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import overload
 
 import numpy as np
-from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
 from retrieval.client.passages import passage_from
+from retrieval.client.server_info import to_datetime
 from retrieval.found import Passage
 from retrieval.v1 import (
     collection_pb2,
@@ -197,8 +197,8 @@ class CollectionInfo:
             passage_count=message.passage_count,
             token_count=message.token_count,
             vector_count=message.vector_count,
-            created_at=_datetime(message.create_time),
-            updated_at=_datetime(message.update_time),
+            created_at=to_datetime(message.create_time),
+            updated_at=to_datetime(message.update_time),
         )
 
 
@@ -237,7 +237,7 @@ class DocumentInfo:
             format=message.format,
             encoding=message.encoding,
             size_bytes=message.size_bytes,
-            modified_at=_datetime(message.modify_time),
+            modified_at=to_datetime(message.modify_time),
             char_count=message.char_count,
             passage_count=message.passage_count,
             text=message.text if with_text else None,
@@ -262,42 +262,3 @@ class PassageContext:
             after=tuple(map(passage_from, message.after)),
             generation=message.generation,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class ServerLimits:
-    """The largest requests; the fields are those of ``retrieval.v1.ServerLimits``."""
-
-    max_page_size: int
-    max_offset: int
-    max_stream_limit: int
-    max_query_chars: int
-    max_batch_size: int
-    max_text_chars: int
-    max_neighbours: int
-    max_message_bytes: int
-    max_batch_passages: int
-    max_section_chars: int
-    max_group_size: int
-    max_rerank_top: int
-
-
-@dataclass(frozen=True, slots=True)
-class ServerInfo:
-    """A running server."""
-
-    version: str
-    started_at: datetime
-    limits: ServerLimits
-
-    @classmethod
-    def from_message(cls, message: index_service_pb2.ServerInfo) -> "ServerInfo":
-        """Take a message over."""
-        limits = {
-            field: getattr(message.limits, field) for field in ServerLimits.__dataclass_fields__
-        }
-        return cls(message.version, _datetime(message.start_time), ServerLimits(**limits))
-
-
-def _datetime(message: Timestamp) -> datetime:
-    return message.ToDatetime(tzinfo=UTC)

@@ -3,6 +3,7 @@
 from retrieval.search.query import (
     DEFAULT_K,
     MAX_ARRANGED,
+    MAX_CONTEXT,
     MAX_GROUP_SIZE,
     MAX_K,
     MAX_OFFSET,
@@ -18,6 +19,7 @@ from retrieval.search.searcher import EmbeddedQuery, Searcher, SearchResult, Tim
 __all__ = [
     "DEFAULT_K",
     "MAX_ARRANGED",
+    "MAX_CONTEXT",
     "MAX_GROUP_SIZE",
     "MAX_K",
     "MAX_OFFSET",

@@ -24,6 +24,8 @@ MAX_GROUP_SIZE = 20
 """Most passages of one document, where they are grouped."""
 MAX_ARRANGED = 1_000
 """How deep a list can go that is collapsed or diverse."""
+MAX_CONTEXT = 10
+"""Most passages before, and after, a passage."""
 MAX_SECTION_CHARS = 65_536
 """Longest text around a passage, in characters."""
 MAX_QUERY_CHARS = 65_536
@@ -68,6 +70,10 @@ class Query:
     """Make the best passages diverse: share of the score, from 0 to 1, against newness."""
     highlight: bool = False
     """Say which words of a passage are the query's."""
+    context_before: int = 0
+    """How many passages before each to answer with it, up to ``MAX_CONTEXT``."""
+    context_after: int = 0
+    """How many after it."""
     section_chars: int = 0
     """Most characters of the section to go with a passage, up to ``MAX_SECTION_CHARS``; 0: none."""
 
@@ -100,6 +106,8 @@ def check_query(query: Query) -> None:
         )
     _check_range("k", query.k, 1, MAX_K, field="page_size")
     _check_range("the offset", query.offset, 0, MAX_OFFSET, field="page_token")
+    _check_range("context_before", query.context_before, 0, MAX_CONTEXT, field="context_before")
+    _check_range("context_after", query.context_after, 0, MAX_CONTEXT, field="context_after")
     _check_range("section_chars", query.section_chars, 0, MAX_SECTION_CHARS, field="section_chars")
     _check_range("rerank_top", query.rerank_top, 0, MAX_RERANK, field="rerank_top")
     if query.rerank_top and query.text is None:

@@ -149,9 +149,22 @@ class Searcher:
                         passage_name(hit.document_id, hit.ordinal) for hit in head.similar
                     )
                 )
+            if query.context_before or query.context_after:
+                shown = self._with_context(query, shown)
             if finder:
                 shown = shown._replace(highlights=highlight(finder, shown.text))
             yield shown
+
+    def _with_context(self, query: Query, passage: Passage) -> Passage:
+        """A passage with those before and after it."""
+        around = self.reader.neighbours(
+            passage.document_id,
+            passage.ordinal,
+            before=query.context_before,
+            after=query.context_after,
+        )
+        before = tuple(one for one in around if one.ordinal < passage.ordinal)
+        return passage._replace(before=before, after=tuple(around[len(before) :]))
 
     def _with_sections(self, passages: Sequence[Passage], most_chars: int) -> Iterator[Passage]:
         """Passages with the text around them, unless a better one has it."""

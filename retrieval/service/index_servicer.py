@@ -12,6 +12,7 @@ from retrieval.found import Passage
 from retrieval.names import PassageName, parse_collection, parse_document, parse_passage
 from retrieval.records import DocumentRow
 from retrieval.search import (
+    MAX_CONTEXT,
     MAX_GROUP_SIZE,
     MAX_K,
     MAX_OFFSET,
@@ -159,6 +160,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
             max_section_chars=MAX_SECTION_CHARS,
             max_group_size=MAX_GROUP_SIZE,
             max_rerank_top=MAX_RERANK,
+            max_context=MAX_CONTEXT,
         )
         info = pb.ServerInfo(version=retrieval.__version__, start_time=start_time, limits=limits)
         return pb.GetServerInfoResponse(server_info=info)

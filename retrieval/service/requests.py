@@ -52,6 +52,8 @@ class _Limits(TypedDict):
     mmr: NotRequired[float | None]
     rerank_top: NotRequired[int]
     highlight: NotRequired[bool]
+    context_before: NotRequired[int]
+    context_after: NotRequired[int]
 
 
 @contextmanager
@@ -137,6 +139,8 @@ def to_query(request: AnySearchRequest, *, collection: str, k: int, offset: int)
         limits["mmr"] = request.mmr if request.HasField("mmr") else None
         limits["rerank_top"] = request.rerank_top
         limits["highlight"] = request.highlight
+        limits["context_before"] = request.context_before
+        limits["context_after"] = request.context_after
     match request.WhichOneof("query"):
         case "text":
             return Query(text=request.text, **limits)

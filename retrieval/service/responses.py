@@ -109,6 +109,12 @@ def fill_passage(message: document_pb2.Passage, collection: str, passage: Passag
         _fill_stages(message.stage_scores, scores)
     if passage.similar:
         message.similar.extend(f"{collection_name(collection)}/{name}" for name in passage.similar)
+    for around, place in (
+        (passage.before, message.context_before),
+        (passage.after, message.context_after),
+    ):
+        for one in around:
+            fill_passage(place.add(), collection, one)
     if found := passage.highlights:
         message.highlights.SetInParent()
         for start, end in found.terms:

@@ -256,8 +256,7 @@ Global___DocumentSummary: _TypeAlias = DocumentSummary  # noqa: Y015
 class Passage(_message.Message):
     """Passage is a stretch of a document that has a vector of its own: the unit that is found.
 
-    Field numbers 20 to 29 are left for the scores of single stages, 30 to 39 for highlights and
-    surrounding text.
+    Field numbers 16 to 29 are left for what the ranking says of it, 34 to 39 for what surrounds it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -279,6 +278,8 @@ class Passage(_message.Message):
     SIMILAR_FIELD_NUMBER: _builtins.int
     SECTION_FIELD_NUMBER: _builtins.int
     HIGHLIGHTS_FIELD_NUMBER: _builtins.int
+    CONTEXT_BEFORE_FIELD_NUMBER: _builtins.int
+    CONTEXT_AFTER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is the resource name,
     "collections/{collection}/documents/{document}/passages/{passage}"; {passage} is the position
@@ -342,6 +343,16 @@ class Passage(_message.Message):
     def highlights(self) -> Global___Highlights:
         """highlights are where the passage fits the words of the query, where the search asked for it."""
 
+    @_builtins.property
+    def context_before(self) -> _containers.RepeatedCompositeFieldContainer[Global___Passage]:
+        """context_before are the passages before this one in its document, in their order, where the
+        search asked for them; they have no score.
+        """
+
+    @_builtins.property
+    def context_after(self) -> _containers.RepeatedCompositeFieldContainer[Global___Passage]:
+        """context_after are the passages after it, as above."""
+
     def __init__(
         self,
         *,
@@ -362,10 +373,12 @@ class Passage(_message.Message):
         similar: _abc.Iterable[_builtins.str] | None = ...,
         section: Global___Section | None = ...,
         highlights: Global___Highlights | None = ...,
+        context_before: _abc.Iterable[Global___Passage] | None = ...,
+        context_after: _abc.Iterable[Global___Passage] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "highlights", b"highlights", "section", b"section", "stage_scores", b"stage_scores"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_end", b"char_end", "char_start", b"char_start", "document", b"document", "heading_path", b"heading_path", "highlights", b"highlights", "line_end", b"line_end", "line_start", b"line_start", "name", b"name", "page_end", b"page_end", "page_start", b"page_start", "score", b"score", "score_kind", b"score_kind", "section", b"section", "similar", b"similar", "stage_scores", b"stage_scores", "text", b"text", "token_count", b"token_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_end", b"char_end", "char_start", b"char_start", "context_after", b"context_after", "context_before", b"context_before", "document", b"document", "heading_path", b"heading_path", "highlights", b"highlights", "line_end", b"line_end", "line_start", b"line_start", "name", b"name", "page_end", b"page_end", "page_start", b"page_start", "score", b"score", "score_kind", b"score_kind", "section", b"section", "similar", b"similar", "stage_scores", b"stage_scores", "text", b"text", "token_count", b"token_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -463,6 +463,7 @@ class ServerLimits(_message.Message):
     MAX_SECTION_CHARS_FIELD_NUMBER: _builtins.int
     MAX_GROUP_SIZE_FIELD_NUMBER: _builtins.int
     MAX_RERANK_TOP_FIELD_NUMBER: _builtins.int
+    MAX_CONTEXT_FIELD_NUMBER: _builtins.int
     max_page_size: _builtins.int
     """max_page_size is the most items on a page."""
     max_offset: _builtins.int
@@ -489,6 +490,8 @@ class ServerLimits(_message.Message):
     """max_group_size is the most passages of a document, where they are grouped."""
     max_rerank_top: _builtins.int
     """max_rerank_top is the most passages that a search can have reranked."""
+    max_context: _builtins.int
+    """max_context is the most passages before, and after, each passage that a search finds."""
     def __init__(
         self,
         *,
@@ -504,10 +507,11 @@ class ServerLimits(_message.Message):
         max_section_chars: _builtins.int = ...,
         max_group_size: _builtins.int = ...,
         max_rerank_top: _builtins.int = ...,
+        max_context: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_passages", b"max_batch_passages", "max_batch_size", b"max_batch_size", "max_group_size", b"max_group_size", "max_message_bytes", b"max_message_bytes", "max_neighbours", b"max_neighbours", "max_offset", b"max_offset", "max_page_size", b"max_page_size", "max_query_chars", b"max_query_chars", "max_rerank_top", b"max_rerank_top", "max_section_chars", b"max_section_chars", "max_stream_limit", b"max_stream_limit", "max_text_chars", b"max_text_chars"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_passages", b"max_batch_passages", "max_batch_size", b"max_batch_size", "max_context", b"max_context", "max_group_size", b"max_group_size", "max_message_bytes", b"max_message_bytes", "max_neighbours", b"max_neighbours", "max_offset", b"max_offset", "max_page_size", b"max_page_size", "max_query_chars", b"max_query_chars", "max_rerank_top", b"max_rerank_top", "max_section_chars", b"max_section_chars", "max_stream_limit", b"max_stream_limit", "max_text_chars", b"max_text_chars"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

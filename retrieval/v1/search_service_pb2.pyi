@@ -101,7 +101,7 @@ class SearchRequest(_message.Message):
     """SearchRequest asks for one page of passages.
 
     Field numbers 13 to 19 are left for what narrows and groups the passages; 25 to 29 for how they
-    are ranked; 32 to 39 for what is answered with each.
+    are ranked; 34 to 39 for what is answered with each.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -125,6 +125,8 @@ class SearchRequest(_message.Message):
     RERANK_TOP_FIELD_NUMBER: _builtins.int
     SECTION_CHARS_FIELD_NUMBER: _builtins.int
     HIGHLIGHT_FIELD_NUMBER: _builtins.int
+    CONTEXT_BEFORE_FIELD_NUMBER: _builtins.int
+    CONTEXT_AFTER_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """collection is the resource name of the collection to search, "collections/{collection}";
     empty means "collections/default".
@@ -200,6 +202,12 @@ class SearchRequest(_message.Message):
     """
     highlight: _builtins.bool
     """highlight asks where each passage fits the words of a text query; see Passage.highlights."""
+    context_before: _builtins.int
+    """context_before asks for so many passages of the document before each passage, up to
+    ServerLimits.max_context; zero means none. See Passage.context_before.
+    """
+    context_after: _builtins.int
+    """context_after asks for so many after it, as above."""
     @_builtins.property
     def vector(self) -> _vector_pb2.Vector:
         """vector is an embedding by the collection's model, of Model.dimension components."""
@@ -226,10 +234,12 @@ class SearchRequest(_message.Message):
         rerank_top: _builtins.int = ...,
         section_chars: _builtins.int = ...,
         highlight: _builtins.bool = ...,
+        context_before: _builtins.int = ...,
+        context_after: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_collapse", b"_collapse", "_dense_weight", b"_dense_weight", "_min_score", b"_min_score", "_mmr", b"_mmr", "collapse", b"collapse", "dense_weight", b"dense_weight", "min_score", b"min_score", "mmr", b"mmr", "passage", b"passage", "query", b"query", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collapse", b"_collapse", "_dense_weight", b"_dense_weight", "_min_score", b"_min_score", "_mmr", b"_mmr", "collapse", b"collapse", "collection", b"collection", "dense_weight", b"dense_weight", "exact", b"exact", "filter", b"filter", "fusion", b"fusion", "group_by_document", b"group_by_document", "group_size", b"group_size", "highlight", b"highlight", "min_score", b"min_score", "mmr", b"mmr", "mode", b"mode", "page_size", b"page_size", "page_token", b"page_token", "passage", b"passage", "query", b"query", "rerank_top", b"rerank_top", "section_chars", b"section_chars", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collapse", b"_collapse", "_dense_weight", b"_dense_weight", "_min_score", b"_min_score", "_mmr", b"_mmr", "collapse", b"collapse", "collection", b"collection", "context_after", b"context_after", "context_before", b"context_before", "dense_weight", b"dense_weight", "exact", b"exact", "filter", b"filter", "fusion", b"fusion", "group_by_document", b"group_by_document", "group_size", b"group_size", "highlight", b"highlight", "min_score", b"min_score", "mmr", b"mmr", "mode", b"mode", "page_size", b"page_size", "page_token", b"page_token", "passage", b"passage", "query", b"query", "rerank_top", b"rerank_top", "section_chars", b"section_chars", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__collapse: _TypeAlias = _typing.Literal["collapse"]  # noqa: Y015
     _WhichOneofArgType__collapse: _TypeAlias = _typing.Literal["_collapse", b"_collapse"]  # noqa: Y015

@@ -103,6 +103,15 @@ def test_lists(client: RetrievalClient) -> None:
     assert len(collapsed) < PASSAGES
 
 
+def test_passages_come_with_those_around_them(client: RetrievalClient) -> None:
+    for passage in client.search("boat", k=PASSAGES, context_before=1, context_after=2):
+        around = client.passage(passage.name, before=1, after=2)
+        assert [one.name for one in passage.before] == [one.name for one in around.before]
+        assert [one.text for one in passage.after] == [one.text for one in around.after]
+        assert all(math.isnan(one.score) for one in (*passage.before, *passage.after))
+    assert client.search("boat", k=1)[0].after == ()
+
+
 def test_highlights_are_offsets_into_the_passage(client: RetrievalClient) -> None:
     passage = client.search("ferry leaves the harbour", k=1, highlight=True)[0]
     assert passage.highlights is not None
@@ -302,6 +311,7 @@ def test_bad_vectors(client: RetrievalClient, vector: list[float], message: str)
         ({"query": "x", "dense_weight": 1.0}, "dense_weight"),
         ({"query": "x", "group_size": 2}, "group_size"),
         ({"query": "x", "collapse": 1.5}, "collapse"),
+        ({"query": "x", "context_after": 11}, "context_after"),
         ({"query": "x", "mmr": math.nan}, "mmr"),
         ({"query": "x", "dense_weight": math.nan}, "dense_weight"),
         ({"query": [0.1] * 384, "mode": "lexical"}, "mode"),
