@@ -126,14 +126,16 @@ def search_service(
     address: str,
     queries: Mapping[str, str],
     depth: int,
+    *,
+    batch_size: int = BATCH,
     **options: Unpack[SearchOptions],
 ) -> Run:
     """Ask the service; a document scores as its best passage."""
     run: Run = {}
     identifiers = list(queries)
     with RetrievalClient(address, timeout=300) as client:
-        for start in range(0, len(identifiers), BATCH):
-            batch = identifiers[start : start + BATCH]
+        for start in range(0, len(identifiers), batch_size):
+            batch = identifiers[start : start + batch_size]
             answers = client.search_batch([queries[one] for one in batch], k=depth, **options)
             for identifier, passages in zip(batch, answers, strict=True):
                 scores: dict[str, float] = {}

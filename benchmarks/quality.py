@@ -26,6 +26,7 @@ import numpy as np
 from ir_measures import R, ScoredDoc, nDCG
 
 from benchmarks.beir import (
+    BATCH,
     DEPTH,
     Run,
     TestSet,
@@ -40,6 +41,9 @@ from retrieval.hub import find_model
 from retrieval.registry import OFFLINE_MODEL
 
 MEASURES = (nDCG @ 10, R @ 100)
+
+ANSWER_CHARS = 20_000_000
+"""About as much as one answer may have."""
 
 LONG_CHARS = 3_000
 """Documents that are longer on average are searched in chunks, too."""
@@ -67,10 +71,13 @@ def ours(test: TestSet) -> Results:
             folder = Path(temporary)
             build_index(test.corpus, folder, ["--model", OFFLINE_MODEL, *options])
             with served(folder / "index", ["--query-dtype", "index"]) as (address, _):
+                depth = DEPTH * 5 if cut else DEPTH
+                # An answer has all texts in it, and a limit on its bytes.
+                chars = LONG_CHARS if cut else max(LONG_CHARS, int(average))
+                batch = max(1, min(BATCH, ANSWER_CHARS // (depth * chars)))
                 for name, asked in MODES.items():
-                    depth = DEPTH * 5 if cut else DEPTH
                     started = time.perf_counter()
-                    run = search_service(address, test.queries, depth, **asked)
+                    run = search_service(address, test.queries, depth, batch_size=batch, **asked)
                     seconds = (time.perf_counter() - started) / len(test.queries)
                     results[name + cut] = measure(test, run) | {"ms": round(seconds * 1e3, 2)}
                     show(name + cut, results[name + cut])
