@@ -1,7 +1,6 @@
 """Where the words of a query stand in a text."""
 
 import re
-from functools import cached_property
 from typing import Final, NamedTuple
 
 from retrieval.store.analysis import (
@@ -43,11 +42,6 @@ class TermFinder:
         self._prefixes = tuple(prefix.lower() for prefix in parts.prefixes)
         self._identifiers = set(identifiers_analyzer().analyze(identifiers_of(parts.text)))
         self._known: dict[str, str] = {}
-
-    @cached_property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to find."""
-        return not (self._words or self._prefixes or self._identifiers)
 
     def find(self, text: str) -> list[TermSpan]:
         """Every place of a term, in order; places do not overlap."""
