@@ -9,7 +9,7 @@ import json
 import os
 import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ class Tasks:
         return {"generation": generation, "problems": problems, "keys": keys}
 
     def compare(self, index: Path) -> None:
-        """Whether an index holds the same documents, chunks and vectors as the usual one."""
+        """Whether an index holds the same documents, chunks, vectors and words as the usual one."""
         mine, other = contents(self._folder / "index"), contents(index)
         if mine.keys() != other.keys():
             raise AssertionError("other documents or chunks than in an undisturbed build")
@@ -88,13 +88,26 @@ class Tasks:
             same = (text, start) == other[key][:2]
             if not same or not np.allclose(vector, other[key][2], atol=1e-4):
                 raise AssertionError(f"chunk {key} differs from that of an undisturbed build")
+        queries = [" ".join(text.split()[:4]) for text, _, _ in list(mine.values())[::7]]
+        for query, one, two in zip(
+            queries,
+            found_by(self._folder / "index", queries),
+            found_by(index, queries),
+            strict=True,
+        ):
+            if one != two or not one:
+                raise AssertionError(f"{query!r} finds others than in an undisturbed build")
 
     def answer(self, index: Path) -> dict[str, Any]:
         """What some searches show, or which error."""
         queries = np.random.default_rng(0).normal(size=(20, DIM)).astype(np.float32)
         try:
             with IndexReader.open(index) as reader:
-                return {"answers": [shown(reader, query) for query in queries]}
+                words = reader.search_words("build index search text file", 20)
+                return {
+                    "answers": [shown(reader, query) for query in queries],
+                    "words": [words.vector_ids.tolist(), words.scores.tolist()],
+                }
         except RetrievalError as error:
             return {"error": error.message}
 
@@ -109,6 +122,17 @@ def shown(reader: IndexReader, query: NDArray[np.float32]) -> list[tuple[float, 
         for place in places[vector_id]
     ]
     return [(passage.score, repr(passage)) for passage in reader.passages(found)]
+
+
+def found_by(index: Path, queries: Sequence[str]) -> list[set[str]]:
+    """The texts that have any of the words of each query."""
+    with IndexReader.open(index) as reader:
+        texts = []
+        for query in queries:
+            ids = reader.search_words(query, 100_000).vector_ids.tolist()
+            places = reader.places_of_vectors(ids)
+            texts.append({reader.passage(*places[one][0]).text for one in ids})
+        return texts
 
 
 def contents(index: Path) -> dict[tuple[str, int], tuple[str, int, NDArray[np.float32]]]:
