@@ -70,7 +70,7 @@ class Listing:
             texts = self._ranking.best(wanted)
             complete = len(texts.scores) < wanted or texts.scores[-1] < self._lowest
             if not complete:
-                texts = texts.take(np.flatnonzero(texts.scores > texts.scores[-1]))
+                texts = texts.first(int(np.count_nonzero(texts.scores > texts.scores[-1])))
             heads = shortened(self._passages(texts))
             if complete or len(heads) >= needed:
                 return heads

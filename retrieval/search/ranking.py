@@ -52,7 +52,11 @@ class Ranked(NamedTuple):
     fused: NDArray[np.float64]
     """What was made of both; NaN: it was one search alone."""
 
-    def take(self, rows: NDArray[np.int64]) -> "Ranked":
+    def first(self, count: int) -> "Ranked":
+        """The best ``count``."""
+        return self.take(slice(count))
+
+    def take(self, rows: NDArray[np.int64] | slice) -> "Ranked":
         """Some of them, in this order."""
         ids, scores, dense, lexical, dense_ranks, lexical_ranks, fused = self
         first = (ids[rows], scores[rows], dense[rows], lexical[rows])
@@ -226,7 +230,7 @@ class Fused:
 
     def best(self, count: int) -> Ranked:
         """See ``Ranking``."""
-        return self._all.take(np.arange(min(count, len(self._all.scores))))
+        return self._all.first(count)
 
     def of(self, vector_ids: NDArray[np.int64]) -> Ranked:
         """See ``Ranking``."""

@@ -59,7 +59,7 @@ class Reranked:
 
     def best(self, count: int) -> Ranked:
         """See ``Ranking``."""
-        return self._all.take(np.arange(min(count, len(self._all.scores))))
+        return self._all.first(count)
 
     def of(self, vector_ids: NDArray[np.int64]) -> Ranked:
         """See ``Ranking``."""
