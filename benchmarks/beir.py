@@ -161,15 +161,17 @@ def search_reference(test: TestSet, model: str) -> Run:
     return run
 
 
-def measure(qrels: Sequence[Qrel], run: Run) -> dict[str, float]:
+def measure(
+    qrels: Sequence[Qrel], run: Run, measures: Sequence[Any] = MEASURES
+) -> dict[str, float]:
     """Each measure's mean over the judged queries."""
     scored = [
         ScoredDoc(query, document, score)
         for query, documents in run.items()
         for document, score in documents.items()
     ]
-    means = ir_measures.calc_aggregate(MEASURES, qrels, scored)
-    return {str(name): round(means[name], 4) for name in MEASURES}
+    means = ir_measures.calc_aggregate(measures, qrels, scored)
+    return {str(name): round(means[name], 4) for name in measures}
 
 
 def main() -> None:

@@ -21,9 +21,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import ir_measures
 import numpy as np
-from ir_measures import R, ScoredDoc, nDCG
+from ir_measures import R, nDCG
 
 from benchmarks.beir import (
     BATCH,
@@ -32,6 +31,7 @@ from benchmarks.beir import (
     TestSet,
     build_index,
     load_set,
+    measure,
     search_reference,
     search_service,
     served,
@@ -79,7 +79,9 @@ def ours(test: TestSet) -> Results:
                     started = time.perf_counter()
                     run = search_service(address, test.queries, depth, batch_size=batch, **asked)
                     seconds = (time.perf_counter() - started) / len(test.queries)
-                    results[name + cut] = measure(test, run) | {"ms": round(seconds * 1e3, 2)}
+                    results[name + cut] = measure(test.qrels, run, MEASURES) | {
+                        "ms": round(seconds * 1e3, 2)
+                    }
                     show(name + cut, results[name + cut])
     return results
 
@@ -129,17 +131,6 @@ PEERS: Mapping[str, Callable[[TestSet], Run]] = {
 }
 
 
-def measure(test: TestSet, run: Run) -> dict[str, float]:
-    """Each measure's mean over the judged queries."""
-    scored = [
-        ScoredDoc(query, document, score)
-        for query, documents in run.items()
-        for document, score in documents.items()
-    ]
-    means = ir_measures.calc_aggregate(MEASURES, test.qrels, scored)
-    return {str(name): round(means[name], 4) for name in MEASURES}
-
-
 def some_queries(test: TestSet, most: int) -> TestSet:
     """Every nth query and its judgements."""
     step = -(-len(test.queries) // most) if most else 1
@@ -181,7 +172,7 @@ def main() -> None:
         print(f"  {'':<26}" + "".join(f"{name!s:>10}" for name in (*MEASURES, "ms/query")))
         results = ours(test)
         for name in peers:
-            results[name] = measure(test, PEERS[name](test))
+            results[name] = measure(test.qrels, PEERS[name](test), MEASURES)
             show(name, results[name])
         every[folder.name] = results
     print(f"hybrid above the better of dense and lexical, on average: {gain(every):+.4f}")

@@ -9,7 +9,7 @@ from retrieval.found import Hit, ScoreKind, StageScores
 from retrieval.search.arrange import MMR_POOL, Head, by_document, collapse, diversify
 from retrieval.search.query import Query
 from retrieval.search.ranking import Ranked, Ranking
-from retrieval.store import IndexReader, parse_filter
+from retrieval.store import IndexReader
 
 
 class Listing:
@@ -20,7 +20,7 @@ class Listing:
         self._reader = reader
         self._query = query
         self._ranking = ranking
-        self._where = parse_filter(query.filter) if query.filter else None
+        self._where = query.where
         self._lowest = -math.inf if query.min_score is None else query.min_score
 
     def page(self) -> tuple[list[Head], bool]:

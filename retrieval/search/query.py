@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from retrieval.errors import InvalidArgument
 from retrieval.found import DENSE_WEIGHT, Fusion, Mode
-from retrieval.store import parse_filter
+from retrieval.store import Filter, parse_filter
 
 Place = tuple[int, int]
 """(document id, ordinal) of a passage."""
@@ -76,6 +76,11 @@ class Query:
     """How many after it."""
     section_chars: int = 0
     """Most characters of the section to go with a passage, up to ``MAX_SECTION_CHARS``; 0: none."""
+
+    @property
+    def where(self) -> Filter | None:
+        """The filter, parsed; None: there is none."""
+        return parse_filter(self.filter) if self.filter else None
 
     @property
     def needs_embedding(self) -> bool:

@@ -56,6 +56,10 @@ class Ranked(NamedTuple):
         """The best ``count``."""
         return self.take(slice(count))
 
+    def among(self, vector_ids: NDArray[np.int64]) -> "Ranked":
+        """Those that are among given texts."""
+        return self.take(np.flatnonzero(np.isin(self.vector_ids, vector_ids)))
+
     def take(self, rows: NDArray[np.int64] | slice) -> "Ranked":
         """Some of them, in this order."""
         ids, scores, dense, lexical, dense_ranks, lexical_ranks, fused = self
@@ -234,7 +238,7 @@ class Fused:
 
     def of(self, vector_ids: NDArray[np.int64]) -> Ranked:
         """See ``Ranking``."""
-        return self._all.take(np.flatnonzero(np.isin(self._all.vector_ids, vector_ids)))
+        return self._all.among(vector_ids)
 
     @cached_property
     def _all(self) -> Ranked:

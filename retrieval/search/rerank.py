@@ -63,7 +63,7 @@ class Reranked:
 
     def of(self, vector_ids: NDArray[np.int64]) -> Ranked:
         """See ``Ranking``."""
-        return self._all.take(np.flatnonzero(np.isin(self._all.vector_ids, vector_ids)))
+        return self._all.among(vector_ids)
 
     @cached_property
     def _all(self) -> Ranked:

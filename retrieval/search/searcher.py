@@ -16,7 +16,7 @@ from retrieval.search.listing import Listing
 from retrieval.search.query import Query, check_query
 from retrieval.search.ranking import Dense, Fused, Lexical, Ranking, Weighted
 from retrieval.search.rerank import PairScorer, Reranked
-from retrieval.store import IndexReader, TermFinder, parse_filter
+from retrieval.store import IndexReader, TermFinder
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +130,8 @@ class Searcher:
             raise NoReranker(
                 "there is no model to rerank with: name one with --reranker, or search without"
             )
-        where = parse_filter(query.filter) if query.filter else None
-        return Reranked(ranking, self.reader, self._reranker, query.text, query.rerank_top, where)
+        top = query.rerank_top
+        return Reranked(ranking, self.reader, self._reranker, query.text, top, query.where)
 
     def _read(self, query: Query, heads: Sequence[Head]) -> Iterator[Passage]:
         """The passages of a page, with all that the query wants to know of them."""
@@ -199,11 +199,10 @@ class Searcher:
 
     def _ranking(self, query: Query, embedded: EmbeddedQuery) -> Ranking:
         """How the query wants passages ranked."""
-        where = parse_filter(query.filter) if query.filter else None
-        dense = Dense(self.reader, embedded.vector, where, query.exact)
+        dense = Dense(self.reader, embedded.vector, query.where, query.exact)
         if query.text is None or query.mode == "dense":
             return dense
-        lexical = Lexical(self.reader, query.text, where)
+        lexical = Lexical(self.reader, query.text, query.where)
         if query.mode == "lexical":
             return lexical
         if query.mode == "auto" and not self.reader.has_words:

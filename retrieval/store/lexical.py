@@ -37,7 +37,7 @@ META = "meta.json"
 WORDS: Final = "words"
 TITLE: Final = "title"
 IDENTIFIERS: Final = "identifiers"
-_VECTOR = "vector"
+VECTOR: Final = "vector"
 _SEGMENT_FILE = re.compile(r"[0-9a-f]{32}\.[a-z]+")
 
 _FEW_IDS = 4_096
@@ -92,7 +92,7 @@ def make_schema() -> tantivy.Schema:
         .add_text_field(WORDS, tokenizer_name=WORDS)
         .add_text_field(TITLE, tokenizer_name=WORDS)
         .add_text_field(IDENTIFIERS, tokenizer_name=IDENTIFIERS, index_option="freq")
-        .add_unsigned_field(_VECTOR, indexed=True, fast=True)
+        .add_unsigned_field(VECTOR, indexed=True, fast=True)
         .build()
     )
 
@@ -244,7 +244,7 @@ class LexicalIndex:
         """
         if not len(vector_ids):
             return NO_HITS
-        these = tantivy.Query.term_set_query(self.schema, _VECTOR, vector_ids.tolist())
+        these = tantivy.Query.term_set_query(self.schema, VECTOR, vector_ids.tolist())
         must = tantivy.Occur.Must
         both = [(must, query), (must, tantivy.Query.const_score_query(these, 0.0))]
         limit = len(vector_ids) if k is None else min(k, len(vector_ids))
@@ -261,7 +261,7 @@ class LexicalIndex:
         """Scores and vector ids of the best, as the engine orders them."""
         hits: list[tuple[Any, tantivy.DocAddress]]
         hits = self._searcher.search(query, limit, count=False).hits
-        ids = self._searcher.fast_field_values(_VECTOR, [address for _, address in hits])
+        ids = self._searcher.fast_field_values(VECTOR, [address for _, address in hits])
         scores = np.array([score for score, _ in hits], dtype=np.float64)
         return np.round(scores, _DECIMALS), np.array(ids, dtype=np.int64)
 

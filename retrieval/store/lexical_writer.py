@@ -23,6 +23,7 @@ from retrieval.store.lexical import (
     IDENTIFIERS,
     META,
     TITLE,
+    VECTOR,
     WORDS,
     LexicalFile,
     LexicalState,
@@ -165,7 +166,7 @@ def _document(text: _Text) -> tantivy.Document:
     document = tantivy.Document()
     for field, content in fields.items():
         document.add_text(field, content)
-    document.add_unsigned("vector", text.vector_id)
+    document.add_unsigned(VECTOR, text.vector_id)
     return document
 
 

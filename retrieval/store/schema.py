@@ -9,6 +9,12 @@ TEXT_PART_CHARS = 1 << 16
 """Documents' texts are stored in parts of this many characters, so that a passage of a huge
 document is read without reading the document."""
 
+NAMED_FILES_QUERY = """
+    SELECT file FROM segments UNION SELECT file FROM ann_files
+    UNION SELECT file FROM lexical_files
+"""
+"""Names of all files that count."""
+
 migrations = Migrations("index")
 
 

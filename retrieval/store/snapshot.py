@@ -14,6 +14,7 @@ from retrieval.store.database import connect_for_reading, sqlite_errors
 from retrieval.store.filter_functions import register_functions
 from retrieval.store.info import load_info
 from retrieval.store.lexical import LexicalIndex, open_lexical
+from retrieval.store.schema import NAMED_FILES_QUERY
 from retrieval.store.segments import Segment, open_segments
 from retrieval.store.vector_file import ANN, LEXICAL
 
@@ -89,10 +90,7 @@ def _check_not_named(folder: Path, missing: str) -> None:
     """Refuse an index whose newest commit names a file that is not there."""
     connection = connect_for_reading(folder)
     try:
-        named = connection.execute(
-            "SELECT file FROM segments UNION SELECT file FROM ann_files "
-            "UNION SELECT file FROM lexical_files"
-        )
+        named = connection.execute(NAMED_FILES_QUERY)
         if missing not in {row[0] for row in named}:
             return
     finally:

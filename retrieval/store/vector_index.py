@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -80,20 +80,25 @@ class VectorIndex:
     ) -> NDArray[np.float32]:
         """Inner products of a query and some vectors; see ``IndexReader.score_vectors``."""
         scores = np.full(len(vector_ids), -np.inf, dtype=np.float32)
-        for segment in self._segments:
-            rows, inside = segment.rows_of(vector_ids)
-            if len(rows):
-                scores[inside] = segment.index.reconstruct_batch(rows) @ query
+        for inside, part in self._read(vector_ids):
+            scores[inside] = part @ query
         return scores
 
     def vectors(self, vector_ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Some vectors, float32 [n, dim]."""
         found = np.zeros((len(vector_ids), self._dim), dtype=np.float32)
+        for inside, part in self._read(vector_ids):
+            found[inside] = part
+        return found
+
+    def _read(
+        self, vector_ids: NDArray[np.int64]
+    ) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.float32]]]:
+        """Segment by segment: bool [n], which of n vectors are in it, and these, [m, dim]."""
         for segment in self._segments:
             rows, inside = segment.rows_of(vector_ids)
             if len(rows):
-                found[inside] = segment.index.reconstruct_batch(rows)
-        return found
+                yield inside, segment.index.reconstruct_batch(rows)
 
     @cached_property
     def centre(self) -> NDArray[np.float32]:
@@ -110,12 +115,7 @@ class VectorIndex:
 
     def vector(self, vector_id: int) -> NDArray[np.float32] | None:
         """One vector, float32 [dim]; None: it is in none of the segments."""
-        for segment in self._segments:
-            rows, _ = segment.rows_of(np.array([vector_id]))
-            if len(rows):
-                vector: NDArray[np.float32] = segment.index.reconstruct(int(rows[0]))
-                return vector
-        return None
+        return next((part[0] for _, part in self._read(np.array([vector_id]))), None)
 
     def _choose(self, where: Filter) -> Choice:
         """Which rows of each segment a filter lets through; the latest filters are remembered."""

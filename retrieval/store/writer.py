@@ -32,6 +32,7 @@ from retrieval.store.database import (
 from retrieval.store.info import SegmentInfo, load_info, load_segments
 from retrieval.store.lexical_writer import index_words, words_are_due
 from retrieval.store.lock import writer_lock
+from retrieval.store.schema import NAMED_FILES_QUERY
 from retrieval.store.vector_file import remove_stray_files
 
 
@@ -228,10 +229,7 @@ class IndexWriter:
     def remove_strays(self) -> None:
         """Delete the files that no commit names: replaced ones, and those of a run cut off."""
         with sqlite_errors(self.folder):
-            named = self._connection.execute(
-                "SELECT file FROM segments UNION SELECT file FROM ann_files "
-                "UNION SELECT file FROM lexical_files"
-            )
+            named = self._connection.execute(NAMED_FILES_QUERY)
             remove_stray_files(self.folder, keep={row[0] for row in named})
 
 
