@@ -68,13 +68,18 @@ def search(
     **options: Any,  # noqa: ANN401  (the keywords of a Query)
 ) -> None:
     """Search an index right here, without a server."""
-    from indexer.local_search import search_index  # loads torch
+    from retrieval.local import open_local
     from retrieval.search import Query
 
     asked = Query(text=query, **options)
-    result = search_index(
-        index, asked, model=model, device=device, query_dtype=query_dtype, reranker=reranker
-    )
+    with open_local(
+        index,
+        model=model,
+        device=device,
+        query_dtype=query_dtype,
+        reranker=reranker if asked.rerank_top else None,
+    ) as local:
+        result = local.search(asked)
     if result.rerank_truncated:
         click.echo(f"note: the reranker read {result.rerank_truncated} passages in part", err=True)
     if result.query_truncated:

@@ -168,26 +168,17 @@ def _through_server(target: str, token: str, options: Mapping[str, Any]) -> Iter
 def _right_here(
     index: Path, device: str, reranker: str | None, options: Mapping[str, Any]
 ) -> Iterator["Search"]:
-    from retrieval.encoder import load_for_index
-    from retrieval.reranker import Reranker
-    from retrieval.search import EmbeddedQuery, Query, Searcher
-    from retrieval.store import IndexReader, search_on_one_core
+    from retrieval.local import open_local
+    from retrieval.search import Query
+    from retrieval.store import search_on_one_core
 
-    with IndexReader.open(index) as reader:
-        lexical = options.get("mode") == "lexical"
-        encoder = None
-        if not lexical:
-            encoder = load_for_index(reader.info.model, device=device, workload="latency")
-        search_on_one_core()
-        model = Reranker.load(reranker, device=device) if reranker else None
-        searcher = Searcher(reader, model)
+    search_on_one_core()  # as a server does, so that times compare
+    with open_local(
+        index, device=device, reranker=reranker if options.get("rerank_top") else None
+    ) as local:
 
         def ask(text: str, k: int, *, by_document: bool) -> "Sequence[Passage]":
             query = Query(text=text, k=k, group_by_document=by_document, **options)
-            if encoder is None:
-                return searcher.search(query).passages
-            made = encoder.embed([text], "query")
-            embedded = EmbeddedQuery(made.vectors[0], made.token_counts[0], made.truncated[0])
-            return searcher.search(query, embedded).passages
+            return local.search(query).passages
 
         yield ask

@@ -16,7 +16,6 @@ from indexer.build import build
 from indexer.cli import cli as indexer_cli
 from indexer.containers import CONTAINER_EXTENSIONS
 from indexer.decompress import COMPRESSED
-from indexer.local_search import search_index
 from indexer.parse import HANDLED_EXTENSIONS
 from indexer.prepare import BuildOptions
 from indexer.progress import SilentProgress
@@ -24,6 +23,7 @@ from indexer.report import BuildReport
 from indexer.skip import SkipReason
 from retrieval import errors
 from retrieval.cli import cli as retrieval_cli
+from retrieval.local import open_local
 from retrieval.registry import MODEL_CARDS, OFFLINE_MODEL
 from retrieval.search import Query
 from retrieval.service import status
@@ -275,7 +275,8 @@ def test_the_questions_of_the_demo_find_their_passages(tmp_path: Path) -> None:
     assert tuple(answers) == QUESTIONS
     build(BuildOptions([DOCS], tmp_path / "index", OFFLINE_MODEL, device="cpu"), SilentProgress())
     for question, heading in answers.items():
-        best = search_index(tmp_path / "index", Query(question, k=1), device="cpu").passages[0]
+        with open_local(tmp_path / "index", device="cpu") as local:
+            best = local.search(Query(question, k=1)).passages[0]
         assert best.heading_path[-1] == heading
 
 

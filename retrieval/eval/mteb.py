@@ -10,7 +10,6 @@ the model whole, up to its maximum. Results are written as mteb writes them, one
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ from mteb.types import PromptType
 
 from retrieval.encoder import Encoder
 from retrieval.errors import InvalidArgument
+from retrieval.eval.queries import load_queries
 from retrieval.records import TextKind
 from retrieval.registry import find_card
 
@@ -127,33 +127,21 @@ def local_task(folder: Path) -> AbsTaskRetrieval:
 
 
 def _read(folder: Path) -> Any:  # noqa: ANN401  (mteb's RetrievalSplitData)
+    queries = load_queries(folder)
     try:
-        relevant: dict[str, dict[str, int]] = {}
-        for line in (folder / "qrels" / "test.tsv").read_text(encoding="utf-8").splitlines()[1:]:
-            query, document, grade = line.split("\t")
-            relevant.setdefault(query, {})[document] = int(grade)
-        corpus = [
-            {"id": one["_id"], "title": one.get("title", ""), "text": one["text"]}
-            for one in _records(folder / "corpus.jsonl")
-        ]
-        queries = [
-            {"id": one["_id"], "text": one["text"]}
-            for one in _records(folder / "queries.jsonl")
-            if one["_id"] in relevant
-        ]
+        with (folder / "corpus.jsonl").open(encoding="utf-8") as file:
+            corpus = [
+                {"id": one["_id"], "title": one.get("title", ""), "text": one["text"]}
+                for one in map(json.loads, file)
+            ]
     except (OSError, ValueError, KeyError) as error:
         raise InvalidArgument(f"{folder} is no set in BEIR form: {error}") from error
     return {
         "corpus": Dataset.from_list(corpus),
-        "queries": Dataset.from_list(queries),
-        "relevant_docs": relevant,
+        "queries": Dataset.from_list([{"id": query.id, "text": query.text} for query in queries]),
+        "relevant_docs": {query.id: dict(query.documents) for query in queries},
         "top_ranked": None,
     }
-
-
-def _records(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        yield from map(json.loads, file)
 
 
 @click.command()

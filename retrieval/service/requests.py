@@ -34,7 +34,7 @@ _TEXT_KINDS: dict[int, TextKind] = {
 }
 
 
-class _Limits(TypedDict):
+class _Options(TypedDict):
     """The parts of a query that do not depend on what is looked for."""
 
     mode: Mode
@@ -120,8 +120,29 @@ def to_query(request: AnySearchRequest, *, collection: str, k: int, offset: int)
         InvalidArgument: no query, an unknown mode or fusion, or a passage of another collection.
             The values themselves are for the searcher to judge.
     """
+    options = _options(request, k, offset)
+    match request.WhichOneof("query"):
+        case "text":
+            return Query(text=request.text, **options)
+        case "vector":
+            vector = np.array(request.vector.values, dtype=np.float32)
+            return Query(vector=vector, **options)
+        case "passage":
+            name = parse_passage(request.passage, field="passage")
+            if name.collection != collection:
+                raise InvalidArgument(
+                    f"passage is of collection {name.collection}, and the search of {collection}: "
+                    "vectors of two collections may not compare",
+                    field="passage",
+                )
+            return Query(passage=(name.document_id, name.ordinal), **options)
+        case _:
+            raise InvalidArgument("no query: set text, vector or passage", field="query")
+
+
+def _options(request: AnySearchRequest, k: int, offset: int) -> _Options:
     weight = request.dense_weight if request.HasField("dense_weight") else DENSE_WEIGHT
-    limits = _Limits(
+    options = _Options(
         mode=_known(_MODES, request.mode, field="mode"),
         fusion=_known(_FUSIONS, request.fusion, field="fusion"),
         dense_weight=weight,
@@ -133,32 +154,15 @@ def to_query(request: AnySearchRequest, *, collection: str, k: int, offset: int)
         section_chars=request.section_chars,
     )
     if isinstance(request, search_service_pb2.SearchRequest):
-        limits["group_by_document"] = request.group_by_document
-        limits["group_size"] = request.group_size or 1
-        limits["collapse"] = request.collapse if request.HasField("collapse") else None
-        limits["mmr"] = request.mmr if request.HasField("mmr") else None
-        limits["rerank_top"] = request.rerank_top
-        limits["highlight"] = request.highlight
-        limits["context_before"] = request.context_before
-        limits["context_after"] = request.context_after
-    match request.WhichOneof("query"):
-        case "text":
-            return Query(text=request.text, **limits)
-        case "vector":
-            vector = np.array(request.vector.values, dtype=np.float32)
-            return Query(vector=vector, **limits)
-        case "passage":
-            name = parse_passage(request.passage, field="passage")
-            if name.collection != collection:
-                raise InvalidArgument(
-                    f"passage is of collection {name.collection}, and the search of {collection}: "
-                    "vectors of two collections may not compare",
-                    field="passage",
-                )
-            like = (name.document_id, name.ordinal)
-            return Query(passage=like, **limits)
-        case _:
-            raise InvalidArgument("no query: set text, vector or passage", field="query")
+        options["group_by_document"] = request.group_by_document
+        options["group_size"] = request.group_size or 1
+        options["collapse"] = request.collapse if request.HasField("collapse") else None
+        options["mmr"] = request.mmr if request.HasField("mmr") else None
+        options["rerank_top"] = request.rerank_top
+        options["highlight"] = request.highlight
+        options["context_before"] = request.context_before
+        options["context_after"] = request.context_after
+    return options
 
 
 def _known(values: Mapping[int, _Known], value: int, *, field: str) -> _Known:

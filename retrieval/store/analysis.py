@@ -11,6 +11,7 @@ A text goes through three analyses, each into a field of its own:
 
 import re
 import unicodedata
+from functools import cache
 from itertools import pairwise
 from typing import Final
 
@@ -44,6 +45,7 @@ _ANY_HUMP = re.compile(r"[a-z0-9][A-Z]|[A-Z]{2}[a-z]")
 _HUMPED = re.compile(r"\b\w*[a-z0-9][A-Z]\w*\b|\b[A-Z]{2,}[a-z]\w*\b")
 
 
+@cache
 def words_analyzer(language: str) -> tantivy.TextAnalyzer:
     """Cuts ``words_of`` a text into terms.
 
@@ -63,6 +65,7 @@ def words_analyzer(language: str) -> tantivy.TextAnalyzer:
     return builder.build()
 
 
+@cache
 def identifiers_analyzer() -> tantivy.TextAnalyzer:
     """Cuts ``identifiers_of`` a text into terms."""
     return (

@@ -30,7 +30,7 @@ from retrieval.errors import IndexDamaged, StorageError
 from retrieval.store.analysis import VERSION, identifiers_analyzer, words_analyzer
 from retrieval.store.id_set import IdSet
 from retrieval.store.rows import damaged_row
-from retrieval.store.vector_file import LEXICAL, sample_sha256
+from retrieval.store.vector_file import LEXICAL, WrittenFile, sample_sha256
 
 META = "meta.json"
 """The engine's list of segments."""
@@ -48,28 +48,13 @@ _DECIMALS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class LexicalFile:
-    """A file of the lexical index, as a commit records it."""
-
-    name: str
-    size: int
-    sha256: str
-    sample: str
-
-    @property
-    def engine_name(self) -> str:
-        """What the engine calls it."""
-        return self.name.removeprefix(LEXICAL)
-
-
-@dataclass(frozen=True, slots=True)
 class LexicalState:
     """What a commit records of the lexical index."""
 
     language: str
     analysis: int
     meta: str
-    files: Sequence[LexicalFile]
+    files: Sequence[WrittenFile]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +68,11 @@ class LexicalHits:
 
 
 NO_HITS: Final = LexicalHits(np.empty(0), np.empty(0, np.int64))
+
+
+def engine_name(file: WrittenFile) -> str:
+    """What the engine calls a file of its own."""
+    return file.name.removeprefix(LEXICAL)
 
 
 def make_schema() -> tantivy.Schema:
@@ -114,7 +104,7 @@ def load_state(connection: sqlite3.Connection) -> LexicalState | None:
     files = connection.execute(
         "SELECT file, bytes, sha256, sample_sha256 FROM lexical_files ORDER BY file"
     )
-    return LexicalState(language, analysis, meta, [LexicalFile(*file) for file in files])
+    return LexicalState(language, analysis, meta, [WrittenFile(*file) for file in files])
 
 
 @contextmanager
@@ -131,7 +121,7 @@ def assembled(folder: Path, state: LexicalState, place: Path | None = None) -> I
     """
     with tempfile.TemporaryDirectory(".tmp", LEXICAL, place) as made:
         for file in state.files:
-            (Path(made) / file.engine_name).symlink_to((folder / file.name).resolve())
+            (Path(made) / engine_name(file)).symlink_to((folder / file.name).resolve())
         if state.meta:
             (Path(made) / META).write_text(state.meta)
         yield Path(made)
@@ -147,14 +137,14 @@ def segment_files(folder: Path, meta: str) -> list[str]:
     )
 
 
-def check_file(folder: Path, file: LexicalFile) -> None:
+def check_file(folder: Path, file: WrittenFile) -> None:
     """Refuse a file that is not what a commit recorded, as far as is seen in no time.
 
     Raises:
         FileNotFoundError: it is not there.
         IndexDamaged: it is another.
     """
-    if not file.name.startswith(LEXICAL) or not _SEGMENT_FILE.fullmatch(file.engine_name):
+    if not file.name.startswith(LEXICAL) or not _SEGMENT_FILE.fullmatch(engine_name(file)):
         raise IndexDamaged(f"{folder} names a lexical file outside itself: {file.name!r}")
     path = folder / file.name
     if path.stat().st_size != file.size or sample_sha256(path) != file.sample:

@@ -49,21 +49,23 @@ class Parts(NamedTuple):
 
 
 def parts_of(text: str) -> Parts:
-    """Take a query apart; from the ``MAX_SPECIAL``-th phrase or beginning on, all are words."""
+    """Take a query apart; beyond ``MAX_SPECIAL`` phrases and beginnings, all are words."""
     words: list[str] = []
-    special: dict[str, dict[str, None]] = {kind: {} for kind in Parts._fields}
-    room = MAX_SPECIAL
+    special: dict[tuple[str, str], None] = {}
     for part in _PART.finditer(text):
         only_title, phrase, prefix, word = part.group("title", "phrase", "prefix", "word")
-        kind = "phrases" if phrase else "prefixes" if prefix else "titles" if only_title else ""
         what = phrase or prefix or word
-        if kind and what and room:
-            field = f"title_{kind}" if only_title and kind != "titles" else kind
-            room -= what not in special[field]
-            special[field][what] = None
-        if what and not (room and (prefix or only_title)):
+        if not what:
+            continue
+        kind = "phrases" if phrase else "prefixes" if prefix else "titles" if only_title else ""
+        if only_title and not word:
+            kind = f"title_{kind}"
+        taken = kind != "" and ((kind, what) in special or len(special) < MAX_SPECIAL)
+        if taken:
+            special[kind, what] = None
+        if not taken or kind == "phrases":
             words.append(what)
-    lists = (list(special[field]) for field in Parts._fields[1:])
+    lists = ([what for kind, what in special if kind == field] for field in Parts._fields[1:])
     return Parts(" ".join(words), *lists)
 
 

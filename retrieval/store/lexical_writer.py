@@ -25,15 +25,15 @@ from retrieval.store.lexical import (
     TITLE,
     VECTOR,
     WORDS,
-    LexicalFile,
     LexicalState,
     assembled,
+    engine_name,
     load_state,
     make_schema,
     segment_files,
 )
 from retrieval.store.rows import from_json
-from retrieval.store.vector_file import LEXICAL, file_sha256, sample_sha256, sync_folder
+from retrieval.store.vector_file import LEXICAL, WrittenFile, describe_file, sync_folder
 
 _HEAP_BYTES = 64_000_000
 """That the engine gathers before it writes a segment."""
@@ -124,7 +124,7 @@ def _extend(
     Returns:
         what to record, and the ids of the texts' vectors.
     """
-    known = {file.engine_name: file for file in state.files}
+    known = {engine_name(file): file for file in state.files}
     try:
         with assembled(folder, state, folder) as place:
             done = _write(place, state.language, texts)
@@ -170,12 +170,11 @@ def _document(text: _Text) -> tantivy.Document:
     return document
 
 
-def _move(path: Path, folder: Path) -> LexicalFile:
+def _move(path: Path, folder: Path) -> WrittenFile:
     """Put a file of the engine's into the index, flushed to the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
-    kept = path.rename(folder / f"{LEXICAL}{path.name}")
-    return LexicalFile(kept.name, kept.stat().st_size, file_sha256(kept), sample_sha256(kept))
+    return describe_file(path.rename(folder / f"{LEXICAL}{path.name}"))
 
 
 def _record(connection: sqlite3.Connection, state: LexicalState) -> None:

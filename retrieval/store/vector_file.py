@@ -40,7 +40,7 @@ _WHOLE_BYTES = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class WrittenFile:
-    """A file of an index that was written whole, ready to be named in a commit."""
+    """A file of an index that was written whole, as a commit records it."""
 
     name: str
     size: int
@@ -95,7 +95,7 @@ def write_file(folder: Path, prefix: str, blocks: Iterable[bytes | memoryview]) 
             file.flush()
             os.fsync(file.fileno())
         sync_folder(folder)
-        sample = sample_sha256(path)
+        return _described(path, size, digest.hexdigest())
     except OSError as error:
         path.unlink(missing_ok=True)
         raise StorageError(
@@ -104,7 +104,21 @@ def write_file(folder: Path, prefix: str, blocks: Iterable[bytes | memoryview]) 
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-    return WrittenFile(path.name, size, digest.hexdigest(), sample)
+
+
+def describe_file(path: Path) -> WrittenFile:
+    """What a commit records of a file that somebody else wrote.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    return _described(path, path.stat().st_size, file_sha256(path))
+
+
+def _described(path: Path, size: int, sha256: str) -> WrittenFile:
+    # The sample of a small file is all of it.
+    sample = sha256 if size <= _WHOLE_BYTES else sample_sha256(path)
+    return WrittenFile(path.name, size, sha256, sample)
 
 
 def sample_sha256(path: Path) -> str:
