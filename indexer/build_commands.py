@@ -95,7 +95,7 @@ _OPTIONS: Final = (
     DEVICE_OPTION,
     click.option(
         "--dtype",
-        type=click.Choice(["auto", "float32", "bfloat16", "int8"]),
+        type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8"]),
         default="auto",
         show_default=True,
         help="Type of the weights while embedding; int8 is for the CPU.",

@@ -8,7 +8,7 @@ from retrieval.context import embedded_text
 from retrieval.encoder import load_for_index
 from retrieval.store import IndexReader, Problem
 
-_LEAST_COSINE = {"float32": 0.9999, "bfloat16": 0.99, "int8": 0.99}
+_LEAST_COSINE = {"float32": 0.9999, "bfloat16": 0.99, "float16": 0.999, "int8": 0.99}
 """Of a vector with itself, by the type of the weights: rounding differs with the processor."""
 
 

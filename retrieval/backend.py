@@ -13,6 +13,7 @@ from retrieval.gte import EncoderConfig, Pooling, ShortTexts, Workload, load_mod
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
     "int8": torch.int8,
 }
 """Weight types that ``dtype`` names."""

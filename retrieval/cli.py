@@ -153,7 +153,7 @@ def _results_json(query: str, collection: str, results: "SearchResults") -> dict
 @DEVICE_OPTION
 @click.option(
     "--dtype",
-    type=click.Choice(["auto", "float32", "bfloat16", "int8"]),
+    type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8"]),
     default="auto",
     show_default=True,
     help="Type of the weights; int8 is for the CPU.",

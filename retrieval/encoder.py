@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from retrieval.assembly import Parts, assemble
 from retrieval.backend import resolve_device
 from retrieval.batching import embed_batches
-from retrieval.errors import InvalidArgument, ModelMismatch
+from retrieval.errors import CheckpointError, InvalidArgument, ModelMismatch
 from retrieval.gte import Workload
 from retrieval.gte.quantize import has_exact_int8
 from retrieval.hub import ModelFolder, find_model
@@ -67,8 +67,8 @@ class Encoder:
         Args:
             name: registry name, hub id (``@REVISION`` allowed) or local folder.
             device: ``"cpu"``, ``"cuda"``, or ``"auto"`` (CUDA where there is one).
-            dtype: ``"float32"``, ``"bfloat16"``, ``"int8"`` (encoders on the CPU only), or
-                ``"auto"`` (bfloat16 on CUDA, else float32).
+            dtype: ``"float32"``, ``"bfloat16"``, ``"float16"``, ``"int8"`` (encoders on the CPU
+                only), or ``"auto"`` (bfloat16 on CUDA, else float32).
             workload: ``"throughput"`` for many texts at a time, ``"latency"`` for one short query
                 at a time; the vectors are the same within rounding.
 
@@ -128,6 +128,10 @@ class Encoder:
 
         Returns:
             float32 [n, dim], L2-normalised.
+
+        Raises:
+            InvalidArgument: unknown kind.
+            CheckpointError: the weights make numbers that their type can't hold.
         """
         return self.embed(texts, kind, batch_tokens=batch_tokens).vectors
 
@@ -162,6 +166,11 @@ class Encoder:
             batches = embed_batches(self._backend, [text.ids for text in tokens], batch_tokens)
             for rows, embedded in batches:
                 vectors[[start + row for row in rows]] = embedded
+        if not np.isfinite(vectors).all():
+            raise CheckpointError(
+                f"{self.identity.name} makes vectors that are not finite in {self.dtype}: "
+                "use bfloat16 or float32, or mend its weights"
+            )
         return Embedded(vectors, token_counts, truncated)
 
     def _tokenize(self, texts: Sequence[str], kind: TextKind) -> list[Tokens]:

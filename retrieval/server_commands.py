@@ -42,7 +42,7 @@ DEVICE_OPTION = click.option(
 )
 QUERY_DTYPE_OPTION = click.option(
     "--query-dtype",
-    type=click.Choice(["auto", "index", "float32", "bfloat16", "int8"]),
+    type=click.Choice(["auto", "index", "float32", "bfloat16", "float16", "int8"]),
     default="auto",
     show_default=True,
     help="Type of the weights for queries; index: the one it was built in; auto: int8 where that "

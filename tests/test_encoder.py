@@ -217,12 +217,23 @@ def test_a_huge_text_is_bounded(minilm: Encoder) -> None:
     assert embedded.token_counts == [256, 2]
 
 
-def test_dtype_is_part_of_the_identity(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_dtype_is_part_of_the_identity(tmp_path: Path, dtype: str) -> None:
     folder = str(make_tiny_model(tmp_path / "model"))
-    exact, half = Encoder.load(folder), Encoder.load(folder, dtype="bfloat16")
+    exact, half = Encoder.load(folder), Encoder.load(folder, dtype=dtype)
     assert exact.identity.fingerprint != half.identity.fingerprint
     assert half.encode(["text"]).dtype == np.float32
     assert load_for_index(half.identity).identity == half.identity
+
+
+def test_numbers_too_large_for_float16_are_refused(tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    weights["embeddings.LayerNorm.weight"] *= 1e5
+    save_file(weights, folder / "model.safetensors")
+    assert np.isfinite(Encoder.load(str(folder)).encode(["text"])).all()
+    with pytest.raises(CheckpointError, match="not finite in float16"):
+        Encoder.load(str(folder), dtype="float16").encode(["text"])
 
 
 def test_int8_vectors_do_not_depend_on_the_batch(minilm: Encoder) -> None:
