@@ -7,7 +7,7 @@ BUF ?= npx --yes @bufbuild/buf@1.75.0
 
 BIN := .venv/bin
 STAMP := .venv/.installed
-SOURCES := retrieval indexer tests benchmarks examples proto docs
+SOURCES := retrieval indexer training tests benchmarks examples proto docs
 
 .PHONY: help install demo test test-slow check lint types imports proto-check stubs release-contract docs-check format docs clean
 

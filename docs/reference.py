@@ -75,7 +75,7 @@ def prompts_table() -> str:
 
 
 def import_layers() -> str:
-    """The layers of both packages as import-linter proves them, the highest first."""
+    """The layers of the packages as import-linter proves them, the highest first."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     contracts = settings["tool"]["importlinter"]["contracts"]
     lines = [

@@ -8,6 +8,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from retrieval.gte.attention import packed_attention, pooled_attention
 from retrieval.gte.config import EncoderConfig
@@ -89,19 +90,29 @@ class Attention(nn.Module):
     def of_rows(
         self, hidden: Tensor, batch: PackedBatch, rotation: Rotation | None, rows: Tensor
     ) -> Tensor:
-        """[N, hidden] → [B, hidden]: only the tokens ``rows``, one a sequence, ask.
-
-        ``split`` must have been called.
-        """
-        query_proj, key_value_proj = self.split_proj
-        query = query_proj(hidden[rows]).view(-1, *self.head_shape)
-        key, value = key_value_proj(hidden).view(-1, 2, *self.head_shape).unbind(dim=1)
+        """[N, hidden] → [B, hidden]: only the tokens ``rows``, one a sequence, ask."""
+        query, key_value = self._project_apart(hidden[rows], hidden)
+        query = query.view(-1, *self.head_shape)
+        key, value = key_value.view(-1, 2, *self.head_shape).unbind(dim=1)
         if rotation is not None:
             cos, sin = rotation
             query, key = rotate(query, cos[rows], sin[rows]), rotate(key, cos, sin)
         attended = pooled_attention(query, key, value, batch)
         output: Tensor = self.o_proj(attended.flatten(1))
         return output
+
+    def _project_apart(self, asking: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries of some tokens, [B, hidden]; keys and values of all, [N, 2 · hidden]."""
+        if self.split_proj:
+            query_proj, key_value_proj = self.split_proj
+            return query_proj(asking), key_value_proj(hidden)
+        widths = [self.qkv_proj.in_features, 2 * self.qkv_proj.in_features]
+        weights = torch.split(self.qkv_proj.weight, widths)
+        biases = torch.split(self.qkv_proj.bias, widths)
+        return (
+            functional.linear(asking, weights[0], biases[0]),
+            functional.linear(hidden, weights[1], biases[1]),
+        )
 
 
 class GatedMLP(nn.Module):
@@ -115,7 +126,7 @@ class GatedMLP(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """[N, hidden] → [N, hidden]."""
         up, gate = self.up_gate_proj(hidden).chunk(2, dim=-1)  # [N, intermediate] each, up first
-        output: Tensor = self.down_proj(up * torch.ops.aten.gelu_(gate))
+        output: Tensor = self.down_proj(up * _gelu(gate))
         return output
 
 
@@ -129,8 +140,15 @@ class PlainMLP(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[N, hidden] → [N, hidden]."""
-        output: Tensor = self.down_proj(torch.ops.aten.gelu_(self.up_proj(hidden)))
+        output: Tensor = self.down_proj(_gelu(self.up_proj(hidden)))
         return output
+
+
+def _gelu(inner: Tensor) -> Tensor:
+    """Exact (erf) GELU; in place, but where gradients want what it was made of."""
+    if torch.is_grad_enabled():
+        return functional.gelu(inner)
+    return cast(Tensor, torch.ops.aten.gelu_(inner))
 
 
 class Layer(nn.Module):

@@ -49,13 +49,22 @@ class GteModel(nn.Module):
             dtype: what they are, or ``torch.int8`` to quantise float32 ones (CPU only).
             workload: what to be fast at.
         """
+        self.prepare_training(device=device)
+        self.eval().requires_grad_(requires_grad=False)
+        cast(Layer, self.encoder.layer[-1]).attention.split()
+        self.wants_few_sizes = lay_out(self.encoder, dtype=dtype, device=device, workload=workload)
+
+    def prepare_training(self, *, device: torch.device | str) -> None:
+        """Make ready for training once the weights are in: plain modules, gradients on.
+
+        Args:
+            device: where the weights are.
+        """
         config = self.config
         if config.rope is not None:
             # float32, whatever the weights' dtype
             self.inv_freq = inverse_frequencies(config.rope, config.head_dim).to(device)
-        self.eval().requires_grad_(requires_grad=False)
-        cast(Layer, self.encoder.layer[-1]).attention.split()
-        self.wants_few_sizes = lay_out(self.encoder, dtype=dtype, device=device, workload=workload)
+        self.train().requires_grad_()
 
     def forward(self, batch: PackedBatch, rows: Tensor | None = None) -> Tensor:
         """Encode a packed batch.

@@ -92,6 +92,7 @@ def load_model(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     workload: Workload = "throughput",
+    trainable: bool = False,
 ) -> GteModel:
     """Read a checkpoint folder into a model ready to run.
 
@@ -105,9 +106,11 @@ def load_model(
             everything else float32 (see ``quantize``).
         device: where they go; int8 is for the CPU.
         workload: what the model is to be fast at; the vectors are the same within rounding.
+        trainable: whether its weights are to be changed: then they stay plain float32 parameters,
+            and ``dtype`` and ``workload`` are not asked.
 
     Returns:
-        the model, in eval mode, gradients off.
+        the model, in eval mode, gradients off; or, if trainable, in train mode with them on.
 
     Raises:
         CheckpointError: a setting that the core does not run; or missing, unexpected or wrongly
@@ -121,10 +124,13 @@ def load_model(
     with torch.device("meta"):
         model = GteModel(config, head)
     _check(folder, sources, model)
-    stored = torch.float32 if dtype == torch.int8 else dtype
+    stored = torch.float32 if trainable or dtype == torch.int8 else dtype
     model = model.to(stored).to_empty(device=device)
     _fill(model, sources)
-    model.prepare(device=device, dtype=dtype, workload=workload)
+    if trainable:
+        model.prepare_training(device=device)
+    else:
+        model.prepare(device=device, dtype=dtype, workload=workload)
     return model
 
 

@@ -1,0 +1,56 @@
+"""Train a stage.
+
+    python -m training training/stages/1-distil.toml --data DATA --start START --run runs/1 \
+        --teacher all-minilm-l6-v2
+
+A run that was stopped, in whatever way, goes on where its last checkpoint was. At its end the
+encoder lies in ``RUN/model``, the next stage's ``--start``.
+"""
+
+import sys
+from pathlib import Path
+
+import click
+
+from retrieval import command
+from training.batches import Batches, SpecialTokens
+from training.config import Stage
+from training.data import TextData
+from training.loop import start
+from training.models import Teacher
+
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+@click.command()
+@click.argument("stage", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--data", type=_FOLDER, required=True, help="Made by `python -m training.prepare`.")
+@click.option("--start", "begin", type=_FOLDER, required=True, help="Encoder to begin with.")
+@click.option("--run", "folder", type=_FOLDER, required=True, help="Checkpoints, log and result.")
+@click.option("--teacher", metavar="NAME|FOLDER", help="To learn from, or to compare with.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--seconds", type=float, help="Stop after so long; run it again to go on.")
+def main(
+    *,
+    stage: Path,
+    data: Path,
+    begin: Path,
+    folder: Path,
+    teacher: str | None,
+    device: str,
+    seconds: float | None,
+) -> None:
+    """Train STAGE, a TOML file of settings (see ``training/config.py``)."""
+    settings = Stage.from_file(stage)
+    batches = Batches(TextData.open(data), settings, SpecialTokens.read(begin))
+    taught_by = Teacher(teacher, device) if teacher else None
+    run = start(folder, settings, batches=batches, begin=begin, device=device, teacher=taught_by)
+    click.echo(f"{folder}: step {run.progress.step} of {settings.steps}")
+    progress = run.go_on(seconds=seconds)
+    written = run.write_model(begin)
+    click.echo(f"{folder}: step {progress.step} of {settings.steps}, {progress.tokens} tokens")
+    click.echo(f"the encoder is in {written}")
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main, "training", interrupted="run it again to go on"))

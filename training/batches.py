@@ -1,0 +1,176 @@
+"""Texts → packed batches: those of one update, some at a time."""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from retrieval.errors import CheckpointError
+from training.config import Stage
+from training.data import Order, TextData
+
+_MASKED, _MASKED_OR_CHANGED = 0.8, 0.9
+"""Shares of the hidden tokens."""
+
+
+class SpecialTokens(NamedTuple):
+    """The ids that the tokenizer puts around a text, and the one for a masked token."""
+
+    first: int
+    last: int
+    mask: int
+    vocabulary: int
+
+    @classmethod
+    def read(cls, folder: Path) -> "SpecialTokens":
+        """Those of a BERT tokenizer: one before a text, one after it.
+
+        Raises:
+            CheckpointError: the folder has no such tokenizer.
+        """
+        try:
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            tokenizer.no_padding()
+            tokenizer.no_truncation()
+            first, last = tokenizer.encode("").ids
+        except Exception as error:  # the library raises no other
+            raise CheckpointError(f"{folder} has no tokenizer like BERT's: {error}") from error
+        mask = tokenizer.token_to_id("[MASK]")
+        if mask is None:
+            raise CheckpointError(f"the tokenizer of {folder} has no [MASK]")
+        return cls(first, last, mask, tokenizer.get_vocab_size())
+
+
+class Pair(NamedTuple):
+    """Two texts that belong together, as token ids with special tokens."""
+
+    left: list[int]
+    right: list[int]
+    negatives: list[list[int]]
+    """Texts that look as if they belonged to the left one."""
+
+
+class Batches:
+    """Draws texts in an order that a checkpoint can go on with."""
+
+    def __init__(self, data: TextData, stage: Stage, special: SpecialTokens) -> None:
+        """Choose what to draw from; see ``Stage``."""
+        self.data = data
+        self.special = special
+        self._stage = stage
+        if stage.objective == "contrastive":
+            self._pairs = data.pair_numbers(held=False)
+            count = len(self._pairs)
+        else:
+            self._texts = (
+                data.whole(held=False) if stage.whole_documents else data.chunks(held=False)
+            )
+            count = len(self._texts)
+        self.order = Order(count, stage.seed)
+
+    def texts(self) -> list[list[int]]:
+        """The texts of one update, with special tokens, sorted by length."""
+        data, whole = self.data, self._stage.whole_documents
+        drawn: list[list[int]] = []
+        tokens = 0
+        for number in self.order:
+            picked = int(self._texts[number])
+            text = self.cut(data.document(picked) if whole else data.chunk(picked))
+            if len(text) < self._stage.min_length:
+                continue
+            drawn.append(text)
+            tokens += len(text)
+            if tokens >= self._stage.batch_tokens:
+                break
+        return sorted(drawn, key=len)
+
+    def pairs(self) -> list[Pair]:
+        """The pairs of one update; no two have the same right side."""
+        drawn: dict[int, Pair] = {}
+        tokens = 0
+        for number in self.order:
+            picked = int(self._pairs[number])
+            right = int(self.data.pairs[picked, 1])
+            if right in drawn:
+                continue
+            drawn[right] = self.pair(picked)
+            tokens += len(drawn[right].left) + len(drawn[right].right)
+            if tokens >= self._stage.batch_tokens:
+                break
+        return list(drawn.values())
+
+    def pair(self, number: int) -> Pair:
+        """The texts of a pair, and passages that are not what its left side means, if mined."""
+        data, stage = self.data, self._stage
+        left, right = (int(text) for text in data.pairs[number])
+        passage = data.rest(right) if stage.whole_documents else data.chunk(right)
+        mined = data.negatives[number, : stage.hard_negatives].tolist()
+        negatives = [self.cut(data.chunk(text)) for text in mined]
+        return Pair(self.cut(data.chunk(left)), self.cut(passage), negatives)
+
+    def cut(self, ids: list[int]) -> list[int]:
+        """Put special tokens around a text, and cut it to the stage's maximum."""
+        return [self.special.first, *ids[: self._stage.max_length - 2], self.special.last]
+
+
+def micro_batches(
+    texts: Sequence[Sequence[int]], micro_tokens: int
+) -> Iterator[Sequence[Sequence[int]]]:
+    """Cut texts into runs of about so many tokens, in their order; each has at least one text."""
+    first = tokens = 0
+    for number, text in enumerate(texts):
+        if tokens and tokens + len(text) > micro_tokens:
+            yield texts[first:number]
+            first, tokens = number, 0
+        tokens += len(text)
+    yield texts[first:]
+
+
+def pieces(text: Sequence[int], special: SpecialTokens, most: int) -> list[list[int]]:
+    """A long text with special tokens → pieces of at most ``most`` tokens with them."""
+    inner = iter(text[1:-1])
+    cut = []
+    while part := list(islice(inner, most - 2)):
+        cut.append([special.first, *part, special.last])
+    return cut or [list(text)]
+
+
+def mask(
+    texts: Sequence[Sequence[int]], share: float, special: SpecialTokens, seed: Sequence[int]
+) -> tuple[list[list[int]], list[int], list[int]]:
+    """Hide some tokens of texts, as BERT does (https://arxiv.org/abs/1810.04805).
+
+    Of those hidden, 8 of 10 become the mask, 1 any other token, 1 stays. A text's first and last
+    token are never among them.
+
+    Args:
+        texts: with special tokens.
+        share: of the tokens that are hidden.
+        special: the ids.
+        seed: the same seed hides the same tokens.
+
+    Returns:
+        the texts with tokens hidden; places of these in all texts' tokens, one after the other;
+        what was there.
+    """
+    random = np.random.default_rng(seed)
+    places: list[int] = []
+    hidden: list[int] = []
+    masked: list[list[int]] = []
+    start = 0
+    for text in texts:
+        inner = np.array(text[1:-1])
+        chosen = np.flatnonzero(random.random(len(inner)) < share)
+        kind = random.random(len(chosen))
+        others = random.integers(0, special.vocabulary, len(chosen))
+        places += (start + 1 + chosen).tolist()
+        hidden += inner[chosen].tolist()
+        inner[chosen] = np.select(
+            [kind < _MASKED, kind < _MASKED_OR_CHANGED], [special.mask, others], inner[chosen]
+        )
+        masked.append([text[0], *inner.tolist(), text[-1]])
+        start += len(text)
+    return masked, places, hidden

@@ -1,0 +1,93 @@
+"""A stage of training as data: what is learned, on how much text at a time, how fast."""
+
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal, get_args
+
+from retrieval.errors import InvalidArgument
+
+Objective = Literal["mlm", "contrastive", "distil"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage; a TOML file has these fields under the same names."""
+
+    objective: Objective
+    """``mlm``: tokens that were masked; ``contrastive``: which text of a pair belongs to which;
+    ``distil``: a teacher's vectors and hidden states."""
+    steps: int
+    """Updates of the weights."""
+    learning_rate: float
+    """At its highest."""
+    max_length: int = 512
+    """Tokens of a text, special tokens included; what is beyond is cut off."""
+    min_length: int = 3
+    """Shorter texts are left out."""
+    whole_documents: bool = False
+    """Whether a text is a whole document instead of a chunk of one."""
+    rope_theta: float = 160_000.0
+    """Base of the rotary frequencies (the card's ``rope_base``)."""
+    batch_tokens: int = 16_384
+    """Tokens that one update learns from, at least; in contrastive stages of both sides."""
+    micro_tokens: int = 4_096
+    """Of those, about as many as go through the model at a time: memory, not arithmetic."""
+    warmup_steps: int = 100
+    final_share: float = 0.0
+    """Of the learning rate, at the last step; it falls on a line."""
+    weight_decay: float = 0.01
+    beta2: float = 0.98
+    clip_norm: float = 1.0
+    frozen: tuple[str, ...] = ()
+    """Weights whose names begin so stay as they are."""
+    temperature: float = 0.01
+    """Contrastive: cosines are divided by it."""
+    hard_negatives: int = 0
+    """Contrastive: mined passages for each pair (``training.mine``), beside the other pairs'."""
+    mask_share: float = 0.3
+    """MLM: tokens to be guessed."""
+    hidden_weight: float = 1.0
+    """Distil: of the difference of hidden states, layer by layer."""
+    similarity_weight: float = 1.0
+    """Distil: of the difference of the texts' cosines with each other."""
+    evaluate_every: int = 250
+    """Steps from one measurement on held-back texts to the next, and to the next checkpoint."""
+    seed: int = 0
+
+    @classmethod
+    def from_file(cls, path: Path) -> "Stage":
+        """Read a stage.
+
+        Raises:
+            InvalidArgument: not a TOML file of these fields, or a value out of range.
+        """
+        try:
+            raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InvalidArgument(f"can't read the stage {path}: {error}") from error
+        known = {field.name for field in fields(cls)}
+        if strange := sorted(set(raw) - known):
+            raise InvalidArgument(f"{path}: unknown settings: {', '.join(strange)}")
+        raw["frozen"] = tuple(raw.get("frozen", ()))
+        try:
+            stage = cls(**raw)
+        except TypeError as error:
+            raise InvalidArgument(f"{path}: {error}") from error
+        stage.check(str(path))
+        return stage
+
+    def check(self, where: str) -> None:
+        """Refuse values that make no sense.
+
+        Raises:
+            InvalidArgument: the first of them.
+        """
+        if self.objective not in get_args(Objective):
+            raise InvalidArgument(f"{where}: objective must be {', '.join(get_args(Objective))}")
+        positive = ("steps", "max_length", "batch_tokens", "micro_tokens", "evaluate_every")
+        for name in (*positive, "learning_rate", "rope_theta", "temperature", "clip_norm"):
+            if not getattr(self, name) > 0:
+                raise InvalidArgument(f"{where}: {name} must be above 0")
+        if not 0 < self.mask_share < 1:
+            raise InvalidArgument(f"{where}: mask_share must lie between 0 and 1")

@@ -1,0 +1,205 @@
+"""A BERT encoder → a GTE-v1.5 encoder that computes nearly the same, as the place to start from.
+
+    python -m training.convert all-minilm-l6-v2 --data DATA --out START
+
+What carries over exactly: attention's and the norms' weights; BERT's plain MLP as a gated one;
+token types, and the mean of the positions, folded into the word embeddings. What does not:
+positions turn from a table into rotations, and training must make up for that.
+
+**The gated MLP.** A LayerNorm's output x has sum(x / gamma) = sum(beta / gamma), since what it
+scales and shifts sums to zero. So there is a vector u with u·x = 1 for every token, and
+``down(gelu(W1 x + b1))`` is ``down(up · gelu(gate))`` with gate = W1 + b1 uᵀ and up = 1 uᵀ, which
+needs no biases.
+
+**Rotations that disturb least.** A head's scores q·k stay what they are when q goes through any
+invertible A, and k through its inverse transpose. RoPE turns dimension i and i + d/2 by an angle
+that falls from 1 radian a token to nearly none. So A is chosen such that q and k vary independently
+and equally along each dimension (a balanced realisation, https://doi.org/10.1109/TAC.1981.1102568),
+and the dimensions that the scores hardly depend on are those that turn fast.
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, cast
+
+import click
+import torch
+from torch import Tensor
+
+from retrieval import command
+from retrieval.errors import CheckpointError, InvalidArgument
+from retrieval.gte import EncoderConfig, GteModel, PackedBatch, load_model, pack
+from retrieval.gte.blocks import Layer
+from retrieval.gte.config import RopeConfig
+from retrieval.hub import find_model
+from training.batches import Batches, SpecialTokens
+from training.config import Stage
+from training.data import TextData
+from training.export import export
+
+_SAMPLE_LENGTH: Final = 256
+_LEAST_TOTAL: Final = 0.1
+"""Of sum(beta / gamma), by which a vector is divided."""
+
+
+def gte_weights(bert: GteModel, sample: PackedBatch) -> dict[str, Tensor]:
+    """The weights of a GTE encoder with token types left out, under the hub's keys.
+
+    Args:
+        bert: with absolute positions and a plain MLP, trainable (so nothing of it is repacked).
+        sample: texts, to see along which dimensions queries and keys vary.
+
+    Raises:
+        CheckpointError: a norm's shifts sum to nearly nothing.
+    """
+    config, state = bert.config, {k: v.detach() for k, v in bert.state_dict().items()}
+    weights = {
+        "embeddings.word_embeddings.weight": _fold_embeddings(config, state),
+        "embeddings.LayerNorm.weight": state["embeddings.LayerNorm.weight"],
+        "embeddings.LayerNorm.bias": state["embeddings.LayerNorm.bias"],
+    }
+    projected = _projections(bert, sample)
+    for number in range(config.num_layers):
+        layer = f"encoder.layer.{number}."
+        for name in ("attention.o_proj", "attn_ln", "mlp_ln", "mlp.down_proj"):
+            for kind in ("weight", "bias"):
+                weights[f"{layer}{name}.{kind}"] = state[f"{layer}{name}.{kind}"]
+        weight, bias = _turn_heads(
+            state[f"{layer}attention.qkv_proj.weight"],
+            state[f"{layer}attention.qkv_proj.bias"],
+            projected[number],
+            config.num_heads,
+        )
+        weights[f"{layer}attention.qkv_proj.weight"] = weight
+        weights[f"{layer}attention.qkv_proj.bias"] = bias
+        weights[f"{layer}mlp.up_gate_proj.weight"] = _gate(state, layer)
+    return {name: weight.contiguous() for name, weight in weights.items()}
+
+
+def gte_config(bert: EncoderConfig, *, rope_theta: float, max_positions: int) -> EncoderConfig:
+    """The shape of the encoder that ``gte_weights`` are for."""
+    return replace(
+        bert,
+        model_type="gte",
+        max_positions=max_positions,
+        type_vocab_size=0,
+        rope=RopeConfig(rope_theta),
+        position_offset=0,
+        gated_mlp=True,
+    )
+
+
+def _fold_embeddings(config: EncoderConfig, state: dict[str, Tensor]) -> Tensor:
+    """float32 [vocab, hidden]."""
+    words = state["embeddings.word_embeddings.weight"]
+    positions = state["embeddings.position_embeddings.weight"][config.position_offset :]
+    folded = words + positions.mean(dim=0)
+    if config.type_vocab_size:
+        folded = folded + state["embeddings.token_type_embeddings.weight"][0]
+    return folded
+
+
+def _gate(state: dict[str, Tensor], layer: str) -> Tensor:
+    """float32 [2 * intermediate, hidden]: up, then gate."""
+    gamma, beta = state[f"{layer}attn_ln.weight"], state[f"{layer}attn_ln.bias"]
+    total = (beta / gamma).sum()
+    if not torch.isfinite(total) or total.abs() < _LEAST_TOTAL:
+        raise CheckpointError(f"{layer}attn_ln shifts its outputs too little to make biases of")
+    one = (1 / gamma) / total  # one·x = 1
+    weight, bias = state[f"{layer}mlp.up_proj.weight"], state[f"{layer}mlp.up_proj.bias"]
+    return torch.cat([one.expand_as(weight), weight + bias[:, None] * one])
+
+
+@torch.no_grad()
+def _projections(bert: GteModel, sample: PackedBatch) -> list[Tensor]:
+    """Queries, keys and values of a sample in every layer: float32 [N, 3 * hidden]."""
+    seen: list[Tensor] = []
+    hooks = [
+        cast(Layer, layer).attention.qkv_proj.register_forward_hook(
+            lambda _module, _input, output: seen.append(output)
+        )
+        for layer in bert.encoder.layer
+    ]
+    bert(sample)
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+def _turn_heads(
+    weight: Tensor, bias: Tensor, projected: Tensor, heads: int
+) -> tuple[Tensor, Tensor]:
+    """Change the basis of every head's queries and keys, so that RoPE disturbs scores least."""
+    hidden = weight.shape[1]
+    width = hidden // heads
+    both = torch.cat([weight, bias[:, None]], dim=1).double()  # [3 * hidden, hidden + 1]
+    for head in range(heads):
+        of_query = slice(head * width, (head + 1) * width)
+        of_key = slice(hidden + head * width, hidden + (head + 1) * width)
+        change = _balancing(projected[:, of_query].double(), projected[:, of_key].double())
+        both[of_query] = change @ both[of_query]
+        both[of_key] = torch.linalg.inv(change).T @ both[of_key]
+    return both[:, :-1].to(weight.dtype), both[:, -1].to(bias.dtype)
+
+
+def _balancing(query: Tensor, key: Tensor) -> Tensor:
+    """The change of a query's basis, for float64 [N, width] queries and keys; [width, width]."""
+    width = query.shape[1]
+    roots = [torch.linalg.cholesky(_moment(states)) for states in (query, key)]
+    left, strengths, _ = torch.linalg.svd(roots[1].T @ roots[0])
+    change = strengths.rsqrt()[:, None] * (left.T @ roots[1].T)
+    # Strongest first → the slowest pair: dimensions width/2 - 1 and width - 1, and so on down.
+    order = torch.empty(width, dtype=torch.int64)
+    ranks = torch.arange(width)
+    order[width // 2 - 1 - ranks // 2 + width // 2 * (ranks % 2)] = ranks
+    ordered: Tensor = change[order]
+    return ordered
+
+
+def _moment(states: Tensor) -> Tensor:
+    """E[s sᵀ], with a little on the diagonal so that it can be inverted."""
+    moment: Tensor = states.T @ states / len(states)
+    little = 1e-6 * moment.diagonal().mean()
+    return moment + little * torch.eye(len(moment), dtype=moment.dtype)
+
+
+def convert(name: str, data: Path, out: Path, *, rope_theta: float, max_positions: int) -> None:
+    """Write the GTE encoder that a BERT one becomes.
+
+    Args:
+        name: registry name, hub id or folder of the BERT encoder.
+        data: a data folder, of whose texts some are looked at.
+        out: folder to write: configuration, weights, tokenizer.
+        rope_theta: base of the rotary frequencies.
+        max_positions: most tokens of a text, special tokens included.
+
+    Raises:
+        ModelNotFound, CheckpointError, InvalidArgument: the model or the data can't be used.
+    """
+    folder = find_model(name).path
+    bert = load_model(folder, trainable=True)
+    if bert.config.rope is not None or bert.config.gated_mlp:
+        raise InvalidArgument(f"{name} is not a BERT encoder")
+    stage = Stage("distil", steps=1, learning_rate=1.0, max_length=_SAMPLE_LENGTH)
+    texts = Batches(TextData.open(data), stage, SpecialTokens.read(folder)).texts()
+    config = gte_config(bert.config, rope_theta=rope_theta, max_positions=max_positions)
+    student = GteModel(config)
+    student.load_state_dict(gte_weights(bert, pack(texts)))
+    export(student, folder, out, max_tokens=max_positions, dtype="float32")
+
+
+@click.command()
+@click.argument("name")
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Texts to look at.")
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--rope-theta", type=float, default=160_000.0, show_default=True)
+@click.option("--max-positions", type=int, default=8192, show_default=True)
+def main(name: str, data: Path, out: Path, rope_theta: float, max_positions: int) -> None:
+    """Write the GTE encoder that BERT encoder NAME becomes."""
+    convert(name, data, out, rope_theta=rope_theta, max_positions=max_positions)
+    click.echo(f"{out}")
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main, "training.convert"))

@@ -1,0 +1,115 @@
+"""Texts to train on, as token ids on the disk, and the order in which they are taken.
+
+A data folder is compact enough to be moved to where a GPU is, and is read without being loaded:
+
+- ``tokens.bin``: uint16, the token ids of all texts, without special tokens;
+- ``texts.npy``: int64 [T + 1], text t is tokens ``texts[t]`` to ``texts[t + 1]``;
+- ``documents.npy``: int64 [D + 1], document d is the chunks ``documents[d]`` to
+  ``documents[d + 1]``, in order, with nothing twice or left out between them;
+- ``held.npy``: bool [D], documents that are for measuring and never learned from;
+- ``pairs.npy``: int64 [P, 2], a heading or title, and the first chunk under it;
+- ``negatives.npy``: int64 [P, n], chunks that look as if they belonged to a pair's heading;
+  only where they were mined;
+- ``about.json``: where it is from, and what was left out.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.errors import InvalidArgument
+
+
+@dataclass(frozen=True, slots=True)
+class TextData:
+    """A data folder, open."""
+
+    tokens: NDArray[np.uint16]
+    texts: NDArray[np.int64]
+    documents: NDArray[np.int64]
+    held: NDArray[np.bool_]
+    pairs: NDArray[np.int64]
+    negatives: NDArray[np.int64]
+    """[P, n]; n = 0: none were mined."""
+    _held_chunks: NDArray[np.bool_] = field(repr=False)
+    """[T] chunks of documents that are held back."""
+
+    @classmethod
+    def open(cls, folder: Path) -> "TextData":
+        """Map the files.
+
+        Raises:
+            InvalidArgument: it is no data folder.
+        """
+        try:
+            texts, documents, held, pairs = (
+                np.load(folder / f"{name}.npy", allow_pickle=False)
+                for name in ("texts", "documents", "held", "pairs")
+            )
+            negatives = np.empty((len(pairs), 0), dtype=np.int64)
+            if (folder / "negatives.npy").exists():
+                negatives = np.load(folder / "negatives.npy", allow_pickle=False)
+            tokens = np.memmap(folder / "tokens.bin", dtype="<u2", mode="r")
+        except (OSError, ValueError) as error:
+            raise InvalidArgument(
+                f"{folder} is not a data folder (see training/README.md): {error}"
+            ) from error
+        held_chunks = np.zeros(len(texts) - 1, dtype=np.bool_)
+        for first, end in zip(documents[:-1][held], documents[1:][held], strict=True):
+            held_chunks[first:end] = True
+        return cls(tokens, texts, documents, held, pairs, negatives, held_chunks)
+
+    def chunk(self, number: int) -> list[int]:
+        """Token ids of one text."""
+        return self._between(number, number + 1)
+
+    def document(self, number: int) -> list[int]:
+        """Token ids of a whole document."""
+        return self._between(self.documents[number], self.documents[number + 1])
+
+    def rest(self, number: int) -> list[int]:
+        """Token ids from a chunk on, to the end of its document."""
+        document = np.searchsorted(self.documents, number, side="right") - 1
+        return self._between(number, self.documents[document + 1])
+
+    def chunks(self, *, held: bool) -> NDArray[np.int64]:
+        """The chunks to learn from, or those that are held back."""
+        return np.flatnonzero(self._held_chunks[: self.documents[-1]] == held)
+
+    def whole(self, *, held: bool) -> NDArray[np.int64]:
+        """The documents to learn from, or those that are held back."""
+        return np.flatnonzero(self.held == held)
+
+    def pair_numbers(self, *, held: bool) -> NDArray[np.int64]:
+        """The pairs to learn from, or those that are held back."""
+        return np.flatnonzero(self._held_chunks[self.pairs[:, 1]] == held)
+
+    def _between(self, first: int, end: int) -> list[int]:
+        ids: list[int] = self.tokens[self.texts[first] : self.texts[end]].tolist()
+        return ids
+
+
+@dataclass(slots=True)
+class Order:
+    """An endless walk through ``count`` things, in a new order each time around.
+
+    Where it stands is two numbers, which a checkpoint keeps: so that what comes next after a kill
+    is what would have come.
+    """
+
+    count: int
+    seed: int
+    epoch: int = 0
+    cursor: int = 0
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield one number after the other; ``cursor`` is past those that were yielded."""
+        while True:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
+            while self.cursor < self.count:
+                self.cursor += 1
+                yield int(order[self.cursor - 1])
+            self.epoch, self.cursor = self.epoch + 1, 0

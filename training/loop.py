@@ -1,0 +1,201 @@
+"""A stage from its first update to its last, however often it is stopped between them."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from retrieval.errors import InvalidArgument
+from retrieval.gte import GteModel
+from training import checkpoint
+from training.batches import Batches
+from training.checkpoint import Progress
+from training.config import Stage
+from training.export import export
+from training.measure import HeldBack, hold_back, measure
+from training.models import Teacher, load_student
+from training.objectives import Distillation, Learning, MaskedTokens, Pairs
+from training.optimizer import (
+    learning_rate,
+    make_optimizer,
+    optimizer_tensors,
+    restore_optimizer,
+    trained_parameters,
+)
+
+_WEIGHTS, _OPTIMIZER = "weights.", "optimizer."
+
+
+@dataclass(slots=True)
+class Run:
+    """A stage under way; made by ``start``."""
+
+    folder: Path
+    stage: Stage
+    model: GteModel
+    batches: Batches
+    learning: Learning
+    held: HeldBack
+    optimizer: torch.optim.AdamW
+    trained: Mapping[str, torch.nn.Parameter]
+    device: str
+    progress: Progress
+
+    def go_on(self, *, until: int | None = None, seconds: float | None = None) -> Progress:
+        """Learn, measure, keep checkpoints.
+
+        Args:
+            until: stop before this update; None: at the stage's end.
+            seconds: stop after so long, at a checkpoint.
+
+        Returns:
+            how far it is now.
+        """
+        end = min(self.stage.steps, self.stage.steps if until is None else until)
+        began = time.perf_counter()
+        if self.progress.step == 0:
+            self._log({"held": self._measure()})
+        while self.progress.step < end:
+            figures = self._update()
+            out_of_time = seconds is not None and time.perf_counter() - began > seconds
+            last = self.progress.step == end or out_of_time
+            if last or self.progress.step % self.stage.evaluate_every == 0:
+                figures["held"] = self._measure()
+                self._keep()
+            self._log(figures)
+            if out_of_time:
+                break
+        return self.progress
+
+    def _update(self) -> dict[str, Any]:
+        started = time.perf_counter()
+        step = self.progress.step
+        rate = learning_rate(self.stage, step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        figures = self.learning.learn(step)
+        norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), self.stage.clip_norm)
+        self.optimizer.step()
+        self.progress = replace(
+            self.progress,
+            step=step + 1,
+            tokens=self.progress.tokens + int(figures.pop("tokens")),
+            seconds=self.progress.seconds + time.perf_counter() - started,
+            epoch=self.batches.order.epoch,
+            cursor=self.batches.order.cursor,
+        )
+        return {**figures, "rate": rate, "norm": norm.item()}
+
+    def _measure(self) -> dict[str, float]:
+        return measure(self.model, self.held, self.stage.micro_tokens, self.device)
+
+    def _keep(self) -> None:
+        tensors: dict[str, Tensor] = {
+            f"{_WEIGHTS}{name}": weight for name, weight in self.trained.items()
+        }
+        for name, value in optimizer_tensors(self.optimizer).items():
+            tensors[f"{_OPTIMIZER}{name}"] = value
+        checkpoint.save(self.folder, self.progress, tensors)
+
+    def _log(self, figures: Mapping[str, Any]) -> None:
+        progress = self.progress
+        rate = progress.tokens / progress.seconds if progress.seconds else 0.0
+        line = {
+            "step": progress.step,
+            "tokens": progress.tokens,
+            "seconds": round(progress.seconds, 1),
+            "tokens_per_second": round(rate),
+            **figures,
+        }
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def write_model(self, tokenizer: Path) -> Path:
+        """Write the encoder as it is now, in float32, for the next stage or to be exported."""
+        out = self.folder / "model"
+        longest = max(self.stage.max_length, self.model.config.max_positions)
+        export(self.model, tokenizer, out, max_tokens=longest, dtype="float32")
+        return out
+
+
+def start(
+    folder: Path,
+    stage: Stage,
+    *,
+    batches: Batches,
+    begin: Path,
+    device: str = "cpu",
+    teacher: Teacher | None = None,
+) -> Run:
+    """Begin a stage, or go on with the run that is in the folder.
+
+    Args:
+        folder: the run's; made if it is not there.
+        stage: what to do.
+        batches: what to learn from; made for this stage.
+        begin: the encoder's folder that the stage begins with.
+        device: ``"cpu"`` or ``"cuda"``.
+        teacher: for distillation; where there is one, held-back texts are compared with it.
+
+    Raises:
+        InvalidArgument: the folder is another stage's, or distillation lacks its teacher.
+        CheckpointError: ``begin`` or the run's checkpoint can't be used.
+    """
+    _same_stage(folder, stage)
+    model = load_student(begin, stage, device)
+    trained = trained_parameters(model, stage)
+    optimizer = make_optimizer(trained, stage)
+    progress = Progress()
+    kept = checkpoint.load(folder)
+    if kept is not None:
+        progress, tensors = kept
+        _restore(model, optimizer, tensors)
+        batches.order.epoch, batches.order.cursor = progress.epoch, progress.cursor
+    learning = _learning(model, batches, stage, device, teacher)
+    held = hold_back(batches, teacher, device)
+    return Run(folder, stage, model, batches, learning, held, optimizer, trained, device, progress)
+
+
+def _same_stage(folder: Path, stage: Stage) -> None:
+    """Note the stage in a new run's folder; refuse a folder of another one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path, settings = folder / "stage.json", json.dumps(asdict(stage), indent=2) + "\n"
+    if not path.exists():
+        path.write_text(settings, encoding="utf-8")
+    elif path.read_text(encoding="utf-8") != settings:
+        raise InvalidArgument(f"{folder} is the run of another stage: name another --run")
+
+
+def _restore(model: GteModel, optimizer: torch.optim.AdamW, tensors: Mapping[str, Tensor]) -> None:
+    weights = {
+        name.removeprefix(_WEIGHTS): value
+        for name, value in tensors.items()
+        if name.startswith(_WEIGHTS)
+    }
+    model.load_state_dict(weights, strict=False)
+    remembered = {
+        name.removeprefix(_OPTIMIZER): value
+        for name, value in tensors.items()
+        if name.startswith(_OPTIMIZER)
+    }
+    restore_optimizer(optimizer, remembered)
+
+
+def _learning(
+    model: GteModel, batches: Batches, stage: Stage, device: str, teacher: Teacher | None
+) -> Learning:
+    match stage.objective:
+        case "mlm":
+            return MaskedTokens(model, batches, stage, device)
+        case "contrastive":
+            return Pairs(model, batches, stage, device)
+        case "distil":
+            if teacher is None:
+                raise InvalidArgument("distillation needs a teacher: name it with --teacher")
+            return Distillation(model, batches, stage, device, teacher)

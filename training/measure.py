@@ -1,0 +1,90 @@
+"""How good a model is on texts it never learned from."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from retrieval.gte import GteModel, pack
+from training.batches import Batches, micro_batches
+from training.models import Teacher, mixed_precision
+
+_TEXTS = 128
+_PAIRS = 200
+_DEPTH = 10
+
+
+class HeldBack(NamedTuple):
+    """Texts to measure on, the same at each measurement."""
+
+    texts: list[list[int]]
+    """Chunks, sorted by length."""
+    wanted: Tensor | None
+    """float32 [n, dim]: the teacher's vectors of these."""
+    lefts: list[list[int]]
+    rights: list[list[int]]
+    """Headings, and passages that begin with them; the i-th belongs to the i-th."""
+
+
+def hold_back(batches: Batches, teacher: Teacher | None, device: str) -> HeldBack:
+    """Choose them, spread evenly, and have the teacher embed the texts."""
+    data = batches.data
+    chosen = [batches.cut(data.chunk(int(n))) for n in _spread(data.chunks(held=True), _TEXTS)]
+    texts = sorted(chosen, key=len)
+    wanted = None
+    if teacher is not None and texts:
+        short = [text[: teacher.piece_tokens] for text in texts]
+        wanted = teacher.teach(pack(short, device=device)).vectors
+    pairs = [batches.pair(int(n)) for n in _spread(data.pair_numbers(held=True), _PAIRS)]
+    return HeldBack(texts, wanted, [pair.left for pair in pairs], [pair.right for pair in pairs])
+
+
+def measure(model: GteModel, held: HeldBack, micro_tokens: int, device: str) -> dict[str, float]:
+    """Measure a model.
+
+    Returns:
+        ``cosine``: of its vectors with the teacher's, on average; ``ndcg``: nDCG@10 of finding the
+        passage under a heading among all the held-back passages. What can't be measured is left
+        out.
+    """
+    figures = {}
+    if held.wanted is not None:
+        vectors = embed(model, held.texts, micro_tokens, device)
+        figures["cosine"] = (vectors * held.wanted).sum(dim=1).mean().item()
+    if held.lefts:
+        left, right = (
+            embed(model, texts, micro_tokens, device) for texts in (held.lefts, held.rights)
+        )
+        figures["ndcg"] = ndcg(left @ right.T)
+    return figures
+
+
+def ndcg(scores: Tensor) -> float:
+    """nDCG@10 where passage i, and no other, is what query i is to find.
+
+    Args:
+        scores: [n, n]; row i are query i's.
+    """
+    own = scores.diagonal()[:, None]
+    ranks = (scores > own).sum(dim=1)  # 0: it is the best
+    gains = torch.where(ranks < _DEPTH, 1 / torch.log2(ranks + 2.0), 0.0)
+    return gains.mean().item()
+
+
+@torch.no_grad()
+def embed(
+    model: GteModel, texts: Sequence[Sequence[int]], micro_tokens: int, device: str
+) -> Tensor:
+    """Token ids → float32 [n, dim], in the order given."""
+    order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
+    vectors = []
+    for part in micro_batches([texts[number] for number in order], micro_tokens):
+        with mixed_precision(device):
+            vectors.append(model.embed(pack(part, device=device), "cls"))
+    return torch.cat(vectors)[torch.argsort(torch.tensor(order, device=device))]
+
+
+def _spread(numbers: "np.typing.NDArray[np.int64]", most: int) -> "np.typing.NDArray[np.int64]":
+    return numbers[:: max(1, -(-len(numbers) // most))]

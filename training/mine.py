@@ -1,0 +1,76 @@
+"""Hard negatives: for each pair, chunks that a model takes for the heading's, and are not.
+
+    python -m training.mine DATA --model RUN/model
+
+Writes ``negatives.npy`` into the data folder. The very nearest chunks may well belong to the
+heading in truth, so those that are nearly as near as its own, or nearer, are left out.
+"""
+
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval import command
+from retrieval.gte import load_model
+from training.batches import Batches, SpecialTokens
+from training.config import Stage
+from training.data import TextData
+from training.measure import embed
+
+_CANDIDATES: Final = 200
+_MARGIN: Final = 0.95
+"""Chunks whose cosine is above this share of the own chunk's may be right, too."""
+
+
+def mine(data: TextData, model: Path, count: int, device: str) -> NDArray[np.int64]:
+    """Find hard negatives.
+
+    Args:
+        data: texts and pairs.
+        model: an encoder's folder.
+        count: how many for each pair.
+        device: ``"cpu"`` or ``"cuda"``.
+
+    Returns:
+        int64 [P, count] numbers of chunks, nearest first; those that may be right fill up where
+        there are too few others.
+    """
+    stage = Stage("contrastive", steps=1, learning_rate=1.0)
+    batches = Batches(data, stage, SpecialTokens.read(model))
+    encoder = load_model(model, trainable=True, device=device)
+    chunks = data.chunks(held=False)
+    texts = [batches.cut(data.chunk(int(n))) for n in (*chunks, *data.pairs[:, 0])]
+    vectors = embed(encoder, texts, stage.micro_tokens, device).cpu().numpy()
+    passages, queries = vectors[: len(chunks)], vectors[len(chunks) :]
+    index = faiss.IndexFlatIP(vectors.shape[1])
+    index.add(passages)
+    scores, rows = index.search(queries, min(_CANDIDATES, len(chunks)))
+    place = np.searchsorted(chunks, data.pairs[:, 1]).clip(max=len(chunks) - 1)
+    own = (queries * passages[place]).sum(axis=1, keepdims=True)
+    found = chunks[rows]
+    # 0: certainly another one; 1: perhaps right, too; 2: the own one.
+    doubt = np.where(found == data.pairs[:, 1:], 2, scores >= _MARGIN * own)
+    order = np.argsort(doubt, axis=1, kind="stable")[:, :count]
+    return np.take_along_axis(found, order, axis=1)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True))
+@click.option("--model", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option("--count", type=click.IntRange(1, 64), default=4, show_default=True)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+def main(folder: Path, model: Path, count: int, device: str) -> None:
+    """Add hard negatives to the data in FOLDER."""
+    data = TextData.open(folder)
+    negatives = mine(data, model, count, device)
+    np.save(folder / "negatives.npy", negatives)
+    click.echo(f"{len(negatives)} pairs, {negatives.shape[1]} negatives each")
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main, "training.mine"))

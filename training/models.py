@@ -1,0 +1,144 @@
+"""The model that learns, and the one it learns from."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from retrieval.gte import (
+    EncoderConfig,
+    GteModel,
+    PackedBatch,
+    Pooling,
+    load_model,
+    normalize,
+    pack,
+    pool,
+)
+from retrieval.gte.config import RopeConfig, read_json
+from retrieval.hub import find_model
+from retrieval.model_settings import read_settings
+from training.config import Stage
+
+_INITIAL_RANGE = 0.02
+"""Standard deviation of new weights, as in BERT."""
+
+
+def load_student(folder: Path, stage: Stage, device: str) -> GteModel:
+    """The encoder to train, with the stage's rotary base, and a head for masked tokens if need be.
+
+    Args:
+        folder: a GTE checkpoint.
+        stage: what it is trained for.
+        device: where to.
+
+    Raises:
+        CheckpointError: the checkpoint can't be used, or has no rotary positions.
+    """
+    start = load_model(folder, trainable=True)
+    config = replace(start.config, rope=RopeConfig(stage.rope_theta))
+    student = GteModel(config, "mlm" if stage.objective == "mlm" else "none")
+    torch.manual_seed(stage.seed)
+    if student.lm_head is not None:
+        nn.init.normal_(student.lm_head.dense.weight, std=_INITIAL_RANGE)
+        nn.init.zeros_(student.lm_head.dense.bias)
+    known = start.state_dict()
+    wanted = student.state_dict()
+    student.load_state_dict({name: known.get(name, value) for name, value in wanted.items()})
+    student.to(device).prepare_training(device=device)
+    return student
+
+
+class HiddenStates:
+    """Records what the layers of a model put out, all but the last one's, within a ``with``."""
+
+    def __init__(self, model: GteModel) -> None:
+        """Listen to a model."""
+        self._states: list[Tensor] | None = None
+        for layer in list(model.encoder.layer)[:-1]:
+            layer.register_forward_hook(self._record)
+
+    def _record(self, _layer: nn.Module, _arguments: tuple[Any, ...], output: Tensor) -> None:
+        if self._states is not None:
+            self._states.append(output)
+
+    def __enter__(self) -> list[Tensor]:
+        """Record the next batch: [N, hidden] of each layer."""
+        self._states = []
+        return self._states
+
+    def __exit__(self, *_error: object) -> None:
+        """Record no more."""
+        self._states = None
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """What a teacher makes of a batch."""
+
+    vectors: Tensor
+    """float32 [B, dim], L2-normalised."""
+    hidden: list[Tensor]
+    """[N, hidden] of each layer but the last; empty where a text was too long for it in one go."""
+
+
+class Teacher:
+    """A model to learn from: any that the GTE core runs."""
+
+    def __init__(self, name: str, device: str) -> None:
+        """Load it.
+
+        Args:
+            name: registry name, hub id or folder.
+            device: where to; on a GPU it runs in bfloat16.
+
+        Raises:
+            ModelNotFound, CheckpointError: it can't be used.
+        """
+        folder = find_model(name)
+        raw = read_json(folder.path / "config.json")
+        config = EncoderConfig.from_dict(raw, where=str(folder.path / "config.json"))
+        limit = config.position_limit or config.max_positions
+        settings = read_settings(folder.path, folder.card, position_limit=limit)
+        self.config = config
+        self.pooling: Pooling = settings.pooling
+        self.piece_tokens = limit
+        self._device = device
+        dtype = torch.bfloat16 if device == "cuda" else torch.float32
+        self._model = load_model(folder.path, dtype=dtype, device=device)
+        self._states = HiddenStates(self._model)
+
+    @torch.no_grad()
+    def teach(self, batch: PackedBatch) -> Taught:
+        """Embed a batch that fits as it is."""
+        with self._states as states:
+            hidden = self._model(batch)
+        return Taught(normalize(pool(hidden, batch, self.pooling)), states)
+
+    def fits(self, batch: PackedBatch) -> bool:
+        """Whether all texts are short enough to be embedded whole."""
+        return batch.max_seqlen <= self.piece_tokens
+
+    def teach_long(self, pieces: Sequence[Sequence[Sequence[int]]]) -> Taught:
+        """Embed texts in pieces: a text's vector is the mean of theirs, by their tokens.
+
+        Args:
+            pieces: of each text, each with special tokens.
+        """
+        vectors = []
+        for parts in pieces:
+            batch = pack(parts, device=self._device)
+            weights = torch.tensor([float(len(part)) for part in parts], device=self._device)
+            vectors.append(weights @ self.teach(batch).vectors)
+        return Taught(normalize(torch.stack(vectors)), [])
+
+
+@contextmanager
+def mixed_precision(device: str) -> Iterator[None]:
+    """Products in bfloat16 on a GPU; float32 weights, sums and norms. Nothing on a CPU."""
+    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        yield

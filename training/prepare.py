@@ -1,0 +1,180 @@
+"""Folders of documents → a data folder to train on.
+
+    python -m training.prepare /usr/share/doc docs --out DATA --model all-minilm-l6-v2
+
+Files are found, parsed and cut into chunks as ``indexer build`` does it. Left out, and counted:
+chunks that were there before (word by word, whatever the case), chunks with little but numbers and
+signs, and documents of which nothing else is left.
+"""
+
+import hashlib
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import click
+import numpy as np
+
+from indexer.build import reader_count
+from indexer.prepare import BuildOptions, find_documents, reader_setup
+from indexer.read import Parsed
+from indexer.wire import Job
+from indexer.workers import Readers
+from retrieval import command
+from retrieval.encoder import Encoder
+from retrieval.records import Chunk, ChunkSettings, Skipped
+from retrieval.tokenizer import Tokenizer
+
+CHUNK_TOKENS: Final = 254
+"""Of a chunk: with its special tokens what all-MiniLM-L6-v2 was trained on."""
+_LETTERS: Final = 0.55
+"""Share of a chunk's characters, white space not counted, that are letters."""
+_LEAST_LETTERS: Final = 24
+
+
+@dataclass(slots=True)
+class _Written:
+    """What goes into the arrays."""
+
+    tokens: list[np.ndarray] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    headings: list[str] = field(default_factory=list)
+    documents: list[int] = field(default_factory=lambda: [0])
+    held: list[bool] = field(default_factory=list)
+    pairs: list[tuple[int, int]] = field(default_factory=list)
+    """Number of a heading; number of a chunk."""
+    left_out: Counter[str] = field(default_factory=Counter)
+    seen: set[bytes] = field(default_factory=set)
+
+
+def prepare(roots: list[Path], out: Path, model: str, *, held: int = 64) -> dict[str, object]:
+    """Write a data folder.
+
+    Args:
+        roots: folders of documents.
+        out: where to.
+        model: whose tokenizer cuts and counts; its vocabulary has at most 65,536 tokens.
+        held: one document of so many is held back, chosen by its name.
+
+    Returns:
+        what ``about.json`` says.
+
+    Raises:
+        SourceError, ModelNotFound: a folder or the model is not there.
+    """
+    encoder = Encoder.load(model, device="cpu")
+    written = _Written()
+    for parsed in _documents(roots, out, encoder, written.left_out):
+        _add(written, parsed, encoder.tokenizer, held)
+    return _write(written, out, roots, encoder)
+
+
+def _documents(
+    roots: list[Path], out: Path, encoder: Encoder, left_out: Counter[str]
+) -> Iterator[Parsed]:
+    options = BuildOptions(roots, out)
+    discovery = find_documents(options)
+    left_out.update(f"file: {skip.reason}" for skip in discovery.skipped)
+    settings = ChunkSettings(chunk_tokens=CHUNK_TOKENS, chunk_overlap=0, context=False)
+    setup = reader_setup(options, encoder, settings)
+    with Readers(setup, reader_count(len(discovery.files))) as readers:
+        for outcome in readers.read(Job(file, {}) for file in discovery.files):
+            if isinstance(outcome, Parsed):
+                yield outcome
+            elif isinstance(outcome, Skipped):
+                left_out[f"file: {outcome.reason}"] += 1
+
+
+def _add(written: _Written, parsed: Parsed, tokenizer: Tokenizer, held: int) -> None:
+    bodies = [(chunk.heading_path, _body(chunk, parsed.document.title)) for chunk in parsed.chunks]
+    kept = [(path, body) for path, body in bodies if _is_new_text(written, body)]
+    if not kept:
+        written.left_out["document: nothing left of it"] += 1
+        return
+    last: tuple[str, ...] = ()
+    encoded = tokenizer.encode([body for _, body in kept])
+    for (path, _), tokens in zip(kept, encoded, strict=True):
+        ids = tokens.ids[1:-1]  # without special tokens
+        written.tokens.append(np.array(ids, dtype="<u2"))
+        written.lengths.append(len(ids))
+        heading = path or ((parsed.document.title,) if not last else ())
+        if heading and heading != last:
+            written.pairs.append((len(written.headings), len(written.lengths) - 1))
+            written.headings.append(heading[-1])
+        last = heading or last
+    written.documents.append(len(written.lengths))
+    name = hashlib.sha256(parsed.document.uri.encode()).digest()
+    written.held.append(int.from_bytes(name[:4]) % held == 0)
+
+
+def _body(chunk: Chunk, title: str) -> str:
+    """A chunk without the headings that it begins with: who knows these has found it."""
+    known = {_words(heading) for heading in (*chunk.heading_path, title)} | {""}
+    lines = chunk.text.splitlines(keepends=True)
+    first = next((n for n, line in enumerate(lines) if _words(line) not in known), 0)
+    return "".join(lines[first:])
+
+
+def _words(line: str) -> str:
+    return " ".join(re.findall(r"\w+", line.lower().replace("_", " ")))
+
+
+def _is_new_text(written: _Written, text: str) -> bool:
+    """Whether a chunk is worth learning from; counts those that are not."""
+    letters = sum(map(str.isalpha, text))
+    if letters < max(_LEAST_LETTERS, _LETTERS * len(re.sub(r"\s", "", text))):
+        written.left_out["chunk: few letters"] += 1
+        return False
+    digest = hashlib.blake2b(" ".join(text.lower().split()).encode(), digest_size=12).digest()
+    if digest in written.seen:
+        written.left_out["chunk: there already"] += 1
+        return False
+    written.seen.add(digest)
+    return True
+
+
+def _write(written: _Written, out: Path, roots: list[Path], encoder: Encoder) -> dict[str, object]:
+    """Headings come after all chunks."""
+    out.mkdir(parents=True, exist_ok=True)
+    chunks = len(written.lengths)
+    headings = [
+        np.array(tokens.ids[1:-1], dtype="<u2")
+        for tokens in encoder.tokenizer.encode(written.headings)
+    ]
+    lengths = written.lengths + [len(heading) for heading in headings]
+    np.concatenate([*written.tokens, *headings]).tofile(out / "tokens.bin")
+    np.save(out / "texts.npy", np.cumsum([0, *lengths]))
+    np.save(out / "documents.npy", np.array(written.documents, dtype=np.int64))
+    np.save(out / "held.npy", np.array(written.held, dtype=np.bool_))
+    pairs = [(chunks + heading, chunk) for heading, chunk in written.pairs]
+    np.save(out / "pairs.npy", np.array(pairs, dtype=np.int64).reshape(-1, 2))
+    about: dict[str, object] = {
+        "roots": [root.name for root in roots],
+        "tokenizer": encoder.identity.name,
+        "documents": len(written.held),
+        "held": sum(written.held),
+        "chunks": chunks,
+        "headings": len(headings),
+        "tokens": sum(lengths),
+        "left_out": dict(written.left_out.most_common()),
+    }
+    (out / "about.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    return about
+
+
+@click.command()
+@click.argument("roots", type=click.Path(path_type=Path, exists=True), nargs=-1, required=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--model", default="all-minilm-l6-v2", show_default=True, help="Its tokenizer.")
+def main(roots: tuple[Path, ...], out: Path, model: str) -> None:
+    """Make a data folder of the documents in ROOTS."""
+    click.echo(json.dumps(prepare(list(roots), out, model), indent=2))
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main, "training.prepare"))
