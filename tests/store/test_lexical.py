@@ -28,7 +28,7 @@ from retrieval.store.analysis import (
     words_analyzer,
     words_of,
 )
-from retrieval.store.lexical_query import WEIGHTS
+from retrieval.store.lexical_query import MAX_SPECIAL, WEIGHTS, parts_of
 from tests.store.test_store import key, open_writer, staged, unit_vectors
 
 K1, B = 1.2, 0.75
@@ -174,6 +174,26 @@ def test_phrases_beginnings_and_titles(folder: Path) -> None:
         assert len(texts_of(reader, 'title:"d b"')) == 3
         assert texts_of(reader, 'title:nowhere "') == []
         assert texts_of(reader, "the of a") == []
+
+
+def test_a_query_is_taken_apart() -> None:
+    parts = parts_of('find "the hive" conf* title:bees title:"quick start" title:inst* "the hive"')
+    assert parts.text == "find the hive the hive"
+    assert parts.phrases == ["the hive"]
+    assert (parts.prefixes, parts.titles) == (["conf"], ["bees"])
+    assert (parts.title_phrases, parts.title_prefixes) == (["quick start"], ["inst"])
+
+
+def test_from_a_number_of_phrases_on_all_are_words() -> None:
+    phrases = [f"bee {number}" for number in range(MAX_SPECIAL + 2)]
+    parts = parts_of(" ".join(f'"{phrase}"' for phrase in phrases) + " conf* title:hive")
+    assert parts.phrases == phrases[:MAX_SPECIAL]
+    assert parts.text == " ".join([*phrases, "conf", "hive"])
+    assert not parts.prefixes
+    assert not parts.titles
+    last = parts_of(" ".join(f"word{n}*" for n in range(MAX_SPECIAL)) + " word0*")
+    assert len(last.prefixes) == MAX_SPECIAL
+    assert last.text == ""
 
 
 def test_what_is_removed_or_filtered_is_not_found(
