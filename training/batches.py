@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from retrieval.errors import CheckpointError
+from retrieval.errors import CheckpointError, InvalidArgument
 from training.config import Stage
 from training.data import Order, TextData
 
@@ -57,50 +58,73 @@ class Batches:
     """Draws texts in an order that a checkpoint can go on with."""
 
     def __init__(self, data: TextData, stage: Stage, special: SpecialTokens) -> None:
-        """Choose what to draw from; see ``Stage``."""
+        """Choose what to draw from; see ``Stage``.
+
+        Raises:
+            InvalidArgument: there is nothing.
+        """
         self.data = data
         self.special = special
         self._stage = stage
         if stage.objective == "contrastive":
-            self._pairs = data.pair_numbers(held=False)
-            count = len(self._pairs)
+            self._numbers = data.pair_numbers(held=False)
         else:
-            self._texts = (
-                data.whole(held=False) if stage.whole_documents else data.chunks(held=False)
-            )
-            count = len(self._texts)
-        self.order = Order(count, stage.seed)
+            self._numbers = self._long_enough(held=False)
+        if not len(self._numbers):
+            raise InvalidArgument("the data has no text for this stage")
+        self.order = Order(len(self._numbers), stage.seed)
+
+    def _long_enough(self, *, held: bool) -> NDArray[np.int64]:
+        """Chunks, or documents, that are not too short."""
+        data = self.data
+        numbers = data.whole(held=held) if self._stage.whole_documents else data.chunks(held=held)
+        bounds = data.texts[data.documents] if self._stage.whole_documents else data.texts
+        lengths = bounds[numbers + 1] - bounds[numbers]
+        return numbers[lengths + 2 >= self._stage.min_length]
 
     def texts(self) -> list[list[int]]:
         """The texts of one update, with special tokens, sorted by length."""
-        data, whole = self.data, self._stage.whole_documents
         drawn: list[list[int]] = []
         tokens = 0
         for number in self.order:
-            picked = int(self._texts[number])
-            text = self.cut(data.document(picked) if whole else data.chunk(picked))
-            if len(text) < self._stage.min_length:
-                continue
-            drawn.append(text)
-            tokens += len(text)
+            drawn.append(self.text(int(self._numbers[number])))
+            tokens += len(drawn[-1])
             if tokens >= self._stage.batch_tokens:
                 break
         return sorted(drawn, key=len)
 
+    def held_texts(self, most: int) -> list[list[int]]:
+        """Texts that are held back, spread evenly over them, sorted by length."""
+        return sorted(map(self.text, spread(self._long_enough(held=True), most)), key=len)
+
+    def text(self, number: int) -> list[int]:
+        """Token ids of a chunk, or a document, with special tokens."""
+        data = self.data
+        return self._cut(
+            data.document(number) if self._stage.whole_documents else data.chunk(number)
+        )
+
     def pairs(self) -> list[Pair]:
-        """The pairs of one update; no two have the same right side."""
+        """The pairs of one update: all, where there are few; none shares a side with another."""
         drawn: dict[int, Pair] = {}
+        lefts: set[tuple[int, ...]] = set()
         tokens = 0
-        for number in self.order:
-            picked = int(self._pairs[number])
+        for number in islice(self.order, self.order.count):
+            picked = int(self._numbers[number])
             right = int(self.data.pairs[picked, 1])
-            if right in drawn:
+            pair = self.pair(picked)
+            if right in drawn or tuple(pair.left) in lefts:
                 continue
-            drawn[right] = self.pair(picked)
-            tokens += len(drawn[right].left) + len(drawn[right].right)
+            drawn[right] = pair
+            lefts.add(tuple(pair.left))
+            tokens += len(pair.left) + len(pair.right)
             if tokens >= self._stage.batch_tokens:
                 break
         return list(drawn.values())
+
+    def held_pairs(self, most: int) -> list[Pair]:
+        """Pairs that are held back, spread evenly over them."""
+        return list(map(self.pair, spread(self.data.pair_numbers(held=True), most)))
 
     def pair(self, number: int) -> Pair:
         """The texts of a pair, and passages that are not what its left side means, if mined."""
@@ -108,12 +132,18 @@ class Batches:
         left, right = (int(text) for text in data.pairs[number])
         passage = data.rest(right) if stage.whole_documents else data.chunk(right)
         mined = data.negatives[number, : stage.hard_negatives].tolist()
-        negatives = [self.cut(data.chunk(text)) for text in mined]
-        return Pair(self.cut(data.chunk(left)), self.cut(passage), negatives)
+        negatives = [self._cut(data.chunk(text)) for text in mined]
+        return Pair(self._cut(data.chunk(left)), self._cut(passage), negatives)
 
-    def cut(self, ids: list[int]) -> list[int]:
+    def _cut(self, ids: list[int]) -> list[int]:
         """Put special tokens around a text, and cut it to the stage's maximum."""
         return [self.special.first, *ids[: self._stage.max_length - 2], self.special.last]
+
+
+def spread(numbers: NDArray[np.int64], most: int) -> list[int]:
+    """At most so many of the numbers, evenly spread."""
+    chosen: list[int] = numbers[:: max(1, -(-len(numbers) // most))].tolist()
+    return chosen
 
 
 def micro_batches(

@@ -158,7 +158,7 @@ def start(
         _restore(model, optimizer, tensors)
         batches.order.epoch, batches.order.cursor = progress.epoch, progress.cursor
     learning = _learning(model, batches, stage, device, teacher)
-    held = hold_back(batches, teacher, device)
+    held = hold_back(batches, teacher)
     return Run(folder, stage, model, batches, learning, held, optimizer, trained, device, progress)
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +13,7 @@ from training.models import Teacher, mixed_precision
 _TEXTS = 128
 _PAIRS = 200
 _DEPTH = 10
+_TEACHER_TOKENS = 8_192
 
 
 class HeldBack(NamedTuple):
@@ -28,16 +28,17 @@ class HeldBack(NamedTuple):
     """Headings, and passages that begin with them; the i-th belongs to the i-th."""
 
 
-def hold_back(batches: Batches, teacher: Teacher | None, device: str) -> HeldBack:
+def hold_back(batches: Batches, teacher: Teacher | None) -> HeldBack:
     """Choose them, spread evenly, and have the teacher embed the texts."""
-    data = batches.data
-    chosen = [batches.cut(data.chunk(int(n))) for n in _spread(data.chunks(held=True), _TEXTS)]
-    texts = sorted(chosen, key=len)
+    texts, pairs = batches.held_texts(_TEXTS), batches.held_pairs(_PAIRS)
     wanted = None
     if teacher is not None and texts:
-        short = [text[: teacher.piece_tokens] for text in texts]
-        wanted = teacher.teach(pack(short, device=device)).vectors
-    pairs = [batches.pair(int(n)) for n in _spread(data.pair_numbers(held=True), _PAIRS)]
+        wanted = torch.cat(
+            [
+                teacher.teach(part, batches.special).vectors
+                for part in micro_batches(texts, _TEACHER_TOKENS)
+            ]
+        )
     return HeldBack(texts, wanted, [pair.left for pair in pairs], [pair.right for pair in pairs])
 
 
@@ -84,7 +85,3 @@ def embed(
         with mixed_precision(device):
             vectors.append(model.embed(pack(part, device=device), "cls"))
     return torch.cat(vectors)[torch.argsort(torch.tensor(order, device=device))]
-
-
-def _spread(numbers: "np.typing.NDArray[np.int64]", most: int) -> "np.typing.NDArray[np.int64]":
-    return numbers[:: max(1, -(-len(numbers) // most))]

@@ -44,7 +44,7 @@ def mine(data: TextData, model: Path, count: int, device: str) -> NDArray[np.int
     batches = Batches(data, stage, SpecialTokens.read(model))
     encoder = load_model(model, trainable=True, device=device)
     chunks = data.chunks(held=False)
-    texts = [batches.cut(data.chunk(int(n))) for n in (*chunks, *data.pairs[:, 0])]
+    texts = [batches.text(int(number)) for number in (*chunks, *data.pairs[:, 0])]
     vectors = embed(encoder, texts, stage.micro_tokens, device).cpu().numpy()
     passages, queries = vectors[: len(chunks)], vectors[len(chunks) :]
     index = faiss.IndexFlatIP(vectors.shape[1])

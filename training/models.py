@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from retrieval.gte import (
     EncoderConfig,
     GteModel,
-    PackedBatch,
     Pooling,
     load_model,
     normalize,
@@ -22,6 +21,7 @@ from retrieval.gte import (
 from retrieval.gte.config import RopeConfig, read_json
 from retrieval.hub import find_model
 from retrieval.model_settings import read_settings
+from training.batches import SpecialTokens, pieces
 from training.config import Stage
 
 _INITIAL_RANGE = 0.02
@@ -83,7 +83,7 @@ class Taught:
     vectors: Tensor
     """float32 [B, dim], L2-normalised."""
     hidden: list[Tensor]
-    """[N, hidden] of each layer but the last; empty where a text was too long for it in one go."""
+    """[N, hidden] of each layer but the last; empty where a text was embedded in pieces."""
 
 
 class Teacher:
@@ -106,35 +106,34 @@ class Teacher:
         settings = read_settings(folder.path, folder.card, position_limit=limit)
         self.config = config
         self.pooling: Pooling = settings.pooling
-        self.piece_tokens = limit
+        self.piece_tokens = settings.max_tokens
         self._device = device
         dtype = torch.bfloat16 if device == "cuda" else torch.float32
         self._model = load_model(folder.path, dtype=dtype, device=device)
         self._states = HiddenStates(self._model)
 
+    def teach(self, texts: Sequence[Sequence[int]], special: SpecialTokens) -> Taught:
+        """Embed texts; one that is too long to be embedded whole is the mean of its pieces.
+
+        Args:
+            texts: token ids with special tokens.
+            special: these.
+        """
+        if max(map(len, texts)) <= self.piece_tokens:
+            return self._embed(texts)
+        vectors = []
+        for text in texts:
+            parts = pieces(text, special, self.piece_tokens)
+            weights = torch.tensor([float(len(part)) for part in parts], device=self._device)
+            vectors.append(weights @ self._embed(parts).vectors)
+        return Taught(normalize(torch.stack(vectors)), [])
+
     @torch.no_grad()
-    def teach(self, batch: PackedBatch) -> Taught:
-        """Embed a batch that fits as it is."""
+    def _embed(self, texts: Sequence[Sequence[int]]) -> Taught:
+        batch = pack(texts, device=self._device)
         with self._states as states:
             hidden = self._model(batch)
         return Taught(normalize(pool(hidden, batch, self.pooling)), states)
-
-    def fits(self, batch: PackedBatch) -> bool:
-        """Whether all texts are short enough to be embedded whole."""
-        return batch.max_seqlen <= self.piece_tokens
-
-    def teach_long(self, pieces: Sequence[Sequence[Sequence[int]]]) -> Taught:
-        """Embed texts in pieces: a text's vector is the mean of theirs, by their tokens.
-
-        Args:
-            pieces: of each text, each with special tokens.
-        """
-        vectors = []
-        for parts in pieces:
-            batch = pack(parts, device=self._device)
-            weights = torch.tensor([float(len(part)) for part in parts], device=self._device)
-            vectors.append(weights @ self.teach(batch).vectors)
-        return Taught(normalize(torch.stack(vectors)), [])
 
 
 @contextmanager

@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from retrieval.errors import InvalidArgument
-from retrieval.gte import GteModel, PackedBatch, pack
-from training.batches import Batches, mask, micro_batches, pieces
+from retrieval.gte import GteModel, pack
+from training.batches import Batches, mask, micro_batches
 from training.config import Stage
-from training.models import HiddenStates, Taught, Teacher, mixed_precision
+from training.models import HiddenStates, Teacher, mixed_precision
 
 Figures = dict[str, float]
 """Name → mean over the update's texts (or tokens)."""
@@ -157,7 +157,7 @@ class Distillation:
 
     def _step(self, texts: Sequence[Sequence[int]], share: float) -> Figures:
         batch = pack(texts, device=self._device)
-        taught = self._teach(texts, batch)
+        taught = self._teacher.teach(texts, self._batches.special)
         with mixed_precision(self._device), self._states as states:
             vectors = self._model.embed(batch, "cls")
         cosine = (vectors * taught.vectors).sum(dim=1).mean()
@@ -177,12 +177,6 @@ class Distillation:
             "hidden": hidden.item(),
             "similarity": similarity.item(),
         }
-
-    def _teach(self, texts: Sequence[Sequence[int]], batch: PackedBatch) -> Taught:
-        if self._teacher.fits(batch):
-            return self._teacher.teach(batch)
-        special, most = self._batches.special, self._teacher.piece_tokens
-        return self._teacher.teach_long([pieces(text, special, most) for text in texts])
 
 
 def hidden_loss(states: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:

@@ -43,7 +43,8 @@ class _Written:
 
     tokens: list[np.ndarray] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
-    headings: list[str] = field(default_factory=list)
+    headings: list[tuple[str, ...]] = field(default_factory=list)
+    """Each under those above it, the document's title first."""
     documents: list[int] = field(default_factory=lambda: [0])
     held: list[bool] = field(default_factory=list)
     pairs: list[tuple[int, int]] = field(default_factory=list)
@@ -105,7 +106,7 @@ def _add(written: _Written, parsed: Parsed, tokenizer: Tokenizer, held: int) -> 
         heading = path or ((parsed.document.title,) if not last else ())
         if heading and heading != last:
             written.pairs.append((len(written.headings), len(written.lengths) - 1))
-            written.headings.append(heading[-1])
+            written.headings.append((parsed.document.title, *path) if path else heading)
         last = heading or last
     written.documents.append(len(written.lengths))
     name = hashlib.sha256(parsed.document.uri.encode()).digest()
@@ -144,7 +145,7 @@ def _write(written: _Written, out: Path, roots: list[Path], encoder: Encoder) ->
     chunks = len(written.lengths)
     headings = [
         np.array(tokens.ids[1:-1], dtype="<u2")
-        for tokens in encoder.tokenizer.encode(written.headings)
+        for tokens in encoder.tokenizer.encode(_told_apart(written.headings))
     ]
     lengths = written.lengths + [len(heading) for heading in headings]
     np.concatenate([*written.tokens, *headings]).tofile(out / "tokens.bin")
@@ -165,6 +166,15 @@ def _write(written: _Written, out: Path, roots: list[Path], encoder: Encoder) ->
     }
     (out / "about.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     return about
+
+
+def _told_apart(headings: list[tuple[str, ...]]) -> list[str]:
+    """Each heading with as many of those above it as it takes to know it from the others."""
+    counts = Counter(path[-n:] for path in headings for n in range(1, len(path) + 1))
+    return [
+        " ".join(next((path[-n:] for n in range(1, len(path)) if counts[path[-n:]] == 1), path))
+        for path in headings
+    ]
 
 
 @click.command()

@@ -41,6 +41,30 @@ def test_texts_are_what_the_documents_say(teacher_folder: Path, tmp_path: Path) 
     assert json.loads((tmp_path / "data" / "about.json").read_text()) == about
 
 
+def test_headings_are_told_apart(teacher_folder: Path, tmp_path: Path) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    for name in ("bees", "wasps"):
+        words = " ".join(f"{name} live in summer and sleep in winter {number}" for number in "abc")
+        sections = [
+            f"# About {name}",
+            words,
+            "## Usage",
+            f"{words} x",
+            f"## On {name}",
+            f"{words} y",
+        ]
+        (docs / f"{name}.md").write_text("\n\n".join(sections))
+    prepare([docs], tmp_path / "data", str(teacher_folder))
+    data = TextData.open(tmp_path / "data")
+    tokenizer = Tokenizer.from_file(str(teacher_folder / "tokenizer.json"))
+    lefts = {
+        "".join(tokenizer.id_to_token(one).removeprefix("##") for one in data.chunk(int(left)))
+        for left, _ in data.pairs
+    }
+    assert {"onbees", "onwasps", "aboutbeesusage", "aboutwaspsusage"} <= lefts
+
+
 def test_a_folder_without_data_is_refused(data_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="not a data folder"):
         TextData.open(tmp_path)
