@@ -21,7 +21,7 @@ and the dimensions that the scores hardly depend on are those that turn fast.
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import click
 import torch
@@ -37,6 +37,7 @@ from training.batches import Batches, SpecialTokens
 from training.config import Stage
 from training.data import TextData
 from training.export import export
+from training.shrink import shrink
 
 _SAMPLE_LENGTH: Final = 256
 _LEAST_TOTAL: Final = 0.1
@@ -164,7 +165,15 @@ def _moment(states: Tensor) -> Tensor:
     return moment + little * torch.eye(len(moment), dtype=moment.dtype)
 
 
-def convert(name: str, data: Path, out: Path, *, rope_theta: float, max_positions: int) -> None:
+def convert(
+    name: str,
+    data: Path,
+    out: Path,
+    *,
+    rope_theta: float,
+    max_positions: int,
+    neurons: int | None = None,
+) -> None:
     """Write the GTE encoder that a BERT one becomes.
 
     Args:
@@ -173,6 +182,7 @@ def convert(name: str, data: Path, out: Path, *, rope_theta: float, max_position
         out: folder to write: configuration, weights, tokenizer.
         rope_theta: base of the rotary frequencies.
         max_positions: most tokens of a text, special tokens included.
+        neurons: how many stay in each MLP (see ``training.shrink``); None: all.
 
     Raises:
         ModelNotFound, CheckpointError, InvalidArgument: the model or the data can't be used.
@@ -183,6 +193,8 @@ def convert(name: str, data: Path, out: Path, *, rope_theta: float, max_position
         raise InvalidArgument(f"{name} is not a BERT encoder")
     stage = Stage("distil", steps=1, learning_rate=1.0, max_length=_SAMPLE_LENGTH)
     texts = Batches(TextData.open(data), stage, SpecialTokens.read(folder)).texts()
+    if neurons is not None:
+        bert = shrink(bert, pack(texts), neurons)
     config = gte_config(bert.config, rope_theta=rope_theta, max_positions=max_positions)
     student = GteModel(config)
     student.load_state_dict(gte_weights(bert, pack(texts)))
@@ -195,9 +207,10 @@ def convert(name: str, data: Path, out: Path, *, rope_theta: float, max_position
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--rope-theta", type=float, default=160_000.0, show_default=True)
 @click.option("--max-positions", type=int, default=8192, show_default=True)
-def main(name: str, data: Path, out: Path, rope_theta: float, max_positions: int) -> None:
+@click.option("--neurons", type=click.IntRange(1), help="That stay in each MLP; else all.")
+def main(name: str, data: Path, out: Path, **shape: Any) -> None:  # noqa: ANN401  (click's)
     """Write the GTE encoder that BERT encoder NAME becomes."""
-    convert(name, data, out, rope_theta=rope_theta, max_positions=max_positions)
+    convert(name, data, out, **shape)
     click.echo(f"{out}")
 
 

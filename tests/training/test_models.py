@@ -14,6 +14,7 @@ from training.convert import convert, gte_config, gte_weights
 from training.export import export
 from training.measure import ndcg
 from training.models import mixed_precision
+from training.shrink import shrink
 
 ROWS = [[2, 40, 41, 42, 3], [2, *range(10, 60), 3], [2, 7, 3]]
 
@@ -49,6 +50,29 @@ def test_the_change_of_basis_lets_positions_disturb_less(minilm_folder: Path) ->
             student.prepare_training(device="cpu")
             cosines.append(torch.cosine_similarity(student(batch), wanted).mean().item())
     assert cosines[0] > cosines[1] + 0.05
+
+
+def test_neurons_that_say_the_same_are_not_missed(teacher_folder: Path) -> None:
+    bert = load_model(teacher_folder, trainable=True)
+    neurons = bert.config.intermediate_size
+    with torch.no_grad():  # every neuron twice, half of them hardly heard
+        for layer in bert.encoder.layer:
+            for weight in (layer.mlp.up_proj.weight, layer.mlp.up_proj.bias):
+                weight[neurons // 2 :] = weight[: neurons // 2]
+            layer.mlp.down_proj.weight[:, neurons // 2 :] *= 0.1
+    rows = torch.randint(4, 190, (40, 50), generator=torch.Generator().manual_seed(1)).tolist()
+    before = {name: weight.clone() for name, weight in bert.state_dict().items()}
+    smaller = shrink(bert, pack(rows), neurons // 2)
+    assert smaller.config.intermediate_size == neurons // 2
+    assert all(torch.equal(before[name], weight) for name, weight in bert.state_dict().items())
+    with torch.no_grad():
+        cosine = torch.cosine_similarity(smaller(pack(ROWS)), bert(pack(ROWS)))
+    assert cosine.min() > 0.999
+    same = shrink(bert, pack(rows), neurons)
+    with torch.no_grad():
+        torch.testing.assert_close(same(pack(ROWS)), bert(pack(ROWS)), atol=1e-5, rtol=0)
+    with pytest.raises(InvalidArgument, match="can't stay"):
+        shrink(bert, pack(rows), neurons + 1)
 
 
 def test_norms_that_shift_nothing_have_no_gate(teacher_folder: Path) -> None:
