@@ -59,7 +59,7 @@ class Run:
         end = min(self.stage.steps, self.stage.steps if until is None else until)
         began = time.perf_counter()
         if self.progress.step == 0:
-            self._log({"held": self._measure()})
+            self._log({"held": self._measure(), "teacher": {"ndcg": self.held.ndcg}})
         while self.progress.step < end:
             figures = self._update()
             out_of_time = seconds is not None and time.perf_counter() - began > seconds

@@ -26,20 +26,26 @@ class HeldBack(NamedTuple):
     lefts: list[list[int]]
     rights: list[list[int]]
     """Headings, and passages that begin with them; the i-th belongs to the i-th."""
+    ndcg: float | None
+    """The teacher's own, as ``measure`` measures it."""
 
 
 def hold_back(batches: Batches, teacher: Teacher | None) -> HeldBack:
     """Choose them, spread evenly, and have the teacher embed the texts."""
     texts, pairs = batches.held_texts(_TEXTS), batches.held_pairs(_PAIRS)
-    wanted = None
-    if teacher is not None and texts:
-        wanted = torch.cat(
-            [
-                teacher.teach(part, batches.special).vectors
-                for part in micro_batches(texts, _TEACHER_TOKENS)
-            ]
+    lefts, rights = [pair.left for pair in pairs], [pair.right for pair in pairs]
+    wanted = best = None
+    if teacher is not None:
+        wanted, left, right = (
+            _taught(teacher, some, batches) if some else None for some in (texts, lefts, rights)
         )
-    return HeldBack(texts, wanted, [pair.left for pair in pairs], [pair.right for pair in pairs])
+        best = None if left is None or right is None else ndcg(left @ right.T)
+    return HeldBack(texts, wanted, lefts, rights, best)
+
+
+def _taught(teacher: Teacher, texts: Sequence[Sequence[int]], batches: Batches) -> Tensor:
+    parts = micro_batches(texts, _TEACHER_TOKENS)
+    return torch.cat([teacher.teach(part, batches.special).vectors for part in parts])
 
 
 def measure(model: GteModel, held: HeldBack, micro_tokens: int, device: str) -> dict[str, float]:

@@ -91,6 +91,7 @@ def test_a_stage_learns(name: str, begin: Callable[[Path, Stage], Run], tmp_path
     assert last < 0.9 * first
     if name == "distil":
         assert log[-1]["held"]["cosine"] > log[0]["held"]["cosine"]
+        assert 0 < log[0]["teacher"]["ndcg"] <= 1
     plot([tmp_path / "run"], tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
