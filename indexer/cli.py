@@ -14,16 +14,7 @@ from indexer.options import DEVICE_OPTION, INDEX_OPTION, JSON_OPTION
 from retrieval import __version__, command
 from retrieval.registry import DEFAULT_MODEL, MODEL_CARDS, OFFLINE_MODEL
 from retrieval.render import passage_as_json, passages_as_text
-from retrieval.search_options import RERANKER_OPTION, search_options
-
-QUERY_DTYPE_OPTION = click.option(
-    "--query-dtype",
-    type=click.Choice(["auto", "index", "float32", "bfloat16", "float16", "int8"]),
-    default="auto",
-    show_default=True,
-    help="Type of the weights for queries; index: the one it was built in; auto: int8 where that "
-    "was measured to cost next to nothing, else index.",
-)
+from retrieval.search_options import QUERY_DTYPE_OPTION, RERANKER_OPTION, search_options
 
 _CLI_EXAMPLES = (
     "\b\nExamples:\n"

@@ -114,6 +114,15 @@ _SHOWING: Final = (
     ),
 )
 
+QUERY_DTYPE_OPTION = click.option(
+    "--query-dtype",
+    type=click.Choice(["auto", "index", "float32", "bfloat16", "float16", "int8"]),
+    default="auto",
+    show_default=True,
+    help="Type of the weights for queries; index: the one it was built in; auto: int8 where that "
+    "was measured to cost next to nothing, else index.",
+)
+
 RERANKER_OPTION = click.option(
     "--reranker",
     metavar="NAME|FOLDER",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from retrieval.search_options import RERANKER_OPTION
+from retrieval.search_options import QUERY_DTYPE_OPTION, RERANKER_OPTION
 
 if TYPE_CHECKING:
     from retrieval.records import IndexInfo
@@ -40,15 +40,6 @@ DEVICE_OPTION = click.option(
     show_default=True,
     help="Where the model runs.",
 )
-QUERY_DTYPE_OPTION = click.option(
-    "--query-dtype",
-    type=click.Choice(["auto", "index", "float32", "bfloat16", "float16", "int8"]),
-    default="auto",
-    show_default=True,
-    help="Type of the weights for queries; index: the one it was built in; auto: int8 where that "
-    "was measured to cost next to nothing, else index.",
-)
-
 
 _TOKEN_FILE = click.option(
     "--token-file",

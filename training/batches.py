@@ -1,6 +1,6 @@
 """Texts → packed batches: those of one update, some at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -144,19 +144,6 @@ def spread(numbers: NDArray[np.int64], most: int) -> list[int]:
     """At most so many of the numbers, evenly spread."""
     chosen: list[int] = numbers[:: max(1, -(-len(numbers) // most))].tolist()
     return chosen
-
-
-def micro_batches(
-    texts: Sequence[Sequence[int]], micro_tokens: int
-) -> Iterator[Sequence[Sequence[int]]]:
-    """Cut texts into runs of about so many tokens, in their order; each has at least one text."""
-    first = tokens = 0
-    for number, text in enumerate(texts):
-        if tokens and tokens + len(text) > micro_tokens:
-            yield texts[first:number]
-            first, tokens = number, 0
-        tokens += len(text)
-    yield texts[first:]
 
 
 def pieces(text: Sequence[int], special: SpecialTokens, most: int) -> list[list[int]]:

@@ -5,7 +5,6 @@ it is whole or not there. Tensors lie in safetensors files of at most 16 MiB; la
 """
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from retrieval.errors import CheckpointError
+from retrieval.store.vector_file import sync
 
 FILE_BYTES = 16 << 20
 _PREFIX = "step-"
@@ -61,11 +61,11 @@ def save(run: Path, progress: Progress, tensors: Mapping[str, Tensor]) -> Path:
         save_file(part, writing / f"state-{number:03d}.safetensors")
     (writing / "progress.json").write_text(json.dumps(asdict(progress)) + "\n")
     for path in (*writing.iterdir(), writing):
-        _sync(path)
+        sync(path)
     if folder.exists():
         shutil.rmtree(folder)
     writing.rename(folder)
-    _sync(run)
+    sync(run)
     for older in _folders(run):
         if older != folder:
             shutil.rmtree(older)
@@ -127,11 +127,3 @@ def _joined(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name in sorted(parts):
         whole.setdefault(name.partition(_PART)[0], []).append(parts[name])
     return {name: torch.cat(some) if len(some) > 1 else some[0] for name, some in whole.items()}
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -37,6 +37,7 @@ from training.batches import Batches, SpecialTokens
 from training.config import Stage
 from training.data import TextData
 from training.export import export
+from training.models import inputs_of
 from training.shrink import shrink
 
 _SAMPLE_LENGTH: Final = 256
@@ -115,17 +116,9 @@ def _gate(state: dict[str, Tensor], layer: str) -> Tensor:
 @torch.no_grad()
 def _projections(bert: GteModel, sample: PackedBatch) -> list[Tensor]:
     """Queries, keys and values of a sample in every layer: float32 [N, 3 * hidden]."""
-    seen: list[Tensor] = []
-    hooks = [
-        cast(Layer, layer).attention.qkv_proj.register_forward_hook(
-            lambda _module, _input, output: seen.append(output)
-        )
-        for layer in bert.encoder.layer
-    ]
-    bert(sample)
-    for hook in hooks:
-        hook.remove()
-    return seen
+    modules = [cast(Layer, layer).attention.qkv_proj for layer in bert.encoder.layer]
+    inputs = inputs_of(modules, bert, sample)
+    return [module(states) for module, states in zip(modules, inputs, strict=True)]
 
 
 def _turn_heads(

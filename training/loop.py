@@ -56,7 +56,7 @@ class Run:
         Returns:
             how far it is now.
         """
-        end = min(self.stage.steps, self.stage.steps if until is None else until)
+        end = self.stage.steps if until is None else min(until, self.stage.steps)
         began = time.perf_counter()
         if self.progress.step == 0:
             self._log({"held": self._measure(), "teacher": {"ndcg": self.held.ndcg}})
@@ -173,18 +173,17 @@ def _same_stage(folder: Path, stage: Stage) -> None:
 
 
 def _restore(model: GteModel, optimizer: torch.optim.AdamW, tensors: Mapping[str, Tensor]) -> None:
-    weights = {
-        name.removeprefix(_WEIGHTS): value
+    model.load_state_dict(_under(_WEIGHTS, tensors), strict=False)
+    restore_optimizer(optimizer, _under(_OPTIMIZER, tensors))
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those whose names begin so, without the beginning."""
+    return {
+        name.removeprefix(prefix): value
         for name, value in tensors.items()
-        if name.startswith(_WEIGHTS)
+        if name.startswith(prefix)
     }
-    model.load_state_dict(weights, strict=False)
-    remembered = {
-        name.removeprefix(_OPTIMIZER): value
-        for name, value in tensors.items()
-        if name.startswith(_OPTIMIZER)
-    }
-    restore_optimizer(optimizer, remembered)
 
 
 def _learning(

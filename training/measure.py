@@ -6,9 +6,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from retrieval.gte import GteModel, pack
-from training.batches import Batches, micro_batches
-from training.models import Teacher, mixed_precision
+from retrieval.batching import batches_by_length
+from retrieval.gte import GteModel
+from training.batches import Batches
+from training.models import Teacher, embed
 
 _TEXTS = 128
 _PAIRS = 200
@@ -44,8 +45,11 @@ def hold_back(batches: Batches, teacher: Teacher | None) -> HeldBack:
 
 
 def _taught(teacher: Teacher, texts: Sequence[Sequence[int]], batches: Batches) -> Tensor:
-    parts = micro_batches(texts, _TEACHER_TOKENS)
-    return torch.cat([teacher.teach(part, batches.special).vectors for part in parts])
+    taught: dict[int, Tensor] = {}
+    for rows in batches_by_length([len(text) for text in texts], _TEACHER_TOKENS):
+        vectors = teacher.teach([texts[row] for row in rows], batches.special).vectors
+        taught.update(zip(rows, vectors, strict=True))
+    return torch.stack([taught[row] for row in range(len(texts))])
 
 
 def measure(model: GteModel, held: HeldBack, micro_tokens: int, device: str) -> dict[str, float]:
@@ -78,16 +82,3 @@ def ndcg(scores: Tensor) -> float:
     ranks = (scores > own).sum(dim=1)  # 0: it is the best
     gains = torch.where(ranks < _DEPTH, 1 / torch.log2(ranks + 2.0), 0.0)
     return gains.mean().item()
-
-
-@torch.no_grad()
-def embed(
-    model: GteModel, texts: Sequence[Sequence[int]], micro_tokens: int, device: str
-) -> Tensor:
-    """Token ids → float32 [n, dim], in the order given."""
-    order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
-    vectors = []
-    for part in micro_batches([texts[number] for number in order], micro_tokens):
-        with mixed_precision(device):
-            vectors.append(model.embed(pack(part, device=device), "cls"))
-    return torch.cat(vectors)[torch.argsort(torch.tensor(order, device=device))]

@@ -20,7 +20,7 @@ from retrieval.gte import load_model
 from training.batches import Batches, SpecialTokens
 from training.config import Stage
 from training.data import TextData
-from training.measure import embed
+from training.models import embed
 
 _CANDIDATES: Final = 200
 _MARGIN: Final = 0.95

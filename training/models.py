@@ -1,7 +1,6 @@
 """The model that learns, and the one it learns from."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,16 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from retrieval.backend import position_limit
+from retrieval.batching import batches_by_length
 from retrieval.gte import (
     EncoderConfig,
     GteModel,
+    PackedBatch,
     Pooling,
     load_model,
     normalize,
     pack,
     pool,
 )
-from retrieval.gte.config import RopeConfig, read_json
+from retrieval.gte.config import RopeConfig
 from retrieval.hub import find_model
 from retrieval.model_settings import read_settings
 from training.batches import SpecialTokens, pieces
@@ -100,10 +102,8 @@ class Teacher:
             ModelNotFound, CheckpointError: it can't be used.
         """
         folder = find_model(name)
-        raw = read_json(folder.path / "config.json")
-        config = EncoderConfig.from_dict(raw, where=str(folder.path / "config.json"))
-        limit = config.position_limit or config.max_positions
-        settings = read_settings(folder.path, folder.card, position_limit=limit)
+        config = EncoderConfig.from_folder(folder.path)
+        settings = read_settings(folder.path, folder.card, position_limit=position_limit(config))
         self.config = config
         self.pooling: Pooling = settings.pooling
         self.piece_tokens = settings.max_tokens
@@ -136,8 +136,35 @@ class Teacher:
         return Taught(normalize(pool(hidden, batch, self.pooling)), states)
 
 
-@contextmanager
-def mixed_precision(device: str) -> Iterator[None]:
+def mixed_precision(device: str) -> torch.autocast:
     """Products in bfloat16 on a GPU; float32 weights, sums and norms. Nothing on a CPU."""
-    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-        yield
+    return torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
+
+
+@torch.no_grad()
+def embed(
+    model: GteModel, texts: Sequence[Sequence[int]], micro_tokens: int, device: str
+) -> Tensor:
+    """Token ids → float32 [n, dim], in the order given."""
+    vectors = torch.empty(len(texts), model.config.hidden_size, device=device)
+    for rows in batches_by_length([len(text) for text in texts], micro_tokens):
+        with mixed_precision(device):
+            batch = pack([texts[row] for row in rows], device=device)
+            vectors[rows] = model.embed(batch, "cls")
+    return vectors
+
+
+@torch.no_grad()
+def inputs_of(modules: Sequence[nn.Module], model: GteModel, batch: PackedBatch) -> list[Tensor]:
+    """What goes into some modules of a model while it encodes a batch: [N, width] of each."""
+    seen: list[list[Tensor]] = [[] for _ in modules]
+    hooks = [
+        module.register_forward_pre_hook(
+            lambda _module, arguments, into=into: into.append(arguments[0])
+        )
+        for module, into in zip(modules, seen, strict=True)
+    ]
+    model(batch)
+    for hook in hooks:
+        hook.remove()
+    return [torch.cat(parts) for parts in seen]  # an MLP may take its tokens in parts

@@ -1,17 +1,18 @@
 """What a model learns from a batch: each adds up gradients for one update, some texts at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from retrieval.batching import batches_by_length
 from retrieval.errors import InvalidArgument
 from retrieval.gte import GteModel, pack
-from training.batches import Batches, mask, micro_batches
+from training.batches import Batches, mask
 from training.config import Stage
-from training.models import HiddenStates, Teacher, mixed_precision
+from training.models import HiddenStates, Teacher, embed, mixed_precision
 
 Figures = dict[str, float]
 """Name → mean over the update's texts (or tokens)."""
@@ -43,20 +44,18 @@ class MaskedTokens:
         """See ``Learning``; ``loss`` is nats a token."""
         stage = self._stage
         texts = self._batches.texts()
-        masked, places, hidden = mask(
-            texts, stage.mask_share, self._batches.special, (stage.seed, update)
-        )
-        loss, start, done = 0.0, 0, 0
-        for part in micro_batches(masked, stage.micro_tokens):
-            end = start + sum(map(len, part))
-            inside = [place - start for place in places if start <= place < end]
-            wanted = hidden[done : done + len(inside)]
-            start, done = end, done + len(inside)
-            if inside:
-                one = self._loss(part, inside, wanted) / len(places)
+        parts = [
+            mask(part, stage.mask_share, self._batches.special, (stage.seed, update, number))
+            for number, part in enumerate(_micro_batches(texts, stage))
+        ]
+        count = sum(len(hidden) for _, _, hidden in parts)
+        loss = 0.0
+        for masked, places, hidden in parts:
+            if hidden:
+                one = self._loss(masked, places, hidden) / count
                 torch.autograd.backward(one)
                 loss += one.item()
-        return {"loss": loss, "tokens": float(start)}
+        return {"loss": loss, "tokens": float(sum(map(len, texts)))}
 
     def _loss(self, texts: Sequence[Sequence[int]], places: list[int], wanted: list[int]) -> Tensor:
         """Sum over the hidden tokens."""
@@ -85,19 +84,12 @@ class Pairs:
         pairs = self._batches.pairs()
         texts = [pair.left for pair in pairs] + [pair.right for pair in pairs]
         texts += [text for pair in pairs for text in pair.negatives]
-        order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
-        parts = list(micro_batches([texts[n] for n in order], self._stage.micro_tokens))
-        with torch.no_grad():
-            vectors = torch.cat([self._embed(part) for part in parts])
-        back = torch.argsort(torch.tensor(order, device=self._device))
-        vectors = vectors[back].requires_grad_()
-        loss, right = info_nce(vectors, len(pairs), self._stage.temperature)
+        vectors = embed(self._model, texts, self._stage.micro_tokens, self._device)
+        loss, right = info_nce(vectors.requires_grad_(), len(pairs), self._stage.temperature)
         (gradient,) = torch.autograd.grad(loss, vectors)
-        gradients = torch.split(
-            gradient[torch.tensor(order, device=self._device)], [len(part) for part in parts]
-        )
-        for part, one in zip(parts, gradients, strict=True):
-            torch.autograd.backward((self._embed(part) * one).sum())
+        for rows in batches_by_length([len(text) for text in texts], self._stage.micro_tokens):
+            again = self._embed([texts[row] for row in rows])
+            torch.autograd.backward((again * gradient[rows]).sum())
         return {"loss": loss.item(), "right": right, "tokens": float(sum(map(len, texts)))}
 
     def _embed(self, texts: Sequence[Sequence[int]]) -> Tensor:
@@ -149,7 +141,7 @@ class Distillation:
         """See ``Learning``; ``cosine`` is of the texts' vectors with the teacher's."""
         texts = self._batches.texts()
         sums = {"loss": 0.0, "cosine": 0.0, "hidden": 0.0, "similarity": 0.0}
-        for part in micro_batches(texts, self._stage.micro_tokens):
+        for part in _micro_batches(texts, self._stage):
             figures = self._step(part, share=len(part) / len(texts))
             for name, value in figures.items():
                 sums[name] += value * len(part) / len(texts)
@@ -177,6 +169,12 @@ class Distillation:
             "hidden": hidden.item(),
             "similarity": similarity.item(),
         }
+
+
+def _micro_batches(texts: Sequence[Sequence[int]], stage: Stage) -> Iterator[list[Sequence[int]]]:
+    """Texts of similar length, as many as go through the model at a time."""
+    for rows in batches_by_length([len(text) for text in texts], stage.micro_tokens):
+        yield [texts[row] for row in rows]
 
 
 def hidden_loss(states: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:

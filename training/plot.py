@@ -32,11 +32,10 @@ def plot(runs: list[Path], out: Path) -> None:
     for run in runs:
         records = read_log(run)
         for axis, (name, title) in zip(axes, _PANELS, strict=True):
-            points = [(r, r.get("held", {}).get(name, r.get(name))) for r in records]
-            if name != "loss":
-                points = [(r, r["held"][name]) for r in records if name in r.get("held", {})]
             shown = [
-                ((before + r["tokens"]) / 1e6, value) for r, value in points if value is not None
+                ((before + record["tokens"]) / 1e6, figures[name])
+                for record in records
+                if name in (figures := record if name == "loss" else record.get("held", {}))
             ]
             axis.plot(*zip(*shown, strict=True) if shown else ([], []), label=run.name)
             axis.set(xlabel="million tokens", title=title)

@@ -42,7 +42,6 @@ class _Written:
     """What goes into the arrays."""
 
     tokens: list[np.ndarray] = field(default_factory=list)
-    lengths: list[int] = field(default_factory=list)
     headings: list[tuple[str, ...]] = field(default_factory=list)
     """Each under those above it, the document's title first."""
     documents: list[int] = field(default_factory=lambda: [0])
@@ -102,13 +101,12 @@ def _add(written: _Written, parsed: Parsed, tokenizer: Tokenizer, held: int) -> 
     for (path, _), tokens in zip(kept, encoded, strict=True):
         ids = tokens.ids[1:-1]  # without special tokens
         written.tokens.append(np.array(ids, dtype="<u2"))
-        written.lengths.append(len(ids))
         heading = path or ((parsed.document.title,) if not last else ())
         if heading and heading != last:
-            written.pairs.append((len(written.headings), len(written.lengths) - 1))
+            written.pairs.append((len(written.headings), len(written.tokens) - 1))
             written.headings.append((parsed.document.title, *path) if path else heading)
         last = heading or last
-    written.documents.append(len(written.lengths))
+    written.documents.append(len(written.tokens))
     name = hashlib.sha256(parsed.document.uri.encode()).digest()
     written.held.append(int.from_bytes(name[:4]) % held == 0)
 
@@ -142,14 +140,15 @@ def _is_new_text(written: _Written, text: str) -> bool:
 def _write(written: _Written, out: Path, roots: list[Path], encoder: Encoder) -> dict[str, object]:
     """Headings come after all chunks."""
     out.mkdir(parents=True, exist_ok=True)
-    chunks = len(written.lengths)
+    chunks = len(written.tokens)
     headings = [
         np.array(tokens.ids[1:-1], dtype="<u2")
         for tokens in encoder.tokenizer.encode(_told_apart(written.headings))
     ]
-    lengths = written.lengths + [len(heading) for heading in headings]
-    np.concatenate([*written.tokens, *headings]).tofile(out / "tokens.bin")
-    np.save(out / "texts.npy", np.cumsum([0, *lengths]))
+    texts = [*written.tokens, *headings]
+    bounds = np.cumsum([0, *map(len, texts)])
+    np.concatenate(texts).tofile(out / "tokens.bin")
+    np.save(out / "texts.npy", bounds)
     np.save(out / "documents.npy", np.array(written.documents, dtype=np.int64))
     np.save(out / "held.npy", np.array(written.held, dtype=np.bool_))
     pairs = [(chunks + heading, chunk) for heading, chunk in written.pairs]
@@ -161,7 +160,7 @@ def _write(written: _Written, out: Path, roots: list[Path], encoder: Encoder) ->
         "held": sum(written.held),
         "chunks": chunks,
         "headings": len(headings),
-        "tokens": sum(lengths),
+        "tokens": int(bounds[-1]),
         "left_out": dict(written.left_out.most_common()),
     }
     (out / "about.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")

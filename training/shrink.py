@@ -15,6 +15,7 @@ from torch import Tensor
 from retrieval.errors import InvalidArgument
 from retrieval.gte import GteModel, PackedBatch
 from retrieval.gte.blocks import Layer, PlainMLP
+from training.models import inputs_of
 
 _DAMPING: Final = 1e-2
 """Of the least squares, as a share of the neurons' mean variance."""
@@ -40,7 +41,8 @@ def shrink(bert: GteModel, sample: PackedBatch, neurons: int) -> GteModel:
         )
     smaller = GteModel(replace(bert.config, intermediate_size=neurons))
     state = {key: value.detach().clone() for key, value in bert.state_dict().items()}
-    for number, seen in enumerate(_activations(bert, sample)):
+    downs = [cast(PlainMLP, cast(Layer, layer).mlp).down_proj for layer in bert.encoder.layer]
+    for number, seen in enumerate(inputs_of(downs, bert, sample)):
         mlp = f"encoder.layer.{number}.mlp."
         down, bias = state[f"{mlp}down_proj.weight"], state[f"{mlp}down_proj.bias"]
         kept, down, bias = _without_the_least(seen, down, bias, neurons)
@@ -50,22 +52,6 @@ def shrink(bert: GteModel, sample: PackedBatch, neurons: int) -> GteModel:
     smaller.load_state_dict(state)
     smaller.prepare_training(device="cpu")
     return smaller
-
-
-@torch.no_grad()
-def _activations(bert: GteModel, sample: PackedBatch) -> list[Tensor]:
-    """What the neurons of each layer say: [N, intermediate]."""
-    seen: list[list[Tensor]] = [[] for _ in bert.encoder.layer]
-    hooks = [
-        cast(PlainMLP, cast(Layer, layer).mlp).down_proj.register_forward_pre_hook(
-            lambda _module, arguments, into=into: into.append(arguments[0])
-        )
-        for layer, into in zip(bert.encoder.layer, seen, strict=True)
-    ]
-    bert(sample)
-    for hook in hooks:
-        hook.remove()
-    return [torch.cat(parts) for parts in seen]  # an MLP may take its tokens in parts
 
 
 def _without_the_least(

@@ -49,7 +49,7 @@ class GteModel(nn.Module):
             dtype: what they are, or ``torch.int8`` to quantise float32 ones (CPU only).
             workload: what to be fast at.
         """
-        self.prepare_training(device=device)
+        self._set_frequencies(device)
         self.eval().requires_grad_(requires_grad=False)
         cast(Layer, self.encoder.layer[-1]).attention.split()
         self.wants_few_sizes = lay_out(self.encoder, dtype=dtype, device=device, workload=workload)
@@ -60,11 +60,14 @@ class GteModel(nn.Module):
         Args:
             device: where the weights are.
         """
+        self._set_frequencies(device)
+        self.train().requires_grad_()
+
+    def _set_frequencies(self, device: torch.device | str) -> None:
         config = self.config
         if config.rope is not None:
             # float32, whatever the weights' dtype
             self.inv_freq = inverse_frequencies(config.rope, config.head_dim).to(device)
-        self.train().requires_grad_()
 
     def forward(self, batch: PackedBatch, rows: Tensor | None = None) -> Tensor:
         """Encode a packed batch.

@@ -1,7 +1,6 @@
 """Puts the texts of new passages into the lexical index, within the commit that brings them."""
 
 import hashlib
-import os
 import sqlite3
 from collections.abc import Iterator
 from itertools import chain
@@ -33,7 +32,7 @@ from retrieval.store.lexical import (
     segment_files,
 )
 from retrieval.store.rows import from_json
-from retrieval.store.vector_file import LEXICAL, WrittenFile, describe_file, sync_folder
+from retrieval.store.vector_file import LEXICAL, WrittenFile, describe_file, sync
 
 _HEAP_BYTES = 64_000_000
 """That the engine gathers before it writes a segment."""
@@ -131,7 +130,7 @@ def _extend(
             meta = (place / META).read_text()
             names = segment_files(place, meta)
             files = [known.get(name) or _move(place / name, folder) for name in names]
-            sync_folder(folder)
+            sync(folder)
     except (OSError, ValueError) as error:  # ValueError: what the engine makes of the disk's
         raise StorageError(
             f"can't write the lexical index of {folder}: {error}; "
@@ -172,8 +171,7 @@ def _document(text: _Text) -> tantivy.Document:
 
 def _move(path: Path, folder: Path) -> WrittenFile:
     """Put a file of the engine's into the index, flushed to the disk."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    sync(path)
     return describe_file(path.rename(folder / f"{LEXICAL}{path.name}"))
 
 

@@ -94,7 +94,7 @@ def write_file(folder: Path, prefix: str, blocks: Iterable[bytes | memoryview]) 
                 size += len(block)
             file.flush()
             os.fsync(file.fileno())
-        sync_folder(folder)
+        sync(folder)
         return _described(path, size, digest.hexdigest())
     except OSError as error:
         path.unlink(missing_ok=True)
@@ -207,9 +207,9 @@ def remove_stray_files(folder: Path, *, keep: set[str]) -> list[str]:
     return sorted(path.name for path in strays)
 
 
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's own entries to the disk, so that a new name survives a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Flush a file, or a folder's own entries, to the disk, so that it survives a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from retrieval.errors import CheckpointError, InvalidArgument
 from training import checkpoint
-from training.batches import Batches, SpecialTokens, mask, micro_batches, pieces
+from training.batches import Batches, SpecialTokens, mask, pieces
 from training.checkpoint import Progress
 from training.config import Stage
 from training.data import Order, TextData
@@ -188,14 +188,6 @@ def test_masks(lengths: list[int], share: float, seed: int) -> None:
     assert [before[place] for place in places] == hidden
     assert [n for n, token in enumerate(flat) if token != before[n] and n not in places] == []
     assert all(text[0] == 2 and text[-1] == 3 for text in masked)
-
-
-@given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=20), most=st.integers(1, 80))
-def test_micro_batches_have_every_text_once(lengths: list[int], most: int) -> None:
-    texts = [[number] * length for number, length in enumerate(lengths)]
-    parts = list(micro_batches(texts, most))
-    assert [text for part in parts for text in part] == texts
-    assert all(len(part) == 1 or sum(map(len, part)) <= most for part in parts)
 
 
 @given(length=st.integers(0, 40), most=st.integers(3, 12))
