@@ -88,7 +88,7 @@ class GteModel(nn.Module):
         hidden = self.embeddings(batch)
         rotation = None
         if self.inv_freq is not None:
-            rotation = cos_sin(batch.positions, self.inv_freq, hidden.dtype)
+            rotation = cos_sin(batch.positions, self.inv_freq, _product_dtype(hidden))
         output: Tensor = self.encoder(hidden, batch, rotation, rows)
         return output
 
@@ -171,3 +171,9 @@ class GteModel(nn.Module):
             raise InvalidArgument(
                 f"a sequence of {batch.max_seqlen} tokens is longer than the model's {limit}"
             )
+
+
+def _product_dtype(hidden: Tensor) -> torch.dtype:
+    """Type of what linear layers make of hidden states: autocast may have another than theirs."""
+    device = hidden.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype

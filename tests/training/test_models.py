@@ -9,7 +9,7 @@ from transformers import AutoModel
 
 from retrieval.encoder import Encoder
 from retrieval.errors import CheckpointError, InvalidArgument
-from retrieval.gte import GteModel, load_model, pack
+from retrieval.gte import GteModel, blocks, load_model, pack
 from training.convert import convert, gte_config, gte_weights
 from training.export import export
 from training.measure import ndcg
@@ -134,11 +134,22 @@ def test_training_and_inference_agree(start_folder: Path) -> None:
     torch.testing.assert_close(ours.detach(), ready.embed(pack(ROWS), "cls"), atol=1e-6, rtol=0)
 
 
-def test_products_in_bfloat16_train_weights_in_float32(start_folder: Path) -> None:
+def test_products_in_bfloat16_train_weights_in_float32(
+    start_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = load_model(start_folder, trainable=True)
     exact = model.embed(pack(ROWS), "cls").detach()
+    seen = []
+    attention = blocks.packed_attention
+
+    def noted(query: torch.Tensor, *others: object) -> torch.Tensor:
+        seen.append(query.dtype)
+        return attention(query, *others)
+
+    monkeypatch.setattr(blocks, "packed_attention", noted)
     with torch.autocast("cpu", torch.bfloat16):
         half = model.embed(pack(ROWS), "cls")
+    assert set(seen) == {torch.bfloat16}  # what FlashAttention takes
     assert (half * exact).sum(dim=1).min() > 0.99
     half.sum().backward()
     assert all(weight.grad.dtype == torch.float32 for weight in model.parameters())
