@@ -70,6 +70,9 @@ class Batches:
             self._numbers = data.pair_numbers(held=False)
         else:
             self._numbers = self._long_enough(held=False)
+        if stage.objective == "distil" and not stage.whole_documents:
+            # Queries look more like headings than like passages.
+            self._numbers = np.concatenate([self._numbers, data.headings(held=False)])
         if not len(self._numbers):
             raise InvalidArgument("the data has no text for this stage")
         self.order = Order(len(self._numbers), stage.seed)

@@ -38,6 +38,7 @@ from training.config import Stage
 from training.data import TextData
 from training.export import export
 from training.models import inputs_of
+from training.pooling_layer import pooling_weights
 from training.shrink import shrink
 
 _SAMPLE_LENGTH: Final = 256
@@ -166,6 +167,7 @@ def convert(
     rope_theta: float,
     max_positions: int,
     neurons: int | None = None,
+    pool_layer: bool = False,
 ) -> None:
     """Write the GTE encoder that a BERT one becomes.
 
@@ -176,6 +178,7 @@ def convert(
         rope_theta: base of the rotary frequencies.
         max_positions: most tokens of a text, special tokens included.
         neurons: how many stay in each MLP (see ``training.shrink``); None: all.
+        pool_layer: whether a layer is added that takes the mean (see ``training.pooling_layer``).
 
     Raises:
         ModelNotFound, CheckpointError, InvalidArgument: the model or the data can't be used.
@@ -189,8 +192,12 @@ def convert(
     if neurons is not None:
         bert = shrink(bert, pack(texts), neurons)
     config = gte_config(bert.config, rope_theta=rope_theta, max_positions=max_positions)
+    weights = gte_weights(bert, pack(texts))
+    if pool_layer:
+        weights |= pooling_weights(config)
+        config = replace(config, num_layers=config.num_layers + 1)
     student = GteModel(config)
-    student.load_state_dict(gte_weights(bert, pack(texts)))
+    student.load_state_dict(weights)
     export(student, folder, out, max_tokens=max_positions, dtype="float32")
 
 
@@ -201,6 +208,7 @@ def convert(
 @click.option("--rope-theta", type=float, default=160_000.0, show_default=True)
 @click.option("--max-positions", type=int, default=8192, show_default=True)
 @click.option("--neurons", type=click.IntRange(1), help="That stay in each MLP; else all.")
+@click.option("--pool-layer", is_flag=True, help="Add a layer that takes the tokens' mean.")
 def main(name: str, data: Path, out: Path, **shape: Any) -> None:  # noqa: ANN401  (click's)
     """Write the GTE encoder that BERT encoder NAME becomes."""
     convert(name, data, out, **shape)

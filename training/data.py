@@ -79,6 +79,11 @@ class TextData:
         """The chunks to learn from, or those that are held back."""
         return np.flatnonzero(self._held_chunks[: self.documents[-1]] == held)
 
+    def headings(self, *, held: bool) -> NDArray[np.int64]:
+        """The headings above chunks to learn from, or above those that are held back."""
+        numbers: NDArray[np.int64] = self.pairs[self.pair_numbers(held=held), 0]
+        return numbers
+
     def whole(self, *, held: bool) -> NDArray[np.int64]:
         """The documents to learn from, or those that are held back."""
         return np.flatnonzero(self.held == held)

@@ -56,12 +56,12 @@ def load_student(folder: Path, stage: Stage, device: str) -> GteModel:
 
 
 class HiddenStates:
-    """Records what the layers of a model put out, all but the last one's, within a ``with``."""
+    """Records what the first layers of a model put out, within a ``with``."""
 
-    def __init__(self, model: GteModel) -> None:
-        """Listen to a model."""
+    def __init__(self, model: GteModel, layers: int) -> None:
+        """Listen to so many layers of a model."""
         self._states: list[Tensor] | None = None
-        for layer in list(model.encoder.layer)[:-1]:
+        for layer in list(model.encoder.layer)[:layers]:
             layer.register_forward_hook(self._record)
 
     def _record(self, _layer: nn.Module, _arguments: tuple[Any, ...], output: Tensor) -> None:
@@ -85,7 +85,7 @@ class Taught:
     vectors: Tensor
     """float32 [B, dim], L2-normalised."""
     hidden: list[Tensor]
-    """[N, hidden] of each layer but the last; empty where a text was embedded in pieces."""
+    """[N, hidden] of each layer; empty where a text was embedded in pieces."""
 
 
 class Teacher:
@@ -110,7 +110,7 @@ class Teacher:
         self._device = device
         dtype = torch.bfloat16 if device == "cuda" else torch.float32
         self._model = load_model(folder.path, dtype=dtype, device=device)
-        self._states = HiddenStates(self._model)
+        self._states = HiddenStates(self._model, config.num_layers)
 
     def teach(self, texts: Sequence[Sequence[int]], special: SpecialTokens) -> Taught:
         """Embed texts; one that is too long to be embedded whole is the mean of its pieces.

@@ -128,14 +128,17 @@ class Distillation:
         Raises:
             InvalidArgument: hidden states are to be compared, and the two have other shapes.
         """
-        shapes = [(one.config.num_layers, one.config.hidden_size) for one in (model, teacher)]
-        if stage.hidden_weight and shapes[0] != shapes[1]:
+        ours, theirs = model.config, teacher.config
+        more = ours.num_layers - theirs.num_layers
+        if stage.hidden_weight and (more not in (0, 1) or ours.hidden_size != theirs.hidden_size):
             raise InvalidArgument(
                 "the teacher has other layers than the model: set hidden_weight = 0"
             )
         self._model, self._batches, self._stage, self._device = model, batches, stage, device
         self._teacher = teacher
-        self._states = HiddenStates(model)
+        # The last layer's are not compared: most of them a model with CLS pooling never computes.
+        self._shared = ours.num_layers - 1
+        self._states = HiddenStates(model, self._shared)
 
     def learn(self, _update: int, /) -> Figures:
         """See ``Learning``; ``cosine`` is of the texts' vectors with the teacher's."""
@@ -155,7 +158,7 @@ class Distillation:
         cosine = (vectors * taught.vectors).sum(dim=1).mean()
         hidden = cosine.new_zeros(())
         if self._stage.hidden_weight and taught.hidden:
-            hidden = hidden_loss(states, taught.hidden)
+            hidden = hidden_loss(states, taught.hidden[: self._shared])
         similarity = similarity_loss(vectors, taught.vectors)
         loss = (
             (1 - cosine)

@@ -13,14 +13,11 @@ from torch.nn import functional
 from retrieval.gte.attention import packed_attention, pooled_attention
 from retrieval.gte.config import EncoderConfig
 from retrieval.gte.packing import PackedBatch
-from retrieval.gte.rotary import rotate
+from retrieval.gte.rotary import Rotation, neighbours
 
 _MLP_ROWS = 1024
 """Tokens that a CPU takes through the MLP at a time: its inner states are several times as wide as
 the hidden ones, and for a long text would fill memory instead of the cache."""
-
-Rotation = tuple[Tensor, Tensor]
-"""Cosines and sines for every token, each [N, 1, head_dim]."""
 
 
 class Embeddings(nn.Module):
@@ -71,11 +68,21 @@ class Attention(nn.Module):
         qkv = self.qkv_proj(hidden).view(-1, 3 * heads, head_dim)
         query_key, value = qkv.split((2 * heads, heads), dim=1)
         if rotation is not None:
-            query_key = rotate(query_key, *rotation)
+            query_key = rotation.turn(query_key)
         query, key = query_key.chunk(2, dim=1)  # [N, heads, head_dim] each
         attended = packed_attention(query, key, value, batch)
         output: Tensor = self.o_proj(attended.reshape(hidden.shape))
         return output
+
+    def pair_neighbours(self) -> None:
+        """Make ready for ``PairsRotation``: change the order of queries' and keys' dimensions."""
+        heads, head_dim = self.head_shape
+        with torch.no_grad():
+            for old in (self.qkv_proj.weight, self.qkv_proj.bias):
+                new = old.clone()
+                by_head = new.view(3, heads, head_dim, -1)[:2]  # queries, keys
+                by_head.copy_(by_head[:, :, neighbours(head_dim)])
+                old.data = new
 
     def split(self) -> None:
         """Make ready for ``of_rows``: the query apart from key and value, over the same weights."""
@@ -95,8 +102,7 @@ class Attention(nn.Module):
         query = query.view(-1, *self.head_shape)
         key, value = key_value.view(-1, 2, *self.head_shape).unbind(dim=1)
         if rotation is not None:
-            cos, sin = rotation
-            query, key = rotate(query, cos[rows], sin[rows]), rotate(key, cos, sin)
+            query, key = rotation.of(rows).turn(query), rotation.turn(key)
         attended = pooled_attention(query, key, value, batch)
         output: Tensor = self.o_proj(attended.flatten(1))
         return output

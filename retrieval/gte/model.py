@@ -16,7 +16,10 @@ from retrieval.gte.heads import MaskedLMHead, Pooler
 from retrieval.gte.layout import Workload, lay_out
 from retrieval.gte.packing import PackedBatch
 from retrieval.gte.pooling import Pooling, normalize, pool, pooled_rows
-from retrieval.gte.rotary import cos_sin, inverse_frequencies
+from retrieval.gte.rotary import HalvesRotation, PairsRotation, Rotation, inverse_frequencies
+
+_FLOAT32 = (torch.float32, torch.int8)
+"""Types of weights with which what layers put out is float32."""
 
 
 class GteModel(nn.Module):
@@ -38,6 +41,8 @@ class GteModel(nn.Module):
         self.register_buffer("inv_freq", None, persistent=False)
         self.wants_few_sizes = False
         """Whether batches are best made by ``pack(..., few_sizes=True)``."""
+        self._pairs = False
+        """Whether queries and keys are laid out for ``PairsRotation``."""
 
     def prepare(
         self, *, device: torch.device | str, dtype: torch.dtype, workload: Workload = "throughput"
@@ -51,6 +56,10 @@ class GteModel(nn.Module):
         """
         self._set_frequencies(device)
         self.eval().requires_grad_(requires_grad=False)
+        if self.inv_freq is not None and self.inv_freq.device.type == "cpu" and dtype in _FLOAT32:
+            self._pairs = True
+            for layer in self.encoder.layer:
+                cast(Layer, layer).attention.pair_neighbours()
         cast(Layer, self.encoder.layer[-1]).attention.split()
         self.wants_few_sizes = lay_out(self.encoder, dtype=dtype, device=device, workload=workload)
 
@@ -86,11 +95,15 @@ class GteModel(nn.Module):
         """
         self.check(batch)
         hidden = self.embeddings(batch)
-        rotation = None
-        if self.inv_freq is not None:
-            rotation = cos_sin(batch.positions, self.inv_freq, _product_dtype(hidden))
-        output: Tensor = self.encoder(hidden, batch, rotation, rows)
+        output: Tensor = self.encoder(hidden, batch, self._rotation(batch, hidden), rows)
         return output
+
+    def _rotation(self, batch: PackedBatch, hidden: Tensor) -> Rotation | None:
+        if self.inv_freq is None:
+            return None
+        if self._pairs:
+            return PairsRotation.at(batch.positions, self.inv_freq)
+        return HalvesRotation.at(batch.positions, self.inv_freq, _product_dtype(hidden))
 
     def embed(self, batch: PackedBatch, pooling: Pooling) -> Tensor:
         """Encode a packed batch to one vector a sequence.

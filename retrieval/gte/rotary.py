@@ -5,6 +5,8 @@ every length. The "mixed" variant is from https://kexue.fm/archives/9706, equati
 """
 
 import math
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -37,32 +39,85 @@ def inverse_frequencies(rope: RopeConfig, head_dim: int) -> Tensor:
     return frequencies / math.pow(scale, 2 / head_dim) / rope.linear_factor
 
 
-def cos_sin(positions: Tensor, frequencies: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of every token's angles; angles are computed in float32.
+class Rotation(Protocol):
+    """Turns queries and keys by their tokens' positions."""
+
+    def turn(self, states: Tensor, /) -> Tensor:
+        """[N, heads, head_dim] → the same shape and dtype; the states themselves may change."""
+        ...
+
+    def of(self, rows: Tensor, /) -> "Rotation":
+        """For some of the tokens; ``rows`` is int64 [B]."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HalvesRotation:
+    """Dimension i of a head pairs with i + d/2 ("rotate half"), as checkpoints have it."""
+
+    cos: Tensor
+    """[N, 1, head_dim]."""
+    sin: Tensor
+
+    @classmethod
+    def at(cls, positions: Tensor, frequencies: Tensor, dtype: torch.dtype) -> "HalvesRotation":
+        """Compute angles in float32.
+
+        Args:
+            positions: int64 [N], each sequence restarting at 0.
+            frequencies: float32 [head_dim / 2].
+            dtype: of the states to turn.
+        """
+        angles = positions[:, None].float() * frequencies  # [N, d/2]
+        angles = torch.cat((angles, angles), dim=-1)[:, None, :]  # [N, 1, d]
+        return cls(angles.cos().to(dtype), angles.sin().to(dtype))
+
+    def turn(self, states: Tensor) -> Tensor:
+        """See ``Rotation``; the states stay as they are."""
+        first, second = states.chunk(2, dim=-1)
+        return states * self.cos + torch.cat((-second, first), dim=-1) * self.sin
+
+    def of(self, rows: Tensor) -> "HalvesRotation":
+        """See ``Rotation``."""
+        return HalvesRotation(self.cos[rows], self.sin[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class PairsRotation:
+    """Dimension 2i of a head pairs with 2i + 1: a pair is a complex number, turned by a product.
+
+    That is one pass over the states, in place, where turning halves takes five: several times as
+    fast on a CPU. Scores are the same when queries and keys are laid out so alike; see
+    ``neighbours``.
+    """
+
+    factors: Tensor
+    """complex64 [N, 1, head_dim / 2], of length 1."""
+
+    @classmethod
+    def at(cls, positions: Tensor, frequencies: Tensor) -> "PairsRotation":
+        """As ``HalvesRotation.at``, for float32 states."""
+        angles = (positions[:, None].float() * frequencies)[:, None, :]
+        return cls(torch.polar(torch.ones_like(angles), angles))
+
+    def turn(self, states: Tensor) -> Tensor:
+        """See ``Rotation``; the states are turned in place."""
+        _, heads, head_dim = states.shape
+        torch.view_as_complex(states.view(-1, heads, head_dim // 2, 2)).mul_(self.factors)
+        return states
+
+    def of(self, rows: Tensor) -> "PairsRotation":
+        """See ``Rotation``."""
+        return PairsRotation(self.factors[rows])
+
+
+def neighbours(head_dim: int) -> Tensor:
+    """The order of a head's dimensions in which those that pair as halves are neighbours.
 
     Args:
-        positions: int64 [N], each sequence restarting at 0.
-        frequencies: float32 [head_dim / 2].
-        dtype: of the result.
+        head_dim: d, even.
 
     Returns:
-        two tensors [N, 1, head_dim], ready to multiply [N, heads, head_dim].
+        int64 [head_dim]: 0, d/2, 1, d/2 + 1, …
     """
-    angles = positions[:, None].float() * frequencies  # [N, d/2]
-    angles = torch.cat((angles, angles), dim=-1)[:, None, :]  # [N, 1, d]
-    return angles.cos().to(dtype), angles.sin().to(dtype)
-
-
-def rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each head's vector by its position ("rotate half": dimension i pairs with i + d/2).
-
-    Args:
-        states: [N, heads, head_dim], queries or keys.
-        cos: [N, 1, head_dim].
-        sin: [N, 1, head_dim].
-
-    Returns:
-        [N, heads, head_dim], of the same dtype.
-    """
-    first, second = states.chunk(2, dim=-1)
-    return states * cos + torch.cat((-second, first), dim=-1) * sin
+    return torch.arange(head_dim).view(2, -1).T.flatten()
