@@ -57,8 +57,9 @@ def models_table() -> str:
     ]
     for card in MODEL_CARDS.values():
         note = {DEFAULT_MODEL: " (default)", OFFLINE_MODEL: " (offline)"}.get(card.name, "")
+        hub_id = f"`{card.hub_id}`" if card.hub_id else "none: in this package"
         rows.append(
-            f"| `{card.name}`{note} | `{card.hub_id}` | {card.dim} | {card.max_tokens} "
+            f"| `{card.name}`{note} | {hub_id} | {card.dim} | {card.max_tokens} "
             f"| {card.pooling} | {card.parameters / 1e6:.0f} M | {card.licence} "
             f"| {card.languages} |"
         )

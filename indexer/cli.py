@@ -91,10 +91,11 @@ def models(as_json: bool) -> None:
         return
     click.echo(f"{'name':<31} {'dim':>5} {'tokens':>6} {'size':>6}  licence     hub id")
     for card in MODEL_CARDS.values():
-        note = {DEFAULT_MODEL: "  (default)", OFFLINE_MODEL: "  (works offline)"}.get(card.name, "")
+        notes = {DEFAULT_MODEL: "  (default)", OFFLINE_MODEL: "  (works offline)"}
+        where = card.hub_id or "none: in this package"
         click.echo(
             f"{card.name:<31} {card.dim:>5} {card.max_tokens:>6} {card.parameters // 10**6:>5}M  "
-            f"{card.licence:<11} {card.hub_id}{note}"
+            f"{card.licence:<11} {where}{notes.get(card.name, '')}"
         )
 
 

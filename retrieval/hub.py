@@ -78,6 +78,8 @@ def find_model(name: str) -> ModelFolder:
         packaged = _package_folder(card)
         if packaged is not None:
             return packaged
+    if card is not None and not card.hub_id:
+        raise ModelNotFound(_only_in_package(card, revision))
     return _hub_folder(card.hub_id if card else base, revision or None, card)
 
 
@@ -117,11 +119,22 @@ def _package_folder(card: ModelCard) -> ModelFolder | None:
     spec = importlib.util.find_spec(card.package)
     if spec is None or not spec.submodule_search_locations:
         return None
-    path = Path(spec.submodule_search_locations[0]) / "model"
+    path = Path(spec.submodule_search_locations[0]) / card.package_folder
     if missing_files(path):
         return None
-    version = importlib.metadata.version(card.package)
+    version = importlib.metadata.version(card.distribution or card.package)
     return ModelFolder(path, card.name, "package", card.package, version, card)
+
+
+def _only_in_package(card: ModelCard, revision: str) -> str:
+    package = card.distribution or card.package
+    if revision:
+        return (
+            f"model {card.name!r} has no revisions, it is part of {package}: leave @{revision} out"
+        )
+    return (
+        f"model {card.name!r} is part of {package}, and its files are missing: install that again"
+    )
 
 
 def _hub_folder(hub_id: str, revision: str | None, card: ModelCard | None) -> ModelFolder:

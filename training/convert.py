@@ -11,14 +11,11 @@ scales and shifts sums to zero. So there is a vector u with u·x = 1 for every t
 ``down(gelu(W1 x + b1))`` is ``down(up · gelu(gate))`` with gate = W1 + b1 uᵀ and up = 1 uᵀ, which
 needs no biases.
 
-**Rotations that disturb least.** A head's scores q·k stay what they are when q goes through any
-invertible A, and k through its inverse transpose. RoPE turns dimension i and i + d/2 by an angle
-that falls from 1 radian a token to nearly none. So A is chosen such that q and k vary independently
-and equally along each dimension (a balanced realisation, https://doi.org/10.1109/TAC.1981.1102568),
-and the dimensions that the scores hardly depend on are those that turn fast.
+**Positions** turn from a table into rotations: see ``training.heads``.
 """
 
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, cast
@@ -32,26 +29,30 @@ from retrieval.errors import CheckpointError, InvalidArgument
 from retrieval.gte import EncoderConfig, GteModel, PackedBatch, load_model, pack
 from retrieval.gte.blocks import Layer
 from retrieval.gte.config import RopeConfig
+from retrieval.gte.rotary import inverse_frequencies
 from retrieval.hub import find_model
 from training.batches import Batches, SpecialTokens
 from training.config import Stage
 from training.data import TextData
 from training.export import export
+from training.heads import Heads, balanced_basis, position_offsets
 from training.models import inputs_of
 from training.pooling_layer import pooling_weights
 from training.shrink import shrink
 
-_SAMPLE_LENGTH: Final = 256
+_SAMPLE_LENGTH: Final = 128
+_SAMPLE_TOKENS: Final = 49_152
 _LEAST_TOTAL: Final = 0.1
 """Of sum(beta / gamma), by which a vector is divided."""
 
 
-def gte_weights(bert: GteModel, sample: PackedBatch) -> dict[str, Tensor]:
+def gte_weights(bert: GteModel, sample: PackedBatch, *, rope_theta: float) -> dict[str, Tensor]:
     """The weights of a GTE encoder with token types left out, under the hub's keys.
 
     Args:
         bert: with absolute positions and a plain MLP, trainable (so nothing of it is repacked).
-        sample: texts, to see along which dimensions queries and keys vary.
+        sample: texts, to see along which dimensions queries and keys vary; better some hundred.
+        rope_theta: base of the rotary frequencies.
 
     Raises:
         CheckpointError: a norm's shifts sum to nearly nothing.
@@ -62,17 +63,17 @@ def gte_weights(bert: GteModel, sample: PackedBatch) -> dict[str, Tensor]:
         "embeddings.LayerNorm.weight": state["embeddings.LayerNorm.weight"],
         "embeddings.LayerNorm.bias": state["embeddings.LayerNorm.bias"],
     }
-    projected = _projections(bert, sample)
-    for number in range(config.num_layers):
+    frequencies = inverse_frequencies(RopeConfig(rope_theta), config.head_dim)
+    for number, projected in enumerate(_projections(bert, sample)):
         layer = f"encoder.layer.{number}."
         for name in ("attention.o_proj", "attn_ln", "mlp_ln", "mlp.down_proj"):
             for kind in ("weight", "bias"):
                 weights[f"{layer}{name}.{kind}"] = state[f"{layer}{name}.{kind}"]
-        weight, bias = _turn_heads(
+        weight, bias = _rotated_heads(
             state[f"{layer}attention.qkv_proj.weight"],
             state[f"{layer}attention.qkv_proj.bias"],
-            projected[number],
-            config.num_heads,
+            Heads.of(projected, sample, config.num_heads),
+            frequencies,
         )
         weights[f"{layer}attention.qkv_proj.weight"] = weight
         weights[f"{layer}attention.qkv_proj.bias"] = bias
@@ -115,48 +116,24 @@ def _gate(state: dict[str, Tensor], layer: str) -> Tensor:
 
 
 @torch.no_grad()
-def _projections(bert: GteModel, sample: PackedBatch) -> list[Tensor]:
-    """Queries, keys and values of a sample in every layer: float32 [N, 3 * hidden]."""
+def _projections(bert: GteModel, sample: PackedBatch) -> Iterator[Tensor]:
+    """Queries, keys and values of a sample, layer by layer: float32 [N, 3 * hidden]."""
     modules = [cast(Layer, layer).attention.qkv_proj for layer in bert.encoder.layer]
-    inputs = inputs_of(modules, bert, sample)
-    return [module(states) for module, states in zip(modules, inputs, strict=True)]
+    for module, states in zip(modules, inputs_of(modules, bert, sample), strict=True):
+        yield module(states).detach()
 
 
-def _turn_heads(
-    weight: Tensor, bias: Tensor, projected: Tensor, heads: int
+def _rotated_heads(
+    weight: Tensor, bias: Tensor, heads: Heads, frequencies: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Change the basis of every head's queries and keys, so that RoPE disturbs scores least."""
-    hidden = weight.shape[1]
-    width = hidden // heads
+    """Weight and bias of the projection to queries, keys and values that are then rotated."""
+    basis = balanced_basis(heads)
+    _, count, _, width = heads.moments.shape
     both = torch.cat([weight, bias[:, None]], dim=1).double()  # [3 * hidden, hidden + 1]
-    for head in range(heads):
-        of_query = slice(head * width, (head + 1) * width)
-        of_key = slice(hidden + head * width, hidden + (head + 1) * width)
-        change = _balancing(projected[:, of_query].double(), projected[:, of_key].double())
-        both[of_query] = change @ both[of_query]
-        both[of_key] = torch.linalg.inv(change).T @ both[of_key]
+    by_head = both.view(3, count, width, -1)
+    by_head[:2] = basis @ by_head[:2]
+    by_head[:2, :, :, -1] += position_offsets(heads.changed(basis), frequencies)
     return both[:, :-1].to(weight.dtype), both[:, -1].to(bias.dtype)
-
-
-def _balancing(query: Tensor, key: Tensor) -> Tensor:
-    """The change of a query's basis, for float64 [N, width] queries and keys; [width, width]."""
-    width = query.shape[1]
-    roots = [torch.linalg.cholesky(_moment(states)) for states in (query, key)]
-    left, strengths, _ = torch.linalg.svd(roots[1].T @ roots[0])
-    change = strengths.rsqrt()[:, None] * (left.T @ roots[1].T)
-    # Strongest first → the slowest pair: dimensions width/2 - 1 and width - 1, and so on down.
-    order = torch.empty(width, dtype=torch.int64)
-    ranks = torch.arange(width)
-    order[width // 2 - 1 - ranks // 2 + width // 2 * (ranks % 2)] = ranks
-    ordered: Tensor = change[order]
-    return ordered
-
-
-def _moment(states: Tensor) -> Tensor:
-    """E[s sᵀ], with a little on the diagonal so that it can be inverted."""
-    moment: Tensor = states.T @ states / len(states)
-    little = 1e-6 * moment.diagonal().mean()
-    return moment + little * torch.eye(len(moment), dtype=moment.dtype)
 
 
 def convert(
@@ -187,12 +164,14 @@ def convert(
     bert = load_model(folder, trainable=True)
     if bert.config.rope is not None or bert.config.gated_mlp:
         raise InvalidArgument(f"{name} is not a BERT encoder")
-    stage = Stage("distil", steps=1, learning_rate=1.0, max_length=_SAMPLE_LENGTH)
+    stage = Stage(
+        "distil", steps=1, learning_rate=1.0, max_length=_SAMPLE_LENGTH, batch_tokens=_SAMPLE_TOKENS
+    )
     texts = Batches(TextData.open(data), stage, SpecialTokens.read(folder)).texts()
     if neurons is not None:
         bert = shrink(bert, pack(texts), neurons)
     config = gte_config(bert.config, rope_theta=rope_theta, max_positions=max_positions)
-    weights = gte_weights(bert, pack(texts))
+    weights = gte_weights(bert, pack(texts), rope_theta=rope_theta)
     if pool_layer:
         weights |= pooling_weights(config)
         config = replace(config, num_layers=config.num_layers + 1)

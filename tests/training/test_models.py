@@ -25,7 +25,7 @@ def test_all_but_positions_is_carried_over_exactly(teacher_folder: Path) -> None
         table = bert.embeddings.position_embeddings.weight
         table.copy_(table.mean(dim=0).expand_as(table))
     student = GteModel(gte_config(bert.config, rope_theta=10_000.0, max_positions=512))
-    student.load_state_dict(gte_weights(bert, pack(ROWS)))
+    student.load_state_dict(gte_weights(bert, pack(ROWS), rope_theta=10_000.0))
     student.prepare_training(device="cpu")
     student.inv_freq.zero_()  # no token turns
     with torch.no_grad():
@@ -36,7 +36,7 @@ def test_the_change_of_basis_lets_positions_disturb_less(minilm_folder: Path) ->
     bert = load_model(minilm_folder, trainable=True)
     ids = torch.randint(2000, 20_000, (6, 60), generator=torch.Generator().manual_seed(0))
     batch = pack([[101, *row, 102] for row in ids.tolist()])
-    balanced = gte_weights(bert, batch)
+    balanced = gte_weights(bert, batch, rope_theta=160_000.0)
     plain = {
         name: bert.state_dict()[name] if "qkv_proj" in name else weight
         for name, weight in balanced.items()
@@ -80,7 +80,7 @@ def test_norms_that_shift_nothing_have_no_gate(teacher_folder: Path) -> None:
     with torch.no_grad():
         bert.state_dict()["encoder.layer.0.attn_ln.bias"].zero_()
     with pytest.raises(CheckpointError, match=r"layer\.0"):
-        gte_weights(bert, pack(ROWS))
+        gte_weights(bert, pack(ROWS), rope_theta=10_000.0)
 
 
 def test_only_bert_is_converted(golden: Path, data_folder: Path, tmp_path: Path) -> None:
