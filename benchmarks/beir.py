@@ -1,12 +1,13 @@
 """Retrieval quality on a BEIR-form set, through the real index and the real gRPC service.
 
-    python benchmarks/beir.py DATA_DIR [--model NAME] [--dtype NAME] [--query-dtype NAME] [--chunks]
-                              [--compare] [--json]
+    python benchmarks/beir.py DATA_DIR [--model NAME] [--max-tokens N] [--dtype NAME]
+                              [--query-dtype NAME] [--chunks] [--compare] [--json]
 
 ``DATA_DIR`` holds ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/test.tsv``
 (https://github.com/beir-cellar/beir). Every document becomes one text file, ``title text``; the
 index is made by ``indexer build``, served by ``retrieval serve``, and queried over gRPC. Measures
-are computed by ir-measures. ``--query-dtype`` takes several, separated by commas. With
+are computed by ir-measures. ``--max-tokens`` has the model take no more of a text than that, for
+comparisons with models that can't. ``--query-dtype`` takes several, separated by commas. With
 ``--compare``, the same texts and queries go through
 sentence-transformers and an exact search in numpy, in the same run.
 """
@@ -87,6 +88,19 @@ def read_jsonl(path: Path) -> Iterator[dict[str, str]]:
     """The records of a JSON-lines file."""
     with path.open(encoding="utf-8") as file:
         yield from map(json.loads, file)
+
+
+def limited(model: str, max_tokens: int, folder: Path) -> str:
+    """A model that takes no more than so many tokens: a folder of links to its files."""
+    original = find_model(model).path
+    for path in original.rglob("*"):
+        link = folder / path.relative_to(original)
+        if path.is_file() and path.name != "sentence_bert_config.json":
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path.resolve())
+    settings = json.dumps({"max_seq_length": max_tokens, "do_lower_case": False})
+    (folder / "sentence_bert_config.json").write_text(settings)
+    return str(folder)
 
 
 def build_index(corpus: Mapping[str, str], folder: Path, options: Sequence[str]) -> dict[str, Any]:
@@ -179,6 +193,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("data", type=Path, help="folder of a BEIR-form set")
     parser.add_argument("--model", default=OFFLINE_MODEL)
+    parser.add_argument("--max-tokens", type=int, help="most tokens of a text")
     parser.add_argument("--dtype", default="auto", help="of the weights, for the passages")
     parser.add_argument("--query-dtype", default="index", help="of the weights, for the queries")
     parser.add_argument(
@@ -188,9 +203,12 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
     test = load_set(arguments.data)
-    options = ["--model", arguments.model, "--dtype", arguments.dtype]
-    options += [] if arguments.chunks else ["--chunk-tokens", "document"]
     with tempfile.TemporaryDirectory() as temporary:
+        model = arguments.model
+        if arguments.max_tokens:
+            model = limited(model, arguments.max_tokens, Path(temporary) / "model")
+        options = ["--model", model, "--dtype", arguments.dtype]
+        options += [] if arguments.chunks else ["--chunk-tokens", "document"]
         report = build_index(test.corpus, Path(temporary), options)
         depth = DEPTH * 5 if arguments.chunks else DEPTH
         results, seconds = {}, {}
@@ -200,10 +218,8 @@ def main() -> None:
                 run = search_service(address, test.queries, depth, mode="dense")
                 seconds[dtype] = time.perf_counter() - started
             results[f"retrieval, queries {dtype}"] = measure(test.qrels, run)
-    if arguments.compare:
-        results["sentence-transformers"] = measure(
-            test.qrels, search_reference(test, arguments.model)
-        )
+        if arguments.compare:
+            results["sentence-transformers"] = measure(test.qrels, search_reference(test, model))
     if arguments.json:
         print(json.dumps({"results": results, "build": report, "query_seconds": seconds}))
         return
