@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ class Taught:
     vectors: Tensor
     """float32 [B, dim], L2-normalised."""
     hidden: list[Tensor]
-    """[N, hidden] of each layer; empty where a text was embedded in pieces."""
+    """[N, hidden] of each layer."""
 
 
 class Teacher:
@@ -115,18 +116,24 @@ class Teacher:
     def teach(self, texts: Sequence[Sequence[int]], special: SpecialTokens) -> Taught:
         """Embed texts; one that is too long to be embedded whole is the mean of its pieces.
 
+        The states of its tokens are those that they have in their pieces.
+
         Args:
             texts: token ids with special tokens.
             special: these.
         """
         if max(map(len, texts)) <= self.piece_tokens:
             return self._embed(texts)
-        vectors = []
+        vectors, hidden = [], []
         for text in texts:
             parts = pieces(text, special, self.piece_tokens)
+            taught = self._embed(parts)
             weights = torch.tensor([float(len(part)) for part in parts], device=self._device)
-            vectors.append(weights @ self._embed(parts).vectors)
-        return Taught(normalize(torch.stack(vectors)), [])
+            vectors.append(weights @ taught.vectors)
+            rows = _rows_of_text([len(part) for part in parts])
+            hidden.append([states[rows] for states in taught.hidden])
+        layers = [torch.cat(states) for states in zip(*hidden, strict=True)]
+        return Taught(normalize(torch.stack(vectors)), layers)
 
     @torch.no_grad()
     def _embed(self, texts: Sequence[Sequence[int]]) -> Taught:
@@ -134,6 +141,16 @@ class Teacher:
         with self._states as states:
             hidden = self._model(batch)
         return Taught(normalize(pool(hidden, batch, self.pooling)), states)
+
+
+def _rows_of_text(lengths: Sequence[int]) -> list[int]:
+    """Of a text's pieces, one after the other, the tokens that the text has.
+
+    Left out are the special tokens around the pieces, but for the text's first and last.
+    """
+    ends = list(accumulate(lengths))
+    inner = (range(end - length + 1, end - 1) for end, length in zip(ends, lengths, strict=True))
+    return [0, *chain.from_iterable(inner), ends[-1] - 1]
 
 
 def mixed_precision(device: str) -> torch.autocast:

@@ -157,7 +157,7 @@ class Distillation:
             vectors = self._model.embed(batch, "cls")
         cosine = (vectors * taught.vectors).sum(dim=1).mean()
         hidden = cosine.new_zeros(())
-        if self._stage.hidden_weight and taught.hidden:
+        if self._stage.hidden_weight:
             hidden = hidden_loss(states, taught.hidden[: self._shared])
         similarity = similarity_loss(vectors, taught.vectors)
         loss = (

@@ -70,6 +70,17 @@ def start_folder(
     return out
 
 
+@pytest.fixture(scope="session")
+def deeper_folder(
+    tmp_path_factory: pytest.TempPathFactory, teacher_folder: Path, data_folder: Path
+) -> Path:
+    """The same with a layer that takes the mean."""
+    out = tmp_path_factory.mktemp("deeper")
+    shape = {"rope_theta": 10_000.0, "max_positions": 512, "pool_layer": True}
+    convert(str(teacher_folder), data_folder, out, **shape)
+    return out
+
+
 @pytest.fixture
 def make_batches(data_folder: Path, start_folder: Path):  # noqa: ANN201
     """Batches of a stage, as if the process had just begun."""

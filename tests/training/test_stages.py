@@ -198,6 +198,44 @@ def test_pieces_have_every_token_once(length: int, most: int) -> None:
     assert all(len(piece) <= most and (piece[0], piece[-1]) == (2, 3) for piece in cut)
 
 
+def test_with_a_pooling_layer_all_of_the_teachers_layers_teach(
+    make_batches: MakeBatches, deeper_folder: Path, teacher_folder: Path, tmp_path: Path
+) -> None:
+    teacher = Teacher(str(teacher_folder), "cpu")
+    run = start(
+        tmp_path / "run", SHORT, batches=make_batches(SHORT), begin=deeper_folder, teacher=teacher
+    )
+    assert run.model.config.num_layers == teacher.config.num_layers + 1
+    run.go_on()
+    lines = read_log(tmp_path / "run")
+    assert lines[-1]["hidden"] < lines[1]["hidden"]
+    assert lines[-1]["held"]["cosine"] > lines[0]["held"]["cosine"]
+    with torch.no_grad():  # the last layer that is compared with the teacher's last
+        last = run.model.encoder.layer[-2]
+        last.mlp_ln.bias += 1.0
+    changed = run.learning.learn(0)
+    assert changed["hidden"] > lines[-1]["hidden"] + 0.05
+
+
+def test_a_long_text_is_taught_by_its_pieces(teacher_folder: Path) -> None:
+    teacher = Teacher(str(teacher_folder), "cpu")
+    special = SpecialTokens(first=2, last=3, mask=4, vocabulary=90)
+    inner = np.random.default_rng(5).integers(10, 60, teacher.piece_tokens + 9).tolist()
+    long, short = [2, *inner, 3], [2, 11, 12, 3]
+    taught = teacher.teach([short, long], special)
+    parts = [teacher.teach([part], special) for part in pieces(long, special, teacher.piece_tokens)]
+    assert len(parts) == 2
+    alone = teacher.teach([short], special)
+    for layer, states in enumerate(taught.hidden):
+        first, second = (part.hidden[layer] for part in parts)
+        wanted = torch.cat([alone.hidden[layer], first[:-1], second[1:]])
+        torch.testing.assert_close(states, wanted, atol=1e-5, rtol=0)
+    mean = teacher.piece_tokens * parts[0].vectors + 13 * parts[1].vectors  # 11 and special ones
+    torch.testing.assert_close(
+        taught.vectors[1], torch.nn.functional.normalize(mean[0], dim=0), atol=1e-5, rtol=0
+    )
+
+
 def test_the_learning_rate_rises_and_falls() -> None:
     stage = replace(SHORT, steps=100, warmup_steps=10, learning_rate=1.0, final_share=0.1)
     rates = [learning_rate(stage, step) for step in range(100)]
