@@ -136,7 +136,8 @@ def position_offsets(heads: Heads, frequencies: Tensor) -> Tensor:
     optimizer = torch.optim.Adam([offsets], lr=_RATE)
     for step in range(_STEPS):
         optimizer.param_groups[0]["lr"] = _RATE * (1 - step / _STEPS)
-        scores = _rotated_scores(*(mean + offsets), angles) / width**0.5
+        query, key = (mean + offsets).unbind()
+        scores = _rotated_scores(query, key, angles) / width**0.5
         attention = scores[:, distances].log_softmax(dim=-1)
         divergence = (target.exp() * (target - attention)).sum(dim=-1).mean(dim=1)
         # An offset of the keys meets what queries vary by, and the other way round.

@@ -1,0 +1,162 @@
+"""Collections that are no folders of documents → folders of documents, for ``training.prepare``.
+
+    python -m training.sources pubmed pubmed21n1298.xml.gz --out text/pubmed
+
+| kind | what it reads |
+|---|---|
+| pubmed | MEDLINE/PubMed XML (https://www.nlm.nih.gov/databases/download/pubmed_medline.html) |
+| wikipedia | an export of pages, ``.xml.bz2`` (needs the package mwparserfromhell) |
+| dict | dictionaries in dictd's form, ``.dict.dz`` |
+| wordnet | WordNet's ``data.noun`` and so on (https://wordnet.princeton.edu/documentation) |
+| mail | JSON files with a ``text`` that is a message with its head |
+| json | JSON files that are a text, or have one, or a list of its paragraphs, as ``text`` |
+"""
+
+import bz2
+import gzip
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from lxml import etree
+
+from retrieval import command
+
+_LEAST_CHARS: Final = 200
+"""Of an abstract, a page, a message; what is shorter is left out."""
+_ENTRIES: Final = 200
+"""Of a dictionary, in one document."""
+
+Document = tuple[str, str]
+"""Its name, its text in Markdown."""
+
+
+def pubmed(path: Path) -> Iterator[Document]:
+    """English titles and abstracts."""
+    with gzip.open(path) as file:
+        for _, article in etree.iterparse(file, tag="PubmedArticle", resolve_entities=False):
+            title = " ".join(_text(part) for part in article.findall(".//ArticleTitle"))
+            parts = [_text(part) for part in article.findall(".//Abstract/AbstractText")]
+            number, language = article.findtext(".//PMID"), article.findtext(".//Language")
+            article.clear()
+            abstract = "\n\n".join(part for part in parts if part)
+            if language == "eng" and len(abstract) >= _LEAST_CHARS:
+                yield f"{number}.md", f"# {title}\n\n{abstract}\n"
+
+
+def _text(element: Any) -> str:  # noqa: ANN401  (lxml's elements have no public type)
+    return "".join(element.itertext()).strip()
+
+
+def wikipedia(path: Path) -> Iterator[Document]:
+    """Articles without markup, tables and references."""
+    import mwparserfromhell  # type: ignore[import-not-found,unused-ignore]
+
+    with bz2.open(path) as file:
+        for _, page in etree.iterparse(file, tag="{*}page", recover=True, resolve_entities=False):
+            title, source = page.findtext("{*}title") or "", page.findtext(".//{*}text") or ""
+            page.clear()
+            if ":" in title or source.lower().startswith("#redirect"):
+                continue
+            code = mwparserfromhell.parse(source)
+            for tag in code.filter_tags(matches=lambda node: node.tag in ("ref", "table")):
+                if code.contains(tag):  # else it went with one around it
+                    code.remove(tag)
+            text = re.sub(r"(?m)^(thumb|right|left|\d+px)\|.*$", "", code.strip_code()).strip()
+            if len(text) >= _LEAST_CHARS:
+                yield f"{_name(title)}.md", f"# {title}\n\n{text}\n"
+
+
+def dictionary(path: Path) -> Iterator[Document]:
+    """Entries, each a paragraph."""
+    with gzip.open(path, "rt", encoding="utf-8", errors="replace") as file:
+        entries = re.split(r"\n(?=\S)", file.read())
+    yield from _of_entries(path.name.partition(".")[0], [" ".join(one.split()) for one in entries])
+
+
+def wordnet(path: Path) -> Iterator[Document]:
+    """Words that mean the same, and their gloss."""
+    entries = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        fields, bar, gloss = line.partition("|")
+        if bar and not line.startswith("  "):
+            words = fields.split()
+            names = words[4 : 4 + 2 * int(words[3], 16) : 2]
+            entries.append(f"{', '.join(names).replace('_', ' ')}: {gloss.strip()}")
+    yield from _of_entries(path.name, entries)
+
+
+def _of_entries(name: str, entries: list[str]) -> Iterator[Document]:
+    for start in range(0, len(entries), _ENTRIES):
+        yield f"{name}-{start:06d}.txt", "\n\n".join(entries[start : start + _ENTRIES])
+
+
+def mail(path: Path) -> Iterator[Document]:
+    """A message's subject and what it says, without what it quotes."""
+    for name, message in json_text(path):
+        head, _, body = message.partition("\n\n")
+        subject = re.search(r"(?m)^Subject: (.*)$", head)
+        said = "\n".join(line for line in body.splitlines() if not line.startswith(">"))
+        if len(said) >= _LEAST_CHARS:
+            yield name, (f"{subject.group(1)}\n\n" if subject else "") + said
+
+
+def json_text(path: Path) -> Iterator[Document]:
+    """A text that lies in a JSON file."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    text = content.get("text") if isinstance(content, dict) else content
+    if isinstance(text, list):
+        text = "\n\n".join(text)
+    if isinstance(text, str):
+        yield f"{_name(path.stem)}.txt", text
+
+
+def _name(title: str) -> str:
+    return re.sub(r"\W+", "-", title)[:80]
+
+
+KINDS: Mapping[str, Callable[[Path], Iterator[Document]]] = {
+    "pubmed": pubmed,
+    "wikipedia": wikipedia,
+    "dict": dictionary,
+    "wordnet": wordnet,
+    "mail": mail,
+    "json": json_text,
+}
+
+
+def extract(kind: str, files: list[Path], out: Path) -> int:
+    """Write a file for each document.
+
+    Args:
+        kind: a key of ``KINDS``.
+        files: to read.
+        out: folder to write to; what has the same name is replaced.
+
+    Returns:
+        how many were written.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    count = 0
+    for path in files:
+        for name, text in KINDS[kind](path):
+            (out / name).write_text(text, encoding="utf-8")
+            count += 1
+    return count
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(list(KINDS)))
+@click.argument("files", type=click.Path(path_type=Path, exists=True), nargs=-1, required=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+def main(kind: str, files: tuple[Path, ...], out: Path) -> None:
+    """Write the documents of FILES, which are of KIND, as files of their own."""
+    click.echo(f"{out}: {extract(kind, list(files), out)} documents")
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main, "training.sources"))
