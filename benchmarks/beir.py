@@ -43,6 +43,9 @@ DEPTH = 100
 BATCH = 64
 """Queries sent in one request."""
 
+ANSWER_CHARS = 20_000_000
+"""About as much text as one answer may have: there is a limit on its bytes."""
+
 BIN = Path(sys.executable).parent
 
 Run = dict[str, dict[str, float]]
@@ -136,6 +139,16 @@ def served(index: Path, options: Sequence[str]) -> Iterator[tuple[str, int]]:
         process.wait(timeout=30)
 
 
+def queries_at_once(test: TestSet, depth: int, most_chars: int | None = None) -> int:
+    """How many queries one request may have, as an answer has all passages' texts in it.
+
+    ``most_chars`` are a passage's, where documents are cut.
+    """
+    average = sum(map(len, test.corpus.values())) / len(test.corpus)
+    chars = max(1, int(average if most_chars is None else min(most_chars, average)))
+    return max(1, min(BATCH, ANSWER_CHARS // (depth * chars)))
+
+
 def search_service(
     address: str,
     queries: Mapping[str, str],
@@ -215,7 +228,8 @@ def main() -> None:
         for dtype in arguments.query_dtype.split(","):
             with served(Path(temporary) / "index", ["--query-dtype", dtype]) as (address, _):
                 started = time.perf_counter()
-                run = search_service(address, test.queries, depth, mode="dense")
+                batch = queries_at_once(test, depth)
+                run = search_service(address, test.queries, depth, batch_size=batch, mode="dense")
                 seconds[dtype] = time.perf_counter() - started
             results[f"retrieval, queries {dtype}"] = measure(test.qrels, run)
         if arguments.compare:

@@ -25,13 +25,13 @@ import numpy as np
 from ir_measures import R, nDCG
 
 from benchmarks.beir import (
-    BATCH,
     DEPTH,
     Run,
     TestSet,
     build_index,
     load_set,
     measure,
+    queries_at_once,
     search_reference,
     search_service,
     served,
@@ -41,9 +41,6 @@ from retrieval.hub import find_model
 from retrieval.registry import OFFLINE_MODEL
 
 MEASURES = (nDCG @ 10, R @ 100)
-
-ANSWER_CHARS = 20_000_000
-"""About as much as one answer may have."""
 
 LONG_CHARS = 3_000
 """Documents that are longer on average are searched in chunks, too."""
@@ -72,9 +69,7 @@ def ours(test: TestSet) -> Results:
             build_index(test.corpus, folder, ["--model", OFFLINE_MODEL, *options])
             with served(folder / "index", ["--query-dtype", "index"]) as (address, _):
                 depth = DEPTH * 5 if cut else DEPTH
-                # An answer has all texts in it, and a limit on its bytes.
-                chars = LONG_CHARS if cut else max(LONG_CHARS, int(average))
-                batch = max(1, min(BATCH, ANSWER_CHARS // (depth * chars)))
+                batch = queries_at_once(test, depth, LONG_CHARS if cut else None)
                 for name, asked in MODES.items():
                     started = time.perf_counter()
                     run = search_service(address, test.queries, depth, batch_size=batch, **asked)

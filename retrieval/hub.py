@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from retrieval.errors import ModelNotFound
-from retrieval.registry import MODEL_CARDS, OFFLINE_MODEL, ModelCard, find_card
+from retrieval.registry import MODEL_CARDS, OFFLINE_MODEL, OWN_MODEL, ModelCard, find_card
 
 SETTINGS_FILES = (
     "modules.json",
@@ -169,5 +169,6 @@ def _unreachable(name: str, hub_id: str, revision: str | None, cache: str, cause
     return (
         f"model {name!r}: config.json, tokenizer.json and model.safetensors of {hub_id}{at} "
         f"are not in the hub cache ({cache}) and can't be fetched ({reason}); give --model a "
-        f"local folder that holds them, or use --model {OFFLINE_MODEL}, which works offline"
+        f"local folder that holds them, or use --model {OFFLINE_MODEL} (the extra 'offline') or "
+        f"{OWN_MODEL} (in this package), which work offline"
     )

@@ -6,10 +6,9 @@ What carries over exactly: attention's and the norms' weights; BERT's plain MLP 
 token types, and the mean of the positions, folded into the word embeddings. What does not:
 positions turn from a table into rotations, and training must make up for that.
 
-**The gated MLP.** A LayerNorm's output x has sum(x / gamma) = sum(beta / gamma), since what it
-scales and shifts sums to zero. So there is a vector u with u·x = 1 for every token, and
-``down(gelu(W1 x + b1))`` is ``down(up · gelu(gate))`` with gate = W1 + b1 uᵀ and up = 1 uᵀ, which
-needs no biases.
+**The gated MLP.** There is a vector u with u·x = 1 for every token's state x that comes out of a
+LayerNorm (see ``training.biases``), and ``down(gelu(W1 x + b1))`` is ``down(up · gelu(gate))`` with
+gate = W1 + b1 uᵀ and up = 1 uᵀ, which needs no biases.
 
 **Positions** turn from a table into rotations: see ``training.heads``.
 """
@@ -32,6 +31,7 @@ from retrieval.gte.config import RopeConfig
 from retrieval.gte.rotary import inverse_frequencies
 from retrieval.hub import find_model
 from training.batches import Batches, SpecialTokens
+from training.biases import ease, exact_one
 from training.config import Stage
 from training.data import TextData
 from training.export import export
@@ -42,8 +42,6 @@ from training.shrink import shrink
 
 _SAMPLE_LENGTH: Final = 128
 _SAMPLE_TOKENS: Final = 49_152
-_LEAST_TOTAL: Final = 0.1
-"""Of sum(beta / gamma), by which a vector is divided."""
 
 
 def gte_weights(bert: GteModel, sample: PackedBatch, *, rope_theta: float) -> dict[str, Tensor]:
@@ -107,10 +105,9 @@ def _fold_embeddings(config: EncoderConfig, state: dict[str, Tensor]) -> Tensor:
 def _gate(state: dict[str, Tensor], layer: str) -> Tensor:
     """float32 [2 * intermediate, hidden]: up, then gate."""
     gamma, beta = state[f"{layer}attn_ln.weight"], state[f"{layer}attn_ln.bias"]
-    total = (beta / gamma).sum()
-    if not torch.isfinite(total) or total.abs() < _LEAST_TOTAL:
+    one = exact_one(gamma, beta)
+    if one is None:
         raise CheckpointError(f"{layer}attn_ln shifts its outputs too little to make biases of")
-    one = (1 / gamma) / total  # one·x = 1
     weight, bias = state[f"{layer}mlp.up_proj.weight"], state[f"{layer}mlp.up_proj.bias"]
     return torch.cat([one.expand_as(weight), weight + bias[:, None] * one])
 
@@ -177,6 +174,8 @@ def convert(
         config = replace(config, num_layers=config.num_layers + 1)
     student = GteModel(config)
     student.load_state_dict(weights)
+    student.prepare_training(device="cpu")
+    ease(student, pack(texts))
     export(student, folder, out, max_tokens=max_positions, dtype="float32")
 
 

@@ -10,6 +10,7 @@ from transformers import AutoModel
 from retrieval.encoder import Encoder
 from retrieval.errors import CheckpointError, InvalidArgument
 from retrieval.gte import GteModel, blocks, load_model, pack
+from training.biases import ease, exact_one
 from training.convert import convert, gte_config, gte_weights
 from training.export import export
 from training.measure import ndcg
@@ -81,6 +82,31 @@ def test_norms_that_shift_nothing_have_no_gate(teacher_folder: Path) -> None:
         bert.state_dict()["encoder.layer.0.attn_ln.bias"].zero_()
     with pytest.raises(CheckpointError, match=r"layer\.0"):
         gte_weights(bert, pack(ROWS), rope_theta=10_000.0)
+
+
+def test_long_vectors_that_make_biases_give_way_to_short_ones(teacher_folder: Path) -> None:
+    bert = load_model(teacher_folder, trainable=True)
+    state = bert.state_dict()
+    gamma, beta = (state[f"encoder.layer.1.attn_ln.{kind}"] for kind in ("weight", "bias"))
+    with torch.no_grad():
+        state["encoder.layer.1.mlp.up_proj.bias"].normal_()
+        beta -= ((beta / gamma).sum() - 0.05) / len(beta) * gamma  # sum(beta / gamma) is small
+    rows = torch.randint(4, 190, (60, 50), generator=torch.Generator().manual_seed(2)).tolist()
+    model = GteModel(gte_config(bert.config, rope_theta=10_000.0, max_positions=512))
+    model.load_state_dict(gte_weights(bert, pack(rows), rope_theta=10_000.0))
+    model.prepare_training(device="cpu")
+    weight = model.encoder.layer[1].mlp.up_gate_proj.weight
+    with torch.no_grad():
+        before, length = model.embed(pack(rows), "cls"), weight.norm(dim=1).mean()
+        exact = exact_one(gamma, beta)
+        assert exact is not None
+        ease(model, pack(rows))
+        after = model.embed(pack(rows), "cls")
+    assert weight.norm(dim=1).mean() < length / 5
+    assert (before * after).sum(dim=1).min() > 0.99
+    states = torch.nn.functional.layer_norm(torch.randn(90, len(gamma)), gamma.shape, gamma, beta)
+    torch.testing.assert_close(states @ exact, torch.ones(90), atol=1e-3, rtol=0)
+    assert exact_one(gamma, torch.zeros_like(beta)) is None
 
 
 def test_only_bert_is_converted(golden: Path, data_folder: Path, tmp_path: Path) -> None:
