@@ -6,7 +6,7 @@ the first token's own is nothing beside their mean. The LayerNorm after it takes
 features away, of which states that come out of a LayerNorm have next to none, and the length, which
 normalising does anyway; the MLP adds nothing yet. Cosine with mean pooling: 0.99.
 
-It costs a twelfth of a layer's products: for CLS pooling the last layer computes keys and values
+It costs a fraction of a layer: for CLS pooling the last layer computes keys and values
 for all tokens, and all else for the first.
 """
 
