@@ -224,11 +224,11 @@ def main() -> None:
         options += [] if arguments.chunks else ["--chunk-tokens", "document"]
         report = build_index(test.corpus, Path(temporary), options)
         depth = DEPTH * 5 if arguments.chunks else DEPTH
+        batch = queries_at_once(test, depth)
         results, seconds = {}, {}
         for dtype in arguments.query_dtype.split(","):
             with served(Path(temporary) / "index", ["--query-dtype", dtype]) as (address, _):
                 started = time.perf_counter()
-                batch = queries_at_once(test, depth)
                 run = search_service(address, test.queries, depth, batch_size=batch, mode="dense")
                 seconds[dtype] = time.perf_counter() - started
             results[f"retrieval, queries {dtype}"] = measure(test.qrels, run)

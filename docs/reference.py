@@ -21,7 +21,7 @@ from indexer.cli import cli as indexer_cli
 from retrieval import errors
 from retrieval.cli import cli as retrieval_cli
 from retrieval.hub import FETCHED_FILES
-from retrieval.registry import DEFAULT_MODEL, MODEL_CARDS, OFFLINE_MODEL, OWN_MODEL
+from retrieval.registry import MODEL_CARDS, REMARKS
 from retrieval.search import (
     MAX_ARRANGED,
     MAX_CONTEXT,
@@ -56,11 +56,7 @@ def models_table() -> str:
         "|---|---|--:|--:|---|--:|---|---|",
     ]
     for card in MODEL_CARDS.values():
-        note = {
-            DEFAULT_MODEL: " (default)",
-            OFFLINE_MODEL: " (offline)",
-            OWN_MODEL: " (offline, experimental)",
-        }.get(card.name, "")
+        note = f" ({REMARKS[card.name]})" if card.name in REMARKS else ""
         hub_id = f"`{card.hub_id}`" if card.hub_id else "none: in this package"
         rows.append(
             f"| `{card.name}`{note} | {hub_id} | {card.dim} | {card.max_tokens} "

@@ -12,7 +12,7 @@ import click
 from indexer import build_commands, look, upkeep
 from indexer.options import DEVICE_OPTION, INDEX_OPTION, JSON_OPTION
 from retrieval import __version__, command
-from retrieval.registry import DEFAULT_MODEL, MODEL_CARDS, OFFLINE_MODEL, OWN_MODEL
+from retrieval.registry import MODEL_CARDS, REMARKS
 from retrieval.render import passage_as_json, passages_as_text
 from retrieval.search_options import QUERY_DTYPE_OPTION, RERANKER_OPTION, search_options
 
@@ -91,15 +91,11 @@ def models(as_json: bool) -> None:
         return
     click.echo(f"{'name':<31} {'dim':>5} {'tokens':>6} {'size':>6}  licence     hub id")
     for card in MODEL_CARDS.values():
-        notes = {
-            DEFAULT_MODEL: "  (default)",
-            OFFLINE_MODEL: "  (works offline)",
-            OWN_MODEL: "  (works offline; experimental)",
-        }
+        note = f"  ({REMARKS[card.name]})" if card.name in REMARKS else ""
         where = card.hub_id or "none: in this package"
         click.echo(
             f"{card.name:<31} {card.dim:>5} {card.max_tokens:>6} {card.parameters // 10**6:>5}M  "
-            f"{card.licence:<11} {where}{notes.get(card.name, '')}"
+            f"{card.licence:<11} {where}{note}"
         )
 
 

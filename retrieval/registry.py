@@ -155,6 +155,15 @@ _CARDS = (
     ),
 )
 
+REMARKS: Mapping[str, str] = MappingProxyType(
+    {
+        DEFAULT_MODEL: "default",
+        OFFLINE_MODEL: "works offline",
+        OWN_MODEL: "works offline; experimental",
+    }
+)
+"""Name → what to say of it in a list."""
+
 MODEL_CARDS: Mapping[str, ModelCard] = MappingProxyType({card.name: card for card in _CARDS})
 """Name → card, in the order they are shown."""
 
@@ -162,7 +171,7 @@ MODEL_CARDS: Mapping[str, ModelCard] = MappingProxyType({card.name: card for car
 def find_card(name: str) -> ModelCard | None:
     """The card of a registry name or hub id, in any case; None when there is none."""
     wanted = name.casefold()
-    known = {
-        known.casefold(): card for card in _CARDS for known in (card.name, card.hub_id) if known
-    }
-    return known.get(wanted)
+    for card in _CARDS:
+        if wanted and wanted in (card.name.casefold(), card.hub_id.casefold()):
+            return card
+    return None

@@ -70,9 +70,6 @@ class Batches:
             self._numbers = data.pair_numbers(held=False)
         else:
             self._numbers = self._long_enough(held=False)
-        if stage.objective == "distil" and not stage.whole_documents:
-            # Queries look more like headings than like passages.
-            self._numbers = np.concatenate([self._numbers, data.headings(held=False)])
         if not len(self._numbers):
             raise InvalidArgument("the data has no text for this stage")
         self.order = Order(len(self._numbers), stage.seed)
@@ -81,6 +78,9 @@ class Batches:
         """Chunks, or documents, that are not too short."""
         data = self.data
         numbers = data.whole(held=held) if self._stage.whole_documents else data.chunks(held=held)
+        if self._stage.objective == "distil" and not self._stage.whole_documents and not held:
+            # Queries look more like headings than like passages.
+            numbers = np.concatenate([numbers, data.headings(held=False)])
         bounds = data.texts[data.documents] if self._stage.whole_documents else data.texts
         lengths = bounds[numbers + 1] - bounds[numbers]
         return numbers[lengths + 2 >= self._stage.min_length]
@@ -141,6 +141,25 @@ class Batches:
     def _cut(self, ids: list[int]) -> list[int]:
         """Put special tokens around a text, and cut it to the stage's maximum."""
         return [self.special.first, *ids[: self._stage.max_length - 2], self.special.last]
+
+
+def sample_texts(data: Path, tokenizer: Path, *, length: int, tokens: int) -> list[list[int]]:
+    """Some texts of a data folder, to look at.
+
+    Args:
+        data: the folder.
+        tokenizer: a model's folder, for its special tokens.
+        length: most tokens of a text.
+        tokens: of all texts, at least.
+
+    Returns:
+        token ids with special tokens, sorted by length; always the same ones.
+
+    Raises:
+        InvalidArgument, CheckpointError: a folder is not what it should be.
+    """
+    stage = Stage("distil", steps=1, learning_rate=1.0, max_length=length, batch_tokens=tokens)
+    return Batches(TextData.open(data), stage, SpecialTokens.read(tokenizer)).texts()
 
 
 def spread(numbers: NDArray[np.int64], most: int) -> list[int]:

@@ -23,16 +23,14 @@ from torch import Tensor
 from retrieval import command
 from retrieval.gte import GteModel, PackedBatch, load_model, pack
 from retrieval.gte.blocks import GatedMLP, Layer
-from training.batches import Batches, SpecialTokens
-from training.config import Stage
-from training.data import TextData
+from training.batches import sample_texts
 from training.export import export
 from training.models import inputs_of
 
 _SAMPLE_TOKENS: Final = 32_768
 _DAMPING: Final = 1e-5
 """Square of a length against the mean square of what the product misses of 1."""
-_LEAST_TOTAL: Final = 1e-3
+_LEAST_TOTAL: Final = 0.1
 """Of sum(beta / gamma), by which a vector is divided."""
 
 
@@ -93,9 +91,7 @@ def ease(model: GteModel, sample: PackedBatch) -> None:
 def main(model: Path, data: Path, out: Path) -> None:
     """Write MODEL, a GTE encoder made of a BERT one, such that int8 does it less harm."""
     encoder = load_model(model, trainable=True)
-    stage = Stage("distil", 1, 1.0, max_length=256, batch_tokens=_SAMPLE_TOKENS)
-    texts = Batches(TextData.open(data), stage, SpecialTokens.read(model)).texts()
-    ease(encoder, pack(texts))
+    ease(encoder, pack(sample_texts(data, model, length=256, tokens=_SAMPLE_TOKENS)))
     export(encoder, model, out, max_tokens=encoder.config.max_positions, dtype="float32")
     click.echo(f"{out}")
 

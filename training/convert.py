@@ -30,10 +30,8 @@ from retrieval.gte.blocks import Layer
 from retrieval.gte.config import RopeConfig
 from retrieval.gte.rotary import inverse_frequencies
 from retrieval.hub import find_model
-from training.batches import Batches, SpecialTokens
+from training.batches import sample_texts
 from training.biases import ease, exact_one
-from training.config import Stage
-from training.data import TextData
 from training.export import export
 from training.heads import Heads, balanced_basis, position_offsets
 from training.models import inputs_of
@@ -161,21 +159,18 @@ def convert(
     bert = load_model(folder, trainable=True)
     if bert.config.rope is not None or bert.config.gated_mlp:
         raise InvalidArgument(f"{name} is not a BERT encoder")
-    stage = Stage(
-        "distil", steps=1, learning_rate=1.0, max_length=_SAMPLE_LENGTH, batch_tokens=_SAMPLE_TOKENS
-    )
-    texts = Batches(TextData.open(data), stage, SpecialTokens.read(folder)).texts()
+    sample = pack(sample_texts(data, folder, length=_SAMPLE_LENGTH, tokens=_SAMPLE_TOKENS))
     if neurons is not None:
-        bert = shrink(bert, pack(texts), neurons)
+        bert = shrink(bert, sample, neurons)
     config = gte_config(bert.config, rope_theta=rope_theta, max_positions=max_positions)
-    weights = gte_weights(bert, pack(texts), rope_theta=rope_theta)
+    weights = gte_weights(bert, sample, rope_theta=rope_theta)
     if pool_layer:
         weights |= pooling_weights(config)
         config = replace(config, num_layers=config.num_layers + 1)
     student = GteModel(config)
     student.load_state_dict(weights)
     student.prepare_training(device="cpu")
-    ease(student, pack(texts))
+    ease(student, sample)
     export(student, folder, out, max_tokens=max_positions, dtype="float32")
 
 
