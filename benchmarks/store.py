@@ -27,16 +27,8 @@ from typing import Any
 import faiss
 import numpy as np
 
-from benchmarks.store_peers import (
-    CONTESTANTS,
-    OURS,
-    QUERIES,
-    TARGETS,
-    TRUTH,
-    VECTORS,
-    K,
-    anonymous_bytes,
-)
+from benchmarks.store_contestants import CONTESTANTS, K
+from benchmarks.store_peers import OURS, QUERIES, TARGETS, TRUTH, VECTORS, anonymous_bytes
 from benchmarks.synthetic import Source, Vectors
 from retrieval.records import Chunk, ChunkSettings, Document, ModelIdentity, Section, SourceFile
 from retrieval.store import (

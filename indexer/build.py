@@ -70,7 +70,8 @@ def build(
             language = options.language or DEFAULT_LANGUAGE
             writer.set_model(encoder.identity, settings, language)
             embedder = Embedder(encoder, writer, report, progress, context=settings.context)
-            _ingest(plan, reader_setup(options, encoder, settings), embedder, report, progress)
+            setup = reader_setup(options, encoder.folder, encoder.max_tokens, settings)
+            _ingest(plan, setup, embedder, report, progress)
         _note_wishes(options, writer)
         _finish(plan, writer, report)
     report.seconds = time.perf_counter() - started

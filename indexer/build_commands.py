@@ -12,6 +12,7 @@ from indexer.options import DEVICE_OPTION, INDEX_OPTION, JSON_OPTION, read_list
 from indexer.progress import ConsoleProgress
 from retrieval.errors import InvalidArgument
 from retrieval.languages import LANGUAGES, NO_LANGUAGE
+from retrieval.records import DTYPE_NAMES
 from retrieval.registry import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ _OPTIONS: Final = (
     DEVICE_OPTION,
     click.option(
         "--dtype",
-        type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8"]),
+        type=click.Choice(["auto", *DTYPE_NAMES]),
         default="auto",
         show_default=True,
         help="Type of the weights while embedding; int8 is for the CPU.",

@@ -118,7 +118,8 @@ def dry_run(options: BuildOptions, progress: BuildProgress) -> DryRun:
         encoder = load_encoder(options, existing, BuildReport(), progress)
         settings = chunk_settings(options, existing, encoder)
         progress.note("reading a sample")
-        _estimate(result, plan.to_read, reader_setup(options, encoder, settings), encoder)
+        setup = reader_setup(options, encoder.folder, encoder.max_tokens, settings)
+        _estimate(result, plan.to_read, setup, encoder)
     return result
 
 

@@ -167,11 +167,13 @@ def chunk_settings(
     return ChunkSettings(tokens, overlap, context, fields)
 
 
-def reader_setup(options: BuildOptions, encoder: "Encoder", settings: ChunkSettings) -> Setup:
+def reader_setup(
+    options: BuildOptions, model_folder: Path, max_tokens: int, settings: ChunkSettings
+) -> Setup:
     """What the processes that read files are told."""
     return Setup(
-        model_folder=encoder.folder,
-        max_tokens=encoder.max_tokens,
+        model_folder=model_folder,
+        max_tokens=max_tokens,
         settings=settings,
         include=tuple(options.include),
         exclude=tuple(options.exclude),

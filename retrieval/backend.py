@@ -9,13 +9,9 @@ from torch import Tensor
 
 from retrieval.errors import InvalidArgument
 from retrieval.gte import EncoderConfig, Pooling, ShortTexts, Workload, load_model, pack
+from retrieval.records import DTYPE_NAMES
 
-DTYPES: dict[str, torch.dtype] = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-    "int8": torch.int8,
-}
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPE_NAMES}
 """Weight types that ``dtype`` names."""
 
 # GTE's rotary positions have no end; its card promises quality up to here.

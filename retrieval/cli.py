@@ -17,7 +17,7 @@ import retrieval
 from retrieval import command
 from retrieval.eval_command import evaluate
 from retrieval.lines import text_batches
-from retrieval.records import TextKind
+from retrieval.records import DTYPE_NAMES, TextKind
 from retrieval.registry import DEFAULT_MODEL
 from retrieval.render import passage_as_json, passages_as_text
 from retrieval.search_options import search_options
@@ -153,7 +153,7 @@ def _results_json(query: str, collection: str, results: "SearchResults") -> dict
 @DEVICE_OPTION
 @click.option(
     "--dtype",
-    type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8"]),
+    type=click.Choice(["auto", *DTYPE_NAMES]),
     default="auto",
     show_default=True,
     help="Type of the weights; int8 is for the CPU.",

@@ -7,10 +7,13 @@ Offsets are in characters (Unicode code points) of ``Document.text``, end exclus
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 TextKind = Literal["query", "passage"]
 """What a text is embedded as; a model may put a different prompt before each."""
+
+DTYPE_NAMES: Final = ("float32", "bfloat16", "float16", "int8")
+"""Types that a model's weights may have."""
 
 
 class TokenCounter(Protocol):

@@ -6,6 +6,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from retrieval.found import DENSE_WEIGHT
+from retrieval.records import DTYPE_NAMES
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -116,7 +117,7 @@ _SHOWING: Final = (
 
 QUERY_DTYPE_OPTION = click.option(
     "--query-dtype",
-    type=click.Choice(["auto", "index", "float32", "bfloat16", "float16", "int8"]),
+    type=click.Choice(["auto", "index", *DTYPE_NAMES]),
     default="auto",
     show_default=True,
     help="Type of the weights for queries; index: the one it was built in; auto: int8 where that "

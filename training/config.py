@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from retrieval.errors import InvalidArgument
 
 Objective = Literal["mlm", "contrastive", "distil"]
+OptimizerName = Literal["adamw", "muon"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class Stage:
     """Tokens that one update learns from, at least; in contrastive stages of both sides."""
     micro_tokens: int = 4_096
     """Of those, about as many as go through the model at a time: memory, not arithmetic."""
+    optimizer: OptimizerName = "adamw"
+    """``muon``: for the matrices of the hidden layers; AdamW for what else there is."""
     warmup_steps: int = 100
     final_share: float = 0.0
     """Of the learning rate, at the last step; it falls on a line."""
@@ -85,6 +88,10 @@ class Stage:
         """
         if self.objective not in get_args(Objective):
             raise InvalidArgument(f"{where}: objective must be {', '.join(get_args(Objective))}")
+        if self.optimizer not in get_args(OptimizerName):
+            raise InvalidArgument(
+                f"{where}: optimizer must be {' or '.join(get_args(OptimizerName))}"
+            )
         positive = ("steps", "max_length", "batch_tokens", "micro_tokens", "evaluate_every")
         for name in (*positive, "learning_rate", "rope_theta", "temperature", "clip_norm"):
             if not getattr(self, name) > 0:

@@ -20,13 +20,7 @@ from training.export import export
 from training.measure import HeldBack, hold_back, measure
 from training.models import Teacher, load_student
 from training.objectives import Distillation, Learning, MaskedTokens, Pairs
-from training.optimizer import (
-    learning_rate,
-    make_optimizer,
-    optimizer_tensors,
-    restore_optimizer,
-    trained_parameters,
-)
+from training.optimizer import Optimizer, learning_rate, trained_parameters
 
 _WEIGHTS, _OPTIMIZER = "weights.", "optimizer."
 
@@ -41,7 +35,7 @@ class Run:
     batches: Batches
     learning: Learning
     held: HeldBack
-    optimizer: torch.optim.AdamW
+    optimizer: Optimizer
     trained: Mapping[str, torch.nn.Parameter]
     device: str
     progress: Progress
@@ -76,12 +70,10 @@ class Run:
         started = time.perf_counter()
         step = self.progress.step
         rate = learning_rate(self.stage, step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.clear()
         figures = self.learning.learn(step)
         norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), self.stage.clip_norm)
-        self.optimizer.step()
+        self.optimizer.step(rate)
         self.progress = replace(
             self.progress,
             step=step + 1,
@@ -99,7 +91,7 @@ class Run:
         tensors: dict[str, Tensor] = {
             f"{_WEIGHTS}{name}": weight for name, weight in self.trained.items()
         }
-        for name, value in optimizer_tensors(self.optimizer).items():
+        for name, value in self.optimizer.tensors().items():
             tensors[f"{_OPTIMIZER}{name}"] = value
         checkpoint.save(self.folder, self.progress, tensors)
 
@@ -150,7 +142,7 @@ def start(
     _same_stage(folder, stage)
     model = load_student(begin, stage, device)
     trained = trained_parameters(model, stage)
-    optimizer = make_optimizer(trained, stage)
+    optimizer = Optimizer(trained, stage)
     progress = Progress()
     kept = checkpoint.load(folder)
     if kept is not None:
@@ -172,9 +164,9 @@ def _same_stage(folder: Path, stage: Stage) -> None:
         raise InvalidArgument(f"{folder} is the run of another stage: name another --run")
 
 
-def _restore(model: GteModel, optimizer: torch.optim.AdamW, tensors: Mapping[str, Tensor]) -> None:
+def _restore(model: GteModel, optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
     model.load_state_dict(_under(_WEIGHTS, tensors), strict=False)
-    restore_optimizer(optimizer, _under(_OPTIMIZER, tensors))
+    optimizer.restore(_under(_OPTIMIZER, tensors))
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""AdamW over the weights that are to change, and its learning rate over the steps."""
+"""The optimizers of the weights that are to change, and their learning rate over the steps."""
 
 from collections.abc import Mapping
 
@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from training.config import Stage
+
+_HIDDEN_MATRICES = "encoder."
+"""What the names begin with of the matrices that Muon is for."""
 
 
 def trained_parameters(model: nn.Module, stage: Stage) -> dict[str, nn.Parameter]:
@@ -18,15 +21,75 @@ def trained_parameters(model: nn.Module, stage: Stage) -> dict[str, nn.Parameter
     return trained
 
 
-def make_optimizer(parameters: dict[str, nn.Parameter], stage: Stage) -> torch.optim.AdamW:
-    """AdamW (https://arxiv.org/abs/1711.05101); biases and norms do not decay."""
-    decayed = [parameter for parameter in parameters.values() if parameter.ndim > 1]
-    others = [parameter for parameter in parameters.values() if parameter.ndim <= 1]
+class Optimizer:
+    """AdamW, and for the hidden layers' matrices Muon, if the stage says so."""
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], stage: Stage) -> None:
+        """Share the weights out among the two; biases and norms do not decay.
+
+        AdamW: https://arxiv.org/abs/1711.05101; Muon: https://kellerjordan.github.io/posts/muon,
+        with updates as large as AdamW's (https://arxiv.org/abs/2502.16982), so that a learning
+        rate means the same for both.
+        """
+        muon = [
+            parameter
+            for name, parameter in parameters.items()
+            if stage.optimizer == "muon"
+            and name.startswith(_HIDDEN_MATRICES)
+            and parameter.ndim > 1
+        ]
+        taken = set(map(id, muon))
+        rest = [parameter for parameter in parameters.values() if id(parameter) not in taken]
+        self._parts: dict[str, torch.optim.Optimizer] = {"adamw": _adamw(rest, stage)}
+        if muon:
+            self._parts["muon"] = torch.optim.Muon(
+                muon,
+                lr=stage.learning_rate,
+                weight_decay=stage.weight_decay,
+                adjust_lr_fn="match_rms_adamw",
+            )
+
+    def clear(self) -> None:
+        """Forget the gradients."""
+        for part in self._parts.values():
+            part.zero_grad(set_to_none=True)
+
+    def step(self, rate: float) -> None:
+        """Change the weights by their gradients, at this learning rate."""
+        for part in self._parts.values():
+            for group in part.param_groups:
+                group["lr"] = rate
+            part.step()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is remembered of each weight, under names that say whose it is and what."""
+        return {
+            f"{part}.{number}.{name}": value
+            for part, optimizer in self._parts.items()
+            for number, memory in optimizer.state_dict()["state"].items()
+            for name, value in memory.items()
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Give back what ``tensors`` said."""
+        state: dict[str, dict[int, dict[str, Tensor]]] = {part: {} for part in self._parts}
+        for key, value in tensors.items():
+            part, number, name = key.split(".", 2)
+            state[part].setdefault(int(number), {})[name] = value
+        for part, optimizer in self._parts.items():
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": state[part], "param_groups": groups})
+
+
+def _adamw(parameters: list[nn.Parameter], stage: Stage) -> torch.optim.AdamW:
+    decayed = [parameter for parameter in parameters if parameter.ndim > 1]
+    others = [parameter for parameter in parameters if parameter.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": stage.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(
-        [
-            {"params": decayed, "weight_decay": stage.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ],
+        [group for group in groups if group["params"]],
         lr=stage.learning_rate,
         betas=(0.9, stage.beta2),
         fused=True,
@@ -44,22 +107,3 @@ def learning_rate(stage: Stage, step: int) -> float:
         return stage.learning_rate * (step + 1) / stage.warmup_steps
     left = (stage.steps - step) / max(1, stage.steps - stage.warmup_steps)
     return stage.learning_rate * (stage.final_share + (1 - stage.final_share) * left)
-
-
-def optimizer_tensors(optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
-    """What AdamW remembers of each weight, under names that say whose it is and what."""
-    return {
-        f"{number}.{name}": value
-        for number, memory in optimizer.state_dict()["state"].items()
-        for name, value in memory.items()
-    }
-
-
-def restore_optimizer(optimizer: torch.optim.AdamW, tensors: Mapping[str, Tensor]) -> None:
-    """Give it back what ``optimizer_tensors`` said."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        number, _, name = key.partition(".")
-        state.setdefault(int(number), {})[name] = value
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -12,7 +12,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -26,12 +26,13 @@ from indexer.read import Parsed
 from indexer.wire import Job
 from indexer.workers import Readers
 from retrieval import command
-from retrieval.encoder import Encoder
+from retrieval.hub import find_model
 from retrieval.records import Chunk, ChunkSettings, Skipped
 from retrieval.tokenizer import Tokenizer
 
 CHUNK_TOKENS: Final = 254
 """Of a chunk: with its special tokens what all-MiniLM-L6-v2 was trained on."""
+_MAX_TOKENS: Final = CHUNK_TOKENS + 2
 _LETTERS: Final = 0.55
 """Share of a chunk's characters, white space not counted, that are letters."""
 _LEAST_LETTERS: Final = 24
@@ -67,21 +68,23 @@ def prepare(roots: list[Path], out: Path, model: str, *, held: int = 64) -> dict
     Raises:
         SourceError, ModelNotFound: a folder or the model is not there.
     """
-    encoder = Encoder.load(model, device="cpu")
+    folder = find_model(model)
+    tokenizer = Tokenizer.from_folder(folder.path, max_tokens=_MAX_TOKENS)
     written = _Written()
-    for parsed in _documents(roots, out, encoder, written.left_out):
-        _add(written, parsed, encoder.tokenizer, held)
-    return _write(written, out, roots, encoder)
+    for parsed in _documents(roots, out, folder.path, written.left_out):
+        _add(written, parsed, tokenizer, held)
+    about = {"roots": [root.name for root in roots], "tokenizer": folder.name}
+    return _write(written, out, tokenizer, about)
 
 
 def _documents(
-    roots: list[Path], out: Path, encoder: Encoder, left_out: Counter[str]
+    roots: list[Path], out: Path, model_folder: Path, left_out: Counter[str]
 ) -> Iterator[Parsed]:
     options = BuildOptions(roots, out)
     discovery = find_documents(options)
     left_out.update(f"file: {skip.reason}" for skip in discovery.skipped)
     settings = ChunkSettings(chunk_tokens=CHUNK_TOKENS, chunk_overlap=0, context=False)
-    setup = reader_setup(options, encoder, settings)
+    setup = reader_setup(options, model_folder, _MAX_TOKENS, settings)
     with Readers(setup, reader_count(len(discovery.files))) as readers:
         for outcome in readers.read(Job(file, {}) for file in discovery.files):
             if isinstance(outcome, Parsed):
@@ -137,13 +140,15 @@ def _is_new_text(written: _Written, text: str) -> bool:
     return True
 
 
-def _write(written: _Written, out: Path, roots: list[Path], encoder: Encoder) -> dict[str, object]:
+def _write(
+    written: _Written, out: Path, tokenizer: Tokenizer, about: Mapping[str, object]
+) -> dict[str, object]:
     """Headings come after all chunks."""
     out.mkdir(parents=True, exist_ok=True)
     chunks = len(written.tokens)
     headings = [
         np.array(tokens.ids[1:-1], dtype="<u2")
-        for tokens in encoder.tokenizer.encode(_told_apart(written.headings))
+        for tokens in tokenizer.encode(_told_apart(written.headings))
     ]
     texts = [*written.tokens, *headings]
     bounds = np.cumsum([0, *map(len, texts)])
@@ -153,9 +158,8 @@ def _write(written: _Written, out: Path, roots: list[Path], encoder: Encoder) ->
     np.save(out / "held.npy", np.array(written.held, dtype=np.bool_))
     pairs = [(chunks + heading, chunk) for heading, chunk in written.pairs]
     np.save(out / "pairs.npy", np.array(pairs, dtype=np.int64).reshape(-1, 2))
-    about: dict[str, object] = {
-        "roots": [root.name for root in roots],
-        "tokenizer": encoder.identity.name,
+    about = {
+        **about,
         "documents": len(written.held),
         "held": sum(written.held),
         "chunks": chunks,

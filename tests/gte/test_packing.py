@@ -36,6 +36,25 @@ def test_packed_attention_equals_the_reference(lengths: list[int], seed: int) ->
     )
 
 
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 2e-6), (torch.bfloat16, 0.02)])
+@given(lengths=LENGTHS, seed=st.integers(0, 2**31))
+@settings(max_examples=30, deadline=None)
+def test_its_gradients_equal_the_reference(
+    dtype: torch.dtype, most: float, lengths: list[int], seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    batch = pack([[0] * length for length in lengths])
+    given = [torch.randn(sum(lengths), 4, 16, generator=generator) for _ in range(3)]
+    ours = [part.to(dtype).requires_grad_() for part in given]
+    exact = [part.to(dtype).float().requires_grad_() for part in given]
+    weights = torch.randn(given[0].shape, generator=generator).to(dtype)
+    (packed_attention(*ours, batch) * weights).sum().backward()
+    (reference_attention(*exact, batch) * weights.float()).sum().backward()
+    for mine, wanted in zip(ours, exact, strict=True):
+        away = torch.linalg.vector_norm(mine.grad.float() - wanted.grad)
+        assert away <= most * max(1.0, torch.linalg.vector_norm(wanted.grad))
+
+
 @pytest.mark.parametrize("pooling", ["cls", "mean", "last"])
 @given(lengths=LENGTHS, seed=st.integers(0, 2**31))
 @settings(max_examples=25, deadline=None)

@@ -44,6 +44,7 @@ STAGES = {
         SHORT, objective="contrastive", whole_documents=True, max_length=200
     ),
     "distil": SHORT,
+    "distil, muon": replace(SHORT, optimizer="muon"),
     "distil, long": replace(SHORT, whole_documents=True, max_length=300, min_length=65),
     "distil, frozen": replace(SHORT, frozen=("embeddings.", "encoder.layer.0.")),
 }
@@ -82,14 +83,14 @@ def test_a_stage_that_was_stopped_ends_as_one_that_was_not(
         assert changed != (bool(stage.frozen) and name.startswith(stage.frozen)), name
 
 
-@pytest.mark.parametrize("name", ["mlm", "contrastive", "distil"])
+@pytest.mark.parametrize("name", ["mlm", "contrastive", "distil", "distil, muon"])
 def test_a_stage_learns(name: str, begin: Callable[[Path, Stage], Run], tmp_path: Path) -> None:
     run = begin(tmp_path / "run", replace(STAGES[name], steps=40, evaluate_every=20))
     run.go_on()
     log = read_log(tmp_path / "run")
     first, last = (np.mean([record["loss"] for record in part]) for part in (log[1:6], log[-5:]))
     assert last < 0.9 * first
-    if name == "distil":
+    if name.startswith("distil"):
         assert log[-1]["held"]["cosine"] > log[0]["held"]["cosine"]
         assert 0 < log[0]["teacher"]["ndcg"] <= 1
     plot([tmp_path / "run"], tmp_path / "curve.png")
@@ -271,6 +272,10 @@ def test_checkpoints_are_whole_and_in_small_files(tmp_path: Path) -> None:
     [
         ("objective = 'mlm'\nsteps = 1\nlearning_rate = 1e-3\nlernrate = 2", "lernrate"),
         ("objective = 'guess'\nsteps = 1\nlearning_rate = 1e-3", "objective must be"),
+        (
+            "objective = 'mlm'\nsteps = 1\nlearning_rate = 1e-3\noptimizer = 'sgd'",
+            "optimizer must be adamw or muon",
+        ),
         ("objective = 'mlm'\nsteps = 0\nlearning_rate = 1e-3", "steps must be above 0"),
         ("objective = 'mlm'", "missing"),
         ("objective = ", "can't read the stage"),
