@@ -22,13 +22,24 @@ from retrieval.gte import (
     pool,
 )
 from retrieval.gte.config import RopeConfig
-from retrieval.hub import find_model
-from retrieval.model_settings import read_settings
+from retrieval.hub import ModelFolder, find_model
+from retrieval.model_settings import ModelSettings, read_settings
 from training.batches import SpecialTokens, pieces
 from training.config import Stage
 
 _INITIAL_RANGE = 0.02
 """Standard deviation of new weights, as in BERT."""
+
+
+def read_encoder(folder: ModelFolder) -> tuple[EncoderConfig, ModelSettings]:
+    """What an encoder's files say of its shape, and of what it is to be given.
+
+    Raises:
+        CheckpointError: they can't be used.
+    """
+    config = EncoderConfig.from_folder(folder.path)
+    limit = position_limit(config)
+    return config, read_settings(folder.path, folder.card, position_limit=limit)
 
 
 def load_student(folder: Path, stage: Stage, device: str) -> GteModel:
@@ -103,15 +114,13 @@ class Teacher:
             ModelNotFound, CheckpointError: it can't be used.
         """
         folder = find_model(name)
-        config = EncoderConfig.from_folder(folder.path)
-        settings = read_settings(folder.path, folder.card, position_limit=position_limit(config))
-        self.config = config
+        self.config, settings = read_encoder(folder)
         self.pooling: Pooling = settings.pooling
         self.piece_tokens = settings.max_tokens
         self._device = device
         dtype = torch.bfloat16 if _has_fast_bfloat16(device) else torch.float32
         self._model = load_model(folder.path, dtype=dtype, device=device)
-        self._states = HiddenStates(self._model, config.num_layers)
+        self._states = HiddenStates(self._model, self.config.num_layers)
 
     def teach(self, texts: Sequence[Sequence[int]], special: SpecialTokens) -> Taught:
         """Embed texts; one that is too long to be embedded whole is the mean of its pieces.

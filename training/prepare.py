@@ -12,7 +12,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -23,16 +23,16 @@ import numpy as np
 from indexer.build import reader_count
 from indexer.prepare import BuildOptions, find_documents, reader_setup
 from indexer.read import Parsed
-from indexer.wire import Job
+from indexer.wire import Job, Setup
 from indexer.workers import Readers
 from retrieval import command
 from retrieval.hub import find_model
-from retrieval.records import Chunk, ChunkSettings, Skipped
+from retrieval.records import Chunk, ChunkSettings, Skipped, SourceFile
 from retrieval.tokenizer import Tokenizer
+from training.models import read_encoder
 
 CHUNK_TOKENS: Final = 254
 """Of a chunk: with its special tokens what all-MiniLM-L6-v2 was trained on."""
-_MAX_TOKENS: Final = CHUNK_TOKENS + 2
 _LETTERS: Final = 0.55
 """Share of a chunk's characters, white space not counted, that are letters."""
 _LEAST_LETTERS: Final = 24
@@ -69,24 +69,25 @@ def prepare(roots: list[Path], out: Path, model: str, *, held: int = 64) -> dict
         SourceError, ModelNotFound: a folder or the model is not there.
     """
     folder = find_model(model)
-    tokenizer = Tokenizer.from_folder(folder.path, max_tokens=_MAX_TOKENS)
+    _, settings = read_encoder(folder)
+    tokenizer = Tokenizer.from_folder(folder.path, max_tokens=settings.max_tokens)
     written = _Written()
-    for parsed in _documents(roots, out, folder.path, written.left_out):
+    options = BuildOptions(roots, out)
+    discovery = find_documents(options)
+    written.left_out.update(f"file: {skip.reason}" for skip in discovery.skipped)
+    chunks = ChunkSettings(chunk_tokens=CHUNK_TOKENS, chunk_overlap=0, context=False)
+    setup = reader_setup(options, folder.path, settings.max_tokens, chunks)
+    for parsed in _documents(discovery.files, setup, written.left_out):
         _add(written, parsed, tokenizer, held)
     about = {"roots": [root.name for root in roots], "tokenizer": folder.name}
     return _write(written, out, tokenizer, about)
 
 
 def _documents(
-    roots: list[Path], out: Path, model_folder: Path, left_out: Counter[str]
+    files: Sequence[SourceFile], setup: Setup, left_out: Counter[str]
 ) -> Iterator[Parsed]:
-    options = BuildOptions(roots, out)
-    discovery = find_documents(options)
-    left_out.update(f"file: {skip.reason}" for skip in discovery.skipped)
-    settings = ChunkSettings(chunk_tokens=CHUNK_TOKENS, chunk_overlap=0, context=False)
-    setup = reader_setup(options, model_folder, _MAX_TOKENS, settings)
-    with Readers(setup, reader_count(len(discovery.files))) as readers:
-        for outcome in readers.read(Job(file, {}) for file in discovery.files):
+    with Readers(setup, reader_count(len(files))) as readers:
+        for outcome in readers.read(Job(file, {}) for file in files):
             if isinstance(outcome, Parsed):
                 yield outcome
             elif isinstance(outcome, Skipped):
