@@ -67,7 +67,7 @@ class Batches:
         self.special = special
         self._stage = stage
         if stage.objective == "contrastive":
-            self._numbers = data.pair_numbers(held=False)
+            self._numbers = self._within_reach(held=False)
         else:
             self._numbers = self._long_enough(held=False)
         if not len(self._numbers):
@@ -84,6 +84,14 @@ class Batches:
         bounds = data.texts[data.documents] if self._stage.whole_documents else data.texts
         lengths = bounds[numbers + 1] - bounds[numbers]
         return numbers[lengths + 2 >= self._stage.min_length]
+
+    def _within_reach(self, *, held: bool) -> NDArray[np.int64]:
+        """Pairs; of whole documents those whose passage is not cut off."""
+        numbers = self.data.pair_numbers(held=held)
+        if not self._stage.whole_documents:
+            return numbers
+        depths = self.data.depths(self.data.pairs[numbers, 1])
+        return numbers[depths <= self._stage.max_length - 2]
 
     def texts(self) -> list[list[int]]:
         """The texts of one update, with special tokens, sorted by length."""
@@ -114,7 +122,7 @@ class Batches:
         tokens = 0
         for number in islice(self.order, self.order.count):
             picked = int(self._numbers[number])
-            right = int(self.data.pairs[picked, 1])
+            right = self._right(picked)
             pair = self.pair(picked)
             if right in drawn or tuple(pair.left) in lefts:
                 continue
@@ -127,16 +135,20 @@ class Batches:
 
     def held_pairs(self, most: int) -> list[Pair]:
         """Pairs that are held back, spread evenly over them."""
-        return list(map(self.pair, spread(self.data.pair_numbers(held=True), most)))
+        return list(map(self.pair, spread(self._within_reach(held=True), most)))
 
     def pair(self, number: int) -> Pair:
         """The texts of a pair, and passages that are not what its left side means, if mined."""
         data, stage = self.data, self._stage
-        left, right = (int(text) for text in data.pairs[number])
-        passage = data.rest(right) if stage.whole_documents else data.chunk(right)
+        left, right = int(data.pairs[number, 0]), self._right(number)
         mined = data.negatives[number, : stage.hard_negatives].tolist()
         negatives = [self._cut(data.chunk(text)) for text in mined]
-        return Pair(self._cut(data.chunk(left)), self._cut(passage), negatives)
+        return Pair(self._cut(data.chunk(left)), self.text(right), negatives)
+
+    def _right(self, number: int) -> int:
+        """Number of a pair's chunk, or of the document that it is of."""
+        chunk = self.data.pairs[number, 1:]
+        return int((self.data.documents_of(chunk) if self._stage.whole_documents else chunk)[0])
 
     def _cut(self, ids: list[int]) -> list[int]:
         """Put special tokens around a text, and cut it to the stage's maximum."""

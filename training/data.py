@@ -70,10 +70,16 @@ class TextData:
         """Token ids of a whole document."""
         return self._between(self.documents[number], self.documents[number + 1])
 
-    def rest(self, number: int) -> list[int]:
-        """Token ids from a chunk on, to the end of its document."""
-        document = np.searchsorted(self.documents, number, side="right") - 1
-        return self._between(number, self.documents[document + 1])
+    def documents_of(self, chunks: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The document that each chunk is of."""
+        return np.searchsorted(self.documents, chunks, side="right") - 1
+
+    def depths(self, chunks: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Tokens from the beginning of each chunk's document to the end of the chunk."""
+        depths: NDArray[np.int64] = (
+            self.texts[chunks + 1] - self.texts[self.documents[self.documents_of(chunks)]]
+        )
+        return depths
 
     def chunks(self, *, held: bool) -> NDArray[np.int64]:
         """The chunks to learn from, or those that are held back."""

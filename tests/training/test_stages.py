@@ -40,7 +40,7 @@ SHORT = Stage(
 STAGES = {
     "mlm": replace(SHORT, objective="mlm"),
     "contrastive": replace(SHORT, objective="contrastive", temperature=0.05),
-    "contrastive, sections": replace(
+    "contrastive, documents": replace(
         SHORT, objective="contrastive", whole_documents=True, max_length=200
     ),
     "distil": SHORT,
@@ -129,6 +129,20 @@ def test_large_batches_have_the_gradients_of_small_ones(
     assert figures["loss"] == pytest.approx(loss.item(), abs=1e-4)
     for name, weight in model.named_parameters():
         torch.testing.assert_close(cached[name], weight.grad, atol=2e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("max_length", [80, 130, 300])
+def test_whole_documents_of_an_update_differ_and_hold_their_passages(
+    max_length: int, make_batches: MakeBatches
+) -> None:
+    stage = replace(STAGES["contrastive, documents"], max_length=max_length, batch_tokens=10**6)
+    batches = make_batches(stage)
+    data, pairs = batches.data, batches.pairs()
+    assert len({tuple(pair.right) for pair in pairs}) == len(pairs) > 3
+    passages = {tuple(data.chunk(left)): data.chunk(right) for left, right in data.pairs.tolist()}
+    for pair in pairs + batches.held_pairs(10):
+        passage = " ".join(map(str, passages[tuple(pair.left[1:-1])]))
+        assert f" {passage} " in " ".join(map(str, pair.right))
 
 
 def test_hard_negatives_are_near_and_not_the_own_passage(
