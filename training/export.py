@@ -2,12 +2,15 @@
 
     python -m training.export RUN/model --out mini-gte-en-v1 --dtype float16
 
+Of several runs' encoders, one of which began with the other, the mean is written: it can do most of
+what each can (https://arxiv.org/abs/2203.05482).
 The configuration and the names are those of transformers' own ``gte`` (it needs no remote code);
 the other files are sentence-transformers': CLS pooling, vectors of length 1.
 """
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -17,7 +20,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from retrieval import command
-from retrieval.errors import CheckpointError
+from retrieval.errors import CheckpointError, InvalidArgument
 from retrieval.gte import GteModel, load_model
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
@@ -86,6 +89,25 @@ def _write_tokenizer(folder: Path, out: Path, max_tokens: int) -> None:
     )
 
 
+@torch.no_grad()
+def mean_of(models: Sequence[GteModel]) -> GteModel:
+    """Average the weights of encoders, in the first of them.
+
+    Args:
+        models: of one shape, at least one.
+
+    Raises:
+        InvalidArgument: they differ in shape.
+    """
+    first, *others = models
+    if any(other.config != first.config for other in others):
+        raise InvalidArgument("encoders of different shapes have no mean")
+    weights = [model.state_dict() for model in models]
+    for name, weight in weights[0].items():
+        weight.copy_(torch.stack([one[name] for one in weights]).mean(dim=0))
+    return first
+
+
 def native_config(model: GteModel, max_tokens: int, dtype: str) -> dict[str, object]:
     """``config.json`` as transformers' ``GteConfig`` writes it."""
     config = model.config
@@ -138,14 +160,14 @@ def _write(path: Path, content: object) -> None:
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path, exists=True))
+@click.argument("models", type=click.Path(path_type=Path, exists=True), nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--dtype", type=click.Choice(list(DTYPES)), default="float16", show_default=True)
 @click.option("--max-tokens", type=click.IntRange(8), default=8192, show_default=True)
-def main(model: Path, out: Path, dtype: str, max_tokens: int) -> None:
-    """Write MODEL, a folder of a run, as it is to be shipped."""
-    loaded = load_model(model, trainable=True)
-    export(loaded, model, out, max_tokens=max_tokens, dtype=dtype)
+def main(models: tuple[Path, ...], out: Path, dtype: str, max_tokens: int) -> None:
+    """Write the encoder in MODELS, folders of runs, or the mean of several, to be shipped."""
+    mean = mean_of([load_model(model, trainable=True) for model in models])
+    export(mean, models[0], out, max_tokens=max_tokens, dtype=dtype)
     size = (out / "model.safetensors").stat().st_size
     click.echo(f"{out}: {size / 1e6:.1f} MB of weights in {dtype}")
 

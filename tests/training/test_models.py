@@ -12,7 +12,7 @@ from retrieval.errors import CheckpointError, InvalidArgument
 from retrieval.gte import GteModel, blocks, load_model, pack
 from training.biases import ease, exact_one
 from training.convert import convert, gte_config, gte_weights
-from training.export import export
+from training.export import export, mean_of
 from training.measure import ndcg
 from training.models import mixed_precision
 from training.shrink import shrink
@@ -183,6 +183,20 @@ def test_products_in_bfloat16_train_weights_in_float32(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "aarch64"})
     with mixed_precision("cpu"):
         torch.testing.assert_close(model.embed(pack(ROWS), "cls").detach(), exact)
+
+
+def test_the_mean_of_encoders(start_folder: Path, deeper_folder: Path) -> None:
+    one, other, deeper = (
+        load_model(folder, trainable=True) for folder in (start_folder, start_folder, deeper_folder)
+    )
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight.add_(0.5)
+    before = {name: weight.clone() for name, weight in one.state_dict().items()}
+    for name, weight in mean_of([one, other]).state_dict().items():
+        torch.testing.assert_close(weight, before[name] + 0.25)
+    with pytest.raises(InvalidArgument, match="different shapes"):
+        mean_of([one, deeper])
 
 
 def test_ndcg_of_one_right_passage() -> None:
