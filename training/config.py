@@ -92,6 +92,8 @@ class Stage:
             raise InvalidArgument(
                 f"{where}: optimizer must be {' or '.join(get_args(OptimizerName))}"
             )
+        if self.hard_negatives and self.whole_documents:
+            raise InvalidArgument(f"{where}: hard_negatives are chunks, not whole_documents")
         positive = ("steps", "max_length", "batch_tokens", "micro_tokens", "evaluate_every")
         for name in (*positive, "learning_rate", "rope_theta", "temperature", "clip_norm"):
             if not getattr(self, name) > 0:

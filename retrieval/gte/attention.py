@@ -70,7 +70,7 @@ def _rectangle_attention(query: Tensor, key: Tensor, value: Tensor, count: int) 
 def _is_slow_fused(query: Tensor) -> bool:
     """Whether torch's fused attention is slower than its parts, for queries [*, length, head_dim].
 
-    So it is when it is trained in bfloat16 on a CPU (2.4 times as slow at 254 tokens).
+    So it is when it is trained in bfloat16 on a CPU (up to 2.4 times as slow at 254 tokens).
     """
     trained = query.requires_grad and query.dtype == torch.bfloat16
     return trained and query.device.type == "cpu" and query.shape[-2] <= _SHORT

@@ -291,6 +291,11 @@ def test_checkpoints_are_whole_and_in_small_files(tmp_path: Path) -> None:
             "objective = 'mlm'\nsteps = 1\nlearning_rate = 1e-3\noptimizer = 'sgd'",
             "optimizer must be adamw or muon",
         ),
+        (
+            "objective = 'contrastive'\nsteps = 1\nlearning_rate = 1e-3\nhard_negatives = 2\n"
+            "whole_documents = true",
+            "hard_negatives are chunks",
+        ),
         ("objective = 'mlm'\nsteps = 0\nlearning_rate = 1e-3", "steps must be above 0"),
         ("objective = 'mlm'", "missing"),
         ("objective = ", "can't read the stage"),
