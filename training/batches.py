@@ -66,6 +66,8 @@ class Batches:
         self.data = data
         self.special = special
         self._stage = stage
+        chunks = data.pairs[:, 1]
+        self._rights = data.documents_of(chunks) if stage.whole_documents else chunks
         if stage.objective == "contrastive":
             self._numbers = self._within_reach(held=False)
         else:
@@ -122,7 +124,7 @@ class Batches:
         tokens = 0
         for number in islice(self.order, self.order.count):
             picked = int(self._numbers[number])
-            right = self._right(picked)
+            right = int(self._rights[picked])
             pair = self.pair(picked)
             if right in drawn or tuple(pair.left) in lefts:
                 continue
@@ -140,15 +142,10 @@ class Batches:
     def pair(self, number: int) -> Pair:
         """The texts of a pair, and passages that are not what its left side means, if mined."""
         data, stage = self.data, self._stage
-        left, right = int(data.pairs[number, 0]), self._right(number)
+        left, right = int(data.pairs[number, 0]), int(self._rights[number])
         mined = data.negatives[number, : stage.hard_negatives].tolist()
         negatives = [self._cut(data.chunk(text)) for text in mined]
         return Pair(self._cut(data.chunk(left)), self.text(right), negatives)
-
-    def _right(self, number: int) -> int:
-        """Number of a pair's chunk, or of the document that it is of."""
-        chunk = self.data.pairs[number, 1:]
-        return int((self.data.documents_of(chunk) if self._stage.whole_documents else chunk)[0])
 
     def _cut(self, ids: list[int]) -> list[int]:
         """Put special tokens around a text, and cut it to the stage's maximum."""

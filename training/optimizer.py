@@ -84,12 +84,11 @@ class Optimizer:
 def _adamw(parameters: list[nn.Parameter], stage: Stage) -> torch.optim.AdamW:
     decayed = [parameter for parameter in parameters if parameter.ndim > 1]
     others = [parameter for parameter in parameters if parameter.ndim <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": stage.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
+        [
+            {"params": decayed, "weight_decay": stage.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ],
         lr=stage.learning_rate,
         betas=(0.9, stage.beta2),
         fused=True,
