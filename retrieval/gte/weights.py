@@ -19,6 +19,7 @@ from torch import Tensor
 from retrieval.errors import CheckpointError
 from retrieval.gte.config import EncoderConfig, HeadKind, read_json
 from retrieval.gte.layout import Workload
+from retrieval.gte.memory import keep_freed_memory
 from retrieval.gte.model import GteModel
 
 SINGLE_FILE = "model.safetensors"
@@ -116,6 +117,8 @@ def load_model(
         CheckpointError: a setting that the core does not run; or missing, unexpected or wrongly
             shaped keys, all of them named.
     """
+    if torch.device(device).type == "cpu":
+        keep_freed_memory()
     config = EncoderConfig.from_folder(folder)
     sources = [_rename(*entry) for entry in _entries(folder)]
     head = _head_of({source.target for source in sources})
