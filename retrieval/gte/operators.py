@@ -1,4 +1,4 @@
-"""The products of oneDNN, as functions that a trace can hold.
+"""The products of oneDNN, and what they read, as functions that a trace can hold.
 
 ``torch.jit.trace`` can't record a call with a list of optional numbers, which these operators take
 for what they could do after the product. So the calls are written out as graphs, once.
@@ -10,6 +10,8 @@ from typing import cast
 
 import torch
 from torch import Tensor
+
+from retrieval.gte import traceable
 
 _LINEAR = """
 graph(%rows : Tensor, %weight : Tensor, %bias : Tensor?):
@@ -62,9 +64,30 @@ def int8_linear(
     return _function(_INT8_LINEAR)(rows, zero_point, weight, scales, points)
 
 
+def to_bytes(rows: Tensor, zero_point: int) -> Tensor:
+    """Whole numbers within ±127 in float32, which it changes → uint8, moved by 128, the zero point.
+
+    By way of int8, whose bytes wrap around into the right ones: from float32 to uint8 itself takes
+    torch several times as long, unless there are few.
+    """
+    if traceable.is_tracing():
+        return traceable.script(_to_bytes)(rows, zero_point)
+    return rows.to(torch.int8).view(torch.uint8).add_(zero_point)
+
+
 @cache
 def _function(graph: str) -> Callable[..., Tensor]:
     return cast(
         Callable[..., Tensor],
         torch._C._create_function_from_graph("product", torch._C.parse_ir(graph)),
     )
+
+
+# Written for TorchScript's compiler, which knows a part of Python, and not that view.
+
+
+def _to_bytes(rows: Tensor, zero_point: int) -> Tensor:
+    few = 32768
+    if rows.numel() < few:
+        return rows.add_(zero_point).to(torch.uint8)
+    return rows.to(torch.int8).to(torch.uint8).add_(zero_point)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from retrieval.gte.operators import int8_linear
+from retrieval.gte.operators import int8_linear, to_bytes
 
 _TYPICAL_ROWS = 256
 """The weight's block layout is chosen for so many rows; it serves one row and thousands as well."""
@@ -63,10 +63,10 @@ class Int8Linear(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """[n, in] → [n, out], both float32."""
-        scaled = rows.abs()
-        peaks = scaled.amax(dim=1, keepdim=True).clamp_min_(_SMALLEST_PEAK)  # [n, 1]
-        torch.mul(rows, _LIMIT / peaks, out=scaled)
-        product: Tensor = self._product(scaled)
+        # Reading twice is faster than writing sizes down to read them.
+        most, least = rows.amax(dim=1, keepdim=True), rows.amin(dim=1, keepdim=True)
+        peaks = torch.maximum(most, least.neg_()).clamp_min_(_SMALLEST_PEAK)  # [n, 1]
+        product: Tensor = self._product(rows * (_LIMIT / peaks))
         if self._bias is None:
             return product.mul_(peaks)
         return torch.addcmul(self._bias, product, peaks, out=product)
@@ -144,14 +144,7 @@ class OneDnnProduct(nn.Module):
 
     def forward(self, scaled: Tensor) -> Tensor:
         """See ``MakeProduct``."""
-        integers = scaled.round_()
-        if torch._C._is_tracing():
-            unsigned = integers.add_(_ZERO_POINT).to(
-                torch.uint8
-            )  # a trace can't hold the other way
-        else:
-            # Faster for many rows. Negative integers come out right as bytes wrap around.
-            unsigned = integers.to(torch.int8).view(torch.uint8).add_(_ZERO_POINT)
+        unsigned = to_bytes(scaled.round_(), _ZERO_POINT)
         return int8_linear(unsigned, _ZERO_POINT, self.packed, self.scales, self.no_points)
 
 

@@ -22,23 +22,24 @@ def is_tracing() -> bool:
 
 def packed_attention(query: Tensor, key: Tensor, value: Tensor, bounds: Tensor) -> Tensor:
     """Attention within each sequence: three of [N, heads, head_dim], int32 [B + 1] → the same."""
-    return _script(_attention)(query, key, value, bounds, False)
+    return script(_attention)(query, key, value, bounds, False)
 
 
 def pooled_attention(query: Tensor, key: Tensor, value: Tensor, bounds: Tensor) -> Tensor:
     """The same for one token of each sequence: ``query`` and the result [B, heads, head_dim]."""
-    return _script(_attention)(query, key, value, bounds, True)
+    return script(_attention)(query, key, value, bounds, True)
 
 
 def mean(hidden: Tensor, bounds: Tensor) -> Tensor:
     """Each sequence's mean: [N, hidden], int32 [B + 1] → float32 [B, hidden]."""
-    return _script(_mean)(hidden, bounds)
+    return script(_mean)(hidden, bounds)
 
 
 @cache
-def _script(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    script: Callable[[Callable[..., Tensor]], object] = torch.jit.script
-    return cast(Callable[..., Tensor], script(function))
+def script(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A function as TorchScript's compiler understands it: a trace can hold it as it is."""
+    compile_: Callable[[Callable[..., Tensor]], object] = torch.jit.script
+    return cast(Callable[..., Tensor], compile_(function))
 
 
 # Written for TorchScript's compiler, which knows a part of Python.

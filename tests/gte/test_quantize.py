@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from retrieval.gte import GteModel, load_model, pack
 from retrieval.gte import quantize as quantize_module
+from retrieval.gte.operators import to_bytes
 from retrieval.gte.quantize import Int8Linear, pair_limit
 from tests.conftest import GOLDEN, GOLDEN_FOLDERS
 
@@ -117,6 +118,20 @@ def test_without_the_operators_int8_is_right_all_the_same() -> None:
     result = plain(rows)
     exact = expected(*_parameters(96, 384, 0), rows)
     assert ((result - exact).abs() <= rows.abs().amax(1, keepdim=True) * 0.05).all()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("rows", [1, 128, 200])  # a few, as many, and many
+def test_a_trace_makes_the_same_bytes(rows: int) -> None:
+    whole = torch.arange(-127.0, 128.0).repeat(rows, 1)
+    wanted = (whole + 128).to(torch.uint8)
+
+    def make(numbers: torch.Tensor) -> torch.Tensor:
+        return to_bytes(numbers * 1, 128)
+
+    traced = torch.jit.trace(make, whole[:1], check_trace=False)  # type: ignore[no-untyped-call]
+    assert torch.equal(make(whole), wanted)
+    assert torch.equal(traced(whole), wanted)
 
 
 def _parameters(out: int, width: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
