@@ -1,6 +1,7 @@
 """What runs a model over token ids, and where: the GTE core, or (in ``decoder``) transformers."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from retrieval.errors import InvalidArgument
 from retrieval.gte import EncoderConfig, Pooling, ShortTexts, Workload, load_model, pack
+from retrieval.parallel import suits_one_core
 from retrieval.records import DTYPE_NAMES
 
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPE_NAMES}
@@ -26,6 +28,9 @@ _SIDE_BY_SIDE_WIDTH = 512
 """Measured at 384 (a tenth faster side by side) and at 768 (a twentieth slower): there the products
 are large enough for all cores, and one set of weights at a time is read."""
 
+_TYPICAL_QUERY = range(16)
+"""Token ids; which ones makes no difference."""
+
 
 class Backend(Protocol):
     """What runs a model over token ids."""
@@ -36,6 +41,14 @@ class Backend(Protocol):
     """Tokens of a batch, if nothing else is asked for."""
     side_by_side: bool
     """Whether batches go faster side by side, each on one core, than one after the other."""
+
+    @property
+    def query_on_one_core(self) -> bool:
+        """Whether a short query that comes alone is best served by one core, too.
+
+        Tried when it is first asked for, which takes as long as some 20 queries.
+        """
+        ...
 
     def embed(self, sequences: Sequence[Sequence[int]]) -> Tensor:
         """Token ids → float32 [B, dim], L2-normalised, on the model's device.
@@ -68,6 +81,15 @@ class CoreBackend:
         self.batch_tokens = CPU_BATCH_TOKENS if device == "cpu" else CUDA_BATCH_TOKENS
         self.dim = config.hidden_size
         self.position_limit = position_limit(config)
+
+    @cached_property
+    def query_on_one_core(self) -> bool:
+        """See ``Backend``."""
+        return self.side_by_side and suits_one_core(self._embed_a_query)
+
+    def _embed_a_query(self) -> None:
+        with torch.inference_mode():
+            self.embed([_TYPICAL_QUERY])
 
     def embed(self, sequences: Sequence[Sequence[int]]) -> Tensor:
         """Token ids → float32 [B, dim], L2-normalised; one packed batch, best sorted by length."""

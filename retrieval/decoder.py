@@ -63,6 +63,7 @@ class DecoderBackend:
         self._causal = causal
         self._device = device
         self.batch_tokens = _BATCH_TOKENS
+        self.query_on_one_core = False
         self.side_by_side = False  # its weights fill memory's bandwidth, and its batches are ragged
         self.dim = int(self._model.config.hidden_size)
         self.position_limit = int(self._model.config.max_position_embeddings)

@@ -101,6 +101,14 @@ class Encoder:
         return cls(parts, identity, folder.path, dtype)
 
     @property
+    def query_on_one_core(self) -> bool:
+        """Whether a short query that comes alone is best served by one core.
+
+        Tried when it is first asked for, which takes as long as some 20 queries.
+        """
+        return self._backend.query_on_one_core
+
+    @property
     def max_tokens(self) -> int:
         """Most tokens of one text, prompt and special tokens included."""
         return self._settings.max_tokens

@@ -4,9 +4,11 @@ Two cores embed two batches faster than they share one: nothing waits for the sl
 operator, and each core's share stays in its own cache (``benchmarks/encoder.py`` has the figures).
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
+from statistics import median
 from threading import Barrier, Lock
 from typing import TypeVar
 
@@ -52,6 +54,37 @@ def single_cores() -> int:
     """How many functions ``on_single_core`` can run at once: as many as operators use threads."""
     return torch.get_num_threads()
 
+
+def suits_one_core(function: Callable[[], object]) -> bool:
+    """Whether a short piece of work that comes now and then is about as fast on one core as on all.
+
+    Threads of an operator sleep while there is nothing to do, and waking them can take longer than
+    the operator, most of all where cores are virtual. So it is tried, with pauses: 16 calls.
+
+    Args:
+        function: uses torch.
+    """
+
+    def seconds() -> float:
+        taken = []
+        for _ in range(_TRIES):
+            time.sleep(_PAUSE_SECONDS)
+            started = time.perf_counter()
+            function()
+            taken.append(time.perf_counter() - started)
+        return median(taken)
+
+    if single_cores() == 1:
+        return True
+    on_all = seconds()
+    on_one = _single_core_threads(single_cores()).submit(seconds).result()
+    return on_one <= on_all * _ABOUT
+
+
+_TRIES = 8
+_PAUSE_SECONDS = 0.002
+_ABOUT = 1.25
+"""What a single core may take longer: the others are free for other work meanwhile."""
 
 _creating = Lock()
 

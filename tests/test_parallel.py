@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.parallel import ahead, on_single_cores, one_behind
+from retrieval.parallel import ahead, on_single_cores, one_behind, suits_one_core
 
 
 @pytest.fixture
@@ -40,6 +40,24 @@ def test_each_call_has_one_core_and_what_is_left_over_has_all() -> None:
 
     assert list(on_single_cores(call, [0])) == [(True, 2)]
     assert list(on_single_cores(call, [0, 1, 2])) == [(True, 2), (False, 1), (False, 1)]
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize(("on_one", "suits"), [(0.001, True), (0.005, True), (0.02, False)])
+def test_one_core_suits_where_it_is_about_as_fast(on_one: float, suits: bool) -> None:
+    def call() -> None:
+        time.sleep(on_one if torch.get_num_threads() == 1 else 0.005)
+
+    assert suits_one_core(call) == suits
+
+
+def test_the_only_core_suits() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert suits_one_core(lambda: pytest.fail("there is nothing to try"))
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.usefixtures("two_threads")

@@ -19,7 +19,10 @@ from retrieval.records import TextKind
 from retrieval.service.delivery import AnyFuture, Outcome, deliver
 from retrieval.service.metrics import Metrics
 
-_NICENESS = 5
+_NICENESS = 10
+
+_SHORT_CHARS = 256
+"""Of a text, or several, that other cores would hardly make faster."""
 
 
 class EmbeddedTexts(Protocol):
@@ -47,6 +50,11 @@ class TextEncoder(Protocol):
     @property
     def side_by_side(self) -> bool:
         """Whether several batches go faster side by side, on one core each."""
+        ...
+
+    @property
+    def query_on_one_core(self) -> bool:
+        """Whether one core serves a short query best that comes alone."""
         ...
 
     def embed(self, texts: Sequence[str], kind: TextKind) -> EmbeddedTexts:
@@ -88,9 +96,10 @@ class Batcher:
     """Embeds for many requests at once.
 
     It never waits for more work to come: what came while the model was busy makes up the next
-    batch. So a lone request is not delayed, and has all cores; a crowd shares the model's passes.
-    A small model runs a pass on each core then: on all cores together, each product would wait for
-    the one that the rest of the server has interrupted.
+    batch. So a lone request is not delayed, and has all cores, or one where that is about as fast
+    for a short text; a crowd shares the model's passes. A small model runs a pass on each core
+    then: on all cores together, each product would wait for the one that the rest of the server
+    has interrupted.
     """
 
     def __init__(
@@ -159,7 +168,6 @@ class Batcher:
         self._thread.join()
 
     def _run(self) -> None:
-        _yield_to_the_event_loop()
         while jobs := self._next_jobs():
             wanted = [job for job in jobs if not job.future.cancelled()]
             if wanted:
@@ -171,9 +179,9 @@ class Batcher:
             self._changed.wait_for(lambda: not self._running)
 
     def _start(self, jobs: Sequence[_Job]) -> None:
-        """Run the model over a batch: on one core, where others go or will go beside it."""
+        """Run the model over a batch: on one core, where others go beside it, or it is short."""
         with self._changed:
-            beside = jobs[0].encoder.side_by_side and bool(self._running or self._jobs)
+            beside = self._suits_one_core(jobs)
             self._running += beside
         if beside:
             from retrieval.parallel import on_single_core
@@ -181,6 +189,14 @@ class Batcher:
             on_single_core(self._embed_beside, jobs)
         else:
             self._embed_together(jobs)
+
+    def _suits_one_core(self, jobs: Sequence[_Job]) -> bool:
+        encoder = jobs[0].encoder
+        if not encoder.side_by_side:
+            return False
+        if self._running or self._jobs:
+            return True
+        return sum(job.chars for job in jobs) <= _SHORT_CHARS and encoder.query_on_one_core
 
     def _embed_beside(self, jobs: Sequence[_Job]) -> None:
         try:
@@ -192,6 +208,7 @@ class Batcher:
 
     def _embed_together(self, jobs: Sequence[_Job]) -> None:
         """Run the model once over the texts of all jobs, and hand out the results."""
+        _yield_to_the_event_loop()
         texts = [text for job in jobs for text in job.texts]
         started = time.perf_counter()
         try:
@@ -240,7 +257,7 @@ class Batcher:
 
 
 def _yield_to_the_event_loop() -> None:
-    """Let this thread, and those that it starts, go behind others where cores are short.
+    """Let this thread, and those that it will start, go behind others where cores are short.
 
     Requests that come, answers that are ready and refusals then need not wait until a product is
     computed. Where nobody else wants a core it changes nothing.

@@ -24,6 +24,7 @@ class IndexModel:
         self._config = config
         self._loading = threading.Lock()
         self.for_queries = self._load(config.query_dtype, "latency")
+        _ = self.for_queries.query_on_one_core  # tried now, while nobody waits
         same = self.for_queries.dtype == identity.dtype
         self.loaded_for_passages = self.for_queries if same else None
 
