@@ -1,8 +1,10 @@
 """Threads beside the event loop."""
 
 import asyncio
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, copy_context
 from functools import partial
@@ -14,9 +16,8 @@ from retrieval.store import search_on_one_core
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_FEW_THREADS = 2
-"""Among so many the calls of one turn are shared out, as long as they are few."""
-_MOST_TOGETHER = 8
+_SLOW_SECONDS = 0.01
+"""A call that takes longer is not waited for by others, if there is a thread for them."""
 _KEPT_BACK_SECONDS = 0.002
 """A result waits for those after it, which go to the loop together, at most about so long."""
 
@@ -42,12 +43,30 @@ class _Call(NamedTuple):
     future: AnyFuture
 
 
+class _Lane:
+    """A thread's turn: it calls what waits, one after the other."""
+
+    def __init__(self) -> None:
+        self.since = time.perf_counter()
+        """When it began what it is at."""
+        self.overtaken = False
+        """Whether another lane was opened because it takes so long."""
+        self.outcomes: list[Outcome] = []
+        """Kept back."""
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether what it is at takes long."""
+        return time.perf_counter() - self.since > _SLOW_SECONDS
+
+
 class Workers:
     """The threads that search and read.
 
-    Calls that are made in one turn of the event loop, as by all requests whose texts went through
-    the model together, are shared out among few threads: each switch between threads costs about
-    as much as a search in a small index.
+    Quick calls go one after the other through one thread: most of a search in a small index is
+    Python, so that a second thread would only make both wait for the interpreter, and the event
+    loop for both. Whenever one takes long (a large index, the disk, a model that reranks), one
+    thread more goes on with what waits; it takes part for as long as calls are slow.
     """
 
     def __init__(self, threads: int) -> None:
@@ -56,8 +75,13 @@ class Workers:
         Args:
             threads: most threads.
         """
+        self._threads = threads
         self._pool = ThreadPoolExecutor(threads, "search", search_on_one_core)
-        self._calls: list[_Call] = []
+        self._lock = threading.Lock()
+        self._waiting: deque[_Call] = deque()
+        self._lanes: list[_Lane] = []
+        self._under_way = 0
+        self._watching = False
 
     async def run(
         self, held: Held, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
@@ -76,37 +100,89 @@ class Workers:
         Returns:
             what the function returns; what it raises is raised.
         """
-        loop = asyncio.get_running_loop()
-        future: AnyFuture = loop.create_future()
-        if not self._calls:
-            loop.call_soon(self._share_out)
+        future: AnyFuture = asyncio.get_running_loop().create_future()
         held.hold()
-        self._calls.append(_Call(partial(function, *args, **kwargs), copy_context(), held, future))
-        return cast(T, await future)
+        call = _Call(partial(function, *args, **kwargs), copy_context(), held, future)
+        with self._lock:
+            self._waiting.append(call)
+            self._open_lane()
+        self._under_way += 1
+        self._watch()
+        try:
+            return cast(T, await future)
+        finally:
+            self._under_way -= 1
 
     def close(self) -> None:
-        """Wait for the running functions to return, and end the threads."""
+        """Wait for what was begun or waits to return, and end the threads; nothing more comes."""
+        with self._lock:
+            self._threads = 0
         self._pool.shutdown(wait=True)
 
-    def _share_out(self) -> None:
-        calls, self._calls = self._calls, []
-        share = min(_MOST_TOGETHER, -(-len(calls) // _FEW_THREADS))
-        for start in range(0, len(calls), share):
-            self._pool.submit(_run, calls[start : start + share])
+    def _open_lane(self) -> None:
+        """Open one more if something waits and all others are slow; the lock is held."""
+        if self._waiting and len(self._lanes) < self._threads and self._all_are_overtaken():
+            lane = _Lane()
+            self._lanes.append(lane)
+            self._pool.submit(self._call_all, lane)
+
+    def _all_are_overtaken(self) -> bool:
+        return all(lane.overtaken for lane in self._lanes)
+
+    def _watch(self) -> None:
+        """Look at the lanes in a while, if somebody could be waiting for another's call by then."""
+        if self._under_way > 1 and not self._watching:
+            self._watching = True
+            asyncio.get_running_loop().call_later(_SLOW_SECONDS, self._look)
+
+    def _look(self) -> None:
+        self._watching = False
+        with self._lock:
+            for lane in self._lanes:
+                if lane.is_slow:
+                    lane.overtaken = True
+                    self._deliver(lane)
+            self._open_lane()
+        self._watch()
+
+    @staticmethod
+    def _deliver(lane: _Lane) -> None:
+        """Hand over what a lane has kept back; the lock is held."""
+        deliver(lane.outcomes)
+        lane.outcomes = []
+
+    def _call_all(self, lane: _Lane) -> None:
+        """Call what waits, one after the other, and deliver what is returned."""
+        delivered = time.perf_counter()
+        while call := self._next(lane):
+            outcome = _call(call)
+            with self._lock:
+                if outcome:
+                    lane.outcomes.append(outcome)
+                if time.perf_counter() - delivered > _KEPT_BACK_SECONDS:
+                    self._deliver(lane)
+                    delivered = time.perf_counter()
+
+    def _next(self, lane: _Lane) -> _Call | None:
+        """What a lane does next; None: it ends, as there is nothing, or another suffices."""
+        with self._lock:
+            suffices = lane.overtaken and not lane.is_slow and not self._all_are_overtaken()
+            if self._waiting and not suffices:
+                lane.overtaken &= lane.is_slow
+                lane.since = time.perf_counter()
+                return self._waiting.popleft()
+            self._lanes.remove(lane)
+            self._deliver(lane)
+            return None
 
 
-def _run(calls: Sequence[_Call]) -> None:
-    """Call functions one after the other, and deliver what they return."""
-    outcomes: list[Outcome] = []
-    since = time.perf_counter()
-    for call in calls:
-        if not call.future.cancelled():
-            try:
-                outcomes.append(Outcome(call.future, call.context.run(call.function)))
-            except Exception as error:  # noqa: BLE001  (raised again where it is waited for)
-                outcomes.append(Outcome(call.future, None, error))
-        call.held.release()
-        if time.perf_counter() - since > _KEPT_BACK_SECONDS:
-            deliver(outcomes)
-            outcomes, since = [], time.perf_counter()
-    deliver(outcomes)
+def _call(call: _Call) -> Outcome | None:
+    """Call a function; None: nobody waits for what it returns any more, so it was not called."""
+    outcome = None
+    if not call.future.cancelled():
+        try:
+            outcome = Outcome(call.future, call.context.run(call.function))
+        except Exception as error:  # noqa: BLE001  (raised again where it is waited for)
+            outcome = Outcome(call.future, None, error)
+    call.held.release()
+    return outcome

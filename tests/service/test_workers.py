@@ -1,7 +1,10 @@
 """The threads beside the event loop, the thread that runs models, and the query cache."""
 
 import asyncio
+import os
+import sys
 import threading
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,13 +37,16 @@ class LengthModel:
 
     def __init__(self, *, side_by_side: bool = False) -> None:
         self.side_by_side = side_by_side
+        self.query_on_one_core = False
         self.batches: list[list[str]] = []
         self.threads: list[str] = []
+        self.niceness: list[int] = []
         self.gate = threading.Event()
 
     def embed(self, texts: Sequence[str], kind: TextKind) -> "LengthModel.Result":
         self.batches.append(list(texts))
         self.threads.append(threading.current_thread().name)
+        self.niceness.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
         assert self.gate.wait(10)
         if "bad" in texts:
             raise InvalidArgument("bad text")
@@ -131,6 +137,13 @@ def test_small_models_run_a_batch_on_each_core() -> None:
         assert set(model.threads[:2]) != {"encoder"}
         await batcher.embed(model, ["alone"], "query")
         assert model.threads[-1] == "encoder", "a lone request has all cores"
+        model.query_on_one_core = True
+        await batcher.embed(model, ["alone"], "query")
+        assert model.threads[-1] != "encoder", "but where one is as fast"
+        await batcher.embed(model, ["alone " * 100], "query")
+        assert model.threads[-1] == "encoder", "which it is not for long texts"
+        if sys.platform == "linux":
+            assert min(model.niceness) > os.getpriority(os.PRIO_PROCESS, 0)
         batcher.close()
         torch.set_num_threads(cores)
 
@@ -180,6 +193,69 @@ def test_results_and_errors_come_back() -> None:
             await workers.run(held, divmod, 7, 0)
         assert held.holders == 0
         workers.close()
+
+    asyncio.run(run())
+
+
+def test_quick_calls_share_a_thread() -> None:
+    async def run() -> None:
+        workers, held = Workers(8), Holding()
+        most, under_way = 0, 0
+
+        def call() -> int:
+            nonlocal most, under_way
+            under_way += 1
+            most = max(most, under_way)
+            time.sleep(0.0005)
+            under_way -= 1
+            return most
+
+        await asyncio.gather(*(workers.run(held, call) for _ in range(20)))
+        assert most == 1
+        assert held.holders == 0
+        workers.close()
+
+    asyncio.run(run())
+
+
+def test_nobody_waits_for_a_slow_call() -> None:
+    async def run() -> None:
+        workers, held, gate = Workers(3), Holding(), threading.Event()
+        names: set[str] = set()
+
+        def slow() -> bool:
+            names.add(threading.current_thread().name)
+            return gate.wait(10)
+
+        # Its result may be kept back for the next, which must not hold it up.
+        quick = asyncio.create_task(workers.run(held, divmod, 7, 2))
+        slow_ones = [asyncio.create_task(workers.run(held, slow)) for _ in range(2)]
+        assert await asyncio.wait_for(quick, 5) == (3, 1)
+        after = [asyncio.create_task(workers.run(held, divmod, 9, 2)) for _ in range(30)]
+        assert await asyncio.wait_for(asyncio.gather(*after), 5) == [(4, 1)] * 30
+        assert len(names) == 2
+        # With all threads in slow calls, the rest waits, and loses nothing.
+        slow_ones.append(asyncio.create_task(workers.run(held, slow)))
+        last = asyncio.create_task(workers.run(held, divmod, 5, 2))
+        await asyncio.sleep(0.1)
+        assert not last.done()
+        gate.set()
+        assert await asyncio.gather(*slow_ones) == [True] * 3
+        assert await last == (2, 1)
+        assert held.holders == 0
+        workers.close()
+
+    asyncio.run(run())
+
+
+def test_what_waits_is_called_before_the_threads_end() -> None:
+    async def run() -> None:
+        workers, held = Workers(1), Holding()
+        calls = [asyncio.create_task(workers.run(held, time.sleep, 0.001)) for _ in range(20)]
+        await asyncio.sleep(0)
+        await asyncio.to_thread(workers.close)
+        await asyncio.gather(*calls)
+        assert held.holders == 0
 
     asyncio.run(run())
 
