@@ -2,7 +2,7 @@
 
 An operator's result takes fresh memory, and glibc gives blocks of that size back to the system as
 soon as they are free. The next operator's pages must then be zeroed and mapped again, one by one: a
-fifth of the time of a small model in int8 (``benchmarks/encoder.py``).
+fifth of the time of a small model in int8 (docs/encoder.md has the figures).
 """
 
 import os
