@@ -18,6 +18,11 @@ Item = TypeVar("Item")
 Begun = TypeVar("Begun")
 Result = TypeVar("Result")
 
+_TRIES = 8
+_PAUSE_SECONDS = 0.002
+_ABOUT = 1.25
+"""What a single core may take longer: the others are free for other work meanwhile."""
+
 
 def on_single_cores(function: Callable[[Item], Result], items: list[Item]) -> Iterator[Result]:
     """Map over items of about the same cost, on one core each.
@@ -80,11 +85,6 @@ def suits_one_core(function: Callable[[], object]) -> bool:
     on_one = _single_core_threads(single_cores()).submit(seconds).result()
     return on_one <= on_all * _ABOUT
 
-
-_TRIES = 8
-_PAUSE_SECONDS = 0.002
-_ABOUT = 1.25
-"""What a single core may take longer: the others are free for other work meanwhile."""
 
 _creating = Lock()
 

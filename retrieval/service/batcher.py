@@ -22,7 +22,7 @@ from retrieval.service.metrics import Metrics
 _NICENESS = 10
 
 _SHORT_CHARS = 256
-"""Of a text, or several, that other cores would hardly make faster."""
+"""Of a query, or several, that other cores would hardly make faster."""
 
 
 class EmbeddedTexts(Protocol):
@@ -196,7 +196,8 @@ class Batcher:
             return False
         if self._running or self._jobs:
             return True
-        return sum(job.chars for job in jobs) <= _SHORT_CHARS and encoder.query_on_one_core
+        short = jobs[0].kind == "query" and sum(job.chars for job in jobs) <= _SHORT_CHARS
+        return short and encoder.query_on_one_core
 
     def _embed_beside(self, jobs: Sequence[_Job]) -> None:
         try:

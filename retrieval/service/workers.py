@@ -81,6 +81,7 @@ class Workers:
         self._waiting: deque[_Call] = deque()
         self._lanes: list[_Lane] = []
         self._under_way = 0
+        """Calls that somebody waits for."""
         self._watching = False
 
     async def run(
@@ -105,9 +106,10 @@ class Workers:
         call = _Call(partial(function, *args, **kwargs), copy_context(), held, future)
         with self._lock:
             self._waiting.append(call)
-            self._open_lane()
+            at_once = self._open_lane()
         self._under_way += 1
-        self._watch()
+        if not at_once:
+            self._watch()
         try:
             return cast(T, await future)
         finally:
@@ -119,19 +121,21 @@ class Workers:
             self._threads = 0
         self._pool.shutdown(wait=True)
 
-    def _open_lane(self) -> None:
+    def _open_lane(self) -> bool:
         """Open one more if something waits and all others are slow; the lock is held."""
-        if self._waiting and len(self._lanes) < self._threads and self._all_are_overtaken():
+        wanted = self._waiting and len(self._lanes) < self._threads and self._all_are_overtaken()
+        if wanted:
             lane = _Lane()
             self._lanes.append(lane)
             self._pool.submit(self._call_all, lane)
+        return bool(wanted)
 
     def _all_are_overtaken(self) -> bool:
         return all(lane.overtaken for lane in self._lanes)
 
     def _watch(self) -> None:
-        """Look at the lanes in a while, if somebody could be waiting for another's call by then."""
-        if self._under_way > 1 and not self._watching:
+        """Look at the lanes in a while: by then somebody may be waiting for another's slow call."""
+        if not self._watching:
             self._watching = True
             asyncio.get_running_loop().call_later(_SLOW_SECONDS, self._look)
 
@@ -143,7 +147,8 @@ class Workers:
                     lane.overtaken = True
                     self._deliver(lane)
             self._open_lane()
-        self._watch()
+        if self._under_way:
+            self._watch()
 
     @staticmethod
     def _deliver(lane: _Lane) -> None:

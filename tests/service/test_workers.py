@@ -248,6 +248,27 @@ def test_nobody_waits_for_a_slow_call() -> None:
     asyncio.run(run())
 
 
+def test_nobody_waits_for_a_slow_call_that_was_given_up() -> None:
+    async def run() -> None:
+        workers, held, gate = Workers(2), Holding(), threading.Event()
+        begun = threading.Event()
+
+        def slow() -> bool:
+            begun.set()
+            return gate.wait(10)
+
+        given_up = asyncio.create_task(workers.run(held, slow))
+        await asyncio.to_thread(begun.wait)
+        given_up.cancel()
+        assert await asyncio.wait_for(workers.run(held, divmod, 7, 2), 5) == (3, 1)
+        assert held.holders == 1, "what still runs"
+        gate.set()
+        await asyncio.to_thread(workers.close)
+        assert held.holders == 0
+
+    asyncio.run(run())
+
+
 def test_what_waits_is_called_before_the_threads_end() -> None:
     async def run() -> None:
         workers, held = Workers(1), Holding()
