@@ -47,7 +47,7 @@ def on_single_cores(function: Callable[[Item], Result], items: list[Item]) -> It
         yield from _single_core_threads(threads).map(function, items[alone:])
 
 
-def on_single_core(function: Callable[[Item], object], item: Item) -> Future[object]:
+def on_single_core(function: Callable[[Item], Result], item: Item) -> Future[Result]:
     """Begin to call a function in one of those threads.
 
     The caller sees to it that no more than ``single_cores`` run at once.
@@ -69,21 +69,20 @@ def suits_one_core(function: Callable[[], object]) -> bool:
     Args:
         function: uses torch.
     """
-
-    def seconds() -> float:
-        taken = []
-        for _ in range(_TRIES):
-            time.sleep(_PAUSE_SECONDS)
-            started = time.perf_counter()
-            function()
-            taken.append(time.perf_counter() - started)
-        return median(taken)
-
     if single_cores() == 1:
         return True
-    on_all = seconds()
-    on_one = _single_core_threads(single_cores()).submit(seconds).result()
-    return on_one <= on_all * _ABOUT
+    return on_single_core(_seconds, function).result() <= _seconds(function) * _ABOUT
+
+
+def _seconds(function: Callable[[], object]) -> float:
+    """What it takes after a pause, the median of some calls."""
+    taken = []
+    for _ in range(_TRIES):
+        time.sleep(_PAUSE_SECONDS)
+        started = time.perf_counter()
+        function()
+        taken.append(time.perf_counter() - started)
+    return median(taken)
 
 
 _creating = Lock()
