@@ -168,6 +168,7 @@ class Batcher:
         self._thread.join()
 
     def _run(self) -> None:
+        _yield_to_the_event_loop()
         while jobs := self._next_jobs():
             wanted = [job for job in jobs if not job.future.cancelled()]
             if wanted:
@@ -200,6 +201,7 @@ class Batcher:
         return short and encoder.query_on_one_core
 
     def _embed_beside(self, jobs: Sequence[_Job]) -> None:
+        _yield_to_the_event_loop()  # whoever came first has started these threads
         try:
             self._embed_together(jobs)
         finally:
@@ -209,7 +211,6 @@ class Batcher:
 
     def _embed_together(self, jobs: Sequence[_Job]) -> None:
         """Run the model once over the texts of all jobs, and hand out the results."""
-        _yield_to_the_event_loop()
         texts = [text for job in jobs for text in job.texts]
         started = time.perf_counter()
         try:
@@ -258,13 +259,16 @@ class Batcher:
 
 
 def _yield_to_the_event_loop() -> None:
-    """Let this thread, and those that it will start, go behind others where cores are short.
+    """Let this thread go behind others where cores are short.
 
     Requests that come, answers that are ready and refusals then need not wait until a product is
-    computed. Where nobody else wants a core it changes nothing.
+    computed. Where nobody else wants a core it changes nothing, nor where the server as a whole is
+    to be nicer than that.
     """
     if sys.platform == "linux":  # elsewhere it is the whole process that has a priority
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        thread = os.PRIO_PROCESS, threading.get_native_id()
+        if os.getpriority(*thread) < _NICENESS:
+            os.setpriority(*thread, _NICENESS)
 
 
 def _go_together(one: _Job, other: _Job) -> bool:

@@ -14,6 +14,7 @@ import torch
 from retrieval.errors import InvalidArgument, RetrievalError
 from retrieval.records import TextKind
 from retrieval.search import EmbeddedQuery
+from retrieval.service import workers as workers_module
 from retrieval.service.batcher import Batcher, TextEmbedding
 from retrieval.service.query_cache import QueryCache
 from retrieval.service.workers import Workers
@@ -150,6 +151,26 @@ def test_small_models_run_a_batch_on_each_core() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority")
+def test_a_server_that_is_nicer_stays_so() -> None:
+    seen: list[int] = []
+
+    def nice_thread() -> None:
+        thread = os.PRIO_PROCESS, threading.get_native_id()
+        os.setpriority(*thread, 17)
+        batcher = Batcher()  # its thread is as nice as the one that starts it
+        model = LengthModel()
+        model.gate.set()
+        asyncio.run(batcher.embed(model, ["x"], "query"))
+        batcher.close()
+        seen.extend(model.niceness)
+
+    started = threading.Thread(target=nice_thread)
+    started.start()
+    started.join(30)
+    assert seen == [17]
+
+
 def test_a_bad_text_fails_its_own_request_only() -> None:
     model = LengthModel()
     requests: list[tuple[list[str], TextKind]] = [(["a"], "query"), (["bad"], "query")]
@@ -197,7 +218,10 @@ def test_results_and_errors_come_back() -> None:
     asyncio.run(run())
 
 
-def test_quick_calls_share_a_thread() -> None:
+def test_quick_calls_share_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Also on a machine that is too busy for them to be quick.
+    monkeypatch.setattr(workers_module, "_SLOW_SECONDS", 60)
+
     async def run() -> None:
         workers, held = Workers(8), Holding()
         most, under_way = 0, 0
