@@ -49,7 +49,7 @@ class _Call:
 class GrpcConnection(asyncio.Protocol):
     """A connection on which one method is called, many times at once."""
 
-    def __init__(self, authority: str, method: str, timeout_seconds: int) -> None:
+    def __init__(self, authority: str, method: str, timeout_seconds: float) -> None:
         """Prepare what all calls begin with.
 
         Args:
@@ -64,7 +64,7 @@ class GrpcConnection(asyncio.Protocol):
             (":authority", authority),
             ("te", "trailers"),
             ("content-type", "application/grpc"),
-            ("grpc-timeout", f"{timeout_seconds}S"),
+            ("grpc-timeout", f"{round(timeout_seconds * 1000)}m"),
         ]
         self._encoder, self._decoder = Encoder(), Decoder()
         self._numbers = count(1, 2)

@@ -29,6 +29,8 @@ class Load:
     outcomes: Mapping[str, int]
     refused_p50: float
     """Of RESOURCE_EXHAUSTED; NaN: none."""
+    asked: int
+    """Requests, those of the warm-up too."""
 
 
 def run_crowd(plan: Plan, folder: Path) -> Load:
@@ -81,4 +83,5 @@ def summary(answers: Sequence[Mapping[str, list[float]]], seconds: float) -> Loa
         *(float(value) for value in (p50, p90, p99)),
         Counter(outcomes[counted].tolist()),
         float(np.median(taken[refused])) if refused.any() else float("nan"),
+        len(started),
     )

@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -27,7 +26,6 @@ from benchmarks.connections import GrpcConnection, HttpConnection
 
 K = 10
 METHOD = "/retrieval.v1.SearchService/Search"
-TIMEOUT_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,10 @@ class Plan:
     rate: float
     """Requests a second of an open crowd; 0: a closed one."""
     queries: list[str]
+    """Asked in this order, over and over."""
     seed: int = 0
+    timeout: float = 60
+    """Seconds that a client waits for an answer."""
     model: str = ""
     """Folder of the model, where clients embed."""
     cores: int = 0
@@ -101,7 +102,7 @@ class Grpc(Target):
         self._connections = [
             (
                 await loop.create_connection(
-                    lambda: GrpcConnection(self.plan.target, METHOD, TIMEOUT_SECONDS), host, port
+                    lambda: GrpcConnection(self.plan.target, METHOD, self.plan.timeout), host, port
                 )
             )[1]
             for _ in range(max(1, min(8, self.plan.clients)))
@@ -147,7 +148,7 @@ class GrpcLibrary(Target):
         method = self._methods[self._turn % len(self._methods)]
         request = self._request(text=query).SerializeToString()
         try:
-            answer: bytes = await method(request, timeout=TIMEOUT_SECONDS)
+            answer: bytes = await method(request, timeout=self.plan.timeout)
         except self._error as error:
             return str(error.code().name)
         return "ok" if answer else "empty"
@@ -221,7 +222,7 @@ TARGETS: dict[str, type[Target]] = {
 }
 
 
-async def closed(target: Target, plan: Plan, queries: Sequence[str]) -> Answers:
+async def closed(target: Target, plan: Plan) -> Answers:
     """Every client asks, waits, asks again."""
     answers = Answers([], [], [])
     until = time.monotonic() + plan.seconds
@@ -229,7 +230,7 @@ async def closed(target: Target, plan: Plan, queries: Sequence[str]) -> Answers:
 
     async def client() -> None:
         while time.monotonic() < until:
-            query = queries[next(following) % len(queries)]
+            query = plan.queries[next(following) % len(plan.queries)]
             started = time.monotonic()
             answers.add(started, await target.ask(query))
 
@@ -237,7 +238,7 @@ async def closed(target: Target, plan: Plan, queries: Sequence[str]) -> Answers:
     return answers
 
 
-async def opened(target: Target, plan: Plan, queries: Sequence[str]) -> Answers:
+async def opened(target: Target, plan: Plan) -> Answers:
     """Requests come when they come."""
     answers = Answers([], [], [])
     moments = random.Random(plan.seed)
@@ -254,7 +255,7 @@ async def opened(target: Target, plan: Plan, queries: Sequence[str]) -> Answers:
                 break
             # Also where it is late already: others must get their turn.
             await asyncio.sleep(max(0.0, due - time.monotonic()))
-            group.create_task(request(due, queries[number % len(queries)]))
+            group.create_task(request(due, plan.queries[number % len(plan.queries)]))
     return answers
 
 
@@ -262,12 +263,10 @@ async def run(plan: Plan) -> None:
     """Connect, wait for the sign, ask, print."""
     target = TARGETS[plan.kind](plan)
     await target.open()
-    queries = list(plan.queries)
-    random.Random(plan.seed).shuffle(queries)
-    await target.ask(queries[0])
+    await target.ask(plan.queries[-1])
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
-    answers = await (opened if plan.rate else closed)(target, plan, queries)
+    answers = await (opened if plan.rate else closed)(target, plan)
     await target.close()
     print(json.dumps(asdict(answers)), flush=True)
 

@@ -2,22 +2,25 @@
 
     python -m benchmarks.service DATA_DIR [--clients 1,8,64,256] [--seconds 10] [--rounds 3]
                                  [--passages 1000] [--peers fastapi,txtai,chromadb]
-                                 [--overload SECONDS] [--library-clients]
+                                 [--overload SECONDS] [--timeout 60] [--library-clients]
+                                 [--shape gte-base]
 
 ``DATA_DIR`` is a BEIR-form set (``benchmarks/beir.py``): its documents are the passages, one each,
-and its queries are asked, a different one every time. All services have the same passages, the
-same model (all-MiniLM-L6-v2) and the whole machine, and are asked for the ten best passages in
-turn, by clients in processes of their own (``benchmarks/load.py``), which cost as little as they
-can (``benchmarks/connections.py``); ``--library-clients`` asks ours by gRPC's own client instead,
-which takes its share of the machine. The parts are the encoder
-alone, one query at a time and in full batches, and an exact FAISS search alone. Figures are
-medians of the rounds. ``--overload`` sends four times what the service can do, for that long.
+and its queries are asked, each again only after all others. All services have the same passages,
+the same model (all-MiniLM-L6-v2; with ``--shape`` one as large as another, with random weights, for
+ours alone) and the whole machine, and are asked for the ten best passages in turn, by clients in
+processes of their own (``benchmarks/load.py``), which cost as little as they can
+(``benchmarks/connections.py``); ``--library-clients`` asks ours by gRPC's own client instead, which
+takes its share of the machine. The parts are the encoder alone, one query at a time and in full
+batches, and an exact FAISS search alone. Figures are medians of the rounds. ``--overload`` sends
+four times what the service can do, for that long, from clients that wait ``--timeout`` seconds.
 Peers: ``pip install 'gte-retrieval[service-peers]'``.
 """
 
 import argparse
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -29,6 +32,7 @@ import numpy as np
 
 from benchmarks.beir import build_index, load_set, read_jsonl
 from benchmarks.crowd import CLIENTS_A_PROCESS, WARM_UP, Load, run_crowd
+from benchmarks.encoder_shapes import SHAPES, make_shape
 from benchmarks.load import K, Plan
 from benchmarks.service_peers import PEERS, Service, ours
 from benchmarks.watch import resident, stages, stages_between
@@ -87,9 +91,11 @@ def full_batches(encoder: Encoder, queries: Iterator[str], size: int) -> float:
 class Benchmark:
     """Services that run, and what is asked of them."""
 
-    def __init__(self, folder: Path, queries: Sequence[str], model: Path) -> None:
+    def __init__(self, folder: Path, queries: Sequence[str], model: Path, timeout: float) -> None:
         self._folder = folder
-        self._queries = list(queries)
+        self._timeout = timeout
+        # Those asked longest ago come first, so that no service remembers any.
+        self._queries = deque(queries)
         self._model = model
         self._seed = 0
 
@@ -104,12 +110,14 @@ class Benchmark:
             clients,
             seconds + WARM_UP,
             rate,
-            self._queries,
+            list(self._queries),
             self._seed,
+            self._timeout,
             str(self._model),
         )
         before = stages(service.metrics) if service.metrics else {}
         load = run_crowd(plan, self._folder)
+        self._queries.rotate(-load.asked)
         return load, stages_between(before, stages(service.metrics)) if before else ""
 
 
@@ -190,16 +198,18 @@ def main() -> None:
     parser.add_argument("--peers", default="", help=f"some of {','.join(PEERS)}")
     parser.add_argument("--passages", type=int, default=1000, help="of the set, at most")
     parser.add_argument("--overload", type=float, default=0, metavar="SECONDS")
+    parser.add_argument("--timeout", type=float, default=60, help="seconds that clients wait")
+    parser.add_argument("--shape", choices=SHAPES, help="in place of all-MiniLM-L6-v2")
     parser.add_argument("--library-clients", action="store_true")
     parser.add_argument("--serve", default="", help="options of retrieval serve")
     arguments = parser.parse_args()
     passages = list(load_set(arguments.data).corpus.values())[: arguments.passages]
     queries = [record["text"] for record in read_jsonl(arguments.data / "queries.jsonl")]
-    model = find_model(OFFLINE_MODEL).path
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
+        model = model_folder(arguments.shape, folder)
         texts = {str(number): text for number, text in enumerate(passages)}
-        build_index(texts, folder, ["--model", OFFLINE_MODEL, "--chunk-tokens", "document"])
+        build_index(texts, folder, ["--model", str(model), "--chunk-tokens", "document"])
         kind = "grpc-library" if arguments.library_clients else "grpc"
         services = [stack.enter_context(ours(folder, arguments.serve.split(), kind))]
         services += [
@@ -207,7 +217,7 @@ def main() -> None:
             for peer in filter(None, arguments.peers.split(","))
         ]
         print(f"{len(passages)} passages, {len(queries)} queries", flush=True)
-        benchmark = Benchmark(folder, queries, model)
+        benchmark = Benchmark(folder, queries, model, arguments.timeout)
         parts: list[Bare] = []
         measure_parts = measured_parts(folder / "index", queries)
         best = closed_loops(benchmark, services, parts, measure_parts, arguments)
@@ -219,6 +229,14 @@ def main() -> None:
         open_loops(benchmark, services, best, arguments.seconds)
         if arguments.overload:
             overload(benchmark, services[0], best["ours"], arguments.overload)
+
+
+def model_folder(shape: str | None, folder: Path) -> Path:
+    """Where the model is that all services have; one of a shape is made, in ``folder``."""
+    if shape is None:
+        return find_model(OFFLINE_MODEL).path
+    (folder / "model").mkdir()
+    return make_shape(shape, folder / "model")[0]
 
 
 def measured_parts(folder: Path, queries: Sequence[str]) -> Iterator[Bare]:
