@@ -42,7 +42,7 @@ class Plan:
     rate: float
     """Requests a second of an open crowd; 0: a closed one."""
     queries: list[str]
-    """Asked in this order, over and over."""
+    """Asked in this order, over and over, with a number that tells the rounds apart."""
     seed: int = 0
     timeout: float = 60
     """Seconds that a client waits for an answer."""
@@ -222,6 +222,12 @@ TARGETS: dict[str, type[Target]] = {
 }
 
 
+def nth_query(plan: Plan, number: int) -> str:
+    """What is asked then: nothing twice, as services remember answers."""
+    rounds, place = divmod(number, len(plan.queries))
+    return f"{plan.queries[place]} {rounds}" if rounds else plan.queries[place]
+
+
 async def closed(target: Target, plan: Plan) -> Answers:
     """Every client asks, waits, asks again."""
     answers = Answers([], [], [])
@@ -230,7 +236,7 @@ async def closed(target: Target, plan: Plan) -> Answers:
 
     async def client() -> None:
         while time.monotonic() < until:
-            query = plan.queries[next(following) % len(plan.queries)]
+            query = nth_query(plan, next(following))
             started = time.monotonic()
             answers.add(started, await target.ask(query))
 
@@ -255,7 +261,7 @@ async def opened(target: Target, plan: Plan) -> Answers:
                 break
             # Also where it is late already: others must get their turn.
             await asyncio.sleep(max(0.0, due - time.monotonic()))
-            group.create_task(request(due, plan.queries[number % len(plan.queries)]))
+            group.create_task(request(due, nth_query(plan, number)))
     return answers
 
 

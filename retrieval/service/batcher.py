@@ -7,89 +7,20 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol, cast
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import cast
 
 from retrieval.errors import NotServing
 from retrieval.records import TextKind
 from retrieval.service.delivery import AnyFuture, Outcome, deliver
+from retrieval.service.jobs import Batch, Job, TextEmbedding, TextEncoder, go_together, one_by_one
 from retrieval.service.metrics import Metrics
+from retrieval.service.pace import Pace, answer_by, too_late
 
 _NICENESS = 10
 
 _SHORT_CHARS = 256
 """Of a query, or several, that other cores would hardly make faster."""
-
-
-class EmbeddedTexts(Protocol):
-    """What a model makes of n texts; ``retrieval.encoder.Embedded`` is one."""
-
-    @property
-    def vectors(self) -> NDArray[np.float32]:
-        """[n, dim], L2-normalised."""
-        ...
-
-    @property
-    def token_counts(self) -> list[int]:
-        """Tokens that the model read of each text, prompt and special tokens counted."""
-        ...
-
-    @property
-    def truncated(self) -> list[bool]:
-        """Whether the end of a text was cut off."""
-        ...
-
-
-class TextEncoder(Protocol):
-    """What the batcher needs of a model; ``retrieval.encoder.Encoder`` is one."""
-
-    @property
-    def side_by_side(self) -> bool:
-        """Whether several batches go faster side by side, on one core each."""
-        ...
-
-    @property
-    def query_on_one_core(self) -> bool:
-        """Whether one core serves a short query best that comes alone."""
-        ...
-
-    def embed(self, texts: Sequence[str], kind: TextKind) -> EmbeddedTexts:
-        """Embed texts; in several threads at once only where batches go side by side."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class TextEmbedding:
-    """One text's embedding."""
-
-    vector: NDArray[np.float32]
-    """[dim], L2-normalised."""
-    token_count: int
-    """Tokens that the model read, prompt and special tokens counted."""
-    truncated: bool
-    """Whether the end of the text was cut off."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """Texts of one request that wait for the model."""
-
-    encoder: TextEncoder
-    texts: Sequence[str]
-    kind: TextKind
-    since: float
-    """``time.perf_counter()`` of its coming."""
-    future: AnyFuture
-    """Of a list of ``TextEmbedding``; cancelled when nobody waits for it any more."""
-
-    @property
-    def chars(self) -> int:
-        """Characters of all texts."""
-        return sum(map(len, self.texts))
 
 
 class Batcher:
@@ -121,8 +52,9 @@ class Batcher:
         self._max_texts = max_texts
         self._max_chars = max_chars
         self._metrics = metrics or Metrics()
-        self._jobs: deque[_Job] = deque()
+        self._jobs: deque[Job] = deque()
         self._running = 0
+        self._pace = Pace()
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
@@ -143,13 +75,16 @@ class Batcher:
 
         Raises:
             NotServing: the server is shutting down.
+            Overloaded: so much waits already that the request's deadline would pass.
             RetrievalError: what the encoder raised.
         """
         future: AnyFuture = asyncio.get_running_loop().create_future()
-        job = _Job(encoder, texts, kind, time.perf_counter(), future)
+        job = Job(encoder, texts, kind, time.perf_counter(), answer_by.get(), future)
         with self._changed:
             if self._closed:
                 raise NotServing("the server is shutting down")
+            self._pace.check(job.cost)
+            self._pace.join(job.cost)
             self._jobs.append(job)
             self._changed.notify()
         return cast(list[TextEmbedding], await future)
@@ -169,29 +104,69 @@ class Batcher:
 
     def _run(self) -> None:
         _yield_to_the_event_loop()
-        while jobs := self._next_jobs():
-            wanted = [job for job in jobs if not job.future.cancelled()]
-            if wanted:
+        while self._wait_for_work():
+            batch, late = self._take_batch()
+            seconds = self._pace.seconds_once_begun(0)
+            deliver([Outcome(job.future, None, too_late(seconds)) for job in late])
+            if batch.jobs:
                 now = time.perf_counter()
-                for job in wanted:
+                for job in batch.jobs:
                     self._metrics.waited(now - job.since)
-                self._start(wanted)
+                self._start(batch)
         with self._changed:
             self._changed.wait_for(lambda: not self._running)
 
-    def _start(self, jobs: Sequence[_Job]) -> None:
+    def _wait_for_work(self) -> bool:
+        """Wait until something waits, and there is a core for it; False: closed, and all done."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._has_room() if self._jobs else self._closed)
+            return bool(self._jobs)
+
+    def _take_batch(self) -> tuple[Batch, list[Job]]:
+        """Take the oldest job, and those behind it that fit the same batch.
+
+        Returns:
+            those that somebody waits for; and those that would be too late. If all would, one is
+            done anyway, so that a wrong guess mends itself.
+        """
+        jobs: list[Job] = []
+        late: list[Job] = []
+        texts = chars = 0
+        with self._changed:
+            in_time = time.perf_counter() + self._pace.seconds_once_begun(0)
+            while self._jobs and (not jobs or go_together(self._jobs[0], jobs[0])):
+                job = self._jobs[0]
+                wanted = not job.future.cancelled()
+                if wanted and job.answer_by >= in_time:
+                    texts += len(job.texts)
+                    chars += job.chars
+                    if jobs and (texts > self._max_texts or chars > self._max_chars):
+                        break
+                    jobs.append(job)
+                elif wanted:
+                    late.append(job)
+                else:
+                    self._pace.leave(job.cost)
+                self._jobs.popleft()
+            if late and not jobs:
+                jobs.append(late.pop())
+            for job in late:
+                self._pace.leave(job.cost)
+            return Batch(jobs, crowded=bool(self._jobs)), late
+
+    def _start(self, batch: Batch) -> None:
         """Run the model over a batch: on one core, where others go beside it, or it is short."""
         with self._changed:
-            beside = self._suits_one_core(jobs)
+            beside = self._suits_one_core(batch.jobs)
             self._running += beside
         if beside:
             from retrieval.parallel import on_single_core
 
-            on_single_core(self._embed_beside, jobs)
+            on_single_core(self._embed_beside, batch)
         else:
-            self._embed_together(jobs)
+            self._embed_and_learn(batch, side_by_side=1)
 
-    def _suits_one_core(self, jobs: Sequence[_Job]) -> bool:
+    def _suits_one_core(self, jobs: Sequence[Job]) -> bool:
         encoder = jobs[0].encoder
         if not encoder.side_by_side:
             return False
@@ -200,21 +175,36 @@ class Batcher:
         short = jobs[0].kind == "query" and sum(job.chars for job in jobs) <= _SHORT_CHARS
         return short and encoder.query_on_one_core
 
-    def _embed_beside(self, jobs: Sequence[_Job]) -> None:
+    def _embed_beside(self, batch: Batch) -> None:
+        from retrieval.parallel import single_cores
+
         _yield_to_the_event_loop()  # whoever came first has started these threads
         try:
-            self._embed_together(jobs)
+            self._embed_and_learn(batch, side_by_side=single_cores())
         finally:
             with self._changed:
                 self._running -= 1
                 self._changed.notify()
 
-    def _embed_together(self, jobs: Sequence[_Job]) -> None:
+    def _embed_and_learn(self, batch: Batch, *, side_by_side: int) -> None:
+        """Run the model over the texts of all jobs, and remember how long that takes."""
+        started = time.perf_counter()
+        try:
+            self._embed_together(batch.jobs)
+        finally:
+            seconds = time.perf_counter() - started
+            with self._changed:
+                self._pace.leave(batch.cost)
+                self._pace.learn(
+                    batch.cost, seconds, side_by_side=side_by_side, crowded=batch.crowded
+                )
+
+    def _embed_together(self, jobs: Sequence[Job]) -> None:
         """Run the model once over the texts of all jobs, and hand out the results."""
         texts = [text for job in jobs for text in job.texts]
         started = time.perf_counter()
         try:
-            rows = _rows(jobs[0].encoder.embed(texts, jobs[0].kind))
+            rows = one_by_one(jobs[0].encoder.embed(texts, jobs[0].kind))
         except Exception as error:  # noqa: BLE001  (raised again in the thread that waits for it)
             if len(jobs) == 1:
                 deliver([Outcome(jobs[0].future, None, error)])
@@ -227,26 +217,6 @@ class Batcher:
         self._metrics.encoded(jobs[0].kind, len(texts), tokens, seconds)
         following = iter(rows)
         deliver([Outcome(job.future, list(islice(following, len(job.texts)))) for job in jobs])
-
-    def _next_jobs(self) -> list[_Job]:
-        """Wait for work and a core: the oldest job, and those behind it that fit the same batch.
-
-        Returns:
-            jobs of one model and kind; empty when the batcher is closed and all is done.
-        """
-        with self._changed:
-            self._changed.wait_for(lambda: self._has_room() if self._jobs else self._closed)
-            if not self._jobs:
-                return []
-            jobs = [self._jobs.popleft()]
-            texts, chars = len(jobs[0].texts), jobs[0].chars
-            while self._jobs and _go_together(self._jobs[0], jobs[0]):
-                texts += len(self._jobs[0].texts)
-                chars += self._jobs[0].chars
-                if texts > self._max_texts or chars > self._max_chars:
-                    break
-                jobs.append(self._jobs.popleft())
-            return jobs
 
     def _has_room(self) -> bool:
         """Whether the oldest job could start now."""
@@ -269,13 +239,3 @@ def _yield_to_the_event_loop() -> None:
         thread = os.PRIO_PROCESS, threading.get_native_id()
         if os.getpriority(*thread) < _NICENESS:
             os.setpriority(*thread, _NICENESS)
-
-
-def _go_together(one: _Job, other: _Job) -> bool:
-    return one.encoder is other.encoder and one.kind == other.kind
-
-
-def _rows(embedded: EmbeddedTexts) -> list[TextEmbedding]:
-    """One by one, in order."""
-    columns = (embedded.vectors, embedded.token_counts, embedded.truncated)
-    return [TextEmbedding(*row) for row in zip(*columns, strict=True)]

@@ -12,9 +12,10 @@ from retrieval.errors import NotFound, NotServing, PermissionDenied, RetrievalEr
 from retrieval.records import ModelIdentity, TextKind
 from retrieval.search import EmbeddedQuery, Searcher
 from retrieval.service.access import caller
-from retrieval.service.batcher import Batcher, TextEmbedding
+from retrieval.service.batcher import Batcher
 from retrieval.service.config import ServiceConfig
 from retrieval.service.index_model import IndexModel
+from retrieval.service.jobs import TextEmbedding
 from retrieval.service.metrics import Metrics
 from retrieval.service.query_cache import QueryCache
 from retrieval.store import IndexInfo, IndexReader

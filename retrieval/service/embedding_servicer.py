@@ -5,9 +5,9 @@ from typing import Any
 from grpc.aio import ServicerContext
 
 from retrieval.names import parse_collection
-from retrieval.service.batcher import TextEmbedding
 from retrieval.service.collections import Collections
 from retrieval.service.config import Limits
+from retrieval.service.jobs import TextEmbedding
 from retrieval.service.requests import check_texts, to_text_kind
 from retrieval.service.responses import embedding_messages
 from retrieval.service.workers import Workers

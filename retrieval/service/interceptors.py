@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, cast
@@ -14,6 +15,7 @@ from retrieval.errors import AnswerTooLarge, InvalidArgument, RetrievalError
 from retrieval.service.access import Access, caller
 from retrieval.service.admission import Admission
 from retrieval.service.observer import Observer
+from retrieval.service.pace import answer_by
 from retrieval.service.request_log import REQUEST_ID
 from retrieval.service.status import (
     DOMAIN,
@@ -126,6 +128,8 @@ class RequestInterceptor(_Interceptor):
     ) -> AsyncIterator[None]:
         """Admit a request, run it, end it with the status of what it raised; it is observed."""
         metadata = tuple(context.invocation_metadata() or ())
+        if (seconds := context.time_remaining()) is not None:
+            answer_by.set(time.perf_counter() + seconds)
         with self._observer.request(method, metadata) as outcome:
             context.set_trailing_metadata(((REQUEST_ID, outcome.id),))
             try:

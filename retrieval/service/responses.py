@@ -9,7 +9,7 @@ from retrieval.found import Passage, StageScores
 from retrieval.names import DocumentName, collection_name
 from retrieval.records import DocumentRow, IndexInfo
 from retrieval.search import SearchResult
-from retrieval.service.batcher import TextEmbedding
+from retrieval.service.jobs import TextEmbedding
 from retrieval.v1 import (
     collection_pb2,
     document_pb2,

@@ -15,7 +15,8 @@ from retrieval.errors import InvalidArgument, RetrievalError
 from retrieval.records import TextKind
 from retrieval.search import EmbeddedQuery
 from retrieval.service import workers as workers_module
-from retrieval.service.batcher import Batcher, TextEmbedding
+from retrieval.service.batcher import Batcher
+from retrieval.service.jobs import TextEmbedding
 from retrieval.service.query_cache import QueryCache
 from retrieval.service.workers import Workers
 
