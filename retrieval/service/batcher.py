@@ -164,7 +164,7 @@ class Batcher:
 
             on_single_core(self._embed_beside, batch)
         else:
-            self._embed_and_learn(batch, side_by_side=1)
+            self._embed_and_deliver(batch, beside=False)
 
     def _suits_one_core(self, jobs: Sequence[Job]) -> bool:
         encoder = jobs[0].encoder
@@ -176,56 +176,56 @@ class Batcher:
         return short and encoder.query_on_one_core
 
     def _embed_beside(self, batch: Batch) -> None:
-        from retrieval.parallel import single_cores
-
         _yield_to_the_event_loop()  # whoever came first has started these threads
-        try:
-            self._embed_and_learn(batch, side_by_side=single_cores())
-        finally:
-            with self._changed:
-                self._running -= 1
-                self._changed.notify()
+        self._embed_and_deliver(batch, beside=True)
 
-    def _embed_and_learn(self, batch: Batch, *, side_by_side: int) -> None:
-        """Run the model over the texts of all jobs, and remember how long that takes."""
+    def _embed_and_deliver(self, batch: Batch, *, beside: bool) -> None:
+        """Run the model over a batch, remember how long it takes, and hand out the results."""
         started = time.perf_counter()
+        outcomes: list[Outcome] = []
         try:
-            self._embed_together(batch.jobs)
+            outcomes = self._embed(batch.jobs)
         finally:
             seconds = time.perf_counter() - started
             with self._changed:
                 self._pace.leave(batch.cost)
+                side_by_side = _cores() if beside else 1
                 self._pace.learn(
                     batch.cost, seconds, side_by_side=side_by_side, crowded=batch.crowded
                 )
+                self._running -= beside
+                self._changed.notify()
+        deliver(outcomes)
 
-    def _embed_together(self, jobs: Sequence[Job]) -> None:
-        """Run the model once over the texts of all jobs, and hand out the results."""
+    def _embed(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """Run the model once over the texts of all jobs."""
         texts = [text for job in jobs for text in job.texts]
         started = time.perf_counter()
         try:
             rows = one_by_one(jobs[0].encoder.embed(texts, jobs[0].kind))
         except Exception as error:  # noqa: BLE001  (raised again in the thread that waits for it)
             if len(jobs) == 1:
-                deliver([Outcome(jobs[0].future, None, error)])
-                return
+                return [Outcome(jobs[0].future, None, error)]
             # One bad text must not fail the requests that happened to be its neighbours.
-            for job in jobs:
-                self._embed_together([job])
-            return
+            return [outcome for job in jobs for outcome in self._embed([job])]
         seconds, tokens = time.perf_counter() - started, sum(row.token_count for row in rows)
         self._metrics.encoded(jobs[0].kind, len(texts), tokens, seconds)
         following = iter(rows)
-        deliver([Outcome(job.future, list(islice(following, len(job.texts)))) for job in jobs])
+        return [Outcome(job.future, list(islice(following, len(job.texts)))) for job in jobs]
 
     def _has_room(self) -> bool:
         """Whether the oldest job could start now."""
         if not self._jobs[0].encoder.side_by_side:
             return self._running == 0
-        # Loads torch: not before there is an encoder.
-        from retrieval.parallel import single_cores
+        return self._running < _cores()
 
-        return self._running < single_cores()
+
+def _cores() -> int:
+    """How many batches run side by side, of a model for which that is faster."""
+    # Loads torch: not before there is an encoder.
+    from retrieval.parallel import single_cores
+
+    return single_cores()
 
 
 def _yield_to_the_event_loop() -> None:

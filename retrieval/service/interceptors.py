@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import grpc
@@ -14,15 +15,15 @@ from grpc.aio import ServerInterceptor, ServicerContext
 from retrieval.errors import AnswerTooLarge, InvalidArgument, RetrievalError
 from retrieval.service.access import Access, caller
 from retrieval.service.admission import Admission
-from retrieval.service.observer import Observer
+from retrieval.service.observer import Observed, Observer
 from retrieval.service.pace import answer_by
 from retrieval.service.request_log import REQUEST_ID
 from retrieval.service.status import (
     DOMAIN,
     STATUS_DETAILS_KEY,
     one_line,
+    serialized_status,
     status_code,
-    to_status,
 )
 
 LOG = logging.getLogger(__name__)
@@ -122,39 +123,9 @@ class RequestInterceptor(_Interceptor):
 
         return cast(_StreamMethod, refuse)
 
-    @asynccontextmanager
-    async def _request(
-        self, method: str, context: _Context, enter: Callable[[], None]
-    ) -> AsyncIterator[None]:
-        """Admit a request, run it, end it with the status of what it raised; it is observed."""
-        metadata = tuple(context.invocation_metadata() or ())
-        if (seconds := context.time_remaining()) is not None:
-            answer_by.set(time.perf_counter() + seconds)
-        with self._observer.request(method, metadata) as outcome:
-            context.set_trailing_metadata(((REQUEST_ID, outcome.id),))
-            try:
-                self._admission.check_open()
-                sender = self._access.identify(metadata)
-                caller.set(sender)
-                sender.check_method(method)
-                enter()
-                # Under way until the last byte is sent, which is after this block.
-                context.add_done_callback(cast(Any, self._leave))
-                yield
-            except RetrievalError as error:
-                outcome.code, outcome.detail = status_code(error).name, one_line(error.message)
-                await _abort(context, error, outcome.id)
-            except (asyncio.CancelledError, GeneratorExit):
-                # The client went away, its deadline passed, or the server's grace was over.
-                outcome.code = "CANCELLED"
-                raise
-            except Exception as error:
-                outcome.code = status_code(error).name
-                LOG.exception("%s failed", method)
-                await _abort(context, error, outcome.id)
-
-    def _leave(self, _context: _Context) -> None:
-        self._admission.leave()
+    def _request(self, method: str, context: _Context, enter: Callable[[], None]) -> "_Request":
+        observed = self._observer.request(method, tuple(context.invocation_metadata() or ()))
+        return _Request(observed, self._access, self._admission, context, enter)
 
     def _check_size(self, response: Message) -> None:
         size = response.ByteSize()
@@ -163,6 +134,77 @@ class RequestInterceptor(_Interceptor):
                 f"the answer has {size} bytes, and a message at most {self._max_message_bytes}: "
                 "ask for less at once"
             )
+
+
+class _Request:
+    """One request: admitted, observed, ended with the status of what it raises.
+
+    An asynchronous context manager. Not a generator: those take a tenth of a refusal's time.
+    """
+
+    def __init__(
+        self,
+        observed: Observed,
+        access: Access,
+        admission: Admission,
+        context: _Context,
+        enter: Callable[[], None],
+    ) -> None:
+        self._access = access
+        self._admission = admission
+        self._context = context
+        self._enter = enter
+        self._observed = observed
+
+    async def __aenter__(self) -> None:
+        self._observed.__enter__()
+        try:
+            self._let_in()
+        except BaseException as error:
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if error is not None:
+                await self._end(error)
+        finally:
+            self._observed.__exit__(kind, error, traceback)
+
+    def _let_in(self) -> None:
+        context = self._context
+        context.set_trailing_metadata(((REQUEST_ID, self._observed.id),))
+        if (seconds := context.time_remaining()) is not None:
+            answer_by.set(time.perf_counter() + seconds)
+        self._admission.check_open()
+        sender = self._access.identify(self._observed.metadata)
+        caller.set(sender)
+        sender.check_method(self._observed.method)
+        self._enter()
+        # Under way until the last byte is sent, which is after this block.
+        context.add_done_callback(cast(Any, self._leave))
+
+    def _leave(self, _context: _Context) -> None:
+        self._admission.leave()
+
+    async def _end(self, error: BaseException) -> None:
+        """End the request with an error's status; raises what gRPC wants to see for that."""
+        observed = self._observed
+        if isinstance(error, RetrievalError):
+            observed.code, observed.detail = status_code(error).name, one_line(error.message)
+            await _abort(self._context, error, observed.id)
+        elif isinstance(error, asyncio.CancelledError | GeneratorExit):
+            # The client went away, its deadline passed, or the server's grace was over.
+            observed.code = "CANCELLED"
+        elif isinstance(error, Exception):
+            observed.code = status_code(error).name
+            LOG.error("%s failed", observed.method, exc_info=error)
+            await _abort(self._context, error, observed.id)
 
 
 class ReflectionInterceptor(_Interceptor):
@@ -215,10 +257,8 @@ def _parse(handler: _Handler, data: bytes) -> Message:
 
 async def _abort(context: _Context, error: Exception, request: str = "") -> NoReturn:
     """End a request with the status of an error and its details, and the request's id."""
-    status = to_status(error)
-    details: tuple[tuple[str, str | bytes], ...] = (
-        (STATUS_DETAILS_KEY, status.SerializeToString()),
-    )
+    message, serialized = serialized_status(error)
+    details: tuple[tuple[str, str | bytes], ...] = ((STATUS_DETAILS_KEY, serialized),)
     if request:
         details = (*details, (REQUEST_ID, request))
-    await context.abort(status_code(error), status.message, details)
+    await context.abort(status_code(error), message, details)

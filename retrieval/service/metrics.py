@@ -49,6 +49,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self._answered: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         stage_seconds = Histogram(
             "retrieval_stage_seconds",
             "Time in one stage: queue (waiting for the model), encode (in the model, a whole "
@@ -94,8 +95,12 @@ class Metrics:
             code: name of the gRPC status.
             seconds: from its arrival.
         """
-        self._requests.labels(method, code).inc()
-        self._request_seconds.labels(method).observe(seconds)
+        if (method, code) not in self._answered:
+            labelled = self._requests.labels(method, code), self._request_seconds.labels(method)
+            self._answered[method, code] = labelled
+        count, histogram = self._answered[method, code]
+        count.inc()
+        histogram.observe(seconds)
 
     def searched(self, timings: Timings) -> None:
         """Note where the time of a search went."""

@@ -2,9 +2,8 @@
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
 
 from retrieval.search import Query, SearchResult
 from retrieval.service.access import caller
@@ -18,15 +17,36 @@ LOG = logging.getLogger(__name__)
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 
-@dataclass(slots=True)
-class Outcome:
-    """How a request ends; set on the way."""
+class Observed:
+    """One request, while it is answered: a context manager, in the task that answers it."""
 
-    id: str
-    code: str = "OK"
-    """Name of the gRPC status."""
-    detail: str = ""
-    started: float = field(default_factory=time.perf_counter)
+    def __init__(self, observer: "Observer", method: str, metadata: Metadata) -> None:
+        """Begin to watch; see ``Observer.request``."""
+        self.method = method
+        self.metadata = metadata
+        self.id = take_request_id(metadata)
+        self.code = "OK"
+        """Name of the gRPC status that it ends with."""
+        self.detail = ""
+        """What the status says."""
+        self._started = time.perf_counter()
+        self._observer = observer
+        self._context = observer.tracer.request(method, metadata)
+
+    def __enter__(self) -> Self:
+        request_id.set(self.id)
+        self._span = self._context.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._span.finish(self.code, self.id)
+        self._observer.end(self, time.perf_counter() - self._started)
+        self._context.__exit__(kind, error, traceback)
 
 
 class Observer:
@@ -35,39 +55,34 @@ class Observer:
     def __init__(self, metrics: Metrics, tracer: Tracer) -> None:
         """Keep where to tell it."""
         self._metrics = metrics
-        self._tracer = tracer
+        self.tracer = tracer
 
-    @contextmanager
-    def request(self, method: str, metadata: Metadata) -> Iterator[Outcome]:
-        """Watch one request, in the task that answers it.
+    def request(self, method: str, metadata: Metadata) -> Observed:
+        """Watch one request.
 
         Args:
             method: full name, ``/retrieval.v1.SearchService/Search``.
             metadata: its headers.
         """
-        outcome = Outcome(take_request_id(metadata))
-        request_id.set(outcome.id)
-        with self._tracer.request(method, metadata) as span:
-            try:
-                yield outcome
-            finally:
-                span.finish(outcome.code, outcome.id)
-                self._end(method.removeprefix(f"/{DOMAIN}."), outcome)
+        return Observed(self, method, metadata)
 
-    def _end(self, method: str, outcome: Outcome) -> None:
-        seconds = time.perf_counter() - outcome.started
-        self._metrics.answered(method, outcome.code, seconds)
-        fields = {"method": method, "code": outcome.code, "milliseconds": round(seconds * 1e3, 3)}
-        if name := caller.get().name:
-            fields["caller"] = name
-        if outcome.detail:
-            fields["detail"] = outcome.detail
-        detail = f": {outcome.detail}" if outcome.detail else ""
+    def end(self, request: Observed, seconds: float) -> None:
+        """Count a request that has ended, and log it."""
+        name = request.method.removeprefix(f"/{DOMAIN}.")
+        self._metrics.answered(name, request.code, seconds)
+        if not LOG.isEnabledFor(logging.INFO):
+            return
+        fields = {"method": name, "code": request.code, "milliseconds": round(seconds * 1e3, 3)}
+        if who := caller.get().name:
+            fields["caller"] = who
+        if request.detail:
+            fields["detail"] = request.detail
+        detail = f": {request.detail}" if request.detail else ""
         LOG.info(
             "%s %.1f ms %s%s",
-            method,
+            name,
             seconds * 1e3,
-            outcome.code,
+            request.code,
             detail,
             extra={"fields": fields},
         )
@@ -75,7 +90,7 @@ class Observer:
     def searched(self, query: Query, result: SearchResult) -> None:
         """Note a search that was answered; its text is for the eyes of a debugger alone."""
         self._metrics.searched(result.timings)
-        self._tracer.stages(result.timings)
+        self.tracer.stages(result.timings)
         if LOG.isEnabledFor(logging.DEBUG):
             fields = {"query": query.text, "k": query.k, "passages": len(result.passages)}
             LOG.debug("searched %r", query.text, extra={"fields": fields})

@@ -1,5 +1,7 @@
 """Exceptions → gRPC statuses: the one table, and the details that go with a status."""
 
+from functools import lru_cache
+
 import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
@@ -124,6 +126,23 @@ def to_status(error: Exception) -> status_pb2.Status:
     return status
 
 
+def serialized_status(error: Exception) -> tuple[str, bytes]:
+    """The status's message, and the whole of ``to_status`` as bytes.
+
+    Refusals, of which a server that has too much to do gives many, are alike: they are remembered.
+    """
+    if isinstance(error, Overloaded) and not error.metadata:
+        return _refusal(error.message)
+    status = to_status(error)
+    return status.message, status.SerializeToString()
+
+
+@lru_cache(maxsize=256)
+def _refusal(message: str) -> tuple[str, bytes]:
+    status = to_status(Overloaded(message))
+    return status.message, status.SerializeToString()
+
+
 def _error_info(error: RetrievalError) -> error_details_pb2.ErrorInfo:
     metadata = {key: one_line(value, _MAX_METADATA_BYTES) for key, value in error.metadata.items()}
     return error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)
@@ -136,7 +155,9 @@ def one_line(text: str, max_bytes: int = _MAX_MESSAGE_BYTES) -> str:
         text: may quote what a stranger sent.
         max_bytes: most bytes of the result in UTF-8; a longer text ends in an ellipsis.
     """
-    printable = "".join(char if char.isprintable() else " " for char in text)
+    printable = text
+    if not text.isprintable():
+        printable = "".join(char if char.isprintable() else " " for char in text)
     encoded = printable.encode("utf-8", "replace")
     if len(encoded) <= max_bytes:
         return encoded.decode("utf-8")

@@ -7,8 +7,8 @@ its span a child of the caller's.
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, Final
 
 from retrieval.errors import InvalidArgument
 
@@ -46,12 +46,14 @@ class Tracer:
             ) from error
         self._tracer = self._provider.get_tracer("retrieval")
 
-    @contextmanager
-    def request(self, method: str, metadata: Iterable[tuple[str, str | bytes]]) -> Iterator["Span"]:
+    def request(
+        self, method: str, metadata: Iterable[tuple[str, str | bytes]]
+    ) -> AbstractContextManager["Span"]:
         """The span of one request; ended with the block."""
-        if self._tracer is None:
-            yield Span(None)
-            return
+        return _NO_SPAN if self._tracer is None else self._span(method, metadata)
+
+    @contextmanager
+    def _span(self, method: str, metadata: Iterable[tuple[str, str | bytes]]) -> Iterator["Span"]:
         from opentelemetry.trace import SpanKind
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -95,6 +97,9 @@ class Span:
         if self._span is not None:
             self._span.set_attribute("rpc.grpc.status_code", code)
             self._span.set_attribute("request.id", request_id)
+
+
+_NO_SPAN: Final = nullcontext(Span(None))
 
 
 def _provider(exporter: str) -> Any:  # noqa: ANN401  (an optional package's type)
