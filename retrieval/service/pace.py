@@ -87,8 +87,8 @@ def too_late(seconds: float) -> Overloaded:
         seconds: until then.
     """
     return Overloaded(
-        f"there is so much to do that an answer takes about {seconds:.2g} s, longer than the "
-        "request's deadline allows: try again in a moment"
+        f"there is so much to do that the answer would take {seconds:.2g} s more, and the "
+        "request's deadline is before that: try again in a moment"
     )
 
 

@@ -99,6 +99,10 @@ class RetrievalServer:
                 # One that has gone without a word frees what it held.
                 ("grpc.keepalive_time_ms", _KEEPALIVE_SECONDS * 1000),
                 ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_SECONDS * 1000),
+                # What the event loop has not looked at yet is not under way, and grows old as well:
+                # so much may come at once, and beyond it gRPC itself ends more and more of them.
+                ("grpc.server.max_pending_requests", limits.concurrent_requests),
+                ("grpc.server.max_pending_requests_hard_limit", 2 * limits.concurrent_requests),
                 # Above what is let in: who comes too many is told so, not left waiting.
                 ("grpc.max_concurrent_streams", 4 * limits.concurrent_requests),
             ],

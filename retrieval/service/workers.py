@@ -11,6 +11,7 @@ from functools import partial
 from typing import NamedTuple, ParamSpec, Protocol, TypeVar, cast
 
 from retrieval.service.delivery import AnyFuture, Outcome, deliver
+from retrieval.service.pace import Pace, answer_by, too_late
 from retrieval.store import search_on_one_core
 
 P = ParamSpec("P")
@@ -20,6 +21,10 @@ _SLOW_SECONDS = 0.01
 """A call that takes longer is not waited for by others, if there is a thread for them."""
 _KEPT_BACK_SECONDS = 0.002
 """A result waits for those after it, which go to the loop together, at most about so long."""
+
+_LONG_QUEUE = 2
+"""Calls waiting for each thread from which on it is asked whether they will be in time. What is
+known of calls is their average, which says little about a few."""
 
 
 class Held(Protocol):
@@ -41,6 +46,8 @@ class _Call(NamedTuple):
     context: Context
     held: Held
     future: AnyFuture
+    answer_by: float
+    """``time.perf_counter()`` when its client gives up."""
 
 
 class _Lane:
@@ -49,6 +56,8 @@ class _Lane:
     def __init__(self) -> None:
         self.since = time.perf_counter()
         """When it began what it is at."""
+        self.crowded = False
+        """Whether others waited then."""
         self.overtaken = False
         """Whether another lane was opened because it takes so long."""
         self.outcomes: list[Outcome] = []
@@ -83,6 +92,8 @@ class Workers:
         self._under_way = 0
         """Calls that somebody waits for."""
         self._watching = False
+        self._pace = Pace()
+        self._long_queue = _LONG_QUEUE * threads
 
     async def run(
         self, held: Held, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
@@ -100,11 +111,18 @@ class Workers:
 
         Returns:
             what the function returns; what it raises is raised.
+
+        Raises:
+            Overloaded: so much waits already that the request's deadline would pass.
         """
         future: AnyFuture = asyncio.get_running_loop().create_future()
-        held.hold()
-        call = _Call(partial(function, *args, **kwargs), copy_context(), held, future)
+        called = partial(function, *args, **kwargs)
+        call = _Call(called, copy_context(), held, future, answer_by.get())
         with self._lock:
+            if len(self._waiting) >= self._long_queue:
+                self._pace.check(1)
+            held.hold()
+            self._pace.join(1)
             self._waiting.append(call)
             at_once = self._open_lane()
         self._under_way += 1
@@ -162,23 +180,43 @@ class Workers:
         while call := self._next(lane):
             outcome = _call(call)
             with self._lock:
+                self._learn(lane)
                 if outcome:
                     lane.outcomes.append(outcome)
                 if time.perf_counter() - delivered > _KEPT_BACK_SECONDS:
                     self._deliver(lane)
                     delivered = time.perf_counter()
 
+    def _learn(self, lane: _Lane) -> None:
+        """Remember how long a call took; the lock is held."""
+        seconds = time.perf_counter() - lane.since
+        self._pace.leave(1)
+        self._pace.learn(1, seconds, side_by_side=len(self._lanes), crowded=lane.crowded)
+
     def _next(self, lane: _Lane) -> _Call | None:
         """What a lane does next; None: it ends, as there is nothing, or another suffices."""
         with self._lock:
             suffices = lane.overtaken and not lane.is_slow and not self._all_are_overtaken()
             if self._waiting and not suffices:
+                self._refuse_late(lane)
                 lane.overtaken &= lane.is_slow
                 lane.since = time.perf_counter()
-                return self._waiting.popleft()
+                call = self._waiting.popleft()
+                lane.crowded = bool(self._waiting)
+                return call
             self._lanes.remove(lane)
             self._deliver(lane)
             return None
+
+    def _refuse_late(self, lane: _Lane) -> None:
+        """Pass over those at a long queue's head that would be too late; the lock is held."""
+        seconds = self._pace.seconds_once_begun(1)
+        in_time = time.perf_counter() + seconds
+        while len(self._waiting) > self._long_queue and self._waiting[0].answer_by < in_time:
+            call = self._waiting.popleft()
+            call.held.release()
+            self._pace.leave(1)
+            lane.outcomes.append(Outcome(call.future, None, too_late(seconds)))
 
 
 def _call(call: _Call) -> Outcome | None:
