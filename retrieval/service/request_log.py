@@ -45,6 +45,16 @@ def set_up_logging(form: LogFormat, level: str) -> None:
     handler.setFormatter(JsonFormatter() if form == "json" else text)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("retrieval").setLevel(level.upper())
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether it is more than gRPC's finding that a client went away just before its answer.
+
+    That has a line of its own, which says how the request ended.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    return not str(error).startswith('Failed "execute_batch"')
 
 
 class JsonFormatter(logging.Formatter):

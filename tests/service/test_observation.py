@@ -9,13 +9,14 @@ from pathlib import Path
 
 import grpc
 import pytest
+from grpc._cython import cygrpc
 from prometheus_client.parser import text_string_to_metric_families
 
 from retrieval.client import RetrievalClient
 from retrieval.errors import AddressInUse, InvalidArgument, ServiceError
 from retrieval.service.config import Address, ServiceConfig
 from retrieval.service.metrics import Metrics
-from retrieval.service.request_log import JsonFormatter, take_request_id
+from retrieval.service.request_log import JsonFormatter, set_up_logging, take_request_id
 from retrieval.service.tracing import Tracer
 from retrieval.v1 import search_service_pb2 as pb
 from retrieval.v1.search_service_pb2_grpc import SearchServiceStub
@@ -164,6 +165,21 @@ def test_an_exception_is_one_line_of_json() -> None:
     entry = json.loads(line)
     assert entry["message"] == "it failed"
     assert entry["exception"].endswith("two\nlines")
+
+
+def test_a_client_that_went_away_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    root, grpc_log = logging.getLogger(), logging.getLogger("grpc._cython.cygrpc")
+    handlers, filters, level = root.handlers[:], grpc_log.filters[:], root.level
+    try:
+        set_up_logging("text", "info")
+        for error in (cygrpc.ExecuteBatchError('Failed "execute_batch": ()'), ValueError("a bug")):
+            grpc_log.error("raised in core", exc_info=error)
+    finally:
+        root.handlers, grpc_log.filters = handlers, filters
+        root.setLevel(level)
+    written = capsys.readouterr().err
+    assert "ValueError: a bug" in written
+    assert "execute_batch" not in written
 
 
 def test_traces_go_where_the_environment_says(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
