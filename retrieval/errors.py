@@ -170,7 +170,7 @@ class NotServing(RetrievalError):
 
 
 class Overloaded(RetrievalError):
-    """More requests at once than the server takes."""
+    """More requests at once than the server takes, or can answer before their deadlines."""
 
     reason = "OVERLOADED"
 

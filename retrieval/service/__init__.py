@@ -10,6 +10,7 @@ A request's path::
     responses      records → messages
     collections    name → the open index; requests hold on to the generation they started with
     workers        threads beside the event loop; batcher runs models over what waits together
+    pace           who would be answered too late there is told at once
     status         exception → gRPC status, in one table
 
 ``server`` puts the parts together and takes them down again.
