@@ -180,8 +180,9 @@ class Workers:
         while call := self._next(lane):
             outcome = _call(call)
             with self._lock:
-                self._learn(lane)
+                self._pace.leave(1)
                 if outcome:
+                    self._learn(lane)
                     lane.outcomes.append(outcome)
                 if time.perf_counter() - delivered > _KEPT_BACK_SECONDS:
                     self._deliver(lane)
@@ -190,7 +191,6 @@ class Workers:
     def _learn(self, lane: _Lane) -> None:
         """Remember how long a call took; the lock is held."""
         seconds = time.perf_counter() - lane.since
-        self._pace.leave(1)
         self._pace.learn(1, seconds, side_by_side=len(self._lanes), crowded=lane.crowded)
 
     def _next(self, lane: _Lane) -> _Call | None:

@@ -166,6 +166,25 @@ def test_a_call_that_would_be_too_late_is_refused() -> None:
     asyncio.run(run())
 
 
+def test_calls_that_were_given_up_tell_nothing_of_the_others() -> None:
+    async def run() -> None:
+        workers, held, gate = Workers(1), Holding(), threading.Event()
+        busy = asyncio.create_task(workers.run(held, gate.wait, 10))
+        waiting = [asyncio.create_task(workers.run(held, time.sleep, 9)) for _ in range(9)]
+        await asyncio.sleep(0.02)
+        workers._pace.learn(1, 5.0, side_by_side=1, crowded=True)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        gate.set()
+        await busy
+        await asyncio.to_thread(workers.close)
+        workers._pace.join(1)
+        assert workers._pace.seconds_until_done(1) == pytest.approx(10, rel=0.5)
+
+    asyncio.run(run())
+
+
 def test_a_server_with_too_much_to_do_answers_as_much_as_it_can(
     index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
