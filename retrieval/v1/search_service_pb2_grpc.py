@@ -30,7 +30,8 @@ class SearchServiceStub:
 
     Errors carry google.rpc.ErrorInfo with domain "retrieval.v1". INVALID_ARGUMENT also carries
     google.rpc.BadRequest where one field is at fault; answers that ask to try again (UNAVAILABLE,
-    RESOURCE_EXHAUSTED with reason OVERLOADED) carry google.rpc.RetryInfo.
+    RESOURCE_EXHAUSTED with reason OVERLOADED) carry google.rpc.RetryInfo. Any method may answer
+    OVERLOADED, at once: where the server has too much to do to answer before the deadline.
     """
 
     def __init__(self, channel):
@@ -61,7 +62,8 @@ class SearchServiceServicer:
 
     Errors carry google.rpc.ErrorInfo with domain "retrieval.v1". INVALID_ARGUMENT also carries
     google.rpc.BadRequest where one field is at fault; answers that ask to try again (UNAVAILABLE,
-    RESOURCE_EXHAUSTED with reason OVERLOADED) carry google.rpc.RetryInfo.
+    RESOURCE_EXHAUSTED with reason OVERLOADED) carry google.rpc.RetryInfo. Any method may answer
+    OVERLOADED, at once: where the server has too much to do to answer before the deadline.
     """
 
     def Search(self, request, context):
@@ -125,7 +127,8 @@ class SearchService:
 
     Errors carry google.rpc.ErrorInfo with domain "retrieval.v1". INVALID_ARGUMENT also carries
     google.rpc.BadRequest where one field is at fault; answers that ask to try again (UNAVAILABLE,
-    RESOURCE_EXHAUSTED with reason OVERLOADED) carry google.rpc.RetryInfo.
+    RESOURCE_EXHAUSTED with reason OVERLOADED) carry google.rpc.RetryInfo. Any method may answer
+    OVERLOADED, at once: where the server has too much to do to answer before the deadline.
     """
 
     @staticmethod

@@ -31,7 +31,8 @@ class SearchServiceStub:
 
     Errors carry google.rpc.ErrorInfo with domain "retrieval.v1". INVALID_ARGUMENT also carries
     google.rpc.BadRequest where one field is at fault; answers that ask to try again (UNAVAILABLE,
-    RESOURCE_EXHAUSTED with reason OVERLOADED) carry google.rpc.RetryInfo.
+    RESOURCE_EXHAUSTED with reason OVERLOADED) carry google.rpc.RetryInfo. Any method may answer
+    OVERLOADED, at once: where the server has too much to do to answer before the deadline.
     """
 
     @_typing.overload
@@ -63,7 +64,8 @@ class SearchServiceAsyncStub(SearchServiceStub):
 
     Errors carry google.rpc.ErrorInfo with domain "retrieval.v1". INVALID_ARGUMENT also carries
     google.rpc.BadRequest where one field is at fault; answers that ask to try again (UNAVAILABLE,
-    RESOURCE_EXHAUSTED with reason OVERLOADED) carry google.rpc.RetryInfo.
+    RESOURCE_EXHAUSTED with reason OVERLOADED) carry google.rpc.RetryInfo. Any method may answer
+    OVERLOADED, at once: where the server has too much to do to answer before the deadline.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -91,7 +93,8 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Errors carry google.rpc.ErrorInfo with domain "retrieval.v1". INVALID_ARGUMENT also carries
     google.rpc.BadRequest where one field is at fault; answers that ask to try again (UNAVAILABLE,
-    RESOURCE_EXHAUSTED with reason OVERLOADED) carry google.rpc.RetryInfo.
+    RESOURCE_EXHAUSTED with reason OVERLOADED) carry google.rpc.RetryInfo. Any method may answer
+    OVERLOADED, at once: where the server has too much to do to answer before the deadline.
     """
 
     @_abc_1.abstractmethod
