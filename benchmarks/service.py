@@ -207,17 +207,17 @@ def main() -> None:
     queries = [record["text"] for record in read_jsonl(arguments.data / "queries.jsonl")]
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        model = model_folder(arguments.shape, folder)
+        model, path = model_of(arguments.shape, folder)
         texts = {str(number): text for number, text in enumerate(passages)}
-        build_index(texts, folder, ["--model", str(model), "--chunk-tokens", "document"])
+        build_index(texts, folder, ["--model", model, "--chunk-tokens", "document"])
         kind = "grpc-library" if arguments.library_clients else "grpc"
         services = [stack.enter_context(ours(folder, arguments.serve.split(), kind))]
         services += [
-            stack.enter_context(PEERS[peer](folder, passages, model))
+            stack.enter_context(PEERS[peer](folder, passages, path))
             for peer in filter(None, arguments.peers.split(","))
         ]
         print(f"{len(passages)} passages, {len(queries)} queries", flush=True)
-        benchmark = Benchmark(folder, queries, model, arguments.timeout)
+        benchmark = Benchmark(folder, queries, path, arguments.timeout)
         parts: list[Bare] = []
         measure_parts = measured_parts(folder / "index", queries)
         best = closed_loops(benchmark, services, parts, measure_parts, arguments)
@@ -231,12 +231,21 @@ def main() -> None:
             overload(benchmark, services[0], best["ours"], arguments.overload)
 
 
-def model_folder(shape: str | None, folder: Path) -> Path:
-    """Where the model is that all services have; one of a shape is made, in ``folder``."""
+def model_of(shape: str | None, folder: Path) -> tuple[str, Path]:
+    """The model that all services have: as a build is told, and where it is.
+
+    One that is known by name has to be told by it: only then do queries go through it in int8.
+
+    Args:
+        shape: of one that is made; None: the offline model.
+        folder: where it is made.
+    """
     if shape is None:
-        return find_model(OFFLINE_MODEL).path
-    (folder / "model").mkdir()
-    return make_shape(shape, folder / "model")[0]
+        return OFFLINE_MODEL, find_model(OFFLINE_MODEL).path
+    path = folder / "model"
+    path.mkdir()
+    make_shape(shape, path)
+    return str(path), path
 
 
 def measured_parts(folder: Path, queries: Sequence[str]) -> Iterator[Bare]:
