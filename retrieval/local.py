@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retrieval.search import EmbeddedQuery, PairScorer, Query, Searcher, SearchResult, check_query
+from retrieval.search import EmbeddedText, PairScorer, Query, Searcher, SearchResult, check_query
 from retrieval.store import IndexReader
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class LocalSearch:
         encoder = self._encoder
         started = time.perf_counter()
         made = encoder.embed([query.text], "query")
-        embedded = EmbeddedQuery(made.vectors[0], made.token_counts[0], made.truncated[0])
+        embedded = EmbeddedText(made.vectors[0], made.token_counts[0], made.truncated[0])
         seconds = time.perf_counter() - started
         return self._searcher.search(query, embedded, embed_seconds=seconds)
 

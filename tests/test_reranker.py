@@ -18,7 +18,7 @@ from transformers import (
 from retrieval.errors import CheckpointError, InvalidArgument, NoReranker
 from retrieval.gte import load_model, pack
 from retrieval.reranker import RERANKERS, Reranker
-from retrieval.search import EmbeddedQuery, Query, Searcher
+from retrieval.search import EmbeddedText, Query, Searcher
 from retrieval.store import IndexReader
 from retrieval.tokenizer import Tokenizer
 from tests.store.test_store import key, open_writer, staged, unit_vectors
@@ -143,7 +143,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> IndexReader:
 def test_the_best_are_put_in_the_models_order(reader: IndexReader, bert: Path) -> None:
     reranker = Reranker.load(str(bert))
     searcher = Searcher(reader, reranker)
-    embedded = EmbeddedQuery(unit_vectors(1, 9)[0], 3, truncated=False)
+    embedded = EmbeddedText(unit_vectors(1, 9)[0], 3, truncated=False)
     first = searcher.search(Query(text=QUERY, k=12), embedded)
     result = searcher.search(Query(text=QUERY, k=20, rerank_top=12), embedded)
     assert (result.score_kind, result.mode, result.more) == ("rerank", "hybrid", False)

@@ -14,7 +14,7 @@ from retrieval.search.query import (
     check_query,
 )
 from retrieval.search.rerank import PairScorer
-from retrieval.search.searcher import EmbeddedQuery, Searcher, SearchResult, Timings
+from retrieval.search.searcher import EmbeddedText, Searcher, SearchResult, Timings
 
 __all__ = [
     "DEFAULT_K",
@@ -26,7 +26,7 @@ __all__ = [
     "MAX_QUERY_CHARS",
     "MAX_RERANK",
     "MAX_SECTION_CHARS",
-    "EmbeddedQuery",
+    "EmbeddedText",
     "PairScorer",
     "Query",
     "SearchResult",

@@ -20,15 +20,15 @@ from retrieval.store import IndexReader, TermFinder
 
 
 @dataclass(frozen=True, slots=True)
-class EmbeddedQuery:
-    """A query's vector and what was seen on the way to it."""
+class EmbeddedText:
+    """A text's vector and what was seen on the way to it."""
 
     vector: NDArray[np.float32]
     """[dim], L2-normalised."""
     token_count: int
-    """Tokens that went through the model, prompt and special tokens included."""
+    """Tokens that the model read, prompt and special tokens counted."""
     truncated: bool
-    """Whether the query had more tokens than the model takes."""
+    """Whether the text had more tokens than the model takes, and its end was cut off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Searcher:
         self._reranker = reranker
 
     def search(
-        self, query: Query, embedded: EmbeddedQuery | None = None, *, embed_seconds: float = 0.0
+        self, query: Query, embedded: EmbeddedText | None = None, *, embed_seconds: float = 0.0
     ) -> SearchResult:
         """Answer one query.
 
@@ -179,11 +179,11 @@ class Searcher:
             before.append(section)
             yield passage._replace(section=section)
 
-    def _given_vector(self, query: Query) -> EmbeddedQuery:
+    def _given_vector(self, query: Query) -> EmbeddedText:
         if query.text is not None:  # of lexical search
-            return EmbeddedQuery(np.empty(0, np.float32), 0, truncated=False)
+            return EmbeddedText(np.empty(0, np.float32), 0, truncated=False)
         if query.passage is not None:
-            return EmbeddedQuery(self.reader.passage_vector(*query.passage), 0, truncated=False)
+            return EmbeddedText(self.reader.passage_vector(*query.passage), 0, truncated=False)
         dim = self.reader.info.model.dim
         vector = np.asarray(query.vector, dtype=np.float32)
         if vector.shape != (dim,):
@@ -195,9 +195,9 @@ class Searcher:
             raise InvalidArgument(
                 "the query vector must be finite and not all zero", field="vector"
             )
-        return EmbeddedQuery((vector / length).astype(np.float32), 0, truncated=False)
+        return EmbeddedText((vector / length).astype(np.float32), 0, truncated=False)
 
-    def _ranking(self, query: Query, embedded: EmbeddedQuery) -> Ranking:
+    def _ranking(self, query: Query, embedded: EmbeddedText) -> Ranking:
         """How the query wants passages ranked."""
         dense = Dense(self.reader, embedded.vector, query.where, query.exact)
         if query.text is None or query.mode == "dense":

@@ -12,8 +12,9 @@ from typing import cast
 
 from retrieval.errors import NotServing
 from retrieval.records import TextKind
+from retrieval.search import EmbeddedText
 from retrieval.service.delivery import AnyFuture, Outcome, deliver
-from retrieval.service.jobs import Batch, Job, TextEmbedding, TextEncoder, go_together, one_by_one
+from retrieval.service.jobs import Batch, Job, TextEncoder, go_together, one_by_one
 from retrieval.service.metrics import Metrics
 from retrieval.service.pace import Pace, answer_by, too_late
 
@@ -62,7 +63,7 @@ class Batcher:
 
     async def embed(
         self, encoder: TextEncoder, texts: Sequence[str], kind: TextKind
-    ) -> list[TextEmbedding]:
+    ) -> list[EmbeddedText]:
         """Embed texts, and wait for it; whoever is cancelled before its turn costs nothing.
 
         Args:
@@ -80,14 +81,15 @@ class Batcher:
         """
         future: AnyFuture = asyncio.get_running_loop().create_future()
         job = Job(encoder, texts, kind, time.perf_counter(), answer_by.get(), future)
+        cost = job.cost
         with self._changed:
             if self._closed:
                 raise NotServing("the server is shutting down")
-            self._pace.check(job.cost)
-            self._pace.join(job.cost)
+            self._pace.check(cost)
+            self._pace.join(cost)
             self._jobs.append(job)
             self._changed.notify()
-        return cast(list[TextEmbedding], await future)
+        return cast(list[EmbeddedText], await future)
 
     @property
     def waiting(self) -> int:
@@ -105,9 +107,7 @@ class Batcher:
     def _run(self) -> None:
         _yield_to_the_event_loop()
         while self._wait_for_work():
-            batch, late = self._take_batch()
-            seconds = self._pace.seconds_once_begun(0)
-            deliver([Outcome(job.future, None, too_late(seconds)) for job in late])
+            batch = self._take_batch()
             if batch.jobs:
                 now = time.perf_counter()
                 for job in batch.jobs:
@@ -122,18 +122,18 @@ class Batcher:
             self._changed.wait_for(lambda: self._has_room() if self._jobs else self._closed)
             return bool(self._jobs)
 
-    def _take_batch(self) -> tuple[Batch, list[Job]]:
+    def _take_batch(self) -> Batch:
         """Take the oldest job, and those behind it that fit the same batch.
 
-        Returns:
-            those that somebody waits for; and those that would be too late. If all would, one is
-            done anyway, so that a wrong guess mends itself.
+        Passes over those that nobody waits for, and refuses those that would be too late. If all
+        would, one is done anyway, so that a wrong guess mends itself.
         """
         jobs: list[Job] = []
         late: list[Job] = []
         texts = chars = 0
         with self._changed:
-            in_time = time.perf_counter() + self._pace.seconds_once_begun(0)
+            seconds = self._pace.seconds_once_begun(0)
+            in_time = time.perf_counter() + seconds
             while self._jobs and (not jobs or go_together(self._jobs[0], jobs[0])):
                 job = self._jobs[0]
                 wanted = not job.future.cancelled()
@@ -152,7 +152,8 @@ class Batcher:
                 jobs.append(late.pop())
             for job in late:
                 self._pace.leave(job.cost)
-            return Batch(jobs, crowded=bool(self._jobs)), late
+            deliver([Outcome(job.future, None, too_late(seconds)) for job in late])
+            return Batch(jobs, crowded=bool(self._jobs))
 
     def _start(self, batch: Batch) -> None:
         """Run the model over a batch: on one core, where others go beside it, or it is short."""
@@ -186,13 +187,11 @@ class Batcher:
         try:
             outcomes = self._embed(batch.jobs)
         finally:
-            seconds = time.perf_counter() - started
+            seconds, cost = time.perf_counter() - started, batch.cost
+            side_by_side = _cores() if beside else 1
             with self._changed:
-                self._pace.leave(batch.cost)
-                side_by_side = _cores() if beside else 1
-                self._pace.learn(
-                    batch.cost, seconds, side_by_side=side_by_side, crowded=batch.crowded
-                )
+                self._pace.leave(cost)
+                self._pace.learn(cost, seconds, side_by_side=side_by_side, crowded=batch.crowded)
                 self._running -= beside
                 self._changed.notify()
         deliver(outcomes)

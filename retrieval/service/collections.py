@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 
 from retrieval.errors import NotFound, NotServing, PermissionDenied, RetrievalError
 from retrieval.records import ModelIdentity, TextKind
-from retrieval.search import EmbeddedQuery, Searcher
+from retrieval.search import EmbeddedText, Searcher
 from retrieval.service.access import caller
 from retrieval.service.batcher import Batcher
 from retrieval.service.config import ServiceConfig
 from retrieval.service.index_model import IndexModel
-from retrieval.service.jobs import TextEmbedding
 from retrieval.service.metrics import Metrics
 from retrieval.service.query_cache import QueryCache
 from retrieval.store import IndexInfo, IndexReader
@@ -82,7 +81,7 @@ class OpenCollection:
         if last:
             self.reader.close()
 
-    async def embed(self, texts: Sequence[str], kind: TextKind) -> list[TextEmbedding]:
+    async def embed(self, texts: Sequence[str], kind: TextKind) -> list[EmbeddedText]:
         """Embed texts with the collection's model; see ``Batcher.embed``."""
         model = self._model
         encoder = model.for_queries if kind == "query" else model.loaded_for_passages
@@ -90,11 +89,8 @@ class OpenCollection:
             encoder = await asyncio.to_thread(model.load_for_passages)
         return await self._batcher.embed(encoder, texts, kind)
 
-    async def _embed_queries(self, texts: Sequence[str]) -> list[EmbeddedQuery]:
-        return [
-            EmbeddedQuery(text.vector, text.token_count, text.truncated)
-            for text in await self.embed(texts, "query")
-        ]
+    async def _embed_queries(self, texts: Sequence[str]) -> list[EmbeddedText]:
+        return await self.embed(texts, "query")
 
 
 class Collections:

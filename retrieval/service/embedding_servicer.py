@@ -5,9 +5,9 @@ from typing import Any
 from grpc.aio import ServicerContext
 
 from retrieval.names import parse_collection
+from retrieval.search import EmbeddedText
 from retrieval.service.collections import Collections
 from retrieval.service.config import Limits
-from retrieval.service.jobs import TextEmbedding
 from retrieval.service.requests import check_texts, to_text_kind
 from retrieval.service.responses import embedding_messages
 from retrieval.service.workers import Workers
@@ -35,7 +35,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         name = parse_collection(request.collection, field="collection")
         kind = to_text_kind(request.kind)
         check_texts(request.texts, self._limits)
-        embeddings: list[TextEmbedding] = []
+        embeddings: list[EmbeddedText] = []
         with self._collections.use(name) as collection:
             for start in range(0, len(request.texts), _TEXTS_AT_ONCE):
                 texts = request.texts[start : start + _TEXTS_AT_ONCE]

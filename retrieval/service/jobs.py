@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.records import TextKind
+from retrieval.search import EmbeddedText
 from retrieval.service.delivery import AnyFuture
 
 _CHARS_A_TEXT: Final = 32
@@ -52,18 +53,6 @@ class TextEncoder(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class TextEmbedding:
-    """One text's embedding."""
-
-    vector: NDArray[np.float32]
-    """[dim], L2-normalised."""
-    token_count: int
-    """Tokens that the model read, prompt and special tokens counted."""
-    truncated: bool
-    """Whether the end of the text was cut off."""
-
-
-@dataclass(frozen=True, slots=True)
 class Job:
     """Texts of one request that wait for the model."""
 
@@ -75,7 +64,7 @@ class Job:
     answer_by: float
     """The same of when its client gives up."""
     future: AnyFuture
-    """Of a list of ``TextEmbedding``; cancelled when nobody waits for it any more."""
+    """Of a list of ``EmbeddedText``; cancelled when nobody waits for it any more."""
 
     @property
     def chars(self) -> int:
@@ -106,7 +95,7 @@ def go_together(one: Job, other: Job) -> bool:
     return one.encoder is other.encoder and one.kind == other.kind
 
 
-def one_by_one(embedded: EmbeddedTexts) -> list[TextEmbedding]:
+def one_by_one(embedded: EmbeddedTexts) -> list[EmbeddedText]:
     """Each text's embedding, in order."""
     columns = (embedded.vectors, embedded.token_counts, embedded.truncated)
-    return [TextEmbedding(*row) for row in zip(*columns, strict=True)]
+    return [EmbeddedText(*row) for row in zip(*columns, strict=True)]

@@ -50,15 +50,7 @@ class Metrics:
             registry=self.registry,
         )
         self._answered: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
-        stage_seconds = Histogram(
-            "retrieval_stage_seconds",
-            "Time in one stage: queue (waiting for the model), encode (in the model, a whole "
-            "batch), embed (queue and encode of one search, or the cache), search, fetch.",
-            ["stage"],
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self._stages = {stage: stage_seconds.labels(stage) for stage in _STAGES}
+        self._stages = self._of_stages()
         self._batch_texts = Histogram(
             "retrieval_batch_texts",
             "Texts that went through the model together.",
@@ -83,6 +75,17 @@ class Metrics:
         self._generation = self._of_collections("generation", "Generation that is served.")
         self._passages = self._of_collections("passages", "Passages that are served.")
         self._documents = self._of_collections("documents", "Documents that are served.")
+
+    def _of_stages(self) -> dict[str, Histogram]:
+        seconds = Histogram(
+            "retrieval_stage_seconds",
+            "Time in one stage: queue (waiting for the model), encode (in the model, a whole "
+            "batch), embed (queue and encode of one search, or the cache), search, fetch.",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        return {stage: seconds.labels(stage) for stage in _STAGES}
 
     def _of_collections(self, what: str, help_: str) -> Gauge:
         return Gauge(f"retrieval_index_{what}", help_, ["collection"], registry=self.registry)

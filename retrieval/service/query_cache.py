@@ -8,10 +8,10 @@ swap places across the page's edge.
 from collections.abc import Awaitable, Callable, Sequence
 
 from retrieval.recent import Recent
-from retrieval.search import EmbeddedQuery
+from retrieval.search import EmbeddedText
 from retrieval.service.metrics import Metrics
 
-EmbedQueries = Callable[[Sequence[str]], Awaitable[list[EmbeddedQuery]]]
+EmbedQueries = Callable[[Sequence[str]], Awaitable[list[EmbeddedText]]]
 """Embeds query texts with an index's model, in order."""
 
 
@@ -30,9 +30,9 @@ class QueryCache:
         """
         self._metrics = metrics or Metrics()
         self._embed_queries = embed_queries
-        self._known = Recent[str, EmbeddedQuery](size, lambda _query: 1)
+        self._known = Recent[str, EmbeddedText](size, lambda _query: 1)
 
-    async def __call__(self, texts: Sequence[str]) -> list[EmbeddedQuery]:
+    async def __call__(self, texts: Sequence[str]) -> list[EmbeddedText]:
         """Embed n query texts.
 
         Returns:

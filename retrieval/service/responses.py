@@ -8,8 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from retrieval.found import Passage, StageScores
 from retrieval.names import DocumentName, collection_name
 from retrieval.records import DocumentRow, IndexInfo
-from retrieval.search import SearchResult
-from retrieval.service.jobs import TextEmbedding
+from retrieval.search import EmbeddedText, SearchResult
 from retrieval.v1 import (
     collection_pb2,
     document_pb2,
@@ -198,7 +197,7 @@ def collection_message(collection: str, info: IndexInfo) -> collection_pb2.Colle
 
 
 def embedding_messages(
-    embeddings: Sequence[TextEmbedding],
+    embeddings: Sequence[EmbeddedText],
 ) -> list[embedding_service_pb2.Embedding]:
     """Embeddings in their order."""
     return [

@@ -14,7 +14,7 @@ from retrieval.search import (
     DEFAULT_K,
     MAX_K,
     MAX_OFFSET,
-    EmbeddedQuery,
+    EmbeddedText,
     Query,
     SearchResult,
     check_query,
@@ -151,7 +151,7 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
 
 async def _embed(
     collection: OpenCollection, queries: Sequence[Query]
-) -> tuple[list[EmbeddedQuery | None], float]:
+) -> tuple[list[EmbeddedText | None], float]:
     """The texts of queries, embedded together; None where none is needed. And the seconds."""
     started = time.perf_counter()
     texts = [query.text for query in queries if query.text is not None and query.needs_embedding]

@@ -133,13 +133,16 @@ def serialized_status(error: Exception) -> tuple[str, bytes]:
     """
     if isinstance(error, Overloaded) and not error.metadata:
         return _refusal(error.message)
-    status = to_status(error)
-    return status.message, status.SerializeToString()
+    return _serialized(error)
 
 
 @lru_cache(maxsize=256)
 def _refusal(message: str) -> tuple[str, bytes]:
-    status = to_status(Overloaded(message))
+    return _serialized(Overloaded(message))
+
+
+def _serialized(error: Exception) -> tuple[str, bytes]:
+    status = to_status(error)
     return status.message, status.SerializeToString()
 
 

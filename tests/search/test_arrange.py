@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from retrieval.errors import InvalidArgument
 from retrieval.found import Mode, Passage
-from retrieval.search import EmbeddedQuery, Query, Searcher, SearchResult
+from retrieval.search import EmbeddedText, Query, Searcher, SearchResult
 from retrieval.search.highlight import highlight
 from retrieval.store import IndexReader, TermFinder
 from tests.store.test_store import key, open_writer, staged, unit_vectors
@@ -46,7 +46,7 @@ def searcher(tmp_path_factory: pytest.TempPathFactory) -> Searcher:
 def ask(searcher: Searcher, query: Query) -> SearchResult:
     if not query.needs_embedding:
         return searcher.search(query)
-    return searcher.search(query, EmbeddedQuery(unit_vectors(1, 9)[0], 3, truncated=False))
+    return searcher.search(query, EmbeddedText(unit_vectors(1, 9)[0], 3, truncated=False))
 
 
 def everything(searcher: Searcher, mode: Mode) -> tuple[Passage, ...]:

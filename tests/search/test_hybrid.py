@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from retrieval.errors import InvalidArgument
 from retrieval.found import Fusion, Mode
-from retrieval.search import EmbeddedQuery, Query, Searcher, SearchResult, ranking
+from retrieval.search import EmbeddedText, Query, Searcher, SearchResult, ranking
 from retrieval.store import IndexReader
 from tests.store.test_store import key, open_writer, staged, unit_vectors
 
@@ -43,7 +43,7 @@ def searcher(tmp_path_factory: pytest.TempPathFactory) -> Searcher:
 def ask(searcher: Searcher, query: Query, seed: int = 1) -> SearchResult:
     if not query.needs_embedding:
         return searcher.search(query)
-    return searcher.search(query, EmbeddedQuery(unit_vectors(1, seed)[0], 3, truncated=False))
+    return searcher.search(query, EmbeddedText(unit_vectors(1, seed)[0], 3, truncated=False))
 
 
 def everything(searcher: Searcher, text: str, seed: int) -> tuple[NDArray[np.float64], ...]:

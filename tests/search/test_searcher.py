@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.errors import InvalidArgument, NotFound
-from retrieval.search import MAX_QUERY_CHARS, EmbeddedQuery, Query, Searcher, SearchResult
+from retrieval.search import MAX_QUERY_CHARS, EmbeddedText, Query, Searcher, SearchResult
 from retrieval.store import IndexReader
 from tests.store.test_store import DIM, key, open_writer, staged, unit_vectors
 
@@ -41,7 +41,7 @@ def search(searcher: Searcher, query: Query) -> SearchResult:
     if query.text is None or not query.text.isdigit():
         return searcher.search(query)
     vector = unit_vectors(1, int(query.text))[0]
-    return searcher.search(query, EmbeddedQuery(vector, 3, truncated=False), embed_seconds=0.5)
+    return searcher.search(query, EmbeddedText(vector, 3, truncated=False), embed_seconds=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_an_embedding_goes_with_a_text(searcher: Searcher) -> None:
     assert result.timings.embed_seconds == 0.5
     with pytest.raises(ValueError, match="goes with the text"):
         searcher.search(Query(text="1"))
-    embedded = EmbeddedQuery(unit_vectors(1, 1)[0], 3, truncated=False)
+    embedded = EmbeddedText(unit_vectors(1, 1)[0], 3, truncated=False)
     with pytest.raises(ValueError, match="goes with the text"):
         searcher.search(Query(passage=(1, 1)), embedded)
 

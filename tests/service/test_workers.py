@@ -13,10 +13,9 @@ import torch
 
 from retrieval.errors import InvalidArgument, RetrievalError
 from retrieval.records import TextKind
-from retrieval.search import EmbeddedQuery
+from retrieval.search import EmbeddedText
 from retrieval.service import workers as workers_module
 from retrieval.service.batcher import Batcher
-from retrieval.service.jobs import TextEmbedding
 from retrieval.service.query_cache import QueryCache
 from retrieval.service.workers import Workers
 
@@ -61,7 +60,7 @@ class LengthModel:
             self.truncated = [False] * len(texts)
 
 
-def lengths(embeddings: Sequence[TextEmbedding]) -> list[int]:
+def lengths(embeddings: Sequence[EmbeddedText]) -> list[int]:
     return [one.token_count for one in embeddings]
 
 
@@ -316,9 +315,9 @@ def test_a_closed_batcher_takes_nothing() -> None:
 def test_the_cache_embeds_once_and_forgets_the_oldest() -> None:
     asked: list[list[str]] = []
 
-    async def embed(texts: Sequence[str]) -> list[EmbeddedQuery]:
+    async def embed(texts: Sequence[str]) -> list[EmbeddedText]:
         asked.append(list(texts))
-        return [EmbeddedQuery(np.float32([len(text)]), len(text), False) for text in texts]
+        return [EmbeddedText(np.float32([len(text)]), len(text), False) for text in texts]
 
     async def run() -> None:
         cache = QueryCache(embed, size=2)
