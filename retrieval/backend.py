@@ -24,9 +24,8 @@ CPU_BATCH_TOKENS = 1024
 CUDA_BATCH_TOKENS = 16_384
 """A GPU needs more rows at a time to be busy."""
 
-_SIDE_BY_SIDE_WIDTH = 512
-"""Measured at 384 (a tenth faster side by side) and at 768 (a twentieth slower): there the products
-are large enough for all cores, and one set of weights at a time is read."""
+_ONE_CORE_WIDTH = 512
+"""A wider model gains so much by all cores, also for a short query, that one need not be tried."""
 
 _TYPICAL_QUERY = [0] * 16
 """Token ids; which ones makes no difference."""
@@ -77,7 +76,8 @@ class CoreBackend:
         quick = device == "cpu" and workload == "latency"
         self._short = ShortTexts(self._model, pooling) if quick else None
         config = self._model.config
-        self.side_by_side = device == "cpu" and config.hidden_size <= _SIDE_BY_SIDE_WIDTH
+        self.side_by_side = device == "cpu"
+        self._narrow = config.hidden_size <= _ONE_CORE_WIDTH
         self.batch_tokens = CPU_BATCH_TOKENS if device == "cpu" else CUDA_BATCH_TOKENS
         self.dim = config.hidden_size
         self.position_limit = position_limit(config)
@@ -85,7 +85,7 @@ class CoreBackend:
     @cached_property
     def query_on_one_core(self) -> bool:
         """See ``Backend``."""
-        return self.side_by_side and suits_one_core(self._embed_a_query)
+        return self.side_by_side and self._narrow and suits_one_core(self._embed_a_query)
 
     def _embed_a_query(self) -> None:
         with torch.inference_mode():

@@ -1,6 +1,7 @@
 """What runs models: requests that wait for one together go through it together."""
 
 import asyncio
+import math
 import os
 import sys
 import threading
@@ -29,9 +30,9 @@ class Batcher:
 
     It never waits for more work to come: what came while the model was busy makes up the next
     batch. So a lone request is not delayed, and has all cores, or one where that is about as fast
-    for a short text; a crowd shares the model's passes. A small model runs a pass on each core
-    then: on all cores together, each product would wait for the one that the rest of the server
-    has interrupted.
+    for a short text; a crowd shares the model's passes. On a CPU a pass runs on each core then,
+    with its share of the texts: on all cores together, each product would wait for the one that
+    the rest of the server has interrupted.
     """
 
     def __init__(
@@ -55,6 +56,8 @@ class Batcher:
         self._metrics = metrics or Metrics()
         self._jobs: deque[Job] = deque()
         self._running = 0
+        """Batches on one core each."""
+        self._running_texts = 0
         self._pace = Pace()
         self._changed = threading.Condition()
         self._closed = False
@@ -132,6 +135,7 @@ class Batcher:
         late: list[Job] = []
         texts = chars = 0
         with self._changed:
+            lanes, most_texts = self._lanes(), self._share()
             seconds = self._pace.seconds_once_begun(0)
             in_time = time.perf_counter() + seconds
             while self._jobs and (not jobs or go_together(self._jobs[0], jobs[0])):
@@ -140,7 +144,7 @@ class Batcher:
                 if wanted and job.answer_by >= in_time:
                     texts += len(job.texts)
                     chars += job.chars
-                    if jobs and (texts > self._max_texts or chars > self._max_chars):
+                    if jobs and (texts > most_texts or chars > self._max_chars):
                         break
                     jobs.append(job)
                 elif wanted:
@@ -153,13 +157,26 @@ class Batcher:
             for job in late:
                 self._pace.leave(job.cost)
             deliver([Outcome(job.future, None, too_late(seconds)) for job in late])
-            return Batch(jobs, crowded=bool(self._jobs))
+            return Batch(jobs, crowded=bool(self._jobs) and self._running + 1 >= lanes)
+
+    def _lanes(self) -> int:
+        """How many batches run at a time of the oldest job's model."""
+        return _cores() if self._jobs[0].encoder.side_by_side else 1
+
+    def _share(self) -> int:
+        """Most texts of the next batch: if others go beside it, what leaves them as many."""
+        lanes, waiting = self._lanes(), self.waiting
+        if not self._running and waiting < lanes:
+            return self._max_texts  # so few are done sooner by all cores together
+        return min(self._max_texts, math.ceil((waiting + self._running_texts) / lanes))
 
     def _start(self, batch: Batch) -> None:
         """Run the model over a batch: on one core, where others go beside it, or it is short."""
         with self._changed:
             beside = self._suits_one_core(batch.jobs)
-            self._running += beside
+            if beside:
+                self._running += 1
+                self._running_texts += batch.texts
         if beside:
             from retrieval.parallel import on_single_core
 
@@ -169,11 +186,12 @@ class Batcher:
 
     def _suits_one_core(self, jobs: Sequence[Job]) -> bool:
         encoder = jobs[0].encoder
-        if not encoder.side_by_side:
-            return False
+        chars = sum(job.chars for job in jobs)
+        if not encoder.side_by_side or chars > self._max_chars:
+            return False  # long texts side by side would take that many times the memory
         if self._running or self._jobs:
             return True
-        short = jobs[0].kind == "query" and sum(job.chars for job in jobs) <= _SHORT_CHARS
+        short = jobs[0].kind == "query" and chars <= _SHORT_CHARS
         return short and encoder.query_on_one_core
 
     def _embed_beside(self, batch: Batch) -> None:
@@ -192,7 +210,9 @@ class Batcher:
             with self._changed:
                 self._pace.leave(cost)
                 self._pace.learn(cost, seconds, side_by_side=side_by_side, crowded=batch.crowded)
-                self._running -= beside
+                if beside:
+                    self._running -= 1
+                    self._running_texts -= batch.texts
                 self._changed.notify()
         deliver(outcomes)
 
@@ -214,9 +234,7 @@ class Batcher:
 
     def _has_room(self) -> bool:
         """Whether the oldest job could start now."""
-        if not self._jobs[0].encoder.side_by_side:
-            return self._running == 0
-        return self._running < _cores()
+        return self._running < self._lanes()
 
 
 def _cores() -> int:

@@ -85,6 +85,11 @@ class Batch(NamedTuple):
     """Whether others had to wait, as there was no room for them."""
 
     @property
+    def texts(self) -> int:
+        """How many they have in all."""
+        return sum(len(job.texts) for job in self.jobs)
+
+    @property
     def cost(self) -> int:
         """Of all its jobs."""
         return sum(job.cost for job in self.jobs)

@@ -5,12 +5,14 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 
+from retrieval import parallel
 from retrieval.errors import InvalidArgument, RetrievalError
 from retrieval.records import TextKind
 from retrieval.search import EmbeddedText
@@ -123,7 +125,7 @@ def test_long_texts_fill_a_batch_sooner() -> None:
     assert [len(batch) for batch in model.batches] == [1, 1, 2, 1]
 
 
-def test_small_models_run_a_batch_on_each_core() -> None:
+def test_a_crowd_has_a_batch_on_each_core() -> None:
     async def run() -> None:
         cores = torch.get_num_threads()
         torch.set_num_threads(2)
@@ -149,6 +151,57 @@ def test_small_models_run_a_batch_on_each_core() -> None:
         torch.set_num_threads(cores)
 
     asyncio.run(run())
+
+
+class LanesModel(LengthModel):
+    """Goes on after its first batch only when there is one on each of some cores."""
+
+    def __init__(self, cores: int) -> None:
+        super().__init__(side_by_side=True)
+        self._all_at_work = threading.Barrier(cores)
+
+    def embed(self, texts: Sequence[str], kind: TextKind) -> LengthModel.Result:
+        result = super().embed(texts, kind)
+        if threading.current_thread().name != "encoder":
+            self._all_at_work.wait(10)
+        return result
+
+
+CORES = 4
+
+
+@pytest.fixture
+def four_cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As if operators used four threads, with a pool of its own."""
+    with ThreadPoolExecutor(CORES, "single") as pool:
+        monkeypatch.setattr(parallel, "single_cores", lambda: CORES)
+        monkeypatch.setattr(parallel, "_single_core_threads", lambda _count: pool)
+        yield
+
+
+@pytest.mark.usefixtures("four_cores")
+def test_a_crowd_is_shared_among_all_cores() -> None:
+    model = LanesModel(CORES)
+    results = asyncio.run(crowd(model, [(["x"], "query")] * 12))
+    assert [lengths(one) for one in results] == [[5]] + [[1]] * 12  # type: ignore[arg-type]
+    assert [len(batch) for batch in model.batches] == [1, 3, 3, 3, 3]
+
+
+@pytest.mark.usefixtures("four_cores")
+def test_fewer_texts_than_cores_are_done_by_all_together() -> None:
+    model = LanesModel(CORES)
+    asyncio.run(crowd(model, [(["x"], "query")] * 3))
+    assert [len(batch) for batch in model.batches] == [1, 3]
+    assert set(model.threads) == {"encoder"}
+
+
+@pytest.mark.usefixtures("four_cores")
+def test_long_texts_have_all_cores_one_after_the_other() -> None:
+    """Side by side, they would take that many times the memory."""
+    model = LanesModel(CORES)
+    asyncio.run(crowd(model, [(["x" * 200], "passage")] * 5, max_chars=100))
+    assert [len(batch) for batch in model.batches] == [1] * 6
+    assert set(model.threads) == {"encoder"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority")
