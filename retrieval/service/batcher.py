@@ -157,7 +157,9 @@ class Batcher:
             for job in late:
                 self._pace.leave(job.cost)
             deliver([Outcome(job.future, None, too_late(seconds)) for job in late])
-            return Batch(jobs, crowded=bool(self._jobs) and self._running + 1 >= lanes)
+            beside = bool(jobs) and self._suits_one_core(jobs)
+            has_room = beside and self._running + 1 < lanes
+            return Batch(jobs, beside=beside, crowded=bool(self._jobs) and not has_room)
 
     def _lanes(self) -> int:
         """How many batches run at a time of the oldest job's model."""
@@ -171,34 +173,32 @@ class Batcher:
         return min(self._max_texts, math.ceil((waiting + self._running_texts) / lanes))
 
     def _start(self, batch: Batch) -> None:
-        """Run the model over a batch: on one core, where others go beside it, or it is short."""
-        with self._changed:
-            beside = self._suits_one_core(batch.jobs)
-            if beside:
-                self._running += 1
-                self._running_texts += batch.texts
-        if beside:
-            from retrieval.parallel import on_single_core
+        """Run the model over a batch: on one core, in another thread, or on all of them."""
+        if not batch.beside:
+            self._embed_and_deliver(batch)
+            return
+        from retrieval.parallel import on_single_core
 
-            on_single_core(self._embed_beside, batch)
-        else:
-            self._embed_and_deliver(batch, beside=False)
+        with self._changed:
+            self._running += 1
+            self._running_texts += batch.texts
+        on_single_core(self._embed_beside, batch)
 
     def _suits_one_core(self, jobs: Sequence[Job]) -> bool:
+        """Whether a batch goes on one core: where others go beside it, or it is short."""
         encoder = jobs[0].encoder
-        chars = sum(job.chars for job in jobs)
-        if not encoder.side_by_side or chars > self._max_chars:
+        if not encoder.side_by_side or any(job.is_long for job in jobs):
             return False  # long texts side by side would take that many times the memory
         if self._running or self._jobs:
             return True
-        short = jobs[0].kind == "query" and chars <= _SHORT_CHARS
+        short = jobs[0].kind == "query" and sum(job.chars for job in jobs) <= _SHORT_CHARS
         return short and encoder.query_on_one_core
 
     def _embed_beside(self, batch: Batch) -> None:
         _yield_to_the_event_loop()  # whoever came first has started these threads
-        self._embed_and_deliver(batch, beside=True)
+        self._embed_and_deliver(batch)
 
-    def _embed_and_deliver(self, batch: Batch, *, beside: bool) -> None:
+    def _embed_and_deliver(self, batch: Batch) -> None:
         """Run the model over a batch, remember how long it takes, and hand out the results."""
         started = time.perf_counter()
         outcomes: list[Outcome] = []
@@ -206,11 +206,11 @@ class Batcher:
             outcomes = self._embed(batch.jobs)
         finally:
             seconds, cost = time.perf_counter() - started, batch.cost
-            side_by_side = _cores() if beside else 1
+            side_by_side = _cores() if batch.beside else 1
             with self._changed:
                 self._pace.leave(cost)
                 self._pace.learn(cost, seconds, side_by_side=side_by_side, crowded=batch.crowded)
-                if beside:
+                if batch.beside:
                     self._running -= 1
                     self._running_texts -= batch.texts
                 self._changed.notify()

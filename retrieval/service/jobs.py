@@ -13,6 +13,9 @@ from retrieval.service.delivery import AnyFuture
 
 _CHARS_A_TEXT: Final = 32
 """What a text costs beside its own characters."""
+_LONG_CHARS: Final = 4_096
+"""A text of more is likely to be longer than what goes through a model at once: the others are cut
+into batches of about a thousand tokens, but a text is not."""
 
 
 class EmbeddedTexts(Protocol):
@@ -72,6 +75,11 @@ class Job:
         return sum(map(len, self.texts))
 
     @property
+    def is_long(self) -> bool:
+        """Whether one of the texts is."""
+        return any(len(text) > _LONG_CHARS for text in self.texts)
+
+    @property
     def cost(self) -> int:
         """About how much work they are for the model, in characters."""
         return self.chars + _CHARS_A_TEXT * len(self.texts)
@@ -81,6 +89,8 @@ class Batch(NamedTuple):
     """Jobs of one model and kind."""
 
     jobs: list[Job]
+    beside: bool
+    """Whether it runs on one core, so that others can beside it."""
     crowded: bool
     """Whether others had to wait, as there was no room for them."""
 
