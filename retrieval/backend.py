@@ -77,7 +77,6 @@ class CoreBackend:
         self._short = ShortTexts(self._model, pooling) if quick else None
         config = self._model.config
         self.side_by_side = device == "cpu"
-        self._narrow = config.hidden_size <= _ONE_CORE_WIDTH
         self.batch_tokens = CPU_BATCH_TOKENS if device == "cpu" else CUDA_BATCH_TOKENS
         self.dim = config.hidden_size
         self.position_limit = position_limit(config)
@@ -85,7 +84,8 @@ class CoreBackend:
     @cached_property
     def query_on_one_core(self) -> bool:
         """See ``Backend``."""
-        return self.side_by_side and self._narrow and suits_one_core(self._embed_a_query)
+        narrow = self._model.config.hidden_size <= _ONE_CORE_WIDTH
+        return self.side_by_side and narrow and suits_one_core(self._embed_a_query)
 
     def _embed_a_query(self) -> None:
         with torch.inference_mode():

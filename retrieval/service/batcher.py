@@ -55,9 +55,8 @@ class Batcher:
         self._max_chars = max_chars
         self._metrics = metrics or Metrics()
         self._jobs: deque[Job] = deque()
-        self._running = 0
-        """Batches on one core each."""
-        self._running_texts = 0
+        self._running: list[int] = []
+        """How many texts each of the batches has that run on one core."""
         self._pace = Pace()
         self._changed = threading.Condition()
         self._closed = False
@@ -135,7 +134,8 @@ class Batcher:
         late: list[Job] = []
         texts = chars = 0
         with self._changed:
-            lanes, most_texts = self._lanes(), self._share()
+            lanes = self._lanes()
+            most_texts = self._share(lanes)
             seconds = self._pace.seconds_once_begun(0)
             in_time = time.perf_counter() + seconds
             while self._jobs and (not jobs or go_together(self._jobs[0], jobs[0])):
@@ -158,19 +158,19 @@ class Batcher:
                 self._pace.leave(job.cost)
             deliver([Outcome(job.future, None, too_late(seconds)) for job in late])
             beside = bool(jobs) and self._suits_one_core(jobs)
-            has_room = beside and self._running + 1 < lanes
+            has_room = beside and len(self._running) + 1 < lanes
             return Batch(jobs, beside=beside, crowded=bool(self._jobs) and not has_room)
 
     def _lanes(self) -> int:
         """How many batches run at a time of the oldest job's model."""
         return _cores() if self._jobs[0].encoder.side_by_side else 1
 
-    def _share(self) -> int:
+    def _share(self, lanes: int) -> int:
         """Most texts of the next batch: if others go beside it, what leaves them as many."""
-        lanes, waiting = self._lanes(), self.waiting
+        waiting = self.waiting
         if not self._running and waiting < lanes:
             return self._max_texts  # so few are done sooner by all cores together
-        return min(self._max_texts, math.ceil((waiting + self._running_texts) / lanes))
+        return min(self._max_texts, math.ceil((waiting + sum(self._running)) / lanes))
 
     def _start(self, batch: Batch) -> None:
         """Run the model over a batch: on one core, in another thread, or on all of them."""
@@ -180,8 +180,7 @@ class Batcher:
         from retrieval.parallel import on_single_core
 
         with self._changed:
-            self._running += 1
-            self._running_texts += batch.texts
+            self._running.append(batch.texts)
         on_single_core(self._embed_beside, batch)
 
     def _suits_one_core(self, jobs: Sequence[Job]) -> bool:
@@ -211,8 +210,7 @@ class Batcher:
                 self._pace.leave(cost)
                 self._pace.learn(cost, seconds, side_by_side=side_by_side, crowded=batch.crowded)
                 if batch.beside:
-                    self._running -= 1
-                    self._running_texts -= batch.texts
+                    self._running.remove(batch.texts)
                 self._changed.notify()
         deliver(outcomes)
 
@@ -234,7 +232,7 @@ class Batcher:
 
     def _has_room(self) -> bool:
         """Whether the oldest job could start now."""
-        return self._running < self._lanes()
+        return len(self._running) < self._lanes()
 
 
 def _cores() -> int:
