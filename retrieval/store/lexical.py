@@ -11,9 +11,11 @@ Scores are BM25 with k1 = 1.2, b = 0.75 (https://doi.org/10.1561/1500000019), su
 fields, each with its weight.
 """
 
+import errno
 import hashlib
 import json
 import re
+import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -43,6 +45,7 @@ _SEGMENT_FILE = re.compile(r"[0-9a-f]{32}\.[a-z]+")
 _FEW_IDS = 4_096
 """Where fewer texts may be found, the engine is told which; else what it finds is sorted out."""
 _WIDEN = 4
+_REMOVALS = 10
 _DECIMALS = 4
 """Of scores: their last bits depend on the order in which the engine sums them."""
 
@@ -119,12 +122,31 @@ def assembled(folder: Path, state: LexicalState, place: Path | None = None) -> I
     Raises:
         OSError: it can't be made.
     """
-    with tempfile.TemporaryDirectory(".tmp", LEXICAL, place) as made:
+    made = Path(tempfile.mkdtemp(".tmp", LEXICAL, place))
+    try:
         for file in state.files:
-            (Path(made) / engine_name(file)).symlink_to((folder / file.name).resolve())
+            (made / engine_name(file)).symlink_to((folder / file.name).resolve())
         if state.meta:
-            (Path(made) / META).write_text(state.meta)
-        yield Path(made)
+            (made / META).write_text(state.meta)
+        yield made
+    finally:
+        _remove(made)
+
+
+def _remove(made: Path) -> None:
+    """Remove a folder that the engine has used.
+
+    A thread of the engine's looks at the list of segments on its own time, under a lock that is a
+    file in there: it may appear while the folder is being emptied.
+    """
+    for left in reversed(range(_REMOVALS)):
+        try:
+            shutil.rmtree(made)
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY or not left:
+                raise
+        else:
+            return
 
 
 def segment_files(folder: Path, meta: str) -> list[str]:

@@ -1,10 +1,13 @@
 """The lexical index: how texts are cut, BM25 against a sum by hand, commits, damage."""
 
 import math
+import os
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -247,6 +250,28 @@ def test_reading_writes_nothing_into_the_index(folder: Path) -> None:
     with IndexReader.open(folder) as reader:
         texts_of(reader, "fox")
     assert {path.name: path.stat().st_mtime_ns for path in folder.glob("lexical-*")} == before
+
+
+def test_a_lock_that_the_engine_takes_late_is_in_nobodys_way(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A thread of the engine's may put it into the folder of links when that is to be removed."""
+    links = tmp_path / "links"
+    links.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(links))
+    rmdir, removed = os.rmdir, []
+
+    def lock_first(path: str, **options: Any) -> None:
+        if not removed:
+            removed.append(path)
+            next(links.iterdir()).joinpath(".tantivy-meta.lock").touch()
+        rmdir(path, **options)
+
+    monkeypatch.setattr(os, "rmdir", lock_first)
+    with IndexReader.open(folder) as reader:
+        assert removed
+        assert len(texts_of(reader, "fox")) == 2
+    assert list(links.iterdir()) == []
 
 
 def test_damage_is_noticed_and_mended(folder: Path) -> None:
