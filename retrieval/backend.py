@@ -10,7 +10,7 @@ from torch import Tensor
 
 from retrieval.errors import InvalidArgument
 from retrieval.gte import EncoderConfig, Pooling, ShortTexts, Workload, load_model, pack
-from retrieval.parallel import suits_one_core
+from retrieval.parallel import on_one_core, suits_one_core
 from retrieval.records import DTYPE_NAMES
 
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPE_NAMES}
@@ -74,7 +74,7 @@ class CoreBackend:
         self._pooling: Pooling = pooling
         self._device = device
         quick = device == "cpu" and workload == "latency"
-        self._short = ShortTexts(self._model, pooling) if quick else None
+        self._short = on_one_core(lambda: ShortTexts(self._model, pooling)) if quick else None
         config = self._model.config
         self.side_by_side = device == "cpu"
         self.batch_tokens = CPU_BATCH_TOKENS if device == "cpu" else CUDA_BATCH_TOKENS

@@ -55,6 +55,20 @@ def on_single_core(function: Callable[[Item], Result], item: Item) -> Future[Res
     return _single_core_threads(single_cores()).submit(function, item)
 
 
+def on_one_core(function: Callable[[], Result]) -> Result:
+    """Call a function on a single core and wait for it; batches' own threads stay free meanwhile.
+
+    For many small operators that nobody is in a hurry for: on all cores, each of them waits for the
+    threads of the one before, which takes tens of times as long where other programs run as well.
+
+    Args:
+        function: uses torch.
+    """
+    if single_cores() == 1:
+        return function()
+    return _single_core_threads(1, "aside").submit(function).result()
+
+
 def single_cores() -> int:
     """How many functions ``on_single_core`` can run at once: as many as operators use threads."""
     return torch.get_num_threads()
@@ -71,7 +85,7 @@ def suits_one_core(function: Callable[[], object]) -> bool:
     """
     if single_cores() == 1:
         return True
-    return on_single_core(_seconds, function).result() <= _seconds(function) * _ABOUT
+    return on_one_core(lambda: _seconds(function)) <= _seconds(function) * _ABOUT
 
 
 def _seconds(function: Callable[[], object]) -> float:
@@ -88,13 +102,13 @@ def _seconds(function: Callable[[], object]) -> float:
 _creating = Lock()
 
 
-def _single_core_threads(count: int) -> ThreadPoolExecutor:
+def _single_core_threads(count: int, name: str = "encoder") -> ThreadPoolExecutor:
     with _creating:
-        return _make_threads(count)
+        return _make_threads(count, name)
 
 
 @cache
-def _make_threads(count: int) -> ThreadPoolExecutor:
+def _make_threads(count: int, name: str) -> ThreadPoolExecutor:
     """A pool that lives as long as the process."""
     started = Barrier(count + 1)
 
@@ -104,7 +118,7 @@ def _make_threads(count: int) -> ThreadPoolExecutor:
         started.wait()
 
     before = torch.get_num_threads()
-    pool = ThreadPoolExecutor(count, thread_name_prefix="encoder", initializer=use_one_core)
+    pool = ThreadPoolExecutor(count, thread_name_prefix=name, initializer=use_one_core)
     for _ in range(count):
         pool.submit(int)  # a thread starts with a task
     started.wait()

@@ -9,7 +9,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.parallel import ahead, on_single_cores, one_behind, suits_one_core
+from retrieval import backend
+from retrieval.backend import CoreBackend
+from retrieval.gte import GteModel, Pooling, ShortTexts
+from retrieval.parallel import (
+    ahead,
+    on_one_core,
+    on_single_core,
+    on_single_cores,
+    one_behind,
+    suits_one_core,
+)
+from tests.conftest import GOLDEN
 
 
 @pytest.fixture
@@ -40,6 +51,34 @@ def test_each_call_has_one_core_and_what_is_left_over_has_all() -> None:
 
     assert list(on_single_cores(call, [0])) == [(True, 2)]
     assert list(on_single_cores(call, [0, 1, 2])) == [(True, 2), (False, 1), (False, 1)]
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_one_core_is_there_while_batches_have_all_their_threads() -> None:
+    released = threading.Event()
+    batches = [on_single_core(lambda _: released.wait(10), None) for _ in range(2)]
+    try:
+        assert on_one_core(torch.get_num_threads) == 1
+        assert not any(batch.done() for batch in batches)
+        with pytest.raises(ZeroDivisionError):
+            on_one_core(lambda: 1 // 0)
+    finally:
+        released.set()
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_model_for_queries_is_traced_on_one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+
+    def record(model: GteModel, pooling: Pooling) -> ShortTexts:
+        threads.append(torch.get_num_threads())
+        return ShortTexts(model, pooling)
+
+    monkeypatch.setattr(backend, "ShortTexts", record)
+    folder = GOLDEN / "base_ntk_short"
+    CoreBackend(folder, "cls", dtype=torch.float32, device="cpu", workload="latency")
+    assert threads == [1]
 
 
 @pytest.mark.usefixtures("two_threads")

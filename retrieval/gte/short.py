@@ -87,10 +87,11 @@ def _trace(model: GteModel, pooling: Pooling) -> torch.jit.ScriptModule | None:
             trace: Any = torch.jit.trace
             traced: torch.jit.ScriptModule = trace(function, tensors[0], check_trace=False)
             for _ in range(_WARM_UP):
-                same = all(
-                    torch.allclose(traced(*given), model.embed(batch, pooling), atol=1e-3)
-                    for given, batch in zip(tensors, examples, strict=True)
-                )
+                vectors = [traced(*given) for given in tensors]
+            same = all(
+                torch.allclose(vector, model.embed(batch, pooling), atol=1e-3)
+                for vector, batch in zip(vectors, examples, strict=True)
+            )
     except (AttributeError, RuntimeError, TypeError, ValueError):
         return None
     return traced if same else None
