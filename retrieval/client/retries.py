@@ -10,8 +10,8 @@ import time
 import grpc
 
 RETRYABLE = ("UNAVAILABLE", "CANCELLED")
-"""Statuses that pass by themselves. A server that has just stopped listening hangs up with the
-second; a request that the caller gave up is not tried again, whatever its status."""
+"""Statuses that pass by themselves. The second is what gRPC ends requests with that a server with
+too much to do never looked at; what the caller gave up is not tried again, whatever its status."""
 
 MAX_ATTEMPTS = 4
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 1.0

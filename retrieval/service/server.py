@@ -20,6 +20,7 @@ from retrieval.service.admission import Admission
 from retrieval.service.batcher import Batcher
 from retrieval.service.collections import Collections
 from retrieval.service.config import Address, ServiceConfig
+from retrieval.service.connections import hang_up
 from retrieval.service.embedding_servicer import EmbeddingServicer
 from retrieval.service.index_servicer import IndexServicer
 from retrieval.service.interceptors import ReflectionInterceptor, RequestInterceptor
@@ -50,7 +51,8 @@ SERVICE_NAMES = tuple(
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
-# For what isn't a request of ours: someone who watches our health may be told that it is over.
+# For those who watch our health to be told that it is over, before they are hung up on.
+_FAREWELL_SECONDS = 0.1
 _CLOSE_SECONDS = 0.5
 
 _MIN_PING_SECONDS, _MAX_PING_STRIKES = 10, 2
@@ -76,6 +78,7 @@ class RetrievalServer:
         # The stubs of grpcio-health-checking leave out its aio part.
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._server = self._build()
+        self._address: Address | None = None
         self._watching: asyncio.Task[None] | None = None
 
     def _build(self) -> grpc.aio.Server:
@@ -129,6 +132,7 @@ class RetrievalServer:
         """
         await self._set_health(_NOT_SERVING)
         address = _listen(self._server, self._config.listen, self._certificates)
+        self._address = address
         await self._server.start()
         if self._config.metrics:
             self._metrics_server = self._metrics.listen(self._config.metrics)
@@ -165,7 +169,7 @@ class RetrievalServer:
         """Drain: let nothing new in, wait for what is under way, then close everything.
 
         Health says NOT_SERVING from the start. What is still under way after the grace period is
-        cancelled. Also takes down a server that didn't finish starting.
+        hung up on. Also takes down a server that didn't finish starting.
         """
         self._admission.close()
         if self._watching is not None:
@@ -174,6 +178,9 @@ class RetrievalServer:
         grace = self._config.grace_seconds
         if not await self._admission.drained(grace):
             LOG.warning("requests still under way after %g s are cancelled", grace)
+        await asyncio.sleep(_FAREWELL_SECONDS)
+        if self._address is not None:
+            hang_up(self._address.port)
         await self._server.stop(_CLOSE_SECONDS)
         await asyncio.to_thread(self._close_threads)
         self._collections.close()

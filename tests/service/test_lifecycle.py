@@ -32,7 +32,10 @@ from retrieval.errors import (
 from retrieval.records import TextKind
 from retrieval.service.collections import Collections, OpenCollection
 from retrieval.service.config import Address, Limits, ServiceConfig
+from retrieval.service.connections import hang_up
 from retrieval.service.server import SERVICE_NAMES, RetrievalServer
+from retrieval.v1.search_service_pb2 import SearchRequest
+from retrieval.v1.search_service_pb2_grpc import SearchServiceStub
 from tests.service.harness import Program, RunningServer, running, wait_until
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -185,7 +188,51 @@ def test_the_grace_period_ends(index: Path, gate: Gate) -> None:
             gate.opened.set()
             stopping.join(10)
         assert isinstance(outcome[0], ServiceError)
-        assert outcome[0].status in ("UNAVAILABLE", "CANCELLED")
+        assert outcome[0].status == "UNAVAILABLE"
+
+
+def test_all_that_come_while_it_stops_may_try_again(index: Path) -> None:
+    """Also those that it has not looked at yet, which gRPC alone would end with CANCELLED."""
+    outcomes: set[str] = set()
+
+    def work(target: str) -> None:
+        with grpc.insecure_channel(target, [("grpc.enable_retries", 0)]) as channel:
+            stub = SearchServiceStub(channel)
+            while not any(outcome.endswith("gone") for outcome in outcomes):
+                try:
+                    stub.Search(SearchRequest(text="bread"), timeout=10)
+                    outcomes.add("OK")
+                except grpc.RpcError as error:
+                    refused = "shutting down" in (error.details() or "")
+                    outcomes.add(f"{error.code().name}: {'refused' if refused else 'gone'}")
+
+    with running({"default": index}) as server:
+        calls = [in_thread(lambda: work(server.target))[0] for _ in range(16)]
+        wait_until(lambda: "OK" in outcomes)
+        server.stop()
+        for call in calls:
+            call.join(10)
+    assert outcomes - {"UNAVAILABLE: refused"} == {"OK", "UNAVAILABLE: gone"}
+
+
+def test_hanging_up() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_server(("127.0.0.1", 0)) as other,
+        socket.create_connection(server.getsockname()) as client,
+        server.accept()[0] as accepted,
+        socket.create_connection(other.getsockname()) as bystander,
+        other.accept()[0] as elsewhere,
+    ):
+        accepted.sendall(b"answer")
+        before = len(list(Path("/dev/fd").iterdir()))
+        hang_up(server.getsockname()[1])
+        assert len(list(Path("/dev/fd").iterdir())) == before
+        assert client.recv(100) == b"answer"
+        assert client.recv(100) == b""
+        elsewhere.sendall(b"still there")
+        assert bystander.recv(100) == b"still there"
+        socket.create_connection(server.getsockname()).close()
 
 
 def test_given_up_requests_are_not_worked_on(index: Path, gate: Gate) -> None:
