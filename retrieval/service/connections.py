@@ -7,51 +7,50 @@ from contextlib import suppress
 from pathlib import Path
 
 _OPEN_FILES = Path("/dev/fd")
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
 
 def hang_up(port: int) -> None:
-    """Close all connections that others made to a port of this process; what was sent arrives.
+    """Stop listening on a port, and close all connections made to it; what was sent arrives.
 
     A gRPC server that stops ends requests that it hasn't looked at yet with ``CANCELLED``, as if
     the caller had given them up. Those of a connection that is closed get ``UNAVAILABLE``, which
     clients try again. Where the system doesn't tell what is open (Windows), nothing happens.
 
     Args:
-        port: where the process listens; it goes on listening.
+        port: of this process. Who listens there should be stopped next.
     """
-    # Found first, and closed in one go: whoever was hung up on may be back in a millisecond.
-    connections = _connections(port)
-    for connection in connections:
-        with suppress(OSError):  # closed meanwhile
+    for descriptor, listener in _sockets(port, listening=True):
+        # Another socket in its place: gRPC closes it by its number, and would complain of an error.
+        with listener, socket.socket(listener.family) as unused:
+            os.dup2(unused.fileno(), descriptor, inheritable=False)
+    for _, connection in _sockets(port, listening=False):
+        with connection, suppress(OSError):  # closed meanwhile
             connection.shutdown(socket.SHUT_RDWR)
-    for connection in connections:
-        connection.close()
 
 
-def _connections(port: int) -> list[socket.socket]:
-    """Duplicates of this process's sockets that others are connected to."""
-    try:
-        descriptors = [int(file.name) for file in _OPEN_FILES.iterdir()]
-    except FileNotFoundError:
-        return []
-    found = []
-    for descriptor in descriptors:
+def _sockets(port: int, *, listening: bool) -> list[tuple[int, socket.socket]]:
+    """This process's sockets at a port of its own: their numbers, and duplicates of them."""
+    found: list[tuple[int, socket.socket]] = []
+    for descriptor in _socket_descriptors():
+        if any(descriptor == one.fileno() for _, one in found):
+            continue  # closed meanwhile, and now the number of a duplicate
         with suppress(OSError):  # closed meanwhile
-            if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-                continue
             one = socket.socket(fileno=os.dup(descriptor))
-            if _is_connected_to(one, port):
-                found.append(one)
+            listens = bool(one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+            at_port = one.family in _FAMILIES and one.getsockname()[1] == port
+            if at_port and listens == listening:
+                found.append((descriptor, one))
             else:
                 one.close()
     return found
 
 
-def _is_connected_to(one: socket.socket, port: int) -> bool:
-    if one.family not in (socket.AF_INET, socket.AF_INET6):
-        return False
-    try:
-        one.getpeername()
-    except OSError:  # it listens, or is closed by now
-        return False
-    return bool(one.getsockname()[1] == port)
+def _socket_descriptors() -> list[int]:
+    sockets = []
+    with suppress(FileNotFoundError):  # the system has no such folder
+        for descriptor in [int(file.name) for file in _OPEN_FILES.iterdir()]:
+            with suppress(OSError):  # closed meanwhile, as what the folder was read with
+                if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                    sockets.append(descriptor)
+    return sockets

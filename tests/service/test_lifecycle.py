@@ -226,13 +226,15 @@ def test_hanging_up() -> None:
     ):
         accepted.sendall(b"answer")
         before = len(list(Path("/dev/fd").iterdir()))
-        hang_up(server.getsockname()[1])
+        address = server.getsockname()
+        hang_up(address[1])
         assert len(list(Path("/dev/fd").iterdir())) == before
         assert client.recv(100) == b"answer"
         assert client.recv(100) == b""
         elsewhere.sendall(b"still there")
         assert bystander.recv(100) == b"still there"
-        socket.create_connection(server.getsockname()).close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address)
 
 
 def test_given_up_requests_are_not_worked_on(index: Path, gate: Gate) -> None:
