@@ -38,8 +38,8 @@ def _sockets(port: int, *, listening: bool) -> list[tuple[int, socket.socket]]:
         with suppress(OSError):  # closed meanwhile
             one = socket.socket(fileno=os.dup(descriptor))
             listens = bool(one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-            at_port = one.family in _FAMILIES and one.getsockname()[1] == port
-            if at_port and listens == listening:
+            is_tcp = one.family in _FAMILIES and one.type == socket.SOCK_STREAM
+            if is_tcp and one.getsockname()[1] == port and listens == listening:
                 found.append((descriptor, one))
             else:
                 one.close()

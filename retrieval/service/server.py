@@ -51,7 +51,8 @@ SERVICE_NAMES = tuple(
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
-# For those who watch our health to be told that it is over, before they are hung up on.
+# For those who watch our health to be told that it is over, before they are hung up on; and what
+# gRPC gives them where hanging up does nothing.
 _FAREWELL_SECONDS = 0.1
 _CLOSE_SECONDS = 0.5
 
@@ -177,10 +178,11 @@ class RetrievalServer:
         await self._health.enter_graceful_shutdown()
         grace = self._config.grace_seconds
         if not await self._admission.drained(grace):
-            LOG.warning("requests still under way after %g s are cancelled", grace)
-        await asyncio.sleep(_FAREWELL_SECONDS)
-        if self._address is not None:
-            hang_up(self._address.port)
+            LOG.warning("requests still under way after %g s are hung up on", grace)
+        address, self._address = self._address, None  # once: the port may be another's later
+        if address is not None:
+            await asyncio.sleep(_FAREWELL_SECONDS)
+            hang_up(address.port)
         await self._server.stop(_CLOSE_SECONDS)
         await asyncio.to_thread(self._close_threads)
         self._collections.close()
