@@ -31,26 +31,20 @@ def hang_up(port: int) -> None:
 
 def _sockets(port: int, *, listening: bool) -> list[tuple[int, socket.socket]]:
     """This process's sockets at a port of its own: their numbers, and duplicates of them."""
-    found: list[tuple[int, socket.socket]] = []
-    for descriptor in _socket_descriptors():
-        if any(descriptor == one.fileno() for _, one in found):
-            continue  # closed meanwhile, and now the number of a duplicate
-        with suppress(OSError):  # closed meanwhile
+    folder = _OPEN_FILES.iterdir() if _OPEN_FILES.is_dir() else ()
+    found, duplicates = [], set[int]()
+    for descriptor in [int(file.name) for file in folder]:
+        if descriptor in duplicates:
+            continue  # closed since it was listed
+        with suppress(OSError):  # as well
+            if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                continue
             one = socket.socket(fileno=os.dup(descriptor))
             listens = bool(one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
             is_tcp = one.family in _FAMILIES and one.type == socket.SOCK_STREAM
             if is_tcp and one.getsockname()[1] == port and listens == listening:
                 found.append((descriptor, one))
+                duplicates.add(one.fileno())
             else:
                 one.close()
     return found
-
-
-def _socket_descriptors() -> list[int]:
-    sockets = []
-    with suppress(FileNotFoundError):  # the system has no such folder
-        for descriptor in [int(file.name) for file in _OPEN_FILES.iterdir()]:
-            with suppress(OSError):  # closed meanwhile, as what the folder was read with
-                if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-                    sockets.append(descriptor)
-    return sockets
