@@ -16,6 +16,7 @@ from retrieval import command
 from training.batches import Batches, SpecialTokens
 from training.config import Stage
 from training.data import TextData
+from training.discriminant import Discriminant
 from training.loop import start
 from training.models import Teacher
 
@@ -44,6 +45,8 @@ def main(
     settings = Stage.from_file(stage)
     batches = Batches(TextData.open(data), settings, SpecialTokens.read(begin))
     taught_by = Teacher(teacher, device) if teacher else None
+    if taught_by and settings.discriminant:
+        taught_by.of_pieces = Discriminant.learn(taught_by, batches, settings.discriminant)
     run = start(folder, settings, batches=batches, begin=begin, device=device, teacher=taught_by)
     click.echo(f"{folder}: step {run.progress.step} of {settings.steps}")
     progress = run.go_on(seconds=seconds)

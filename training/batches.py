@@ -15,6 +15,8 @@ from training.data import Order, TextData
 
 _MASKED, _MASKED_OR_CHANGED = 0.8, 0.9
 """Shares of the hidden tokens."""
+_SHORTEST = 64
+"""Tokens of a stretch, at least."""
 
 
 class SpecialTokens(NamedTuple):
@@ -72,6 +74,8 @@ class Batches:
             self._numbers = self._within_reach(held=False)
         else:
             self._numbers = self._long_enough(held=False)
+        if stage.stretches:
+            self._numbers = np.repeat(self._numbers, self._draws(self._numbers))
         if not len(self._numbers):
             raise InvalidArgument("the data has no text for this stage")
         self.order = Order(len(self._numbers), stage.seed)
@@ -87,6 +91,15 @@ class Batches:
         lengths = bounds[numbers + 1] - bounds[numbers]
         return numbers[lengths + 2 >= self._stage.min_length]
 
+    def _draws(self, documents: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How often each document is to be drawn in one walk through all of them."""
+        bounds = self.data.texts[self.data.documents]
+        mean = (self._stage.max_length - _SHORTEST) / np.log(self._stage.max_length / _SHORTEST)
+        draws: NDArray[np.int64] = np.ceil(
+            (bounds[documents + 1] - bounds[documents]) / mean
+        ).astype(np.int64)
+        return draws
+
     def _within_reach(self, *, held: bool) -> NDArray[np.int64]:
         """Pairs; of whole documents those whose passage is not cut off."""
         numbers = self.data.pair_numbers(held=held)
@@ -100,15 +113,33 @@ class Batches:
         drawn: list[list[int]] = []
         tokens = 0
         for number in self.order:
-            drawn.append(self.text(int(self._numbers[number])))
+            drawn.append(self._draw(int(self._numbers[number])))
             tokens += len(drawn[-1])
             if tokens >= self._stage.batch_tokens:
                 break
         return sorted(drawn, key=len)
 
+    def _draw(self, number: int) -> list[int]:
+        """A text to learn from; if it is to be a stretch, chance follows from the walk's place."""
+        if not self._stage.stretches:
+            return self.text(number)
+        random = np.random.default_rng([self._stage.seed, self.order.epoch, self.order.cursor])
+        ids = self.data.document(number)
+        share = np.log(self._stage.max_length / _SHORTEST) * random.random()
+        length = min(len(ids), int(_SHORTEST * np.exp(share)))
+        first = int(random.integers(len(ids) - length + 1))
+        return self._cut(ids[first : first + length])
+
     def held_texts(self, most: int) -> list[list[int]]:
         """Texts that are held back, spread evenly over them, sorted by length."""
         return sorted(map(self.text, spread(self._long_enough(held=True), most)), key=len)
+
+    def long_texts(self, least: int, most: int) -> list[list[int]]:
+        """Whole documents of so many tokens, spread evenly over them; no more than ``most``."""
+        numbers = self.data.whole(held=False)
+        bounds = self.data.texts[self.data.documents]
+        numbers = numbers[bounds[numbers + 1] - bounds[numbers] >= least]
+        return list(map(self.text, spread(numbers, most)))
 
     def text(self, number: int) -> list[int]:
         """Token ids of a chunk, or a document, with special tokens."""

@@ -28,6 +28,10 @@ class Stage:
     """Shorter texts are left out."""
     whole_documents: bool = False
     """Whether a text is a whole document instead of a chunk of one."""
+    stretches: bool = False
+    """With ``whole_documents``: whether it is any stretch of one, of any length (their logarithms
+    are even), instead of the whole. Long documents are drawn more often, for all of their tokens
+    to be seen as often as those of short ones."""
     rope_theta: float = 160_000.0
     """Base of the rotary frequencies (the card's ``rope_base``)."""
     batch_tokens: int = 16_384
@@ -54,6 +58,9 @@ class Stage:
     """Distil: of the difference of hidden states, layer by layer."""
     similarity_weight: float = 1.0
     """Distil: of the difference of the texts' cosines with each other."""
+    discriminant: float = 0.0
+    """Distil: if above 0, wanted of a long text is not the mean of its pieces' vectors, but what
+    tells it from texts like it; see ``training/discriminant.py``, where this is ``variance``."""
     evaluate_every: int = 250
     """Steps from one measurement on held-back texts to the next, and to the next checkpoint."""
     seed: int = 0
@@ -94,6 +101,12 @@ class Stage:
             )
         if self.hard_negatives and self.whole_documents:
             raise InvalidArgument(f"{where}: hard_negatives are chunks, not whole_documents")
+        if (self.stretches or self.discriminant) and not self.whole_documents:
+            raise InvalidArgument(f"{where}: stretches and discriminant need whole_documents")
+        if self.stretches and self.objective == "contrastive":
+            raise InvalidArgument(f"{where}: a pair's document can't be a stretch of it")
+        if self.discriminant < 0:
+            raise InvalidArgument(f"{where}: discriminant must not be below 0")
         positive = ("steps", "max_length", "batch_tokens", "micro_tokens", "evaluate_every")
         for name in (*positive, "learning_rate", "rope_theta", "temperature", "clip_norm"):
             if not getattr(self, name) > 0:

@@ -1,6 +1,6 @@
 """The model that learns, and the one it learns from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, chain
 from pathlib import Path
@@ -90,6 +90,10 @@ class HiddenStates:
         self._states = None
 
 
+OfPieces = Callable[[Tensor, Tensor], Tensor]
+"""Shares of a text's pieces [k], their vectors [k, dim] → the text's own [dim], of any length."""
+
+
 @dataclass(frozen=True, slots=True)
 class Taught:
     """What a teacher makes of a batch."""
@@ -117,15 +121,16 @@ class Teacher:
         self.config, settings = read_encoder(folder)
         self.pooling: Pooling = settings.pooling
         self.piece_tokens = settings.max_tokens
+        self.of_pieces: OfPieces = torch.matmul
         self._device = device
         dtype = torch.bfloat16 if _has_fast_bfloat16(device) else torch.float32
         self._model = load_model(folder.path, dtype=dtype, device=device)
         self._states = HiddenStates(self._model, self.config.num_layers)
 
     def teach(self, texts: Sequence[Sequence[int]], special: SpecialTokens) -> Taught:
-        """Embed texts; one that is too long to be embedded whole is the mean of its pieces.
+        """Embed texts; of one that is too long to be embedded whole ``of_pieces`` makes a vector.
 
-        The states of its tokens are those that they have in their pieces.
+        That is the mean, unless it is set. The states of its tokens are those in their pieces.
 
         Args:
             texts: token ids with special tokens.
@@ -137,12 +142,16 @@ class Teacher:
         for text in texts:
             parts = pieces(text, special, self.piece_tokens)
             taught = self._embed(parts)
-            weights = torch.tensor([float(len(part)) for part in parts], device=self._device)
-            vectors.append(weights @ taught.vectors)
+            lengths = torch.tensor([float(len(part)) for part in parts], device=self._device)
+            vectors.append(self.of_pieces(lengths / lengths.sum(), taught.vectors))
             rows = _rows_of_text([len(part) for part in parts])
             hidden.append([states[rows] for states in taught.hidden])
         layers = [torch.cat(states) for states in zip(*hidden, strict=True)]
         return Taught(normalize(torch.stack(vectors)), layers)
+
+    def pieces_of(self, text: Sequence[int], special: SpecialTokens) -> Tensor:
+        """The vectors of a text's pieces, float32 [k, dim]."""
+        return self._embed(pieces(text, special, self.piece_tokens)).vectors
 
     @torch.no_grad()
     def _embed(self, texts: Sequence[Sequence[int]]) -> Taught:

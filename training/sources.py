@@ -10,6 +10,7 @@
 | wordnet | WordNet's ``data.noun`` and so on (https://wordnet.princeton.edu/documentation) |
 | mail | JSON files with a ``text`` that is a message with its head |
 | json | JSON files that are a text, or have one, or a list of its paragraphs, as ``text`` |
+| beir | collections' folders; what only tests ask for is left out, and so are all queries |
 """
 
 import bz2
@@ -115,6 +116,24 @@ def json_text(path: Path) -> Iterator[Document]:
         yield f"{_name(path.stem)}.txt", text
 
 
+def beir(folder: Path) -> Iterator[Document]:
+    """Documents of a collection that answer queries of its training split, and of no other."""
+    splits = {path.stem: _judged(path) for path in (folder / "qrels").glob("*.tsv")}
+    training = splits.pop("train", set()).difference(*splits.values())
+    with (folder / "corpus.jsonl").open(encoding="utf-8") as file:
+        for line in file:
+            document = json.loads(line)
+            if document["_id"] in training:
+                title = document.get("title") or ""
+                yield f"{_name(document['_id'])}.txt", f"{title}\n\n{document['text']}".strip()
+
+
+def _judged(qrels: Path) -> set[str]:
+    """The documents that judgements name: second column, after a line of names."""
+    lines = qrels.read_text(encoding="utf-8").splitlines()[1:]
+    return {line.split("\t")[1] for line in lines if line}
+
+
 def _name(title: str) -> str:
     return re.sub(r"\W+", "-", title)[:80]
 
@@ -126,6 +145,7 @@ KINDS: Mapping[str, Callable[[Path], Iterator[Document]]] = {
     "wordnet": wordnet,
     "mail": mail,
     "json": json_text,
+    "beir": beir,
 }
 
 

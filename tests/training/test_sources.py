@@ -66,6 +66,19 @@ def test_messages_and_texts_in_json(tmp_path: Path) -> None:
     assert read_all(tmp_path / "json") == {"1790-speech.txt": "Fellow citizens,\n\nI embrace"}
 
 
+def test_of_collections_none_but_training_documents(tmp_path: Path) -> None:
+    folder = tmp_path / "meetings"
+    (folder / "qrels").mkdir(parents=True)
+    names = ("learned", "asked", "both", "nobody's")
+    lines = [{"_id": name, "title": name.title(), "text": ABSTRACT} for name in names]
+    (folder / "corpus.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    head = "query-id\tcorpus-id\tscore\n"
+    (folder / "qrels" / "train.tsv").write_text(f"{head}q1\tlearned\t1\nq2\tboth\t1\n")
+    (folder / "qrels" / "test.tsv").write_text(f"{head}q3\tasked\t1\nq4\tboth\t1\n")
+    assert extract("beir", [folder], tmp_path / "out") == 1
+    assert read_all(tmp_path / "out") == {"learned.txt": f"Learned\n\n{ABSTRACT.strip()}"}
+
+
 def test_wikipedia(tmp_path: Path) -> None:
     pytest.importorskip("mwparserfromhell")
     page = "<page><title>{}</title><revision><text>{}</text></revision></page>"

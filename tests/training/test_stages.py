@@ -17,6 +17,7 @@ from training.batches import Batches, SpecialTokens, mask, pieces
 from training.checkpoint import Progress
 from training.config import Stage
 from training.data import Order, TextData
+from training.discriminant import Discriminant
 from training.loop import Run, start
 from training.mine import mine
 from training.models import Teacher, load_student
@@ -46,6 +47,9 @@ STAGES = {
     "distil": SHORT,
     "distil, muon": replace(SHORT, optimizer="muon"),
     "distil, long": replace(SHORT, whole_documents=True, max_length=300, min_length=65),
+    "distil, stretches": replace(
+        SHORT, whole_documents=True, stretches=True, max_length=100, discriminant=0.01
+    ),
     "distil, frozen": replace(SHORT, frozen=("embeddings.", "encoder.layer.0.")),
 }
 
@@ -57,6 +61,9 @@ def begin(
     def begin(folder: Path, stage: Stage) -> Run:
         teacher = Teacher(str(teacher_folder), "cpu")
         batches = make_batches(stage)
+        if stage.discriminant:
+            teacher.piece_tokens = 12  # the documents are short
+            teacher.of_pieces = Discriminant.learn(teacher, batches, stage.discriminant)
         return start(folder, stage, batches=batches, begin=start_folder, teacher=teacher)
 
     return begin
@@ -233,25 +240,6 @@ def test_with_a_pooling_layer_all_of_the_teachers_layers_teach(
     assert changed["hidden"] > lines[-1]["hidden"] + 0.05
 
 
-def test_a_long_text_is_taught_by_its_pieces(teacher_folder: Path) -> None:
-    teacher = Teacher(str(teacher_folder), "cpu")
-    special = SpecialTokens(first=2, last=3, mask=4, vocabulary=90)
-    inner = np.random.default_rng(5).integers(10, 60, teacher.piece_tokens + 9).tolist()
-    long, short = [2, *inner, 3], [2, 11, 12, 3]
-    taught = teacher.teach([short, long], special)
-    parts = [teacher.teach([part], special) for part in pieces(long, special, teacher.piece_tokens)]
-    assert len(parts) == 2
-    alone = teacher.teach([short], special)
-    for layer, states in enumerate(taught.hidden):
-        first, second = (part.hidden[layer] for part in parts)
-        wanted = torch.cat([alone.hidden[layer], first[:-1], second[1:]])
-        torch.testing.assert_close(states, wanted, atol=1e-5, rtol=0)
-    mean = teacher.piece_tokens * parts[0].vectors + 13 * parts[1].vectors  # 11 and special ones
-    torch.testing.assert_close(
-        taught.vectors[1], torch.nn.functional.normalize(mean[0], dim=0), atol=1e-5, rtol=0
-    )
-
-
 def test_the_learning_rate_rises_and_falls() -> None:
     stage = replace(SHORT, steps=100, warmup_steps=10, learning_rate=1.0, final_share=0.1)
     rates = [learning_rate(stage, step) for step in range(100)]
@@ -295,6 +283,15 @@ def test_checkpoints_are_whole_and_in_small_files(tmp_path: Path) -> None:
             "objective = 'contrastive'\nsteps = 1\nlearning_rate = 1e-3\nhard_negatives = 2\n"
             "whole_documents = true",
             "hard_negatives are chunks",
+        ),
+        (
+            "objective = 'distil'\nsteps = 1\nlearning_rate = 1e-3\nstretches = true",
+            "need whole_documents",
+        ),
+        (
+            "objective = 'contrastive'\nsteps = 1\nlearning_rate = 1e-3\nstretches = true\n"
+            "whole_documents = true",
+            "can't be a stretch",
         ),
         ("objective = 'mlm'\nsteps = 0\nlearning_rate = 1e-3", "steps must be above 0"),
         ("objective = 'mlm'", "missing"),
