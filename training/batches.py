@@ -87,17 +87,14 @@ class Batches:
         if self._stage.objective == "distil" and not self._stage.whole_documents and not held:
             # Queries look more like headings than like passages.
             numbers = np.concatenate([numbers, data.headings(held=False)])
-        bounds = data.texts[data.documents] if self._stage.whole_documents else data.texts
-        lengths = bounds[numbers + 1] - bounds[numbers]
+        whole = self._stage.whole_documents
+        lengths = data.lengths(numbers) if whole else np.diff(data.texts)[numbers]
         return numbers[lengths + 2 >= self._stage.min_length]
 
     def _draws(self, documents: NDArray[np.int64]) -> NDArray[np.int64]:
         """How often each document is to be drawn in one walk through all of them."""
-        bounds = self.data.texts[self.data.documents]
         mean = (self._stage.max_length - _SHORTEST) / np.log(self._stage.max_length / _SHORTEST)
-        draws: NDArray[np.int64] = np.ceil(
-            (bounds[documents + 1] - bounds[documents]) / mean
-        ).astype(np.int64)
+        draws: NDArray[np.int64] = np.ceil(self.data.lengths(documents) / mean).astype(np.int64)
         return draws
 
     def _within_reach(self, *, held: bool) -> NDArray[np.int64]:
@@ -137,8 +134,7 @@ class Batches:
     def long_texts(self, least: int, most: int) -> list[list[int]]:
         """Whole documents of so many tokens, spread evenly over them; no more than ``most``."""
         numbers = self.data.whole(held=False)
-        bounds = self.data.texts[self.data.documents]
-        numbers = numbers[bounds[numbers + 1] - bounds[numbers] >= least]
+        numbers = numbers[self.data.lengths(numbers) >= least]
         return list(map(self.text, spread(numbers, most)))
 
     def text(self, number: int) -> list[int]:

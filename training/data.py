@@ -70,6 +70,11 @@ class TextData:
         """Token ids of a whole document."""
         return self._between(self.documents[number], self.documents[number + 1])
 
+    def lengths(self, documents: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Tokens of each of the documents."""
+        lengths: NDArray[np.int64] = np.diff(self.texts[self.documents])[documents]
+        return lengths
+
     def documents_of(self, chunks: NDArray[np.int64]) -> NDArray[np.int64]:
         """The document that each chunk is of."""
         return np.searchsorted(self.documents, chunks, side="right") - 1

@@ -73,8 +73,7 @@ def test_stretches_are_of_any_length_and_place(make_batches: MakeBatches) -> Non
 
 
 def test_long_documents_are_drawn_as_often_as_they_are_long(make_batches: MakeBatches) -> None:
-    stage = STAGE
-    batches = make_batches(stage)
+    batches = make_batches(STAGE)
     drawn = np.bincount(batches._numbers)
     lengths = np.array([len(batches.data.document(number)) for number in range(len(drawn))])
     mean = 36 / np.log(100 / 64)  # of lengths whose logarithms are even, from 64 to 100
