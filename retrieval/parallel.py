@@ -7,9 +7,10 @@ operator, and each core's share stays in its own cache (``benchmarks/encoder.py`
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from statistics import median
-from threading import Barrier, Lock
+from threading import Barrier, BrokenBarrierError, Lock
 from typing import TypeVar
 
 import torch
@@ -115,14 +116,21 @@ def _make_threads(count: int, name: str) -> ThreadPoolExecutor:
     def use_one_core() -> None:
         torch.set_num_threads(1)  # of this thread, and the default of threads yet to come
         torch.get_num_threads()  # a thread takes up the default at its first use: let that be now
-        started.wait()
+        with suppress(BrokenBarrierError):
+            started.wait()
 
     before = torch.get_num_threads()
     pool = ThreadPoolExecutor(count, thread_name_prefix=name, initializer=use_one_core)
-    for _ in range(count):
-        pool.submit(int)  # a thread starts with a task
-    started.wait()
-    torch.set_num_threads(before)
+    try:
+        for _ in range(count):
+            pool.submit(int)  # a thread starts with a task
+        started.wait()
+    except BaseException:  # Ctrl-C: threads that wait for one another would keep Python from ending
+        started.abort()
+        pool.shutdown(wait=False)
+        raise
+    finally:
+        torch.set_num_threads(before)
     return pool
 
 

@@ -1,5 +1,8 @@
 """Batches side by side on single cores, and the next input made ahead."""
 
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -107,6 +110,34 @@ def test_threads_started_later_keep_all_cores() -> None:
     thread.start()
     thread.join()
     assert seen == [2]
+
+
+@pytest.mark.parametrize("after", [1, 2, 5])
+def test_an_interrupt_while_threads_start_does_not_keep_the_process(after: int) -> None:
+    program = f"""
+import os, signal, time, torch
+from retrieval.parallel import on_single_cores
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+torch.set_num_threads({after + 1})
+set_threads, begun = torch.set_num_threads, []
+
+def interrupted(count):
+    begun.append(count)
+    if len(begun) == {after}:
+        os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.1)
+    set_threads(count)
+
+torch.set_num_threads = interrupted
+list(on_single_cores(abs, [0] * {after + 1}))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ended.returncode == -signal.SIGINT
+    assert ended.stderr.endswith("\nKeyboardInterrupt\n")
+    assert "Barrier" not in ended.stderr
 
 
 @pytest.mark.usefixtures("two_threads")
