@@ -26,6 +26,7 @@ import click
 from lxml import etree
 
 from retrieval import command
+from retrieval.eval.queries import load_judgements
 
 _LEAST_CHARS: Final = 200
 """Of an abstract, a page, a message; what is shorter is left out."""
@@ -118,7 +119,7 @@ def json_text(path: Path) -> Iterator[Document]:
 
 def beir(folder: Path) -> Iterator[Document]:
     """Documents of a collection that answer queries of its training split, and of no other."""
-    splits = {path.stem: _judged(path) for path in (folder / "qrels").glob("*.tsv")}
+    splits = {path.stem: _wanted(path) for path in (folder / "qrels").glob("*.tsv")}
     training = splits.pop("train", set()).difference(*splits.values())
     with (folder / "corpus.jsonl").open(encoding="utf-8") as file:
         for line in file:
@@ -128,10 +129,9 @@ def beir(folder: Path) -> Iterator[Document]:
                 yield f"{_name(document['_id'])}.txt", f"{title}\n\n{document['text']}".strip()
 
 
-def _judged(qrels: Path) -> set[str]:
-    """The documents that judgements name: second column, after a line of names."""
-    lines = qrels.read_text(encoding="utf-8").splitlines()[1:]
-    return {line.split("\t")[1] for line in lines if line}
+def _wanted(qrels: Path) -> set[str]:
+    """The documents that queries should find."""
+    return set().union(*load_judgements(qrels).values())
 
 
 def _name(title: str) -> str:

@@ -58,6 +58,32 @@ def load_queries(path: Path, qrels: Path | None = None) -> list[TestQuery]:
     return queries
 
 
+def load_judgements(path: Path) -> dict[str, dict[str, int]]:
+    """Read judgements of the documents that queries should find.
+
+    Args:
+        path: TREC's four columns (query, iteration, document, grade), or BEIR's three under a
+            heading.
+
+    Returns:
+        query id → document → grade, of those above 0.
+
+    Raises:
+        InvalidArgument: the file can't be read, or a line is no judgement.
+    """
+    grades: dict[str, dict[str, int]] = {}
+    for number, line in enumerate(_lines(path), start=1):
+        columns = line.split("\t") if "\t" in line else line.split()
+        if not columns or (number == 1 and not columns[-1].lstrip("-").isdigit()):
+            continue  # BEIR's heading
+        if len(columns) not in (3, 4) or not columns[-1].lstrip("-").isdigit():
+            raise InvalidArgument(f"{path}, line {number}: not a judgement: {line[:80]!r}")
+        grade = int(columns[-1])
+        if grade > 0:
+            grades.setdefault(columns[0], {})[columns[-2]] = grade
+    return grades
+
+
 def _from_json(number: int, line: str, path: Path) -> TestQuery:
     where = f"{path}, line {number}"
     record = _object(line, where)
@@ -83,7 +109,7 @@ def _texts(value: object, where: str) -> list[str]:
 
 def _judged(path: Path, qrels: Path) -> list[TestQuery]:
     """Queries with the judgements of another file; those without any are left out."""
-    grades = _grades(qrels)
+    grades = load_judgements(qrels)
     queries = [
         TestQuery(identifier, text, grades[identifier], {})
         for identifier, text in _texts_by_id(path)
@@ -107,21 +133,6 @@ def _texts_by_id(path: Path) -> Iterator[tuple[str, str]]:
         if identifier in (None, "") or not isinstance(text, str) or not text.strip():
             raise InvalidArgument(f"{where}: neither JSON with _id and text, nor id, tab and text")
         yield str(identifier), text.strip()
-
-
-def _grades(path: Path) -> dict[str, dict[str, int]]:
-    """Query id → document → grade, of those above 0."""
-    grades: dict[str, dict[str, int]] = {}
-    for number, line in enumerate(_lines(path), start=1):
-        columns = line.split("\t") if "\t" in line else line.split()
-        if not columns or (number == 1 and not columns[-1].lstrip("-").isdigit()):
-            continue  # BEIR's heading
-        if len(columns) not in (3, 4) or not columns[-1].lstrip("-").isdigit():
-            raise InvalidArgument(f"{path}, line {number}: not a judgement: {line[:80]!r}")
-        grade = int(columns[-1])
-        if grade > 0:
-            grades.setdefault(columns[0], {})[columns[-2]] = grade
-    return grades
 
 
 def _object(line: str, where: str) -> dict[str, Any]:
