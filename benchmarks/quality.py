@@ -1,14 +1,15 @@
 """Retrieval quality: dense, lexical and hybrid search through the real service, beside peers.
 
     python -m benchmarks.quality DATA_DIR... [--peers sentence-transformers,bm25s,txtai]
-                                 [--queries N] [--json]
+                                 [--model NAME] [--max-tokens N] [--queries N] [--json]
 
 Each ``DATA_DIR`` is a set in BEIR form (see ``beir.py``). Every document becomes one text file; the
-index is made by ``indexer build`` with all-MiniLM-L6-v2, served by ``retrieval serve``, and asked
-over gRPC. Documents are one vector each, cut at 256 tokens; where they are long on average they
-are also cut into chunks in a second index, and rank as their best chunk. Peers get the same texts
-and the same model in the same run: sentence-transformers with an exact search, bm25s (k1 0.9,
-b 0.4, Snowball, English stop words), and txtai's hybrid index with its defaults.
+index is made by ``indexer build`` with ``--model`` (all-MiniLM-L6-v2), served by ``retrieval
+serve``, and asked over gRPC. Documents are one vector each, of their first ``--max-tokens`` tokens
+(256); where they are long on average they are also cut into chunks in a second index, and rank as
+their best chunk. Peers get the same texts and the same model in the same run: sentence-transformers
+with an exact search, bm25s (k1 0.9, b 0.4, Snowball, English stop words), and txtai's hybrid index
+with its defaults.
 ``--queries`` keeps every nth query, so that at most N are left.
 """
 
@@ -17,7 +18,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from benchmarks.beir import (
     Run,
     TestSet,
     build_index,
+    limited,
     load_set,
     measure,
     queries_at_once,
@@ -56,17 +58,20 @@ Results = dict[str, dict[str, float]]
 """Contestant → measure → mean over the queries."""
 
 
-def ours(test: TestSet) -> Results:
-    """Every mode through the service, over whole documents and, where they are long, chunks."""
+def ours(test: TestSet, model: str, whole: str) -> Results:
+    """Every mode through the service, over whole documents and, where they are long, chunks.
+
+    ``whole`` is the model that whole documents are given to.
+    """
     results: Results = {}
     average = sum(map(len, test.corpus.values())) / len(test.corpus)
-    cuts = {"": ["--chunk-tokens", "document"]}
+    cuts = {"": ["--model", whole, "--chunk-tokens", "document"]}
     if average > LONG_CHARS:
-        cuts[", chunks"] = []
+        cuts[", chunks"] = ["--model", model]
     for cut, options in cuts.items():
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            build_index(test.corpus, folder, ["--model", OFFLINE_MODEL, *options])
+            build_index(test.corpus, folder, options)
             with served(folder / "index", ["--query-dtype", "index"]) as (address, _):
                 depth = DEPTH * 5 if cut else DEPTH
                 batch = queries_at_once(test, depth, LONG_CHARS if cut else None)
@@ -81,8 +86,8 @@ def ours(test: TestSet) -> Results:
     return results
 
 
-def bm25s(test: TestSet) -> Run:
-    """The bm25s library over whole documents."""
+def bm25s(test: TestSet, _: str) -> Run:
+    """The bm25s library over whole documents; it has no model."""
     import bm25s as library
     import Stemmer
 
@@ -105,11 +110,11 @@ def bm25s(test: TestSet) -> Run:
     }
 
 
-def txtai(test: TestSet) -> Run:
+def txtai(test: TestSet, model: str) -> Run:
     """Txtai's hybrid index, vectors and BM25, with its defaults."""
     from txtai.embeddings import Embeddings
 
-    embeddings = Embeddings(path=str(find_model(OFFLINE_MODEL).path), hybrid=True)
+    embeddings = Embeddings(path=str(find_model(model).path), hybrid=True)
     documents = list(test.corpus)
     embeddings.index((row, text, None) for row, text in enumerate(test.corpus.values()))
     answers = embeddings.batchsearch(list(test.queries.values()), DEPTH)
@@ -119,8 +124,8 @@ def txtai(test: TestSet) -> Run:
     }
 
 
-PEERS: Mapping[str, Callable[[TestSet], Run]] = {
-    "sentence-transformers": lambda test: search_reference(test, OFFLINE_MODEL),
+PEERS: Mapping[str, Callable[[TestSet, str], Run]] = {
+    "sentence-transformers": search_reference,
     "bm25s": bm25s,
     "txtai": txtai,
 }
@@ -149,27 +154,37 @@ def gain(every: Mapping[str, Results]) -> float:
     return float(np.mean(gains))
 
 
+def compare(folder: Path, queries: int, model: str, whole: str, peers: Sequence[str]) -> Results:
+    """Ours and the peers on one set."""
+    test = some_queries(load_set(folder), queries)
+    print(f"{folder.name}: {len(test.corpus)} documents, {len(test.queries)} queries")
+    print(f"  {'':<26}" + "".join(f"{name!s:>10}" for name in (*MEASURES, "ms/query")))
+    results = ours(test, model, whole)
+    for name in peers:
+        results[name] = measure(test.qrels, PEERS[name](test, whole), MEASURES)
+        show(name, results[name])
+    return results
+
+
 def main() -> None:
     """Parse the command line, run, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("data", type=Path, nargs="+", help="folders of BEIR-form sets")
     parser.add_argument("--peers", default="", help="of " + ", ".join(PEERS))
+    parser.add_argument("--model", default=OFFLINE_MODEL)
+    parser.add_argument("--max-tokens", type=int, default=256, help="most of a whole document")
     parser.add_argument("--queries", type=int, default=0, help="most queries of a set; 0: all")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     arguments = parser.parse_args()
     peers = [name for name in arguments.peers.split(",") if name]
     if strangers := set(peers) - set(PEERS):
         sys.exit(f"no such peer: {', '.join(strangers)}")
-    every: dict[str, Results] = {}
-    for folder in arguments.data:
-        test = some_queries(load_set(folder), arguments.queries)
-        print(f"{folder.name}: {len(test.corpus)} documents, {len(test.queries)} queries")
-        print(f"  {'':<26}" + "".join(f"{name!s:>10}" for name in (*MEASURES, "ms/query")))
-        results = ours(test)
-        for name in peers:
-            results[name] = measure(test.qrels, PEERS[name](test), MEASURES)
-            show(name, results[name])
-        every[folder.name] = results
+    with tempfile.TemporaryDirectory() as temporary:
+        whole = limited(arguments.model, arguments.max_tokens, Path(temporary))
+        every = {
+            folder.name: compare(folder, arguments.queries, arguments.model, whole, peers)
+            for folder in arguments.data
+        }
     print(f"hybrid above the better of dense and lexical, on average: {gain(every):+.4f}")
     if arguments.json:
         print(json.dumps(every))
