@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from retrieval.client import RetrievalClient
-from retrieval.registry import OFFLINE_MODEL
 from retrieval.render import passages_as_text
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -69,7 +68,7 @@ def server() -> Iterator[str]:
 def main() -> None:
     """Build, serve, ask, stop."""
     started = time.perf_counter()
-    run(BIN / "indexer", "build", "docs", "--index", ".demo/index", "--model", OFFLINE_MODEL)
+    run(BIN / "indexer", "build", "docs", "--index", ".demo/index")
     with server() as address, RetrievalClient(address) as client:
         for question in QUESTIONS:
             results = client.search(question, k=3)

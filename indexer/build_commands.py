@@ -67,7 +67,7 @@ _OPTIONS: Final = (
         type=ChunkTokens(),
         metavar="N|document",
         help="Most tokens in a chunk; 'document': one chunk a document, cut at the model's "
-        "maximum. [default: 512, or as many as the model takes]",
+        "maximum. [default: what suits the model, 512 or fewer]",
     ),
     click.option(
         "--chunk-overlap",

@@ -13,14 +13,14 @@ from indexer.wire import Setup
 from retrieval.context import CONTEXT_TOKENS
 from retrieval.errors import InvalidArgument, ModelMismatch, NotAnIndex
 from retrieval.records import ChunkSettings, IndexInfo, ModelIdentity
-from retrieval.registry import DEFAULT_MODEL
+from retrieval.registry import DEFAULT_MODEL, find_card
 from retrieval.store import IndexType, is_index, read_info
 
 if TYPE_CHECKING:
     from retrieval.encoder import Encoder
 
 DEFAULT_CHUNK_TOKENS = 512
-"""Or as many as the model takes, where that is less."""
+"""For models that the registry does not know; or as many as they take, where that is less."""
 
 DEFAULT_CONTEXT = False
 
@@ -151,7 +151,9 @@ def chunk_settings(
     room = encoder.passage_room - (CONTEXT_TOKENS if context else 0)
     tokens, overlap = options.chunk_tokens, options.chunk_overlap
     if tokens is None:
-        tokens = made_with.chunk_tokens if existing else min(DEFAULT_CHUNK_TOKENS, room)
+        card = find_card(encoder.identity.name)
+        suited = card.chunk_tokens if card else DEFAULT_CHUNK_TOKENS
+        tokens = made_with.chunk_tokens if existing else min(suited, room)
     if overlap is None:
         overlap = made_with.chunk_overlap if existing else tokens // _OVERLAP_SHARE
     if not 0 <= tokens <= room:

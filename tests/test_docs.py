@@ -24,7 +24,7 @@ from indexer.skip import SkipReason
 from retrieval import errors
 from retrieval.cli import cli as retrieval_cli
 from retrieval.local import open_local
-from retrieval.registry import MODEL_CARDS, OFFLINE_MODEL
+from retrieval.registry import MODEL_CARDS
 from retrieval.search import Query
 from retrieval.service import status
 from retrieval.service.server import SERVICE_NAMES
@@ -273,7 +273,7 @@ def test_the_questions_of_the_demo_find_their_passages(tmp_path: Path) -> None:
         "Why does the encoder not pad its batches?": "Why batches are not padded",
     }
     assert tuple(answers) == QUESTIONS
-    build(BuildOptions([DOCS], tmp_path / "index", OFFLINE_MODEL, device="cpu"), SilentProgress())
+    build(BuildOptions([DOCS], tmp_path / "index", device="cpu"), SilentProgress())
     for question, heading in answers.items():
         with open_local(tmp_path / "index", device="cpu") as local:
             best = local.search(Query(question, k=1)).passages[0]

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from indexer.cli import main
+from retrieval.registry import DEFAULT_MODEL
 from tests.tiny_model import make_tiny_model
 
 INDEXER = Path(sys.executable).parent / "indexer"
@@ -79,6 +80,22 @@ def test_build_status_list_search(docs: Path, model: Path, tmp_path: Path) -> No
     assert found["passages"][0]["line_end"] == 3
     text = indexer("search", "alpha", cwd=tmp_path).stdout
     assert "docs/a.md:1-3" in text
+
+
+def test_the_default_model_needs_no_download(docs: Path, tmp_path: Path) -> None:
+    (docs / "long.md").write_text("# Long\n\n" + "Some words about beta. " * 100)
+    built = subprocess.run(
+        [str(INDEXER), "build", "docs", "--json"],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "cache")},
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr
+    assert not (tmp_path / "cache").exists()
+    status = json.loads(indexer("status", "--json", cwd=tmp_path).stdout)
+    assert (status["model"], status["dimensions"]) == (DEFAULT_MODEL, 384)
+    assert (status["chunk_tokens"], status["chunk_overlap"], status["chunks"]) == (254, 31, 4)
+    again = indexer("build", "docs", "--json", cwd=tmp_path)
+    assert json.loads(again.stdout)["documents"]["unchanged"] == 2
 
 
 def test_json_is_the_only_thing_on_stdout(docs: Path, model: Path, tmp_path: Path) -> None:
