@@ -223,7 +223,9 @@ def test_a_part_of_a_download_is_not_taken_for_a_model(
 def test_without_a_hub_one_line_says_what_to_do(tmp_path: Path, docs: Path) -> None:
     cache = tmp_path / "cache"
     result = run(
-        ["indexer", "build", docs, "--index", tmp_path / "index"], "http://127.0.0.1:9", cache
+        ["indexer", "build", docs, "--index", tmp_path / "index", "--model", "gte-base-en-v1.5"],
+        "http://127.0.0.1:9",
+        cache,
     )
     assert result.returncode == 2
     errors = [line for line in result.stderr.splitlines() if line.startswith("error:")]
@@ -232,7 +234,8 @@ def test_without_a_hub_one_line_says_what_to_do(tmp_path: Path, docs: Path) -> N
         "gte-base-en-v1.5",
         "config.json, tokenizer.json and model.safetensors",
         str(cache),
-        "--model all-minilm-l6-v2",
+        "--model mini-gte-en-v1",
+        "all-minilm-l6-v2",
     ):
         assert part in errors[0]
     assert not (tmp_path / "index").exists()
