@@ -13,14 +13,11 @@ from indexer.wire import Setup
 from retrieval.context import CONTEXT_TOKENS
 from retrieval.errors import InvalidArgument, ModelMismatch, NotAnIndex
 from retrieval.records import ChunkSettings, IndexInfo, ModelIdentity
-from retrieval.registry import DEFAULT_MODEL, find_card
+from retrieval.registry import DEFAULT_CHUNK_TOKENS, DEFAULT_MODEL, find_card
 from retrieval.store import IndexType, is_index, read_info
 
 if TYPE_CHECKING:
     from retrieval.encoder import Encoder
-
-DEFAULT_CHUNK_TOKENS = 512
-"""For models that the registry does not know; or as many as they take, where that is less."""
 
 DEFAULT_CONTEXT = False
 

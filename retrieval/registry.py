@@ -13,6 +13,8 @@ from typing import Literal
 OFFLINE_MODEL = "all-minilm-l6-v2"
 OWN_MODEL = "mini-gte-en-v1"
 DEFAULT_MODEL = OWN_MODEL
+DEFAULT_CHUNK_TOKENS = 512
+"""Or as many as the model takes, where that is less."""
 
 _SEARCH_PROMPT = "Represent this sentence for searching relevant passages: "
 _INSTRUCT_PROMPT = (
@@ -40,8 +42,8 @@ class ModelCard:
     """Put before a query."""
     passage_prompt: str = ""
     """Put before a passage."""
-    chunk_tokens: int = 512
-    """Most tokens of a chunk, where nothing else is asked for; fewer if it takes fewer."""
+    chunk_tokens: int = DEFAULT_CHUNK_TOKENS
+    """Most tokens of a chunk, where nothing else is asked for."""
     int8_queries: bool = False
     """Whether int8 queries for float32 passages were measured to cost at most 0.002 nDCG@10."""
     causal: bool = False
