@@ -115,11 +115,12 @@ class Tasks:
 def shown(reader: IndexReader, query: NDArray[np.float32]) -> list[tuple[float, str]]:
     """Scores of one search, and all that is said of each passage."""
     hits = reader.search_vectors(query[None], 10)
-    places = reader.places_of_vectors(hits.vector_ids[0].tolist())
+    ids = hits.vector_ids[0].tolist()
+    places = reader.places_of_texts(ids, [0] * len(ids))
     found = [
         Hit(round(float(score), 4), *place, vector_id)
-        for vector_id, score in zip(hits.vector_ids[0].tolist(), hits.scores[0], strict=True)
-        for place in places[vector_id]
+        for vector_id, standing, score in zip(ids, places, hits.scores[0], strict=True)
+        for place in standing
     ]
     return [(passage.score, repr(passage)) for passage in reader.passages(found)]
 
@@ -129,9 +130,9 @@ def found_by(index: Path, queries: Sequence[str]) -> list[set[str]]:
     with IndexReader.open(index) as reader:
         texts = []
         for query in queries:
-            ids = reader.search_words(query, 100_000).vector_ids.tolist()
-            places = reader.places_of_vectors(ids)
-            texts.append({reader.passage(*places[one][0]).text for one in ids})
+            hits = reader.search_words(query, 100_000)
+            places = reader.places_of_texts(hits.vector_ids.tolist(), hits.text_ids.tolist())
+            texts.append({reader.passage(*standing[0]).text for standing in places})
         return texts
 
 

@@ -21,7 +21,8 @@ class Listing:
         self._query = query
         self._ranking = ranking
         self._where = query.where
-        self._lowest = -math.inf if query.min_score is None else query.min_score
+        # As scores are shown: a passage's own score must not leave it out.
+        self._lowest = np.float32(-math.inf if query.min_score is None else query.min_score)
 
     def page(self) -> tuple[list[Head], bool]:
         """The page's passages in order, and whether there are more after them.
@@ -32,12 +33,15 @@ class Listing:
         query = self._query
         end = query.offset + query.k
         # One more than the page shows that there is more.
-        needed = max(end + 1, MMR_POOL if query.mmr is not None else 0)
-        heads = self._arranged(needed)
+        heads = self._arranged(max(end + 1, MMR_POOL if query.mmr is not None else 0))
         page = heads[query.offset : end]
         if query.group_size > 1:
             page = [member for head in page for member in self._group(head)]
         return page, len(heads) > end
+
+    def first(self, limit: int) -> list[Head]:
+        """The best ``limit`` passages, for a query that asks for no other list than that."""
+        return self._arranged(limit)[:limit]
 
     def _arranged(self, needed: int) -> list[Head]:
         """The list, at least so many where there are."""
@@ -58,39 +62,33 @@ class Listing:
     def _hits(
         self, shortened: Callable[[Sequence[Hit]], list[Head]], needed: int, first: int
     ) -> list[Head]:
-        """Take more and more of the best texts, until enough are left of their passages.
-
-        A text may stand in several passages, and several texts may have one score. Equal scores
-        are taken all or none, so that pages neither repeat nor miss a passage.
-        """
-        # The passage that was asked about is not listed; and one text whose score is lower than
-        # the last one's shows that none is equal to that.
-        wanted = first + 1 + (self._query.passage is not None)
+        """Take more and more of the best texts, until enough are left of their passages."""
+        # The passage that was asked about is not listed.
+        wanted = first + (self._query.passage is not None)
         while True:
             texts = self._ranking.best(wanted)
-            complete = len(texts.scores) < wanted or texts.scores[-1] < self._lowest
-            if not complete:
-                texts = texts.first(int(np.count_nonzero(texts.scores > texts.scores[-1])))
+            complete = len(texts.scores) < wanted or np.float32(texts.scores[-1]) < self._lowest
             heads = shortened(self._passages(texts))
             if complete or len(heads) >= needed:
                 return heads
             wanted *= 2
 
     def _passages(self, texts: Ranked) -> list[Hit]:
-        """Where the texts stand, best first; equal scores in order of document and place."""
-        kept = int(np.count_nonzero(texts.scores >= self._lowest))
+        """Where the texts stand, in the ranking's order; those of one text in order of document."""
+        kept = int(np.count_nonzero(texts.scores.astype(np.float32) >= self._lowest))
         vector_ids = texts.vector_ids[:kept].tolist()
-        places = self._reader.places_of_vectors(vector_ids, self._where)
+        places = self._reader.places_of_texts(
+            vector_ids, texts.text_ids[:kept].tolist(), self._where
+        )
         stages = _stages(texts, kept, self._ranking.kind)
-        hits = [
+        return [
             Hit(score, *place, vector_id, scores)
-            for vector_id, score, scores in zip(
-                vector_ids, texts.scores[:kept].tolist(), stages, strict=True
+            for vector_id, standing, score, scores in zip(
+                vector_ids, places, texts.scores[:kept].tolist(), stages, strict=True
             )
-            for place in places[vector_id]
+            for place in standing
             if place != self._query.passage
         ]
-        return sorted(hits, key=lambda hit: (-hit.score, hit.document_id, hit.ordinal))
 
     def _group(self, head: Head) -> list[Head]:
         """The best passages of a document: all of it is compared, however far down they rank."""

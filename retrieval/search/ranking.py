@@ -1,19 +1,24 @@
 """Three ways to rank texts: by vectors, by words, by both.
 
-A ranking is asked for its best n texts, again and again with larger n while it turns out that more
-are needed. What a text's score is never depends on n, so pages follow each other without gaps.
+A text is what stands under one title and headings, so one vector may have several texts: vectors
+are of the text alone, words also of its headings. Where that is so, a ranking lists the texts that
+have words of the query one by one, and all others of the vector as one, with the text id 0. Where a
+vector has a single text, its id is always 0.
 
 - ``Dense``: the cosine of query and passage.
 - ``Lexical``: BM25 (see ``retrieval.store.lexical``).
-- ``Weighted``: ``w · (cos - c) / (1 - c) + (1 - w) · bm25 / best``, a convex combination
-  (https://doi.org/10.1145/3596512). ``c`` is the query's cosine with an average passage, so that
-  the first part is 1 for the query's own text and about 0 for one that has nothing to do with it,
-  whatever the model; ``best`` is the BM25 of the best text. Both are known of every candidate, also
+- ``Weighted``: ``w · near + (1 - w) · bm25 / best``, a convex combination
+  (https://doi.org/10.1145/3596512). ``near`` is the cosine relative to ``c``, the query's cosine
+  with an average passage: ``(cos - c) / (1 - c)`` above it and ``(cos - c) / (1 + c)`` below. So it
+  is 1 for the query's own text, 0 for an average passage and -1 for the opposite of the query,
+  whatever the model. ``best`` is the BM25 of the best text. Both are known of every candidate, also
   where only one of the searches has found it, and candidates are taken until no other text can be
   among the n best (the threshold algorithm, https://doi.org/10.1145/375551.375567).
 - ``Reranked`` (in ``rerank``): a model's judgement of the best few of one of these.
 - ``Fused``: reciprocal rank fusion, ``Σ 1 / (60 + rank)`` over the best thousand of each search
   (https://doi.org/10.1145/1571941.1572114). It knows places alone, not how far apart they are.
+
+``StableRanking`` (in ``stable``) makes pages of any of them follow each other.
 """
 
 from dataclasses import dataclass, field
@@ -34,12 +39,17 @@ RRF_DEPTH: Final = 1_000
 _FIRST_DEPTH: Final = 200
 """Candidates of each search to begin with: for ten passages it is enough, most of the time."""
 _DEEPER: Final = 4
+_LEAST_RANGE: Final = 0.01
+"""Of cosines, from that of an average passage to the highest. Where all passages are alike to a
+query, the range is next to nothing, and would make a ranking out of rounding errors."""
 
 
 class Ranked(NamedTuple):
-    """Texts, best first; equal scores in order of vector id. All [n]."""
+    """Texts, best first; equal scores in order of vector id, then text id. All [n]."""
 
     vector_ids: NDArray[np.int64]
+    text_ids: NDArray[np.int64]
+    """0: all texts of the vector that are not listed by themselves; after those, if they tie."""
     scores: NDArray[np.float64]
     dense: NDArray[np.float64]
     """NaN: not compared."""
@@ -57,14 +67,12 @@ class Ranked(NamedTuple):
         return self.take(slice(count))
 
     def among(self, vector_ids: NDArray[np.int64]) -> "Ranked":
-        """Those that are among given texts."""
+        """Those of given vectors."""
         return self.take(np.flatnonzero(np.isin(self.vector_ids, vector_ids)))
 
     def take(self, rows: NDArray[np.int64] | slice) -> "Ranked":
         """Some of them, in this order."""
-        ids, scores, dense, lexical, dense_ranks, lexical_ranks, fused = self
-        first = (ids[rows], scores[rows], dense[rows], lexical[rows])
-        return Ranked(*first, dense_ranks[rows], lexical_ranks[rows], fused[rows])
+        return Ranked._make(column[rows] for column in self)
 
 
 class Ranking(Protocol):
@@ -80,7 +88,7 @@ class Ranking(Protocol):
         ...
 
     def of(self, vector_ids: NDArray[np.int64]) -> Ranked:
-        """Given texts, int64 [m] ascending; those that the ranking never reaches are left out."""
+        """The texts of given vectors, int64 [m] ascending; those never reached are left out."""
         ...
 
 
@@ -114,8 +122,8 @@ class Dense:
     def _ranked(
         ids: NDArray[np.int64], scores: NDArray[np.float64], ranks: NDArray[np.int64]
     ) -> Ranked:
-        unknown = np.full_like(scores, np.nan)
-        return Ranked(ids, scores, scores, unknown, ranks, np.zeros_like(ids), unknown)
+        unknown, none = np.full_like(scores, np.nan), np.zeros_like(ids)
+        return Ranked(ids, none, scores, scores, unknown, ranks, none, unknown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +142,14 @@ class Lexical:
 
     def of(self, vector_ids: NDArray[np.int64]) -> Ranked:
         """See ``Ranking``."""
-        hits = self.reader.score_words(self.text, vector_ids)
+        hits = self.reader.score_words(self.text, vector_ids, where=self.where)
         return self._ranked(hits, np.zeros_like(hits.vector_ids))
 
     @staticmethod
     def _ranked(hits: LexicalHits, ranks: NDArray[np.int64]) -> Ranked:
         ids, scores = hits.vector_ids, hits.scores
-        unknown = np.full_like(scores, np.nan)
-        return Ranked(ids, scores, unknown, scores, np.zeros_like(ids), ranks, unknown)
+        unknown, none = np.full_like(scores, np.nan), np.zeros_like(ids)
+        return Ranked(ids, hits.text_ids, scores, unknown, scores, none, ranks, unknown)
 
 
 @dataclass(frozen=True)
@@ -168,7 +176,7 @@ class Weighted:
             # What a text that neither search has found can have at most.
             last_words = float(lexical.scores[-1]) if more_words else 0.0
             unseen = self._add(dense.scores[-1:], np.array([last_words]))[0]
-            if len(ranked.scores) == count and ranked.scores[-1] > unseen:
+            if len(ranked.scores) == count and ranked.scores[-1] >= unseen:
                 return ranked
             depth *= _DEEPER
 
@@ -176,12 +184,12 @@ class Weighted:
         """See ``Ranking``."""
         dense, lexical = self.dense.of(vector_ids), self.lexical.of(vector_ids)
         candidates = self._compare(dense, lexical, more_words=False)
-        return ordered(self._added(candidates), len(vector_ids))
+        return ordered(self._added(candidates), len(candidates.scores))
 
     @cached_property
     def _average(self) -> float:
-        """The query's cosine with an average passage, below 1."""
-        return min(self.dense.reader.average_score(self.dense.vector), 1 - 1e-6)
+        """The query's cosine with an average passage."""
+        return self.dense.reader.average_score(self.dense.vector)
 
     @cached_property
     def _first_by_words(self) -> Ranked:
@@ -189,9 +197,9 @@ class Weighted:
 
     @property
     def _highest(self) -> float:
-        """The BM25 of the best text; 1 where no text has any."""
+        """The BM25 of the best text, above 0; 1 where no text has any."""
         scores = self._first_by_words.scores
-        return float(scores[0]) if len(scores) else 1.0
+        return float(scores[0]) if len(scores) and scores[0] > 0 else 1.0
 
     def _added(self, texts: Ranked) -> Ranked:
         scores = self._add(texts.dense, texts.lexical)
@@ -199,7 +207,9 @@ class Weighted:
 
     def _add(self, cosines: NDArray[np.float64], bm25: NDArray[np.float64]) -> NDArray[np.float64]:
         """The score of two scores."""
-        near = (cosines - self._average) / (1 - self._average)
+        away = cosines - self._average
+        above, below = (max(1 + sign * self._average, _LEAST_RANGE) for sign in (-1, 1))
+        near = np.clip(away / np.where(away > 0, above, below), -1.0, 1.0)
         total: NDArray[np.float64] = self.weight * near + (1 - self.weight) * bm25 / self._highest
         return total
 
@@ -212,15 +222,14 @@ class Weighted:
             more_words: whether other texts have some of the words, too.
         """
         both = _united(dense, lexical)
+        missing = np.isnan(both.lexical)
+        if more_words and missing.any():
+            both = _united(dense, self.lexical.of(both.vector_ids[missing]), lexical)
         missing = np.isnan(both.dense)
         both.dense[missing] = self.dense.reader.score_vectors(
             self.dense.vector, both.vector_ids[missing]
         )
-        missing = np.isnan(both.lexical)
-        both.lexical[missing] = 0.0
-        if more_words and missing.any():
-            hits = self.lexical.reader.score_words(self.lexical.text, both.vector_ids[missing])
-            both.lexical[np.searchsorted(both.vector_ids, hits.vector_ids)] = hits.scores
+        both.lexical[np.isnan(both.lexical)] = 0.0
         return both
 
 
@@ -254,19 +263,40 @@ def _places(scores: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.searchsorted(-scores, -scores) + 1
 
 
-def _united(dense: Ranked, lexical: Ranked) -> Ranked:
-    """All that either search has found, each with what is known of it; in order of vector id."""
-    ids = np.union1d(dense.vector_ids, lexical.vector_ids)
+def _united(dense: Ranked, *lexical: Ranked) -> Ranked:
+    """All that any search has found, each with what is known of it; in order of vector id.
+
+    Args:
+        dense: found by vectors; what it says of a vector holds for all its texts.
+        lexical: found by words; of what is in several, the last holds.
+    """
+    parts = (dense, *lexical)
+    pairs = np.concatenate([np.stack([one.vector_ids, one.text_ids], axis=1) for one in parts])
+    texts, rows = np.unique(pairs, axis=0, return_inverse=True)
+    ids = texts[:, 0]
     scores, dense_scores, lexical_scores, fused = np.full((4, len(ids)), np.nan)
     dense_ranks, lexical_ranks = np.zeros((2, len(ids)), dtype=np.int64)
-    both = Ranked(ids, scores, dense_scores, lexical_scores, dense_ranks, lexical_ranks, fused)
-    rows = np.searchsorted(ids, dense.vector_ids)
-    both.dense[rows], both.dense_ranks[rows] = dense.dense, dense.dense_ranks
-    rows = np.searchsorted(ids, lexical.vector_ids)
-    both.lexical[rows], both.lexical_ranks[rows] = lexical.lexical, lexical.lexical_ranks
-    return both
+    if len(dense.vector_ids):
+        order = np.argsort(dense.vector_ids)
+        at = np.searchsorted(dense.vector_ids, ids, sorter=order)
+        at = order[np.minimum(at, len(order) - 1)]
+        known = dense.vector_ids[at] == ids
+        dense_scores[known], dense_ranks[known] = (
+            dense.dense[at[known]],
+            dense.dense_ranks[at[known]],
+        )
+    start = len(dense.vector_ids)
+    for one in lexical:
+        here = rows.reshape(-1)[start : start + len(one.vector_ids)]
+        lexical_scores[here], lexical_ranks[here] = one.lexical, one.lexical_ranks
+        start += len(one.vector_ids)
+    return Ranked(
+        ids, texts[:, 1], scores, dense_scores, lexical_scores, dense_ranks, lexical_ranks, fused
+    )
 
 
 def ordered(texts: Ranked, count: int) -> Ranked:
     """The ``count`` best, best first."""
-    return texts.take(np.lexsort((texts.vector_ids, -texts.scores))[:count])
+    unnamed = texts.text_ids == 0  # after those that it stands beside
+    keys = (texts.text_ids, unnamed, texts.vector_ids, -texts.scores)
+    return texts.take(np.lexsort(keys)[:count])

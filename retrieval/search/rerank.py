@@ -67,19 +67,29 @@ class Reranked:
 
     @cached_property
     def _all(self) -> Ranked:
-        texts = self.first.best(self.top)
-        if not len(texts.scores):
+        texts, hits = self._found()
+        if not hits:
             return texts
         started = time.perf_counter()
-        scores = self.model.score(self.text, self._read(texts.vector_ids.tolist()))
+        scores = self.model.score(self.text, self._read(hits))
         self.seconds = time.perf_counter() - started
         self.truncated = scores.truncated
         return ordered(texts._replace(scores=scores.probabilities), self.top)
 
-    def _read(self, vector_ids: Sequence[int]) -> list[str]:
+    def _found(self) -> tuple[Ranked, list[Hit]]:
+        """The texts, and where each stands first."""
+        texts = self.first.best(self.top)
+        vector_ids = texts.vector_ids.tolist()
+        places = self.reader.places_of_texts(vector_ids, texts.text_ids.tolist(), self.where)
+        hits = [
+            Hit(0.0, *standing[0], vector_id)
+            for vector_id, standing in zip(vector_ids, places, strict=True)
+            if standing
+        ]
+        return texts.take(np.flatnonzero([bool(standing) for standing in places])), hits
+
+    def _read(self, hits: Sequence[Hit]) -> list[str]:
         """The texts, as they were embedded where they first stand."""
-        places = self.reader.places_of_vectors(vector_ids, self.where)
-        hits = [Hit(0.0, *places[vector_id][0], vector_id) for vector_id in vector_ids]
         context = self.reader.info.chunking.context
         return [
             embedded_text(one.text, title=one.title, heading_path=one.heading_path, context=context)

@@ -16,6 +16,7 @@ from retrieval.search.listing import Listing
 from retrieval.search.query import Query, check_query
 from retrieval.search.ranking import Dense, Fused, Lexical, Ranking, Weighted
 from retrieval.search.rerank import PairScorer, Reranked
+from retrieval.search.stable import StableRanking
 from retrieval.store import IndexReader, TermFinder
 
 
@@ -96,31 +97,40 @@ class Searcher:
             NoReranker: it asks for reranking, and there is no model for it.
             ValueError: the query needs an embedding, and it is not given, or the other way round.
         """
+        asked = self._ask(query, embedded)
+        heads, more = asked.listing.page()
+        return asked.result(heads, embed_seconds, more=more)
+
+    def stream(
+        self,
+        query: Query,
+        embedded: EmbeddedText | None = None,
+        *,
+        limit: int,
+        embed_seconds: float = 0.0,
+    ) -> Iterator[SearchResult]:
+        """Answer one query with up to ``limit`` passages, of which ``query.k`` are read at a time.
+
+        The passages are found once, when the first are asked for. See ``search``, whose pages they
+        are; ``query.offset`` is 0.
+
+        Yields:
+            at least one result.
+        """
+        asked = self._ask(query, embedded)
+        heads = asked.listing.first(limit)
+        for start in range(0, max(1, len(heads)), query.k):
+            end = start + query.k
+            yield asked.result(heads[start:end], embed_seconds, more=end < len(heads))
+
+    def _ask(self, query: Query, embedded: EmbeddedText | None) -> "_Asked":
+        """Check a query, and bind what ranks passages for it."""
         check_query(query)
         if (embedded is not None) != query.needs_embedding:
             raise ValueError("the embedding of a query's text goes with the text")
-        started = time.perf_counter()
         embedded = embedded or self._given_vector(query)
-        ranking = self._ranking(query, embedded)
-        reranked = self._reranked(query, ranking)
-        heads, more = Listing(self.reader, query, reranked or ranking).page()
-        found = time.perf_counter()
-        return SearchResult(
-            passages=tuple(self._read(query, heads)),
-            score_kind=(reranked or ranking).kind,
-            mode=_MODES[ranking.kind],
-            generation=self.reader.info.generation,
-            more=more,
-            query_token_count=embedded.token_count,
-            query_truncated=embedded.truncated,
-            rerank_truncated=reranked.truncated if reranked else 0,
-            timings=Timings(
-                embed_seconds,
-                found - started,
-                time.perf_counter() - found,
-                reranked.seconds if reranked else 0.0,
-            ),
-        )
+        ranking = StableRanking(self._ranking(query, embedded))
+        return _Asked(self, query, embedded, ranking, self._reranked(query, ranking))
 
     def _reranked(self, query: Query, ranking: Ranking) -> Reranked | None:
         """The ranking that a model makes of the best of another; None: it is not wanted."""
@@ -133,7 +143,7 @@ class Searcher:
         top = query.rerank_top
         return Reranked(ranking, self.reader, self._reranker, query.text, top, query.where)
 
-    def _read(self, query: Query, heads: Sequence[Head]) -> Iterator[Passage]:
+    def read(self, query: Query, heads: Sequence[Head]) -> Iterator[Passage]:
         """The passages of a page, with all that the query wants to know of them."""
         passages = self.reader.passages([head.hit for head in heads])
         finder = None
@@ -210,3 +220,45 @@ class Searcher:
         if query.fusion == "rrf":
             return Fused(dense, lexical)
         return Weighted(dense, lexical, query.dense_weight)
+
+
+class _Asked:
+    """One query on its way: what ranks passages for it, and the clock."""
+
+    def __init__(
+        self,
+        searcher: Searcher,
+        query: Query,
+        embedded: EmbeddedText,
+        ranking: Ranking,
+        reranked: Reranked | None,
+    ) -> None:
+        """Start the clock."""
+        self.listing = Listing(searcher.reader, query, reranked or ranking)
+        self._searcher = searcher
+        self._query = query
+        self._embedded = embedded
+        self._ranking = ranking
+        self._reranked = reranked
+        self._since = time.perf_counter()
+
+    def result(self, heads: Sequence[Head], embed_seconds: float, *, more: bool) -> SearchResult:
+        """Read what was found; the search took as long as has passed since the last call."""
+        found = time.perf_counter()
+        reranked = self._reranked
+        passages = tuple(self._searcher.read(self._query, heads))
+        now = time.perf_counter()
+        rerank_seconds = reranked.seconds if reranked else 0.0
+        timings = Timings(embed_seconds, found - self._since, now - found, rerank_seconds)
+        self._since = now
+        return SearchResult(
+            passages=passages,
+            score_kind=(reranked or self._ranking).kind,
+            mode=_MODES[self._ranking.kind],
+            generation=self._searcher.reader.info.generation,
+            more=more,
+            query_token_count=self._embedded.token_count,
+            query_truncated=self._embedded.truncated,
+            rerank_truncated=reranked.truncated if reranked else 0,
+            timings=timings,
+        )

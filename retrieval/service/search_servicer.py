@@ -3,7 +3,7 @@
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from grpc.aio import ServicerContext
@@ -30,7 +30,7 @@ from retrieval.v1 import search_service_pb2 as pb
 from retrieval.v1 import search_service_pb2_grpc as pb_grpc
 
 MAX_STREAM_LIMIT = MAX_OFFSET
-"""Most passages of a streamed search, which is read page by page."""
+"""Most passages of a streamed search."""
 
 
 class SearchServicer(pb_grpc.SearchServiceServicer):
@@ -127,26 +127,28 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
     async def StreamSearch(
         self, request: pb.StreamSearchRequest, _context: ServicerContext[Any, Any]
     ) -> AsyncGenerator[pb.StreamSearchResponse]:
-        """Answer a header, then passages, reading a page at a time from one generation."""
+        """Answer a header, then passages: found at once, read some at a time, of one generation."""
         name = parse_collection(request.collection, field="collection")
         limit = page_size(
             request.limit, default=MAX_STREAM_LIMIT, maximum=MAX_STREAM_LIMIT, field="limit"
         )
         with self._collections.use(name) as collection:
             query = to_query(request, collection=name, k=min(limit, MAX_K), offset=0)
-            while True:
-                result = await self._search(collection, query)
-                if query.offset == 0:
+            (embedded,), seconds = await _embed(collection, [query])
+            results = collection.searcher.stream(
+                query, embedded, limit=limit, embed_seconds=seconds
+            )
+            first = True
+            while (result := await self._workers.run(collection, next, results, None)) is not None:
+                self._observer.searched(query, result)
+                if first:
                     header = stream_header(collection.info, result)
                     yield pb.StreamSearchResponse(header=header)
+                    first = False
                 for passage in result.passages:
                     response = pb.StreamSearchResponse()
                     fill_passage(response.passage, name, passage)
                     yield response
-                offset = query.offset + len(result.passages)
-                if not result.more or offset >= limit:
-                    return
-                query = replace(query, offset=offset, k=min(limit - offset, MAX_K))
 
 
 async def _embed(

@@ -19,7 +19,7 @@ import tantivy
 
 from retrieval.languages import LANGUAGES
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of the analysis: a lexical index that was made by another is made anew by the next build."""
 
 _WITHOUT_STOP_WORDS: Final = frozenset({"ar", "el", "ro", "ta", "tr"})

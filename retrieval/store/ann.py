@@ -100,6 +100,9 @@ class Ann:
         count = min(settings.candidates * 2 ** (steps - 1).bit_length(), self.index.ntotal)
         wider = settings.effort if share > MOST else math.ceil(2 * settings.effort / share)
         if settings.kind == "ivf":
+            # The effort is for the nearest few; more rows lie in more lists.
+            more = (count - settings.candidates) / (share * self.index.ntotal)
+            wider += math.ceil(max(0.0, more) * settings.lists)
             parameters = faiss.SearchParametersIVF(nprobe=min(wider, settings.lists), sel=selector)
         else:
             breadth = min(max(wider, count), self.index.ntotal)

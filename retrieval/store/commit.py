@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from sqlite_utils import Database
 
 from retrieval.errors import InvalidArgument
-from retrieval.records import ContainerStamp, Skipped, SourceFile
+from retrieval.records import ContainerStamp, Document, Skipped, SourceFile
 from retrieval.store.ann import AnnSettings
 from retrieval.store.digest import chunk_digest
 from retrieval.store.lexical_writer import forget_words
-from retrieval.store.schema import TEXT_PART_CHARS
+from retrieval.store.schema import TEXT_PART_CHARS, header_key
 from retrieval.store.staged import StagedChunk, StagedDocument, chunk_row, document_row
 from retrieval.store.vector_file import WrittenFile, write_vector_file
 
@@ -82,7 +82,7 @@ class Commit:
         for table in ("chunks", "document_texts"):
             self._connection.execute(f"DELETE FROM {table} WHERE document_id = ?", [document_id])
         self._put_text(document_id, document.text)
-        self._put_chunks(document_id, document.uri, staged.chunks)
+        self._put_chunks(document_id, document, staged.chunks)
         self._connection.execute("DELETE FROM skipped WHERE uri = ?", [document.uri])
         return document_id
 
@@ -275,13 +275,24 @@ class Commit:
             ),
         )
 
-    def _put_chunks(self, document_id: int, uri: str, chunks: Sequence[StagedChunk]) -> None:
+    def _put_chunks(
+        self, document_id: int, document: Document, chunks: Sequence[StagedChunk]
+    ) -> None:
+        keys = [header_key(document.title, staged.chunk.heading_path) for staged in chunks]
+        texts = [(staged.vector_id, key) for staged, key in zip(chunks, keys, strict=True)]
+        self._connection.executemany(
+            "INSERT INTO texts (vector_id, header) VALUES (?, ?) ON CONFLICT DO NOTHING", texts
+        )
         self._connection.executemany(
             """INSERT INTO chunks (document_id, ordinal, vector_id, char_start, char_end,
                                    line_start, line_end, heading_path, token_count,
-                                   page_start, page_end, digest)
-               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
-            ((document_id, *row, chunk_digest(uri, *row)) for row in map(chunk_row, chunks)),
+                                   page_start, page_end, digest, text_id)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
+                       (SELECT id FROM texts WHERE vector_id = ? AND header = ?))""",
+            (
+                (document_id, *row, chunk_digest(document.uri, *row), *text)
+                for row, text in zip(map(chunk_row, chunks), texts, strict=True)
+            ),
         )
 
 

@@ -36,6 +36,14 @@ _Place = tuple[int, int]
 """(document id, ordinal) of a passage."""
 
 
+class _Standing(NamedTuple):
+    """A passage that has a vector: which text it is, and where it stands."""
+
+    text_id: int
+    document_id: int
+    ordinal: int
+
+
 class _Checked(NamedTuple):
     """A passage as it was read, and found to be whole."""
 
@@ -57,45 +65,58 @@ class Contents:
         self._recent_passages = Recent[_Place, _Checked](
             _RECENT_CHARS, lambda one: len(one.passage.text) + _CHARS_BESIDE_TEXT
         )
-        self._recent_places = Recent[int, list[_Place]](_RECENT_PLACES, len)
+        self._recent_places = Recent[int, list[_Standing]](_RECENT_PLACES, len)
 
-    def places_of_vectors(
-        self, vector_ids: Sequence[int], where: Filter | None = None
-    ) -> dict[int, list[_Place]]:
-        """Where each vector's text stands: (document id, ordinal), in order.
+    def places_of_texts(
+        self, vector_ids: Sequence[int], text_ids: Sequence[int], where: Filter | None = None
+    ) -> list[list[_Place]]:
+        """Where each of n texts stands: (document id, ordinal), in order.
 
-        In several places, where the same text occurs more than once.
+        In several places, where the same text occurs more than once; nowhere, where a filter is
+        given or all texts of a vector are named.
 
         Args:
-            vector_ids: which vectors.
+            vector_ids: n, the texts' vectors.
+            text_ids: n; 0: all texts of the vector but those that are named beside it.
             where: only places in documents that pass this filter.
 
         Raises:
-            IndexDamaged: one of them stands nowhere.
+            IndexDamaged: a vector stands nowhere.
         """
+        distinct = list(dict.fromkeys(vector_ids))
         if where is not None:
-            return self._read_places(vector_ids, where)
-        return self._recent_places.get_or_read(vector_ids, self._read_places)
+            standing = self._read_standing(distinct, where)
+        else:
+            standing = self._recent_places.get_or_read(distinct, self._read_standing)
+        named = set(filter(None, text_ids))
+        return [
+            [
+                (document_id, ordinal)
+                for text, document_id, ordinal in standing[vector_id]
+                if (text == text_id if text_id else text not in named)
+            ]
+            for vector_id, text_id in zip(vector_ids, text_ids, strict=True)
+        ]
 
-    def _read_places(
+    def _read_standing(
         self, vector_ids: Sequence[int], where: Filter | None = None
-    ) -> dict[int, list[_Place]]:
+    ) -> dict[int, list[_Standing]]:
         passes, parameters = ("", ()) if where is None else (where.condition, where.parameters)
         joined = f"JOIN documents d ON d.id = c.document_id AND ({passes})" if passes else ""
-        places: dict[int, list[_Place]] = {vector_id: [] for vector_id in vector_ids}
+        standing: dict[int, list[_Standing]] = {vector_id: [] for vector_id in vector_ids}
         for start in range(0, len(vector_ids), LOOKUP_BATCH):
             batch = vector_ids[start : start + LOOKUP_BATCH]
             marks = ", ".join("?" * len(batch))
             rows = self._rows(
-                f"SELECT c.vector_id, c.document_id, c.ordinal FROM chunks c {joined} "
+                f"SELECT c.vector_id, c.text_id, c.document_id, c.ordinal FROM chunks c {joined} "
                 f"WHERE c.vector_id IN ({marks}) ORDER BY c.document_id, c.ordinal",
                 (*parameters, *batch),
             )
-            for vector_id, document_id, ordinal in rows:
-                places[vector_id].append((document_id, ordinal))
-        if not all(places.values()):
+            for vector_id, *place in rows:
+                standing[vector_id].append(_Standing(*place))
+        if not all(standing.values()):
             raise damaged_row("it has a vector that is some passage's, and names none")
-        return places
+        return standing
 
     def vectors_of_document(self, document_id: int) -> list[int]:
         """The vector id of each passage of a document, in order."""

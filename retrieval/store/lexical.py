@@ -39,15 +39,14 @@ META = "meta.json"
 WORDS: Final = "words"
 TITLE: Final = "title"
 IDENTIFIERS: Final = "identifiers"
+TEXT: Final = "text"
 VECTOR: Final = "vector"
-_SEGMENT_FILE = re.compile(r"[0-9a-f]{32}\.[a-z]+")
+_SEGMENT_FILE = re.compile(r"(?P<segment>[0-9a-f]{32})\.(?:(?P<opstamp>[0-9]+)\.del|[a-z]+)")
 
 _FEW_IDS = 4_096
 """Where fewer texts may be found, the engine is told which; else what it finds is sorted out."""
 _WIDEN = 4
 _REMOVALS = 10
-_DECIMALS = 4
-"""Of scores: their last bits depend on the order in which the engine sums them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +61,21 @@ class LexicalState:
 
 @dataclass(frozen=True, slots=True)
 class LexicalHits:
-    """The texts that fit best, best first; equal scores in order of vector id."""
+    """The texts that fit best, best first; equal scores in order of text id."""
 
     scores: NDArray[np.float64]
-    """[n] BM25, > 0."""
+    """[n] BM25, ≥ 0."""
     vector_ids: NDArray[np.int64]
     """[n]."""
+    text_ids: NDArray[np.int64]
+    """[n]; several texts may have one vector."""
+
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_] | slice) -> "LexicalHits":
+        """Some of them, in this order."""
+        return LexicalHits(self.scores[rows], self.vector_ids[rows], self.text_ids[rows])
 
 
-NO_HITS: Final = LexicalHits(np.empty(0), np.empty(0, np.int64))
+NO_HITS: Final = LexicalHits(np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64))
 
 
 def engine_name(file: WrittenFile) -> str:
@@ -85,6 +90,7 @@ def make_schema() -> tantivy.Schema:
         .add_text_field(WORDS, tokenizer_name=WORDS)
         .add_text_field(TITLE, tokenizer_name=WORDS)
         .add_text_field(IDENTIFIERS, tokenizer_name=IDENTIFIERS, index_option="freq")
+        .add_unsigned_field(TEXT, indexed=True, fast=True)
         .add_unsigned_field(VECTOR, indexed=True, fast=True)
         .build()
     )
@@ -150,13 +156,22 @@ def _remove(made: Path) -> None:
 
 
 def segment_files(folder: Path, meta: str) -> list[str]:
-    """Names of the files of the segments that an engine's list names, in its folder."""
-    live = {segment["segment_id"].replace("-", "") for segment in json.loads(meta)["segments"]}
-    return sorted(
-        path.name
-        for path in folder.iterdir()
-        if _SEGMENT_FILE.fullmatch(path.name) and path.stem in live
-    )
+    """Names of the files of the segments that an engine's list names, in its folder.
+
+    A segment that texts were taken out of has a file that says which; only the newest one counts.
+    """
+    live = {
+        segment["segment_id"].replace("-", ""): (segment["deletes"] or {}).get("opstamp")
+        for segment in json.loads(meta)["segments"]
+    }
+    names = []
+    for path in folder.iterdir():
+        match = _SEGMENT_FILE.fullmatch(path.name)
+        if match is None or match["segment"] not in live:
+            continue
+        if match["opstamp"] is None or int(match["opstamp"]) == live[match["segment"]]:
+            names.append(path.name)
+    return sorted(names)
 
 
 def check_file(folder: Path, file: WrittenFile) -> None:
@@ -221,63 +236,77 @@ class LexicalIndex:
         self.schema = index.schema
         self._searcher = index.searcher()
 
+    @property
+    def texts(self) -> int:
+        """How many texts it holds."""
+        return int(self._searcher.num_docs)
+
     def search(self, query: tantivy.Query, k: int, allowed: IdSet | None) -> LexicalHits:
         """Find the texts that fit best.
 
         Args:
             query: of ``retrieval.store.lexical_query``.
             k: how many, ≥ 1.
-            allowed: vector ids that may be found; None: all.
+            allowed: ids of the texts that may be found; None: all.
         """
         if allowed is not None and allowed.count <= _FEW_IDS:
-            return self.score(query, allowed.ids(), k)
-        most = max(1, self._searcher.num_docs)
+            return self._run(self._among(query, TEXT, allowed.ids()), min(k, allowed.count))
+        most = max(1, self.texts)
         limit = k
         while True:
             limit = min(limit, most)
-            scores, ids = self._run(query, limit)
-            found = len(ids)
+            hits = self._run(query, limit)
+            found = len(hits.scores)
             if allowed is not None:
-                kept = allowed.contains(ids)
-                scores, ids = scores[kept], ids[kept]
-            if len(ids) >= k or found < limit or limit == most:
-                return _ranked(scores, ids, k)
+                hits = hits.take(allowed.contains(hits.text_ids))
+            if len(hits.scores) >= k or found < limit or limit == most:
+                return hits.take(slice(k))
             limit *= _WIDEN
 
     def score(
-        self, query: tantivy.Query, vector_ids: NDArray[np.int64], k: int | None = None
+        self, query: tantivy.Query, vector_ids: NDArray[np.int64], allowed: IdSet | None
     ) -> LexicalHits:
-        """The same for given texts; those without any of the words are left out.
+        """The same for the texts of given vectors; those without any of the words are left out.
 
         Args:
             query: see ``search``.
-            vector_ids: int64 [m], which texts.
-            k: how many of them; None: all.
+            vector_ids: int64 [m], which vectors.
+            allowed: see ``search``.
         """
-        if not len(vector_ids):
-            return NO_HITS
-        these = tantivy.Query.term_set_query(self.schema, VECTOR, vector_ids.tolist())
-        must = tantivy.Occur.Must
-        both = [(must, query), (must, tantivy.Query.const_score_query(these, 0.0))]
-        limit = len(vector_ids) if k is None else min(k, len(vector_ids))
-        scores, ids = self._run(tantivy.Query.boolean_query(both), limit)
-        return _ranked(scores, ids, limit)
+        # Few vectors have several texts, and room for all is made before anything is found.
+        limit = len(vector_ids) + 1
+        while (
+            len((hits := self._run(self._among(query, VECTOR, vector_ids), limit)).scores) == limit
+        ):
+            limit *= _WIDEN
+        return hits if allowed is None else hits.take(allowed.contains(hits.text_ids))
 
     def terms_with_prefix(self, field: str, prefix: str, limit: int) -> list[str]:
         """Terms of a field that begin so, in order, ``limit`` at most."""
         return [term for term, _ in self._searcher.terms_with_prefix(field, prefix, limit=limit)]
 
-    def _run(
-        self, query: tantivy.Query, limit: int
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Scores and vector ids of the best, as the engine orders them."""
+    def _among(
+        self, query: tantivy.Query, field: str, ids: NDArray[np.int64]
+    ) -> tantivy.Query | None:
+        """A query for some texts or vectors alone; None: for none at all."""
+        if not len(ids):
+            return None
+        these = tantivy.Query.term_set_query(self.schema, field, ids.tolist())
+        must = tantivy.Occur.Must
+        both = [(must, query), (must, tantivy.Query.const_score_query(these, 0.0))]
+        return tantivy.Query.boolean_query(both)
+
+    def _run(self, query: tantivy.Query | None, limit: int) -> LexicalHits:
+        """The best, best first."""
+        if query is None or limit < 1:
+            return NO_HITS
         hits: list[tuple[Any, tantivy.DocAddress]]
         hits = self._searcher.search(query, limit, count=False).hits
-        ids = self._searcher.fast_field_values(VECTOR, [address for _, address in hits])
+        addresses = [address for _, address in hits]
+        vector_ids, text_ids = (
+            np.array(self._searcher.fast_field_values(field, addresses), dtype=np.int64)
+            for field in (VECTOR, TEXT)
+        )
         scores = np.array([score for score, _ in hits], dtype=np.float64)
-        return np.round(scores, _DECIMALS), np.array(ids, dtype=np.int64)
-
-
-def _ranked(scores: NDArray[np.float64], ids: NDArray[np.int64], k: int) -> LexicalHits:
-    order = np.lexsort((ids, -scores))[:k]
-    return LexicalHits(scores[order], ids[order])
+        found = LexicalHits(scores, vector_ids, text_ids)
+        return found.take(np.lexsort((text_ids, -scores)))

@@ -2,7 +2,7 @@
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +21,7 @@ from retrieval.store.analysis import (
 from retrieval.store.lexical import (
     IDENTIFIERS,
     META,
+    TEXT,
     TITLE,
     VECTOR,
     WORDS,
@@ -39,8 +40,9 @@ _HEAP_BYTES = 64_000_000
 
 
 class _Text(NamedTuple):
-    """What is indexed of a vector's text, as it stands in the first passage that has it."""
+    """A text to be indexed, under its title and headings."""
 
+    text_id: int
     vector_id: int
     header: str
     text: str
@@ -62,46 +64,52 @@ def index_words(folder: Path, connection: sqlite3.Connection, language: str) -> 
     if state is not None and (state.language, state.analysis) != (language, VERSION):
         forget_words(connection)
         state = None
+    gone = _gone(connection) if state else []
+    connection.execute("DELETE FROM texts WHERE id IN (SELECT text_id FROM unused_texts)")
     texts = _pending(connection)
     first = next(texts, None)
-    if first is None:
+    if first is None and not gone:
         return
     state = state or LexicalState(language, VERSION, "", ())
-    state, done = _extend(folder, state, chain([first], texts))
-    _record(connection, state)
-    connection.executemany(
-        "DELETE FROM lexical_pending WHERE vector_id = ?", ((vector_id,) for vector_id in done)
-    )
+    _record(connection, _extend(folder, state, gone, chain([first] if first else [], texts)))
+    connection.execute("DELETE FROM pending_texts")
 
 
 def forget_words(connection: sqlite3.Connection) -> None:
     """Have the lexical index made anew, of all passages, at the end of this transaction."""
     connection.execute("DELETE FROM lexical_index")
     connection.execute("DELETE FROM lexical_files")
-    connection.execute("INSERT OR IGNORE INTO lexical_pending SELECT id FROM vectors")
+    connection.execute("INSERT OR IGNORE INTO pending_texts SELECT id FROM texts")
 
 
 def words_are_due(connection: sqlite3.Connection, language: str) -> bool:
-    """Whether the lexical index lacks passages, or was made in another way."""
+    """Whether the lexical index is not in step with the passages, or was made in another way."""
     row = connection.execute("SELECT language, analysis FROM lexical_index").fetchone()
     if row is not None and tuple(row) != (language, VERSION):
         return True
-    pending = connection.execute(
-        "SELECT 1 FROM lexical_pending p JOIN chunks c ON c.vector_id = p.vector_id LIMIT 1"
+    due = "SELECT EXISTS (SELECT 1 FROM pending_texts) OR EXISTS (SELECT 1 FROM unused_texts)"
+    return bool(connection.execute(due).fetchone()[0])
+
+
+def _gone(connection: sqlite3.Connection) -> list[int]:
+    """Texts in the lexical index that no passage has any more."""
+    rows = connection.execute(
+        "SELECT text_id FROM unused_texts EXCEPT SELECT text_id FROM pending_texts"
     )
-    return pending.fetchone() is not None
+    return [row[0] for row in rows]
 
 
 def _pending(connection: sqlite3.Connection) -> Iterator[_Text]:
-    """Texts of passages that are not in the lexical index, document by document."""
+    """Texts that are not in the lexical index, document by document."""
     rows = connection.execute(
-        """SELECT p.vector_id, c.document_id, d.title, c.heading_path, c.char_start, c.char_end
-           FROM lexical_pending p
-           JOIN chunks c ON c.id = (SELECT min(id) FROM chunks WHERE vector_id = p.vector_id)
+        """SELECT p.text_id, c.vector_id, c.document_id, d.title, c.heading_path,
+                  c.char_start, c.char_end
+           FROM pending_texts p
+           JOIN chunks c ON c.id = (SELECT min(id) FROM chunks WHERE text_id = p.text_id)
            JOIN documents d ON d.id = c.document_id ORDER BY c.document_id, c.ordinal"""
     )
     last, text = 0, ""
-    for vector_id, document_id, title, heading_path, start, end in rows:
+    for text_id, vector_id, document_id, title, heading_path, start, end in rows:
         if document_id != last:
             parts = connection.execute(
                 "SELECT text FROM document_texts WHERE document_id = ? ORDER BY part",
@@ -109,24 +117,24 @@ def _pending(connection: sqlite3.Connection) -> Iterator[_Text]:
             )
             last, text = document_id, "".join(row[0] for row in parts)
         header = context_line(title, from_json(heading_path))
-        yield _Text(vector_id, header, text[start:end])
+        yield _Text(text_id, vector_id, header, text[start:end])
 
 
 def _extend(
-    folder: Path, state: LexicalState, texts: Iterator[_Text]
-) -> tuple[LexicalState, list[int]]:
-    """Write the segments of some more texts, and flush them to the disk.
+    folder: Path, state: LexicalState, gone: Sequence[int], texts: Iterator[_Text]
+) -> LexicalState:
+    """Take texts out, write the segments of some more, and flush them to the disk.
 
     The engine merges small segments with each other on this occasion: so texts are written anew a
     few times, however many commits there are.
 
     Returns:
-        what to record, and the ids of the texts' vectors.
+        what to record.
     """
     known = {engine_name(file): file for file in state.files}
     try:
         with assembled(folder, state, folder) as place:
-            done = _write(place, state.language, texts)
+            _write(place, state.language, gone, texts)
             meta = (place / META).read_text()
             names = segment_files(place, meta)
             files = [known.get(name) or _move(place / name, folder) for name in names]
@@ -136,23 +144,24 @@ def _extend(
             f"can't write the lexical index of {folder}: {error}; "
             "what was committed before is untouched"
         ) from error
-    return LexicalState(state.language, state.analysis, meta, files), done
+    return LexicalState(state.language, state.analysis, meta, files)
 
 
-def _write(place: Path, language: str, texts: Iterator[_Text]) -> list[int]:
-    """Add texts to the engine's folder; returns their vectors' ids."""
-    index = tantivy.Index(make_schema(), str(place))
+def _write(place: Path, language: str, gone: Sequence[int], texts: Iterator[_Text]) -> None:
+    """Take texts out of the engine's folder, and add others."""
+    schema = make_schema()
+    index = tantivy.Index(schema, str(place))
     index.register_tokenizer(WORDS, words_analyzer(language))
     index.register_tokenizer(IDENTIFIERS, identifiers_analyzer())
     # One thread, as the cores are the encoder's.
     writer = index.writer(_HEAP_BYTES, 1)
-    done = []
+    if gone:
+        these = tantivy.Query.term_set_query(schema, TEXT, list(gone))
+        writer.delete_documents_by_query(these)
     for text in texts:
         writer.add_document(_document(text))
-        done.append(text.vector_id)
     writer.commit()
     writer.wait_merging_threads()
-    return done
 
 
 def _document(text: _Text) -> tantivy.Document:
@@ -165,6 +174,7 @@ def _document(text: _Text) -> tantivy.Document:
     document = tantivy.Document()
     for field, content in fields.items():
         document.add_text(field, content)
+    document.add_unsigned(TEXT, text.text_id)
     document.add_unsigned(VECTOR, text.vector_id)
     return document
 

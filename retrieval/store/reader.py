@@ -30,6 +30,9 @@ class IndexReader(Contents):
             generation.segments, generation.info.model.dim, generation.snapshot.rows
         )
         self._lexical = generation.lexical
+        shared = generation.snapshot.rows("SELECT vector_id FROM shared_vectors", [])
+        self._shared = np.array([row[0] for row in shared], dtype=np.int64)
+        """Vectors that several texts have."""
 
     @classmethod
     def open(cls, folder: Path) -> "IndexReader":
@@ -137,7 +140,8 @@ class IndexReader(Contents):
             where: only texts of documents that pass this filter.
 
         Returns:
-            at most k, those with none of the words left out.
+            at most k, those with none of the words left out. The text id of a vector's only text
+            is 0, as it needs none to be told from others.
 
         Raises:
             NoLexicalIndex: the index has none yet.
@@ -145,14 +149,17 @@ class IndexReader(Contents):
         query = self._lexical_query(text)
         if query is None or self._lexical is None:
             return NO_HITS
-        return self._lexical.search(query, k, self._vectors.allowed(where))
+        return self._told_apart(self._lexical.search(query, k, self._vectors.allowed_texts(where)))
 
-    def score_words(self, text: str, vector_ids: NDArray[np.int64]) -> LexicalHits:
-        """How well given texts fit the words of a query; those with none of them are left out.
+    def score_words(
+        self, text: str, vector_ids: NDArray[np.int64], *, where: Filter | None = None
+    ) -> LexicalHits:
+        """How well the texts of given vectors fit the words of a query; see ``search_words``.
 
         Args:
             text: the query.
-            vector_ids: int64 [m], of the texts.
+            vector_ids: int64 [m].
+            where: only texts of documents that pass this filter.
 
         Raises:
             NoLexicalIndex: the index has none yet.
@@ -160,7 +167,16 @@ class IndexReader(Contents):
         query = self._lexical_query(text)
         if query is None or self._lexical is None:
             return NO_HITS
-        return self._lexical.score(query, vector_ids)
+        allowed = self._vectors.allowed_texts(where)
+        return self._told_apart(self._lexical.score(query, vector_ids, allowed))
+
+    def is_shared(self, vector_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Bool [n]: which vectors stand for several texts, each under other headings."""
+        return np.isin(vector_ids, self._shared)
+
+    def _told_apart(self, hits: LexicalHits) -> LexicalHits:
+        text_ids = np.where(self.is_shared(hits.vector_ids), hits.text_ids, 0)
+        return LexicalHits(hits.scores, hits.vector_ids, text_ids)
 
     def _lexical_query(self, text: str) -> tantivy.Query | None:
         if self._lexical is not None:

@@ -1,13 +1,21 @@
 """The tables of an index, and their versions."""
 
+import hashlib
+import json
 import sys
 from array import array
+from collections.abc import Sequence
 
 from sqlite_utils import Database, Migrations
+
+from retrieval.context import context_line
 
 TEXT_PART_CHARS = 1 << 16
 """Documents' texts are stored in parts of this many characters, so that a passage of a huge
 document is read without reading the document."""
+
+_HEADER_BYTES = 16
+"""Of a hash that tells titles and headings apart: no two of an index will ever share one."""
 
 NAMED_FILES_QUERY = """
     SELECT file FROM segments UNION SELECT file FROM ann_files
@@ -165,6 +173,77 @@ def m008_lexical(db: Database) -> None:
                INSERT INTO lexical_pending VALUES (NEW.id); END""",
     ):
         db.execute(statement)
+
+
+@migrations()
+def m010_texts(db: Database) -> None:
+    """What search ranks: a text under one title and headings; a vector is of the text alone.
+
+    The lexical index has an entry for each, so that a text that several documents share is found
+    by the words of each one's title, and by no other's.
+    """
+    for statement in (
+        """CREATE TABLE texts (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            vector_id INTEGER NOT NULL REFERENCES vectors (id) ON DELETE CASCADE,
+            header BLOB NOT NULL, UNIQUE (vector_id, header))""",
+        "ALTER TABLE chunks ADD COLUMN text_id INTEGER NOT NULL DEFAULT 0",
+        "CREATE INDEX chunks_by_text ON chunks (text_id)",
+        # Texts that are still to be put into the lexical index, and those to be taken out of it.
+        """CREATE TABLE pending_texts (
+            text_id INTEGER PRIMARY KEY REFERENCES texts (id) ON DELETE CASCADE)""",
+        """CREATE TABLE unused_texts (
+            text_id INTEGER PRIMARY KEY REFERENCES texts (id) ON DELETE CASCADE)""",
+        # Vectors with several texts: few, so that a reader can keep them in memory.
+        """CREATE TABLE shared_vectors (
+            vector_id INTEGER PRIMARY KEY REFERENCES vectors (id) ON DELETE CASCADE)""",
+        """CREATE TRIGGER text_added AFTER INSERT ON texts BEGIN
+               INSERT INTO pending_texts VALUES (NEW.id); END""",
+        """CREATE TRIGGER vector_shared AFTER INSERT ON texts
+           WHEN EXISTS (SELECT 1 FROM texts WHERE vector_id = NEW.vector_id AND id != NEW.id) BEGIN
+               INSERT OR IGNORE INTO shared_vectors VALUES (NEW.vector_id); END""",
+        # OFFSET 1: whether a second one is left, without counting them all.
+        """CREATE TRIGGER vector_not_shared AFTER DELETE ON texts
+           WHEN NOT EXISTS (SELECT 1 FROM texts WHERE vector_id = OLD.vector_id LIMIT 1 OFFSET 1)
+           BEGIN DELETE FROM shared_vectors WHERE vector_id = OLD.vector_id; END""",
+        """CREATE TRIGGER text_used AFTER INSERT ON chunks BEGIN
+               DELETE FROM unused_texts WHERE text_id = NEW.text_id; END""",
+        """CREATE TRIGGER text_unused AFTER DELETE ON chunks
+           WHEN NOT EXISTS (SELECT 1 FROM chunks WHERE text_id = OLD.text_id) BEGIN
+               INSERT OR IGNORE INTO unused_texts SELECT id FROM texts WHERE id = OLD.text_id;
+           END""",
+        "DROP TRIGGER vector_to_index",
+        "DROP TABLE lexical_pending",
+    ):
+        db.execute(statement)
+    _fill_texts(db)
+
+
+def _fill_texts(db: Database) -> None:
+    """Say of each chunk that an older version wrote which text it is."""
+
+    def header(title: str, heading_path: str) -> bytes:
+        return header_key(title, json.loads(heading_path))
+
+    db.conn.create_function("header_key", 2, header, deterministic=True)
+    key = "header_key(d.title, c.heading_path)"
+    db.execute(
+        f"""INSERT OR IGNORE INTO texts (vector_id, header) SELECT c.vector_id, {key}
+            FROM chunks c JOIN documents d ON d.id = c.document_id ORDER BY c.id"""
+    )
+    db.execute(
+        f"""UPDATE chunks SET text_id = (
+                SELECT t.id FROM documents d CROSS JOIN texts t
+                WHERE d.id = c.document_id AND t.vector_id = c.vector_id AND t.header = {key})
+            FROM chunks AS c WHERE c.id = chunks.id"""
+    )
+    db.conn.create_function("header_key", 2, None)
+
+
+def header_key(title: str, heading_path: Sequence[str]) -> bytes:
+    """What tells a passage's title and headings from others in ``texts.header``: 16 bytes."""
+    line = context_line(title, heading_path).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(line, digest_size=_HEADER_BYTES).digest()
 
 
 KNOWN_MIGRATIONS = frozenset(

@@ -213,7 +213,9 @@ def _search_segment(
     # Rows that few are all looked at; but one that is deleted here and there changes nothing.
     if segment.ann is not None and not exact and (count > EXACT_ROWS or share > MOST):
         rows = segment.ann.propose(queries, k, selector=selector, share=share)
-        return rerank(segment.index, queries, rows, k)
+        if (np.count_nonzero(rows >= 0, axis=1) >= k).all():
+            return rerank(segment.index, queries, rows, k)
+        # What was looked into has not as many rows as are wanted: they are found exactly.
     if chosen is None:
         scores, rows = segment.index.search(queries, k)
     elif chosen.rows is not None:

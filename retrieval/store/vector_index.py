@@ -26,8 +26,8 @@ class Choice(NamedTuple):
 
     rows: Sequence[Chosen | None]
     """Of each segment, which rows; None: all of them."""
-    ids: IdSet | None
-    """Which vectors; None: all of them."""
+    texts: IdSet | None
+    """Which texts; None: all of them."""
 
 
 Rows = Callable[[str, Sequence[object]], list[tuple[Any, ...]]]
@@ -48,9 +48,7 @@ class VectorIndex:
         self._segments = segments
         self._dim = dim
         self._rows = rows
-        self._unfiltered = Choice(
-            [segment.choose(None) for segment in segments], _used_ids(segments)
-        )
+        self._unfiltered = Choice([segment.choose(None) for segment in segments], None)
         self._filtered: OrderedDict[str, Choice] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -71,9 +69,9 @@ class VectorIndex:
         choice = self._unfiltered if where is None else self._choose(where)
         return search_segments(self._segments, queries, k, chosen=choice.rows, exact=exact)
 
-    def allowed(self, where: Filter | None) -> IdSet | None:
-        """Which vectors stand for a passage that passes; None: all of them."""
-        return (self._unfiltered if where is None else self._choose(where)).ids
+    def allowed_texts(self, where: Filter | None) -> IdSet | None:
+        """Which texts are those of a passage that passes; None: all of them."""
+        return (self._unfiltered if where is None else self._choose(where)).texts
 
     def scores(
         self, query: NDArray[np.float32], vector_ids: NDArray[np.int64]
@@ -123,9 +121,9 @@ class VectorIndex:
             if where.text in self._filtered:
                 self._filtered.move_to_end(where.text)
                 return self._filtered[where.text]
-        allowed = self._allowed(where)
+        vectors, texts = self._allowed(where)
         choice = Choice(
-            [segment.choose(allowed) for segment in self._segments], IdSet.from_mask(allowed)
+            [segment.choose(vectors) for segment in self._segments], IdSet.from_mask(texts)
         )
         with self._lock:
             self._filtered[where.text] = choice
@@ -133,26 +131,21 @@ class VectorIndex:
                 self._filtered.popitem(last=False)
         return choice
 
-    def _allowed(self, where: Filter) -> NDArray[np.bool_]:
-        """By vector id: whether a passage of a document that passes has that vector."""
+    def _allowed(self, where: Filter) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """By vector id, and by text id: whether a passage of a document that passes has it."""
         rows = self._rows(
-            f"""SELECT DISTINCT c.vector_id FROM documents d JOIN chunks c ON c.document_id = d.id
+            f"""SELECT DISTINCT c.vector_id, c.text_id
+                FROM documents d JOIN chunks c ON c.document_id = d.id
                 WHERE {where.condition}""",
             where.parameters,
         )
+        vector_ids, text_ids = np.array(rows, dtype=np.int64).reshape(-1, 2).T
         most = max((int(segment.vector_ids.max()) for segment in self._segments), default=0)
-        allowed = np.zeros(most + 1, dtype=bool)
-        allowed[np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows))] = True
-        return allowed
+        return _mask(vector_ids, most), _mask(text_ids, int(text_ids.max(initial=0)))
 
 
-def _used_ids(segments: Sequence[Segment]) -> IdSet | None:
-    """The vectors that some passage has; None: all of them."""
-    if all(segment.used is None for segment in segments):
-        return None
-    most = max(int(segment.vector_ids.max()) for segment in segments)
+def _mask(ids: NDArray[np.int64], most: int) -> NDArray[np.bool_]:
+    """Bool [most + 1]: which ids are among some."""
     mask = np.zeros(most + 1, dtype=bool)
-    for segment in segments:
-        used = slice(None) if segment.used is None else segment.used
-        mask[segment.vector_ids[used]] = True
-    return IdSet.from_mask(mask)
+    mask[ids] = True
+    return mask

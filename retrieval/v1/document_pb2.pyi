@@ -61,9 +61,10 @@ class _ScoreKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ScoreKind.V
     highest value. Scores of different queries do not compare.
     """
     SCORE_KIND_WEIGHTED: _ScoreKind.ValueType  # 3
-    """SCORE_KIND_WEIGHTED is w * (cos - c) / (1 - c) + (1 - w) * bm25 / best, at most 1: w is
-    SearchRequest.dense_weight, c the query's cosine with an average passage, best the BM25 of the
-    best passage.
+    """SCORE_KIND_WEIGHTED is w * near + (1 - w) * bm25 / best, from -w to 1: w is
+    SearchRequest.dense_weight, best the BM25 of the best passage, and near the cosine relative to
+    c, the query's cosine with an average passage: (cos - c) / (1 - c) above c, and
+    (cos - c) / (1 + c) below it.
     """
     SCORE_KIND_RRF: _ScoreKind.ValueType  # 4
     """SCORE_KIND_RRF is the sum of 1 / (60 + rank) over the searches that found the passage, ranks
@@ -88,9 +89,10 @@ SCORE_KIND_BM25: ScoreKind.ValueType  # 2
 highest value. Scores of different queries do not compare.
 """
 SCORE_KIND_WEIGHTED: ScoreKind.ValueType  # 3
-"""SCORE_KIND_WEIGHTED is w * (cos - c) / (1 - c) + (1 - w) * bm25 / best, at most 1: w is
-SearchRequest.dense_weight, c the query's cosine with an average passage, best the BM25 of the
-best passage.
+"""SCORE_KIND_WEIGHTED is w * near + (1 - w) * bm25 / best, from -w to 1: w is
+SearchRequest.dense_weight, best the BM25 of the best passage, and near the cosine relative to
+c, the query's cosine with an average passage: (cos - c) / (1 - c) above c, and
+(cos - c) / (1 + c) below it.
 """
 SCORE_KIND_RRF: ScoreKind.ValueType  # 4
 """SCORE_KIND_RRF is the sum of 1 / (60 + rank) over the searches that found the passage, ranks

@@ -75,7 +75,8 @@ def test_weighted_is_the_best_of_all_texts(  # noqa: PLR0917
     text = " ".join(words)
     cosines, bm25 = everything(searcher, text, seed)
     centre = searcher.reader.average_score(unit_vectors(1, seed)[0])
-    near = (cosines - centre) / (1 - centre)
+    away = cosines - centre
+    near = away / np.where(away > 0, 1 - centre, 1 + centre)
     expected = weight * near + (1 - weight) * bm25 / (bm25.max() or 1)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(ranking, "_FIRST_DEPTH", depth)
@@ -94,7 +95,10 @@ def test_weighted_is_the_best_of_all_texts(  # noqa: PLR0917
 
 def test_fused_by_rank(searcher: Searcher) -> None:
     cosines, bm25 = everything(searcher, "bee fox", 2)
-    better = [(scores[None] > scores[:, None]).sum(axis=1) for scores in (cosines, bm25)]
+    # Two of the vectors have two texts, under other headings, each with a place among the words.
+    texts = np.append(bm25, bm25[3:5])
+    every = ((cosines, cosines), (bm25, texts))
+    better = [(others[None] > scores[:, None]).sum(axis=1) for scores, others in every]
     expected = 1 / (61 + better[0]) + np.where(bm25 > 0, 1 / (61 + better[1]), 0)
     result = ask(searcher, Query(text="bee fox", mode="hybrid", fusion="rrf", k=30), 2)
     assert [p.score for p in result.passages] == pytest.approx(

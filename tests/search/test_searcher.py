@@ -67,9 +67,13 @@ def test_pages_neither_repeat_nor_miss(searcher: Searcher, seed: int, page: int)
     assert paged == whole
 
 
-def test_best_first_and_equal_scores_in_document_order(searcher: Searcher) -> None:
+def test_best_first_and_equal_scores_in_the_order_of_indexing(searcher: Searcher) -> None:
     result = search(searcher, Query(text="3", mode="dense", k=100))
-    keys = [(-p.score, p.document_id, p.ordinal) for p in result.passages]
+    numbers = [int(passage.text.removeprefix("text ")) for passage in result.passages]
+    keys = [
+        (-p.score, number, p.document_id, p.ordinal)
+        for p, number in zip(result.passages, numbers, strict=True)
+    ]
     assert keys == sorted(keys)
     best = VECTORS[[0, 0, 2, 3, 4]] @ unit_vectors(1, 3)[0]
     assert result.passages[0].score == pytest.approx(best.max(), abs=1e-6)

@@ -29,6 +29,7 @@ from retrieval.store import (
     vector_file,
     verify,
 )
+from tests.store.old_index import make_older
 
 DIM = 32
 PER_DOCUMENT = 20
@@ -148,8 +149,8 @@ def test_a_filter_holds_for_places_too(tmp_path: Path) -> None:
         chunk = StagedChunk(Chunk(0, 0, 3, "a 0", 1, 1, (), 2), vector_id)
         commit.put_document(StagedDocument(document, source, "0" * 64, [chunk]))
     with IndexReader.open(tmp_path / "index") as reader:
-        assert len(reader.places_of_vectors([1])[1]) == 2
-        assert reader.places_of_vectors([1], parse_filter("path:twin.txt"))[1] == [(3, 0)]
+        assert len(reader.places_of_texts([1], [0])[0]) == 2
+        assert reader.places_of_texts([1], [0], parse_filter("path:twin.txt")) == [[(3, 0)]]
 
 
 def test_small_changes_rebuild_nothing_and_large_ones_do(tmp_path: Path) -> None:
@@ -339,26 +340,7 @@ def test_an_index_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> 
     make(folder, "flat", 100)
     remove_documents(folder, ["docs/a/1.txt"])
     shutil.copytree(folder, old)
-    connection = sqlite3.connect(old / "index.db")
-    for statement in (
-        *(f"DROP TRIGGER {name}" for name in ("vector_added", "chunk_added", "chunk_removed")),
-        *("DROP TABLE ann_files", "DROP TABLE unused_vectors"),
-        *(f"ALTER TABLE segments DROP COLUMN {name}" for name in ("sample_sha256", "vector_ids")),
-        *(f"ALTER TABLE index_info DROP COLUMN {n}" for n in ("index_type", "target_recall")),
-        *(f"ALTER TABLE documents DROP COLUMN sidecar_{name}" for name in ("size", "mtime_ns")),
-        *(f"ALTER TABLE {table} DROP COLUMN digest" for table in ("documents", "chunks")),
-        "ALTER TABLE segments DROP COLUMN ids_sha256",
-        "DROP TABLE containers",
-        *(f"ALTER TABLE chunks DROP COLUMN page_{end}" for end in ("start", "end")),
-        *(f"ALTER TABLE index_info DROP COLUMN {n}" for n in ("context", "text_fields")),
-        "DROP TRIGGER vector_to_index",
-        *(f"DROP TABLE lexical_{name}" for name in ("index", "files", "pending")),
-        "ALTER TABLE index_info DROP COLUMN language",
-        "DELETE FROM _sqlite_migrations WHERE name != 'm001_initial'",
-    ):
-        connection.execute(statement)
-    connection.commit()
-    connection.close()
+    make_older(old, "m002_approximate_indexes")
     queries = clustered(5, 9)
     with IndexReader.open(folder) as new, IndexReader.open(old) as upgraded:
         assert upgraded.info == replace(new.info, index_type="auto", target_recall=0.98)

@@ -54,8 +54,8 @@ def texts_of(reader: IndexReader, query: str, k: int = 10, where: str = "") -> l
     """The texts that a query finds, best first."""
     condition = parse_filter(where) if where else None
     hits = reader.search_words(query, k, where=condition)
-    places = reader.places_of_vectors(hits.vector_ids.tolist(), condition)
-    return [reader.passage(*places[one][0]).text for one in hits.vector_ids.tolist()]
+    places = reader.places_of_texts(hits.vector_ids.tolist(), hits.text_ids.tolist(), condition)
+    return [reader.passage(*standing[0]).text for standing in places]
 
 
 @pytest.mark.parametrize(

@@ -156,13 +156,13 @@ def test_a_text_that_occurs_twice_has_one_vector_and_two_passages(tmp_path: Path
         commit.put_document(staged("d/a", ["same"], ids))
         commit.put_document(staged("d/b", ["same"], ids))
     with IndexReader.open(tmp_path) as reader:
-        assert reader.places_of_vectors(ids) == {ids[0]: [(1, 0), (2, 0)]}
+        assert reader.places_of_texts(ids[:1], [0]) == [[(1, 0), (2, 0)]]
     with open_writer(tmp_path) as writer:
         assert writer.find_vectors([key("same"), b"other"]) == {key("same"): ids[0]}
         with writer.commit() as commit:
             commit.remove_document("d/a")
     with IndexReader.open(tmp_path) as reader:
-        assert reader.places_of_vectors(ids) == {ids[0]: [(2, 0)]}
+        assert reader.places_of_texts(ids[:1], [0]) == [[(2, 0)]]
 
 
 def test_a_replaced_document_keeps_its_id(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_no_row_that_changed_on_the_disk_is_shown(tmp_path: Path, change: str) -
     def everything() -> None:
         with IndexReader.open(folder) as reader:
             ids = reader.search_vectors(unit_vectors(1), 2).vector_ids[0].tolist()
-            for vector_id, places in reader.places_of_vectors(ids).items():
+            for vector_id, places in zip(ids, reader.places_of_texts(ids, [0] * 2), strict=True):
                 reader.passages([Hit(0.0, *place, vector_id) for place in places])
             reader.documents(10)
 
