@@ -8,20 +8,20 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 import retrieval
 from retrieval import command
+from retrieval.connection_options import CONNECTION_NAMES, connect, connection_options
 from retrieval.eval_command import evaluate
 from retrieval.lines import text_batches
 from retrieval.records import DTYPE_NAMES, TextKind
 from retrieval.registry import DEFAULT_MODEL
 from retrieval.render import passage_as_json, passages_as_text
 from retrieval.search_options import search_options
-from retrieval.server_commands import DEVICE_OPTION, FILE, serve, token
+from retrieval.server_commands import DEVICE_OPTION, serve, token
 
 if TYPE_CHECKING:
     from retrieval.client import SearchResults
@@ -66,46 +66,19 @@ def cli() -> None:
     "--collection", default="default", metavar="NAME", show_default=True, help="What to search."
 )
 @search_options
-@click.option(
-    "--timeout",
-    type=float,
-    default=30.0,
-    metavar="SECONDS",
-    show_default=True,
-    help="Longest wait for the answer.",
-)
-@click.option("--tls", is_flag=True, help="Encrypt; trust what the system trusts.")
-@click.option("--ca", type=FILE, help="Encrypt; trust the server's certificate that this signed.")
-@click.option("--cert", type=FILE, help="Certificate to show to the server; with --key.")
-@click.option("--key", type=FILE, help="Its private key.")
-@click.option(
-    "--token",
-    envvar="RETRIEVAL_TOKEN",
-    default="",
-    show_default=False,
-    help="What the server knows you by; better in the variable RETRIEVAL_TOKEN, where other "
-    "users of this machine can't see it.",
-)
+@connection_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def search(
     *,
     query: str,
     target: str,
     collection: str,
-    timeout: float,
-    tls: bool,
-    ca: Path | None,
-    cert: Path | None,
-    key: Path | None,
-    token: str,
     as_json: bool,
-    **options: Any,  # noqa: ANN401  (ListOptions of the client)
+    **options: Any,  # noqa: ANN401  (ConnectionOptions, and ListOptions of the client)
 ) -> None:
     """Search a server for the passages that fit QUERY best."""
-    from retrieval.client import RetrievalClient, Tls
-
-    encryption = Tls(ca, cert, key) if tls or ca or cert or key else None
-    with RetrievalClient(target, timeout=timeout, tls=encryption, token=token) as client:
+    connection: Any = {name: options.pop(name) for name in CONNECTION_NAMES}
+    with connect(target, connection) as client:
         results = client.search(query, collection=collection, **options)
     if as_json:
         click.echo(json.dumps(_results_json(query, collection, results), ensure_ascii=False))

@@ -1,44 +1,75 @@
 """`retrieval eval`: how good a search is, on a local index or through a server."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.core import ParameterSource
 
+from retrieval.connection_options import CONNECTION_NAMES, connect, connection_options
 from retrieval.errors import InvalidArgument
 from retrieval.search_options import RERANKER_OPTION, ranking_options
 from retrieval.server_commands import DEVICE_OPTION, FILE
 
 if TYPE_CHECKING:
-    from retrieval.eval.measure import Search
-    from retrieval.found import Passage
+    from retrieval.eval.queries import TestSet
+    from retrieval.eval.run import Run
+    from retrieval.eval.searched import Searched
 
 _EXAMPLES = (
     "\b\nExamples:\n"
-    "  retrieval eval --make-queries 200 --index ./index > queries.jsonl\n"
-    "  retrieval eval queries.jsonl --index ./index --save hybrid.jsonl --report hybrid.html\n"
-    "  retrieval eval queries.jsonl --index ./index --mode dense --compare hybrid.jsonl\n"
-    "  retrieval eval ./scifact --target 127.0.0.1:50051\n"
+    "  retrieval eval --make-queries 200 > queries.jsonl\n"
+    "  retrieval eval queries.jsonl --save hybrid.jsonl --report hybrid.html\n"
+    "  retrieval eval queries.jsonl --mode dense --compare hybrid.jsonl\n"
+    "  retrieval eval ./scifact --index ./scifact-index\n"
+    "  retrieval eval ./scifact --target search.example.org:443 --tls\n"
 )
+
+_DEFAULT_INDEX: Final = Path("./index")
+_MIN_K: Final = 10
+"""nDCG and MRR look at the first ten."""
+_MAX_K: Final = 1_000
+"""As ``retrieval.search.MAX_K``, which takes long to import."""
+
+_FOR_SERVER: Final = ("collection", *CONNECTION_NAMES)
+_FOR_INDEX: Final = ("reranker", "device")
+"""A server has its own."""
+_RANKING_NAMES: Final = (
+    "fusion",
+    "dense_weight",
+    "min_score",
+    "filter",
+    "exact",
+    "collapse",
+    "mmr",
+    "rerank_top",
+    "reranker",
+)
+"""Options that are named in a report where they are given."""
 
 
 @click.command("eval", epilog=_EXAMPLES)
 @click.argument("queries", type=click.Path(path_type=Path), required=False)
 @click.option("--qrels", type=FILE, help="Judgements, in TREC's or BEIR's form.")
-@click.option("--index", type=click.Path(path_type=Path), help="Search this index right here.")
+@click.option(
+    "--index",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Search this index right here; ./index unless --target is given.",
+)
 @click.option("--target", metavar="HOST:PORT", help="Search through this server.")
 @click.option(
     "--collection", default="default", metavar="NAME", show_default=True, help="Of the server."
 )
-@click.option("--token", envvar="RETRIEVAL_TOKEN", default="", help="What the server knows you by.")
+@connection_options
 @click.option(
     "-k",
     "k",
-    type=click.IntRange(10, 1000),
+    type=click.IntRange(_MIN_K, _MAX_K),
     default=100,
     show_default=True,
     help="How many documents, or passages where these are judged, are looked at.",
@@ -58,8 +89,16 @@ _EXAMPLES = (
     "print them.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
 def evaluate(
-    *, queries: Path | None, index: Path | None, make_queries: int | None, **chosen: Any
+    context: click.Context,
+    /,
+    *,
+    queries: Path | None,
+    index: Path | None,
+    target: str | None,
+    make_queries: int | None,
+    **chosen: Any,
 ) -> None:
     """Measure a search on test QUERIES: nDCG, MRR, MAP, recall, time.
 
@@ -67,30 +106,62 @@ def evaluate(
     as {"query": "how do bees find nectar?", "document": "docs/bees.md"}; "passage" in place of
     "document" is text that the wanted passage has in it.
     """
+    _check_place(context, index, target)
     if make_queries is not None:
-        _print_queries(index, make_queries)
+        if queries is not None or target is not None:
+            raise InvalidArgument(
+                "--make-queries makes test queries from an index: give it --index, and neither "
+                "QUERIES nor --target"
+            )
+        _print_queries(index or _DEFAULT_INDEX, make_queries)
         return
     if queries is None:
         raise InvalidArgument("give test queries, or --make-queries N to begin with")
-    _evaluate(queries, index, **chosen)
+    given = {name: chosen[name] for name in _RANKING_NAMES if _is_given(context, name)}
+    _evaluate(queries, index, target, given, **chosen)
 
 
-def _print_queries(index: Path | None, count: int) -> None:
+def _is_given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def _check_place(context: click.Context, index: Path | None, target: str | None) -> None:
+    """Refuse options that would have no effect.
+
+    Raises:
+        InvalidArgument: the first of them.
+    """
+    if index is not None and target is not None:
+        raise InvalidArgument("say where to search: --index DIR or --target HOST:PORT, not both")
+    useless = _FOR_INDEX if target is not None else _FOR_SERVER
+    place = "--index" if target is not None else "--target"
+    for name in useless:
+        if _is_given(context, name):
+            raise InvalidArgument(f"--{name} has no effect without {place}")
+
+
+def _print_queries(index: Path, count: int) -> None:
     from retrieval.eval.make import make_queries
     from retrieval.store import IndexReader
 
-    if index is None:
-        raise InvalidArgument(
-            "--make-queries reads the documents of an index: name it with --index"
-        )
+    made = 0
     with IndexReader.open(index) as reader:
         for record in make_queries(reader, count):
             click.echo(json.dumps(record, ensure_ascii=False))
+            made += 1
+    if made < count:
+        click.echo(
+            f"note: made {made} of {count}; the index has no more titles, headings and questions "
+            "of two words or more",
+            err=True,
+        )
 
 
 def _evaluate(
     queries: Path,
     index: Path | None,
+    target: str | None,
+    given: Mapping[str, Any],
     *,
     qrels: Path | None,
     k: int,
@@ -101,84 +172,100 @@ def _evaluate(
     as_json: bool,
     **search: Any,
 ) -> None:
-    from retrieval.eval import compare as runs
+    from retrieval.eval import page
     from retrieval.eval import report as shown
-    from retrieval.eval.measure import run_queries
-    from retrieval.eval.queries import load_queries
+    from retrieval.eval.compare import compare
+    from retrieval.eval.queries import load_test_set
+    from retrieval.eval.run import load_run, save_run
 
-    asked = load_queries(queries, qrels)
-    before = runs.load_run(other) if other else None
-    with _searching(index, **search) as ask:
-        answers = list(run_queries(asked, ask, k))
-    differences = runs.compare(before, runs.values_of(answers)) if before else []
+    _check_outputs(save, report, plot)
+    tests = load_test_set(queries, qrels)
+    before = load_run(other) if other else None
+    with _searched(index, target, **search) as searched:
+        run = _run(tests, searched, queries, k, given)
+    comparison = None
+    if other and before:
+        comparison = shown.Comparison(other, before, compare(before.values, run.values()))
     if save:
-        runs.save_run(save, answers)
+        save_run(save, run)
     if report:
-        shown.write_html(report, answers, differences)
+        page.write_html(report, run, comparison)
     if plot:
-        shown.write_plot(plot, answers)
-    if not as_json:
-        click.echo(shown.as_text(answers, differences))
-        return
-    result = {
-        "queries": len(answers),
-        "measures": shown.means(answers),
-        "milliseconds": shown.percentiles(answers),
-        "without_any": [answer.query.id for answer in shown.failures(answers)],
-        "compared": [asdict(one) for one in differences],
-    }
-    click.echo(json.dumps(result, ensure_ascii=False))
+        page.write_plot(plot, run)
+    if as_json:
+        click.echo(json.dumps(shown.as_json(run, comparison), ensure_ascii=False))
+    else:
+        click.echo(shown.as_text(run, comparison))
+
+
+def _check_outputs(save: Path | None, report: Path | None, plot: Path | None) -> None:
+    """Find out now, and not after an hour of searches, what can't be written.
+
+    Raises:
+        InvalidArgument: a folder is missing, a format is unknown, or matplotlib is not installed.
+    """
+    from retrieval.eval.page import check_plot
+
+    for path in filter(None, (save, report, plot)):
+        if not path.absolute().parent.is_dir():
+            raise InvalidArgument(f"can't write {path}: there is no folder {path.parent}")
+    if report or plot:
+        check_plot(plot or Path("page.svg"))
+
+
+def _run(
+    tests: "TestSet", searched: "Searched", queries: Path, k: int, options: Mapping[str, Any]
+) -> "Run":
+    """Find what the judgements name, warm up, ask every query."""
+    from retrieval.eval.matching import match_names
+    from retrieval.eval.measure import run_queries, warm_up
+    from retrieval.eval.run import Run, RunInfo, in_order, notes_on
+
+    wanted = dict.fromkeys(
+        name for query in tests.queries if not query.passages for name in query.documents
+    )
+    matching = match_names(wanted, searched.documents, queries_name=tests.file.name)
+    began = datetime.now(UTC)
+    asking = run_queries(tests.queries, searched.search, k, matching)
+    warm_up(tests.queries, searched.search, k)
+    answers = list(asking)
+    info = RunInfo(
+        queries=str(queries),
+        qrels=str(tests.qrels or ""),
+        where=searched.where,
+        generation=in_order(answer.generation for answer in answers),
+        documents=searched.document_count,
+        model=searched.model,
+        mode=in_order(answer.mode for answer in answers),
+        k=k,
+        options=options,
+        date=began.isoformat(timespec="seconds").replace("+00:00", "Z"),
+    )
+    return Run(info, answers, matching, [*tests.notes, *matching.notes(), *notes_on(answers)])
 
 
 @contextmanager
-def _searching(
+def _searched(
     index: Path | None,
-    *,
     target: str | None,
+    *,
     collection: str,
-    token: str,
     device: str,
     reranker: str | None,
     **options: Any,
-) -> Iterator["Search"]:
-    """What answers the queries: an index right here, or a server."""
-    if (index is None) == (target is None):
-        raise InvalidArgument("say where to search: --index DIR or --target HOST:PORT")
-    if target is not None:
-        with _through_server(target, token, {"collection": collection, **options}) as ask:
-            yield ask
-    elif index is not None:
-        with _right_here(index, device, reranker, options) as ask:
-            yield ask
+) -> Iterator["Searched"]:
+    """Open what answers the queries: an index right here, or a server."""
+    from retrieval.eval.searched import search_index, search_server
 
-
-@contextmanager
-def _through_server(target: str, token: str, options: Mapping[str, Any]) -> Iterator["Search"]:
-    from retrieval.client import RetrievalClient
-
-    with RetrievalClient(target, token=token) as client:
-
-        def ask(text: str, k: int, *, by_document: bool) -> "Sequence[Passage]":
-            return client.search(text, k=k, group_by_document=by_document, **options)
-
-        yield ask
-
-
-@contextmanager
-def _right_here(
-    index: Path, device: str, reranker: str | None, options: Mapping[str, Any]
-) -> Iterator["Search"]:
-    from retrieval.local import open_local
-    from retrieval.search import Query
-    from retrieval.store import search_on_one_core
-
-    search_on_one_core()  # as a server does, so that times compare
-    with open_local(
-        index, device=device, reranker=reranker if options.get("rerank_top") else None
-    ) as local:
-
-        def ask(text: str, k: int, *, by_document: bool) -> "Sequence[Passage]":
-            query = Query(text=text, k=k, group_by_document=by_document, **options)
-            return local.search(query).passages
-
-        yield ask
+    connection: Any = {name: options.pop(name) for name in CONNECTION_NAMES}
+    if target is None:
+        with search_index(
+            index or _DEFAULT_INDEX, device=device, reranker=reranker, options=options
+        ) as searched:
+            yield searched
+    else:
+        with (
+            connect(target, connection) as client,
+            search_server(client, target, collection, options) as searched,
+        ):
+            yield searched

@@ -33,6 +33,11 @@ class LocalSearch:
         self._device = device
         self._query_dtype = query_dtype
 
+    @property
+    def reader(self) -> IndexReader:
+        """The open index."""
+        return self._reader
+
     def search(self, query: Query) -> SearchResult:
         """Answer one query. The first that needs the index's model loads it.
 

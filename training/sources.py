@@ -26,7 +26,7 @@ import click
 from lxml import etree
 
 from retrieval import command
-from retrieval.eval.queries import load_judgements
+from retrieval.eval.judgements import load_judgements
 
 _LEAST_CHARS: Final = 200
 """Of an abstract, a page, a message; what is shorter is left out."""

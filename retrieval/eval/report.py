@@ -1,151 +1,160 @@
-"""A run as people read it: a table, the queries that found nothing, a plot of recall."""
+"""A run as text for a terminal, and as JSON for programs."""
 
-import html
-import io
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
 
-import numpy as np
-
-from retrieval.errors import InvalidArgument, StorageError
-from retrieval.eval.compare import Difference
+from retrieval.eval.compare import Difference, p_text
+from retrieval.eval.matching import IndexedDocument
 from retrieval.eval.measure import Answer
+from retrieval.eval.run import Run, SavedRun
+from retrieval.eval.wording import counted
 from retrieval.render import printable
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 _SHOWN: Final = 5
-"""Failures that are shown on the terminal; the report has all."""
-_TEXT: Final = 60
-
-_STYLE: Final = (
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
-    "table{border-collapse:collapse}td,th{padding:.2rem .8rem;text-align:left;"
-    "border-bottom:1px solid #ddd;vertical-align:top}td.n{text-align:right}"
-)
+"""Failures that are shown on the terminal; the page has all."""
+_WANTED: Final = 3
+"""Documents of a failure that are."""
+_TEXT: Final = 100
+"""Characters of a line."""
 
 
-def means(answers: Sequence[Answer]) -> dict[str, float]:
-    """Each measure's mean over the queries."""
-    names = answers[0].measures
-    return {name: float(np.mean([answer.measures[name] for answer in answers])) for name in names}
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How a run differs from another."""
+
+    path: Path
+    """Where that one was kept."""
+    before: SavedRun
+    differences: Sequence[Difference]
+
+    def in_common(self, run: Run) -> int:
+        """How many queries both have."""
+        return len(self.before.values.keys() & run.values().keys())
 
 
-def percentiles(answers: Sequence[Answer]) -> dict[str, float]:
-    """Milliseconds of a query: half take at most p50, 99 in a hundred at most p99."""
-    times = [answer.milliseconds for answer in answers]
-    return {f"p{at}": float(np.percentile(times, at)) for at in (50, 90, 99)}
-
-
-def failures(answers: Sequence[Answer]) -> list[Answer]:
-    """The queries for which nothing relevant was found, however far down."""
-    return [answer for answer in answers if not _recall(answer)]
-
-
-def as_text(answers: Sequence[Answer], differences: Sequence[Difference]) -> str:
-    """The run, and how it differs from another where one was given."""
-    lines = [f"{len(answers)} queries"]
-    lines += [f"  {name:<12} {value:.4f}" for name, value in means(answers).items()]
-    lines.append("  " + ", ".join(f"{k} {v:.1f} ms" for k, v in percentiles(answers).items()))
-    if differences:
-        lines.append(
-            f"  {'':<12} {'before':>7} {'after':>7} {'':>8} {'p':>6}  better/worse queries"
-        )
-        lines += [
-            f"  {one.measure:<12} {one.before:>7.4f} {one.after:>7.4f} "
-            f"{one.after - one.before:>+8.4f} {one.p_value:>6.3f}  {one.better}/{one.worse}"
-            for one in differences
-        ]
-    failed = failures(answers)
-    if failed:
-        lines.append(f"nothing relevant was found for {len(failed)} of them:")
-        lines += [f"  {_short(one.query.text)} → {_short(_wanted(one))}" for one in failed[:_SHOWN]]
-        if len(failed) > _SHOWN:
-            lines.append(f"  … {len(failed) - _SHOWN} more")
+def as_text(run: Run, comparison: Comparison | None = None) -> str:
+    """Return lines that say what was measured, the measures, and what was not found at all."""
+    lines = [*_heading(run), ""]
+    lines += [f"  {name:<12} {value:.4f}" for name, value in run.means().items()]
+    times = ", ".join(f"{name} {value:.1f} ms" for name, value in run.percentiles().items())
+    lines.append(f"  {'time':<12} {times}")
+    if comparison:
+        lines += ["", *_differences(run, comparison)]
+    if run.failures():
+        lines += ["", *_failures(run)]
     return "\n".join(lines)
 
 
-def plot(answers: Sequence[Answer]) -> "Figure":
-    """Recall at k, and how many queries have which nDCG@10.
-
-    Raises:
-        InvalidArgument: matplotlib is not installed.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InvalidArgument("plots need matplotlib: pip install 'gte-retrieval[eval]'") from error
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    recalls = {
-        int(name.partition("@")[2]): value
-        for name, value in means(answers).items()
-        if name.startswith("Recall@")
+def as_json(run: Run, comparison: Comparison | None = None) -> dict[str, Any]:
+    """Return all of it but for the single queries, as one JSON object."""
+    before = comparison.before.info if comparison else None
+    return {
+        "run": asdict(run.info),
+        "queries": len(run.answers),
+        "judgements": run.judgements(),
+        "documents": {
+            "wanted": run.matching.wanted,
+            "found_by": dict(run.matching.kinds),
+            "missing": list(run.matching.missing),
+            "several": list(run.matching.several),
+        },
+        "notes": list(run.notes),
+        "measures": run.means(),
+        "milliseconds": run.percentiles(),
+        "without_any": [answer.query.id for answer in run.failures()],
+        "compared": [asdict(one) for one in comparison.differences] if comparison else [],
+        "compared_with": asdict(before) if before else None,
+        "compared_queries": comparison.in_common(run) if comparison else 0,
     }
-    left.plot(list(recalls), list(recalls.values()), marker="o")
-    left.set(xscale="log", ylim=(0, 1.02), xlabel="k", ylabel="recall@k", title="Recall")
-    left.set_xticks(list(recalls), [str(at) for at in recalls])
-    left.minorticks_off()
-    left.grid(alpha=0.3)
-    right.hist([answer.measures["nDCG@10"] for answer in answers], bins=20, range=(0, 1))
-    right.set(xlabel="nDCG@10", ylabel="queries", title="Queries by nDCG@10")
-    return figure
 
 
-def write_plot(path: Path, answers: Sequence[Answer]) -> None:
-    """Write the plot to a file of any format that matplotlib knows by its name.
-
-    Raises:
-        InvalidArgument: an unknown format, or matplotlib is not installed.
-        StorageError: the disk refuses.
-    """
-    figure = plot(answers)
-    try:
-        figure.savefig(path)
-    except ValueError as error:
-        raise InvalidArgument(f"can't plot to {path}: {error}") from error
-    except OSError as error:
-        raise StorageError(f"can't write {path}: {error.strerror}") from error
+def wanted_of(run: Run, answer: Answer) -> list[str]:
+    """What a query should find: texts of passages, or URIs and titles of documents."""
+    if answer.query.passages:
+        return [f"“{text}”" for text in answer.query.passages]
+    shown = []
+    for name in answer.query.documents:
+        documents = run.matching.documents.get(name, ())
+        shown += [_document(name, one) for one in documents] or [f"{name} (not in this index)"]
+    return shown
 
 
-def write_html(path: Path, answers: Sequence[Answer], differences: Sequence[Difference]) -> None:
-    """Write a page that needs no other file: measures, plot, and every query, the worst first.
-
-    Raises:
-        InvalidArgument: matplotlib is not installed.
-        StorageError: the disk refuses.
-    """
-    drawn = io.StringIO()
-    plot(answers).savefig(drawn, format="svg")
-    picture = drawn.getvalue()
-    parts = [
-        "<!doctype html><meta charset=utf-8><title>Search quality</title>",
-        f"<style>{_STYLE}</style><h1>Search quality</h1>",
-        f"<pre>{html.escape(as_text(answers, differences))}</pre>",
-        picture[picture.index("<svg") :],
-        "<h2>Queries</h2><table><tr><th>nDCG@10<th>recall<th>ms<th>query<th>wanted<th>found first",
-    ]
-    for answer in sorted(answers, key=lambda one: (one.measures["nDCG@10"], _recall(one))):
-        first = answer.found[0] if answer.found else "nothing"
-        numbers = (answer.measures["nDCG@10"], _recall(answer), answer.milliseconds)
-        cells = "".join(f"<td class=n>{number:.2f}" for number in numbers)
-        texts = (answer.query.text, _wanted(answer), first)
-        parts.append(f"<tr>{cells}" + "".join(f"<td>{html.escape(text)}" for text in texts))
-    try:
-        path.write_text("\n".join([*parts, "</table>"]), encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"can't write {path}: {error.strerror}") from error
+def _document(name: str, document: IndexedDocument) -> str:
+    """A wanted document: its URI, the name that it is judged by, its title."""
+    shown = f"{document.uri} ({name})" if name == document.record_id else document.uri
+    # A document without a title is called after its file.
+    called_after_file = document.title == PurePosixPath(document.uri).stem
+    return shown if called_after_file else f"{shown} “{document.title}”"
 
 
-def _recall(answer: Answer) -> float:
-    """As far down as was looked."""
-    return [value for name, value in answer.measures.items() if name.startswith("Recall@")][-1]
+def found_first(answer: Answer) -> str:
+    """Where the best passage is, and its text."""
+    first = answer.first
+    if first is None:
+        return "nothing"
+    return f"{first.uri}:{first.line_start}-{first.line_end} “{' '.join(first.text.split())}”"
 
 
-def _wanted(answer: Answer) -> str:
-    return ", ".join(answer.query.passages or answer.query.documents)
+def _heading(run: Run) -> Iterator[str]:
+    info = run.info
+    judged = f", judged by {info.qrels}" if info.qrels else ""
+    yield f"{counted(len(run.answers), 'query', 'queries')} of {info.queries}{judged}"
+    kinds = " and ".join(f"{count} by {kind}" for kind, count in run.matching.kinds.items())
+    yield f"  {'wanted':<12} {_relevant(run)}" + (
+        f"; documents were matched: {kinds}" if kinds else ""
+    )
+    yield f"  {'searched':<12} {printable(info.where)}"
+    documents = counted(info.documents, "document")
+    yield f"  {'':<12} generation {info.generation}, {documents}, model {info.model}"
+    options = "".join(f", {name} {value}" for name, value in info.options.items())
+    yield f"  {'how':<12} mode {info.mode}, k {info.k}{printable(options)}"
+    yield f"  {'date':<12} {info.date}"
+    for note in run.notes:
+        yield f"  note: {printable(note)}"
+
+
+def _relevant(run: Run) -> str:
+    """How many documents or passages are wanted by the queries, all together."""
+    judged = {"passage" if answer.query.passages else "document" for answer in run.answers}
+    if len(judged) == 1:
+        return counted(run.judgements(), f"relevant {judged.pop()}")
+    return f"{run.judgements()} relevant documents and passages"
+
+
+def _differences(run: Run, comparison: Comparison) -> Iterator[str]:
+    before = comparison.before
+    yield f"before: {comparison.path}" + (f": {before.info.line()}" if before.info else "")
+    common = comparison.in_common(run)
+    alone = [len(values) - common for values in (before.values, run.values())]
+    if any(alone):
+        yield (
+            f"  note: only the {counted(common, 'query', 'queries')} of both runs "
+            f"{'is' if common == 1 else 'are'} compared: {alone[0]} of the other and {alone[1]} of "
+            "this one are not"
+        )
+    yield f"  {'':<12} {'before':>7} {'after':>7} {'':>8} {'p':>6}  better/worse queries"
+    for one in comparison.differences:
+        yield (
+            f"  {one.measure:<12} {one.before:>7.4f} {one.after:>7.4f} "
+            f"{one.after - one.before:>+8.4f} {p_text(one.p_value):>6}  {one.better}/{one.worse}"
+        )
+
+
+def _failures(run: Run) -> Iterator[str]:
+    failed = run.failures()
+    total = counted(len(run.answers), "query", "queries")
+    yield f"nothing relevant was found for {len(failed)} of {total}:"
+    for answer in failed[:_SHOWN]:
+        yield f"  {_short(answer.query.text)}"
+        wanted = wanted_of(run, answer)
+        yield from (f"    wanted  {_short(one)}" for one in wanted[:_WANTED])
+        if len(wanted) > _WANTED:
+            yield f"            … and {len(wanted) - _WANTED} more"
+        yield f"    first   {_short(found_first(answer))}"
+    if len(failed) > _SHOWN:
+        yield f"  … and {len(failed) - _SHOWN} more; --report shows all"
 
 
 def _short(text: str) -> str:

@@ -1,0 +1,200 @@
+"""A run: what was measured, and what came of each query; and the file that keeps it."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import retrieval
+from retrieval.errors import InvalidArgument, StorageError
+from retrieval.eval.files import Line, read_lines
+from retrieval.eval.matching import Matching
+from retrieval.eval.measure import Answer
+from retrieval.eval.wording import counted
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """What was measured, and how."""
+
+    queries: str
+    """File or folder of the test queries."""
+    qrels: str
+    """File of the judgements; empty: they are beside the queries."""
+    where: str
+    """The index's folder, or the collection and its server."""
+    generation: str
+    """Of the index; several, where it was reloaded during the run."""
+    documents: int
+    """Of the index."""
+    model: str
+    mode: str
+    """How it was searched, never ``auto``; several, where it was not the same for all queries."""
+    k: int
+    options: Mapping[str, Any]
+    """Options of the ranking that are not the defaults."""
+    date: str
+    """When the run began: RFC 3339, UTC."""
+    version: str = retrieval.__version__
+    """Of this program."""
+
+    def line(self) -> str:
+        """Return it in one line."""
+        options = "".join(f", {name} {value}" for name, value in self.options.items())
+        return (
+            f"{self.where}, generation {self.generation}, {self.model}, {self.mode}, k {self.k}"
+            f"{options}, {self.date}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What was measured, and what came of each query."""
+
+    info: RunInfo
+    answers: Sequence[Answer]
+    """At least one."""
+    matching: Matching
+    notes: Sequence[str] = ()
+    """What a reader of the results should know, a sentence each."""
+
+    def means(self) -> dict[str, float]:
+        """Each measure's mean over the queries."""
+        names = self.answers[0].measures
+        return {
+            name: float(np.mean([answer.measures[name] for answer in self.answers]))
+            for name in names
+        }
+
+    def percentiles(self) -> dict[str, float]:
+        """Milliseconds of a query: half take at most p50, 99 in a hundred at most p99."""
+        times = [answer.milliseconds for answer in self.answers]
+        return {f"p{at}": float(np.percentile(times, at)) for at in (50, 90, 99)}
+
+    def failures(self) -> list[Answer]:
+        """The queries for which nothing relevant was found, however far down."""
+        return [answer for answer in self.answers if not deepest_recall(answer)]
+
+    def judgements(self) -> int:
+        """Relevant documents, or passages where these are judged, of all queries together."""
+        return sum(len(answer.query.passages or answer.query.documents) for answer in self.answers)
+
+    def values(self) -> dict[str, Mapping[str, float]]:
+        """Query id → measure → value."""
+        return {answer.query.id: answer.measures for answer in self.answers}
+
+
+def deepest_recall(answer: Answer) -> float:
+    """Recall as far down as was looked."""
+    return [value for name, value in answer.measures.items() if name.startswith("Recall@")][-1]
+
+
+def notes_on(answers: Sequence[Answer]) -> list[str]:
+    """What a reader of the results should know of the answers, a sentence each."""
+    notes = []
+    if cut := sum(answer.query_truncated for answer in answers):
+        which = "1 query is" if cut == 1 else f"{cut} queries are"
+        notes.append(f"{which} longer than the model reads; what is over had no effect")
+    if cut := sum(answer.rerank_truncated for answer in answers):
+        notes.append(f"the reranker read {counted(cut, 'passage')} in part")
+    if len({answer.generation for answer in answers}) > 1:
+        notes.append("the index changed during the run")
+    return notes
+
+
+def in_order(values: Iterable[object]) -> str:
+    """Return distinct values in the order in which they came, with commas between them."""
+    return ", ".join(map(str, Counter(values)))
+
+
+@dataclass(frozen=True, slots=True)
+class SavedRun:
+    """A run as its file has it."""
+
+    info: RunInfo | None
+    """None: a version saved it that did not say what was measured."""
+    values: Mapping[str, Mapping[str, float]]
+    """Query id → measure → value."""
+
+
+def save_run(path: Path, run: Run) -> None:
+    """Keep a run: one JSON object a line. The first says what was measured; then a query each.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
+    records: list[dict[str, object]] = [{"run": asdict(run.info)}]
+    records += [
+        {
+            "id": answer.query.id,
+            "query": answer.query.text,
+            "milliseconds": round(answer.milliseconds, 3),
+            "measures": answer.measures,
+            "found": list(answer.found),
+        }
+        for answer in run.answers
+    ]
+    write_text(path, "\n".join(json.dumps(one, ensure_ascii=False) for one in records) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file; halves of surrogate pairs, which UTF-8 can't have, become escapes.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
+    try:
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise StorageError(f"can't write {path}: {error.strerror}") from error
+
+
+def load_run(path: Path) -> SavedRun:
+    """Read a run that was kept.
+
+    Raises:
+        InvalidArgument: the file can't be read, or is no run.
+    """
+    info: RunInfo | None = None
+    values: dict[str, Mapping[str, float]] = {}
+    for line in read_lines(path):
+        record = line.as_object()
+        if not values and info is None and isinstance(record.get("run"), dict):
+            info = _info_from(record["run"], line)
+        else:
+            values[str(record.get("id"))] = _measures(record, values, line)
+    if not values:
+        raise InvalidArgument(f"{path} is no run that --save has kept: it has no queries")
+    return SavedRun(info, values)
+
+
+def _info_from(record: Mapping[str, Any], line: Line) -> RunInfo:
+    try:
+        return RunInfo(**{one.name: record[one.name] for one in fields(RunInfo)})
+    except KeyError as error:
+        raise InvalidArgument(
+            f"{line.where}: no run that --save has kept: {error} is missing"
+        ) from error
+
+
+def _measures(
+    record: Mapping[str, Any], earlier: Mapping[str, Mapping[str, float]], line: Line
+) -> Mapping[str, float]:
+    problem = f"{line.where}: no run that --save has kept"
+    measures = record.get("measures")
+    if "id" not in record or not isinstance(measures, dict) or not measures:
+        raise InvalidArgument(f'{problem}: "id" and "measures" are wanted')
+    if any(
+        isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)
+        for value in measures.values()
+    ):
+        raise InvalidArgument(f"{problem}: a measure is not a number")
+    first = next(iter(earlier.values()), measures)
+    if list(first) != list(measures):
+        raise InvalidArgument(f"{problem}: its measures are not those of the lines before")
+    return measures
