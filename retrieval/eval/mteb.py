@@ -129,10 +129,10 @@ def local_task(folder: Path) -> AbsTaskRetrieval:
 def _read(folder: Path) -> Any:  # noqa: ANN401  (mteb's RetrievalSplitData)
     queries = load_queries(folder)
     try:
-        with (folder / "corpus.jsonl").open(encoding="utf-8") as file:
+        with (folder / "corpus.jsonl").open(encoding="utf-8-sig") as file:
             corpus = [
-                {"id": one["_id"], "title": one.get("title", ""), "text": one["text"]}
-                for one in map(json.loads, file)
+                {"id": str(one["_id"]), "title": one.get("title", ""), "text": one["text"]}
+                for one in map(json.loads, filter(str.strip, file))
             ]
     except (OSError, ValueError, KeyError) as error:
         raise InvalidArgument(f"{folder} is no set in BEIR form: {error}") from error

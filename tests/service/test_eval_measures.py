@@ -14,6 +14,7 @@ from retrieval.eval.compare import compare, p_text
 from retrieval.eval.matching import NAME_KINDS, IndexedDocument, Matching, match_names
 from retrieval.eval.measure import (
     WARM_UP,
+    Answer,
     Found,
     calculator,
     measure_names,
@@ -21,6 +22,7 @@ from retrieval.eval.measure import (
     warm_up,
 )
 from retrieval.eval.queries import TestQuery
+from retrieval.eval.run import notes_on
 from retrieval.eval.wording import counted, named
 from retrieval.found import Passage
 
@@ -114,6 +116,13 @@ def test_the_first_kind_of_name_counts() -> None:
 @pytest.mark.parametrize("value", ["17", 17, 17.0, " 17 "])
 def test_fields_that_hold_the_id_of_a_record(field: str, value: object) -> None:
     assert meant("17", IndexedDocument(3, "corpus.jsonl/5.json", "", {field: value})) == [3]
+
+
+def test_the_first_field_that_is_there_is_the_record_id() -> None:
+    fields = ["_id", "id", "doc_id", "docid", "docno"]
+    for first in range(len(fields)):
+        metadata = {field: field.upper() for field in reversed(fields[first:])}
+        assert IndexedDocument(1, "a.json", "", metadata).record_id == fields[first].upper()
 
 
 @pytest.mark.parametrize("value", [None, True, "", [17], {"17": 17}])
@@ -298,6 +307,21 @@ def test_a_search_that_fails_names_its_query() -> None:
     with pytest.raises(NotFound) as raised:
         list(asking)
     assert raised.value.message == "query q7: no such thing"
+
+
+def test_what_happened_on_the_way_is_told() -> None:
+    def answer(generation: int, *, cut: bool, reranked_in_part: int) -> Answer:
+        query = TestQuery("1", "q", {"one": 1}, {})
+        return Answer(query, 1.0, {}, [], None, "dense", generation, cut, reranked_in_part)
+
+    assert notes_on([answer(3, cut=False, reranked_in_part=0)]) == []
+    assert notes_on(
+        [answer(3, cut=True, reranked_in_part=0), answer(4, cut=False, reranked_in_part=2)]
+    ) == [
+        "1 query is longer than the model reads; what is over had no effect",
+        "the reranker read 2 passages in part",
+        "the index changed during the run",
+    ]
 
 
 def test_numbers_with_their_nouns() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,20 @@ import pytest
 import trustme
 from click.testing import CliRunner, Result
 
+from indexer.build import build
+from indexer.prepare import BuildOptions
+from indexer.progress import SilentProgress
 from retrieval.cli import cli, main
 from retrieval.errors import InvalidArgument, NotAnIndex, ServiceError
+from retrieval.eval.measure import WARM_UP
 from retrieval.eval.run import load_run
+from retrieval.eval_command import evaluate
+from retrieval.local import LocalSearch
 from retrieval.registry import OFFLINE_MODEL
+from retrieval.search import Query, SearchResult
 from retrieval.service.config import TlsFiles
 from retrieval.service.tokens import create_token
-from tests.service.harness import SUBJECTS, build_index, running
+from tests.service.harness import SUBJECTS, build_index, running, write_documents
 
 
 @dataclass(frozen=True)
@@ -279,3 +287,146 @@ def test_mistakes_are_told_before_anything_is_read(
     assert main(["eval", *arguments]) == 2
     assert what in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_everything_that_is_left_out_is_in_the_report(beir: BeirSet, tmp_path: Path) -> None:
+    first = IDS[0]
+    folder = tmp_path / "set"
+    (folder / "qrels").mkdir(parents=True)
+    texts = {"q0": "ferry", "q1": "bread", "q2": "glacier"}
+    lines = [json.dumps({"_id": one, "text": text}) for one, text in texts.items()]
+    (folder / "queries.jsonl").write_text("\n".join([*lines, lines[0]]))
+    rows = [f"q0\t{first}\t1", f"q0\t{first}\t1", f"q0\t{first}\t2", f"q1\t{first}\t0", "q9\tx\t1"]
+    qrels = folder / "qrels" / "test.tsv"
+    qrels.write_text("\n".join(rows))
+    arguments = (folder, "--index", beir.index, "--mode", "lexical")
+    notes = [
+        "1 repeated query left out",
+        f"{qrels}: 1 line repeats a judgement (line 2)",
+        f"{qrels}: 1 line contradicts an earlier one (line 3); the higher grade counts",
+        f"2 of 3 queries have no relevant document in {qrels} and are not asked",
+        f"{qrels} judges 1 query that queries.jsonl does not have: q9",
+    ]
+    shown = run(*arguments)
+    assert shown.stdout.startswith(f"1 query of {folder}, judged by {qrels}\n")
+    assert "1 relevant document; documents were matched: 1 by record id\n" in shown.stdout
+    for note in notes:
+        assert f"  note: {note}\n" in shown.stdout
+    assert json.loads(run(*arguments, "--json").stdout)["notes"] == notes
+
+
+def test_names_that_several_documents_have_are_in_the_report(beir: BeirSet, tmp_path: Path) -> None:
+    twice = tmp_path / "twice"
+    twice.mkdir()
+    for name in ("a.jsonl", "b.jsonl"):
+        (twice / name).write_bytes((beir.folder / "corpus.jsonl").read_bytes())
+    index = build_index(twice, tmp_path / "index")
+    result = json.loads(run(beir.folder, "--index", index, "--mode", "lexical", "--json").stdout)
+    assert len(result["documents"]["several"]) == 8
+    (note,) = result["notes"]
+    assert note.startswith(
+        "8 of 8 wanted documents mean several documents of this index, and the best of them "
+        f"counts, once: {IDS[0]} is twice/a.jsonl/1.json, twice/b.jsonl/1.json"
+    )
+    assert result["measures"]["nDCG@10"] == 1
+
+
+def test_searches_that_are_not_timed_come_first(
+    beir: BeirSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    real = LocalSearch.search
+
+    def noting(self: LocalSearch, query: Query) -> SearchResult:
+        asked.append(query.text or "")
+        return real(self, query)
+
+    monkeypatch.setattr(LocalSearch, "search", noting)
+    assert run(beir.folder, "--index", beir.index, "--mode", "lexical").exit_code == 0
+    assert asked[WARM_UP:] == list(WANTED.values())
+    assert not set(asked[:WARM_UP]) & set(WANTED.values())
+
+
+def test_the_page_has_every_query_and_the_worst_first(beir: BeirSet, tmp_path: Path) -> None:
+    queries, page = tmp_path / "q.jsonl", tmp_path / "page.html"
+    good = [{"query": text, "document": name} for name, text in WANTED.items()]
+    bad = [{"query": f"xylophone{letter} <i>", "document": IDS[0]} for letter in "abcdef"]
+    queries.write_text("".join(json.dumps(one) + "\n" for one in [*good, *bad]))
+    shown = run(queries, "--index", beir.index, "--mode", "lexical", "--report", page)
+    assert "nothing relevant was found for 6 of 14 queries:" in shown.stdout
+    assert "xylophonee" in shown.stdout
+    assert "xylophonef" not in shown.stdout
+    assert "  … and 1 more; --report shows all\n" in shown.stdout
+    html = page.read_text()
+    rows = html[html.index("<table>") :].split("<tr>")[2:]
+    assert len(rows) == 14
+    assert all("xylophone" in row for row in rows[:6])
+    assert not any("xylophone" in row for row in rows[6:])
+    assert "<i>" not in html
+    assert "<svg" in html
+
+
+def test_a_test_set_outlives_other_chunks(tmp_path: Path) -> None:
+    write_documents(tmp_path / "notes")
+    queries = tmp_path / "q.jsonl"
+    wanted = SUBJECTS["ferry"].split(";")[0].upper().replace(" ", "\n")
+    queries.write_text(json.dumps({"query": "when does the ferry leave", "passage": wanted}))
+    for tokens in (30, 60, 0):
+        index = tmp_path / f"index-{tokens}"
+        options = BuildOptions(
+            [tmp_path / "notes"], index, OFFLINE_MODEL, chunk_tokens=tokens, device="cpu"
+        )
+        build(options, SilentProgress())
+        result = json.loads(run(queries, "--index", index, "--mode", "lexical", "--json").stdout)
+        assert result["measures"]["MRR@10"] > 0, tokens
+
+
+def test_made_queries_are_questions_headings_and_titles(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (notes / "tea.md").write_text(
+        "# All about tea\n\nTea is a drink that is made of leaves.\n\n"
+        "## Green and black\n\nBlack tea is left to oxidise, green tea is not.\n\n"
+        "## Water\n\nHow hot should the water be? Eighty degrees for green tea.\n"
+    )
+    index = build_index(notes, tmp_path / "index")
+    made = run("--make-queries", 10, "--index", index)
+    records = [json.loads(line) for line in made.stdout.splitlines()]
+    assert {one["source"] for one in records} == {"question", "heading", "title"}
+    question = next(one for one in records if one["source"] == "question")
+    assert question["query"] == "How hot should the water be?"
+    assert "Eighty degrees" in question["passage"]
+    assert all(one["document"] == "notes/tea.md" for one in records)
+    queries = tmp_path / "q.jsonl"
+    queries.write_text(made.stdout)
+    result = json.loads(run(queries, "--index", index, "--json").stdout)
+    assert result["queries"] == len(records)
+    assert result["measures"]["Recall@100"] == 1
+
+
+def test_all_options_of_a_ranking_can_be_given(beir: BeirSet) -> None:
+    names = {parameter.name for parameter in evaluate.params}
+    assert names >= {"mode", "fusion", "dense_weight", "rerank_top", "filter", "exact"}
+    given = ("--fusion", "rrf", "--exact", "--filter", "path:**", "--collapse", "0.99")
+    result = json.loads(run(beir.folder, "--index", beir.index, *given, "--json").stdout)
+    assert result["run"]["options"] == {
+        "fusion": "rrf",
+        "exact": True,
+        "filter": "path:**",
+        "collapse": 0.99,
+    }
+
+
+def test_without_the_extra_it_says_what_to_install(
+    beir: BeirSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    arguments = (beir.folder, "--index", beir.index, "--mode", "lexical")
+    for module, option in (
+        ("ir_measures", ()),
+        ("matplotlib.figure", ("--plot", tmp_path / "p.png")),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, module, None)
+            result = run(*arguments, *option)
+        assert isinstance(result.exception, InvalidArgument)
+        assert "pip install 'gte-retrieval[eval]'" in result.exception.message
