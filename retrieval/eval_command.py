@@ -174,20 +174,19 @@ def _evaluate(
 ) -> None:
     from retrieval.eval import page
     from retrieval.eval import report as shown
-    from retrieval.eval.compare import compare
     from retrieval.eval.queries import load_test_set
     from retrieval.eval.run import load_run, save_run
 
     _check_outputs(save, report, plot)
     tests = load_test_set(queries, qrels)
     before = load_run(other) if other else None
+    if before:
+        before.values_of(tests.queries)  # refuse now what can't be compared after all the searches
     with _searched(index, target, **search) as searched:
         run = _run(tests, searched, queries, k, given)
-    comparison = None
-    if other and before:
-        comparison = shown.Comparison(other, before, compare(before.values, run.values()))
     if save:
         save_run(save, run)
+    comparison = shown.compare_with(other, before, run) if other and before else None
     if report:
         page.write_html(report, run, comparison)
     if plot:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from retrieval.eval.compare import Difference, p_text
+from retrieval.eval.compare import Difference, compare, p_text
 from retrieval.eval.matching import IndexedDocument
 from retrieval.eval.measure import Answer
 from retrieval.eval.run import Run, SavedRun
@@ -28,10 +28,23 @@ class Comparison:
     """Where that one was kept."""
     before: SavedRun
     differences: Sequence[Difference]
+    in_common: int
+    """How many queries both have."""
 
-    def in_common(self, run: Run) -> int:
-        """How many queries both have."""
-        return len(self.before.values.keys() & run.values().keys())
+
+def compare_with(path: Path, before: SavedRun, run: Run) -> Comparison:
+    """Compare a run with one that was kept, by the queries that both have.
+
+    Args:
+        path: where that one was kept.
+        before: that one.
+        run: the new one.
+
+    Raises:
+        InvalidArgument: they have no query, or no measure, in common.
+    """
+    shared = before.values_of(answer.query for answer in run.answers)
+    return Comparison(path, before, compare(shared, run.values()), len(shared))
 
 
 def as_text(run: Run, comparison: Comparison | None = None) -> str:
@@ -66,7 +79,7 @@ def as_json(run: Run, comparison: Comparison | None = None) -> dict[str, Any]:
         "without_any": [answer.query.id for answer in run.failures()],
         "compared": [asdict(one) for one in comparison.differences] if comparison else [],
         "compared_with": asdict(before) if before else None,
-        "compared_queries": comparison.in_common(run) if comparison else 0,
+        "compared_queries": comparison.in_common if comparison else 0,
     }
 
 
@@ -126,7 +139,7 @@ def _relevant(run: Run) -> str:
 def _differences(run: Run, comparison: Comparison) -> Iterator[str]:
     before = comparison.before
     yield f"before: {comparison.path}" + (f": {before.info.line()}" if before.info else "")
-    common = comparison.in_common(run)
+    common = comparison.in_common
     alone = [len(values) - common for values in (before.values, run.values())]
     if any(alone):
         yield (

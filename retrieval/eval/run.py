@@ -15,6 +15,7 @@ from retrieval.errors import InvalidArgument, StorageError
 from retrieval.eval.files import Line, read_lines
 from retrieval.eval.matching import Matching
 from retrieval.eval.measure import Answer
+from retrieval.eval.queries import TestQuery
 from retrieval.eval.wording import counted
 
 
@@ -120,6 +121,24 @@ class SavedRun:
     """None: a version saved it that did not say what was measured."""
     values: Mapping[str, Mapping[str, float]]
     """Query id → measure → value."""
+    texts: Mapping[str, str]
+    """Query id → text, where it is known."""
+
+    def values_of(self, queries: Iterable[TestQuery]) -> dict[str, Mapping[str, float]]:
+        """Return the values of some queries that it has, too: with the same id and text.
+
+        Raises:
+            InvalidArgument: it has none of them.
+        """
+        asked = {query.id: query.text for query in queries}
+        shared = {
+            query: values
+            for query, values in self.values.items()
+            if query in asked and self.texts.get(query, asked[query]) == asked[query]
+        }
+        if not shared:
+            raise InvalidArgument("the two runs have no query in common")
+        return shared
 
 
 def save_run(path: Path, run: Run) -> None:
@@ -162,15 +181,19 @@ def load_run(path: Path) -> SavedRun:
     """
     info: RunInfo | None = None
     values: dict[str, Mapping[str, float]] = {}
+    texts: dict[str, str] = {}
     for line in read_lines(path):
         record = line.as_object()
         if not values and info is None and isinstance(record.get("run"), dict):
             info = _info_from(record["run"], line)
         else:
-            values[str(record.get("id"))] = _measures(record, values, line)
+            query = str(record.get("id"))
+            values[query] = _measures(record, values, line)
+            if isinstance(text := record.get("query"), str):
+                texts[query] = text
     if not values:
         raise InvalidArgument(f"{path} is no run that --save has kept: it has no queries")
-    return SavedRun(info, values)
+    return SavedRun(info, values, texts)
 
 
 def _info_from(record: Mapping[str, Any], line: Line) -> RunInfo:

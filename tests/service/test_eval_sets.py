@@ -430,3 +430,22 @@ def test_without_the_extra_it_says_what_to_install(
             result = run(*arguments, *option)
         assert isinstance(result.exception, InvalidArgument)
         assert "pip install 'gte-retrieval[eval]'" in result.exception.message
+
+
+def test_other_queries_of_the_same_ids_are_not_compared(beir: BeirSet, tmp_path: Path) -> None:
+    """Queries without an id are called after their lines, in every file."""
+    queries, kept = tmp_path / "q.jsonl", tmp_path / "kept.jsonl"
+    records = [{"query": text, "document": name} for name, text in WANTED.items()]
+    arguments = (queries, "--index", beir.index, "--mode", "lexical")
+    queries.write_text("".join(json.dumps(one) + "\n" for one in records))
+    assert run(*arguments, "--save", kept).exit_code == 0
+    queries.write_text("".join(json.dumps(one) + "\n" for one in [*records[:2], *records[:1:-1]]))
+    shown = run(*arguments, "--compare", kept)
+    assert (
+        "note: only the 2 queries of both runs are compared: 6 of the other and 6 of this one are "
+        "not" in shown.stdout
+    )
+    queries.write_text("".join(json.dumps(one) + "\n" for one in records[::-1]))
+    result = run(*arguments, "--compare", kept)
+    assert isinstance(result.exception, InvalidArgument)
+    assert "no query in common" in result.exception.message
