@@ -25,6 +25,7 @@ from retrieval.store.rows import (
     from_json,
     stored_passage,
 )
+from retrieval.store.schema import header_key
 from retrieval.store.segments import row_ids
 from retrieval.store.vector_file import file_sha256, open_vector_file
 
@@ -67,6 +68,23 @@ _RULES = (
         """SELECT v.id FROM vectors v LEFT JOIN unused_vectors u ON u.vector_id = v.id
            WHERE (u.vector_id IS NULL) !=
                  EXISTS (SELECT 1 FROM chunks c WHERE c.vector_id = v.id)""",
+    ),
+    (
+        "chunks whose text is another vector's, or is none",
+        """SELECT c.id FROM chunks c LEFT JOIN texts t ON t.id = c.text_id
+           WHERE t.vector_id IS NOT c.vector_id""",
+    ),
+    (
+        "texts that are wrongly taken for unused, or for used",
+        """SELECT t.id FROM texts t LEFT JOIN unused_texts u ON u.text_id = t.id
+           WHERE (u.text_id IS NULL) !=
+                 EXISTS (SELECT 1 FROM chunks c WHERE c.text_id = t.id)""",
+    ),
+    (
+        "vectors that are wrongly taken for those of one text, or of several",
+        """SELECT v.id FROM vectors v LEFT JOIN shared_vectors s ON s.vector_id = v.id
+           LEFT JOIN texts t ON t.vector_id = v.id
+           GROUP BY v.id HAVING (s.vector_id IS NOT NULL) != (count(t.id) > 1)""",
     ),
     (
         "segments with rows that no vector stands for, or the other way round",
@@ -206,11 +224,16 @@ def _text_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
         )
         text = "".join(row[0] for row in parts)
         chunks = connection.execute(
-            """SELECT c.ordinal, c.char_start, c.char_end, c.heading_path, v.content_key
-               FROM chunks c JOIN vectors v ON v.id = c.vector_id WHERE c.document_id = ?""",
+            """SELECT c.ordinal, c.char_start, c.char_end, c.heading_path, v.content_key, t.header
+               FROM chunks c JOIN vectors v ON v.id = c.vector_id
+               JOIN texts t ON t.id = c.text_id WHERE c.document_id = ?""",
             [document],
         )
-        for ordinal, start, end, path, key in chunks:
+        for ordinal, start, end, path, key, header in chunks:
+            if header_key(title, from_json(path)) != header:
+                what = f"chunk {ordinal} of {uri} is not found by its title and headings"
+                yield Problem(DATABASE_NAME, what, RESTORE)
+                break
             embedded = embedded_text(
                 text[start:end],
                 title=title,

@@ -304,6 +304,11 @@ def test_auto_is_exact_until_it_is_large(tmp_path: Path, monkeypatch: pytest.Mon
         ("UPDATE vectors SET row = row + 1000 WHERE id = 5", "rows that no vector stands for"),
         ("UPDATE segments SET vector_ids = x'00'", "rows and the index's records disagree"),
         ("UPDATE document_texts SET text = replace(text, 'a 1', 'b 1')", "is not the text"),
+        ("UPDATE chunks SET text_id = 7 WHERE id = 5", "text is another vector's"),
+        ("UPDATE chunks SET text_id = 99 WHERE id = 5", "text is another vector's"),
+        ("INSERT INTO unused_texts VALUES (5)", "texts that are wrongly taken for unused"),
+        ("INSERT INTO shared_vectors VALUES (5)", "wrongly taken for those of one text"),
+        ("UPDATE texts SET header = x'00' WHERE id = 5", "not found by its title"),
     ],
 )
 def test_verify_finds_what_is_wrong_in_the_database(
