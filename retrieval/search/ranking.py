@@ -102,9 +102,18 @@ class Dense:
     where: Filter | None
     exact: bool
     kind: ScoreKind = field(default="cosine", init=False)
+    _known: dict[int, Ranked] = field(default_factory=dict, init=False)
 
     def best(self, count: int) -> Ranked:
         """See ``Ranking``."""
+        # An approximate search reads vectors for each text that it is asked for.
+        is_exact = self.exact or self.reader.is_exact
+        depth = _depth_for(count) if is_exact else count
+        if depth not in self._known:
+            self._known[depth] = self._search(depth)
+        return self._known[depth].first(count)
+
+    def _search(self, count: int) -> Ranked:
         hits = self.reader.search_vectors(
             self.vector[None], count, where=self.where, exact=self.exact
         )
@@ -134,11 +143,15 @@ class Lexical:
     text: str
     where: Filter | None
     kind: ScoreKind = field(default="bm25", init=False)
+    _known: dict[int, Ranked] = field(default_factory=dict, init=False)
 
     def best(self, count: int) -> Ranked:
         """See ``Ranking``."""
-        hits = self.reader.search_words(self.text, count, where=self.where)
-        return self._ranked(hits, _places(hits.scores))
+        depth = _depth_for(count)
+        if depth not in self._known:
+            hits = self.reader.search_words(self.text, depth, where=self.where)
+            self._known[depth] = self._ranked(hits, _places(hits.scores))
+        return self._known[depth].first(count)
 
     def of(self, vector_ids: NDArray[np.int64]) -> Ranked:
         """See ``Ranking``."""
@@ -152,6 +165,14 @@ class Lexical:
         return Ranked(ids, hits.text_ids, scores, unknown, scores, none, ranks, unknown)
 
 
+class _Candidates(NamedTuple):
+    """What both searches have found down to some depth."""
+
+    ranked: Ranked
+    unseen: float
+    """The most that a text which neither has found can score; -inf: there is none."""
+
+
 @dataclass(frozen=True)
 class Weighted:
     """By both, added up."""
@@ -161,24 +182,31 @@ class Weighted:
     weight: float
     """Of the dense part, between 0 and 1."""
     kind: ScoreKind = field(default="weighted", init=False)
+    _known: dict[int, _Candidates] = field(default_factory=dict, init=False)
 
     def best(self, count: int) -> Ranked:
         """See ``Ranking``."""
-        depth = max(_FIRST_DEPTH, 2 * count)
+        depth = _depth_for(2 * count)
         while True:
-            dense = self.dense.best(depth)
-            lexical = self._first_by_words if depth == _FIRST_DEPTH else self.lexical.best(depth)
-            more_words = len(lexical.scores) == depth
-            candidates = self._compare(dense, lexical, more_words=more_words)
-            ranked = ordered(self._added(candidates), count)
-            if len(dense.scores) < depth:  # every text is a candidate
+            candidates = self._candidates(depth)
+            ranked = candidates.ranked.first(count)
+            if candidates.unseen == -np.inf:
                 return ranked
-            # What a text that neither search has found can have at most.
-            last_words = float(lexical.scores[-1]) if more_words else 0.0
-            unseen = self._add(dense.scores[-1:], np.array([last_words]))[0]
-            if len(ranked.scores) == count and ranked.scores[-1] >= unseen:
+            if len(ranked.scores) == count and ranked.scores[-1] >= candidates.unseen:
                 return ranked
             depth *= _DEEPER
+
+    def _candidates(self, depth: int) -> _Candidates:
+        if depth not in self._known:
+            dense, lexical = self.dense.best(depth), self.lexical.best(depth)
+            more_words = len(lexical.scores) == depth
+            texts = self._added(self._compare(dense, lexical, more_words=more_words))
+            unseen = -np.inf
+            if len(dense.scores) == depth:
+                last_words = float(lexical.scores[-1]) if more_words else 0.0
+                unseen = self._add(dense.scores[-1:], np.array([last_words]))[0]
+            self._known[depth] = _Candidates(ordered(texts, len(texts.scores)), float(unseen))
+        return self._known[depth]
 
     def of(self, vector_ids: NDArray[np.int64]) -> Ranked:
         """See ``Ranking``."""
@@ -192,13 +220,9 @@ class Weighted:
         return self.dense.reader.average_score(self.dense.vector)
 
     @cached_property
-    def _first_by_words(self) -> Ranked:
-        return self.lexical.best(_FIRST_DEPTH)
-
-    @property
     def _highest(self) -> float:
         """The BM25 of the best text, above 0; 1 where no text has any."""
-        scores = self._first_by_words.scores
+        scores = self.lexical.best(1).scores
         return float(scores[0]) if len(scores) and scores[0] > 0 else 1.0
 
     def _added(self, texts: Ranked) -> Ranked:
@@ -256,6 +280,17 @@ class Fused:
         for ranks in (both.dense_ranks, both.lexical_ranks):
             scores += np.where(ranks > 0, 1 / (RRF_RANK + np.maximum(ranks, 1)), 0.0)
         return ordered(both._replace(scores=scores, fused=scores), len(scores))
+
+
+def _depth_for(count: int) -> int:
+    """How many texts to ask a search for where ``count`` are wanted.
+
+    One of a few numbers, so that what was found for a shorter list serves for a longer one.
+    """
+    depth = _FIRST_DEPTH
+    while depth < count:
+        depth *= _DEEPER
+    return depth
 
 
 def _places(scores: NDArray[np.float64]) -> NDArray[np.int64]:

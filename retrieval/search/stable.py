@@ -22,8 +22,8 @@ from retrieval.search.ranking import Ranked, Ranking
 
 FIRST_STAGE: Final = 16
 """Texts of the first stage: enough for a page of ten."""
-_GROWTH: Final = 4
-"""All stages together cost a third more than the last one alone."""
+_GROWTH: Final = 2
+"""All stages together cost at most twice as much as the last one alone."""
 _NOISE: Final = 1e-5
 """Scores that differ by less than this part are equal but for the order in which they were summed:
 float32 has 24 bits, and a BM25 score is a sum of a few hundred terms at most."""
