@@ -4,12 +4,14 @@ PYTHON ?= python3
 # Installed before the project, so that a CPU build at hand is used and no CUDA libraries are pulled.
 TORCH ?= torch==2.13.0
 BUF ?= npx --yes @bufbuild/buf@1.75.0
+# Of `make fuzz`: another one each time, printed at its start.
+SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
 
 BIN := .venv/bin
 STAMP := .venv/.installed
 SOURCES := retrieval indexer training tests benchmarks examples proto docs
 
-.PHONY: help install demo test test-slow check lint types imports proto-check stubs release-contract docs-check format docs clean
+.PHONY: help install demo test test-slow fuzz check lint types imports proto-check stubs release-contract docs-check format docs clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,6 +34,10 @@ test: $(STAMP)  ## Run the fast test suite
 
 test-slow: $(STAMP)  ## Run the slow tests too
 	$(BIN)/pytest -m 'slow or not slow'
+
+fuzz: $(STAMP)  ## Draw new examples for the property tests, ten times as many; SEED=N repeats a run
+	@echo "SEED=$(SEED)"
+	$(BIN)/pytest -m 'drawn and not slow' --hypothesis-profile=fuzz --hypothesis-seed=$(SEED) --timeout=3600
 
 check: lint types imports proto-check docs-check  ## Run every static check
 

@@ -2,7 +2,7 @@
 
 A section starts a new chunk, except that small sections share one. Where a chunk is cut within a
 section, the next one repeats its last units, so that what stands across the cut is whole in one
-of them.
+of them. Only units of that section are repeated; the first of them may hold its heading.
 """
 
 import re

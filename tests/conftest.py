@@ -6,16 +6,35 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import is_hypothesis_test, settings
 
 from retrieval.encoder import Encoder
 from retrieval.hub import find_model
 from retrieval.registry import OFFLINE_MODEL
+from tests.drawing import FUZZ, STEADY, draw_more
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
+settings.load_profile(STEADY)
+
 GOLDEN = Path(__file__).parent / "golden"
 GOLDEN_FOLDERS = sorted(path.name for path in GOLDEN.iterdir() if path.is_dir())
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests that hypothesis draws for; let them draw more under the profile ``fuzz``."""
+    fuzz = config.getoption("--hypothesis-profile") == FUZZ
+    drawn = [
+        item
+        for item in items
+        if isinstance(item, pytest.Function) and is_hypothesis_test(item.function)
+    ]
+    for item in drawn:
+        item.add_marker("drawn")
+    # A parametrized test is one function with many items.
+    for test in {item.function for item in drawn} if fuzz else ():
+        draw_more(test)
 
 
 @pytest.fixture(scope="session")

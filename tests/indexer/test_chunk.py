@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from indexer.chunk import chunk_document
@@ -123,18 +123,19 @@ def test_any_document_with_other_tokenizers(
 
 @settings(deadline=None)
 @given(SOURCES, SIZES)
+@example("# Title\n" * 5 + "\t# Title\n", ChunkSettings(11, 2))
 def test_chunks_move_on_and_repeat_no_more_than_asked(source: str, sizes: ChunkSettings) -> None:
     for document in documents(source):
         chunks = chunk_document(document, Words(), sizes)
-        section_starts = {section.char_start for section in document.sections}
+        starts = [section.char_start for section in document.sections]
         for before, after in pairwise(chunks):
             assert before.char_start < after.char_start
             assert before.char_end < after.char_end
             repeated = document.text[after.char_start : before.char_end]
             # A unit may be part of a word, which Words counts as one.
             assert Words().count([repeated])[0] <= sizes.chunk_overlap + 1
-            if after.char_start in section_starts:
-                assert before.char_end <= after.char_start
+            # What is repeated is of the section in which the chunk before was cut, and of no other.
+            assert not any(after.char_start < start < before.char_end for start in starts)
 
 
 @given(SOURCES, st.integers(1, 40))
@@ -216,6 +217,17 @@ def test_sections_start_chunks_without_overlap() -> None:
     chunks = chunks_of(section("One", 50) + section("Two", 50), 100, overlap=50)
     assert [chunk.heading_path for chunk in chunks] == [("One",), ("Two",)]
     assert chunks[1].text.startswith("# Two")
+
+
+def test_an_overlap_may_begin_with_the_heading_of_the_section_that_is_cut() -> None:
+    # The sections share a chunk, as the first is a heading alone.
+    text = "# A\n\n# B\n\nOne. " + "Word " * 7 + "end."
+    first, second = chunks_of(text, 12, overlap=3)
+    assert first.text == "# A\n\n# B\n\nOne."
+    assert second.text.startswith("# B\n\nOne. Word")
+    # The overlap stops at the heading, though it has room for the section before.
+    assert chunks_of(text, 12, overlap=6) == [first, second]
+    assert chunks_of(text, 12, overlap=2)[1].text.startswith("One. Word")
 
 
 def test_small_sections_share_a_chunk() -> None:
