@@ -18,6 +18,7 @@ from indexer.prepare import (
 )
 from indexer.progress import BuildProgress
 from indexer.read import Parsed, Unchanged
+from indexer.recall import recall_warnings
 from indexer.report import BuildReport
 from indexer.wire import Job, Setup
 from indexer.workers import Finished, Readers
@@ -61,6 +62,9 @@ def build(
         encoder = load(options, None, report, progress)
     with IndexWriter.open(options.index) as writer:
         plan = plan_build(writer, discovery)
+        report.warnings += plan.warnings
+        for warning in plan.warnings:
+            progress.note(f"warning: {warning}")
         if existing is not None:
             check_settings(options, existing)
             if plan.to_read or not is_recorded(options.model, existing.model):
@@ -140,17 +144,16 @@ def _note_wishes(options: BuildOptions, writer: IndexWriter) -> None:
 def _finish(plan: Plan, writer: IndexWriter, report: BuildReport) -> None:
     """Remove what is gone, note what was skipped, and count up."""
     unique = {skip.uri: skip for skip in sorted(plan.skipped, key=lambda skip: skip.uri)}
-    skipped = {
-        name: [skip for skip in unique.values() if skip.root == name] for name, _ in plan.roots
-    }
-    containers = {name: _under(name, plan) for name, _ in plan.roots}
+    names = [root.name for root in plan.roots]
+    skipped = {name: [skip for skip in unique.values() if skip.root == name] for name in names}
+    containers = {name: _under(name, plan) for name in names}
     recorded = writer.roots()
     stale = [
-        (name, path)
-        for name, path in plan.roots
-        if recorded.get(name) != str(path)
-        or writer.skipped(name) != skipped[name]
-        or writer.containers(name) != containers[name]
+        root
+        for root in plan.roots
+        if recorded.get(root.name) != root
+        or writer.skipped(root.name) != skipped[root.name]
+        or writer.containers(root.name) != containers[root.name]
     ]
     if plan.gone or plan.touched or stale:
         with writer.commit() as commit:
@@ -158,15 +161,17 @@ def _finish(plan: Plan, writer: IndexWriter, report: BuildReport) -> None:
                 commit.remove_document(uri)
             for document_id, source in plan.touched:
                 commit.touch_document(document_id, source)
-            for name, path in stale:
-                commit.set_root(name, str(path), skipped[name], containers[name])
+            for root in stale:
+                commit.set_root(root, skipped[root.name], containers[root.name])
     report.maintained = maintain(writer)
     report.removed = len(plan.gone)
     report.kept = len(plan.kept)
     report.unchanged = plan.unchanged
     report.skipped.update(str(skip.reason) for skip in unique.values())
     report.truncated = writer.truncated_chunks()
-    report.info = writer.info
+    report.info = info = writer.info
+    if info is not None:
+        report.warnings += recall_warnings(writer.segments(), info.target_recall)
 
 
 def _under(root: str, plan: Plan) -> dict[str, ContainerStamp]:

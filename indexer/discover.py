@@ -16,7 +16,7 @@ from pathspec import GitIgnoreSpec
 from indexer.skip import SkipReason
 from indexer.walk import Patterns, Walk, cause, path_text
 from retrieval.errors import InvalidArgument, SourceError
-from retrieval.records import Skipped, SourceFile
+from retrieval.records import FileChoice, Skipped, SourceFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,8 @@ class Discovery:
     """Everything that is not, sorted by uri; a folder that is not entered is one entry."""
     roots: tuple[tuple[str, Path], ...]
     """Name and real path of each root, in the order given."""
-    include: tuple[str, ...] = ()
-    """Patterns that files were found by."""
-    exclude: tuple[str, ...] = ()
+    choice: FileChoice
+    """How they were chosen."""
 
 
 def discover(
@@ -80,7 +79,8 @@ def discover(
             skipped.append(Skipped(file.uri, file.root, SkipReason.DUPLICATE_NAME, detail))
     skipped.sort(key=lambda skip: (skip.uri, skip.reason))
     named = tuple((path_text(root.name), root) for root in resolved)
-    return Discovery(tuple(unique.values()), tuple(skipped), named, tuple(include), tuple(exclude))
+    choice = FileChoice(tuple(include), tuple(exclude), use_ignore_files, listed is not None)
+    return Discovery(tuple(unique.values()), tuple(skipped), named, choice)
 
 
 def _relative(path: str, root: Path) -> str:

@@ -63,6 +63,8 @@ class DryRun:
     tokens_per_second: float = 0.0
     """Of the model, as measured now."""
     estimated_seconds: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+    """As in ``BuildReport``."""
 
     def as_json(self) -> dict[str, Any]:
         """As ``indexer build --dry-run --json`` prints it."""
@@ -90,6 +92,7 @@ class DryRun:
             )
         elif self.added + self.changed:
             lines.append("no estimate: no file is small enough for a quick look")
+        lines += [f"warning: {warning}" for warning in self.warnings]
         return "\n".join(lines)
 
 
@@ -142,6 +145,7 @@ def _compare(plan: Plan) -> DryRun:
         unchanged=plan.unchanged,
         skipped=Counter(str(skip.reason) for skip in plan.skipped),
         bytes_to_read=sum(file.size for file in plan.to_read),
+        warnings=plan.warnings,
     )
 
 

@@ -2,16 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from indexer.choice import spelled
 from indexer.containers import CONTAINER_EXTENSIONS, container_kind
 from indexer.discover import Discovery
 from indexer.parse import HANDLED_EXTENSIONS, PLAIN_NAMES
 from indexer.skip import SkipReason
 from retrieval.errors import SourceError
-from retrieval.records import ContainerStamp, Skipped, SourceFile
+from retrieval.records import ContainerStamp, RootInfo, Skipped, SourceFile
 from retrieval.store import IndexWriter, KnownFile
 
 
@@ -19,7 +20,10 @@ from retrieval.store import IndexWriter, KnownFile
 class Plan:
     """The work of one build; ``skipped`` and ``gone`` grow while files are read."""
 
-    roots: Sequence[tuple[str, Path]]
+    roots: Sequence[RootInfo]
+    """As they are now."""
+    warnings: list[str] = field(default_factory=list)
+    """What the user should know before any of it is done, a line each."""
     to_read: list[SourceFile] = field(default_factory=list)
     """New files, and those whose size or modification time differs, or their sidecar's."""
     unchanged: int = 0
@@ -81,10 +85,11 @@ def plan_build(writer: IndexWriter, discovery: Discovery) -> Plan:
         SourceError: a root holds no documents at all, though the index has some of it, or
             another folder of the same name is indexed already.
     """
-    plan = Plan(discovery.roots, rules=_rules(discovery))
+    roots = [RootInfo(name, str(path), discovery.choice) for name, path in discovery.roots]
+    plan = Plan(roots, rules=_rules(discovery))
     recorded = writer.roots()
     for name, path in discovery.roots:
-        _check_root(name, path, recorded.get(name))
+        _check_root(name, path, recorded[name].path if name in recorded else None)
         plan.known |= writer.known_files(name)
     check_not_empty(discovery, plan.known)
     for skip in discovery.skipped:
@@ -98,7 +103,20 @@ def plan_build(writer: IndexWriter, discovery: Discovery) -> Plan:
         elif source.uri not in plan.containers:
             plan.to_read.append(source)
     plan.gone |= plan.known.keys() - seen - plan.kept
+    plan.warnings += _choice_warnings(plan, recorded)
     return plan
+
+
+def _choice_warnings(plan: Plan, recorded: Mapping[str, RootInfo]) -> Iterator[str]:
+    """Yield a line for each root whose files were chosen otherwise at the last build."""
+    for root in plan.roots:
+        before = recorded[root.name].choice if root.name in recorded else None
+        if before is None or root.choice is None or before == root.choice:
+            continue
+        yield (
+            f"the last build chose the files of {root.name} with {spelled(before)}, this one does "
+            f"with {spelled(root.choice)}; documents that are no longer chosen leave the index"
+        )
 
 
 def _plan_containers(plan: Plan, writer: IndexWriter, discovery: Discovery) -> set[str]:
@@ -128,7 +146,7 @@ def _plan_containers(plan: Plan, writer: IndexWriter, discovery: Discovery) -> s
 def _rules(discovery: Discovery) -> str:
     """What stands for the rules by which members are chosen."""
     handled = (*HANDLED_EXTENSIONS, *sorted(PLAIN_NAMES), *CONTAINER_EXTENSIONS)
-    rules = json.dumps([discovery.include, discovery.exclude, handled])
+    rules = json.dumps([discovery.choice.include, discovery.choice.exclude, handled])
     return hashlib.sha256(rules.encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -40,6 +40,8 @@ class BuildReport:
     """Wall time of loading the model."""
     maintained: Maintained = field(default_factory=Maintained)
     """What was merged, dropped or indexed at the end."""
+    warnings: list[str] = field(default_factory=list)
+    """What the user should know, a line each."""
     index: str = ""
     """The index's folder."""
     info: IndexInfo | None = None
@@ -85,6 +87,7 @@ class BuildReport:
             "model_seconds": round(self.model_seconds, 3),
             "load_seconds": round(self.load_seconds, 3),
             "maintenance": asdict(self.maintained),
+            "warnings": self.warnings,
         }
 
     def as_line(self) -> str:
@@ -95,6 +98,7 @@ class BuildReport:
             f"generation {generation}: {self.added} added, {self.changed} changed, "
             f"{self.removed} removed{kept}, {self.chunks_embedded} chunks embedded, "
             f"{self.skipped.total()} files skipped, {self.seconds:.1f} s"
+            + "".join(f"; warning: {warning}" for warning in self.warnings)
         )
 
     def as_text(self) -> str:
@@ -144,4 +148,5 @@ class BuildReport:
             f"  time       {self.seconds:.1f} s ({self.model_seconds:.1f} s in the model, "
             f"{self.load_seconds:.1f} s to load it)"
         )
+        lines += [f"  warning    {warning}" for warning in self.warnings]
         return "\n".join(lines)

@@ -6,15 +6,18 @@ from pathlib import Path
 
 import click
 
+from indexer.choice import spelled
 from indexer.options import DEVICE_OPTION, INDEX_OPTION, JSON_OPTION
+from indexer.recall import recall_warnings
 from retrieval.errors import IndexDamaged, NotFound
-from retrieval.records import Skipped
+from retrieval.records import RootInfo, Skipped
 from retrieval.render import printable
 from retrieval.store import (
     IndexReader,
     IndexWriter,
     check_index,
     read_info,
+    read_roots,
     read_segments,
     remove_documents,
 )
@@ -69,10 +72,22 @@ def status(index: Path, as_json: bool) -> None:
         "created_at": info.created_at,
         "updated_at": info.updated_at,
     }
+    warnings = list(recall_warnings(segments, info.target_recall))
+    roots = read_roots(index).values()
     if as_json:
-        click.echo(json.dumps(rows))
-    else:
-        click.echo("\n".join(f"{key.replace('_', ' '):<18} {value}" for key, value in rows.items()))
+        lists = {"roots": [asdict(root) for root in roots], "warnings": warnings}
+        click.echo(json.dumps({**rows, **lists}))
+        return
+    lines = [*rows.items(), *(("root", _as_text(root)) for root in roots)]
+    lines += [("warning", warning) for warning in warnings]
+    for key, value in lines:
+        click.echo(f"{key.replace('_', ' '):<18} {value}")
+
+
+def _as_text(root: RootInfo) -> str:
+    """A root as a person reads it: where it was, and how its files were chosen."""
+    chosen = f", files chosen with {spelled(root.choice)}" if root.choice else ""
+    return printable(f"{root.name}: {root.path}{chosen}")
 
 
 @click.command(name="list", epilog=_LIST_EXAMPLES)
@@ -124,13 +139,18 @@ def compact(index: Path, as_json: bool) -> None:
     check_index(index)
     with IndexWriter.open(index) as writer:
         done = compact_index(writer)
+        target = writer.info.target_recall if writer.info else 0.0
+        warnings = list(recall_warnings(writer.segments(), target))
     ann = asdict(done.ann) if done.ann else None
     if as_json:
-        click.echo(json.dumps({"merged": done.merged, "removed": done.removed, "ann": ann}))
+        result = {"merged": done.merged, "removed": done.removed, "ann": ann}
+        click.echo(json.dumps({**result, "warnings": warnings}))
         return
     click.echo(f"{done.merged} segments merged, {done.removed} unused vectors dropped")
     if done.ann:
         click.echo(f"{done.ann.kind} index: recall@10 {done.ann.recall} of exact search")
+    for warning in warnings:
+        click.echo(f"warning: {warning}")
 
 
 @click.command(epilog=_VERIFY_EXAMPLES)

@@ -82,6 +82,32 @@ class FileStamp:
 
 
 @dataclass(frozen=True, slots=True)
+class FileChoice:
+    """Which files under a root are indexed."""
+
+    include: tuple[str, ...] = ()
+    """Patterns as those of ``.gitignore``; if there are any, a file must match one."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of what is left out, in any case."""
+    ignore_files: bool = True
+    """Whether ``.gitignore`` and ``.indexerignore`` files are followed."""
+    listed: bool = False
+    """Whether only the files of a list are looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class RootInfo:
+    """A folder or file that an index was built from."""
+
+    name: str
+    """First part of its documents' URIs."""
+    path: str
+    """Where it was at the last build."""
+    choice: FileChoice | None
+    """How its files were chosen at the last build; None if an older version built it."""
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerStamp:
     """What tells, without reading it, whether an archive (or the like) is to be read again."""
 

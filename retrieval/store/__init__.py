@@ -18,7 +18,13 @@ from retrieval.store.checks import check_folder, check_index
 from retrieval.store.commit import Commit
 from retrieval.store.database import is_index
 from retrieval.store.filters import Filter, parse_filter
-from retrieval.store.info import SegmentInfo, read_generation, read_info, read_segments
+from retrieval.store.info import (
+    SegmentInfo,
+    read_generation,
+    read_info,
+    read_roots,
+    read_segments,
+)
 from retrieval.store.lexical import LexicalHits
 from retrieval.store.maintenance import (
     IndexType,
@@ -62,6 +68,7 @@ __all__ = [
     "parse_filter",
     "read_generation",
     "read_info",
+    "read_roots",
     "read_segments",
     "remove_documents",
     "search_on_one_core",

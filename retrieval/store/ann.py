@@ -54,6 +54,11 @@ class AnnSettings:
     target: float = 0.0
     """The recall that it was tuned to; 0 where that was not recorded."""
 
+    @property
+    def reached(self) -> bool:
+        """Whether the measured recall is what it was tuned to."""
+        return self.recall >= self.target
+
     def as_json(self) -> str:
         """As the database keeps it."""
         return json.dumps(asdict(self))

@@ -20,8 +20,8 @@ _SEED = 20_240_801
 
 
 def write_ann(
-    folder: Path, vectors: faiss.Index, kind: AnnKind, *, target_recall: float
-) -> tuple[WrittenFile, AnnSettings]:
+    folder: Path, vectors: faiss.Index, kind: AnnKind, *, target_recall: float, or_none: bool
+) -> tuple[WrittenFile | None, AnnSettings]:
     """Build an approximate index over a segment, tune and measure it, and write it to the disk.
 
     Args:
@@ -29,6 +29,11 @@ def write_ann(
         vectors: the segment's own flat, memory-mapped vectors.
         kind: which structure.
         target_recall: recall@10 to reach, if any effort reaches it.
+        or_none: whether one that misses the target is not written.
+
+    Returns:
+        the file, None where it was not written; and the cheapest setting that reaches the target,
+        or else the best.
 
     Raises:
         StorageError: the disk refused.
@@ -38,6 +43,8 @@ def write_ann(
         index.add(part)
     ann = Ann(index, AnnSettings(kind, effort=1, candidates=1, lists=lists, recall=0.0, queries=0))
     settings = tune(ann, vectors, target_recall)
+    if or_none and not settings.reached:
+        return None, settings
     data = faiss.serialize_index(index)
     return write_file(folder, ANN, [data.data.cast("B")]), settings
 

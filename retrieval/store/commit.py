@@ -1,7 +1,9 @@
 """What one transaction changes: vectors, documents, roots."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 from sqlite_utils import Database
 
 from retrieval.errors import InvalidArgument
-from retrieval.records import ContainerStamp, Document, Skipped, SourceFile
+from retrieval.records import ContainerStamp, Document, RootInfo, Skipped, SourceFile
 from retrieval.store.ann import AnnSettings
 from retrieval.store.digest import chunk_digest
 from retrieval.store.lexical_writer import forget_words
@@ -118,22 +120,22 @@ class Commit:
 
     def set_root(
         self,
-        name: str,
-        path: str,
+        root: RootInfo,
         skipped: Sequence[Skipped],
         containers: Mapping[str, ContainerStamp] = MappingProxyType({}),
     ) -> None:
         """Note where a root lies, and what is under it beside documents, replacing what was before.
 
         Args:
-            name: the root's.
-            path: where it lies.
+            root: its name, where it lies and how its files were chosen.
             skipped: what is left out.
             containers: URI → stamp of those that were read to their end.
         """
+        name, choice = root.name, json.dumps(asdict(root.choice)) if root.choice else ""
         self._connection.execute(
-            "INSERT INTO roots VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET path = excluded.path",
-            [name, path],
+            """INSERT INTO roots (name, path, choice) VALUES (?, ?, ?) ON CONFLICT (name)
+               DO UPDATE SET path = excluded.path, choice = excluded.choice""",
+            [name, root.path, choice],
         )
         self._connection.execute("DELETE FROM skipped WHERE root = ?", [name])
         self._connection.executemany(
@@ -230,6 +232,7 @@ class Commit:
                 *(settings.as_json(), utc_now()),
             ],
         )
+        self._forget_missed(segment_id)
 
     def set_ann_settings(self, segment_id: int, settings: AnnSettings) -> None:
         """Search a segment's approximate index in another way from now on."""
@@ -241,6 +244,22 @@ class Commit:
     def remove_ann(self, segment_id: int) -> None:
         """Take a segment's approximate index away: it is then searched exactly."""
         self._connection.execute("DELETE FROM ann_files WHERE segment_id = ?", [segment_id])
+        self._forget_missed(segment_id)
+
+    def put_missed(self, segment_id: int, settings: AnnSettings) -> None:
+        """Note that an approximate index missed the wanted recall: the segment is searched exactly.
+
+        Args:
+            segment_id: the segment's; the approximate index that it had, if any, is taken away.
+            settings: the best that was measured; says when it is worth trying again.
+        """
+        self.remove_ann(segment_id)
+        self._connection.execute(
+            "INSERT INTO ann_missed VALUES (?, ?)", [segment_id, settings.as_json()]
+        )
+
+    def _forget_missed(self, segment_id: int) -> None:
+        self._connection.execute("DELETE FROM ann_missed WHERE segment_id = ?", [segment_id])
 
     def set_language(self, language: str) -> None:
         """Say which language the texts are in; the lexical index is made anew with this commit.

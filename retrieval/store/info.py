@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retrieval.errors import NotAnIndex
-from retrieval.records import ChunkSettings, IndexInfo, ModelIdentity
+from retrieval.records import ChunkSettings, FileChoice, IndexInfo, ModelIdentity, RootInfo
 from retrieval.store.ann import AnnSettings
 from retrieval.store.database import connect_for_reading, sqlite_errors
-from retrieval.store.rows import from_json
+from retrieval.store.rows import damaged_row, from_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,8 @@ class SegmentInfo:
     """Bytes of the file, which is memory-mapped."""
     ann: AnnSettings | None
     """Its approximate index; None: it is searched exactly."""
+    missed: AnnSettings | None
+    """The best approximate index that was tried and not kept, as it missed the wanted recall."""
     ann_file: str
     ann_size: int
     """Bytes of the approximate index, which is read into memory."""
@@ -84,9 +86,11 @@ def load_segments(connection: sqlite3.Connection) -> list[SegmentInfo]:
     """Read what an index's segments are, oldest first, in the connection's present snapshot."""
     rows = connection.execute(
         """SELECT s.id, s.file, s.rows, coalesce(u.count, 0), s.bytes, a.settings,
+                  m.settings,
                   coalesce(a.file, ''), coalesce(a.bytes, 0), coalesce(a.sha256, '')
            FROM segments s
            LEFT JOIN ann_files a ON a.segment_id = s.id
+           LEFT JOIN ann_missed m ON m.segment_id = s.id
            LEFT JOIN (SELECT v.segment_id, count(*) AS count
                       FROM unused_vectors u JOIN vectors v ON v.id = u.vector_id
                       GROUP BY v.segment_id) u ON u.segment_id = s.id
@@ -100,10 +104,32 @@ def load_segments(connection: sqlite3.Connection) -> list[SegmentInfo]:
             unused,
             size,
             AnnSettings.from_json(ann) if ann else None,
-            *ann_file,
+            AnnSettings.from_json(missed) if missed else None,
+            *named,
         )
-        for identifier, file, count, unused, size, ann, *ann_file in rows
+        for identifier, file, count, unused, size, ann, missed, *named in rows
     ]
+
+
+def load_roots(connection: sqlite3.Connection) -> dict[str, RootInfo]:
+    """Read every root that was ever indexed, by name, in the connection's present snapshot.
+
+    Raises:
+        IndexDamaged: what was written of one is not what is there.
+    """
+    rows = connection.execute("SELECT name, path, choice FROM roots ORDER BY name")
+    return {name: RootInfo(name, path, _choice(choice)) for name, path, choice in rows}
+
+
+def _choice(text: str) -> FileChoice | None:
+    if not text:
+        return None
+    try:
+        raw = from_json(text)
+        include, exclude = (tuple(map(str, raw[name])) for name in ("include", "exclude"))
+        return FileChoice(include, exclude, bool(raw["ignore_files"]), bool(raw["listed"]))
+    except (TypeError, KeyError) as error:
+        raise damaged_row("a root's choice of files is not as it was written") from error
 
 
 def read_info(folder: Path) -> IndexInfo:
@@ -114,6 +140,16 @@ def read_info(folder: Path) -> IndexInfo:
     """
     with closing(connect_for_reading(folder)) as connection, sqlite_errors(folder):
         return load_info(folder, connection)
+
+
+def read_roots(folder: Path) -> dict[str, RootInfo]:
+    """Read every root that was ever indexed, by name.
+
+    Raises:
+        NotAnIndex, IndexVersionError, IndexDamaged: see ``connect_for_reading``.
+    """
+    with closing(connect_for_reading(folder)) as connection, sqlite_errors(folder):
+        return load_roots(connection)
 
 
 def read_generation(folder: Path) -> int:

@@ -5,7 +5,7 @@ place of the old ones. A run that is cut off in between leaves the index as it w
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +23,7 @@ from retrieval.store.vector_file import open_vector_file
 from retrieval.store.writer import IndexWriter
 
 IndexType = Literal["auto", "flat", "ivf", "hnsw"]
-"""``auto``: flat up to ``EXACT_ROWS`` vectors, then ivf."""
+"""``auto``: flat up to ``EXACT_ROWS`` vectors, then ivf where it reaches the wanted recall."""
 
 SMALL_SEGMENT_ROWS = 16_384
 """Segments below this are merged when there are many of them."""
@@ -56,6 +56,8 @@ class Maintained:
     """The approximate index that was made, if one was."""
     tuned: AnnSettings | None = None
     """The one that was only tuned anew, as another recall is wanted now."""
+    missed: AnnSettings | None = None
+    """The best approximate index that was tried in vain: it missed the wanted recall."""
 
 
 def maintain(writer: IndexWriter) -> Maintained:
@@ -75,17 +77,17 @@ def maintain(writer: IndexWriter) -> Maintained:
     if sum(row.unused for row in segments) > MAX_UNUSED_SHARE * total:
         return compact(writer)
     if kind is None:
-        if any(row.ann for row in segments):
+        if any(row.ann or row.missed for row in segments):
             with writer.commit() as commit:
                 for row in segments:
                     commit.remove_ann(row.id)
         due = _due_to_merge([row for row in segments if row.rows < SMALL_SEGMENT_ROWS])
     else:
-        due = _due_to_index(segments, kind)
+        due = _due_to_index(segments, kind, info)
     if due:
         few = len(due) < len(segments) and sum(row.rows for row in due) <= MAX_PLAIN_ROWS
         return _into_one(writer, None if few else kind, info, due, drop_unused=False)
-    return Maintained(tuned=_tune_anew(writer, info, segments))
+    return _tune_anew(writer, info, segments)
 
 
 def _due_to_merge(small: Sequence[SegmentInfo]) -> Sequence[SegmentInfo]:
@@ -93,19 +95,40 @@ def _due_to_merge(small: Sequence[SegmentInfo]) -> Sequence[SegmentInfo]:
     return small if len(small) > MAX_SMALL_SEGMENTS else ()
 
 
-def _due_to_index(segments: Sequence[SegmentInfo], kind: AnnKind) -> Sequence[SegmentInfo]:
-    """Segments to be made one that gets an approximate index; none, most of the time."""
-    indexed = [row for row in segments if row.ann_kind == kind]
+def _due_to_index(
+    segments: Sequence[SegmentInfo], kind: AnnKind, info: IndexInfo
+) -> Sequence[SegmentInfo]:
+    """Segments to be made one that gets an approximate index; none, most of the time.
+
+    One that has been tried in vain counts as indexed: it is tried again with enough new vectors.
+    """
+    indexed = [row for row in segments if row.ann_kind == kind or _in_vain(row, kind, info)]
     main = max(indexed, key=lambda row: row.rows, default=None)
     side = [row for row in segments if row is not main]
     if sum(row.rows for row in side) > MAX_SIDE_SHARE * sum(row.rows for row in segments):
         return segments
-    plain = [row for row in side if row.ann_kind != kind]
+    plain = [row for row in side if row not in indexed]
     if len(side) - len(plain) > MAX_SMALL_SEGMENTS:
         return side
     if sum(row.rows for row in plain) > MAX_PLAIN_ROWS:
         return plain
     return _due_to_merge(plain)
+
+
+def _in_vain(segment: SegmentInfo, kind: AnnKind, info: IndexInfo) -> bool:
+    """Whether it is known that an approximate index would miss the recall that is wanted."""
+    tried = segment.missed
+    return (
+        _must_reach(info)
+        and tried is not None
+        and tried.kind == kind
+        and tried.recall < info.target_recall
+    )
+
+
+def _must_reach(info: IndexInfo) -> bool:
+    """Whether a segment stays exact where an approximate index misses the wanted recall."""
+    return info.index_type == "auto"
 
 
 def remove_documents(folder: Path, uris: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -186,31 +209,50 @@ def _into_one(
                 info.model.dim,
                 sum(map(len, kept)),
             )
-    settings = _index_segment(writer, merged, kind, info) if merged else None
-    return Maintained(len(segments) if merged != single.id else 0, removed, settings)
+    done = _index_segment(writer, merged, kind, info) if merged else Maintained()
+    return replace(done, merged=len(segments) if merged != single.id else 0, removed=removed)
 
 
-def _tune_anew(
-    writer: IndexWriter, info: IndexInfo, segments: Sequence[SegmentInfo]
-) -> AnnSettings | None:
-    """Tune the approximate indexes that another recall than the wanted one was reached for."""
-    tuned = None
+def _tune_anew(writer: IndexWriter, info: IndexInfo, segments: Sequence[SegmentInfo]) -> Maintained:
+    """Tune the approximate indexes that were tuned for another recall than the wanted one.
+
+    Those that miss it are taken away, where the index type leaves the choice.
+    """
+    done = Maintained()
     for segment in segments:
-        if segment.ann is None or segment.ann.target == info.target_recall:
+        if segment.ann is None:
             continue
-        rows, dim = segment.rows, info.model.dim
-        vectors = open_vector_file(writer.folder / segment.file, rows=rows, dim=dim)
-        ann = open_ann(
-            writer.folder / segment.ann_file,
-            sha256=segment.ann_sha256,
-            settings=segment.ann.as_json(),
-            rows=rows,
-            dim=dim,
-        )
-        tuned = tune(ann, vectors, info.target_recall)
-        with writer.commit() as commit:
-            commit.set_ann_settings(segment.id, tuned)
-    return tuned
+        tuned = segment.ann
+        if anew := tuned.target != info.target_recall:
+            tuned = _tuned(writer, segment, segment.ann, info)
+        if _must_reach(info) and not tuned.reached:
+            done = replace(done, missed=tuned)
+            with writer.commit() as commit:
+                commit.put_missed(segment.id, tuned)
+        elif anew:
+            done = replace(done, tuned=tuned)
+            with writer.commit() as commit:
+                commit.set_ann_settings(segment.id, tuned)
+    return done
+
+
+def _tuned(
+    writer: IndexWriter, segment: SegmentInfo, settings: AnnSettings, info: IndexInfo
+) -> AnnSettings:
+    """Return the settings with which a segment's approximate index reaches the wanted recall.
+
+    Or else the best recall.
+    """
+    rows, dim = segment.rows, info.model.dim
+    vectors = open_vector_file(writer.folder / segment.file, rows=rows, dim=dim)
+    ann = open_ann(
+        writer.folder / segment.ann_file,
+        sha256=segment.ann_sha256,
+        settings=settings.as_json(),
+        rows=rows,
+        dim=dim,
+    )
+    return tune(ann, vectors, info.target_recall)
 
 
 def _kept_parts(
@@ -228,16 +270,25 @@ def _kept_parts(
 
 def _index_segment(
     writer: IndexWriter, segment_id: int, kind: AnnKind | None, info: IndexInfo
-) -> AnnSettings | None:
+) -> Maintained:
     """Give a segment an approximate index of a kind, or none."""
     (segment,) = [row for row in writer.segments() if row.id == segment_id]
     if kind is None:
-        if segment.ann_kind:
+        if segment.ann or segment.missed:
             with writer.commit() as commit:
                 commit.remove_ann(segment_id)
-        return None
+        return Maintained()
     vectors = open_vector_file(writer.folder / segment.file, rows=segment.rows, dim=info.model.dim)
-    written, settings = write_ann(writer.folder, vectors, kind, target_recall=info.target_recall)
+    written, settings = write_ann(
+        writer.folder,
+        vectors,
+        kind,
+        target_recall=info.target_recall,
+        or_none=_must_reach(info),
+    )
     with writer.commit() as commit:
+        if written is None:
+            commit.put_missed(segment_id, settings)
+            return Maintained(missed=settings)
         commit.put_ann(segment_id, written, settings)
-    return settings
+    return Maintained(ann=settings)

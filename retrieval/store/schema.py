@@ -246,6 +246,18 @@ def header_key(title: str, heading_path: Sequence[str]) -> bytes:
     return hashlib.blake2b(line, digest_size=_HEADER_BYTES).digest()
 
 
+@migrations()
+def m012_choices(db: Database) -> None:
+    """Approximate indexes that missed the wanted recall; how each root's files were chosen."""
+    db.execute(
+        """CREATE TABLE ann_missed (
+            segment_id INTEGER PRIMARY KEY REFERENCES segments (id) ON DELETE CASCADE,
+            settings TEXT NOT NULL)"""
+    )
+    # A JSON object; empty where an older version built the root.
+    db.execute("ALTER TABLE roots ADD COLUMN choice TEXT NOT NULL DEFAULT ''")
+
+
 KNOWN_MIGRATIONS = frozenset(
     migration.name for migration in migrations.pending(Database(memory=True))
 )

@@ -20,6 +20,7 @@ from retrieval.records import (
     FileStamp,
     IndexInfo,
     ModelIdentity,
+    RootInfo,
     Skipped,
 )
 from retrieval.store.checks import check_folder, check_same, make_folder
@@ -29,7 +30,7 @@ from retrieval.store.database import (
     connect_for_writing,
     sqlite_errors,
 )
-from retrieval.store.info import SegmentInfo, load_info, load_segments
+from retrieval.store.info import SegmentInfo, load_info, load_roots, load_segments
 from retrieval.store.lexical_writer import index_words, words_are_due
 from retrieval.store.lock import writer_lock
 from retrieval.store.schema import NAMED_FILES_QUERY
@@ -132,10 +133,10 @@ class IndexWriter:
             row |= {"language": language, "created_at": now, "updated_at": now}
             self._database.table("index_info").insert(row)
 
-    def roots(self) -> dict[str, str]:
-        """Name → path of every root that was ever indexed here."""
+    def roots(self) -> dict[str, RootInfo]:
+        """Every root that was ever indexed here, by name."""
         with sqlite_errors(self.folder):
-            return dict(self._connection.execute("SELECT name, path FROM roots"))
+            return load_roots(self._connection)
 
     def known_files(self, root: str) -> dict[str, KnownFile]:
         """URI → what is remembered of every document under a root."""

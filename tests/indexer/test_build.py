@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -19,11 +20,27 @@ from numpy.typing import NDArray
 from indexer import embed
 from indexer.build import build
 from indexer.discover import Discovery, discover
+from indexer.dry_run import dry_run
 from indexer.prepare import BuildOptions
 from indexer.progress import SilentProgress
 from indexer.report import BuildReport
-from retrieval.errors import InvalidArgument, ModelMismatch, RetrievalError, SourceError
-from retrieval.store import IndexReader, read_info, remove_documents
+from retrieval.errors import (
+    IndexDamaged,
+    InvalidArgument,
+    ModelMismatch,
+    RetrievalError,
+    SourceError,
+)
+from retrieval.records import FileChoice
+from retrieval.store import (
+    IndexReader,
+    maintenance,
+    read_info,
+    read_roots,
+    remove_documents,
+    tuning,
+)
+from tests.indexer.test_cli import indexer
 from tests.tiny_model import make_tiny_model
 
 
@@ -531,3 +548,91 @@ def test_a_member_that_kills_its_reader_is_the_only_one_that_is_lost(
     report = place.build()
     assert place.uris() == ["docs/old.zip/a.md", "docs/old.zip/c.md"]
     assert report.skipped == {"took too long": 1}
+
+
+@pytest.mark.parametrize(
+    ("index_type", "expected"), [("auto", "are searched exactly"), ("ivf", "with recall@10")]
+)
+def test_a_recall_that_is_missed_is_told_of(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch, index_type: str, expected: str
+) -> None:
+    monkeypatch.setattr(maintenance, "MIN_ANN_ROWS", 100)
+    monkeypatch.setattr(maintenance, "EXACT_ROWS", 100)
+    monkeypatch.setattr(tuning, "CANDIDATES", (10,))
+    place.write("a.jsonl", "".join(json.dumps({"text": f"{n} {n * n}"}) + "\n" for n in range(400)))
+    report = place.build(index_type=index_type, target_recall=1.0)
+    (warning,) = report.warnings
+    assert expected in warning
+    assert "--target-recall" in warning
+    assert warning in report.as_text()
+    assert warning in report.as_line()
+    assert report.as_json()["warnings"] == [warning]
+    # For as long as it is so, in whatever process.
+    assert place.build().warnings == [warning]
+    shown = indexer("status", "--index", place.index, cwd=place.folder)
+    assert f"warning            {warning}\n" in shown.stdout
+    shown = indexer("status", "--index", place.index, "--json", cwd=place.folder)
+    assert json.loads(shown.stdout)["warnings"] == [warning]
+    monkeypatch.setattr(maintenance, "MIN_ANN_ROWS", 1000)
+    assert place.build().warnings == []
+
+
+def test_another_choice_of_files_is_told_of(place: Workplace) -> None:
+    place.write("a.md", "# A\n\nOne.\n")
+    place.write("drafts/b.md", "# B\n\nTwo.\n")
+    place.write(".gitignore", "c.md\n")
+    place.write("c.md", "# C\n\nThree.\n")
+    assert place.build(exclude=["drafts/**", "it's *"]).warnings == []
+    assert place.uris() == ["docs/a.md"]
+    assert place.build(exclude=["drafts/**", "it's *"]).warnings == []
+    for options, before, now, uris in (
+        ({}, "--exclude 'drafts/**' --exclude 'it'\"'\"'s *'", "neither", ["a.md", "drafts/b.md"]),
+        ({"include": ["drafts/"]}, "neither", "--include drafts/;", ["drafts/b.md"]),
+        ({"use_ignore_files": False}, "--include", "--no-ignore", ["a.md", "c.md", "drafts/b.md"]),
+        ({"listed": [str(place.docs / "a.md")]}, "--no-ignore", "a list of files", ["a.md"]),
+        ({}, "a list of files", "neither", ["a.md", "drafts/b.md"]),
+    ):
+        planned = dry_run(place.options(**options), SilentProgress())
+        report = place.build(**options)
+        (warning,) = report.warnings
+        assert planned.warnings == [warning]
+        assert warning in planned.as_text()
+        assert warning in report.as_text()
+        assert f"the files of docs with {before}" in warning
+        assert f"this one does with {now}" in warning
+        assert place.uris() == [f"docs/{name}" for name in uris]
+        assert place.build(**options).warnings == []
+
+
+def test_each_root_has_a_choice_of_files(place: Workplace) -> None:
+    other = place.folder / "other"
+    other.mkdir()
+    (other / "x.md").write_text("# X\n\nWords.\n")
+    place.write("a.md", "# A\n\nOne.\n")
+    place.build(exclude=["b.md"])
+    assert place.build(other).warnings == []
+    (warning,) = place.build(place.docs, other).warnings
+    assert "the files of docs with --exclude b.md" in warning
+    connection = sqlite3.connect(place.index / "index.db")
+    connection.execute("UPDATE roots SET choice = '' WHERE name = 'docs'")  # by an older version
+    connection.commit()
+    connection.close()
+    assert [root.choice for root in read_roots(place.index).values()] == [None, FileChoice()]
+    assert place.build(exclude=["b.md"]).warnings == []
+    built = indexer("build", place.docs, "--index", place.index, cwd=place.folder)
+    assert "warning: the last build chose the files of docs with --exclude b.md" in built.stderr
+    assert "  warning    the last build chose" in built.stdout
+    shown = indexer("status", "--index", place.index, cwd=place.folder).stdout
+    assert f"docs: {place.docs}, files chosen with neither patterns nor a list" in shown
+    shown = indexer("status", "--index", place.index, "--json", cwd=place.folder).stdout
+    assert json.loads(shown)["roots"][0] == {
+        "name": "docs",
+        "path": str(place.docs),
+        "choice": {"include": [], "exclude": [], "ignore_files": True, "listed": False},
+    }
+    connection = sqlite3.connect(place.index / "index.db")
+    connection.execute("UPDATE roots SET choice = '[1]'")
+    connection.commit()
+    connection.close()
+    with pytest.raises(IndexDamaged, match="choice of files"):
+        place.build()

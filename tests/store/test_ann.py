@@ -16,6 +16,7 @@ from retrieval.store import (
     IndexReader,
     IndexType,
     IndexWriter,
+    Maintained,
     StagedChunk,
     StagedDocument,
     compact,
@@ -26,6 +27,7 @@ from retrieval.store import (
     read_segments,
     remove_documents,
     segments,
+    tuning,
     vector_file,
     verify,
 )
@@ -290,6 +292,86 @@ def test_auto_is_exact_until_it_is_large(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(maintenance, "EXACT_ROWS", 1000)
     make(tmp_path / "large", "auto", 1200)
     assert read_segments(tmp_path / "large")[0].ann_kind == "ivf"
+
+
+def isotropic(count: int, seed: int) -> NDArray[np.float32]:
+    """Unit vectors of no structure at all, which no lists and no short codes suit."""
+    vectors = np.random.default_rng(seed).normal(size=(count, DIM))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def settle(folder: Path, index_type: IndexType, target: float) -> Maintained:
+    """Wish for a type and a recall, and let the index be looked after."""
+    with IndexWriter.open(folder) as writer:
+        with writer.commit() as commit:
+            commit.set_index_type(index_type, target)
+        return maintain(writer)
+
+
+@pytest.fixture
+def unreachable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An index of 3000 vectors whose approximate index misses its recall: too few candidates."""
+    monkeypatch.setattr(maintenance, "EXACT_ROWS", 1000)
+    monkeypatch.setattr(tuning, "CANDIDATES", (20,))
+    folder = tmp_path / "index"
+    with IndexWriter.open(folder) as writer:
+        writer.set_model(MODEL, ChunkSettings(100, 0))
+        add(writer, isotropic(3000, 1), "a")
+    return folder
+
+
+def test_auto_stays_exact_where_the_recall_is_missed(unreachable: Path) -> None:
+    done = settle(unreachable, "auto", 0.98)
+    assert (done.ann, done.tuned) == (None, None)
+    assert done.missed is not None
+    assert done.missed.recall < 0.98 == done.missed.target
+    (segment,) = read_segments(unreachable)
+    assert (segment.ann, segment.missed) == (None, done.missed)
+    assert not list(unreachable.glob("ann-*"))
+    with IndexReader.open(unreachable) as reader:
+        assert reader.is_exact
+    assert list(verify(unreachable)) == []
+    # It isn't tried again until there is much that is new.
+    with IndexWriter.open(unreachable) as writer:
+        generation = read_info(unreachable).generation
+        assert maintain(writer) == Maintained()
+        assert read_info(unreachable).generation == generation
+        add(writer, isotropic(200, 2), "b")
+        assert maintain(writer) == Maintained()
+        add(writer, isotropic(400, 3), "c")
+        assert maintain(writer).missed is not None
+        (segment,) = writer.segments()
+        assert (segment.rows, segment.ann) == (3600, None)
+        assert segment.missed is not None
+
+
+def test_what_was_missed_is_tried_again_with_other_wishes(unreachable: Path) -> None:
+    missed = settle(unreachable, "auto", 0.98).missed
+    assert missed is not None
+    # More was missed, too; what was measured says so.
+    assert settle(unreachable, "auto", 0.99) == Maintained()
+    # Less is reached.
+    done = settle(unreachable, "auto", missed.recall - 0.02)
+    assert done.ann is not None
+    assert done.ann.reached
+    (segment,) = read_segments(unreachable)
+    assert (segment.ann, segment.missed) == (done.ann, None)
+    # It is taken away where more is wanted than it can give.
+    assert settle(unreachable, "auto", 0.98).missed is not None
+    (segment,) = read_segments(unreachable)
+    assert segment.ann is None
+    assert not list(unreachable.glob("ann-*"))
+    # Whoever names a type gets it.
+    done = settle(unreachable, "ivf", 0.98)
+    assert done.ann is not None
+    assert not done.ann.reached
+    (segment,) = read_segments(unreachable)
+    assert (segment.ann, segment.missed) == (done.ann, None)
+    # As an older version left it under `auto`: the next build makes it right.
+    assert settle(unreachable, "auto", 0.98).missed == done.ann
+    assert read_segments(unreachable)[0].ann is None
+    assert settle(unreachable, "flat", 0.98) == Maintained()
+    assert read_segments(unreachable)[0].missed is None
 
 
 @pytest.mark.parametrize(
