@@ -97,18 +97,24 @@ def _ingest(
     """Read, parse, chunk, embed and commit every file that may have changed."""
     progress.start(len(plan.to_read), sum(source.size for source in plan.to_read))
     with Readers(setup, reader_count(len(plan.to_read))) as readers:
-        taken = False  # by the embedder, which tells of the progress itself
+        counted = 0  # bytes of the present file that were told to the progress, or will be
+        embedded = False  # the file itself: the embedder counts it when it has been
         for outcome in readers.read(Job(file, plan.known_of(file)) for file in plan.to_read):
             if isinstance(outcome, Finished):
                 plan.finish(outcome.source, complete=outcome.complete)
-                if not taken:
-                    progress.advance(size=outcome.source.size, files=1)
-                taken = False
+                # What was skipped is counted with the end of its file.
+                rest = max(0, outcome.source.size - counted)
+                progress.advance(size=rest, files=0 if embedded else 1)
+                counted, embedded = 0, False
             elif isinstance(outcome, Skipped):
                 plan.skip(outcome)
             else:
                 _take(outcome, plan, embedder, report)
-                taken = isinstance(outcome, Parsed) and not outcome.source.container
+                counted += outcome.consumed
+                if isinstance(outcome, Unchanged):
+                    progress.advance(size=outcome.consumed)
+                else:
+                    embedded = not outcome.source.container
     embedder.flush()
 
 

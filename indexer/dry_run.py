@@ -91,7 +91,10 @@ class DryRun:
                 f"texts that are embedded already take no time"
             )
         elif self.added + self.changed:
-            lines.append("no estimate: no file is small enough for a quick look")
+            lines.append(
+                "no estimate: archives, mail boxes and files of JSON lines are not looked into, and no "
+                "other file is small enough for a quick look"
+            )
         lines += [f"warning: {warning}" for warning in self.warnings]
         return "\n".join(lines)
 

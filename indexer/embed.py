@@ -100,9 +100,9 @@ class Embedder:
         }
         self._report.chunks_embedded += len(new)
         self._report.chunks_reused += sum(len(pending.keys) for pending in window) - len(new)
-        # A container counts when all of it is read.
-        files = [one.parsed.source for one in window if not one.parsed.source.container]
-        size = sum(file.size for file in files)
+        size = sum(one.parsed.consumed for one in window)
+        # A container counts as a file when all of it is read.
+        files = sum(not one.parsed.source.container for one in window)
         vectors = _Uncommitted(time.monotonic())
         for keys, embedded in self._embed(new, size):
             vectors.add(keys, embedded)
@@ -113,7 +113,7 @@ class Embedder:
             ids.update(vectors.take(commit))
             for pending in window:
                 commit.put_document(_staged(pending, ids))
-        self._progress.advance(files=len(files), size=0.0 if new else size)
+        self._progress.advance(files=files, size=0.0 if new else size)
 
     def _embed(
         self, new: dict[bytes, tuple[str, int]], size: int

@@ -6,9 +6,14 @@ from types import TracebackType
 from typing import Protocol, Self, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-_PLAIN_EVERY_SECONDS = 10.0
+PLAIN_EVERY_SECONDS = 10.0
+"""Between two lines, where the stream is no terminal."""
+LEFT_AFTER_SECONDS, LEFT_AFTER_SHARE = 5.0, 0.02
+"""How long a build must have gone on, and how much of its bytes must be done, before it says how
+much time is left: before that one slow start would be taken for the speed of all. What is said is
+never more than 1 / LEFT_AFTER_SHARE times what has passed."""
 
 
 class BuildProgress(Protocol):
@@ -56,7 +61,6 @@ class ConsoleProgress:
             BarColumn(),
             TaskProgressColumn(),
             TextColumn("{task.fields[counts]}"),
-            TimeRemainingColumn(),
             console=Console(file=stream),
             transient=True,
             disable=not self._live,
@@ -100,18 +104,29 @@ class ConsoleProgress:
         self._files += files
         self._chunks += chunks
         self._tokens += tokens
-        self._bar.update(self._task, advance=size, counts=self._counts())
         now = time.monotonic()
-        if not self._live and now - self._printed >= _PLAIN_EVERY_SECONDS:
+        # A file may have grown since it was found.
+        share = min(1.0, self._size / max(self._size_total, 1))
+        counts = self._counts(share, max(now - self._started, 1e-9))
+        self._bar.update(self._task, advance=size, counts=counts)
+        if not self._live and now - self._printed >= PLAIN_EVERY_SECONDS:
             self._printed = now
-            share = 100 * self._size / max(self._size_total, 1)
-            left = (now - self._started) * (self._size_total / max(self._size, 1.0) - 1)
-            self._stream.write(f"indexing {share:.0f}% {self._counts()}, {left:.0f} s left\n")
+            self._stream.write(f"indexing {100 * share:.0f}% {counts}\n")
             self._stream.flush()
 
-    def _counts(self) -> str:
-        seconds = max(time.monotonic() - self._started, 1e-9)
-        return (
+    def _counts(self, share: float, seconds: float) -> str:
+        """What was done of the files in some seconds, and how many are left if that can be said."""
+        counts = (
             f"{self._files}/{self._files_total} files, {self._chunks} chunks, "
             f"{self._tokens / seconds:.0f} tokens/s"
         )
+        if seconds < LEFT_AFTER_SECONDS or share < LEFT_AFTER_SHARE:
+            return counts
+        return f"{counts}, {_duration(seconds * (1 / share - 1))} left"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:  # noqa: PLR2004 -- short enough to be read as seconds
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 
 from indexer.chunk import chunk_document
 from indexer.containers import container_kind
@@ -34,6 +33,8 @@ class Unchanged:
 
     source: SourceFile
     """The file as it was when it was read."""
+    consumed: int
+    """Bytes that were read for it: its own, or those of its container since the document before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class Parsed:
     """Hex digest of the file's bytes, and its sidecar's."""
     document: Document
     chunks: list[Chunk]
+    consumed: int
+    """As in ``Unchanged``."""
 
 
 Outcome = Unchanged | Parsed | Skipped
@@ -81,16 +84,20 @@ def read(
     if not container_kind(found.uri):
         yield _guarded(found, partial(_read_file, found, known.get(found.uri, ""), reading))
         return
-    members = unpack(found, reading.patterns)
-    for member in islice(_guarded_members(found, members), after, None):
+    consumed = 0
+    members = _guarded_members(found, unpack(found, reading.patterns))
+    for number, member in enumerate(members):
         if isinstance(member, Skipped):
-            yield member
-        else:
+            if number >= after:
+                yield member
+            continue
+        read, consumed = member.consumed - consumed, member.consumed
+        if number >= after:
             yield Begun(member.source.uri)
             sha256 = known.get(member.source.uri, "")
-            yield _guarded(
-                member.source, partial(_read_data, member.source, member.data, b"", sha256, reading)
-            )
+            act = partial(_read_data, member.source, member.data, b"", sha256, reading)
+            outcome = _guarded(member.source, act)
+            yield outcome if isinstance(outcome, Skipped) else replace(outcome, consumed=read)
 
 
 def _guarded(source: SourceFile, act: Callable[[], Outcome]) -> Outcome:
@@ -144,13 +151,12 @@ def _read_data(
     """
     sha256 = hashlib.sha256(data + fields).hexdigest()
     if sha256 == known_sha256:
-        return Unchanged(source)
+        return Unchanged(source, source.size)
     document = parse(source.uri, data, reading.settings.text_fields)
     if source.sidecar:
         document = with_sidecar(document, fields)
-    return Parsed(
-        source, sha256, document, chunk_document(document, reading.counter, reading.settings)
-    )
+    chunks = chunk_document(document, reading.counter, reading.settings)
+    return Parsed(source, sha256, document, chunks, source.size)
 
 
 def _read_with_sidecar(found: SourceFile) -> tuple[SourceFile, bytes, bytes]:

@@ -5,7 +5,7 @@ containers. Whatever a member is skipped for is told, as for a file.
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import IO, Final
@@ -32,6 +32,9 @@ class Member:
     source: SourceFile
     """``path`` is the outermost container's."""
     data: bytes
+    consumed: int
+    """Bytes of the outermost container that have been read up to its end, as far as that shows: the
+    position in the file, which is compressed if the file is."""
 
 
 def unpack(source: SourceFile, patterns: Patterns) -> Iterator[Member | Skipped]:
@@ -46,7 +49,7 @@ def unpack(source: SourceFile, patterns: Patterns) -> Iterator[Member | Skipped]
     """
     try:
         with as_skips(), source.path.open("rb") as file:
-            yield from _Unpacking(source, patterns).run(source.uri, file, 1)
+            yield from _Unpacking(source, patterns).run(source.uri, file, 1, file.tell)
     except SkipDocument as skip:
         yield Skipped(source.uri, source.root, skip.reason, skip.detail)
     except _OverLimitError as error:
@@ -68,17 +71,31 @@ class _Unpacking:
     members: int = 0
     size: int = 0
     """Bytes of the members so far."""
+    consumed: int = 0
+    """See ``Member.consumed``."""
 
-    def run(self, uri: str, file: IO[bytes], depth: int) -> Iterator[Member | Skipped]:
-        """Yield what is in the container of that URI, and in containers in it."""
+    def run(
+        self, uri: str, file: IO[bytes], depth: int, consumed: Callable[[], float]
+    ) -> Iterator[Member | Skipped]:
+        """Yield what is in the container of that URI, and in containers in it.
+
+        Args:
+            uri: the container's.
+            file: the container, open for reading.
+            depth: in how many containers its members are.
+            consumed: how many bytes of the outermost container are read, now that the file is
+                where it is.
+        """
         try:
             with as_skips(DAMAGE):
                 for entry in entries(uri, file):
-                    yield from self._visit(uri, entry, depth)
+                    yield from self._visit(uri, entry, depth, consumed)
         except SkipDocument as skip:
             yield Skipped(uri, self.source.root, skip.reason, skip.detail)
 
-    def _visit(self, container: str, entry: Entry, depth: int) -> Iterator[Member | Skipped]:
+    def _visit(
+        self, container: str, entry: Entry, depth: int, consumed: Callable[[], float]
+    ) -> Iterator[Member | Skipped]:
         parts = PurePosixPath(path_text(entry.name)).parts
         uri = "/".join((container, *(part for part in parts if not part.startswith("/"))))
         self.members += 1
@@ -89,6 +106,7 @@ class _Unpacking:
             return
         self.seen.add(uri)
         data = entry.read()
+        before, after = self.consumed, max(self.consumed, int(consumed()))
         self.size += len(data)
         if self.size > MAX_UNPACKED_BYTES:
             raise _OverLimitError(f"more than {MAX_UNPACKED_BYTES} bytes unpacked")
@@ -96,9 +114,13 @@ class _Unpacking:
             problem = SkipReason.TOO_LARGE, f"more than {MAX_FILE_BYTES} bytes"
             yield Skipped(uri, self.source.root, *problem)
         elif container_kind(uri):
-            yield from self.run(uri, io.BytesIO(data), depth + 1)
+            inner = io.BytesIO(data)
+            each = (after - before) / max(1, len(data))
+            yield from self.run(uri, inner, depth + 1, lambda: before + each * inner.tell())
+            self.consumed = after
         else:
-            yield Member(self._source_of(uri, entry, len(data)), data)
+            self.consumed = after
+            yield Member(self._source_of(uri, entry, len(data)), data, after)
 
     def _problem(
         self, uri: str, parts: tuple[str, ...], entry: Entry, depth: int

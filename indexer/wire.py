@@ -112,13 +112,14 @@ def _encode_outcome(outcome: Outcome) -> bytes:
     if isinstance(outcome, Skipped):
         return _dump({"skipped": [outcome.uri, outcome.root, outcome.reason, outcome.detail]})
     if isinstance(outcome, Unchanged):
-        return _dump({"unchanged": outcome.source})
+        return _dump({"unchanged": outcome.source, "consumed": outcome.consumed})
     line = _dump(
         {
             "source": outcome.source,
             "sha256": outcome.sha256,
             "document": _document(outcome.document),
             "chunks": [_chunk(chunk) for chunk in outcome.chunks],
+            "consumed": outcome.consumed,
         }
     )
     # A line's end within JSON is written as an escape. Most of what is sent is text: as it is.
@@ -129,12 +130,13 @@ def _decode_outcome(raw: Mapping[str, Any], text: str) -> Outcome:
     if "skipped" in raw:
         return Skipped(*raw["skipped"])
     if "unchanged" in raw:
-        return Unchanged(_read_source(raw["unchanged"]))
+        return Unchanged(_read_source(raw["unchanged"]), raw["consumed"])
     return Parsed(
         _read_source(raw["source"]),
         raw["sha256"],
         _read_document(raw["document"], text),
         [_read_chunk(number, row, text) for number, row in enumerate(raw["chunks"])],
+        raw["consumed"],
     )
 
 
