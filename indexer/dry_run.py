@@ -92,8 +92,8 @@ class DryRun:
             )
         elif self.added + self.changed:
             lines.append(
-                "no estimate: archives, mail boxes and files of JSON lines are not looked into, and no "
-                "other file is small enough for a quick look"
+                "no estimate: archives, mail boxes and files of JSON lines are not looked into, "
+                "and no other file is small enough for a quick look"
             )
         lines += [f"warning: {warning}" for warning in self.warnings]
         return "\n".join(lines)
