@@ -103,8 +103,8 @@ def _ingest(
             if isinstance(outcome, Finished):
                 plan.finish(outcome.source, complete=outcome.complete)
                 # What was skipped is counted with the end of its file.
-                rest = max(0, outcome.source.size - counted)
-                progress.advance(size=rest, files=0 if embedded else 1)
+                if not embedded:
+                    progress.advance(size=max(0, outcome.source.size - counted), files=1)
                 counted, embedded = 0, False
             elif isinstance(outcome, Skipped):
                 plan.skip(outcome)
