@@ -1,11 +1,11 @@
 """Which words of a passage are the query's, and which sentence has most of them."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from retrieval.found import Highlights, Span
-from retrieval.store import TermFinder
+from retrieval.store import TermFinder, TermSpan
 
 # The end of a sentence, a blank line, or a line that begins an item, a heading or a table's row.
 _BREAK: Final = re.compile(
@@ -26,12 +26,30 @@ def highlight(finder: TermFinder, text: str) -> Highlights:
     """
     terms = finder.find(text)
     best: Span | None = None
-    most = 0
+    most = at = 0
     for sentence in _sentences(text):
-        inside = {term for start, end, term in terms if sentence.start <= start < sentence.end}
+        inside = set()
+        while at < len(terms) and terms[at].start < sentence.end:
+            if terms[at].start >= sentence.start:
+                inside.add(terms[at].term)
+            at += 1
         if len(inside) > most:
             best, most = sentence, len(inside)
-    return Highlights(tuple(Span(start, end) for start, end, _ in terms), best)
+    return Highlights(tuple(_apart(terms)), best)
+
+
+def _apart(terms: Sequence[TermSpan]) -> Iterator[Span]:
+    """Places in order, those that overlap made one."""
+    start = end = 0
+    for term in terms:
+        if term.start < end:
+            end = max(end, term.end)
+        else:
+            if end:
+                yield Span(start, end)
+            start, end = term.start, term.end
+    if end:
+        yield Span(start, end)
 
 
 def _sentences(text: str) -> Iterator[Span]:

@@ -14,6 +14,7 @@ fields, each with its weight.
 import errno
 import hashlib
 import json
+import math
 import re
 import shutil
 import sqlite3
@@ -38,6 +39,8 @@ META = "meta.json"
 """The engine's list of segments."""
 WORDS: Final = "words"
 TITLE: Final = "title"
+PLAIN: Final = "plain"
+PLAIN_TITLE: Final = "plain_title"
 IDENTIFIERS: Final = "identifiers"
 TEXT: Final = "text"
 VECTOR: Final = "vector"
@@ -84,11 +87,13 @@ def engine_name(file: WrittenFile) -> str:
 
 
 def make_schema() -> tantivy.Schema:
-    """The fields of a text."""
+    """The fields of a text; the plain ones alone know where a word stands."""
     return (
         tantivy.SchemaBuilder()
-        .add_text_field(WORDS, tokenizer_name=WORDS)
-        .add_text_field(TITLE, tokenizer_name=WORDS)
+        .add_text_field(WORDS, tokenizer_name=WORDS, index_option="freq")
+        .add_text_field(TITLE, tokenizer_name=WORDS, index_option="freq")
+        .add_text_field(PLAIN, tokenizer_name=PLAIN)
+        .add_text_field(PLAIN_TITLE, tokenizer_name=PLAIN)
         .add_text_field(IDENTIFIERS, tokenizer_name=IDENTIFIERS, index_option="freq")
         .add_unsigned_field(TEXT, indexed=True, fast=True)
         .add_unsigned_field(VECTOR, indexed=True, fast=True)
@@ -281,9 +286,21 @@ class LexicalIndex:
             limit *= _WIDEN
         return hits if allowed is None else hits.take(allowed.contains(hits.text_ids))
 
-    def terms_with_prefix(self, field: str, prefix: str, limit: int) -> list[str]:
-        """Terms of a field that begin so, in order, ``limit`` at most."""
-        return [term for term, _ in self._searcher.terms_with_prefix(field, prefix, limit=limit)]
+    def terms_with_prefix(self, field: str, prefix: str) -> list[tuple[str, int]]:
+        """Terms of a field that begin so, and how many texts have each; the most common first."""
+        return list(self._searcher.terms_with_prefix(field, prefix))
+
+    def texts_with(self, field: str, term: str) -> int:
+        """How many texts have a term in a field."""
+        return self._searcher.doc_freq(field, term)
+
+    def rarity(self, having: int) -> float:
+        """What BM25 gives a term for being rare (its idf), > 0.
+
+        Args:
+            having: how many texts have it.
+        """
+        return math.log1p(max(0, self._searcher.num_docs - having + 0.5) / (having + 0.5))
 
     def _among(
         self, query: tantivy.Query, field: str, ids: NDArray[np.int64]

@@ -3,7 +3,7 @@
 Words count each for itself; none must be there. Besides, these are understood:
 
 - ``"exactly these words"``: the words and, on top, the phrase;
-- ``config*``: words that begin so;
+- ``config*``, ``get_user*``: words that begin so;
 - ``title:install``, ``title:"quick start"``: in the title and headings alone.
 
 Whatever else is in it, as in code or an error message, is text like any other.
@@ -16,20 +16,43 @@ from typing import Final, NamedTuple
 
 import tantivy
 
-from retrieval.store.analysis import identifiers_of, words_of
-from retrieval.store.lexical import IDENTIFIERS, TITLE, WORDS, LexicalIndex
+from retrieval.store.analysis import (
+    UNSPACED_RUN,
+    fold,
+    identifiers_of,
+    in_parts,
+    is_character,
+    plain_terms,
+    words_of,
+)
+from retrieval.store.lexical import IDENTIFIERS, PLAIN, PLAIN_TITLE, TITLE, WORDS, LexicalIndex
 
 WEIGHTS: Final = {WORDS: 1.0, TITLE: 0.25, IDENTIFIERS: 0.5}
 """Of the fields' scores (benchmarks/lexical.py); titles are among the words, too."""
 
-MAX_EXPANSION: Final = 64
-"""Most words that a beginning stands for."""
-
 MAX_SPECIAL: Final = 32
 """Most phrases, beginnings and words of titles in a query; what is beyond counts as plain words."""
 
+_PLAIN: Final = {WORDS: PLAIN, TITLE: PLAIN_TITLE}
+"""Where the words of a field stand unstemmed, each at its place."""
+
+_SCORED_WORDS: Final = 64
+"""Words that a beginning stands for and that are scored by BM25 each: the most common ones."""
+
+_OTHERS: Final = 0.5
+"""What a text gets for having only others, as a share of what one of the most common would give it
+at the average length. Texts differ less in length than would make up for the half."""
+
+_MAX_PHRASES: Final = 10_000
+"""A phrase with more last words than this is too many for the engine (it takes 16,384)."""
+
+_BM25_LIMIT: Final = 2.2
+"""BM25 of a term is below its rarity times this (k1 + 1), however often it is in a text."""
+
 _PART = re.compile(
-    r'(?P<title>\btitle:)?(?:"(?P<phrase>[^"\n]+)"|(?P<prefix>\w{2,})\*(?!\S)|(?P<word>[^\s"]+)|")'
+    r'(?P<title>\btitle:)?(?:"(?P<phrase>[^"\n]+)"'
+    r"|(?P<prefix>(?:\w|[^\x00-\x7f\s])(?:[\w./:@+#~>-]|[^\x00-\x7f\s])*+)\*(?!\S)"
+    r'|(?P<word>[^\s"]+)|")'
 )
 
 _Clause = tuple[tantivy.Occur, tantivy.Query]
@@ -54,6 +77,8 @@ def parts_of(text: str) -> Parts:
     special: dict[tuple[str, str], None] = {}
     for part in _PART.finditer(text):
         only_title, phrase, prefix, word = part.group("title", "phrase", "prefix", "word")
+        if prefix and not _is_beginning(prefix):
+            prefix, word = None, prefix
         what = phrase or prefix or word
         if not what:
             continue
@@ -69,6 +94,33 @@ def parts_of(text: str) -> Parts:
     return Parts(" ".join(words), *lists)
 
 
+def _is_beginning(prefix: str) -> bool:
+    """Whether it is long enough: two characters, or one of a script without spaces."""
+    folded = fold(prefix)
+    return len(folded.replace(" ", "")) > 1 or UNSPACED_RUN.search(folded) is not None
+
+
+class Beginning(NamedTuple):
+    """One form of a beginning."""
+
+    words: Sequence[tuple[int, str]]
+    """Each with its place; the last may go on."""
+    whole: bool
+    """Whether the last word is whole, too."""
+
+
+def beginnings_of(prefix: str) -> list[Beginning]:
+    """What begins as is wanted: ``getUser*`` is ``getuser*`` and, as ``get_user*``, ``get user*``.
+
+    Ending in a sign (``os.path.*``), or in a character of a script without spaces, the last word is
+    whole.
+    """
+    folded = fold(prefix)
+    whole = folded.endswith(" ") or is_character(folded[-1:])
+    forms = [plain_terms(form) for form in dict.fromkeys((folded, in_parts(folded)))]
+    return [Beginning(words, whole) for words in forms if words]
+
+
 def lexical_query(index: LexicalIndex, text: str) -> tantivy.Query | None:
     """The query for a text; None: there is nothing in it to look for.
 
@@ -79,13 +131,14 @@ def lexical_query(index: LexicalIndex, text: str) -> tantivy.Query | None:
     parts = parts_of(text)
     clauses: list[_Clause] = []
     for phrase in parts.phrases:
-        clauses += _phrase(index, phrase, (WORDS, TITLE))
+        clauses += _phrase(index, phrase)
     for phrase in parts.title_phrases:
-        clauses += _phrase(index, phrase, (TITLE,))
+        clauses += _title_phrase(index, phrase)
     for prefix in parts.prefixes:
-        clauses += _prefix(index, prefix, (WORDS, TITLE))
+        for field in (WORDS, TITLE):
+            clauses += _beginning(index, _PLAIN[field], prefix, WEIGHTS[field])
     for prefix in parts.title_prefixes:
-        clauses += _prefix(index, prefix, (TITLE,))
+        clauses += _beginning(index, PLAIN_TITLE, prefix, weight=1.0)
     for word in parts.titles:
         clauses += _terms(index, TITLE, word, weight=1.0)
     for field, weight in WEIGHTS.items():
@@ -95,35 +148,114 @@ def lexical_query(index: LexicalIndex, text: str) -> tantivy.Query | None:
 
 def _terms(index: LexicalIndex, field: str, text: str, weight: float) -> Iterator[_Clause]:
     """Each term of a text, as often as it is in it."""
-    for term, count in Counter(_cut(index, field, text)).items():
-        yield _should(tantivy.Query.term_query(index.schema, field, term, "freq"), weight * count)
+    for (where, term), count in _cut(index, field, text).items():
+        yield _should(tantivy.Query.term_query(index.schema, where, term, "freq"), weight * count)
 
 
-def _phrase(index: LexicalIndex, text: str, fields: tuple[str, ...]) -> Iterator[_Clause]:
-    terms = _cut(index, WORDS, text)
-    for field in fields:
-        if len(terms) > 1:
-            phrase: list[str | tuple[int, str]] = list(terms)
-            yield _should(tantivy.Query.phrase_query(index.schema, field, phrase), 1.0)
-        elif len(fields) == 1:  # else it is counted among the words
-            yield from _terms(index, field, text, 1.0)
+def _cut(index: LexicalIndex, field: str, text: str) -> Counter[tuple[str, str]]:
+    """The terms of a text, and the field where each is looked up.
 
-
-def _prefix(index: LexicalIndex, prefix: str, fields: tuple[str, ...]) -> Iterator[_Clause]:
-    """The best of the words that begin so."""
-    beginning = "".join(words_of(prefix).lower().split())
-    for field in fields:
-        terms = index.terms_with_prefix(field, beginning, MAX_EXPANSION)
-        queries = [tantivy.Query.term_query(index.schema, field, term, "freq") for term in terms]
-        if queries:
-            weight = 1.0 if len(fields) == 1 else WEIGHTS[field]
-            yield _should(tantivy.Query.disjunction_max_query(queries), weight)
-
-
-def _cut(index: LexicalIndex, field: str, text: str) -> list[str]:
+    Scripts without spaces are pairs of characters in a field; a single one is looked up where they
+    are all single.
+    """
     if field == IDENTIFIERS:
-        return index.identifiers.analyze(identifiers_of(text))
-    return index.words.analyze(words_of(text))
+        terms = index.identifiers.analyze(identifiers_of(text))
+    else:
+        terms = index.words.analyze(words_of(text))
+    return Counter((_PLAIN[field] if is_character(term) else field, term) for term in terms)
+
+
+def _phrase(index: LexicalIndex, text: str) -> Iterator[_Clause]:
+    """A phrase on top of its words.
+
+    A text with the phrase gets more for it than the words could give to any without.
+    """
+    words = plain_terms(text)
+    if len(words) <= 1:
+        return
+    most = sum(
+        weight * count * index.rarity(index.texts_with(where, term))
+        for field, weight in WEIGHTS.items()
+        for (where, term), count in _cut(index, field, text).items()
+    )
+    phrase = _at_places(index, PLAIN, words)
+    yield _should(phrase, WEIGHTS[WORDS])
+    yield _should(_at_places(index, PLAIN_TITLE, words), WEIGHTS[TITLE])
+    yield tantivy.Occur.Should, tantivy.Query.const_score_query(phrase, _BM25_LIMIT * most)
+
+
+def _title_phrase(index: LexicalIndex, text: str) -> Iterator[_Clause]:
+    words = plain_terms(text)
+    if len(words) > 1:
+        yield _should(_at_places(index, PLAIN_TITLE, words), 1.0)
+    else:
+        yield from _terms(index, TITLE, text, 1.0)
+
+
+def _beginning(index: LexicalIndex, field: str, prefix: str, weight: float) -> Iterator[_Clause]:
+    """Every text with words that begin so; where several words make up the beginning, the last."""
+    queries = []
+    for words, whole in beginnings_of(prefix):
+        if whole:
+            query: tantivy.Query | None = _at_places(index, field, words)
+        elif len(words) > 1:
+            query = _phrase_beginning(index, field, words)
+        else:
+            query = _word_beginning(index, field, words[0][1])
+        if query is not None:
+            queries.append(query)
+    if queries:
+        yield _should(tantivy.Query.disjunction_max_query(queries), weight)
+
+
+def _word_beginning(index: LexicalIndex, field: str, prefix: str) -> tantivy.Query | None:
+    """All words that begin so, each as rare as they are together; the best one in a text counts."""
+    found = index.terms_with_prefix(field, prefix)
+    rarity = _rarity_of_all(index, found)
+    queries = [
+        tantivy.Query.boost_query(
+            tantivy.Query.term_query(index.schema, field, term, "freq"),
+            rarity / index.rarity(having),
+        )
+        for term, having in found[:_SCORED_WORDS]
+    ]
+    if len(found) > _SCORED_WORDS:
+        others = tantivy.Query.regex_query(index.schema, field, f"{prefix}.*")
+        queries.append(tantivy.Query.const_score_query(others, _OTHERS * rarity))
+    return tantivy.Query.disjunction_max_query(queries) if queries else None
+
+
+def _phrase_beginning(
+    index: LexicalIndex, field: str, words: Sequence[tuple[int, str]]
+) -> tantivy.Query | None:
+    """A phrase whose last word begins so."""
+    *whole, (at, prefix) = words
+    found = index.terms_with_prefix(field, prefix)
+    if not found:
+        return None
+    rarity = sum(index.rarity(index.texts_with(field, word)) for _, word in whole)
+    aim = rarity + _rarity_of_all(index, found)
+    if len(found) > _MAX_PHRASES:  # the words anywhere, lest a text with the phrase be missed
+        must = tantivy.Occur.Must
+        last = tantivy.Query.regex_query(index.schema, field, f"{prefix}.*")
+        both = [(must, _at_places(index, field, whole)), (must, last)]
+        return tantivy.Query.const_score_query(tantivy.Query.boolean_query(both), _OTHERS * aim)
+    pattern: list[str | tuple[int, str]] = [*whole, (at, f"{prefix}.*")]
+    query = tantivy.Query.regex_phrase_query(index.schema, field, pattern)
+    # The engine takes the pattern for a word that no text has.
+    return tantivy.Query.boost_query(query, aim / (rarity + index.rarity(0)))
+
+
+def _rarity_of_all(index: LexicalIndex, found: Sequence[tuple[str, int]]) -> float:
+    """About how rare a text with any of some terms is."""
+    return index.rarity(sum(having for _, having in found))
+
+
+def _at_places(index: LexicalIndex, field: str, words: Sequence[tuple[int, str]]) -> tantivy.Query:
+    """Words, each at its place from the first one on."""
+    if len(words) == 1:
+        return tantivy.Query.term_query(index.schema, field, words[0][1], "freq")
+    return tantivy.Query.phrase_query(index.schema, field, list(words))
 
 
 def _should(query: tantivy.Query, weight: float) -> _Clause:

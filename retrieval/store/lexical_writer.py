@@ -15,12 +15,16 @@ from retrieval.store.analysis import (
     VERSION,
     identifiers_analyzer,
     identifiers_of,
+    plain_analyzer,
+    plain_of,
     words_analyzer,
     words_of,
 )
 from retrieval.store.lexical import (
     IDENTIFIERS,
     META,
+    PLAIN,
+    PLAIN_TITLE,
     TEXT,
     TITLE,
     VECTOR,
@@ -152,6 +156,7 @@ def _write(place: Path, language: str, gone: Sequence[int], texts: Iterator[_Tex
     schema = make_schema()
     index = tantivy.Index(schema, str(place))
     index.register_tokenizer(WORDS, words_analyzer(language))
+    index.register_tokenizer(PLAIN, plain_analyzer())
     index.register_tokenizer(IDENTIFIERS, identifiers_analyzer())
     # One thread, as the cores are the encoder's.
     writer = index.writer(_HEAP_BYTES, 1)
@@ -169,6 +174,8 @@ def _document(text: _Text) -> tantivy.Document:
     fields = {
         WORDS: words_of(whole),
         TITLE: words_of(text.header),
+        PLAIN: plain_of(text.header, text.text),
+        PLAIN_TITLE: plain_of(text.header),
         IDENTIFIERS: identifiers_of(whole),
     }
     document = tantivy.Document()
