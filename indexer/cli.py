@@ -75,6 +75,12 @@ def search(
         click.echo(f"note: the reranker read {result.rerank_truncated} passages in part", err=True)
     if result.query_truncated:
         click.echo("note: the query is longer than the model takes; its end was cut off", err=True)
+    if asked.mode == "auto" and result.mode == "dense":
+        click.echo(
+            "note: searched by meaning alone: an older version indexed the words; "
+            "run `indexer build` once",
+            err=True,
+        )
     if as_json:
         passages = [passage_as_json(passage) for passage in result.passages]
         click.echo(json.dumps({"generation": result.generation, "passages": passages}))

@@ -19,6 +19,7 @@ from retrieval.store import (
     read_info,
     read_roots,
     read_segments,
+    read_words_state,
     remove_documents,
 )
 from retrieval.store import compact as compact_index
@@ -56,6 +57,7 @@ def status(index: Path, as_json: bool) -> None:
         "searched": ", ".join(sorted({ann.kind for ann in anns})) or "exactly",
         "target_recall": info.target_recall,
         "language": info.language,
+        "words": read_words_state(index),
         "measured_recall": min((ann.recall for ann in anns), default=1.0),
         "bytes_on_disk": sum(path.stat().st_size for path in index.iterdir()),
         "bytes_in_memory": sum(segment.memory for segment in segments),

@@ -10,7 +10,7 @@
     │   ├── CheckpointError        a model folder that can't be used
     │   ├── NotAnIndex             the folder holds no index
     │   ├── IndexVersionError      the index was written by a newer version
-    │   ├── NoLexicalIndex         the index was written by a version without lexical search
+    │   ├── NoLexicalIndex         an older version made the index: its words can't be searched
     │   ├── NoReranker             a search asks for one, and there is none
     │   ├── ModelMismatch          the index and the model (or settings) disagree
     │   ├── IndexLocked            another process is writing the index
@@ -98,7 +98,7 @@ class IndexVersionError(UserError):
 
 
 class NoLexicalIndex(UserError):
-    """The index holds vectors alone: a version without lexical search wrote it."""
+    """The index has no words that this version can search: an older version made it."""
 
     reason = "NO_LEXICAL_INDEX"
 

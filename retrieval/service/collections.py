@@ -240,6 +240,12 @@ class Collections:
     def _open_newest(self, name: str) -> OpenCollection:
         folder: Path = self._config.indexes[name]
         reader = IndexReader.open(folder)
+        if not reader.has_words:
+            LOG.warning(
+                "collection %s is searched by vectors alone: an older version indexed its words; "
+                "run `indexer build` on its documents once",
+                name,
+            )
         try:
             model = self._model_for(reader.info.model)
             self._metrics.serves(name, reader.info)

@@ -76,8 +76,8 @@ _SERVER_SIDE: dict[type[RetrievalError], str] = {
     ModelNotFound: "the model of the collection's index is not where it was",
     CheckpointError: "the model of the collection's index can't be used",
     ModelMismatch: "the model on the server is not the one that made the collection's index",
-    NoLexicalIndex: "the collection's index holds no words: one more `indexer build` on the server "
-    "adds them; dense mode works without",
+    NoLexicalIndex: "the collection's index holds no words that the server can search: one more "
+    "`indexer build` there adds them; dense mode works without",
     StorageError: "the server's disk refuses; its log says more",
 }
 """What a client is told of errors whose own message names files of the server. The log has that."""

@@ -24,6 +24,7 @@ from retrieval.store.info import (
     read_info,
     read_roots,
     read_segments,
+    read_words_state,
 )
 from retrieval.store.lexical import LexicalHits
 from retrieval.store.maintenance import (
@@ -70,6 +71,7 @@ __all__ = [
     "read_info",
     "read_roots",
     "read_segments",
+    "read_words_state",
     "remove_documents",
     "search_on_one_core",
     "verify",

@@ -9,6 +9,7 @@ from retrieval.errors import NotAnIndex
 from retrieval.records import ChunkSettings, FileChoice, IndexInfo, ModelIdentity, RootInfo
 from retrieval.store.ann import AnnSettings
 from retrieval.store.database import connect_for_reading, sqlite_errors
+from retrieval.store.lexical import WordsState, words_state
 from retrieval.store.rows import damaged_row, from_json
 
 
@@ -171,3 +172,13 @@ def read_segments(folder: Path) -> list[SegmentInfo]:
     """
     with closing(connect_for_reading(folder)) as connection, sqlite_errors(folder):
         return load_segments(connection)
+
+
+def read_words_state(folder: Path) -> WordsState:
+    """Whether the words of an index can be searched.
+
+    Raises:
+        NotAnIndex, IndexVersionError, IndexDamaged: see ``connect_for_reading``.
+    """
+    with closing(connect_for_reading(folder)) as connection, sqlite_errors(folder):
+        return words_state(connection)

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import tantivy
@@ -34,6 +34,9 @@ from retrieval.store.analysis import VERSION, identifiers_analyzer, words_analyz
 from retrieval.store.id_set import IdSet
 from retrieval.store.rows import damaged_row
 from retrieval.store.vector_file import LEXICAL, WrittenFile, sample_sha256
+
+WordsState = Literal["searchable", "outdated", "missing"]
+"""Of the words of an index; the latter two: an older version made it, the next build mends it."""
 
 META = "meta.json"
 """The engine's list of segments."""
@@ -119,6 +122,15 @@ def load_state(connection: sqlite3.Connection) -> LexicalState | None:
         "SELECT file, bytes, sha256, sample_sha256 FROM lexical_files ORDER BY file"
     )
     return LexicalState(language, analysis, meta, [WrittenFile(*file) for file in files])
+
+
+def words_state(connection: sqlite3.Connection) -> WordsState:
+    """Whether the words of the connection's snapshot can be searched."""
+    row = connection.execute("SELECT analysis FROM lexical_index").fetchone()
+    if row is not None:
+        return "searchable" if row[0] == VERSION else "outdated"
+    has_passages = connection.execute("SELECT 1 FROM chunks LIMIT 1").fetchone()
+    return "missing" if has_passages else "searchable"
 
 
 @contextmanager

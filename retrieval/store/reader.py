@@ -128,7 +128,7 @@ class IndexReader(Contents):
 
     @property
     def has_words(self) -> bool:
-        """Whether there is a lexical index."""
+        """Whether there is a lexical index that this version can search."""
         return self._lexical is not None or not self.info.chunks
 
     def search_words(self, text: str, k: int, *, where: Filter | None = None) -> LexicalHits:
@@ -144,7 +144,7 @@ class IndexReader(Contents):
             is 0, as it needs none to be told from others.
 
         Raises:
-            NoLexicalIndex: the index has none yet.
+            NoLexicalIndex: the index has none, or those of an older version.
         """
         query = self._lexical_query(text)
         if query is None or self._lexical is None:
@@ -162,7 +162,7 @@ class IndexReader(Contents):
             where: only texts of documents that pass this filter.
 
         Raises:
-            NoLexicalIndex: the index has none yet.
+            NoLexicalIndex: the index has none, or those of an older version.
         """
         query = self._lexical_query(text)
         if query is None or self._lexical is None:
@@ -184,6 +184,7 @@ class IndexReader(Contents):
         if self.has_words:
             return None
         raise NoLexicalIndex(
-            f"{self.folder} was made by a version without lexical search; "
-            "run `indexer build` on its documents once, or search it in dense mode"
+            f"{self.folder} has no words that this version can search: an older version made it; "
+            "run `indexer build` on its documents once, which embeds nothing, "
+            "or search in dense mode"
         )

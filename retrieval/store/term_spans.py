@@ -108,16 +108,13 @@ class TermFinder:
 
     def _in_sequence(self, tokens: Sequence[_Token]) -> Iterator[TermSpan]:
         """The words of each phrase, and those that begin as is wanted."""
-        places: list[int] = []
-        words: list[str] = []
-        for place, (_, _, word, _) in enumerate(tokens):
-            whole, *parts = self._known[word].plain
-            places.append(place)
-            words.append(whole)
-        for place, (_, _, word, _) in enumerate(tokens):
-            _, *parts = self._known[word].plain
-            places += [place] * len(parts)
-            words += parts
+        known = [self._known[word].plain for _, _, word, _ in tokens]
+        words = [plain[0] for plain in known]
+        places = list(range(len(words)))
+        for place, plain in enumerate(known):
+            if len(plain) > 1:
+                words += plain[1:]
+                places += [place] * (len(plain) - 1)
         for at in _covered(words, self._sequences):
             start, end, _, _ = tokens[places[at]]
             yield TermSpan(start, end, words[at])
