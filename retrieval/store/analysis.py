@@ -27,7 +27,7 @@ import tantivy
 
 from retrieval.languages import LANGUAGES
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Of the analysis: a lexical index that was made by another is made anew by the next build."""
 
 _WITHOUT_STOP_WORDS: Final = frozenset({"ar", "el", "ro", "ta", "tr"})
@@ -201,6 +201,10 @@ def fold(text: str) -> str:
     return compatible(text).translate(_FOLDED)
 
 
+_MAX_KNOWN: Final = 65_536
+"""Characters that are remembered, so that a text of all there are takes no memory for good."""
+
+
 class _Apart(dict[int, str]):
     """What to make of a character before NFKC.
 
@@ -218,7 +222,8 @@ class _Apart(dict[int, str]):
             is_sign = unicodedata.category(character) == "So" and any(map(str.isalnum, letters))
             if is_sign or "\N{FRACTION SLASH}" in letters:
                 replaced = f" {letters} "
-        self[point] = replaced
+        if len(self) < _MAX_KNOWN:
+            self[point] = replaced
         return replaced
 
 
@@ -226,7 +231,9 @@ class _Folded(dict[int, str]):
     """What ``fold`` makes of a character in NFKC."""
 
     def __missing__(self, point: int) -> str:
-        self[point] = replaced = _folded(chr(point))
+        replaced = _folded(chr(point))
+        if len(self) < _MAX_KNOWN:
+            self[point] = replaced
         return replaced
 
 

@@ -306,13 +306,18 @@ class LexicalIndex:
         """How many texts have a term in a field."""
         return self._searcher.doc_freq(field, term)
 
-    def rarity(self, having: int) -> float:
+    @property
+    def texts(self) -> int:
+        """How many there are."""
+        return self._searcher.num_docs
+
+    def rarity(self, having: float) -> float:
         """What BM25 gives a term for being rare (its idf), > 0.
 
         Args:
             having: how many texts have it.
         """
-        return math.log1p(max(0, self._searcher.num_docs - having + 0.5) / (having + 0.5))
+        return math.log1p((max(0.0, self.texts - having) + 0.5) / (having + 0.5))
 
     def _among(
         self, query: tantivy.Query, field: str, ids: NDArray[np.int64]

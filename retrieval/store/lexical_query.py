@@ -9,6 +9,7 @@ Words count each for itself; none must be there. Besides, these are understood:
 Whatever else is in it, as in code or an error message, is text like any other.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -43,8 +44,13 @@ _OTHERS: Final = 0.5
 """What a text gets for having only others, as a share of what one of the most common would give it
 at the average length. Texts differ less in length than would make up for the half."""
 
-_MAX_PHRASES: Final = 10_000
-"""A phrase with more last words than this is too many for the engine (it takes 16,384)."""
+_MAX_LAST_WORDS: Final = 10_000
+_MAX_LAST_PLACES: Final = 500_000
+"""Words that may end a phrase, and texts with one of them, word by word. The engine takes 16,384
+words, and a second for a million such texts; beyond, the last word may stand anywhere."""
+
+_ROUNDING: Final = 1e-9
+"""Keeps a term that every text has from making a logarithm infinite."""
 
 _BM25_LIMIT: Final = 2.2
 """BM25 of a term is below its rarity times this (k1 + 1), however often it is in a text."""
@@ -235,7 +241,8 @@ def _phrase_beginning(
         return None
     rarity = sum(index.rarity(index.texts_with(field, word)) for _, word in whole)
     aim = rarity + _rarity_of_all(index, found)
-    if len(found) > _MAX_PHRASES:  # the words anywhere, lest a text with the phrase be missed
+    places = sum(having for _, having in found)
+    if len(found) > _MAX_LAST_WORDS or places > _MAX_LAST_PLACES:
         must = tantivy.Occur.Must
         last = tantivy.Query.regex_query(index.schema, field, f"{prefix}.*")
         both = [(must, _at_places(index, field, whole)), (must, last)]
@@ -247,8 +254,10 @@ def _phrase_beginning(
 
 
 def _rarity_of_all(index: LexicalIndex, found: Sequence[tuple[str, int]]) -> float:
-    """About how rare a text with any of some terms is."""
-    return index.rarity(sum(having for _, having in found))
+    """About how rare a text with any of some terms is: as if each were there by chance."""
+    texts = max(1, index.texts)
+    without = sum(math.log1p(-min(having / texts, 1 - _ROUNDING)) for _, having in found)
+    return index.rarity(-math.expm1(without) * texts)
 
 
 def _at_places(index: LexicalIndex, field: str, words: Sequence[tuple[int, str]]) -> tantivy.Query:

@@ -1,6 +1,8 @@
 """The commands that look after an index, as a user types them."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -93,3 +95,19 @@ def test_the_type_of_the_index_can_be_said(place: Path) -> None:
     shown = status(place)
     assert (shown["index_type"], shown["target_recall"]) == ("hnsw", 0.9)
     assert shown["searched"] == "exactly", "so few vectors need no graph"
+
+
+def test_words_that_an_older_version_made_are_named_and_made_anew(place: Path) -> None:
+    assert status(place)["words"] == "searchable"
+    with closing(sqlite3.connect(place / "index" / "index.db")) as connection, connection:
+        connection.execute("UPDATE lexical_index SET analysis = analysis - 1")
+    assert status(place)["words"] == "outdated"
+    found = indexer("search", "text", "--json", cwd=place)
+    assert "searched by meaning alone" in found.stderr
+    assert "`indexer build` once" in found.stderr
+    assert json.loads(found.stdout)["passages"]
+    refused = indexer("search", "text", "--mode", "lexical", cwd=place)
+    assert_user_error(refused, "older version made it", "indexer build")
+    assert indexer("build", "docs", cwd=place).returncode == 0
+    assert status(place)["words"] == "searchable"
+    assert indexer("search", "text", cwd=place).stderr == ""

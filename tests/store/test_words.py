@@ -160,8 +160,11 @@ def test_every_word_that_begins_so_is_found(place: Path) -> None:
             assert len(reader.score_words("conf*", ids).vector_ids) == 1
 
 
-def test_many_last_words_of_a_beginning(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lexical_query, "_MAX_PHRASES", 1)
+@pytest.mark.parametrize("name", ["_MAX_LAST_WORDS", "_MAX_LAST_PLACES"])
+def test_many_last_words_of_a_beginning(
+    place: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(lexical_query, name, 1)
     texts = ["get_user", "get_username", "user", "get"]
     assert set(found(place, "get_user*", *texts)) == set(texts[:2])
 
