@@ -1,18 +1,18 @@
 """Texts → terms: how words are cut, folded and stemmed, in passages and queries alike.
 
-``fold`` makes one form of a text: compatible characters are made one (full width, ligatures:
-NFKC), what nobody sees is left out (soft hyphens, zero-width spaces and joiners), so are the
-points of Arabic and Hebrew and the accents of Greek, and everything that belongs to no word
-becomes a space. The signs of Devanagari, Thai and the like are parts of their words.
+``fold`` brings a text into one form. It unifies compatible characters (full width, ligatures:
+NFKC) and removes invisible ones (soft hyphens, zero-width spaces and joiners), the points of Arabic
+and Hebrew, and the accents of Greek. Everything between words becomes spaces. The signs of
+Devanagari, Thai and the like remain part of their words.
 
-The words go through three analyses, each into a field of its own (and the first two into a second
-one, for titles):
+The folded words go through three analyses. Each has a field of its own; the first two have a second
+one for titles.
 
 - words: lower case, without accents, without stop words, stemmed; Chinese, Japanese, Korean, Thai
   and the like, which put no spaces between words, as pairs of characters
   (https://dl.acm.org/doi/10.1145/258525.258531);
-- plain: every word, in lower case and without accents, at its place; the scripts without spaces
-  as single characters. Phrases and beginnings of words are looked up here;
+- plain: every word in lower case and without accents, with its position; the scripts without
+  spaces as single characters. This field answers phrases and prefixes;
 - identifiers: ``get_user``, ``os.path.join``, ``v1.2.3``, ``CVE-2021-44228`` and ``C++`` as they
   stand, lower case, nothing stemmed; their parts are words besides.
 """
@@ -37,7 +37,7 @@ MAX_TERM_BYTES: Final = 128
 """A longer term, as in encoded data, can't be searched for."""
 
 BREAK: Final = "|"
-"""In a plain text: no phrase goes across it. Never part of a word."""
+"""Separates parts of a plain text: no phrase matches across it. It is never part of a word."""
 
 # Scripts without spaces: Thai, Lao; Myanmar; Khmer; Hangul; Kana; Bopomofo; Han.
 _UNSPACED = (
@@ -48,7 +48,7 @@ _UNSPACED = (
 )
 UNSPACED_RUN = re.compile(f"[{_UNSPACED}]+")
 TOKEN = re.compile(f"[{_UNSPACED}]+|[^ {_UNSPACED}]+")
-"""In what ``fold`` returns: a run of a script without spaces, or another word."""
+"""A run of a script without spaces, or another word, in a folded text."""
 
 # Unicode's Default_Ignorable_Code_Point; U+200B is the zero-width space.
 _IGNORABLE = (
@@ -58,8 +58,9 @@ _IGNORABLE = (
 )
 _IGNORABLES = re.compile(f"[{_IGNORABLE}]+")
 
-# Marks that tell how a word is spoken, and that most writers leave out: the general ones,
-# Cyrillic, Hebrew, Arabic, Syriac, Vedic. Signs of other scripts are letters in all but name.
+# Marks that most writers leave out: general accents, and the points of Cyrillic, Hebrew, Arabic,
+# Syriac and Vedic. The marks of other scripts are vowels and the like, without which it is another
+# word.
 _ACCENTS = re.compile(
     "[\u0300-\u036f\u0483-\u0489\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed\u0711"
     "\u0730-\u074a\u0898-\u089f\u08ca-\u08ff\u0951-\u0954\u1ab0-\u1aff\u1cd0-\u1cff\u1dc0-\u1dff"
@@ -185,7 +186,7 @@ def is_character(term: str) -> bool:
 
 
 def compatible(text: str) -> str:
-    """A text in NFKC, without what nobody sees; it still has its signs, accents and capitals."""
+    """Return a text in NFKC without invisible characters; punctuation, accents and case stay."""
     if text.isascii():
         return text
     visible = _IGNORABLES.sub("", text).translate(_APART)
@@ -193,23 +194,23 @@ def compatible(text: str) -> str:
 
 
 def fold(text: str) -> str:
-    """The words of a text, in one form; what belongs to no word is a space each.
+    """Return the words of a text in one form; every other character becomes a space.
 
-    Capitals stay, as the parts of ``camelCase`` are told by them. So do the accents of Latin
-    letters: the lists of stop words have them; the analyzers take them away afterwards.
+    Case stays, as it shows the parts of ``camelCase``. Latin accents stay, too: the lists of stop
+    words have them. The analyzers remove both.
     """
     return compatible(text).translate(_FOLDED)
 
 
 _MAX_KNOWN: Final = 65_536
-"""Characters that are remembered, so that a text of all there are takes no memory for good."""
+"""Most characters to remember; a text that has all of Unicode must not fill the memory."""
 
 
 class _Apart(dict[int, str]):
-    """What to make of a character before NFKC.
+    """Replacement of each character before NFKC.
 
-    A sign that stands for letters, as ™ and ㎏ do, and a fraction (1½ is not 11/2) are words
-    beside what they follow.
+    Signs that stand for letters (™, ㎏) and fractions get spaces around them: NFKC alone would
+    make one word of Java™, and 11/2 of 1½.
     """
 
     def __missing__(self, point: int) -> str:
@@ -228,7 +229,7 @@ class _Apart(dict[int, str]):
 
 
 class _Folded(dict[int, str]):
-    """What ``fold`` makes of a character in NFKC."""
+    """Replacement of each character after NFKC."""
 
     def __missing__(self, point: int) -> str:
         replaced = _folded(chr(point))
@@ -268,7 +269,7 @@ def _characters(run: re.Match[str]) -> str:
 
 
 def clusters(text: str) -> list[str]:
-    """Cut a text into characters, each with the signs after it that may become one with it."""
+    """Cut a text into characters, each with the marks that NFKC may compose with it."""
     found: list[str] = _cluster().findall(text)
     return found
 
