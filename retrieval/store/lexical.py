@@ -306,11 +306,6 @@ class LexicalIndex:
         """How many texts have a term in a field."""
         return self._searcher.doc_freq(field, term)
 
-    @property
-    def texts(self) -> int:
-        """How many there are."""
-        return self._searcher.num_docs
-
     def rarity(self, having: float) -> float:
         """What BM25 gives a term for being rare (its idf), > 0.
 
