@@ -14,6 +14,7 @@ from retrieval.errors import InvalidArgument
 from retrieval.languages import LANGUAGES, NO_LANGUAGE
 from retrieval.records import DTYPE_NAMES
 from retrieval.registry import DEFAULT_MODEL
+from retrieval.render import printable
 
 if TYPE_CHECKING:
     from indexer.prepare import BuildOptions
@@ -155,7 +156,7 @@ def build(*, dry_run: bool, as_json: bool, **chosen: Any) -> None:
     options = _chosen(listed=listed, **chosen)
     with ConsoleProgress() as progress:
         report = estimate(options, progress) if dry_run else run(options, progress)
-    click.echo(json.dumps(report.as_json()) if as_json else report.as_text())
+    click.echo(json.dumps(report.as_json()) if as_json else printable(report.as_text()))
 
 
 @click.command(epilog=_WATCH_EXAMPLES)

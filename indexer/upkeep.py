@@ -15,11 +15,9 @@ from retrieval.render import printable
 from retrieval.store import (
     IndexReader,
     IndexWriter,
+    bytes_on_disk,
     check_index,
-    read_info,
-    read_roots,
-    read_segments,
-    read_words_state,
+    read_status,
     remove_documents,
 )
 from retrieval.store import compact as compact_index
@@ -41,10 +39,12 @@ _LIST_EXAMPLES = "\b\nExamples:\n  indexer list\n  indexer list --skipped --json
 @JSON_OPTION
 def status(index: Path, as_json: bool) -> None:
     """Show what an index is and holds."""
-    info, segments = read_info(index), read_segments(index)
+    found = read_status(index)
+    info, segments, roots = found.info, found.segments, found.roots
     anns = [segment.ann for segment in segments if segment.ann]
     rows = {
         "index": str(index),
+        "index_id": info.index_id,
         "generation": info.generation,
         "documents": info.documents,
         "chunks": info.chunks,
@@ -57,9 +57,9 @@ def status(index: Path, as_json: bool) -> None:
         "searched": ", ".join(sorted({ann.kind for ann in anns})) or "exactly",
         "target_recall": info.target_recall,
         "language": info.language,
-        "words": read_words_state(index),
+        "words": found.words,
         "measured_recall": min((ann.recall for ann in anns), default=1.0),
-        "bytes_on_disk": sum(path.stat().st_size for path in index.iterdir()),
+        "bytes_on_disk": bytes_on_disk(index),
         "bytes_in_memory": sum(segment.memory for segment in segments),
         "bytes_mapped": sum(segment.size for segment in segments),
         "model": info.model.name,
@@ -75,15 +75,14 @@ def status(index: Path, as_json: bool) -> None:
         "updated_at": info.updated_at,
     }
     warnings = list(recall_warnings(segments, info.target_recall))
-    roots = read_roots(index).values()
     if as_json:
-        lists = {"roots": [asdict(root) for root in roots], "warnings": warnings}
+        lists = {"roots": [asdict(root) for root in roots.values()], "warnings": warnings}
         click.echo(json.dumps({**rows, **lists}))
         return
-    lines = [*rows.items(), *(("root", _as_text(root)) for root in roots)]
+    lines = [*rows.items(), *(("root", _as_text(root)) for root in roots.values())]
     lines += [("warning", warning) for warning in warnings]
     for key, value in lines:
-        click.echo(f"{key.replace('_', ' '):<18} {value}")
+        click.echo(printable(f"{key.replace('_', ' '):<18} {value}"))
 
 
 def _as_text(root: RootInfo) -> str:
@@ -182,4 +181,4 @@ def verify(index: Path, sample: int, model: str | None, device: str, as_json: bo
     if problems:
         raise IndexDamaged(f"{index} has {len(problems)} problems")
     if not as_json:
-        click.echo(f"{index} is whole")
+        click.echo(printable(f"{index} is whole"))

@@ -20,7 +20,7 @@
     │   ├── PermissionDenied       a token that is not for this
     │   └── StaleGeneration        a page token of an older generation
     ├── IndexDamaged               a file of the index is missing or altered
-    ├── StorageError               the disk refused a write
+    ├── StorageError               the disk, or a permission on it, refuses
     ├── NotServing                 the server is still loading, or shutting down
     ├── Overloaded                 more requests at once than the server takes
     ├── RateLimited                more requests a second than a token allows
@@ -158,7 +158,7 @@ class IndexDamaged(RetrievalError):
 
 
 class StorageError(RetrievalError):
-    """The disk refused a write; what was committed before is untouched."""
+    """The disk, or a permission on it, refuses; what was committed before is untouched."""
 
     reason = "STORAGE_ERROR"
 

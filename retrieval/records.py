@@ -220,6 +220,18 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class GenerationId:
+    """Which generation of which index; equal for equal contents only."""
+
+    index_id: str
+    """Of the index, from when it was made: 32 hexadecimal digits."""
+    generation: int
+    """Counts the commits."""
+    commit_id: str
+    """Of the commit: 32 hexadecimal digits. Tells apart what came after two copies of one index."""
+
+
+@dataclass(frozen=True, slots=True)
 class IndexInfo:
     """What an index is and holds, at one generation."""
 
@@ -247,6 +259,15 @@ class IndexInfo:
     """RFC 3339, UTC."""
     updated_at: str
     """RFC 3339, UTC; time of the last commit."""
+    index_id: str
+    """See ``GenerationId``."""
+    commit_id: str
+    """See ``GenerationId``."""
+
+    @property
+    def identity(self) -> GenerationId:
+        """Which generation of which index this is."""
+        return GenerationId(self.index_id, self.generation, self.commit_id)
 
 
 @dataclass(frozen=True, slots=True)

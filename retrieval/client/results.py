@@ -175,6 +175,8 @@ class CollectionInfo:
     vector_count: int
     created_at: datetime
     updated_at: datetime
+    index_id: str = ""
+    """Empty from a server that is older than this field."""
 
     @classmethod
     def from_message(cls, message: collection_pb2.Collection) -> "CollectionInfo":
@@ -199,6 +201,7 @@ class CollectionInfo:
             vector_count=message.vector_count,
             created_at=to_datetime(message.create_time),
             updated_at=to_datetime(message.update_time),
+            index_id=message.index_id,
         )
 
 

@@ -17,7 +17,7 @@ from retrieval.service.config import ServiceConfig
 from retrieval.service.index_model import IndexModel
 from retrieval.service.metrics import Metrics
 from retrieval.service.query_cache import QueryCache
-from retrieval.store import IndexInfo, IndexReader
+from retrieval.store import IndexInfo, IndexReader, Look
 
 if TYPE_CHECKING:
     from retrieval.reranker import Reranker
@@ -115,6 +115,8 @@ class Collections:
         self._config = config
         self._batcher = batcher
         self._metrics = metrics
+        for name in config.indexes:
+            metrics.has(name)
         self._open: dict[str, OpenCollection] = {}
         self._models: dict[str, IndexModel] = {}
         self._reranker: Reranker | None = None
@@ -136,6 +138,11 @@ class Collections:
         collection = self._open.get(name)
         return collection.info.generation if collection else 0
 
+    def look(self, name: str) -> Look | None:
+        """What tells the generation that is answered from; None: it could not be opened."""
+        collection = self._open.get(name)
+        return collection.reader.look if collection else None
+
     async def open_all(self) -> None:
         """Open every index and load its model; one model for all indexes that were made with it.
 
@@ -149,9 +156,12 @@ class Collections:
         errors: dict[str, RetrievalError] = {}
         for name in self.names:
             try:
-                self._open[name] = await asyncio.to_thread(self._open_newest, name)
+                opened = await asyncio.to_thread(self._open_newest, name)
             except RetrievalError as error:
                 errors[name] = error
+            else:
+                self._open[name] = opened
+                self._metrics.serves(name, opened.info)
         if errors and not self._open:
             raise next(iter(errors.values()))
         for name, reason in errors.items():
@@ -215,13 +225,25 @@ class Collections:
 
     async def _reload(self, name: str) -> None:
         async with self._reloading:
-            fresh = await asyncio.to_thread(self._open_newest, name)
+            try:
+                fresh = await asyncio.to_thread(self._open_newest, name)
+            except BaseException:
+                self._metrics.reload_failed(name)
+                raise
             if self._closed:
                 fresh.release()
                 raise NotServing("the server shut down before the collection was reloaded")
-            LOG.info("%s: generation %d → %d", name, self.generation(name), fresh.info.generation)
             old = self._open.get(name)
+            another = old is not None and old.info.index_id != fresh.info.index_id
+            LOG.info(
+                "%s: generation %d → %d%s",
+                name,
+                self.generation(name),
+                fresh.info.generation,
+                f" of another index ({fresh.info.index_id})" if another else "",
+            )
             self._open[name] = fresh
+            self._metrics.serves(name, fresh.info)
             if old is None:
                 await self._on_opened(name)
             else:
@@ -248,7 +270,6 @@ class Collections:
             )
         try:
             model = self._model_for(reader.info.model)
-            self._metrics.serves(name, reader.info)
             return OpenCollection(
                 name,
                 reader,

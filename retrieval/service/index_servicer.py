@@ -57,7 +57,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
     ) -> pb.ListCollectionsResponse:
         """Answer one page of collections, by name."""
         size = page_size(request.page_size, default=DEFAULT_PAGE_SIZE, maximum=MAX_K)
-        scope = PageScope(b"ListCollections", generation=0)
+        scope = PageScope(b"ListCollections", identity=None)
         after = scope.key(request.page_token)
         names = [name for name in self._collections.visible if name > after]
         response = pb.ListCollectionsResponse()
@@ -91,8 +91,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
         name = parse_collection(request.parent, field="parent")
         size = page_size(request.page_size, default=DEFAULT_PAGE_SIZE, maximum=MAX_K)
         with self._collections.use(name) as collection:
-            generation = collection.info.generation
-            scope = PageScope(f"ListDocuments {name}".encode(), generation)
+            scope = PageScope(f"ListDocuments {name}".encode(), collection.info.identity)
             after = scope.key(request.page_token)
             # One more than the page shows whether there is another page.
             rows = await self._workers.run(collection, collection.reader.documents, size + 1, after)
@@ -100,7 +99,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
         return pb.ListDocumentsResponse(
             documents=[document_message(name, row) for row in page],
             next_page_token=scope.token_after(page[-1].uri) if len(rows) > size else "",
-            generation=generation,
+            generation=collection.info.generation,
         )
 
     async def GetPassage(

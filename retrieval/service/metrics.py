@@ -5,7 +5,9 @@ contract, status codes, the server's own collections.
 """
 
 import logging
+import time
 from collections.abc import Callable
+from datetime import datetime
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import (
@@ -75,6 +77,15 @@ class Metrics:
         self._generation = self._of_collections("generation", "Generation that is served.")
         self._passages = self._of_collections("passages", "Passages that are served.")
         self._documents = self._of_collections("documents", "Documents that are served.")
+        self._age = self._of_collections(
+            "generation_age_seconds", "Time since the generation that is served was committed."
+        )
+        self._failed_reloads = Counter(
+            "retrieval_index_failed_reloads",
+            "Looks for a new generation, and reloads, that failed.",
+            ["collection"],
+            registry=self.registry,
+        )
 
     def _of_stages(self) -> dict[str, Histogram]:
         seconds = Histogram(
@@ -131,6 +142,16 @@ class Metrics:
         self._generation.labels(collection).set(info.generation)
         self._passages.labels(collection).set(info.chunks)
         self._documents.labels(collection).set(info.documents)
+        committed = datetime.fromisoformat(info.updated_at).timestamp()
+        self._age.labels(collection).set_function(lambda: max(0.0, time.time() - committed))
+
+    def has(self, collection: str) -> None:
+        """Show a collection's counters from now on, at zero."""
+        self._failed_reloads.labels(collection)
+
+    def reload_failed(self, collection: str) -> None:
+        """Count a look for a new generation, or a reload, that failed."""
+        self._failed_reloads.labels(collection).inc()
 
     def watch(self, under_way: Callable[[], float], waiting: Callable[[], float]) -> None:
         """Say where the present numbers come from when they are asked for."""

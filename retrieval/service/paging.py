@@ -1,7 +1,8 @@
 """Pages: how many items one has, and the opaque tokens that ask for the next.
 
-A token holds the generation it was made from, where the next page starts, and a digest that ties
-both to the request. So a token can't be used with another request, or altered, unnoticed.
+A token holds the generation it was made from, a digest of which index that was, where the next page
+starts, and a digest that ties all of it to the request. So a token can't be used with another
+request, or altered, unnoticed.
 """
 
 import base64
@@ -10,10 +11,12 @@ import struct
 from dataclasses import dataclass
 
 from retrieval.errors import InvalidArgument, StaleGeneration
+from retrieval.records import GenerationId
 
 _DIGEST_BYTES = 16
-_HEADER = struct.Struct(f">Q{_DIGEST_BYTES}s")
-"""Generation and digest; the position follows, to the token's end."""
+_INDEX_BYTES = 8
+_HEADER = struct.Struct(f">Q{_INDEX_BYTES}s{_DIGEST_BYTES}s")
+"""Generation, digest of its ids, and digest of all; the position follows, to the token's end."""
 _OFFSET = struct.Struct(">I")
 
 
@@ -23,8 +26,8 @@ class PageScope:
 
     request: bytes
     """The request without its page size and token, in a form that is the same for equal ones."""
-    generation: int
-    """Generation that the answer comes from; 0 where there is none."""
+    identity: GenerationId | None
+    """Generation that the answer comes from; None where there is none."""
 
     def token_after(self, position: int | str) -> str:
         """The token of the page that starts after a position.
@@ -33,8 +36,16 @@ class PageScope:
             position: how many items come before the page, or the key of the last one.
         """
         raw = _OFFSET.pack(position) if isinstance(position, int) else position.encode()
-        packed = _HEADER.pack(self.generation, self._digest(self.generation, raw)) + raw
+        number, index = self._generation
+        packed = _HEADER.pack(number, index, self._digest(number, index, raw)) + raw
         return base64.urlsafe_b64encode(packed).rstrip(b"=").decode("ascii")
+
+    @property
+    def _generation(self) -> tuple[int, bytes]:
+        """The generation's number, and a digest of the ids of its index and commit."""
+        identity = self.identity or GenerationId("", 0, "")
+        ids = f"{identity.index_id} {identity.commit_id}".encode()
+        return identity.generation, hashlib.blake2b(ids, digest_size=_INDEX_BYTES).digest()
 
     def offset(self, token: str) -> int:
         """How many items come before the page of a token; 0 for the empty token.
@@ -70,27 +81,29 @@ class PageScope:
             packed = base64.b64decode(
                 token + "=" * (-len(token) % 4), altchars=b"-_", validate=True
             )
-            generation, digest = _HEADER.unpack_from(packed)
+            generation, index, digest = _HEADER.unpack_from(packed)
         except (ValueError, struct.error) as error:
             raise _not_a_token() from error
         position = packed[_HEADER.size :]
-        if digest != self._digest(generation, position):
+        if digest != self._digest(generation, index, position):
             raise InvalidArgument(
                 "page_token belongs to another request: only page_size may change between pages",
                 field="page_token",
             )
-        if generation != self.generation:
+        now, index_now = self._generation
+        if (generation, index) != (now, index_now):
+            other = " of another index" if generation == now else ""
             raise StaleGeneration(
                 f"page_token is of generation {generation} of the collection, which is now at "
-                f"{self.generation}: start again from the first page",
+                f"{now}{other}: start again from the first page",
                 token_generation=str(generation),
-                generation=str(self.generation),
+                generation=str(now),
             )
         return position
 
-    def _digest(self, generation: int, position: bytes) -> bytes:
+    def _digest(self, generation: int, index: bytes, position: bytes) -> bytes:
         state = hashlib.blake2b(self.request, digest_size=_DIGEST_BYTES)
-        state.update(_HEADER.pack(generation, b"") + position)
+        state.update(_HEADER.pack(generation, index, b"") + position)
         return state.digest()
 
 

@@ -193,6 +193,7 @@ def collection_message(collection: str, info: IndexInfo) -> collection_pb2.Colle
         vector_count=info.vectors,
         create_time=timestamp(info.created_at),
         update_time=timestamp(info.updated_at),
+        index_id=info.index_id,
     )
 
 

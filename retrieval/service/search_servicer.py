@@ -200,7 +200,7 @@ def _plan(request: pb.SearchRequest, collection: OpenCollection) -> _Plan:
         InvalidArgument: a value is out of range, or the page token is of another request.
         StaleGeneration: the page token is of another generation.
     """
-    scope = PageScope(_without_page(request, collection), collection.info.generation)
+    scope = PageScope(_without_page(request, collection), collection.info.identity)
     query = to_query(
         request,
         collection=collection.name,

@@ -143,8 +143,14 @@ class RetrievalServer:
         self._admission.open()
         await self._set_health(_SERVING)
         if self._config.reload_seconds:
-            watcher = Watcher(self._collections, self._config.indexes, self._config.reload_seconds)
+            watcher = Watcher(
+                self._collections,
+                self._config.indexes,
+                self._config.reload_seconds,
+                self._metrics,
+            )
             self._watching = asyncio.create_task(watcher.run())
+            self._watching.add_done_callback(_say_ended)
         return address
 
     def infos(self) -> dict[str, IndexInfo]:
@@ -200,7 +206,7 @@ class RetrievalServer:
         for name in ("", *SERVICE_NAMES):
             await self._health.set(name, status)
         for name in self._collections.names:
-            opened = self._collections.generation(name) > 0
+            opened = self._collections.look(name) is not None
             await self._health.set(collection_name(name), status if opened else _NOT_SERVING)
 
     async def _say_serving(self, collection: str) -> None:
@@ -242,6 +248,12 @@ async def serve(
         await stopping.wait()
     finally:
         await server.stop()
+
+
+def _say_ended(watching: asyncio.Task[None]) -> None:
+    """Log the end of automatic reload, which only a bug can bring about."""
+    if not watching.cancelled() and (error := watching.exception()):
+        LOG.error("automatic reload has ended: restart the server", exc_info=error)
 
 
 def _listen(

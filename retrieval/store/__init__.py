@@ -19,12 +19,15 @@ from retrieval.store.commit import Commit
 from retrieval.store.database import is_index
 from retrieval.store.filters import Filter, parse_filter
 from retrieval.store.info import (
+    Look,
     SegmentInfo,
+    bytes_on_disk,
+    look,
     read_generation,
     read_info,
     read_roots,
     read_segments,
-    read_words_state,
+    read_status,
 )
 from retrieval.store.lexical import LexicalHits
 from retrieval.store.maintenance import (
@@ -52,6 +55,7 @@ __all__ = [
     "IndexWriter",
     "KnownFile",
     "LexicalHits",
+    "Look",
     "Maintained",
     "ModelIdentity",
     "Problem",
@@ -61,17 +65,19 @@ __all__ = [
     "TermFinder",
     "TermSpan",
     "VectorHits",
+    "bytes_on_disk",
     "check_folder",
     "check_index",
     "compact",
     "is_index",
+    "look",
     "maintain",
     "parse_filter",
     "read_generation",
     "read_info",
     "read_roots",
     "read_segments",
-    "read_words_state",
+    "read_status",
     "remove_documents",
     "search_on_one_core",
     "verify",

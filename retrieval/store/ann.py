@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import IndexDamaged
-from retrieval.store.vector_file import file_sha256, search_rows
+from retrieval.store.vector_file import file_sha256, read_index, search_rows
 
 AnnKind = Literal["ivf", "hnsw"]
 
@@ -129,7 +129,7 @@ def open_ann(path: Path, *, sha256: str, settings: str, rows: int, dim: int) -> 
     except (ValueError, TypeError):
         whole = False
     if whole:
-        index = faiss.read_index(str(path))
+        index = read_index(path)
         if (index.ntotal, index.d) == (rows, dim):
             return Ann(index, parsed)
     raise IndexDamaged(

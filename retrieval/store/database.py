@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,6 @@ from pathlib import Path
 from sqlite_utils import Database, Migrations
 
 from retrieval.errors import IndexDamaged, IndexVersionError, NotAnIndex, StorageError
-from retrieval.store.lock import writer_lock
 from retrieval.store.schema import KNOWN_MIGRATIONS, migrations
 
 DATABASE_NAME = "index.db"
@@ -30,7 +30,7 @@ def sqlite_errors(folder: Path) -> Iterator[None]:
     """Turn SQLite's errors into ours, naming the index.
 
     Raises:
-        StorageError: the disk is full or refuses writes.
+        StorageError: the disk is full or refuses writes, or a value is too large for SQLite.
         NotAnIndex: the file is no SQLite database.
         IndexDamaged: the database is malformed, or not what its tables should be.
     """
@@ -46,69 +46,48 @@ def sqlite_errors(folder: Path) -> Iterator[None]:
             sqlite3.SQLITE_BUSY,
         ):
             raise StorageError(
-                f"can't use {path}: {error}; what was committed before is untouched"
+                f"can't use {path}: {_true_reason(folder, error)}; "
+                f"what was committed before is untouched"
             ) from error
         raise IndexDamaged(f"{path} is not a whole index: {error}") from error
+    except sqlite3.DataError as error:
+        raise StorageError(f"can't use {path}: {error}") from error
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOTADB:
             raise NotAnIndex(f"{path} is not an index's database") from error
         raise IndexDamaged(f"{path} is damaged: {error}") from error
 
 
+def _true_reason(folder: Path, error: sqlite3.OperationalError) -> str:
+    """What is wrong, where SQLite's own words say little: a full disk is an I/O error to it."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError as unreadable:
+        return unreadable.strerror or str(error)
+    full = not disk.f_bavail or (disk.f_files and not disk.f_favail)
+    return f"the disk is full ({error})" if full else str(error)
+
+
+def no_index(folder: Path) -> NotAnIndex:
+    """The error of a folder without an index's database."""
+    return NotAnIndex(
+        f"{folder} is not an index (it has no {DATABASE_NAME}); "
+        f"make one with: indexer build DOCS --index {folder}"
+    )
+
+
 def is_index(folder: Path) -> bool:
-    """Whether a folder holds an index's database (which may still be unusable)."""
-    return (folder / DATABASE_NAME).is_file()
-
-
-def connect_for_reading(folder: Path) -> sqlite3.Connection:
-    """Open an index's database read-only.
+    """Whether a folder holds an index's database (which may still be unusable).
 
     Raises:
-        NotAnIndex: no database there, or it belongs to something else.
-        IndexVersionError: it was written by a newer version.
-        IndexDamaged: it is malformed.
-        StorageError: it can't be read as it lies in a folder that this user can't write.
+        StorageError: the folder can't be looked into.
     """
-    if not is_index(folder):
-        raise NotAnIndex(
-            f"{folder} is not an index (it has no {DATABASE_NAME}); "
-            f"make one with: indexer build DOCS --index {folder}"
-        )
-    uri = (folder / DATABASE_NAME).resolve().as_uri() + "?mode=ro"
-    if not os.access(folder, os.W_OK):
-        # Readers of a write-ahead log share memory through a file beside it. Where none can be
-        # made, the database must stand alone, and is read as a file that nobody changes.
-        log = folder / f"{DATABASE_NAME}-wal"
-        if log.exists() and log.stat().st_size:
-            raise StorageError(
-                f"{folder} holds commits that only a user with write permission on it can read; "
-                f"run any indexer command on it as its owner once"
-            )
-        uri += "&immutable=1"
-    with sqlite_errors(folder):
-        connection = sqlite3.connect(
-            uri, uri=True, check_same_thread=False, timeout=BUSY_TIMEOUT_SECONDS
-        )
-        try:
-            _prepare(connection)
-            _check_kind(folder, connection)
-            if KNOWN_MIGRATIONS - _applied(connection):
-                _upgrade(folder)
-        except BaseException:
-            connection.close()
-            raise
-    return connection
-
-
-def _upgrade(folder: Path) -> None:
-    """Bring the tables of an index that an older version wrote up to date."""
-    if not os.access(folder, os.W_OK):
-        raise IndexVersionError(
-            f"{folder} was written by an older version of this program; run `indexer status` on it "
-            f"once as a user who may write it"
-        )
-    with writer_lock(folder):
-        connect_for_writing(folder).close()
+    try:
+        return stat.S_ISREG((folder / DATABASE_NAME).stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise StorageError(f"can't look into {folder}: {error.strerror}") from error
 
 
 def connect_for_writing(folder: Path) -> Database:
@@ -125,10 +104,10 @@ def connect_for_writing(folder: Path) -> Database:
             folder / DATABASE_NAME, isolation_level=None, timeout=BUSY_TIMEOUT_SECONDS
         )
         try:
-            _prepare(connection)
+            prepare(connection)
             if _is_blank(connection):
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            _check_kind(folder, connection)
+            check_kind(folder, connection)
             connection.execute("PRAGMA journal_mode = WAL")
             # FULL: a commit is on the disk when it returns, power cut or not.
             connection.execute("PRAGMA synchronous = FULL")
@@ -142,7 +121,8 @@ def connect_for_writing(folder: Path) -> Database:
     return database
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
+def prepare(connection: sqlite3.Connection) -> None:
+    """Guard a connection against what a hostile file may hold."""
     # A hostile file's views and triggers get no functions with side effects.
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("PRAGMA cell_size_check = ON")
@@ -153,11 +133,17 @@ def _is_blank(connection: sqlite3.Connection) -> bool:
     return not tables and connection.execute("PRAGMA application_id").fetchone()[0] == 0
 
 
-def _check_kind(folder: Path, connection: sqlite3.Connection) -> None:
+def check_kind(folder: Path, connection: sqlite3.Connection) -> None:
+    """Refuse another program's database, and one that a newer version wrote.
+
+    Raises:
+        NotAnIndex: it belongs to something else.
+        IndexVersionError: it was written by a newer version.
+    """
     application_id = connection.execute("PRAGMA application_id").fetchone()[0]
     if application_id != APPLICATION_ID:
         raise NotAnIndex(f"{folder / DATABASE_NAME} is not an index's database")
-    newer = _applied(connection) - KNOWN_MIGRATIONS
+    newer = applied_migrations(connection) - KNOWN_MIGRATIONS
     if newer:
         raise IndexVersionError(
             f"{folder} was written by a newer version of this program ({', '.join(newer)}); "
@@ -165,7 +151,7 @@ def _check_kind(folder: Path, connection: sqlite3.Connection) -> None:
         )
 
 
-def _applied(connection: sqlite3.Connection) -> set[str]:
+def applied_migrations(connection: sqlite3.Connection) -> set[str]:
     """Names of the migrations that a database has seen."""
     table = Migrations.migrations_table
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", [table]).fetchone():

@@ -1,15 +1,25 @@
 """What an index is and holds, in numbers."""
 
+import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from retrieval.errors import NotAnIndex
-from retrieval.records import ChunkSettings, FileChoice, IndexInfo, ModelIdentity, RootInfo
+from retrieval.errors import NotAnIndex, StorageError
+from retrieval.records import (
+    ChunkSettings,
+    FileChoice,
+    GenerationId,
+    IndexInfo,
+    ModelIdentity,
+    RootInfo,
+)
 from retrieval.store.ann import AnnSettings
-from retrieval.store.database import connect_for_reading, sqlite_errors
+from retrieval.store.database import sqlite_errors
+from retrieval.store.identity import Place, find_place, read_identity
 from retrieval.store.lexical import WordsState, words_state
+from retrieval.store.reading import connect_for_reading, frozen_stamps, open_live
 from retrieval.store.rows import damaged_row, from_json
 
 
@@ -60,7 +70,7 @@ def load_info(folder: Path, connection: sqlite3.Connection) -> IndexInfo:
                   (SELECT coalesce(sum(rows), 0) FROM segments),
                   (SELECT count(*) FROM unused_vectors),
                   (SELECT count(*) FROM segments), index_type, target_recall,
-                  context, text_fields, language
+                  context, text_fields, language, index_id, commit_id
            FROM index_info"""
     ).fetchone()
     if row is None:
@@ -80,6 +90,8 @@ def load_info(folder: Path, connection: sqlite3.Connection) -> IndexInfo:
         index_type=row[19],
         target_recall=row[20],
         language=row[23],
+        index_id=row[24],
+        commit_id=row[25],
     )
 
 
@@ -104,12 +116,19 @@ def load_segments(connection: sqlite3.Connection) -> list[SegmentInfo]:
             count,
             unused,
             size,
-            AnnSettings.from_json(ann) if ann else None,
-            AnnSettings.from_json(missed) if missed else None,
+            _ann_settings(ann) if ann else None,
+            _ann_settings(missed) if missed else None,
             *named,
         )
         for identifier, file, count, unused, size, ann, missed, *named in rows
     ]
+
+
+def _ann_settings(text: str) -> AnnSettings:
+    try:
+        return AnnSettings.from_json(text)
+    except (ValueError, TypeError) as error:
+        raise damaged_row("the settings of an approximate index have changed") from error
 
 
 def load_roots(connection: sqlite3.Connection) -> dict[str, RootInfo]:
@@ -153,6 +172,37 @@ def read_roots(folder: Path) -> dict[str, RootInfo]:
         return load_roots(connection)
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a look at an index finds: which generation, in which file.
+
+    Two looks that differ saw another generation, another index, or another copy of it.
+    """
+
+    place: Place
+    identity: GenerationId | None
+    """None: the index is frozen (see ``ReadConnection``), and ``stamps`` stand for it."""
+    stamps: tuple[tuple[int, int], ...] = ()
+    """See ``frozen_stamps``; empty where it is not frozen."""
+
+
+def look(folder: Path) -> Look:
+    """Look which generation of which index lies in a folder now, in no time.
+
+    Raises:
+        NotAnIndex: there is none, or nothing was committed yet.
+        IndexVersionError, IndexDamaged, StorageError: see ``connect_for_reading``.
+    """
+    # Before the database is opened: if it is replaced in between, the next look differs.
+    place = find_place(folder)
+    with sqlite_errors(folder):
+        connection = open_live(folder)
+        if connection is None:
+            return Look(place, None, frozen_stamps(folder))
+        with closing(connection):
+            return Look(place, read_identity(folder, connection))
+
+
 def read_generation(folder: Path) -> int:
     """The number of the last commit, read in no time.
 
@@ -170,15 +220,50 @@ def read_segments(folder: Path) -> list[SegmentInfo]:
     Raises:
         NotAnIndex, IndexVersionError, IndexDamaged: see ``connect_for_reading``.
     """
-    with closing(connect_for_reading(folder)) as connection, sqlite_errors(folder):
-        return load_segments(connection)
+    return read_status(folder).segments
 
 
-def read_words_state(folder: Path) -> WordsState:
-    """Whether the words of an index can be searched.
+@dataclass(frozen=True, slots=True)
+class IndexStatus:
+    """All that an index says of itself, of one generation."""
+
+    info: IndexInfo
+    segments: list[SegmentInfo]
+    """Oldest first."""
+    roots: dict[str, RootInfo]
+    """By name."""
+    words: WordsState
+    """Whether its words can be searched."""
+
+
+def read_status(folder: Path) -> IndexStatus:
+    """Read all that an index says of itself, in one snapshot.
 
     Raises:
         NotAnIndex, IndexVersionError, IndexDamaged: see ``connect_for_reading``.
     """
     with closing(connect_for_reading(folder)) as connection, sqlite_errors(folder):
-        return words_state(connection)
+        connection.execute("BEGIN")
+        return IndexStatus(
+            load_info(folder, connection),
+            load_segments(connection),
+            load_roots(connection),
+            words_state(connection),
+        )
+
+
+def bytes_on_disk(folder: Path) -> int:
+    """Bytes of all files in an index's folder; a build may add and remove some meanwhile.
+
+    Raises:
+        StorageError: the folder can't be looked into.
+    """
+    total = 0
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # listed, then gone
+                    total += entry.stat(follow_symlinks=False).st_size
+    except OSError as error:
+        raise StorageError(f"can't look into {folder}: {error.strerror}") from error
+    return total

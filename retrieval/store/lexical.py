@@ -2,10 +2,11 @@
 
 The engine is tantivy. Its segments are files that never change; here they lie in the index's own
 folder, each under a name that a commit records, with their sizes and checksums. The engine wants
-a folder of its own with a list of segments in it: one is put together of symbolic links for as
-long as it takes to open them, so that a reader writes nothing into the index, and sees the
-segments of its own generation alone. All segments have one set of statistics, so that scores do
-not depend on how often something was committed.
+a folder of its own with a list of segments in it: a *view*, which the writer keeps
+(``lexical_view``), or else one that is put together of symbolic links for as long as it takes to
+open them. So a reader writes nothing into the index, and sees the segments of its own generation
+alone. All segments have one set of statistics, so that scores do not depend on how often something
+was committed.
 
 Scores are BM25 with k1 = 1.2, b = 0.75 (https://doi.org/10.1561/1500000019), summed over the
 fields, each with its weight.
@@ -15,6 +16,7 @@ import errno
 import hashlib
 import json
 import math
+import os
 import re
 import shutil
 import sqlite3
@@ -32,6 +34,8 @@ from numpy.typing import NDArray
 from retrieval.errors import IndexDamaged, StorageError
 from retrieval.store.analysis import VERSION, identifiers_analyzer, words_analyzer
 from retrieval.store.id_set import IdSet
+from retrieval.store.lexical_view import find_view
+from retrieval.store.library_path import library_path
 from retrieval.store.rows import damaged_row
 from retrieval.store.vector_file import LEXICAL, WrittenFile, sample_sha256
 
@@ -144,16 +148,43 @@ def assembled(folder: Path, state: LexicalState, place: Path | None = None) -> I
 
     Raises:
         OSError: it can't be made.
+        StorageError: there is no place for temporary files.
     """
-    made = Path(tempfile.mkdtemp(".tmp", LEXICAL, place))
+    made = _linked(folder, state, place) if place else _linked_somewhere(folder, state)
     try:
-        for file in state.files:
-            (made / engine_name(file)).symlink_to((folder / file.name).resolve())
-        if state.meta:
-            (made / META).write_text(state.meta)
         yield made
     finally:
         _remove(made)
+
+
+def _linked(folder: Path, state: LexicalState, place: Path | None) -> Path:
+    """Make a folder of links in a place; None: in the usual one for temporary files."""
+    made = Path(tempfile.mkdtemp(".tmp", LEXICAL, place))
+    try:
+        for file in state.files:
+            (made / engine_name(file)).symlink_to((folder / file.name).absolute())
+        if state.meta:
+            (made / META).write_text(state.meta)
+    except BaseException:
+        _remove(made)
+        raise
+    return made
+
+
+def _linked_somewhere(folder: Path, state: LexicalState) -> Path:
+    """Make a folder of links wherever that is possible."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    places = [None, *(Path(place) for place in ("/dev/shm", runtime, "/run") if place)]  # noqa: S108
+    for place in places:
+        try:
+            return _linked(folder, state, place)
+        except OSError as error:
+            reason = error.strerror or str(error)
+    raise StorageError(
+        f"can't open the lexical index of {folder} ({reason}): it has no links of its own, and "
+        f"none can be made where temporary files go; set TMPDIR to a folder that can be "
+        f"written, or run `indexer build` or `indexer compact` on the index once"
+    )
 
 
 def _remove(made: Path) -> None:
@@ -191,8 +222,13 @@ def segment_files(folder: Path, meta: str) -> list[str]:
     return sorted(names)
 
 
-def check_file(folder: Path, file: WrittenFile) -> None:
+def check_file(folder: Path, file: WrittenFile, path: Path | None = None) -> None:
     """Refuse a file that is not what a commit recorded, as far as is seen in no time.
+
+    Args:
+        folder: the index.
+        file: what was recorded.
+        path: where to read it; None: in the folder.
 
     Raises:
         FileNotFoundError: it is not there.
@@ -200,10 +236,10 @@ def check_file(folder: Path, file: WrittenFile) -> None:
     """
     if not file.name.startswith(LEXICAL) or not _SEGMENT_FILE.fullmatch(engine_name(file)):
         raise IndexDamaged(f"{folder} names a lexical file outside itself: {file.name!r}")
-    path = folder / file.name
+    path = path or folder / file.name
     if path.stat().st_size != file.size or sample_sha256(path) != file.sample:
         raise IndexDamaged(
-            f"{path} is not what the index recorded; "
+            f"{folder / file.name} is not what the index recorded; "
             f"make it anew with: indexer compact --index {folder}",
             file=file.name,
         )
@@ -218,28 +254,42 @@ def open_lexical(folder: Path, connection: sqlite3.Connection) -> "LexicalIndex 
     Raises:
         FileNotFoundError: a file is not there.
         IndexDamaged: a file is not what the snapshot recorded.
-        StorageError: there is no room for temporary links.
+        StorageError: there is no place for temporary links, where they are needed.
     """
     state = load_state(connection)
     if state is None or state.analysis != VERSION:
         return None
     for file in state.files:
         check_file(folder, file)
-    try:
-        with assembled(folder, state) as place:
-            index = tantivy.Index.open(str(place))
-            index.config_reader(reload_policy="manual")
-            return LexicalIndex(index, state.language)
-    except ValueError as error:
-        raise IndexDamaged(
-            f"the lexical index of {folder} can't be read ({error}); "
-            f"make it anew with: indexer compact --index {folder}"
-        ) from error
-    except OSError as error:
-        raise StorageError(
-            f"can't link the lexical index of {folder}, so as to open it, under "
-            f"{tempfile.gettempdir()}: {error.strerror or error}"
-        ) from error
+    view = find_view(folder, state.meta, [file.name for file in state.files])
+    if view is not None:
+        try:
+            return _open(view, state)
+        except (ValueError, OSError):
+            pass  # a writer has just replaced it, or the system has no such device
+    with assembled(folder, state) as place:
+        try:
+            return _open(place, state)
+        except ValueError as error:
+            for file in state.files:
+                check_file(folder, file)  # a merge may have removed one since
+            raise IndexDamaged(
+                f"the lexical index of {folder} can't be read ({error}); "
+                f"make it anew with: indexer compact --index {folder}"
+            ) from error
+
+
+def _open(place: Path, state: LexicalState) -> "LexicalIndex":
+    """Open the engine's folder.
+
+    Raises:
+        ValueError: the engine can't.
+        OSError: the folder is gone.
+    """
+    with library_path(place) as name:
+        index = tantivy.Index.open(name)
+        index.config_reader(reload_policy="manual")
+        return LexicalIndex(index, state.language)
 
 
 class LexicalIndex:

@@ -36,6 +36,7 @@ from retrieval.store.lexical import (
     make_schema,
     segment_files,
 )
+from retrieval.store.library_path import library_path
 from retrieval.store.rows import from_json
 from retrieval.store.vector_file import LEXICAL, WrittenFile, describe_file, sync
 
@@ -154,7 +155,8 @@ def _extend(
 def _write(place: Path, language: str, gone: Sequence[int], texts: Iterator[_Text]) -> None:
     """Take texts out of the engine's folder, and add others."""
     schema = make_schema()
-    index = tantivy.Index(schema, str(place))
+    with library_path(place) as name:
+        index = tantivy.Index(schema, name)
     index.register_tokenizer(WORDS, words_analyzer(language))
     index.register_tokenizer(PLAIN, plain_analyzer())
     index.register_tokenizer(IDENTIFIERS, identifiers_analyzer())

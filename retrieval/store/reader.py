@@ -33,6 +33,8 @@ class IndexReader(Contents):
         shared = generation.snapshot.rows("SELECT vector_id FROM shared_vectors", [])
         self._shared = np.array([row[0] for row in shared], dtype=np.int64)
         """Vectors that several texts have."""
+        self.look = generation.look
+        """Tells what is open from any other generation and index: see ``look``."""
 
     @classmethod
     def open(cls, folder: Path) -> "IndexReader":

@@ -176,6 +176,14 @@ def m008_lexical(db: Database) -> None:
 
 
 @migrations()
+def m009_index_id(db: Database) -> None:
+    """Random ids of the index and of its last commit, which tell it from any other."""
+    for name in ("index_id", "commit_id"):
+        db.execute(f"ALTER TABLE index_info ADD COLUMN {name} TEXT NOT NULL DEFAULT ''")
+        db.execute(f"UPDATE index_info SET {name} = lower(hex(randomblob(16)))")
+
+
+@migrations()
 def m010_texts(db: Database) -> None:
     """What search ranks: a text under one title and headings; a vector is of the text alone.
 

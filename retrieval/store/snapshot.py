@@ -2,23 +2,27 @@
 
 import sqlite3
 import threading
+import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from retrieval.errors import IndexDamaged
+from retrieval.errors import IndexDamaged, StorageError
 from retrieval.records import IndexInfo
-from retrieval.store.database import connect_for_reading, sqlite_errors
+from retrieval.store.database import sqlite_errors
 from retrieval.store.filter_functions import register_functions
-from retrieval.store.info import load_info
+from retrieval.store.identity import find_place
+from retrieval.store.info import Look, load_info
 from retrieval.store.lexical import LexicalIndex, open_lexical
+from retrieval.store.reading import connect_for_reading, frozen_stamps
 from retrieval.store.schema import NAMED_FILES_QUERY
 from retrieval.store.segments import Segment, open_segments
 from retrieval.store.vector_file import ANN, LEXICAL
 
-_OPEN_ATTEMPTS = 5
+OPEN_SECONDS = 30.0
+"""For how long to try again where a build beside replaces files before they are opened."""
 
 
 class Snapshot:
@@ -51,6 +55,8 @@ class Generation:
 
     snapshot: Snapshot
     info: IndexInfo
+    look: Look
+    """What tells it from any other."""
     segments: Sequence[Segment]
     lexical: LexicalIndex | None
     """None: there is none yet."""
@@ -65,37 +71,65 @@ def open_generation(folder: Path) -> Generation:
         NotAnIndex: no index there, or nothing was committed yet.
         IndexVersionError: it was written by a newer version.
         IndexDamaged: a file is missing or not what the index recorded.
+        StorageError: the disk or its permissions don't let us read it.
     """
-    for _ in range(_OPEN_ATTEMPTS):
-        with ExitStack() as stack:
-            connection = connect_for_reading(folder)
-            stack.callback(connection.close)
-            register_functions(connection)
-            with sqlite_errors(folder):
-                connection.execute("BEGIN")
-                info = load_info(folder, connection)
-                try:
-                    segments = open_segments(folder, connection, info.model.dim)
-                    lexical = open_lexical(folder, connection)
-                except FileNotFoundError as error:
-                    # A merge may have replaced the file since the snapshot: look again.
-                    _check_not_named(folder, Path(str(error.filename)).name)
-                    continue
-            stack.pop_all()
-            return Generation(Snapshot(folder, connection), info, segments, lexical)
-    raise IndexDamaged(f"the files of {folder} change faster than they can be opened")
+    deadline = time.monotonic() + OPEN_SECONDS
+    while True:
+        try:
+            return _open(folder)
+        except FileNotFoundError as error:
+            # A merge may have replaced the file since the snapshot: look again.
+            _check_not_named(folder, Path(str(error.filename)).name)
+            if time.monotonic() > deadline:
+                raise changing(folder) from error
+        except OSError as error:
+            raise StorageError(f"can't read {error.filename}: {error.strerror}") from error
+
+
+def _open(folder: Path) -> Generation:
+    """Try once.
+
+    Raises:
+        OSError: a file is not there, or can't be read.
+    """
+    # Before the database is opened: if it is replaced in between, the next look differs.
+    place, stamps = find_place(folder), frozen_stamps(folder)
+    with ExitStack() as stack:
+        connection = connect_for_reading(folder)
+        stack.callback(connection.close)
+        register_functions(connection)
+        with sqlite_errors(folder):
+            connection.execute("BEGIN")
+            info = load_info(folder, connection)
+            segments = open_segments(folder, connection, info.model.dim)
+            lexical = open_lexical(folder, connection)
+        stack.pop_all()
+    look = Look(place, None, stamps) if connection.frozen else Look(place, info.identity)
+    return Generation(Snapshot(folder, connection), info, look, segments, lexical)
 
 
 def _check_not_named(folder: Path, missing: str) -> None:
     """Refuse an index whose newest commit names a file that is not there."""
-    connection = connect_for_reading(folder)
-    try:
-        named = connection.execute(NAMED_FILES_QUERY)
-        if missing not in {row[0] for row in named}:
-            return
-    finally:
-        connection.close()
+    if missing not in newest_names(folder):
+        return
     advice = "restore it from a backup, or build the index anew"
     if missing.startswith((ANN, LEXICAL)):
         advice = f"make it anew with: indexer compact --index {folder}"
     raise IndexDamaged(f"{folder / missing} is missing; {advice}", file=missing)
+
+
+def changing(folder: Path) -> StorageError:
+    """The error of an index that is written faster than it can be opened."""
+    return StorageError(
+        f"the files of {folder} change faster than they can be opened; try again when less is built"
+    )
+
+
+def newest_names(folder: Path) -> set[str]:
+    """Names of the files that an index's newest commit needs.
+
+    Raises:
+        NotAnIndex, IndexVersionError, IndexDamaged, StorageError: see ``connect_for_reading``.
+    """
+    with closing(connect_for_reading(folder)) as connection, sqlite_errors(folder):
+        return {row[0] for row in connection.execute(NAMED_FILES_QUERY)}

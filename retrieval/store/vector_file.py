@@ -5,6 +5,7 @@ rows. Any FAISS can open it. The header is checked here first, so FAISS never pa
 sizes it could not trust.
 """
 
+import errno
 import hashlib
 import os
 import secrets
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import IndexDamaged, StorageError
+from retrieval.store.library_path import library_path
 
 SUFFIX = ".faiss"
 VECTORS = "vectors-"
@@ -27,6 +29,10 @@ ANN = "ann-"
 """Prefixes of the names of vector files, and of approximate indexes beside them."""
 LEXICAL = "lexical-"
 """Prefix of the names of the lexical index's files, and of the folder where it is written."""
+
+MAX_SEGMENT_ROWS = 1 << 26
+"""Most rows of a segment. Their ids are one value in the database, 8 bytes a row, and SQLite takes
+no value of more than 1,000,000,000 bytes; half of that leaves room, and lets two be merged."""
 
 # fourcc, dim, rows, two unused, is_trained, metric (0 = inner product), number of floats
 _HEADER = struct.Struct("<4siqqq?iQ")
@@ -181,7 +187,23 @@ def open_vector_file(path: Path, *, rows: int, dim: int, sample: str = "") -> fa
             f"restore it from a backup, or build the index anew",
             file=path.name,
         )
-    return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    return read_index(path, faiss.IO_FLAG_MMAP_IFC)
+
+
+def read_index(path: Path, flags: int = 0) -> faiss.Index:
+    """Have FAISS open a file that was checked before.
+
+    Raises:
+        FileNotFoundError: no such file.
+        StorageError: the system refuses, as where memory or open files run out.
+    """
+    with library_path(path) as name:
+        try:
+            return faiss.read_index(name, flags)
+        except (RuntimeError, MemoryError) as error:
+            if not path.exists():
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
+            raise StorageError(f"can't open {path}: {error}") from error
 
 
 def remove_stray_files(folder: Path, *, keep: set[str]) -> list[str]:

@@ -3,7 +3,9 @@
 import hashlib
 import math
 import sqlite3
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,12 @@ from retrieval.context import embedded_text
 from retrieval.errors import IndexDamaged
 from retrieval.found import Passage
 from retrieval.store.ann import open_ann
-from retrieval.store.database import DATABASE_NAME, connect_for_reading, sqlite_errors
+from retrieval.store.database import DATABASE_NAME, sqlite_errors
 from retrieval.store.info import load_info
 from retrieval.store.lexical import check_file, load_state
 from retrieval.store.lexical_writer import words_are_due
+from retrieval.store.open_files import OpenFiles
+from retrieval.store.reading import connect_for_reading
 from retrieval.store.rows import (
     DOCUMENT_QUERY,
     PASSAGE_QUERY,
@@ -25,8 +29,9 @@ from retrieval.store.rows import (
     from_json,
     stored_passage,
 )
-from retrieval.store.schema import header_key
+from retrieval.store.schema import NAMED_FILES_QUERY, header_key
 from retrieval.store.segments import row_ids
+from retrieval.store.snapshot import OPEN_SECONDS, changing, newest_names
 from retrieval.store.vector_file import file_sha256, open_vector_file
 
 _LENGTH_TOLERANCE = 1e-3
@@ -106,24 +111,42 @@ def verify(folder: Path) -> Iterator[Problem]:
     Raises:
         NotAnIndex, IndexVersionError, StorageError: there is nothing to check.
     """
-    try:
-        connection = connect_for_reading(folder)
-    except IndexDamaged as error:
-        yield Problem(DATABASE_NAME, error.message, RESTORE)
-        return
-    try:
-        with sqlite_errors(folder):
-            connection.execute("BEGIN")
-            dim = load_info(folder, connection).model.dim
-            yield from _database_problems(connection)
-            yield from _segment_problems(folder, connection, dim)
-            yield from _lexical_problems(folder, connection)
-            yield from _row_problems(connection)
-            yield from _text_problems(connection)
-    except IndexDamaged as error:
-        yield Problem(DATABASE_NAME, error.message, RESTORE)
-    finally:
-        connection.close()
+    with ExitStack() as stack:
+        try:
+            connection, files = _opened(folder)
+            stack.callback(connection.close)
+            stack.callback(files.close)
+            with sqlite_errors(folder):
+                dim = load_info(folder, connection).model.dim
+                yield from _database_problems(connection)
+                yield from _segment_problems(folder, connection, files, dim)
+                yield from _lexical_problems(folder, connection, files)
+                yield from _row_problems(connection)
+                yield from _text_problems(connection)
+        except IndexDamaged as error:
+            yield Problem(DATABASE_NAME, error.message, RESTORE)
+
+
+def _opened(folder: Path) -> tuple[sqlite3.Connection, OpenFiles]:
+    """A snapshot of the database, and its files, which a build beside can't take away any more.
+
+    Raises:
+        StorageError: a build replaces files again and again before they are opened.
+    """
+    deadline = time.monotonic() + OPEN_SECONDS
+    while True:
+        with ExitStack() as stack:
+            connection = connect_for_reading(folder)
+            stack.callback(connection.close)
+            with sqlite_errors(folder):
+                connection.execute("BEGIN")
+                named = [row[0] for row in connection.execute(NAMED_FILES_QUERY)]
+            files = stack.enter_context(OpenFiles(folder, named))
+            if not files.missing - newest_names(folder):
+                stack.pop_all()
+                return connection, files
+        if time.monotonic() > deadline:
+            raise changing(folder)
 
 
 def _database_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
@@ -142,19 +165,22 @@ def _database_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
             yield Problem(DATABASE_NAME, f"{what}: {shown}", RESTORE)
 
 
-def _segment_problems(folder: Path, connection: sqlite3.Connection, dim: int) -> Iterator[Problem]:
+def _segment_problems(
+    folder: Path, connection: sqlite3.Connection, files: OpenFiles, dim: int
+) -> Iterator[Problem]:
     """Every byte of every vector file, and which vector each row is said to be."""
     segments = connection.execute(
         "SELECT id, file, rows, sha256, sample_sha256, vector_ids FROM segments ORDER BY id"
     ).fetchall()
     for segment, file, rows, sha256, sample, ids in segments:
+        path = files.path(file)
         try:
-            index = open_vector_file(folder / file, rows=rows, dim=dim, sample=sample)
-            if file_sha256(folder / file) != sha256:
+            index = open_vector_file(path, rows=rows, dim=dim, sample=sample)
+            if file_sha256(path) != sha256:
                 yield Problem(file, "its bytes have changed since it was written", RESTORE)
                 continue
         except (OSError, IndexDamaged) as error:
-            yield Problem(file, str(error), RESTORE)
+            yield Problem(file, str(error).replace(str(path), str(folder / file)), RESTORE)
             continue
         for start in range(0, rows, _ROWS):
             part = index.reconstruct_n(start, min(_ROWS, rows - start))
@@ -165,24 +191,32 @@ def _segment_problems(folder: Path, connection: sqlite3.Connection, dim: int) ->
         pairs = connection.execute("SELECT row, id FROM vectors WHERE segment_id = ?", [segment])
         if len(named) != rows or any(named[row] != vector for row, vector in pairs):
             yield Problem(file, "its rows and the index's records disagree", RESTORE)
-        yield from _ann_problems(folder, connection, segment, rows, dim)
+        yield from _ann_problems(folder, connection, files, segment, rows=rows, dim=dim)
 
 
 def _ann_problems(
-    folder: Path, connection: sqlite3.Connection, segment: int, rows: int, dim: int
+    folder: Path,
+    connection: sqlite3.Connection,
+    files: OpenFiles,
+    segment: int,
+    *,
+    rows: int,
+    dim: int,
 ) -> Iterator[Problem]:
     """The approximate index beside a segment, if there is one."""
     for file, sha256, settings in connection.execute(
         "SELECT file, sha256, settings FROM ann_files WHERE segment_id = ?", [segment]
     ):
         try:
-            open_ann(folder / file, sha256=sha256, settings=settings, rows=rows, dim=dim)
+            open_ann(files.path(file), sha256=sha256, settings=settings, rows=rows, dim=dim)
         except (OSError, IndexDamaged):
             advice = f"make it anew with: indexer compact --index {folder}"
             yield Problem(file, "it is missing, or its bytes have changed", advice)
 
 
-def _lexical_problems(folder: Path, connection: sqlite3.Connection) -> Iterator[Problem]:
+def _lexical_problems(
+    folder: Path, connection: sqlite3.Connection, files: OpenFiles
+) -> Iterator[Problem]:
     """Every byte of the lexical index, if there is one, and whether all passages are in it."""
     advice = f"make it anew with: indexer compact --index {folder}"
     state = load_state(connection)
@@ -190,8 +224,8 @@ def _lexical_problems(folder: Path, connection: sqlite3.Connection) -> Iterator[
         return
     for file in state.files:
         try:
-            check_file(folder, file)
-            if file_sha256(folder / file.name) != file.sha256:
+            check_file(folder, file, files.path(file.name))
+            if file_sha256(files.path(file.name)) != file.sha256:
                 yield Problem(file.name, "its bytes have changed since it was written", advice)
         except (OSError, IndexDamaged):
             yield Problem(file.name, "it is missing, or its bytes have changed", advice)

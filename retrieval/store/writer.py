@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlite_utils import Database
 
+from retrieval.errors import IndexDamaged, StorageError
 from retrieval.languages import DEFAULT_LANGUAGE, NO_LANGUAGE
 from retrieval.records import (
     ChunkSettings,
@@ -30,7 +31,10 @@ from retrieval.store.database import (
     connect_for_writing,
     sqlite_errors,
 )
+from retrieval.store.identity import new_id
 from retrieval.store.info import SegmentInfo, load_info, load_roots, load_segments
+from retrieval.store.lexical import load_state
+from retrieval.store.lexical_view import view_name, write_view
 from retrieval.store.lexical_writer import index_words, words_are_due
 from retrieval.store.lock import writer_lock
 from retrieval.store.schema import NAMED_FILES_QUERY
@@ -80,6 +84,8 @@ class IndexWriter:
             writer = cls(folder, database, stack.pop_all())
             try:
                 writer.remove_strays()
+                with suppress(StorageError, IndexDamaged):  # readers can do without
+                    writer._keep_view()
             except BaseException:
                 writer.close()
                 raise
@@ -129,6 +135,7 @@ class IndexWriter:
         with sqlite_errors(self.folder), self._database.atomic():
             row = {_MODEL_COLUMNS.get(key, key): value for key, value in asdict(model).items()}
             row |= {"id": 1, "generation": 0, **asdict(chunking)}
+            row |= {"index_id": new_id(), "commit_id": new_id()}
             row["text_fields"] = json.dumps(chunking.text_fields)
             row |= {"language": language, "created_at": now, "updated_at": now}
             self._database.table("index_info").insert(row)
@@ -198,8 +205,10 @@ class IndexWriter:
         with sqlite_errors(self.folder), self._database.atomic():
             yield Commit(self.folder, self._database)
             index_words(self.folder, self._connection, self._language)
+            self._keep_view()
             self._connection.execute(
-                "UPDATE index_info SET generation = generation + 1, updated_at = ?", [utc_now()]
+                "UPDATE index_info SET generation = generation + 1, commit_id = ?, updated_at = ?",
+                [new_id(), utc_now()],
             )
         self.remove_strays()
 
@@ -230,8 +239,26 @@ class IndexWriter:
     def remove_strays(self) -> None:
         """Delete the files that no commit names: replaced ones, and those of a run cut off."""
         with sqlite_errors(self.folder):
-            named = self._connection.execute(NAMED_FILES_QUERY)
-            remove_stray_files(self.folder, keep={row[0] for row in named})
+            keep = {row[0] for row in self._connection.execute(NAMED_FILES_QUERY)}
+            metas = self._connection.execute("SELECT meta FROM lexical_index").fetchall()
+            remove_stray_files(self.folder, keep=keep | {view_name(meta) for (meta,) in metas})
+
+    def _keep_view(self) -> None:
+        """Have a view of the lexical index that the present transaction names.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        state = load_state(self._connection)
+        if state is None:
+            return
+        try:
+            write_view(self.folder, state.meta, [file.name for file in state.files])
+        except OSError as error:
+            raise StorageError(
+                f"can't write the lexical index of {self.folder}: {error.strerror}; "
+                f"what was committed before is untouched"
+            ) from error
 
 
 _MODEL_COLUMNS = {

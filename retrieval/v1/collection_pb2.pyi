@@ -33,6 +33,7 @@ class Collection(_message.Message):
     VECTOR_COUNT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    INDEX_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is the resource name, "collections/{collection}". {collection} is 1 to 63 characters
     from a-z, 0-9, "-" and "_", and starts with a letter or digit.
@@ -50,6 +51,10 @@ class Collection(_message.Message):
     vector_count: _builtins.int
     """vector_count is the number of vectors stored: fewer than passage_count where passages have the
     same text, since those share a vector; more where some are left of passages that are gone.
+    """
+    index_id: _builtins.str
+    """index_id is 32 hexadecimal digits that the index got when it was made. An index that was made
+    anew in the same place has another, though its generation may be the same.
     """
     @_builtins.property
     def model(self) -> Global___Model:
@@ -80,10 +85,11 @@ class Collection(_message.Message):
         vector_count: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        index_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["chunking", b"chunking", "create_time", b"create_time", "model", b"model", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunking", b"chunking", "create_time", b"create_time", "document_count", b"document_count", "generation", b"generation", "model", b"model", "name", b"name", "passage_count", b"passage_count", "token_count", b"token_count", "update_time", b"update_time", "vector_count", b"vector_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunking", b"chunking", "create_time", b"create_time", "document_count", b"document_count", "generation", b"generation", "index_id", b"index_id", "model", b"model", "name", b"name", "passage_count", b"passage_count", "token_count", b"token_count", "update_time", b"update_time", "vector_count", b"vector_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,5 +1,6 @@
 """Resource names, page tokens, addresses and the other strings that are taken apart."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from retrieval.names import (
     parse_document,
     parse_passage,
 )
+from retrieval.records import GenerationId
 from retrieval.service.config import Address, ServiceConfig, parse_address, parse_indexes
 from retrieval.service.paging import PageScope, page_size
 
@@ -65,7 +67,9 @@ def test_malformed_document_ids(number: str) -> None:
         parse_document(f"collections/a/documents/{number}", field="name")
 
 
-scopes = st.builds(PageScope, st.binary(max_size=50), st.integers(0, 2**63 - 1))
+identities = st.builds(GenerationId, st.text(max_size=9), st.integers(0, 2**63 - 1), st.text())
+scopes = st.builds(PageScope, st.binary(max_size=50), identities)
+ONE = GenerationId("a", 1, "b")
 
 
 positions = st.integers(0, 2**32 - 1) | st.text(max_size=30)
@@ -96,13 +100,13 @@ def test_altered_page_tokens_are_refused(
 
 @given(st.text(min_size=1))
 def test_strings_that_are_no_page_tokens(text: str) -> None:
-    for parse in (PageScope(b"request", 1).offset, PageScope(b"request", 1).key):
+    for parse in (PageScope(b"request", ONE).offset, PageScope(b"request", ONE).key):
         with pytest.raises(InvalidArgument):
             parse(text)
 
 
 def test_page_tokens_for_another_kind_of_list() -> None:
-    scope = PageScope(b"request", 1)
+    scope = PageScope(b"request", ONE)
     with pytest.raises(InvalidArgument):
         scope.offset(scope.token_after("a long key"))
     with pytest.raises(InvalidArgument):
@@ -113,10 +117,17 @@ def test_page_tokens_for_another_kind_of_list() -> None:
 def test_page_tokens_of_others(scope: PageScope, position: int | str) -> None:
     token = scope.token_after(position)
     with pytest.raises(InvalidArgument, match="another request"):
-        read(PageScope(scope.request + b"x", scope.generation), token, position)
-    with pytest.raises(StaleGeneration) as caught:
-        read(PageScope(scope.request, scope.generation + 1), token, position)
-    assert caught.value.metadata["generation"] == str(scope.generation + 1)
+        read(PageScope(scope.request + b"x", scope.identity), token, position)
+    identity = scope.identity
+    assert identity is not None
+    for other in (
+        replace(identity, generation=identity.generation + 1),
+        replace(identity, index_id=f"{identity.index_id}x"),
+        replace(identity, commit_id=f"{identity.commit_id}x"),
+    ):
+        with pytest.raises(StaleGeneration) as caught:
+            read(PageScope(scope.request, other), token, position)
+        assert caught.value.metadata["generation"] == str(other.generation)
 
 
 def test_page_sizes() -> None:

@@ -485,23 +485,6 @@ def test_paths_in_the_database_cannot_leave_the_folder(tmp_path: Path) -> None:
         IndexReader.open(tmp_path / "index")
 
 
-def test_an_index_on_a_read_only_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is made beside the database; commits still in the log are not left out unsaid."""
-    fill(tmp_path, 3)
-    with IndexReader.open(tmp_path):
-        fill(tmp_path, 2, name="d/b")  # the held snapshot keeps this commit in the log
-    before = sorted(path.name for path in tmp_path.iterdir())
-    assert "index.db-wal" in before
-    monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(StorageError, match="only a user with write permission"):
-        IndexReader.open(tmp_path)
-    open_writer(tmp_path).close()
-    with IndexReader.open(tmp_path) as reader:
-        assert reader.info.documents == 2
-        assert reader.search_vectors(unit_vectors(1), 2).vector_ids.shape == (1, 2)
-        assert not (tmp_path / "index.db-shm").exists()
-
-
 def test_importing_the_store_loads_neither_torch_nor_grpc() -> None:
     code = (
         "import sys, retrieval.store;"

@@ -1,0 +1,118 @@
+"""Read a SQLite database together with its write-ahead log, without SQLite's shared memory.
+
+The format is SQLite's (https://www.sqlite.org/fileformat2.html#the_write_ahead_log): a header of 32
+bytes, then frames of 24 bytes and a page each. A frame counts if its salts are the header's, its
+checksum goes on from the frame before, and a frame at or after it ends a transaction. SQLite itself
+reads a log this way after a crash.
+"""
+
+import struct
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+_HEADER = struct.Struct(">8I")
+_FRAME = struct.Struct(">6I")
+_MAGIC_LITTLE, _MAGIC_BIG = 0x377F0682, 0x377F0683
+_VERSION = 3007000
+_CHECKED_HEADER_BYTES, _CHECKED_FRAME_BYTES = 24, 8
+_MASK = 0xFFFFFFFF
+
+_WRITE_VERSION = 18
+"""Offset in a database of the two bytes that say whether it has a log: 2, or 1 for none."""
+
+
+class _Frame(NamedTuple):
+    page: int
+    """Number of the page, from 1."""
+    pages: int
+    """Pages of the database after the transaction that this frame ends; 0: it ends none."""
+    start: int
+    """Offset of the page's bytes in the log."""
+
+
+def with_log(database: bytes, log: bytes) -> bytes:
+    """The database as it is after all commits of its log, marked as one that has no log.
+
+    Args:
+        database: the bytes of the database's file.
+        log: the bytes of its write-ahead log; may be empty or end in the middle of a commit.
+    """
+    image = bytearray(database)
+    page_size = _HEADER.unpack_from(log)[2] if len(log) >= _HEADER.size else 0
+    begun: list[_Frame] = []
+    for frame in _frames(log):
+        begun.append(frame)
+        if not frame.pages:
+            continue
+        size = frame.pages * page_size
+        if len(image) < size:
+            image.extend(bytes(size - len(image)))
+        del image[size:]
+        for page, _, start in begun:
+            # A page that a later frame of the transaction cut off.
+            if page <= frame.pages:
+                at = (page - 1) * page_size
+                image[at : at + page_size] = log[start : start + page_size]
+        begun.clear()
+    image[_WRITE_VERSION : _WRITE_VERSION + 2] = b"\x01\x01"
+    return bytes(image)
+
+
+def _frames(log: bytes) -> Iterator[_Frame]:
+    """The frames that count, in order, those of an unfinished transaction at the end included."""
+    if len(log) < _HEADER.size:
+        return
+    magic, version, page_size, _, *salts, sum1, sum2 = _HEADER.unpack_from(log)
+    if magic not in (_MAGIC_LITTLE, _MAGIC_BIG) or version != _VERSION or not page_size:
+        return
+    order = ">" if magic == _MAGIC_BIG else "<"
+    sums = _checksum(order, log[:_CHECKED_HEADER_BYTES], (0, 0))
+    if sums != (sum1, sum2):
+        return
+    step = _FRAME.size + page_size
+    for at in range(_HEADER.size, len(log) - step + 1, step):
+        page, pages, *frame_salts, sum1, sum2 = _FRAME.unpack_from(log, at)
+        start = at + _FRAME.size
+        sums = _checksum(order, log[at : at + _CHECKED_FRAME_BYTES], sums)
+        sums = _checksum(order, log[start : start + page_size], sums)
+        if frame_salts != salts or sums != (sum1, sum2) or not page:
+            return
+        yield _Frame(page, pages, start)
+
+
+def _checksum(order: str, data: bytes, sums: tuple[int, int]) -> tuple[int, int]:
+    """SQLite's checksum of some bytes, going on from the one before.
+
+    SQLite takes the words in pairs: ``first += even + second; second += odd + first``. That is
+    linear, so each word counts with a weight that depends on its place alone.
+
+    Args:
+        order: ``">"`` or ``"<"``, the byte order of the words.
+        data: a multiple of 8 bytes.
+        sums: of what comes before.
+    """
+    words = np.frombuffer(data, f"{order}u4").astype(np.uint64)
+    weights, carried = _weights(len(words))
+    added = weights @ words  # modulo 2**64, so right modulo 2**32
+    first = int(added[0]) + carried[0] * sums[0] + carried[1] * sums[1]
+    second = int(added[1]) + carried[1] * sums[0] + (carried[0] + carried[1]) * sums[1]
+    return first & _MASK, second & _MASK
+
+
+@lru_cache(maxsize=8)
+def _weights(count: int) -> tuple[NDArray[np.uint64], tuple[int, int]]:
+    """Weights of ``count`` words in the two sums, [2, count], and those of the sums before.
+
+    They are Fibonacci numbers F(n), modulo 2**32.
+    """
+    weights = np.zeros((2, count), np.uint64)
+    one, two = 1, 1  # F(2n - 1) and F(2n), for the pair that is the n-th from the end
+    for even in range(count - 2, -1, -2):
+        weights[:, even] = one, two
+        weights[:, even + 1] = (two - one) & _MASK, one
+        one, two = (one + two) & _MASK, (one + 2 * two) & _MASK
+    return weights, ((2 * one - two) & _MASK, (two - one) & _MASK)
