@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from sqlite_utils import Database
 
 from retrieval.errors import InvalidArgument
 from retrieval.records import ContainerStamp, Document, RootInfo, Skipped, SourceFile
+from retrieval.store import vector_file
 from retrieval.store.ann import AnnSettings
 from retrieval.store.digest import chunk_digest
 from retrieval.store.lexical_writer import forget_words
@@ -36,7 +38,7 @@ class Commit:
         vectors: NDArray[np.float32],
         truncated: Sequence[bool],
     ) -> list[int]:
-        """Write vectors as a new segment.
+        """Write vectors as a new segment, or several where one would be too large.
 
         Args:
             content_keys: n distinct keys that the index does not hold yet: the SHA-256 (32 bytes)
@@ -54,16 +56,20 @@ class Commit:
             raise InvalidArgument("content_keys, vectors and truncated differ in length")
         first = self._next_id("vectors")
         ids = list(range(first, first + len(vectors)))
-        segment_id = self.add_segment([vectors], np.array(ids, dtype=np.int64), vectors.shape[1])
-        self._connection.executemany(
-            "INSERT INTO vectors (id, segment_id, row, content_key, truncated) VALUES (?,?,?,?,?)",
-            (
-                (vector_id, segment_id, row, key, int(cut))
-                for row, (vector_id, key, cut) in enumerate(
-                    zip(ids, content_keys, truncated, strict=True)
-                )
-            ),
-        )
+        for at in range(0, len(ids), vector_file.MAX_SEGMENT_ROWS):
+            part = slice(at, at + vector_file.MAX_SEGMENT_ROWS)
+            named = np.array(ids[part], dtype=np.int64)
+            segment_id = self.add_segment([vectors[part]], named, vectors.shape[1])
+            self._connection.executemany(
+                "INSERT INTO vectors (id, segment_id, row, content_key, truncated) "
+                "VALUES (?,?,?,?,?)",
+                (
+                    (vector_id, segment_id, row, key, int(cut))
+                    for row, (vector_id, key, cut) in enumerate(
+                        zip(ids[part], content_keys[part], truncated[part], strict=True)
+                    )
+                ),
+            )
         return ids
 
     def put_document(self, staged: StagedDocument) -> int:
@@ -153,7 +159,7 @@ class Commit:
 
     def move_vectors(
         self, sources: Sequence[int], parts: Iterable[NDArray[np.float32]], dim: int, kept: int
-    ) -> int:
+    ) -> list[int]:
         """Move the vectors of several segments into one new segment, in order.
 
         Args:
@@ -163,7 +169,8 @@ class Commit:
             kept: how many there are.
 
         Returns:
-            the new segment's id; 0 if nothing is kept.
+            the new segment's id; several, alike in size, where one would be too large; none if
+            nothing is kept.
         """
         marks = ", ".join("?" * len(sources))
         ids = np.fromiter(
@@ -178,11 +185,15 @@ class Commit:
             dtype=np.int64,
             count=kept,
         )
-        merged = self.add_segment(parts, ids, dim) if kept else 0
-        self._connection.executemany(
-            "UPDATE vectors SET segment_id = ?, row = ? WHERE id = ?",
-            ((merged, row, vector_id) for row, vector_id in enumerate(ids.tolist())),
-        )
+        count = math.ceil(kept / vector_file.MAX_SEGMENT_ROWS)
+        pieces = np.array_split(ids, count) if count else []
+        merged = []
+        for piece, vectors in zip(pieces, _dealt(parts, map(len, pieces)), strict=True):
+            merged.append(self.add_segment(vectors, piece, dim))
+            self._connection.executemany(
+                "UPDATE vectors SET segment_id = ?, row = ? WHERE id = ?",
+                ((merged[-1], row, vector_id) for row, vector_id in enumerate(piece.tolist())),
+            )
         for segment in sources:
             self._connection.execute("DELETE FROM segments WHERE id = ?", [segment])
         return merged
@@ -204,12 +215,20 @@ class Commit:
 
         Args:
             parts: float32 [n, dim] each.
-            ids: int64 [rows], the id of each row's vector.
+            ids: int64 [rows], the id of each row's vector; ``MAX_SEGMENT_ROWS`` at most.
             dim: length of a vector.
 
         Returns:
             the segment's id.
+
+        Raises:
+            InvalidArgument: there are too many rows.
+            StorageError: the disk refused.
         """
+        if len(ids) > vector_file.MAX_SEGMENT_ROWS:
+            raise InvalidArgument(
+                f"a segment takes {vector_file.MAX_SEGMENT_ROWS} rows, not {len(ids)}"
+            )
         written = write_vector_file(self._folder, parts, rows=len(ids), dim=dim)
         named = ids.astype("<i8").tobytes()
         cursor = self._connection.execute(
@@ -318,3 +337,22 @@ class Commit:
 def utc_now() -> str:
     """The present time as RFC 3339, UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _dealt(
+    parts: Iterable[NDArray[np.float32]], sizes: Iterable[int]
+) -> Iterator[Iterator[NDArray[np.float32]]]:
+    """The rows of all parts, dealt out in groups of given sizes; each must be used up in turn."""
+    source = iter(parts)
+    left = np.empty((0, 0), np.float32)
+
+    def group(size: int) -> Iterator[NDArray[np.float32]]:
+        nonlocal left
+        while size:
+            if not len(left):
+                left = next(source)
+            taken, left = left[:size], left[size:]
+            size -= len(taken)
+            yield taken
+
+    return map(group, sizes)

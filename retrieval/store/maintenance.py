@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.records import IndexInfo
+from retrieval.store import vector_file
 from retrieval.store.ann import AnnKind, AnnSettings, open_ann
 from retrieval.store.ann_writer import write_ann
 from retrieval.store.checks import check_index
@@ -102,11 +103,15 @@ def _due_to_index(
 
     One that has been tried in vain counts as indexed: it is tried again with enough new vectors.
     """
+    total, half = sum(row.rows for row in segments), vector_file.MAX_SEGMENT_ROWS // 2
     indexed = [row for row in segments if row.ann_kind == kind or _in_vain(row, kind, info)]
+    # What is at least half full stays as it is: merged with more, it would be cut in two again.
+    rest = [row for row in segments if row not in indexed or row.rows < half]
+    indexed = [row for row in indexed if row.rows < half]
     main = max(indexed, key=lambda row: row.rows, default=None)
-    side = [row for row in segments if row is not main]
-    if sum(row.rows for row in side) > MAX_SIDE_SHARE * sum(row.rows for row in segments):
-        return segments
+    side = [row for row in rest if row is not main]
+    if sum(row.rows for row in side) > MAX_SIDE_SHARE * total:
+        return rest
     plain = [row for row in side if row not in indexed]
     if len(side) - len(plain) > MAX_SMALL_SEGMENTS:
         return side
@@ -161,6 +166,8 @@ def remove_documents(folder: Path, uris: Sequence[str]) -> tuple[list[str], list
 def compact(writer: IndexWriter) -> Maintained:
     """Make all segments one, without the vectors that no chunk uses, and index it all anew.
 
+    There are several in the end where one would be too large.
+
     Raises:
         StorageError, IndexDamaged: a file can't be written or read; nothing is changed.
     """
@@ -197,7 +204,7 @@ def _into_one(
     A run that ends between the two leaves a segment that is searched exactly: slower, not wrong.
     """
     removed = 0
-    merged, single = segments[0].id, segments[0]
+    merged, single = [segments[0].id], segments[0]
     if len(segments) > 1 or (drop_unused and single.unused):
         with writer.commit() as commit:
             if drop_unused:
@@ -209,8 +216,17 @@ def _into_one(
                 info.model.dim,
                 sum(map(len, kept)),
             )
-    done = _index_segment(writer, merged, kind, info) if merged else Maintained()
-    return replace(done, merged=len(segments) if merged != single.id else 0, removed=removed)
+    done = [_index_segment(writer, segment, kind, info) for segment in merged]
+    return Maintained(
+        merged=len(segments) if merged != [single.id] else 0,
+        removed=removed,
+        ann=min(filter(None, (one.ann for one in done)), key=_recall, default=None),
+        missed=max(filter(None, (one.missed for one in done)), key=_recall, default=None),
+    )
+
+
+def _recall(settings: AnnSettings) -> float:
+    return settings.recall
 
 
 def _tune_anew(writer: IndexWriter, info: IndexInfo, segments: Sequence[SegmentInfo]) -> Maintained:
