@@ -121,26 +121,33 @@ class Access:
         self._clock = clock
         self._tokens: dict[str, TokenRecord] = {}
         self._buckets: dict[str, Bucket] = {}
-        self.reload()
+        self.use(self.read())
 
     @property
     def is_open(self) -> bool:
         """Whether no token is asked for."""
         return self._token_file is None
 
-    def reload(self) -> None:
-        """Read the token file again; what was revoked ends with the next request.
+    def read(self) -> dict[str, TokenRecord]:
+        """Read the token file; nothing changes before ``use``.
+
+        Returns:
+            the tokens by their ids; none if no token is asked for.
 
         Raises:
-            InvalidArgument: the file can't be used; the tokens stay as they were.
+            InvalidArgument: the file can't be used.
         """
         if self._token_file is None:
-            return
-        self._tokens = {token.id: token for token in read_tokens(self._token_file)}
+            return {}
+        return {token.id: token for token in read_tokens(self._token_file)}
+
+    def use(self, tokens: dict[str, TokenRecord]) -> None:
+        """Let these tokens in from now on; what was revoked ends with the next request."""
+        self._tokens = tokens
         self._buckets = {
             identifier: bucket
             for identifier, bucket in self._buckets.items()
-            if identifier in self._tokens and self._tokens[identifier].rate == bucket.rate
+            if identifier in tokens and tokens[identifier].rate == bucket.rate
         }
 
     def identify(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
@@ -175,6 +182,11 @@ class Access:
                 else "the token is unknown, revoked or expired"
             )
         return record
+
+
+def has_token(metadata: Iterable[tuple[str, str | bytes]]) -> bool:
+    """Whether a request comes with a token, be it a good one or not."""
+    return bool(_bearer(metadata))
 
 
 def _bearer(metadata: Iterable[tuple[str, str | bytes]]) -> str:

@@ -197,14 +197,14 @@ class _Request:
         observed = self._observed
         if isinstance(error, RetrievalError):
             observed.code, observed.detail = status_code(error).name, one_line(error.message)
-            await _abort(self._context, error, observed.id)
+            await abort(self._context, error, observed.id)
         elif isinstance(error, asyncio.CancelledError | GeneratorExit):
             # The client went away, its deadline passed, or the server's grace was over.
             observed.code = "CANCELLED"
         elif isinstance(error, Exception):
             observed.code = status_code(error).name
             LOG.error("%s failed", observed.method, exc_info=error)
-            await _abort(self._context, error, observed.id)
+            await abort(self._context, error, observed.id)
 
 
 class ReflectionInterceptor(_Interceptor):
@@ -235,7 +235,7 @@ def _refusing(error: RetrievalError) -> _Handler:
     """A handler of a stream that ends with an error."""
 
     async def refuse(_requests: object, context: _Context) -> None:
-        await _abort(context, error)
+        await abort(context, error)
 
     return grpc.stream_stream_rpc_method_handler(cast(Any, refuse))
 
@@ -255,7 +255,7 @@ def _parse(handler: _Handler, data: bytes) -> Message:
         ) from error
 
 
-async def _abort(context: _Context, error: Exception, request: str = "") -> NoReturn:
+async def abort(context: _Context, error: Exception, request: str = "") -> NoReturn:
     """End a request with the status of an error and its details, and the request's id."""
     message, serialized = serialized_status(error)
     details: tuple[tuple[str, str | bytes], ...] = ((STATUS_DETAILS_KEY, serialized),)

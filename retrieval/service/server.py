@@ -22,6 +22,7 @@ from retrieval.service.collections import Collections
 from retrieval.service.config import Address, ServiceConfig
 from retrieval.service.connections import hang_up
 from retrieval.service.embedding_servicer import EmbeddingServicer
+from retrieval.service.health import HealthServicer
 from retrieval.service.index_servicer import IndexServicer
 from retrieval.service.interceptors import ReflectionInterceptor, RequestInterceptor
 from retrieval.service.metrics import Metrics
@@ -76,8 +77,7 @@ class RetrievalServer:
         self._collections = Collections(config, self._batcher, self._metrics, self._say_serving)
         self._metrics.watch(lambda: self._admission.under_way, lambda: self._batcher.waiting)
         self._metrics_server: WSGIServer | None = None
-        # The stubs of grpcio-health-checking leave out its aio part.
-        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        self._health = HealthServicer(self._access)
         self._server = self._build()
         self._address: Address | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -162,15 +162,20 @@ class RetrievalServer:
         return infos
 
     def reload_access(self) -> None:
-        """Read tokens and certificates again; what can't be used is logged and left as it was."""
+        """Read tokens and certificates again.
+
+        Where one file can't be used, that is logged, and all of them stay as they were.
+        """
         try:
-            self._access.reload()
-            if self._certificates:
-                self._certificates.reload()
+            tokens = self._access.read()
+            certificates = self._certificates.read() if self._certificates else None
         except RetrievalError as error:
             LOG.warning("tokens and certificates stay as they were: %s", error.message)
-        else:
-            LOG.info("tokens and certificates are reloaded")
+            return
+        self._access.use(tokens)
+        if self._certificates and certificates:
+            self._certificates.use(certificates)
+        LOG.info("tokens and certificates are reloaded")
 
     async def stop(self) -> None:
         """Drain: let nothing new in, wait for what is under way, then close everything.

@@ -26,13 +26,17 @@ class Certificates:
         self._present = _load(files)
         self._changed = False
 
-    def reload(self) -> None:
-        """Read the files again; connections that are open go on with the old ones.
+    def read(self) -> grpc.ServerCertificateConfiguration:
+        """Read the files; nothing changes before ``use``.
 
         Raises:
-            InvalidArgument: they can't be used; everything stays as it was.
+            InvalidArgument: they can't be used.
         """
-        self._present = _load(self._files)
+        return _load(self._files)
+
+    def use(self, configuration: grpc.ServerCertificateConfiguration) -> None:
+        """Show these to new connections; those that are open go on with the old ones."""
+        self._present = configuration
         self._changed = True
 
     def credentials(self) -> grpc.ServerCredentials:

@@ -4,12 +4,16 @@ A token is ``rt_<id>_<secret>``, shown once when it is made. The file holds a sa
 secret: it is 32 random bytes, which no dictionary has, so a slow hash would protect nothing more.
 """
 
+import fcntl
 import hashlib
 import hmac
 import json
 import os
 import secrets
-from collections.abc import Sequence
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,6 +34,13 @@ _MAX_BYTES = 16 << 20
 _PREFIX = "rt"
 _ID_BYTES, _SALT_BYTES, _SECRET_BYTES = 6, 16, 32
 _PRIVATE = 0o600
+
+MAX_DAYS = 36_500
+"""Longest time that a token may be good for: a hundred years."""
+
+LOCK_SECONDS = 10.0
+"""For how long to wait for another program that changes the file; that takes milliseconds."""
+_LOCK_PAUSE_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +127,19 @@ def create_token(
         the token; it can't be read again.
 
     Raises:
-        InvalidArgument: the name is taken or empty, or the file is not a token file.
+        InvalidArgument: the name is taken or empty, a value is out of range, or the file is not
+            a token file.
         StorageError: it can't be written.
     """
-    tokens = read_tokens(path) if path.exists() else []
-    if not name.strip():
-        raise InvalidArgument("the token's name is empty", field="name")
-    if any(token.name == name for token in tokens):
-        raise InvalidArgument(f"{path} has a token {name!r} already", field="name")
+    _check_name(name, "name")
+    for collection in collections:
+        _check_name(collection, "collections")
     if not 0 <= rate < float("inf"):
         raise InvalidArgument(f"rate is {rate}; it must be 0 or more", field="rate")
+    if days is not None and not 0 < days <= MAX_DAYS:
+        raise InvalidArgument(
+            f"days is {days:g}; it must be above 0 and at most {MAX_DAYS}", field="days"
+        )
     salt, secret = secrets.token_bytes(_SALT_BYTES), secrets.token_urlsafe(_SECRET_BYTES)
     now = datetime.now(UTC)
     record = TokenRecord(
@@ -139,7 +153,11 @@ def create_token(
         created_at=now.isoformat(timespec="seconds"),
         expires_at="" if days is None else (now + timedelta(days=days)).isoformat(),
     )
-    _write(path, [*tokens, record])
+    with _locked(path) as file:
+        tokens = read_tokens(file) if file.exists() else []
+        if any(token.name == name for token in tokens):
+            raise InvalidArgument(f"{path} has a token {name!r} already", field="name")
+        _write(file, [*tokens, record])
     return f"{_PREFIX}_{record.id}_{secret}"
 
 
@@ -151,11 +169,66 @@ def revoke_token(path: Path, name: str) -> None:
         InvalidArgument: the file is not a token file.
         StorageError: it can't be written.
     """
-    tokens = read_tokens(path)
-    kept = [token for token in tokens if name not in (token.name, token.id)]
-    if len(kept) == len(tokens):
-        raise NotFound(f"{path} has no token {name!r}; see: retrieval token list")
-    _write(path, kept)
+    read_tokens(path)  # so that a mistyped path leaves no lock behind
+    with _locked(path) as file:
+        tokens = read_tokens(file)
+        kept = [token for token in tokens if name not in (token.name, token.id)]
+        if len(kept) == len(tokens):
+            raise NotFound(f"{path} has no token {name!r}; see: retrieval token list")
+        _write(file, kept)
+
+
+def _check_name(name: str, field: str) -> None:
+    """Refuse a name that would be hard to read, or could not be written.
+
+    Raises:
+        InvalidArgument: it is empty, or holds control characters or bytes that are no text.
+    """
+    if not name.strip() or not name.isprintable():
+        raise InvalidArgument(
+            f"{name!r} can't be used: give a name of printable characters", field=field
+        )
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[Path]:
+    """Keep other programs from changing a token file while the block runs.
+
+    The lock is a file beside it, as the token file itself is replaced. The kernel releases it when
+    the process ends, however it ends.
+
+    Yields:
+        the file itself, where the path is a link.
+
+    Raises:
+        StorageError: the lock can't be made, or another program keeps it.
+    """
+    file = Path(os.path.realpath(path))
+    lock = file.with_name(f".{file.name}.lock")
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _PRIVATE)
+    except OSError as error:
+        raise StorageError(f"can't write {lock}: {error.strerror}") from error
+    try:
+        _wait_for(descriptor, path)
+        yield file
+    finally:
+        os.close(descriptor)
+
+
+def _wait_for(descriptor: int, path: Path) -> None:
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                raise StorageError(f"{path} is being changed by another program") from error
+            time.sleep(_LOCK_PAUSE_SECONDS)
+        except OSError as error:
+            raise StorageError(f"can't lock {path}: {error.strerror}") from error
+        else:
+            return
 
 
 def _hash(salt: bytes, secret: str) -> str:
@@ -196,7 +269,11 @@ def _record(entry: dict[str, Any]) -> TokenRecord:
 
 
 def _write(path: Path, tokens: Sequence[TokenRecord]) -> None:
-    """Replace the file in one step; nobody else may read it."""
+    """Replace the file in one step; a new one is for its owner alone.
+
+    A file that is replaced keeps its owner and permissions: the server that reads it may be
+    another user than the one who makes tokens.
+    """
     content = {"version": _VERSION, "tokens": [asdict(token) for token in tokens]}
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -204,8 +281,35 @@ def _write(path: Path, tokens: Sequence[TokenRecord]) -> None:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(content, file, indent=1, ensure_ascii=False)
             file.flush()
+            _keep_owner(path, file.fileno())
             os.fsync(file.fileno())
         fresh.replace(path)
+        _sync(path.parent)
     except OSError as error:
         fresh.unlink(missing_ok=True)
         raise StorageError(f"can't write {path}: {error.strerror}") from error
+
+
+def _keep_owner(path: Path, descriptor: int) -> None:
+    """Give an open file the owner and permissions of the one that it replaces, if there is one.
+
+    Raises:
+        OSError: this user may not.
+    """
+    try:
+        old = path.stat()
+    except FileNotFoundError:
+        return
+    new = os.fstat(descriptor)
+    if (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid):
+        os.fchown(descriptor, old.st_uid, old.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
+
+
+def _sync(folder: Path) -> None:
+    """Flush a folder's entries to the disk, so that the file's new name survives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

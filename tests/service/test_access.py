@@ -1,11 +1,18 @@
 """Who may ask: tokens, scopes, rates, TLS and client certificates, with real servers."""
 
+import asyncio
+import fcntl
 import json
 import os
+import shutil
 import signal
 import stat
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -17,7 +24,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.cli import cli
+from retrieval.cli import cli, main
 from retrieval.client import RetrievalClient, Tls
 from retrieval.errors import (
     InvalidArgument,
@@ -25,10 +32,13 @@ from retrieval.errors import (
     RateLimited,
     ServiceError,
     ServiceUnavailable,
+    StorageError,
     Unauthenticated,
 )
+from retrieval.service import tokens as tokens_module
 from retrieval.service.access import EVERYONE, Access, Bucket
 from retrieval.service.config import Address, ServiceConfig, TlsFiles
+from retrieval.service.server import SERVICE_NAMES
 from retrieval.service.tls import Certificates
 from retrieval.service.tokens import create_token, read_tokens, revoke_token
 from tests.service.harness import Program, RunningServer, running, wait_until
@@ -140,6 +150,66 @@ def test_health_is_open_and_reflection_is_not(
         assert "retrieval.v1.SearchService" in str(answer)
 
 
+def health_codes(channel: grpc.Channel, name: str, token: str = "") -> set[str]:
+    """How ``Check`` and ``Watch`` of one name end or begin."""
+    stub = health_pb2_grpc.HealthStub(channel)
+    request = health_pb2.HealthCheckRequest(service=name)
+    metadata = [("authorization", f"Bearer {token}")] if token else []
+    found = set()
+    for ask in (
+        lambda: stub.Check(request, timeout=10, metadata=metadata),
+        lambda: next(stub.Watch(request, timeout=10, metadata=metadata)),
+    ):
+        try:
+            found.add(health_pb2.HealthCheckResponse.ServingStatus.Name(ask().status))
+        except grpc.RpcError as error:
+            found.add(error.code().name)
+    return found
+
+
+def test_health_tells_nobody_which_collections_exist(
+    guarded: RunningServer, tokens: dict[str, str]
+) -> None:
+    known, unknown = "collections/default", "collections/no-such"
+    with grpc.insecure_channel(guarded.target) as channel:
+        for name in (known, unknown, "collections/", "collections/a/b"):
+            assert health_codes(channel, name) == {"UNAUTHENTICATED"}
+            assert health_codes(channel, name, "rt_0_0") == {"UNAUTHENTICATED"}
+        for name in (known, unknown):
+            assert health_codes(channel, name, tokens["tea"]) == {"PERMISSION_DENIED"}
+        assert health_codes(channel, "collections/tea", tokens["tea"]) == {"SERVING"}
+        assert health_codes(channel, known, tokens["all"]) == {"SERVING"}
+        # What the protocol says of a name that is not known.
+        assert health_codes(channel, unknown, tokens["all"]) == {"NOT_FOUND", "SERVICE_UNKNOWN"}
+        assert health_codes(channel, "retrieval.v1.SearchService") == {"SERVING"}
+
+
+def test_health_lists_what_the_caller_may_see(
+    guarded: RunningServer,
+    server: RunningServer,
+    tokens: dict[str, str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def listed(target: str, token: str = "") -> set[str]:
+        metadata = [("authorization", f"Bearer {token}")] if token else []
+        with grpc.insecure_channel(target) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            answer = stub.List(health_pb2.HealthListRequest(), timeout=10, metadata=metadata)
+        assert {one.status for one in answer.statuses.values()} == {1}
+        return set(answer.statuses)
+
+    services = {"", *SERVICE_NAMES}
+    assert listed(guarded.target) == services
+    assert listed(guarded.target, tokens["tea"]) == services | {"collections/tea"}
+    both = services | {"collections/tea", "collections/default"}
+    assert listed(guarded.target, tokens["all"]) == both
+    assert listed(server.target) == both
+    with pytest.raises(grpc.RpcError) as caught:
+        listed(guarded.target, "rt_0_0")
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert "Traceback" not in caplog.text
+
+
 def test_the_log_names_no_token(
     guarded: RunningServer, tokens: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -151,6 +221,93 @@ def test_the_log_names_no_token(
     assert "PERMISSION_DENIED" in caplog.text
     assert "verysecret" not in caplog.text
     assert tokens["tea"].split("_", 2)[2] not in caplog.text
+
+
+def at_once(calls: list[Callable[[], object]]) -> None:
+    with ThreadPoolExecutor(len(calls)) as pool:
+        for done in [pool.submit(call) for call in calls]:
+            done.result()
+
+
+def test_tokens_that_are_made_and_revoked_at_once(tmp_path: Path) -> None:
+    """Nothing that was printed is lost, nothing that was revoked comes back."""
+    path = tmp_path / "tokens.json"
+    old = [f"old{number}" for number in range(8)]
+    at_once([partial(create_token, path, name) for name in old])
+    assert {each.name for each in read_tokens(path)} == set(old)
+    new = [f"new{number}" for number in range(8)]
+    revocations = [partial(revoke_token, path, name) for name in old]
+    at_once([*revocations, *(partial(create_token, path, name) for name in new)])
+    assert {each.name for each in read_tokens(path)} == set(new)
+
+
+def test_programs_take_turns_at_the_token_file(tmp_path: Path) -> None:
+    """And one that waits in vain says so."""
+    path = tmp_path / "tokens.json"
+    code = "import sys; from retrieval.cli import main; sys.exit(main(sys.argv[1:]))"
+    programs = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, "token", "create", f"n{n}", "--token-file", str(path)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for n in range(4)
+    ]
+    printed = [program.communicate()[0] for program in programs]
+    assert all(token.startswith(b"rt_") for token in printed)
+    assert len(read_tokens(path)) == 4
+
+
+def test_a_lock_that_is_never_released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "tokens.json"
+    create_token(path, "one")
+    monkeypatch.setattr(tokens_module, "LOCK_SECONDS", 0.05)
+    with (tmp_path / ".tokens.json.lock").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(StorageError, match="being changed by another program"):
+            create_token(path, "two")
+
+
+def test_a_replaced_file_keeps_its_owner_and_place(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    link = tmp_path / "tokens.json"
+    link.symlink_to("real/tokens.json")
+    create_token(link, "one")
+    real = tmp_path / "real" / "tokens.json"
+    real.chmod(0o640)
+    owner = (12345, 54321) if os.geteuid() == 0 else (os.getuid(), os.getgid())
+    os.chown(real, *owner)
+    create_token(link, "two")
+    revoke_token(link, "one")
+    status = real.stat()
+    assert (status.st_uid, status.st_gid) == owner
+    assert stat.S_IMODE(status.st_mode) == 0o640
+    assert link.is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["x", "--days", "1e9"], "days is 1e+09; it must be above 0 and at most 36500"),
+        (["x", "--days", "nan"], "days"),
+        (["x", "--days", "inf"], "days"),
+        (["x", "--days", "-1"], "days"),
+        (["x", "--rate", "nan"], "rate"),
+        (["a\nb"], "printable"),
+        (["\udcff"], "printable"),
+        ([" "], "printable"),
+        (["x", "--collection", "\udcff"], "printable"),
+    ],
+)
+def test_values_that_no_token_can_have(
+    tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "tokens.json"
+    assert main(["token", "create", "--token-file", str(path), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not path.exists()
 
 
 def test_the_file_keeps_hashes_for_its_owner_alone(tmp_path: Path) -> None:
@@ -169,7 +326,7 @@ def test_the_file_keeps_hashes_for_its_owner_alone(tmp_path: Path) -> None:
     assert [each.name for each in read_tokens(path)] == ["two"]
     with pytest.raises(NotFound):
         revoke_token(path, "one")
-    assert [each.name for each in tmp_path.iterdir()] == ["tokens.json"]
+    assert {each.name for each in tmp_path.iterdir()} == {"tokens.json", ".tokens.json.lock"}
 
 
 GOOD = {
@@ -331,6 +488,46 @@ def test_clients_show_a_certificate(index: Path, pem: Path) -> None:
                 pytest.raises(ServiceUnavailable),
             ):
                 client.search("bread")
+
+
+def test_a_reload_is_all_or_nothing(
+    index: Path, pem: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A revoked token and a broken certificate, then a damaged token file and a new certificate."""
+    path = tmp_path / "tokens.json"
+    token = create_token(path, "one")
+    tls = TlsFiles(
+        *(Path(shutil.copy(file, tmp_path)) for file in (files(pem).cert, files(pem).key))
+    )
+    trust = Tls(ca=pem / "ca1.pem")
+    with running({"default": index}, tls=tls, token_file=path) as server:
+
+        def reload() -> None:
+            server.call(asyncio.to_thread(lambda: None))
+            server.loop.call_soon_threadsafe(server.server.reload_access)
+            server.call(asyncio.sleep(0))
+
+        def is_let_in() -> bool:
+            with RetrievalClient(server.target, tls=trust, token=token) as client:
+                return not is_refused(client)
+
+        whole = tls.cert.read_bytes()
+        revoke_token(path, "one")
+        tls.cert.write_text("broken")
+        reload()
+        assert is_let_in()
+        assert "stay as they were" in caplog.text
+        path.write_text("broken")
+        shutil.copy(files(pem, 2).cert, tls.cert)
+        shutil.copy(files(pem, 2).key, tls.key)
+        reload()
+        assert is_let_in(), "the old certificate is shown still"
+        path.unlink()
+        create_token(path, "two")
+        tls.cert.write_bytes(whole)
+        shutil.copy(files(pem).key, tls.key)
+        reload()
+        assert not is_let_in()
 
 
 def test_certificates_are_replaced_while_serving(index: Path, pem: Path, tmp_path: Path) -> None:
