@@ -21,6 +21,7 @@ from retrieval.gte.config import EncoderConfig, HeadKind, read_json
 from retrieval.gte.layout import Workload
 from retrieval.gte.memory import keep_freed_memory
 from retrieval.gte.model import GteModel
+from retrieval.gte.no_temp import do_without_temporary_files
 
 SINGLE_FILE = "model.safetensors"
 SHARD_INDEX = "model.safetensors.index.json"
@@ -117,6 +118,7 @@ def load_model(
         CheckpointError: a setting that the core does not run; or missing, unexpected or wrongly
             shaped keys, all of them named.
     """
+    do_without_temporary_files()
     if torch.device(device).type == "cpu":
         keep_freed_memory()
     config = EncoderConfig.from_folder(folder)
