@@ -92,7 +92,7 @@ def speed(folder: Path, chunks: int, queries: int, words: int) -> None:
                 commit(writer, [("", text) for text in texts])
                 spent += time.perf_counter() - started
                 count += len(texts)
-        size = sum(path.stat().st_size for path in index.glob("lexical-*"))
+        size = sum(path.stat().st_size for path in index.glob("lexical-*") if path.is_file())
         print(
             f"{count} passages in commits of {COMMIT}: {spent:.1f} s all in all, "
             f"{size / 1e6:.0f} MB of lexical files"

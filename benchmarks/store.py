@@ -149,7 +149,7 @@ def report_update(folder: Path, source: Source, rows: int, whole: float) -> None
 def report_sizes(folder: Path, rows: int) -> None:
     """Bytes of a vector, on disk and in memory."""
     segments = read_segments(folder)
-    disk = sum(path.stat().st_size for path in folder.iterdir())
+    disk = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
     memory = sum(segment.memory for segment in segments)
     mapped = sum(segment.size for segment in segments)
     print(

@@ -178,7 +178,9 @@ def break_files(place: Place, flips: int) -> None:
     for number in range(flips):
         broken = place.folder / "broken"
         shutil.copytree(place.index, broken)
-        path = place.chance.choice([p for p in sorted(broken.iterdir()) if p.stat().st_size])
+        path = place.chance.choice(
+            [p for p in sorted(broken.iterdir()) if p.is_file() and p.stat().st_size]
+        )
         kind = ("flip", "flip", "cut", "remove")[number % 4]
         data = bytearray(path.read_bytes())
         if kind == "flip":
