@@ -3,6 +3,7 @@
 Members are read one after the other, into memory; nothing is written to a disk.
 """
 
+import math
 import stat
 import tarfile
 import zipfile
@@ -117,7 +118,12 @@ def _tar(file: IO[bytes]) -> Iterator[Entry]:
                 continue
             problem = None if info.isreg() else (SkipReason.NOT_REGULAR, "a link or a device")
             read = partial(_read_tarred, archive, info)
-            yield Entry(info.name, info.size, int(info.mtime) * 10**9, read, problem)
+            yield Entry(info.name, info.size, _tar_time(info), read, problem)
+
+
+def _tar_time(info: tarfile.TarInfo) -> int:
+    """Return the time in nanoseconds; 0 where an extended header says that it is infinite."""
+    return int(info.mtime) * 10**9 if math.isfinite(info.mtime) else 0
 
 
 def _read_tarred(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:

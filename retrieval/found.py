@@ -1,8 +1,9 @@
 """What a search finds, and how it came to it; plain data, no behaviour."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
+
+from retrieval.metadata import Metadata
 
 Mode = Literal["auto", "dense", "lexical", "hybrid"]
 """How to search; ``auto``: hybrid where the query is a text and the index has its words, else
@@ -109,7 +110,7 @@ class Passage(NamedTuple):
     heading_path: tuple[str, ...]
     text: str
     token_count: int
-    metadata: Mapping[str, str]
+    metadata: Metadata
     score: float
     """Higher is better; ``scores`` says what it is. NaN when not scored."""
     page_start: int = 0

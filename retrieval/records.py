@@ -4,10 +4,12 @@ Offsets are in characters (Unicode code points) of ``Document.text``, end exclus
 ``document.text[chunk.char_start:chunk.char_end] == chunk.text`` always holds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, Protocol
+
+from retrieval.metadata import Metadata
 
 TextKind = Literal["query", "passage"]
 """What a text is embedded as; a model may put a different prompt before each."""
@@ -62,8 +64,8 @@ class Document:
     sections: tuple[Section, ...]
     encoding: str = "utf-8"
     """How the file's bytes were decoded."""
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    """Whatever the format says about the document (front matter, ``<meta>``), as text."""
+    metadata: Metadata = field(default_factory=dict)
+    """Whatever the format says about the document (front matter, ``<meta>``)."""
     page_starts: tuple[int, ...] = ()
     """First character of each page, or slide, in order, the first 0; an empty page starts where
     the next one does. Empty where the format has no pages."""
@@ -132,11 +134,16 @@ class SourceFile:
     size: int
     """Bytes."""
     mtime_ns: int
-    """Modification time, nanoseconds since the epoch."""
+    """Modification time, nanoseconds since the epoch; the nearest that fits into 64 bits: file
+    systems and archives have times before 1678 and after 2262."""
     sidecar: "SourceFile | None" = None
     """The file beside it that holds fields of the document's."""
     container: str = ""
     """URI of the archive (or the like) that it is a member of; ``path`` is then that one's."""
+
+    def __post_init__(self) -> None:
+        """Bring the time into the range that an index holds."""
+        object.__setattr__(self, "mtime_ns", min(max(self.mtime_ns, -(2**63)), 2**63 - 1))
 
     @property
     def stamp(self) -> FileStamp:
@@ -279,7 +286,7 @@ class DocumentRow:
     title: str
     format: str
     encoding: str
-    metadata: Mapping[str, str]
+    metadata: Metadata
     size_bytes: int
     """Size of the file."""
     modified_at: str

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from sqlite_utils import Database
 
 from retrieval.errors import InvalidArgument
+from retrieval.metadata import Metadata
 from retrieval.records import ContainerStamp, Document, RootInfo, Skipped, SourceFile
 from retrieval.store import vector_file
 from retrieval.store.ann import AnnSettings
 from retrieval.store.digest import chunk_digest
+from retrieval.store.filter_values import value_rows
 from retrieval.store.lexical_writer import forget_words
-from retrieval.store.schema import TEXT_PART_CHARS, header_key
+from retrieval.store.schema import INSERT_METADATA_VALUE, TEXT_PART_CHARS, header_key
 from retrieval.store.staged import StagedChunk, StagedDocument, chunk_row, document_row
 from retrieval.store.vector_file import WrittenFile, write_vector_file
 
@@ -87,8 +89,9 @@ class Commit:
             list(row.values()),
         )
         document_id = int(cursor.fetchone()[0])
-        for table in ("chunks", "document_texts"):
+        for table in ("chunks", "document_texts", "metadata_values"):
             self._connection.execute(f"DELETE FROM {table} WHERE document_id = ?", [document_id])
+        self._put_metadata(document_id, document.metadata)
         self._put_text(document_id, document.text)
         self._put_chunks(document_id, document, staged.chunks)
         self._connection.execute("DELETE FROM skipped WHERE uri = ?", [document.uri])
@@ -303,6 +306,10 @@ class Commit:
             "SELECT seq FROM sqlite_sequence WHERE name = ?", [table]
         ).fetchone()
         return int(row[0]) + 1 if row else 1
+
+    def _put_metadata(self, document_id: int, metadata: Metadata) -> None:
+        rows = ((document_id, *row) for row in value_rows(metadata))
+        self._connection.executemany(INSERT_METADATA_VALUE, rows)
 
     def _put_text(self, document_id: int, text: str) -> None:
         self._connection.executemany(

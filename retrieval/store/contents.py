@@ -101,7 +101,7 @@ class Contents:
     def _read_standing(
         self, vector_ids: Sequence[int], where: Filter | None = None
     ) -> dict[int, list[_Standing]]:
-        passes, parameters = ("", ()) if where is None else (where.condition, where.parameters)
+        passes, parameters = ("", ()) if where is None else where.one
         joined = f"JOIN documents d ON d.id = c.document_id AND ({passes})" if passes else ""
         standing: dict[int, list[_Standing]] = {vector_id: [] for vector_id in vector_ids}
         for start in range(0, len(vector_ids), LOOKUP_BATCH):

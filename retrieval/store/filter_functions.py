@@ -1,7 +1,6 @@
 """The functions that a filter's SQL condition calls; each takes time linear in what it is given."""
 
 import fnmatch
-import json
 import re
 import sqlite3
 from functools import lru_cache
@@ -17,9 +16,6 @@ def register_functions(connection: sqlite3.Connection) -> None:
         (filter_extension, 1),
         (filter_glob, 2),
         (filter_path_glob, 2),
-        (filter_metadata, 2),
-        (filter_metadata_has, 3),
-        (filter_metadata_glob, 3),
     ):
         connection.create_function(function.__name__, count, function, deterministic=True)
 
@@ -59,36 +55,7 @@ def filter_path_glob(pattern: str, path: str) -> bool:
     return all(rest == _ANY_FOLDERS for rest in patterns[at:])
 
 
-def filter_metadata(document: str, key: str) -> str | float | None:
-    """A field of a document's metadata for ordering: as a number where it is one."""
-    value = _value(document, key)
-    try:
-        return None if value is None else float(value)
-    except ValueError:
-        return value
-
-
-def filter_metadata_has(document: str, key: str, wanted: str) -> bool:
-    """Whether a field is a value, or a list with that value in it."""
-    return wanted in _values(document, key)
-
-
-def filter_metadata_glob(document: str, key: str, pattern: str) -> bool:
-    """Whether a pattern matches a field, or a value of it where it is a list."""
-    return any(filter_glob(pattern, value) for value in _values(document, key))
-
-
 @lru_cache(maxsize=1024)
 def _pattern(pattern: str) -> re.Pattern[str]:
     # What fnmatch makes of several stars does not backtrack from one into the one before.
     return re.compile(fnmatch.translate(pattern))
-
-
-def _value(document: str, key: str) -> str | None:
-    value = json.loads(document).get(key)
-    return None if value is None else str(value)
-
-
-def _values(document: str, key: str) -> list[str]:
-    value = _value(document, key)
-    return [] if value is None else [value, *(part.strip() for part in value.split(","))]

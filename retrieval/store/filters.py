@@ -7,46 +7,55 @@
     not        = "NOT" not | "(" filter ")" | comparison
     comparison = field ("=" | "!=" | "<" | "<=" | ">" | ">=") value
                | field ":" pattern
-               | field ["NOT"] "IN" "(" value { "," value } ")"
-    field      = letters, digits, "_", "-" and "."
+               | field ["NOT"] "IN" "(" [ value { "," value } ] ")"
+    field      = name | "meta." name
+    name       = letters and digits of any script, "_", "-" and "." | 'text' | "text"
     value      = 'text' | "text" | a word without spaces, quotes, commas, parentheses, "=!<>"
 
-A filter becomes one SQL condition whose values are all parameters: nothing that a user writes is
-ever read as SQL. ``filter_functions`` has the functions that conditions call.
+This module reads the language into the tree of ``filter_tree``; ``filter_sql`` turns the tree into
+a condition for SQLite.
 """
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
-from typing import NoReturn
+from functools import cached_property, lru_cache
+from typing import Final, NamedTuple, NoReturn
 
 from retrieval.errors import InvalidArgument
+from retrieval.metadata import field_name
+from retrieval.store.filter_sql import Sql, to_sql
+from retrieval.store.filter_tree import (
+    BUILT_IN,
+    OPERATORS,
+    And,
+    Comparison,
+    Condition,
+    Exists,
+    Field,
+    Glob,
+    In,
+    Not,
+    Operator,
+    Or,
+    fields_of,
+)
+from retrieval.store.filter_values import Moment, Number, Text, Value, read_moment, read_value
 
-MAX_FILTER_CHARS = 4_096
-MAX_VALUES = 200
-"""Of one filter, ``IN`` lists included; SQLite takes no more than 999 parameters everywhere."""
-MAX_DEPTH = 40
+MAX_FILTER_CHARS: Final = 1_000_000
+MAX_VALUES: Final = 20_000
+"""Of one filter: those of its ``IN`` lists, which are looked up in a set."""
+MAX_CONDITIONS: Final = 200
+"""Of one filter. SQLite takes expressions up to 1000 levels deep, and an ``OR`` is one a level."""
+MAX_DEPTH: Final = 40
 
-TEXT_FIELDS = {
-    "path": "filter_path(d.uri)",
-    "uri": "d.uri",
-    "root": "d.root",
-    "title": "d.title",
-    "format": "d.format",
-    "encoding": "d.encoding",
-    "extension": "filter_extension(d.uri)",
-}
-"""Fields of text that every document has, as SQL; every other name is a field of its metadata."""
+_SHORT_FILTER_CHARS: Final = 4_096
+"""Filters up to here are remembered in greater number."""
 
-PATH_FIELDS = {"path", "uri"}
-"""Where ``*`` stays within a part of a path and ``**`` does not."""
+_METADATA_PREFIX: Final = "meta."
 
-NUMBER_FIELDS = {"size": "d.size", "characters": "d.char_count", "chunks": "d.chunk_count"}
-TIME_FIELDS = {"modified": "d.mtime_ns"}
-
-_TOKEN = re.compile(
+_TOKEN: Final = re.compile(
     r"""\s*(?:(?P<end>$)
       | (?P<punctuation>[(),])
       | (?P<operator><=|>=|!=|=|<|>|:)
@@ -55,60 +64,87 @@ _TOKEN = re.compile(
       | (?P<stray>.))""",
     re.VERBOSE | re.DOTALL,
 )
-_FIELD = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,3})?)\s*([kmg]?)(?:i?b)?", re.IGNORECASE)
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_SIZE: Final = re.compile(r"(\d{1,15}(?:\.\d{1,3})?)\s*([kmg]?)(?:i?b)?", re.I | re.ASCII)
+_UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_NO_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Filter:
-    """A parsed filter: a condition over a row ``d`` of the documents, with its parameters."""
+    """A parsed filter."""
 
     text: str
-    condition: str
-    parameters: tuple[str | int | float, ...]
+    tree: Condition
+
+    @cached_property
+    def all(self) -> Sql:
+        """The condition that finds all documents that pass."""
+        return to_sql(self.tree, one=False)
+
+    @cached_property
+    def one(self) -> Sql:
+        """The condition that checks documents which are found in another way."""
+        return to_sql(self.tree, one=True)
+
+    @cached_property
+    def metadata_fields(self) -> tuple[str, ...]:
+        """The fields of metadata that it names, each once."""
+        named = (field.name for field in fields_of(self.tree) if field.kind == "metadata")
+        return tuple(dict.fromkeys(named))
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
+class _Token(NamedTuple):
     kind: str
     text: str
     at: int
     """Position of its first character."""
 
 
-@lru_cache(maxsize=256)
 def parse_filter(text: str) -> Filter:
     """Parse a filter.
 
     Raises:
         InvalidArgument: it is malformed; the message names the character, from 1.
     """
+    return _parse_short(text) if len(text) <= _SHORT_FILTER_CHARS else _parse_long(text)
+
+
+def _parse(text: str) -> Filter:
     if len(text) > MAX_FILTER_CHARS:
         raise InvalidArgument(
             f"the filter has {len(text)} characters; at most {MAX_FILTER_CHARS} are taken",
             field="filter",
         )
+    if match := _NO_TEXT.search(text):
+        raise InvalidArgument(
+            f"the filter is wrong at character {match.start() + 1}: it is not Unicode text there",
+            field="filter",
+            position=str(match.start() + 1),
+        )
     parser = _Parser(text)
-    condition = parser.filter(0)
+    tree = parser.filter(0)
     parser.expect_end()
-    return Filter(text, condition, tuple(parser.parameters))
+    return Filter(text, tree)
+
+
+_parse_short = lru_cache(maxsize=256)(_parse)
+_parse_long = lru_cache(maxsize=4)(_parse)
 
 
 class _Parser:
-    """Recursive descent; gathers the parameters in the order of their marks."""
+    """Recursive descent."""
 
     def __init__(self, text: str) -> None:
-        self.parameters: list[str | int | float] = []
-        self._text = text
         self._tokens = list(_tokens(text))
         self._next = 0
+        self._values = 0
+        self._conditions = 0
 
-    def filter(self, depth: int) -> str:
+    def filter(self, depth: int) -> Condition:
         """``and { "OR" and }``."""
         if depth > MAX_DEPTH:
             self._fail(self._peek(), f"more than {MAX_DEPTH} levels of parentheses and NOT")
-        return self._joined("OR", lambda: self._joined("AND", lambda: self._not(depth)))
+        return self._joined("OR", Or, lambda: self._joined("AND", And, lambda: self._not(depth)))
 
     def expect_end(self) -> None:
         """Refuse what is left over."""
@@ -116,17 +152,19 @@ class _Parser:
         if token.kind != "end":
             self._fail(token, "expected AND, OR or the end")
 
-    def _joined(self, word: str, part: Callable[[], str]) -> str:
+    def _joined(
+        self, word: str, node: type[And] | type[Or], part: Callable[[], Condition]
+    ) -> Condition:
         parts = [part()]
         while self._keyword(word):
             parts.append(part())
-        return parts[0] if len(parts) == 1 else "(" + f" {word} ".join(parts) + ")"
+        return parts[0] if len(parts) == 1 else node(tuple(parts))
 
-    def _not(self, depth: int) -> str:
+    def _not(self, depth: int) -> Condition:
         if self._keyword("NOT"):
             if depth >= MAX_DEPTH:
                 self._fail(self._peek(), f"more than {MAX_DEPTH} levels of parentheses and NOT")
-            return f"(NOT {self._not(depth + 1)})"
+            return Not(self._not(depth + 1))
         if self._peek().text == "(" and self._peek().kind == "punctuation":
             self._take()
             inner = self.filter(depth + 1)
@@ -134,104 +172,106 @@ class _Parser:
             return inner
         return self._comparison()
 
-    def _comparison(self) -> str:
-        field = self._take()
-        if field.kind != "word" or not _FIELD.fullmatch(field.text):
-            self._fail(field, "expected a field, such as path, title, modified or tag")
-        name = field.text.lower()
+    def _comparison(self) -> Condition:
+        self._conditions += 1
+        if self._conditions > MAX_CONDITIONS:
+            self._fail(self._peek(), f"more than {MAX_CONDITIONS} conditions; join values with IN")
+        field = self._field()
         if self._keyword("NOT"):
             if not self._keyword("IN"):
                 self._fail(self._peek(), "expected IN")
-            return f"(NOT {self._in(name)})"
+            return Not(self._in(field))
         if self._keyword("IN"):
-            return self._in(name)
+            return self._in(field)
         operator = self._take()
         if operator.kind != "operator":
-            self._fail(operator, f"expected =, !=, <, <=, >, >=, : or IN after {name!r}")
+            self._fail(operator, f"expected =, !=, <, <=, >, >=, : or IN after {field.name!r}")
         value = self._value(operator.text)
         if operator.text == ":":
-            return self._glob(name, value)
+            return self._glob(field, value)
         if operator.text == "!=":
-            return f"(NOT {self._compare(name, '=', value)})"
-        return self._compare(name, operator.text, value)
+            return Not(Comparison(field, "=", self._typed(field, value)))
+        return Comparison(field, _operator(operator.text), self._typed(field, value))
 
-    def _in(self, name: str) -> str:
+    def _field(self) -> Field:
+        token = self._take()
+        if token.kind == "word" and token.text.lower() == _METADATA_PREFIX:
+            inner = self._take()
+            if inner.kind != "quoted" or inner.at != token.at + len(token.text):
+                self._fail(inner, f"expected a name right after {token.text!r}")
+            return _metadata_field(field_name(_unquoted(inner.text)))
+        name = ""
+        if token.kind == "quoted":
+            name = field_name(_unquoted(token.text))
+        elif token.kind == "word" and _is_name(token.text):
+            name = token.text.lower()
+            if name.startswith(_METADATA_PREFIX):
+                return _metadata_field(name.removeprefix(_METADATA_PREFIX))
+        if not name:
+            self._fail(
+                token,
+                "expected a field, such as path, title, modified or tag; put quotes around a name "
+                "with other characters than letters, digits, _, - and .",
+            )
+        return Field(name, BUILT_IN[name]) if name in BUILT_IN else Field(name, "metadata", (name,))
+
+    def _in(self, field: Field) -> In:
         self._punctuation("(")
-        parts = [self._compare(name, "=", self._value(","))]
-        while self._peek().text == "," and self._peek().kind == "punctuation":
-            self._take()
-            parts.append(self._compare(name, "=", self._value(",")))
+        values: list[Value] = []
+        if not (self._peek().kind == "punctuation" and self._peek().text == ")"):
+            values.append(self._member(field))
+            while self._peek().text == "," and self._peek().kind == "punctuation":
+                self._take()
+                values.append(self._member(field))
         self._punctuation(")")
-        return "(" + " OR ".join(parts) + ")"
+        return In(field, tuple(values))
 
-    def _compare(self, name: str, operator: str, value: _Token) -> str:
-        if name in TIME_FIELDS:
-            return self._compare_time(TIME_FIELDS[name], operator, value)
-        if name in NUMBER_FIELDS:
-            return f"{NUMBER_FIELDS[name]} {operator} {self._mark(self._size(value))}"
-        if name in TEXT_FIELDS:
-            text = value.text.removeprefix(".").lower() if name == "extension" else value.text
-            return f"{TEXT_FIELDS[name]} {operator} {self._mark(text)}"
-        key = self._mark(name)
-        if operator == "=":
-            return f"filter_metadata_has(d.metadata, {key}, {self._mark(value.text)})"
-        # A field that a document lacks is neither more nor less than anything.
-        return f"coalesce(filter_metadata(d.metadata, {key}) {operator} {self._ordered(value)}, 0)"
-
-    def _ordered(self, value: _Token) -> str:
-        """A value that metadata is compared with: as numbers if it is one, else as text."""
-        try:
-            return self._mark(float(value.text))
-        except ValueError:
-            return self._mark(value.text)
-
-    def _compare_time(self, column: str, operator: str, value: _Token) -> str:
-        """Dates are whole days, UTC: ``<=`` takes the day in, ``=`` is any time of it."""
-        first, last = self._span(value)
-        if operator == "=":
-            return f"{column} BETWEEN {self._mark(first)} AND {self._mark(last)}"
-        return f"{column} {operator} {self._mark(last if operator in ('<=', '>') else first)}"
-
-    def _span(self, value: _Token) -> tuple[int, int]:
-        """First and last nanosecond of a date, or of a time's second."""
-        try:
-            if len(value.text) == len("2024-01-01"):
-                day = datetime.combine(date.fromisoformat(value.text), datetime.min.time(), UTC)
-                start, length = day, timedelta(days=1)
-            else:
-                start, length = datetime.fromisoformat(value.text), timedelta(seconds=1)
-                start = start if start.tzinfo else start.replace(tzinfo=UTC)
-        except ValueError:
-            self._fail(value, "expected a date such as 2024-01-31 or 2024-01-31T12:00:00Z")
-        epoch = datetime(1970, 1, 1, tzinfo=UTC)
-        first = (start - epoch) // timedelta(microseconds=1) * 1000
-        return first, first + length // timedelta(microseconds=1) * 1000 - 1
-
-    def _size(self, value: _Token) -> float:
-        match = _SIZE.fullmatch(value.text)
-        if match is None:
-            self._fail(value, "expected a number, such as 2000 or 1.5MB")
-        return float(match[1]) * _UNITS[match[2].lower()]
-
-    def _glob(self, name: str, value: _Token) -> str:
-        if name in TIME_FIELDS or name in NUMBER_FIELDS:
-            self._fail(value, f"{name} is compared with =, <, <=, > and >=, not with a pattern")
-        if name in TEXT_FIELDS:
-            function = "filter_path_glob" if name in PATH_FIELDS else "filter_glob"
-            return f"{function}({self._mark(value.text)}, {TEXT_FIELDS[name]})"
-        key = self._mark(name)
-        return f"filter_metadata_glob(d.metadata, {key}, {self._mark(value.text)})"
-
-    def _mark(self, value: str | float) -> str:
-        if len(self.parameters) >= 2 * MAX_VALUES:
+    def _member(self, field: Field) -> Value:
+        self._values += 1
+        if self._values > MAX_VALUES:
             self._fail(self._peek(), f"more than {MAX_VALUES} values")
-        self.parameters.append(value)
-        return "?"
+        return self._typed(field, self._value(","))
+
+    def _typed(self, field: Field, token: _Token) -> Value:
+        """The value as the field's kind takes it."""
+        match field.kind:
+            case "time":
+                return self._moment(field, token)
+            case "number":
+                return self._size(field, token)
+            case "extension":
+                return Text(token.text.removeprefix(".").lower())
+            case "metadata":
+                return read_value(token.text)
+            case _:
+                return Text(token.text)
+
+    def _moment(self, field: Field, token: _Token) -> Moment:
+        moment = read_moment(token.text)
+        if moment is None:
+            expected = "expected a date such as 2024-01-31 or 2024-01-31T12:00:00Z"
+            self._fail(token, f"{expected}{_or_metadata(field)}")
+        return moment
+
+    def _size(self, field: Field, token: _Token) -> Number:
+        match = _SIZE.fullmatch(token.text)
+        if match is None:
+            expected = "expected a number, such as 2000 or 1.5MB"
+            self._fail(token, f"{expected}{_or_metadata(field)}")
+        return Number(token.text, float(match[1]) * _UNITS[match[2].lower()])
+
+    def _glob(self, field: Field, token: _Token) -> Glob | Exists:
+        if field.kind in ("time", "number"):
+            name = field.name
+            self._fail(token, f"{name} is compared with =, <, <=, > and >=, not with a pattern")
+        if field.kind == "metadata" and token.text == "*":
+            return Exists(field)
+        return Glob(field, token.text)
 
     def _value(self, after: str) -> _Token:
         token = self._take()
         if token.kind == "quoted":
-            return _Token("quoted", re.sub(r"\\(.)", r"\1", token.text[1:-1], flags=re.S), token.at)
+            return _Token("quoted", _unquoted(token.text), token.at)
         if token.kind != "word":
             self._fail(token, f"expected a value after {after!r}")
         # A time has colons in it.
@@ -269,6 +309,31 @@ class _Parser:
             field="filter",
             position=str(token.at + 1),
         )
+
+
+def _operator(text: str) -> Operator:
+    return next(operator for operator in OPERATORS if operator == text)
+
+
+def _metadata_field(name: str) -> Field:
+    """Return the field that ``meta.NAME`` is: NAME, or NAME in an object called ``meta``."""
+    return Field(name, "metadata", (name, f"{_METADATA_PREFIX}{name}"))
+
+
+def _or_metadata(field: Field) -> str:
+    return f" (a field of the metadata that has this name is {_METADATA_PREFIX}{field.name})"
+
+
+def _unquoted(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
+
+
+def _is_name(text: str) -> bool:
+    """Whether a word needs no quotes to be a field's name."""
+    return text[0] not in "-." and all(
+        char in "_-." or char.isalnum() or unicodedata.category(char).startswith("M")
+        for char in text
+    )
 
 
 def _tokens(text: str) -> Iterator[_Token]:

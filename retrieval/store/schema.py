@@ -4,11 +4,12 @@ import hashlib
 import json
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from sqlite_utils import Database, Migrations
 
 from retrieval.context import context_line
+from retrieval.store.filter_values import ValueRow, value_rows
 
 TEXT_PART_CHARS = 1 << 16
 """Documents' texts are stored in parts of this many characters, so that a passage of a huge
@@ -22,6 +23,9 @@ NAMED_FILES_QUERY = """
     UNION SELECT file FROM lexical_files
 """
 """Names of all files that count."""
+
+INSERT_METADATA_VALUE = "INSERT INTO metadata_values VALUES (?, ?, ?, ?, ?, ?)"
+"""A document's id and the values of a ``ValueRow``."""
 
 migrations = Migrations("index")
 
@@ -255,6 +259,26 @@ def header_key(title: str, heading_path: Sequence[str]) -> bytes:
 
 
 @migrations()
+def m011_metadata_values(db: Database) -> None:
+    """Each value of documents' metadata as a row with its type, for filters."""
+    for statement in (
+        """CREATE TABLE metadata_values (
+            document_id INTEGER NOT NULL REFERENCES documents (id) ON DELETE CASCADE,
+            key TEXT NOT NULL, place INTEGER NOT NULL,
+            kind INTEGER NOT NULL, text TEXT, number,
+            PRIMARY KEY (document_id, key, place)) WITHOUT ROWID""",
+        "CREATE INDEX metadata_by_text ON metadata_values (key, kind, text)",
+        """CREATE INDEX metadata_by_number ON metadata_values (key, kind, number)
+               WHERE number IS NOT NULL""",
+    ):
+        db.execute(statement)
+    documents = db.execute("SELECT id, metadata FROM documents WHERE metadata != '{}'")
+    for document_id, metadata in documents.fetchall():
+        rows = ((document_id, *row) for row in old_value_rows(metadata))
+        db.conn.executemany(INSERT_METADATA_VALUE, rows)
+
+
+@migrations()
 def m012_choices(db: Database) -> None:
     """Approximate indexes that missed the wanted recall; how each root's files were chosen."""
     db.execute(
@@ -270,3 +294,21 @@ KNOWN_MIGRATIONS = frozenset(
     migration.name for migration in migrations.pending(Database(memory=True))
 )
 """Names of all: a database that has seen another was written by a newer version."""
+
+
+def old_value_rows(metadata: str) -> Iterator[ValueRow]:
+    """Yield the rows of a document's values as an older version wrote them: all as texts.
+
+    It joined the values of a list by commas, so each part of a text between commas may be a value,
+    and the whole text is one.
+    """
+    try:
+        fields = json.loads(metadata)
+    except ValueError:  # damage, which the row's checksum tells of
+        return
+    values = {
+        name: [text, *(part.strip() for part in text.split(","))]
+        for name, text in fields.items()
+        if isinstance(text, str)
+    }
+    yield from value_rows(values)

@@ -37,7 +37,7 @@ def document_row(staged: StagedDocument) -> dict[str, str | int | bytes]:
         "title": document.title,
         "format": document.format,
         "encoding": document.encoding,
-        "metadata": json.dumps(dict(document.metadata), ensure_ascii=False),
+        "metadata": json.dumps(dict(document.metadata), ensure_ascii=False, allow_nan=False),
         **asdict(source.stamp),
         "sha256": staged.sha256,
         "char_count": len(document.text),

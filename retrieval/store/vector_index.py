@@ -136,8 +136,8 @@ class VectorIndex:
         rows = self._rows(
             f"""SELECT DISTINCT c.vector_id, c.text_id
                 FROM documents d JOIN chunks c ON c.document_id = d.id
-                WHERE {where.condition}""",
-            where.parameters,
+                WHERE {where.all.condition}""",
+            where.all.parameters,
         )
         vector_ids, text_ids = np.array(rows, dtype=np.int64).reshape(-1, 2).T
         most = max((int(segment.vector_ids.max()) for segment in self._segments), default=0)

@@ -17,6 +17,7 @@ from retrieval.errors import IndexDamaged
 from retrieval.found import Passage
 from retrieval.store.ann import open_ann
 from retrieval.store.database import DATABASE_NAME, sqlite_errors
+from retrieval.store.filter_values import value_rows
 from retrieval.store.info import load_info
 from retrieval.store.lexical import check_file, load_state
 from retrieval.store.lexical_writer import words_are_due
@@ -29,7 +30,7 @@ from retrieval.store.rows import (
     from_json,
     stored_passage,
 )
-from retrieval.store.schema import NAMED_FILES_QUERY, header_key
+from retrieval.store.schema import NAMED_FILES_QUERY, header_key, old_value_rows
 from retrieval.store.segments import row_ids
 from retrieval.store.snapshot import OPEN_SECONDS, changing, newest_names
 from retrieval.store.vector_file import file_sha256, open_vector_file
@@ -122,6 +123,7 @@ def verify(folder: Path) -> Iterator[Problem]:
                 yield from _segment_problems(folder, connection, files, dim)
                 yield from _lexical_problems(folder, connection, files)
                 yield from _row_problems(connection)
+                yield from _metadata_problems(connection)
                 yield from _text_problems(connection)
         except IndexDamaged as error:
             yield Problem(DATABASE_NAME, error.message, RESTORE)
@@ -246,6 +248,21 @@ def _row_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
             except IndexDamaged as error:
                 yield Problem(DATABASE_NAME, error.message, RESTORE)
                 break
+
+
+def _metadata_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
+    """Whether filters see the metadata that documents have."""
+    for document, uri, metadata in connection.execute("SELECT id, uri, metadata FROM documents"):
+        stored = connection.execute(
+            """SELECT key, place, kind, text, number FROM metadata_values
+               WHERE document_id = ? ORDER BY key, place""",
+            [document],
+        ).fetchall()
+        rows = sorted(value_rows(from_json(metadata)))
+        if stored not in (rows, sorted(old_value_rows(metadata))):
+            what = f"the values that filters see of {uri} are not those of its metadata"
+            yield Problem(DATABASE_NAME, what, RESTORE)
+            break
 
 
 def _text_problems(connection: sqlite3.Connection) -> Iterator[Problem]:

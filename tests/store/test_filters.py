@@ -2,53 +2,104 @@
 
 import re
 import sqlite3
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from sqlite_utils import Database
 
 from retrieval.errors import InvalidArgument
+from retrieval.metadata import Metadata
+from retrieval.records import Document, SourceFile
+from retrieval.store import Commit, StagedDocument
 from retrieval.store.filter_functions import filter_path_glob, register_functions
-from retrieval.store.filters import MAX_FILTER_CHARS, parse_filter
+from retrieval.store.filters import (
+    MAX_CONDITIONS,
+    MAX_DEPTH,
+    MAX_FILTER_CHARS,
+    MAX_VALUES,
+    parse_filter,
+)
+from retrieval.store.schema import migrations
 
 
 def nanoseconds(text: str) -> int:
     return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * 10**9
 
 
-DOCUMENTS = {
+DOCUMENTS: Mapping[str, tuple[str, int, str, Metadata]] = {
     # uri: (title, size, modified, metadata)
-    "docs/guides/a.md": ("Alpha", 100, "2023-12-31T23:59:59", '{"tag": "a, b", "year": "2020"}'),
-    "docs/guides/deep/b.MD": ("Beta", 2048, "2024-01-01T00:00:00", '{"tag": "b"}'),
-    "docs/c.rst": ('It\'s "C"', 10**7, "2024-01-01T23:59:59", '{"year": "1999", "lang": "de"}'),
-    "docs/x/y.txt": ("%_*?[", 0, "2024-06-15T12:00:00", "{}"),
-    "notes/guides/a.md": ("日本語", 5, "2025-01-01T00:00:00", '{"tag": "ä"}'),
+    "docs/guides/a.md": (
+        "Alpha",
+        100,
+        "2023-12-31T23:59:59",
+        {"tag": ["a", "b", "d, e"], "year": "2020", "date": "2024-05-01", "author": "Smith, John"},
+    ),
+    "docs/guides/deep/b.MD": (
+        "Beta",
+        2048,
+        "2024-01-01T00:00:00",
+        {"tag": "b", "date": 2024, "author": {"name": "Nan", "Born In": 1970}, "draft": True},
+    ),
+    "docs/c.rst": (
+        'It\'s "C"',
+        10**7,
+        "2024-01-01T23:59:59",
+        {"year": 1999, "lang": "de", "date": "unknown", "ratio": 1e-07, "draft": False},
+    ),
+    "docs/x/y.txt": ("%_*?[", 0, "2024-06-15T12:00:00", {}),
+    "notes/guides/a.md": (
+        "日本語",
+        5,
+        "2025-01-01T00:00:00",
+        {"tag": "ä", "作者": "王", "team name": "X", "1st": "q", "size": "XL", "id": 2**53 + 1},
+    ),
 }
+
+
+def put(
+    connection: sqlite3.Connection, uri: str, row: tuple[str, int, str, Metadata], text: str = ""
+) -> None:
+    """Write a document and its metadata as a commit does."""
+    title, size, modified, metadata = row
+    document = Document(uri, title, "text", text, (), metadata=metadata)
+    source = SourceFile(Path(uri), uri, uri.split("/", maxsplit=1)[0], size, nanoseconds(modified))
+    Commit(Path(), Database(connection, execute_plugins=False)).put_document(
+        StagedDocument(document, source, "", [])
+    )
+
+
+def new_database() -> sqlite3.Connection:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    register_functions(connection)
+    migrations.apply(Database(connection))
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
 
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[sqlite3.Connection]:
-    connection = sqlite3.connect(":memory:")
-    register_functions(connection)
-    connection.execute(
-        "CREATE TABLE documents (uri, root, title, format, encoding, size, mtime_ns, char_count,"
-        " chunk_count, metadata)"
-    )
-    for uri, (title, size, modified, metadata) in DOCUMENTS.items():
-        row = (uri, uri.split("/")[0], title, "text", "utf-8", size, nanoseconds(modified))
-        connection.execute(
-            "INSERT INTO documents VALUES (?,?,?,?,?,?,?,?,?,?)", (*row, 1, 1, metadata)
-        )
+    connection = new_database()
+    for uri, row in DOCUMENTS.items():
+        put(connection, uri, row)
     yield connection
     connection.close()
 
 
 def passing(database: sqlite3.Connection, text: str) -> set[str]:
+    """URIs that pass; the two forms of the condition must agree."""
     where = parse_filter(text)
-    sql = f"SELECT uri FROM documents d WHERE {where.condition}"
-    return {row[0] for row in database.execute(sql, where.parameters)}
+    found: list[set[str]] = []
+    for sql in (where.all, where.one):
+        rows = database.execute(
+            f"SELECT d.uri FROM documents d WHERE {sql.condition}", sql.parameters
+        )
+        found.append({row[0] for row in rows})
+    assert found[0] == found[1]
+    return found[0]
 
 
 ALL = set(DOCUMENTS)
@@ -84,7 +135,70 @@ A, B, C, X, N = DOCUMENTS
         ('tag IN ("a", "c")', {A}),
         ("tag=b", {A, B}),
         ("Tag=b AND Extension=md", {A, B}),
-        ("tag='a, b'", {A}),
+        ("tag='d, e'", {A}),
+        ("tag=e", set()),
+        ("author=John", set()),
+        ("author='Smith, John'", {A}),
+        ("author:Smith*", {A}),
+        ("author.name=Nan", {B}),
+        ('"Author.Born In"<2000', {B}),
+        ("author:*", {A, B}),
+        ("NOT author:*", {C, X, N}),
+        # A value of another type does not pass, and NOT passes exactly the rest.
+        ("date>2030", set()),
+        ("date<2024", set()),
+        ("date<=2024", {B}),
+        ("NOT date<=2024", {A, C, X, N}),
+        ("date>=2024-01-01", {A}),
+        ("date=2024-05-01", {A}),
+        ("date>=unknown", {C}),
+        ("author>=A", {A}),
+        ("author.name>=A", {B}),
+        ("author.name<=Nan", {B}),
+        ("author.name<=1e5", set()),
+        ("author.name>=1e5", {B}),
+        ("author.name>=inf", set()),
+        ("ratio<0.001", {C}),
+        ("ratio=0.0000001", {C}),
+        ("ratio=1e-07", {C}),
+        ("draft=true", {B}),
+        ("draft!=true", {A, C, X, N}),
+        ("draft>=a", set()),
+        ("id=9007199254740993", {N}),
+        ("id=9007199254740992", set()),
+        ("id>9007199254740992", {N}),
+        # Any field has a name.
+        ("作者=王", {N}),
+        ('"作者"=王', {N}),
+        ('"Team Name"=X', {N}),
+        ("'team  name'=X", {N}),
+        ("1st=q", {N}),
+        ("meta.size=XL", {N}),
+        ('meta."size"=XL', {N}),
+        ("META.Size:X*", {N}),
+        ("meta.tag=ä", {N}),
+        ("size=5", {N}),
+        ('"size"=5', {N}),
+        # Lists of values.
+        ("tag IN ()", set()),
+        ("tag NOT IN ()", ALL),
+        ("path IN ()", set()),
+        ("size IN (5, 2KB)", {B, N}),
+        ("year IN (2020, 1999.0)", {A, C}),
+        ("date IN (2024-05-01, 2024)", {A, B}),
+        ("date IN (2024-05-01T00:00, 'unknown')", {A, C}),
+        ("modified IN (2024-01-01, 2025-01-01T00:00)", {B, C, N}),
+        # Values out of every range.
+        ("modified>=9999-12-31", set()),
+        ("modified<9999-12-31", ALL),
+        ("modified>0001-01-01T00:00:00+14:00", ALL),
+        ("modified=0001-01-01", set()),
+        ("modified IN (9999-12-31, 0001-01-01)", set()),
+        ("date<9999-12-31T23:59:59-14:00", {A}),
+        ("size<999999999999999g", ALL),
+        ("year>-9223372036854775808", set()),
+        ("year>-9223372036854775807", {A, C}),
+        ("year<" + "9" * 400, set()),
         ("tag=ä", {N}),
         ("tag!=b", {C, X, N}),
         ("tag:*", {A, B, N}),
@@ -122,14 +236,21 @@ def test_what_a_filter_lets_through(
         ("path:a path:b", 8, "expected AND, OR or the end"),
         ("(path:a", 8, "expected ')'"),
         ("path:a)", 7, "expected AND, OR or the end"),
-        ("tag IN ()", 9, "expected a value"),
+        ("tag IN (,)", 9, "expected a value"),
+        ("tag IN (a,)", 11, "expected a value"),
         ("tag IN (a b)", 11, "expected ')'"),
         ("tag NOT a", 9, "expected IN"),
         ("modified>yesterday", 10, "expected a date"),
         ("modified:2024*", 10, "is compared with"),
         ("size>big", 6, "expected a number"),
         ('title="open', 7, "expected a value"),
-        ("1=1", 1, "expected a field"),
+        ("a/b=1", 1, "expected a field"),
+        ("-a=1", 1, "expected a field"),
+        ("meta.=1", 6, "expected a name right after"),
+        ("meta. 'x'=1", 7, "expected a name right after"),
+        ("size=XL", 6, "is meta.size"),
+        ("modified>2024-W01-1", 10, "expected a date"),
+        ("size>1e400", 6, "expected a number"),
         ("tag == a", 6, "expected a value"),
         ("tag=a; x=1", 8, "expected AND, OR or the end"),
     ],
@@ -147,7 +268,10 @@ def test_errors_point_at_the_character(text: str, position: int, message: str) -
         ("x=" + "a" * MAX_FILTER_CHARS, "characters; at most"),
         ("(" * 60 + "a=b" + ")" * 60, "levels of parentheses"),
         ("NOT " * 60 + "a=b", "levels of parentheses"),
-        ("a IN (" + ",".join(["x"] * 500) + ")", "more than 200 values"),
+        ("a IN (" + ",".join(["x"] * 20_001) + ")", "more than 20000 values"),
+        (" OR ".join(["a=b"] * 201), "more than 200 conditions"),
+        ("a=\ud800", "not Unicode text"),
+        ("a=\0", "not Unicode text"),
     ],
 )
 def test_limits(text: str, message: str) -> None:
@@ -158,24 +282,20 @@ def test_limits(text: str, message: str) -> None:
 @given(st.text(alphabet=st.sampled_from("ab=:<>!()',\"\\ AND OR NOT IN *?[%;"), max_size=40))
 @settings(max_examples=300, deadline=None)
 @example("a='\\")
-def test_whatever_is_written_is_a_filter_or_an_error(text: str) -> None:
+def test_whatever_is_written_is_a_filter_or_an_error(
+    database: sqlite3.Connection, text: str
+) -> None:
     """Nothing else is raised, and what parses is SQL with as many marks as values."""
     try:
-        where = parse_filter(text)
+        parse_filter(text)
     except InvalidArgument:
         return
-    connection = sqlite3.connect(":memory:")
-    register_functions(connection)
-    connection.execute(
-        "CREATE TABLE documents (uri, root, title, format, encoding, size, mtime_ns, char_count,"
-        " chunk_count, metadata)"
-    )
-    sql = f"SELECT 1 FROM documents d WHERE {where.condition}"
-    assert connection.execute(sql, where.parameters).fetchall() == []
-    connection.close()
+    assert passing(database, text) <= ALL
 
 
-@given(value=st.text(max_size=30))
+@given(
+    value=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
+)
 @settings(max_examples=200, deadline=None)
 def test_a_quoted_value_is_data(database: sqlite3.Connection, value: str) -> None:
     quoted = value.replace("\\", "\\\\").replace('"', '\\"')
@@ -197,6 +317,29 @@ def slow_glob(pattern: list[str], parts: list[str]) -> bool:
 )
 def test_paths_match_part_by_part(pattern: list[str], parts: list[str]) -> None:
     assert filter_path_glob("/".join(pattern), "/".join(parts)) == slow_glob(pattern, parts)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "levels"),
+    [("(tag=a OR (tag=c AND NOT (", ")))", 4), ("(NOT (tag=b AND ", "))", 3), ("NOT ", "", 1)],
+)
+def test_the_deepest_filters_are_run(
+    database: sqlite3.Connection, before: str, after: str, levels: int
+) -> None:
+    depth = MAX_DEPTH // levels
+    assert passing(database, before * depth + "tag=b" + after * depth) <= ALL
+
+
+def test_the_longest_filters_are_run(database: sqlite3.Connection) -> None:
+    assert passing(database, " OR ".join(["tag=b"] * MAX_CONDITIONS)) == {A, B}
+    assert passing(database, " AND ".join(["tag=b"] * MAX_CONDITIONS)) == {A, B}
+    members = ",".join(f"x{number}" for number in range(MAX_VALUES - 1))
+    assert passing(database, f"tag IN ({members}, b)") == {A, B}
+    assert passing(database, f"title NOT IN ({members}, Beta)") == ALL - {B}
+    first = date(2020, 1, 1).toordinal()
+    dates = ",".join(str(date.fromordinal(first + day)) for day in range(9000))
+    assert passing(database, f"modified IN ({dates})") == ALL
+    assert passing(database, f"date IN ({dates}, 2024)") == {A, B}
 
 
 def test_a_hostile_pattern_takes_no_time() -> None:

@@ -1,0 +1,230 @@
+"""A filter's tree → an SQL condition over a row ``d`` of the documents.
+
+Every value is a parameter: nothing that a user writes is ever read as SQL. ``filter_functions`` has
+the functions that conditions call.
+
+A condition on metadata comes in two forms. One finds all documents that pass, by an index on the
+values; the other checks one document that was found in another way.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, chain
+from typing import Final, NamedTuple
+
+from retrieval.store.filter_tree import (
+    And,
+    Comparison,
+    Condition,
+    Exists,
+    Field,
+    Glob,
+    In,
+    Not,
+    Operator,
+    Or,
+)
+from retrieval.store.filter_values import Kind, Moment, Number, Text, Value
+
+_COLUMNS: Final = {
+    "path": "filter_path(d.uri)",
+    "uri": "d.uri",
+    "root": "d.root",
+    "title": "d.title",
+    "format": "d.format",
+    "encoding": "d.encoding",
+    "extension": "filter_extension(d.uri)",
+    "size": "d.size",
+    "characters": "d.char_count",
+    "chunks": "d.chunk_count",
+    "modified": "d.mtime_ns",
+}
+_NANOSECONDS: Final = 1000
+"""Of a microsecond, the unit of ``Moment``; files' times are in nanoseconds."""
+_INT64: Final = range(-(2**63), 2**63)
+
+_ANY_TEXT: Final = f"m.kind IN ({Kind.TEXT:d}, {Kind.NUMBER:d}, {Kind.DATE:d}, {Kind.BOOLEAN:d})"
+"""All but objects. Said in full, as the index on texts begins with the kind."""
+
+Parameter = str | int | float
+
+
+class Sql(NamedTuple):
+    """A condition over a row ``d`` of the documents, and the values of its marks in order."""
+
+    condition: str
+    parameters: tuple[Parameter, ...] = ()
+
+
+def to_sql(condition: Condition, *, one: bool) -> Sql:
+    """Return a filter's condition as SQL.
+
+    Args:
+        condition: the filter.
+        one: whether it checks documents that are found in another way; else it finds documents.
+    """
+    match condition:
+        case And(parts):
+            return _joined("AND", [to_sql(part, one=one) for part in parts])
+        case Or(parts):
+            return _joined("OR", [to_sql(part, one=one) for part in parts])
+        case Not(part):
+            inner = to_sql(part, one=one)
+            return Sql(f"({inner.condition} IS FALSE)", inner.parameters)
+        case _ if condition.field.kind == "metadata":
+            tests = [_of_metadata(condition.field, test, one=one) for test in _typed(condition)]
+            return _joined("OR", tests)
+        case _:
+            return _joined("OR", list(_built_in(condition)))
+
+
+def _typed(condition: Comparison | In | Glob | Exists) -> Iterator[Sql]:
+    """Yield the tests of rows ``m`` of metadata, one of which must pass."""
+    match condition:
+        case Comparison(_, operator, value):
+            yield _compare_typed(operator, value)
+        case In(_, values):
+            yield from _in_typed(values)
+        case Glob(_, pattern):
+            yield Sql("m.text IS NOT NULL AND filter_glob(?, m.text)", (pattern,))
+        case Exists():
+            yield Sql("TRUE")
+
+
+def _built_in(condition: Comparison | In | Glob | Exists) -> Iterator[Sql]:
+    """Yield the tests of a document's own columns, one of which must pass."""
+    column = _COLUMNS[condition.field.name]
+    match condition:
+        case Comparison(_, operator, value):
+            yield _compare(column, operator, value)
+        case In(_, values):
+            yield from _in(column, values)
+        case Glob(field, pattern):
+            function = "filter_path_glob" if field.kind == "path" else "filter_glob"
+            yield Sql(f"{function}(?, {column})", (pattern,))
+        case Exists():
+            yield Sql("TRUE")
+
+
+def _joined(word: str, parts: Sequence[Sql]) -> Sql:
+    """Join conditions; none of them is a condition that nothing passes."""
+    if not parts:
+        return Sql("FALSE")
+    # SQLite's parser has a stack of 100. What is nested deepest comes first: of a part that does,
+    # each level takes one place, and of the others three.
+    parts = sorted(parts, key=_depth, reverse=True)
+    conditions = f" {word} ".join(part.condition for part in parts)
+    parameters = tuple(chain.from_iterable(part.parameters for part in parts))
+    return Sql(conditions if len(parts) == 1 else f"({conditions})", parameters)
+
+
+def _depth(sql: Sql) -> int:
+    """How deep parentheses are nested."""
+    return max(accumulate((char == "(") - (char == ")") for char in sql.condition))
+
+
+def _of_metadata(field: Field, test: Sql, *, one: bool) -> Sql:
+    """Whether a row ``m`` of the field's values passes a test."""
+    marks = ", ".join("?" * len(field.keys))
+    rows = f"FROM metadata_values m WHERE m.key IN ({marks}) AND {test.condition}"
+    parameters = (*field.keys, *test.parameters)
+    if one:
+        return Sql(f"EXISTS (SELECT 1 {rows} AND m.document_id = d.id)", parameters)
+    return Sql(f"d.id IN (SELECT m.document_id {rows})", parameters)
+
+
+def _compare(column: str, operator: Operator, value: Value) -> Sql:
+    """Compare a column, whose values all have the type of the given one."""
+    match value:
+        case Moment():
+            return _compare_moment(column, operator, value, _NANOSECONDS)
+        case Number(value=number):
+            return Sql(f"{column} {operator} ?", (number,))
+        case Text(text):
+            return Sql(f"{column} {operator} ?", (text,))
+
+
+def _compare_typed(operator: Operator, value: Value) -> Sql:
+    """Compare a value of metadata; one of another type does not pass."""
+    match value:
+        case Moment():
+            test = _compare_moment("m.number", operator, value, 1)
+            return Sql(f"m.kind = {Kind.DATE:d} AND {test.condition}", test.parameters)
+        case Number(value=number):
+            return Sql(f"m.kind = {Kind.NUMBER:d} AND m.number {operator} ?", (number,))
+        case Text(text) if operator == "=":
+            return Sql(f"{_ANY_TEXT} AND m.text = ?", (text,))
+        case Text(text):
+            return Sql(f"m.kind = {Kind.TEXT:d} AND m.text {operator} ?", (text,))
+
+
+def _compare_moment(column: str, operator: Operator, moment: Moment, unit: int) -> Sql:
+    """Compare a time; ``<=`` takes the whole day in, ``=`` is any time of it.
+
+    Args:
+        column: in units of 1/``unit`` microseconds.
+        operator: how.
+        moment: what with.
+        unit: see ``column``.
+    """
+    first, last = moment.first * unit, (moment.last + 1) * unit - 1
+    if operator == "=":
+        return Sql(f"{column} BETWEEN ? AND ?", (_bound(first), _bound(last)))
+    return Sql(f"{column} {operator} ?", (_bound(last if operator in ("<=", ">") else first),))
+
+
+def _bound(number: int) -> int | float:
+    """Return a number that SQLite takes, and that compares with 64-bit integers as this one."""
+    return number if number in _INT64 else float(number)
+
+
+def _in(column: str, values: Sequence[Value]) -> Iterator[Sql]:
+    numbers, moments, texts = _by_type(values)
+    if numbers or texts:
+        yield _in_set(column, [*numbers, *texts])
+    for length, firsts in moments.items():
+        kept = [first * _NANOSECONDS for first in firsts if first * _NANOSECONDS in _INT64]
+        yield _in_set(_floor(column, length * _NANOSECONDS), kept)
+
+
+def _in_typed(values: Sequence[Value]) -> Iterator[Sql]:
+    numbers, moments, texts = _by_type(values)
+    if numbers:
+        yield _and_kind(f"m.kind = {Kind.NUMBER:d}", _in_set("m.number", numbers))
+    if texts:
+        yield _and_kind(_ANY_TEXT, _in_set("m.text", texts))
+    for length, firsts in moments.items():
+        test = _in_set(_floor("m.number", length), firsts)
+        yield _and_kind(f"m.kind = {Kind.DATE:d}", test)
+
+
+def _and_kind(kind: str, test: Sql) -> Sql:
+    return Sql(f"{kind} AND {test.condition}", test.parameters)
+
+
+def _in_set(value: str, members: Sequence[Parameter]) -> Sql:
+    """Look a value up in a set, which is one parameter however many members it has."""
+    return Sql(f"{value} IN (SELECT value FROM json_each(?))", (json.dumps(members),))
+
+
+def _floor(column: str, length: int) -> str:
+    """Return the start of the day, minute, ... that a time is in; ``%`` keeps the sign."""
+    return f"{column} - (({column} % {length}) + {length}) % {length}"
+
+
+def _by_type(
+    values: Sequence[Value],
+) -> tuple[list[int | float], dict[int, list[int]], list[str]]:
+    """Numbers; first microseconds of dates and times by their length; texts."""
+    numbers: list[int | float] = []
+    moments: dict[int, list[int]] = {}
+    texts: list[str] = []
+    for value in values:
+        match value:
+            case Number(value=number):
+                numbers.append(number)
+            case Moment(first=first, length=length):
+                moments.setdefault(length, []).append(first)
+            case Text(text):
+                texts.append(text)
+    return numbers, moments, texts
