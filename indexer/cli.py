@@ -13,7 +13,7 @@ from indexer import build_commands, look, upkeep
 from indexer.options import DEVICE_OPTION, INDEX_OPTION, JSON_OPTION
 from retrieval import __version__, command
 from retrieval.registry import MODEL_CARDS, REMARKS
-from retrieval.render import passage_as_json, passages_as_text
+from retrieval.render import passage_as_json, passages_as_text, printable
 from retrieval.search_options import QUERY_DTYPE_OPTION, RERANKER_OPTION, search_options
 
 _CLI_EXAMPLES = (
@@ -81,9 +81,15 @@ def search(
             "run `indexer build` once",
             err=True,
         )
+    for warning in result.warnings:
+        click.echo(printable(f"warning: {warning}"), err=True)
     if as_json:
-        passages = [passage_as_json(passage) for passage in result.passages]
-        click.echo(json.dumps({"generation": result.generation, "passages": passages}))
+        shown = {
+            "generation": result.generation,
+            "warnings": result.warnings,
+            "passages": [passage_as_json(passage) for passage in result.passages],
+        }
+        click.echo(json.dumps(shown))
     else:
         click.echo(passages_as_text(result.passages))
 

@@ -14,6 +14,7 @@ from indexer.options import INDEX_OPTION, JSON_OPTION
 from indexer.parse import FORMATS, PLAIN_NAMES, code
 from retrieval.errors import NotFound
 from retrieval.found import Passage
+from retrieval.metadata import flat_texts
 from retrieval.records import DocumentRow
 from retrieval.render import passage_as_json, printable
 from retrieval.store import IndexReader
@@ -84,7 +85,7 @@ def _as_json(row: DocumentRow, passages: Sequence[Passage]) -> dict[str, Any]:
 def _as_text(row: DocumentRow, passages: Sequence[Passage]) -> Iterator[str]:
     yield f"{row.uri}  {row.title}"
     yield f"{row.format}, {row.encoding}, {row.char_count} characters, {row.chunk_count} passages"
-    yield from (f"{key}: {value}" for key, value in sorted(row.metadata.items()))
+    yield from (f"{key}: {value}" for key, value in sorted(flat_texts(row.metadata).items()))
     end = 0
     for passage in passages:
         yield ""

@@ -1,16 +1,23 @@
 """Fields that people give a document in a file beside it, ``report.html.meta.json`` or the like.
 
-A sidecar is a JSON object whose values are texts, numbers, true or false, or lists of those. Its
-fields go before the document's own; ``title`` is the document's title.
+A sidecar is a JSON object. Its fields take precedence over the document's own; ``title`` is the
+document's title.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
-from indexer.parse.outline import MAX_HEADING_CHARS, MAX_METADATA, bounded_metadata, one_line
+from indexer.parse.fields import (
+    MAX_METADATA,
+    MAX_METADATA_DEPTH,
+    MAX_METADATA_VALUES,
+    bounded_metadata,
+    read_json,
+)
+from indexer.parse.outline import MAX_HEADING_CHARS, one_line
 from indexer.skip import SkipDocument, SkipReason
+from retrieval.metadata import flat_texts
 from retrieval.records import Document
 
 SUFFIX: Final = ".meta.json"
@@ -31,40 +38,42 @@ def with_sidecar(document: Document, data: bytes) -> Document:
             the fields that somebody may filter by.
     """
     fields = dict(_fields(data))
-    title = one_line(fields.pop("title", "")) or document.title
+    title = one_line(flat_texts(bounded_metadata(fields.items())).get("title", ""))
+    fields.pop("title", None)
     metadata = bounded_metadata([*fields.items(), *document.metadata.items()])
-    return replace(document, title=title, metadata=metadata)
+    return replace(document, title=title or document.title, metadata=metadata)
 
 
-def _fields(data: bytes) -> Iterator[tuple[str, str]]:
-    """Names in small letters, and values as text."""
+def _fields(data: bytes) -> Iterator[tuple[str, object]]:
+    """Yield names in small letters, and values."""
     if len(data) > MAX_BYTES:
         raise _bad(f"has more than {MAX_BYTES} bytes")
     try:
-        fields = json.loads(data)
+        fields = read_json(data)
     except (ValueError, RecursionError) as error:
         raise _bad(f"is no JSON: {one_line(str(error))}") from error
     if not isinstance(fields, Mapping):
         raise _bad('must hold an object such as {"team": "search"}')
     if len(fields) > MAX_METADATA:
         raise _bad(f"has more than {MAX_METADATA} fields")
+    if sum(_count(name, value, 0) for name, value in fields.items()) > MAX_METADATA_VALUES:
+        raise _bad(f"has more than {MAX_METADATA_VALUES} values")
     for name, value in fields.items():
-        items = value if isinstance(value, list) else [value]
-        text = ", ".join(_scalar(name, item) for item in items)
-        if max(len(name), len(text)) > MAX_HEADING_CHARS:
-            raise _bad(
-                f"field {one_line(name)[:40]!r} has more than {MAX_HEADING_CHARS} characters"
-            )
-        yield name.lower(), text
+        yield name.lower(), value
 
 
-def _scalar(name: str, value: object) -> str:
-    """As metadata holds it: ``true`` and ``2.5`` as JSON writes them."""
-    if value is None:
-        return ""
-    if not isinstance(value, str | int | float):
-        raise _bad(f"field {one_line(name)!r} must be a text, a number, true, false, or a list")
-    return value if isinstance(value, str) else json.dumps(value)
+def _count(name: str, value: object, depth: int) -> int:
+    """Return how many values there are in one; refuse what would not be kept whole."""
+    if depth > MAX_METADATA_DEPTH:
+        raise _bad(f"field {one_line(name)[:40]!r} is nested more than {MAX_METADATA_DEPTH} deep")
+    longest = max(len(name), len(value) if isinstance(value, str) else 0)
+    if longest > MAX_HEADING_CHARS:
+        raise _bad(f"field {one_line(name)[:40]!r} has more than {MAX_HEADING_CHARS} characters")
+    if isinstance(value, Mapping):
+        return sum(_count(key, part, depth + 1) for key, part in value.items())
+    if isinstance(value, list):
+        return sum(_count(name, part, depth + 1) for part in value)
+    return 1
 
 
 def _bad(what: str) -> SkipDocument:

@@ -19,7 +19,7 @@ from retrieval.eval_command import evaluate
 from retrieval.lines import text_batches
 from retrieval.records import DTYPE_NAMES, TextKind
 from retrieval.registry import DEFAULT_MODEL
-from retrieval.render import passage_as_json, passages_as_text
+from retrieval.render import passage_as_json, passages_as_text, printable
 from retrieval.search_options import search_options
 from retrieval.server_commands import DEVICE_OPTION, serve, token
 
@@ -80,6 +80,8 @@ def search(
     connection: Any = {name: options.pop(name) for name in CONNECTION_NAMES}
     with connect(target, connection) as client:
         results = client.search(query, collection=collection, **options)
+    for warning in results.warnings:
+        click.echo(printable(f"warning: {warning}"), err=True)
     if as_json:
         click.echo(json.dumps(_results_json(query, collection, results), ensure_ascii=False))
         return
@@ -103,6 +105,7 @@ def _results_json(query: str, collection: str, results: "SearchResults") -> dict
         "query_token_count": results.query_token_count,
         "query_truncated": results.query_truncated,
         "rerank_truncated_count": results.rerank_truncated_count,
+        "warnings": results.warnings,
         "seconds": asdict(results.timings),
         "passages": [passage_as_json(passage) for passage in results],
     }

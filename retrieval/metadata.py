@@ -34,16 +34,21 @@ def flat_texts(metadata: Metadata) -> dict[str, str]:
     text is that of the first.
     """
     texts: dict[str, str] = {}
-    for name, value in metadata.items():
-        for path, text in _flat(name, value):
-            texts.setdefault(path, text)
+    for path, text in flat_pairs(metadata):
+        texts.setdefault(path, text)
     return texts
+
+
+def flat_pairs(metadata: Metadata) -> Iterator[tuple[str, str]]:
+    """Yield (path in small letters, text) for every scalar, those of a list together."""
+    for name, value in metadata.items():
+        yield from _flat(field_name(name), value)
 
 
 def _flat(path: str, value: MetadataValue) -> Iterator[tuple[str, str]]:
     if isinstance(value, Mapping):
         for name, part in value.items():
-            yield from _flat(f"{path}.{name}", part)
+            yield from _flat(f"{path}.{field_name(name)}", part)
     elif isinstance(value, Sequence) and not isinstance(value, str):
         scalars = [scalar_text(part) for part in value if isinstance(part, str | int | float)]
         if scalars:

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from indexer.decode import decode
+from indexer.parse.fields import bounded_metadata, with_lists
 from indexer.parse.outline import (
     MAX_HEADING_CHARS,
     Heading,
-    bounded_metadata,
     one_line,
     sections_of,
     title_of,
@@ -52,7 +52,7 @@ def parse_asciidoc(uri: str, data: bytes) -> Document:
         text=text,
         sections=sections_of(headings),
         encoding=encoding,
-        metadata=bounded_metadata(_header(text)),
+        metadata=bounded_metadata(with_lists(_header(text))),
     )
 
 

@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+from indexer.parse.fields import bounded_metadata
 from indexer.parse.outline import (
     MAX_SECTIONS,
     Heading,
-    bounded_metadata,
     one_line,
     sections_of,
     title_of,
@@ -73,7 +73,7 @@ class Composer:
         uri: str,
         format_: str,
         titles: Iterable[str] = (),
-        metadata: Iterable[tuple[str, str]] = (),
+        metadata: Iterable[tuple[str, object]] = (),
         encoding: str = "utf-8",
     ) -> Document:
         """Make a document of it all.
@@ -82,7 +82,7 @@ class Composer:
             uri: see ``Document``.
             format_: see ``Document``.
             titles: the first that is not empty is its title, else the first heading.
-            metadata: what the file says about itself.
+            metadata: what the file says about itself; see ``fields.bounded_metadata``.
             encoding: see ``Document``.
         """
         self._begin_pages()
@@ -97,7 +97,7 @@ class Composer:
             text=text,
             sections=sections_of(headings),
             encoding=encoding,
-            metadata=bounded_metadata((clean(key), clean(value)) for key, value in metadata),
+            metadata=bounded_metadata(metadata),
             page_starts=tuple(self._page_starts),
         )
 

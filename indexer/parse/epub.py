@@ -55,8 +55,12 @@ def parse_epub(uri: str, data: bytes) -> Document:
         for node in part
     ]
     titles = [text for name, text in found if name == "title"]
-    metadata = [(_METADATA[name], text) for name, text in found if name in _METADATA]
-    return composer.document(uri, "epub", titles, metadata)
+    metadata: dict[str, list[str]] = {}
+    for name, text in found:
+        if name in _METADATA:
+            metadata.setdefault(_METADATA[name], []).append(text)
+    fields = [(name, texts if len(texts) > 1 else texts[0]) for name, texts in metadata.items()]
+    return composer.document(uri, "epub", titles, fields)
 
 
 def _package_path(archive: zipfile.ZipFile) -> str:

@@ -8,9 +8,10 @@ from typing import Final
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from indexer.decode import decode, decode_labelled, has_mark
+from indexer.parse.fields import bounded_metadata, with_lists
 from indexer.parse.html_depth import limit_depth
 from indexer.parse.html_text import extract_text
-from indexer.parse.outline import bounded_metadata, sections_of, title_of, usable, words
+from indexer.parse.outline import sections_of, title_of, usable, words
 from retrieval.records import Document
 
 _LABEL_WITHIN: Final = 4096
@@ -61,7 +62,7 @@ def parse_html(uri: str, data: bytes) -> Document:
         text=text,
         sections=sections_of(headings),
         encoding=encoding,
-        metadata=bounded_metadata(_metadata(tree)),
+        metadata=bounded_metadata(with_lists(_metadata(tree))),
     )
 
 

@@ -17,8 +17,11 @@ from indexer.skip import SkipDocument, SkipReason
 from retrieval.records import Document
 
 _SHOWN: Final = ("From", "To", "Cc", "Date")
-_METADATA: Final = ("From", "To", "Cc", "Message-ID", "In-Reply-To", "List-ID")
+_PEOPLE: Final = ("From", "To", "Cc")
+_METADATA: Final = ("Message-ID", "In-Reply-To", "List-ID")
 _MAX_PARTS: Final = 1000
+_HEADER_BUGS: Final = (ValueError, IndexError, AttributeError, TypeError, OverflowError)
+"""What Python's header parser raises at malformed headers."""
 
 
 def parse_mail(uri: str, data: bytes) -> Document:
@@ -38,7 +41,7 @@ def parse_mail(uri: str, data: bytes) -> Document:
             raise SkipDocument(SkipReason.DAMAGED, "no message: it has no header")
         subject = _header(message, "Subject")
         composer.add_heading(1, subject)
-        shown = [f"{name}: {_header(message, name)}" for name in _SHOWN if message[name]]
+        shown = [f"{name}: {_header(message, name)}" for name in _SHOWN if name in message]
         composer.add("\n".join(shown), 1)
         for part, inline in _leaves(message):
             if inline:
@@ -49,8 +52,10 @@ def parse_mail(uri: str, data: bytes) -> Document:
             if part.get_content_maintype() == "text":
                 composer.begin_section(2, name)
                 composer.add(_text(part))
-    metadata = [("date", _date(message)), *((name, _header(message, name)) for name in _METADATA)]
-    metadata.append(("attachments", ", ".join(attachments)))
+    metadata: list[tuple[str, str | list[str]]] = [("date", _date(message))]
+    metadata += [(name, _addresses(message, name)) for name in _PEOPLE]
+    metadata += [(name, _header(message, name)) for name in _METADATA]
+    metadata.append(("attachments", attachments))
     return composer.document(uri, "mail", [subject], metadata)
 
 
@@ -58,9 +63,19 @@ def _header(message: EmailMessage, name: str) -> str:
     """A header's text; one that is malformed as it stands."""
     try:
         return str(message[name] or "")
-    except (ValueError, IndexError, AttributeError, TypeError):  # bugs of the header parser
+    except _HEADER_BUGS:
         raw = {key.lower(): value for key, value in message.raw_items()}
         return str(raw.get(name.lower(), ""))
+
+
+def _addresses(message: EmailMessage, name: str) -> str | list[str]:
+    """A header's addresses, one alone as a text; a header that is malformed as it stands."""
+    stands = _header(message, name)
+    try:
+        addresses = [str(address) for address in message[name].addresses] if stands else []
+    except _HEADER_BUGS:
+        return stands
+    return addresses if len(addresses) > 1 else stands
 
 
 def _date(message: EmailMessage) -> str:
@@ -68,7 +83,7 @@ def _date(message: EmailMessage) -> str:
     stands = _header(message, "Date")
     try:
         return email.utils.parsedate_to_datetime(stands).isoformat()
-    except ValueError:
+    except (ValueError, OverflowError):
         return stands
 
 

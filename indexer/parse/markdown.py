@@ -10,23 +10,30 @@ from typing import Final
 from pyromark import Options, events_with_range
 
 from indexer.decode import decode
+from indexer.parse.fields import LISTS, bounded_metadata, split_list
 from indexer.parse.outline import (
     MAX_HEADING_CHARS,
     Heading,
-    bounded_metadata,
     one_line,
     sections_of,
     title_of,
     usable,
 )
+from retrieval.metadata import Scalar, flat_texts, scalar_text
 from retrieval.records import Document
 
 MAX_FRONT_MATTER_CHARS: Final = 64_000
 """Front matter that has not ended by here is none."""
 
 _FENCE_LINE: Final = re.compile(r"(?:---|\.\.\.)[ \t]*\r?$", re.MULTILINE)
-_SCALAR: Final = re.compile(r"([A-Za-z_][\w.-]*)[ \t]*:(?:[ \t]+(.*))?$")
+_SCALAR: Final = re.compile(
+    r"""(?P<key>"[^"]{1,100}"|'[^']{1,100}'|\w[^:#"'\[\]{},]{0,100}?)[ \t]*:"""
+    r"""(?:[ \t]+(?P<value>.*))?$"""
+)
 _LIST_ITEM: Final = re.compile(r"[ \t]*-[ \t]+(.*)$")
+_ITEM: Final = re.compile(r"""\s*("[^"]*"|'[^']*'|[^,]+)\s*(?:,|$)""")
+_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,17})?", re.ASCII)
+_WORDS: Final = {"true": True, "false": False, "null": None, "~": None}
 _COMMENT: Final = re.compile(r"\s#.*$")
 _ATTRIBUTES: Final = re.compile(r"\s*\{[#.:][^{}]*\}\s*$")
 
@@ -54,7 +61,7 @@ def parse_markdown_text(uri: str, text: str, encoding: str, format_: str) -> Doc
         uri=uri,
         title=title_of(
             uri,
-            metadata.get("title", ""),
+            flat_texts(metadata).get("title", ""),
             next(outermost, ""),
             *(heading.title for heading in headings[:1]),
         ),
@@ -79,28 +86,45 @@ def _front_matter(text: str) -> tuple[str, int]:
     return text[opening.end() : closing.start()], closing.end()
 
 
-def _read_front_matter(matter: str) -> Iterator[tuple[str, str]]:
+def _read_front_matter(matter: str) -> Iterator[tuple[str, object]]:
     """Yield top-level keys with a scalar or a list of scalars; all else in YAML is left out."""
-    key, items = "", list[str]()
+    key, value, items = "", None, list[Scalar | None]()
     for line in matter.splitlines():
         if scalar := _SCALAR.match(line):
-            yield key, ", ".join(items)
-            key, items = scalar[1], [_scalar(scalar[2] or "")]
-        elif key and not any(items) and (item := _LIST_ITEM.match(line)):
-            items = [_scalar(item[1])]
-        elif key and items and (item := _LIST_ITEM.match(line)):
+            yield key, items or value
+            key, items = scalar["key"], []
+            key = key[1:-1] if key[0] in "\"'" else key
+            value = _value(key, scalar["value"] or "")
+        elif key and value in (None, "") and (item := _LIST_ITEM.match(line)):
             items.append(_scalar(item[1]))
-    yield key, ", ".join(items)
+    yield key, items or value
 
 
-def _scalar(value: str) -> str:
-    """Return a YAML scalar as text; empty for block scalars, mappings, anchors and the like."""
+def _value(key: str, written: str) -> Scalar | list[Scalar | None] | None:
+    """Return what is written after a key: a scalar, or a list in brackets."""
+    bare = _COMMENT.sub("", " " + written).strip()
+    if bare.startswith("[") and bare.endswith("]"):
+        return [_scalar(item[1]) for item in _ITEM.finditer(bare[1:-1])]
+    value = _scalar(written)
+    if isinstance(value, str) and key.lower() in LISTS and written.strip()[:1] not in "\"'":
+        return list(split_list(value))
+    return value
+
+
+def _scalar(value: str) -> Scalar | None:
+    """Return a YAML scalar with its type; empty for block scalars, mappings, anchors and the like.
+
+    A number that would be written in another way, such as 007 or the version 3.10, stays a text.
+    """
     value = value.strip()
     if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
         return value[1:-1]
     value = _COMMENT.sub("", " " + value).strip()
-    if value.startswith("[") and value.endswith("]"):
-        return ", ".join(_scalar(item) for item in value[1:-1].split(","))
+    if value.lower() in _WORDS:
+        return _WORDS[value.lower()]
+    if _NUMBER.fullmatch(value):
+        number = float(value) if "." in value else int(value)
+        return number if scalar_text(number) == value else value
     return "" if value[:1] in {"|", ">", "{", "[", "&", "*", "!"} else value
 
 

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from lxml import etree
 
+from indexer.parse.fields import with_lists
 from indexer.skip import SkipDocument, SkipReason
 
 MAX_PART_BYTES: Final = 256 << 20
@@ -103,11 +104,11 @@ class Package:
             return {local(node): node.text or "" for node in root}
         return {}
 
-    def about(self) -> tuple[str, list[tuple[str, str]]]:
+    def about(self) -> tuple[str, list[tuple[str, object]]]:
         """What the package says about itself: its title, and metadata as other formats have it."""
         properties = self._properties()
         metadata = [(key, properties.get(name, "")) for name, key in _METADATA.items()]
-        return properties.get("title", ""), metadata
+        return properties.get("title", ""), list(with_lists(metadata))
 
 
 def read_member(archive: zipfile.ZipFile, name: str) -> bytes:

@@ -1,7 +1,7 @@
 """What all parsers share: titles, metadata, and sections from the headings in a text."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import PurePosixPath
@@ -10,9 +10,7 @@ from typing import Final
 from retrieval.records import Section
 
 MAX_HEADING_CHARS: Final = 500
-"""Titles, headings and values of metadata are cut at this length."""
-MAX_METADATA: Final = 64
-"""Most entries of metadata taken from a document."""
+"""Titles, headings and texts in metadata are cut at this length."""
 MAX_SECTIONS: Final = 100_000
 """Headings beyond this many start no section of their own; their text stays."""
 
@@ -76,18 +74,6 @@ def title_of(uri: str, *candidates: str) -> str:
         if title := one_line(candidate):
             return title
     return uri
-
-
-def bounded_metadata(pairs: Iterable[tuple[str, str]]) -> Mapping[str, str]:
-    """Keep the first value of each key, keys in lower case, within the limits above."""
-    metadata: dict[str, str] = {}
-    for key, value in pairs:
-        if len(metadata) == MAX_METADATA:
-            break
-        name, text = one_line(key).lower(), one_line(value)
-        if name and text:
-            metadata.setdefault(name, text)
-    return metadata
 
 
 def line_starts(text: str) -> list[int]:

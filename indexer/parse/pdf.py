@@ -12,6 +12,7 @@ import pypdfium2.raw as pdfium_c
 
 from indexer.parse.compose import Composer, clean
 from indexer.parse.damage import as_damage
+from indexer.parse.fields import with_lists
 from indexer.parse.outline import MAX_SECTIONS, Heading, one_line, sections_of, title_of
 from indexer.parse.pdf_text import Line, join_words, page_text, read_lines, vocabulary
 from indexer.skip import SkipDocument, SkipReason
@@ -114,9 +115,9 @@ def _compose(uri: str, pages: Sequence[Sequence[Line]], properties: dict[str, st
     for text in texts:
         composer.begin_page()
         composer.add(join_words(text, known))
-    metadata = [(key, _property(name, properties)) for name, key in _METADATA.items()]
-    if without := sum(not lines for lines in pages):
-        metadata.append(("pages without text", str(without)))
+    said = with_lists((key, _property(name, properties)) for name, key in _METADATA.items())
+    without = sum(not lines for lines in pages)
+    metadata = [*said, ("pages without text", without or None)]
     return composer.document(uri, "pdf", [], metadata)
 
 

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from indexer.decode import decode
+from indexer.parse.fields import bounded_metadata, with_lists
 from indexer.parse.outline import (
     MAX_HEADING_CHARS,
     Heading,
-    bounded_metadata,
     one_line,
     sections_of,
     title_of,
     usable,
 )
+from retrieval.metadata import flat_texts
 from retrieval.records import Document
 
 _TWO_MARKS: Final = r"([!-/:-@\[-`{-~])\1"
@@ -74,11 +75,12 @@ def parse_rst(uri: str, data: bytes) -> Document:
     text, encoding = decode(data)
     headings = usable(_headings(text))
     first = headings[0].char_start if headings else len(text)
-    metadata = bounded_metadata(_headers(text[: min(first, _MAX_HEADER_CHARS)]))
+    headers = _headers(text[: min(first, _MAX_HEADER_CHARS)])
+    metadata = bounded_metadata(with_lists(headers))
     return Document(
         uri=uri,
         title=title_of(
-            uri, metadata.get("title", ""), *(heading.title for heading in headings[:1])
+            uri, flat_texts(metadata).get("title", ""), *(heading.title for heading in headings[:1])
         ),
         format="rst",
         text=text,

@@ -59,6 +59,8 @@ class AsyncPassageStream:
     query_token_count: int
     query_truncated: bool
     mode: str
+    warnings: tuple[str, ...] = ()
+    """See ``SearchResults.warnings``."""
 
     def __aiter__(self) -> AsyncIterator[Passage]:
         """The passages; the server may fail after it has begun, with ``ServiceError``."""
@@ -148,6 +150,7 @@ class AsyncRetrievalClient:
             query_token_count=header.query_token_count,
             query_truncated=header.query_truncated,
             mode=mode_name(header.mode),
+            warnings=tuple(header.warnings),
         )
 
     async def embed(

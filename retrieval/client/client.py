@@ -157,6 +157,7 @@ class RetrievalClient:
             query_token_count=header.query_token_count,
             query_truncated=header.query_truncated,
             mode=mode_name(header.mode),
+            warnings=tuple(header.warnings),
         )
 
     def embed(

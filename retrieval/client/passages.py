@@ -1,6 +1,9 @@
 """Passages as the client gives them: the same record that a search gives in the same process."""
 
+from google.protobuf.json_format import MessageToDict
+
 from retrieval.found import Highlights, Passage, ScoreKind, SectionText, Span, StageScores
+from retrieval.metadata import Metadata, from_doubles
 from retrieval.names import parse_passage
 from retrieval.v1 import document_pb2
 
@@ -30,7 +33,7 @@ def passage_from(message: document_pb2.Passage) -> Passage:
         heading_path=tuple(message.heading_path),
         text=message.text,
         token_count=message.token_count,
-        metadata=dict(message.document.metadata),
+        metadata=metadata_from(message.document),
         score=message.score if scores else float("nan"),
         page_start=message.page_start,
         page_end=message.page_end,
@@ -41,6 +44,16 @@ def passage_from(message: document_pb2.Passage) -> Passage:
         highlights=_highlights_from(message.highlights) if message.HasField("highlights") else None,
         section=_section_from(message.section) if message.HasField("section") else None,
     )
+
+
+def metadata_from(message: document_pb2.Document | document_pb2.DocumentSummary) -> Metadata:
+    """Metadata with its types; as texts from a server that does not send types."""
+    if message.HasField("typed_metadata"):
+        return {
+            name: from_doubles(MessageToDict(value))
+            for name, value in message.typed_metadata.fields.items()
+        }
+    return dict(message.metadata)
 
 
 def _scores_from(message: document_pb2.Passage) -> StageScores | None:

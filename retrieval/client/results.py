@@ -1,6 +1,6 @@
 """What the client answers with: frozen records made from messages."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import overload
@@ -8,9 +8,10 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.client.passages import passage_from
+from retrieval.client.passages import metadata_from, passage_from
 from retrieval.client.server_info import to_datetime
 from retrieval.found import Passage
+from retrieval.metadata import Metadata
 from retrieval.v1 import (
     collection_pb2,
     document_pb2,
@@ -67,6 +68,8 @@ class SearchResults(Sequence[Passage]):
     """``"dense"``, ``"lexical"`` or ``"hybrid"``: how it was searched."""
     rerank_truncated_count: int = 0
     """Texts that the reranker read in part only."""
+    warnings: tuple[str, ...] = ()
+    """What about the request is probably not as meant, such as a filter's unknown field."""
 
     @overload
     def __getitem__(self, index: int) -> Passage: ...
@@ -98,6 +101,7 @@ class SearchResults(Sequence[Passage]):
             timings=SearchTimings(*(stage.ToNanoseconds() / 1e9 for stage in stages)),
             mode=mode_name(message.mode),
             rerank_truncated_count=message.rerank_truncated_count,
+            warnings=tuple(message.warnings),
         )
 
 
@@ -112,6 +116,8 @@ class PassageStream(Iterator[Passage]):
     query_truncated: bool
     mode: str
     """See ``SearchResults.mode``."""
+    warnings: tuple[str, ...] = ()
+    """See ``SearchResults.warnings``."""
 
     def __next__(self) -> Passage:
         """The next best passage.
@@ -212,7 +218,7 @@ class DocumentInfo:
     name: str
     uri: str
     title: str
-    metadata: Mapping[str, str]
+    metadata: Metadata
     format: str
     encoding: str
     size_bytes: int
@@ -236,7 +242,7 @@ class DocumentInfo:
             name=message.name,
             uri=message.uri,
             title=message.title,
-            metadata=dict(message.metadata),
+            metadata=metadata_from(message),
             format=message.format,
             encoding=message.encoding,
             size_bytes=message.size_bytes,

@@ -62,6 +62,8 @@ class SearchResult:
     timings: Timings
     rerank_truncated: int = 0
     """Passages that the reranker read in part only."""
+    warnings: tuple[str, ...] = ()
+    """What about the query is probably not as meant, in sentences without an end."""
 
 
 _MODES: Mapping[ScoreKind, Mode] = {
@@ -189,6 +191,12 @@ class Searcher:
             before.append(section)
             yield passage._replace(section=section)
 
+    def warnings(self, query: Query) -> Iterator[str]:
+        """Sentences about fields of the filter that no document has."""
+        for name, close in self.reader.unknown_fields(query.where).items() if query.where else ():
+            hint = f"; did you mean {close!r}?" if close else ""
+            yield f"the filter asks for {name!r}, a field that no document has{hint}"
+
     def _given_vector(self, query: Query) -> EmbeddedText:
         if query.text is not None:  # of lexical search
             return EmbeddedText(np.empty(0, np.float32), 0, truncated=False)
@@ -240,6 +248,7 @@ class _Asked:
         self._embedded = embedded
         self._ranking = ranking
         self._reranked = reranked
+        self._warnings = tuple(searcher.warnings(query))
         self._since = time.perf_counter()
 
     def result(self, heads: Sequence[Head], embed_seconds: float, *, more: bool) -> SearchResult:
@@ -261,4 +270,5 @@ class _Asked:
             query_truncated=self._embedded.truncated,
             rerank_truncated=reranked.truncated if reranked else 0,
             timings=timings,
+            warnings=self._warnings,
         )

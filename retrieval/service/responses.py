@@ -1,11 +1,13 @@
 """Records → messages."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from retrieval.found import Passage, StageScores
+from retrieval.metadata import Metadata, as_doubles, flat_texts
 from retrieval.names import DocumentName, collection_name
 from retrieval.records import DocumentRow, IndexInfo
 from retrieval.search import EmbeddedText, SearchResult
@@ -59,6 +61,7 @@ def search_response(
             rerank=duration(timings.rerank_seconds),
         ),
         rerank_truncated_count=result.rerank_truncated,
+        warnings=result.warnings,
     )
     for passage in result.passages:
         fill_passage(response.passages.add(), collection, passage)
@@ -73,6 +76,7 @@ def stream_header(info: IndexInfo, result: SearchResult) -> search_service_pb2.S
         query_token_count=result.query_token_count,
         query_truncated=result.query_truncated,
         mode=_MODES[result.mode],
+        warnings=result.warnings,
     )
 
 
@@ -91,7 +95,7 @@ def fill_passage(message: document_pb2.Passage, collection: str, passage: Passag
     document.uri = passage.uri
     document.title = passage.title
     if passage.metadata:
-        document.metadata.update(passage.metadata)
+        _fill_metadata(document, passage.metadata)
     message.name = f"{collection_name(collection)}/{passage.name}"
     message.text = passage.text
     message.char_start = passage.char_start
@@ -150,11 +154,10 @@ def document_message(collection: str, row: DocumentRow, text: str = "") -> docum
         row: everything about it but its text.
         text: empty where it isn't asked for.
     """
-    return document_pb2.Document(
+    message = document_pb2.Document(
         name=str(DocumentName(collection, row.id)),
         uri=row.uri,
         title=row.title,
-        metadata=row.metadata,
         format=row.format,
         encoding=row.encoding,
         size_bytes=row.size_bytes,
@@ -163,6 +166,18 @@ def document_message(collection: str, row: DocumentRow, text: str = "") -> docum
         passage_count=row.chunk_count,
         text=text,
     )
+    if row.metadata:
+        _fill_metadata(message, row.metadata)
+    return message
+
+
+def _fill_metadata(
+    message: document_pb2.Document | document_pb2.DocumentSummary, metadata: Metadata
+) -> None:
+    """Write metadata into an empty message: as texts, and with its types."""
+    message.metadata.update(flat_texts(metadata))
+    typed: dict[str, Any] = {name: as_doubles(value) for name, value in metadata.items()}
+    message.typed_metadata.update(typed)
 
 
 def collection_message(collection: str, info: IndexInfo) -> collection_pb2.Collection:

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from typing import Any, Final, NamedTuple
 
 from retrieval.errors import IndexDamaged, NotFound
@@ -10,9 +11,11 @@ from retrieval.found import Hit, Passage, SectionText
 from retrieval.recent import Recent
 from retrieval.records import DocumentRow, IndexInfo, Skipped
 from retrieval.store.database import DATABASE_NAME, LOOKUP_BATCH
+from retrieval.store.filter_tree import BUILT_IN, Field
 from retrieval.store.filters import Filter
 from retrieval.store.rows import (
     DOCUMENT_QUERY,
+    FIELD_NAMES_QUERY,
     PASSAGE_QUERY,
     WANTED_PASSAGES_QUERY,
     StoredPassage,
@@ -66,6 +69,24 @@ class Contents:
             _RECENT_CHARS, lambda one: len(one.passage.text) + _CHARS_BESIDE_TEXT
         )
         self._recent_places = Recent[int, list[_Standing]](_RECENT_PLACES, len)
+
+    def unknown_fields(self, where: Filter) -> dict[str, str]:
+        """The fields of metadata in a filter that no document has, each with a name close to it.
+
+        The name is that of a field which documents have; empty where none is close.
+        """
+        unknown = [field for field in where.metadata_fields if not self._has_field(field)]
+        if not unknown:
+            return {}
+        known = [*BUILT_IN, *(row[0] for row in self._rows(FIELD_NAMES_QUERY, []))]
+        return {
+            field.name: next(iter(get_close_matches(field.name, known, 1)), "") for field in unknown
+        }
+
+    def _has_field(self, field: Field) -> bool:
+        marks = ", ".join("?" * len(field.keys))
+        query = f"SELECT 1 FROM metadata_values WHERE key IN ({marks}) LIMIT 1"
+        return bool(self._rows(query, field.keys))
 
     def places_of_texts(
         self, vector_ids: Sequence[int], text_ids: Sequence[int], where: Filter | None = None

@@ -13,6 +13,8 @@ from typing import Final, NamedTuple
 
 from retrieval.metadata import Metadata, Scalar, leaves, scalar_text
 
+_FIRST: Final = frozenset("-0123456789")
+"""First characters of numbers and dates."""
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,18})(?:\.[0-9]{1,30})?", re.ASCII)
 _DATE: Final = re.compile(
     r"""(?P<day>\d{4}-\d\d-\d\d)
@@ -74,6 +76,8 @@ Value = Number | Moment | Text
 
 def read_value(text: str) -> Value:
     """Return a text with the type that it has."""
+    if text[:1] not in _FIRST:
+        return Text(text)
     if (number := read_number(text)) is not None:
         return Number(text, number)
     return read_moment(text) or Text(text)

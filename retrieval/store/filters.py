@@ -18,7 +18,7 @@ a condition for SQLite.
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Final, NamedTuple, NoReturn
@@ -64,6 +64,7 @@ _TOKEN: Final = re.compile(
       | (?P<stray>.))""",
     re.VERBOSE | re.DOTALL,
 )
+_PLAIN_MEMBER: Final = re.compile(r"""([^\s(),"'<>=!:]+)\s*([,)])""")
 _SIZE: Final = re.compile(r"(\d{1,15}(?:\.\d{1,3})?)\s*([kmg]?)(?:i?b)?", re.I | re.ASCII)
 _UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _NO_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
@@ -87,9 +88,9 @@ class Filter:
         return to_sql(self.tree, one=True)
 
     @cached_property
-    def metadata_fields(self) -> tuple[str, ...]:
+    def metadata_fields(self) -> tuple[Field, ...]:
         """The fields of metadata that it names, each once."""
-        named = (field.name for field in fields_of(self.tree) if field.kind == "metadata")
+        named = (field for field in fields_of(self.tree) if field.kind == "metadata")
         return tuple(dict.fromkeys(named))
 
 
@@ -135,8 +136,8 @@ class _Parser:
     """Recursive descent."""
 
     def __init__(self, text: str) -> None:
-        self._tokens = list(_tokens(text))
-        self._next = 0
+        self._text = text
+        self._ahead = _token_at(text, 0)
         self._values = 0
         self._conditions = 0
 
@@ -165,7 +166,7 @@ class _Parser:
             if depth >= MAX_DEPTH:
                 self._fail(self._peek(), f"more than {MAX_DEPTH} levels of parentheses and NOT")
             return Not(self._not(depth + 1))
-        if self._peek().text == "(" and self._peek().kind == "punctuation":
+        if self._peek_is("("):
             self._take()
             inner = self.filter(depth + 1)
             self._punctuation(")")
@@ -218,19 +219,28 @@ class _Parser:
     def _in(self, field: Field) -> In:
         self._punctuation("(")
         values: list[Value] = []
-        if not (self._peek().kind == "punctuation" and self._peek().text == ")"):
-            values.append(self._member(field))
-            while self._peek().text == "," and self._peek().kind == "punctuation":
-                self._take()
-                values.append(self._member(field))
+        if self._peek_is(")"):
+            self._take()
+            return In(field, ())
+        while True:
+            values.append(self._typed(field, self._member()))
+            self._values += 1
+            if self._values > MAX_VALUES:
+                self._fail(self._peek(), f"more than {MAX_VALUES} values")
+            if not self._peek_is(","):
+                break
+            self._take()
         self._punctuation(")")
         return In(field, tuple(values))
 
-    def _member(self, field: Field) -> Value:
-        self._values += 1
-        if self._values > MAX_VALUES:
-            self._fail(self._peek(), f"more than {MAX_VALUES} values")
-        return self._typed(field, self._value(","))
+    def _member(self) -> _Token:
+        """A value of a list. Most are plain words, which take one look: there may be thousands."""
+        match = _PLAIN_MEMBER.match(self._text, self._ahead.at)
+        if match is None:
+            return self._value(",")
+        token = _Token("word", match[1], match.start(1))
+        self._ahead = _Token("punctuation", match[2], match.start(2))
+        return token
 
     def _typed(self, field: Field, token: _Token) -> Value:
         """The value as the field's kind takes it."""
@@ -285,21 +295,25 @@ class _Parser:
     def _keyword(self, word: str) -> bool:
         token = self._peek()
         if token.kind == "word" and token.text.upper() == word:
-            self._next += 1
+            self._take()
             return True
         return False
 
     def _punctuation(self, text: str) -> None:
-        token = self._take()
-        if token.kind != "punctuation" or token.text != text:
-            self._fail(token, f"expected {text!r}")
+        if not self._peek_is(text):
+            self._fail(self._peek(), f"expected {text!r}")
+        self._take()
+
+    def _peek_is(self, punctuation: str) -> bool:
+        return self._ahead.kind == "punctuation" and self._ahead.text == punctuation
 
     def _peek(self) -> _Token:
-        return self._tokens[self._next]
+        return self._ahead
 
     def _take(self) -> _Token:
-        token = self._peek()
-        self._next = min(self._next + 1, len(self._tokens) - 1)
+        token = self._ahead
+        if token.kind != "end":
+            self._ahead = _token_at(self._text, token.at + len(token.text))
         return token
 
     def _fail(self, token: _Token, expected: str) -> NoReturn:
@@ -336,14 +350,10 @@ def _is_name(text: str) -> bool:
     )
 
 
-def _tokens(text: str) -> Iterator[_Token]:
-    at = 0
-    while True:
-        match = _TOKEN.match(text, at)
-        if match is None:  # never: "stray" takes whatever nothing else does
-            return
-        kind = str(match.lastgroup)
-        yield _Token(kind, match[kind], match.start(kind))
-        if kind == "end":
-            return
-        at = match.end()
+def _token_at(text: str, at: int) -> _Token:
+    """Return the next token from a character on; the last is the end."""
+    match = _TOKEN.match(text, at)
+    if match is None:  # never: "stray" takes whatever nothing else does
+        return _Token("end", "", len(text))
+    kind = str(match.lastgroup)
+    return _Token(kind, match[kind], match.start(kind))

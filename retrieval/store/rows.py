@@ -42,6 +42,17 @@ WANTED_TEXTS_QUERY = """
 """
 """Parts of documents' texts, by pairs alike."""
 
+# From each name to the next one in the index, past all values of a field.
+FIELD_NAMES_QUERY = """
+    WITH RECURSIVE names (name) AS (
+        SELECT min(key) FROM metadata_values
+        UNION ALL
+        SELECT (SELECT min(key) FROM metadata_values WHERE key > name) FROM names
+        WHERE name IS NOT NULL)
+    SELECT name FROM names WHERE name IS NOT NULL LIMIT 10000
+"""
+"""The names of the fields that documents have in their metadata, in order; the first 10,000."""
+
 _DOCUMENT_WIDTH = len(DOCUMENT_COLUMNS)
 _ORDINAL = 4 + _DOCUMENT_WIDTH + CHUNK_COLUMNS.index("ordinal")
 

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -141,6 +142,7 @@ class Document(_message.Message):
     CHAR_COUNT_FIELD_NUMBER: _builtins.int
     PASSAGE_COUNT_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    TYPED_METADATA_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is the resource name, "collections/{collection}/documents/{document}"; {document} is a
     positive number that stays the document's own while it is in the index.
@@ -167,13 +169,21 @@ class Document(_message.Message):
     """
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """metadata is what the file says about itself (front matter, HTML meta tags); empty when it
-        says nothing.
+        """metadata is what the file says about itself (front matter, HTML meta tags), written as texts:
+        fields of objects by their path, such as "author.name", the values of lists joined by commas.
+        Empty when the file says nothing. See typed_metadata.
         """
 
     @_builtins.property
     def modify_time(self) -> _timestamp_pb2.Timestamp:
         """modify_time is when the file was last modified before it was indexed."""
+
+    @_builtins.property
+    def typed_metadata(self) -> _struct_pb2.Struct:
+        """typed_metadata is the same as metadata with the types that the values have in the file:
+        numbers, booleans, lists and objects. An integer beyond 2^53, which a double can't hold, is a
+        string. Unset when the file says nothing.
+        """
 
     def __init__(
         self,
@@ -189,10 +199,11 @@ class Document(_message.Message):
         char_count: _builtins.int = ...,
         passage_count: _builtins.int = ...,
         text: _builtins.str = ...,
+        typed_metadata: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["modify_time", b"modify_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["modify_time", b"modify_time", "typed_metadata", b"typed_metadata"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_count", b"char_count", "encoding", b"encoding", "format", b"format", "metadata", b"metadata", "modify_time", b"modify_time", "name", b"name", "passage_count", b"passage_count", "size_bytes", b"size_bytes", "text", b"text", "title", b"title", "uri", b"uri"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_count", b"char_count", "encoding", b"encoding", "format", b"format", "metadata", b"metadata", "modify_time", b"modify_time", "name", b"name", "passage_count", b"passage_count", "size_bytes", b"size_bytes", "text", b"text", "title", b"title", "typed_metadata", b"typed_metadata", "uri", b"uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -228,6 +239,7 @@ class DocumentSummary(_message.Message):
     URI_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    TYPED_METADATA_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is the document's resource name; see Document.name."""
     uri: _builtins.str
@@ -236,7 +248,11 @@ class DocumentSummary(_message.Message):
     """title is the document's title; see Document.title."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """metadata is what the file says about itself; see Document.metadata."""
+        """metadata is what the file says about itself, as texts; see Document.metadata."""
+
+    @_builtins.property
+    def typed_metadata(self) -> _struct_pb2.Struct:
+        """typed_metadata is the same with types; see Document.typed_metadata."""
 
     def __init__(
         self,
@@ -245,10 +261,11 @@ class DocumentSummary(_message.Message):
         uri: _builtins.str = ...,
         title: _builtins.str = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        typed_metadata: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["typed_metadata", b"typed_metadata"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "name", b"name", "title", b"title", "uri", b"uri"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "name", b"name", "title", b"title", "typed_metadata", b"typed_metadata", "uri", b"uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -282,6 +282,7 @@ class SearchResponse(_message.Message):
     TIMINGS_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
     RERANK_TRUNCATED_COUNT_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """next_page_token asks for the page after this one; empty when this is the last. Opaque."""
     generation: _builtins.int
@@ -310,6 +311,12 @@ class SearchResponse(_message.Message):
     def timings(self) -> Global___SearchTimings:
         """timings say where the time went."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """warnings say in English what about the request is probably not as meant, though it was
+        answered: a filter on a field that no document of the collection has.
+        """
+
     def __init__(
         self,
         *,
@@ -322,10 +329,11 @@ class SearchResponse(_message.Message):
         timings: Global___SearchTimings | None = ...,
         mode: Global___SearchMode.ValueType = ...,
         rerank_truncated_count: _builtins.int = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "mode", b"mode", "model_fingerprint", b"model_fingerprint", "next_page_token", b"next_page_token", "passages", b"passages", "query_token_count", b"query_token_count", "query_truncated", b"query_truncated", "rerank_truncated_count", b"rerank_truncated_count", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "mode", b"mode", "model_fingerprint", b"model_fingerprint", "next_page_token", b"next_page_token", "passages", b"passages", "query_token_count", b"query_token_count", "query_truncated", b"query_truncated", "rerank_truncated_count", b"rerank_truncated_count", "timings", b"timings", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -576,6 +584,7 @@ class StreamSearchHeader(_message.Message):
     QUERY_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     QUERY_TRUNCATED_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
     """generation is the generation of the collection that is searched; see Collection.generation."""
     model_fingerprint: _builtins.str
@@ -590,6 +599,10 @@ class StreamSearchHeader(_message.Message):
     """
     mode: Global___SearchMode.ValueType
     """mode is how it is searched; never SEARCH_MODE_UNSPECIFIED."""
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """warnings are about the request; see SearchResponse.warnings."""
+
     def __init__(
         self,
         *,
@@ -598,10 +611,11 @@ class StreamSearchHeader(_message.Message):
         query_token_count: _builtins.int = ...,
         query_truncated: _builtins.bool = ...,
         mode: Global___SearchMode.ValueType = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "mode", b"mode", "model_fingerprint", b"model_fingerprint", "query_token_count", b"query_token_count", "query_truncated", b"query_truncated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "mode", b"mode", "model_fingerprint", b"model_fingerprint", "query_token_count", b"query_token_count", "query_truncated", b"query_truncated", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

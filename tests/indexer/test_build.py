@@ -1,15 +1,19 @@
 """Whole builds over real files: what changes, what is reused, what survives a kill."""
 
 import hashlib
+import io
 import json
+import math
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
+import tarfile
 import time
 import zipfile
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +35,7 @@ from retrieval.errors import (
     RetrievalError,
     SourceError,
 )
+from retrieval.metadata import MetadataValue
 from retrieval.records import FileChoice
 from retrieval.store import (
     IndexReader,
@@ -71,7 +76,7 @@ class Workplace:
         with IndexReader.open(self.index) as reader:
             return [document.uri for document in reader.documents(1000)]
 
-    def metadata(self, uri: str) -> dict[str, str]:
+    def metadata(self, uri: str) -> dict[str, MetadataValue]:
         with IndexReader.open(self.index) as reader:
             return dict(reader.document_by_uri(uri).metadata)
 
@@ -167,10 +172,10 @@ def test_fields_from_a_sidecar(place: Workplace) -> None:
     assert counts(place.build()) == (2, 0, 0, 0)
     assert place.metadata("docs/a.md") == {
         "team": "search",
-        "tag": "x, y",
-        "open": "true",
-        "n": "2.5",
-        "level": "2",
+        "tag": ["x", "y"],
+        "open": True,
+        "n": 2.5,
+        "level": 2,
     }
     assert counts(place.build()) == (0, 0, 0, 2)
 
@@ -186,7 +191,7 @@ def test_fields_from_a_sidecar(place: Workplace) -> None:
     assert counts(place.build()) == (0, 0, 0, 2)
     (place.docs / "a.md.meta.json").unlink()
     assert counts(place.build()) == (0, 1, 0, 1)
-    assert place.metadata("docs/a.md") == {"team": "docs", "level": "2"}
+    assert place.metadata("docs/a.md") == {"team": "docs", "level": 2}
 
 
 @pytest.mark.parametrize(
@@ -194,8 +199,9 @@ def test_fields_from_a_sidecar(place: Workplace) -> None:
     [
         ("{", "is no JSON: Expecting property name"),
         ("[1]", "must hold an object"),
-        ('{"a": {"b": 1}}', "field 'a' must be a text"),
-        ('{"a": [["b"]]}', "field 'a' must be a text"),
+        ('{"a": ' + "[" * 9 + "1" + "]" * 9 + "}", "field 'a' is nested more than 8"),
+        (json.dumps({"a": [0] * 1001}), "more than 1000 values"),
+        (json.dumps({"a": {"b": ["x" * 501]}}), "field 'b' has more than 500"),
         (json.dumps({"a": "x" * 501}), "field 'a' has more than 500"),
         (json.dumps({str(number): 1 for number in range(65)}), "more than 64 fields"),
         ('{"a": "' + "x" * 70_000 + '"}', "more than 65536 bytes"),
@@ -218,6 +224,38 @@ def test_a_document_is_not_indexed_without_the_fields_it_should_have(
     assert skip.uri == "docs/a.md"
     assert detail in skip.detail
     assert place.build().skipped == {"bad sidecar": 1}
+
+
+@pytest.mark.parametrize("year", [1500, 1970, 2262, 2300, 9999, 15000])
+def test_a_file_of_any_time_is_indexed(place: Workplace, year: int) -> None:
+    """File systems hold times that a 64-bit number of nanoseconds does not."""
+    place.write("good.txt", "a good file about bees")
+    place.write("odd.txt", "a file about cows")
+    place.write("odd.txt.meta.json", '{"kind": "odd"}')
+    seconds = int((year - 1970) * 365.2425 * 86400)
+    try:
+        for name in ("odd.txt", "odd.txt.meta.json"):
+            os.utime(place.docs / name, (seconds, seconds))
+    except OverflowError:
+        pytest.skip("this file system has no such time")
+    assert counts(place.build()) == (2, 0, 0, 0)
+    assert counts(place.build()) == (0, 0, 0, 2)
+    with IndexReader.open(place.index) as reader:
+        modified = reader.document_by_uri("docs/odd.txt").modified_at
+    assert datetime.fromisoformat(modified)
+    if 1678 < year < 2262:
+        assert abs(int(modified[:4]) - year) <= 1
+
+
+@pytest.mark.parametrize("seconds", [math.inf, math.nan, 1e300, -1e300, 2**62])
+def test_members_of_any_time_are_indexed(place: Workplace, seconds: float) -> None:
+    info = tarfile.TarInfo("a.txt")
+    info.size = 4
+    with tarfile.open(place.docs / "x.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        info.pax_headers["mtime"] = str(seconds)
+        archive.addfile(info, io.BytesIO(b"cows"))
+    assert counts(place.build()) == (1, 0, 0, 0)
+    assert place.uris() == ["docs/x.tar/a.txt"]
 
 
 def test_two_roots_and_single_files(place: Workplace) -> None:
