@@ -76,7 +76,8 @@ text
 def test_json_records_have_types() -> None:
     record = """{"text": "Long text.", "title": "T", "year": 2024, "price": 1.50,
         "big": 9007199254740993, "odd": NaN, "vast": 1e400, "on": true, "none": null,
-        "tags": ["a, b", "c", 1], "by": {"Name": "Z", "body": "b", "born": {"in": 1970}}, "all": [{"n": 1}, {"n": 2}]}"""
+        "tags": ["a, b", "c", 1], "by": {"Name": "Z", "body": "b", "born": {"in": 1970}},
+        "all": [{"n": 1}, {"n": 2}]}"""
     document = parse("a.json", record.encode())
     assert document.metadata == {
         "year": 2024,
