@@ -10,6 +10,7 @@ import click
 
 from indexer.options import DEVICE_OPTION, INDEX_OPTION, JSON_OPTION, read_list
 from indexer.progress import ConsoleProgress
+from retrieval.command import FiniteRange
 from retrieval.errors import InvalidArgument
 from retrieval.languages import LANGUAGES, NO_LANGUAGE
 from retrieval.records import DTYPE_NAMES
@@ -110,7 +111,7 @@ _OPTIONS: Final = (
     ),
     click.option(
         "--target-recall",
-        type=click.FloatRange(0.5, 1.0),
+        type=FiniteRange(0.5, 1.0),
         help="Recall@10 that an approximate index is tuned to. [default: the index's own, or 0.98]",
     ),
     click.option(

@@ -1,5 +1,6 @@
 """What both programs share: one line an error, and the right exit code."""
 
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,19 @@ from retrieval.errors import RetrievalError
 EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers that leaves out NaN, which click takes to be in any range."""
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Parse the option's value."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
 
 
 def run(

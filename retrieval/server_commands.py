@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from retrieval.command import FiniteRange
 from retrieval.search_options import QUERY_DTYPE_OPTION, RERANKER_OPTION
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ DEVICE_OPTION = click.option(
     show_default=True,
     help="Where the model runs.",
 )
+
+MAX_TOKEN_DAYS = 36_500
+"""A hundred years. Longer ones are better written as none: dates end with the year 9999."""
 
 _TOKEN_FILE = click.option(
     "--token-file",
@@ -204,14 +208,14 @@ def token() -> None:
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=0.0,
     metavar="N",
     help="Requests a second that it allows; 0: any number.",
 )
 @click.option(
     "--days",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True, max=MAX_TOKEN_DAYS),
     help="Until it expires; never if left out.",
 )
 def create(

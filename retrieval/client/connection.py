@@ -17,6 +17,9 @@ from retrieval.errors import InvalidArgument, ServiceError
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
 
+_LONGEST_TIMEOUT_SECONDS = 365 * 86_400.0
+"""Longer timeouts, infinite ones too, become this one: gRPC counts in a 64-bit integer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tls:
@@ -58,7 +61,7 @@ class Endpoint:
 
         Args:
             target: the server's address, ``HOST:PORT``.
-            timeout: most seconds that one call may take, retries counted.
+            timeout: most seconds that one call may take, retries counted; at most a year.
             tls: how to encrypt; None = not at all.
             token: sent with every call; empty = none.
 
@@ -71,7 +74,7 @@ class Endpoint:
         if not timeout > 0:
             raise InvalidArgument(f"timeout is {timeout}; it must be above 0", field="timeout")
         self.target = target
-        self.timeout = timeout
+        self.timeout = min(timeout, _LONGEST_TIMEOUT_SECONDS)
         if token and tls is None and not _is_loopback(target):
             raise InvalidArgument(
                 f"the token would go to {target} for everyone on the way to read: use TLS",

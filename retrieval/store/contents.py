@@ -148,6 +148,7 @@ class Contents:
 
     def sample_places(self, count: int) -> list[_Place]:
         """(document id, ordinal) of some passages, spread evenly over the index."""
+        count = min(count, self.info.chunks)
         step = max(1, self.info.chunks // max(1, count))
         rows = self._rows(
             """SELECT document_id, ordinal FROM
