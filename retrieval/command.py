@@ -4,6 +4,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -18,7 +19,10 @@ class FiniteRange(click.FloatRange):
     """A range of numbers that leaves out NaN, which click takes to be in any range."""
 
     def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+        self,
+        value: Any,  # noqa: ANN401  (as in click)
+        param: click.Parameter | None,
+        ctx: click.Context | None,
     ) -> float:
         """Parse the option's value."""
         number = float(super().convert(value, param, ctx))
