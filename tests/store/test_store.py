@@ -1,6 +1,7 @@
 """The store: commits, exact search against brute force, snapshots, damage."""
 
 import hashlib
+import json
 import os
 import shutil
 import sqlite3
@@ -33,6 +34,7 @@ from retrieval.store import (
     StagedChunk,
     StagedDocument,
     maintain,
+    parse_filter,
     read_info,
     vector_file,
     verify,
@@ -244,6 +246,61 @@ def test_no_row_that_changed_on_the_disk_is_shown(tmp_path: Path, change: str) -
     with pytest.raises(IndexDamaged):
         everything()
     assert list(verify(folder)) != []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DELETE FROM metadata_values",
+        "UPDATE metadata_values SET text = 'w'",
+        "UPDATE metadata_values SET kind = 2, number = 5",
+        "UPDATE metadata_values SET key = 'x'",
+        "INSERT INTO metadata_values VALUES (1, 'k', 1, 1, 'w', NULL)",
+    ],
+)
+def test_filters_see_the_metadata_that_documents_have(tmp_path: Path, change: str) -> None:
+    fill(tmp_path, 2)
+    assert list(verify(tmp_path)) == []
+    connection = sqlite3.connect(tmp_path / "index.db")
+    connection.execute(change)
+    connection.commit()
+    connection.close()
+    (problem,) = verify(tmp_path)
+    assert problem.what == "the values that filters see of d/a.txt are not those of its metadata"
+
+
+def test_metadata_of_an_older_version_can_be_filtered(tmp_path: Path) -> None:
+    """It knew texts alone, and joined lists by commas."""
+    fill(tmp_path, 2)
+    connection = sqlite3.connect(tmp_path / "index.db")
+    connection.execute("DROP TABLE metadata_values")
+    connection.execute("DELETE FROM _sqlite_migrations WHERE name = 'm011_metadata_values'")
+    old = {"year": "2024", "tag": "a, b", "author": "Smith, John", "date": "2024-05-01"}
+    connection.execute("UPDATE documents SET metadata = ?, digest = x''", [json.dumps(old)])
+    connection.commit()
+    connection.close()
+    with IndexReader.open(tmp_path) as reader:
+        for condition, passes in {
+            "year>2023": True,
+            "tag=b": True,
+            "tag='a, b'": True,
+            "author='Smith, John'": True,
+            "date>=2024-05-01": True,
+            "date<2030": False,
+        }.items():
+            hits = reader.search_vectors(unit_vectors(1), 2, where=parse_filter(condition))
+            assert (hits.vector_ids[0] >= 0).any() == passes, condition
+        assert reader.document(1).metadata == old
+    assert list(verify(tmp_path)) == []
+
+
+def test_a_document_that_goes_takes_its_values_along(tmp_path: Path) -> None:
+    fill(tmp_path, 2)
+    with open_writer(tmp_path) as writer, writer.commit() as commit:
+        commit.remove_document("d/a.txt")
+    connection = sqlite3.connect(tmp_path / "index.db")
+    assert connection.execute("SELECT count(*) FROM metadata_values").fetchone() == (0,)
+    connection.close()
 
 
 def test_an_exception_commits_nothing(tmp_path: Path) -> None:
