@@ -5,13 +5,14 @@ through transformers. Index and service embed with the same object, so a query a
 only differ in their prompt.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.arguments import check_text, text_list
 from retrieval.assembly import Parts, assemble
 from retrieval.backend import resolve_device
 from retrieval.batching import embed_batches
@@ -42,7 +43,9 @@ class Embedded:
 class Encoder:
     """A model ready to embed texts."""
 
-    def __init__(self, parts: Parts, identity: ModelIdentity, folder: Path, dtype: str) -> None:
+    def __init__(
+        self, parts: Parts, identity: ModelIdentity, folder: Path, *, dtype: str, device: str
+    ) -> None:
         """Put the parts together; use ``load``."""
         self._backend = parts.backend
         self._settings = parts.settings
@@ -51,12 +54,20 @@ class Encoder:
         self.folder = folder
         self.dtype = dtype
         self.dim = parts.backend.dim
+        self.device = device
         self.side_by_side = parts.backend.side_by_side
+
+    def __repr__(self) -> str:
+        """Return what a person asks of a model: name, dimension, length limit, type, device."""
+        return (
+            f"Encoder({self.identity.name!r}, dim={self.dim}, max_tokens={self.max_tokens}, "
+            f"dtype={self.dtype!r}, device={self.device!r})"
+        )
 
     @classmethod
     def load(
         cls,
-        name: str,
+        name: str | Path,
         *,
         device: str = "auto",
         dtype: str = "auto",
@@ -76,11 +87,13 @@ class Encoder:
             the encoder.
 
         Raises:
-            InvalidArgument: unknown device or dtype.
+            InvalidArgument: unknown device, dtype or workload.
             ModelNotFound: see ``retrieval.hub.find_model``.
             CheckpointError: the files can't be used.
         """
         device, dtype = resolve_device(device, dtype)
+        if workload not in ("throughput", "latency"):
+            raise InvalidArgument(f"workload must be throughput or latency, not {workload!r}")
         return cls._from_folder(find_model(name), device, dtype, workload)
 
     @classmethod
@@ -98,7 +111,7 @@ class Encoder:
         """
         parts = assemble(folder, device=device, dtype=dtype, workload=workload)
         identity = parts.identity(folder, index_dtype or dtype)
-        return cls(parts, identity, folder.path, dtype)
+        return cls(parts, identity, folder.path, dtype=dtype, device=device)
 
     @property
     def query_on_one_core(self) -> bool:
@@ -121,44 +134,55 @@ class Encoder:
 
     def encode(
         self,
-        texts: Sequence[str],
+        texts: str | Iterable[str],
         kind: TextKind = "passage",
         *,
         batch_tokens: int | None = None,
     ) -> NDArray[np.float32]:
-        """Embed texts; ``embed`` also tells token counts and truncation.
+        """Embed one text or several; ``embed`` also tells token counts and truncation.
 
         Args:
-            texts: n texts of any length; those beyond ``max_tokens`` are truncated.
+            texts: a text; or n texts, which may come from a generator. Texts of any length are
+                taken; those beyond ``max_tokens`` are truncated.
             kind: ``"query"`` or ``"passage"``: which of the model's prompts goes before each.
-            batch_tokens: most tokens of one batch (a longer text is a batch alone); None: what
-                suits the device.
+            batch_tokens: most tokens of one batch, 1 or more (a longer text is a batch alone);
+                None: what suits the device.
 
         Returns:
-            float32 [n, dim], L2-normalised.
+            float32 [dim] of one text, [n, dim] of several; L2-normalised.
 
         Raises:
-            InvalidArgument: unknown kind.
+            InvalidArgument: what is to be embedded is not text, or an unknown kind.
             CheckpointError: the weights make numbers that their type can't hold.
         """
+        if isinstance(texts, str):
+            check_text(texts, field="texts")
+            one = self.embed([texts], kind, batch_tokens=batch_tokens).vectors
+            return one.reshape(self.dim)
         return self.embed(texts, kind, batch_tokens=batch_tokens).vectors
 
     def embed(
         self,
-        texts: Sequence[str],
+        texts: Iterable[str],
         kind: TextKind = "passage",
         *,
         batch_tokens: int | None = None,
     ) -> Embedded:
         """Embed texts, in their order, whatever batches they went through.
 
-        Args and errors as ``encode``.
+        Args and errors as ``encode``, but one text is refused: it goes into a list.
 
         Returns:
             vectors, token counts and truncation flags, n of each.
         """
+        texts = text_list(texts)
         if kind not in ("query", "passage"):
-            raise InvalidArgument(f"kind must be query or passage, not {kind!r}")
+            raise InvalidArgument(f"kind must be query or passage, not {kind!r}", field="kind")
+        if batch_tokens is not None and not (isinstance(batch_tokens, int) and batch_tokens > 0):
+            raise InvalidArgument(
+                f"batch_tokens is {batch_tokens!r}; it must be a whole number, 1 or more",
+                field="batch_tokens",
+            )
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
         token_counts: list[int] = []
         truncated: list[bool] = []

