@@ -14,6 +14,7 @@
     │   ├── NoReranker             a search asks for one, and there is none
     │   ├── ModelMismatch          the index and the model (or settings) disagree
     │   ├── IndexLocked            another process is writing the index
+    │   ├── ClientClosed           a client was closed, and is used again
     │   ├── AddressInUse           the server can't listen there
     │   ├── NotFound               no such collection, document or passage
     │   ├── Unauthenticated        no token, or one that is not known
@@ -119,6 +120,12 @@ class IndexLocked(UserError):
     """Another process is writing this index."""
 
     reason = "INDEX_LOCKED"
+
+
+class ClientClosed(UserError):
+    """The client was closed, before the request or while it was under way."""
+
+    reason = "CLIENT_CLOSED"
 
 
 class AddressInUse(UserError):

@@ -13,6 +13,12 @@ DEFAULT_COLLECTION = "default"
 COLLECTION_ID = r"[a-z0-9][a-z0-9_-]{0,62}"
 """Regular expression of a collection's name."""
 
+COLLECTION_RULE = (
+    "a collection's name has lower-case letters a-z, digits, _ and -, begins with a letter or a "
+    "digit, and has at most 63 characters"
+)
+"""The same in words."""
+
 _DOCUMENT_ID = r"[1-9][0-9]{0,18}"
 _ORDINAL = r"0|[1-9][0-9]{0,9}"
 _MAX_DOCUMENT_ID = 2**63 - 1
@@ -113,6 +119,20 @@ def parse_passage(name: str, *, field: str) -> PassageName:
     return PassageName(match[1], int(match[2]), int(match[3]))
 
 
+def lower_cased(collection: str) -> str:
+    """Return a valid name that differs from a wrong one in its case or spaces only, or nothing."""
+    proposed = re.sub(r"\s+", "-", collection.strip()).lower()
+    return proposed if re.fullmatch(COLLECTION_ID, proposed) else ""
+
+
 def _malformed(name: str, form: str, field: str) -> InvalidArgument:
     shown = name if len(name) <= _SHOWN_CHARS else name[:_SHOWN_CHARS] + "…"
-    return InvalidArgument(f"{field} is {shown!r}; it must be of the form {form}", field=field)
+    message = f"{field} is {shown!r}; it must be of the form {form}"
+    kind, _, collection = name.partition("/")
+    own, slash, rest = collection.partition("/")
+    if kind == "collections" and not re.fullmatch(COLLECTION_ID, own):
+        message += f", and {COLLECTION_RULE}"
+        proposed = lower_cased(own)
+        if proposed:
+            message += f"; did you mean {f'{kind}/{proposed}{slash}{rest}'!r}?"
+    return InvalidArgument(message, field=field)

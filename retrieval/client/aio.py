@@ -1,7 +1,7 @@
 """The client for programs with an event loop: the same methods, to be awaited."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.client.client import DEFAULT_TARGET, DEFAULT_TIMEOUT, ITEMS_PER_PAGE
-from retrieval.client.connection import Endpoint, Tls
+from retrieval.client.connection import Endpoint, Tls, closed_under_way
 from retrieval.client.passages import passage_from
 from retrieval.client.requests import (
     ListOptions,
@@ -96,7 +96,12 @@ class AsyncRetrievalClient:
         self._index: Any = IndexServiceStub(channel)
 
     async def __aenter__(self) -> Self:
+        self._endpoint.check_open()
         return self
+
+    def __repr__(self) -> str:
+        """Return the address, and whether the connection is encrypted and still open."""
+        return f"AsyncRetrievalClient({self._endpoint!r})"
 
     async def __aexit__(
         self,
@@ -108,6 +113,7 @@ class AsyncRetrievalClient:
 
     async def close(self) -> None:
         """Hang up; requests under way fail."""
+        self._endpoint.closed = True
         await self._channel.close(None)
 
     async def search(
@@ -123,7 +129,7 @@ class AsyncRetrievalClient:
         return SearchResults.from_message(await self._call(self._search.Search, request))
 
     async def search_batch(
-        self, queries: Sequence[QueryLike], *, k: int = 10, **options: Unpack[ListOptions]
+        self, queries: Iterable[QueryLike], *, k: int = 10, **options: Unpack[ListOptions]
     ) -> list[SearchResults]:
         """Answer several searches in one request."""
         request = batch_search_request(queries, k=k, **options)
@@ -154,13 +160,20 @@ class AsyncRetrievalClient:
         )
 
     async def embed(
-        self, texts: Sequence[str], kind: TextKind, *, collection: str = DEFAULT_COLLECTION
+        self,
+        texts: str | Iterable[str],
+        kind: TextKind,
+        *,
+        collection: str = DEFAULT_COLLECTION,
     ) -> NDArray[np.float32]:
-        """Embed texts with a collection's model: float32 [n, dim], of length 1."""
+        """Embed texts with a collection's model: float32 [n, dim], or [dim] of one text."""
+        if isinstance(texts, str):
+            one = await self.embed_detailed([texts], kind, collection=collection)
+            return one.vectors.reshape(-1)
         return (await self.embed_detailed(texts, kind, collection=collection)).vectors
 
     async def embed_detailed(
-        self, texts: Sequence[str], kind: TextKind, *, collection: str = DEFAULT_COLLECTION
+        self, texts: Iterable[str], kind: TextKind, *, collection: str = DEFAULT_COLLECTION
     ) -> Embeddings:
         """Embed texts as ``embed`` does, and tell token counts and what was cut off."""
         requests = embed_requests(texts, kind, collection=collection)
@@ -168,7 +181,7 @@ class AsyncRetrievalClient:
         return Embeddings.from_messages([await self._call(method, each) for each in requests])
 
     async def count_tokens(
-        self, texts: Sequence[str], *, collection: str = DEFAULT_COLLECTION
+        self, texts: Iterable[str], *, collection: str = DEFAULT_COLLECTION
     ) -> list[int]:
         """Count tokens as a collection's model does, special tokens not counted."""
         counts: list[int] = []
@@ -226,18 +239,26 @@ class AsyncRetrievalClient:
         """Send a request and wait for the answer.
 
         Raises:
+            ClientClosed: the client is closed.
             ServiceError: it failed.
         """
         endpoint = self._endpoint
+        endpoint.check_open()
         try:
             return await method(request, timeout=endpoint.timeout, metadata=endpoint.metadata)
         except grpc.RpcError as error:
             raise endpoint.error(error) from error
+        except asyncio.CancelledError:
+            if _is_cancelled() or not endpoint.closed:
+                raise
+            # Closing the channel cancels its calls, and nobody has cancelled this task.
+            raise closed_under_way() from None
 
     async def _stream(self, method: Callable[..., Any], request: object) -> AsyncGenerator[Any]:
         """Send a request and yield what is streamed back; closing the generator hangs up."""
         endpoint = self._endpoint
         attempts, begun = StreamAttempts(endpoint.timeout), False
+        endpoint.check_open()
         while True:
             timeout = attempts.seconds_left
             responses = method(request, timeout=timeout, metadata=endpoint.metadata)
@@ -246,14 +267,21 @@ class AsyncRetrievalClient:
                     begun = True
                     yield response
             except grpc.RpcError as error:
-                pause = None if begun else attempts.pause_after(error)
+                over = begun or endpoint.closed
+                pause = None if over else attempts.pause_after(error)
                 if pause is None:
                     raise endpoint.error(error) from error
+            except asyncio.CancelledError:
+                if _is_cancelled() or not endpoint.closed:
+                    raise
+                raise closed_under_way() from None
             else:
                 return
             finally:
                 responses.cancel()
             await asyncio.sleep(pause)
+            if endpoint.closed:
+                raise closed_under_way()
 
     async def _pages(
         self,
@@ -267,3 +295,9 @@ class AsyncRetrievalClient:
             if not response.next_page_token:
                 return
             request.page_token = response.next_page_token
+
+
+def _is_cancelled() -> bool:
+    """Return whether somebody has asked the present task to stop."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,6 +1,6 @@
 """The client itself: one method a remote procedure, with typed answers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -50,8 +50,9 @@ ITEMS_PER_PAGE = 500
 class RetrievalClient:
     """A connection to a server; a context manager, safe to share between threads.
 
-    All methods raise ``InvalidArgument`` for a value that can't be sent, ``ServiceUnavailable``
-    when no server answers, and ``ServiceError`` when it answers with an error.
+    All methods raise ``InvalidArgument`` for an unknown option or a value that can't be sent,
+    ``ServiceUnavailable`` when no server answers, ``ServiceError`` when it answers with an error,
+    and ``ClientClosed`` after ``close``.
     """
 
     def __init__(
@@ -72,8 +73,8 @@ class RetrievalClient:
             token: what the server knows the caller by; empty = nothing.
 
         Raises:
-            InvalidArgument: no target, a timeout that is not above 0, a token without TLS to
-                another machine, or certificates that can't be read.
+            InvalidArgument: no target of the form ``HOST:PORT``, a timeout that is not above 0, a
+                token without TLS to another machine, or certificates that can't be used.
         """
         self._connection = Connection(target, timeout=timeout, tls=tls, token=token)
         self._search = SearchServiceStub(self._connection.channel)
@@ -81,7 +82,12 @@ class RetrievalClient:
         self._index = IndexServiceStub(self._connection.channel)
 
     def __enter__(self) -> Self:
+        self._connection.check_open()
         return self
+
+    def __repr__(self) -> str:
+        """Return the address, and whether the connection is encrypted and still open."""
+        return f"RetrievalClient({self._connection!r})"
 
     def __exit__(
         self,
@@ -93,7 +99,7 @@ class RetrievalClient:
 
     def close(self) -> None:
         """Hang up; requests under way fail."""
-        self._connection.channel.close()
+        self._connection.close()
 
     def search(
         self,
@@ -118,7 +124,7 @@ class RetrievalClient:
         return SearchResults.from_message(self._connection.call(self._search.Search, request))
 
     def search_batch(
-        self, queries: Sequence[QueryLike], *, k: int = 10, **options: Unpack[ListOptions]
+        self, queries: Iterable[QueryLike], *, k: int = 10, **options: Unpack[ListOptions]
     ) -> list[SearchResults]:
         """Answer several searches in one request, which is faster than one by one.
 
@@ -161,30 +167,40 @@ class RetrievalClient:
         )
 
     def embed(
-        self, texts: Sequence[str], kind: TextKind, *, collection: str = DEFAULT_COLLECTION
+        self,
+        texts: str | Iterable[str],
+        kind: TextKind,
+        *,
+        collection: str = DEFAULT_COLLECTION,
     ) -> NDArray[np.float32]:
         """Embed texts with a collection's model; ``embed_detailed`` also tells what was cut off.
 
         Args:
-            texts: n texts, any number but 0; they are sent in several requests where need be.
+            texts: a text; or n texts, any number but 0, which may come from a generator. They are
+                sent in several requests where need be.
             kind: ``"query"`` or ``"passage"``.
             collection: the collection's own name.
 
         Returns:
-            float32 [n, dim], of length 1.
+            float32 [dim] of one text, [n, dim] of several; of length 1.
         """
+        if isinstance(texts, str):
+            return self.embed_detailed([texts], kind, collection=collection).vectors.reshape(-1)
         return self.embed_detailed(texts, kind, collection=collection).vectors
 
     def embed_detailed(
-        self, texts: Sequence[str], kind: TextKind, *, collection: str = DEFAULT_COLLECTION
+        self, texts: Iterable[str], kind: TextKind, *, collection: str = DEFAULT_COLLECTION
     ) -> Embeddings:
-        """Embed texts as ``embed`` does, and tell token counts and what was cut off."""
+        """Embed texts as ``embed`` does, and tell token counts and what was cut off.
+
+        One text goes into a list.
+        """
         method = self._embedding.BatchEmbed
         requests = embed_requests(texts, kind, collection=collection)
         return Embeddings.from_messages([self._connection.call(method, each) for each in requests])
 
     def count_tokens(
-        self, texts: Sequence[str], *, collection: str = DEFAULT_COLLECTION
+        self, texts: Iterable[str], *, collection: str = DEFAULT_COLLECTION
     ) -> list[int]:
         """Count tokens as a collection's model does, special tokens not counted.
 

@@ -1,7 +1,7 @@
 """The connection under the client: channel, deadlines, retries, errors."""
 
-import ipaddress
 import json
+import ssl
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,15 +10,18 @@ from typing import TypeVar
 
 import grpc
 
+from retrieval.arguments import check_text, kind_of
 from retrieval.client.errors import service_error
 from retrieval.client.retries import SERVICE_CONFIG, StreamAttempts
-from retrieval.errors import InvalidArgument, ServiceError
+from retrieval.client.target import check_target, is_loopback
+from retrieval.client.values import number
+from retrieval.errors import ClientClosed, InvalidArgument, ServiceError
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
 
-_LONGEST_TIMEOUT_SECONDS = 365 * 86_400.0
-"""Longer timeouts, infinite ones too, become this one: gRPC counts in a 64-bit integer."""
+_MAX_TIMEOUT = 365 * 86_400.0
+"""Seconds; gRPC takes what is far beyond for a deadline that has passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +43,40 @@ class Tls:
         """
         if (self.cert is None) != (self.key is None):
             raise InvalidArgument("a client's certificate and its key go together", field="cert")
+        self._check()
+        ca, key, cert = (
+            Path(path).read_bytes() if path else None for path in (self.ca, self.key, self.cert)
+        )
+        return grpc.ssl_channel_credentials(ca, key, cert)
+
+    def _check(self) -> None:
+        """Load the files as Python's own TLS does: gRPC would not say what is wrong with them."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        named = ", ".join(str(path) for path in (self.ca, self.cert, self.key) if path)
         try:
-            ca, key, cert = (
-                path.read_bytes() if path else None for path in (self.ca, self.key, self.cert)
-            )
+            for path in (self.ca, self.cert, self.key):
+                if path:
+                    Path(path).read_bytes()
+            if self.ca:
+                context.load_verify_locations(self.ca)
+            if self.cert and self.key:
+                context.load_cert_chain(self.cert, self.key, password=_no_passphrase)
+        except ssl.SSLError as error:
+            raise InvalidArgument(
+                f"can't use the TLS files {named}: {error.reason or error}", field="tls"
+            ) from error
         except OSError as error:
             raise InvalidArgument(
                 f"can't read {error.filename}: {error.strerror}", field="tls"
             ) from error
-        return grpc.ssl_channel_credentials(ca, key, cert)
+        except ValueError as error:
+            raise InvalidArgument(
+                f"can't use the TLS files {named}: {error}", field="tls"
+            ) from error
+
+
+def _no_passphrase() -> str:
+    raise ValueError("the key has a passphrase; give one without")
 
 
 class Endpoint:
@@ -69,13 +97,22 @@ class Endpoint:
             InvalidArgument: no target, a timeout that is not above 0, a token that others could
                 read on its way, or certificates that can't be read.
         """
-        if not target:
-            raise InvalidArgument("no target: give the server's HOST:PORT", field="target")
-        if not timeout > 0:
-            raise InvalidArgument(f"timeout is {timeout}; it must be above 0", field="timeout")
+        check_target(target)
+        seconds = number(timeout, field="timeout")
+        if seconds is None or not 0 < seconds <= _MAX_TIMEOUT:
+            raise InvalidArgument(
+                f"timeout is {timeout}; it must be above 0 and at most {_MAX_TIMEOUT:.0f} seconds",
+                field="timeout",
+            )
+        check_text(token, field="token")
+        if tls is not None and not isinstance(tls, Tls):
+            raise InvalidArgument(
+                f"tls is {kind_of(tls)}; give a retrieval.client.Tls, or None for none",
+                field="tls",
+            )
         self.target = target
-        self.timeout = min(timeout, _LONGEST_TIMEOUT_SECONDS)
-        if token and tls is None and not _is_loopback(target):
+        self.timeout = timeout
+        if token and tls is None and not is_loopback(target):
             raise InvalidArgument(
                 f"the token would go to {target} for everyone on the way to read: use TLS",
                 field="token",
@@ -85,10 +122,41 @@ class Endpoint:
         self.metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self.options = _channel_options(target)
         self.credentials = tls.credentials() if tls else None
+        self.closed = False
+        self._has_certificate = tls is not None and tls.cert is not None
 
-    def error(self, error: grpc.RpcError) -> ServiceError:
+    def __repr__(self) -> str:
+        """Return the address, and whether it is encrypted and still open."""
+        encrypted = "no TLS" if self.credentials is None else "TLS"
+        return f"{self.target!r}, {encrypted}, {'closed' if self.closed else 'open'}"
+
+    def check_open(self) -> None:
+        """Refuse a call after the client was closed.
+
+        Raises:
+            ClientClosed: it was.
+        """
+        if self.closed:
+            raise ClientClosed(
+                "the client is closed: make a new one, or use it inside its `with` block"
+            )
+
+    def error(self, error: grpc.RpcError) -> ServiceError | ClientClosed:
         """The exception to raise for a failed call."""
-        return service_error(error, target=self.target, timeout=self.timeout)
+        if self.closed and error.code() is grpc.StatusCode.CANCELLED:
+            return closed_under_way()
+        return service_error(
+            error,
+            target=self.target,
+            timeout=self.timeout,
+            encrypted=self.credentials is not None,
+            has_certificate=self._has_certificate,
+        )
+
+
+def closed_under_way() -> ClientClosed:
+    """Return the exception for a request that waited when its client was closed."""
+    return ClientClosed("the client was closed while this request was under way")
 
 
 class Connection(Endpoint):
@@ -104,18 +172,29 @@ class Connection(Endpoint):
         else:
             self.channel = grpc.secure_channel(target, self.credentials, options=self.options)
 
+    def close(self) -> None:
+        """Hang up; calls under way fail."""
+        self.closed = True
+        self.channel.close()
+
     def call(
         self, method: "grpc.UnaryUnaryMultiCallable[RequestT, ResponseT]", request: RequestT
     ) -> ResponseT:
         """Send a request and wait for the answer.
 
         Raises:
+            ClientClosed: the client is closed.
             ServiceError: it failed; ``ServiceUnavailable`` where no server answered.
         """
+        self.check_open()
         try:
             return method(request, timeout=self.timeout, metadata=self.metadata)
         except grpc.RpcError as error:
             raise self.error(error) from error
+        except ValueError as error:
+            if not self.closed:
+                raise
+            raise closed_under_way() from error  # in another thread, a moment ago
 
     def stream(
         self, method: "grpc.UnaryStreamMultiCallable[RequestT, ResponseT]", request: RequestT
@@ -123,9 +202,11 @@ class Connection(Endpoint):
         """Send a request and yield what is streamed back; closing the generator hangs up.
 
         Raises:
+            ClientClosed: the client is closed.
             ServiceError: it failed, at its start or on the way.
         """
         attempts, begun = StreamAttempts(self.timeout), False
+        self.check_open()
         while True:
             responses = method(request, timeout=attempts.seconds_left, metadata=self.metadata)
             try:
@@ -133,7 +214,7 @@ class Connection(Endpoint):
                     begun = True
                     yield response
             except grpc.RpcError as error:
-                pause = None if begun else attempts.pause_after(error)
+                pause = None if begun or self.closed else attempts.pause_after(error)
                 if pause is None:
                     raise self.error(error) from error
             else:
@@ -141,6 +222,8 @@ class Connection(Endpoint):
             finally:
                 responses.cancel()  # type: ignore[no-untyped-call]  # bare in grpc-stubs
             time.sleep(pause)
+            if self.closed:
+                raise closed_under_way()
 
 
 def _channel_options(target: str) -> list[tuple[str, str | int]]:
@@ -153,15 +236,7 @@ def _channel_options(target: str) -> list[tuple[str, str | int]]:
         ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.use_local_subchannel_pool", 1),
     ]
-    if _is_loopback(target):
+    if is_loopback(target):
         # A proxy for the outside world knows nothing of this machine's own addresses.
         options.append(("grpc.enable_http_proxy", 0))
     return options
-
-
-def _is_loopback(target: str) -> bool:
-    host = target.rpartition(":")[0].strip("[]")
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

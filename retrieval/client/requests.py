@@ -1,12 +1,22 @@
 """Python values → request messages; what can't be sent is refused before it is."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypedDict, TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.errors import InvalidArgument
+from retrieval.arguments import text_list
+from retrieval.client.values import (
+    count,
+    flag,
+    known_options,
+    known_value,
+    number,
+    sendable,
+    several,
+    vector,
+)
 from retrieval.found import Fusion, Mode, Passage
 from retrieval.names import DEFAULT_COLLECTION, collection_name
 from retrieval.records import TextKind
@@ -15,7 +25,6 @@ from retrieval.v1 import (
     embedding_service_pb2,
     index_service_pb2,
     search_service_pb2,
-    vector_pb2,
 )
 
 QueryLike = str | Passage | NDArray[np.floating] | Sequence[float]
@@ -39,9 +48,7 @@ _KINDS = {
     "query": embedding_service_pb2.TEXT_KIND_QUERY,
     "passage": embedding_service_pb2.TEXT_KIND_PASSAGE,
 }
-_Value = TypeVar("_Value")
 _TEXTS_PER_REQUEST = 64
-_MAX_INT32 = 2**31 - 1
 
 
 class SearchOptions(TypedDict, total=False):
@@ -87,6 +94,11 @@ class ListOptions(SearchOptions, total=False):
     """Say where a passage fits the words of the query."""
 
 
+_STREAM_KEYWORDS = SearchOptions.__optional_keys__ | {"limit"}
+_BATCH_KEYWORDS = ListOptions.__optional_keys__ | {"k"}
+_SEARCH_KEYWORDS = _BATCH_KEYWORDS | {"page_token"}
+
+
 def search_request(
     query: QueryLike,
     *,
@@ -105,18 +117,19 @@ def search_request(
     """A request for a page of passages.
 
     Raises:
-        InvalidArgument: an unknown mode, a text that isn't valid Unicode, a vector that is none,
-            or a number that no request can carry.
+        InvalidArgument: an unknown option, a value of the wrong type, an unknown mode, a text that
+            isn't valid Unicode, a vector that is none, or a number that no request can carry.
     """
+    known_options(options, _SEARCH_KEYWORDS, method="search")
     request = search_service_pb2.SearchRequest(
         page_size=count(k, field="k"),
         page_token=sendable(page_token, field="page_token"),
-        group_by_document=group_by_document,
+        group_by_document=flag(group_by_document, field="group_by_document"),
         group_size=count(group_size, field="group_size"),
-        collapse=collapse,
-        mmr=mmr,
+        collapse=number(collapse, field="collapse"),
+        mmr=number(mmr, field="mmr"),
         rerank_top=count(rerank_top, field="rerank_top", minimum=0),
-        highlight=highlight,
+        highlight=flag(highlight, field="highlight"),
         context_before=count(context_before, field="context_before", minimum=0),
         context_after=count(context_after, field="context_after", minimum=0),
     )
@@ -124,10 +137,11 @@ def search_request(
 
 
 def batch_search_request(
-    queries: Sequence[QueryLike], *, k: int, **options: Unpack[ListOptions]
+    queries: Iterable[QueryLike], *, k: int, **options: Unpack[ListOptions]
 ) -> search_service_pb2.BatchSearchRequest:
     """A request for the first pages of several searches; errors as ``search_request``."""
-    requests = [search_request(query, k=k, **options) for query in queries]
+    known_options(options, _BATCH_KEYWORDS, method="search_batch")
+    requests = [search_request(query, k=k, **options) for query in several(queries)]
     return search_service_pb2.BatchSearchRequest(requests=requests)
 
 
@@ -135,6 +149,7 @@ def stream_search_request(
     query: QueryLike, *, limit: int | None, **options: Unpack[SearchOptions]
 ) -> search_service_pb2.StreamSearchRequest:
     """A request for many passages; None = as many as the server streams."""
+    known_options(options, _STREAM_KEYWORDS, method="stream_search")
     size = 0 if limit is None else count(limit, field="limit")
     return _fill_search(search_service_pb2.StreamSearchRequest(limit=size), query, **options)
 
@@ -154,54 +169,48 @@ def _fill_search(
 ) -> SearchRequestT:
     """Put into a request what all kinds of search have; it is changed in place."""
     request.collection = resource_name(collection)
-    request.mode = _known(_MODES, mode, field="mode")
-    request.fusion = _known(_FUSIONS, fusion, field="fusion")
-    if dense_weight is not None:
-        request.dense_weight = dense_weight
-    if min_score is not None:
-        request.min_score = min_score
+    request.mode = known_value(_MODES, mode, field="mode")
+    request.fusion = known_value(_FUSIONS, fusion, field="fusion")
+    weight = number(dense_weight, field="dense_weight")
+    if weight is not None:
+        request.dense_weight = weight
+    least = number(min_score, field="min_score")
+    if least is not None:
+        request.min_score = least
     request.filter = sendable(filter, field="filter")
-    request.exact = exact
+    request.exact = flag(exact, field="exact")
     request.section_chars = count(section_chars, field="section_chars", minimum=0)
     if isinstance(query, str):
         request.text = sendable(query, field="query")
     elif isinstance(query, Passage):
         request.passage = query.name
     else:
-        request.vector.CopyFrom(_vector(query))
+        request.vector.CopyFrom(vector(query))
     return request
 
 
-def _known(values: Mapping[str, _Value], name: str, *, field: str) -> _Value:
-    if name not in values:
-        known = ", ".join(values)
-        raise InvalidArgument(f"{field} must be one of {known}, not {name!r}", field=field)
-    return values[name]
-
-
 def embed_requests(
-    texts: Sequence[str], kind: TextKind, *, collection: str
+    texts: Iterable[str], kind: TextKind, *, collection: str
 ) -> Iterator[embedding_service_pb2.BatchEmbedRequest]:
     """Requests for the vectors of texts, a part of the texts each, in order.
 
     Raises:
-        InvalidArgument: an unknown kind, or a text that isn't valid Unicode.
+        InvalidArgument: an unknown kind, or what is no list of texts, or not valid Unicode.
     """
-    if kind not in _KINDS:
-        raise InvalidArgument(f"kind must be query or passage, not {kind!r}", field="kind")
+    meant = known_value(_KINDS, kind, field="kind")
     for part in _parts(texts):
         yield embedding_service_pb2.BatchEmbedRequest(
-            collection=resource_name(collection), texts=part, kind=_KINDS[kind]
+            collection=resource_name(collection), texts=part, kind=meant
         )
 
 
 def count_requests(
-    texts: Sequence[str], *, collection: str
+    texts: Iterable[str], *, collection: str
 ) -> Iterator[embedding_service_pb2.CountTokensRequest]:
     """Requests for the number of tokens of texts, a part of the texts each, in order.
 
     Raises:
-        InvalidArgument: a text that isn't valid Unicode.
+        InvalidArgument: what is no list of texts, or not valid Unicode.
     """
     for part in _parts(texts):
         yield embedding_service_pb2.CountTokensRequest(
@@ -233,52 +242,8 @@ def resource_name(collection: str) -> str:
     return collection_name(sendable(collection, field="collection"))
 
 
-def sendable(text: str, *, field: str) -> str:
-    """A text, unless it can't be encoded.
-
-    Raises:
-        InvalidArgument: it has lone surrogates, as texts have that were decoded wrongly.
-    """
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InvalidArgument(
-            f"the {field} is not valid Unicode (character {error.start + 1}): was it decoded with "
-            "the right encoding?",
-            field=field,
-        ) from error
-    return text
-
-
-def count(value: int, *, field: str, minimum: int = 1) -> int:
-    """A number, unless it is too small, or too large for the wire; the server knows its limits.
-
-    Raises:
-        InvalidArgument: below ``minimum`` or above 2 147 483 647.
-    """
-    if value < minimum:
-        raise InvalidArgument(f"{field} is {value}; it must be {minimum} or more", field=field)
-    if value > _MAX_INT32:
-        raise InvalidArgument(f"{field} is {value}, which is too large", field=field)
-    return value
-
-
-def _parts(texts: Sequence[str]) -> Iterator[list[str]]:
+def _parts(texts: Iterable[str]) -> Iterator[list[str]]:
     """The texts in slices that fit a request; one empty slice for none, so that it is refused."""
-    for start in range(0, max(len(texts), 1), _TEXTS_PER_REQUEST):
-        yield [sendable(text, field="text") for text in texts[start : start + _TEXTS_PER_REQUEST]]
-
-
-def _vector(values: NDArray[np.floating] | Sequence[float]) -> vector_pb2.Vector:
-    try:
-        vector = np.asarray(values, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise InvalidArgument(
-            "the query is neither a text, nor a passage, nor a vector of numbers", field="query"
-        ) from error
-    if vector.ndim != 1:
-        raise InvalidArgument(
-            f"the query vector has the shape {vector.shape}; it must have one dimension",
-            field="query",
-        )
-    return vector_pb2.Vector(values=vector)
+    listed = text_list(texts)
+    for start in range(0, max(len(listed), 1), _TEXTS_PER_REQUEST):
+        yield listed[start : start + _TEXTS_PER_REQUEST]

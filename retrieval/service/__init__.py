@@ -15,3 +15,5 @@ A request's path::
 
 ``server`` puts the parts together and takes them down again.
 """
+
+import retrieval.grpc_logs  # noqa: F401  (before grpc)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retrieval.errors import InvalidArgument
-from retrieval.names import COLLECTION_ID, DEFAULT_COLLECTION
+from retrieval.names import COLLECTION_ID, COLLECTION_RULE, DEFAULT_COLLECTION, lower_cased
 
 DEFAULT_PORT = 50051
 DEFAULT_LISTEN = f"127.0.0.1:{DEFAULT_PORT}"
@@ -194,7 +194,8 @@ def parse_indexes(options: Sequence[str]) -> dict[str, Path]:
         collection → folder; a folder without a name is collection ``default``.
 
     Raises:
-        InvalidArgument: an empty value, or two folders of one name.
+        InvalidArgument: an empty value, a name that no collection can have, a name without a
+            folder, or two folders of one name.
     """
     indexes: dict[str, Path] = {}
     for option in options:
@@ -202,6 +203,8 @@ def parse_indexes(options: Sequence[str]) -> dict[str, Path]:
         name, folder = (named["name"], named["folder"]) if named else (DEFAULT_COLLECTION, option)
         if not folder:
             raise InvalidArgument("--index is empty: give a folder", field="indexes")
+        if not named:
+            _check_no_name(folder)
         if name in indexes:
             raise InvalidArgument(
                 f"two indexes for collection {name}, {indexes[name]} and {folder}: "
@@ -210,3 +213,24 @@ def parse_indexes(options: Sequence[str]) -> dict[str, Path]:
             )
         indexes[name] = Path(folder)
     return indexes
+
+
+def _check_no_name(option: str) -> None:
+    """Refuse ``NAME=DIR`` with a name that no collection can have, unless there is that folder.
+
+    Raises:
+        InvalidArgument: what was meant for a name is none, or no folder follows it.
+    """
+    name, equals, folder = option.partition("=")
+    if not equals or "/" in name or name in (".", "..") or Path(option).exists():
+        return
+    if not folder:
+        raise InvalidArgument(
+            f"--index {option}: no folder follows the name; give NAME=DIR", field="indexes"
+        )
+    proposed = lower_cased(name)
+    hint = f"; did you mean --index {proposed}={folder}?" if proposed else ""
+    raise InvalidArgument(
+        f"--index {option}: {name!r} is no collection's name: {COLLECTION_RULE}{hint}",
+        field="indexes",
+    )

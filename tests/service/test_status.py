@@ -26,6 +26,7 @@ NEVER_SERVED = {
     errors.UserError,
     errors.SourceError,
     errors.AddressInUse,
+    errors.ClientClosed,
     errors.ServiceError,
     errors.ServiceUnavailable,
 }

@@ -1,0 +1,161 @@
+"""Values of a request, checked before they are sent; the server knows its own limits."""
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+from operator import index
+from typing import Any, TypeVar
+
+import numpy as np
+
+from retrieval.arguments import check_text, kind_of
+from retrieval.errors import InvalidArgument
+from retrieval.found import Passage
+from retrieval.v1 import vector_pb2
+from retrieval.wording import did_you_mean
+
+_Value = TypeVar("_Value")
+_MAX_INT32 = 2**31 - 1
+
+_OTHER_NAMES = {
+    **dict.fromkeys(("limit", "n", "n_results", "size", "top_k", "topk"), "k"),
+    **dict.fromkeys(("where", "filters", "query_filter"), "filter"),
+    **dict.fromkeys(("index", "collection_name"), "collection"),
+    **dict.fromkeys(("rerank", "rerank_n"), "rerank_top"),
+    **dict.fromkeys(("score_threshold", "threshold"), "min_score"),
+}
+"""What other search engines call an option, and what it is here."""
+
+
+def known_options(options: Mapping[str, object], known: Collection[str], *, method: str) -> None:
+    """Refuse keywords that a method does not have.
+
+    Args:
+        options: what was passed.
+        known: the keywords that it has.
+        method: its name, for the error.
+
+    Raises:
+        InvalidArgument: one is unknown; the message proposes another where one is close.
+    """
+    for name in options:
+        if name not in known:
+            other = _OTHER_NAMES.get(name, "")
+            hint = f"; did you mean {other!r}?" if other in known else did_you_mean(name, known)
+            raise InvalidArgument(
+                f"{method} has no option {name!r}{hint or ': it has ' + ', '.join(sorted(known))}",
+                field=name,
+            )
+
+
+def sendable(text: str, *, field: str) -> str:
+    """Return a text, unless it can't be sent.
+
+    Raises:
+        InvalidArgument: it is no text, or has lone surrogates, as texts have that were decoded
+            wrongly.
+    """
+    check_text(text, field=field)
+    return text
+
+
+def count(value: int, *, field: str, minimum: int = 1) -> int:
+    """Return a whole number, unless it is too small, or too large for the wire.
+
+    Raises:
+        InvalidArgument: no whole number, below ``minimum``, or above 2 147 483 647.
+    """
+    try:
+        whole = index(value)
+    except TypeError:
+        whole = None
+    if whole is None or isinstance(value, bool | np.bool_):
+        raise InvalidArgument(f"{field} is {value!r}; it must be a whole number", field=field)
+    if whole < minimum:
+        raise InvalidArgument(f"{field} is {whole}; it must be {minimum} or more", field=field)
+    if whole > _MAX_INT32:
+        raise InvalidArgument(f"{field} is {whole}, which is too large", field=field)
+    return whole
+
+
+def number(value: float | None, *, field: str) -> float | None:
+    """Return a number, or None as it is; the server judges its range.
+
+    Raises:
+        InvalidArgument: neither of them.
+    """
+    if value is None:
+        return None
+    if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except OverflowError:
+            return math.copysign(math.inf, value)
+    raise InvalidArgument(f"{field} is {value!r}; it must be a number", field=field)
+
+
+def flag(value: bool, *, field: str) -> bool:
+    """Return a truth value.
+
+    Raises:
+        InvalidArgument: neither True nor False, such as ``"false"``.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise InvalidArgument(f"{field} is {value!r}; it must be True or False", field=field)
+    return bool(value)
+
+
+def known_value(values: Mapping[str, _Value], name: str, *, field: str) -> _Value:
+    """Return what a name stands for.
+
+    Raises:
+        InvalidArgument: an unknown name; the message lists those that are known.
+    """
+    if not isinstance(name, str) or name not in values:
+        hint = did_you_mean(name, values) if isinstance(name, str) else ""
+        known = ", ".join(values)
+        raise InvalidArgument(f"{field} must be one of {known}, not {name!r}{hint}", field=field)
+    return values[name]
+
+
+def several(queries: Iterable[_Value]) -> list[_Value]:
+    """Return the queries of a batch as a list.
+
+    Raises:
+        InvalidArgument: one text, one passage, or nothing that has items.
+    """
+    single = isinstance(queries, str | bytes | Mapping | Passage)
+    try:
+        if not single:
+            return list(queries)
+    except TypeError:
+        pass
+    raise InvalidArgument(f"queries is {kind_of(queries)}; give a list of queries", field="queries")
+
+
+def vector(values: Any) -> vector_pb2.Vector:  # noqa: ANN401  (what is no vector is refused)
+    """Return a query's vector.
+
+    Raises:
+        InvalidArgument: no numbers, complex ones, or not in one dimension.
+    """
+    refused = InvalidArgument(
+        f"the query is {kind_of(values)}: it is neither a text, nor a passage, nor a vector of "
+        "numbers",
+        field="query",
+    )
+    if values is None or isinstance(values, str | bytes):
+        raise refused
+    try:
+        given = np.asarray(values)
+        if given.dtype.kind not in "iuf" or not given.ndim:
+            raise refused
+        with np.errstate(over="ignore"):  # the server refuses what is not finite
+            numbers = given.astype(np.float32)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise refused from error
+    if numbers.ndim != 1:
+        raise InvalidArgument(
+            f"the query vector has the shape {numbers.shape}; it must have one dimension",
+            field="query",
+        )
+    return vector_pb2.Vector(values=numbers)
