@@ -13,6 +13,7 @@ from indexer.progress import ConsoleProgress
 from retrieval.command import FiniteRange
 from retrieval.errors import InvalidArgument
 from retrieval.languages import LANGUAGES, NO_LANGUAGE
+from retrieval.parameters import NonEmptyPath, not_empty
 from retrieval.records import DTYPE_NAMES
 from retrieval.registry import DEFAULT_MODEL
 from retrieval.render import printable
@@ -57,10 +58,11 @@ class ChunkTokens(click.ParamType[int]):
 
 
 _OPTIONS: Final = (
-    click.argument("docs", nargs=-1, required=True, type=click.Path(path_type=Path)),
+    click.argument("docs", nargs=-1, required=True, type=NonEmptyPath()),
     INDEX_OPTION,
     click.option(
         "--model",
+        callback=not_empty,
         help=f"Registry name, hub id (@REVISION allowed) or folder. "
         f"[default: the index's own; for a new one {DEFAULT_MODEL}]",
     ),
@@ -86,6 +88,7 @@ _OPTIONS: Final = (
         "--text-field",
         "text_fields",
         multiple=True,
+        callback=not_empty,
         metavar="PATH",
         help="Field of JSON records that is their text, as in answer.body. [default: the usual "
         "ones]",

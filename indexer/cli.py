@@ -12,7 +12,9 @@ import click
 from indexer import build_commands, look, upkeep
 from indexer.options import DEVICE_OPTION, INDEX_OPTION, JSON_OPTION
 from retrieval import __version__, command
-from retrieval.registry import MODEL_CARDS, REMARKS
+from retrieval.errors import InvalidArgument
+from retrieval.parameters import QUERY_ARGUMENT, not_empty
+from retrieval.registry import MODEL_CARDS, OFFLINE_EXTRA, REMARKS
 from retrieval.render import passage_as_json, passages_as_text, printable
 from retrieval.search_options import QUERY_DTYPE_OPTION, RERANKER_OPTION, search_options
 
@@ -39,10 +41,12 @@ def cli() -> None:
 
 
 @cli.command(epilog=_SEARCH_EXAMPLES)
-@click.argument("query")
+@QUERY_ARGUMENT
 @INDEX_OPTION
 @search_options
-@click.option("--model", help="Where the index's model is now, if it has moved.")
+@click.option(
+    "--model", callback=not_empty, help="Where the index's model is now, if it has moved."
+)
 @DEVICE_OPTION
 @QUERY_DTYPE_OPTION
 @RERANKER_OPTION
@@ -58,17 +62,22 @@ def search(
     as_json: bool,
     **options: Any,  # noqa: ANN401  (the keywords of a Query)
 ) -> None:
-    """Search an index right here, without a server."""
+    """Search an index right here, without a server.
+
+    A query of several words needs no quotes.
+    """
     from retrieval.local import open_local
     from retrieval.search import Query
 
     asked = Query(text=query, **options)
+    if reranker is not None and not asked.rerank_top:
+        raise InvalidArgument("--reranker has no effect without --rerank N, the number to rerank")
     with open_local(
         index,
         model=model,
         device=device,
         query_dtype=query_dtype,
-        reranker=reranker if asked.rerank_top else None,
+        reranker=reranker,
     ) as local:
         result = local.search(asked)
     if result.rerank_truncated:
@@ -101,9 +110,14 @@ def models(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(card) for card in MODEL_CARDS.values()]))
         return
+    from retrieval.hub import is_packaged
+
     click.echo(f"{'name':<31} {'dim':>5} {'tokens':>6} {'size':>6}  licence     hub id")
     for card in MODEL_CARDS.values():
-        note = f"  ({REMARKS[card.name]})" if card.name in REMARKS else ""
+        remark = REMARKS.get(card.name, "")
+        if card.package and not is_packaged(card):
+            remark = f"works offline after {OFFLINE_EXTRA}"
+        note = f"  ({remark})" if remark else ""
         where = card.hub_id or "none: in this package"
         click.echo(
             f"{card.name:<31} {card.dim:>5} {card.max_tokens:>6} {card.parameters // 10**6:>5}M  "

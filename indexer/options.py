@@ -1,18 +1,18 @@
 """Options that several commands have."""
 
 import os
-from pathlib import Path
 from typing import IO, Final
 
 import click
 
 from retrieval.errors import InvalidArgument
+from retrieval.parameters import NonEmptyPath
 
 _MAX_LIST_BYTES: Final = 256 << 20
 
 INDEX_OPTION = click.option(
     "--index",
-    type=click.Path(path_type=Path),
+    type=NonEmptyPath(),
     default="./index",
     show_default=True,
     help="The index's folder.",

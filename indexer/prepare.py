@@ -1,10 +1,10 @@
 """What a build needs before its first file: the options, the model, the settings."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from indexer.discover import Discovery, discover
 from indexer.progress import BuildProgress
@@ -110,27 +110,71 @@ def load_encoder(
         progress.note(f"loading model {name}")
         encoder = Encoder.load(name, device=options.device, dtype=options.dtype)
     else:
-        progress.note(f"loading model {existing.model.name}")
-        encoder = load_for_index(existing.model, model=options.model, device=options.device)
+        progress.note(f"loading model {options.model or existing.model.name}")
+        try:
+            encoder = load_for_index(existing.model, model=options.model, device=options.device)
+        except ModelMismatch as error:
+            if options.model is None:
+                raise
+            raise ModelMismatch(
+                f"{options.index} was made with --model {existing.model.name}, and "
+                f"{options.model} is another model: leave --model out, or build into another "
+                "folder with --index",
+                **error.metadata,
+            ) from error
     report.load_seconds = time.perf_counter() - started
     return encoder
 
 
 def check_settings(options: BuildOptions, existing: IndexInfo) -> None:
-    """Refuse settings that differ from the index's, before anything is read or loaded."""
-    made_with = {
-        "--dtype": (None if options.dtype == "auto" else options.dtype, existing.model.dtype),
-        "--chunk-tokens": (options.chunk_tokens, existing.chunking.chunk_tokens),
-        "--chunk-overlap": (options.chunk_overlap, existing.chunking.chunk_overlap),
-        "--context": (options.context, existing.chunking.context),
-        "--text-field": (options.text_fields, existing.chunking.text_fields),
-    }
-    for option, (wanted, recorded) in made_with.items():
-        if wanted not in (None, recorded):
+    """Refuse settings that differ from the index's, before anything is read or loaded.
+
+    Raises:
+        ModelMismatch: one does; the message says it as the command line does.
+    """
+    made_with = existing.chunking
+    fields = None if options.text_fields is None else tuple(options.text_fields)
+    dtype = None if options.dtype == "auto" else options.dtype
+    compared = (
+        _Setting("--dtype", dtype, existing.model.dtype, str),
+        _Setting("--chunk-tokens", options.chunk_tokens, made_with.chunk_tokens, _tokens_as_typed),
+        _Setting("--chunk-overlap", options.chunk_overlap, made_with.chunk_overlap, str),
+        _Setting("--context", options.context, made_with.context, _context_as_typed),
+        _Setting("--text-field", fields, made_with.text_fields, " --text-field ".join),
+    )
+    for setting in compared:
+        if setting.wanted not in (None, setting.recorded):
             raise ModelMismatch(
-                f"{options.index} was made with {option} {recorded}, not {wanted}: "
-                f"build into another folder with --index, or leave {option} out"
+                f"{options.index} was made {setting.as_made()}, not with "
+                f"{setting.as_typed(setting.wanted)}: leave {setting.option} out, or build into "
+                "another folder with --index"
             )
+
+
+class _Setting(NamedTuple):
+    """A setting as it is wanted and as the index has it; None: nothing is wanted."""
+
+    option: str
+    wanted: Any
+    recorded: Any
+    shown: Callable[[Any], str]
+
+    def as_typed(self, value: Any) -> str:  # noqa: ANN401  (of the setting's own type)
+        """Return the option with a value, as it stands on the command line."""
+        return f"{self.option} {self.shown(value)}"
+
+    def as_made(self) -> str:
+        """Return what the index was made with; no text fields is no option."""
+        empty = self.recorded == ()
+        return f"without {self.option}" if empty else f"with {self.as_typed(self.recorded)}"
+
+
+def _tokens_as_typed(tokens: int) -> str:
+    return str(tokens or "document")
+
+
+def _context_as_typed(context: bool) -> str:
+    return "headings" if context else "none"
 
 
 def is_recorded(model: str | None, recorded: ModelIdentity) -> bool:

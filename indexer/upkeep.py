@@ -10,6 +10,7 @@ from indexer.choice import spelled
 from indexer.options import DEVICE_OPTION, INDEX_OPTION, JSON_OPTION
 from indexer.recall import recall_warnings
 from retrieval.errors import IndexDamaged, NotFound
+from retrieval.parameters import not_empty
 from retrieval.records import RootInfo, Skipped
 from retrieval.render import printable
 from retrieval.store import (
@@ -164,7 +165,9 @@ def compact(index: Path, as_json: bool) -> None:
     help="Chunks to embed again, to see that their vectors come out the same; 0: none, and the "
     "model is not loaded.",
 )
-@click.option("--model", help="Where the index's model is now, if it has moved.")
+@click.option(
+    "--model", callback=not_empty, help="Where the index's model is now, if it has moved."
+)
 @DEVICE_OPTION
 @JSON_OPTION
 def verify(index: Path, sample: int, model: str | None, device: str, as_json: bool) -> None:

@@ -17,6 +17,7 @@ from retrieval import command
 from retrieval.connection_options import CONNECTION_NAMES, connect, connection_options
 from retrieval.eval_command import evaluate
 from retrieval.lines import text_batches
+from retrieval.parameters import QUERY_ARGUMENT, not_empty
 from retrieval.records import DTYPE_NAMES, TextKind
 from retrieval.registry import DEFAULT_MODEL
 from retrieval.render import passage_as_json, passages_as_text, printable
@@ -46,6 +47,10 @@ _EMBED_EXAMPLES = (
     "  retrieval embed --model all-minilm-l6-v2 < passages.txt > vectors.jsonl\n"
 )
 
+_NO_ARGUMENTS = {
+    "embed": "; texts come from standard input, one a line: echo TEXT | retrieval embed"
+}
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_CLI_EXAMPLES)
 @click.version_option(retrieval.__version__, prog_name="retrieval")
@@ -54,7 +59,7 @@ def cli() -> None:
 
 
 @cli.command(epilog=_SEARCH_EXAMPLES)
-@click.argument("query")
+@QUERY_ARGUMENT
 @click.option(
     "--target",
     default="127.0.0.1:50051",
@@ -76,7 +81,10 @@ def search(
     as_json: bool,
     **options: Any,  # noqa: ANN401  (ConnectionOptions, and ListOptions of the client)
 ) -> None:
-    """Search a server for the passages that fit QUERY best."""
+    """Search a server for the passages that fit QUERY best.
+
+    A query of several words needs no quotes.
+    """
     connection: Any = {name: options.pop(name) for name in CONNECTION_NAMES}
     with connect(target, connection) as client:
         results = client.search(query, collection=collection, **options)
@@ -114,6 +122,7 @@ def _results_json(query: str, collection: str, results: "SearchResults") -> dict
 @cli.command(epilog=_EMBED_EXAMPLES)
 @click.option(
     "--model",
+    callback=not_empty,
     default=DEFAULT_MODEL,
     metavar="NAME|FOLDER",
     show_default=True,
@@ -142,6 +151,8 @@ def embed(*, model: str, kind: TextKind, device: str, dtype: str) -> None:
     from retrieval.encoder import Encoder
 
     encoder = Encoder.load(model, device=device, dtype=dtype)
+    if sys.stdin.isatty():
+        click.echo("note: reading texts from the keyboard, one a line; Ctrl-D ends", err=True)
     total = cut = 0
     for texts in text_batches(sys.stdin.buffer):
         total += len(texts)
@@ -169,4 +180,4 @@ cli.add_command(token)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; see ``retrieval.command.run``."""
-    return command.run(cli, "retrieval", arguments)
+    return command.run(cli, "retrieval", arguments, takes_no_arguments=_NO_ARGUMENTS)

@@ -3,12 +3,22 @@
 import math
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
 
 import click
 
 from retrieval.errors import RetrievalError
+
+COMMANDS: Final = {
+    "indexer": (
+        *("build", "compact", "formats", "list", "models", "remove", "search", "show", "status"),
+        *("verify", "watch"),
+    ),
+    "retrieval": ("embed", "eval", "search", "serve", "token"),
+}
+"""Program → its commands, so that each can name the other's."""
 
 EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
@@ -32,7 +42,12 @@ class FiniteRange(click.FloatRange):
 
 
 def run(
-    cli: click.Command, name: str, arguments: Sequence[str] | None = None, *, interrupted: str = ""
+    cli: click.Command,
+    name: str,
+    arguments: Sequence[str] | None = None,
+    *,
+    interrupted: str = "",
+    takes_no_arguments: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
     """Run a command line; a user's mistake is one line on standard error.
 
@@ -41,6 +56,7 @@ def run(
         name: what to call it in messages.
         arguments: without the program's name; None means those of the process.
         interrupted: what to tell a user who stops it with Ctrl-C; empty = nothing.
+        takes_no_arguments: command → how it gets what people pass as an argument.
 
     Returns:
         the exit code: 0 done, 1 failed, 2 the user's mistake, 130 interrupted.
@@ -52,7 +68,8 @@ def run(
         error.show()
         return EXIT_USER_ERROR
     except click.ClickException as error:
-        return _fail(error.format_message(), EXIT_USER_ERROR)
+        advice = _advice(error, takes_no_arguments)
+        return _fail(error.format_message() + advice, EXIT_USER_ERROR)
     except RetrievalError as error:
         return _fail(error.message, error.exit_code)
     except (KeyboardInterrupt, click.Abort):
@@ -71,3 +88,35 @@ def run(
 def _fail(message: str, exit_code: int) -> int:
     click.echo(f"error: {' '.join(message.split())}", err=True)
     return exit_code
+
+
+def _advice(error: click.ClickException, takes_no_arguments: Mapping[str, str]) -> str:
+    """Return what click can't know to say about a mistake: where the thing belongs."""
+    if not isinstance(error, click.UsageError) or error.ctx is None:
+        return ""
+    command = error.ctx.command
+    if isinstance(error, click.NoSuchOption):
+        return _about_option(error.option_name, error.ctx)
+    if error.message.startswith("No such command"):
+        typed = error.message.split("'")[1]
+        others = [name for name, names in COMMANDS.items() if typed in names]
+        return f" It is a command of the other program: {others[0]} {typed}" if others else ""
+    if error.message.startswith("Got unexpected extra argument"):
+        own = takes_no_arguments.get(str(command.name), "")
+        has_index = any("--index" in param.opts for param in command.params)
+        return own or ("; an index's folder is given with --index" if has_index else "")
+    return ""
+
+
+def _about_option(option: str, context: click.Context) -> str:
+    """Return that an option is of the command, where it was given before the command."""
+    group = context.command
+    if not isinstance(group, click.Group):
+        return ""
+    having = [
+        name
+        for name, command in group.commands.items()
+        if any(option in param.opts for param in command.params)
+    ]
+    program = context.command_path
+    return f" It goes after the command: {program} {having[0]} {option}" if having else ""

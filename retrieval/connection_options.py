@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar
 
 import click
 
+from retrieval.parameters import NonEmptyPath
+
 if TYPE_CHECKING:
     from retrieval.client import RetrievalClient
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_FILE: Final = click.Path(path_type=Path, dir_okay=False)
+_FILE: Final = NonEmptyPath(dir_okay=False)
 
 _OPTIONS: Final = (
     click.option(

@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from retrieval.connection_options import CONNECTION_NAMES, connect, connection_options
 from retrieval.errors import InvalidArgument
+from retrieval.parameters import NonEmptyPath
 from retrieval.search_options import RERANKER_OPTION, ranking_options
 from retrieval.server_commands import DEVICE_OPTION, FILE
 
@@ -53,11 +54,11 @@ _RANKING_NAMES: Final = (
 
 
 @click.command("eval", epilog=_EXAMPLES)
-@click.argument("queries", type=click.Path(path_type=Path), required=False)
+@click.argument("queries", type=NonEmptyPath(), required=False)
 @click.option("--qrels", type=FILE, help="Judgements, in TREC's or BEIR's form.")
 @click.option(
     "--index",
-    type=click.Path(path_type=Path),
+    type=NonEmptyPath(),
     metavar="DIR",
     help="Search this index right here; ./index unless --target is given.",
 )

@@ -6,6 +6,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from retrieval.found import DENSE_WEIGHT
+from retrieval.parameters import not_empty
 from retrieval.records import DTYPE_NAMES
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -126,6 +127,7 @@ QUERY_DTYPE_OPTION = click.option(
 
 RERANKER_OPTION = click.option(
     "--reranker",
+    callback=not_empty,
     metavar="NAME|FOLDER",
     help="Cross-encoder for searches with --rerank: known name, hub id or local folder.",
 )

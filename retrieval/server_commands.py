@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from retrieval.command import FiniteRange
+from retrieval.parameters import NonEmptyPath, not_empty
 from retrieval.search_options import QUERY_DTYPE_OPTION, RERANKER_OPTION
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _EXAMPLES_OF_TOKENS = (
     "  retrieval token revoke backend\n"
 )
 
-FILE = click.Path(path_type=Path, dir_okay=False)
+FILE = NonEmptyPath(dir_okay=False)
 
 DEVICE_OPTION = click.option(
     "--device",
@@ -83,7 +84,12 @@ _TOKEN_FILE = click.option(
     "--tls-client-ca", type=FILE, help="Let in only clients with a certificate that this signed."
 )
 @click.option("--token-file", type=FILE, help="Let in only requests with a token of this file.")
-@click.option("--model", metavar="NAME|FOLDER", help="Where the index's model is, if it moved.")
+@click.option(
+    "--model",
+    callback=not_empty,
+    metavar="NAME|FOLDER",
+    help="Where the index's model is, if it moved.",
+)
 @DEVICE_OPTION
 @QUERY_DTYPE_OPTION
 @RERANKER_OPTION

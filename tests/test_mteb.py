@@ -43,7 +43,7 @@ def test_a_local_set_gives_mtebs_own_files(tmp_path: Path) -> None:
 
 def test_what_is_no_set_is_refused(tmp_path: Path) -> None:
     from retrieval.errors import InvalidArgument
-    from retrieval.eval.mteb import local_task
+    from retrieval.eval.mteb_model import local_task
 
     with pytest.raises(InvalidArgument, match="can't read .*test.tsv"):
         local_task(tmp_path).load_data()

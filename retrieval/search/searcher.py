@@ -140,7 +140,8 @@ class Searcher:
             return None
         if self._reranker is None:
             raise NoReranker(
-                "there is no model to rerank with: name one with --reranker, or search without"
+                "there is no model to rerank with: name one with --reranker, an option of "
+                "`retrieval serve` and `indexer search`, or search without"
             )
         top = query.rerank_top
         return Reranked(ranking, self.reader, self._reranker, query.text, top, query.where)

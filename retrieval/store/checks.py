@@ -5,7 +5,7 @@ from pathlib import Path
 
 from retrieval.errors import ModelMismatch, NotAnIndex, StorageError
 from retrieval.records import ChunkSettings, IndexInfo, ModelIdentity
-from retrieval.store.database import is_index
+from retrieval.store.database import is_index, not_an_index
 from retrieval.store.lock import LOCK_NAME
 
 
@@ -16,9 +16,7 @@ def check_index(folder: Path) -> None:
         NotAnIndex: there is none.
     """
     if not is_index(folder):
-        raise NotAnIndex(
-            f"{folder} is not an index; make one with: indexer build DOCS --index {folder}"
-        )
+        raise not_an_index(folder)
 
 
 def check_folder(folder: Path) -> None:

@@ -68,12 +68,25 @@ def _true_reason(folder: Path, error: sqlite3.OperationalError) -> str:
     return f"the disk is full ({error})" if full else str(error)
 
 
-def no_index(folder: Path) -> NotAnIndex:
-    """The error of a folder without an index's database."""
+def not_an_index(folder: Path) -> NotAnIndex:
+    """Return the error for a folder without a database: what it is, and where an index may be."""
+    if folder.is_file():
+        return NotAnIndex(f"{folder} is a file; an index is a folder")
+    inside = _index_in(folder)
+    if inside is not None:
+        return NotAnIndex(f"{folder} is not an index, but {inside} is: give --index {inside}")
     return NotAnIndex(
         f"{folder} is not an index (it has no {DATABASE_NAME}); "
         f"make one with: indexer build DOCS --index {folder}"
     )
+
+
+def _index_in(folder: Path) -> Path | None:
+    """Return the first folder in a folder that holds an index, if there is one."""
+    try:
+        return next((path for path in sorted(folder.iterdir()) if is_index(path)), None)
+    except (OSError, StorageError):
+        return None
 
 
 def is_index(folder: Path) -> bool:

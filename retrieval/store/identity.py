@@ -14,7 +14,7 @@ from pathlib import Path
 
 from retrieval.errors import NotAnIndex, StorageError
 from retrieval.records import GenerationId
-from retrieval.store.database import DATABASE_NAME, no_index
+from retrieval.store.database import DATABASE_NAME, not_an_index
 
 _ID_BYTES = 16
 
@@ -84,6 +84,6 @@ def _status(folder: Path) -> os.stat_result:
     try:
         return (folder / DATABASE_NAME).stat()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise no_index(folder) from error
+        raise not_an_index(folder) from error
     except OSError as error:
         raise StorageError(f"can't look into {folder}: {error.strerror}") from error

@@ -22,7 +22,7 @@ from retrieval.store.database import (
     check_kind,
     connect_for_writing,
     is_index,
-    no_index,
+    not_an_index,
     prepare,
     sqlite_errors,
 )
@@ -61,7 +61,7 @@ def connect_for_reading(folder: Path) -> ReadConnection:
         StorageError: the disk or its permissions don't let us read it.
     """
     if not is_index(folder):
-        raise no_index(folder)
+        raise not_an_index(folder)
     with sqlite_errors(folder):
         connection = open_live(folder) or _open_frozen(folder)
         try:
