@@ -17,6 +17,7 @@ from retrieval.parameters import QUERY_ARGUMENT, not_empty
 from retrieval.registry import MODEL_CARDS, OFFLINE_EXTRA, REMARKS
 from retrieval.render import passage_as_json, passages_as_text, printable
 from retrieval.search_options import QUERY_DTYPE_OPTION, RERANKER_OPTION, search_options
+from retrieval.wording import counted
 
 _CLI_EXAMPLES = (
     "\b\nExamples:\n"
@@ -81,7 +82,10 @@ def search(
     ) as local:
         result = local.search(asked)
     if result.rerank_truncated:
-        click.echo(f"note: the reranker read {result.rerank_truncated} passages in part", err=True)
+        click.echo(
+            f"note: the reranker read {counted(result.rerank_truncated, 'passage')} in part",
+            err=True,
+        )
     if result.query_truncated:
         click.echo("note: the query is longer than the model takes; its end was cut off", err=True)
     if asked.mode == "auto" and result.mode == "dense":

@@ -28,6 +28,7 @@ from indexer.wire import Job, Setup
 from indexer.workers import Readers
 from retrieval.records import Chunk, Skipped, SourceFile
 from retrieval.store import IndexWriter
+from retrieval.wording import counted
 
 if TYPE_CHECKING:
     from retrieval.encoder import Encoder
@@ -73,20 +74,22 @@ class DryRun:
     def as_text(self) -> str:
         """As a person reads it."""
         lines = [
-            f"would read {self.added} new and {self.changed} changed files "
-            f"({self.bytes_to_read / 1e6:.1f} MB), remove {self.removed} documents, "
+            f"would read {self.added} new and {counted(self.changed, 'changed file')} "
+            f"({self.bytes_to_read / 1e6:.1f} MB), remove {counted(self.removed, 'document')}, "
             f"leave {self.unchanged} as they are"
         ]
         if self.skipped:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.most_common())
-            lines.append(f"would skip {self.skipped.total()} files: {reasons}")
+            lines.append(f"would skip {counted(self.skipped.total(), 'file')}: {reasons}")
         if self.estimated_seconds:
             lines.append(
-                f"about {self.estimated_chunks} chunks of {self.estimated_tokens} tokens in all, "
+                f"about {counted(self.estimated_chunks, 'chunk')} of "
+                f"{counted(self.estimated_tokens, 'token')} in all, "
                 f"{_duration(self.estimated_seconds)} at {self.tokens_per_second:.0f} tokens/s"
             )
             lines.append(
-                f"estimated from {self.sampled_files} files ({self.sampled_bytes / 1e6:.1f} MB), "
+                f"estimated from {counted(self.sampled_files, 'file')} "
+                f"({self.sampled_bytes / 1e6:.1f} MB), "
                 f"{self.sampled_skips} of them without anything to index; "
                 f"texts that are embedded already take no time"
             )

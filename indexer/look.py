@@ -18,6 +18,7 @@ from retrieval.metadata import flat_texts
 from retrieval.records import DocumentRow
 from retrieval.render import passage_as_json, printable
 from retrieval.store import IndexReader
+from retrieval.wording import counted
 
 _FORMATS_EXAMPLES = "\b\nExamples:\n  indexer formats\n  indexer formats --json\n"
 
@@ -84,7 +85,10 @@ def _as_json(row: DocumentRow, passages: Sequence[Passage]) -> dict[str, Any]:
 
 def _as_text(row: DocumentRow, passages: Sequence[Passage]) -> Iterator[str]:
     yield f"{row.uri}  {row.title}"
-    yield f"{row.format}, {row.encoding}, {row.char_count} characters, {row.chunk_count} passages"
+    yield (
+        f"{row.format}, {row.encoding}, {counted(row.char_count, 'character')}, "
+        f"{counted(row.chunk_count, 'passage')}"
+    )
     yield from (f"{key}: {value}" for key, value in sorted(flat_texts(row.metadata).items()))
     end = 0
     for passage in passages:
@@ -99,13 +103,17 @@ def _boundary(passage: Passage, *, repeated: int) -> str:
     parts = [
         f"{passage.ordinal + 1}",
         f"characters {passage.char_start}-{passage.char_end}",
-        f"lines {passage.line_start}-{passage.line_end}",
-        f"{passage.token_count} tokens",
+        _from_to("line", passage.line_start, passage.line_end),
+        counted(passage.token_count, "token"),
     ]
     if passage.page_start:
-        parts.insert(3, f"pages {passage.page_start}-{passage.page_end}")
+        parts.insert(3, _from_to("page", passage.page_start, passage.page_end))
     if repeated:
-        parts.append(f"the first {repeated} characters again")
+        parts.append(f"the first {counted(repeated, 'character')} again")
     if passage.heading_path:
         parts.append(" › ".join(passage.heading_path))
     return f"──── {' · '.join(parts)}"
+
+
+def _from_to(noun: str, first: int, last: int) -> str:
+    return f"{noun} {first}" if first == last else f"{noun}s {first}-{last}"

@@ -14,6 +14,7 @@ from indexer.skip import SkipReason
 from retrieval.errors import SourceError
 from retrieval.records import ContainerStamp, RootInfo, Skipped, SourceFile
 from retrieval.store import IndexWriter, KnownFile
+from retrieval.wording import counted
 
 
 @dataclass(slots=True)
@@ -176,7 +177,7 @@ def check_not_empty(discovery: Discovery, known: Iterable[str] = ()) -> None:
         skipped = sum(skip.root == name for skip in discovery.skipped)
         kept = "; what the index holds of it was left as it is" if name in had else ""
         raise SourceError(
-            f"no documents in {path} ({skipped} files skipped; "
+            f"no documents in {path} ({counted(skipped, 'file')} skipped; "
             f"`indexer formats` lists what is handled){kept}"
         )
 

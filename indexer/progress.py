@@ -8,6 +8,8 @@ from typing import Protocol, Self, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
+from retrieval.wording import counted
+
 PLAIN_EVERY_SECONDS = 10.0
 """Between two lines, where the stream is no terminal."""
 LEFT_AFTER_SECONDS, LEFT_AFTER_SHARE = 5.0, 0.02
@@ -117,7 +119,8 @@ class ConsoleProgress:
     def _counts(self, share: float, seconds: float) -> str:
         """What was done of the files in some seconds, and how many are left if that can be said."""
         counts = (
-            f"{self._files}/{self._files_total} files, {self._chunks} chunks, "
+            f"{self._files}/{counted(self._files_total, 'file')}, "
+            f"{counted(self._chunks, 'chunk')}, "
             f"{self._tokens / seconds:.0f} tokens/s"
         )
         if seconds < LEFT_AFTER_SECONDS or share < LEFT_AFTER_SHARE:

@@ -6,6 +6,7 @@ from typing import Any
 
 from retrieval.records import IndexInfo
 from retrieval.store import Maintained
+from retrieval.wording import counted
 
 
 @dataclass(slots=True)
@@ -96,15 +97,17 @@ class BuildReport:
         kept = f", {self.kept} kept" if self.kept else ""
         return (
             f"generation {generation}: {self.added} added, {self.changed} changed, "
-            f"{self.removed} removed{kept}, {self.chunks_embedded} chunks embedded, "
-            f"{self.skipped.total()} files skipped, {self.seconds:.1f} s"
+            f"{self.removed} removed{kept}, {counted(self.chunks_embedded, 'chunk')} embedded, "
+            f"{counted(self.skipped.total(), 'file')} skipped, {self.seconds:.1f} s"
             + "".join(f"; warning: {warning}" for warning in self.warnings)
         )
 
     def as_text(self) -> str:
         """The report as a person reads it."""
         info = self.info
-        total = f"{info.documents} documents, {info.chunks} chunks" if info else "nothing"
+        total = "nothing"
+        if info:
+            total = f"{counted(info.documents, 'document')}, {counted(info.chunks, 'chunk')}"
         lines = [
             f"index {self.index}: {total}"
             + (f", model {info.model.name}, generation {info.generation}" if info else ""),
@@ -115,7 +118,7 @@ class BuildReport:
             lines.append(f"             {self.kept} kept as they were: their files can't be read")
         if self.skipped:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.most_common())
-            lines.append(f"  skipped    {sum(self.skipped.values())} files: {reasons}")
+            lines.append(f"  skipped    {counted(self.skipped.total(), 'file')}: {reasons}")
         fallbacks = {name: n for name, n in self.encodings.items() if name != "utf-8"}
         if fallbacks:
             decoded = ", ".join(f"{count} as {name}" for name, count in sorted(fallbacks.items()))
@@ -132,7 +135,8 @@ class BuildReport:
         done = self.maintained
         if done.merged or done.removed:
             lines.append(
-                f"  segments   {done.merged} merged, {done.removed} unused vectors dropped"
+                f"  segments   {done.merged} merged, "
+                f"{counted(done.removed, 'unused vector')} dropped"
             )
         if done.ann:
             lines.append(

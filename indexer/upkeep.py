@@ -23,6 +23,7 @@ from retrieval.store import (
 )
 from retrieval.store import compact as compact_index
 from retrieval.store import verify as verify_index
+from retrieval.wording import counted
 
 _STATUS_EXAMPLES = "\b\nExamples:\n  indexer status\n  indexer status --index ./index --json\n"
 
@@ -108,7 +109,9 @@ def list_(index: Path, skipped: bool, as_json: bool) -> None:
             detail = f" ({entry.detail})" if entry.detail else ""
             click.echo(printable(f"{entry.uri}: {entry.reason}{detail}"))
         else:
-            click.echo(printable(f"{entry.uri}  {entry.title}  [{entry.chunk_count} chunks]"))
+            click.echo(
+                printable(f"{entry.uri}  {entry.title}  [{counted(entry.chunk_count, 'chunk')}]")
+            )
 
 
 @click.command(epilog=_REMOVE_EXAMPLES)
@@ -126,7 +129,7 @@ def remove(paths: tuple[str, ...], index: Path, as_json: bool) -> None:
     else:
         for uri in removed:
             click.echo(printable(uri))
-        click.echo(f"{len(removed)} documents removed")
+        click.echo(f"{counted(len(removed), 'document')} removed")
     if missing:
         raise NotFound(
             f"{index} has no {', '.join(map(repr, missing))}; `indexer list` shows what it has"
@@ -148,7 +151,10 @@ def compact(index: Path, as_json: bool) -> None:
         result = {"merged": done.merged, "removed": done.removed, "ann": ann}
         click.echo(json.dumps({**result, "warnings": warnings}))
         return
-    click.echo(f"{done.merged} segments merged, {done.removed} unused vectors dropped")
+    click.echo(
+        f"{counted(done.merged, 'segment')} merged, "
+        f"{counted(done.removed, 'unused vector')} dropped"
+    )
     if done.ann:
         click.echo(f"{done.ann.kind} index: recall@10 {done.ann.recall} of exact search")
     for warning in warnings:
@@ -182,6 +188,6 @@ def verify(index: Path, sample: int, model: str | None, device: str, as_json: bo
     for problem in () if as_json else problems:
         click.echo(printable(f"{problem.file}: {problem.what}; {problem.advice}"))
     if problems:
-        raise IndexDamaged(f"{index} has {len(problems)} problems")
+        raise IndexDamaged(f"{index} has {counted(len(problems), 'problem')}")
     if not as_json:
         click.echo(printable(f"{index} is whole"))

@@ -23,6 +23,7 @@ from retrieval.registry import DEFAULT_MODEL
 from retrieval.render import passage_as_json, passages_as_text, printable
 from retrieval.search_options import search_options
 from retrieval.server_commands import DEVICE_OPTION, serve, token
+from retrieval.wording import counted
 
 if TYPE_CHECKING:
     from retrieval.client import SearchResults
@@ -99,7 +100,7 @@ def search(
         )
     if results.rerank_truncated_count:
         count = results.rerank_truncated_count
-        click.echo(f"note: the reranker read {count} passages in part", err=True)
+        click.echo(f"note: the reranker read {counted(count, 'passage')} in part", err=True)
     click.echo(passages_as_text(results))
 
 
@@ -159,7 +160,9 @@ def embed(*, model: str, kind: TextKind, device: str, dtype: str) -> None:
         cut += _print_vectors(encoder, texts, kind)
     if cut:
         click.echo(
-            f"note: {cut} of {total} texts were cut off after {encoder.max_tokens} tokens", err=True
+            f"note: {cut} of {counted(total, 'text')} {'was' if cut == 1 else 'were'} cut off "
+            f"after {counted(encoder.max_tokens, 'token')}",
+            err=True,
         )
 
 

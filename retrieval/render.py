@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from retrieval.found import Passage
+from retrieval.wording import counted
 
 MAX_TEXT_LINES = 8
 """Lines of a passage that are shown; the rest is counted."""
@@ -138,7 +139,7 @@ def _block(rank: int, passage: Passage, columns: int) -> str:
     ]
     lines += [f"{_INDENT}{line}".rstrip() for line in body[:most]]
     if len(body) > most:
-        lines.append(f"{_INDENT}… {len(body) - most} more lines")
+        lines.append(f"{_INDENT}… {counted(len(body) - most, 'more line')}")
     if passage.similar:
         count = len(passage.similar)
         lines.append(f"{_INDENT}({count} more {'says' if count == 1 else 'say'} nearly the same)")

@@ -12,6 +12,7 @@ import click
 from retrieval.command import FiniteRange
 from retrieval.parameters import NonEmptyPath, not_empty
 from retrieval.search_options import QUERY_DTYPE_OPTION, RERANKER_OPTION
+from retrieval.wording import counted
 
 if TYPE_CHECKING:
     from retrieval.records import IndexInfo
@@ -178,7 +179,8 @@ def serve(
 def _say_ready(address: "Address", infos: "dict[str, IndexInfo]") -> None:
     parts = [f"listening on {address}"]
     parts += [
-        f"collection {name}: {info.documents} documents, {info.chunks} passages, "
+        f"collection {name}: {counted(info.documents, 'document')}, "
+        f"{counted(info.chunks, 'passage')}, "
         f"model {info.model.name}"
         for name, info in infos.items()
     ]

@@ -297,3 +297,28 @@ def test_mteb_is_asked_for_something() -> None:
         2,
         "error: say what to run: --tasks, --benchmark or --local\n",
     )
+
+
+def test_one_of_a_thing(capsys: pytest.CaptureFixture[str]) -> None:
+    """An index of one document of one chunk: every number in it is a 1."""
+    Path("one").mkdir()
+    Path("one/a.md").write_text("ferry\n")
+    lines = (
+        "indexer build one --index single --dry-run",
+        "indexer build one --index single --model all-minilm-l6-v2",
+        "indexer list --index single",
+        "indexer show one/a.md --index single",
+        "indexer search ferry --index single",
+        "indexer verify --index single",
+        "indexer compact --index single",
+        "indexer remove one/a.md --index single",
+        "indexer compact --index single",
+    )
+    printed = ""
+    for line in lines:
+        code, out, err = run(line.split(" "), capsys)
+        assert code == 0, err
+        printed += out + err
+    assert "1 document, 1 chunk, model" in printed
+    assert "1 document removed" in printed
+    assert not re.findall(r"(?<![\d.,])1 (?:[a-z]+ )?(?:[a-z]+s)\b(?<!was)(?<!is)", printed)

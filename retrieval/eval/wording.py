@@ -3,20 +3,13 @@
 from collections.abc import Sequence
 from typing import Final
 
+from retrieval.wording import counted
+
+__all__ = ["counted", "named"]
+
 _NAMED: Final = 5
 """Items of a list that are named; the rest is counted."""
 _NAME_CHARS: Final = 100
-
-
-def counted(count: int, one: str, many: str = "") -> str:
-    """Return a number with its noun: ``1 query``, ``2 queries``.
-
-    Args:
-        count: the number.
-        one: the noun's singular.
-        many: its plural; by default the singular with an s.
-    """
-    return f"{count} {one if count == 1 else many or one + 's'}"
 
 
 def named(names: Sequence[str]) -> str:

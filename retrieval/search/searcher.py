@@ -18,6 +18,7 @@ from retrieval.search.ranking import Dense, Fused, Lexical, Ranking, Weighted
 from retrieval.search.rerank import PairScorer, Reranked
 from retrieval.search.stable import StableRanking
 from retrieval.store import IndexReader, TermFinder
+from retrieval.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +208,8 @@ class Searcher:
         vector = np.asarray(query.vector, dtype=np.float32)
         if vector.shape != (dim,):
             raise InvalidArgument(
-                f"the query vector must have {dim} numbers, not {vector.size}", field="vector"
+                f"the query vector must have {counted(dim, 'number')}, not {vector.size}",
+                field="vector",
             )
         length = float(np.linalg.norm(vector.astype(np.float64)))
         if not math.isfinite(length) or length == 0:

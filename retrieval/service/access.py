@@ -97,7 +97,8 @@ class Bucket:
         if self._left < 1:
             wait = (1 - self._left) / self.rate
             raise RateLimited(
-                f"this token allows {self.rate:g} requests a second: try again in {wait:.3g} s"
+                f"this token allows {self.rate:g} request{'s' * (self.rate != 1)} a second: "
+                f"try again in {wait:.3g} s"
             )
         self._left -= 1
 

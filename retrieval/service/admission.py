@@ -4,6 +4,7 @@ import asyncio
 from typing import NoReturn
 
 from retrieval.errors import NotServing, Overloaded
+from retrieval.wording import counted
 
 
 class Admission:
@@ -71,7 +72,7 @@ class Admission:
             Overloaded: always.
         """
         raise Overloaded(
-            f"{self._limit} requests are under way, which is the most that this server takes: "
+            f"{counted(self._limit, 'request')} under way is the most that this server takes: "
             "try again in a moment"
         )
 

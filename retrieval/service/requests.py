@@ -13,6 +13,7 @@ from retrieval.records import TextKind
 from retrieval.search import Query
 from retrieval.service.config import Limits
 from retrieval.v1 import embedding_service_pb2, search_service_pb2
+from retrieval.wording import counted
 
 AnySearchRequest = search_service_pb2.SearchRequest | search_service_pb2.StreamSearchRequest
 
@@ -87,7 +88,7 @@ def check_batch_size(count: int, maximum: int, *, field: str) -> None:
     """
     if not 1 <= count <= maximum:
         raise InvalidArgument(
-            f"{field} has {count} items; it must have from 1 to {maximum}", field=field
+            f"{field} has {counted(count, 'item')}; it must have from 1 to {maximum}", field=field
         )
 
 

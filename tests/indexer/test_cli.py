@@ -129,7 +129,7 @@ def test_help_starts_fast_and_shows_examples() -> None:
         ),
         (
             lambda folder: (folder / "x.bin").write_bytes(b"\0") and folder / "x.bin",
-            ["no documents in", "1 files skipped"],
+            ["no documents in", "1 file skipped"],
         ),
         (lambda folder: Path("/dev/null"), ["neither a file nor a folder"]),
         (lambda folder: Path("/"), ["can't be indexed"]),

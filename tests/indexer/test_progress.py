@@ -159,7 +159,7 @@ def test_the_lines_that_are_printed(
     options = place.options
     built = indexer("build", place.docs, "--index", options.index, "--model", str(options.model))
     assert built.returncode == 0, built.stderr
-    pattern = r"indexing (\d+)% [01]/1 files, \d+ chunks, \d+ tokens/s(?:, (\d+) s left)?"
+    pattern = r"indexing (\d+)% [01]/1 file, \d+ chunks?, \d+ tokens/s(?:, (\d+) s left)?"
     lines = [line for line in built.stderr.splitlines() if line.startswith("indexing")]
     found = [re.fullmatch(pattern, line) for line in lines]
     assert all(found), lines

@@ -146,7 +146,7 @@ def test_a_dry_run_says_what_a_build_does(place: Workplace) -> None:
     again = dry_run(place.options(), SilentProgress())
     assert (again.added, again.changed, again.removed, again.unchanged) == (0, 1, 1, 88)
     assert read_info(place.index).generation == generation
-    assert "would read 0 new and 1 changed files" in again.as_text()
+    assert "would read 0 new and 1 changed file (" in again.as_text()
     assert json.loads(json.dumps(again.as_json()))["unchanged"] == 88
     with pytest.raises(ModelMismatch):
         dry_run(place.options(chunk_tokens=50), SilentProgress())

@@ -39,10 +39,10 @@ def test_remove_compact_and_verify(place: Path) -> None:
     after = status(place)
     assert after["documents"] == 39
     assert after["unused_vectors"] == 0, "more than 30 % were unused: it compacts by itself"
-    assert indexer("remove", "docs/new/58.md", cwd=place).stdout.endswith("1 documents removed\n")
+    assert indexer("remove", "docs/new/58.md", cwd=place).stdout.endswith("1 document removed\n")
     assert int(str(status(place)["unused_vectors"])) > 0
     compacted = indexer("compact", cwd=place)
-    assert "unused vectors dropped" in compacted.stdout
+    assert "unused vector dropped" in compacted.stdout
     assert status(place)["unused_vectors"] == 0
     whole = indexer("verify", "--sample", "5", "--device", "cpu", cwd=place)
     assert (whole.returncode, whole.stdout) == (0, "index is whole\n"), whole.stderr
@@ -69,7 +69,7 @@ def test_verify_names_the_damaged_file(place: Path) -> None:
     assert result.returncode == 1
     (problem,) = json.loads(result.stdout)["problems"]
     assert problem["file"] == path.name
-    assert "error: index has 1 problems" in result.stderr
+    assert "error: index has 1 problem\n" in result.stderr
 
 
 def test_verify_notices_another_model(place: Path) -> None:
