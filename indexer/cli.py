@@ -2,10 +2,10 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,9 @@ from retrieval.registry import MODEL_CARDS, OFFLINE_EXTRA, REMARKS
 from retrieval.render import passage_as_json, passages_as_text, printable
 from retrieval.search_options import QUERY_DTYPE_OPTION, RERANKER_OPTION, search_options
 from retrieval.wording import counted
+
+if TYPE_CHECKING:
+    from retrieval.search import Query, SearchResult
 
 _CLI_EXAMPLES = (
     "\b\nExamples:\n"
@@ -81,21 +84,8 @@ def search(
         reranker=reranker,
     ) as local:
         result = local.search(asked)
-    if result.rerank_truncated:
-        click.echo(
-            f"note: the reranker read {counted(result.rerank_truncated, 'passage')} in part",
-            err=True,
-        )
-    if result.query_truncated:
-        click.echo("note: the query is longer than the model takes; its end was cut off", err=True)
-    if asked.mode == "auto" and result.mode == "dense":
-        click.echo(
-            "note: searched by meaning alone: an older version indexed the words; "
-            "run `indexer build` once",
-            err=True,
-        )
-    for warning in result.warnings:
-        click.echo(printable(f"warning: {warning}"), err=True)
+    for note in _notes(asked, result):
+        click.echo(printable(note), err=True)
     if as_json:
         shown = {
             "generation": result.generation,
@@ -105,6 +95,20 @@ def search(
         click.echo(json.dumps(shown))
     else:
         click.echo(passages_as_text(result.passages))
+
+
+def _notes(asked: "Query", result: "SearchResult") -> Iterator[str]:
+    """Yield what there is to know of an answer beside its passages, a line each."""
+    if count := result.rerank_truncated:
+        yield f"note: the reranker read {counted(count, 'passage')} in part"
+    if result.query_truncated:
+        yield "note: the query is longer than the model takes; its end was cut off"
+    if asked.mode == "auto" and result.mode == "dense":
+        yield (
+            "note: searched by meaning alone: an older version indexed the words; "
+            "run `indexer build` once"
+        )
+    yield from (f"warning: {warning}" for warning in result.warnings)
 
 
 @cli.command(epilog=_MODELS_EXAMPLES)

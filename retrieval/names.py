@@ -125,6 +125,25 @@ def lower_cased(collection: str) -> str:
     return proposed if re.fullmatch(COLLECTION_ID, proposed) else ""
 
 
+def check_own_name(collection: str, *, field: str) -> None:
+    """Refuse what can't be a collection's own name, such as ``docs``.
+
+    Args:
+        collection: the name, without ``collections/``.
+        field: where it was given, for the error.
+
+    Raises:
+        InvalidArgument: it is none; the message says what names may be like.
+    """
+    if re.fullmatch(COLLECTION_ID, collection):
+        return
+    proposed = lower_cased(collection)
+    hint = f"; did you mean {proposed}?" if proposed else ""
+    raise InvalidArgument(
+        f"{collection!r} is no collection's name: {COLLECTION_RULE}{hint}", field=field
+    )
+
+
 def _malformed(name: str, form: str, field: str) -> InvalidArgument:
     shown = name if len(name) <= _SHOWN_CHARS else name[:_SHOWN_CHARS] + "…"
     message = f"{field} is {shown!r}; it must be of the form {form}"

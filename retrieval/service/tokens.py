@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from retrieval.errors import InvalidArgument, NotFound, StorageError
+from retrieval.names import check_own_name
 
 Scope = Literal["search", "embed", "read", "reload"]
 """What a token may be for: SearchService; EmbeddingService; the reading methods of IndexService;
@@ -132,8 +133,8 @@ def create_token(
         StorageError: it can't be written.
     """
     _check_name(name, "name")
-    for collection in collections:
-        _check_name(collection, "collections")
+    for collection in set(collections) - {ANY_COLLECTION}:
+        check_own_name(collection, field="collections")
     if not 0 <= rate < float("inf"):
         raise InvalidArgument(f"rate is {rate}; it must be 0 or more", field="rate")
     if days is not None and not 0 < days <= MAX_DAYS:
