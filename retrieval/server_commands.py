@@ -12,6 +12,7 @@ import click
 from retrieval.command import FiniteRange
 from retrieval.parameters import NonEmptyPath, not_empty
 from retrieval.search_options import QUERY_DTYPE_OPTION, RERANKER_OPTION
+from retrieval.service.tokens import MAX_DAYS
 from retrieval.wording import counted
 
 if TYPE_CHECKING:
@@ -43,9 +44,6 @@ DEVICE_OPTION = click.option(
     show_default=True,
     help="Where the model runs.",
 )
-
-MAX_TOKEN_DAYS = 36_500
-"""A hundred years. Longer ones are better written as none: dates end with the year 9999."""
 
 _TOKEN_FILE = click.option(
     "--token-file",
@@ -223,7 +221,7 @@ def token() -> None:
 )
 @click.option(
     "--days",
-    type=FiniteRange(min=0, min_open=True, max=MAX_TOKEN_DAYS),
+    type=FiniteRange(min=0, min_open=True, max=MAX_DAYS),
     help="Until it expires; never if left out.",
 )
 def create(
