@@ -399,7 +399,7 @@ def test_settings_belong_to_the_index(place: Workplace) -> None:
     assert counts(place.build(model=None, chunk_tokens=None)) == (0, 0, 0, 1)
     with pytest.raises(ModelMismatch, match="--chunk-tokens 40, not with --chunk-tokens 30"):
         place.build(chunk_tokens=30)
-    with pytest.raises(ModelMismatch, match="--dtype float32, not bfloat16"):
+    with pytest.raises(ModelMismatch, match="--dtype float32, not with --dtype bfloat16"):
         place.build(dtype="bfloat16")
     other = make_tiny_model(place.folder / "other", "base_ntk_short")
     with pytest.raises(ModelMismatch, match="another model"):
