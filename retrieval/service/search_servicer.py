@@ -183,7 +183,8 @@ class _Plan:
             result: what was found for the query.
             started: ``time.perf_counter()`` of the request's arrival.
         """
-        next_offset = self.query.offset + len(result.passages)
+        # Of documents where passages are grouped: a page may have several passages of each.
+        next_offset = self.query.offset + self.query.k
         return search_response(
             self.name,
             self.collection.info,

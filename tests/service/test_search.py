@@ -363,3 +363,33 @@ def test_unknown_collection_and_passage(client: RetrievalClient) -> None:
     with pytest.raises(ServiceError, match="vectors of two collections") as caught:
         client.search(passage, collection="tea")
     assert caught.value.status == "INVALID_ARGUMENT"
+
+
+@pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"fusion": "rrf"},
+        {"min_score": 0.05},
+        {"group_by_document": True},
+        {"group_by_document": True, "group_size": 2},
+        {"group_by_document": True, "group_size": 3, "collapse": 0.9, "mmr": 0.5},
+        {"collapse": 0.8},
+        {"mmr": 0.5},
+    ],
+)
+def test_tokens_lead_through_the_whole_list(
+    client: RetrievalClient, mode: str, options: dict[str, object]
+) -> None:
+    def ask(k: int, page_token: str = "") -> SearchResults:
+        return client.search("the water", k=k, mode=mode, page_token=page_token, **options)  # type: ignore[arg-type]
+
+    whole = [passage.name for passage in ask(PASSAGES)]
+    for size in (1, 2, 3):
+        results = ask(size)
+        names = [passage.name for passage in results]
+        while results.next_page_token:
+            results = ask(size, results.next_page_token)
+            names += [passage.name for passage in results]
+        assert names == whole
