@@ -11,7 +11,7 @@ from indexer.options import DEVICE_OPTION, INDEX_OPTION, JSON_OPTION
 from indexer.recall import recall_warnings
 from retrieval.errors import IndexDamaged, NotFound
 from retrieval.parameters import not_empty
-from retrieval.records import RootInfo, Skipped
+from retrieval.records import FileChoice, RootInfo, Skipped
 from retrieval.render import printable
 from retrieval.store import (
     IndexReader,
@@ -89,7 +89,9 @@ def status(index: Path, as_json: bool) -> None:
 
 def _as_text(root: RootInfo) -> str:
     """A root as a person reads it: where it was, and how its files were chosen."""
-    chosen = f", files chosen with {spelled(root.choice)}" if root.choice else ""
+    chosen = ""
+    if root.choice is not None and root.choice != FileChoice():
+        chosen = f", files chosen with {spelled(root.choice)}"
     return printable(f"{root.name}: {root.path}{chosen}")
 
 
