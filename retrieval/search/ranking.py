@@ -40,8 +40,8 @@ _FIRST_DEPTH: Final = 200
 """Candidates of each search to begin with: for ten passages it is enough, most of the time."""
 _DEEPER: Final = 4
 _LEAST_RANGE: Final = 0.01
-"""Of cosines, from that of an average passage to the highest. Where all passages are alike to a
-query, the range is next to nothing, and would make a ranking out of rounding errors."""
+"""Lower bound of ``1 - c`` and ``1 + c``. Where all passages are alike to a query, dividing by less
+would turn rounding errors into a ranking."""
 
 
 class Ranked(NamedTuple):
@@ -316,10 +316,8 @@ def _united(dense: Ranked, *lexical: Ranked) -> Ranked:
         at = np.searchsorted(dense.vector_ids, ids, sorter=order)
         at = order[np.minimum(at, len(order) - 1)]
         known = dense.vector_ids[at] == ids
-        dense_scores[known], dense_ranks[known] = (
-            dense.dense[at[known]],
-            dense.dense_ranks[at[known]],
-        )
+        dense_scores[known] = dense.dense[at[known]]
+        dense_ranks[known] = dense.dense_ranks[at[known]]
     start = len(dense.vector_ids)
     for one in lexical:
         here = rows.reshape(-1)[start : start + len(one.vector_ids)]
