@@ -5,10 +5,10 @@ top that a shorter one lacked. Pages cut from lists of different lengths would t
 passages and miss others. The engines also sum scores in an order that depends on how many are
 wanted, which changes the last bits.
 
-So a list is made in stages of fixed lengths, whoever asks and for how many. A stage goes on after
-the last text of the stage before it: texts that are listed already are left out, and so are those
-that come too late, having a better score than texts that are listed. An exact search has none of
-the latter. An approximate one misses them as it misses others.
+So a list is made in stages of fixed lengths, regardless of how many texts are wanted. A stage goes
+on after the last text of the stage before it: texts that are listed already are left out, and so
+are texts that come too late, because their score is better than the last one listed. An exact
+search has no texts that come too late. An approximate search misses them as it misses others.
 """
 
 from collections.abc import Sequence

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 import tantivy
 from numpy.typing import NDArray
 
 from retrieval.errors import IndexDamaged, NoLexicalIndex
+from retrieval.recent import Recent
 from retrieval.store.contents import Contents
 from retrieval.store.filters import Filter
 from retrieval.store.lexical import NO_HITS, LexicalHits
@@ -18,6 +19,19 @@ from retrieval.store.rows import stored_passage
 from retrieval.store.segments import VectorHits
 from retrieval.store.snapshot import Generation, open_generation
 from retrieval.store.vector_index import VectorIndex
+
+_RECENT_QUERY_CHARS: Final = 256 << 10
+"""Maximum size of the lexical queries kept in memory, in characters of their texts."""
+_CHARS_BESIDE_QUERY: Final = 8 << 10
+"""Characters that each query counts for besides its text: with 32 prefixes it has thousands of
+terms. So at most 32 queries are kept."""
+
+
+class _WordsQuery(NamedTuple):
+    """A query's text as the engine takes it; None: there is nothing in it to look for."""
+
+    chars: int
+    query: tantivy.Query | None
 
 
 class IndexReader(Contents):
@@ -30,6 +44,10 @@ class IndexReader(Contents):
             generation.segments, generation.info.model.dim, generation.snapshot.rows
         )
         self._lexical = generation.lexical
+        # One search looks for its words several times, and prefixes take long to look up.
+        self._recent_queries = Recent[str, _WordsQuery](
+            _RECENT_QUERY_CHARS, lambda one: one.chars + _CHARS_BESIDE_QUERY
+        )
         shared = generation.snapshot.rows("SELECT vector_id FROM shared_vectors", [])
         self._shared = np.array([row[0] for row in shared], dtype=np.int64)
         """Vectors that several texts have."""
@@ -172,17 +190,19 @@ class IndexReader(Contents):
         allowed = self._vectors.allowed_texts(where)
         return self._told_apart(self._lexical.score(query, vector_ids, allowed))
 
-    def is_shared(self, vector_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Bool [n]: which vectors stand for several texts, each under other headings."""
-        return np.isin(vector_ids, self._shared)
-
     def _told_apart(self, hits: LexicalHits) -> LexicalHits:
-        text_ids = np.where(self.is_shared(hits.vector_ids), hits.text_ids, 0)
+        text_ids = np.where(np.isin(hits.vector_ids, self._shared), hits.text_ids, 0)
         return LexicalHits(hits.scores, hits.vector_ids, text_ids)
 
     def _lexical_query(self, text: str) -> tantivy.Query | None:
-        if self._lexical is not None:
-            return lexical_query(self._lexical, text)
+        if (lexical := self._lexical) is not None:
+
+            def make(texts: list[str]) -> dict[str, _WordsQuery]:
+                return {
+                    text: _WordsQuery(len(text), lexical_query(lexical, text)) for text in texts
+                }
+
+            return self._recent_queries.get_or_read([text], make)[text].query
         if self.has_words:
             return None
         raise NoLexicalIndex(

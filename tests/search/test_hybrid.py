@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tantivy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from retrieval.errors import InvalidArgument
 from retrieval.found import Fusion, Mode
 from retrieval.search import EmbeddedText, Query, Searcher, SearchResult, ranking
 from retrieval.store import IndexReader
+from retrieval.store import reader as reader_module
+from retrieval.store.lexical import LexicalIndex
 from tests.store.test_store import key, open_writer, staged, unit_vectors
 
 COUNT = 120
@@ -137,6 +140,23 @@ def test_lexical_search_needs_no_vector_and_says_what_its_scores_are(searcher: S
     assert result.passages[0].scores is not None
     assert result.passages[0].scores.dense is None
     assert ask(searcher, Query(text="unheard of", mode="lexical")).passages == ()
+
+
+def test_one_search_looks_its_words_up_once(
+    searcher: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prefixes are looked up among all words, which takes long; a deep list asks several times."""
+    made: list[str] = []
+    make = reader_module.lexical_query
+
+    def counting(index: LexicalIndex, text: str) -> tantivy.Query | None:
+        made.append(text)
+        return make(index, text)
+
+    monkeypatch.setattr(reader_module, "lexical_query", counting)
+    monkeypatch.setattr(ranking, "_FIRST_DEPTH", 4)
+    ask(searcher, Query(text="b* hen* once", mode="hybrid", k=60))
+    assert made == ["b* hen* once"]
 
 
 def test_auto_is_hybrid_for_a_text_and_dense_else(searcher: Searcher) -> None:
