@@ -49,11 +49,11 @@ def on_single_cores(function: Callable[[Item], Result], items: list[Item]) -> It
 
 
 def on_single_core(function: Callable[[Item], Result], item: Item) -> Future[Result]:
-    """Begin to call a function in one of those threads.
+    """Begin to call a function on a single core, in a thread that batches of a map don't wait for.
 
     The caller sees to it that no more than ``single_cores`` run at once.
     """
-    return _single_core_threads(single_cores()).submit(function, item)
+    return _single_core_threads(single_cores(), "single").submit(function, item)
 
 
 def on_one_core(function: Callable[[], Result]) -> Result:

@@ -5,8 +5,8 @@ which; it is as slow as embedding every passage anew for each query. GTE, BERT a
 in the GTE core.
 """
 
-import threading
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -55,8 +55,9 @@ class Reranker:
         self._device = device
         self._has_types = config.type_vocab_size > 1
         self._batch_tokens = CPU_BATCH_TOKENS if device == "cpu" else CUDA_BATCH_TOKENS
-        # One at a time: two would only slow each other, and need twice the memory.
-        self._lock = threading.Lock()
+        # One batch at a time: two would only slow each other, and need twice the memory. Those of
+        # several callers take turns, as the thread takes them in the order of their coming.
+        self._runs = ThreadPoolExecutor(1, "reranker")
 
     @classmethod
     def load(cls, name: str | Path, *, device: str = "auto", dtype: str = "auto") -> "Reranker":
@@ -105,11 +106,11 @@ class Reranker:
         check_text(query, field="query")
         passages = text_list(passages, field="passages")
         logits = np.empty(len(passages), dtype=np.float64)
-        with self._lock:
-            pairs = self._tokenizer.encode_pairs(query.strip(), passages)
-            lengths = [len(pair.ids) for pair in pairs]
-            for rows in batches_by_length(lengths, self._batch_tokens):
-                logits[rows] = self._logits([pairs[row] for row in rows])
+        pairs = self._tokenizer.encode_pairs(query.strip(), passages)
+        lengths = [len(pair.ids) for pair in pairs]
+        for rows in batches_by_length(lengths, self._batch_tokens):
+            batch = [pairs[row] for row in rows]
+            logits[rows] = self._runs.submit(self._logits, batch).result()
         return PairScores(1 / (1 + np.exp(-logits)), sum(pair.truncated for pair in pairs))
 
     def _logits(self, pairs: Sequence[PairTokens]) -> NDArray[np.float32]:

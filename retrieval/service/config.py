@@ -68,6 +68,9 @@ class Limits:
     """Passages that the searches of one request may ask for, those of pages before counted."""
     text_chars: int = 262_144
     """Characters of a text to embed or count."""
+    request_tokens: int = 2_097_152
+    """Tokens of the texts to embed in one request, as many as the model reads of each: those of 256
+    texts of 8,192."""
     neighbours: int = 100
     """Passages before or after a passage."""
     message_bytes: int = 64 << 20

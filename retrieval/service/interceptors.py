@@ -25,6 +25,7 @@ from retrieval.service.status import (
     serialized_status,
     status_code,
 )
+from retrieval.service.turns import turn_of
 
 LOG = logging.getLogger(__name__)
 
@@ -184,6 +185,7 @@ class _Request:
         self._admission.check_open()
         sender = self._access.identify(self._observed.metadata)
         caller.set(sender)
+        turn_of.set(sender.name or context.peer())
         sender.check_method(self._observed.method)
         self._enter()
         # Under way until the last byte is sent, which is after this block.

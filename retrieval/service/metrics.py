@@ -87,6 +87,13 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._background_failures = Counter(
+            "retrieval_background_failures",
+            "Failures of threads and tasks that run beside the requests.",
+            ["task"],
+            registry=self.registry,
+        )
+
     def _of_stages(self) -> dict[str, Histogram]:
         seconds = Histogram(
             "retrieval_stage_seconds",
@@ -152,6 +159,14 @@ class Metrics:
     def reload_failed(self, collection: str) -> None:
         """Count a look for a new generation, or a reload, that failed."""
         self._failed_reloads.labels(collection).inc()
+
+    def background_failed(self, task: str) -> None:
+        """Count a failure of something that runs beside the requests.
+
+        Args:
+            task: its name, one of a few.
+        """
+        self._background_failures.labels(task).inc()
 
     def watch(self, under_way: Callable[[], float], waiting: Callable[[], float]) -> None:
         """Say where the present numbers come from when they are asked for."""

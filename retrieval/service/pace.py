@@ -57,11 +57,17 @@ class Pace:
         elif a_unit < self._seconds_a_unit:
             self._seconds_a_unit = _adapted(self._seconds_a_unit, a_unit)
 
-    def seconds_until_done(self, cost: float) -> float:
-        """How long what joins now is likely to take; 0 where nothing is before it."""
-        if self._ahead <= 0:
+    def seconds_until_done(self, cost: float, *, overtaken: float = 0.0) -> float:
+        """How long what joins now is likely to take; 0 where nothing is before it.
+
+        Args:
+            cost: of what joins.
+            overtaken: of what has joined before it and is done after it.
+        """
+        ahead = self._ahead - overtaken
+        if ahead <= 0:
             return 0.0
-        waiting = self._ahead * self._seconds_a_unit / self._side_by_side
+        waiting = ahead * self._seconds_a_unit / self._side_by_side
         return waiting + self.seconds_once_begun(cost)
 
     def seconds_once_begun(self, cost: float) -> float:
@@ -69,13 +75,17 @@ class Pace:
         along = min(self._ahead, self._batch_cost)
         return max(cost, along) * self._seconds_a_unit
 
-    def check(self, cost: float) -> None:
+    def check(self, cost: float, *, overtaken: float = 0.0) -> None:
         """Refuse what the request that is being answered would get too late.
+
+        Args:
+            cost: of what it wants done.
+            overtaken: see ``seconds_until_done``.
 
         Raises:
             Overloaded: its client would have given up by then.
         """
-        seconds = self.seconds_until_done(cost)
+        seconds = self.seconds_until_done(cost, overtaken=overtaken)
         if time.perf_counter() + seconds > answer_by.get():
             raise too_late(seconds)
 

@@ -1,5 +1,6 @@
 """SearchService: passages that fit a query."""
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import ExitStack
@@ -37,9 +38,25 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
     """Answers SearchService; see the ``.proto`` for what each method promises."""
 
     def __init__(
-        self, collections: Collections, workers: Workers, limits: Limits, observer: Observer
+        self,
+        collections: Collections,
+        workers: Workers,
+        limits: Limits,
+        observer: Observer,
+        *,
+        rerank_workers: Workers,
     ) -> None:
-        """Keep what all requests share."""
+        """Keep what all requests share.
+
+        Args:
+            collections: what is searched.
+            workers: the threads that search.
+            limits: of requests.
+            observer: told what was searched.
+            rerank_workers: the threads for searches that are reranked, so that no other waits for
+                the model.
+        """
+        self._rerank_workers = rerank_workers
         self._observer = observer
         self._collections = collections
         self._workers = workers
@@ -82,8 +99,19 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
     async def _search(self, collection: OpenCollection, query: Query) -> SearchResult:
         """Answer one query: its text goes through the model, then a thread searches."""
         (embedded,), seconds = await _embed(collection, [query])
+        return await self._search_embedded(collection, query, embedded, seconds)
+
+    async def _search_embedded(
+        self,
+        collection: OpenCollection,
+        query: Query,
+        embedded: EmbeddedText | None,
+        embed_seconds: float,
+    ) -> SearchResult:
+        """Answer one query whose text has been through the model."""
+        workers = self._rerank_workers if query.rerank_top else self._workers
         search = collection.searcher.search
-        result = await self._workers.run(collection, search, query, embedded, embed_seconds=seconds)
+        result = await workers.run(collection, search, query, embedded, embed_seconds=embed_seconds)
         self._observer.searched(query, result)
         return result
 
@@ -92,7 +120,7 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
     ) -> dict[int, SearchResult]:
         """Answer the searches of one collection, by their number in the request.
 
-        Texts are embedded together, and that time is each one's.
+        Texts are embedded together, and that time is each one's. Each search has a turn of its own.
 
         Raises:
             InvalidArgument: a vector does not fit the index; its ``field`` has the number.
@@ -100,19 +128,19 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
         """
         vectors, seconds = await _embed(collection, list(queries.values()))
 
-        def search() -> dict[int, SearchResult]:
-            results = {}
-            for (number, query), embedded in zip(queries.items(), vectors, strict=True):
-                with located_in(f"requests[{number}]"):
-                    results[number] = collection.searcher.search(
-                        query, embedded, embed_seconds=seconds
-                    )
-            return results
+        async def search(number: int, embedded: EmbeddedText | None) -> SearchResult:
+            with located_in(f"requests[{number}]"):
+                return await self._search_embedded(collection, queries[number], embedded, seconds)
 
-        results = await self._workers.run(collection, search)
-        for number, result in results.items():
-            self._observer.searched(queries[number], result)
-        return results
+        tasks = [
+            asyncio.create_task(search(number, embedded))
+            for number, embedded in zip(queries, vectors, strict=True)
+        ]
+        try:
+            return dict(zip(queries, await asyncio.gather(*tasks), strict=True))
+        finally:
+            for task in tasks:  # of one that failed, or was given up, the others are for nothing
+                task.cancel()
 
     def _check_depth(self, plans: Sequence["_Plan"]) -> None:
         """Refuse a batch that would keep a thread busy for long, though each search is small."""

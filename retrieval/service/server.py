@@ -12,7 +12,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from retrieval.errors import AddressInUse, RetrievalError
+from retrieval.errors import AddressInUse, NotServing, RetrievalError
 from retrieval.names import collection_name
 from retrieval.records import IndexInfo
 from retrieval.service.access import Access
@@ -26,12 +26,15 @@ from retrieval.service.health import HealthServicer
 from retrieval.service.index_servicer import IndexServicer
 from retrieval.service.interceptors import ReflectionInterceptor, RequestInterceptor
 from retrieval.service.metrics import Metrics
+from retrieval.service.model_queue import behind_others
 from retrieval.service.observer import Observer
 from retrieval.service.search_servicer import SearchServicer
+from retrieval.service.supervision import supervise
 from retrieval.service.tls import Certificates
 from retrieval.service.tracing import Tracer
 from retrieval.service.watcher import Watcher
 from retrieval.service.workers import Workers
+from retrieval.store import search_on_one_core
 from retrieval.v1 import embedding_service_pb2, index_service_pb2, search_service_pb2
 from retrieval.v1.embedding_service_pb2_grpc import add_EmbeddingServiceServicer_to_server
 from retrieval.v1.index_service_pb2_grpc import add_IndexServiceServicer_to_server
@@ -60,6 +63,14 @@ _CLOSE_SECONDS = 0.5
 _MIN_PING_SECONDS, _MAX_PING_STRIKES = 10, 2
 _KEEPALIVE_SECONDS, _KEEPALIVE_TIMEOUT_SECONDS = 120, 20
 
+_REVIVE_SECONDS = 1.0
+"""Between two looks whether all threads run."""
+
+_RERANK_THREADS = 4
+"""Searches that are reranked at a time: their batches take turns."""
+_RERANK_NICENESS = 15
+"""A search that is reranked waits for seconds anyway."""
+
 
 class RetrievalServer:
     """One server; made, started and stopped in one running event loop."""
@@ -70,8 +81,15 @@ class RetrievalServer:
         self._access = Access(config.token_file)
         self._certificates = Certificates(config.tls) if config.tls else None
         self._admission = Admission(config.limits.concurrent_requests)
-        self._workers = Workers(config.search_threads)
         self._metrics = Metrics()
+        self._workers = Workers(
+            config.search_threads, prepare=search_on_one_core, metrics=self._metrics
+        )
+        self._rerank_workers = (
+            Workers(_RERANK_THREADS, name="rerank", prepare=_rerank_behind, metrics=self._metrics)
+            if config.reranker
+            else self._workers
+        )
         self._tracer = Tracer()
         self._batcher = Batcher(metrics=self._metrics)
         self._collections = Collections(config, self._batcher, self._metrics, self._say_serving)
@@ -80,7 +98,9 @@ class RetrievalServer:
         self._health = HealthServicer(self._access)
         self._server = self._build()
         self._address: Address | None = None
-        self._watching: asyncio.Task[None] | None = None
+        self._background: list[asyncio.Task[None]] = []
+        self._serving = False
+        """What health says of the collections that are open."""
 
     def _build(self) -> grpc.aio.Server:
         limits = self._config.limits
@@ -112,7 +132,9 @@ class RetrievalServer:
             ],
         )
         shared = (self._collections, self._workers, limits)
-        add_SearchServiceServicer_to_server(SearchServicer(*shared, observer), server)
+        add_SearchServiceServicer_to_server(
+            SearchServicer(*shared, observer, rerank_workers=self._rerank_workers), server
+        )
         add_EmbeddingServiceServicer_to_server(EmbeddingServicer(*shared), server)
         add_IndexServiceServicer_to_server(IndexServicer(*shared), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -142,6 +164,7 @@ class RetrievalServer:
         gc.freeze()
         self._admission.open()
         await self._set_health(_SERVING)
+        self._background.append(supervise("threads", self._keep_threads, self._metrics))
         if self._config.reload_seconds:
             watcher = Watcher(
                 self._collections,
@@ -149,9 +172,25 @@ class RetrievalServer:
                 self._config.reload_seconds,
                 self._metrics,
             )
-            self._watching = asyncio.create_task(watcher.run())
-            self._watching.add_done_callback(_say_ended)
+            self._background.append(supervise("reload", watcher.run, self._metrics))
         return address
+
+    async def _keep_threads(self) -> None:
+        """Start threads again that have ended; while there are none, health says so."""
+        while True:
+            await asyncio.sleep(_REVIVE_SECONDS)
+            reason = ""
+            try:
+                for threads in (self._batcher, self._workers, self._rerank_workers):
+                    threads.revive()
+            except NotServing as error:
+                reason = error.message
+            if reason and self._serving:
+                LOG.error("nothing can be answered: %s", reason)
+                await self._set_health(_NOT_SERVING)
+            elif not reason and not self._serving:
+                LOG.info("requests can be answered again")
+                await self._set_health(_SERVING)
 
     def infos(self) -> dict[str, IndexInfo]:
         """What each collection holds, by its own name; for a server that has started."""
@@ -184,8 +223,8 @@ class RetrievalServer:
         hung up on. Also takes down a server that didn't finish starting.
         """
         self._admission.close()
-        if self._watching is not None:
-            self._watching.cancel()
+        for task in self._background:
+            task.cancel()
         await self._health.enter_graceful_shutdown()
         grace = self._config.grace_seconds
         if not await self._admission.drained(grace):
@@ -201,6 +240,7 @@ class RetrievalServer:
     def _close_threads(self) -> None:
         # Searches wait for embeddings, so their threads go first.
         self._workers.close()
+        self._rerank_workers.close()
         self._batcher.close()
         self._tracer.close()
         if self._metrics_server is not None:
@@ -208,6 +248,7 @@ class RetrievalServer:
             self._metrics_server.server_close()
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        self._serving = status == _SERVING
         for name in ("", *SERVICE_NAMES):
             await self._health.set(name, status)
         for name in self._collections.names:
@@ -255,10 +296,10 @@ async def serve(
         await server.stop()
 
 
-def _say_ended(watching: asyncio.Task[None]) -> None:
-    """Log the end of automatic reload, which only a bug can bring about."""
-    if not watching.cancelled() and (error := watching.exception()):
-        LOG.error("automatic reload has ended: restart the server", exc_info=error)
+def _rerank_behind() -> None:
+    """Prepare a thread that reranks: requests that come need not wait for a product."""
+    search_on_one_core()
+    behind_others(_RERANK_NICENESS)
 
 
 def _listen(

@@ -56,7 +56,8 @@ def test_metrics_count_what_happened(index: Path, other_index: Path) -> None:
     assert seen["retrieval_query_cache_total", "miss"] == 3
     assert seen["retrieval_stage_seconds_count", "search"] == 4
     assert seen["retrieval_stage_seconds_count", "queue"] == 3
-    assert seen["retrieval_stage_seconds_count", "encode"] == 3
+    # The two texts of the batch go together, or side by side on two cores.
+    assert seen["retrieval_stage_seconds_count", "encode"] in (3, 4)
     assert seen["retrieval_batch_texts_sum",] == 4
     assert seen["retrieval_tokens_total", "query"] >= 3 * 3
     assert seen["retrieval_tokens_total", "passage"] >= 4

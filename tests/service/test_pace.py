@@ -83,7 +83,7 @@ def test_a_text_that_would_be_too_late_is_refused_before_it_waits() -> None:
     async def run() -> None:
         model, batcher = LengthModel(), Batcher(max_texts=1)
         cost = Job(model, ["text"], "query", 0, 0, asyncio.Future()).cost
-        batcher._pace.learn(cost, 10.0, side_by_side=1, crowded=True)
+        batcher._short._pace.learn(cost, 10.0, side_by_side=1, crowded=True)
         first = asyncio.create_task(asks(batcher, model, "long", 0.5))
         while not model.batches:
             await asyncio.sleep(0.001)
@@ -92,7 +92,7 @@ def test_a_text_that_would_be_too_late_is_refused_before_it_waits() -> None:
             await asks(batcher, model, "text", 19)
         assert time.perf_counter() - started < 1
         patient = asyncio.create_task(asks(batcher, model, "also", 21))
-        while not batcher._jobs:
+        while not batcher.waiting:
             await asyncio.sleep(0.001)
         model.gate.set()
         await asyncio.gather(first, patient)
@@ -109,27 +109,27 @@ def test_texts_that_have_waited_too_long_are_passed_over() -> None:
         while not model.batches:
             await asyncio.sleep(0.001)
         late = [asyncio.create_task(asks(batcher, model, "late", 2)) for _ in range(3)]
-        while len(batcher._jobs) < 3:
+        while batcher.waiting < 3:
             await asyncio.sleep(0.001)
         patient = asyncio.create_task(asks(batcher, model, "in time", 600))
-        while len(batcher._jobs) < 4:
+        while batcher.waiting < 4:
             await asyncio.sleep(0.001)
-        batcher._pace.learn(100, 20.0, side_by_side=1, crowded=True)
+        batcher._short._pace.learn(100, 20.0, side_by_side=1, crowded=True)
         model.gate.set()
         results = await asyncio.gather(first, *late, patient, return_exceptions=True)
         assert [isinstance(one, Overloaded) for one in results] == [False, *[True] * 3, False]
         assert model.batches == [["first"], ["in time"]]
         # All is too late now: one is embedded, or what was learnt would never change.
-        batcher._pace.learn(100, 2000.0, side_by_side=1, crowded=True)
+        batcher._short._pace.learn(100, 2000.0, side_by_side=1, crowded=True)
         model.gate.clear()
         first = asyncio.create_task(batcher.embed(model, ["again"], "query"))
         while len(model.batches) < 3:
             await asyncio.sleep(0.001)
-        batcher._pace.leave(1e9)  # so that it is let in
+        batcher._short._pace.leave(1e9)  # so that it is let in
         last = asyncio.create_task(asks(batcher, model, "last", 0.5))
-        while not batcher._jobs:
+        while not batcher.waiting:
             await asyncio.sleep(0.001)
-        batcher._pace.join(1e9)
+        batcher._short._pace.join(1e9)
         model.gate.set()
         await asyncio.gather(first, last)
         assert model.batches[-1] == ["last"]

@@ -41,6 +41,7 @@ class LengthModel:
     def __init__(self, *, side_by_side: bool = False) -> None:
         self.side_by_side = side_by_side
         self.query_on_one_core = False
+        self.max_tokens = 512
         self.batches: list[list[str]] = []
         self.threads: list[str] = []
         self.niceness: list[int] = []
@@ -81,7 +82,7 @@ async def crowd(
     tasks = []
     for number, (texts, kind) in enumerate(requests, start=1):
         tasks.append(asyncio.create_task(batcher.embed(model, texts, kind)))
-        while len(batcher._jobs) < number:
+        while batcher.waiting < sum(len(texts) for texts, _kind in requests[:number]):
             await asyncio.sleep(0.001)
     model.gate.set()
     results = await asyncio.gather(first, *tasks, return_exceptions=True)
@@ -99,7 +100,7 @@ def test_requests_that_wait_together_go_together() -> None:
     ]
     results = asyncio.run(crowd(model, requests))
     assert [lengths(one) for one in results] == [[5], [1, 2], [3], [4], [1]]  # type: ignore[arg-type]
-    assert model.batches == [["first"], ["a", "bb", "ccc"], ["dddd"], ["e"]]
+    assert model.batches == [["first"], ["a", "bb", "ccc", "e"], ["dddd"]]
 
 
 def test_batches_have_a_limit() -> None:
@@ -110,7 +111,7 @@ def test_batches_have_a_limit() -> None:
         (["c"] * 2, "query"),
     ]
     asyncio.run(crowd(model, requests, max_texts=4))
-    assert [len(batch) for batch in model.batches] == [1, 5, 4]
+    assert model.batches == [["first"], ["a", "a", "b", "c"], ["a", "a", "b", "c"], ["a"]]
 
 
 def test_long_texts_fill_a_batch_sooner() -> None:
@@ -162,7 +163,7 @@ class LanesModel(LengthModel):
 
     def embed(self, texts: Sequence[str], kind: TextKind) -> LengthModel.Result:
         result = super().embed(texts, kind)
-        if threading.current_thread().name != "encoder":
+        if not threading.current_thread().name.startswith("encoder"):
             self._all_at_work.wait(10)
         return result
 
@@ -175,7 +176,7 @@ def four_cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As if operators used four threads, with a pool of its own."""
     with ThreadPoolExecutor(CORES, "single") as pool:
         monkeypatch.setattr(parallel, "single_cores", lambda: CORES)
-        monkeypatch.setattr(parallel, "_single_core_threads", lambda _count: pool)
+        monkeypatch.setattr(parallel, "_single_core_threads", lambda _count, _name="": pool)
         yield
 
 
@@ -205,8 +206,10 @@ def test_long_texts_have_all_cores_one_after_the_other() -> None:
         texts = ["x" * 5000]
         await asyncio.gather(*(batcher.embed(model, texts, "passage") for _ in range(8)))
         batcher.close()
-        assert set(model.threads) == {"encoder"}
-        assert batcher._pace._seconds_a_unit, "others waited, so it was learnt how long it takes"
+        assert set(model.threads) == {"encoder-bulk"}
+        assert batcher._bulk._pace._seconds_a_unit, (
+            "others waited, so it was learnt how long it takes"
+        )
 
     asyncio.run(run())
 
@@ -251,7 +254,7 @@ def test_cancelled_work_is_not_started() -> None:
             asyncio.create_task(batcher.embed(model, ["waits"], "query")),
             asyncio.create_task(workers.run(held, called.append, "no thread is free")),
         ]
-        while not batcher._jobs:
+        while not batcher.waiting:
             await asyncio.sleep(0.001)
         for task in given_up:
             task.cancel()

@@ -1,0 +1,140 @@
+"""Whose turn it is: callers take turns, and so do the requests of one caller.
+
+First come, first served lets whoever asks for most have most. Here each caller that has something
+waiting gets the same share of the work, whatever the others ask for: start-time fair queueing
+(P. Goyal, H. Vin, H. Cheng, 1996).
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Generic, Protocol, TypeVar
+
+turn_of: ContextVar[str] = ContextVar("turn_of", default="")
+"""Who takes the turn of the request that is being answered: its token or certificate, else the
+connection that it came through."""
+
+
+class Waiting(Protocol):
+    """Something that waits for its turn."""
+
+    @property
+    def turn(self) -> str:
+        """Who takes its turn."""
+        ...
+
+    @property
+    def cost(self) -> float:
+        """How much work of it waits, in units of the queue's own."""
+        ...
+
+
+_Waits = TypeVar("_Waits", bound=Waiting)
+
+
+class Turns(Generic[_Waits]):
+    """What waits, in the order of its turns. Not thread-safe.
+
+    A clock goes by work that was done for each caller. A caller's next turn is when the clock is at
+    the end of its last one, or now, if that is over. So who comes anew goes before those that have
+    just had a turn, and who comes again and again does not.
+    """
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._queues: dict[str, deque[_Waits]] = {}
+        """By caller; none is empty."""
+        self._turns: dict[str, float] = {}
+        """By the clock, when each caller has its next turn; of callers with nothing to do only if
+        that is not over."""
+        self._now = 0.0
+        self._count = 0
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return self._count
+
+    def __iter__(self) -> Iterator[_Waits]:
+        """All that wait, in the order of their turns: the first of each caller, then the second."""
+        queues = [iter(self._queues[caller]) for caller in self._callers()]
+        while queues:
+            going_on = []
+            for queue in queues:
+                for one in queue:
+                    yield one
+                    going_on.append(queue)
+                    break
+            queues = going_on
+
+    def __contains__(self, one: object) -> bool:
+        """Whether something waits."""
+        return any(one in queue for queue in self._queues.values())
+
+    def add(self, one: _Waits) -> None:
+        """Let something wait, behind all else of its caller."""
+        caller = one.turn
+        if caller not in self._queues:
+            self._queues[caller] = deque()
+            self._turns[caller] = max(self._now, self._turns.get(caller, 0.0))
+        self._queues[caller].append(one)
+        self._count += 1
+
+    def next(self, may: Callable[[str], bool] = lambda _caller: True) -> _Waits | None:
+        """Whose turn it is.
+
+        Args:
+            may: whether a caller may have a turn now; others are passed over.
+
+        Returns:
+            what is first of the first caller that may; None: nothing is.
+        """
+        caller = min(filter(may, self._queues), key=self._turns.__getitem__, default=None)
+        return None if caller is None else self._queues[caller][0]
+
+    def remove(self, one: _Waits) -> None:
+        """Take something out that nobody wants any more."""
+        queue = self._queues[one.turn]
+        queue.remove(one)
+        self._count -= 1
+        if not queue:
+            del self._queues[one.turn]
+            if self._turns[one.turn] <= self._now:
+                del self._turns[one.turn]
+
+    def take(self, one: _Waits, work: float) -> None:
+        """Take something out whose turn has come. If it needs more turns, it is added again.
+
+        Args:
+            one: what has the turn.
+            work: that is done for it now, in units of its cost.
+        """
+        caller = one.turn
+        self._now = max(self._now, self._turns[caller])
+        self._turns[caller] += work
+        self.remove(one)
+        over = [name for name, turn in self._turns.items() if turn <= self._now]
+        for name in over:
+            if name not in self._queues:
+                del self._turns[name]
+
+    def _callers(self) -> list[str]:
+        """Those that have something waiting, in the order of their next turns."""
+        return sorted(self._queues, key=self._turns.__getitem__)
+
+    def overtaken(self, caller: str, cost: float) -> float:
+        """How much of what waits would be done later than something that comes now.
+
+        Until that is done, each other request of its caller does at most as much, and each other
+        caller at most as much as all of these.
+
+        Args:
+            caller: whose it is.
+            cost: how much work it is.
+        """
+        mine = [one.cost for one in self._queues.get(caller, ())]
+        later = sum(max(0.0, other - cost) for other in mine)
+        until_done = cost + sum(min(other, cost) for other in mine)
+        for name, queue in self._queues.items():
+            if name != caller:
+                later += max(0.0, sum(one.cost for one in queue) - until_done)
+        return later
