@@ -14,9 +14,10 @@ from retrieval.service.model_queue import ModelQueue
 from retrieval.service.pace import answer_by
 from retrieval.service.turns import turn_of
 
-_NICENESS, _BULK_NICENESS = 10, 15
-"""Of the threads that run models: behind the event loop, and what nobody waits for at a keyboard
-behind that."""
+NICENESS, BULK_NICENESS = 10, 15
+"""Of the threads that search and run models: behind the event loop, and work that takes seconds
+anyway behind the rest. Those that search are no less nice than those that embed: else many searches
+of one caller keep the texts of all others from the model."""
 
 
 class Batcher:
@@ -45,7 +46,7 @@ class Batcher:
         metrics = metrics or Metrics()
         self._bulk = ModelQueue(
             "encoder-bulk",
-            niceness=_BULK_NICENESS,
+            niceness=BULK_NICENESS,
             max_texts=max_texts,
             max_chars=max_chars,
             metrics=metrics,
@@ -53,7 +54,7 @@ class Batcher:
         )
         self._short = ModelQueue(
             "encoder",
-            niceness=_NICENESS,
+            niceness=NICENESS,
             max_texts=max_texts,
             max_chars=max_chars,
             metrics=metrics,

@@ -1,5 +1,6 @@
 """Texts that wait for a model, and what it makes of them."""
 
+import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -163,7 +164,9 @@ class Batch(NamedTuple):
         return sum(share.cost for share in self.shares)
 
 
-def make_shares(jobs: Iterable[Job], *, most_texts: int, most_chars: int) -> list[Share]:
+def make_shares(
+    jobs: Iterable[Job], *, most_texts: int, most_chars: int, most_cost: float = math.inf
+) -> list[Share]:
     """Fill a batch: jobs take turns, a text at a time, until it is full.
 
     A text that is too long for any batch is one alone.
@@ -172,6 +175,7 @@ def make_shares(jobs: Iterable[Job], *, most_texts: int, most_chars: int) -> lis
         jobs: of which some texts wait; the first has the first turn.
         most_texts: of the batch.
         most_chars: of the batch.
+        most_cost: of the batch.
 
     Returns:
         a share of each job that has one, in the jobs' order; the jobs are as they were.
@@ -179,12 +183,14 @@ def make_shares(jobs: Iterable[Job], *, most_texts: int, most_chars: int) -> lis
     shares: dict[Job, int] = {}
     turns = deque(jobs)
     texts = chars = 0
+    cost = 0.0
     while turns:
         job = turns.popleft()
         end = shares.get(job, job.begun)
         texts += 1
         chars += len(job.texts[end])
-        if shares and (texts > most_texts or chars > most_chars):
+        cost += job.cost_of(end, end + 1)
+        if shares and (texts > most_texts or chars > most_chars or cost > most_cost):
             break
         shares[job] = end + 1
         if end + 1 < len(job.texts):

@@ -20,6 +20,10 @@ from retrieval.service.turns import Turns
 
 LOG = logging.getLogger(__name__)
 
+_BATCH_SECONDS = 0.1
+"""What a batch should take at most: whoever comes next waits for it. Of large models that is a text
+or two, and more would hardly be faster for each."""
+
 _SHORT_CHARS = 256
 """Of a query, or several, that other cores would hardly make faster."""
 
@@ -162,7 +166,10 @@ class ModelQueue:
             alike = [job for job in jobs if go_together(job, jobs[0])]
             lanes = self._lanes()
             shares = make_shares(
-                alike, most_texts=self._share_of_lane(lanes), most_chars=self._max_chars
+                alike,
+                most_texts=self._share_of_lane(lanes),
+                most_chars=self._max_chars,
+                most_cost=self._pace.cost_in(_BATCH_SECONDS),
             )
             now = time.perf_counter()
             for share in shares:

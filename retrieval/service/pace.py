@@ -70,6 +70,10 @@ class Pace:
         waiting = ahead * self._seconds_a_unit / self._side_by_side
         return waiting + self.seconds_once_begun(cost)
 
+    def cost_in(self, seconds: float) -> float:
+        """How much is done in so long by a batch that others wait for; infinite if not known."""
+        return seconds / self._seconds_a_unit if self._seconds_a_unit else math.inf
+
     def seconds_once_begun(self, cost: float) -> float:
         """How long it is likely to take when its turn has come, with what goes along with it."""
         along = min(self._ahead, self._batch_cost)

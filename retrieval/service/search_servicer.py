@@ -69,9 +69,9 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
         started = time.perf_counter()
         name = parse_collection(request.collection, field="collection")
         with self._collections.use(name) as collection:
-            plan = _plan(request, collection)
-            result = await self._search(collection, plan.query)
-            return plan.respond(result, started)
+            plan = _plan(request, collection, started)
+            (embedded,), seconds = await _embed(collection, [plan.query])
+            return await self._answer(plan, embedded, seconds)
 
     async def BatchSearch(
         self, request: pb.BatchSearchRequest, _context: ServicerContext[Any, Any]
@@ -87,37 +87,26 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
                     name = parse_collection(single.collection, field="collection")
                     if name not in collections:
                         collections[name] = stack.enter_context(self._collections.use(name))
-                    plans.append(_plan(single, collections[name]))
+                    plans.append(_plan(single, collections[name], started))
             self._check_depth(plans)
-            results: dict[int, SearchResult] = {}
+            answers: dict[int, pb.SearchResponse] = {}
             for name, collection in collections.items():
-                queries = {i: plan.query for i, plan in enumerate(plans) if plan.name == name}
-                results |= await self._search_all(collection, queries)
-            responses = [plan.respond(results[i], started) for i, plan in enumerate(plans)]
-            return pb.BatchSearchResponse(responses=responses)
+                those = {i: plan for i, plan in enumerate(plans) if plan.name == name}
+                answers |= await self._answer_all(collection, those)
+            return pb.BatchSearchResponse(responses=[answers[i] for i in range(len(plans))])
 
-    async def _search(self, collection: OpenCollection, query: Query) -> SearchResult:
-        """Answer one query: its text goes through the model, then a thread searches."""
-        (embedded,), seconds = await _embed(collection, [query])
-        return await self._search_embedded(collection, query, embedded, seconds)
+    async def _answer(
+        self, plan: "_Plan", embedded: EmbeddedText | None, embed_seconds: float
+    ) -> pb.SearchResponse:
+        """Search, once the query's text has been through the model; the page is made there, too."""
+        workers = self._rerank_workers if plan.query.rerank_top else self._workers
+        result, response = await workers.run(plan.collection, plan.answer, embedded, embed_seconds)
+        self._observer.searched(plan.query, result)
+        return response
 
-    async def _search_embedded(
-        self,
-        collection: OpenCollection,
-        query: Query,
-        embedded: EmbeddedText | None,
-        embed_seconds: float,
-    ) -> SearchResult:
-        """Answer one query whose text has been through the model."""
-        workers = self._rerank_workers if query.rerank_top else self._workers
-        search = collection.searcher.search
-        result = await workers.run(collection, search, query, embedded, embed_seconds=embed_seconds)
-        self._observer.searched(query, result)
-        return result
-
-    async def _search_all(
-        self, collection: OpenCollection, queries: Mapping[int, Query]
-    ) -> dict[int, SearchResult]:
+    async def _answer_all(
+        self, collection: OpenCollection, plans: Mapping[int, "_Plan"]
+    ) -> dict[int, pb.SearchResponse]:
         """Answer the searches of one collection, by their number in the request.
 
         Texts are embedded together, and that time is each one's. Each search has a turn of its own.
@@ -126,18 +115,18 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
             InvalidArgument: a vector does not fit the index; its ``field`` has the number.
             NotFound: a query's passage does not exist.
         """
-        vectors, seconds = await _embed(collection, list(queries.values()))
+        vectors, seconds = await _embed(collection, [plan.query for plan in plans.values()])
 
-        async def search(number: int, embedded: EmbeddedText | None) -> SearchResult:
+        async def answer(number: int, embedded: EmbeddedText | None) -> pb.SearchResponse:
             with located_in(f"requests[{number}]"):
-                return await self._search_embedded(collection, queries[number], embedded, seconds)
+                return await self._answer(plans[number], embedded, seconds)
 
         tasks = [
-            asyncio.create_task(search(number, embedded))
-            for number, embedded in zip(queries, vectors, strict=True)
+            asyncio.create_task(answer(number, embedded))
+            for number, embedded in zip(plans, vectors, strict=True)
         ]
         try:
-            return dict(zip(queries, await asyncio.gather(*tasks), strict=True))
+            return dict(zip(plans, await asyncio.gather(*tasks), strict=True))
         finally:
             for task in tasks:  # of one that failed, or was given up, the others are for nothing
                 task.cancel()
@@ -198,31 +187,36 @@ class _Plan:
     query: Query
     scope: PageScope
     """Binds the token of the next page."""
+    started: float
+    """``time.perf_counter()`` of the request's arrival."""
 
     @property
     def name(self) -> str:
         """The collection's own name."""
         return self.collection.name
 
-    def respond(self, result: SearchResult, started: float) -> pb.SearchResponse:
-        """The page.
+    def answer(
+        self, embedded: EmbeddedText | None, embed_seconds: float
+    ) -> tuple[SearchResult, pb.SearchResponse]:
+        """Search, and make the page; blocking.
 
         Args:
-            result: what was found for the query.
-            started: ``time.perf_counter()`` of the request's arrival.
+            embedded: the query's text; None: it has none.
+            embed_seconds: that this took.
         """
+        result = self.collection.searcher.search(self.query, embedded, embed_seconds=embed_seconds)
         # Of documents where passages are grouped: a page may have several passages of each.
         next_offset = self.query.offset + self.query.k
-        return search_response(
+        return result, search_response(
             self.name,
             self.collection.info,
             result,
             next_page_token=self.scope.token_after(next_offset) if result.more else "",
-            seconds=time.perf_counter() - started,
+            seconds=time.perf_counter() - self.started,
         )
 
 
-def _plan(request: pb.SearchRequest, collection: OpenCollection) -> _Plan:
+def _plan(request: pb.SearchRequest, collection: OpenCollection, started: float) -> _Plan:
     """Understand a request for a page.
 
     Raises:
@@ -237,7 +231,7 @@ def _plan(request: pb.SearchRequest, collection: OpenCollection) -> _Plan:
         offset=scope.offset(request.page_token),
     )
     check_query(query)
-    return _Plan(collection, query, scope)
+    return _Plan(collection, query, scope, started)
 
 
 def _without_page(request: pb.SearchRequest, collection: OpenCollection) -> bytes:

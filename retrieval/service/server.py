@@ -6,6 +6,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from wsgiref.simple_server import WSGIServer
 
 import grpc
@@ -17,7 +18,7 @@ from retrieval.names import collection_name
 from retrieval.records import IndexInfo
 from retrieval.service.access import Access
 from retrieval.service.admission import Admission
-from retrieval.service.batcher import Batcher
+from retrieval.service.batcher import BULK_NICENESS, NICENESS, Batcher
 from retrieval.service.collections import Collections
 from retrieval.service.config import Address, ServiceConfig
 from retrieval.service.connections import hang_up
@@ -68,8 +69,6 @@ _REVIVE_SECONDS = 1.0
 
 _RERANK_THREADS = 4
 """Searches that are reranked at a time: their batches take turns."""
-_RERANK_NICENESS = 15
-"""A search that is reranked waits for seconds anyway."""
 
 
 class RetrievalServer:
@@ -83,10 +82,15 @@ class RetrievalServer:
         self._admission = Admission(config.limits.concurrent_requests)
         self._metrics = Metrics()
         self._workers = Workers(
-            config.search_threads, prepare=search_on_one_core, metrics=self._metrics
+            config.search_threads, prepare=partial(_prepare, NICENESS), metrics=self._metrics
         )
         self._rerank_workers = (
-            Workers(_RERANK_THREADS, name="rerank", prepare=_rerank_behind, metrics=self._metrics)
+            Workers(
+                _RERANK_THREADS,
+                name="rerank",
+                prepare=partial(_prepare, BULK_NICENESS),
+                metrics=self._metrics,
+            )
             if config.reranker
             else self._workers
         )
@@ -296,10 +300,10 @@ async def serve(
         await server.stop()
 
 
-def _rerank_behind() -> None:
-    """Prepare a thread that reranks: requests that come need not wait for a product."""
+def _prepare(niceness: int) -> None:
+    """Prepare a thread that searches."""
     search_on_one_core()
-    behind_others(_RERANK_NICENESS)
+    behind_others(niceness)
 
 
 def _listen(

@@ -25,7 +25,7 @@ class Waiting(Protocol):
 
     @property
     def cost(self) -> float:
-        """How much work of it waits, in units of the queue's own."""
+        """How much work of it waits, in units of the queue's own; the same as long as it does."""
         ...
 
 
@@ -44,6 +44,8 @@ class Turns(Generic[_Waits]):
         """Start empty."""
         self._queues: dict[str, deque[_Waits]] = {}
         """By caller; none is empty."""
+        self._costs: dict[str, float] = {}
+        """By caller, of all that it has waiting."""
         self._turns: dict[str, float] = {}
         """By the clock, when each caller has its next turn; of callers with nothing to do only if
         that is not over."""
@@ -75,8 +77,10 @@ class Turns(Generic[_Waits]):
         caller = one.turn
         if caller not in self._queues:
             self._queues[caller] = deque()
+            self._costs[caller] = 0.0
             self._turns[caller] = max(self._now, self._turns.get(caller, 0.0))
         self._queues[caller].append(one)
+        self._costs[caller] += one.cost
         self._count += 1
 
     def next(self, may: Callable[[str], bool] = lambda _caller: True) -> _Waits | None:
@@ -95,9 +99,10 @@ class Turns(Generic[_Waits]):
         """Take something out that nobody wants any more."""
         queue = self._queues[one.turn]
         queue.remove(one)
+        self._costs[one.turn] -= one.cost
         self._count -= 1
         if not queue:
-            del self._queues[one.turn]
+            del self._queues[one.turn], self._costs[one.turn]
             if self._turns[one.turn] <= self._now:
                 del self._turns[one.turn]
 
@@ -125,16 +130,14 @@ class Turns(Generic[_Waits]):
         """How much of what waits would be done later than something that comes now.
 
         Until that is done, each other request of its caller does at most as much, and each other
-        caller at most as much as all of these.
+        caller at most as much as all of these. About so: it is asked for with every request, and
+        takes no longer where many wait.
 
         Args:
             caller: whose it is.
             cost: how much work it is.
         """
-        mine = [one.cost for one in self._queues.get(caller, ())]
-        later = sum(max(0.0, other - cost) for other in mine)
-        until_done = cost + sum(min(other, cost) for other in mine)
-        for name, queue in self._queues.items():
-            if name != caller:
-                later += max(0.0, sum(one.cost for one in queue) - until_done)
-        return later
+        mine = self._costs.get(caller, 0.0)
+        sooner = min(mine, cost * len(self._queues.get(caller, ())))
+        others = (waiting for name, waiting in self._costs.items() if name != caller)
+        return mine - sooner + sum(max(0.0, waiting - cost - sooner) for waiting in others)
