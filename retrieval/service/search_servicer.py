@@ -93,7 +93,11 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
             for name, collection in collections.items():
                 those = {i: plan for i, plan in enumerate(plans) if plan.name == name}
                 answers |= await self._answer_all(collection, those)
-            return pb.BatchSearchResponse(responses=[answers[i] for i in range(len(plans))])
+            response = pb.BatchSearchResponse()
+            for number in range(len(plans)):
+                response.responses.append(answers.pop(number))
+                await asyncio.sleep(0)  # each is copied: others are answered between
+            return response
 
     async def _answer(
         self, plan: "_Plan", embedded: EmbeddedText | None, embed_seconds: float
