@@ -43,6 +43,8 @@ class Checker:
         self._uris = sorted(truth)
         self._random = random.Random(seed)
         self._changing: dict[tuple[int, str], str] = {}
+        self.asked = ""
+        """What was asked for last."""
 
     def ask(self) -> None:
         """Ask for one thing.
@@ -51,7 +53,11 @@ class Checker:
             Wrong: the answer is not true.
             ServiceError: there was none.
         """
-        self._random.choice([self.single] * 6 + [self.batch, self.stream, self.embed, self.look])()
+        way = self._random.choice(
+            [self.single] * 6 + [self.batch, self.stream, self.embed, self.look]
+        )
+        self.asked = way.__name__
+        way()
 
     def single(self) -> None:
         """One search."""
@@ -125,7 +131,9 @@ def work(checker: Checker, stop: threading.Event, seen: Counter[str]) -> None:
                     time.sleep(0.2)
                     continue
                 seen["lost"] += 1
-                print(f"lost: {error.status} {error.message}", file=sys.stderr, flush=True)
+                when = time.strftime("%H:%M:%S")
+                lost = f"lost at {when}: {checker.asked}: {error.status} {error.message}"
+                print(lost, file=sys.stderr, flush=True)
             break
 
 
