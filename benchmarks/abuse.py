@@ -5,10 +5,10 @@
 ``DATA_DIR`` is a BEIR-form set, whose documents are indexed with the offline default model. The
 server asks for tokens; the light load, which has one of its own, searches twenty times a second by
 meaning and words, and its latency is taken alone and then beside each abuse, in the same run. Each
-abuse comes from a process of its own, which is nicer than the server: an abuser has a machine of its
-own, but on few cores some of its work is in the figures all the same. It ends with exit code 1 where the light load's p99 more than doubles (and is above
-``NOTICED_SECONDS``), where one of its searches fails, or where the server keeps more memory than
-``KEPT_MB``.
+abuse comes from a process of its own, which is nicer than the server: an abuser has a machine of
+its own, but on few cores some of its work is in the figures all the same. It ends with exit code 1
+where the light load's p99 more than doubles (and is above ``NOTICED_SECONDS``), where one of its
+searches fails, or where the server keeps more memory than ``KEPT_MB``.
 """
 
 import argparse
