@@ -1,12 +1,11 @@
 """A reader process: takes files one by one, and sends back what is in them.
 
-Started by ``indexer.workers`` as ``python -m indexer.reader FD``. The kernel holds it to its
-limits: one that runs too long dies of ``SIGPROF``, whatever code it is in.
+Started by ``indexer.workers`` in an isolated Python (``indexer.isolated``). The kernel holds it to
+its limits: one that runs too long dies of ``SIGPROF``, whatever code it is in.
 """
 
 import resource
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import chain
@@ -20,10 +19,14 @@ from indexer.wire import Done, Job, decode_job, decode_setup, encode_news
 from retrieval.tokenizer import Tokenizer
 
 
-def main() -> None:
-    """Read what the other end of the connection asks for, until that end is closed."""
+def main(descriptor: str) -> None:
+    """Read what the other end of a connection asks for, until that end is closed.
+
+    Args:
+        descriptor: number of the open file of this end.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the build decides what an interrupt means
-    connection = Connection(int(sys.argv[1]))
+    connection = Connection(int(descriptor))
     setup = decode_setup(connection.recv_bytes())
     reading = Reading(
         counter=Tokenizer.from_folder(setup.model_folder, max_tokens=setup.max_tokens),
@@ -76,7 +79,3 @@ def _limit_memory(most: int) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if hard == resource.RLIM_INFINITY or most < hard:
         resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
-
-
-if __name__ == "__main__":
-    main()

@@ -8,7 +8,6 @@ and another process takes over.
 import os
 import signal
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from threading import Thread
 from types import TracebackType
 from typing import Final, Self, cast
 
+from indexer.isolated import isolated_command
 from indexer.passage import Passage
 from indexer.read import Begun, Outcome, Parsed
 from indexer.skip import SkipReason
@@ -133,7 +133,7 @@ class Readers:
         ours, theirs = Pipe()
         with theirs:
             process = subprocess.Popen(  # noqa: S603 -- this very program
-                [sys.executable, "-m", "indexer.reader", str(theirs.fileno())],
+                isolated_command("indexer.reader", str(theirs.fileno())),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
