@@ -1,10 +1,16 @@
-"""The open indexes: name → one generation, swapped on reload under the feet of no request."""
+"""The open indexes: name → one generation. A reload disturbs no request in flight.
+
+A generation takes over from the one before what both have: open files, and the vectors of queries.
+Nothing here may be part of a cycle of references: a generation's memory is free with the last
+request that uses it, not when the collector of cycles comes by.
+"""
 
 import asyncio
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +43,7 @@ class OpenCollection:
         *,
         reranker: "Reranker | None",
         batcher: Batcher,
-        metrics: Metrics,
+        embed_queries: QueryCache,
     ) -> None:
         """Take over an open reader; the caller is the first to hold it.
 
@@ -47,13 +53,13 @@ class OpenCollection:
             model: the one that the index was made with.
             reranker: for searches that ask for it, shared by all collections.
             batcher: what the model may be run through.
-            metrics: told of queries that were remembered.
+            embed_queries: embeds with the same model; outlives the generation.
         """
         self.name = name
         self.reader = reader
         self._model = model
         self.searcher = Searcher(reader, reranker)
-        self.embed_queries = QueryCache(self._embed_queries, metrics=metrics)
+        self.embed_queries = embed_queries
         self._batcher = batcher
         self._lock = threading.Lock()
         self._holders = 1
@@ -81,16 +87,22 @@ class OpenCollection:
         if last:
             self.reader.close()
 
+    def uses(self, model: IndexModel) -> bool:
+        """Whether the collection was made with this model, as it is loaded."""
+        return self._model is model
+
     async def embed(self, texts: Sequence[str], kind: TextKind) -> list[EmbeddedText]:
         """Embed texts with the collection's model; see ``Batcher.embed``."""
-        model = self._model
-        encoder = model.for_queries if kind == "query" else model.loaded_for_passages
-        if encoder is None:
-            encoder = await asyncio.to_thread(model.load_for_passages)
-        return await self._batcher.embed(encoder, texts, kind)
+        return await _embed(self._model, self._batcher, kind, texts)
 
-    async def _embed_queries(self, texts: Sequence[str]) -> list[EmbeddedText]:
-        return await self.embed(texts, "query")
+
+async def _embed(
+    model: IndexModel, batcher: Batcher, kind: TextKind, texts: Sequence[str]
+) -> list[EmbeddedText]:
+    encoder = model.for_queries if kind == "query" else model.loaded_for_passages
+    if encoder is None:
+        encoder = await asyncio.to_thread(model.load_for_passages)
+    return await batcher.embed(encoder, texts, kind)
 
 
 class Collections:
@@ -261,7 +273,8 @@ class Collections:
 
     def _open_newest(self, name: str) -> OpenCollection:
         folder: Path = self._config.indexes[name]
-        reader = IndexReader.open(folder)
+        old = self._open.get(name)
+        reader = IndexReader.open(folder, before=old.reader if old else None)
         if not reader.has_words:
             LOG.warning(
                 "collection %s is searched by vectors alone: an older version indexed its words; "
@@ -270,13 +283,18 @@ class Collections:
             )
         try:
             model = self._model_for(reader.info.model)
+            if old is not None and old.uses(model):
+                embed_queries = old.embed_queries
+            else:
+                embed = partial(_embed, model, self._batcher, "query")
+                embed_queries = QueryCache(embed, metrics=self._metrics)
             return OpenCollection(
                 name,
                 reader,
                 model,
                 reranker=self._reranker,
                 batcher=self._batcher,
-                metrics=self._metrics,
+                embed_queries=embed_queries,
             )
         except BaseException:
             reader.close()

@@ -21,9 +21,10 @@ import re
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -36,6 +37,7 @@ from retrieval.store.analysis import VERSION, identifiers_analyzer, words_analyz
 from retrieval.store.id_set import IdSet
 from retrieval.store.lexical_view import find_view
 from retrieval.store.library_path import library_path
+from retrieval.store.opened import FileStamp, Opened
 from retrieval.store.rows import damaged_row
 from retrieval.store.vector_file import LEXICAL, WrittenFile, sample_sha256
 
@@ -245,8 +247,15 @@ def check_file(folder: Path, file: WrittenFile, path: Path | None = None) -> Non
         )
 
 
-def open_lexical(folder: Path, connection: sqlite3.Connection) -> "LexicalIndex | None":
+def open_lexical(
+    folder: Path, connection: sqlite3.Connection, opened: Opened
+) -> "LexicalIndex | None":
     """Open the lexical index that the connection's snapshot names.
+
+    Args:
+        folder: the index.
+        connection: has begun to read.
+        opened: what is open already.
 
     Returns:
         None: there is none, or one that another version made; the next build makes it.
@@ -259,8 +268,28 @@ def open_lexical(folder: Path, connection: sqlite3.Connection) -> "LexicalIndex 
     state = load_state(connection)
     if state is None or state.analysis != VERSION:
         return None
-    for file in state.files:
-        check_file(folder, file)
+    files = tuple(
+        opened.take(key, partial(_checked, folder, file, key))
+        for file in state.files
+        for key in [("words", file, FileStamp.of(folder / file.name))]
+    )
+    return opened.take(
+        ("lexical", state.language, state.meta, files), partial(_open_checked, folder, state)
+    )
+
+
+def _checked(folder: Path, file: WrittenFile, key: Hashable) -> Hashable:
+    """Check a file once: the key stands for one that was found to be whole."""
+    check_file(folder, file)
+    return key
+
+
+def _open_checked(folder: Path, state: LexicalState) -> "LexicalIndex":
+    """Open files that were checked.
+
+    Raises:
+        FileNotFoundError, IndexDamaged, StorageError: see ``open_lexical``.
+    """
     view = find_view(folder, state.meta, [file.name for file in state.files])
     if view is not None:
         try:

@@ -44,6 +44,7 @@ class IndexReader(Contents):
             generation.segments, generation.info.model.dim, generation.snapshot.rows
         )
         self._lexical = generation.lexical
+        self._opened = generation.opened
         # One search looks for its words several times, and prefixes take long to look up.
         self._recent_queries = Recent[str, _WordsQuery](
             _RECENT_QUERY_CHARS, lambda one: one.chars + _CHARS_BESIDE_QUERY
@@ -55,18 +56,23 @@ class IndexReader(Contents):
         """Tells what is open from any other generation and index: see ``look``."""
 
     @classmethod
-    def open(cls, folder: Path) -> "IndexReader":
+    def open(cls, folder: Path, *, before: "IndexReader | None" = None) -> "IndexReader":
         """Open the last committed generation.
 
         A build may go on beside it: the reader holds a snapshot of the database and maps the
         files, which never change.
+
+        Args:
+            folder: the index.
+            before: a reader of another generation, open or closed: files that both have are
+                neither read again nor twice in memory.
 
         Raises:
             NotAnIndex: no index there, or nothing was committed yet.
             IndexVersionError: it was written by a newer version.
             IndexDamaged: a file is missing or not what the index recorded.
         """
-        return cls(open_generation(folder))
+        return cls(open_generation(folder, before._opened if before else None))
 
     def __enter__(self) -> Self:
         return self

@@ -4,7 +4,7 @@ import hashlib
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import faiss
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from retrieval.errors import IndexDamaged
 from retrieval.store.ann import MOST, Ann, open_ann, rerank
+from retrieval.store.opened import FileStamp, Opened
 from retrieval.store.rows import damaged_row
 from retrieval.store.vector_file import open_vector_file, search_rows
 
@@ -53,23 +54,35 @@ class Chosen:
 
 
 @dataclass(frozen=True)
+class RowIds:
+    """Which vector each row of a segment is."""
+
+    vector_ids: NDArray[np.int64]
+    """[rows]."""
+
+    @cached_property
+    def order(self) -> NDArray[np.int64] | None:
+        """The rows in order of their ids; None: they lie in that order."""
+        ids = self.vector_ids
+        return None if (ids[:-1] < ids[1:]).all() else np.argsort(ids)
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """A mapped vector file and what its rows stand for."""
 
     index: faiss.Index
     """Flat, over the file's own pages."""
-    vector_ids: NDArray[np.int64]
-    """[rows]: the id of each row's vector."""
+    ids: RowIds
     used: NDArray[np.bool_] | None
     """[rows]: which rows a chunk uses; None: all of them."""
     ann: Ann | None
     """For search that does not look at every row."""
 
-    @cached_property
-    def _order(self) -> NDArray[np.int64] | None:
-        """The rows in order of their ids; None: they lie in that order."""
-        ids = self.vector_ids
-        return None if (ids[:-1] < ids[1:]).all() else np.argsort(ids)
+    @property
+    def vector_ids(self) -> NDArray[np.int64]:
+        """[rows]: the id of each row's vector."""
+        return self.ids.vector_ids
 
     def rows_of(self, vector_ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Where some vectors lie.
@@ -77,7 +90,7 @@ class Segment:
         Returns:
             the rows of those that are in this segment, and bool [n]: which they are.
         """
-        order = self._order
+        order = self.ids.order
         at = np.searchsorted(self.vector_ids, vector_ids, sorter=order)
         at = np.minimum(at, len(self.vector_ids) - 1)
         rows = at if order is None else order[at]
@@ -97,42 +110,89 @@ class Segment:
         return None if mask is None else Chosen.from_mask(mask)
 
 
-def open_segments(folder: Path, connection: sqlite3.Connection, dim: int) -> list[Segment]:
+def open_segments(
+    folder: Path, connection: sqlite3.Connection, dim: int, opened: Opened
+) -> list[Segment]:
     """Map every vector file that the connection's snapshot names.
+
+    Args:
+        folder: the index.
+        connection: has begun to read.
+        dim: length of a vector.
+        opened: what is open already.
 
     Raises:
         FileNotFoundError: a file is not there.
         IndexDamaged: a file is not what the snapshot recorded.
     """
     rows = connection.execute(
-        """SELECT s.id, s.file, s.rows, s.sample_sha256, s.vector_ids, s.ids_sha256,
-                  a.file, a.sha256, a.settings
+        """SELECT s.id, s.file, s.rows, s.sample_sha256, s.ids_sha256, a.file, a.sha256, a.settings
            FROM segments s LEFT JOIN ann_files a ON a.segment_id = s.id ORDER BY s.id"""
     ).fetchall()
     unused = _unused_rows(connection)
     segments = []
-    for segment_id, file, count, sample, ids, ids_sha256, ann_file, ann_sha256, settings in rows:
-        for name in filter(None, (file, ann_file)):
-            if Path(name).name != name:
-                raise IndexDamaged(f"{folder} names a vector file outside itself: {name!r}")
-        index = open_vector_file(folder / file, rows=count, dim=dim, sample=sample)
-        vector_ids = row_ids(ids)
-        dead = unused.get(segment_id)
-        changed = ids_sha256 and hashlib.sha256(ids).hexdigest() != ids_sha256
-        if changed or len(vector_ids) != count or (dead is not None and dead.max() >= count):
-            raise IndexDamaged(
-                f"{folder / file}: its rows and the index's records disagree", file=file
-            )
-        used = None
-        if dead is not None:
-            used = np.ones(count, dtype=bool)
-            used[dead] = False
+    for segment_id, file, count, sample, ids_sha256, ann_file, ann_sha256, settings in rows:
+        index = opened.take(
+            ("vectors", file, count, dim, sample, _stamp(folder, file)),
+            partial(open_vector_file, folder / file, rows=count, dim=dim, sample=sample),
+        )
+        read_ids = partial(_read_ids, connection, segment_id, folder / file, count, ids_sha256)
+        # An older version recorded no checksum.
+        ids = opened.take(("ids", file, count, ids_sha256), read_ids) if ids_sha256 else read_ids()
         ann = None
         if ann_file is not None:
-            path = folder / ann_file
-            ann = open_ann(path, sha256=ann_sha256, settings=settings, rows=count, dim=dim)
-        segments.append(Segment(index, vector_ids, used, ann))
+            ann = opened.take(
+                ("ann", ann_file, ann_sha256, settings, count, dim, _stamp(folder, ann_file)),
+                partial(
+                    open_ann,
+                    folder / ann_file,
+                    sha256=ann_sha256,
+                    settings=settings,
+                    rows=count,
+                    dim=dim,
+                ),
+            )
+        used = None
+        if (dead := unused.get(segment_id)) is not None:
+            if dead.max() >= count:
+                raise _records_disagree(folder / file)
+            used = np.ones(count, dtype=bool)
+            used[dead] = False
+        segments.append(Segment(index, ids, used, ann))
     return segments
+
+
+def _stamp(folder: Path, name: str) -> FileStamp:
+    """Which file it is that an index names.
+
+    Raises:
+        IndexDamaged: it lies elsewhere.
+        FileNotFoundError: it is not there.
+    """
+    if Path(name).name != name:
+        raise IndexDamaged(f"{folder} names a vector file outside itself: {name!r}")
+    return FileStamp.of(folder / name)
+
+
+def _read_ids(
+    connection: sqlite3.Connection, segment_id: int, path: Path, rows: int, sha256: str
+) -> RowIds:
+    """Read which vectors the rows of a segment are.
+
+    Raises:
+        IndexDamaged: these are not what was recorded.
+    """
+    (blob,) = connection.execute(
+        "SELECT vector_ids FROM segments WHERE id = ?", [segment_id]
+    ).fetchone()
+    vector_ids = row_ids(blob)
+    if (sha256 and hashlib.sha256(blob).hexdigest() != sha256) or len(vector_ids) != rows:
+        raise _records_disagree(path)
+    return RowIds(vector_ids)
+
+
+def _records_disagree(path: Path) -> IndexDamaged:
+    return IndexDamaged(f"{path}: its rows and the index's records disagree", file=path.name)
 
 
 def row_ids(blob: bytes) -> NDArray[np.int64]:

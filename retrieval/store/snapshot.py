@@ -16,6 +16,7 @@ from retrieval.store.filter_functions import register_functions
 from retrieval.store.identity import find_place
 from retrieval.store.info import Look, load_info
 from retrieval.store.lexical import LexicalIndex, open_lexical
+from retrieval.store.opened import Opened
 from retrieval.store.reading import connect_for_reading, frozen_stamps
 from retrieval.store.schema import NAMED_FILES_QUERY
 from retrieval.store.segments import Segment, open_segments
@@ -60,12 +61,18 @@ class Generation:
     segments: Sequence[Segment]
     lexical: LexicalIndex | None
     """None: there is none yet."""
+    opened: Opened
+    """The files, for the next generation."""
 
 
-def open_generation(folder: Path) -> Generation:
+def open_generation(folder: Path, before: Opened | None = None) -> Generation:
     """Open the last committed generation: its tables, what it is, its files.
 
     A build may go on beside it: the snapshot stays as it is, and files never change.
+
+    Args:
+        folder: the index.
+        before: what another generation has open.
 
     Raises:
         NotAnIndex: no index there, or nothing was committed yet.
@@ -76,7 +83,7 @@ def open_generation(folder: Path) -> Generation:
     deadline = time.monotonic() + OPEN_SECONDS
     while True:
         try:
-            return _open(folder)
+            return _open(folder, Opened(before))
         except FileNotFoundError as error:
             # A merge may have replaced the file since the snapshot: look again.
             _check_not_named(folder, Path(str(error.filename)).name)
@@ -86,7 +93,7 @@ def open_generation(folder: Path) -> Generation:
             raise StorageError(f"can't read {error.filename}: {error.strerror}") from error
 
 
-def _open(folder: Path) -> Generation:
+def _open(folder: Path, opened: Opened) -> Generation:
     """Try once.
 
     Raises:
@@ -101,11 +108,12 @@ def _open(folder: Path) -> Generation:
         with sqlite_errors(folder):
             connection.execute("BEGIN")
             info = load_info(folder, connection)
-            segments = open_segments(folder, connection, info.model.dim)
-            lexical = open_lexical(folder, connection)
+            segments = open_segments(folder, connection, info.model.dim, opened)
+            lexical = open_lexical(folder, connection, opened)
         stack.pop_all()
+    opened.forget_older()
     look = Look(place, None, stamps) if connection.frozen else Look(place, info.identity)
-    return Generation(Snapshot(folder, connection), info, look, segments, lexical)
+    return Generation(Snapshot(folder, connection), info, look, segments, lexical, opened)
 
 
 def _check_not_named(folder: Path, missing: str) -> None:

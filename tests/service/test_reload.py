@@ -1,5 +1,6 @@
 """Going over to another generation, another index or another copy, whatever happens on the way."""
 
+import gc
 import logging
 import shutil
 import time
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
+from weakref import ref
 
 import pytest
 
@@ -15,7 +17,8 @@ from retrieval.client import RetrievalClient
 from retrieval.errors import ServiceError, StorageError
 from retrieval.service import watcher
 from retrieval.service.config import Address
-from retrieval.store import IndexWriter, Look, look
+from retrieval.service.query_cache import QueryCache
+from retrieval.store import IndexReader, IndexWriter, Look, look
 from tests.service.harness import RunningServer, build_index, running, wait_until
 from tests.store.test_store import CHUNKING, MODEL
 
@@ -212,3 +215,45 @@ def test_metrics_show_the_age_and_failures(tmp_path: Path) -> None:
         build(tmp_path, "oranges")
         wait_until(answers_alone(client, "oranges", "apples"))
         assert numbers(server)[age] < 60
+
+
+def test_a_generation_is_gone_with_its_last_request(tmp_path: Path) -> None:
+    """Without the collector of cycles: what a generation holds can be many gigabytes."""
+    index = build(tmp_path, "apples")
+    gc.collect()
+    gc.disable()
+    try:
+        with (
+            running({"default": index}) as server,
+            RetrievalClient(server.target) as client,
+        ):
+            generations: list[ref[IndexReader]] = []
+            for subject in ("pears", "plums", "peaches"):
+                with server.server._collections.use("default") as collection:
+                    generations.append(ref(collection.reader))
+                del collection
+                assert client.search("apples pears").passages
+                build(tmp_path, "apples", subject)
+                client.reload()
+                wait_until(lambda: generations[-1]() is None)
+            assert finds(client, "peaches")
+            assert not finds(client, "plums")
+    finally:
+        gc.enable()
+
+
+def test_a_reload_keeps_what_it_knows_of_queries(tmp_path: Path) -> None:
+    index = build(tmp_path, "apples")
+    with running({"default": index}) as server, RetrievalClient(server.target) as client:
+        collections = server.server._collections
+
+        def known() -> QueryCache:
+            with collections.use("default") as collection:
+                return collection.embed_queries
+
+        client.search("apples", mode="dense")
+        before = known()
+        build(tmp_path, "apples", "pears")
+        client.reload()
+        assert known() is before
+        assert client.search("pears", mode="dense").passages
