@@ -4,7 +4,9 @@ import gc
 import os
 import re
 import shutil
+import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -126,16 +128,50 @@ def mapped_once(files: dict[str, int]) -> list[str]:
 
 
 def test_an_approximate_index_is_in_memory_once(tmp_path: Path) -> None:
+    """In a process of its own, which has no freed memory to use."""
     folder = tmp_path / "index"
     make(folder, "hnsw", ROWS, 0.5)
     (size,) = [size for name, size in large_files(folder).items() if name.startswith("ann-")]
-    first = IndexReader.open(folder)
-    change_metadata(folder)
-    before = anonymous_bytes()
-    second = IndexReader.open(folder, before=first)
-    assert anonymous_bytes() - before < size / 4
-    for reader in (first, second):
-        reader.close()
+    code = """
+        import sys
+        from pathlib import Path
+        from tests.store.test_sharing import IndexReader, anonymous_bytes, change_metadata
+        folder = Path(sys.argv[1])
+        start, first = anonymous_bytes(), IndexReader.open(folder)
+        change_metadata(folder)
+        once, second = anonymous_bytes(), IndexReader.open(folder, before=first)
+        print(once - start, anonymous_bytes() - once)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    first, second = map(int, done.stdout.split())
+    assert first > size
+    assert second < size / 4
+
+
+def test_memory_does_not_grow_with_reloads(tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    make(folder, "hnsw", ROWS, 0.5)
+    (size,) = [size for name, size in large_files(folder).items() if name.startswith("ann-")]
+    code = """
+        import gc, sys
+        from pathlib import Path
+        from tests.store.test_sharing import *
+        folder = Path(sys.argv[1])
+        gc.disable()
+        reader, queries = IndexReader.open(folder), clustered(20, 3)
+        for number in range(25):
+            if number == 5:
+                start = anonymous_bytes()
+            change_metadata(folder)
+            old, reader = reader, IndexReader.open(folder, before=reader)
+            old.close()
+            reader.search_vectors(queries, 10)
+        print(anonymous_bytes() - start)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < size / 2
 
 
 def test_a_merged_index_shares_nothing_and_is_right(tmp_path: Path, index: Path) -> None:
