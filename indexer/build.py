@@ -18,13 +18,12 @@ from indexer.prepare import (
 )
 from indexer.progress import BuildProgress
 from indexer.read import Parsed, Unchanged
-from indexer.recall import recall_warnings
 from indexer.report import BuildReport
 from indexer.wire import Job, Setup
 from indexer.workers import Finished, Readers
 from retrieval.languages import DEFAULT_LANGUAGE
 from retrieval.records import ContainerStamp, Skipped
-from retrieval.store import IndexWriter, check_folder, maintain
+from retrieval.store import IndexWriter, check_folder, maintain, recall_warnings
 
 MOST_READERS = 8
 """Processes that read files, where there are as many cores and files."""

@@ -8,7 +8,6 @@ import click
 
 from indexer.choice import spelled
 from indexer.options import DEVICE_OPTION, INDEX_OPTION, JSON_OPTION
-from indexer.recall import recall_warnings
 from retrieval.errors import IndexDamaged, NotFound
 from retrieval.parameters import not_empty
 from retrieval.records import FileChoice, RootInfo, Skipped
@@ -19,6 +18,7 @@ from retrieval.store import (
     bytes_on_disk,
     check_index,
     read_status,
+    recall_warnings,
     remove_documents,
 )
 from retrieval.store import compact as compact_index

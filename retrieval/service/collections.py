@@ -23,7 +23,8 @@ from retrieval.service.config import ServiceConfig
 from retrieval.service.index_model import IndexModel
 from retrieval.service.metrics import Metrics
 from retrieval.service.query_cache import QueryCache
-from retrieval.store import IndexInfo, IndexReader, Look
+from retrieval.store import IndexInfo, IndexReader, Look, recall_warnings
+from retrieval.wording import counted
 
 if TYPE_CHECKING:
     from retrieval.reranker import Reranker
@@ -281,6 +282,7 @@ class Collections:
                 "run `indexer build` on its documents once",
                 name,
             )
+        _warn_of_recall(name, reader)
         try:
             model = self._model_for(reader.info.model)
             if old is not None and old.uses(model):
@@ -310,3 +312,11 @@ class Collections:
         if model is None:
             model = self._models[identity.fingerprint] = IndexModel(identity, self._config)
         return model
+
+
+def _warn_of_recall(name: str, reader: IndexReader) -> None:
+    """Log one line if an approximate index of a collection misses the wanted recall."""
+    first, *more = [*recall_warnings(reader.segments(), reader.info.target_recall)] or [""]
+    if first:
+        others = f" (`indexer status` names {counted(len(more), 'more segment')})" if more else ""
+        LOG.warning("collection %s: %s%s", name, first, others)

@@ -38,6 +38,7 @@ from retrieval.store.maintenance import (
     remove_documents,
 )
 from retrieval.store.reader import IndexReader
+from retrieval.store.recall import recall_warnings
 from retrieval.store.segments import VectorHits
 from retrieval.store.staged import StagedChunk, StagedDocument
 from retrieval.store.term_spans import TermFinder, TermSpan
@@ -78,6 +79,7 @@ __all__ = [
     "read_roots",
     "read_segments",
     "read_status",
+    "recall_warnings",
     "remove_documents",
     "search_on_one_core",
     "verify",

@@ -2,9 +2,11 @@
 
 import os
 import sqlite3
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from retrieval.errors import NotAnIndex, StorageError
 from retrieval.records import (
@@ -95,9 +97,15 @@ def load_info(folder: Path, connection: sqlite3.Connection) -> IndexInfo:
     )
 
 
-def load_segments(connection: sqlite3.Connection) -> list[SegmentInfo]:
-    """Read what an index's segments are, oldest first, in the connection's present snapshot."""
-    rows = connection.execute(
+def load_segments(
+    execute: Callable[[str, Sequence[object]], Iterable[tuple[Any, ...]]],
+) -> list[SegmentInfo]:
+    """Read what an index's segments are, oldest first.
+
+    Args:
+        execute: runs a statement in the snapshot to read.
+    """
+    rows = execute(
         """SELECT s.id, s.file, s.rows, coalesce(u.count, 0), s.bytes, a.settings,
                   m.settings,
                   coalesce(a.file, ''), coalesce(a.bytes, 0), coalesce(a.sha256, '')
@@ -107,7 +115,8 @@ def load_segments(connection: sqlite3.Connection) -> list[SegmentInfo]:
            LEFT JOIN (SELECT v.segment_id, count(*) AS count
                       FROM unused_vectors u JOIN vectors v ON v.id = u.vector_id
                       GROUP BY v.segment_id) u ON u.segment_id = s.id
-           ORDER BY s.id"""
+           ORDER BY s.id""",
+        [],
     )
     return [
         SegmentInfo(
@@ -246,7 +255,7 @@ def read_status(folder: Path) -> IndexStatus:
         connection.execute("BEGIN")
         return IndexStatus(
             load_info(folder, connection),
-            load_segments(connection),
+            load_segments(connection.execute),
             load_roots(connection),
             words_state(connection),
         )

@@ -13,6 +13,7 @@ from retrieval.errors import IndexDamaged, NoLexicalIndex
 from retrieval.recent import Recent
 from retrieval.store.contents import Contents
 from retrieval.store.filters import Filter
+from retrieval.store.info import SegmentInfo, load_segments
 from retrieval.store.lexical import NO_HITS, LexicalHits
 from retrieval.store.lexical_query import lexical_query
 from retrieval.store.rows import stored_passage
@@ -117,6 +118,10 @@ class IndexReader(Contents):
     def is_exact(self) -> bool:
         """Whether there is no approximate index: every search looks at every vector."""
         return self._vectors.is_exact
+
+    def segments(self) -> list[SegmentInfo]:
+        """Return what the vector files are, oldest first."""
+        return load_segments(self._snapshot.rows)
 
     def passage_vector(self, document_id: int, ordinal: int) -> NDArray[np.float32]:
         """A passage's own vector, float32 [dim].

@@ -226,7 +226,7 @@ class IndexWriter:
     def segments(self) -> list[SegmentInfo]:
         """Every segment, oldest first."""
         with sqlite_errors(self.folder):
-            return load_segments(self._connection)
+            return load_segments(self._connection.execute)
 
     def rows_of(self, segment_id: int) -> NDArray[np.int64]:
         """The rows of a segment that are vectors of the index, in order."""

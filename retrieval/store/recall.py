@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from retrieval.store import SegmentInfo
+from retrieval.store.info import SegmentInfo
 
 _WAYS_OUT: Final = "a lower --target-recall, or with another --index-type"
 
