@@ -1,9 +1,12 @@
 """The pages under docs/ say what the code does: generated parts, links, names and examples."""
 
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +14,36 @@ import click
 import pytest
 from google.protobuf.descriptor import FileDescriptor
 
-from examples.demo import QUESTIONS
+from examples import demo
+from indexer import embed
 from indexer.build import build
 from indexer.cli import cli as indexer_cli
-from indexer.containers import CONTAINER_EXTENSIONS
+from indexer.containers import CONTAINER_EXTENSIONS, MAX_CONTAINER_BYTES
 from indexer.decompress import COMPRESSED
 from indexer.parse import HANDLED_EXTENSIONS
+from indexer.parse.fields import MAX_METADATA, MAX_METADATA_VALUES
+from indexer.parse.outline import MAX_HEADING_CHARS
 from indexer.prepare import BuildOptions
 from indexer.progress import SilentProgress
 from indexer.report import BuildReport
 from indexer.skip import SkipReason
+from indexer.unpack import MAX_MEMBERS, MAX_NESTING, MAX_UNPACKED_BYTES
 from retrieval import errors
+from retrieval.backend import CPU_BATCH_TOKENS, CUDA_BATCH_TOKENS
 from retrieval.cli import cli as retrieval_cli
+from retrieval.gte import blocks, memory
+from retrieval.gte.short import MAX_TOKENS as MAX_TRACED_TOKENS
 from retrieval.local import open_local
 from retrieval.registry import MODEL_CARDS
 from retrieval.search import Query
+from retrieval.search.arrange import MMR_POOL
+from retrieval.search.query import DEFAULT_K
+from retrieval.search.ranking import RRF_DEPTH, RRF_RANK
 from retrieval.service import status
 from retrieval.service.server import SERVICE_NAMES
+from retrieval.store import maintenance
 from retrieval.store.database import connect_for_writing
+from retrieval.store.segments import EXACT_ROWS
 from retrieval.v1 import (
     collection_pb2,
     document_pb2,
@@ -37,6 +52,7 @@ from retrieval.v1 import (
     search_service_pb2,
     vector_pb2,
 )
+from tests.drawing import FUZZ
 from tests.service.harness import RunningServer, build_index, running, write_documents
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -265,6 +281,122 @@ def test_every_model_is_documented() -> None:
     assert set(MODEL_CARDS) <= set(re.findall(r"^\| `([^`]+)`", page("models.md"), re.MULTILINE))
 
 
+@pytest.mark.parametrize("path", [ROOT / "README.md", *PAGES], ids=ids)
+def test_commands_that_are_shown_can_be_given(path: Path) -> None:
+    """As far as their words and options go; what they name need not be there."""
+    for block in re.findall(r"^```console\n(.*?)^```$", path.read_text("utf-8"), re.M | re.S):
+        for line in re.findall(r"(?:^\$ |\| )((?:indexer|retrieval) .*)$", block, re.MULTILINE):
+            program, *words = shlex.split(re.split(r"\s[|<>]", line)[0], comments=True)
+            group = indexer_cli if program == "indexer" else retrieval_cli
+            command: click.Command = group
+            while isinstance(command, click.Group):
+                command = command.commands[words.pop(0)]
+            with as_if_all_existed(command):
+                command.make_context(program, words)
+
+
+@contextmanager
+def as_if_all_existed(command: click.Command) -> Iterator[None]:
+    """Have a command take paths that are not there."""
+    types = [each.type for each in command.params if isinstance(each.type, click.Path)]
+    checked = [(each, each.exists) for each in types]
+    for each in types:
+        each.exists = False
+    try:
+        yield
+    finally:
+        for each, exists in checked:
+            each.exists = exists
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *PAGES], ids=ids)
+def test_programs_that_are_named_exist(path: Path) -> None:
+    text = path.read_text("utf-8")
+    ours = {"retrieval", "indexer", "benchmarks", "training"}
+    for module in re.findall(r"python -m ([\w.]+)", text):
+        if module.partition(".")[0] in ours:
+            assert find_spec(module), module
+    for script in re.findall(r"python ([\w/]+\.py)", text):
+        assert (ROOT / script).is_file(), script
+
+
+def make_help() -> dict[str, str]:
+    """Targets that `make help` lists, and what it says of them."""
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return {line.split()[0]: line for line in shown.stdout.splitlines()}
+
+
+def what_make_would_run(*arguments: str) -> str:
+    command = ["make", "--dry-run", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def test_make_does_what_the_readme_says() -> None:
+    check = what_make_would_run("check")
+    for tool in ("ruff check", "mypy", "lint-imports", "buf@1.75.0 lint", "breaking --against"):
+        assert tool in check
+    assert "proto/generate.py --check" in check
+    assert "cog --check -P README.md docs/*.md" in check
+    assert re.findall(r"^make (\w+)$", (ROOT / ".ci/run").read_text(), re.M) == ["test", "check"]
+    fuzz = what_make_would_run("fuzz", "SEED=7")
+    assert "SEED=7" in fuzz.splitlines()[-2]
+    assert f"--hypothesis-profile={FUZZ} --hypothesis-seed=7" in fuzz
+    seeds = {re.findall(r"SEED=(\d+)", what_make_would_run("fuzz"))[-1] for _ in range(2)}
+    assert len(seeds) == 2
+    pages = [ROOT / "README.md", *PAGES]
+    named = {one for path in pages for one in re.findall(r"`make ([a-z-]+)", path.read_text())}
+    assert named <= {*make_help(), "help"}
+
+
+NUMBERS = [
+    ("README.md", f"exact up to {EXACT_ROWS:,} passages"),
+    ("concepts.md", f"at most {MAX_METADATA} fields and {MAX_METADATA_VALUES:,} values"),
+    ("concepts.md", f"the first {MAX_HEADING_CHARS} characters of a text"),
+    ("concepts.md", f"Up to {EXACT_ROWS:,} vectors"),
+    ("concepts.md", {8: "more than eight of them"}[maintenance.MAX_SMALL_SEGMENTS]),
+    ("encoder.md", f"up to {CPU_BATCH_TOKENS} tokens ({CUDA_BATCH_TOKENS:,} on a GPU)"),
+    ("encoder.md", f"a batch of at most {MAX_TRACED_TOKENS:,} tokens"),
+    ("encoder.md", f"On the CPU {blocks._MLP_ROWS} tokens at a time"),
+    (
+        "encoder.md",
+        f"up to {memory._KEPT >> 20} MiB at the end of each heap, and blocks of less than "
+        f"{memory._LARGEST >> 20} MiB",
+    ),
+    ("formats.md", f"at most {MAX_CONTAINER_BYTES >> 30} GiB, {MAX_UNPACKED_BYTES >> 30} GiB"),
+    ("formats.md", {10**6: "and a million members"}[MAX_MEMBERS]),
+    ("formats.md", {3: "three deep"}[MAX_NESTING]),
+    ("operations.md", f"{embed.WINDOW_CHUNKS} chunks or {embed.WINDOW_CHARS >> 20} Mi characters"),
+    ("operations.md", f"happens by itself at {100 * maintenance.MAX_UNUSED_SHARE:.0f} %"),
+    ("api.md", f"best {RRF_DEPTH:,} of each search"),
+    ("api.md", f"1 / ({RRF_RANK} + rank)"),
+    ("api.md", {100: "the best hundred passages diverse"}[MMR_POOL]),
+    ("api.md", f"zero means {DEFAULT_K}"),
+]
+
+
+@pytest.mark.parametrize(("name", "words"), NUMBERS)
+def test_numbers_in_the_text_are_those_of_the_code(name: str, words: str) -> None:
+    path = ROOT / name if name == "README.md" else DOCS / name
+    assert words in " ".join(path.read_text("utf-8").split())
+
+
+def test_the_demo_builds_serves_and_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_documents(tmp_path / "docs")
+    (tmp_path / ".demo").mkdir()
+    for name, path in (
+        ("ROOT", tmp_path),
+        ("INDEX", tmp_path / ".demo/index"),
+        ("LOG", tmp_path / ".demo/server.log"),
+    ):
+        monkeypatch.setattr(demo, name, path)
+    demo.main()
+    shown = capfd.readouterr().out
+    assert len(re.findall(r"^\? .+\(\d+ ms on the server\)$", shown, re.MULTILINE)) == 3
+    assert "server stopped, exit code 0" in shown
+
+
 @pytest.mark.slow
 def test_the_questions_of_the_demo_find_their_passages(tmp_path: Path) -> None:
     answers = {
@@ -272,7 +404,7 @@ def test_the_questions_of_the_demo_find_their_passages(tmp_path: Path) -> None:
         "How are long documents cut into chunks?": "How documents are cut into chunks",
         "Why does the encoder not pad its batches?": "Why batches are not padded",
     }
-    assert tuple(answers) == QUESTIONS
+    assert tuple(answers) == demo.QUESTIONS
     build(BuildOptions([DOCS], tmp_path / "index", device="cpu"), SilentProgress())
     for question, heading in answers.items():
         with open_local(tmp_path / "index", device="cpu") as local:

@@ -3,7 +3,7 @@
 import io
 import zipfile
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from email.message import EmailMessage
 from typing import Any
 
@@ -14,6 +14,8 @@ import xlsxwriter
 from docx.enum.style import WD_STYLE_TYPE
 from docx.oxml import parse_xml
 from docx.oxml.ns import nsdecls
+from pptx.chart.data import CategoryChartData
+from pptx.enum.chart import XL_CHART_TYPE
 
 
 def make_docx() -> bytes:
@@ -37,6 +39,9 @@ def make_docx() -> bytes:
     for cell, text in zip(table._cells, ("Kind", "Weight", "Mallard", "1.1 kg"), strict=True):
         cell.text = text
     file.add_heading("Notes", 1)
+    file.sections[0].header.paragraphs[0].text = "page header"
+    file.sections[0].footer.paragraphs[0].text = "page footer"
+    file.add_comment(file.add_paragraph("A remark.").runs, "comment of a reviewer", "R. Viewer")
     body = file.element.body
     for piece in _TRICKY:
         body.insert(len(body) - 1, parse_xml(piece.replace("W", nsdecls("w"), 1)))
@@ -51,7 +56,71 @@ _TRICKY = (
     "</w:sdt>",
     '<w:p W><w:r><w:fldChar w:fldCharType="begin"/></w:r><w:r><w:instrText>HYPERLINK "x"'
     "</w:instrText></w:r><w:r><w:t>linked words</w:t></w:r></w:p>",
+    "<w:p W><w:r><w:t>Before a box.</w:t></w:r><w:r><w:pict><w:txbxContent><w:p><w:r>"
+    "<w:t>boxed words</w:t></w:r></w:p></w:txbxContent></w:pict></w:r></w:p>",
 )
+
+
+def make_templated_docx() -> bytes:
+    """A document as a publisher's template makes it, with headings of its own and a footnote."""
+    file = docx.Document()
+    for name, text in (
+        ("Chapter Title", "On Swans"),
+        ("Head A", "Feeding"),
+        ("Head B", "In winter"),
+    ):
+        style = file.styles.add_style(name, WD_STYLE_TYPE.PARAGRAPH)
+        file.add_paragraph(text, style=style)
+        file.add_paragraph(f"About {text.lower()}.")
+    for piece in (
+        '<w:p W><w:pPr><w:outlineLvl w:val="0"/></w:pPr><w:r><w:t>Outlined</w:t></w:r></w:p>',
+        '<w:p W><w:r><w:t>They hiss</w:t></w:r><w:r><w:footnoteReference w:id="2"/></w:r></w:p>',
+    ):
+        body = file.element.body
+        body.insert(len(body) - 1, parse_xml(piece.replace("W", nsdecls("w"), 1)))
+    notes = (
+        f"<w:footnotes {nsdecls('w')}>"
+        '<w:footnote w:type="separator" w:id="0"><w:p><w:r><w:t>line</w:t></w:r></w:p></w:footnote>'
+        '<w:footnote w:id="2"><w:p><w:r><w:t>Seldom bite.</w:t></w:r></w:p></w:footnote>'
+        "</w:footnotes>"
+    )
+    kind = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/footnotes"
+    relation = f'<Relationship Id="notes" Type="{kind}" Target="footnotes.xml"/></Relationships>'
+    with zipfile.ZipFile(io.BytesIO(_saved(file.save))) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    names = "word/_rels/document.xml.rels"
+    files[names] = files[names].replace(b"</Relationships>", relation.encode())
+    return make_zip({**files, "word/footnotes.xml": notes})
+
+
+def make_ods() -> bytes:
+    """An OpenDocument spreadsheet of one sheet."""
+    rows = "".join(
+        f"<table:table-row>{''.join(map(_ods_cell, row))}</table:table-row>"
+        for row in (("Kind", "Weight"), ("Mallard", "1.1 kg"), ("Swan", "11 kg"))
+    )
+    spaces = "".join(
+        f' xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"'
+        for name in ("office", "table", "text")
+    )
+    content = (
+        f"<office:document-content{spaces}><office:body><office:spreadsheet>"
+        f'<table:table table:name="Birds">{rows}</table:table>'
+        "</office:spreadsheet></office:body></office:document-content>"
+    )
+    kind = "application/vnd.oasis.opendocument.spreadsheet"
+    manifest = (
+        '<manifest:manifest xmlns:manifest="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0">'
+        f'<manifest:file-entry manifest:full-path="/" manifest:media-type="{kind}"/>'
+        "</manifest:manifest>"
+    )
+    return make_zip({"mimetype": kind, "META-INF/manifest.xml": manifest, "content.xml": content})
+
+
+def _ods_cell(text: str) -> str:
+    return (
+        f'<table:table-cell office:value-type="string"><text:p>{text}</text:p></table:table-cell>'
+    )
 
 
 def make_pptx() -> bytes:
@@ -75,6 +144,20 @@ def make_pptx() -> bytes:
     return _saved(file.save)
 
 
+def make_charted_pptx() -> bytes:
+    """Two slides: one with a chart, one without a title."""
+    file = pptx.Presentation()
+    slide = file.slides.add_slide(file.slide_layouts[5])
+    slide.shapes.title.text = "Ducks by year"
+    data = CategoryChartData()
+    data.categories = ["Mallards", "Teals"]
+    data.add_series("Counted on the lake", (31, 12))
+    slide.shapes.add_chart(XL_CHART_TYPE.COLUMN_CLUSTERED, 0, 0, 9144000, 4572000, data)
+    bare = file.slides.add_slide(file.slide_layouts[6])
+    bare.shapes.add_textbox(0, 0, 914400, 914400).text_frame.text = "No title here"
+    return _saved(file.save)
+
+
 def make_xlsx() -> bytes:
     stream = io.BytesIO()
     with xlsxwriter.Workbook(stream, {"default_date_format": "yyyy-mm-dd"}) as book:
@@ -93,6 +176,9 @@ def make_pdf() -> bytes:
     pdf = fpdf.FPDF()
     pdf.set_title("Duck Manual")
     pdf.set_author("A. Author")
+    pdf.set_subject("Keeping ducks")
+    pdf.set_keywords("ducks, care")
+    pdf.set_creation_date(datetime(2024, 5, 1, tzinfo=UTC))
     pdf.set_font("helvetica", size=11)
     pdf.add_page()
     pdf.start_section("Care")
@@ -195,6 +281,8 @@ def make_mail() -> bytes:
     message["Subject"] = "Größe der Enten"
     message["From"] = "Zoë <zoe@example.org>"
     message["To"] = "list@example.org"
+    message["Message-ID"] = "<1@example.org>"
+    message["List-ID"] = "Ducks <ducks.example.org>"
     message["Date"] = "Wed, 01 May 2024 10:00:00 +0000"
     message.set_content("Hello,\n\nducks are größer.\n")
     message.add_alternative("<p>Hello, <b>HTML</b></p>", subtype="html")

@@ -1,6 +1,9 @@
 """Parsers of formats that are no text: real files, what is lost in none of them, damaged ones."""
 
+import bz2
+import gzip
 import json
+import lzma
 import zipfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -61,10 +64,22 @@ def test_docx() -> None:
     assert "They are waterproof.\tTabbed\nline\n\n- white\n- brown\n\n" in document.text
     assert "def quack():\n    return 1\n\n" in document.text
     assert "Kind | Weight\nMallard | 1.1 kg" in document.text
-    for kept in ("inserted", "controlled", "linked"):
+    for kept in ("inserted", "controlled", "linked", "boxed"):
         assert f"{kept} words" in document.text
-    assert "deleted" not in document.text
-    assert "HYPERLINK" not in document.text
+    for left_out in ("deleted", "HYPERLINK", "page header", "page footer", "comment"):
+        assert left_out not in document.text
+    assert "A remark." in document.text
+
+
+def test_docx_of_a_template() -> None:
+    document = parse("docs/a.docx", make_files.make_templated_docx())
+    assert paths(document) == [
+        "On Swans",
+        "On Swans > Feeding",
+        "On Swans > Feeding > In winter",
+        "Outlined",
+    ]
+    assert document.text.endswith("They hiss[2]\n\n[2] Seldom bite.")
 
 
 def test_pptx() -> None:
@@ -79,6 +94,14 @@ def test_pptx() -> None:
     assert paths(document) == ["Why ducks", "Numbers"]
 
 
+def test_words_of_charts_follow_their_slide() -> None:
+    document = parse("a.pptx", make_files.make_charted_pptx())
+    assert paths(document) == ["Ducks by year", "Slide 2"]
+    slide = document.text[: document.page_starts[1]]
+    assert all(words in slide for words in ("Counted on the lake", "Mallards", "Teals"))
+    assert "31" not in slide
+
+
 def test_workbook() -> None:
     document = parse("docs/birds.xlsx", make_files.make_xlsx())
     assert document.text == (
@@ -89,11 +112,21 @@ def test_workbook() -> None:
     assert len(document.page_starts) == 3
 
 
+def test_open_document_workbook() -> None:
+    document = parse("docs/birds.ods", make_files.make_ods())
+    assert document.format == "spreadsheet"
+    assert document.text == (
+        "Birds\n\nKind | Weight\nKind: Mallard | Weight: 1.1 kg\nKind: Swan | Weight: 11 kg"
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "data", "text"),
     [
         ("a.csv", 'a,b\n1,"x, ""y""\nz"\n', 'a | b\na: 1 | b: x, "y" z'),
         ("a.csv", "a;b\n1;2,5\n", "a | b\na: 1 | b: 2,5"),
+        ("a.csv", "a|b\n1|2,5\n", "a | b\na: 1 | b: 2,5"),
+        ("a.csv", "a\tb\n1\t2,5\n", "a | b\na: 1 | b: 2,5"),
         ("a.tsv", "a,c\tb\n1\t2\n", "a,c | b\na,c: 1 | b: 2"),
         ("a.csv", "1,2\n3,4\n", "1 | 2\n3 | 4"),
         ("a.csv", "word\n\nother\n", "word\nother"),
@@ -120,6 +153,9 @@ def test_pdf_with_bookmarks() -> None:
     food = document.text.index("1.1 Food")
     assert document.page_starts == (0, food, food)
     assert document.metadata["pages without text"] == 1
+    assert document.metadata["subject"] == "Keeping ducks"
+    assert document.metadata["keywords"] == ["ducks", "care"]
+    assert document.metadata["date"] == "2024-05-01"
     assert outline_of(document) == [(("Care",), "1 Care"), (("Care", "Food"), "1.1 Food")]
     assert " ".join(make_files.PARAGRAPH.split()) in " ".join(document.text.split())
     assert "\n\nA second paragraph." in document.text
@@ -160,8 +196,14 @@ def test_mail() -> None:
     assert "ducks are größer." in document.text
     assert "HTML" not in document.text  # the same again
     assert "kind,weight\nduck,1" in document.text
-    assert document.metadata["date"] == "2024-05-01T10:00:00+00:00"
-    assert document.metadata["attachments"] == ["sizes.csv", "duck.png"]
+    assert document.metadata == {
+        "date": "2024-05-01T10:00:00+00:00",
+        "from": "Zoë <zoe@example.org>",
+        "to": "list@example.org",
+        "message-id": "<1@example.org>",
+        "list-id": "Ducks <ducks.example.org>",
+        "attachments": ["sizes.csv", "duck.png"],
+    }
     assert paths(document) == ["Größe der Enten", "Größe der Enten > sizes.csv"]
 
 
@@ -234,6 +276,22 @@ def test_json_record_with_a_text() -> None:
     assert document.metadata == {"_id": 7, "tags": ["a", "b"], "by": {"name": "Z"}}
 
 
+@pytest.mark.parametrize("title", ["title", "headline", "subject", "name"])
+@pytest.mark.parametrize("text", ["text", "content", "contents", "body", "passage", "abstract"])
+def test_fields_that_are_the_title_and_the_text_of_a_record(title: str, text: str) -> None:
+    record = {"other": "kept", text: "Long text.", title: "T"}
+    document = parse("a.json", json.dumps(record).encode())
+    assert (document.title, document.text) == ("T", "T\n\nLong text.")
+    assert document.metadata == {"other": "kept"}
+
+
+def test_the_first_field_that_can_be_the_title_is() -> None:
+    record = {"name": "N", "subject": "S", "headline": "H", "title": "T", "text": "Long text."}
+    for title in ("title", "headline", "subject", "name"):
+        document = parse("a.json", json.dumps(record).encode())
+        assert document.title == record.pop(title)
+
+
 def test_json_values_too_long_for_metadata_follow_the_text() -> None:
     long = "word " * 200
     document = parse("a.json", json.dumps({"text": "Text.", "more": long, "n": 1}).encode())
@@ -288,6 +346,15 @@ def test_texts_without_an_extension(name: str) -> None:
     assert format_of("docs/Makefile") is None
 
 
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_compressed_files(pack: Callable[[bytes], bytes]) -> None:
+    ending = {gzip.compress: ".gz", bz2.compress: ".bz2", lzma.compress: ".xz"}[pack]
+    document = parse(f"docs/notes.md{ending}", pack(b"# Title\n\nText.\n"))
+    assert (document.format, document.title) == ("markdown", "Title")
+    assert document.text == "# Title\n\nText.\n"
+    assert parse(f"docs/book.xlsx{ending}", pack(make_files.make_xlsx())).format == "spreadsheet"
+
+
 def test_what_can_not_be_read_is_named() -> None:
     assert refused("a.pdf", make_files.make_locked_pdf()) == "encrypted: needs a password"
     assert refused("a.pdf", make_files.make_scan()) == "scanned, no text: 1 pages"
@@ -295,7 +362,10 @@ def test_what_can_not_be_read_is_named() -> None:
     old = bytes.fromhex("d0cf11e0a1b11ae1") + bytes(600)
     assert refused("a.docx", old).startswith("damaged: a format of Office before 2007")
     locked = old + "EncryptedPackage".encode("utf-16-le")
-    assert refused("a.xlsx", locked) == "encrypted"
+    for name in ("a.xlsx", "a.docx", "a.pptx"):
+        assert refused(name, locked) == "encrypted"
+    for name in ("a.doc", "a.ppt"):
+        assert refused(name, old).startswith("unsupported format")
     drm = {
         "META-INF/encryption.xml": '<encryption><CipherReference URI="OPS/text/c%200.xhtml"/>'
         "</encryption>"

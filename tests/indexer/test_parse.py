@@ -66,7 +66,14 @@ def test_plain_text() -> None:
 
 @pytest.mark.parametrize(
     ("uri", "title"),
-    [("docs/ .txt", ".txt"), ("docs/a.b.txt", "a.b"), ("\n.txt", ".txt"), ("a\n b.txt", "a b")],
+    [
+        ("docs/ .txt", ".txt"),
+        ("docs/a.b.txt", "a.b"),
+        ("\n.txt", ".txt"),
+        ("a\n b.txt", "a b"),
+        ("docs/a.rst", "a"),
+        ("docs/a.adoc", "a"),
+    ],
 )
 def test_the_file_name_is_the_last_resort_for_a_title(uri: str, title: str) -> None:
     assert parse(uri, b"text").title == title
@@ -312,6 +319,35 @@ def test_html_text_and_sections() -> None:
     check_tiling(document)
 
 
+@pytest.mark.parametrize(
+    "element",
+    [
+        "<button>{}</button>",
+        "<select><option>{}</select>",
+        "<textarea>{}</textarea>",
+        "<svg><title>{}</title></svg>",
+        "<video>{}</video>",
+        "<audio>{}</audio>",
+        "<object>{}</object>",
+        "<canvas>{}</canvas>",
+        "<nav>{}</nav>",
+        "<script>{}</script>",
+        "<style>{}</style>",
+    ],
+)
+def test_html_that_is_no_text(element: str) -> None:
+    text = parse("a.html", f"<main><p>a{element.format('hidden')} b</main>".encode()).text
+    assert text.split() == ["a", "b"]
+
+
+def test_html_that_says_what_it_is() -> None:
+    named = {"author": "A", "date": "2024-05-01", "description": "D", "keywords": "k, l"}
+    head = "".join(f'<meta name="{name}" content="{value}">' for name, value in named.items())
+    document = parse("docs/a page.html", f'<html lang="de"><head>{head}</head><p>x'.encode())
+    assert document.metadata == {**named, "keywords": ["k", "l"], "lang": "de"}
+    assert document.title == "a page"
+
+
 def test_html_headings_in_headers_of_the_page_are_kept() -> None:
     document = parse("a.html", b"<header><h1>Title</h1>by me</header><p>x<footer>y</footer>")
     assert document.text == "Title\n\nby me\n\nx"
@@ -393,6 +429,8 @@ def test_headings_beyond_the_limit_start_no_section(monkeypatch: pytest.MonkeyPa
 def test_metadata_is_bounded() -> None:
     lines = "".join(f"key{number}: {'v' * 600}\n" for number in range(100))
     metadata = parse("a.md", f"---\n{lines}---\ntext".encode()).metadata
+    long_list = "---\na: [" + "1, " * 1500 + "]\nb: 1\n---\ntext"
+    assert len(parse("a.md", long_list.encode()).metadata["a"]) <= fields.MAX_METADATA_VALUES  # type: ignore[arg-type]
     assert len(metadata) == fields.MAX_METADATA
     assert {len(str(value)) for value in metadata.values()} == {outline.MAX_HEADING_CHARS}
 
