@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 import retrieval.encoder
@@ -288,6 +289,69 @@ def test_weights_are_part_of_the_identity(tmp_path: Path) -> None:
         load_for_index(before)
 
 
+@pytest.mark.parametrize(
+    ("path", "change"),
+    [
+        ("config.json", {"rope_theta": 12_345.0}),
+        ("tokenizer.json", {"decoder": {"type": "Fuse"}}),
+        ("1_Pooling/config.json", {"pooling_mode": "mean"}),
+        ("config_sentence_transformers.json", {"prompts": {"query": "Q: "}}),
+        ("config_sentence_transformers.json", {"prompts": {"document": "P: "}}),
+        ("sentence_bert_config.json", {"max_seq_length": 60}),
+        ("sentence_bert_config.json", {"do_lower_case": True}),
+    ],
+    ids=str,
+)
+def test_settings_are_part_of_the_identity(
+    tmp_path: Path, path: str, change: dict[str, object]
+) -> None:
+    folder = make_tiny_model(tmp_path / "model")
+    before = Encoder.load(str(folder)).identity
+    file = folder / path
+    file.parent.mkdir(exist_ok=True)
+    raw = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps(raw | change))
+    with pytest.raises(ModelMismatch, match="another model"):
+        load_for_index(before)
+
+
+@pytest.mark.parametrize(
+    ("config", "query", "passage"),
+    [
+        ({"prompts": {"query": "Q: ", "document": "P: "}}, "Q: ", "P: "),
+        ({"prompts": {"query": "Q: ", "passage": "P: "}}, "Q: ", "P: "),
+        ({"prompts": {"any": "A: ", "query": "Q: "}, "default_prompt_name": "any"}, "Q: ", "A: "),
+        ({"prompts": {"any": "A: "}}, "", ""),
+    ],
+    ids=str,
+)
+def test_prompts_of_a_folder(
+    tmp_path: Path, config: dict[str, object], query: str, passage: str
+) -> None:
+    plain = Encoder.load(str(make_tiny_model(tmp_path / "plain")))
+    folder = make_tiny_model(tmp_path / "prompted")
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(config))
+    prompted = Encoder.load(str(folder))
+    expected = plain.encode([f"{query}x", f"{passage}x"])
+    np.testing.assert_allclose(prompted.encode(["x"], "query")[0], expected[0], atol=1e-6)
+    np.testing.assert_allclose(prompted.encode(["x"], "passage")[0], expected[1], atol=1e-6)
+
+
+def test_lower_case_where_the_folder_says_so(tmp_path: Path) -> None:
+    def vectors(folder: Path) -> NDArray[np.float32]:
+        raw = json.loads((folder / "tokenizer.json").read_text())
+        raw["normalizer"]["lowercase"] = False
+        (folder / "tokenizer.json").write_text(json.dumps(raw))
+        return Encoder.load(str(folder)).encode(["DUCK", "duck"])
+
+    cased = vectors(make_tiny_model(tmp_path / "cased"))
+    assert np.abs(cased[0] - cased[1]).max() > 1e-3
+    folder = make_tiny_model(tmp_path / "lower")
+    (folder / "sentence_bert_config.json").write_text('{"do_lower_case": true}')
+    lower = vectors(folder)
+    np.testing.assert_allclose(lower[0], lower[1], atol=1e-6)
+
+
 def test_index_model_that_moved(tmp_path: Path) -> None:
     folder = make_tiny_model(tmp_path / "model")
     identity = Encoder.load(str(folder)).identity
@@ -329,6 +393,8 @@ def test_qwen2_decoder(tmp_path: Path, causal: bool | None) -> None:
     raw = json.loads((folder / "config.json").read_text())
     if causal is not None:
         raw["is_causal"] = causal
+    raw["auto_map"] = {"AutoModel": "modeling.Evil", "AutoConfig": "modeling.Evil"}
+    (folder / "modeling.py").write_text("raise SystemExit('code of the model ran')")
     (folder / "config.json").write_text(json.dumps(raw))
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode": "lasttoken"}')

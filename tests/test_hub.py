@@ -32,6 +32,8 @@ class FakeHub(http.server.ThreadingHTTPServer):
     def __init__(self, files: dict[str, bytes]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.files = files
+        self.asked: list[str] = []
+        """Paths of all requests."""
         self.served: list[str] = []
         self.cut_off = ""
         """Name of a file to send only half of."""
@@ -56,6 +58,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _answer(self, *, body: bool) -> None:
         path = self.path.partition("?")[0]
+        self.server.asked.append(path)
         for revision in ("main", "v1", COMMIT):
             if path in (f"/api/models/{REPO}/revision/{revision}", f"/api/models/{REPO}"):
                 self._json(
@@ -184,11 +187,14 @@ def test_download_then_offline_and_the_revision_is_recorded(
     status = run(["indexer", "status", "--index", index, "--json"], hub, cache)
     assert json.loads(status.stdout)["model_revision"] == COMMIT
     # The recorded commit is found again in the cache, with no network and no name given.
+    hub.asked.clear()
     offline = run(
         ["indexer", "search", "alpha", "--index", index, "--json"], hub, cache, HF_HUB_OFFLINE="1"
     )
     assert offline.returncode == 0, offline.stderr
     assert json.loads(offline.stdout)["passages"][0]["uri"] == "docs/a.md"
+    assert not hub.asked
+    assert (cache / "hub" / f"models--{REPO.replace('/', '--')}").is_dir()
 
 
 def test_interrupted_download_goes_on_at_the_next_run(
@@ -317,6 +323,34 @@ def test_a_reranker_without_a_hub(tmp_path: Path, docs: Path) -> None:
     assert error.endswith(
         "give --reranker a local folder that holds them, or search without reranking"
     )
+
+
+def test_a_folder_goes_before_a_known_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_model("mini-gte-en-v1").source == "package"
+    make_tiny_model(tmp_path / "mini-gte-en-v1")
+    make_tiny_model(tmp_path / "acme" / "tiny-gte")
+    for name in ("mini-gte-en-v1", "acme/tiny-gte"):
+        assert find_model(name).path == tmp_path / name
+
+
+def test_a_tilde_is_the_home_folder_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = make_tiny_model(tmp_path / "tiny")
+    assert find_model("~/tiny").path == folder
+    with pytest.raises(ModelNotFound, match="no model folder at '~/gte-base-en-v1.5'"):
+        find_model("~/gte-base-en-v1.5")
+
+
+def test_a_revision_is_not_taken_from_a_package(hub: FakeHub, tmp_path: Path, docs: Path) -> None:
+    command = ["indexer", "build", docs, "--index", tmp_path / "i", "--model"]
+    assert run([*command, "all-minilm-l6-v2"], hub, tmp_path / "c").returncode == 0
+    assert not hub.asked
+    asked = run([*command, "all-minilm-l6-v2@v1"], hub, tmp_path / "c")
+    assert asked.returncode == 2
+    assert "sentence-transformers/all-MiniLM-L6-v2" in hub.asked[0]
 
 
 def test_hub_id_that_is_malformed() -> None:

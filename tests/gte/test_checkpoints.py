@@ -115,6 +115,8 @@ def test_a_missing_part_of_a_fused_projection_is_named(minilm_folder: Path, tmp_
         ({"layer_norm_type": "rms_norm"}, "layer_norm_type 'rms_norm'"),
         ({"position_embedding_type": "absolute"}, "position_embedding_type 'absolute'"),
         ({"logn_attention_scale": True}, "logn_attention_scale True"),
+        ({"is_decoder": True}, "is_decoder True"),
+        ({"add_cross_attention": True}, "add_cross_attention True"),
         ({"hidden_size": 63}, "does not split into 4 heads"),
         ({"hidden_size": "64"}, "hidden_size must be a whole number"),
         ({"num_hidden_layers": 10**9}, "num_hidden_layers must be a whole number from 1 to 512"),

@@ -50,6 +50,14 @@ def test_pages_are_mapped_once() -> None:
     assert faults > 50_000
 
 
-def test_who_has_chosen_is_not_overruled() -> None:
-    kept, _ = run(MALLOC_MMAP_THRESHOLD_="1000000")
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MALLOC_TRIM_THRESHOLD_", "1000000"),
+        ("MALLOC_MMAP_THRESHOLD_", "1000000"),
+        ("GLIBC_TUNABLES", "glibc.malloc.trim_threshold=1000000"),
+    ],
+)
+def test_who_has_chosen_is_not_overruled(name: str, value: str) -> None:
+    kept, _ = run(**{name: value})
     assert not kept

@@ -36,6 +36,27 @@ def test_packed_attention_equals_the_reference(lengths: list[int], seed: int) ->
     )
 
 
+def test_memory_grows_linearly_with_the_length_of_a_text() -> None:
+    def largest(length: int) -> int:
+        """Bytes of the largest block that attention over one text takes."""
+        q, k, v = torch.randn(3, length, 4, 16)
+        batch = pack([[0] * length])
+        with torch.profiler.profile(profile_memory=True) as profiler:
+            packed_attention(q, k, v, batch)
+        return max(event.cpu_memory_usage for event in profiler.events())
+
+    assert largest(8192) <= 2.5 * largest(4096)
+
+
+def test_a_batch_is_what_is_said_of_its_parts() -> None:
+    batch = pack([[5, 6, 7], [8], [9, 10, 11]])
+    assert batch.token_ids.tolist() == [5, 6, 7, 8, 9, 10, 11]
+    assert batch.positions.tolist() == [0, 1, 2, 0, 0, 1, 2]
+    assert batch.cu_seqlens.tolist() == [0, 3, 4, 7]
+    assert batch.lengths == (3, 1, 3)
+    assert batch.type_ids is None
+
+
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 2e-6), (torch.bfloat16, 0.02)])
 @given(lengths=LENGTHS, seed=st.integers(0, 2**31))
 @settings(max_examples=30, deadline=None)

@@ -69,6 +69,7 @@ def test_docx() -> None:
     for left_out in ("deleted", "HYPERLINK", "page header", "page footer", "comment"):
         assert left_out not in document.text
     assert "A remark." in document.text
+    assert "Before a box.\n\nboxed words" in document.text
 
 
 def test_docx_of_a_template() -> None:
