@@ -25,6 +25,7 @@
     ├── NotServing                 the server is still loading, or shutting down
     ├── Overloaded                 more requests at once than the server takes
     ├── RateLimited                more requests a second than a token allows
+    ├── DeadlinePassed             nobody waits for the answer any more, so the work was stopped
     ├── AnswerTooLarge             an answer has more bytes than a message may have
     └── ServiceError               the server answered with an error (exit 2: INVALID_ARGUMENT …)
         └── ServiceUnavailable     no server there, or it is going down
@@ -186,6 +187,12 @@ class RateLimited(RetrievalError):
     """More requests a second than the token allows."""
 
     reason = "RATE_LIMITED"
+
+
+class DeadlinePassed(RetrievalError):
+    """The request's deadline passed while it was answered, and the work for it was stopped."""
+
+    reason = "DEADLINE_PASSED"
 
 
 class AnswerTooLarge(RetrievalError):

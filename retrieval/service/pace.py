@@ -5,14 +5,12 @@ give up after a while: whose turn it is has waited longest, and is about to give
 be too late is told when it comes, not when it has waited in vain.
 """
 
-import math
 import time
-from contextvars import ContextVar
 
+from retrieval.deadline import answer_by
 from retrieval.errors import Overloaded
 
-answer_by: ContextVar[float] = ContextVar("answer_by", default=math.inf)
-"""``time.perf_counter()`` when the client of the request that is being answered gives up."""
+__all__ = ["Pace", "answer_by", "too_late"]
 
 _NEWEST = 0.3
 """Weight of the latest batch in what is known of all."""

@@ -9,6 +9,7 @@ from google.rpc import error_details_pb2, status_pb2
 from retrieval.errors import (
     AnswerTooLarge,
     CheckpointError,
+    DeadlinePassed,
     IndexDamaged,
     IndexLocked,
     IndexVersionError,
@@ -54,6 +55,7 @@ STATUS_CODES: dict[type[RetrievalError], grpc.StatusCode] = {
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     RateLimited: grpc.StatusCode.RESOURCE_EXHAUSTED,
     AnswerTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    DeadlinePassed: grpc.StatusCode.DEADLINE_EXCEEDED,
     NotServing: grpc.StatusCode.UNAVAILABLE,
     StorageError: grpc.StatusCode.UNAVAILABLE,
 }

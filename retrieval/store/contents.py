@@ -122,7 +122,7 @@ class Contents:
     def _read_standing(
         self, vector_ids: Sequence[int], where: Filter | None = None
     ) -> dict[int, list[_Standing]]:
-        passes, parameters = ("", ()) if where is None else where.one
+        passes, parameters = ("", ()) if where is None else where.check
         joined = f"JOIN documents d ON d.id = c.document_id AND ({passes})" if passes else ""
         standing: dict[int, list[_Standing]] = {vector_id: [] for vector_id in vector_ids}
         for start in range(0, len(vector_ids), LOOKUP_BATCH):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sqlite_utils import Database, Migrations
 
+from retrieval.deadline import check_wanted
 from retrieval.errors import IndexDamaged, IndexVersionError, NotAnIndex, StorageError
 from retrieval.store.schema import KNOWN_MIGRATIONS, migrations
 
@@ -33,11 +34,14 @@ def sqlite_errors(folder: Path) -> Iterator[None]:
         StorageError: the disk is full or refuses writes, or a value is too large for SQLite.
         NotAnIndex: the file is no SQLite database.
         IndexDamaged: the database is malformed, or not what its tables should be.
+        DeadlinePassed: the query was stopped, as nobody waits for it any more.
     """
     path = folder / DATABASE_NAME
     try:
         yield
     except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT:
+            check_wanted()
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in (
             sqlite3.SQLITE_FULL,
             sqlite3.SQLITE_IOERR,

@@ -1,4 +1,7 @@
-"""The functions that a filter's SQL condition calls; each takes time linear in what it is given."""
+"""What filters take from a URI, and how patterns match, where SQLite's own functions don't do.
+
+Each function takes time linear in its arguments.
+"""
 
 import fnmatch
 import re
@@ -11,13 +14,8 @@ _ANY_FOLDERS = "**"
 
 def register_functions(connection: sqlite3.Connection) -> None:
     """Give a connection the functions that conditions call."""
-    for function, count in (
-        (filter_path, 1),
-        (filter_extension, 1),
-        (filter_glob, 2),
-        (filter_path_glob, 2),
-    ):
-        connection.create_function(function.__name__, count, function, deterministic=True)
+    for function in (filter_glob, filter_path_glob):
+        connection.create_function(function.__name__, 2, function, deterministic=True)
 
 
 def filter_path(uri: str) -> str:
@@ -30,9 +28,9 @@ def filter_extension(uri: str) -> str:
     return PurePosixPath(uri).suffix[1:].lower()
 
 
-def filter_glob(pattern: str, text: str) -> bool:
-    """Whether a pattern of ``*``, ``?`` and ``[...]`` matches a whole text."""
-    return bool(_pattern(pattern).fullmatch(text))
+def filter_glob(pattern: str, text: str | None) -> bool:
+    """Whether a pattern of ``*``, ``?`` and ``[...]`` matches a whole text; none matches None."""
+    return text is not None and bool(_pattern(pattern).fullmatch(text))
 
 
 def filter_path_glob(pattern: str, path: str) -> bool:

@@ -1,17 +1,16 @@
-"""A filter's tree → an SQL condition over a row ``d`` of the documents.
+"""Parts of filters → SQL.
 
-Every value is a parameter: nothing that a user writes is ever read as SQL. ``filter_functions`` has
-the functions that conditions call.
-
-A condition on metadata comes in two forms. One finds all documents that pass, by an index on the
-values; the other checks one document that was found in another way.
+Every value is a parameter: nothing that a user writes is ever read as SQL. The condition of a whole
+filter checks documents that were found in another way. A single comparison also comes as a query
+that finds all documents that pass, by an index.
 """
 
 import json
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, chain
-from typing import Final, NamedTuple
+from typing import Final
 
+from retrieval.store.filter_patterns import glob_sql, path_glob_sql
 from retrieval.store.filter_tree import (
     And,
     Comparison,
@@ -25,15 +24,16 @@ from retrieval.store.filter_tree import (
     Or,
 )
 from retrieval.store.filter_values import Kind, Moment, Number, Text, Value
+from retrieval.store.sql import Parameter, Sql
 
 _COLUMNS: Final = {
-    "path": "filter_path(d.uri)",
+    "path": "d.path",
     "uri": "d.uri",
     "root": "d.root",
     "title": "d.title",
     "format": "d.format",
     "encoding": "d.encoding",
-    "extension": "filter_extension(d.uri)",
+    "extension": "d.extension",
     "size": "d.size",
     "characters": "d.char_count",
     "chunks": "d.chunk_count",
@@ -46,36 +46,39 @@ _INT64: Final = range(-(2**63), 2**63)
 _ANY_TEXT: Final = f"m.kind IN ({Kind.TEXT:d}, {Kind.NUMBER:d}, {Kind.DATE:d}, {Kind.BOOLEAN:d})"
 """All but objects. Said in full, as the index on texts begins with the kind."""
 
-Parameter = str | int | float
+Leaf = Comparison | In | Glob | Exists
 
 
-class Sql(NamedTuple):
-    """A condition over a row ``d`` of the documents, and the values of its marks in order."""
-
-    condition: str
-    parameters: tuple[Parameter, ...] = ()
-
-
-def to_sql(condition: Condition, *, one: bool) -> Sql:
-    """Return a filter's condition as SQL.
-
-    Args:
-        condition: the filter.
-        one: whether it checks documents that are found in another way; else it finds documents.
-    """
+def check_sql(condition: Condition) -> Sql:
+    """Return a filter's condition over a row ``d`` of the documents, found in another way."""
     match condition:
         case And(parts):
-            return _joined("AND", [to_sql(part, one=one) for part in parts])
+            return _joined("AND", [check_sql(part) for part in parts])
         case Or(parts):
-            return _joined("OR", [to_sql(part, one=one) for part in parts])
+            return _joined("OR", [check_sql(part) for part in parts])
         case Not(part):
-            inner = to_sql(part, one=one)
-            return Sql(f"({inner.condition} IS FALSE)", inner.parameters)
+            inner = check_sql(part)
+            return Sql(f"({inner.text} IS FALSE)", inner.parameters)
         case _ if condition.field.kind == "metadata":
-            tests = [_of_metadata(condition.field, test, one=one) for test in _typed(condition)]
+            tests = [_has_value(condition.field, test) for test in _typed(condition)]
             return _joined("OR", tests)
         case _:
             return _joined("OR", list(_built_in(condition)))
+
+
+def find_sql(leaf: Leaf) -> Iterator[Sql]:
+    """Yield queries for the ids of all documents that pass one comparison, in a column ``id``.
+
+    A document passes that any of the queries finds; one may find it several times.
+    """
+    if leaf.field.kind != "metadata":
+        for test in _built_in(leaf):
+            yield Sql(f"SELECT d.id AS id FROM documents d WHERE {test.text}", test.parameters)
+        return
+    keys = leaf.field.keys
+    query = f"SELECT m.document_id AS id FROM metadata_values m WHERE m.key IN ({_marks(keys)})"
+    for test in _typed(leaf):
+        yield Sql(f"{query} AND {test.text}", (*keys, *test.parameters))
 
 
 def _typed(condition: Comparison | In | Glob | Exists) -> Iterator[Sql]:
@@ -86,7 +89,8 @@ def _typed(condition: Comparison | In | Glob | Exists) -> Iterator[Sql]:
         case In(_, values):
             yield from _in_typed(values)
         case Glob(_, pattern):
-            yield Sql("m.text IS NOT NULL AND filter_glob(?, m.text)", (pattern,))
+            test = glob_sql("m.text", pattern)
+            yield Sql(f"{_ANY_TEXT} AND {test.text}", test.parameters)
         case Exists():
             yield Sql("TRUE")
 
@@ -100,8 +104,7 @@ def _built_in(condition: Comparison | In | Glob | Exists) -> Iterator[Sql]:
         case In(_, values):
             yield from _in(column, values)
         case Glob(field, pattern):
-            function = "filter_path_glob" if field.kind == "path" else "filter_glob"
-            yield Sql(f"{function}(?, {column})", (pattern,))
+            yield (path_glob_sql if field.kind == "path" else glob_sql)(column, pattern)
         case Exists():
             yield Sql("TRUE")
 
@@ -113,28 +116,28 @@ def _joined(word: str, parts: Sequence[Sql]) -> Sql:
     # SQLite's parser has a stack of 100. What is nested deepest comes first: of a part that does,
     # each level takes one place, and of the others three.
     parts = sorted(parts, key=_depth, reverse=True)
-    conditions = f" {word} ".join(part.condition for part in parts)
+    conditions = f" {word} ".join(part.text for part in parts)
     parameters = tuple(chain.from_iterable(part.parameters for part in parts))
     return Sql(conditions if len(parts) == 1 else f"({conditions})", parameters)
 
 
 def _depth(sql: Sql) -> int:
     """How deep parentheses are nested."""
-    return max(accumulate((char == "(") - (char == ")") for char in sql.condition))
+    return max(accumulate((char == "(") - (char == ")") for char in sql.text))
 
 
-def _of_metadata(field: Field, test: Sql, *, one: bool) -> Sql:
+def _has_value(field: Field, test: Sql) -> Sql:
     """Whether a row ``m`` of the field's values passes a test."""
-    marks = ", ".join("?" * len(field.keys))
+    # A column with a plus has no index: SQLite must begin with the document's own few rows, and
+    # not with all that the field has anywhere.
+    rows = f"""SELECT +kind AS kind, +text AS text, +number AS number FROM metadata_values
+               WHERE document_id = d.id AND key IN ({_marks(field.keys)})"""
     parameters = (*field.keys, *test.parameters)
-    if one:
-        # A column with a plus has no index: SQLite must begin with the document's own few rows,
-        # and not with all that the field has anywhere.
-        rows = f"""SELECT +kind AS kind, +text AS text, +number AS number FROM metadata_values
-                   WHERE document_id = d.id AND key IN ({marks})"""
-        return Sql(f"EXISTS (SELECT 1 FROM ({rows}) m WHERE {test.condition})", parameters)
-    rows = f"FROM metadata_values m WHERE m.key IN ({marks}) AND {test.condition}"
-    return Sql(f"d.id IN (SELECT m.document_id {rows})", parameters)
+    return Sql(f"EXISTS (SELECT 1 FROM ({rows}) m WHERE {test.text})", parameters)
+
+
+def _marks(keys: Sequence[str]) -> str:
+    return ", ".join("?" * len(keys))
 
 
 def _compare(column: str, operator: Operator, value: Value) -> Sql:
@@ -153,7 +156,7 @@ def _compare_typed(operator: Operator, value: Value) -> Sql:
     match value:
         case Moment():
             test = _compare_moment("m.number", operator, value, 1)
-            return Sql(f"m.kind = {Kind.DATE:d} AND {test.condition}", test.parameters)
+            return Sql(f"m.kind = {Kind.DATE:d} AND {test.text}", test.parameters)
         case Number(value=number):
             return Sql(f"m.kind = {Kind.NUMBER:d} AND m.number {operator} ?", (number,))
         case Text(text) if operator == "=":
@@ -203,7 +206,7 @@ def _in_typed(values: Sequence[Value]) -> Iterator[Sql]:
 
 
 def _and_kind(kind: str, test: Sql) -> Sql:
-    return Sql(f"{kind} AND {test.condition}", test.parameters)
+    return Sql(f"{kind} AND {test.text}", test.parameters)
 
 
 def _in_set(value: str, members: Sequence[Parameter]) -> Sql:

@@ -25,7 +25,7 @@ from typing import Final, NamedTuple, NoReturn
 
 from retrieval.errors import InvalidArgument
 from retrieval.metadata import field_name
-from retrieval.store.filter_sql import Sql, to_sql
+from retrieval.store.filter_sql import check_sql
 from retrieval.store.filter_tree import (
     BUILT_IN,
     OPERATORS,
@@ -42,10 +42,13 @@ from retrieval.store.filter_tree import (
     fields_of,
 )
 from retrieval.store.filter_values import Moment, Number, Text, Value, read_moment, read_value
+from retrieval.store.sql import Sql
 
 MAX_FILTER_CHARS: Final = 1_000_000
 MAX_VALUES: Final = 20_000
 """Of one filter: those of its ``IN`` lists, which are looked up in a set."""
+MAX_PATTERN_CHARS: Final = 1_024
+"""Of one pattern: Python takes about 10 µs a character to prepare one, and stops for nothing."""
 MAX_CONDITIONS: Final = 200
 """Of one filter. SQLite takes expressions up to 1000 levels deep, and an ``OR`` is one a level."""
 MAX_DEPTH: Final = 40
@@ -64,7 +67,10 @@ _TOKEN: Final = re.compile(
       | (?P<stray>.))""",
     re.VERBOSE | re.DOTALL,
 )
-_PLAIN_MEMBER: Final = re.compile(r"""([^\s(),"'<>=!:]+)\s*([,)])""")
+_MEMBER: Final = r"""[^\s(),"'<>=!:][^\s(),"'<>=!]*|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'"""
+_MEMBERS: Final = re.compile(_MEMBER, re.DOTALL)
+_LIST: Final = re.compile(rf"\s*(?:{_MEMBER})(?:\s*,\s*(?:{_MEMBER}))*\s*(?=\))", re.DOTALL)
+"""What stands within the parentheses of a list that is written as it should be."""
 _SIZE: Final = re.compile(r"(\d{1,15}(?:\.\d{1,3})?)\s*([kmg]?)(?:i?b)?", re.I | re.ASCII)
 _UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _NO_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
@@ -78,14 +84,9 @@ class Filter:
     tree: Condition
 
     @cached_property
-    def all(self) -> Sql:
-        """The condition that finds all documents that pass."""
-        return to_sql(self.tree, one=False)
-
-    @cached_property
-    def one(self) -> Sql:
-        """The condition that checks documents which are found in another way."""
-        return to_sql(self.tree, one=True)
+    def check(self) -> Sql:
+        """The condition over a row ``d`` of the documents, found in another way."""
+        return check_sql(self.tree)
 
     @cached_property
     def metadata_fields(self) -> tuple[Field, ...]:
@@ -222,8 +223,10 @@ class _Parser:
         if self._peek_is(")"):
             self._take()
             return In(field, ())
+        if (whole := self._whole_list(field)) is not None:
+            return In(field, whole)
         while True:
-            values.append(self._typed(field, self._member()))
+            values.append(self._typed(field, self._value(",")))
             self._values += 1
             if self._values > MAX_VALUES:
                 self._fail(self._peek(), f"more than {MAX_VALUES} values")
@@ -233,14 +236,32 @@ class _Parser:
         self._punctuation(")")
         return In(field, tuple(values))
 
-    def _member(self) -> _Token:
-        """A value of a list. Most are plain words, which take one look: there may be thousands."""
-        match = _PLAIN_MEMBER.match(self._text, self._ahead.at)
+    def _whole_list(self, field: Field) -> tuple[Value, ...] | None:
+        """The values of a list and its end, read at once: there may be thousands.
+
+        Returns:
+            None: something is wrong with it, and reading one value after the other will say what.
+        """
+        match = _LIST.match(self._text, self._ahead.at)
         if match is None:
-            return self._value(",")
-        token = _Token("word", match[1], match.start(1))
-        self._ahead = _Token("punctuation", match[2], match.start(2))
-        return token
+            return None
+        texts = [_member(text) for text in _MEMBERS.findall(match[0])]
+        try:
+            values = tuple(map(self._reader_of(field, match.start()), texts))
+        except InvalidArgument:
+            return None
+        if self._values + len(values) > MAX_VALUES:
+            return None
+        self._values += len(values)
+        self._ahead = _token_at(self._text, match.end())
+        self._punctuation(")")
+        return values
+
+    def _reader_of(self, field: Field, at: int) -> Callable[[str], Value]:
+        """What reads the text of a value as the field's kind takes it."""
+        if field.kind == "metadata":
+            return read_value
+        return lambda text: self._typed(field, _Token("word", text, at))
 
     def _typed(self, field: Field, token: _Token) -> Value:
         """The value as the field's kind takes it."""
@@ -274,6 +295,9 @@ class _Parser:
         if field.kind in ("time", "number"):
             name = field.name
             self._fail(token, f"{name} is compared with =, <, <=, > and >=, not with a pattern")
+        if len(token.text) > MAX_PATTERN_CHARS:
+            length = f"a pattern of at most {MAX_PATTERN_CHARS} characters"
+            self._fail(token._replace(text=f"{token.text[:20]}…"), f"expected {length}")
         if field.kind == "metadata" and token.text == "*":
             return Exists(field)
         return Glob(field, token.text)
@@ -338,7 +362,13 @@ def _or_metadata(field: Field) -> str:
     return f" (a field of the metadata that has this name is {_METADATA_PREFIX}{field.name})"
 
 
+def _member(text: str) -> str:
+    return _unquoted(text) if text[0] in "\"'" else text
+
+
 def _unquoted(text: str) -> str:
+    if "\\" not in text:
+        return text[1:-1]
     return re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
 
 

@@ -90,6 +90,20 @@ class IndexReader(Contents):
         """Let go of the snapshot and the files."""
         self._snapshot.close()
 
+    def knows(self, filter_text: str) -> bool:
+        """Whether a filter was evaluated lately, so that a search with it need not do that."""
+        return self._vectors.knows(filter_text)
+
+    def prepare(self, where: Filter) -> None:
+        """Evaluate a filter; searches with it find the result remembered.
+
+        Threads that ask for the same filter at once wait for the one that evaluates it.
+
+        Raises:
+            DeadlinePassed: nobody waits for the answer any more (see ``retrieval.deadline``).
+        """
+        self._vectors.prepare(where)
+
     def search_vectors(
         self,
         queries: NDArray[np.float32],

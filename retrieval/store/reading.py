@@ -8,6 +8,7 @@ disk is brought up to date in memory.
 """
 
 import os
+import secrets
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -29,7 +30,7 @@ from retrieval.store.database import (
 from retrieval.store.identity import substitute_ids
 from retrieval.store.lock import writer_lock
 from retrieval.store.schema import KNOWN_MIGRATIONS, migrations
-from retrieval.store.write_ahead_log import with_log
+from retrieval.store.write_ahead_log import with_log, without_log
 
 _NO_SHARED_MEMORY = frozenset(
     {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL}
@@ -37,11 +38,14 @@ _NO_SHARED_MEMORY = frozenset(
 """What SQLite says where it can't make or use the file of shared memory."""
 
 _COPY_ATTEMPTS = 5
+_NAME_BYTES = 16
 
 
 class ReadConnection(sqlite3.Connection):
     """A connection to an index's database that only reads."""
 
+    uri: str = ""
+    """Opens another connection to the same database, also where that lies in memory."""
     frozen: bool = False
     """Whether it was opened without SQLite's locks, because nothing can be written beside the
     database. A build must not run meanwhile, so whoever keeps it open should look now and then
@@ -93,14 +97,56 @@ def open_live(folder: Path) -> ReadConnection | None:
 
 def _open(folder: Path, parameters: str) -> ReadConnection:
     uri = f"{(folder / DATABASE_NAME).absolute().as_uri()}?{parameters}"
+    return _checked(folder, _connect(uri))
+
+
+def _connect(uri: str) -> ReadConnection:
     connection = sqlite3.connect(
         uri,
         uri=True,
         check_same_thread=False,
+        isolation_level=None,
         timeout=BUSY_TIMEOUT_SECONDS,
         factory=ReadConnection,
     )
-    return _checked(folder, connection)
+    connection.uri = uri
+    return connection
+
+
+def connect_again(connection: ReadConnection) -> ReadConnection:
+    """Open another connection to a connection's database.
+
+    Both see the same commit only if nothing is committed in between, and if the file is not
+    replaced.
+
+    Raises:
+        sqlite3.Error: see ``sqlite_errors``.
+    """
+    another = _connect(connection.uri)
+    another.frozen = connection.frozen
+    try:
+        prepare(another)
+    except BaseException:
+        another.close()
+        raise
+    return another
+
+
+def _connect_to_image(image: bytes | bytearray) -> ReadConnection:
+    """Open a database in memory that connections can share; it goes with the last of them.
+
+    Args:
+        image: its file's bytes.
+    """
+    connection = _connect(f"file:/{secrets.token_hex(_NAME_BYTES)}?vfs=memdb")
+    try:
+        with closing(sqlite3.connect(":memory:")) as copy:
+            copy.deserialize(without_log(image))
+            copy.backup(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _checked(folder: Path, connection: ReadConnection) -> ReadConnection:
@@ -138,9 +184,7 @@ def _open_copy(folder: Path) -> ReadConnection:
             break
     else:
         raise StorageError(f"{folder} is being written; try again when that is over")
-    connection = sqlite3.connect(":memory:", check_same_thread=False, factory=ReadConnection)
-    connection.deserialize(image)
-    return _checked(folder, connection)
+    return _checked(folder, _connect_to_image(image))
 
 
 def frozen_stamps(folder: Path) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -193,15 +237,15 @@ def _upgraded(folder: Path, connection: ReadConnection) -> ReadConnection:
 
 def _upgraded_copy(folder: Path, connection: ReadConnection) -> ReadConnection:
     """A copy of a database in memory, with its tables brought up to date; closes the original."""
-    copy = sqlite3.connect(
-        ":memory:", check_same_thread=False, isolation_level=None, factory=ReadConnection
-    )
-    with closing(connection):
-        ids = substitute_ids(folder, connection)
-        connection.backup(copy)
-        copy.frozen = connection.frozen
-    prepare(copy)
-    migrations.apply(Database(copy, execute_plugins=False))
-    # Every copy must have the same ones, so that its page tokens hold and nothing looks changed.
-    copy.execute("UPDATE index_info SET index_id = ?, commit_id = ?", ids)
-    return copy
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as copy:
+        with closing(connection):
+            ids = substitute_ids(folder, connection)
+            connection.backup(copy)
+        prepare(copy)
+        migrations.apply(Database(copy, execute_plugins=False))
+        # The same ones for every copy: page tokens hold, and nothing looks changed.
+        copy.execute("UPDATE index_info SET index_id = ?, commit_id = ?", ids)
+        shared = _connect_to_image(copy.serialize())
+    prepare(shared)
+    shared.frozen = connection.frozen
+    return shared

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from sqlite_utils import Database, Migrations
 
 from retrieval.context import context_line
+from retrieval.store.filter_functions import filter_extension, filter_path
 from retrieval.store.filter_values import ValueRow, value_rows
 
 TEXT_PART_CHARS = 1 << 16
@@ -290,6 +291,25 @@ def m012_choices(db: Database) -> None:
     )
     # A JSON object; empty where an older version built the root.
     db.execute("ALTER TABLE roots ADD COLUMN choice TEXT NOT NULL DEFAULT ''")
+
+
+_FILTERED_COLUMNS = (
+    *("path", "root", "title", "format", "encoding", "extension"),
+    *("size", "char_count", "chunk_count", "mtime_ns"),
+)
+
+
+@migrations()
+def m013_filtered_columns(db: Database) -> None:
+    """What filters compare of documents: two columns for parts of the URI, and an index on each."""
+    for function in (filter_path, filter_extension):
+        name = function.__name__.removeprefix("filter_")
+        db.execute(f"ALTER TABLE documents ADD COLUMN {name} TEXT NOT NULL DEFAULT ''")
+        db.conn.create_function("of_uri", 1, function, deterministic=True)
+        db.execute(f"UPDATE documents SET {name} = of_uri(uri)")
+        db.conn.create_function("of_uri", 1, None)
+    for name in _FILTERED_COLUMNS:
+        db.execute(f"CREATE INDEX documents_by_{name} ON documents ({name})")
 
 
 KNOWN_MIGRATIONS = frozenset(

@@ -44,6 +44,11 @@ class Chosen:
     rows: NDArray[np.int64] | None
     """The rows themselves, where they are few; None: they are many."""
 
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.bitmap.nbytes + (0 if self.rows is None else self.rows.nbytes)
+
     @classmethod
     def from_mask(cls, mask: NDArray[np.bool_]) -> "Chosen":
         """From bool [rows]."""

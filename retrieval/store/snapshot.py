@@ -1,23 +1,28 @@
 """One generation of an index's tables, for as long as it is wanted."""
 
-import sqlite3
-import threading
+import queue
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from retrieval.deadline import LOOK_SECONDS, check_wanted, is_over
 from retrieval.errors import IndexDamaged, StorageError
 from retrieval.records import IndexInfo
-from retrieval.store.database import sqlite_errors
+from retrieval.store.database import DATABASE_NAME, sqlite_errors
 from retrieval.store.filter_functions import register_functions
 from retrieval.store.identity import find_place
 from retrieval.store.info import Look, load_info
 from retrieval.store.lexical import LexicalIndex, open_lexical
 from retrieval.store.opened import Opened
-from retrieval.store.reading import connect_for_reading, frozen_stamps
+from retrieval.store.reading import (
+    ReadConnection,
+    connect_again,
+    connect_for_reading,
+    frozen_stamps,
+)
 from retrieval.store.schema import NAMED_FILES_QUERY
 from retrieval.store.segments import Segment, open_segments
 from retrieval.store.vector_file import ANN, LEXICAL
@@ -26,28 +31,67 @@ OPEN_SECONDS = 30.0
 """For how long to try again where a build beside replaces files before they are opened."""
 
 
-class Snapshot:
-    """A read transaction; safe to share between threads."""
+_BEGIN_ATTEMPTS: Final = 1_000
+"""How often to begin transactions again, about 1 ms each, because of a commit in between."""
+CONNECTIONS: Final = 4
+"""Of a generation. A query that takes long keeps one busy; searches go on with the others."""
+_STEPS_BETWEEN_LOOKS: Final = 100_000
+"""Of SQLite's machine, about 5 ms: it asks so often whether a query is still wanted. That is a call
+into Python, for which it waits up to 5 ms while another thread computes."""
 
-    def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
-        """Take over a connection that has begun to read."""
+
+class Snapshot:
+    """Read transactions that see the same commit; safe to share between threads."""
+
+    def __init__(self, folder: Path, connections: Sequence[ReadConnection]) -> None:
+        """Take over connections that have begun to read.
+
+        Queries that take long end when nobody waits for them any more (``retrieval.deadline``).
+
+        Args:
+            folder: the index.
+            connections: at least one.
+        """
         self.folder = folder
-        self._connection = connection
-        self._lock = threading.Lock()
+        self._count = len(connections)
+        # The one used last comes first: its cache has what was read last.
+        self._free: queue.LifoQueue[ReadConnection] = queue.LifoQueue()
+        for connection in reversed(connections):
+            register_functions(connection)
+            connection.set_progress_handler(is_over, _STEPS_BETWEEN_LOOKS)
+            self._free.put(connection)
 
     def rows(self, sql: str, arguments: Sequence[object]) -> list[tuple[Any, ...]]:
         """What a query gives.
 
         Raises:
+            DeadlinePassed: nobody waits for it any more.
             IndexDamaged, StorageError: see ``sqlite_errors``.
         """
-        with self._lock, sqlite_errors(self.folder):
-            return self._connection.execute(sql, arguments).fetchall()
+        with self._borrowed() as connection, sqlite_errors(self.folder):
+            return connection.execute(sql, arguments).fetchall()
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[ReadConnection]:
+        """A connection that no other thread uses meanwhile."""
+        while True:
+            try:
+                connection = self._free.get(timeout=LOOK_SECONDS)
+            except queue.Empty:
+                check_wanted()
+            else:
+                break
+        try:
+            yield connection
+        finally:
+            self._free.put(connection)
 
     def close(self) -> None:
-        """End the transaction."""
-        with self._lock:
-            self._connection.close()
+        """End the transactions when no query runs any more."""
+        connections = [self._free.get() for _ in range(self._count)]
+        for connection in connections:
+            connection.close()
+            self._free.put(connection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +148,53 @@ def _open(folder: Path, opened: Opened) -> Generation:
     with ExitStack() as stack:
         connection = connect_for_reading(folder)
         stack.callback(connection.close)
-        register_functions(connection)
         with sqlite_errors(folder):
-            connection.execute("BEGIN")
+            connections = _begin(folder, connection, stack)
+            if (find_place(folder), frozen_stamps(folder) if connection.frozen else stamps) != (
+                place,
+                stamps,
+            ):
+                raise FileNotFoundError(None, "it was replaced", str(folder / DATABASE_NAME))
             info = load_info(folder, connection)
             segments = open_segments(folder, connection, info.model.dim, opened)
             lexical = open_lexical(folder, connection, opened)
         stack.pop_all()
     opened.forget_older()
     look = Look(place, None, stamps) if connection.frozen else Look(place, info.identity)
-    return Generation(Snapshot(folder, connection), info, look, segments, lexical, opened)
+    return Generation(Snapshot(folder, connections), info, look, segments, lexical, opened)
+
+
+def _begin(folder: Path, first: ReadConnection, stack: ExitStack) -> Sequence[ReadConnection]:
+    """Begin to read over several connections, which see the same commit.
+
+    Args:
+        folder: the index.
+        first: an open connection.
+        stack: closes the others.
+
+    Returns:
+        the first and the others.
+
+    Raises:
+        StorageError: there are commits all the time.
+    """
+    connections = [first]
+    for _ in range(CONNECTIONS - 1):
+        connections.append(connect_again(first))
+        stack.callback(connections[-1].close)
+    with closing(connect_again(first)) as observer:
+        for _ in range(_BEGIN_ATTEMPTS):
+            # The version changes with every commit of any other connection.
+            before = observer.execute("PRAGMA data_version").fetchone()
+            for connection in connections:
+                connection.execute("BEGIN")
+                # The first query is what binds a transaction to a commit.
+                connection.execute("SELECT count(*) FROM index_info").fetchone()
+            if observer.execute("PRAGMA data_version").fetchone() == before:
+                return connections
+            for connection in connections:
+                connection.execute("ROLLBACK")
+    raise changing(folder)
 
 
 def _check_not_named(folder: Path, missing: str) -> None:

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from retrieval.records import Chunk, Document, SourceFile
 from retrieval.store.digest import DOCUMENT_COLUMNS, document_digest
+from retrieval.store.filter_functions import filter_extension, filter_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ def document_row(staged: StagedDocument) -> dict[str, str | int | bytes]:
     row: dict[str, str | int] = {
         "uri": document.uri,
         "root": source.root,
+        "path": filter_path(document.uri),
+        "extension": filter_extension(document.uri),
         "title": document.title,
         "format": document.format,
         "encoding": document.encoding,

@@ -1,21 +1,24 @@
 """All vectors of one generation: search, with or without a filter, and look-up."""
 
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import InvalidArgument
+from retrieval.store.filter_evaluation import FilterEvaluator, Rows
 from retrieval.store.filters import Filter
 from retrieval.store.id_set import IdSet
+from retrieval.store.once import Once
 from retrieval.store.segments import Chosen, Segment, VectorHits, search_segments
 
-_KEPT_FILTERS = 32
-"""Filters whose rows are remembered: a bit for each row, and where they are few, their numbers."""
+_KEPT_BYTES: Final = 64 << 20
+"""Maximum size of the filters that a generation remembers. At a million vectors a filter takes
+250 KB (two bits a vector) to 1 MB (where it leaves just under a tenth: 8 bytes for each row)."""
+_BYTES_BESIDE: Final = 2_000
+"""Of a remembered filter, besides its arrays and its text."""
 
 _CENTRE_ROWS = 512
 """Rows whose average stands for that of all; scores of hybrid search hardly tell the two apart."""
@@ -30,8 +33,12 @@ class Choice(NamedTuple):
     """Which texts; None: all of them."""
 
 
-Rows = Callable[[str, Sequence[object]], list[tuple[Any, ...]]]
-"""SQL and its parameters → the rows that it gives."""
+class _Kept(NamedTuple):
+    """A filter that was evaluated."""
+
+    choice: Choice
+    size: int
+    """In bytes, its text included."""
 
 
 class VectorIndex:
@@ -47,10 +54,9 @@ class VectorIndex:
         """
         self._segments = segments
         self._dim = dim
-        self._rows = rows
+        self._evaluator = FilterEvaluator(rows)
         self._unfiltered = Choice([segment.choose(None) for segment in segments], None)
-        self._filtered: OrderedDict[str, Choice] = OrderedDict()
-        self._lock = threading.Lock()
+        self._filtered = Once[str, _Kept](_KEPT_BYTES, lambda kept: kept.size)
 
     @property
     def is_exact(self) -> bool:
@@ -115,33 +121,30 @@ class VectorIndex:
         """One vector, float32 [dim]; None: it is in none of the segments."""
         return next((part[0] for _, part in self._read(np.array([vector_id]))), None)
 
-    def _choose(self, where: Filter) -> Choice:
-        """Which rows of each segment a filter lets through; the latest filters are remembered."""
-        with self._lock:
-            if where.text in self._filtered:
-                self._filtered.move_to_end(where.text)
-                return self._filtered[where.text]
-        vectors, texts = self._allowed(where)
-        choice = Choice(
-            [segment.choose(vectors) for segment in self._segments], IdSet.from_mask(texts)
-        )
-        with self._lock:
-            self._filtered[where.text] = choice
-            while len(self._filtered) > _KEPT_FILTERS:
-                self._filtered.popitem(last=False)
-        return choice
+    def knows(self, filter_text: str) -> bool:
+        """Whether a filter's result is remembered."""
+        return filter_text in self._filtered
 
-    def _allowed(self, where: Filter) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """By vector id, and by text id: whether a passage of a document that passes has it."""
-        rows = self._rows(
-            f"""SELECT DISTINCT c.vector_id, c.text_id
-                FROM documents d JOIN chunks c ON c.document_id = d.id
-                WHERE {where.all.condition}""",
-            where.all.parameters,
-        )
-        vector_ids, text_ids = np.array(rows, dtype=np.int64).reshape(-1, 2).T
+    def prepare(self, where: Filter) -> None:
+        """Evaluate a filter and remember the result for searches; see ``IndexReader.prepare``."""
+        self._choose(where)
+
+    def _choose(self, where: Filter) -> Choice:
+        """Which rows of each segment a filter lets through; the latest filters are remembered.
+
+        Raises:
+            DeadlinePassed: nobody waits for the answer any more.
+        """
+        return self._filtered.get(where.text, lambda: self._evaluate(where)).choice
+
+    def _evaluate(self, where: Filter) -> _Kept:
+        vector_ids, text_ids = self._evaluator.passages(where.tree)
         most = max((int(segment.vector_ids.max()) for segment in self._segments), default=0)
-        return _mask(vector_ids, most), _mask(text_ids, int(text_ids.max(initial=0)))
+        vectors = _mask(vector_ids, most)
+        texts = IdSet.from_mask(_mask(text_ids, int(text_ids.max(initial=0))))
+        rows = [segment.choose(vectors) for segment in self._segments]
+        size = sum(chosen.size for chosen in rows if chosen) + texts.bits.nbytes
+        return _Kept(Choice(rows, texts), size + len(where.text) + _BYTES_BESIDE)
 
 
 def _mask(ids: NDArray[np.int64], most: int) -> NDArray[np.bool_]:

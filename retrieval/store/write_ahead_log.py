@@ -58,8 +58,12 @@ def with_log(database: bytes, log: bytes) -> bytes:
                 at = (page - 1) * page_size
                 image[at : at + page_size] = log[start : start + page_size]
         begun.clear()
-    image[_WRITE_VERSION : _WRITE_VERSION + 2] = b"\x01\x01"
-    return bytes(image)
+    return without_log(image)
+
+
+def without_log(database: bytes | bytearray) -> bytes:
+    """The bytes of a database's file, marked as one that has no log."""
+    return bytes(database[:_WRITE_VERSION]) + b"\x01\x01" + bytes(database[_WRITE_VERSION + 2 :])
 
 
 def _frames(log: bytes) -> Iterator[_Frame]:

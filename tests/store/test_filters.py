@@ -2,9 +2,12 @@
 
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -15,15 +18,19 @@ from retrieval.errors import InvalidArgument
 from retrieval.metadata import Metadata
 from retrieval.records import Document, SourceFile
 from retrieval.store import Commit, StagedDocument
-from retrieval.store.filter_functions import filter_path_glob, register_functions
+from retrieval.store.filter_evaluation import FilterEvaluator
+from retrieval.store.filter_functions import filter_glob, filter_path_glob, register_functions
+from retrieval.store.filter_patterns import glob_sql, path_glob_sql
 from retrieval.store.filters import (
     MAX_CONDITIONS,
     MAX_DEPTH,
     MAX_FILTER_CHARS,
     MAX_VALUES,
+    Filter,
     parse_filter,
 )
 from retrieval.store.schema import migrations
+from retrieval.store.sql import Sql
 
 
 def nanoseconds(text: str) -> int:
@@ -96,16 +103,29 @@ def database() -> Iterator[sqlite3.Connection]:
 
 
 def passing(database: sqlite3.Connection, text: str) -> set[str]:
-    """URIs that pass; the two forms of the condition must agree."""
-    where = parse_filter(text)
-    found: list[set[str]] = []
-    for sql in (where.all, where.one):
-        rows = database.execute(
-            f"SELECT d.uri FROM documents d WHERE {sql.condition}", sql.parameters
-        )
-        found.append({row[0] for row in rows})
-    assert found[0] == found[1]
-    return found[0]
+    """URIs that pass, found and checked: both must agree."""
+    rows = database.execute("SELECT id, uri FROM documents").fetchall()
+    found, checked = both_ways(database, parse_filter(text))
+    assert found == checked
+    return {uri for number, uri in rows if number in found}
+
+
+def both_ways(database: sqlite3.Connection, where: Filter) -> tuple[list[int], list[int]]:
+    """Ids of the documents that pass: those that are found, and those that are checked to pass."""
+    ids = [row[0] for row in database.execute("SELECT id FROM documents ORDER BY id")]
+
+    def rows(sql: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
+        return database.execute(sql, parameters).fetchall()
+
+    found = FilterEvaluator(rows).documents(where.tree)
+    # As where each comparison leaves many documents.
+    widely = FilterEvaluator(rows, few=-1).documents(where.tree)
+    assert (found[ids] == widely[ids]).all()
+    check = where.check
+    checked = rows(
+        f"SELECT d.id FROM documents d WHERE {check.text} ORDER BY d.id", check.parameters
+    )
+    return [number for number in ids if found[number]], [row[0] for row in checked]
 
 
 ALL = set(DOCUMENTS)
@@ -282,6 +302,7 @@ def test_errors_point_at_the_character(text: str, position: int, message: str) -
         ("NOT " * 60 + "a=b", "levels of parentheses"),
         ("a IN (" + ",".join(["x"] * 20_001) + ")", "more than 20000 values"),
         (" OR ".join(["a=b"] * 201), "more than 200 conditions"),
+        ("a:" + "x" * 1_025, "at most 1024 characters"),
         ("a=\ud800", "not Unicode text"),
         ("a=\0", "not Unicode text"),
     ],
@@ -331,6 +352,32 @@ def test_paths_match_part_by_part(pattern: list[str], parts: list[str]) -> None:
     assert filter_path_glob("/".join(pattern), "/".join(parts)) == slow_glob(pattern, parts)
 
 
+PATTERNS = st.text(st.sampled_from("ab*?[]!-^/."), max_size=9)
+PLACES = st.text(st.sampled_from("ab*?[]!-^/.\0\ud7ff\ue000\U0010ffff"), max_size=9)
+
+
+@given(
+    pattern=PATTERNS | st.lists(PATTERNS | st.just("**"), max_size=4).map("/".join),
+    texts=st.lists(PLACES, max_size=8),
+)
+@settings(max_examples=400, deadline=None)
+@example("[!a]/b", ["a/b", "//b", "b/b", "[!a]/b"])
+@example("a/**", ["a", "a/", "a/b", "ab", "a0"])
+@example("**/*.b", ["x/.b", ".b", "a.b/", "a\0/x.b"])
+@example("[b-a]*", ["b", "a", ""])
+@example("*[", ["[", "a[", "a"])
+def test_patterns_match_in_sql_as_in_python(pattern: str, texts: list[str]) -> None:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        register_functions(connection)
+        connection.execute("CREATE TABLE t (x TEXT)")
+        connection.executemany("INSERT INTO t VALUES (?)", [[text] for text in texts])
+        for make, matches in ((glob_sql, filter_glob), (path_glob_sql, filter_path_glob)):
+            sql = make("x", pattern)
+            found = connection.execute(f"SELECT x FROM t WHERE {sql.text}", sql.parameters)
+            wanted = [text for text in texts if matches(pattern, text)]
+            assert sorted(row[0] for row in found) == sorted(wanted)
+
+
 @pytest.mark.parametrize(
     ("before", "after", "levels"),
     [("(tag=a OR (tag=c AND NOT (", ")))", 4), ("(NOT (tag=b AND ", "))", 3), ("NOT ", "", 1)],
@@ -357,3 +404,27 @@ def test_the_longest_filters_are_run(database: sqlite3.Connection) -> None:
 def test_a_hostile_pattern_takes_no_time() -> None:
     assert not filter_path_glob("*a" * 40 + "b", "a" * 2000)
     assert not filter_path_glob("**/a/" * 40 + "b", "a/" * 2000 + "c")
+
+
+@pytest.mark.parametrize(
+    ("make", "pattern", "text"),
+    [
+        (glob_sql, "*a" * 500 + "b", "a" * 2000),
+        (glob_sql, "*[a-b]?" * 140 + "c", "a" * 2000),
+        (path_glob_sql, "*a" * 40 + "b/" + "*a" * 40 + "c", "a" * 1000 + "/" + "a" * 1000),
+        (path_glob_sql, "**/a/" * 200 + "b", "a/" * 2000 + "c"),
+        (path_glob_sql, "**/*a" + "?" * 40 + "b", "a" * 2000 + "c"),
+        (path_glob_sql, "a*/**/[^a]" + "*a" * 400 + "b", "a/" * 2000 + "b"),
+    ],
+)
+def test_a_hostile_pattern_takes_no_time_in_sql(
+    make: Callable[[str, str], Sql], pattern: str, text: str
+) -> None:
+    sql = make("x", pattern)
+    with closing(sqlite3.connect(":memory:")) as connection:
+        register_functions(connection)
+        connection.execute("CREATE TABLE t AS SELECT ? AS x", [text])
+        started = time.perf_counter()
+        rows = connection.execute(f"SELECT 1 FROM t WHERE {sql.text}", sql.parameters).fetchall()
+        assert not rows
+        assert time.perf_counter() - started < 1
