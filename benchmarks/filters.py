@@ -67,8 +67,9 @@ def build(folder: Path, documents: int) -> None:
 def tables(numbers: range, vector_ids: list[int]) -> Iterator[tuple[str, Iterator[Any]]]:
     """Statements that write documents, and their rows."""
     yield (
-        "INSERT INTO documents (id, uri, path, root, extension, title, format, encoding, metadata, size, mtime_ns, "
-        "sha256, char_count, chunk_count) VALUES (?, ?, ?, 'docs', ?, ?, ?, 'utf-8', ?, ?, ?, '', 9, 1)",
+        "INSERT INTO documents (id, uri, path, root, extension, title, format, encoding, metadata, "
+        "size, mtime_ns, sha256, char_count, chunk_count) "
+        "VALUES (?, ?, ?, 'docs', ?, ?, ?, 'utf-8', ?, ?, ?, '', 9, 1)",
         (
             (
                 n + 1,

@@ -104,6 +104,16 @@ class Searcher:
         heads, more = asked.listing.page()
         return asked.result(heads, embed_seconds, more=more)
 
+    def prepare(self, query: Query) -> None:
+        """Read and evaluate a query's filter, so that the search finds it remembered.
+
+        Raises:
+            InvalidArgument: the filter is malformed.
+            DeadlinePassed: nobody waits for the answer any more.
+        """
+        if query.where is not None:
+            self.reader.prepare(query.where)
+
     def stream(
         self,
         query: Query,

@@ -2,10 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from grpc.aio import ServicerContext
 
@@ -30,6 +30,8 @@ from retrieval.service.workers import Workers
 from retrieval.v1 import search_service_pb2 as pb
 from retrieval.v1 import search_service_pb2_grpc as pb_grpc
 
+_T = TypeVar("_T")
+
 MAX_STREAM_LIMIT = MAX_OFFSET
 """Most passages of a streamed search."""
 
@@ -45,6 +47,7 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
         observer: Observer,
         *,
         rerank_workers: Workers,
+        filter_workers: Workers,
     ) -> None:
         """Keep what all requests share.
 
@@ -55,7 +58,10 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
             observer: told what was searched.
             rerank_workers: the threads for searches that are reranked, so that no other waits for
                 the model.
+            filter_workers: the threads that evaluate filters, so that no other search waits for
+                those that take long.
         """
+        self._filter_workers = filter_workers
         self._rerank_workers = rerank_workers
         self._observer = observer
         self._collections = collections
@@ -70,6 +76,7 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
         name = parse_collection(request.collection, field="collection")
         with self._collections.use(name) as collection:
             plan = _plan(request, collection, started)
+            await self._prepare(collection, plan.query)
             (embedded,), seconds = await _embed(collection, [plan.query])
             return await self._answer(plan, embedded, seconds)
 
@@ -99,6 +106,15 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
                 await asyncio.sleep(0)  # each is copied: others are answered between
             return response
 
+    async def _prepare(self, collection: OpenCollection, query: Query) -> None:
+        """See to it that a query's filter is evaluated.
+
+        Raises:
+            InvalidArgument: the filter is malformed.
+        """
+        if query.filter and not collection.reader.knows(query.filter):
+            await self._filter_workers.run(collection, collection.searcher.prepare, query)
+
     async def _answer(
         self, plan: "_Plan", embedded: EmbeddedText | None, embed_seconds: float
     ) -> pb.SearchResponse:
@@ -119,21 +135,19 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
             InvalidArgument: a vector does not fit the index; its ``field`` has the number.
             NotFound: a query's passage does not exist.
         """
+
+        async def prepare(number: int) -> None:
+            with located_in(f"requests[{number}]"):
+                await self._prepare(collection, plans[number].query)
+
+        await _all(map(prepare, plans))
         vectors, seconds = await _embed(collection, [plan.query for plan in plans.values()])
 
         async def answer(number: int, embedded: EmbeddedText | None) -> pb.SearchResponse:
             with located_in(f"requests[{number}]"):
                 return await self._answer(plans[number], embedded, seconds)
 
-        tasks = [
-            asyncio.create_task(answer(number, embedded))
-            for number, embedded in zip(plans, vectors, strict=True)
-        ]
-        try:
-            return dict(zip(plans, await asyncio.gather(*tasks), strict=True))
-        finally:
-            for task in tasks:  # of one that failed, or was given up, the others are for nothing
-                task.cancel()
+        return dict(zip(plans, await _all(map(answer, plans, vectors)), strict=True))
 
     def _check_depth(self, plans: Sequence["_Plan"]) -> None:
         """Refuse a batch that would keep a thread busy for long, though each search is small."""
@@ -155,6 +169,8 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
         )
         with self._collections.use(name) as collection:
             query = to_query(request, collection=name, k=min(limit, MAX_K), offset=0)
+            check_query(query, with_filter=False)
+            await self._prepare(collection, query)
             (embedded,), seconds = await _embed(collection, [query])
             results = collection.searcher.stream(
                 query, embedded, limit=limit, embed_seconds=seconds
@@ -170,6 +186,16 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
                     response = pb.StreamSearchResponse()
                     fill_passage(response.passage, name, passage)
                     yield response
+
+
+async def _all(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
+    """Run all at once; if one fails, or nobody waits for them, the others are cancelled."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def _embed(
@@ -234,7 +260,7 @@ def _plan(request: pb.SearchRequest, collection: OpenCollection, started: float)
         k=page_size(request.page_size, default=DEFAULT_K, maximum=MAX_K),
         offset=scope.offset(request.page_token),
     )
-    check_query(query)
+    check_query(query, with_filter=False)
     return _Plan(collection, query, scope, started)
 
 

@@ -67,6 +67,9 @@ _KEEPALIVE_SECONDS, _KEEPALIVE_TIMEOUT_SECONDS = 120, 20
 _REVIVE_SECONDS = 1.0
 """Between two looks whether all threads run."""
 
+_FILTER_THREADS = 2
+"""A generation has twice as many connections (``snapshot.CONNECTIONS``): two are left for searches,
+whatever the filters cost."""
 _RERANK_THREADS = 4
 """Searches that are reranked at a time: their batches take turns."""
 
@@ -84,6 +87,7 @@ class RetrievalServer:
         self._workers = Workers(
             config.search_threads, prepare=partial(_prepare, NICENESS), metrics=self._metrics
         )
+        self._filter_workers = Workers(_FILTER_THREADS, name="filter", metrics=self._metrics)
         self._rerank_workers = (
             Workers(
                 _RERANK_THREADS,
@@ -137,7 +141,13 @@ class RetrievalServer:
         )
         shared = (self._collections, self._workers, limits)
         add_SearchServiceServicer_to_server(
-            SearchServicer(*shared, observer, rerank_workers=self._rerank_workers), server
+            SearchServicer(
+                *shared,
+                observer,
+                rerank_workers=self._rerank_workers,
+                filter_workers=self._filter_workers,
+            ),
+            server,
         )
         add_EmbeddingServiceServicer_to_server(EmbeddingServicer(*shared), server)
         add_IndexServiceServicer_to_server(IndexServicer(*shared), server)
@@ -185,7 +195,12 @@ class RetrievalServer:
             await asyncio.sleep(_REVIVE_SECONDS)
             reason = ""
             try:
-                for threads in (self._batcher, self._workers, self._rerank_workers):
+                for threads in (
+                    self._batcher,
+                    self._workers,
+                    self._filter_workers,
+                    self._rerank_workers,
+                ):
                     threads.revive()
             except NotServing as error:
                 reason = error.message
@@ -244,6 +259,7 @@ class RetrievalServer:
     def _close_threads(self) -> None:
         # Searches wait for embeddings, so their threads go first.
         self._workers.close()
+        self._filter_workers.close()
         self._rerank_workers.close()
         self._batcher.close()
         self._tracer.close()

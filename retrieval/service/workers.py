@@ -12,6 +12,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Final, ParamSpec, Protocol, TypeVar, cast
 
+from retrieval.deadline import abandoned
 from retrieval.errors import NotServing
 from retrieval.service.delivery import AnyFuture, Outcome, deliver
 from retrieval.service.metrics import Metrics
@@ -159,7 +160,8 @@ class Workers:
         """Call a function in a thread.
 
         When the awaiting task is cancelled (the client went away, its deadline passed) before the
-        function's turn comes, the function is never called. One that is running already runs on.
+        function's turn comes, the function is never called. One that is running already runs on,
+        unless it asks ``retrieval.deadline`` whether it is still wanted.
 
         Args:
             held: kept open until the function has returned, cancelled or not.
@@ -175,7 +177,9 @@ class Workers:
         """
         future: AnyFuture = asyncio.get_running_loop().create_future()
         called = partial(function, *args, **kwargs)
-        call = _Call(called, copy_context(), held, future, answer_by.get(), turn_of.get())
+        context = copy_context()
+        context.run(abandoned.set, future.cancelled)
+        call = _Call(called, context, held, future, answer_by.get(), turn_of.get())
         with self._lock:
             if self._closed:
                 raise NotServing("the server is shutting down")

@@ -122,9 +122,8 @@ def both_ways(database: sqlite3.Connection, where: Filter) -> tuple[list[int], l
     widely = FilterEvaluator(rows, few=-1).documents(where.tree)
     assert (found[ids] == widely[ids]).all()
     check = where.check
-    checked = rows(
-        f"SELECT d.id FROM documents d WHERE {check.text} ORDER BY d.id", check.parameters
-    )
+    query = f"SELECT d.id FROM documents d WHERE {check.text} ORDER BY d.id"
+    checked = rows(query, check.parameters)
     return [number for number in ids if found[number]], [row[0] for row in checked]
 
 
