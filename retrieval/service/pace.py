@@ -5,6 +5,7 @@ give up after a while: whose turn it is has waited longest, and is about to give
 be too late is told when it comes, not when it has waited in vain.
 """
 
+import math
 import time
 
 from retrieval.deadline import answer_by
