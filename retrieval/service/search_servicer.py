@@ -25,7 +25,7 @@ from retrieval.service.config import Limits
 from retrieval.service.observer import Observer
 from retrieval.service.paging import PageScope, page_size
 from retrieval.service.requests import check_batch_size, located_in, to_query
-from retrieval.service.responses import fill_passage, search_response, stream_header
+from retrieval.service.responses import duration, fill_passage, search_response, stream_header
 from retrieval.service.workers import Workers
 from retrieval.v1 import search_service_pb2 as pb
 from retrieval.v1 import search_service_pb2_grpc as pb_grpc
@@ -101,7 +101,9 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
                 those = {i: plan for i, plan in enumerate(plans) if plan.name == name}
                 answers |= await self._answer_all(collection, those)
             response = pb.BatchSearchResponse()
+            total = duration(time.perf_counter() - started)
             for number in range(len(plans)):
+                answers[number].timings.total.CopyFrom(total)
                 response.responses.append(answers.pop(number))
                 await asyncio.sleep(0)  # each is copied: others are answered between
             return response
