@@ -190,6 +190,11 @@ def chunk_settings(
     context = made_with.context if options.context is None else options.context
     fields = made_with.text_fields if options.text_fields is None else tuple(options.text_fields)
     room = encoder.passage_room - (CONTEXT_TOKENS if context else 0)
+    if room < 1:
+        raise InvalidArgument(
+            f"--context headings takes {CONTEXT_TOKENS} tokens of a text, and "
+            f"{encoder.identity.name} reads {encoder.max_tokens}: build with --context none"
+        )
     tokens, overlap = options.chunk_tokens, options.chunk_overlap
     if tokens is None:
         card = find_card(encoder.identity.name)

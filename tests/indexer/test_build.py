@@ -421,6 +421,13 @@ def test_settings_out_of_range(place: Workplace, options: dict[str, object], mes
         place.build(**options)
 
 
+def test_a_model_too_small_for_context(place: Workplace) -> None:
+    (place.model / "sentence_bert_config.json").write_text('{"max_seq_length": 50}')
+    place.write("a.md", "alpha text")
+    with pytest.raises(InvalidArgument, match="reads 50: build with --context none"):
+        place.build(chunk_tokens=None, context=True)
+
+
 def test_slow_models_commit_on_the_way(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Vectors are committed ahead of their documents, and found again after a crash."""
     monkeypatch.setattr(embed, "COMMIT_SECONDS", 0.0)
