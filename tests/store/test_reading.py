@@ -5,9 +5,12 @@ import shutil
 import sqlite3
 import tempfile
 import threading
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -17,7 +20,16 @@ from hypothesis import strategies as st
 from indexer.cli import cli
 from retrieval.errors import StorageError
 from retrieval.records import IndexInfo
-from retrieval.store import IndexReader, compact, look, read_info, remove_documents, verify
+from retrieval.store import (
+    IndexReader,
+    compact,
+    look,
+    read_info,
+    remove_documents,
+    snapshot,
+    verify,
+)
+from retrieval.store import info as info_module
 from retrieval.store import lexical as lexical_module
 from retrieval.store.info import load_info
 from retrieval.store.lock import writer_lock
@@ -324,34 +336,93 @@ def test_a_file_without_permission_is_no_damage(tmp_path: Path) -> None:
         IndexReader.open(tmp_path)
 
 
+def read_everything(folder: Path) -> None:
+    """Status, list, verify and search must succeed, whatever is written meanwhile."""
+    for command in ("status", "list"):
+        done = CliRunner().invoke(cli, [command, "--index", str(folder), "--json"])
+        assert done.exit_code == 0, done.exception
+    assert list(verify(folder)) == []
+    with IndexReader.open(folder) as reader:
+        assert words(reader) == min(99, reader.info.chunks)
+
+
 def test_reading_beside_writers_never_fails(tmp_path: Path) -> None:
-    """Status, list, verify and search, while files come and go as fast as they can."""
+    """While files come and go as fast as they can."""
     fill(tmp_path, 3)
     stop = threading.Event()
+    commits: list[int] = []
+    failures: list[Exception] = []
 
     def write() -> None:
         number = 0
-        while not stop.is_set():
-            number += 1
-            fill(tmp_path, 2, name=f"d/{number}", seed=number)
-            if number % 5 == 0:
-                remove_documents(tmp_path, [f"d/{number}", f"d/{number - 1}"])
-                with open_writer(tmp_path) as writer:
-                    compact(writer)
+        try:
+            while not stop.is_set():
+                number += 1
+                fill(tmp_path, 2, name=f"d/{number}", seed=number)
+                if number % 5 == 0:
+                    remove_documents(tmp_path, [f"d/{number}", f"d/{number - 1}"])
+                    with open_writer(tmp_path) as writer:
+                        compact(writer)
+                commits.append(number)
+        except Exception as error:  # noqa: BLE001 -- the test fails with it
+            failures.append(error)
 
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        for _ in range(25):
-            for command in ("status", "list"):
-                done = CliRunner().invoke(cli, [command, "--index", str(tmp_path), "--json"])
-                assert done.exit_code == 0, done.exception
-            assert list(verify(tmp_path)) == []
-            with IndexReader.open(tmp_path) as reader:
-                assert words(reader) == min(99, reader.info.chunks)
+        while writer.is_alive() and len(commits) < 20:  # four compactions
+            read_everything(tmp_path)
     finally:
         stop.set()
         writer.join()
+    assert failures == []
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [(snapshot, "open_segments"), (snapshot, "open_lexical"), (verify_module, "OpenFiles")],
+    ids=lambda moment: moment[1],
+)
+def test_reading_goes_on_where_files_go_before_they_are_opened(
+    tmp_path: Path, moment: tuple[ModuleType, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compaction right after the snapshot that names the files."""
+    for number in range(3):
+        fill(tmp_path, 2, name=f"d/{number}", seed=number)
+    module, name = moment
+    opening = getattr(module, name)
+    compacted: list[int] = []
+
+    def compact_and_open(*arguments: Any, **named: Any) -> Any:
+        if not compacted:
+            compacted.append(1)
+            with open_writer(tmp_path) as writer:
+                compact(writer)
+        return opening(*arguments, **named)
+
+    monkeypatch.setattr(module, name, compact_and_open)
+    read_everything(tmp_path)
+    assert compacted
+
+
+def test_status_beside_a_compaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of the folder's list go before they are looked at."""
+    for number in range(3):
+        fill(tmp_path, 2, name=f"d/{number}", seed=number)
+    listed = os.scandir
+
+    @contextmanager
+    def list_and_compact(folder: Path) -> Iterator[list["os.DirEntry[str]"]]:
+        with listed(folder) as entries:
+            found = list(entries)
+        monkeypatch.undo()
+        with open_writer(tmp_path) as writer:
+            compact(writer)
+        assert any(not Path(entry.path).exists() for entry in found)
+        yield found
+
+    monkeypatch.setattr(info_module.os, "scandir", list_and_compact)
+    read_everything(tmp_path)
 
 
 def test_verify_beside_a_compaction_finds_nothing(tmp_path: Path) -> None:
