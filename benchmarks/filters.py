@@ -2,28 +2,45 @@
 
     python -m benchmarks.filters [--documents 1000000] [--index DIR] [--seconds 10]
 
-The index is synthetic and made in a few minutes: a document for each vector (64 dimensions), with
-seven values of metadata. Rows are written in bulk, and the vectors stand for no text, so that the
-index answers dense searches only. ``--index`` keeps it for the next run. Each filter is measured in
-a reader that has not seen it: from its text to the set of vectors that may be found.
+The index is synthetic: a document of one passage for each vector (64 dimensions), with seven values
+of metadata, written in bulk in a few minutes; it is searched by vectors alone. ``--index`` keeps it
+for the next run. Each filter is measured from its text to the sets of vectors and texts that may be
+found: first in a reader that has just been opened, then in one that has all passages in memory.
+Then a server answers unfiltered searches, alone and beside clients that send new filters all the
+time.
 """
 
+import argparse
 import hashlib
+import subprocess
+import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from benchmarks.beir import BIN
+from benchmarks.service_peers import free_port
 from benchmarks.synthetic import Source
-from retrieval.records import ChunkSettings, ModelIdentity
-from retrieval.store import IndexWriter
+from retrieval.client import RetrievalClient
+from retrieval.errors import ServiceError
+from retrieval.store import IndexReader, IndexWriter, parse_filter
 from retrieval.store.filter_functions import filter_extension, filter_path
 from retrieval.store.filter_values import value_rows
+from tests.tiny_model import make_tiny_model
 
 DIM = 64
 ROWS = 50_000
 """Documents written at a time."""
 DAY_NS = 86_400 * 10**9
+VALUES = 10_000
+"""Of an ``IN`` list."""
+_SPACES = count(1)
 
 
 def metadata(number: int) -> dict[str, Any]:
@@ -35,8 +52,13 @@ def metadata(number: int) -> dict[str, Any]:
         "day": f"20{number % 25:02}-{number % 12 + 1:02}-{number % 28 + 1:02}",
         "kind": "note",
         "ratio": number % 997 / 997,
-        "label": f"{hashlib.md5(b'%d' % number).hexdigest()[:12]}",
+        "label": label(number),
     }
+
+
+def label(number: int) -> str:
+    """A text with no order to it."""
+    return hashlib.sha256(b"%d" % number).hexdigest()[:12]
 
 
 def uri(number: int) -> str:
@@ -45,22 +67,23 @@ def uri(number: int) -> str:
 
 
 def build(folder: Path, documents: int) -> None:
-    """Make the index."""
+    """Make the index: one document as usual, for the model, and the others in bulk."""
+    model = make_tiny_model(folder.with_suffix(".model"))
+    first = folder.with_suffix(".docs")
+    first.mkdir()
+    (first / "first.md").write_text("The first document.")
+    command = [str(BIN / "indexer"), "build", str(first), "--index", str(folder)]
+    subprocess.run([*command, "--model", str(model), "--context", "none"], check=True)
     source = Source(DIM, 0)
-    identity = ModelIdentity("none", "folder", "/", "", "0" * 64, DIM, 512, "float32")
     with IndexWriter.open(folder) as writer:
-        writer.set_model(identity, ChunkSettings(512, 0), "none")
-        with writer.commit() as commit:
-            commit.set_index_type("auto", 0.98)
-        for first in range(0, documents, ROWS):
-            numbers = range(first, min(first + ROWS, documents))
+        for start in range(2, documents + 2, ROWS):
+            numbers = range(start, min(start + ROWS, documents + 2))
             with writer.commit() as commit:
                 keys = [hashlib.sha256(f"{number}".encode()).digest() for number in numbers]
                 vectors = source.vectors(len(numbers))
                 ids = commit.add_vectors(keys, vectors, [False] * len(numbers))
-                write = commit._connection.executemany
                 for statement, rows in tables(numbers, ids):
-                    write(statement, rows)
+                    commit._connection.executemany(statement, rows)
                 commit._connection.execute("DELETE FROM pending_texts")
 
 
@@ -69,40 +92,160 @@ def tables(numbers: range, vector_ids: list[int]) -> Iterator[tuple[str, Iterato
     yield (
         "INSERT INTO documents (id, uri, path, root, extension, title, format, encoding, metadata, "
         "size, mtime_ns, sha256, char_count, chunk_count) "
-        "VALUES (?, ?, ?, 'docs', ?, ?, ?, 'utf-8', ?, ?, ?, '', 9, 1)",
+        "VALUES (?, ?, ?, 'docs', ?, ?, ?, 'utf-8', '{}', ?, ?, '', ?, 1)",
         (
             (
-                n + 1,
-                uri(n),
-                filter_path(uri(n)),
-                filter_extension(uri(n)),
-                f"Title {n}",
-                "markdown" if n % 4 else "text",
-                "{" + " " * 150 + "}",
-                n % 5000,
-                n * DAY_NS // 100,
+                number,
+                uri(number),
+                filter_path(uri(number)),
+                filter_extension(uri(number)),
+                f"Title {number}",
+                "markdown" if number % 4 else "text",
+                number % 5000,
+                number * DAY_NS // 100,
+                len(str(number)),
             )
-            for n in numbers
+            for number in numbers
         ),
     )
     yield (
         "INSERT INTO metadata_values VALUES (?, ?, ?, ?, ?, ?)",
-        ((n + 1, *row) for n in numbers for row in value_rows(metadata(n))),
+        ((number, *row) for number in numbers for row in value_rows(metadata(number))),
     )
-    yield (
-        "INSERT INTO texts (id, vector_id, header) VALUES (?, ?, x'')",
-        zip((n + 1 for n in numbers), vector_ids, strict=True),
-    )
+    yield "INSERT INTO document_texts VALUES (?1, 0, ?1)", ((number,) for number in numbers)
+    pairs = list(zip(numbers, vector_ids, strict=True))
+    yield "INSERT INTO texts (id, vector_id, header) VALUES (?, ?, x'')", iter(pairs)
     yield (
         "INSERT INTO chunks (document_id, ordinal, vector_id, text_id, char_start, char_end, "
-        "line_start, line_end, heading_path, token_count) VALUES (?, 0, ?, ?, 0, 9, 1, 1, '[]', 3)",
-        ((n + 1, vector, n + 1) for n, vector in zip(numbers, vector_ids, strict=True)),
+        "line_start, line_end, heading_path, token_count) "
+        "VALUES (?1, 0, ?2, ?1, 0, length(?1), 1, 1, '[]', 3)",
+        iter(pairs),
     )
+
+
+def filters(documents: int) -> dict[str, str]:
+    """What is measured: a name, and a filter that has not been seen."""
+    listed = range(0, documents, max(1, documents // VALUES))[:VALUES]
+    return {
+        "equality, 0.1 %": "owner=u5",
+        "equality, 10 %": "team=t3",
+        "equality, all": "kind=note",
+        "range, 0.1 %": f"n<{documents // 1000}",
+        "range, half": f"n<{documents // 2}",
+        "built-in range, 0.1 %": "size<5",
+        "built-in range, half": "size<2500",
+        "NOT, 99.9 %": "NOT owner=u5",
+        "AND, 0.1 % of 90 %": f"owner=u5 AND n<{documents * 9 // 10}",
+        "IN, 10,000 numbers": f"n IN ({','.join(map(str, listed))})",
+        "IN, 10,000 texts": "label IN (" + ",".join(label(number) for number in listed) + ")",
+        "glob, fixed beginning": "label:ab*1*",
+        "glob, free": "label:*abc*",
+        "glob, title, free": "title:*777*",
+        "path, fixed beginning": "path:12/**",
+        "path, free": "path:**/12*.md",
+        "path, free, 75 %": "path:**/*.md",
+    }
+
+
+def report_filters(folder: Path, documents: int) -> None:
+    """Print what each filter takes."""
+    print(f"{'filter':<24}{'documents':>10}{'first, ms':>11}{'then, ms':>10}")
+    with IndexReader.open(folder) as warm:
+        warm.prepare(parse_filter("n>=0"))
+        for name, text in filters(documents).items():
+            with IndexReader.open(folder) as cold:
+                first = measure(cold, text)
+            then = measure(warm, text)
+            texts = warm._vectors.allowed_texts(parse_filter(text))
+            print(f"{name:<24}{texts.count if texts else 0:>10}{first:>11.1f}{then:>10.1f}")
+
+
+def measure(reader: IndexReader, text: str) -> float:
+    """Milliseconds from a filter's text to its result."""
+    started = time.perf_counter()
+    reader.prepare(parse_filter(f"{text}{' ' * next(_SPACES)}"))  # not one that was read before
+    return (time.perf_counter() - started) * 1e3
+
+
+def report_beside(folder: Path, seconds: float) -> None:
+    """Print what unfiltered searches take, alone and beside new filters."""
+    with serving(folder) as target:
+        for name, text in {
+            "alone": "",
+            "beside broad ranges": "n>={number} OR ratio>0.{number}",
+            "beside free patterns": "label:*{number}* OR path:**/*{number}*",
+        }.items():
+            over = threading.Event()
+            threads = [
+                threading.Thread(target=send_filters, args=[target, text, over, start])
+                for start in range(1, 4)
+                if text
+            ]
+            for thread in threads:
+                thread.start()
+            p50, p99, asked = ask(target, seconds)
+            over.set()
+            for thread in threads:
+                thread.join()
+            print(f"{name:<24}{asked:>6} searches, p50 {p50:.1f} ms, p99 {p99:.1f} ms")
+
+
+def ask(target: str, seconds: float) -> tuple[float, float, int]:
+    """Search without a filter again and again: milliseconds (p50, p99), and how often."""
+    vectors = Source(DIM, 1).vectors(1000)
+    taken: list[float] = []
+    with RetrievalClient(target) as client:
+        until = time.perf_counter() + seconds
+        while (started := time.perf_counter()) < until:
+            client.search(vectors[len(taken) % 1000], mode="dense")
+            taken.append(time.perf_counter() - started)
+    p50, p99 = np.percentile(taken, [50, 99]) * 1e3
+    return float(p50), float(p99), len(taken)
+
+
+def send_filters(target: str, text: str, over: threading.Event, start: int) -> None:
+    """Search with new filters until told to stop."""
+    vector = Source(DIM, start).vectors(1)[0]
+    with RetrievalClient(target) as client:
+        for number in count(1000 * start):
+            if over.is_set():
+                return
+            client.search(vector, mode="dense", filter=text.format(number=number))
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """A server over the index; its address."""
+    target = f"127.0.0.1:{free_port()}"
+    command = [str(BIN / "retrieval"), "serve", "--index", str(folder), "--listen", target]
+    with subprocess.Popen([*command, "--log-level", "warning"]) as process:
+        try:
+            with RetrievalClient(target) as client:
+                while True:
+                    try:
+                        client.server_info()
+                        break
+                    except ServiceError:
+                        time.sleep(0.2)
+            yield target
+        finally:
+            process.terminate()
+
+
+def main() -> None:
+    """Parse the command line, run, print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--documents", type=int, default=1_000_000)
+    parser.add_argument("--index", type=Path, help="keep the index here")
+    parser.add_argument("--seconds", type=float, default=10)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = arguments.index or Path(name) / "index"
+        if not folder.exists():
+            build(folder, arguments.documents)
+        report_filters(folder, arguments.documents)
+        report_beside(folder, arguments.seconds)
 
 
 if __name__ == "__main__":
-    import sys
-
-    t = time.time()
-    build(Path(sys.argv[1]), int(sys.argv[2]))
-    print(time.time() - t)
+    main()
