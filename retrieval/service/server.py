@@ -70,6 +70,8 @@ _REVIVE_SECONDS = 1.0
 _FILTER_THREADS = 2
 """A generation has twice as many connections (``snapshot.CONNECTIONS``): two are left for searches,
 whatever the filters cost."""
+_FILTER_NICENESS = 5
+"""On a machine that is busy, threads that search get three times their share."""
 _RERANK_THREADS = 4
 """Searches that are reranked at a time: their batches take turns."""
 
@@ -87,7 +89,12 @@ class RetrievalServer:
         self._workers = Workers(
             config.search_threads, prepare=partial(_prepare, NICENESS), metrics=self._metrics
         )
-        self._filter_workers = Workers(_FILTER_THREADS, name="filter", metrics=self._metrics)
+        self._filter_workers = Workers(
+            _FILTER_THREADS,
+            name="filter",
+            prepare=partial(behind_others, _FILTER_NICENESS),
+            metrics=self._metrics,
+        )
         self._rerank_workers = (
             Workers(
                 _RERANK_THREADS,

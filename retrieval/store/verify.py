@@ -17,6 +17,7 @@ from retrieval.errors import IndexDamaged
 from retrieval.found import Passage
 from retrieval.store.ann import open_ann
 from retrieval.store.database import DATABASE_NAME, sqlite_errors
+from retrieval.store.filter_functions import filter_extension, filter_path
 from retrieval.store.filter_values import value_rows
 from retrieval.store.info import load_info
 from retrieval.store.lexical import check_file, load_state
@@ -251,8 +252,13 @@ def _row_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
 
 
 def _metadata_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
-    """Whether filters see the metadata that documents have."""
-    for document, uri, metadata in connection.execute("SELECT id, uri, metadata FROM documents"):
+    """Whether filters see the metadata and the paths that documents have."""
+    query = "SELECT id, uri, metadata, path, extension FROM documents"
+    for document, uri, metadata, path, extension in connection.execute(query):
+        if (path, extension) != (filter_path(uri), filter_extension(uri)):
+            what = f"the path and extension that filters see of {uri} are not its own"
+            yield Problem(DATABASE_NAME, what, RESTORE)
+            break
         stored = connection.execute(
             """SELECT key, place, kind, text, number FROM metadata_values
                WHERE document_id = ? ORDER BY key, place""",

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import faiss
@@ -267,6 +268,16 @@ def test_filters_see_the_metadata_that_documents_have(tmp_path: Path, change: st
     connection.close()
     (problem,) = verify(tmp_path)
     assert problem.what == "the values that filters see of d/a.txt are not those of its metadata"
+
+
+@pytest.mark.parametrize("column", ["path", "extension"])
+def test_verify_sees_what_filters_would_see_wrongly(tmp_path: Path, column: str) -> None:
+    fill(tmp_path, 2)
+    with closing(sqlite3.connect(tmp_path / "index.db")) as connection:
+        connection.execute(f"UPDATE documents SET {column} = 'other'")
+        connection.commit()
+    (problem,) = verify(tmp_path)
+    assert problem.what == "the path and extension that filters see of d/a.txt are not its own"
 
 
 def test_metadata_of_an_older_version_can_be_filtered(tmp_path: Path) -> None:
