@@ -120,7 +120,7 @@ class Passage(NamedTuple):
     scores: StageScores | None = None
     """How it came to its score; None when not scored."""
     similar: tuple[str, ...] = ()
-    """Names of passages that were left out, as they say nearly the same."""
+    """Names of passages that were left out, as they say nearly the same; the best 100 of them."""
     highlights: Highlights | None = None
     """Where it fits the words of the query, where that was asked for."""
     before: tuple["Passage", ...] = ()
@@ -129,3 +129,5 @@ class Passage(NamedTuple):
     """The passages after it."""
     section: SectionText | None = None
     """The text around it, where it was asked for, and no better passage has the same."""
+    similar_count: int = 0
+    """How many passages were left out, as they say nearly the same."""

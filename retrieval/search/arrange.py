@@ -11,9 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.found import Hit
+from retrieval.store import Place, TextKey
 
 MMR_POOL: Final = 100
 """Passages that are made diverse; those after them stay in order of score."""
+
+_BLOCK: Final = 64
+"""Vectors that are compared with all kept ones at once."""
 
 Vectors = Callable[[Sequence[int]], NDArray[np.float32]]
 """Vector ids → float32 [n, dim], of length 1."""
@@ -23,31 +27,66 @@ class Head(NamedTuple):
     """A passage of the list, and those that it stands for."""
 
     hit: Hit
-    similar: tuple[Hit, ...] = ()
-    """Left out as they say nearly the same, best first."""
+    similar: tuple[Place, ...] = ()
+    """Passages left out because they say nearly the same, best first, as many as are named."""
+    similar_count: int = 0
+    """How many were left out."""
+    texts: tuple[TextKey, ...] = ()
+    """The texts of all of them, its own first; empty where no passage is left out."""
 
 
-def collapse(hits: Sequence[Hit], vectors: Vectors, threshold: float) -> list[Head]:
-    """Leave out each passage that is nearly the same as a better one that is kept.
+def collapse(vector_ids: Sequence[int], vectors: Vectors, threshold: float) -> list[list[int]]:
+    """Leave out each text that is nearly the same as a better one that is kept.
 
     Args:
-        hits: best first.
+        vector_ids: of the texts, best first.
         vectors: looks vectors up.
-        threshold: cosine of two passages' vectors, from which they are nearly the same.
+        threshold: cosine of two vectors from which they are nearly the same.
+
+    Returns:
+        for each text that is kept its number and those of the texts that are left out for it.
     """
-    every = vectors([hit.vector_id for hit in hits])
-    kept: list[int] = []
-    similar: dict[int, list[Hit]] = {}
-    for row, hit in enumerate(hits):
-        cosines = every[kept] @ every[row]
-        # Equal vectors have a cosine of 1 to the last bits only.
-        near = int(cosines.argmax()) if kept else -1
-        if near >= 0 and cosines[near] >= threshold - 1e-6:
-            similar[kept[near]].append(hit)
-        else:
-            kept.append(row)
-            similar[row] = []
-    return [Head(hits[row], tuple(similar[row])) for row in kept]
+    distinct = list(dict.fromkeys(vector_ids))
+    nearest = _nearest(vectors(distinct), threshold) if distinct else []
+    stands_for = {
+        vector_id: distinct[near] for vector_id, near in zip(distinct, nearest, strict=True)
+    }
+    kept: dict[int, list[int]] = {}
+    for number, vector_id in enumerate(vector_ids):
+        kept.setdefault(stands_for[vector_id], []).append(number)
+    return list(kept.values())
+
+
+def _nearest(every: NDArray[np.float32], threshold: float) -> list[int]:
+    """For each vector the number of the kept one that it is left out for; its own if it is kept.
+
+    Args:
+        every: float32 [n, dim], best first.
+        threshold: see ``collapse``.
+    """
+    # Equal vectors have a cosine of 1 to the last bits only.
+    least = threshold - 1e-6
+    kept = np.empty_like(every)
+    numbers: list[int] = []
+    nearest: list[int] = []
+    for start in range(0, len(every), _BLOCK):
+        # Always as many rows, so that the last bits don't depend on how many are compared.
+        block = np.zeros((_BLOCK, every.shape[1]), dtype=np.float32)
+        part = every[start : start + _BLOCK]
+        block[: len(part)] = part
+        before = len(numbers)
+        earlier, within = block @ kept[:before].T, block @ block.T
+        for row in range(len(part)):
+            new = [number - start for number in numbers[before:]]
+            cosines = np.concatenate([earlier[row], within[row, new]])
+            near = int(cosines.argmax()) if len(cosines) else -1
+            if near >= 0 and cosines[near] >= least:
+                nearest.append(numbers[near])
+            else:
+                kept[len(numbers)] = part[row]
+                numbers.append(start + row)
+                nearest.append(start + row)
+    return nearest
 
 
 def by_document(heads: Sequence[Head]) -> list[Head]:

@@ -1,7 +1,8 @@
 """A ranking of texts → the page of passages that a query asks for."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 import numpy as np
 
@@ -9,7 +10,12 @@ from retrieval.found import Hit, ScoreKind, StageScores
 from retrieval.search.arrange import MMR_POOL, Head, by_document, collapse, diversify
 from retrieval.search.query import Query
 from retrieval.search.ranking import Ranked, Ranking
-from retrieval.store import IndexReader
+from retrieval.store import DocumentPassage, IndexReader, Place, TextKey
+
+MAX_LOOKED_AT: Final = 1 << 15
+"""Maximum number of passages that a list by document or without repeats is made of."""
+MAX_SIMILAR: Final = 100
+"""Maximum number of passages left out as nearly the same that are named with a passage."""
 
 
 class Listing:
@@ -23,6 +29,8 @@ class Listing:
         self._where = query.where
         # As scores are shown: a passage's own score must not leave it out.
         self._lowest = np.float32(-math.inf if query.min_score is None else query.min_score)
+        self.cut = False
+        """Whether the list ends because no more than ``MAX_LOOKED_AT`` passages are looked at."""
 
     def page(self) -> tuple[list[Head], bool]:
         """The page's passages in order, and whether there are more after them.
@@ -34,9 +42,9 @@ class Listing:
         end = query.offset + query.k
         # One more than the page shows that there is more.
         heads = self._arranged(max(end + 1, MMR_POOL if query.mmr is not None else 0))
-        page = heads[query.offset : end]
+        page = self._named(heads[query.offset : end])
         if query.group_size > 1:
-            page = [member for head in page for member in self._group(head)]
+            page = self._grouped(page)
         return page, len(heads) > end
 
     def first(self, limit: int) -> list[Head]:
@@ -44,63 +52,151 @@ class Listing:
         return self._arranged(limit)[:limit]
 
     def _arranged(self, needed: int) -> list[Head]:
-        """The list, at least so many where there are."""
+        """The list: at least ``needed`` entries, if available."""
         query = self._query
-
-        def shortened(hits: Sequence[Hit]) -> list[Head]:
-            heads = [Head(hit) for hit in hits]
-            if query.collapse is not None:
-                heads = collapse(hits, self._reader.vectors, query.collapse)
-            return by_document(heads) if query.group_by_document else heads
-
+        # The passage that was asked about is not listed.
+        wanted = needed + (query.passage is not None)
         shortens = query.group_by_document or query.collapse is not None
-        heads = self._hits(shortened, needed, 4 * needed if shortens else needed)
+        if shortens:
+            wanted = min(4 * wanted, MAX_LOOKED_AT)
+        while True:
+            heads, complete = self._best(wanted)
+            if complete or len(heads) >= needed:
+                break
+            if shortens and wanted == MAX_LOOKED_AT:
+                self.cut = True
+                break
+            wanted = min(2 * wanted, MAX_LOOKED_AT) if shortens else 2 * wanted
         if query.mmr is not None:
             heads = diversify(heads, self._reader.vectors, query.mmr)
         return heads
 
-    def _hits(
-        self, shortened: Callable[[Sequence[Hit]], list[Head]], needed: int, first: int
-    ) -> list[Head]:
-        """Take more and more of the best texts, until enough are left of their passages."""
-        # The passage that was asked about is not listed.
-        wanted = first + (self._query.passage is not None)
-        while True:
-            texts = self._ranking.best(wanted)
-            complete = len(texts.scores) < wanted or np.float32(texts.scores[-1]) < self._lowest
-            heads = shortened(self._passages(texts))
-            if complete or len(heads) >= needed:
-                return heads
-            wanted *= 2
+    def _best(self, wanted: int) -> tuple[list[Head], bool]:
+        """The list of the best texts or passages, and whether that is all of it."""
+        query = self._query
+        texts, complete = self._texts(wanted)
+        if query.collapse is not None:
+            heads = self._collapsed(texts, query.collapse)
+        else:
+            hits = self._hits(texts, wanted)
+            complete = complete and len(hits) < wanted
+            heads = [Head(hit) for hit in hits if hit[1:3] != query.passage]
+        return by_document(heads) if query.group_by_document else heads, complete
 
-    def _passages(self, texts: Ranked) -> list[Hit]:
-        """Where the texts stand, in the ranking's order; those of one text in order of document."""
-        kept = int(np.count_nonzero(texts.scores.astype(np.float32) >= self._lowest))
-        vector_ids = texts.vector_ids[:kept].tolist()
-        places = self._reader.places_of_texts(
-            vector_ids, texts.text_ids[:kept].tolist(), self._where
-        )
-        stages = _stages(texts, kept, self._ranking.kind)
+    def _texts(self, wanted: int) -> tuple[Ranked, bool]:
+        """The best texts, and whether there are no others."""
+        texts = self._ranking.best(wanted)
+        complete = len(texts.scores) < wanted
+        kept = self._above_lowest(texts)
+        return kept, complete or len(kept.scores) < len(texts.scores)
+
+    def _above_lowest(self, texts: Ranked) -> Ranked:
+        return texts.first(int(np.count_nonzero(texts.scores.astype(np.float32) >= self._lowest)))
+
+    def _hits(self, texts: Ranked, limit: int) -> list[Hit]:
+        """The first passages, text by text; those of one text in the order of indexing."""
+        (places,) = self._reader.first_places([keys_of(texts)], limit, self._where)
+        return self._made(texts, places)
+
+    def _made(self, texts: Ranked, places: Sequence[Sequence[Place]]) -> list[Hit]:
+        """The passages of the first texts."""
+        count = len(places)
         return [
             Hit(score, *place, vector_id, scores)
             for vector_id, standing, score, scores in zip(
-                vector_ids, places, texts.scores[:kept].tolist(), stages, strict=True
+                texts.vector_ids[:count].tolist(),
+                places,
+                texts.scores[:count].tolist(),
+                _stages(texts, count, self._ranking.kind),
+                strict=True,
             )
             for place in standing
-            if place != self._query.passage
         ]
 
-    def _group(self, head: Head) -> list[Head]:
+    def _collapsed(self, texts: Ranked, threshold: float) -> list[Head]:
+        """The first passage of each text that no better one is nearly the same as."""
+        keys = keys_of(texts)
+        # The passage that was asked about may come first.
+        firsts = self._reader.first_places(
+            [[key] for key in keys], 1 + (self._query.passage is not None), self._where, keys
+        )
+        places = [
+            [place for place in first if place != self._query.passage][:1] for (first,) in firsts
+        ]
+        texts = texts.take(np.flatnonzero([bool(some) for some in places]))
+        keys = keys_of(texts)
+        hits = self._made(texts, [some for some in places if some])
+        return [
+            Head(hits[group[0]], texts=tuple(keys[number] for number in group))
+            for group in collapse(texts.vector_ids.tolist(), self._reader.vectors, threshold)
+        ]
+
+    def _named(self, page: Sequence[Head]) -> list[Head]:
+        """The heads of a page with the names of the passages that each stands for."""
+        groups = [head.texts for head in page]
+        if not any(groups):
+            return list(page)
+        # Its own, and perhaps the passage that was asked about, are not named.
+        limit = MAX_SIMILAR + 2
+        listed = [text for group in groups for text in group]
+        found = self._reader.first_places(groups, limit + 1, self._where, listed)
+        named = []
+        for head, parts in zip(page, found, strict=True):
+            places = [place for part in parts for place in part]
+            others = [p for p in places if p not in (head.hit[1:3], self._query.passage)]
+            count = len(others)
+            if len(places) > limit:
+                count = sum(self._reader.count_places(head.texts, listed, self._where))
+                count -= len(places) - len(others)
+            named.append(head._replace(similar=tuple(others[:MAX_SIMILAR]), similar_count=count))
+        return named
+
+    def _grouped(self, page: Sequence[Head]) -> list[Head]:
+        """The heads of a page, each with the best passages of its document after it."""
+        passages = self._reader.passages_of_documents([head.hit.document_id for head in page])
+        return [
+            member for head in page for member in self._group(head, passages[head.hit.document_id])
+        ]
+
+    def _group(self, head: Head, passages: Sequence[DocumentPassage]) -> list[Head]:
         """The best passages of a document: all of it is compared, however far down they rank."""
-        document_id = head.hit.document_id
-        of_document = self._reader.vectors_of_document(document_id)
-        texts = self._ranking.of(np.unique(np.array(of_document, dtype=np.int64)))
-        hits = [hit for hit in self._passages(texts) if hit.document_id == document_id]
+        vector_ids, text_ids = (
+            np.unique(np.array(ids, dtype=np.int64))
+            for ids in zip(*((one.vector_id, one.text_id) for one in passages), strict=True)
+        )
+        texts = self._above_lowest(self._ranking.of(vector_ids, text_ids))
+        of_document = _of_document(keys_of(texts), head.hit.document_id, passages)
+        hits = [hit for hit in self._made(texts, of_document) if hit[1:3] != self._query.passage]
         if self._query.collapse is None:
             others = [Head(hit) for hit in hits if hit[1:3] != head.hit[1:3]]
         else:
-            others = collapse(hits, self._reader.vectors, self._query.collapse)[1:]
+            groups = collapse(
+                [hit.vector_id for hit in hits], self._reader.vectors, self._query.collapse
+            )
+            others = [
+                Head(hits[first], tuple(hits[n][1:3] for n in rest[:MAX_SIMILAR]), len(rest))
+                for first, *rest in groups[1:]
+            ]
         return [head, *others[: self._query.group_size - 1]]
+
+
+def keys_of(texts: Ranked) -> list[TextKey]:
+    """What the texts of a ranking are looked up by."""
+    pairs = zip(texts.vector_ids.tolist(), texts.text_ids.tolist(), strict=True)
+    return [TextKey(*pair) for pair in pairs]
+
+
+def _of_document(
+    texts: Sequence[TextKey], document_id: int, passages: Sequence[DocumentPassage]
+) -> list[list[Place]]:
+    """Where each text stands in a document."""
+    named = {text.text_id for text in texts if text.text_id}
+    places: dict[TextKey, list[Place]] = {text: [] for text in texts}
+    for ordinal, vector_id, text_id in passages:
+        text = TextKey(vector_id, text_id if text_id in named else 0)
+        if text in places:
+            places[text].append((document_id, ordinal))
+    return [places[text] for text in texts]
 
 
 def _stages(texts: Ranked, count: int, kind: ScoreKind) -> Iterator[StageScores]:

@@ -87,8 +87,13 @@ class Ranking(Protocol):
         """The ``count`` best texts, ≥ 1; fewer where there are no more."""
         ...
 
-    def of(self, vector_ids: NDArray[np.int64]) -> Ranked:
-        """The texts of given vectors, int64 [m] ascending; those never reached are left out."""
+    def of(self, vector_ids: NDArray[np.int64], text_ids: NDArray[np.int64]) -> Ranked:
+        """Given texts; those never reached are left out.
+
+        Args:
+            vector_ids: int64 [m] ascending, the vectors of the texts.
+            text_ids: int64 [n] ascending, as the tables have them, also of vectors with one text.
+        """
         ...
 
 
@@ -121,7 +126,7 @@ class Dense:
         scores = hits.scores[0][found].astype(np.float64)
         return self._ranked(hits.vector_ids[0][found], scores, _places(scores))
 
-    def of(self, vector_ids: NDArray[np.int64]) -> Ranked:
+    def of(self, vector_ids: NDArray[np.int64], _text_ids: NDArray[np.int64]) -> Ranked:
         """See ``Ranking``."""
         scores = self.reader.score_vectors(self.vector, vector_ids).astype(np.float64)
         unknown = self._ranked(vector_ids, scores, np.zeros_like(vector_ids))
@@ -153,9 +158,14 @@ class Lexical:
             self._known[depth] = self._ranked(hits, _places(hits.scores))
         return self._known[depth].first(count)
 
-    def of(self, vector_ids: NDArray[np.int64]) -> Ranked:
+    def of(self, _vector_ids: NDArray[np.int64], text_ids: NDArray[np.int64]) -> Ranked:
         """See ``Ranking``."""
-        hits = self.reader.score_words(self.text, vector_ids, where=self.where)
+        hits = self.reader.score_texts(self.text, text_ids, where=self.where)
+        return self._ranked(hits, np.zeros_like(hits.vector_ids))
+
+    def of_vectors(self, vector_ids: NDArray[np.int64], most: int) -> Ranked:
+        """Up to ``most`` of the texts of each vector, int64 [m], the best of it."""
+        hits = self.reader.score_words(self.text, vector_ids, most, where=self.where)
         return self._ranked(hits, np.zeros_like(hits.vector_ids))
 
     @staticmethod
@@ -200,7 +210,7 @@ class Weighted:
         if depth not in self._known:
             dense, lexical = self.dense.best(depth), self.lexical.best(depth)
             more_words = len(lexical.scores) == depth
-            texts = self._added(self._compare(dense, lexical, more_words=more_words))
+            texts = self._added(self._compare(dense, lexical, depth if more_words else 0))
             unseen = -np.inf
             if len(dense.scores) == depth:
                 last_words = float(lexical.scores[-1]) if more_words else 0.0
@@ -208,10 +218,11 @@ class Weighted:
             self._known[depth] = _Candidates(ordered(texts, len(texts.scores)), float(unseen))
         return self._known[depth]
 
-    def of(self, vector_ids: NDArray[np.int64]) -> Ranked:
+    def of(self, vector_ids: NDArray[np.int64], text_ids: NDArray[np.int64]) -> Ranked:
         """See ``Ranking``."""
-        dense, lexical = self.dense.of(vector_ids), self.lexical.of(vector_ids)
-        candidates = self._compare(dense, lexical, more_words=False)
+        dense = self.dense.of(vector_ids, text_ids)
+        lexical = self.lexical.of(vector_ids, text_ids)
+        candidates = self._compare(dense, lexical)
         return ordered(self._added(candidates), len(candidates.scores))
 
     @cached_property
@@ -237,18 +248,20 @@ class Weighted:
         total: NDArray[np.float64] = self.weight * near + (1 - self.weight) * bm25 / self._highest
         return total
 
-    def _compare(self, dense: Ranked, lexical: Ranked, *, more_words: bool) -> Ranked:
+    def _compare(self, dense: Ranked, lexical: Ranked, more_texts: int = 0) -> Ranked:
         """All that either search has found, with both scores; in order of vector id.
 
         Args:
             dense: found by vectors.
             lexical: found by words.
-            more_words: whether other texts have some of the words, too.
+            more_texts: how many other texts of each vector may be looked up that have some of the
+                words, too. Where a vector has more than that, the others rank after them.
         """
         both = _united(dense, lexical)
         missing = np.isnan(both.lexical)
-        if more_words and missing.any():
-            both = _united(dense, self.lexical.of(both.vector_ids[missing]), lexical)
+        if more_texts and missing.any():
+            others = self.lexical.of_vectors(both.vector_ids[missing], more_texts)
+            both = _united(dense, others, lexical)
         missing = np.isnan(both.dense)
         both.dense[missing] = self.dense.reader.score_vectors(
             self.dense.vector, both.vector_ids[missing]
@@ -269,7 +282,7 @@ class Fused:
         """See ``Ranking``."""
         return self._all.first(count)
 
-    def of(self, vector_ids: NDArray[np.int64]) -> Ranked:
+    def of(self, vector_ids: NDArray[np.int64], _text_ids: NDArray[np.int64]) -> Ranked:
         """See ``Ranking``."""
         return self._all.among(vector_ids)
 

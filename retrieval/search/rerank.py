@@ -61,7 +61,7 @@ class Reranked:
         """See ``Ranking``."""
         return self._all.first(count)
 
-    def of(self, vector_ids: NDArray[np.int64]) -> Ranked:
+    def of(self, vector_ids: NDArray[np.int64], _text_ids: NDArray[np.int64]) -> Ranked:
         """See ``Ranking``."""
         return self._all.among(vector_ids)
 
@@ -80,7 +80,9 @@ class Reranked:
         """The texts, and where each stands first."""
         texts = self.first.best(self.top)
         vector_ids = texts.vector_ids.tolist()
-        places = self.reader.places_of_texts(vector_ids, texts.text_ids.tolist(), self.where)
+        places = self.reader.places_of_texts(
+            vector_ids, texts.text_ids.tolist(), self.where, most=1
+        )
         hits = [
             Hit(0.0, *standing[0], vector_id)
             for vector_id, standing in zip(vector_ids, places, strict=True)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import InvalidArgument, NoReranker
-from retrieval.found import Mode, Passage, ScoreKind, SectionText, passage_name
+from retrieval.found import Mode, Passage, ScoreKind, passage_name
 from retrieval.search.arrange import Head
 from retrieval.search.highlight import highlight
 from retrieval.search.listing import Listing
@@ -17,7 +17,7 @@ from retrieval.search.query import Query, check_query
 from retrieval.search.ranking import Dense, Fused, Lexical, Ranking, Weighted
 from retrieval.search.rerank import PairScorer, Reranked
 from retrieval.search.stable import StableRanking
-from retrieval.store import IndexReader, TermFinder
+from retrieval.store import IndexReader, Stretch, TermFinder
 from retrieval.wording import counted
 
 
@@ -163,45 +163,49 @@ class Searcher:
         finder = None
         if query.highlight and query.text is not None:
             finder = TermFinder(query.text, self.reader.info.language)
-        for head, passage in zip(
-            heads, self._with_sections(passages, query.section_chars), strict=True
-        ):
+        if query.section_chars:
+            passages = self._with_sections(passages, query.section_chars)
+        if query.context_before or query.context_after:
+            passages = self._with_context(query, passages)
+        for head, passage in zip(heads, passages, strict=True):
             shown = passage
             if head.similar:
-                shown = shown._replace(
-                    similar=tuple(
-                        passage_name(hit.document_id, hit.ordinal) for hit in head.similar
-                    )
-                )
-            if query.context_before or query.context_after:
-                shown = self._with_context(query, shown)
+                names = tuple(passage_name(*place) for place in head.similar)
+                shown = shown._replace(similar=names, similar_count=head.similar_count)
             if finder:
                 shown = shown._replace(highlights=highlight(finder, shown.text))
             yield shown
 
-    def _with_context(self, query: Query, passage: Passage) -> Passage:
-        """A passage with those before and after it."""
-        around = self.reader.neighbours(
-            passage.document_id,
-            passage.ordinal,
+    def _with_context(self, query: Query, passages: Sequence[Passage]) -> list[Passage]:
+        """Passages with those before and after each."""
+        every = self.reader.neighbours_of(
+            [(passage.document_id, passage.ordinal) for passage in passages],
             before=query.context_before,
             after=query.context_after,
         )
-        before = tuple(one for one in around if one.ordinal < passage.ordinal)
-        return passage._replace(before=before, after=tuple(around[len(before) :]))
+        found = []
+        for passage, around in zip(passages, every, strict=True):
+            before = tuple(one for one in around if one.ordinal < passage.ordinal)
+            found.append(passage._replace(before=before, after=tuple(around[len(before) :])))
+        return found
 
-    def _with_sections(self, passages: Sequence[Passage], most_chars: int) -> Iterator[Passage]:
+    def _with_sections(self, passages: Sequence[Passage], most_chars: int) -> list[Passage]:
         """Passages with the text around them, unless a better one has it."""
-        told: dict[int, list[SectionText]] = {}
-        for passage in passages:
+        places = [(passage.document_id, passage.ordinal) for passage in passages]
+        stretches = self.reader.stretches(places, most_chars)
+        told: dict[int, list[Stretch]] = {}
+        shown: list[int] = []
+        for number, (passage, stretch) in enumerate(zip(passages, stretches, strict=True)):
             before = told.setdefault(passage.document_id, [])
             start, end = passage.char_start, passage.char_end
-            if not most_chars or any(s.char_start <= start and end <= s.char_end for s in before):
-                yield passage
-                continue
-            section = self.reader.section(passage.document_id, passage.ordinal, most_chars)
-            before.append(section)
-            yield passage._replace(section=section)
+            if not any(one.start <= start and end <= one.end for one in before):
+                before.append(stretch)
+                shown.append(number)
+        texts = self.reader.sections([(places[n][0], stretches[n]) for n in shown])
+        found = list(passages)
+        for number, text in zip(shown, texts, strict=True):
+            found[number] = found[number]._replace(section=text)
+        return found
 
     def warnings(self, query: Query) -> Iterator[str]:
         """Sentences about fields of the filter that no document has."""

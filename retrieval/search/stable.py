@@ -50,9 +50,9 @@ class StableRanking:
             self._extend()
         return self._listed.first(count)
 
-    def of(self, vector_ids: NDArray[np.int64]) -> Ranked:
+    def of(self, vector_ids: NDArray[np.int64], text_ids: NDArray[np.int64]) -> Ranked:
         """See ``Ranking``."""
-        return self._inner.of(vector_ids)
+        return self._inner.of(vector_ids, text_ids)
 
     def _extend(self) -> None:
         texts = self._inner.best(self._stage)

@@ -16,6 +16,7 @@ Importing this package loads neither torch nor grpc.
 from retrieval.records import DocumentRow, IndexInfo, ModelIdentity
 from retrieval.store.checks import check_folder, check_index
 from retrieval.store.commit import Commit
+from retrieval.store.contents import DocumentPassage
 from retrieval.store.database import is_index
 from retrieval.store.filters import Filter, parse_filter
 from retrieval.store.info import (
@@ -37,8 +38,10 @@ from retrieval.store.maintenance import (
     maintain,
     remove_documents,
 )
+from retrieval.store.places import Place, TextKey
 from retrieval.store.reader import IndexReader
 from retrieval.store.recall import recall_warnings
+from retrieval.store.sections import Stretch
 from retrieval.store.segments import VectorHits
 from retrieval.store.staged import StagedChunk, StagedDocument
 from retrieval.store.term_spans import TermFinder, TermSpan
@@ -48,6 +51,7 @@ from retrieval.store.writer import IndexWriter, KnownFile
 
 __all__ = [
     "Commit",
+    "DocumentPassage",
     "DocumentRow",
     "Filter",
     "IndexInfo",
@@ -59,12 +63,15 @@ __all__ = [
     "Look",
     "Maintained",
     "ModelIdentity",
+    "Place",
     "Problem",
     "SegmentInfo",
     "StagedChunk",
     "StagedDocument",
+    "Stretch",
     "TermFinder",
     "TermSpan",
+    "TextKey",
     "VectorHits",
     "bytes_on_disk",
     "check_folder",

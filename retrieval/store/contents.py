@@ -1,6 +1,7 @@
 """What the tables hold: documents, their texts and passages, and where each vector stands."""
 
 import hashlib
+import json
 import math
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
@@ -10,41 +11,38 @@ from retrieval.errors import IndexDamaged, NotFound
 from retrieval.found import Hit, Passage, SectionText
 from retrieval.recent import Recent
 from retrieval.records import DocumentRow, IndexInfo, Skipped
-from retrieval.store.database import DATABASE_NAME, LOOKUP_BATCH
+from retrieval.store.database import DATABASE_NAME
 from retrieval.store.filter_tree import BUILT_IN, Field
 from retrieval.store.filters import Filter
+from retrieval.store.places import Place, Places, TextKey
 from retrieval.store.rows import (
     DOCUMENT_QUERY,
     FIELD_NAMES_QUERY,
+    NEIGHBOURS_QUERY,
     PASSAGE_QUERY,
-    WANTED_PASSAGES_QUERY,
+    PASSAGES_QUERY,
     StoredPassage,
     damaged_row,
     document_row,
     passage_place,
     stored_passage,
 )
-from retrieval.store.sections import MOST_AROUND, Neighbour, stretch_around
+from retrieval.store.sections import AROUND, Neighbour, Stretch, stretch_around
 from retrieval.store.snapshot import Snapshot
-from retrieval.store.texts import Stretch, read_text, read_texts, read_wanted
+from retrieval.store.texts import TextPiece, read_spans, read_texts
 
 _RECENT_CHARS: Final = 8 << 20
 """Most characters of the passages that are kept in memory."""
-_RECENT_PLACES: Final = 1 << 15
-"""Most places of vectors that are."""
 _CHARS_BESIDE_TEXT: Final = 1_000
 """What else is kept of a passage, in characters, about."""
 
-_Place = tuple[int, int]
-"""(document id, ordinal) of a passage."""
 
+class DocumentPassage(NamedTuple):
+    """A passage of a document, and what it is ranked by."""
 
-class _Standing(NamedTuple):
-    """A passage that has a vector: which text it is, and where it stands."""
-
-    text_id: int
-    document_id: int
     ordinal: int
+    vector_id: int
+    text_id: int
 
 
 class _Checked(NamedTuple):
@@ -65,10 +63,10 @@ class Contents:
         self._snapshot = snapshot
         self._rows = snapshot.rows
         # A generation never changes, so nothing that is kept grows old.
-        self._recent_passages = Recent[_Place, _Checked](
+        self._recent_passages = Recent[Place, _Checked](
             _RECENT_CHARS, lambda one: len(one.passage.text) + _CHARS_BESIDE_TEXT
         )
-        self._recent_places = Recent[int, list[_Standing]](_RECENT_PLACES, len)
+        self._places = Places(snapshot.rows)
 
     def unknown_fields(self, where: Filter) -> dict[str, str]:
         """The fields of metadata in a filter that no document has, each with a name close to it.
@@ -89,9 +87,13 @@ class Contents:
         return bool(self._rows(query, field.keys))
 
     def places_of_texts(
-        self, vector_ids: Sequence[int], text_ids: Sequence[int], where: Filter | None = None
-    ) -> list[list[_Place]]:
-        """Where each of n texts stands: (document id, ordinal), in order.
+        self,
+        vector_ids: Sequence[int],
+        text_ids: Sequence[int],
+        where: Filter | None = None,
+        most: int | None = None,
+    ) -> list[list[Place]]:
+        """Where each of n texts stands: (document id, ordinal), in the order of indexing.
 
         In several places, where the same text occurs more than once; nowhere, where a filter is
         given or all texts of a vector are named.
@@ -100,53 +102,46 @@ class Contents:
             vector_ids: n, the texts' vectors.
             text_ids: n; 0: all texts of the vector but those that are named beside it.
             where: only places in documents that pass this filter.
+            most: how many places of each; None: all.
 
         Raises:
             IndexDamaged: a vector stands nowhere.
         """
-        distinct = list(dict.fromkeys(vector_ids))
-        if where is not None:
-            standing = self._read_standing(distinct, where)
-        else:
-            standing = self._recent_places.get_or_read(distinct, self._read_standing)
-        named = set(filter(None, text_ids))
-        return [
-            [
-                (document_id, ordinal)
-                for text, document_id, ordinal in standing[vector_id]
-                if (text == text_id if text_id else text not in named)
-            ]
-            for vector_id, text_id in zip(vector_ids, text_ids, strict=True)
-        ]
+        groups = [[TextKey(*pair)] for pair in zip(vector_ids, text_ids, strict=True)]
+        found = self._places.first(groups, self.info.chunks if most is None else most, where)
+        return [places for (places,) in found]
 
-    def _read_standing(
-        self, vector_ids: Sequence[int], where: Filter | None = None
-    ) -> dict[int, list[_Standing]]:
-        passes, parameters = ("", ()) if where is None else where.check
-        joined = f"JOIN documents d ON d.id = c.document_id AND ({passes})" if passes else ""
-        standing: dict[int, list[_Standing]] = {vector_id: [] for vector_id in vector_ids}
-        for start in range(0, len(vector_ids), LOOKUP_BATCH):
-            batch = vector_ids[start : start + LOOKUP_BATCH]
-            marks = ", ".join("?" * len(batch))
-            rows = self._rows(
-                f"SELECT c.vector_id, c.text_id, c.document_id, c.ordinal FROM chunks c {joined} "
-                f"WHERE c.vector_id IN ({marks}) ORDER BY c.document_id, c.ordinal",
-                (*parameters, *batch),
-            )
-            for vector_id, *place in rows:
-                standing[vector_id].append(_Standing(*place))
-        if not all(standing.values()):
-            raise damaged_row("it has a vector that is some passage's, and names none")
-        return standing
+    def first_places(
+        self,
+        groups: Sequence[Sequence[TextKey]],
+        limit: int,
+        where: Filter | None = None,
+        named: Sequence[TextKey] | None = None,
+    ) -> list[list[list[Place]]]:
+        """The first places of some groups of texts, text by text; see ``Places.first``."""
+        return self._places.first(groups, limit, where, named=named)
 
-    def vectors_of_document(self, document_id: int) -> list[int]:
-        """The vector id of each passage of a document, in order."""
+    def count_places(
+        self, texts: Sequence[TextKey], named: Sequence[TextKey], where: Filter | None = None
+    ) -> list[int]:
+        """In how many places each of some texts stands; see ``Places.counts``."""
+        return self._places.counts(texts, named, where)
+
+    def passages_of_documents(
+        self, document_ids: Sequence[int]
+    ) -> dict[int, list[DocumentPassage]]:
+        """Of each document its passages, in order."""
         rows = self._rows(
-            "SELECT vector_id FROM chunks WHERE document_id = ? ORDER BY ordinal", [document_id]
+            """SELECT c.document_id, c.ordinal, c.vector_id, c.text_id FROM json_each(?) w
+               CROSS JOIN chunks c ON c.document_id = w.value""",
+            [json.dumps(list(document_ids))],
         )
-        return [row[0] for row in rows]
+        passages: dict[int, list[DocumentPassage]] = {one: [] for one in document_ids}
+        for document_id, *passage in sorted(rows):
+            passages[document_id].append(DocumentPassage(*passage))
+        return passages
 
-    def sample_places(self, count: int) -> list[_Place]:
+    def sample_places(self, count: int) -> list[Place]:
         """(document id, ordinal) of some passages, spread evenly over the index."""
         count = min(count, self.info.chunks)
         step = max(1, self.info.chunks // max(1, count))
@@ -176,8 +171,8 @@ class Contents:
             passages.append(passage._replace(score=hit.score, scores=hit.scores))
         return passages
 
-    def _read_passages(self, places: Sequence[_Place]) -> dict[_Place, _Checked]:
-        found = read_wanted(self._rows, WANTED_PASSAGES_QUERY, places)
+    def _read_passages(self, places: Sequence[Place]) -> dict[Place, _Checked]:
+        found = read_spans(self._rows, PASSAGES_QUERY, [(one, at, at) for one, at in places])
         rows = {passage_place(row): row for row in found}
         for place in places:
             if place not in rows:
@@ -203,12 +198,29 @@ class Contents:
             NotFound: no such document or passage.
         """
         self.passage(document_id, ordinal)
-        rows = self._rows(
-            f"{PASSAGE_QUERY} WHERE c.document_id = ? AND c.ordinal BETWEEN ? AND ? "
-            f"AND c.ordinal != ? ORDER BY c.ordinal",
-            [document_id, ordinal - before, ordinal + after, ordinal],
-        )
-        return self._passages(rows)
+        (around,) = self.neighbours_of([(document_id, ordinal)], before=before, after=after)
+        return around
+
+    def neighbours_of(
+        self, places: Sequence[Place], *, before: int = 0, after: int = 0
+    ) -> list[list[Passage]]:
+        """The passages around each of some that exist, in order, itself left out.
+
+        All are read by a fixed number of queries.
+        """
+        spans = [(document, ordinal - before, ordinal + after) for document, ordinal in places]
+        rows = {passage_place(row): row for row in read_spans(self._rows, PASSAGES_QUERY, spans)}
+        keys = sorted(rows)
+        checked = self._checked([rows[key] for key in keys])
+        found = {key: one.passage for key, one in zip(keys, checked, strict=True)}
+        return [
+            [
+                found[document, at]
+                for at in range(first, last + 1)
+                if at != ordinal and (document, at) in found
+            ]
+            for (document, first, last), (_, ordinal) in zip(spans, places, strict=True)
+        ]
 
     def section(self, document_id: int, ordinal: int, most_chars: int) -> SectionText:
         """A passage and those around it under the same headings, as one text.
@@ -221,16 +233,40 @@ class Contents:
         Raises:
             NotFound: no such document or passage.
         """
-        rows = self._rows(
-            "SELECT ordinal, char_start, char_end, heading_path FROM chunks "
-            "WHERE document_id = ? AND ordinal BETWEEN ? AND ? ORDER BY ordinal",
-            [document_id, ordinal - MOST_AROUND, ordinal + MOST_AROUND],
-        )
-        stretch = stretch_around(ordinal, [Neighbour(*row) for row in rows], most_chars)
-        if stretch is None:
-            raise _no_passage(document_id, ordinal)
-        text = read_text(self._rows, Stretch(document_id, stretch.start, stretch.end))
-        return SectionText(text, stretch.start, stretch.end, stretch.complete)
+        (stretch,) = self.stretches([(document_id, ordinal)], most_chars)
+        (section,) = self.sections([(document_id, stretch)])
+        return section
+
+    def stretches(self, places: Sequence[Place], most_chars: int) -> list[Stretch]:
+        """How far the section around each of some passages goes; see ``section``.
+
+        All are found by a fixed number of queries.
+        """
+        found: dict[Place, Stretch] = {}
+        for around in AROUND:
+            left = [place for place in dict.fromkeys(places) if place not in found]
+            if not left:
+                break
+            spans = [(document, at - around, at + around) for document, at in left]
+            neighbours: dict[int, dict[int, Neighbour]] = {}
+            for document_id, *row in read_spans(self._rows, NEIGHBOURS_QUERY, spans):
+                neighbours.setdefault(document_id, {})[row[0]] = Neighbour(*row)
+            for document_id, ordinal in left:
+                beside = neighbours.get(document_id, {})
+                if ordinal not in beside:
+                    raise _no_passage(document_id, ordinal)
+                stretch = stretch_around(ordinal, beside, most_chars, around)
+                if stretch is not None:
+                    found[document_id, ordinal] = stretch
+        return [found[place] for place in places]
+
+    def sections(self, stretches: Sequence[tuple[int, Stretch]]) -> list[SectionText]:
+        """The texts of some stretches, each given with the id of its document."""
+        pieces = [TextPiece(document_id, one.start, one.end) for document_id, one in stretches]
+        return [
+            SectionText(text, one.start, one.end, one.complete)
+            for (_, one), text in zip(stretches, read_texts(self._rows, pieces), strict=True)
+        ]
 
     def document(self, document_id: int) -> DocumentRow:
         """One document.
@@ -254,8 +290,8 @@ class Contents:
         Raises:
             NotFound: no such document.
         """
-        whole = Stretch(document_id, 0, self.document(document_id).char_count)
-        return read_text(self._rows, whole)
+        whole = TextPiece(document_id, 0, self.document(document_id).char_count)
+        return next(read_texts(self._rows, [whole]))
 
     def documents(self, limit: int, after_uri: str = "") -> list[DocumentRow]:
         """Documents in order of URI.
@@ -310,8 +346,8 @@ class Contents:
 
     def _texts(self, stored: Sequence[StoredPassage]) -> Iterator[str]:
         """The texts of passages, each as it was embedded."""
-        stretches = [Stretch(one.document_id, one.char_start, one.char_end) for one in stored]
-        for one, text in zip(stored, read_texts(self._rows, stretches), strict=True):
+        pieces = [TextPiece(one.document_id, one.char_start, one.char_end) for one in stored]
+        for one, text in zip(stored, read_texts(self._rows, pieces), strict=True):
             # SQLite's pages carry no checksums: what is shown must be what was embedded.
             embedded = one.embedded_text(text, context=self.info.chunking.context)
             if hashlib.sha256(embedded.encode(errors="surrogatepass")).digest() != one.content_key:

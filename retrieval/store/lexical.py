@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import tantivy
@@ -71,8 +71,7 @@ class LexicalState:
     files: Sequence[WrittenFile]
 
 
-@dataclass(frozen=True, slots=True)
-class LexicalHits:
+class LexicalHits(NamedTuple):
     """The texts that fit best, best first; equal scores in order of text id."""
 
     scores: NDArray[np.float64]
@@ -360,21 +359,44 @@ class LexicalIndex:
             limit *= _WIDEN
 
     def score(
-        self, query: tantivy.Query, vector_ids: NDArray[np.int64], allowed: IdSet | None
+        self,
+        query: tantivy.Query,
+        vector_ids: NDArray[np.int64],
+        most: int | None,
+        allowed: IdSet | None,
     ) -> LexicalHits:
         """The same for the texts of given vectors; those without any of the words are left out.
 
         Args:
             query: see ``search``.
             vector_ids: int64 [m], which vectors.
+            most: how many texts of each, the best of it; None: all.
             allowed: see ``search``.
         """
         # Few vectors have several texts, and room for all is made before anything is found.
         limit = len(vector_ids) + 1
-        while (
-            len((hits := self._run(self._among(query, VECTOR, vector_ids), limit)).scores) == limit
-        ):
-            limit *= _WIDEN
+        highest = self.texts + 1 if most is None else len(vector_ids) + most
+        while True:
+            hits = self._run(self._among(query, VECTOR, vector_ids), limit)
+            if len(hits.scores) < limit:
+                return hits if allowed is None else hits.take(allowed.contains(hits.text_ids))
+            if limit >= highest:
+                break
+            limit = min(limit * _WIDEN, highest)
+        # Some vector has many texts. One by one, it takes no room from the others.
+        parts = [
+            self.search(found, most or highest, allowed)
+            for one in np.unique(vector_ids)
+            if (found := self._among(query, VECTOR, np.array([one]))) is not None
+        ]
+        joined = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        return LexicalHits._make(joined)
+
+    def score_texts(
+        self, query: tantivy.Query, text_ids: NDArray[np.int64], allowed: IdSet | None
+    ) -> LexicalHits:
+        """The same for given texts, int64 [m]; those without any of the words are left out."""
+        hits = self._run(self._among(query, TEXT, text_ids), len(text_ids))
         return hits if allowed is None else hits.take(allowed.contains(hits.text_ids))
 
     def terms_with_prefix(self, field: str, prefix: str) -> list[tuple[str, int]]:

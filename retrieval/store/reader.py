@@ -197,13 +197,19 @@ class IndexReader(Contents):
         return self._told_apart(self._lexical.search(query, k, self._vectors.allowed_texts(where)))
 
     def score_words(
-        self, text: str, vector_ids: NDArray[np.int64], *, where: Filter | None = None
+        self,
+        text: str,
+        vector_ids: NDArray[np.int64],
+        most: int | None = None,
+        *,
+        where: Filter | None = None,
     ) -> LexicalHits:
         """How well the texts of given vectors fit the words of a query; see ``search_words``.
 
         Args:
             text: the query.
             vector_ids: int64 [m].
+            most: how many texts of each vector, the best of it; None: all.
             where: only texts of documents that pass this filter.
 
         Raises:
@@ -213,7 +219,26 @@ class IndexReader(Contents):
         if query is None or self._lexical is None:
             return NO_HITS
         allowed = self._vectors.allowed_texts(where)
-        return self._told_apart(self._lexical.score(query, vector_ids, allowed))
+        return self._told_apart(self._lexical.score(query, vector_ids, most, allowed))
+
+    def score_texts(
+        self, text: str, text_ids: NDArray[np.int64], *, where: Filter | None = None
+    ) -> LexicalHits:
+        """How well given texts fit the words of a query; see ``search_words``.
+
+        Args:
+            text: the query.
+            text_ids: int64 [m], as the tables have them.
+            where: only texts of documents that pass this filter.
+
+        Raises:
+            NoLexicalIndex: the index has none, or those of an older version.
+        """
+        query = self._lexical_query(text)
+        if query is None or self._lexical is None:
+            return NO_HITS
+        allowed = self._vectors.allowed_texts(where)
+        return self._told_apart(self._lexical.score_texts(query, text_ids, allowed))
 
     def _told_apart(self, hits: LexicalHits) -> LexicalHits:
         text_ids = np.where(np.isin(hits.vector_ids, self._shared), hits.text_ids, 0)

@@ -30,17 +30,24 @@ PASSAGE_QUERY = f"SELECT {_PASSAGE} FROM chunks c {_JOINED}"
 """What ``stored_passage`` takes."""
 
 # CROSS JOIN is how SQLite is told to begin with what is wanted, and not with a whole table.
-WANTED_PASSAGES_QUERY = f"""
+PASSAGES_QUERY = f"""
     SELECT {_PASSAGE} FROM wanted w
-    CROSS JOIN chunks c ON c.document_id = w.document_id AND c.ordinal = w.number {_JOINED}
+    CROSS JOIN chunks c ON c.document_id = w.document_id AND c.ordinal BETWEEN w.first AND w.last
+    {_JOINED}
 """
-"""The same, for the pairs of a table ``wanted (document_id, number)``."""
+"""The same, for the rows of a table ``wanted (document_id, first, last)``."""
 
-WANTED_TEXTS_QUERY = """
-    SELECT t.document_id, t.part, t.text FROM wanted w
-    CROSS JOIN document_texts t ON t.document_id = w.document_id AND t.part = w.number
+NEIGHBOURS_QUERY = """
+    SELECT c.document_id, c.ordinal, c.char_start, c.char_end, c.heading_path FROM wanted w
+    CROSS JOIN chunks c ON c.document_id = w.document_id AND c.ordinal BETWEEN w.first AND w.last
 """
-"""Parts of documents' texts, by pairs alike."""
+"""Document id and ``Neighbour`` of passages, by ``wanted`` alike."""
+
+TEXTS_QUERY = """
+    SELECT t.document_id, t.part, t.text FROM wanted w CROSS JOIN document_texts t
+    ON t.document_id = w.document_id AND t.part BETWEEN w.first AND w.last
+"""
+"""Parts of documents' texts, by ``wanted`` alike."""
 
 # From each name to the next one in the index, past all values of a field.
 FIELD_NAMES_QUERY = """

@@ -1,10 +1,10 @@
 """The section around a passage: those before and after it that are under the same headings."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-MOST_AROUND: Final = 200
-"""Passages that are looked at, before one and after it."""
+AROUND: Final = (8, 40, 200)
+"""Passages that are looked at before one and after it; most sections are decided by the first."""
 
 
 class Neighbour(NamedTuple):
@@ -28,34 +28,34 @@ class Stretch(NamedTuple):
 
 
 def stretch_around(
-    ordinal: int, neighbours: Sequence[Neighbour], most_chars: int
+    ordinal: int, neighbours: Mapping[int, Neighbour], most_chars: int, around: int
 ) -> Stretch | None:
     """The passage of an ordinal with those after and before it, in turn, as far as there is room.
 
     Args:
         ordinal: which of the passages.
-        neighbours: passages of its document, ``MOST_AROUND`` before it and after it, in order.
+        neighbours: passages of its document by ordinal, at least ``around`` before it and after it.
         most_chars: length that the stretch stays within, unless the passage itself is longer.
+        around: how far to look.
 
     Returns:
-        None if it is not among the passages.
+        None if that depends on passages further away; within the last of ``AROUND`` the section is
+        incomplete there.
     """
-    at = next((i for i, one in enumerate(neighbours) if one.ordinal == ordinal), None)
-    if at is None:
-        return None
-    passage = neighbours[at]
-    after, before = iter(neighbours[at + 1 :]), iter(reversed(neighbours[:at]))
+    passage = neighbours[ordinal]
     start, end = passage.start, passage.end
-    sides: list[Iterator[Neighbour]] = [after, before]
-    while sides:
+    sides = [1, -1]
+    for distance in range(1, around + 1):
         for side in tuple(sides):
-            one = next(side, None)
+            one = neighbours.get(ordinal + side * distance)
             if one is None or one.headings != passage.headings:
                 sides.remove(side)
                 continue
             if max(end, one.end) - min(start, one.start) > most_chars:
                 return Stretch(start, end, complete=False)
             start, end = min(start, one.start), max(end, one.end)
-            if abs(one.ordinal - ordinal) == MOST_AROUND:
+            if distance == AROUND[-1]:
                 return Stretch(start, end, complete=False)
-    return Stretch(start, end, complete=True)
+        if not sides:
+            return Stretch(start, end, complete=True)
+    return None
