@@ -13,7 +13,9 @@ from retrieval.search.ranking import Ranked, Ranking
 from retrieval.store import DocumentPassage, IndexReader, Place, TextKey
 
 MAX_LOOKED_AT: Final = 1 << 15
-"""Maximum number of passages that a list by document or without repeats is made of."""
+"""Maximum number of passages that a list by document is made of: three for each of 11,000."""
+MAX_COMPARED: Final = 1 << 13
+"""Maximum number of texts that a list without repeats is made of: eight for each of 1,000."""
 MAX_SIMILAR: Final = 100
 """Maximum number of passages left out as nearly the same that are named with a passage."""
 
@@ -30,7 +32,7 @@ class Listing:
         # As scores are shown: a passage's own score must not leave it out.
         self._lowest = np.float32(-math.inf if query.min_score is None else query.min_score)
         self.cut = False
-        """Whether the list ends because no more than ``MAX_LOOKED_AT`` passages are looked at."""
+        """Whether the list ends because no more passages are looked at."""
 
     def page(self) -> tuple[list[Head], bool]:
         """The page's passages in order, and whether there are more after them.
@@ -57,16 +59,17 @@ class Listing:
         # The passage that was asked about is not listed.
         wanted = needed + (query.passage is not None)
         shortens = query.group_by_document or query.collapse is not None
+        most = MAX_LOOKED_AT if query.collapse is None else MAX_COMPARED
         if shortens:
-            wanted = min(4 * wanted, MAX_LOOKED_AT)
+            wanted = min(4 * wanted, most)
         while True:
             heads, complete = self._best(wanted)
             if complete or len(heads) >= needed:
                 break
-            if shortens and wanted == MAX_LOOKED_AT:
+            if shortens and wanted == most:
                 self.cut = True
                 break
-            wanted = min(2 * wanted, MAX_LOOKED_AT) if shortens else 2 * wanted
+            wanted = min(2 * wanted, most) if shortens else 2 * wanted
         if query.mmr is not None:
             heads = diversify(heads, self._reader.vectors, query.mmr)
         return heads
@@ -125,10 +128,13 @@ class Listing:
         ]
         texts = texts.take(np.flatnonzero([bool(some) for some in places]))
         keys = keys_of(texts)
-        hits = self._made(texts, [some for some in places if some])
+        groups = collapse(texts.vector_ids.tolist(), self._reader.vectors, threshold)
+        kept = [group[0] for group in groups]
+        standing = [some for some in places if some]
+        hits = self._made(texts.take(np.array(kept, dtype=np.int64)), [standing[n] for n in kept])
         return [
-            Head(hits[group[0]], texts=tuple(keys[number] for number in group))
-            for group in collapse(texts.vector_ids.tolist(), self._reader.vectors, threshold)
+            Head(hit, texts=tuple(keys[number] for number in group))
+            for hit, group in zip(hits, groups, strict=True)
         ]
 
     def _named(self, page: Sequence[Head]) -> list[Head]:

@@ -319,9 +319,18 @@ def _united(dense: Ranked, *lexical: Ranked) -> Ranked:
         lexical: found by words; of what is in several, the last holds.
     """
     parts = (dense, *lexical)
-    pairs = np.concatenate([np.stack([one.vector_ids, one.text_ids], axis=1) for one in parts])
-    texts, rows = np.unique(pairs, axis=0, return_inverse=True)
-    ids = texts[:, 0]
+    vector_ids, text_ids = (
+        np.concatenate([one.vector_ids for one in parts]),
+        np.concatenate([one.text_ids for one in parts]),
+    )
+    # As np.unique does over both, but many times as fast.
+    order = np.lexsort((text_ids, vector_ids))
+    vectors, texts = vector_ids[order], text_ids[order]
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = (vectors[1:] != vectors[:-1]) | (texts[1:] != texts[:-1])
+    rows = np.empty(len(order), dtype=np.int64)
+    rows[order] = np.cumsum(new) - 1
+    ids, texts = vectors[new], texts[new]
     scores, dense_scores, lexical_scores, fused = np.full((4, len(ids)), np.nan)
     dense_ranks, lexical_ranks = np.zeros((2, len(ids)), dtype=np.int64)
     if len(dense.vector_ids):
@@ -333,11 +342,11 @@ def _united(dense: Ranked, *lexical: Ranked) -> Ranked:
         dense_ranks[known] = dense.dense_ranks[at[known]]
     start = len(dense.vector_ids)
     for one in lexical:
-        here = rows.reshape(-1)[start : start + len(one.vector_ids)]
+        here = rows[start : start + len(one.vector_ids)]
         lexical_scores[here], lexical_ranks[here] = one.lexical, one.lexical_ranks
         start += len(one.vector_ids)
     return Ranked(
-        ids, texts[:, 1], scores, dense_scores, lexical_scores, dense_ranks, lexical_ranks, fused
+        ids, texts, scores, dense_scores, lexical_scores, dense_ranks, lexical_ranks, fused
     )
 
 
