@@ -246,6 +246,5 @@ def _joined(where: Filter | None) -> tuple[str, tuple[object, ...]]:
     """A join that leaves out passages of documents which don't pass, and its parameters."""
     if where is None:
         return "", ()
-    return f"CROSS JOIN documents d ON d.id = k.document_id AND ({where.check.condition})", (
-        where.check.parameters
-    )
+    passes, parameters = where.check
+    return f"CROSS JOIN documents d ON d.id = k.document_id AND ({passes})", parameters
