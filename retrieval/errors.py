@@ -26,6 +26,7 @@
     ├── Overloaded                 more requests at once than the server takes
     ├── RateLimited                more requests a second than a token allows
     ├── DeadlinePassed             nobody waits for the answer any more, so the work was stopped
+    ├── TooSlow                    a request's message does not arrive in time
     ├── AnswerTooLarge             an answer has more bytes than a message may have
     └── ServiceError               the server answered with an error (exit 2: INVALID_ARGUMENT …)
         └── ServiceUnavailable     no server there, or it is going down
@@ -193,6 +194,12 @@ class DeadlinePassed(RetrievalError):
     """The request's deadline passed while it was answered, and the work for it was stopped."""
 
     reason = "DEADLINE_PASSED"
+
+
+class TooSlow(RetrievalError):
+    """The message of a request did not arrive within the server's limit."""
+
+    reason = "TOO_SLOW"
 
 
 class AnswerTooLarge(RetrievalError):

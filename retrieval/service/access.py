@@ -29,6 +29,9 @@ _SCOPE_OF_SERVICE: dict[str, Scope] = {
 _SCOPE_OF_METHOD: dict[str, Scope] = {"ReloadCollection": "reload"}
 """Methods that need more than their service does."""
 
+_OF_ANY_SCOPE = "/grpc.reflection."
+"""What the services are may be known to everybody who may call one of them."""
+
 _BURST_SECONDS = 1.0
 """What a limited token may spend at once after a pause: so many seconds' worth, but at least 1."""
 
@@ -42,6 +45,17 @@ class Caller:
     """None: all."""
     collections: frozenset[str] | None
     """None: all."""
+    allowance: "Bucket | None" = None
+    """What is left of its rate; None: there is no limit."""
+
+    def charge(self, items: int) -> None:
+        """Count a request with several searches or texts as that many, against the rate.
+
+        Args:
+            items: how many; the first was counted when the request was let in.
+        """
+        if self.allowance is not None and items > 1:
+            self.allowance.charge(items - 1)
 
     def sees(self, collection: str) -> bool:
         """Whether a collection is there for this caller."""
@@ -56,6 +70,8 @@ class Caller:
         Raises:
             PermissionDenied: the token's scopes leave it out.
         """
+        if method.startswith(_OF_ANY_SCOPE):
+            return
         service, _, name = method.rpartition("/")
         scope = _SCOPE_OF_METHOD.get(name) or _SCOPE_OF_SERVICE.get(service.rpartition(".")[2])
         if self.scopes is not None and scope not in self.scopes:
@@ -101,6 +117,10 @@ class Bucket:
                 f"try again in {wait:.3g} s"
             )
         self._left -= 1
+
+    def charge(self, more: int) -> None:
+        """Take more out for a request that was let in; if it goes below zero, later ones wait."""
+        self._left -= more
 
 
 class Access:
@@ -164,12 +184,16 @@ class Access:
         if self._token_file is None:
             return EVERYONE
         record = self._known(_bearer(metadata))
+        bucket = None
         if record.rate:
             bucket = self._buckets.setdefault(record.id, Bucket(record.rate, self._clock))
             bucket.take()
         every = ANY_COLLECTION in record.collections
         return Caller(
-            record.name, frozenset(record.scopes), None if every else frozenset(record.collections)
+            record.name,
+            frozenset(record.scopes),
+            None if every else frozenset(record.collections),
+            bucket,
         )
 
     def _known(self, token: str) -> TokenRecord:

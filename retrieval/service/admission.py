@@ -73,7 +73,8 @@ class Admission:
         """
         raise Overloaded(
             f"{counted(self._limit, 'request')} under way is the most that this server takes: "
-            "try again in a moment"
+            "try again in a moment",
+            limit="concurrent_requests",
         )
 
     def leave(self) -> None:

@@ -77,6 +77,14 @@ class Limits:
     """Bytes of a request, and of an answer."""
     concurrent_requests: int = 512
     """Requests under way at once, waiting ones counted."""
+    request_tokens: int = 2_097_152
+    """Tokens of all texts of a request: 256 texts of 8,192 tokens."""
+    message_budget: int = 512 << 20
+    """Bytes of all messages under way, requests and answers; each message counts twice."""
+    connections: int = 1024
+    """Connections that are open at once."""
+    stall_seconds: float = 30.0
+    """Seconds that a message may take to arrive, or to be taken; a second more for each 64 KiB."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,26 +6,27 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, cast
 
 import grpc
 from google.protobuf.message import DecodeError, Message
-from grpc.aio import ServerInterceptor, ServicerContext
+from grpc.aio import AbortError, ServerInterceptor, ServicerContext
 
-from retrieval.errors import AnswerTooLarge, InvalidArgument, RetrievalError
+from retrieval.errors import AnswerTooLarge, InvalidArgument, Overloaded, RetrievalError
 from retrieval.service.access import Access, caller
 from retrieval.service.admission import Admission
 from retrieval.service.observer import Observed, Observer
 from retrieval.service.pace import answer_by
 from retrieval.service.request_log import REQUEST_ID
 from retrieval.service.status import (
-    DOMAIN,
     STATUS_DETAILS_KEY,
-    one_line,
     serialized_status,
     status_code,
 )
+from retrieval.service.transfers import Outgoing, Sender, Transfers
 from retrieval.service.turns import turn_of
+from retrieval.v1.embedding_service_pb2 import BatchEmbedRequest
+from retrieval.v1.search_service_pb2 import BatchSearchRequest
 
 LOG = logging.getLogger(__name__)
 
@@ -34,6 +35,9 @@ LOG = logging.getLogger(__name__)
 _Context = ServicerContext[Any, Any]
 _UnaryMethod = Callable[[Any, _Context], Awaitable[Message]]
 _StreamMethod = Callable[[Any, _Context], AsyncGenerator[Message]]
+
+_HEALTH: Final = "/grpc.health."
+_MAX_HEALTH_BYTES: Final = 4096
 
 # Generic in grpc-stubs only.
 if TYPE_CHECKING:
@@ -45,10 +49,20 @@ else:
 
 
 class RequestInterceptor(_Interceptor):
-    """Wraps the methods of ``retrieval.v1``; health and reflection are left as they are."""
+    """Wraps every method: ``retrieval.v1``, reflection and health.
+
+    Who asks is known from the headers, and whoever may not is refused before the message is read.
+    """
 
     def __init__(
-        self, observer: Observer, access: Access, admission: Admission, *, max_message_bytes: int
+        self,
+        observer: Observer,
+        access: Access,
+        admission: Admission,
+        transfers: Transfers,
+        *,
+        max_message_bytes: int,
+        max_watches: int,
     ) -> None:
         """Keep what is shared by all requests.
 
@@ -56,12 +70,16 @@ class RequestInterceptor(_Interceptor):
             observer: sees every request.
             access: says who may ask for what.
             admission: says how many are let in.
+            transfers: the messages of all requests.
             max_message_bytes: most bytes of an answer.
+            max_watches: most streams that watch the server's health.
         """
         self._observer = observer
         self._access = access
         self._admission = admission
+        self._transfers = transfers
         self._max_message_bytes = max_message_bytes
+        self._health = _Health(transfers, max_watches)
 
     async def intercept_service(
         self,
@@ -72,69 +90,74 @@ class RequestInterceptor(_Interceptor):
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
         # gRPC answers UNIMPLEMENTED where there is no handler.
-        if handler is None or not method.startswith(f"/{DOMAIN}."):
+        if handler is None:
             return handler
-        if self._admission.is_full:
-            # Its message is not waited for: where there is too much to do, a refusal must be cheap.
-            return grpc.stream_unary_rpc_method_handler(self._refusal(method))
-        # Without a deserializer gRPC hands over the bytes, and malformed ones are ours to refuse.
+        if method.startswith(_HEALTH):
+            return self._health.wrap(handler)
+        # A handler of streamed requests is called before the first message is read. Without a
+        # deserializer gRPC hands over the bytes, and malformed ones are ours to refuse.
+        if handler.request_streaming:
+            return grpc.stream_stream_rpc_method_handler(
+                self._wrap_reflection(method, handler), None, handler.response_serializer
+            )
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(
+            return grpc.stream_stream_rpc_method_handler(
                 self._wrap_stream(method, handler), None, handler.response_serializer
             )
-        return grpc.unary_unary_rpc_method_handler(
+        return grpc.stream_unary_rpc_method_handler(
             self._wrap_unary(method, handler), None, handler.response_serializer
         )
 
-    def _wrap_unary(
-        self, method: str, handler: _Handler
-    ) -> Callable[[bytes, _Context], Awaitable[Message]]:
+    def _wrap_unary(self, method: str, handler: _Handler) -> _UnaryMethod:
         call = cast(_UnaryMethod, handler.unary_unary)
 
-        async def wrapped(data: bytes, context: _Context) -> Message:
-            async with self._request(method, context, self._admission.enter):
-                response = await call(_parse(handler, data), context)
-                self._check_size(response)
+        async def wrapped(_messages: object, context: _Context) -> Message:
+            async with self._request(method, context) as request:
+                response = await call(await request.read(handler), context)
+                request.send(self._size(response))
                 return response
 
         return wrapped
 
-    def _wrap_stream(
-        self, method: str, handler: _Handler
-    ) -> Callable[[bytes, _Context], AsyncGenerator[Message]]:
+    def _wrap_stream(self, method: str, handler: _Handler) -> _StreamMethod:
         call = cast(_StreamMethod, handler.unary_stream)
 
-        async def wrapped(data: bytes, context: _Context) -> AsyncGenerator[Message]:
+        async def wrapped(_messages: object, context: _Context) -> AsyncGenerator[Message]:
             async with (
-                self._request(method, context, self._admission.enter),
-                aclosing(call(_parse(handler, data), context)) as responses,
+                self._request(method, context) as request,
+                aclosing(call(await request.read(handler), context)) as responses,
             ):
                 async for response in responses:
-                    self._check_size(response)
+                    sending = request.send(self._size(response))
+                    yield response
+                    self._transfers.sent(sending)
+
+        return wrapped
+
+    def _wrap_reflection(self, method: str, handler: _Handler) -> _StreamMethod:
+        call = cast(_StreamMethod, handler.stream_stream)
+
+        async def wrapped(_messages: object, context: _Context) -> AsyncGenerator[Message]:
+            async with self._request(method, context) as request:
+                async for response in call(request.read_all(handler), context):
                     yield response
 
         return wrapped
 
-    def _refusal(self, method: str) -> _StreamMethod:
-        """A handler that refuses a request, whatever its message says."""
+    def _request(self, method: str, context: _Context) -> "_Request":
+        observed = self._observer.request(
+            method, tuple(context.invocation_metadata() or ()), context.peer()
+        )
+        return _Request(observed, self._access, self._admission, self._transfers, context)
 
-        async def refuse(_messages: object, context: _Context) -> None:
-            async with self._request(method, context, self._admission.refuse):
-                pass
-
-        return cast(_StreamMethod, refuse)
-
-    def _request(self, method: str, context: _Context, enter: Callable[[], None]) -> "_Request":
-        observed = self._observer.request(method, tuple(context.invocation_metadata() or ()))
-        return _Request(observed, self._access, self._admission, context, enter)
-
-    def _check_size(self, response: Message) -> None:
+    def _size(self, response: Message) -> int:
         size = response.ByteSize()
         if size > self._max_message_bytes:
             raise AnswerTooLarge(
                 f"the answer has {size} bytes, and a message at most {self._max_message_bytes}: "
                 "ask for less at once"
             )
+        return size
 
 
 class _Request:
@@ -148,22 +171,26 @@ class _Request:
         observed: Observed,
         access: Access,
         admission: Admission,
+        transfers: Transfers,
         context: _Context,
-        enter: Callable[[], None],
     ) -> None:
         self._access = access
         self._admission = admission
+        self._transfers = transfers
         self._context = context
-        self._enter = enter
         self._observed = observed
+        self._held = 0
+        """Bytes of its message, which count until it has its answer."""
+        self._sending: Outgoing | None = None
 
-    async def __aenter__(self) -> None:
+    async def __aenter__(self) -> Self:
         self._observed.__enter__()
         try:
             self._let_in()
         except BaseException as error:
             await self.__aexit__(type(error), error, error.__traceback__)
             raise
+        return self
 
     async def __aexit__(
         self,
@@ -185,20 +212,56 @@ class _Request:
         self._admission.check_open()
         sender = self._access.identify(self._observed.metadata)
         caller.set(sender)
-        turn_of.set(sender.name or context.peer())
+        turn_of.set(sender.name or self._observed.peer)
         sender.check_method(self._observed.method)
-        self._enter()
+        self._admission.enter()
         # Under way until the last byte is sent, which is after this block.
         context.add_done_callback(cast(Any, self._leave))
 
     def _leave(self, _context: _Context) -> None:
         self._admission.leave()
+        self._transfers.release(self._held)
+        if self._sending is not None:
+            self._transfers.sent(self._sending)
+
+    async def read(self, handler: _Handler) -> Message:
+        """Wait for the request's message.
+
+        Raises:
+            InvalidArgument: none came, or the bytes are no such message.
+            Overloaded, AbortError: see ``Transfers.receive``.
+        """
+        data = await self._receive()
+        self._held = len(data)
+        message = _parse(handler, data)
+        caller.get().charge(_items(message))
+        return message
+
+    async def read_all(self, handler: _Handler) -> AsyncGenerator[Message]:
+        """Wait for one message after the other, until the client has said its last."""
+        while data := await self._receive():
+            self._transfers.release(len(data))
+            yield _parse(handler, data)
+
+    async def _receive(self) -> bytes:
+        observed = self._observed
+        sender = Sender(observed.peer, caller.get().name or observed.peer, observed.id)
+        return await self._transfers.receive(self._context, sender)
+
+    def send(self, size: int) -> Outgoing:
+        """Count an answer's message from now on, until it is sent."""
+        self._sending = self._transfers.send(self._observed.peer, size)
+        return self._sending
 
     async def _end(self, error: BaseException) -> None:
         """End the request with an error's status; raises what gRPC wants to see for that."""
         observed = self._observed
-        if isinstance(error, RetrievalError):
-            observed.code, observed.detail = status_code(error).name, one_line(error.message)
+        if isinstance(error, AbortError):
+            # Its message was not waited for any longer.
+            if isinstance(error.__cause__, RetrievalError):
+                observed.failed(error.__cause__)
+        elif isinstance(error, RetrievalError):
+            observed.failed(error)
             await abort(self._context, error, observed.id)
         elif isinstance(error, asyncio.CancelledError | GeneratorExit):
             # The client went away, its deadline passed, or the server's grace was over.
@@ -209,37 +272,65 @@ class _Request:
             await abort(self._context, error, observed.id)
 
 
-class ReflectionInterceptor(_Interceptor):
-    """Tells what the services are to those alone who may call one of them.
+class _Health:
+    """Wraps health, which everybody may ask for: its messages are small, and come at once."""
 
-    Health is left open: what asks for it is often a machine that has no token.
-    """
+    def __init__(self, transfers: Transfers, max_watches: int) -> None:
+        """Keep what is shared by all requests."""
+        self._transfers = transfers
+        self._max_watches = max_watches
+        self._watches = 0
 
-    def __init__(self, access: Access) -> None:
-        """Keep who may ask."""
-        self._access = access
+    def wrap(self, handler: _Handler) -> _Handler:
+        """A handler that reads a request's message within limits."""
+        parts = (None, handler.response_serializer)
+        if handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(
+                cast(_StreamMethod, self._wrap_watch(handler)), *parts
+            )
+        return grpc.stream_unary_rpc_method_handler(self._wrap_unary(handler), *parts)
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> _Handler:
-        """Refuse a stream of reflection without a token; called by gRPC."""
-        if handler_call_details.method.startswith("/grpc.reflection."):
+    def _wrap_unary(self, handler: _Handler) -> _UnaryMethod:
+        call = cast(_UnaryMethod, handler.unary_unary)
+
+        async def wrapped(_messages: object, context: _Context) -> Message:
+            return await call(await self._read(handler, context), context)
+
+        return wrapped
+
+    def _wrap_watch(self, handler: _Handler) -> _UnaryMethod:
+        call = cast(_UnaryMethod, handler.unary_stream)
+
+        async def wrapped(_messages: object, context: _Context) -> Message:
+            if self._watches >= self._max_watches:
+                await abort(
+                    context,
+                    Overloaded(
+                        f"{self._max_watches} streams watch this server's health already",
+                        limit="watches",
+                    ),
+                )
+            self._watches += 1
             try:
-                self._access.identify(handler_call_details.invocation_metadata or ())
-            except RetrievalError as error:
-                return _refusing(error)
-        return await continuation(handler_call_details)
+                return await call(await self._read(handler, context), context)
+            finally:
+                self._watches -= 1
 
+        return wrapped
 
-def _refusing(error: RetrievalError) -> _Handler:
-    """A handler of a stream that ends with an error."""
-
-    async def refuse(_requests: object, context: _Context) -> None:
-        await abort(context, error)
-
-    return grpc.stream_stream_rpc_method_handler(cast(Any, refuse))
+    async def _read(self, handler: _Handler, context: _Context) -> Message:
+        """The request's message; a request without a good one ends here."""
+        peer = context.peer()
+        try:
+            data = await self._transfers.receive(
+                context, Sender(peer, peer, ""), most=_MAX_HEALTH_BYTES
+            )
+            self._transfers.release(len(data))
+            if len(data) > _MAX_HEALTH_BYTES:
+                raise InvalidArgument("no name of a service is as long as this", field="service")
+            return _parse(handler, data)
+        except RetrievalError as error:
+            await abort(context, error)
 
 
 def _parse(handler: _Handler, data: bytes) -> Message:
@@ -255,6 +346,13 @@ def _parse(handler: _Handler, data: bytes) -> Message:
         raise InvalidArgument(
             "the request is malformed: it is not a message of this type"
         ) from error
+
+
+def _items(message: Message) -> int:
+    """How many searches or texts a request has, if it is one that has several."""
+    if isinstance(message, BatchSearchRequest):
+        return len(message.requests)
+    return len(message.texts) if isinstance(message, BatchEmbedRequest) else 1
 
 
 async def abort(context: _Context, error: Exception, request: str = "") -> NoReturn:

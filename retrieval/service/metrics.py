@@ -28,6 +28,18 @@ LOG = logging.getLogger(__name__)
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _STAGES = ("queue", "encode", "embed", "search", "fetch")
+_REJECTIONS = (
+    ("NOT_SERVING", ""),
+    ("OVERLOADED", ""),
+    ("OVERLOADED", "concurrent_requests"),
+    ("OVERLOADED", "message_budget"),
+    ("OVERLOADED", "slow_messages"),
+    ("PERMISSION_DENIED", ""),
+    ("RATE_LIMITED", ""),
+    ("TOO_SLOW", ""),
+    ("UNAUTHENTICATED", ""),
+)
+"""Shown at zero from the start, so that the first one is an increase."""
 _TEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -71,6 +83,11 @@ class Metrics:
         self._under_way = Gauge(
             "retrieval_requests_under_way", "Requests being answered.", registry=self.registry
         )
+        self._message_bytes = Gauge(
+            "retrieval_message_bytes",
+            "Bytes of messages under way that count against the budget.",
+            registry=self.registry,
+        )
         self._waiting = Gauge(
             "retrieval_queue_texts", "Texts that wait for the model.", registry=self.registry
         )
@@ -86,7 +103,15 @@ class Metrics:
             ["collection"],
             registry=self.registry,
         )
-
+        self._rejected = Counter(
+            "retrieval_requests_rejected",
+            "Requests that the server refused, by the reason of their error and, if they were too "
+            "many or too large, the limit that they met.",
+            ["reason", "limit"],
+            registry=self.registry,
+        )
+        for reason, limit in _REJECTIONS:
+            self._rejected.labels(reason, limit)
         self._background_failures = Counter(
             "retrieval_background_failures",
             "Failures of threads and tasks that run beside the requests.",
@@ -122,6 +147,15 @@ class Metrics:
         count, histogram = self._answered[method, code]
         count.inc()
         histogram.observe(seconds)
+
+    def rejected(self, reason: str, limit: str) -> None:
+        """Count a request that was refused.
+
+        Args:
+            reason: of the error, such as ``OVERLOADED``.
+            limit: the limit that it met; empty where there is none.
+        """
+        self._rejected.labels(reason, limit).inc()
 
     def searched(self, timings: Timings) -> None:
         """Note where the time of a search went."""
@@ -168,8 +202,14 @@ class Metrics:
         """
         self._background_failures.labels(task).inc()
 
-    def watch(self, under_way: Callable[[], float], waiting: Callable[[], float]) -> None:
+    def watch(
+        self,
+        under_way: Callable[[], float],
+        waiting: Callable[[], float],
+        message_bytes: Callable[[], float],
+    ) -> None:
         """Say where the present numbers come from when they are asked for."""
+        self._message_bytes.set_function(message_bytes)
         self._under_way.set_function(under_way)
         self._waiting.set_function(waiting)
 

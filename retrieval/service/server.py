@@ -25,7 +25,8 @@ from retrieval.service.connections import hang_up
 from retrieval.service.embedding_servicer import EmbeddingServicer
 from retrieval.service.health import HealthServicer
 from retrieval.service.index_servicer import IndexServicer
-from retrieval.service.interceptors import ReflectionInterceptor, RequestInterceptor
+from retrieval.service.interceptors import RequestInterceptor, abort
+from retrieval.service.memory import Trimmer
 from retrieval.service.metrics import Metrics
 from retrieval.service.model_queue import behind_others
 from retrieval.service.observer import Observer
@@ -33,6 +34,7 @@ from retrieval.service.search_servicer import SearchServicer
 from retrieval.service.supervision import supervise
 from retrieval.service.tls import Certificates
 from retrieval.service.tracing import Tracer
+from retrieval.service.transfers import Transfers
 from retrieval.service.watcher import Watcher
 from retrieval.service.workers import Workers
 from retrieval.store import search_on_one_core
@@ -85,6 +87,7 @@ class RetrievalServer:
         self._access = Access(config.token_file)
         self._certificates = Certificates(config.tls) if config.tls else None
         self._admission = Admission(config.limits.concurrent_requests)
+        self._transfers = Transfers(config.limits, Trimmer(), abort)
         self._metrics = Metrics()
         self._workers = Workers(
             config.search_threads, prepare=partial(_prepare, NICENESS), metrics=self._metrics
@@ -108,7 +111,11 @@ class RetrievalServer:
         self._tracer = Tracer()
         self._batcher = Batcher(metrics=self._metrics)
         self._collections = Collections(config, self._batcher, self._metrics, self._say_serving)
-        self._metrics.watch(lambda: self._admission.under_way, lambda: self._batcher.waiting)
+        self._metrics.watch(
+            lambda: self._admission.under_way,
+            lambda: self._batcher.waiting,
+            lambda: self._transfers.held,
+        )
         self._metrics_server: WSGIServer | None = None
         self._health = HealthServicer(self._access)
         self._server = self._build()
@@ -122,9 +129,13 @@ class RetrievalServer:
         observer = Observer(self._metrics, self._tracer)
         server = grpc.aio.server(
             interceptors=[
-                ReflectionInterceptor(self._access),
                 RequestInterceptor(
-                    observer, self._access, self._admission, max_message_bytes=limits.message_bytes
+                    observer,
+                    self._access,
+                    self._admission,
+                    self._transfers,
+                    max_message_bytes=limits.message_bytes,
+                    max_watches=limits.concurrent_requests,
                 ),
             ],
             options=[
@@ -260,6 +271,7 @@ class RetrievalServer:
             await asyncio.sleep(_FAREWELL_SECONDS)
             hang_up(address.port)
         await self._server.stop(_CLOSE_SECONDS)
+        self._transfers.close()
         await asyncio.to_thread(self._close_threads)
         self._collections.close()
 

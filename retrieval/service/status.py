@@ -1,5 +1,6 @@
 """Exceptions → gRPC statuses: the one table, and the details that go with a status."""
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import grpc
@@ -27,6 +28,7 @@ from retrieval.errors import (
     RetrievalError,
     StaleGeneration,
     StorageError,
+    TooSlow,
     Unauthenticated,
 )
 
@@ -56,6 +58,7 @@ STATUS_CODES: dict[type[RetrievalError], grpc.StatusCode] = {
     RateLimited: grpc.StatusCode.RESOURCE_EXHAUSTED,
     AnswerTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeadlinePassed: grpc.StatusCode.DEADLINE_EXCEEDED,
+    TooSlow: grpc.StatusCode.DEADLINE_EXCEEDED,
     NotServing: grpc.StatusCode.UNAVAILABLE,
     StorageError: grpc.StatusCode.UNAVAILABLE,
 }
@@ -133,14 +136,17 @@ def serialized_status(error: Exception) -> tuple[str, bytes]:
 
     Refusals, of which a server that has too much to do gives many, are alike: they are remembered.
     """
-    if isinstance(error, Overloaded) and not error.metadata:
-        return _refusal(error.message)
+    if isinstance(error, Overloaded | Unauthenticated):
+        make: Callable[..., RetrievalError] = type(error)
+        return _refusal(make, error.message, tuple(error.metadata.items()))
     return _serialized(error)
 
 
 @lru_cache(maxsize=256)
-def _refusal(message: str) -> tuple[str, bytes]:
-    return _serialized(Overloaded(message))
+def _refusal(
+    make: Callable[..., RetrievalError], message: str, metadata: tuple[tuple[str, str], ...]
+) -> tuple[str, bytes]:
+    return _serialized(make(message, **dict(metadata)))
 
 
 def _serialized(error: Exception) -> tuple[str, bytes]:
