@@ -3,15 +3,16 @@
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from retrieval.command import FiniteRange
 from retrieval.parameters import NonEmptyPath, not_empty
 from retrieval.search_options import QUERY_DTYPE_OPTION, RERANKER_OPTION
+from retrieval.service.config import LIMIT_OPTIONS, Limits
 from retrieval.service.tokens import MAX_DAYS
 from retrieval.wording import counted
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from retrieval.service.config import Address
     from retrieval.service.request_log import LogFormat
     from retrieval.service.tokens import Scope
+
+FC = TypeVar("FC", bound=Callable[..., Any] | click.Command)
 
 _SERVE_EXAMPLES = (
     "\b\nExamples:\n"
@@ -52,6 +55,21 @@ _TOKEN_FILE = click.option(
     show_default=True,
     help="Where the tokens are kept, as salted hashes.",
 )
+
+
+def _limit(field: str, text: str) -> Callable[[FC], FC]:
+    """An option for a field of ``Limits``, with its default."""
+    default = getattr(Limits(), field)
+    seconds = isinstance(default, float)
+    return click.option(
+        f"--{LIMIT_OPTIONS[field]}",
+        field,
+        type=float if seconds else int,
+        default=default,
+        metavar="SECONDS" if seconds else "N",
+        show_default=True,
+        help=text,
+    )
 
 
 @click.command(epilog=_SERVE_EXAMPLES)
@@ -115,6 +133,35 @@ _TOKEN_FILE = click.option(
     help="Answer Prometheus there, at /metrics; such as 127.0.0.1:9464.",
 )
 @click.option(
+    "--metrics-insecure",
+    is_flag=True,
+    help="Allow a --metrics address that other machines can reach. Numbers are all they get; "
+    "--listen stays guarded.",
+)
+@_limit("concurrent_requests", "Requests under way at once; more get OVERLOADED.")
+@_limit("connections", "Connections at once; more are closed at once.")
+@_limit("message_bytes", "Bytes of a request, and of an answer.")
+@_limit(
+    "message_budget",
+    "Bytes of all requests and answers under way, each counted twice; more get OVERLOADED.",
+)
+@_limit("batch_size", "Searches or texts in one request.")
+@_limit("batch_passages", "Passages that the searches of one request may ask for.")
+@_limit("text_chars", "Characters of a text to embed or count.")
+@_limit("request_tokens", "Tokens of all texts of a request.")
+@_limit(
+    "stall_seconds",
+    "Time for a message to arrive, or to be taken; a second more for each 64 KiB.",
+)
+@click.option(
+    "--search-threads",
+    type=int,
+    default=8,
+    metavar="N",
+    show_default=True,
+    help="Most threads that search and read.",
+)
+@click.option(
     "--log-format",
     type=click.Choice(["json", "text"]),
     default="json",
@@ -144,8 +191,11 @@ def serve(
     reload_seconds: float,
     grace: float,
     metrics: str | None,
+    metrics_insecure: bool,
+    search_threads: int,
     log_format: "LogFormat",
     log_level: str,
+    **limits: Any,
 ) -> None:
     """Serve indexes over gRPC until SIGTERM or Ctrl-C.
 
@@ -169,6 +219,9 @@ def serve(
         metrics=parse_address(metrics) if metrics else None,
         reload_seconds=reload_seconds,
         grace_seconds=grace,
+        metrics_insecure=metrics_insecure,
+        search_threads=search_threads,
+        limits=Limits(**limits),
     )
     set_up_logging(log_format, log_level)
     asyncio.run(run_server(config, _say_ready))

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from retrieval.errors import InvalidArgument
 from retrieval.names import COLLECTION_ID, COLLECTION_RULE, DEFAULT_COLLECTION, lower_cased
@@ -13,6 +14,10 @@ DEFAULT_PORT = 50051
 DEFAULT_LISTEN = f"127.0.0.1:{DEFAULT_PORT}"
 DEFAULT_GRACE_SECONDS = 10.0
 DEFAULT_RELOAD_SECONDS = 1.0
+
+MESSAGE_COPIES: Final = 2
+"""How often a message's bytes count against the budget: gRPC's own copy and ours, or the bytes and
+what is read from them. A third copy exists for a moment, of one message at a time."""
 
 _MAX_PORT = 65_535
 _INDEX_OPTION = re.compile(rf"(?P<name>{COLLECTION_ID})=(?P<folder>.+)", re.DOTALL)
@@ -86,6 +91,47 @@ class Limits:
     stall_seconds: float = 30.0
     """Seconds that a message may take to arrive, or to be taken; a second more for each 64 KiB."""
 
+    def __post_init__(self) -> None:
+        """Refuse limits that nothing could be within.
+
+        Raises:
+            InvalidArgument: a limit is below its least value.
+        """
+        for field, option in LIMIT_OPTIONS.items():
+            value = getattr(self, field)
+            least = _LEAST.get(field, 1)
+            if not least <= value <= _GREATEST.get(field, value):
+                raise InvalidArgument(
+                    f"--{option} is {value}; it must be at least {least}"
+                    + (f" and at most {_GREATEST[field]}" if field in _GREATEST else ""),
+                    field=field,
+                )
+        if self.message_budget < MESSAGE_COPIES * self.message_bytes:
+            raise InvalidArgument(
+                f"--message-budget is {self.message_budget}; it must be at least twice "
+                f"--max-message-bytes, {MESSAGE_COPIES * self.message_bytes}: each message "
+                "counts twice",
+                field="message_budget",
+            )
+
+
+LIMIT_OPTIONS: Final = {
+    "concurrent_requests": "max-requests",
+    "connections": "max-connections",
+    "message_bytes": "max-message-bytes",
+    "message_budget": "message-budget",
+    "batch_size": "max-batch",
+    "batch_passages": "max-batch-passages",
+    "text_chars": "max-text-chars",
+    "request_tokens": "max-request-tokens",
+    "stall_seconds": "stall-timeout",
+}
+"""Field of ``Limits`` → option of ``retrieval serve``."""
+
+_LEAST: Final = {"message_bytes": 1024, "stall_seconds": 1.0}
+_GREATEST: Final = {"message_bytes": 2**30, "batch_size": 4096}
+"""What gRPC's own limits and the fields of the contract allow."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServiceConfig:
@@ -111,6 +157,8 @@ class ServiceConfig:
     """Type of the weights for queries; see ``retrieval.encoder.load_for_index``."""
     metrics: Address | None = None
     """Where Prometheus asks; None: nowhere."""
+    metrics_insecure: bool = False
+    """Allows a ``metrics`` address that other machines can reach; ``listen`` stays guarded."""
     reload_seconds: float = DEFAULT_RELOAD_SECONDS
     """Between two looks for a new generation of an index; 0: none, only ``ReloadCollection``."""
     grace_seconds: float = DEFAULT_GRACE_SECONDS
@@ -134,10 +182,11 @@ class ServiceConfig:
                 "or say --insecure if that is what you want, or listen on 127.0.0.1",
                 field="listen",
             )
-        if self.metrics and not self.metrics.is_loopback and not self.insecure:
+        metrics_guarded = not self.metrics_insecure and not self.insecure
+        if self.metrics and not self.metrics.is_loopback and metrics_guarded:
             raise InvalidArgument(
                 f"other machines may reach the metrics on {self.metrics}: give 127.0.0.1, or say "
-                "--insecure if that is what you want",
+                "--metrics-insecure if that is what you want",
                 field="metrics",
             )
         for option, seconds in (("grace", self.grace_seconds), ("reload", self.reload_seconds)):
@@ -146,6 +195,11 @@ class ServiceConfig:
                     f"--{option} is {seconds}; it must be a number of seconds, 0 or more",
                     field=f"{option}_seconds",
                 )
+        if self.search_threads < 1:
+            raise InvalidArgument(
+                f"--search-threads is {self.search_threads}; it must be 1 or more",
+                field="search_threads",
+            )
 
     def _open_doors(self) -> list[str]:
         """What strangers could do, and the options against it."""

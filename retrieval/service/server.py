@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Callable
@@ -65,6 +66,12 @@ _CLOSE_SECONDS = 0.5
 
 _MIN_PING_SECONDS, _MAX_PING_STRIKES = 10, 2
 _KEEPALIVE_SECONDS, _KEEPALIVE_TIMEOUT_SECONDS = 120, 20
+_HELLO_SECONDS = 10
+"""For TLS and HTTP/2 to begin; a handshake takes two round trips."""
+_OTHER_FILES = 1024
+"""Indexes, models, logs."""
+_IDLE_SECONDS = 300
+"""Without a request; a client connects again when it has one."""
 
 _REVIVE_SECONDS = 1.0
 """Between two looks whether all threads run."""
@@ -86,6 +93,7 @@ class RetrievalServer:
         self._config = config
         self._access = Access(config.token_file)
         self._certificates = Certificates(config.tls) if config.tls else None
+        _allow_connections(config.limits.connections)
         self._admission = Admission(config.limits.concurrent_requests)
         self._transfers = Transfers(config.limits, Trimmer(), abort)
         self._metrics = Metrics()
@@ -149,6 +157,11 @@ class RetrievalServer:
                 # One that has gone without a word frees what it held.
                 ("grpc.keepalive_time_ms", _KEEPALIVE_SECONDS * 1000),
                 ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_SECONDS * 1000),
+                # A connection that says nothing, or nothing more, is closed.
+                ("grpc.server_handshake_timeout_ms", _HELLO_SECONDS * 1000),
+                ("grpc.http2.settings_timeout", _HELLO_SECONDS * 1000),
+                ("grpc.max_connection_idle_ms", _IDLE_SECONDS * 1000),
+                ("grpc.max_allowed_incoming_connections", limits.connections),
                 # What the event loop has not looked at yet is not under way, and grows old as well:
                 # so much may come at once, and beyond it gRPC itself ends more and more of them.
                 ("grpc.server.max_pending_requests", limits.concurrent_requests),
@@ -339,6 +352,23 @@ def _prepare(niceness: int) -> None:
     """Prepare a thread that searches."""
     search_on_one_core()
     behind_others(niceness)
+
+
+def _allow_connections(wanted: int) -> None:
+    """Raise this process's limit of open files, so that connections don't meet it first."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + _OTHER_FILES
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < needed:
+        LOG.warning(
+            "this process may open %d files, too few for %d connections: raise ulimit -n, or give "
+            "a lower --max-connections",
+            allowed,
+            wanted,
+        )
 
 
 def _listen(

@@ -17,16 +17,12 @@ from typing import Any, Final, NamedTuple
 from grpc.aio import AbortError, ServicerContext
 
 from retrieval.errors import Overloaded, RetrievalError, TooSlow
-from retrieval.service.config import Limits
+from retrieval.service.config import MESSAGE_COPIES, Limits
 from retrieval.service.connections import Peers
 from retrieval.service.memory import Trimmer
 
 _Context = ServicerContext[Any, Any]
 _Abort = Callable[[_Context, Exception, str], Any]
-
-COPIES: Final = 2
-"""How often a message's bytes count: gRPC's own copy and ours, or the bytes and what is read from
-them. A third copy exists for a moment, of one message at a time."""
 
 _GRACE_SECONDS: Final = 0.025
 """A message that comes within this time is not looked at meanwhile. On a loopback connection,
@@ -131,7 +127,7 @@ class Transfers:
     @property
     def held(self) -> int:
         """Bytes that count against the budget now."""
-        return self._held + COPIES * sum(message.size for message in self._incoming)
+        return self._held + MESSAGE_COPIES * sum(message.size for message in self._incoming)
 
     async def receive(self, context: _Context, sender: Sender, most: int = 0) -> bytes:
         """Wait for a request's message.
@@ -180,14 +176,14 @@ class Transfers:
         Raises:
             Overloaded: the budget is used up.
         """
-        if self._held + COPIES * size > self._budget:
+        if self._held + MESSAGE_COPIES * size > self._budget:
             self._trimmer.freed(size)
             raise self._full()
-        self._held += COPIES * size
+        self._held += MESSAGE_COPIES * size
 
     def release(self, size: int) -> None:
         """Undo one ``hold``: the message is gone."""
-        self._held -= COPIES * size
+        self._held -= MESSAGE_COPIES * size
         if size > _LARGE:
             self._trimmer.freed(size)
 
@@ -289,7 +285,7 @@ class Transfers:
     def _end_large(self, slow: list[Incoming]) -> None:
         """While more is held than the budget allows, end the newest message of who has most."""
         there = [message for message in slow if message.size and message.error is None]
-        total = self._held + COPIES * sum(message.size for message in there)
+        total = self._held + MESSAGE_COPIES * sum(message.size for message in there)
         by_caller: Counter[str] = Counter()
         for message in there:
             by_caller[message.sender.who] += message.size
@@ -300,7 +296,7 @@ class Transfers:
             )
             there.remove(message)
             by_caller[who] -= message.size
-            total -= COPIES * message.size
+            total -= MESSAGE_COPIES * message.size
             self._end(message, self._full())
 
     def _end(self, message: Incoming, error: RetrievalError) -> None:

@@ -141,7 +141,7 @@ class RawConnection:
         elif kind == WINDOW_UPDATE:
             if stream in self._windows:
                 self._windows[stream] += int.from_bytes(payload, "big")
-        elif kind == RST_STREAM or flags & _END_STREAM and kind in (DATA, HEADERS):
+        elif kind == RST_STREAM or (flags & _END_STREAM and kind in (DATA, HEADERS)):
             self.ended.setdefault(stream, time.monotonic())
 
     def _send(self, data: bytes) -> None:
