@@ -82,8 +82,6 @@ class Limits:
     """Bytes of a request, and of an answer."""
     concurrent_requests: int = 512
     """Requests under way at once, waiting ones counted."""
-    request_tokens: int = 2_097_152
-    """Tokens of all texts of a request: 256 texts of 8,192 tokens."""
     message_budget: int = 512 << 20
     """Bytes of all messages under way, requests and answers; each message counts twice."""
     connections: int = 1024
