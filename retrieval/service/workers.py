@@ -100,6 +100,7 @@ class Workers:
         *,
         name: str = "search",
         prepare: Callable[[], None] = lambda: None,
+        most_of_one: int | None = None,
         metrics: Metrics | None = None,
     ) -> None:
         """Start the threads: later there may be no room for one.
@@ -108,6 +109,7 @@ class Workers:
             threads: most calls at a time.
             name: of the threads.
             prepare: called by each thread as it starts.
+            most_of_one: most threads of one caller; None: three of four.
             metrics: told what fails.
         """
         self._name = name
@@ -118,7 +120,8 @@ class Workers:
         self._lanes: list[_Lane] = []
         self._calling = Counter[str]()
         """How many calls of each caller run."""
-        self._most_of_one = threads - threads // _LEFT_TO_OTHERS
+        most = threads - threads // _LEFT_TO_OTHERS
+        self._most_of_one = most if most_of_one is None else min(most, most_of_one)
         self._under_way = 0
         """Calls that somebody waits for."""
         self._watching = False
