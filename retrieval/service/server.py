@@ -3,8 +3,8 @@
 import asyncio
 import gc
 import logging
-import resource
 import os
+import resource
 import signal
 import socket
 import sys
@@ -105,7 +105,7 @@ class RetrievalServer:
         self._workers = Workers(
             config.search_threads,
             prepare=partial(_prepare, NICENESS),
-            most_of_one=max(2, len(os.sched_getaffinity(0))),
+            most_of_one=max(2, os.cpu_count() or 1),
             metrics=self._metrics,
         )
         self._filter_workers = Workers(
@@ -213,8 +213,8 @@ class RetrievalServer:
         if self._config.metrics:
             self._metrics_server = self._metrics.listen(self._config.metrics)
         await self._collections.open_all()
-        # A thread that runs a model asks for the interpreter after each product, and waits so long for
-        # one that counts in Python.
+        # A thread that runs a model asks for the interpreter after each product, and waits so long
+        # for one that counts in Python.
         sys.setswitchinterval(_SWITCH_SECONDS)
         # Else the collector goes through all of torch again and again: a request makes cycles.
         gc.freeze()
