@@ -33,7 +33,7 @@ from retrieval.search import (
     MAX_SECTION_CHARS,
 )
 from retrieval.service import status
-from retrieval.service.config import Limits
+from retrieval.service.config import LIMIT_OPTIONS, Limits, ServiceConfig
 from retrieval.service.search_servicer import MAX_STREAM_LIMIT
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -110,10 +110,35 @@ def limits_table() -> str:
         "characters of a passage's section": MAX_SECTION_CHARS,
         "passages before or after a passage": limits.neighbours,
         "bytes of a request, and of an answer": limits.message_bytes,
+        "tokens of a request's texts": limits.request_tokens,
         "requests under way at once": limits.concurrent_requests,
+        "bytes of all messages under way, each counted twice": limits.message_budget,
+        "connections at once": limits.connections,
+        "seconds for a message to arrive or be taken, and 1 more for each 64 KiB": int(
+            limits.stall_seconds
+        ),
+        "threads that search": ServiceConfig({"default": Path()}).search_threads,
     }
-    lines = [f"| {what} | {most:_} |".replace("_", " ") for what, most in rows.items()]
-    return "\n".join(["| what | most |", "|---|--:|", *lines])
+    options = {
+        what: f"`--{LIMIT_OPTIONS[field]}`"
+        for field, what in {
+            "batch_size": "searches or texts in one request",
+            "text_chars": "characters of a text to embed or count",
+            "batch_passages": "passages that a batch of searches asks for",
+            "message_bytes": "bytes of a request, and of an answer",
+            "request_tokens": "tokens of a request's texts",
+            "concurrent_requests": "requests under way at once",
+            "message_budget": "bytes of all messages under way, each counted twice",
+            "connections": "connections at once",
+            "stall_seconds": "seconds for a message to arrive or be taken, and 1 more for each "
+            "64 KiB",
+        }.items()
+    } | {"threads that search": "`--search-threads`"}
+    lines = [
+        f"| {what} | {f'{most:_}'.replace('_', ' ')} | {options.get(what, '')} |"
+        for what, most in rows.items()
+    ]
+    return "\n".join(["| what | most | option |", "|---|--:|---|", *lines])
 
 
 def errors_table() -> str:

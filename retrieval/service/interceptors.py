@@ -20,6 +20,7 @@ from retrieval.service.pace import answer_by
 from retrieval.service.request_log import REQUEST_ID
 from retrieval.service.status import (
     STATUS_DETAILS_KEY,
+    one_line,
     serialized_status,
     status_code,
 )
@@ -212,6 +213,7 @@ class _Request:
         self._admission.check_open()
         sender = self._access.identify(self._observed.metadata)
         caller.set(sender)
+        self._observed.certificate = subject_of(context)
         turn_of.set(sender.name or self._observed.peer)
         sender.check_method(self._observed.method)
         self._admission.enter()
@@ -346,6 +348,15 @@ def _parse(handler: _Handler, data: bytes) -> Message:
         raise InvalidArgument(
             "the request is malformed: it is not a message of this type"
         ) from error
+
+
+def subject_of(context: _Context) -> str:
+    """The subject of the certificate that a client showed; empty if it showed none."""
+    if not context.peer_identities():
+        return ""
+    found = context.auth_context()
+    subjects = found.get("x509_subject") or found.get("x509_common_name") or ()
+    return one_line(next(iter(subjects), b"").decode("utf-8", "replace"))
 
 
 def _items(message: Message) -> int:

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import datetime
+from threading import Thread
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import (
@@ -16,18 +17,19 @@ from prometheus_client import (
     Gauge,
     Histogram,
     ProcessCollector,
-    start_http_server,
 )
 
 from retrieval.errors import AddressInUse
 from retrieval.records import IndexInfo, TextKind
 from retrieval.search import Timings
 from retrieval.service.config import Address
+from retrieval.service.metrics_server import MetricsServer
 
 LOG = logging.getLogger(__name__)
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _STAGES = ("queue", "encode", "embed", "search", "fetch")
+_QUEUES = ("model", "search", "filter", "rerank")
 _REJECTIONS = (
     ("NOT_SERVING", ""),
     ("OVERLOADED", ""),
@@ -65,6 +67,14 @@ class Metrics:
         )
         self._answered: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         self._stages = self._of_stages()
+        queues = Histogram(
+            "retrieval_queue_seconds",
+            "Time that work waited in a queue before it began.",
+            ["queue"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._queues = {queue: queues.labels(queue) for queue in _QUEUES}
         self._batch_texts = Histogram(
             "retrieval_batch_texts",
             "Texts that went through the model together.",
@@ -166,6 +176,16 @@ class Metrics:
     def waited(self, seconds: float) -> None:
         """Note how long texts of one request waited for the model."""
         self._stages["queue"].observe(seconds)
+        self.queued("model", seconds)
+
+    def queued(self, queue: str, seconds: float) -> None:
+        """Note how long something waited in a queue.
+
+        Args:
+            queue: its name, one of a few: ``model``, or what the threads behind it are for.
+            seconds: from its coming to its beginning.
+        """
+        self._queues[queue].observe(seconds)
 
     def encoded(self, kind: TextKind, texts: int, tokens: int, seconds: float) -> None:
         """Count a batch that went through the model."""
@@ -194,6 +214,14 @@ class Metrics:
         """Count a look for a new generation, or a reload, that failed."""
         self._failed_reloads.labels(collection).inc()
 
+    def supervises(self, task: str) -> None:
+        """Show a background task's failures from now on, at zero.
+
+        Args:
+            task: its name, one of a few.
+        """
+        self._background_failures.labels(task)
+
     def background_failed(self, task: str) -> None:
         """Count a failure of something that runs beside the requests.
 
@@ -220,10 +248,11 @@ class Metrics:
             AddressInUse: it can't listen there.
         """
         try:
-            server, _thread = start_http_server(address.port, address.host, self.registry)
+            server = MetricsServer(address, self.registry)
         except OSError as error:
             raise AddressInUse(
                 f"can't listen on {address}: {error.strerror or error}; give another --metrics"
             ) from error
+        Thread(target=server.serve_forever, name="metrics", daemon=True).start()
         LOG.info("metrics on http://%s/metrics", Address(address.host, server.server_port))
         return server

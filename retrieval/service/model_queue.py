@@ -68,6 +68,7 @@ class ModelQueue:
         self._max_texts = max_texts
         self._max_chars = max_chars
         self._metrics = metrics
+        metrics.supervises(name)
         self._side_by_side = side_by_side
         self._others_run = others_run
         self._turns = Turns[Job]()

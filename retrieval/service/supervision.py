@@ -25,6 +25,7 @@ def supervise(
     Returns:
         the task that sees to it.
     """
+    metrics.supervises(name)
     return asyncio.create_task(_run_for_ever(name, run, metrics), name=name)
 
 

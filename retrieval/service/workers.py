@@ -61,6 +61,8 @@ class _Call:
     """``time.perf_counter()`` when its client gives up."""
     turn: str
     """Who takes its turn; see ``Turns``."""
+    since: float
+    """``time.perf_counter()`` of its coming."""
     cost: Final = 1.0
 
 
@@ -115,6 +117,7 @@ class Workers:
         self._name = name
         self._prepare = prepare
         self._metrics = metrics or Metrics()
+        self._metrics.supervises(name)
         self._lock = threading.Lock()
         self._waiting = Turns[_Call]()
         self._lanes: list[_Lane] = []
@@ -182,7 +185,9 @@ class Workers:
         called = partial(function, *args, **kwargs)
         context = copy_context()
         context.run(abandoned.set, future.cancelled)
-        call = _Call(called, context, held, future, answer_by.get(), turn_of.get())
+        call = _Call(
+            called, context, held, future, answer_by.get(), turn_of.get(), time.perf_counter()
+        )
         with self._lock:
             if self._closed:
                 raise NotServing("the server is shutting down")
@@ -313,6 +318,7 @@ class Workers:
             if call is not None:
                 lane.overtaken &= lane.is_slow
                 lane.since = time.perf_counter()
+                self._metrics.queued(self._name, lane.since - call.since)
                 self._waiting.take(call, call.cost)
                 self._calling[call.turn] += 1
                 lane.crowded = bool(self._waiting)

@@ -2,21 +2,26 @@
 
 import json
 import logging
+import re
 import signal
 import socket
+import threading
 import urllib.request
 from pathlib import Path
 
 import grpc
 import pytest
+import trustme
+import yaml  # type: ignore[import-untyped]
 from grpc._cython import cygrpc
 from prometheus_client.parser import text_string_to_metric_families
 
-from retrieval.client import RetrievalClient
+from retrieval.client import RetrievalClient, Tls
 from retrieval.errors import AddressInUse, InvalidArgument, ServiceError
-from retrieval.service.config import Address, ServiceConfig
+from retrieval.service.config import Address, ServiceConfig, TlsFiles
 from retrieval.service.metrics import Metrics
 from retrieval.service.request_log import JsonFormatter, set_up_logging, take_request_id
+from retrieval.service.tokens import create_token
 from retrieval.service.tracing import Tracer
 from retrieval.v1 import search_service_pb2 as pb
 from retrieval.v1.search_service_pb2_grpc import SearchServiceStub
@@ -82,7 +87,7 @@ def test_the_port_of_metrics_is_free_again_and_said_when_taken(index: Path) -> N
         pass
     with running({"default": index}, metrics=address):
         pass
-    with pytest.raises(InvalidArgument, match="--insecure"):
+    with pytest.raises(InvalidArgument, match="--metrics-insecure"):
         ServiceConfig({"default": index}, metrics=Address("0.0.0.0", 1))
 
 
@@ -222,3 +227,119 @@ def test_two_servers_keep_their_own_numbers() -> None:
         None,
         0.0,
     )
+
+
+def test_background_failures_are_counted_by_task() -> None:
+    metrics = Metrics()
+    metrics.supervises("encoder")
+    metrics.supervises("watcher")
+    metrics.background_failed("watcher")
+    counted = {
+        task: metrics.registry.get_sample_value(
+            "retrieval_background_failures_total", {"task": task}
+        )
+        for task in ("encoder", "watcher")
+    }
+    assert counted == {"encoder": 0, "watcher": 1}
+
+
+def test_refusals_are_counted_and_logged_with_who_asked(
+    index: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "tokens.json"
+    token = create_token(path, "backend", rate=1)
+    metrics = Address("127.0.0.1", 0)
+    with (
+        caplog.at_level(logging.INFO, logger="retrieval.service.observer"),
+        running({"default": index}, metrics=metrics, token_file=path) as server,
+    ):
+        with RetrievalClient(server.target) as stranger, pytest.raises(ServiceError):
+            stranger.search("bread")
+        with RetrievalClient(server.target, token=token) as client:
+            client.search("bread")
+            with pytest.raises(ServiceError):
+                client.search("bread")
+        seen = numbers(server)
+    rejected = "retrieval_requests_rejected_total"
+    assert seen[rejected, "", "UNAUTHENTICATED"] == 1
+    assert seen[rejected, "", "RATE_LIMITED"] == 1
+    assert seen[rejected, "message_budget", "OVERLOADED"] == 0
+    assert seen["retrieval_queue_seconds_count", "model"] == 1
+    assert seen["retrieval_queue_seconds_count", "search"] >= 1
+    lines = [getattr(record, "fields", {}) for record in caplog.records]
+    assert [line.get("caller") for line in lines] == [None, "backend", None]
+    assert all(str(line["peer"]).startswith("ipv4:127.0.0.1:") for line in lines)
+
+
+def test_the_log_names_a_clients_certificate(
+    index: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    authority = trustme.CA()
+    shown = {"server": authority.issue_cert("127.0.0.1"), "client": authority.issue_cert("a@b.org")}
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    for name, made in shown.items():
+        made.cert_chain_pems[0].write_to_path(tmp_path / f"{name}.pem")
+        made.private_key_pem.write_to_path(tmp_path / f"{name}.key")
+    tls = TlsFiles(tmp_path / "server.pem", tmp_path / "server.key", tmp_path / "ca.pem")
+    own = Tls(tmp_path / "ca.pem", tmp_path / "client.pem", tmp_path / "client.key")
+    with (
+        caplog.at_level(logging.INFO, logger="retrieval.service.observer"),
+        running({"default": index}, tls=tls) as server,
+        RetrievalClient(server.target, tls=own) as client,
+    ):
+        client.search("bread")
+    (line,) = [getattr(record, "fields", {}) for record in caplog.records]
+    assert "trustme" in str(line["certificate"])
+
+
+def test_a_crowd_at_the_metrics_takes_few_threads(index: Path) -> None:
+    with running({"default": index}, metrics=Address("127.0.0.1", 0)) as server:
+        assert server.server._metrics_server is not None
+        port = server.server._metrics_server.server_port
+        before = threading.active_count()
+        crowd = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
+        wait_until(lambda: threading.active_count() > before)
+        for connection in crowd[8:]:
+            connection.settimeout(5)
+            assert connection.recv(1) == b"", "more than a few are hung up on"
+        assert threading.active_count() - before <= 8
+        for connection in crowd:
+            connection.close()
+        wait_until(lambda: threading.active_count() <= before)
+        assert numbers(server)["retrieval_requests_under_way",] == 0
+
+
+def test_alerts_are_of_metrics_that_there_are() -> None:
+    """Prometheus would take a rule for a metric that is not there, and never alert."""
+    root = Path(__file__).parents[2]
+    rules = yaml.safe_load((root / "docs" / "alerts.yml").read_text(encoding="utf-8"))
+    metrics = Metrics()
+    for task in ("x",):
+        metrics.supervises(task)
+        metrics.has(task)
+    known = {
+        name
+        for family in metrics.registry.collect()
+        for name in (
+            family.name,
+            *(family.name + suffix for suffix in ("_total", "_bucket", "_count", "_sum")),
+        )
+    }
+    operations = (root / "docs" / "operations.md").read_text(encoding="utf-8")
+    used = set()
+    for group in rules["groups"]:
+        for rule in group["rules"]:
+            assert set(rule) == {"alert", "expr", "for", "labels", "annotations"}
+            assert rule["annotations"]["summary"]
+            assert f"`{rule['alert']}`" in operations
+            names = set(re.findall(r"\b(?:retrieval|process)_[a-z_]+", rule["expr"]))
+            assert names, rule["alert"]
+            assert names <= known, rule["alert"]
+            assert rule["expr"].count("(") == rule["expr"].count(")")
+            used |= names
+    assert {
+        "retrieval_requests_rejected_total",
+        "retrieval_queue_seconds_bucket",
+        "retrieval_index_generation_age_seconds",
+        "retrieval_background_failures_total",
+    } <= used
