@@ -4,6 +4,7 @@ A request's path::
 
     interceptors   admit it or refuse it, turn what it raises into a status
     access         who sends it, by its token (``tokens``), and what that allows; ``tls``
+    transfers      its message and its answer, within a budget of bytes and of time
     observer       its line in the log, its numbers (``metrics``), its trace (``tracing``)
     servicers      one module a service: search, embedding, index
     requests       message → what is asked, checked; paging makes and reads page tokens

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from grpc.aio import AbortError, ServicerContext
 
-from retrieval.errors import Overloaded, RetrievalError, TooSlow
+from retrieval.errors import InvalidArgument, Overloaded, RetrievalError, TooSlow
 from retrieval.service.config import MESSAGE_COPIES, Limits
 from retrieval.service.connections import Peers
 from retrieval.service.memory import Trimmer
@@ -31,6 +31,8 @@ _SLOWEST_BYTES_A_SECOND: Final = 64 << 10
 """Of a large message, at least as many must come a second, on average, or be taken."""
 _LARGE: Final = 1 << 20
 _REBASE_SECONDS: Final = 1.0
+_WINDOW: Final = 64 << 10
+"""Bytes of other frames that may come with a message, or be on their way whatever happens."""
 _IDLE_SECONDS: Final = 60.0
 """From this time without a message on, a connection may be no more."""
 _SLOW_SHARE: Final = 4
@@ -253,20 +255,29 @@ class Transfers:
             received = self._peers.received(peer)
             connection = self._connections[peer]
             if received is None:
-                left = sum(message.most for message in messages)  # as far as is known
+                left = sum(message.most for message in messages)  # the most that can be here
             else:
                 base = connection.base if connection.base <= received else 0  # a new connection
                 left = max(0, received - base - connection.whole)
-            for message in messages:
-                message.size = min(left, message.most)
+            # What may be large comes first; if more is left than small ones may have, they are not.
+            for message in sorted(messages, key=lambda message: -message.most):
+                most = message.most if message.most == self._most else left
+                message.size = min(left, most)
                 left -= message.size
 
     def _end_late(self, slow: list[Incoming], now: float) -> None:
-        """End messages that take too long; if too many are slow, the slowest."""
+        """End messages that take too long, or are too large; if too many are slow, the slowest."""
+        for message in slow:
+            if message.size > message.most + _WINDOW:
+                self._end(
+                    message, InvalidArgument(f"the message has more than {message.most} bytes")
+                )
         waiting = [message for message in slow if now - message.started > _SLOW_SECONDS]
         surplus = len(waiting) - self._most_slow
         for number, message in enumerate(waiting):  # the oldest first
             seconds = self._seconds + message.size / _SLOWEST_BYTES_A_SECOND
+            if message.error is not None:
+                continue
             if now - message.started > seconds:
                 self._end(
                     message,

@@ -107,12 +107,12 @@ def strict(index: Path) -> Iterator[RunningServer]:
         yield server
 
 
-def flood(target: str, connections: int, size: int, token: str) -> list[int]:
+def flood(target: str, connections: int, size: int, token: str, method: str = SEARCH) -> list[int]:
     """Send all but the last byte of a message on each connection; returns what each took."""
 
     def attack(_number: int) -> int:
         with closing(RawConnection(target)) as connection:
-            stream = connection.begin(SEARCH, token=token)
+            stream = connection.begin(method, token=token)
             sent = connection.send(stream, announced(size, size - 1), seconds=6)
             connection.wait(stream, 6)
             return sent
@@ -129,6 +129,16 @@ def test_strangers_take_no_memory(program: Program) -> None:
         sent = flood(program.target, 24, 30 * MIB, "")
     assert peak.bytes - before < 50 * MIB
     assert max(sent) < MIB, "they are refused on their headers"
+
+
+@linux_only
+def test_strangers_that_ask_for_health_take_little(program: Program) -> None:
+    process = program.process.pid
+    before = resident(process)
+    with Peak(process) as peak:
+        sent = flood(program.target, 24, 30 * MIB, "", "/grpc.health.v1.Health/Check")
+    assert peak.bytes - before < 64 * MIB
+    assert max(sent) < 30 * MIB
 
 
 @linux_only
