@@ -231,6 +231,8 @@ def serving(folder: Path) -> Iterator[str]:
                         client.server_info()
                         break
                     except ServiceError:
+                        if process.poll() is not None:
+                            raise
                         time.sleep(0.2)
             yield target
         finally:
