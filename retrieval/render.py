@@ -59,6 +59,7 @@ def passage_as_json(passage: Passage) -> dict[str, Any]:
         "metadata": dict(passage.metadata),
         "text": passage.text,
         "similar": list(passage.similar),
+        "similar_count": passage.similar_count,
         "highlights": _highlights(passage),
         "before": [passage_as_json(one) for one in passage.before],
         "after": [passage_as_json(one) for one in passage.after],
@@ -141,7 +142,7 @@ def _block(rank: int, passage: Passage, columns: int) -> str:
     if len(body) > most:
         lines.append(f"{_INDENT}… {counted(len(body) - most, 'more line')}")
     if passage.similar:
-        count = len(passage.similar)
+        count = passage.similar_count
         lines.append(f"{_INDENT}({count} more {'says' if count == 1 else 'say'} nearly the same)")
     return "\n".join(lines)
 

@@ -35,57 +35,70 @@ class Head(NamedTuple):
     """The texts of all of them, its own first; empty where no passage is left out."""
 
 
-def collapse(vector_ids: Sequence[int], vectors: Vectors, threshold: float) -> list[list[int]]:
+def collapse(
+    vector_ids: Sequence[int], vectors: Vectors, threshold: float, most: int
+) -> list[list[int]]:
     """Leave out each text that is nearly the same as a better one that is kept.
 
     Args:
         vector_ids: of the texts, best first.
         vectors: looks vectors up.
         threshold: cosine of two vectors from which they are nearly the same.
+        most: how many to keep; of the texts after them only those are told that are nearly the
+            same as one of these.
 
     Returns:
         for each text that is kept its number and those of the texts that are left out for it.
     """
     distinct = list(dict.fromkeys(vector_ids))
-    nearest = _nearest(vectors(distinct), threshold) if distinct else []
-    stands_for = {
-        vector_id: distinct[near] for vector_id, near in zip(distinct, nearest, strict=True)
-    }
+    nearest = _nearest(vectors(distinct), threshold, most) if distinct else []
+    stands_for = dict(zip(distinct, nearest, strict=True))
     kept: dict[int, list[int]] = {}
     for number, vector_id in enumerate(vector_ids):
-        kept.setdefault(stands_for[vector_id], []).append(number)
+        if (near := stands_for[vector_id]) >= 0:
+            kept.setdefault(near, []).append(number)
     return list(kept.values())
 
 
-def _nearest(every: NDArray[np.float32], threshold: float) -> list[int]:
-    """For each vector the number of the kept one that it is left out for; its own if it is kept.
+def _nearest(every: NDArray[np.float32], threshold: float, most: int) -> list[int]:
+    """For each vector the place of the kept one that it is nearly the same as.
 
     Args:
         every: float32 [n, dim], best first.
         threshold: see ``collapse``.
+        most: how many to keep.
+
+    Returns:
+        n places among the kept ones; -1 where ``most`` others are kept already.
     """
     # Equal vectors have a cosine of 1 to the last bits only.
     least = threshold - 1e-6
-    kept = np.empty_like(every)
-    numbers: list[int] = []
+    kept = np.empty((min(most, len(every)), every.shape[1]), dtype=np.float32)
+    count = 0
     nearest: list[int] = []
     for start in range(0, len(every), _BLOCK):
         # Always as many rows, so that the last bits don't depend on how many are compared.
         block = np.zeros((_BLOCK, every.shape[1]), dtype=np.float32)
         part = every[start : start + _BLOCK]
         block[: len(part)] = part
-        before = len(numbers)
-        earlier, within = block @ kept[:before].T, block @ block.T
+        within = block @ block.T
+        near, cosines = np.full(_BLOCK, -1), np.full(_BLOCK, -np.inf, dtype=np.float32)
+        if count:
+            earlier = block @ kept[:count].T
+            near = earlier.argmax(axis=1)
+            cosines = earlier[np.arange(_BLOCK), near]
         for row in range(len(part)):
-            new = [number - start for number in numbers[before:]]
-            cosines = np.concatenate([earlier[row], within[row, new]])
-            near = int(cosines.argmax()) if len(cosines) else -1
-            if near >= 0 and cosines[near] >= least:
-                nearest.append(numbers[near])
+            if cosines[row] >= least:
+                nearest.append(int(near[row]))
+            elif count == most:
+                nearest.append(-1)
             else:
-                kept[len(numbers)] = part[row]
-                numbers.append(start + row)
-                nearest.append(start + row)
+                kept[count] = part[row]
+                nearest.append(count)
+                nearer = within[row] > cosines
+                near = np.where(nearer, count, near)
+                cosines = np.where(nearer, within[row], cosines)
+                count += 1
     return nearest
 
 

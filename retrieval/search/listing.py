@@ -31,8 +31,7 @@ class Listing:
         self._where = query.where
         # As scores are shown: a passage's own score must not leave it out.
         self._lowest = np.float32(-math.inf if query.min_score is None else query.min_score)
-        self.cut = False
-        """Whether the list ends because no more passages are looked at."""
+        self._looked_at = 0
 
     def page(self) -> tuple[list[Head], bool]:
         """The page's passages in order, and whether there are more after them.
@@ -49,6 +48,14 @@ class Listing:
             page = self._grouped(page)
         return page, len(heads) > end
 
+    def warnings(self) -> Iterator[str]:
+        """Say if the list ends because no more passages are looked at."""
+        if self._looked_at:
+            yield (
+                f"the list is made of the best {self._looked_at} passages, and has all that they "
+                "give; there may be more after them"
+            )
+
     def first(self, limit: int) -> list[Head]:
         """The best ``limit`` passages, for a query that asks for no other list than that."""
         return self._arranged(limit)[:limit]
@@ -63,23 +70,25 @@ class Listing:
         if shortens:
             wanted = min(4 * wanted, most)
         while True:
-            heads, complete = self._best(wanted)
+            heads, complete = self._best(wanted, needed)
             if complete or len(heads) >= needed:
                 break
             if shortens and wanted == most:
-                self.cut = True
+                self._looked_at = most
                 break
-            wanted = min(2 * wanted, most) if shortens else 2 * wanted
+            wanted = min(4 * wanted, most) if shortens else 2 * wanted
         if query.mmr is not None:
             heads = diversify(heads, self._reader.vectors, query.mmr)
         return heads
 
-    def _best(self, wanted: int) -> tuple[list[Head], bool]:
+    def _best(self, wanted: int, needed: int) -> tuple[list[Head], bool]:
         """The list of the best texts or passages, and whether that is all of it."""
         query = self._query
         texts, complete = self._texts(wanted)
         if query.collapse is not None:
-            heads = self._collapsed(texts, query.collapse)
+            # Of the passages of a document one is listed, and any number is kept.
+            most = wanted if query.group_by_document else needed
+            heads = self._collapsed(texts, query.collapse, most)
         else:
             hits = self._hits(texts, wanted)
             complete = complete and len(hits) < wanted
@@ -116,7 +125,7 @@ class Listing:
             for place in standing
         ]
 
-    def _collapsed(self, texts: Ranked, threshold: float) -> list[Head]:
+    def _collapsed(self, texts: Ranked, threshold: float, most: int) -> list[Head]:
         """The first passage of each text that no better one is nearly the same as."""
         keys = keys_of(texts)
         # The passage that was asked about may come first.
@@ -128,7 +137,7 @@ class Listing:
         ]
         texts = texts.take(np.flatnonzero([bool(some) for some in places]))
         keys = keys_of(texts)
-        groups = collapse(texts.vector_ids.tolist(), self._reader.vectors, threshold)
+        groups = collapse(texts.vector_ids.tolist(), self._reader.vectors, threshold, most)
         kept = [group[0] for group in groups]
         standing = [some for some in places if some]
         hits = self._made(texts.take(np.array(kept, dtype=np.int64)), [standing[n] for n in kept])
@@ -177,7 +186,10 @@ class Listing:
             others = [Head(hit) for hit in hits if hit[1:3] != head.hit[1:3]]
         else:
             groups = collapse(
-                [hit.vector_id for hit in hits], self._reader.vectors, self._query.collapse
+                [hit.vector_id for hit in hits],
+                self._reader.vectors,
+                self._query.collapse,
+                self._query.group_size,
             )
             others = [
                 Head(hits[first], tuple(hits[n][1:3] for n in rest[:MAX_SIMILAR]), len(rest))

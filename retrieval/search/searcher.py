@@ -208,10 +208,13 @@ class Searcher:
         return found
 
     def warnings(self, query: Query) -> Iterator[str]:
-        """Sentences about fields of the filter that no document has."""
+        """Sentences about fields of the filter that no document has, and limits of the words."""
         for name, close in self.reader.unknown_fields(query.where).items() if query.where else ():
             hint = f"; did you mean {close!r}?" if close else ""
             yield f"the filter asks for {name!r}, a field that no document has{hint}"
+        compares_words = query.mode != "dense" and (query.mode != "auto" or self.reader.has_words)
+        if query.text is not None and compares_words:
+            yield from self.reader.words_warnings(query.text)
 
     def _given_vector(self, query: Query) -> EmbeddedText:
         if query.text is not None:  # of lexical search
@@ -287,5 +290,5 @@ class _Asked:
             query_truncated=self._embedded.truncated,
             rerank_truncated=reranked.truncated if reranked else 0,
             timings=timings,
-            warnings=self._warnings,
+            warnings=(*self._warnings, *self.listing.warnings()),
         )

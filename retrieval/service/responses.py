@@ -112,6 +112,7 @@ def fill_passage(message: document_pb2.Passage, collection: str, passage: Passag
         _fill_stages(message.stage_scores, scores)
     if passage.similar:
         message.similar.extend(f"{collection_name(collection)}/{name}" for name in passage.similar)
+        message.similar_count = passage.similar_count
     for around, place in (
         (passage.before, message.context_before),
         (passage.after, message.context_after),

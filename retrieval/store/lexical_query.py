@@ -34,6 +34,14 @@ WEIGHTS: Final = {WORDS: 1.0, TITLE: 0.25, IDENTIFIERS: 0.5}
 MAX_SPECIAL: Final = 32
 """Most phrases, beginnings and words of titles in a query; what is beyond counts as plain words."""
 
+MAX_PHRASE_WORDS: Final = 128
+"""Maximum number of words in all phrases and beginnings of a query. A phrase of 1,000 times the
+same word takes 20 ms for each passage that repeats it as often."""
+
+MAX_TERMS: Final = 1_024
+"""Maximum number of different words that are looked up for a query, the rarest ones. Each costs as
+much as there are passages with it, and the common ones hardly change a score."""
+
 _PLAIN: Final = {WORDS: PLAIN, TITLE: PLAIN_TITLE}
 """Where the words of a field stand unstemmed, each at its place."""
 
@@ -75,12 +83,30 @@ class Parts(NamedTuple):
     """Words for titles and headings alone."""
     title_phrases: Sequence[str]
     title_prefixes: Sequence[str]
+    left_over: int
+    """How many phrases, beginnings and words of titles are beyond the limits, and count as plain
+    words."""
+
+
+class WordsQuery(NamedTuple):
+    """What a query's text becomes."""
+
+    query: tantivy.Query | None
+    """None: there is nothing in it to look for."""
+    warnings: tuple[str, ...] = ()
+    """Which limits it exceeds, in sentences without an end."""
 
 
 def parts_of(text: str) -> Parts:
-    """Take a query apart; beyond ``MAX_SPECIAL`` phrases and beginnings, all are words."""
+    """Take a query apart.
+
+    Beyond ``MAX_SPECIAL`` phrases and beginnings, or ``MAX_PHRASE_WORDS`` words in them, all are
+    words.
+    """
     words: list[str] = []
     special: dict[tuple[str, str], None] = {}
+    room = MAX_PHRASE_WORDS
+    left_over = 0
     for part in _PART.finditer(text):
         only_title, phrase, prefix, word = part.group("title", "phrase", "prefix", "word")
         if prefix and not _is_beginning(prefix):
@@ -91,13 +117,24 @@ def parts_of(text: str) -> Parts:
         kind = "phrases" if phrase else "prefixes" if prefix else "titles" if only_title else ""
         if only_title and not word:
             kind = f"title_{kind}"
-        taken = kind != "" and ((kind, what) in special or len(special) < MAX_SPECIAL)
+        taken = kind != "" and (kind, what) in special
+        if kind and not taken and len(special) < MAX_SPECIAL:
+            taken = word is not None or (length := _words_in(what)) <= room
+            room -= length if taken and word is None else 0
+        left_over += bool(kind) and not taken
         if taken:
             special[kind, what] = None
         if not taken or kind == "phrases":
             words.append(what)
-    lists = ([what for kind, what in special if kind == field] for field in Parts._fields[1:])
-    return Parts(" ".join(words), *lists)
+    lists = {
+        field: [what for kind, what in special if kind == field] for field in Parts._fields[1:-1]
+    }
+    return Parts(text=" ".join(words), left_over=left_over, **lists)
+
+
+def _words_in(text: str) -> int:
+    """The number of words in a phrase or a beginning, those of ``camelCase`` in parts."""
+    return len(plain_terms(in_parts(fold(text))))
 
 
 def _is_beginning(prefix: str) -> bool:
@@ -127,8 +164,8 @@ def beginnings_of(prefix: str) -> list[Beginning]:
     return [Beginning(words, whole) for words in forms if words]
 
 
-def lexical_query(index: LexicalIndex, text: str) -> tantivy.Query | None:
-    """The query for a text; None: there is nothing in it to look for.
+def lexical_query(index: LexicalIndex, text: str) -> WordsQuery:
+    """The query for a text.
 
     Args:
         index: which cuts it into terms as it cut the passages.
@@ -149,13 +186,40 @@ def lexical_query(index: LexicalIndex, text: str) -> tantivy.Query | None:
         clauses += _terms(index, TITLE, word, weight=1.0)
     for field, weight in WEIGHTS.items():
         clauses += _terms(index, field, parts.text, weight)
-    return tantivy.Query.boolean_query(clauses) if clauses else None
+    query = tantivy.Query.boolean_query(clauses) if clauses else None
+    return WordsQuery(query, tuple(_warnings(index, parts)))
+
+
+def _warnings(index: LexicalIndex, parts: Parts) -> Iterator[str]:
+    if parts.left_over:
+        yield (
+            f"of the phrases, prefixes and title words in the query {parts.left_over} count as "
+            f"plain words: it has more than {MAX_SPECIAL}, or more than {MAX_PHRASE_WORDS} words "
+            "in them"
+        )
+    for field in (WORDS, IDENTIFIERS):
+        found = _rarest(index, _cut(index, field, parts.text))
+        if len(found) > MAX_TERMS:
+            yield (
+                f"the query has {len(found)} different {field} that passages have; "
+                f"only the {MAX_TERMS} rarest count"
+            )
 
 
 def _terms(index: LexicalIndex, field: str, text: str, weight: float) -> Iterator[_Clause]:
-    """Each term of a text, as often as it is in it."""
-    for (where, term), count in _cut(index, field, text).items():
-        yield _should(tantivy.Query.term_query(index.schema, where, term, "freq"), weight * count)
+    """Each term of a text, as often as it is in it; at most the ``MAX_TERMS`` rarest."""
+    terms = _cut(index, field, text)
+    for where, term in _rarest(index, terms)[:MAX_TERMS]:
+        query = tantivy.Query.term_query(index.schema, where, term, "freq")
+        yield _should(query, weight * terms[where, term])
+
+
+def _rarest(index: LexicalIndex, terms: Counter[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Different terms; where they are too many, those that a text has alone, the rarest first."""
+    if len(terms) <= MAX_TERMS:
+        return list(terms)
+    having = {term: index.texts_with(*term) for term in terms}
+    return sorted((term for term in terms if having[term]), key=having.__getitem__)
 
 
 def _cut(index: LexicalIndex, field: str, text: str) -> Counter[tuple[str, str]]:

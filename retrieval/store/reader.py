@@ -15,7 +15,7 @@ from retrieval.store.contents import Contents
 from retrieval.store.filters import Filter
 from retrieval.store.info import SegmentInfo, load_segments
 from retrieval.store.lexical import NO_HITS, LexicalHits
-from retrieval.store.lexical_query import lexical_query
+from retrieval.store.lexical_query import WordsQuery, lexical_query
 from retrieval.store.rows import stored_passage
 from retrieval.store.segments import VectorHits
 from retrieval.store.snapshot import Generation, open_generation
@@ -28,11 +28,11 @@ _CHARS_BESIDE_QUERY: Final = 8 << 10
 terms. So at most 32 queries are kept."""
 
 
-class _WordsQuery(NamedTuple):
-    """A query's text as the engine takes it; None: there is nothing in it to look for."""
+class _KeptQuery(NamedTuple):
+    """A lexical query that is kept."""
 
     chars: int
-    query: tantivy.Query | None
+    made: WordsQuery
 
 
 class IndexReader(Contents):
@@ -47,7 +47,7 @@ class IndexReader(Contents):
         self._lexical = generation.lexical
         self._opened = generation.opened
         # One search looks for its words several times, and prefixes take long to look up.
-        self._recent_queries = Recent[str, _WordsQuery](
+        self._recent_queries = Recent[str, _KeptQuery](
             _RECENT_QUERY_CHARS, lambda one: one.chars + _CHARS_BESIDE_QUERY
         )
         shared = generation.snapshot.rows("SELECT vector_id FROM shared_vectors", [])
@@ -244,17 +244,26 @@ class IndexReader(Contents):
         text_ids = np.where(np.isin(hits.vector_ids, self._shared), hits.text_ids, 0)
         return LexicalHits(hits.scores, hits.vector_ids, text_ids)
 
+    def words_warnings(self, text: str) -> tuple[str, ...]:
+        """Which limits a lexical query exceeds, in sentences without an end.
+
+        Raises:
+            NoLexicalIndex: the index has none, or those of an older version.
+        """
+        return self._words_query(text).warnings
+
     def _lexical_query(self, text: str) -> tantivy.Query | None:
+        return self._words_query(text).query
+
+    def _words_query(self, text: str) -> WordsQuery:
         if (lexical := self._lexical) is not None:
 
-            def make(texts: list[str]) -> dict[str, _WordsQuery]:
-                return {
-                    text: _WordsQuery(len(text), lexical_query(lexical, text)) for text in texts
-                }
+            def make(texts: list[str]) -> dict[str, _KeptQuery]:
+                return {text: _KeptQuery(len(text), lexical_query(lexical, text)) for text in texts}
 
-            return self._recent_queries.get_or_read([text], make)[text].query
+            return self._recent_queries.get_or_read([text], make)[text].made
         if self.has_words:
-            return None
+            return WordsQuery(None)
         raise NoLexicalIndex(
             f"{self.folder} has no words that this version can search: an older version made it; "
             "run `indexer build` on its documents once, which embeds nothing, "

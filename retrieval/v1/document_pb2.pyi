@@ -295,6 +295,7 @@ class Passage(_message.Message):
     SCORE_KIND_FIELD_NUMBER: _builtins.int
     STAGE_SCORES_FIELD_NUMBER: _builtins.int
     SIMILAR_FIELD_NUMBER: _builtins.int
+    SIMILAR_COUNT_FIELD_NUMBER: _builtins.int
     SECTION_FIELD_NUMBER: _builtins.int
     HIGHLIGHTS_FIELD_NUMBER: _builtins.int
     CONTEXT_BEFORE_FIELD_NUMBER: _builtins.int
@@ -332,6 +333,10 @@ class Passage(_message.Message):
     """score_kind is the scale of score; SCORE_KIND_UNSPECIFIED when the passage was not scored,
     because it was asked for by name.
     """
+    similar_count: _builtins.int
+    """similar_count is the number of passages that the search left out as nearly the same as this
+    one, those that are not named in similar counted.
+    """
     @_builtins.property
     def document(self) -> Global___DocumentSummary:
         """document says which document the passage is from."""
@@ -349,7 +354,7 @@ class Passage(_message.Message):
     @_builtins.property
     def similar(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """similar are the names of passages that the search left out as nearly the same as this one,
-        best first; see SearchRequest.collapse.
+        best first, at most 100; see SearchRequest.collapse.
         """
 
     @_builtins.property
@@ -390,6 +395,7 @@ class Passage(_message.Message):
         score_kind: Global___ScoreKind.ValueType = ...,
         stage_scores: Global___StageScores | None = ...,
         similar: _abc.Iterable[_builtins.str] | None = ...,
+        similar_count: _builtins.int = ...,
         section: Global___Section | None = ...,
         highlights: Global___Highlights | None = ...,
         context_before: _abc.Iterable[Global___Passage] | None = ...,
@@ -397,7 +403,7 @@ class Passage(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "highlights", b"highlights", "section", b"section", "stage_scores", b"stage_scores"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_end", b"char_end", "char_start", b"char_start", "context_after", b"context_after", "context_before", b"context_before", "document", b"document", "heading_path", b"heading_path", "highlights", b"highlights", "line_end", b"line_end", "line_start", b"line_start", "name", b"name", "page_end", b"page_end", "page_start", b"page_start", "score", b"score", "score_kind", b"score_kind", "section", b"section", "similar", b"similar", "stage_scores", b"stage_scores", "text", b"text", "token_count", b"token_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_end", b"char_end", "char_start", b"char_start", "context_after", b"context_after", "context_before", b"context_before", "document", b"document", "heading_path", b"heading_path", "highlights", b"highlights", "line_end", b"line_end", "line_start", b"line_start", "name", b"name", "page_end", b"page_end", "page_start", b"page_start", "score", b"score", "score_kind", b"score_kind", "section", b"section", "similar", b"similar", "similar_count", b"similar_count", "stage_scores", b"stage_scores", "text", b"text", "token_count", b"token_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
