@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from retrieval.arguments import check_text, text_list
 from retrieval.backend import CPU_BATCH_TOKENS, CUDA_BATCH_TOKENS, DTYPES, resolve_device
 from retrieval.batching import batches_by_length
+from retrieval.deadline import check_wanted
 from retrieval.errors import CheckpointError
 from retrieval.gte import load_model, pack
 from retrieval.gte.config import MODEL_TYPES, read_json
@@ -102,6 +103,7 @@ class Reranker:
 
         Raises:
             InvalidArgument: the query is no text, or the passages are not texts.
+            DeadlinePassed: nobody waits for it any more; found out between batches.
         """
         check_text(query, field="query")
         passages = text_list(passages, field="passages")
@@ -109,6 +111,7 @@ class Reranker:
         pairs = self._tokenizer.encode_pairs(query.strip(), passages)
         lengths = [len(pair.ids) for pair in pairs]
         for rows in batches_by_length(lengths, self._batch_tokens):
+            check_wanted()
             batch = [pairs[row] for row in rows]
             logits[rows] = self._runs.submit(self._logits, batch).result()
         return PairScores(1 / (1 + np.exp(-logits)), sum(pair.truncated for pair in pairs))

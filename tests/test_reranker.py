@@ -2,11 +2,14 @@
 
 import json
 import shutil
+from collections.abc import Sequence
+from contextvars import copy_context
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from tokenizers import Tokenizer as FastTokenizer
 from transformers import (
@@ -15,13 +18,14 @@ from transformers import (
     XLMRobertaForSequenceClassification,
 )
 
-from retrieval.errors import CheckpointError, InvalidArgument, NoReranker
+from retrieval.deadline import abandoned
+from retrieval.errors import CheckpointError, DeadlinePassed, InvalidArgument, NoReranker
 from retrieval.gte import load_model, pack
 from retrieval.registry import RERANKERS
 from retrieval.reranker import Reranker
 from retrieval.search import EmbeddedText, Query, Searcher
 from retrieval.store import IndexReader
-from retrieval.tokenizer import Tokenizer
+from retrieval.tokenizer import PairTokens, Tokenizer
 from tests.store.test_store import key, open_writer, staged, unit_vectors
 from tests.tiny_model import GOLDEN, TINY_BERT, make_tiny_model, make_tiny_reranker
 
@@ -187,3 +191,24 @@ def test_reranking_that_can_not_be(reader: IndexReader, bert: Path) -> None:
         assert caught.value.metadata["field"] == "rerank_top"
     nothing = searcher.search(Query(text="unheard", mode="lexical", rerank_top=5))
     assert nothing.passages == ()
+
+
+def test_reranking_that_nobody_waits_for_stops(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reranker = Reranker.load(bert)
+    batches: list[int] = []
+    run = reranker._logits
+
+    def count(pairs: Sequence[PairTokens]) -> NDArray[np.float32]:
+        batches.append(len(pairs))
+        return run(pairs)
+
+    monkeypatch.setattr(reranker, "_logits", count)
+    monkeypatch.setattr(reranker, "_batch_tokens", 64)
+    passages = ["the ferry leaves"] * 40
+    context = copy_context()
+    context.run(abandoned.set, lambda: len(batches) >= 2)
+    with pytest.raises(DeadlinePassed):
+        context.run(reranker.score, "ferry", passages)
+    assert len(batches) == 2
+    reranker.score("ferry", passages)
+    assert len(batches) > 4, "outside a request, all are"

@@ -1,14 +1,16 @@
 """Reranking over the wire: with a model, and on a server that has none."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from retrieval.client import RetrievalClient
 from retrieval.errors import ServiceError
-from retrieval.reranker import Reranker
-from tests.service.harness import running
+from retrieval.reranker import PairScores, Reranker
+from tests.service.harness import running, wait_until
 from tests.tiny_model import make_tiny_reranker
 
 
@@ -53,3 +55,27 @@ def test_a_server_without_a_model_says_so(client: RetrievalClient) -> None:
     with pytest.raises(ServiceError) as caught:
         client.search("boat", rerank_top=10_000)
     assert caught.value.metadata["field"] == "rerank_top"
+
+
+def test_no_other_search_waits_for_the_model(
+    index: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    score = Reranker.score
+
+    def wait(self: Reranker, query: str, passages: Iterable[str]) -> PairScores:
+        assert gate.wait(30)
+        return score(self, query, passages)
+
+    monkeypatch.setattr(Reranker, "score", wait)
+    with (
+        running({"default": index}, reranker=str(model)) as server,
+        RetrievalClient(server.target, timeout=60) as client,
+        ThreadPoolExecutor(24) as pool,
+    ):
+        reranked = [pool.submit(client.search, f"boat {n}", rerank_top=8) for n in range(24)]
+        wait_until(lambda: len(server.server._rerank_workers._waiting) >= 20)
+        for number in range(5):
+            assert len(client.search(f"ferry {number}", timeout=5)) > 0
+        gate.set()
+        assert all(len(one.result()) == 8 for one in reranked)
