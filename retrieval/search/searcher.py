@@ -46,7 +46,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """Ranked passages, best first, equal scores in order of document and place."""
+    """Ranked passages, best first, equal scores in a fixed order."""
 
     passages: tuple[Passage, ...]
     score_kind: ScoreKind

@@ -72,7 +72,11 @@ class LexicalState:
 
 
 class LexicalHits(NamedTuple):
-    """The texts that fit best, best first; equal scores in order of text id."""
+    """The texts that fit best, best first; equal scores in order of text id.
+
+    Which of the texts that tie with the last one are among them is up to the engine: always the
+    same ones of a generation, segment by segment, so that not all of them must be read.
+    """
 
     scores: NDArray[np.float64]
     """[n] BM25, ≥ 0."""
