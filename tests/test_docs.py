@@ -339,7 +339,7 @@ def test_make_does_what_the_readme_says() -> None:
     assert "cog --check -P README.md docs/*.md" in check
     assert re.findall(r"^make (\w+)$", (ROOT / ".ci/run").read_text(), re.M) == ["test", "check"]
     fuzz = what_make_would_run("fuzz", "SEED=7")
-    assert "SEED=7" in fuzz.splitlines()[-2]
+    assert 'echo "SEED=7"' in fuzz
     assert f"--hypothesis-profile={FUZZ} --hypothesis-seed=7" in fuzz
     seeds = {re.findall(r"SEED=(\d+)", what_make_would_run("fuzz"))[-1] for _ in range(2)}
     assert len(seeds) == 2

@@ -127,8 +127,18 @@ LIMIT_OPTIONS: Final = {
 """Field of ``Limits`` → option of ``retrieval serve``."""
 
 _LEAST: Final = {"message_bytes": 1024, "stall_seconds": 1.0}
-_GREATEST: Final = {"message_bytes": 2**30, "batch_size": 4096}
-"""What gRPC's own limits and the fields of the contract allow."""
+_GREATEST: Final = {
+    "batch_passages": 2**31 - 1,
+    "batch_size": 4096,
+    "concurrent_requests": 100_000,
+    "connections": 100_000,
+    "message_bytes": 2**30,
+    "stall_seconds": 86_400.0,
+    "text_chars": 2**31 - 1,
+}
+"""What gRPC, the system and the fields of the contract allow, and no more than can be meant."""
+MAX_SEARCH_THREADS: Final = 256
+"""All are started at once, and more would only wait for one another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +203,10 @@ class ServiceConfig:
                     f"--{option} is {seconds}; it must be a number of seconds, 0 or more",
                     field=f"{option}_seconds",
                 )
-        if self.search_threads < 1:
+        if not 1 <= self.search_threads <= MAX_SEARCH_THREADS:
             raise InvalidArgument(
-                f"--search-threads is {self.search_threads}; it must be 1 or more",
+                f"--search-threads is {self.search_threads}; it must be from 1 to "
+                f"{MAX_SEARCH_THREADS}",
                 field="search_threads",
             )
 
