@@ -7,7 +7,6 @@ import os
 import resource
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from functools import partial
 from wsgiref.simple_server import WSGIServer
@@ -74,9 +73,6 @@ _OTHER_FILES = 1024
 """Indexes, models, logs."""
 _IDLE_SECONDS = 300
 """Without a request; a client connects again when it has one."""
-
-_SWITCH_SECONDS = 0.001
-"""A fifth of Python's own: beside searches of a thousand passages the p99 of others is a third."""
 
 _REVIVE_SECONDS = 1.0
 """Between two looks whether all threads run."""
@@ -213,9 +209,6 @@ class RetrievalServer:
         if self._config.metrics:
             self._metrics_server = self._metrics.listen(self._config.metrics)
         await self._collections.open_all()
-        # A thread that runs a model asks for the interpreter after each product, and waits so long
-        # for one that counts in Python.
-        sys.setswitchinterval(_SWITCH_SECONDS)
         # Else the collector goes through all of torch again and again: a request makes cycles.
         gc.freeze()
         self._admission.open()
