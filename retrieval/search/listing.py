@@ -107,7 +107,7 @@ class Listing:
 
     def _hits(self, texts: Ranked, limit: int) -> list[Hit]:
         """The first passages, text by text; those of one text in the order of indexing."""
-        (places,) = self._reader.first_places([keys_of(texts)], limit, self._where)
+        (places,) = self._reader.places.first([keys_of(texts)], limit, self._where)
         return self._made(texts, places)
 
     def _made(self, texts: Ranked, places: Sequence[Sequence[Place]]) -> list[Hit]:
@@ -129,8 +129,8 @@ class Listing:
         """The first passage of each text that no better one is nearly the same as."""
         keys = keys_of(texts)
         # The passage that was asked about may come first.
-        firsts = self._reader.first_places(
-            [[key] for key in keys], 1 + (self._query.passage is not None), self._where, keys
+        firsts = self._reader.places.first(
+            [[key] for key in keys], 1 + (self._query.passage is not None), self._where, named=keys
         )
         places = [
             [place for place in first if place != self._query.passage][:1] for (first,) in firsts
@@ -154,14 +154,14 @@ class Listing:
         # Its own, and perhaps the passage that was asked about, are not named.
         limit = MAX_SIMILAR + 2
         listed = [text for group in groups for text in group]
-        found = self._reader.first_places(groups, limit + 1, self._where, listed)
+        found = self._reader.places.first(groups, limit + 1, self._where, named=listed)
         named = []
         for head, parts in zip(page, found, strict=True):
             places = [place for part in parts for place in part]
             others = [p for p in places if p not in (head.hit[1:3], self._query.passage)]
             count = len(others)
             if len(places) > limit:
-                count = sum(self._reader.count_places(head.texts, listed, self._where))
+                count = sum(self._reader.places.counts(head.texts, listed, self._where))
                 count -= len(places) - len(others)
             named.append(head._replace(similar=tuple(others[:MAX_SIMILAR]), similar_count=count))
         return named

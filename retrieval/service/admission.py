@@ -1,7 +1,6 @@
 """Which requests are let in, and how many are under way."""
 
 import asyncio
-from typing import NoReturn
 
 from retrieval.errors import NotServing, Overloaded
 from retrieval.wording import counted
@@ -30,11 +29,6 @@ class Admission:
         """Requests being answered now."""
         return self._active
 
-    @property
-    def is_full(self) -> bool:
-        """Whether as many requests as are allowed are under way."""
-        return self._active >= self._limit
-
     def open(self) -> None:
         """Let requests in from now on."""
         self._closed_because = ""
@@ -60,22 +54,14 @@ class Admission:
             Overloaded: as many requests as are allowed are under way.
         """
         self.check_open()
-        if self.is_full:
-            self.refuse()
+        if self._active >= self._limit:
+            raise Overloaded(
+                f"{counted(self._limit, 'request')} under way is the most that this server takes: "
+                "try again in a moment",
+                limit="concurrent_requests",
+            )
         self._active += 1
         self._idle.clear()
-
-    def refuse(self) -> NoReturn:
-        """Say that there is no room.
-
-        Raises:
-            Overloaded: always.
-        """
-        raise Overloaded(
-            f"{counted(self._limit, 'request')} under way is the most that this server takes: "
-            "try again in a moment",
-            limit="concurrent_requests",
-        )
 
     def leave(self) -> None:
         """Undo one ``enter``: the request has its answer."""

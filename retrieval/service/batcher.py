@@ -3,15 +3,16 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import cast
 
+from retrieval.deadline import answer_by
 from retrieval.records import TextKind
 from retrieval.search import EmbeddedText
 from retrieval.service.delivery import AnyFuture
 from retrieval.service.jobs import Job, TextEncoder
 from retrieval.service.metrics import Metrics
 from retrieval.service.model_queue import ModelQueue
-from retrieval.service.pace import answer_by
 from retrieval.service.turns import turn_of
 
 NICENESS, BULK_NICENESS = 10, 15
@@ -43,23 +44,11 @@ class Batcher:
             max_chars: most characters of one, unless a single text has more.
             metrics: told how long texts wait, what goes through the models, and what fails.
         """
-        metrics = metrics or Metrics()
-        self._bulk = ModelQueue(
-            "encoder-bulk",
-            niceness=BULK_NICENESS,
-            max_texts=max_texts,
-            max_chars=max_chars,
-            metrics=metrics,
-            side_by_side=False,
+        queue = partial(
+            ModelQueue, max_texts=max_texts, max_chars=max_chars, metrics=metrics or Metrics()
         )
-        self._short = ModelQueue(
-            "encoder",
-            niceness=NICENESS,
-            max_texts=max_texts,
-            max_chars=max_chars,
-            metrics=metrics,
-            others_run=lambda: self._bulk.is_busy,
-        )
+        self._bulk = queue("encoder-bulk", niceness=BULK_NICENESS, side_by_side=False)
+        self._short = queue("encoder", niceness=NICENESS, others_run=lambda: self._bulk.is_busy)
 
     async def embed(
         self, encoder: TextEncoder, texts: Sequence[str], kind: TextKind

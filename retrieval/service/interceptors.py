@@ -12,11 +12,11 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 from grpc.aio import AbortError, ServerInterceptor, ServicerContext
 
+from retrieval.deadline import answer_by
 from retrieval.errors import AnswerTooLarge, InvalidArgument, Overloaded, RetrievalError
 from retrieval.service.access import Access, caller
 from retrieval.service.admission import Admission
 from retrieval.service.observer import Observed, Observer
-from retrieval.service.pace import answer_by
 from retrieval.service.request_log import REQUEST_ID
 from retrieval.service.status import (
     STATUS_DETAILS_KEY,

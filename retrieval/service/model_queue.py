@@ -1,6 +1,5 @@
 """A queue before a model, and the thread that takes batches from it."""
 
-import logging
 import math
 import os
 import sys
@@ -16,9 +15,8 @@ from retrieval.service.delivery import Outcome, deliver
 from retrieval.service.jobs import Batch, Job, Share, go_together, make_shares, one_by_one
 from retrieval.service.metrics import Metrics
 from retrieval.service.pace import Pace, too_late
+from retrieval.service.supervision import say_ended, say_failed
 from retrieval.service.turns import Turns
-
-LOG = logging.getLogger(__name__)
 
 _BATCH_SECONDS = 0.1
 """What a batch should take at most: whoever comes next waits for it. Of large models that is a text
@@ -118,8 +116,7 @@ class ModelQueue:
             if self._closed or (self._thread is not None and self._thread.is_alive()):
                 return
             if self._thread is not None:
-                LOG.error("the thread %s has ended and is started again", self._name)
-                self._metrics.background_failed(self._name)
+                say_ended("thread", self._name, self._metrics)
             thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             try:
                 thread.start()
@@ -234,7 +231,7 @@ class ModelQueue:
                 on_single_core(self._embed_beside, batch)
             except RuntimeError as error:
                 # Its threads can't be started: this one will do.
-                self._say_failed(error)
+                say_failed("thread", self._name, error, self._metrics)
                 with self._changed:
                     self._running.remove(batch.texts)
                 batch = batch._replace(beside=False)
@@ -269,7 +266,7 @@ class ModelQueue:
         try:
             made = self._embed(batch.shares)
         except Exception as error:  # noqa: BLE001  (told to those who wait; the thread goes on)
-            self._say_failed(error)
+            say_failed("thread", self._name, error, self._metrics)
             made = [(share, error) for share in batch.shares]
         finally:
             seconds, cost = time.perf_counter() - started, batch.cost
@@ -312,16 +309,12 @@ class ModelQueue:
 
     def _fail_all(self, error: Exception) -> None:
         """Tell all who wait what went wrong: else it would go wrong again and again."""
-        self._say_failed(error)
+        say_failed("thread", self._name, error, self._metrics)
         with self._changed:
             jobs = list(self._turns)
             for job in jobs:
                 self._drop(job)
         deliver([Outcome(job.future, None, error) for job in jobs])
-
-    def _say_failed(self, error: Exception) -> None:
-        LOG.error("the thread %s failed, and goes on", self._name, exc_info=error)
-        self._metrics.background_failed(self._name)
 
     def _has_room(self) -> bool:
         """Whether the job whose turn it is could start now."""

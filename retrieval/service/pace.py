@@ -11,8 +11,6 @@ import time
 from retrieval.deadline import answer_by
 from retrieval.errors import Overloaded
 
-__all__ = ["Pace", "answer_by", "too_late"]
-
 _NEWEST = 0.3
 """Weight of the latest batch in what is known of all."""
 

@@ -1,8 +1,9 @@
-"""Tasks that run beside the requests, and go on whatever happens."""
+"""Threads and tasks that run beside the requests, and go on whatever happens."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Literal
 
 from retrieval.service.metrics import Metrics
 
@@ -29,13 +30,40 @@ def supervise(
     return asyncio.create_task(_run_for_ever(name, run, metrics), name=name)
 
 
+Kind = Literal["thread", "task"]
+
+
+def say_failed(kind: Kind, name: str, error: Exception, metrics: Metrics) -> None:
+    """Log and count a failure of something that goes on all the same.
+
+    Args:
+        kind: what it is.
+        name: its own.
+        error: what it failed with.
+        metrics: told of it.
+    """
+    LOG.error("the %s %s failed, and goes on", kind, name, exc_info=error)
+    metrics.background_failed(name)
+
+
+def say_ended(kind: Kind, name: str, metrics: Metrics) -> None:
+    """Log and count the end of something that is started again.
+
+    Args:
+        kind: what it is.
+        name: its own.
+        metrics: told of it.
+    """
+    LOG.error("the %s %s has ended, and is started again", kind, name)
+    metrics.background_failed(name)
+
+
 async def _run_for_ever(name: str, run: Callable[[], Awaitable[None]], metrics: Metrics) -> None:
     while True:
         try:
             await run()
-        except Exception:
-            LOG.exception("%s failed, and is started again", name)
+        except Exception as error:  # noqa: BLE001  (a bug must not end it for good)
+            say_failed("task", name, error, metrics)
         else:
-            LOG.error("%s has ended, and is started again", name)
-        metrics.background_failed(name)
+            say_ended("task", name, metrics)
         await asyncio.sleep(_PAUSE_SECONDS)

@@ -1,7 +1,6 @@
 """Threads beside the event loop."""
 
 import asyncio
-import logging
 import threading
 import time
 from collections import Counter
@@ -12,14 +11,13 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Final, ParamSpec, Protocol, TypeVar, cast
 
-from retrieval.deadline import abandoned
+from retrieval.deadline import abandoned, answer_by
 from retrieval.errors import NotServing
 from retrieval.service.delivery import AnyFuture, Outcome, deliver
 from retrieval.service.metrics import Metrics
-from retrieval.service.pace import Pace, answer_by, too_late
+from retrieval.service.pace import Pace, too_late
+from retrieval.service.supervision import say_ended, say_failed
 from retrieval.service.turns import Turns, turn_of
-
-LOG = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -148,8 +146,7 @@ class Workers:
                 return
             alive = [thread for thread in self._pool if thread.is_alive()]
             for _dead in range(len(self._pool) - len(alive)):
-                LOG.error("the thread %s has ended, and is started again", self._name)
-                self._metrics.background_failed(self._name)
+                say_ended("thread", self._name, self._metrics)
             self._pool = alive
             while len(self._pool) < self._threads:
                 name = f"{self._name}_{len(self._pool)}"
@@ -264,7 +261,7 @@ class Workers:
             try:
                 self._call_all(lane)
             except Exception as error:  # noqa: BLE001  (the thread must go on)
-                self._say_failed(error)
+                say_failed("thread", self._name, error, self._metrics)
             finally:
                 with self._lock:
                     if lane in self._lanes:  # what it was at has failed, and not the call itself
@@ -291,11 +288,7 @@ class Workers:
         try:
             call.held.release()
         except Exception as error:  # noqa: BLE001  (it is nobody's fault who waits)
-            self._say_failed(error)
-
-    def _say_failed(self, error: Exception) -> None:
-        LOG.error("a thread %s failed, and goes on", self._name, exc_info=error)
-        self._metrics.background_failed(self._name)
+            say_failed("thread", self._name, error, self._metrics)
 
     def _end(self, call: _Call) -> None:
         """Undo what ``_next`` has counted; the lock is held."""

@@ -66,7 +66,8 @@ class Contents:
         self._recent_passages = Recent[Place, _Checked](
             _RECENT_CHARS, lambda one: len(one.passage.text) + _CHARS_BESIDE_TEXT
         )
-        self._places = Places(snapshot.rows)
+        self.places = Places(snapshot.rows)
+        """Where the texts of the generation stand."""
 
     def unknown_fields(self, where: Filter) -> dict[str, str]:
         """The fields of metadata in a filter that no document has, each with a name close to it.
@@ -108,24 +109,8 @@ class Contents:
             IndexDamaged: a vector stands nowhere.
         """
         groups = [[TextKey(*pair)] for pair in zip(vector_ids, text_ids, strict=True)]
-        found = self._places.first(groups, self.info.chunks if most is None else most, where)
+        found = self.places.first(groups, self.info.chunks if most is None else most, where)
         return [places for (places,) in found]
-
-    def first_places(
-        self,
-        groups: Sequence[Sequence[TextKey]],
-        limit: int,
-        where: Filter | None = None,
-        named: Sequence[TextKey] | None = None,
-    ) -> list[list[list[Place]]]:
-        """The first places of some groups of texts, text by text; see ``Places.first``."""
-        return self._places.first(groups, limit, where, named=named)
-
-    def count_places(
-        self, texts: Sequence[TextKey], named: Sequence[TextKey], where: Filter | None = None
-    ) -> list[int]:
-        """In how many places each of some texts stands; see ``Places.counts``."""
-        return self._places.counts(texts, named, where)
 
     def passages_of_documents(
         self, document_ids: Sequence[int]

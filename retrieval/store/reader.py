@@ -1,6 +1,6 @@
 """Reading an index: one generation, whole, for as long as the reader is open."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
@@ -13,8 +13,9 @@ from retrieval.errors import IndexDamaged, NoLexicalIndex
 from retrieval.recent import Recent
 from retrieval.store.contents import Contents
 from retrieval.store.filters import Filter
+from retrieval.store.id_set import IdSet
 from retrieval.store.info import SegmentInfo, load_segments
-from retrieval.store.lexical import NO_HITS, LexicalHits
+from retrieval.store.lexical import NO_HITS, LexicalHits, LexicalIndex
 from retrieval.store.lexical_query import WordsQuery, lexical_query
 from retrieval.store.rows import stored_passage
 from retrieval.store.segments import VectorHits
@@ -191,10 +192,9 @@ class IndexReader(Contents):
         Raises:
             NoLexicalIndex: the index has none, or those of an older version.
         """
-        query = self._lexical_query(text)
-        if query is None or self._lexical is None:
-            return NO_HITS
-        return self._told_apart(self._lexical.search(query, k, self._vectors.allowed_texts(where)))
+        return self._fitting(
+            text, where, lambda words, query, allowed: words.search(query, k, allowed)
+        )
 
     def score_words(
         self,
@@ -215,11 +215,11 @@ class IndexReader(Contents):
         Raises:
             NoLexicalIndex: the index has none, or those of an older version.
         """
-        query = self._lexical_query(text)
-        if query is None or self._lexical is None:
-            return NO_HITS
-        allowed = self._vectors.allowed_texts(where)
-        return self._told_apart(self._lexical.score(query, vector_ids, most, allowed))
+        return self._fitting(
+            text,
+            where,
+            lambda words, query, allowed: words.score(query, vector_ids, most, allowed),
+        )
 
     def score_texts(
         self, text: str, text_ids: NDArray[np.int64], *, where: Filter | None = None
@@ -234,13 +234,24 @@ class IndexReader(Contents):
         Raises:
             NoLexicalIndex: the index has none, or those of an older version.
         """
+        return self._fitting(
+            text, where, lambda words, query, allowed: words.score_texts(query, text_ids, allowed)
+        )
+
+    def _fitting(
+        self,
+        text: str,
+        where: Filter | None,
+        find: Callable[[LexicalIndex, tantivy.Query, IdSet | None], LexicalHits],
+    ) -> LexicalHits:
+        """What is found by the words of a query, among the texts that a filter allows.
+
+        The text id of a vector's only text is 0.
+        """
         query = self._lexical_query(text)
         if query is None or self._lexical is None:
             return NO_HITS
-        allowed = self._vectors.allowed_texts(where)
-        return self._told_apart(self._lexical.score_texts(query, text_ids, allowed))
-
-    def _told_apart(self, hits: LexicalHits) -> LexicalHits:
+        hits = find(self._lexical, query, self._vectors.allowed_texts(where))
         text_ids = np.where(np.isin(hits.vector_ids, self._shared), hits.text_ids, 0)
         return LexicalHits(hits.scores, hits.vector_ids, text_ids)
 

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from retrieval.deadline import answer_by
 from retrieval.errors import Overloaded
 from retrieval.search import Searcher
 from retrieval.service.batcher import Batcher
 from retrieval.service.jobs import Job
-from retrieval.service.pace import Pace, answer_by
+from retrieval.service.pace import Pace
 from retrieval.service.workers import Workers
 from retrieval.v1 import search_service_pb2 as pb
 from retrieval.v1 import search_service_pb2_grpc as pb_grpc

@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.client import RetrievalClient
+from retrieval.deadline import answer_by
 from retrieval.errors import InvalidArgument, NotServing, Overloaded
 from retrieval.records import TextKind
 from retrieval.service.batcher import Batcher
 from retrieval.service.config import Limits
 from retrieval.service.metrics import Metrics
-from retrieval.service.pace import answer_by
 from retrieval.service.supervision import supervise
 from retrieval.service.turns import Turns, turn_of
 from retrieval.service.workers import Workers
