@@ -49,10 +49,10 @@ from benchmarks.encoder_peers import TOKENIZER_FILES
 from benchmarks.service_peers import ours
 from benchmarks.watch import resident
 from retrieval.client import RetrievalClient
+from retrieval.encoding.model_cards import DEFAULT_MODEL, OFFLINE_MODEL
+from retrieval.encoding.model_folders import find_model
 from retrieval.errors import ServiceError
-from retrieval.hub import find_model
-from retrieval.registry import DEFAULT_MODEL, OFFLINE_MODEL
-from retrieval.service.tokens import create_token
+from retrieval.service.access.token_file import create_token
 
 PAUSE_SECONDS = 0.05
 """Between two searches of the light load."""

@@ -33,8 +33,8 @@ from ir_measures import RR, Qrel, R, ScoredDoc, nDCG
 
 from retrieval.client import RetrievalClient
 from retrieval.client.requests import SearchOptions
-from retrieval.hub import find_model
-from retrieval.registry import OFFLINE_MODEL
+from retrieval.encoding.model_cards import OFFLINE_MODEL
+from retrieval.encoding.model_folders import find_model
 
 MEASURES = (nDCG @ 10, R @ 100, RR @ 10)
 DEPTH = 100

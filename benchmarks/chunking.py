@@ -27,13 +27,13 @@ import numpy as np
 from ir_measures import R, nDCG
 
 from benchmarks.beir import Run, load_set, read_jsonl
-from indexer.chunk import chunk_document
+from indexer.chunking.chunk import chunk_document
 from indexer.parse import parse
-from retrieval.context import CONTEXT_TOKENS, embedded_text
-from retrieval.encoder import Encoder
-from retrieval.hub import find_model
-from retrieval.records import Chunk, ChunkSettings, Document
-from retrieval.registry import OFFLINE_MODEL
+from retrieval.domain.embedded_text import CONTEXT_TOKENS, embedded_text
+from retrieval.domain.records import Chunk, ChunkSettings, Document
+from retrieval.encoding.encoder import Encoder
+from retrieval.encoding.model_cards import OFFLINE_MODEL
+from retrieval.encoding.model_folders import find_model
 
 MEASURES = (nDCG @ 10, R @ 10)
 DEPTH = 200

@@ -2,7 +2,7 @@
 
     python benchmarks/codes.py [--rows 500000] [--dim 384] [--target-recall 0.98]
 
-Every kind of code goes through the store's own tuning and re-ranking (``retrieval.store.tuning``),
+Every kind of code goes through the store's own tuning and re-ranking (``tuning``),
 so each is searched as it would be in an index, at the recall asked for. One thread, one query at a
 time; building has all cores.
 """
@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.synthetic import Source, Vectors
-from retrieval.store.ann import RECALL_K, Ann, AnnSettings, rerank
-from retrieval.store.tuning import tune
-from retrieval.store.vector_file import open_vector_file, write_vector_file
+from retrieval.store.disk.files.vector_file import open_vector_file, write_vector_file
+from retrieval.store.disk.vectors.approximate import RECALL_K, Ann, AnnSettings, rerank
+from retrieval.store.disk.vectors.tuning import tune
 
 PART_ROWS = 50_000
 QUERIES, PASSES = 500, 3

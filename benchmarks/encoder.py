@@ -38,18 +38,18 @@ from benchmarks.encoder_peers import (
     padded_peers,
 )
 from benchmarks.encoder_shapes import MAX_TOKENS, flops, gemm_limit, make_shape
-from indexer.chunk import chunk_document
-from indexer.discover import discover
+from indexer.chunking.chunk import chunk_document
+from indexer.files.discover import discover
 from indexer.parse import parse
 from indexer.skip import SkipDocument
-from retrieval.backend import DTYPES, CoreBackend
-from retrieval.batching import embed_batches
-from retrieval.encoder import Encoder
+from retrieval.domain.records import ChunkSettings
+from retrieval.encoding.backend import DTYPES, CoreBackend
+from retrieval.encoding.batching import embed_batches
+from retrieval.encoding.encoder import Encoder
+from retrieval.encoding.model_cards import OFFLINE_MODEL
+from retrieval.encoding.model_folders import find_model
+from retrieval.encoding.tokenizer import Tokenizer
 from retrieval.gte import Pooling, Workload, normalize
-from retrieval.hub import find_model
-from retrieval.records import ChunkSettings
-from retrieval.registry import OFFLINE_MODEL
-from retrieval.tokenizer import Tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 PADDED_BATCH = 32

@@ -10,10 +10,10 @@ import torch
 from transformers import AutoModel, GteConfig, GteModel
 
 from benchmarks.encoder_peers import TOKENIZER_FILES
+from retrieval.encoding.model_cards import OFFLINE_MODEL
+from retrieval.encoding.model_folders import find_model
 from retrieval.gte import EncoderConfig, Pooling
-from retrieval.gte.prepack import PackedLinear
-from retrieval.hub import find_model
-from retrieval.registry import OFFLINE_MODEL
+from retrieval.gte.cpu.prepacked_linear import PackedLinear
 
 SHAPES = {
     "gte-base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12},

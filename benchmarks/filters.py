@@ -31,8 +31,8 @@ from benchmarks.synthetic import Source
 from retrieval.client import RetrievalClient
 from retrieval.errors import ServiceError
 from retrieval.store import IndexReader, IndexWriter, parse_filter
-from retrieval.store.filter_functions import filter_extension, filter_path
-from retrieval.store.filter_values import value_rows
+from retrieval.store.disk.tables.filter_functions import filter_extension, filter_path
+from retrieval.store.filters.values import value_rows
 from tests.tiny_model import make_tiny_model
 
 DIM = 64

@@ -25,7 +25,7 @@ from benchmarks.beir import build_index, served
 from benchmarks.hostile import Fuzzer, attacks
 from benchmarks.watch import resident
 from retrieval.client import RetrievalClient
-from retrieval.registry import OFFLINE_MODEL
+from retrieval.encoding.model_cards import OFFLINE_MODEL
 from retrieval.v1 import search_service_pb2
 from tests.service.harness import SUBJECTS
 

@@ -26,13 +26,13 @@ from typing import Final
 
 from benchmarks.bombs import STRANGE_NAMES, bombs
 from benchmarks.reading import offline_setup
-from indexer.containers import container_kind
-from indexer.discover import discover
+from indexer.files.containers import container_kind
+from indexer.files.discover import discover
 from indexer.parse import FORMATS, format_of
-from indexer.read import Begun, Parsed, Unchanged
-from indexer.wire import Job, Setup
-from indexer.workers import Finished, Readers
-from retrieval.records import Document, Skipped
+from indexer.readers.messages import Job, Setup
+from indexer.readers.pool import Finished, Readers
+from indexer.readers.read_file import Begun, Parsed, Unchanged
+from retrieval.domain.records import Document, Skipped
 from tests.indexer import make_files
 
 BATCH: Final = 500

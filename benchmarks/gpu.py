@@ -23,12 +23,12 @@ from transformers import GteModel
 
 from benchmarks.encoder import ROOT, Rows, read_texts
 from benchmarks.encoder_shapes import MAX_TOKENS, flops, make_shape
-from retrieval.backend import CoreBackend
-from retrieval.batching import batches_by_length, embed_batches
+from retrieval.encoding.backend import CoreBackend
+from retrieval.encoding.batching import batches_by_length, embed_batches
+from retrieval.encoding.model_cards import OFFLINE_MODEL
+from retrieval.encoding.model_folders import find_model
+from retrieval.encoding.tokenizer import Tokenizer
 from retrieval.gte import normalize
-from retrieval.hub import find_model
-from retrieval.registry import OFFLINE_MODEL
-from retrieval.tokenizer import Tokenizer
 
 ROUNDS = 3
 PEER_BATCHES = {"transformers, sorted": 16_384, "transformers, as they come, 32": None}

@@ -26,15 +26,16 @@ import numpy as np
 from ir_measures import ScoredDoc, nDCG
 
 from benchmarks.beir import load_set, read_jsonl
-from retrieval.records import Chunk, ChunkSettings, Document, ModelIdentity, Section, SourceFile
-from retrieval.store import (
-    IndexReader,
-    IndexWriter,
-    StagedChunk,
-    StagedDocument,
-    lexical_query,
-    parse_filter,
+from retrieval.domain.records import (
+    Chunk,
+    ChunkSettings,
+    Document,
+    ModelIdentity,
+    Section,
+    SourceFile,
 )
+from retrieval.store import IndexReader, IndexWriter, StagedChunk, StagedDocument, parse_filter
+from retrieval.store.disk.lexical import lexical_query
 
 DIM = 8
 PIECE_CHARS = 700

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.encoder import read_texts
-from retrieval.encoder import Encoder
-from retrieval.registry import OFFLINE_MODEL, OWN_MODEL
+from retrieval.encoding.encoder import Encoder
+from retrieval.encoding.model_cards import OFFLINE_MODEL, OWN_MODEL
 
 QUERY = "how do i keep an index in step with a folder of documents"
 QUERIES = 100

@@ -2,7 +2,7 @@
 
     python benchmarks/products.py [--shapes minilm,gte-base,gte-large] [--rows 1,12,64,256,1024]
 
-What ``retrieval/gte/layout.py`` chooses from, and the limit that the encoder's own speed can be
+What ``retrieval/gte/cpu/layout.py`` chooses from, and the limit that the encoder's own speed can be
 held against: GFLOP/s (an int8 multiply-add counts as two, too) and microseconds of one layer.
 """
 
@@ -13,8 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from retrieval.gte import quantize
-from retrieval.gte.prepack import PackedLinear, can_prepack
+from retrieval.gte.cpu import int8_linear
+from retrieval.gte.cpu.prepacked_linear import PackedLinear, can_prepack
 
 SHAPES = {
     "minilm": ((384, 1152), (384, 384), (384, 1536), (1536, 384)),
@@ -39,11 +39,11 @@ def layouts(width: int, out: int) -> dict[str, Multiply]:
     if can_prepack():
         found["prepacked"] = PackedLinear(weight, bias)
     for name, make in (
-        ("int8 oneDNN", quantize.OneDnnProduct),
-        ("int8 FBGEMM", quantize.FbgemmProduct),
+        ("int8 oneDNN", int8_linear.OneDnnProduct),
+        ("int8 FBGEMM", int8_linear.FbgemmProduct),
     ):
-        if quantize._is_exact(make, quantize._SAFE_PAIR):
-            layer = quantize.Int8Linear(weight, bias)
+        if int8_linear._is_exact(make, int8_linear._SAFE_PAIR):
+            layer = int8_linear.Int8Linear(weight, bias)
             integers = (weight / weight.abs().amax() * 63).to(torch.int8)
             layer._product = make(integers, torch.ones(out))
             found[name] = layer
@@ -72,7 +72,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     capability = torch.backends.cpu.get_cpu_capability()
-    print(f"{capability}, pairs up to {quantize.pair_limit()}, {arguments.threads} threads")
+    print(f"{capability}, pairs up to {int8_linear.pair_limit()}, {arguments.threads} threads")
     with torch.inference_mode():
         for shape in arguments.shapes.split(","):
             for count in map(int, arguments.rows.split(",")):

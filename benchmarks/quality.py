@@ -39,8 +39,8 @@ from benchmarks.beir import (
     served,
 )
 from retrieval.client.requests import SearchOptions
-from retrieval.hub import find_model
-from retrieval.registry import OFFLINE_MODEL
+from retrieval.encoding.model_cards import OFFLINE_MODEL
+from retrieval.encoding.model_folders import find_model
 
 MEASURES = (nDCG @ 10, R @ 100)
 

@@ -14,15 +14,15 @@ import tempfile
 import time
 from pathlib import Path
 
-from indexer.discover import discover
+from indexer.build.settings import FILE_MEMORY_BYTES, FILE_SECONDS, FILE_SECONDS_PER_MB
+from indexer.files.discover import discover
 from indexer.parse import format_of
-from indexer.prepare import FILE_MEMORY_BYTES, FILE_SECONDS, FILE_SECONDS_PER_MB
-from indexer.read import Parsed
-from indexer.wire import Job, Setup
-from indexer.workers import Readers
-from retrieval.hub import find_model
-from retrieval.records import ChunkSettings
-from retrieval.registry import OFFLINE_MODEL
+from indexer.readers.messages import Job, Setup
+from indexer.readers.pool import Readers
+from indexer.readers.read_file import Parsed
+from retrieval.domain.records import ChunkSettings
+from retrieval.encoding.model_cards import OFFLINE_MODEL
+from retrieval.encoding.model_folders import find_model
 
 TEXT_FORMATS = {"Markdown", "reStructuredText", "plain text"}
 

@@ -36,9 +36,9 @@ from benchmarks.encoder_shapes import SHAPES, make_shape
 from benchmarks.load import K, Plan
 from benchmarks.service_peers import PEERS, Service, ours
 from benchmarks.watch import resident, stages, stages_between
-from retrieval.encoder import Encoder, load_for_index
-from retrieval.hub import find_model
-from retrieval.registry import OFFLINE_MODEL
+from retrieval.encoding.encoder import Encoder, load_for_index
+from retrieval.encoding.model_cards import OFFLINE_MODEL
+from retrieval.encoding.model_folders import find_model
 from retrieval.store import IndexReader
 
 BARE_SECONDS = 4.0

@@ -25,8 +25,8 @@ from benchmarks.beir import BIN, load_set
 from benchmarks.service_peers import free_port
 from benchmarks.watch import resident
 from retrieval.client import RetrievalClient
+from retrieval.encoding.model_cards import OFFLINE_MODEL
 from retrieval.errors import ServiceError
-from retrieval.registry import OFFLINE_MODEL
 
 PASSAGES = 300
 CHANGING = 20

@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from retrieval.client import RetrievalClient
+from retrieval.domain.passages import Passage
 from retrieval.errors import ServiceError
-from retrieval.found import Passage
 
 PATIENCE_SECONDS = 60
 RETRYABLE = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")

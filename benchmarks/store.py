@@ -30,7 +30,14 @@ import numpy as np
 from benchmarks.store_contestants import CONTESTANTS, K
 from benchmarks.store_peers import OURS, QUERIES, TARGETS, TRUTH, VECTORS, anonymous_bytes
 from benchmarks.synthetic import Source, Vectors
-from retrieval.records import Chunk, ChunkSettings, Document, ModelIdentity, Section, SourceFile
+from retrieval.domain.records import (
+    Chunk,
+    ChunkSettings,
+    Document,
+    ModelIdentity,
+    Section,
+    SourceFile,
+)
 from retrieval.store import (
     IndexReader,
     IndexWriter,

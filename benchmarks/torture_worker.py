@@ -17,22 +17,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.build import build as run_build
-from indexer.prepare import BuildOptions
-from indexer.progress import SilentProgress
-from retrieval.encoder import Encoder
+from indexer.build.build import build as run_build
+from indexer.build.progress import SilentProgress
+from indexer.build.settings import BuildOptions
+from retrieval.domain.passages import Hit
+from retrieval.encoding.encoder import Encoder
 from retrieval.errors import RetrievalError
-from retrieval.found import Hit
 from retrieval.store import (
     IndexReader,
     IndexWriter,
     compact,
-    maintenance,
     read_generation,
     remove_documents,
-    vector_file,
     verify,
 )
+from retrieval.store.disk.files import vector_file
+from retrieval.store.disk.writing import maintenance
 
 DIM = 64
 

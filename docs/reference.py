@@ -17,11 +17,11 @@ from click.testing import CliRunner
 from google.protobuf import descriptor_pb2
 from grpc_tools import protoc
 
-from indexer.cli import cli as indexer_cli
+from indexer.commands.cli import cli as indexer_cli
 from retrieval import errors
-from retrieval.cli import cli as retrieval_cli
-from retrieval.hub import FETCHED_FILES
-from retrieval.registry import MODEL_CARDS, REMARKS
+from retrieval.commands.cli import cli as retrieval_cli
+from retrieval.encoding.model_cards import MODEL_CARDS, REMARKS
+from retrieval.encoding.model_folders import FETCHED_FILES
 from retrieval.search import (
     MAX_ARRANGED,
     MAX_CONTEXT,
@@ -34,7 +34,7 @@ from retrieval.search import (
 )
 from retrieval.service import status
 from retrieval.service.config import LIMIT_OPTIONS, Limits, ServiceConfig
-from retrieval.service.search_servicer import MAX_STREAM_LIMIT
+from retrieval.service.grpc_api.search_servicer import MAX_STREAM_LIMIT
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTO_ROOT = ROOT / "proto"

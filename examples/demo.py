@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from retrieval.client import RetrievalClient
-from retrieval.render import passages_as_text
+from retrieval.commands.render import passages_as_text
 
 ROOT = Path(__file__).resolve().parent.parent
 INDEX = ROOT / ".demo" / "index"

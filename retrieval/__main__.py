@@ -2,6 +2,6 @@
 
 import sys
 
-from retrieval.cli import main
+from retrieval.commands.cli import main
 
 sys.exit(main())

@@ -11,7 +11,7 @@ from retrieval.search import EmbeddedText, PairScorer, Query, Searcher, SearchRe
 from retrieval.store import IndexReader
 
 if TYPE_CHECKING:
-    from retrieval.encoder import Encoder
+    from retrieval.encoding.encoder import Encoder
 
 
 class LocalSearch:
@@ -58,7 +58,7 @@ class LocalSearch:
 
     @cached_property
     def _encoder(self) -> "Encoder":
-        from retrieval.encoder import load_for_index  # loads torch
+        from retrieval.encoding.encoder import load_for_index  # loads torch
 
         return load_for_index(
             self._reader.info.model,
@@ -84,7 +84,7 @@ def open_local(
         index: the index's folder.
         model: where the index's model is now, if it has moved.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
-        query_dtype: type of the weights for queries; see ``retrieval.encoder.load_for_index``.
+        query_dtype: type of the weights for queries; see ``load_for_index``.
         reranker: cross-encoder for queries that ask for reranking; a name, hub id or folder.
 
     Raises:
@@ -94,7 +94,7 @@ def open_local(
     with IndexReader.open(index) as reader:
         scorer = None
         if reranker is not None:
-            from retrieval.reranker import Reranker  # loads torch
+            from retrieval.encoding.reranker import Reranker  # loads torch
 
             scorer = Reranker.load(reranker, device=device)
         yield LocalSearch(

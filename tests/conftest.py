@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests: golden checkpoints and the real offline model."""
+"""Fixtures shared by all tests: golden checkpoints, the real offline model, a server."""
 
 import logging
 import os
@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import is_hypothesis_test, settings
 
-from retrieval.encoder import Encoder
-from retrieval.hub import find_model
-from retrieval.registry import OFFLINE_MODEL
+from retrieval.client import RetrievalClient
+from retrieval.encoding.encoder import Encoder
+from retrieval.encoding.model_cards import OFFLINE_MODEL
+from retrieval.encoding.model_folders import find_model
 from tests.drawing import FUZZ, STEADY, draw_more
+from tests.service.harness import RunningServer, build_index, running, write_documents
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
@@ -64,3 +66,30 @@ def logging_as_it_was() -> Iterator[None]:
     root.setLevel(level)
     root.handlers[:] = handlers
     ours.setLevel(our_level)
+
+
+@pytest.fixture(scope="session")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("service")
+    write_documents(folder / "notes")
+    return build_index(folder / "notes", folder / "index")
+
+
+@pytest.fixture(scope="session")
+def other_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("other")
+    (folder / "tea").mkdir()
+    (folder / "tea" / "tea.md").write_text("# Tea\n\nGreen tea is steeped at eighty degrees.\n")
+    return build_index(folder / "tea", folder / "index")
+
+
+@pytest.fixture(scope="session")
+def server(index: Path, other_index: Path) -> Iterator[RunningServer]:
+    with running({"default": index, "tea": other_index}) as running_server:
+        yield running_server
+
+
+@pytest.fixture
+def client(server: RunningServer) -> Iterator[RetrievalClient]:
+    with RetrievalClient(server.target) as connected:
+        yield connected

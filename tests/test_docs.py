@@ -15,35 +15,36 @@ import pytest
 from google.protobuf.descriptor import FileDescriptor
 
 from examples import demo
-from indexer import embed
-from indexer.build import build
-from indexer.cli import cli as indexer_cli
-from indexer.containers import CONTAINER_EXTENSIONS, MAX_CONTAINER_BYTES
-from indexer.decompress import COMPRESSED
+from indexer.build import embed
+from indexer.build.build import build
+from indexer.build.progress import SilentProgress
+from indexer.build.report import BuildReport
+from indexer.build.settings import BuildOptions
+from indexer.commands.cli import cli as indexer_cli
+from indexer.decoding.decompress import COMPRESSED
+from indexer.files.containers import CONTAINER_EXTENSIONS, MAX_CONTAINER_BYTES
+from indexer.files.unpack import MAX_MEMBERS, MAX_NESTING, MAX_UNPACKED_BYTES
 from indexer.parse import HANDLED_EXTENSIONS
-from indexer.parse.fields import MAX_METADATA, MAX_METADATA_VALUES
-from indexer.parse.outline import MAX_HEADING_CHARS
-from indexer.prepare import BuildOptions
-from indexer.progress import SilentProgress
-from indexer.report import BuildReport
+from indexer.parse.base.fields import MAX_METADATA, MAX_METADATA_VALUES
+from indexer.parse.base.outline import MAX_HEADING_CHARS
 from indexer.skip import SkipReason
-from indexer.unpack import MAX_MEMBERS, MAX_NESTING, MAX_UNPACKED_BYTES
 from retrieval import errors
-from retrieval.backend import CPU_BATCH_TOKENS, CUDA_BATCH_TOKENS
-from retrieval.cli import cli as retrieval_cli
-from retrieval.gte import blocks, memory
-from retrieval.gte.short import MAX_TOKENS as MAX_TRACED_TOKENS
+from retrieval.commands.cli import cli as retrieval_cli
+from retrieval.encoding.backend import CPU_BATCH_TOKENS, CUDA_BATCH_TOKENS
+from retrieval.encoding.model_cards import MODEL_CARDS
+from retrieval.gte import blocks
+from retrieval.gte.cpu import malloc
+from retrieval.gte.short_texts import MAX_TOKENS as MAX_TRACED_TOKENS
 from retrieval.local import open_local
-from retrieval.registry import MODEL_CARDS
 from retrieval.search import Query
-from retrieval.search.arrange import MMR_POOL
+from retrieval.search.diversity import MMR_POOL
 from retrieval.search.query import DEFAULT_K
 from retrieval.search.ranking import RRF_DEPTH, RRF_RANK
 from retrieval.service import status
 from retrieval.service.server import SERVICE_NAMES
-from retrieval.store import maintenance
-from retrieval.store.database import connect_for_writing
-from retrieval.store.segments import EXACT_ROWS
+from retrieval.store.disk.tables.database import connect_for_writing
+from retrieval.store.disk.vectors.segments import EXACT_ROWS
+from retrieval.store.disk.writing import maintenance
 from retrieval.v1 import (
     collection_pb2,
     document_pb2,
@@ -162,7 +163,7 @@ def test_files_named_in_the_text_exist(path: Path) -> None:
 def test_every_module_has_its_reason(package: str) -> None:
     entries = (ROOT / package).iterdir()
     modules = {path.name for path in entries if re.fullmatch(r"[a-z]\w*(\.py)?", path.name)}
-    table = section(page("architecture.md"), "## Modules")
+    table = section(page("architecture.md"), "## Folders")
     explained = {name.strip("/") for name in re.findall(rf"`{package}/([\w.]+/?)`", table)}
     assert modules == explained
 
@@ -359,8 +360,8 @@ NUMBERS = [
     ("encoder.md", f"On the CPU {blocks._MLP_ROWS} tokens at a time"),
     (
         "encoder.md",
-        f"up to {memory._KEPT >> 20} MiB at the end of each heap, and blocks of less than "
-        f"{memory._LARGEST >> 20} MiB",
+        f"up to {malloc._KEPT >> 20} MiB at the end of each heap, and blocks of less than "
+        f"{malloc._LARGEST >> 20} MiB",
     ),
     ("formats.md", f"at most {MAX_CONTAINER_BYTES >> 30} GiB, {MAX_UNPACKED_BYTES >> 30} GiB"),
     ("formats.md", {10**6: "and a million members"}[MAX_MEMBERS]),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from retrieval import command
+from retrieval.commands import program
 from training.batches import Batches, SpecialTokens
 from training.config import Stage
 from training.data import TextData
@@ -56,4 +56,4 @@ def main(
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main, "training", interrupted="run it again to go on"))
+    sys.exit(program.run(main, "training", interrupted="run it again to go on"))

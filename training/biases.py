@@ -20,7 +20,7 @@ import click
 import torch
 from torch import Tensor
 
-from retrieval import command
+from retrieval.commands import program
 from retrieval.gte import GteModel, PackedBatch, load_model, pack
 from retrieval.gte.blocks import GatedMLP, Layer
 from training.batches import sample_texts
@@ -97,4 +97,4 @@ def main(model: Path, data: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main, "training.biases"))
+    sys.exit(program.run(main, "training.biases"))

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from retrieval.errors import CheckpointError
-from retrieval.store.vector_file import sync
+from retrieval.store.disk.files.vector_file import sync
 
 FILE_BYTES = 16 << 20
 _PREFIX = "step-"

@@ -23,13 +23,13 @@ import click
 import torch
 from torch import Tensor
 
-from retrieval import command
+from retrieval.commands import program
+from retrieval.encoding.model_folders import find_model
 from retrieval.errors import CheckpointError, InvalidArgument
 from retrieval.gte import EncoderConfig, GteModel, PackedBatch, load_model, pack
 from retrieval.gte.blocks import Layer
 from retrieval.gte.config import RopeConfig
 from retrieval.gte.rotary import inverse_frequencies
-from retrieval.hub import find_model
 from training.batches import sample_texts
 from training.biases import ease, exact_one
 from training.export import export
@@ -189,4 +189,4 @@ def main(name: str, data: Path, out: Path, **shape: Any) -> None:  # noqa: ANN40
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main, "training.convert"))
+    sys.exit(program.run(main, "training.convert"))

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from retrieval import command
+from retrieval.commands import program
 from retrieval.errors import CheckpointError, InvalidArgument
 from retrieval.gte import GteModel, load_model
 
@@ -173,4 +173,4 @@ def main(models: tuple[Path, ...], out: Path, dtype: str, max_tokens: int) -> No
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main, "training.export"))
+    sys.exit(program.run(main, "training.export"))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from retrieval.batching import batches_by_length
+from retrieval.encoding.batching import batches_by_length
 from retrieval.gte import GteModel
 from training.batches import Batches
 from training.models import Teacher, embed

@@ -15,7 +15,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval import command
+from retrieval.commands import program
 from retrieval.gte import load_model
 from training.batches import Batches, SpecialTokens
 from training.config import Stage
@@ -73,4 +73,4 @@ def main(folder: Path, model: Path, count: int, device: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main, "training.mine"))
+    sys.exit(program.run(main, "training.mine"))

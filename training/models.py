@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from retrieval.backend import position_limit
-from retrieval.batching import batches_by_length
+from retrieval.encoding.backend import position_limit
+from retrieval.encoding.batching import batches_by_length
+from retrieval.encoding.model_folders import ModelFolder, find_model
+from retrieval.encoding.model_settings import ModelSettings, read_settings
 from retrieval.gte import (
     EncoderConfig,
     GteModel,
@@ -22,8 +24,6 @@ from retrieval.gte import (
     pool,
 )
 from retrieval.gte.config import RopeConfig
-from retrieval.hub import ModelFolder, find_model
-from retrieval.model_settings import ModelSettings, read_settings
 from training.batches import SpecialTokens, pieces
 from training.config import Stage
 

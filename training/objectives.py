@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from retrieval.batching import batches_by_length
+from retrieval.encoding.batching import batches_by_length
 from retrieval.errors import InvalidArgument
 from retrieval.gte import GteModel, pack
 from training.batches import Batches, mask

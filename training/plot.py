@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from retrieval import command
+from retrieval.commands import program
 
 _PANELS = (("loss", "loss"), ("cosine", "cosine with the teacher"), ("ndcg", "nDCG@10"))
 
@@ -54,4 +54,4 @@ def main(runs: tuple[Path, ...], out: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main, "training.plot"))
+    sys.exit(program.run(main, "training.plot"))

@@ -20,15 +20,15 @@ from typing import Final
 import click
 import numpy as np
 
-from indexer.build import reader_count
-from indexer.prepare import BuildOptions, find_documents, reader_setup
-from indexer.read import Parsed
-from indexer.wire import Job, Setup
-from indexer.workers import Readers
-from retrieval import command
-from retrieval.hub import find_model
-from retrieval.records import Chunk, ChunkSettings, Skipped, SourceFile
-from retrieval.tokenizer import Tokenizer
+from indexer.build.build import reader_count
+from indexer.build.settings import BuildOptions, find_documents, reader_setup
+from indexer.readers.messages import Job, Setup
+from indexer.readers.pool import Readers
+from indexer.readers.read_file import Parsed
+from retrieval.commands import program
+from retrieval.domain.records import Chunk, ChunkSettings, Skipped, SourceFile
+from retrieval.encoding.model_folders import find_model
+from retrieval.encoding.tokenizer import Tokenizer
 from training.models import read_encoder
 
 CHUNK_TOKENS: Final = 254
@@ -191,4 +191,4 @@ def main(roots: tuple[Path, ...], out: Path, model: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main, "training.prepare"))
+    sys.exit(program.run(main, "training.prepare"))

@@ -25,8 +25,8 @@ from typing import Any, Final
 import click
 from lxml import etree
 
-from retrieval import command
-from retrieval.eval.judgements import load_judgements
+from retrieval.commands import program
+from retrieval.eval.sets.judgements import load_judgements
 
 _LEAST_CHARS: Final = 200
 """Of an abstract, a page, a message; what is shorter is left out."""
@@ -179,4 +179,4 @@ def main(kind: str, files: tuple[Path, ...], out: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main, "training.sources"))
+    sys.exit(program.run(main, "training.sources"))

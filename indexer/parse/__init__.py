@@ -7,11 +7,11 @@ from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Final, NamedTuple, cast
 
-from indexer.decompress import decompress, without_compression
-from indexer.parse import code
-from indexer.parse.outline import words
+from indexer.decoding.decompress import decompress, without_compression
+from indexer.parse.base.outline import words
+from indexer.parse.plain import code
 from indexer.skip import SkipDocument, SkipReason
-from retrieval.records import Document
+from retrieval.domain.records import Document
 
 
 class Format(NamedTuple):
@@ -26,21 +26,23 @@ class Format(NamedTuple):
 
 
 FORMATS: Final = (
-    Format("Markdown", (".md", ".markdown", ".mdx"), "markdown:parse_markdown"),
-    Format("reStructuredText", (".rst",), "rst:parse_rst"),
-    Format("AsciiDoc", (".adoc", ".asciidoc", ".asc"), "asciidoc:parse_asciidoc"),
-    Format("plain text", (".txt", ".text", ".log"), "text:parse_text"),
-    Format("HTML", (".html", ".htm", ".xhtml"), "html:parse_html"),
-    Format("PDF", (".pdf",), "pdf:parse_pdf"),
-    Format("Word", (".docx",), "docx:parse_docx"),
-    Format("PowerPoint", (".pptx",), "pptx:parse_pptx"),
-    Format("spreadsheet", (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"), "sheet:parse_workbook"),
-    Format("delimited table", (".csv", ".tsv"), "sheet:parse_delimited"),
-    Format("EPUB", (".epub",), "epub:parse_epub"),
-    Format("Jupyter notebook", (".ipynb",), "notebook:parse_notebook"),
-    Format("e-mail", (".eml",), "mail:parse_mail"),
-    Format("source code", code.EXTENSIONS, "code:parse_code"),
-    Format("JSON", (".json",), "json_records:parse_json"),
+    Format("Markdown", (".md", ".markdown", ".mdx"), "markup.markdown:parse_markdown"),
+    Format("reStructuredText", (".rst",), "markup.rst:parse_rst"),
+    Format("AsciiDoc", (".adoc", ".asciidoc", ".asc"), "markup.asciidoc:parse_asciidoc"),
+    Format("plain text", (".txt", ".text", ".log"), "plain.text:parse_text"),
+    Format("HTML", (".html", ".htm", ".xhtml"), "web.html:parse_html"),
+    Format("PDF", (".pdf",), "pdf.pdf:parse_pdf"),
+    Format("Word", (".docx",), "office.docx:parse_docx"),
+    Format("PowerPoint", (".pptx",), "office.pptx:parse_pptx"),
+    Format(
+        "spreadsheet", (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"), "office.sheet:parse_workbook"
+    ),
+    Format("delimited table", (".csv", ".tsv"), "office.sheet:parse_delimited"),
+    Format("EPUB", (".epub",), "web.epub:parse_epub"),
+    Format("Jupyter notebook", (".ipynb",), "markup.notebook:parse_notebook"),
+    Format("e-mail", (".eml",), "web.mail:parse_mail"),
+    Format("source code", code.EXTENSIONS, "plain.code:parse_code"),
+    Format("JSON", (".json",), "plain.json_records:parse_json"),
 )
 
 _BY_EXTENSION: Final[Mapping[str, Format]] = MappingProxyType(

@@ -37,9 +37,9 @@ from retrieval.client.results import (
 )
 from retrieval.client.retries import StreamAttempts
 from retrieval.client.server_info import ServerInfo
-from retrieval.found import Passage
-from retrieval.names import DEFAULT_COLLECTION
-from retrieval.records import TextKind
+from retrieval.domain.passages import Passage
+from retrieval.domain.records import TextKind
+from retrieval.domain.resource_names import DEFAULT_COLLECTION
 from retrieval.v1 import index_service_pb2 as index_pb
 from retrieval.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
 from retrieval.v1.index_service_pb2_grpc import IndexServiceStub

@@ -32,8 +32,8 @@ from retrieval.client.results import (
     mode_name,
 )
 from retrieval.client.server_info import ServerInfo
-from retrieval.names import DEFAULT_COLLECTION
-from retrieval.records import TextKind
+from retrieval.domain.records import TextKind
+from retrieval.domain.resource_names import DEFAULT_COLLECTION
 from retrieval.v1 import index_service_pb2 as index_pb
 from retrieval.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
 from retrieval.v1.index_service_pb2_grpc import IndexServiceStub

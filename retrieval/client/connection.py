@@ -10,11 +10,11 @@ from typing import TypeVar
 
 import grpc
 
-from retrieval.arguments import check_text, kind_of
 from retrieval.client.errors import service_error
 from retrieval.client.retries import SERVICE_CONFIG, StreamAttempts
 from retrieval.client.target import check_target, is_loopback
 from retrieval.client.values import number
+from retrieval.domain.arguments import check_text, kind_of
 from retrieval.errors import ClientClosed, InvalidArgument, ServiceError
 
 RequestT = TypeVar("RequestT")

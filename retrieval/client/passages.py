@@ -2,9 +2,9 @@
 
 from google.protobuf.json_format import MessageToDict
 
-from retrieval.found import Highlights, Passage, ScoreKind, SectionText, Span, StageScores
-from retrieval.metadata import Metadata, from_doubles
-from retrieval.names import parse_passage
+from retrieval.domain.metadata import Metadata, from_doubles
+from retrieval.domain.passages import Highlights, Passage, ScoreKind, SectionText, Span, StageScores
+from retrieval.domain.resource_names import parse_passage
 from retrieval.v1 import document_pb2
 
 _SCORE_KINDS: dict[int, ScoreKind] = {

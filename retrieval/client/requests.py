@@ -6,7 +6,6 @@ from typing import TypedDict, TypeVar, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.arguments import text_list
 from retrieval.client.values import (
     count,
     flag,
@@ -17,9 +16,10 @@ from retrieval.client.values import (
     several,
     vector,
 )
-from retrieval.found import Fusion, Mode, Passage
-from retrieval.names import DEFAULT_COLLECTION, collection_name
-from retrieval.records import TextKind
+from retrieval.domain.arguments import text_list
+from retrieval.domain.passages import Fusion, Mode, Passage
+from retrieval.domain.records import TextKind
+from retrieval.domain.resource_names import DEFAULT_COLLECTION, collection_name
 from retrieval.v1 import (
     document_pb2,
     embedding_service_pb2,

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from retrieval.client.passages import metadata_from, passage_from
 from retrieval.client.server_info import to_datetime
-from retrieval.found import Passage
-from retrieval.metadata import Metadata
+from retrieval.domain.metadata import Metadata
+from retrieval.domain.passages import Passage
 from retrieval.v1 import (
     collection_pb2,
     document_pb2,

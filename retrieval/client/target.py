@@ -3,7 +3,7 @@
 import ipaddress
 import re
 
-from retrieval.arguments import kind_of
+from retrieval.domain.arguments import kind_of
 from retrieval.errors import InvalidArgument
 
 DEFAULT_PORT = 50051

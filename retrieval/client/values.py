@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from retrieval.arguments import check_text, kind_of
+from retrieval.domain.arguments import check_text, kind_of
+from retrieval.domain.passages import Passage
+from retrieval.domain.wording import did_you_mean
 from retrieval.errors import InvalidArgument
-from retrieval.found import Passage
 from retrieval.v1 import vector_pb2
-from retrieval.wording import did_you_mean
 
 _Value = TypeVar("_Value")
 _MAX_INT32 = 2**31 - 1

@@ -5,10 +5,10 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
+from retrieval.domain.passages import Passage
 from retrieval.errors import InvalidArgument, RetrievalError
-from retrieval.eval.matching import Matching
-from retrieval.eval.queries import TestQuery
-from retrieval.found import Passage
+from retrieval.eval.sets.matching import Matching
+from retrieval.eval.sets.queries import TestQuery
 
 RECALL_AT: Final = (1, 2, 3, 5, 10, 20, 50, 100)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from retrieval import command
+from retrieval.commands import program
 from retrieval.errors import InvalidArgument
 
 
@@ -52,7 +52,7 @@ def main(
         if not (error.name or "").startswith(("mteb", "datasets")):
             raise
         raise InvalidArgument("this needs mteb: pip install 'gte-retrieval[mteb]'") from error
-    from retrieval.encoder import Encoder
+    from retrieval.encoding.encoder import Encoder
 
     encoder = Encoder.load(model, device=device, dtype=dtype)
     for name, score in run_tasks(
@@ -62,4 +62,4 @@ def main(
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main, "python -m retrieval.eval.mteb"))
+    sys.exit(program.run(main, "python -m retrieval.eval.mteb"))

@@ -13,11 +13,11 @@ from mteb.models import ModelMeta
 from mteb.models.abs_encoder import AbsEncoder
 from mteb.types import PromptType
 
-from retrieval.encoder import Encoder
+from retrieval.domain.records import TextKind
+from retrieval.encoding.encoder import Encoder
+from retrieval.encoding.model_cards import find_card
 from retrieval.errors import InvalidArgument
-from retrieval.eval.queries import load_queries
-from retrieval.records import TextKind
-from retrieval.registry import find_card
+from retrieval.eval.sets.queries import load_queries
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

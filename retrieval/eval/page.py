@@ -5,10 +5,10 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from retrieval.domain.wording import printable
 from retrieval.errors import InvalidArgument, StorageError
 from retrieval.eval.report import Comparison, as_text, found_first, wanted_of
 from retrieval.eval.run import Run, deepest_recall, write_text
-from retrieval.render import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

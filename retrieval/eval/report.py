@@ -5,12 +5,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
+from retrieval.domain.wording import printable
 from retrieval.eval.compare import Difference, compare, p_text
-from retrieval.eval.matching import IndexedDocument
 from retrieval.eval.measure import Answer
 from retrieval.eval.run import Run, SavedRun
+from retrieval.eval.sets.matching import IndexedDocument
 from retrieval.eval.wording import counted
-from retrieval.render import printable
 
 _SHOWN: Final = 5
 """Failures that are shown on the terminal; the page has all."""

@@ -12,10 +12,10 @@ import numpy as np
 
 import retrieval
 from retrieval.errors import InvalidArgument, StorageError
-from retrieval.eval.files import Line, read_lines
-from retrieval.eval.matching import Matching
 from retrieval.eval.measure import Answer
-from retrieval.eval.queries import TestQuery
+from retrieval.eval.sets.files import Line, read_lines
+from retrieval.eval.sets.matching import Matching
+from retrieval.eval.sets.queries import TestQuery
 from retrieval.eval.wording import counted
 
 

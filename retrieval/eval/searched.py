@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from retrieval.eval.matching import IndexedDocument
+from retrieval.domain.resource_names import parse_document
 from retrieval.eval.measure import Found, Search
-from retrieval.names import parse_document
+from retrieval.eval.sets.matching import IndexedDocument
 
 if TYPE_CHECKING:
     from retrieval.client import RetrievalClient

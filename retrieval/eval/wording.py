@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from retrieval.wording import counted
+from retrieval.domain.wording import counted
 
 __all__ = ["counted", "named"]
 

@@ -6,11 +6,11 @@ A checkpoint's path: ``config`` (config.json → EncoderConfig) → ``weights`` 
 """
 
 from retrieval.gte.config import EncoderConfig, HeadKind
-from retrieval.gte.layout import Workload
+from retrieval.gte.cpu.layout import Workload
 from retrieval.gte.model import GteModel
 from retrieval.gte.packing import PackedBatch, pack
 from retrieval.gte.pooling import Pooling, normalize, pool
-from retrieval.gte.short import ShortTexts
+from retrieval.gte.short_texts import ShortTexts
 from retrieval.gte.weights import load_model
 
 __all__ = [

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from retrieval.gte import traceable
+from retrieval.gte.cpu import traceable
 from retrieval.gte.packing import PackedBatch
 
 _WIDEST_HEAD = 256

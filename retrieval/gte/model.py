@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from retrieval.errors import InvalidArgument
 from retrieval.gte.blocks import Embeddings, Layer, LayerStack
 from retrieval.gte.config import EncoderConfig, HeadKind
+from retrieval.gte.cpu.layout import Workload, lay_out
 from retrieval.gte.heads import MaskedLMHead, Pooler
-from retrieval.gte.layout import Workload, lay_out
 from retrieval.gte.packing import PackedBatch
 from retrieval.gte.pooling import Pooling, normalize, pool, pooled_rows
 from retrieval.gte.rotary import HalvesRotation, PairsRotation, Rotation, inverse_frequencies

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from retrieval.gte import traceable
+from retrieval.gte.cpu import traceable
 from retrieval.gte.packing import PackedBatch
 
 Pooling = Literal["cls", "mean", "last"]

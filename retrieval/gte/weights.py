@@ -18,10 +18,10 @@ from torch import Tensor
 
 from retrieval.errors import CheckpointError
 from retrieval.gte.config import EncoderConfig, HeadKind, read_json
-from retrieval.gte.layout import Workload
-from retrieval.gte.memory import keep_freed_memory
+from retrieval.gte.cpu.layout import Workload
+from retrieval.gte.cpu.malloc import keep_freed_memory
+from retrieval.gte.cpu.no_temp import do_without_temporary_files
 from retrieval.gte.model import GteModel
-from retrieval.gte.no_temp import do_without_temporary_files
 
 SINGLE_FILE = "model.safetensors"
 SHARD_INDEX = "model.safetensors.index.json"

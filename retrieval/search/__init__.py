@@ -13,7 +13,7 @@ from retrieval.search.query import (
     Query,
     check_query,
 )
-from retrieval.search.rerank import PairScorer
+from retrieval.search.reranked import PairScorer
 from retrieval.search.searcher import EmbeddedText, Searcher, SearchResult, Timings
 
 __all__ = [

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from retrieval.found import Highlights, Span
+from retrieval.domain.passages import Highlights, Span
 from retrieval.store import TermFinder, TermSpan
 
 # The end of a sentence, a blank line, or a line that begins an item, a heading or a table's row.

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.domain.passages import DENSE_WEIGHT, Fusion, Mode
 from retrieval.errors import InvalidArgument
-from retrieval.found import DENSE_WEIGHT, Fusion, Mode
 from retrieval.store import Filter, parse_filter
 
 Place = tuple[int, int]
@@ -57,7 +57,7 @@ class Query:
     min_score: float | None = None
     """Leave out passages whose score, of whatever kind, is lower."""
     filter: str = ""
-    """Only passages of documents that pass, see ``retrieval.store.filters``; empty: of all."""
+    """Only passages of documents that pass, see ``language``; empty: of all."""
     exact: bool = False
     """Compare with every vector, also where there is an approximate index."""
     group_by_document: bool = False

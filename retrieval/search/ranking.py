@@ -6,7 +6,7 @@ have words of the query one by one, and all others of the vector as one, with th
 vector has a single text, its id is always 0.
 
 - ``Dense``: the cosine of query and passage.
-- ``Lexical``: BM25 (see ``retrieval.store.lexical``).
+- ``Lexical``: BM25 (see ``retrieval.store.disk.lexical.lexical_index``).
 - ``Weighted``: ``w · near + (1 - w) · bm25 / best``, a convex combination
   (https://doi.org/10.1145/3596512). ``near`` is the cosine relative to ``c``, the query's cosine
   with an average passage: ``(cos - c) / (1 - c)`` above it and ``(cos - c) / (1 + c)`` below. So it
@@ -28,7 +28,7 @@ from typing import Final, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.found import ScoreKind
+from retrieval.domain.passages import ScoreKind
 from retrieval.store import Filter, IndexReader, LexicalHits
 
 RRF_RANK: Final = 60

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.domain.passages import Mode, Passage, ScoreKind, passage_name
+from retrieval.domain.wording import counted
 from retrieval.errors import InvalidArgument, NoReranker
-from retrieval.found import Mode, Passage, ScoreKind, passage_name
-from retrieval.search.arrange import Head
+from retrieval.search.diversity import Head
 from retrieval.search.highlight import highlight
-from retrieval.search.listing import Listing
+from retrieval.search.pages import Listing
 from retrieval.search.query import Query, check_query
 from retrieval.search.ranking import Dense, Fused, Lexical, Ranking, Weighted
-from retrieval.search.rerank import PairScorer, Reranked
+from retrieval.search.reranked import PairScorer, Reranked
 from retrieval.search.stable import StableRanking
 from retrieval.store import IndexReader, Stretch, TermFinder
-from retrieval.wording import counted
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.found import ScoreKind
+from retrieval.domain.passages import ScoreKind
 from retrieval.search.ranking import Ranked, Ranking
 
 FIRST_STAGE: Final = 16

@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from retrieval.domain.resource_names import (
+    COLLECTION_ID,
+    COLLECTION_RULE,
+    DEFAULT_COLLECTION,
+    lower_cased,
+)
 from retrieval.errors import InvalidArgument
-from retrieval.names import COLLECTION_ID, COLLECTION_RULE, DEFAULT_COLLECTION, lower_cased
 
 DEFAULT_PORT = 50051
 DEFAULT_LISTEN = f"127.0.0.1:{DEFAULT_PORT}"
@@ -162,7 +167,7 @@ class ServiceConfig:
     reranker: str | None = None
     """Cross-encoder for searches that ask for reranking; name or folder. None: there is none."""
     query_dtype: str = "auto"
-    """Type of the weights for queries; see ``retrieval.encoder.load_for_index``."""
+    """Type of the weights for queries; see ``retrieval.encoding.encoder.load_for_index``."""
     metrics: Address | None = None
     """Where Prometheus asks; None: nowhere."""
     metrics_insecure: bool = False

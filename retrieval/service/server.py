@@ -15,30 +15,30 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from retrieval.domain.records import IndexInfo
+from retrieval.domain.resource_names import collection_name
 from retrieval.errors import AddressInUse, NotServing, RetrievalError
-from retrieval.names import collection_name
-from retrieval.records import IndexInfo
-from retrieval.service.access import Access
-from retrieval.service.admission import Admission
-from retrieval.service.batcher import BULK_NICENESS, NICENESS, Batcher
-from retrieval.service.collections import Collections
+from retrieval.service.access.access import Access
+from retrieval.service.access.tls import Certificates
+from retrieval.service.collections.collections import Collections
+from retrieval.service.collections.watcher import Watcher
 from retrieval.service.config import Address, ServiceConfig
-from retrieval.service.connections import hang_up
-from retrieval.service.embedding_servicer import EmbeddingServicer
-from retrieval.service.health import HealthServicer
-from retrieval.service.index_servicer import IndexServicer
-from retrieval.service.interceptors import RequestInterceptor, abort
-from retrieval.service.memory import Trimmer
-from retrieval.service.metrics import Metrics
-from retrieval.service.model_queue import behind_others
-from retrieval.service.observer import Observer
-from retrieval.service.search_servicer import SearchServicer
-from retrieval.service.supervision import supervise
-from retrieval.service.tls import Certificates
-from retrieval.service.tracing import Tracer
-from retrieval.service.transfers import Transfers
-from retrieval.service.watcher import Watcher
-from retrieval.service.workers import Workers
+from retrieval.service.grpc_api.embedding_servicer import EmbeddingServicer
+from retrieval.service.grpc_api.health import HealthServicer
+from retrieval.service.grpc_api.index_servicer import IndexServicer
+from retrieval.service.grpc_api.interceptors import RequestInterceptor, abort
+from retrieval.service.grpc_api.search_servicer import SearchServicer
+from retrieval.service.limits.admission import Admission
+from retrieval.service.limits.hang_up import hang_up
+from retrieval.service.limits.memory import Trimmer
+from retrieval.service.limits.transfers import Transfers
+from retrieval.service.observability.metrics import Metrics
+from retrieval.service.observability.observer import Observer
+from retrieval.service.observability.tracing import Tracer
+from retrieval.service.scheduling.batcher import BULK_NICENESS, NICENESS, Batcher
+from retrieval.service.scheduling.model_queue import behind_others
+from retrieval.service.scheduling.search_threads import Workers
+from retrieval.service.scheduling.supervision import supervise
 from retrieval.store import search_on_one_core
 from retrieval.v1 import embedding_service_pb2, index_service_pb2, search_service_pb2
 from retrieval.v1.embedding_service_pb2_grpc import add_EmbeddingServiceServicer_to_server

@@ -13,13 +13,9 @@ disk before the transaction that names it, so a crash at any moment leaves the l
 Importing this package loads neither torch nor grpc.
 """
 
-from retrieval.records import DocumentRow, IndexInfo, ModelIdentity
-from retrieval.store.checks import check_folder, check_index
-from retrieval.store.commit import Commit
-from retrieval.store.contents import DocumentPassage
-from retrieval.store.database import is_index
-from retrieval.store.filters import Filter, parse_filter
-from retrieval.store.info import (
+from retrieval.domain.records import DocumentRow, IndexInfo, ModelIdentity
+from retrieval.store.disk.files.vector_file import search_on_one_core
+from retrieval.store.disk.info import (
     Look,
     SegmentInfo,
     bytes_on_disk,
@@ -30,24 +26,28 @@ from retrieval.store.info import (
     read_segments,
     read_status,
 )
-from retrieval.store.lexical import LexicalHits
-from retrieval.store.maintenance import (
+from retrieval.store.disk.lexical.lexical_index import LexicalHits
+from retrieval.store.disk.lexical.term_spans import TermFinder, TermSpan
+from retrieval.store.disk.reading.contents import DocumentPassage
+from retrieval.store.disk.reading.places import Place, TextKey
+from retrieval.store.disk.reading.reader import IndexReader
+from retrieval.store.disk.reading.sections import Stretch
+from retrieval.store.disk.recall import recall_warnings
+from retrieval.store.disk.tables.database import is_index
+from retrieval.store.disk.vectors.segments import VectorHits
+from retrieval.store.disk.verify import Problem, verify
+from retrieval.store.disk.writing.commit import Commit
+from retrieval.store.disk.writing.maintenance import (
     IndexType,
     Maintained,
     compact,
     maintain,
     remove_documents,
 )
-from retrieval.store.places import Place, TextKey
-from retrieval.store.reader import IndexReader
-from retrieval.store.recall import recall_warnings
-from retrieval.store.sections import Stretch
-from retrieval.store.segments import VectorHits
-from retrieval.store.staged import StagedChunk, StagedDocument
-from retrieval.store.term_spans import TermFinder, TermSpan
-from retrieval.store.vector_file import search_on_one_core
-from retrieval.store.verify import Problem, verify
-from retrieval.store.writer import IndexWriter, KnownFile
+from retrieval.store.disk.writing.preconditions import check_folder, check_index
+from retrieval.store.disk.writing.staged import StagedChunk, StagedDocument
+from retrieval.store.disk.writing.writer import IndexWriter, KnownFile
+from retrieval.store.filters.language import Filter, parse_filter
 
 __all__ = [
     "Commit",

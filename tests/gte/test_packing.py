@@ -10,11 +10,9 @@ from hypothesis import strategies as st
 
 from retrieval.errors import InvalidArgument
 from retrieval.gte import GteModel, Pooling, Workload, load_model, normalize, pack, pool
-from retrieval.gte import layout as layout_module
-from retrieval.gte import prepack as prepack_module
-from retrieval.gte import quantize as quantize_module
 from retrieval.gte.attention import packed_attention, reference_attention
-from retrieval.gte.prepack import PackedLinear
+from retrieval.gte.cpu import int8_linear, layout, prepacked_linear
+from retrieval.gte.cpu.prepacked_linear import PackedLinear
 from tests.conftest import GOLDEN
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=12)
@@ -135,11 +133,11 @@ def test_few_sizes_are_for_the_products_that_keep_them(
     wanted: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if quantize_module.pair_limit() is None or not prepack_module.can_prepack():
+    if int8_linear.pair_limit() is None or not prepacked_linear.can_prepack():
         pytest.skip("this build of torch lacks the operators")
     if products != "any":
-        product = getattr(quantize_module, products)
-        monkeypatch.setattr(quantize_module, "_choose", lambda _: product)
+        product = getattr(int8_linear, products)
+        monkeypatch.setattr(int8_linear, "_choose", lambda _: product)
     model = load_model(GOLDEN / "base_ntk_short", dtype=dtype, workload=workload)
     assert model.wants_few_sizes == wanted
 
@@ -166,7 +164,7 @@ def test_all_layouts_of_weights_give_the_same_vectors(monkeypatch: pytest.Monkey
     """For a single token, a short query and a large batch: one block layout serves them all."""
     prepacked = load_model(GOLDEN / "base_ntk_short", workload="latency")
     assert any(isinstance(module, PackedLinear) for module in prepacked.modules())
-    monkeypatch.setattr(layout_module, "_plain_is_faster", lambda: True)
+    monkeypatch.setattr(layout, "_plain_is_faster", lambda: True)
     plain = load_model(GOLDEN / "base_ntk_short", workload="throughput")
     assert not any(isinstance(module, PackedLinear) for module in plain.modules())
     generator = torch.Generator().manual_seed(0)
@@ -199,13 +197,13 @@ def test_without_the_operators_the_plain_layers_stay(
         raise AttributeError if failure == "missing" else RuntimeError
 
     monkeypatch.setattr(PackedLinear, "forward", operator)
-    prepack_module.can_prepack.cache_clear()
+    prepacked_linear.can_prepack.cache_clear()
     try:
         model = load_model(GOLDEN / "plain_rope_tt0", workload="latency")
         assert not any(isinstance(module, PackedLinear) for module in model.modules())
         assert embed(model, [[1, 2, 3]], "cls").shape == (1, 64)
     finally:
-        prepack_module.can_prepack.cache_clear()
+        prepacked_linear.can_prepack.cache_clear()
 
 
 @cache

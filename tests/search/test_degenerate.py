@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from retrieval.found import Passage
+from retrieval.domain.passages import Passage
 from retrieval.search import EmbeddedText, Query, Searcher
 from retrieval.store import IndexReader
 from tests.store.test_store import key, open_writer, staged, unit_vectors

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from retrieval.domain.passages import Fusion, Mode
 from retrieval.errors import InvalidArgument
-from retrieval.found import Fusion, Mode
 from retrieval.search import EmbeddedText, Query, Searcher, SearchResult, ranking
 from retrieval.store import IndexReader
-from retrieval.store import reader as reader_module
-from retrieval.store.lexical import LexicalIndex
+from retrieval.store.disk.lexical.lexical_index import LexicalIndex
+from retrieval.store.disk.reading import reader as reader_module
 from tests.store.test_store import key, open_writer, staged, unit_vectors
 
 COUNT = 120

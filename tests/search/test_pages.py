@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from retrieval.found import Passage
-from retrieval.records import Chunk, Document, Section, SourceFile
+from retrieval.domain.passages import Passage
+from retrieval.domain.records import Chunk, Document, Section, SourceFile
 from retrieval.search import EmbeddedText, Query, Searcher
 from retrieval.store import (
     IndexReader,
@@ -20,8 +20,8 @@ from retrieval.store import (
     StagedDocument,
     maintain,
     read_segments,
-    segments,
 )
+from retrieval.store.disk.vectors import segments
 from tests.store.test_store import CHUNKING, MODEL, key, unit_vectors
 
 COUNT = 2_000

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from indexer.build import build
-from indexer.prepare import BuildOptions
-from indexer.progress import SilentProgress
-from retrieval.registry import OFFLINE_MODEL
+from indexer.build.build import build
+from indexer.build.progress import SilentProgress
+from indexer.build.settings import BuildOptions
+from retrieval.encoding.model_cards import OFFLINE_MODEL
 from retrieval.service.config import Address, ServiceConfig
 from retrieval.service.server import RetrievalServer
 

@@ -19,9 +19,10 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
-from retrieval.cli import main
 from retrieval.client import RetrievalClient
-from retrieval.encoder import Embedded, Encoder
+from retrieval.commands.cli import main
+from retrieval.domain.records import TextKind
+from retrieval.encoding.encoder import Embedded, Encoder
 from retrieval.errors import (
     AddressInUse,
     IndexDamaged,
@@ -29,10 +30,9 @@ from retrieval.errors import (
     ServiceError,
     ServiceUnavailable,
 )
-from retrieval.records import TextKind
-from retrieval.service.collections import Collections, OpenCollection
+from retrieval.service.collections.collections import Collections, OpenCollection
 from retrieval.service.config import Address, Limits, ServiceConfig
-from retrieval.service.connections import hang_up
+from retrieval.service.limits.hang_up import hang_up
 from retrieval.service.server import SERVICE_NAMES, RetrievalServer
 from retrieval.v1.search_service_pb2 import SearchRequest
 from retrieval.v1.search_service_pb2_grpc import SearchServiceStub
@@ -317,7 +317,7 @@ def test_bugs_are_internal_errors(
     def broken(*_: object) -> None:
         raise KeyError("private detail")
 
-    monkeypatch.setattr("retrieval.service.index_servicer.collection_message", broken)
+    monkeypatch.setattr("retrieval.service.grpc_api.index_servicer.collection_message", broken)
     with pytest.raises(ServiceError, match="log says more") as caught:
         client.collection()
     assert (caught.value.status, caught.value.service_reason) == ("INTERNAL", "INTERNAL")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
-from retrieval.store.database import APPLICATION_ID, DATABASE_NAME
-from retrieval.store.schema import migrations
+from retrieval.store.disk.tables.database import APPLICATION_ID, DATABASE_NAME
+from retrieval.store.disk.tables.schema import migrations
 
 
 def make_older(folder: Path, stop_before: str) -> None:

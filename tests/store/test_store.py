@@ -17,6 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from retrieval.domain.passages import Hit
+from retrieval.domain.records import (
+    Chunk,
+    ChunkSettings,
+    Document,
+    ModelIdentity,
+    Section,
+    SourceFile,
+)
 from retrieval.errors import (
     IndexDamaged,
     IndexLocked,
@@ -27,8 +36,6 @@ from retrieval.errors import (
     NotFound,
     StorageError,
 )
-from retrieval.found import Hit
-from retrieval.records import Chunk, ChunkSettings, Document, ModelIdentity, Section, SourceFile
 from retrieval.store import (
     IndexReader,
     IndexWriter,
@@ -37,10 +44,10 @@ from retrieval.store import (
     maintain,
     parse_filter,
     read_info,
-    vector_file,
     verify,
 )
-from retrieval.store.schema import TEXT_PART_CHARS
+from retrieval.store.disk.files import vector_file
+from retrieval.store.disk.tables.schema import TEXT_PART_CHARS
 
 DIM = 8
 MODEL = ModelIdentity("tiny", "folder", "/models/tiny", "", "f" * 64, DIM, 128, "float32")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from retrieval.encoder import Encoder
+from retrieval.encoding.encoder import Encoder
 from retrieval.errors import CheckpointError, InvalidArgument
 from retrieval.gte import GteModel, blocks, load_model, pack
 from training.biases import ease, exact_one

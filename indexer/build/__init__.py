@@ -1,0 +1,1 @@
+"""A build from start to end: plan what changed, embed it, commit it, and report."""

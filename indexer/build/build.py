@@ -1,0 +1,184 @@
+"""The whole build: find files → parse → chunk → embed → commit."""
+
+import os
+import time
+
+from indexer.build.embed import Embedder
+from indexer.build.plan import Plan, check_not_empty, plan_build
+from indexer.build.progress import BuildProgress
+from indexer.build.report import BuildReport
+from indexer.build.settings import (
+    BuildOptions,
+    Loader,
+    check_settings,
+    chunk_settings,
+    existing_info,
+    find_documents,
+    is_recorded,
+    load_encoder,
+    reader_setup,
+)
+from indexer.readers.messages import Job, Setup
+from indexer.readers.pool import Finished, Readers
+from indexer.readers.read_file import Parsed, Unchanged
+from retrieval.domain.languages import DEFAULT_LANGUAGE
+from retrieval.domain.records import ContainerStamp, Skipped
+from retrieval.store import IndexWriter, check_folder, maintain, recall_warnings
+
+MOST_READERS = 8
+"""Processes that read files, where there are as many cores and files."""
+
+
+def build(
+    options: BuildOptions, progress: BuildProgress, load: Loader = load_encoder
+) -> BuildReport:
+    """Bring an index in step with folders of documents.
+
+    Work is in proportion to what changed. Commits are made on the way, so a run that is cut off
+    loses little, and the next one goes on from there.
+
+    Args:
+        options: what to index, and how.
+        progress: told about every step.
+        load: loads the model.
+
+    Returns:
+        what was done.
+
+    Raises:
+        SourceError: the documents are missing or there are none.
+        ModelNotFound, CheckpointError: the model can't be loaded.
+        ModelMismatch: the index was made with another model or other settings.
+        NotAnIndex, IndexLocked, IndexDamaged, StorageError: the index can't be written.
+    """
+    started = time.perf_counter()
+    report = BuildReport(index=str(options.index))
+    discovery = find_documents(options)
+    existing = existing_info(options.index)
+    if existing is None:
+        check_not_empty(discovery)
+        check_folder(options.index)
+        encoder = load(options, None, report, progress)
+    with IndexWriter.open(options.index) as writer:
+        plan = plan_build(writer, discovery)
+        report.warnings += plan.warnings
+        for warning in plan.warnings:
+            progress.note(f"warning: {warning}")
+        if existing is not None:
+            check_settings(options, existing)
+            if plan.to_read or not is_recorded(options.model, existing.model):
+                encoder = load(options, existing, report, progress)
+        if plan.to_read:
+            settings = chunk_settings(options, existing, encoder)
+            language = options.language or DEFAULT_LANGUAGE
+            writer.set_model(encoder.identity, settings, language)
+            embedder = Embedder(encoder, writer, report, progress, context=settings.context)
+            setup = reader_setup(options, encoder.folder, encoder.max_tokens, settings)
+            _ingest(plan, setup, embedder, report, progress)
+        _note_wishes(options, writer)
+        _finish(plan, writer, report)
+    report.seconds = time.perf_counter() - started
+    return report
+
+
+def reader_count(files: int) -> int:
+    """How many processes read so many files."""
+    return min(os.cpu_count() or 1, MOST_READERS, files)
+
+
+def _ingest(
+    plan: Plan,
+    setup: Setup,
+    embedder: Embedder,
+    report: BuildReport,
+    progress: BuildProgress,
+) -> None:
+    """Read, parse, chunk, embed and commit every file that may have changed."""
+    progress.start(len(plan.to_read), sum(source.size for source in plan.to_read))
+    with Readers(setup, reader_count(len(plan.to_read))) as readers:
+        counted = 0  # bytes of the present file that were told to the progress, or will be
+        embedded = False  # the file itself: the embedder counts it when it has been
+        for outcome in readers.read(Job(file, plan.known_of(file)) for file in plan.to_read):
+            if isinstance(outcome, Finished):
+                plan.finish(outcome.source, complete=outcome.complete)
+                # What was skipped is counted with the end of its file.
+                if not embedded:
+                    progress.advance(size=max(0, outcome.source.size - counted), files=1)
+                counted, embedded = 0, False
+            elif isinstance(outcome, Skipped):
+                plan.skip(outcome)
+            else:
+                _take(outcome, plan, embedder, report)
+                counted += outcome.consumed
+                if isinstance(outcome, Unchanged):
+                    progress.advance(size=outcome.consumed)
+                else:
+                    embedded = not outcome.source.container
+    embedder.flush()
+
+
+def _take(outcome: Parsed | Unchanged, plan: Plan, embedder: Embedder, report: BuildReport) -> None:
+    """Count a document; embed it if it is new or has changed."""
+    source = outcome.source
+    plan.turned_up(source)
+    known = plan.known.get(source.uri)
+    if isinstance(outcome, Parsed):
+        report.encodings[outcome.document.encoding] += 1
+        report.added += known is None
+        report.changed += known is not None
+        embedder.add(outcome)
+    elif known:
+        plan.touched.append((known.document_id, source))
+        plan.unchanged += 1
+
+
+def _note_wishes(options: BuildOptions, writer: IndexWriter) -> None:
+    """Note which kind of index is wanted and for which language, where it is said and differs."""
+    info = writer.info
+    if info is None:
+        return
+    wanted = (options.index_type or info.index_type, options.target_recall or info.target_recall)
+    if wanted != (info.index_type, info.target_recall):
+        with writer.commit() as commit:
+            commit.set_index_type(*wanted)
+    if options.language and options.language != info.language:
+        with writer.commit() as commit:
+            commit.set_language(options.language)
+
+
+def _finish(plan: Plan, writer: IndexWriter, report: BuildReport) -> None:
+    """Remove what is gone, note what was skipped, and count up."""
+    unique = {skip.uri: skip for skip in sorted(plan.skipped, key=lambda skip: skip.uri)}
+    names = [root.name for root in plan.roots]
+    skipped = {name: [skip for skip in unique.values() if skip.root == name] for name in names}
+    containers = {name: _under(name, plan) for name in names}
+    recorded = writer.roots()
+    stale = [
+        root
+        for root in plan.roots
+        if recorded.get(root.name) != root
+        or writer.skipped(root.name) != skipped[root.name]
+        or writer.containers(root.name) != containers[root.name]
+    ]
+    if plan.gone or plan.touched or stale:
+        with writer.commit() as commit:
+            for uri in sorted(plan.gone):
+                commit.remove_document(uri)
+            for document_id, source in plan.touched:
+                commit.touch_document(document_id, source)
+            for root in stale:
+                commit.set_root(root, skipped[root.name], containers[root.name])
+    report.maintained = maintain(writer)
+    report.removed = len(plan.gone)
+    report.kept = len(plan.kept)
+    report.unchanged = plan.unchanged
+    report.skipped.update(str(skip.reason) for skip in unique.values())
+    report.truncated = writer.truncated_chunks()
+    report.info = info = writer.info
+    if info is not None:
+        report.warnings += recall_warnings(writer.segments(), info.target_recall)
+
+
+def _under(root: str, plan: Plan) -> dict[str, ContainerStamp]:
+    """The containers of a plan that lie under a root."""
+    return {uri: stamp for uri, stamp in plan.containers.items() if uri.partition("/")[0] == root}

@@ -1,0 +1,191 @@
+"""What a build has to do: the files found against the documents that the index knows."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from indexer.build.file_choice import spelled
+from indexer.files.containers import CONTAINER_EXTENSIONS, container_kind
+from indexer.files.discover import Discovery
+from indexer.parse import HANDLED_EXTENSIONS, PLAIN_NAMES
+from indexer.skip import SkipReason
+from retrieval.domain.records import ContainerStamp, RootInfo, Skipped, SourceFile
+from retrieval.domain.wording import counted
+from retrieval.errors import SourceError
+from retrieval.store import IndexWriter, KnownFile
+
+
+@dataclass(slots=True)
+class Plan:
+    """The work of one build; ``skipped`` and ``gone`` grow while files are read."""
+
+    roots: Sequence[RootInfo]
+    """As they are now."""
+    warnings: list[str] = field(default_factory=list)
+    """What the user should know before any of it is done, a line each."""
+    to_read: list[SourceFile] = field(default_factory=list)
+    """New files, and those whose size or modification time differs, or their sidecar's."""
+    unchanged: int = 0
+    known: dict[str, KnownFile] = field(default_factory=dict)
+    """URI → what the index remembers, for every document under the roots."""
+    skipped: list[Skipped] = field(default_factory=list)
+    touched: list[tuple[int, SourceFile]] = field(default_factory=list)
+    """Documents (by id) whose file has a new modification time but the same content."""
+    gone: set[str] = field(default_factory=set)
+    """URIs to take out of the index."""
+    kept: set[str] = field(default_factory=set)
+    """URIs of documents whose file can't be read now and whose old version stays."""
+    rules: str = ""
+    """See ``ContainerStamp.rules``."""
+    containers: dict[str, ContainerStamp] = field(default_factory=dict)
+    """URI → stamp of those that have been read to their end, now or before."""
+    members: dict[str, dict[str, KnownFile]] = field(default_factory=dict)
+    """URI of a container that is to be read → its documents in the index that did not turn up."""
+
+    def skip(self, skip: Skipped) -> None:
+        """Count a file as skipped; the document it was, if any, leaves the index.
+
+        A file or folder that can't be read *now* is no reason to lose what was indexed of it.
+        """
+        self.skipped.append(skip)
+        if skip.reason == SkipReason.UNREADABLE:
+            inside = skip.uri + "/"
+            self.kept |= {uri for uri in self.known if uri == skip.uri or uri.startswith(inside)}
+        elif skip.uri in self.known:
+            self.gone.add(skip.uri)
+
+    def known_of(self, source: SourceFile) -> dict[str, str]:
+        """URI → digest of what the index has of a file, or of the members of a container."""
+        known = self.members.get(source.uri, {})
+        if source.uri in self.known:
+            known = {**known, source.uri: self.known[source.uri]}
+        return {uri: file.sha256 for uri, file in known.items()}
+
+    def stamp(self, source: SourceFile) -> ContainerStamp:
+        """What the index is to remember of a container."""
+        return ContainerStamp(source.size, source.mtime_ns, self.rules)
+
+    def turned_up(self, source: SourceFile) -> None:
+        """A member of a container is still there."""
+        self.members.get(source.container, {}).pop(source.uri, None)
+
+    def finish(self, source: SourceFile, *, complete: bool) -> None:
+        """A file is read; what was in a container and did not turn up is gone."""
+        if container_kind(source.uri):
+            self.gone |= self.members.pop(source.uri, {}).keys() - self.kept
+            if complete:
+                self.containers[source.uri] = self.stamp(source)
+
+
+def plan_build(writer: IndexWriter, discovery: Discovery) -> Plan:
+    """Compare files and index by size and modification time.
+
+    Raises:
+        SourceError: a root holds no documents at all, though the index has some of it, or
+            another folder of the same name is indexed already.
+    """
+    roots = [RootInfo(name, str(path), discovery.choice) for name, path in discovery.roots]
+    plan = Plan(roots, rules=_rules(discovery))
+    recorded = writer.roots()
+    for name, path in discovery.roots:
+        _check_root(name, path, recorded[name].path if name in recorded else None)
+        plan.known |= writer.known_files(name)
+    check_not_empty(discovery, plan.known)
+    for skip in discovery.skipped:
+        plan.skip(skip)
+    seen = {source.uri for source in discovery.files} | {skip.uri for skip in discovery.skipped}
+    seen |= _plan_containers(plan, writer, discovery)
+    for source in discovery.files:
+        known = plan.known.get(source.uri)
+        if known and known.stamp == source.stamp:
+            plan.unchanged += 1
+        elif source.uri not in plan.containers:
+            plan.to_read.append(source)
+    plan.gone |= plan.known.keys() - seen - plan.kept
+    plan.warnings += _choice_warnings(plan, recorded)
+    return plan
+
+
+def _choice_warnings(plan: Plan, recorded: Mapping[str, RootInfo]) -> Iterator[str]:
+    """Yield a line for each root whose files were chosen otherwise at the last build."""
+    for root in plan.roots:
+        before = recorded[root.name].choice if root.name in recorded else None
+        if before is None or root.choice is None or before == root.choice:
+            continue
+        yield (
+            f"the last build chose the files of {root.name} with {spelled(before)}, this one does "
+            f"with {spelled(root.choice)}; documents that are no longer chosen leave the index"
+        )
+
+
+def _plan_containers(plan: Plan, writer: IndexWriter, discovery: Discovery) -> set[str]:
+    """Find the containers that have not changed; returns the documents in all of them."""
+    found = {file.uri: file for file in discovery.files if container_kind(file.uri)}
+    if not found:
+        return set()
+    for uri, file in plan.known.items():
+        # The outermost one counts: a container in a container is read with it.
+        outer = next((path for path in _folders(uri) if path in found), None)
+        if outer:
+            plan.members.setdefault(outer, {})[uri] = file
+    members = {uri for known in plan.members.values() for uri in known}
+    for name, _ in discovery.roots:
+        for uri, stamp in writer.containers(name).items():
+            if uri in found and plan.stamp(found[uri]) == stamp:
+                plan.containers[uri] = stamp
+                plan.unchanged += len(plan.members.pop(uri, {}))
+        plan.skipped += [
+            skip
+            for skip in writer.skipped(name)
+            if any(path in plan.containers for path in _folders(skip.uri))
+        ]
+    return members
+
+
+def _rules(discovery: Discovery) -> str:
+    """What stands for the rules by which members are chosen."""
+    handled = (*HANDLED_EXTENSIONS, *sorted(PLAIN_NAMES), *CONTAINER_EXTENSIONS)
+    rules = json.dumps([discovery.choice.include, discovery.choice.exclude, handled])
+    return hashlib.sha256(rules.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _folders(uri: str) -> Iterator[str]:
+    """The folders, or containers, that a URI lies in, outermost first."""
+    end = uri.find("/")
+    while end >= 0:
+        yield uri[:end]
+        end = uri.find("/", end + 1)
+
+
+def check_not_empty(discovery: Discovery, known: Iterable[str] = ()) -> None:
+    """Refuse roots with nothing to index: a wrong path or an unmounted disk, most likely.
+
+    Args:
+        discovery: what was found.
+        known: URIs of the documents that the index has under these roots.
+
+    Raises:
+        SourceError: nothing was found at all, or nothing under a root that had documents.
+    """
+    found = {source.root for source in discovery.files}
+    had = {uri.partition("/")[0] for uri in known}
+    for name, path in discovery.roots:
+        if name in found or (found and name not in had):
+            continue
+        skipped = sum(skip.root == name for skip in discovery.skipped)
+        kept = "; what the index holds of it was left as it is" if name in had else ""
+        raise SourceError(
+            f"no documents in {path} ({counted(skipped, 'file')} skipped; "
+            f"`indexer formats` lists what is handled){kept}"
+        )
+
+
+def _check_root(name: str, path: Path, recorded: str | None) -> None:
+    """Two folders of one name would be taken for one; one that has moved is fine."""
+    if recorded and recorded != str(path) and Path(recorded).exists():
+        raise SourceError(
+            f"the index already has a root named {name!r}, {recorded}; {path} can't go by the same "
+            f"name: rename it, or build it into another index"
+        )

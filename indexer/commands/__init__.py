@@ -1,0 +1,1 @@
+"""The commands of the ``indexer`` program; everything they do is done below."""

@@ -1,0 +1,191 @@
+"""The commands that make an index: once, or again whenever a file changes."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from indexer.build.progress import ConsoleProgress
+from indexer.commands.options import DEVICE_OPTION, INDEX_OPTION, JSON_OPTION, read_list
+from retrieval.commands.parameters import NonEmptyPath, not_empty
+from retrieval.commands.program import FiniteRange
+from retrieval.domain.languages import LANGUAGES, NO_LANGUAGE
+from retrieval.domain.records import DTYPE_NAMES
+from retrieval.domain.wording import printable
+from retrieval.encoding.model_cards import DEFAULT_MODEL
+from retrieval.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from indexer.build.settings import BuildOptions
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_BUILD_EXAMPLES = (
+    "\b\nExamples:\n"
+    "  indexer build ./docs\n"
+    "  indexer build ./docs ./wiki --index ./index --model all-minilm-l6-v2\n"
+    "  indexer build ./docs --exclude 'drafts/**' --chunk-tokens 256\n"
+    "  git ls-files docs | indexer build -\n"
+    "  indexer build ./docs --dry-run\n"
+)
+
+_WATCH_EXAMPLES = (
+    "\b\nExamples:\n  indexer watch ./docs\n  indexer watch ./docs ./wiki --index ./index --json\n"
+)
+
+
+class ChunkTokens(click.ParamType[int]):
+    """A number of tokens, or ``document`` for one chunk a document (as 0)."""
+
+    name = "N|document"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Parse the option's value."""
+        if value == "document":
+            return 0
+        try:
+            number = int(str(value))
+        except ValueError:
+            number = 0
+        if number < 1:
+            self.fail(f"{value!r} is neither a number from 1 up nor 'document'", param, ctx)
+        return number
+
+
+_OPTIONS: Final = (
+    click.argument("docs", nargs=-1, required=True, type=NonEmptyPath()),
+    INDEX_OPTION,
+    click.option(
+        "--model",
+        callback=not_empty,
+        help=f"Registry name, hub id (@REVISION allowed) or folder. "
+        f"[default: the index's own; for a new one {DEFAULT_MODEL}]",
+    ),
+    click.option(
+        "--chunk-tokens",
+        type=ChunkTokens(),
+        metavar="N|document",
+        help="Most tokens in a chunk; 'document': one chunk a document, cut at the model's "
+        "maximum. [default: what suits the model, 512 or fewer]",
+    ),
+    click.option(
+        "--chunk-overlap",
+        type=click.IntRange(min=0),
+        help="Most tokens repeated from the chunk before. [default: an eighth of --chunk-tokens]",
+    ),
+    click.option(
+        "--context",
+        type=click.Choice(["none", "headings"]),
+        help="What a chunk is embedded under, beside its own text: nothing, or its document's "
+        "title and its headings. [default: none]",
+    ),
+    click.option(
+        "--text-field",
+        "text_fields",
+        multiple=True,
+        callback=not_empty,
+        metavar="PATH",
+        help="Field of JSON records that is their text, as in answer.body. [default: the usual "
+        "ones]",
+    ),
+    click.option("--include", multiple=True, metavar="GLOB", help="Index only files that match."),
+    click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out files that match."),
+    click.option(
+        "--no-ignore", is_flag=True, help="Do not read .gitignore and .indexerignore files."
+    ),
+    DEVICE_OPTION,
+    click.option(
+        "--dtype",
+        type=click.Choice(["auto", *DTYPE_NAMES]),
+        default="auto",
+        show_default=True,
+        help="Type of the weights while embedding; int8 is for the CPU.",
+    ),
+    click.option(
+        "--index-type",
+        type=click.Choice(["auto", "flat", "ivf", "hnsw"]),
+        help="How vectors are searched; auto: exactly (flat) up to 50,000 of them, then ivf. "
+        "[default: the index's own; for a new one auto]",
+    ),
+    click.option(
+        "--target-recall",
+        type=FiniteRange(0.5, 1.0),
+        help="Recall@10 that an approximate index is tuned to. [default: the index's own, or 0.98]",
+    ),
+    click.option(
+        "--language",
+        type=click.Choice([*LANGUAGES, NO_LANGUAGE]),
+        help="Of the texts (ISO 639-1), by which words are stemmed and left out for search by "
+        "words; 'none': no word is. [default: the index's own; for a new one en]",
+    ),
+    JSON_OPTION,
+)
+
+
+def _build_options(command: Command) -> Command:
+    """Give a command the options of a build."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.command(epilog=_BUILD_EXAMPLES)
+@_build_options
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Say what would be done, and about how long it would take; write nothing.",
+)
+def build(*, dry_run: bool, as_json: bool, **chosen: Any) -> None:
+    """Index folders and files, or bring an index in step with them.
+
+    DOCS are folders and files, or `-` for a list of files on standard input.
+
+    Only what changed since the last build is read and embedded; files that are gone leave the
+    index. A build that is cut off goes on from its last commit: run it again.
+    """
+    from indexer.build.build import build as run  # loads faiss
+    from indexer.build.dry_run import dry_run as estimate
+
+    listed = read_list(sys.stdin.buffer) if Path("-") in chosen["docs"] else None
+    if listed is not None:
+        if len(chosen["docs"]) > 1:
+            raise InvalidArgument("`-` takes its files from standard input, and no folder beside")
+        chosen["docs"] = (Path.cwd(),)
+    options = _chosen(listed=listed, **chosen)
+    with ConsoleProgress() as progress:
+        report = estimate(options, progress) if dry_run else run(options, progress)
+    click.echo(json.dumps(report.as_json()) if as_json else printable(report.as_text()))
+
+
+@click.command(epilog=_WATCH_EXAMPLES)
+@_build_options
+def watch(*, as_json: bool, **chosen: Any) -> None:
+    """Keep an index in step with folders, until it is stopped.
+
+    Builds, and builds again whenever files have changed; prints a line for each generation.
+    """
+    from indexer.build.watch import watch as run  # loads faiss
+
+    for report in run(_chosen(**chosen), note=lambda line: click.echo(line, err=True)):
+        click.echo(json.dumps(report.as_json()) if as_json else report.as_line())
+        sys.stdout.flush()
+
+
+def _chosen(
+    *, context: str | None, text_fields: tuple[str, ...], no_ignore: bool, **chosen: Any
+) -> "BuildOptions":
+    """What was said on the command line."""
+    from indexer.build.settings import BuildOptions
+
+    return BuildOptions(
+        context=None if context is None else context == "headings",
+        text_fields=text_fields or None,
+        use_ignore_files=not no_ignore,
+        **chosen,
+    )

@@ -1,0 +1,120 @@
+"""Commands that show what is read, and how it was cut."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from indexer.commands.options import INDEX_OPTION, JSON_OPTION
+from indexer.decoding.decompress import COMPRESSED
+from indexer.files.containers import CONTAINER_EXTENSIONS
+from indexer.parse import FORMATS, PLAIN_NAMES
+from indexer.parse.plain import code
+from retrieval.commands.render import passage_as_json
+from retrieval.domain.metadata import flat_texts
+from retrieval.domain.passages import Passage
+from retrieval.domain.records import DocumentRow
+from retrieval.domain.wording import counted, printable
+from retrieval.errors import NotFound
+from retrieval.store import IndexReader
+
+_FORMATS_EXAMPLES = "\b\nExamples:\n  indexer formats\n  indexer formats --json\n"
+
+_SHOW_EXAMPLES = (
+    "\b\nExamples:\n  indexer show docs/guide.md\n  indexer show docs/guide.pdf --json\n"
+)
+
+_CODE_EXTRA = "pip install 'gte-retrieval[code]'"
+
+
+@click.command(epilog=_FORMATS_EXAMPLES)
+@JSON_OPTION
+def formats(as_json: bool) -> None:
+    """List the formats that are read, and what an extra would add."""
+    without = [end for end in code.EXTENSIONS if not code.has_grammar(end)]
+    rows = [(entry.name, entry.extensions) for entry in FORMATS]
+    rows += [("files of many", CONTAINER_EXTENSIONS), ("compressed", COMPRESSED)]
+    if as_json:
+        extras = [{"install": _CODE_EXTRA, "sections_in": without}] if without else []
+        click.echo(json.dumps({"formats": dict(rows), "extras": extras}))
+        return
+    for name, extensions in rows:
+        click.echo(f"{name:<18} {' '.join(extensions)}")
+    click.echo(f"{'without extension':<18} {' '.join(sorted(PLAIN_NAMES)).upper()}")
+    if without:
+        click.echo(
+            f"\n{_CODE_EXTRA} makes sections of functions and classes in\n{' '.join(without)}"
+        )
+
+
+@click.command(epilog=_SHOW_EXAMPLES)
+@click.argument("document")
+@INDEX_OPTION
+@JSON_OPTION
+def show(document: str, index: Path, as_json: bool) -> None:
+    """Show how a document was cut: its passages, and where each begins and ends.
+
+    DOCUMENT is a URI, as `indexer list` shows it.
+    """
+    with IndexReader.open(index) as reader:
+        try:
+            row = reader.document_by_uri(document)
+        except NotFound as error:
+            raise NotFound(
+                f"{index} has no {document!r}; `indexer list` shows what it has"
+            ) from error
+        passages = [
+            reader.passage(row.id, 0),
+            *reader.neighbours(row.id, 0, after=row.chunk_count),
+        ]
+    if as_json:
+        click.echo(json.dumps(_as_json(row, passages)))
+    else:
+        click.echo(printable("\n".join(_as_text(row, passages))))
+
+
+def _as_json(row: DocumentRow, passages: Sequence[Passage]) -> dict[str, Any]:
+    shown = [passage_as_json(passage) for passage in passages]
+    for one in shown:
+        for key in ("metadata", "score", "title", "uri"):  # the document's, or none
+            del one[key]
+    return {**asdict(row), "passages": shown}
+
+
+def _as_text(row: DocumentRow, passages: Sequence[Passage]) -> Iterator[str]:
+    yield f"{row.uri}  {row.title}"
+    yield (
+        f"{row.format}, {row.encoding}, {counted(row.char_count, 'character')}, "
+        f"{counted(row.chunk_count, 'passage')}"
+    )
+    yield from (f"{key}: {value}" for key, value in sorted(flat_texts(row.metadata).items()))
+    end = 0
+    for passage in passages:
+        yield ""
+        yield _boundary(passage, repeated=max(0, end - passage.char_start))
+        yield passage.text
+        end = passage.char_end
+
+
+def _boundary(passage: Passage, *, repeated: int) -> str:
+    """The line above a passage."""
+    parts = [
+        f"{passage.ordinal + 1}",
+        f"characters {passage.char_start}-{passage.char_end}",
+        _from_to("line", passage.line_start, passage.line_end),
+        counted(passage.token_count, "token"),
+    ]
+    if passage.page_start:
+        parts.insert(3, _from_to("page", passage.page_start, passage.page_end))
+    if repeated:
+        parts.append(f"the first {counted(repeated, 'character')} again")
+    if passage.heading_path:
+        parts.append(" › ".join(passage.heading_path))
+    return f"──── {' · '.join(parts)}"
+
+
+def _from_to(noun: str, first: int, last: int) -> str:
+    return f"{noun} {first}" if first == last else f"{noun}s {first}-{last}"

@@ -1,0 +1,1 @@
+"""Find the files to index: folders, ignore rules, archives, and files of metadata."""

@@ -1,0 +1,80 @@
+"""Fields that people give a document in a file beside it, ``report.html.meta.json`` or the like.
+
+A sidecar is a JSON object. Its fields take precedence over the document's own; ``title`` is the
+document's title.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Final
+
+from indexer.parse.base.fields import (
+    MAX_METADATA,
+    MAX_METADATA_DEPTH,
+    MAX_METADATA_VALUES,
+    bounded_metadata,
+    read_json,
+)
+from indexer.parse.base.outline import MAX_HEADING_CHARS, one_line
+from indexer.skip import SkipDocument, SkipReason
+from retrieval.domain.metadata import flat_texts
+from retrieval.domain.records import Document
+
+SUFFIX: Final = ".meta.json"
+"""Of the document's whole name."""
+
+MAX_BYTES: Final = 64 * 1024
+
+
+def with_sidecar(document: Document, data: bytes) -> Document:
+    """A document with the fields of its sidecar.
+
+    Args:
+        document: as parsed.
+        data: the sidecar's bytes.
+
+    Raises:
+        SkipDocument: the sidecar is not what it should be. The document must not be found without
+            the fields that somebody may filter by.
+    """
+    fields = dict(_fields(data))
+    title = one_line(flat_texts(bounded_metadata(fields.items())).get("title", ""))
+    fields.pop("title", None)
+    metadata = bounded_metadata([*fields.items(), *document.metadata.items()])
+    return replace(document, title=title or document.title, metadata=metadata)
+
+
+def _fields(data: bytes) -> Iterator[tuple[str, object]]:
+    """Yield names in small letters, and values."""
+    if len(data) > MAX_BYTES:
+        raise _bad(f"has more than {MAX_BYTES} bytes")
+    try:
+        fields = read_json(data)
+    except (ValueError, RecursionError) as error:
+        raise _bad(f"is no JSON: {one_line(str(error))}") from error
+    if not isinstance(fields, Mapping):
+        raise _bad('must hold an object such as {"team": "search"}')
+    if len(fields) > MAX_METADATA:
+        raise _bad(f"has more than {MAX_METADATA} fields")
+    if sum(_count(name, value, 0) for name, value in fields.items()) > MAX_METADATA_VALUES:
+        raise _bad(f"has more than {MAX_METADATA_VALUES} values")
+    for name, value in fields.items():
+        yield name.lower(), value
+
+
+def _count(name: str, value: object, depth: int) -> int:
+    """Return how many values there are in one; refuse what would not be kept whole."""
+    if depth > MAX_METADATA_DEPTH:
+        raise _bad(f"field {one_line(name)[:40]!r} is nested more than {MAX_METADATA_DEPTH} deep")
+    longest = max(len(name), len(value) if isinstance(value, str) else 0)
+    if longest > MAX_HEADING_CHARS:
+        raise _bad(f"field {one_line(name)[:40]!r} has more than {MAX_HEADING_CHARS} characters")
+    if isinstance(value, Mapping):
+        return sum(_count(key, part, depth + 1) for key, part in value.items())
+    if isinstance(value, list):
+        return sum(_count(name, part, depth + 1) for part in value)
+    return 1
+
+
+def _bad(what: str) -> SkipDocument:
+    return SkipDocument(SkipReason.BAD_SIDECAR, f"its {SUFFIX} file {what}")

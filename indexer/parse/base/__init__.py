@@ -1,0 +1,1 @@
+"""What all parsers share: sections, metadata, composed texts, tables, damage."""

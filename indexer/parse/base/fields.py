@@ -1,0 +1,128 @@
+"""Metadata as parsers find it: brought to JSON values with their types, within limits."""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from indexer.parse.base.outline import MAX_HEADING_CHARS, one_line
+from retrieval.domain.metadata import Metadata, MetadataValue, Scalar
+
+MAX_METADATA: Final = 64
+"""Fields taken from a document; each text has at most ``MAX_HEADING_CHARS`` characters."""
+MAX_METADATA_VALUES: Final = 1_000
+"""Values of a document's fields, those in lists and objects counted."""
+MAX_METADATA_DEPTH: Final = 8
+"""Lists and objects within each other."""
+
+_MAX_DIGITS: Final = 40
+_INTEGER: Final = re.compile(r"-?[0-9]+", re.ASCII)
+# What no text holds: control characters, lone surrogates, U+FFFE. White space becomes blanks.
+_UNWANTED: Final = re.compile("[\x00-\x08\x0e-\x1b\x7f\ud800-\udfff\ufffe\uffff]")
+LISTS: Final = frozenset({"keywords", "tags"})
+"""Fields that hold a list by custom."""
+
+
+class Written(str):
+    """A JSON number as it is written."""
+
+    __slots__ = ()
+
+    @property
+    def number(self) -> Scalar:
+        """Its value; the text itself where no program would read it back."""
+        if _INTEGER.fullmatch(self):
+            return int(self) if len(self) <= _MAX_DIGITS else str(self)
+        value = float(self)
+        return value if math.isfinite(value) else str(self)
+
+
+def read_json(source: str | bytes) -> Any:  # noqa: ANN401  (whatever is written)
+    """Read JSON, each number as ``Written``; ``NaN`` and the like, which are no JSON, as texts.
+
+    Raises:
+        ValueError, RecursionError: it is no JSON.
+    """
+    return json.loads(source, parse_int=Written, parse_float=Written, parse_constant=str)
+
+
+def bounded_metadata(pairs: Iterable[tuple[str, object]]) -> Metadata:
+    """Keep the first value of each key within the limits above; keys become lower case.
+
+    Args:
+        pairs: name and value: a text, number, boolean, list or object. What says nothing (None, an
+            empty text, list or object) is left out.
+    """
+    metadata: dict[str, MetadataValue] = {}
+    bounds = _Bounds()
+    for key, value in pairs:
+        if len(metadata) == MAX_METADATA:
+            break
+        name = _clean(key).lower()
+        if name and name not in metadata and (kept := bounds.keep(value, 0)) is not None:
+            metadata[name] = kept
+    return metadata
+
+
+class _Bounds:
+    """Counts the values that are kept."""
+
+    def __init__(self) -> None:
+        self._values = 0
+
+    def keep(self, value: object, depth: int) -> MetadataValue | None:
+        """Return what is kept of a value; None: nothing."""
+        if isinstance(value, Mapping | list | tuple):
+            if depth >= MAX_METADATA_DEPTH:
+                return self.keep(json.dumps(value, ensure_ascii=False), depth)
+            parts = (
+                self._object(value, depth)
+                if isinstance(value, Mapping)
+                else [kept for part in value if (kept := self.keep(part, depth + 1)) is not None]
+            )
+            return parts or None
+        scalar = _scalar(value)
+        if scalar is None or self._values >= MAX_METADATA_VALUES:
+            return None
+        self._values += 1
+        return scalar
+
+    def _object(self, value: Mapping[Any, object], depth: int) -> dict[str, MetadataValue]:
+        fields: dict[str, MetadataValue] = {}
+        for key, part in value.items():
+            name = _clean(str(key))
+            if name and name not in fields and (kept := self.keep(part, depth + 1)) is not None:
+                fields[name] = kept
+        return fields
+
+
+def _scalar(value: object) -> Scalar | None:
+    if isinstance(value, Written):
+        value = value.number
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) < 10**_MAX_DIGITS else str(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    return None if value is None else _clean(str(value)) or None
+
+
+def _clean(text: str) -> str:
+    return one_line(_UNWANTED.sub("", text[: 8 * MAX_HEADING_CHARS]))
+
+
+def with_lists(pairs: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str | Sequence[str]]]:
+    """Make lists of the fields that hold one by custom, ``keywords`` and ``tags``.
+
+    The formats with texts alone write a list as a text with commas or semicolons.
+    """
+    for key, text in pairs:
+        listed = key.strip().lower() in LISTS
+        yield key, split_list(text) if listed else text
+
+
+def split_list(text: str) -> list[str]:
+    """Return the parts of a text between commas, or between semicolons where it has some."""
+    return [part.strip() for part in text.split(";" if ";" in text else ",")]

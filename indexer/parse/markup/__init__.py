@@ -1,0 +1,1 @@
+"""Formats whose source is itself the text: Markdown, reStructuredText, AsciiDoc, notebooks."""

@@ -1,0 +1,115 @@
+"""AsciiDoc: the source itself is the text; section titles are found outside delimited blocks.
+
+Titles, blocks and the header follow https://docs.asciidoctor.org/asciidoc/latest; macros and
+includes are not processed.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from indexer.decoding.decode import decode
+from indexer.parse.base.fields import bounded_metadata, with_lists
+from indexer.parse.base.outline import (
+    MAX_HEADING_CHARS,
+    Heading,
+    one_line,
+    sections_of,
+    title_of,
+    usable,
+)
+from retrieval.domain.records import Document
+
+_TITLE: Final = re.compile(r"(={1,6}|#{1,6})[ \t]+(\S.*?)(?:[ \t]+\1)?\s*$")
+_UNDERLINES: Final = "=-~^+"
+"""By level, of titles in two lines."""
+_UNDERLINE: Final = re.compile(r"([=\-~^+])\1{2,}\s*$")
+_UNDERLINE_TOLERANCE: Final = 1
+_BLOCK: Final = re.compile(r"(?:([-.=*_+/])\1{3,}|--|[|,:!]={3,}|`{3,}.*)\s*$")
+_DISCRETE: Final = re.compile(r"\[(?:discrete|float)\b.*\]\s*$")
+_ATTRIBUTE: Final = re.compile(r":([A-Za-z_][\w-]*):(?:[ \t]+(.*))?$")
+_ANCHOR: Final = re.compile(r"\[\[[^\]]*\]\]|\[#[^\]]*\]")
+_MARKUP: Final = re.compile(r"(?<!\w)([*_`+#]{1,2})(?=\S)(.+?)(?<=\S)\1(?!\w)")
+_LINK: Final = re.compile(r"(?:link:|https?://)\S*?\[([^\]]*)\]|<<[^,>]*,\s*([^>]*)>>")
+_MAX_HEADER_LINES: Final = 200
+
+
+def parse_asciidoc(uri: str, data: bytes) -> Document:
+    """Make a document of an AsciiDoc file.
+
+    The title is that of the document (``= Title``), else the first section's, else the file's
+    name. Attributes of the header (``:key: value``), and its line of authors, become metadata.
+
+    Raises:
+        SkipDocument: the data is binary.
+    """
+    text, encoding = decode(data)
+    headings = usable(_headings(text))
+    return Document(
+        uri=uri,
+        title=title_of(uri, *(heading.title for heading in headings[:1])),
+        format="asciidoc",
+        text=text,
+        sections=sections_of(headings),
+        encoding=encoding,
+        metadata=bounded_metadata(with_lists(_header(text))),
+    )
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    start = 0
+    for line in text.splitlines(keepends=True):
+        yield start, line.rstrip()
+        start += len(line)
+
+
+def _headings(text: str) -> Iterator[Heading]:
+    """Yield section titles, in one line or underlined; discrete ones start no section."""
+    block = ""
+    discrete = False
+    above = (0, "")
+    before = ""
+    for start, line in _lines(text):
+        if block:
+            block = "" if line == block else block
+        elif two := _underlined(above[1], line, before):
+            yield Heading(above[0], *two)
+        elif _BLOCK.match(line):
+            # A fence's language is not repeated at its end.
+            block = line.rstrip() if not line.startswith("```") else "```"
+        elif (title := _TITLE.match(line)) and not discrete:
+            yield Heading(start, len(title[1]), _plain(title[2]))
+        if line and not _ANCHOR.fullmatch(line):
+            discrete = bool(_DISCRETE.match(line))
+        before, above = above[1], (start, line)
+
+
+def _underlined(title: str, line: str, before: str) -> tuple[int, str] | None:
+    """Level and text of a title in two lines; None if these are none."""
+    match = _UNDERLINE.match(line)
+    if match is None or not title or not title[0].isalnum() or (before and before[0].isalnum()):
+        return None
+    if abs(len(title) - len(line)) > _UNDERLINE_TOLERANCE:
+        return None
+    return _UNDERLINES.index(match[1]) + 1, _plain(title)
+
+
+def _plain(title: str) -> str:
+    """Return a title without inline markup."""
+    title = _ANCHOR.sub("", title[: 4 * MAX_HEADING_CHARS])
+    title = _LINK.sub(lambda match: match[1] or match[2] or "", title)
+    return one_line(_MARKUP.sub(r"\2", title))
+
+
+def _header(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the attributes before the first blank line after the title, and its authors."""
+    after_title = False
+    for number, (_, line) in enumerate(_lines(text)):
+        if number == _MAX_HEADER_LINES or (after_title and not line):
+            return
+        if match := _ATTRIBUTE.match(line):
+            yield match[1], match[2] or ""
+        elif after_title and line[:1].isalpha() and "@" in line:
+            yield "author", line.partition("<")[0].strip()
+        elif _TITLE.match(line):
+            after_title = True

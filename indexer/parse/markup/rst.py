@@ -1,0 +1,179 @@
+"""reStructuredText: the source itself is the text; sections are found by their adornments.
+
+Section titles follow the docutils specification (underlines, overlines, levels in order of first
+appearance) without parsing the rest: what directives and literal blocks hold is indented, and an
+indented line is no title.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from indexer.decoding.decode import decode
+from indexer.parse.base.fields import bounded_metadata, with_lists
+from indexer.parse.base.outline import (
+    MAX_HEADING_CHARS,
+    Heading,
+    one_line,
+    sections_of,
+    title_of,
+    usable,
+)
+from retrieval.domain.metadata import flat_texts
+from retrieval.domain.records import Document
+
+_TWO_MARKS: Final = r"([!-/:-@\[-`{-~])\1"
+_ADORNMENT: Final = re.compile(rf"{_TWO_MARKS}\1*(?=[ \t]*\r?$)", re.MULTILINE)
+_BEFORE_ADORNMENT: Final = re.compile(rf"\n(?={_TWO_MARKS})")
+_LEAST_ADORNMENT: Final = 4
+"""An adornment this long may be shorter than its title: docutils warns, and takes it."""
+
+# What starts a line that is no title: comments and directives, anonymous targets, fields, bullets,
+# line blocks, doctests.
+_NO_TITLE: Final = re.compile(r"\.\.(?:\s|$)|__\s|:[^:`\s][^:`]*:(?:\s|$)|[-*+•|]\s|>>>\s")
+
+_INLINE: Final = re.compile(
+    r"``(?P<literal>.+?)``"
+    r"|(?::[\w:+.-]+:)?`[!~]?(?P<text>[^`]+?)(?:\s*<[^<>`]*>)?`_{0,2}"
+    r"|(?<!\w)\*\*(?P<strong>\S.*?)(?<=\S)\*\*(?!\w)"
+    r"|(?<!\w)\*(?P<emphasis>\S.*?)(?<=\S)\*(?!\w)"
+    r"|\\(?P<escaped>.)"
+)
+
+_FIELD: Final = re.compile(r":([A-Za-z][\w -]*):(?:[ \t]+(.*))?$")
+_HEADER: Final = re.compile(r"([A-Z][\w-]*):(?:[ \t]+(.*))?$")
+_LEAST_HEADERS: Final = 2
+"""One line with a colon is prose; this many are a block of headers."""
+_MAX_HEADER_CHARS: Final = 16_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line of the text, without its end."""
+
+    start: int
+    end: int
+
+    def above(self, text: str) -> "_Line | None":
+        """Return the line before this one; None at the start of the text."""
+        if self.start == 0:
+            return None
+        return _Line(text.rfind("\n", 0, self.start - 1) + 1, self.start - 1)
+
+
+def parse_rst(uri: str, data: bytes) -> Document:
+    """Make a document of a reStructuredText file.
+
+    The title is that of a block of headers at the top (``Title: ...``, as Python's enhancement
+    proposals have it), else the first section's, else the file's name. The headers, or a field
+    list at the top, become metadata.
+
+    Raises:
+        SkipDocument: the data is binary.
+    """
+    text, encoding = decode(data)
+    headings = usable(_headings(text))
+    first = headings[0].char_start if headings else len(text)
+    headers = _headers(text[: min(first, _MAX_HEADER_CHARS)])
+    metadata = bounded_metadata(with_lists(headers))
+    return Document(
+        uri=uri,
+        title=title_of(
+            uri, flat_texts(metadata).get("title", ""), *(heading.title for heading in headings[:1])
+        ),
+        format="rst",
+        text=text,
+        sections=sections_of(headings),
+        encoding=encoding,
+        metadata=metadata,
+    )
+
+
+def _headings(text: str) -> Iterator[Heading]:
+    """Yield section titles; looks only at adornments and the two lines above each."""
+    styles: list[tuple[str, bool]] = []
+    last_underline = -1
+    previous: re.Match[str] | None = None
+    for adornment in _adornments(text):
+        overline = previous if previous and previous.start() != last_underline else None
+        found = _title_above(text, adornment, overline, last_underline)
+        previous = adornment
+        if found is None:
+            continue
+        start, title, overlined = found
+        last_underline = adornment.start()
+        style = (adornment[1], overlined)
+        if style not in styles:
+            styles.append(style)
+        yield Heading(start, styles.index(style) + 1, _plain(title))
+
+
+def _adornments(text: str) -> Iterator[re.Match[str]]:
+    """Yield the lines that nothing but one mark of punctuation, repeated, stands on."""
+    if first := _ADORNMENT.match(text):
+        yield first
+    # Lines' ends are found many times as fast as lines' starts.
+    for line_end in _BEFORE_ADORNMENT.finditer(text):
+        if adornment := _ADORNMENT.match(text, line_end.end()):
+            yield adornment
+
+
+def _title_above(
+    text: str, underline: re.Match[str], overline: re.Match[str] | None, last_underline: int
+) -> tuple[int, str, bool] | None:
+    """Return where the title above an adornment starts, its text, and if it has an overline.
+
+    Args:
+        text: the document's text.
+        underline: the adornment.
+        overline: the adornment before it, if that may be an overline.
+        last_underline: offset of the last underline that belongs to a title; -1 if there is none.
+    """
+    line = _Line(underline.start(), underline.end()).above(text)
+    if line is None:
+        return None
+    title = text[line.start : line.end].rstrip()
+    length = underline.end() - underline.start()
+    long_enough = length >= min(len(title.lstrip()), _LEAST_ADORNMENT)
+    if not title or not long_enough or _ADORNMENT.fullmatch(title):
+        return None
+    above = line.above(text)
+    if overline and above and above.start == overline.start():
+        matches = overline[0] == underline[0]
+        return (overline.start(), title.strip(), True) if matches else None
+    if title[0].isspace() or _NO_TITLE.match(title):
+        return None
+    if above and above.start != last_underline and not _ends_block(text, above):
+        return None
+    return line.start, title, False
+
+
+def _ends_block(text: str, line: _Line) -> bool:
+    """Whether a line that starts no section may come right before one that does."""
+    first = text[line.start : line.start + 3]
+    return not first.strip() or first[0].isspace() or first.startswith((".. ", "__ "))
+
+
+def _plain(title: str) -> str:
+    """Return a title without inline markup."""
+    return one_line(
+        _INLINE.sub(lambda match: match[match.lastgroup or 0], title[: 4 * MAX_HEADING_CHARS])
+    )
+
+
+def _headers(top: str) -> Iterator[tuple[str, str]]:
+    """Yield the fields or headers that the text before the first section begins with."""
+    lines = top.strip().split("\n")
+    pattern = _FIELD if lines[0].startswith(":") else _HEADER
+    pairs: list[tuple[str, str]] = []
+    for line in lines:
+        if match := pattern.match(line.rstrip()):
+            pairs.append((match[1], match[2] or ""))
+        elif pairs and line[:1].isspace() and line.strip():
+            key, value = pairs[-1]
+            pairs[-1] = (key, f"{value} {line.strip()}")
+        else:
+            break
+    if pattern is _FIELD or len(pairs) >= _LEAST_HEADERS:
+        yield from pairs

@@ -1,0 +1,188 @@
+"""PDF (ISO 32000), read by PDFium: a page for each page, sections by bookmarks or by type size."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Final, NamedTuple
+
+import pypdfium2 as pdfium
+import pypdfium2.raw as pdfium_c
+
+from indexer.parse.base.as_damage import as_damage
+from indexer.parse.base.compose import Composer, clean
+from indexer.parse.base.fields import with_lists
+from indexer.parse.base.outline import MAX_SECTIONS, Heading, one_line, sections_of, title_of
+from indexer.parse.pdf.pdf_text import Line, join_words, page_text, read_lines, vocabulary
+from indexer.skip import SkipDocument, SkipReason
+from retrieval.domain.records import Document
+
+_METADATA: Final = {
+    "Author": "author",
+    "Subject": "subject",
+    "Keywords": "keywords",
+    "CreationDate": "date",
+}
+_DATE: Final = re.compile(r"D:(\d{4})(\d\d)(\d\d)")
+_JUNK_TITLE: Final = re.compile(
+    r"(?:microsoft (?:word|powerpoint)|untitled|enscript output|powerpoint presentation)\b.*"
+    r"|.*\.(?:docx?|dvi|html?|indd|odt|pdf|pptx?|ps|qxd|rtf|tex|txt|xlsx?)",
+    re.IGNORECASE,
+)
+"""Titles that programs put there, and names of files."""
+_MAX_DEPTH: Final = 15
+_NUMBER: Final = (
+    r"(?:(?:chapter|section|part|appendix)\s+)?"
+    r"(?-i:(?:\d{1,3}|[A-Z]|[IVXL]{1,5})(?:\.\d+)*[.:]?\s+)?"
+)
+"""What may stand before a title on the page and not in the bookmark."""
+_LOOK_FOR_CHARS: Final = 60
+"""So much of a title is looked for; the rest may be broken in other ways."""
+_LARGER: Final = 1.15
+"""Headings are set so many times as large as the text, where there are no bookmarks."""
+_LONGEST_HEADING: Final = 150
+_MOST_HEADINGS: Final = 0.2
+"""A larger share of the text in large type is a poster, not headings."""
+_MOST_LEVELS: Final = 4
+
+
+class _Mark(NamedTuple):
+    """A heading, before its place in the text is known."""
+
+    page: int
+    level: int
+    title: str
+    on_line: bool
+    """Whether it is a line of the page, or a bookmark that may be written otherwise there."""
+
+
+def parse_pdf(uri: str, data: bytes) -> Document:
+    """Make a document of a PDF file.
+
+    The text is that drawn on the pages; words broken at line ends are put together again. The
+    title is that of the file's properties, else its first heading.
+
+    Raises:
+        SkipDocument: it is damaged, needs a password, or holds but pictures of text.
+    """
+    with as_damage():
+        try:
+            pdf = pdfium.PdfDocument(data)
+        except pdfium.PdfiumError as error:
+            if pdfium_c.FPDF_GetLastError() == pdfium_c.FPDF_ERR_PASSWORD:
+                raise SkipDocument(SkipReason.ENCRYPTED, "needs a password") from error
+            raise
+        with pdf:
+            pages = [read_lines(page) for page in _pages(pdf)]
+            if not any(pages):
+                _refuse_scan(pdf)
+            properties = pdf.get_metadata_dict(skip_empty=True)
+            marks = list(islice(_bookmarks(pdf), MAX_SECTIONS)) or _large_lines(pages)
+    document = _compose(uri, pages, properties)
+    headings = list(_locate(document, marks))
+    title = _title(properties.get("Title", ""))
+    title = title_of(uri, title, *(mark.title for mark in marks[:1]))
+    return replace(document, title=title, sections=sections_of(headings))
+
+
+def _pages(pdf: pdfium.PdfDocument) -> Iterator[pdfium.PdfPage]:
+    """Pages, one open at a time."""
+    for number in range(len(pdf)):
+        page = pdf[number]
+        try:
+            yield page
+        finally:
+            page.close()
+
+
+def _refuse_scan(pdf: pdfium.PdfDocument) -> None:
+    """Tell a document that has pictures only from an empty one.
+
+    Raises:
+        SkipDocument: it has pictures.
+    """
+    for page in _pages(pdf):
+        pictures = page.get_objects(filter=[pdfium_c.FPDF_PAGEOBJ_IMAGE], max_depth=3)
+        if next(iter(pictures), None) is not None:
+            raise SkipDocument(SkipReason.SCANNED, f"{len(pdf)} pages")
+
+
+def _compose(uri: str, pages: Sequence[Sequence[Line]], properties: dict[str, str]) -> Document:
+    texts = [page_text(lines) for lines in pages]
+    known = vocabulary(texts)
+    composer = Composer()
+    for text in texts:
+        composer.begin_page()
+        composer.add(join_words(text, known))
+    said = with_lists((key, _property(name, properties)) for name, key in _METADATA.items())
+    without = sum(not lines for lines in pages)
+    metadata = [*said, ("pages without text", without or None)]
+    return composer.document(uri, "pdf", [], metadata)
+
+
+def _title(title: str) -> str:
+    """The title in a file's properties, unless a program put it there."""
+    return "" if _JUNK_TITLE.fullmatch(title.strip()) else clean(title)
+
+
+def _property(name: str, properties: dict[str, str]) -> str:
+    value = properties.get(name, "")
+    match = _DATE.match(value)
+    return "-".join(match.groups()) if match else value
+
+
+def _bookmarks(pdf: pdfium.PdfDocument) -> Iterator[_Mark]:
+    """Yield the document's outline; entries that lead nowhere stand where the one before does."""
+    page = 0
+    for bookmark in pdf.get_toc(max_depth=_MAX_DEPTH):
+        target = bookmark.get_dest()
+        index = target.get_index() if target else None
+        page = page if index is None else index
+        if title := one_line(clean(bookmark.get_title())):
+            yield _Mark(page, bookmark.level + 1, title, on_line=False)
+
+
+def _large_lines(pages: Sequence[Sequence[Line]]) -> list[_Mark]:
+    """Headings by the size of their type: larger than that of most of the text."""
+    chars: Counter[float] = Counter()
+    for lines in pages:
+        for line in lines:
+            chars[round(line.size)] += len(line.text)
+    usual = chars.most_common(1)[0][0] if chars else 0
+    if not usual:
+        return []
+    found = [
+        (number, round(line.size), one_line(clean(line.text)))
+        for number, lines in enumerate(pages)
+        for line in lines
+        if line.size > _LARGER * usual and _may_be_heading(line.text)
+    ]
+    if sum(len(title) for _, _, title in found) > _MOST_HEADINGS * chars.total():
+        return []
+    sizes = sorted({size for _, size, _ in found}, reverse=True)
+    levels = {size: min(rank, _MOST_LEVELS) for rank, size in enumerate(sizes, 1)}
+    return [_Mark(page, levels[size], title, on_line=True) for page, size, title in found]
+
+
+def _may_be_heading(text: str) -> bool:
+    letters = sum(char.isalpha() for char in text)
+    return len(text) <= _LONGEST_HEADING and letters > len(text) // 2
+
+
+def _locate(document: Document, marks: Sequence[_Mark]) -> Iterator[Heading]:
+    """Find where headings stand in the text; one that isn't found is at its page's beginning."""
+    text, starts = document.text, document.page_starts
+    position = 0
+    for mark in sorted(marks, key=lambda mark: mark.page):
+        if mark.page >= len(starts):
+            continue
+        position = max(position, starts[mark.page])
+        end = starts[mark.page + 1] if mark.page + 1 < len(starts) else len(text)
+        words = map(re.escape, mark.title[:_LOOK_FOR_CHARS].split())
+        number = "" if mark.on_line else _NUMBER
+        pattern = rf"^[^\S\n]*{number}" + r"\s+".join(words)
+        if match := re.compile(pattern, re.IGNORECASE | re.MULTILINE).search(text, position, end):
+            position = match.start()
+        if position < len(text):
+            yield Heading(position, mark.level, mark.title)

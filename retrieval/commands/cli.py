@@ -1,0 +1,186 @@
+"""The command ``retrieval``: serve indexes, search a server, embed texts.
+
+Heavy imports are inside the commands:
+``--help`` and ``search`` start without torch, faiss or a model.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import retrieval
+from retrieval.commands import program
+from retrieval.commands.connection_options import CONNECTION_NAMES, connect, connection_options
+from retrieval.commands.evaluate import evaluate
+from retrieval.commands.parameters import QUERY_ARGUMENT, not_empty
+from retrieval.commands.render import passage_as_json, passages_as_text
+from retrieval.commands.search_options import search_options
+from retrieval.commands.serve import DEVICE_OPTION, serve, token
+from retrieval.commands.text_lines import text_batches
+from retrieval.domain.records import DTYPE_NAMES, TextKind
+from retrieval.domain.wording import counted, printable
+from retrieval.encoding.model_cards import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from retrieval.client import SearchResults
+    from retrieval.encoding.encoder import Encoder
+
+# For click, \b at the start of a paragraph means: leave its lines as they are.
+_CLI_EXAMPLES = (
+    "\b\nExamples:\n"
+    "  retrieval serve --index ./index\n"
+    '  retrieval search "how are pods scheduled?"\n'
+)
+_SEARCH_EXAMPLES = (
+    "\b\nExamples:\n"
+    '  retrieval search "how are pods scheduled?"\n'
+    '  retrieval search "rate limits" -k 3 --collection docs\n'
+    "  retrieval search \"rate limits\" --json | jq '.passages[].uri'\n"
+    '  retrieval search "rate limits" --target search.example.org:443 --tls\n'
+)
+_EMBED_EXAMPLES = (
+    "\b\nExamples:\n"
+    '  echo "how are pods scheduled?" | retrieval embed --kind query\n'
+    "  retrieval embed --model all-minilm-l6-v2 < passages.txt > vectors.jsonl\n"
+)
+
+_NO_ARGUMENTS = {
+    "embed": "; texts come from standard input, one a line: echo TEXT | retrieval embed"
+}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_CLI_EXAMPLES)
+@click.version_option(retrieval.__version__, prog_name="retrieval")
+def cli() -> None:
+    """Serve indexes over gRPC, and search them; `indexer build` makes one."""
+
+
+@cli.command(epilog=_SEARCH_EXAMPLES)
+@QUERY_ARGUMENT
+@click.option(
+    "--target",
+    default="127.0.0.1:50051",
+    metavar="HOST:PORT",
+    show_default=True,
+    help="The server's address.",
+)
+@click.option(
+    "--collection", default="default", metavar="NAME", show_default=True, help="What to search."
+)
+@search_options
+@connection_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def search(
+    *,
+    query: str,
+    target: str,
+    collection: str,
+    as_json: bool,
+    **options: Any,  # noqa: ANN401  (ConnectionOptions, and ListOptions of the client)
+) -> None:
+    """Search a server for the passages that fit QUERY best.
+
+    A query of several words needs no quotes.
+    """
+    connection: Any = {name: options.pop(name) for name in CONNECTION_NAMES}
+    with connect(target, connection) as client:
+        results = client.search(query, collection=collection, **options)
+    for warning in results.warnings:
+        click.echo(printable(f"warning: {warning}"), err=True)
+    if as_json:
+        click.echo(json.dumps(_results_json(query, collection, results), ensure_ascii=False))
+        return
+    if results.query_truncated:
+        click.echo(
+            "note: the query is longer than the model reads; its end had no effect", err=True
+        )
+    if results.rerank_truncated_count:
+        count = results.rerank_truncated_count
+        click.echo(f"note: the reranker read {counted(count, 'passage')} in part", err=True)
+    click.echo(passages_as_text(results))
+
+
+def _results_json(query: str, collection: str, results: "SearchResults") -> dict[str, object]:
+    return {
+        "query": query,
+        "collection": collection,
+        "mode": results.mode,
+        "generation": results.generation,
+        "model_fingerprint": results.model_fingerprint,
+        "query_token_count": results.query_token_count,
+        "query_truncated": results.query_truncated,
+        "rerank_truncated_count": results.rerank_truncated_count,
+        "warnings": results.warnings,
+        "seconds": asdict(results.timings),
+        "passages": [passage_as_json(passage) for passage in results],
+    }
+
+
+@cli.command(epilog=_EMBED_EXAMPLES)
+@click.option(
+    "--model",
+    callback=not_empty,
+    default=DEFAULT_MODEL,
+    metavar="NAME|FOLDER",
+    show_default=True,
+    help="Known name, hub id or local folder.",
+)
+@click.option(
+    "--kind",
+    type=click.Choice(["query", "passage"]),
+    default="passage",
+    show_default=True,
+    help="What the texts are.",
+)
+@DEVICE_OPTION
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", *DTYPE_NAMES]),
+    default="auto",
+    show_default=True,
+    help="Type of the weights; int8 is for the CPU.",
+)
+def embed(*, model: str, kind: TextKind, device: str, dtype: str) -> None:
+    """Embed texts: one a line on stdin → one JSON array a line on stdout.
+
+    Lines that are there together are embedded together; none waits for more to come.
+    """
+    from retrieval.encoding.encoder import Encoder
+
+    encoder = Encoder.load(model, device=device, dtype=dtype)
+    if sys.stdin.isatty():
+        click.echo("note: reading texts from the keyboard, one a line; Ctrl-D ends", err=True)
+    total = cut = 0
+    for texts in text_batches(sys.stdin.buffer):
+        total += len(texts)
+        cut += _print_vectors(encoder, texts, kind)
+    if cut:
+        click.echo(
+            f"note: {cut} of {counted(total, 'text')} {'was' if cut == 1 else 'were'} cut off "
+            f"after {counted(encoder.max_tokens, 'token')}",
+            err=True,
+        )
+
+
+def _print_vectors(encoder: "Encoder", texts: Sequence[str], kind: TextKind) -> int:
+    """Print the texts' vectors; returns how many texts were cut off."""
+    embedded = encoder.embed(texts, kind)
+    for vector in embedded.vectors:
+        # str() of a float32 is its shortest form that reads back the same.
+        click.echo(json.dumps([float(str(value)) for value in vector]))
+    sys.stdout.flush()
+    return sum(embedded.truncated)
+
+
+cli.add_command(evaluate)
+cli.add_command(serve)
+cli.add_command(token)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; see ``retrieval.commands.program.run``."""
+    return program.run(cli, "retrieval", arguments, takes_no_arguments=_NO_ARGUMENTS)

@@ -1,0 +1,271 @@
+"""`retrieval eval`: how good a search is, on a local index or through a server."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+from click.core import ParameterSource
+
+from retrieval.commands.connection_options import CONNECTION_NAMES, connect, connection_options
+from retrieval.commands.parameters import NonEmptyPath
+from retrieval.commands.search_options import RERANKER_OPTION, ranking_options
+from retrieval.commands.serve import DEVICE_OPTION, FILE
+from retrieval.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from retrieval.eval.run import Run
+    from retrieval.eval.searched import Searched
+    from retrieval.eval.sets.queries import TestSet
+
+_EXAMPLES = (
+    "\b\nExamples:\n"
+    "  retrieval eval --make-queries 200 > queries.jsonl\n"
+    "  retrieval eval queries.jsonl --save hybrid.jsonl --report hybrid.html\n"
+    "  retrieval eval queries.jsonl --mode dense --compare hybrid.jsonl\n"
+    "  retrieval eval ./scifact --index ./scifact-index\n"
+    "  retrieval eval ./scifact --target search.example.org:443 --tls\n"
+)
+
+_DEFAULT_INDEX: Final = Path("./index")
+_MIN_K: Final = 10
+"""nDCG and MRR look at the first ten."""
+_MAX_K: Final = 1_000
+"""As ``retrieval.search.MAX_K``, which takes long to import."""
+
+_FOR_SERVER: Final = ("collection", *CONNECTION_NAMES)
+_FOR_INDEX: Final = ("reranker", "device")
+"""A server has its own."""
+_RANKING_NAMES: Final = (
+    "fusion",
+    "dense_weight",
+    "min_score",
+    "filter",
+    "exact",
+    "collapse",
+    "mmr",
+    "rerank_top",
+    "reranker",
+)
+"""Options that are named in a report where they are given."""
+
+
+@click.command("eval", epilog=_EXAMPLES)
+@click.argument("queries", type=NonEmptyPath(), required=False)
+@click.option("--qrels", type=FILE, help="Judgements, in TREC's or BEIR's form.")
+@click.option(
+    "--index",
+    type=NonEmptyPath(),
+    metavar="DIR",
+    help="Search this index right here; ./index unless --target is given.",
+)
+@click.option("--target", metavar="HOST:PORT", help="Search through this server.")
+@click.option(
+    "--collection", default="default", metavar="NAME", show_default=True, help="Of the server."
+)
+@connection_options
+@click.option(
+    "-k",
+    "k",
+    type=click.IntRange(_MIN_K, _MAX_K),
+    default=100,
+    show_default=True,
+    help="How many documents, or passages where these are judged, are looked at.",
+)
+@ranking_options
+@RERANKER_OPTION
+@DEVICE_OPTION
+@click.option("--save", type=FILE, help="Keep the run, to compare others with.")
+@click.option("--compare", "other", type=FILE, help="Say how it differs from a run that was kept.")
+@click.option("--report", type=FILE, help="Write an HTML page: measures, plot, every query.")
+@click.option("--plot", type=FILE, help="Write the plot alone, e.g. recall.png.")
+@click.option(
+    "--make-queries",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Make up to N queries from the titles, headings and questions of --index instead, and "
+    "print them.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def evaluate(
+    context: click.Context,
+    /,
+    *,
+    queries: Path | None,
+    index: Path | None,
+    target: str | None,
+    make_queries: int | None,
+    **chosen: Any,
+) -> None:
+    """Measure a search on test QUERIES: nDCG, MRR, MAP, recall, time.
+
+    QUERIES is a folder in BEIR form, a file of queries with --qrels beside it, or JSON lines such
+    as {"query": "how do bees find nectar?", "document": "docs/bees.md"}; "passage" in place of
+    "document" is text that the wanted passage has in it.
+    """
+    _check_place(context, index, target)
+    if make_queries is not None:
+        if queries is not None or target is not None:
+            raise InvalidArgument(
+                "--make-queries makes test queries from an index: give it --index, and neither "
+                "QUERIES nor --target"
+            )
+        _print_queries(index or _DEFAULT_INDEX, make_queries)
+        return
+    if queries is None:
+        raise InvalidArgument("give test queries, or --make-queries N to begin with")
+    given = {name: chosen[name] for name in _RANKING_NAMES if _is_given(context, name)}
+    _evaluate(queries, index, target, given, **chosen)
+
+
+def _is_given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def _check_place(context: click.Context, index: Path | None, target: str | None) -> None:
+    """Refuse options that would have no effect.
+
+    Raises:
+        InvalidArgument: the first of them.
+    """
+    if index is not None and target is not None:
+        raise InvalidArgument("say where to search: --index DIR or --target HOST:PORT, not both")
+    useless = _FOR_INDEX if target is not None else _FOR_SERVER
+    place = "--index" if target is not None else "--target"
+    for name in useless:
+        if _is_given(context, name):
+            raise InvalidArgument(f"--{name} has no effect without {place}")
+
+
+def _print_queries(index: Path, count: int) -> None:
+    from retrieval.eval.sets.make import make_queries
+    from retrieval.store import IndexReader
+
+    made = 0
+    with IndexReader.open(index) as reader:
+        for record in make_queries(reader, count):
+            click.echo(json.dumps(record, ensure_ascii=False))
+            made += 1
+    if made < count:
+        click.echo(
+            f"note: made {made} of {count}; the index has no more titles, headings and questions "
+            "of two words or more",
+            err=True,
+        )
+
+
+def _evaluate(
+    queries: Path,
+    index: Path | None,
+    target: str | None,
+    given: Mapping[str, Any],
+    *,
+    qrels: Path | None,
+    k: int,
+    save: Path | None,
+    other: Path | None,
+    report: Path | None,
+    plot: Path | None,
+    as_json: bool,
+    **search: Any,
+) -> None:
+    from retrieval.eval import page
+    from retrieval.eval import report as shown
+    from retrieval.eval.run import load_run, save_run
+    from retrieval.eval.sets.queries import load_test_set
+
+    _check_outputs(save, report, plot)
+    tests = load_test_set(queries, qrels)
+    before = load_run(other) if other else None
+    if before:
+        before.values_of(tests.queries)  # refuse now what can't be compared after all the searches
+    with _searched(index, target, **search) as searched:
+        run = _run(tests, searched, queries, k, given)
+    if save:
+        save_run(save, run)
+    comparison = shown.compare_with(other, before, run) if other and before else None
+    if report:
+        page.write_html(report, run, comparison)
+    if plot:
+        page.write_plot(plot, run)
+    if as_json:
+        click.echo(json.dumps(shown.as_json(run, comparison), ensure_ascii=False))
+    else:
+        click.echo(shown.as_text(run, comparison))
+
+
+def _check_outputs(save: Path | None, report: Path | None, plot: Path | None) -> None:
+    """Find out now, and not after an hour of searches, what can't be written.
+
+    Raises:
+        InvalidArgument: a folder is missing, a format is unknown, or matplotlib is not installed.
+    """
+    from retrieval.eval.page import check_plot
+
+    for path in filter(None, (save, report, plot)):
+        if not path.absolute().parent.is_dir():
+            raise InvalidArgument(f"can't write {path}: there is no folder {path.parent}")
+    if report or plot:
+        check_plot(plot or Path("page.svg"))
+
+
+def _run(
+    tests: "TestSet", searched: "Searched", queries: Path, k: int, options: Mapping[str, Any]
+) -> "Run":
+    """Find what the judgements name, warm up, ask every query."""
+    from retrieval.eval.measure import run_queries, warm_up
+    from retrieval.eval.run import Run, RunInfo, in_order, notes_on
+    from retrieval.eval.sets.matching import match_names
+
+    wanted = dict.fromkeys(
+        name for query in tests.queries if not query.passages for name in query.documents
+    )
+    matching = match_names(wanted, searched.documents, queries_name=tests.file.name)
+    began = datetime.now(UTC)
+    asking = run_queries(tests.queries, searched.search, k, matching)
+    warm_up(tests.queries, searched.search, k)
+    answers = list(asking)
+    info = RunInfo(
+        queries=str(queries),
+        qrels=str(tests.qrels or ""),
+        where=searched.where,
+        generation=in_order(answer.generation for answer in answers),
+        documents=searched.document_count,
+        model=searched.model,
+        mode=in_order(answer.mode for answer in answers),
+        k=k,
+        options=options,
+        date=began.isoformat(timespec="seconds").replace("+00:00", "Z"),
+    )
+    return Run(info, answers, matching, [*tests.notes, *matching.notes(), *notes_on(answers)])
+
+
+@contextmanager
+def _searched(
+    index: Path | None,
+    target: str | None,
+    *,
+    collection: str,
+    device: str,
+    reranker: str | None,
+    **options: Any,
+) -> Iterator["Searched"]:
+    """Open what answers the queries: an index right here, or a server."""
+    from retrieval.eval.searched import search_index, search_server
+
+    connection: Any = {name: options.pop(name) for name in CONNECTION_NAMES}
+    if target is None:
+        with search_index(
+            index or _DEFAULT_INDEX, device=device, reranker=reranker, options=options
+        ) as searched:
+            yield searched
+    else:
+        with (
+            connect(target, connection) as client,
+            search_server(client, target, collection, options) as searched,
+        ):
+            yield searched

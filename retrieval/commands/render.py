@@ -1,0 +1,161 @@
+"""Passages as a person reads them, and as JSON; shared by the commands."""
+
+import math
+import re
+import shutil
+import textwrap
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from retrieval.domain.passages import Passage
+from retrieval.domain.wording import counted, printable
+
+MAX_TEXT_LINES = 8
+"""Lines of a passage that are shown; the rest is counted."""
+
+MAX_SECTION_LINES = 200
+"""Lines of a section, where it was asked for."""
+
+_INDENT = "    "
+
+_WRAPPED_AT = 60
+_ITEM = re.compile(r"\s*(?:[-*+]|\d+[.)])\s")
+_PROSE = re.compile(r"""[\w"'`(\[*_“‘]""")
+
+
+def passages_as_text(passages: Iterable[Passage], *, width: int | None = None) -> str:
+    """Show ranked passages: title, headings, score, text and place.
+
+    Args:
+        passages: best first.
+        width: columns; None = the terminal's, at most 100.
+
+    Returns:
+        lines, with no line end after the last; a note when there are no passages.
+    """
+    columns = width or min(shutil.get_terminal_size(fallback=(100, 24)).columns, 100)
+    blocks = [_block(rank, passage, columns) for rank, passage in enumerate(passages, start=1)]
+    return "\n\n".join(blocks) if blocks else "no passages found"
+
+
+def passage_as_json(passage: Passage) -> dict[str, Any]:
+    """A passage as a JSON object; ``score`` is null where it has none."""
+    return {
+        "name": passage.name,
+        "uri": passage.uri,
+        "title": passage.title,
+        "heading_path": list(passage.heading_path),
+        "score": None if math.isnan(passage.score) else passage.score,
+        "scores": passage.scores._asdict() if passage.scores else None,
+        "line_start": passage.line_start,
+        "line_end": passage.line_end,
+        "page_start": passage.page_start or None,
+        "page_end": passage.page_end or None,
+        "char_start": passage.char_start,
+        "char_end": passage.char_end,
+        "token_count": passage.token_count,
+        "metadata": dict(passage.metadata),
+        "text": passage.text,
+        "similar": list(passage.similar),
+        "similar_count": passage.similar_count,
+        "highlights": _highlights(passage),
+        "before": [passage_as_json(one) for one in passage.before],
+        "after": [passage_as_json(one) for one in passage.after],
+        "section": asdict(passage.section) if passage.section else None,
+    }
+
+
+def _text(passage: Passage) -> tuple[str, int]:
+    """What is shown of a passage, and in how many lines at most."""
+    if passage.section:
+        return passage.section.text, MAX_SECTION_LINES
+    if not passage.before and not passage.after:
+        return _marked(passage), MAX_TEXT_LINES
+    parts = [one.text for one in passage.before], [one.text for one in passage.after]
+    return "\n\n".join([*parts[0], _marked(passage), *parts[1]]), MAX_SECTION_LINES
+
+
+def _highlights(passage: Passage) -> dict[str, Any] | None:
+    if passage.highlights is None:
+        return None
+    return {
+        "terms": [list(span) for span in passage.highlights.terms],
+        "sentence": list(passage.highlights.sentence) if passage.highlights.sentence else None,
+    }
+
+
+def _marked(passage: Passage) -> str:
+    """The text, the words of the query in double asterisks where they were asked for."""
+    text, shown, at = passage.text, "", 0
+    for start, end in passage.highlights.terms if passage.highlights else ():
+        shown += f"{text[at:start]}**{text[start:end]}**"
+        at = end
+    return shown + text[at:]
+
+
+def _pages(passage: Passage) -> str:
+    if passage.page_start == passage.page_end:
+        return f"page {passage.page_start}"
+    return f"pages {passage.page_start}-{passage.page_end}"
+
+
+def _score(passage: Passage) -> str:
+    """The score, and after one of several parts what the parts say."""
+    if math.isnan(passage.score):
+        return ""
+    score = f"  {passage.score:.3f}"
+    if passage.scores and passage.scores.kind in ("weighted", "rrf"):
+        cosine, bm25 = passage.scores.dense, passage.scores.lexical
+        score += f" (cosine {'-' if cosine is None else f'{cosine:.2f}'}, "
+        score += f"BM25 {'-' if bm25 is None else f'{bm25:.1f}'})"
+    return score
+
+
+def _block(rank: int, passage: Passage, columns: int) -> str:
+    title = " › ".join(_trail(passage))
+    place = f"{passage.uri}:{passage.line_start}-{passage.line_end}"
+    if passage.page_start:
+        place = f"{passage.uri}, {_pages(passage)}"
+    lines = [f"{rank:>2}.{_score(passage)}  {printable(title)}", f"{_INDENT}{printable(place)}"]
+    text, most = _text(passage)
+    body = [
+        wrapped
+        for line in _reflowed(printable(text))
+        for wrapped in textwrap.wrap(line, columns - len(_INDENT)) or [""]
+    ]
+    lines += [f"{_INDENT}{line}".rstrip() for line in body[:most]]
+    if len(body) > most:
+        lines.append(f"{_INDENT}… {counted(len(body) - most, 'more line')}")
+    if passage.similar:
+        count = passage.similar_count
+        lines.append(f"{_INDENT}({count} more {'says' if count == 1 else 'say'} nearly the same)")
+    return "\n".join(lines)
+
+
+def _reflowed(text: str) -> list[str]:
+    """Lines with hard-wrapped prose joined again; code, tables, quotes and headings stay."""
+    lines: list[str] = []
+    fenced = joinable = in_item = False
+    for line in text.splitlines():
+        if line.lstrip().startswith(("```", "~~~")):
+            fenced = not fenced
+        item = _ITEM.match(line) is not None
+        # Indented text goes on with a list item; elsewhere it may be code.
+        prose = not item and _PROSE.match(line.lstrip() if in_item else line) is not None
+        if prose and joinable and not fenced:
+            lines[-1] += " " + line.strip()
+        else:
+            lines.append(line)
+            in_item = item
+        # A short line ends its paragraph on purpose, in verse and in addresses.
+        joinable = not fenced and (prose or item) and len(line) >= _WRAPPED_AT
+    return lines
+
+
+def _trail(passage: Passage) -> list[str]:
+    """Title and headings, without saying the title twice."""
+    headings = list(passage.heading_path)
+    if headings and headings[0] == passage.title:
+        headings = headings[1:]
+    return [" ".join(part.split()) for part in (passage.title, *headings)]

@@ -1,0 +1,1 @@
+"""Texts to vectors and scores: find a model, load it, tokenise, batch, run."""

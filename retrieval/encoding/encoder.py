@@ -1,0 +1,276 @@
+"""Texts → embeddings: prompt, tokenise, batch by tokens, run the model, give rows back in order.
+
+``Encoder.load`` is the one door to every model: GTE, BERT and XLM-R through the GTE core, Qwen2
+through transformers. Index and service embed with the same object, so a query and a passage can
+only differ in their prompt.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.domain.arguments import check_text, text_list
+from retrieval.domain.records import ModelIdentity, TextKind
+from retrieval.encoding.backend import resolve_device
+from retrieval.encoding.batching import embed_batches
+from retrieval.encoding.cores import ahead
+from retrieval.encoding.loading import Parts, assemble
+from retrieval.encoding.model_folders import ModelFolder, find_model
+from retrieval.encoding.tokenizer import Tokens
+from retrieval.errors import CheckpointError, InvalidArgument, ModelMismatch
+from retrieval.gte import Workload
+from retrieval.gte.cpu.int8_linear import has_exact_int8
+
+_TOKENIZE_WINDOW = 1024
+"""Texts tokenised at a time, which bounds what waits for the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Embeddings and what was seen on the way."""
+
+    vectors: NDArray[np.float32]
+    """[n, dim], L2-normalised."""
+    token_counts: list[int]
+    """Tokens that went through the model, prompt and special tokens included."""
+    truncated: list[bool]
+    """Whether a text had more tokens than the model takes."""
+
+
+class Encoder:
+    """A model ready to embed texts."""
+
+    def __init__(
+        self, parts: Parts, identity: ModelIdentity, folder: Path, *, dtype: str, device: str
+    ) -> None:
+        """Put the parts together; use ``load``."""
+        self._backend = parts.backend
+        self._settings = parts.settings
+        self.tokenizer = parts.tokenizer
+        self.identity = identity
+        self.folder = folder
+        self.dtype = dtype
+        self.dim = parts.backend.dim
+        self.device = device
+        self.side_by_side = parts.backend.side_by_side
+
+    def __repr__(self) -> str:
+        """Return what a person asks of a model: name, dimension, length limit, type, device."""
+        return (
+            f"Encoder({self.identity.name!r}, dim={self.dim}, max_tokens={self.max_tokens}, "
+            f"dtype={self.dtype!r}, device={self.device!r})"
+        )
+
+    @classmethod
+    def load(
+        cls,
+        name: str | Path,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        workload: Workload = "throughput",
+    ) -> "Encoder":
+        """Load a model.
+
+        Args:
+            name: registry name, hub id (``@REVISION`` allowed) or local folder.
+            device: ``"cpu"``, ``"cuda"``, or ``"auto"`` (CUDA where there is one).
+            dtype: ``"float32"``, ``"bfloat16"``, ``"float16"``, ``"int8"`` (encoders on the CPU
+                only), or ``"auto"`` (bfloat16 on CUDA, else float32).
+            workload: ``"throughput"`` for many texts at a time, ``"latency"`` for one short query
+                at a time; the vectors are the same within rounding.
+
+        Returns:
+            the encoder.
+
+        Raises:
+            InvalidArgument: unknown device, dtype or workload.
+            ModelNotFound: see ``retrieval.encoding.model_folders.find_model``.
+            CheckpointError: the files can't be used.
+        """
+        device, dtype = resolve_device(device, dtype)
+        if workload not in ("throughput", "latency"):
+            raise InvalidArgument(f"workload must be throughput or latency, not {workload!r}")
+        return cls._from_folder(find_model(name), device, dtype, workload)
+
+    @classmethod
+    def _from_folder(
+        cls,
+        folder: ModelFolder,
+        device: str,
+        dtype: str,
+        workload: Workload,
+        index_dtype: str | None = None,
+    ) -> "Encoder":
+        """Load with weights in ``dtype``; ``index_dtype``: what the index's vectors were made in.
+
+        None: they are to be made with this encoder.
+        """
+        parts = assemble(folder, device=device, dtype=dtype, workload=workload)
+        identity = parts.identity(folder, index_dtype or dtype)
+        return cls(parts, identity, folder.path, dtype=dtype, device=device)
+
+    @property
+    def query_on_one_core(self) -> bool:
+        """Whether a short query that comes alone is best served by one core.
+
+        Tried when it is first asked for, which takes as long as some 20 queries.
+        """
+        return self._backend.query_on_one_core
+
+    @property
+    def max_tokens(self) -> int:
+        """Most tokens of one text, prompt and special tokens included."""
+        return self._settings.max_tokens
+
+    @property
+    def passage_room(self) -> int:
+        """Most tokens that a passage itself can have, beside the prompt and special tokens."""
+        prompt = self._settings.passage_prompt
+        return self.tokenizer.room - (self.tokenizer.count([prompt])[0] if prompt else 0)
+
+    def encode(
+        self,
+        texts: str | Iterable[str],
+        kind: TextKind = "passage",
+        *,
+        batch_tokens: int | None = None,
+    ) -> NDArray[np.float32]:
+        """Embed one text or several; ``embed`` also tells token counts and truncation.
+
+        Args:
+            texts: a text; or n texts, which may come from a generator. Texts of any length are
+                taken; those beyond ``max_tokens`` are truncated.
+            kind: ``"query"`` or ``"passage"``: which of the model's prompts goes before each.
+            batch_tokens: most tokens of one batch, 1 or more (a longer text is a batch alone);
+                None: what suits the device.
+
+        Returns:
+            float32 [dim] of one text, [n, dim] of several; L2-normalised.
+
+        Raises:
+            InvalidArgument: what is to be embedded is not text, or an unknown kind.
+            CheckpointError: the weights make numbers that their type can't hold.
+        """
+        if isinstance(texts, str):
+            check_text(texts, field="texts")
+            one = self.embed([texts], kind, batch_tokens=batch_tokens).vectors
+            return one.reshape(self.dim)
+        return self.embed(texts, kind, batch_tokens=batch_tokens).vectors
+
+    def embed(
+        self,
+        texts: Iterable[str],
+        kind: TextKind = "passage",
+        *,
+        batch_tokens: int | None = None,
+    ) -> Embedded:
+        """Embed texts, in their order, whatever batches they went through.
+
+        Args and errors as ``encode``, but one text is refused: it goes into a list.
+
+        Returns:
+            vectors, token counts and truncation flags, n of each.
+        """
+        texts = text_list(texts)
+        if kind not in ("query", "passage"):
+            raise InvalidArgument(f"kind must be query or passage, not {kind!r}", field="kind")
+        if batch_tokens is not None and not (isinstance(batch_tokens, int) and batch_tokens > 0):
+            raise InvalidArgument(
+                f"batch_tokens is {batch_tokens!r}; it must be a whole number, 1 or more",
+                field="batch_tokens",
+            )
+        vectors = np.empty((len(texts), self.dim), dtype=np.float32)
+        token_counts: list[int] = []
+        truncated: list[bool] = []
+        starts = range(0, len(texts), _TOKENIZE_WINDOW)
+        windows = (
+            self._tokenize(texts[start : start + _TOKENIZE_WINDOW], kind) for start in starts
+        )
+        for start, tokens in zip(
+            starts, ahead(windows) if len(starts) > 1 else windows, strict=True
+        ):
+            token_counts += [len(text.ids) for text in tokens]
+            truncated += [text.truncated for text in tokens]
+            batches = embed_batches(self._backend, [text.ids for text in tokens], batch_tokens)
+            for rows, embedded in batches:
+                vectors[[start + row for row in rows]] = embedded
+        if not np.isfinite(vectors).all():
+            raise CheckpointError(
+                f"{self.identity.name} makes vectors that are not finite in {self.dtype}: "
+                "use bfloat16 or float32, or mend its weights"
+            )
+        return Embedded(vectors, token_counts, truncated)
+
+    def _tokenize(self, texts: Sequence[str], kind: TextKind) -> list[Tokens]:
+        settings = self._settings
+        prompt = settings.query_prompt if kind == "query" else settings.passage_prompt
+        # Stripped after the prompt is put before it, as sentence-transformers does.
+        prompted = [(prompt + text).strip() for text in texts]
+        if settings.lower_case:
+            prompted = [text.lower() for text in prompted]
+        return self.tokenizer.encode(prompted)
+
+
+def load_for_index(
+    identity: ModelIdentity,
+    *,
+    model: str | None = None,
+    device: str = "auto",
+    dtype: str = "index",
+    workload: Workload = "throughput",
+) -> Encoder:
+    """Load the model that an index was made with, in the dtype it was made with unless told.
+
+    Args:
+        identity: what the index records.
+        model: where to look instead, for an index whose model has moved; it must be the same.
+        device: as in ``Encoder.load``.
+        dtype: ``"index"``; or the weights' type as in ``Encoder.load``, for queries only; or
+            ``"auto"``, for queries only: int8 where the model's card allows it for passages in
+            float32, else the index's.
+        workload: as in ``Encoder.load``.
+
+    Returns:
+        the encoder.
+
+    Raises:
+        InvalidArgument: the dtype is unknown, or not for this model or device.
+        ModelMismatch: what was found there is not the same model.
+        ModelNotFound: nothing was found there.
+        CheckpointError: its files can't be used.
+    """
+    name = model or _recorded_name(identity)
+    folder = find_model(name)
+    if dtype == "auto":
+        dtype = _query_dtype(identity, folder, resolve_device(device, "auto")[0])
+    device, dtype = resolve_device(device, identity.dtype if dtype == "index" else dtype)
+    encoder = Encoder._from_folder(folder, device, dtype, workload, identity.dtype)
+    if encoder.identity.fingerprint != identity.fingerprint:
+        raise ModelMismatch(
+            f"the index was made with {identity.name} (fingerprint {identity.fingerprint[:12]}), "
+            f"but {name} is another model (fingerprint {encoder.identity.fingerprint[:12]}): "
+            f"give the original with --model, or build the index anew",
+            index_fingerprint=identity.fingerprint,
+            model_fingerprint=encoder.identity.fingerprint,
+        )
+    return encoder
+
+
+def _query_dtype(identity: ModelIdentity, folder: ModelFolder, device: str) -> str:
+    """The fastest type of weights for queries that was measured to cost next to nothing."""
+    measured = folder.card is not None and folder.card.int8_queries
+    # Measured with activations of 8 bits; processors that take 7 stay with what is certain.
+    as_measured = identity.dtype == "float32" and device == "cpu" and has_exact_int8()
+    return "int8" if measured and as_measured else identity.dtype
+
+
+def _recorded_name(identity: ModelIdentity) -> str:
+    if identity.source == "folder":
+        return identity.location
+    if identity.source == "hub" and identity.revision:
+        return f"{identity.location}@{identity.revision}"
+    return identity.name

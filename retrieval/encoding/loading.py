@@ -1,0 +1,115 @@
+"""From a model's folder to the parts of an encoder: backend, tokenizer, settings, fingerprint."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from retrieval.domain.records import ModelIdentity
+from retrieval.encoding.backend import DTYPES, Backend, CoreBackend, position_limit
+from retrieval.encoding.decoder_backend import DECODER_TYPES, DecoderBackend
+from retrieval.encoding.model_folders import ModelFolder
+from retrieval.encoding.model_settings import ModelSettings, read_settings
+from retrieval.encoding.tokenizer import Tokenizer
+from retrieval.errors import CheckpointError, InvalidArgument
+from retrieval.gte import EncoderConfig, Workload
+from retrieval.gte.config import MODEL_TYPES, read_json
+from retrieval.gte.weights import weight_files
+
+_DECODER_POSITIONS = 32_768
+"""Of a decoder whose configuration names no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What an encoder is made of."""
+
+    backend: Backend
+    tokenizer: Tokenizer
+    settings: ModelSettings
+    config_key: str
+    """What of the configuration makes a difference to the vectors."""
+
+    def identity(self, folder: ModelFolder, dtype: str) -> ModelIdentity:
+        """What an index with vectors in ``dtype`` records of the model."""
+        return ModelIdentity(
+            name=folder.name,
+            source=folder.source,
+            location=folder.location,
+            revision=folder.revision,
+            fingerprint=_fingerprint(folder.path, self.config_key, self.settings, dtype),
+            dim=self.backend.dim,
+            max_tokens=self.settings.max_tokens,
+            dtype=dtype,
+        )
+
+
+def assemble(folder: ModelFolder, *, device: str, dtype: str, workload: Workload) -> Parts:
+    """Load a model.
+
+    Args:
+        folder: where it lies.
+        device: ``"cpu"`` or ``"cuda"``.
+        dtype: of the weights, a key of ``DTYPES``.
+        workload: what to be fast at.
+
+    Raises:
+        InvalidArgument: a dtype that is not for this model.
+        CheckpointError: the files can't be used.
+    """
+    raw = read_json(folder.path / "config.json")
+    model_type = raw.get("model_type")
+    if model_type in DECODER_TYPES:
+        settings, backend, config_key = _decoder(folder, raw, device=device, dtype=dtype)
+    elif model_type in MODEL_TYPES:
+        config = EncoderConfig.from_dict(raw, where=str(folder.path / "config.json"))
+        settings = read_settings(folder.path, folder.card, position_limit=position_limit(config))
+        backend = CoreBackend(
+            folder.path, settings.pooling, dtype=DTYPES[dtype], device=device, workload=workload
+        )
+        config_key = json.dumps(asdict(config), sort_keys=True)
+    else:
+        known = ", ".join((*MODEL_TYPES, *DECODER_TYPES))
+        raise CheckpointError(f"{folder.path}: unknown model_type {model_type!r}; known: {known}")
+    tokenizer = Tokenizer.from_folder(
+        folder.path, max_tokens=settings.max_tokens, add_eos=settings.add_eos
+    )
+    return Parts(backend, tokenizer, settings, config_key)
+
+
+def _decoder(
+    folder: ModelFolder, raw: Mapping[str, Any], *, device: str, dtype: str
+) -> tuple[ModelSettings, Backend, str]:
+    """Settings, backend and what matters of the configuration of a decoder."""
+    if dtype == "int8":
+        raise InvalidArgument(
+            f"{folder.name} is a decoder, which int8 is not made for: use another --dtype"
+        )
+    card = folder.card
+    limit = int(raw.get("max_position_embeddings", 0)) or _DECODER_POSITIONS
+    settings = read_settings(folder.path, card, position_limit=limit)
+    causal = bool(raw.get("is_causal", card.causal if card else True))
+    backend = DecoderBackend(
+        folder.path, settings.pooling, causal=causal, dtype=DTYPES[dtype], device=device
+    )
+    return settings, backend, f"{_file_sha256(folder.path / 'config.json')} causal={causal}"
+
+
+def _fingerprint(folder: Path, config_key: str, settings: ModelSettings, dtype: str) -> str:
+    """What makes two embeddings comparable, as one SHA-256: weights, tokenizer and settings."""
+    parts = {
+        "weights": [_file_sha256(path) for path in weight_files(folder)],
+        "tokenizer": _file_sha256(folder / "tokenizer.json"),
+        "config": config_key,
+        "settings": asdict(settings),
+        "normalized": True,
+        "dtype": dtype,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""Test sets: queries, judgements, and how they match an index."""

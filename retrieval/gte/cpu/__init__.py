@@ -1,0 +1,1 @@
+"""What makes the core fast on a CPU: weight layout, int8 and oneDNN products, memory."""

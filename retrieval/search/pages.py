@@ -1,0 +1,232 @@
+"""A ranking of texts → the page of passages that a query asks for."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+
+from retrieval.domain.passages import Hit, ScoreKind, StageScores
+from retrieval.search.diversity import MMR_POOL, Head, by_document, collapse, diversify
+from retrieval.search.query import Query
+from retrieval.search.ranking import Ranked, Ranking
+from retrieval.store import DocumentPassage, IndexReader, Place, TextKey
+
+MAX_LOOKED_AT: Final = 1 << 15
+"""Maximum number of passages that a list by document is made of: three for each of 11,000."""
+MAX_COMPARED: Final = 1 << 13
+"""Maximum number of texts that a list without repeats is made of: eight for each of 1,000."""
+MAX_SIMILAR: Final = 100
+"""Maximum number of passages left out as nearly the same that are named with a passage."""
+
+
+class Listing:
+    """The passages that a query finds, as it wants them listed."""
+
+    def __init__(self, reader: IndexReader, query: Query, ranking: Ranking) -> None:
+        """Bind a checked query, and the ranking that it asks for."""
+        self._reader = reader
+        self._query = query
+        self._ranking = ranking
+        self._where = query.where
+        # As scores are shown: a passage's own score must not leave it out.
+        self._lowest = np.float32(-math.inf if query.min_score is None else query.min_score)
+        self._looked_at = 0
+
+    def page(self) -> tuple[list[Head], bool]:
+        """The page's passages in order, and whether there are more after them.
+
+        Where passages are grouped by document, ``k`` and ``offset`` count documents, and each has
+        up to ``group_size`` passages, one after the other.
+        """
+        query = self._query
+        end = query.offset + query.k
+        # One more than the page shows that there is more.
+        heads = self._arranged(max(end + 1, MMR_POOL if query.mmr is not None else 0))
+        page = self._named(heads[query.offset : end])
+        if query.group_size > 1:
+            page = self._grouped(page)
+        return page, len(heads) > end
+
+    def warnings(self) -> Iterator[str]:
+        """Say if the list ends because no more passages are looked at."""
+        if self._looked_at:
+            yield (
+                f"the list is made of the best {self._looked_at} passages, and has all that they "
+                "give; there may be more after them"
+            )
+
+    def first(self, limit: int) -> list[Head]:
+        """The best ``limit`` passages, for a query that asks for no other list than that."""
+        return self._arranged(limit)[:limit]
+
+    def _arranged(self, needed: int) -> list[Head]:
+        """The list: at least ``needed`` entries, if available."""
+        query = self._query
+        # The passage that was asked about is not listed.
+        wanted = needed + (query.passage is not None)
+        shortens = query.group_by_document or query.collapse is not None
+        most = MAX_LOOKED_AT if query.collapse is None else MAX_COMPARED
+        if shortens:
+            wanted = min(4 * wanted, most)
+        while True:
+            heads, complete = self._best(wanted, needed)
+            if complete or len(heads) >= needed:
+                break
+            if shortens and wanted == most:
+                self._looked_at = most
+                break
+            wanted = min(4 * wanted, most) if shortens else 2 * wanted
+        if query.mmr is not None:
+            heads = diversify(heads, self._reader.vectors, query.mmr)
+        return heads
+
+    def _best(self, wanted: int, needed: int) -> tuple[list[Head], bool]:
+        """The list of the best texts or passages, and whether that is all of it."""
+        query = self._query
+        texts, complete = self._texts(wanted)
+        if query.collapse is not None:
+            # Of the passages of a document one is listed, and any number is kept.
+            most = wanted if query.group_by_document else needed
+            heads = self._collapsed(texts, query.collapse, most)
+        else:
+            hits = self._hits(texts, wanted)
+            complete = complete and len(hits) < wanted
+            heads = [Head(hit) for hit in hits if hit[1:3] != query.passage]
+        return by_document(heads) if query.group_by_document else heads, complete
+
+    def _texts(self, wanted: int) -> tuple[Ranked, bool]:
+        """The best texts, and whether there are no others."""
+        texts = self._ranking.best(wanted)
+        complete = len(texts.scores) < wanted
+        kept = self._above_lowest(texts)
+        return kept, complete or len(kept.scores) < len(texts.scores)
+
+    def _above_lowest(self, texts: Ranked) -> Ranked:
+        return texts.first(int(np.count_nonzero(texts.scores.astype(np.float32) >= self._lowest)))
+
+    def _hits(self, texts: Ranked, limit: int) -> list[Hit]:
+        """The first passages, text by text; those of one text in the order of indexing."""
+        (places,) = self._reader.places.first([keys_of(texts)], limit, self._where)
+        return self._made(texts, places)
+
+    def _made(self, texts: Ranked, places: Sequence[Sequence[Place]]) -> list[Hit]:
+        """The passages of the first texts."""
+        count = len(places)
+        return [
+            Hit(score, *place, vector_id, scores)
+            for vector_id, standing, score, scores in zip(
+                texts.vector_ids[:count].tolist(),
+                places,
+                texts.scores[:count].tolist(),
+                _stages(texts, count, self._ranking.kind),
+                strict=True,
+            )
+            for place in standing
+        ]
+
+    def _collapsed(self, texts: Ranked, threshold: float, most: int) -> list[Head]:
+        """The first passage of each text that no better one is nearly the same as."""
+        keys = keys_of(texts)
+        # The passage that was asked about may come first.
+        firsts = self._reader.places.first(
+            [[key] for key in keys], 1 + (self._query.passage is not None), self._where, named=keys
+        )
+        places = [
+            [place for place in first if place != self._query.passage][:1] for (first,) in firsts
+        ]
+        texts = texts.take(np.flatnonzero([bool(some) for some in places]))
+        keys = keys_of(texts)
+        groups = collapse(texts.vector_ids.tolist(), self._reader.vectors, threshold, most)
+        kept = [group[0] for group in groups]
+        standing = [some for some in places if some]
+        hits = self._made(texts.take(np.array(kept, dtype=np.int64)), [standing[n] for n in kept])
+        return [
+            Head(hit, texts=tuple(keys[number] for number in group))
+            for hit, group in zip(hits, groups, strict=True)
+        ]
+
+    def _named(self, page: Sequence[Head]) -> list[Head]:
+        """The heads of a page with the names of the passages that each stands for."""
+        groups = [head.texts for head in page]
+        if not any(groups):
+            return list(page)
+        # Its own, and perhaps the passage that was asked about, are not named.
+        limit = MAX_SIMILAR + 2
+        listed = [text for group in groups for text in group]
+        found = self._reader.places.first(groups, limit + 1, self._where, named=listed)
+        named = []
+        for head, parts in zip(page, found, strict=True):
+            places = [place for part in parts for place in part]
+            others = [p for p in places if p not in (head.hit[1:3], self._query.passage)]
+            count = len(others)
+            if len(places) > limit:
+                count = sum(self._reader.places.counts(head.texts, listed, self._where))
+                count -= len(places) - len(others)
+            named.append(head._replace(similar=tuple(others[:MAX_SIMILAR]), similar_count=count))
+        return named
+
+    def _grouped(self, page: Sequence[Head]) -> list[Head]:
+        """The heads of a page, each with the best passages of its document after it."""
+        passages = self._reader.passages_of_documents([head.hit.document_id for head in page])
+        return [
+            member for head in page for member in self._group(head, passages[head.hit.document_id])
+        ]
+
+    def _group(self, head: Head, passages: Sequence[DocumentPassage]) -> list[Head]:
+        """The best passages of a document: all of it is compared, however far down they rank."""
+        vector_ids, text_ids = (
+            np.unique(np.array(ids, dtype=np.int64))
+            for ids in zip(*((one.vector_id, one.text_id) for one in passages), strict=True)
+        )
+        texts = self._above_lowest(self._ranking.of(vector_ids, text_ids))
+        of_document = _of_document(keys_of(texts), head.hit.document_id, passages)
+        hits = [hit for hit in self._made(texts, of_document) if hit[1:3] != self._query.passage]
+        if self._query.collapse is None:
+            others = [Head(hit) for hit in hits if hit[1:3] != head.hit[1:3]]
+        else:
+            groups = collapse(
+                [hit.vector_id for hit in hits],
+                self._reader.vectors,
+                self._query.collapse,
+                self._query.group_size,
+            )
+            others = [
+                Head(hits[first], tuple(hits[n][1:3] for n in rest[:MAX_SIMILAR]), len(rest))
+                for first, *rest in groups[1:]
+            ]
+        return [head, *others[: self._query.group_size - 1]]
+
+
+def keys_of(texts: Ranked) -> list[TextKey]:
+    """What the texts of a ranking are looked up by."""
+    pairs = zip(texts.vector_ids.tolist(), texts.text_ids.tolist(), strict=True)
+    return [TextKey(*pair) for pair in pairs]
+
+
+def _of_document(
+    texts: Sequence[TextKey], document_id: int, passages: Sequence[DocumentPassage]
+) -> list[list[Place]]:
+    """Where each text stands in a document."""
+    named = {text.text_id for text in texts if text.text_id}
+    places: dict[TextKey, list[Place]] = {text: [] for text in texts}
+    for ordinal, vector_id, text_id in passages:
+        text = TextKey(vector_id, text_id if text_id in named else 0)
+        if text in places:
+            places[text].append((document_id, ordinal))
+    return [places[text] for text in texts]
+
+
+def _stages(texts: Ranked, count: int, kind: ScoreKind) -> Iterator[StageScores]:
+    """How each of the first ``count`` texts came to its score."""
+    dense, lexical, fused = (
+        [None if math.isnan(score) else score for score in part[:count].tolist()]
+        for part in (texts.dense, texts.lexical, texts.fused)
+    )
+    reranked = texts.scores[:count].tolist() if kind == "rerank" else [None] * count
+    dense_ranks, lexical_ranks = (
+        [rank or None for rank in part[:count].tolist()]
+        for part in (texts.dense_ranks, texts.lexical_ranks)
+    )
+    for scores in zip(dense, lexical, dense_ranks, lexical_ranks, fused, reranked, strict=True):
+        yield StageScores(kind, *scores)

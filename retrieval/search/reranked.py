@@ -1,0 +1,99 @@
+"""The best few texts of a ranking, in the order that a cross-encoder gives them."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.domain.embedded_text import embedded_text
+from retrieval.domain.passages import Hit, ScoreKind
+from retrieval.search.ranking import Ranked, Ranking, ordered
+from retrieval.store import Filter, IndexReader
+
+
+class PairScores(Protocol):
+    """What a cross-encoder says of n passages; ``PairScores`` is one."""
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """[n], from 0 to 1."""
+        ...
+
+    @property
+    def truncated(self) -> int:
+        """How many passages were cut."""
+        ...
+
+
+class PairScorer(Protocol):
+    """What reranking needs of a model; ``retrieval.encoding.reranker.Reranker`` is one."""
+
+    def score(self, query: str, passages: Sequence[str]) -> PairScores:
+        """How likely each passage answers a query."""
+        ...
+
+
+@dataclass
+class Reranked:
+    """By the probability that a text answers the query: the ``top`` best of another ranking.
+
+    There are no others: the list ends with them.
+    """
+
+    first: Ranking
+    reader: IndexReader
+    model: PairScorer
+    text: str
+    """The query."""
+    top: int
+    where: Filter | None
+    kind: ScoreKind = field(default="rerank", init=False)
+    seconds: float = field(default=0.0, init=False)
+    """That the model took."""
+    truncated: int = field(default=0, init=False)
+    """Texts that the model read in part only."""
+
+    def best(self, count: int) -> Ranked:
+        """See ``Ranking``."""
+        return self._all.first(count)
+
+    def of(self, vector_ids: NDArray[np.int64], _text_ids: NDArray[np.int64]) -> Ranked:
+        """See ``Ranking``."""
+        return self._all.among(vector_ids)
+
+    @cached_property
+    def _all(self) -> Ranked:
+        texts, hits = self._found()
+        if not hits:
+            return texts
+        started = time.perf_counter()
+        scores = self.model.score(self.text, self._read(hits))
+        self.seconds = time.perf_counter() - started
+        self.truncated = scores.truncated
+        return ordered(texts._replace(scores=scores.probabilities), self.top)
+
+    def _found(self) -> tuple[Ranked, list[Hit]]:
+        """The texts, and where each stands first."""
+        texts = self.first.best(self.top)
+        vector_ids = texts.vector_ids.tolist()
+        places = self.reader.places_of_texts(
+            vector_ids, texts.text_ids.tolist(), self.where, most=1
+        )
+        hits = [
+            Hit(0.0, *standing[0], vector_id)
+            for vector_id, standing in zip(vector_ids, places, strict=True)
+            if standing
+        ]
+        return texts.take(np.flatnonzero([bool(standing) for standing in places])), hits
+
+    def _read(self, hits: Sequence[Hit]) -> list[str]:
+        """The texts, as they were embedded where they first stand."""
+        context = self.reader.info.chunking.context
+        return [
+            embedded_text(one.text, title=one.title, heading_path=one.heading_path, context=context)
+            for one in self.reader.passages(hits)
+        ]

@@ -1,0 +1,224 @@
+"""Who is calling: a request's token → what it allows.
+
+A method is checked before the request is read, a collection when it is looked up (``Collections``):
+there the name that a request means is known, however the request says it.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from retrieval.errors import PermissionDenied, RateLimited, Unauthenticated
+from retrieval.service.access.token_file import (
+    ANY_COLLECTION,
+    NOBODY,
+    Scope,
+    TokenRecord,
+    read_tokens,
+    split_token,
+)
+
+_SCOPE_OF_SERVICE: dict[str, Scope] = {
+    "SearchService": "search",
+    "EmbeddingService": "embed",
+    "IndexService": "read",
+}
+_SCOPE_OF_METHOD: dict[str, Scope] = {"ReloadCollection": "reload"}
+"""Methods that need more than their service does."""
+
+_OF_ANY_SCOPE = "/grpc.reflection."
+"""What the services are may be known to everybody who may call one of them."""
+
+_BURST_SECONDS = 1.0
+"""What a limited token may spend at once after a pause: so many seconds' worth, but at least 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sent a request, and what it may do."""
+
+    name: str
+    scopes: frozenset[Scope] | None
+    """None: all."""
+    collections: frozenset[str] | None
+    """None: all."""
+    allowance: "Bucket | None" = None
+    """What is left of its rate; None: there is no limit."""
+
+    def charge(self, items: int) -> None:
+        """Count a request with several searches or texts as that many, against the rate.
+
+        Args:
+            items: how many; the first was counted when the request was let in.
+        """
+        if self.allowance is not None and items > 1:
+            self.allowance.charge(items - 1)
+
+    def sees(self, collection: str) -> bool:
+        """Whether a collection is there for this caller."""
+        return self.collections is None or collection in self.collections
+
+    def check_method(self, method: str) -> None:
+        """Refuse what the token is not for.
+
+        Args:
+            method: full name, ``/retrieval.v1.SearchService/Search``.
+
+        Raises:
+            PermissionDenied: the token's scopes leave it out.
+        """
+        if method.startswith(_OF_ANY_SCOPE):
+            return
+        service, _, name = method.rpartition("/")
+        scope = _SCOPE_OF_METHOD.get(name) or _SCOPE_OF_SERVICE.get(service.rpartition(".")[2])
+        if self.scopes is not None and scope not in self.scopes:
+            raise PermissionDenied(f"this token is not for {name}: it lacks the scope {scope}")
+
+
+EVERYONE = Caller("", None, None)
+"""Who calls a server without tokens."""
+
+caller: ContextVar[Caller] = ContextVar("caller", default=EVERYONE)
+"""Who sent the request that is being answered."""
+
+
+class Bucket:
+    """A token's allowance: fills with time, and each request takes one out."""
+
+    def __init__(self, rate: float, clock: Callable[[], float]) -> None:
+        """Start full.
+
+        Args:
+            rate: requests a second.
+            clock: seconds.
+        """
+        self.rate = rate
+        self._clock = clock
+        self._size = max(1.0, rate * _BURST_SECONDS)
+        self._left = self._size
+        self._filled = clock()
+
+    def take(self) -> None:
+        """Use one request.
+
+        Raises:
+            RateLimited: none is left.
+        """
+        now = self._clock()
+        self._left = min(self._size, self._left + (now - self._filled) * self.rate)
+        self._filled = now
+        if self._left < 1:
+            wait = (1 - self._left) / self.rate
+            raise RateLimited(
+                f"this token allows {self.rate:g} request{'s' * (self.rate != 1)} a second: "
+                f"try again in {wait:.3g} s"
+            )
+        self._left -= 1
+
+    def charge(self, more: int) -> None:
+        """Take more out for a request that was let in; if it goes below zero, later ones wait."""
+        self._left -= more
+
+
+class Access:
+    """The tokens of a server. Belongs to the event loop: not thread-safe."""
+
+    def __init__(
+        self, token_file: Path | None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Read the token file.
+
+        Args:
+            token_file: None: everyone may do everything.
+            clock: seconds.
+
+        Raises:
+            InvalidArgument: the file can't be used.
+        """
+        self._token_file = token_file
+        self._clock = clock
+        self._tokens: dict[str, TokenRecord] = {}
+        self._buckets: dict[str, Bucket] = {}
+        self.use(self.read())
+
+    @property
+    def is_open(self) -> bool:
+        """Whether no token is asked for."""
+        return self._token_file is None
+
+    def read(self) -> dict[str, TokenRecord]:
+        """Read the token file; nothing changes before ``use``.
+
+        Returns:
+            the tokens by their ids; none if no token is asked for.
+
+        Raises:
+            InvalidArgument: the file can't be used.
+        """
+        if self._token_file is None:
+            return {}
+        return {token.id: token for token in read_tokens(self._token_file)}
+
+    def use(self, tokens: dict[str, TokenRecord]) -> None:
+        """Let these tokens in from now on; what was revoked ends with the next request."""
+        self._tokens = tokens
+        self._buckets = {
+            identifier: bucket
+            for identifier, bucket in self._buckets.items()
+            if identifier in tokens and tokens[identifier].rate == bucket.rate
+        }
+
+    def identify(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
+        """Who sent a request.
+
+        Args:
+            metadata: the request's headers.
+
+        Raises:
+            Unauthenticated: no token, or none that is known and has not expired.
+            RateLimited: the token's allowance is used up.
+        """
+        if self._token_file is None:
+            return EVERYONE
+        record = self._known(_bearer(metadata))
+        bucket = None
+        if record.rate:
+            bucket = self._buckets.setdefault(record.id, Bucket(record.rate, self._clock))
+            bucket.take()
+        every = ANY_COLLECTION in record.collections
+        return Caller(
+            record.name,
+            frozenset(record.scopes),
+            None if every else frozenset(record.collections),
+            bucket,
+        )
+
+    def _known(self, token: str) -> TokenRecord:
+        identifier, secret = split_token(token)
+        record = self._tokens.get(identifier, NOBODY)
+        # An unknown token takes as long to refuse as a wrong one.
+        if not record.is_secret(secret) or record.has_expired(datetime.now(UTC)):
+            raise Unauthenticated(
+                "this server asks for a token: send it as `authorization: Bearer TOKEN`"
+                if not token
+                else "the token is unknown, revoked or expired"
+            )
+        return record
+
+
+def has_token(metadata: Iterable[tuple[str, str | bytes]]) -> bool:
+    """Whether a request comes with a token, be it a good one or not."""
+    return bool(_bearer(metadata))
+
+
+def _bearer(metadata: Iterable[tuple[str, str | bytes]]) -> str:
+    """The token of the ``authorization`` header (RFC 6750); empty if there is none."""
+    for key, value in metadata:
+        if key == "authorization":
+            text = value if isinstance(value, str) else value.decode("utf-8", "replace")
+            scheme, _, token = text.partition(" ")
+            return token.strip() if scheme.lower() == "bearer" else ""
+    return ""

@@ -1,0 +1,375 @@
+"""What happens around every request: it is let in, its errors are translated, and it is logged."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, cast
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from grpc.aio import AbortError, ServerInterceptor, ServicerContext
+
+from retrieval.domain.deadline import answer_by
+from retrieval.errors import AnswerTooLarge, InvalidArgument, Overloaded, RetrievalError
+from retrieval.service.access.access import Access, caller
+from retrieval.service.limits.admission import Admission
+from retrieval.service.limits.transfers import Outgoing, Sender, Transfers
+from retrieval.service.observability.observer import Observed, Observer
+from retrieval.service.observability.request_log import REQUEST_ID
+from retrieval.service.scheduling.turns import turn_of
+from retrieval.service.status import (
+    STATUS_DETAILS_KEY,
+    one_line,
+    serialized_status,
+    status_code,
+)
+from retrieval.v1.embedding_service_pb2 import BatchEmbedRequest
+from retrieval.v1.search_service_pb2 import BatchSearchRequest
+
+LOG = logging.getLogger(__name__)
+
+# An interceptor sees the methods of all services, so messages of any type; and grpc-stubs types a
+# handler's methods as those of a synchronous server, and a callback as a class of its own.
+_Context = ServicerContext[Any, Any]
+_UnaryMethod = Callable[[Any, _Context], Awaitable[Message]]
+_StreamMethod = Callable[[Any, _Context], AsyncGenerator[Message]]
+
+_HEALTH: Final = "/grpc.health."
+_MAX_HEALTH_BYTES: Final = 4096
+
+# Generic in grpc-stubs only.
+if TYPE_CHECKING:
+    _Handler = grpc.RpcMethodHandler[Any, Any]
+    _Interceptor = ServerInterceptor[Any, Any]
+else:
+    _Handler = grpc.RpcMethodHandler
+    _Interceptor = ServerInterceptor
+
+
+class RequestInterceptor(_Interceptor):
+    """Wraps every method: ``retrieval.v1``, reflection and health.
+
+    Who asks is known from the headers, and whoever may not is refused before the message is read.
+    """
+
+    def __init__(
+        self,
+        observer: Observer,
+        access: Access,
+        admission: Admission,
+        transfers: Transfers,
+        *,
+        max_message_bytes: int,
+        max_watches: int,
+    ) -> None:
+        """Keep what is shared by all requests.
+
+        Args:
+            observer: sees every request.
+            access: says who may ask for what.
+            admission: says how many are let in.
+            transfers: the messages of all requests.
+            max_message_bytes: most bytes of an answer.
+            max_watches: most streams that watch the server's health.
+        """
+        self._observer = observer
+        self._access = access
+        self._admission = admission
+        self._transfers = transfers
+        self._max_message_bytes = max_message_bytes
+        self._health = _Health(transfers, max_watches)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> _Handler:
+        """Wrap the handler of one request; called by gRPC, before the request is read."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        # gRPC answers UNIMPLEMENTED where there is no handler.
+        if handler is None:
+            return handler
+        if method.startswith(_HEALTH):
+            return self._health.wrap(handler)
+        # A handler of streamed requests is called before the first message is read. Without a
+        # deserializer gRPC hands over the bytes, and malformed ones are ours to refuse.
+        if handler.request_streaming:
+            return grpc.stream_stream_rpc_method_handler(
+                self._wrap_reflection(method, handler), None, handler.response_serializer
+            )
+        if handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(
+                self._wrap_stream(method, handler), None, handler.response_serializer
+            )
+        return grpc.stream_unary_rpc_method_handler(
+            self._wrap_unary(method, handler), None, handler.response_serializer
+        )
+
+    def _wrap_unary(self, method: str, handler: _Handler) -> _UnaryMethod:
+        call = cast(_UnaryMethod, handler.unary_unary)
+
+        async def wrapped(_messages: object, context: _Context) -> Message:
+            async with self._request(method, context) as request:
+                response = await call(await request.read(handler), context)
+                request.send(self._size(response))
+                return response
+
+        return wrapped
+
+    def _wrap_stream(self, method: str, handler: _Handler) -> _StreamMethod:
+        call = cast(_StreamMethod, handler.unary_stream)
+
+        async def wrapped(_messages: object, context: _Context) -> AsyncGenerator[Message]:
+            async with (
+                self._request(method, context) as request,
+                aclosing(call(await request.read(handler), context)) as responses,
+            ):
+                async for response in responses:
+                    sending = request.send(self._size(response))
+                    yield response
+                    self._transfers.sent(sending)
+
+        return wrapped
+
+    def _wrap_reflection(self, method: str, handler: _Handler) -> _StreamMethod:
+        call = cast(_StreamMethod, handler.stream_stream)
+
+        async def wrapped(_messages: object, context: _Context) -> AsyncGenerator[Message]:
+            async with self._request(method, context) as request:
+                async for response in call(request.read_all(handler), context):
+                    yield response
+
+        return wrapped
+
+    def _request(self, method: str, context: _Context) -> "_Request":
+        observed = self._observer.request(
+            method, tuple(context.invocation_metadata() or ()), context.peer()
+        )
+        return _Request(observed, self._access, self._admission, self._transfers, context)
+
+    def _size(self, response: Message) -> int:
+        size = response.ByteSize()
+        if size > self._max_message_bytes:
+            raise AnswerTooLarge(
+                f"the answer has {size} bytes, and a message at most {self._max_message_bytes}: "
+                "ask for less at once"
+            )
+        return size
+
+
+class _Request:
+    """One request: admitted, observed, ended with the status of what it raises.
+
+    An asynchronous context manager. Not a generator: those take a tenth of a refusal's time.
+    """
+
+    def __init__(
+        self,
+        observed: Observed,
+        access: Access,
+        admission: Admission,
+        transfers: Transfers,
+        context: _Context,
+    ) -> None:
+        self._access = access
+        self._admission = admission
+        self._transfers = transfers
+        self._context = context
+        self._observed = observed
+        self._held = 0
+        """Bytes of its message, which count until it has its answer."""
+        self._sending: Outgoing | None = None
+
+    async def __aenter__(self) -> Self:
+        self._observed.__enter__()
+        try:
+            self._let_in()
+        except BaseException as error:
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if error is not None:
+                await self._end(error)
+        finally:
+            self._observed.__exit__(kind, error, traceback)
+
+    def _let_in(self) -> None:
+        context = self._context
+        context.set_trailing_metadata(((REQUEST_ID, self._observed.id),))
+        if (seconds := context.time_remaining()) is not None:
+            answer_by.set(time.perf_counter() + seconds)
+        self._admission.check_open()
+        sender = self._access.identify(self._observed.metadata)
+        caller.set(sender)
+        self._observed.certificate = subject_of(context)
+        turn_of.set(sender.name or self._observed.peer)
+        sender.check_method(self._observed.method)
+        self._admission.enter()
+        # Under way until the last byte is sent, which is after this block.
+        context.add_done_callback(cast(Any, self._leave))
+
+    def _leave(self, _context: _Context) -> None:
+        self._admission.leave()
+        self._transfers.release(self._held)
+        if self._sending is not None:
+            self._transfers.sent(self._sending)
+
+    async def read(self, handler: _Handler) -> Message:
+        """Wait for the request's message.
+
+        Raises:
+            InvalidArgument: none came, or the bytes are no such message.
+            Overloaded, AbortError: see ``Transfers.receive``.
+        """
+        data = await self._receive()
+        self._held = len(data)
+        message = _parse(handler, data)
+        caller.get().charge(_items(message))
+        return message
+
+    async def read_all(self, handler: _Handler) -> AsyncGenerator[Message]:
+        """Wait for one message after the other, until the client has said its last."""
+        while data := await self._receive():
+            self._transfers.release(len(data))
+            yield _parse(handler, data)
+
+    async def _receive(self) -> bytes:
+        observed = self._observed
+        sender = Sender(observed.peer, caller.get().name or observed.peer, observed.id)
+        return await self._transfers.receive(self._context, sender)
+
+    def send(self, size: int) -> Outgoing:
+        """Count an answer's message from now on, until it is sent."""
+        self._sending = self._transfers.send(self._observed.peer, size)
+        return self._sending
+
+    async def _end(self, error: BaseException) -> None:
+        """End the request with an error's status; raises what gRPC wants to see for that."""
+        observed = self._observed
+        if isinstance(error, AbortError):
+            # Its message was not waited for any longer.
+            if isinstance(error.__cause__, RetrievalError):
+                observed.failed(error.__cause__)
+        elif isinstance(error, RetrievalError):
+            observed.failed(error)
+            await abort(self._context, error, observed.id)
+        elif isinstance(error, asyncio.CancelledError | GeneratorExit):
+            # The client went away, its deadline passed, or the server's grace was over.
+            observed.code = "CANCELLED"
+        elif isinstance(error, Exception):
+            observed.code = status_code(error).name
+            LOG.error("%s failed", observed.method, exc_info=error)
+            await abort(self._context, error, observed.id)
+
+
+class _Health:
+    """Wraps health, which everybody may ask for: its messages are small, and come at once."""
+
+    def __init__(self, transfers: Transfers, max_watches: int) -> None:
+        """Keep what is shared by all requests."""
+        self._transfers = transfers
+        self._max_watches = max_watches
+        self._watches = 0
+
+    def wrap(self, handler: _Handler) -> _Handler:
+        """A handler that reads a request's message within limits."""
+        parts = (None, handler.response_serializer)
+        if handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(
+                cast(_StreamMethod, self._wrap_watch(handler)), *parts
+            )
+        return grpc.stream_unary_rpc_method_handler(self._wrap_unary(handler), *parts)
+
+    def _wrap_unary(self, handler: _Handler) -> _UnaryMethod:
+        call = cast(_UnaryMethod, handler.unary_unary)
+
+        async def wrapped(_messages: object, context: _Context) -> Message:
+            return await call(await self._read(handler, context), context)
+
+        return wrapped
+
+    def _wrap_watch(self, handler: _Handler) -> _UnaryMethod:
+        call = cast(_UnaryMethod, handler.unary_stream)
+
+        async def wrapped(_messages: object, context: _Context) -> Message:
+            if self._watches >= self._max_watches:
+                await abort(
+                    context,
+                    Overloaded(
+                        f"{self._max_watches} streams watch this server's health already",
+                        limit="watches",
+                    ),
+                )
+            self._watches += 1
+            try:
+                return await call(await self._read(handler, context), context)
+            finally:
+                self._watches -= 1
+
+        return wrapped
+
+    async def _read(self, handler: _Handler, context: _Context) -> Message:
+        """The request's message; a request without a good one ends here."""
+        peer = context.peer()
+        try:
+            data = await self._transfers.receive(
+                context, Sender(peer, peer, ""), most=_MAX_HEALTH_BYTES
+            )
+            self._transfers.release(len(data))
+            if len(data) > _MAX_HEALTH_BYTES:
+                raise InvalidArgument("no name of a service is as long as this", field="service")
+            return _parse(handler, data)
+        except RetrievalError as error:
+            await abort(context, error)
+
+
+def _parse(handler: _Handler, data: bytes) -> Message:
+    """The request's message.
+
+    Raises:
+        InvalidArgument: the bytes are no such message.
+    """
+    parse = cast(Callable[[bytes], Message], handler.request_deserializer)
+    try:
+        return parse(data)
+    except DecodeError as error:
+        raise InvalidArgument(
+            "the request is malformed: it is not a message of this type"
+        ) from error
+
+
+def subject_of(context: _Context) -> str:
+    """The subject of the certificate that a client showed; empty if it showed none."""
+    if not context.peer_identities():
+        return ""
+    found = context.auth_context()
+    subjects = found.get("x509_subject") or found.get("x509_common_name") or ()
+    return one_line(next(iter(subjects), b"").decode("utf-8", "replace"))
+
+
+def _items(message: Message) -> int:
+    """How many searches or texts a request has, if it is one that has several."""
+    if isinstance(message, BatchSearchRequest):
+        return len(message.requests)
+    return len(message.texts) if isinstance(message, BatchEmbedRequest) else 1
+
+
+async def abort(context: _Context, error: Exception, request: str = "") -> NoReturn:
+    """End a request with the status of an error and its details, and the request's id."""
+    message, serialized = serialized_status(error)
+    details: tuple[tuple[str, str | bytes], ...] = ((STATUS_DETAILS_KEY, serialized),)
+    if request:
+        details = (*details, (REQUEST_ID, request))
+    await context.abort(status_code(error), message, details)

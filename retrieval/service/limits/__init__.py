@@ -1,0 +1,1 @@
+"""Limits on connections, requests and bytes in flight."""

@@ -1,0 +1,337 @@
+"""Messages on their way between the server and its peers: how many bytes they hold, and how long.
+
+gRPC takes a request's message in as fast as it comes, and hands it over when it is whole. How much
+of it is there is known of the connection alone, from the system. So a message that is there at
+once, as nearly all are, is counted when it is whole; of one that takes longer, what its connection
+has brought is looked at a few dozen times a second.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import takewhile
+from typing import Any, Final, NamedTuple
+
+from grpc.aio import AbortError, ServicerContext
+
+from retrieval.errors import InvalidArgument, Overloaded, RetrievalError, TooSlow
+from retrieval.service.config import MESSAGE_COPIES, Limits
+from retrieval.service.limits.hang_up import Peers
+from retrieval.service.limits.memory import Trimmer
+
+_Context = ServicerContext[Any, Any]
+_Abort = Callable[[_Context, Exception, str], Any]
+
+_GRACE_SECONDS: Final = 0.025
+"""A message that comes within this time is not looked at meanwhile. On a loopback connection,
+some 25 MB can arrive in it, from all peers together."""
+_SLOWEST_BYTES_A_SECOND: Final = 64 << 10
+"""Of a large message, at least as many must come a second, on average, or be taken."""
+_LARGE: Final = 1 << 20
+_REBASE_SECONDS: Final = 1.0
+_WINDOW: Final = 64 << 10
+"""Bytes of other frames that may come with a message, or be on their way whatever happens."""
+_IDLE_SECONDS: Final = 60.0
+"""From this time without a message on, a connection may be no more."""
+_SLOW_SHARE: Final = 4
+"""One in so many of the requests under way may be one whose message comes slowly, so that peers
+which begin requests and say no more leave room for others."""
+_SLOW_SECONDS: Final = 1.0
+"""From this age on a message comes slowly."""
+
+
+class _Connection:
+    """What is known of a connection that messages come by."""
+
+    __slots__ = ("base", "pending", "used", "whole")
+
+    def __init__(self) -> None:
+        self.base = 0
+        """Bytes that it had brought when it was looked at last and no message was on its way."""
+        self.whole = 0
+        """Bytes of messages since then that are whole."""
+        self.pending = 0
+        """Messages that are on their way."""
+        self.used = 0.0
+
+
+class Sender(NamedTuple):
+    """Who sends a message."""
+
+    peer: str
+    """The other end of the connection, as gRPC names it."""
+    who: str
+    """A name for the caller, to see who takes how much."""
+    request: str
+    """The request's id."""
+
+
+class Incoming:
+    """A request's message on its way to the server."""
+
+    __slots__ = ("context", "error", "most", "sender", "size", "started")
+
+    def __init__(self, context: _Context, sender: Sender, most: int) -> None:
+        """Begin to wait for it; see ``Transfers.receive``."""
+        self.context = context
+        self.sender = sender
+        self.most = most
+        self.started = time.monotonic()
+        self.size = 0
+        """Bytes of it that are here, as far as is known."""
+        self.error: RetrievalError | None = None
+        """Why it is not waited for any more."""
+
+
+class Outgoing:
+    """An answer's message on its way to a peer."""
+
+    __slots__ = ("due", "peer", "size")
+
+    def __init__(self, peer: str, size: int, due: float) -> None:
+        """Begin to wait; see ``Transfers.send``."""
+        self.peer = peer
+        self.size = size
+        self.due = due
+
+
+class Transfers:
+    """The messages of all requests, within one budget of bytes.
+
+    Belongs to the event loop: not thread-safe.
+    """
+
+    def __init__(self, limits: Limits, trimmer: Trimmer, abort: _Abort) -> None:
+        """Begin with none.
+
+        Args:
+            limits: the budget, and the time that a message may take.
+            trimmer: learns of large messages that are gone.
+            abort: a coroutine function that ends a request with an error.
+        """
+        self._budget = limits.message_budget
+        self._most = limits.message_bytes
+        self._seconds = limits.stall_seconds
+        self._most_slow = max(1, limits.concurrent_requests // _SLOW_SHARE)
+        self._trimmer = trimmer
+        self._abort = abort
+        self._peers = Peers()
+        self._held = 0
+        self._incoming: dict[Incoming, None] = {}
+        self._outgoing: dict[Outgoing, None] = {}
+        self._connections: dict[str, _Connection] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._rebased = 0.0
+        self._aborting: set[asyncio.Task[None]] = set()
+
+    @property
+    def held(self) -> int:
+        """Bytes that count against the budget now."""
+        return self._held + MESSAGE_COPIES * sum(message.size for message in self._incoming)
+
+    async def receive(self, context: _Context, sender: Sender, most: int = 0) -> bytes:
+        """Wait for a request's message.
+
+        Args:
+            context: of the request.
+            sender: who makes it.
+            most: most bytes of it; 0 = as many as any message may have.
+
+        Returns:
+            the message; it counts against the budget until ``release``. None came: empty.
+
+        Raises:
+            Overloaded: the budget is used up.
+            AbortError: the request was ended meanwhile: it was too slow, or took too much. Its
+                cause says which.
+        """
+        message = Incoming(context, sender, most or self._most)
+        connection = self._connections.get(sender.peer)
+        if connection is None:
+            connection = self._connections[sender.peer] = _Connection()
+        connection.pending += 1
+        self._incoming[message] = None
+        self._watch()
+        size = 0
+        try:
+            data = await context.read()
+            if not isinstance(data, bytes):
+                return b""  # the client said that it has no message
+            size = len(data)
+        except AbortError as aborted:
+            raise aborted from message.error
+        finally:
+            del self._incoming[message]
+            connection.pending -= 1
+            connection.whole += size
+            connection.used = message.started
+            if message.size > _LARGE and not size:
+                self._trimmer.freed(message.size)
+        self.hold(size)
+        return data
+
+    def hold(self, size: int) -> None:
+        """Count a message of ``size`` bytes that is here, until ``release``.
+
+        Raises:
+            Overloaded: the budget is used up.
+        """
+        if self._held + MESSAGE_COPIES * size > self._budget:
+            self._trimmer.freed(size)
+            raise self._full()
+        self._held += MESSAGE_COPIES * size
+
+    def release(self, size: int) -> None:
+        """Undo one ``hold``: the message is gone."""
+        self._held -= MESSAGE_COPIES * size
+        if size > _LARGE:
+            self._trimmer.freed(size)
+
+    def send(self, peer: str, size: int) -> Outgoing:
+        """Count an answer's message, until ``sent``; whoever doesn't take it is hung up on.
+
+        Raises:
+            Overloaded: the budget is used up.
+        """
+        self.hold(size)
+        due = time.monotonic() + self._seconds + size / _SLOWEST_BYTES_A_SECOND
+        message = Outgoing(peer, size, due)
+        self._outgoing[message] = None
+        self._watch()
+        return message
+
+    def sent(self, message: Outgoing) -> None:
+        """Undo one ``send``; a second time does nothing."""
+        if message in self._outgoing:
+            del self._outgoing[message]
+            self.release(message.size)
+
+    def close(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._trimmer.close()
+
+    def _full(self) -> Overloaded:
+        return Overloaded(
+            f"messages under way hold the {self._budget} bytes that this server has for them: "
+            "try again in a moment, or send less at once",
+            limit="message_budget",
+        )
+
+    def _watch(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_GRACE_SECONDS, self._look)
+
+    def _look(self) -> None:
+        """Look at what is on its way, and end what takes too long or too much."""
+        self._timer = None
+        now = time.monotonic()
+        begun = now - _GRACE_SECONDS
+        # The oldest come first.
+        slow = [
+            message
+            for message in takewhile(lambda message: message.started <= begun, self._incoming)
+            if message.error is None
+        ]
+        self._measure(slow)
+        self._end_late(slow, now)
+        self._end_large(slow)
+        for message in [message for message in self._outgoing if message.due < now]:
+            self._peers.hang_up(message.peer)
+        if now - self._rebased > _REBASE_SECONDS:
+            self._rebase(now)
+        if self._incoming or self._outgoing:
+            self._watch()
+
+    def _measure(self, slow: list[Incoming]) -> None:
+        """Find out how much of slow messages is here."""
+        by_peer: dict[str, list[Incoming]] = {}
+        for message in slow:
+            by_peer.setdefault(message.sender.peer, []).append(message)
+        for peer, messages in by_peer.items():
+            received = self._peers.received(peer)
+            connection = self._connections[peer]
+            if received is None:
+                left = sum(message.most for message in messages)  # the most that can be here
+            else:
+                base = connection.base if connection.base <= received else 0  # a new connection
+                left = max(0, received - base - connection.whole)
+            # What may be large comes first; if more is left than small ones may have, they are not.
+            for message in sorted(messages, key=lambda message: -message.most):
+                most = message.most if message.most == self._most else left
+                message.size = min(left, most)
+                left -= message.size
+
+    def _end_late(self, slow: list[Incoming], now: float) -> None:
+        """End messages that take too long, or are too large; if too many are slow, the slowest."""
+        for message in slow:
+            if message.size > message.most + _WINDOW:
+                self._end(
+                    message, InvalidArgument(f"the message has more than {message.most} bytes")
+                )
+        waiting = [message for message in slow if now - message.started > _SLOW_SECONDS]
+        surplus = len(waiting) - self._most_slow
+        for number, message in enumerate(waiting):  # the oldest first
+            seconds = self._seconds + message.size / _SLOWEST_BYTES_A_SECOND
+            if message.error is not None:
+                continue
+            if now - message.started > seconds:
+                self._end(
+                    message,
+                    TooSlow(f"the request's message has not arrived within {seconds:.3g} s"),
+                )
+            elif number < surplus:
+                self._end(
+                    message,
+                    Overloaded(
+                        f"more than {self._most_slow} requests wait for their messages: "
+                        "send a request's message together with its headers",
+                        limit="slow_messages",
+                    ),
+                )
+
+    def _end_large(self, slow: list[Incoming]) -> None:
+        """While more is held than the budget allows, end the newest message of who has most."""
+        there = [message for message in slow if message.size and message.error is None]
+        total = self._held + MESSAGE_COPIES * sum(message.size for message in there)
+        by_caller: Counter[str] = Counter()
+        for message in there:
+            by_caller[message.sender.who] += message.size
+        while total > self._budget and there:
+            ((who, _size),) = by_caller.most_common(1)
+            message = max(
+                (message for message in there if message.sender.who == who), key=lambda m: m.started
+            )
+            there.remove(message)
+            by_caller[who] -= message.size
+            total -= MESSAGE_COPIES * message.size
+            self._end(message, self._full())
+
+    def _end(self, message: Incoming, error: RetrievalError) -> None:
+        message.error = error
+        task = asyncio.get_running_loop().create_task(self._abort_quietly(message, error))
+        self._aborting.add(task)
+        task.add_done_callback(self._aborting.discard)
+
+    async def _abort_quietly(self, message: Incoming, error: RetrievalError) -> None:
+        with suppress(AbortError):  # always raised, and by the message's ``receive`` as well
+            await self._abort(message.context, error, message.sender.request)
+
+    def _rebase(self, now: float) -> None:
+        """See what connections have brought so far, so that only what comes next is counted.
+
+        Forgets connections that are no more.
+        """
+        self._rebased = now
+        for peer, connection in list(self._connections.items()):
+            idle = not connection.whole and now - connection.used < _IDLE_SECONDS
+            if connection.pending or idle:
+                continue
+            received = self._peers.received(peer)
+            if received is None:
+                del self._connections[peer]
+            else:
+                connection.base, connection.whole, connection.used = received, 0, now

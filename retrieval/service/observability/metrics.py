@@ -1,0 +1,258 @@
+"""What Prometheus asks for: counters, gauges and histograms of one server, on a port of their own.
+
+Names and labels are documented in ``docs/serving.md``. Labels are bounded: methods of the
+contract, status codes, the server's own collections.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import datetime
+from threading import Thread
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+)
+
+from retrieval.domain.records import IndexInfo, TextKind
+from retrieval.errors import AddressInUse
+from retrieval.search import Timings
+from retrieval.service.config import Address
+from retrieval.service.observability.metrics_server import MetricsServer
+
+LOG = logging.getLogger(__name__)
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_STAGES = ("queue", "encode", "embed", "search", "fetch")
+_QUEUES = ("model", "search", "filter", "rerank")
+_REJECTIONS = (
+    ("NOT_SERVING", ""),
+    ("OVERLOADED", ""),
+    ("OVERLOADED", "concurrent_requests"),
+    ("OVERLOADED", "message_budget"),
+    ("OVERLOADED", "slow_messages"),
+    ("PERMISSION_DENIED", ""),
+    ("RATE_LIMITED", ""),
+    ("TOO_SLOW", ""),
+    ("UNAUTHENTICATED", ""),
+)
+"""Shown at zero from the start, so that the first one is an increase."""
+_TEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """The numbers of one server; safe to share between threads."""
+
+    def __init__(self) -> None:
+        """Start at zero."""
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._requests = Counter(
+            "retrieval_requests",
+            "Requests that got an answer, by method and gRPC status.",
+            ["method", "code"],
+            registry=self.registry,
+        )
+        self._request_seconds = Histogram(
+            "retrieval_request_seconds",
+            "Time from a request's arrival to its answer.",
+            ["method"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._answered: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+        self._stages = self._of_stages()
+        queues = Histogram(
+            "retrieval_queue_seconds",
+            "Time that work waited in a queue before it began.",
+            ["queue"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._queues = {queue: queues.labels(queue) for queue in _QUEUES}
+        self._batch_texts = Histogram(
+            "retrieval_batch_texts",
+            "Texts that went through the model together.",
+            buckets=_TEXTS,
+            registry=self.registry,
+        )
+        self._tokens = Counter(
+            "retrieval_tokens", "Tokens that the model read.", ["kind"], registry=self.registry
+        )
+        self._cache = Counter(
+            "retrieval_query_cache",
+            "Query texts looked up in the cache of embeddings.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self._under_way = Gauge(
+            "retrieval_requests_under_way", "Requests being answered.", registry=self.registry
+        )
+        self._message_bytes = Gauge(
+            "retrieval_message_bytes",
+            "Bytes of messages under way that count against the budget.",
+            registry=self.registry,
+        )
+        self._waiting = Gauge(
+            "retrieval_queue_texts", "Texts that wait for the model.", registry=self.registry
+        )
+        self._generation = self._of_collections("generation", "Generation that is served.")
+        self._passages = self._of_collections("passages", "Passages that are served.")
+        self._documents = self._of_collections("documents", "Documents that are served.")
+        self._age = self._of_collections(
+            "generation_age_seconds", "Time since the generation that is served was committed."
+        )
+        self._failed_reloads = Counter(
+            "retrieval_index_failed_reloads",
+            "Looks for a new generation, and reloads, that failed.",
+            ["collection"],
+            registry=self.registry,
+        )
+        self._rejected = Counter(
+            "retrieval_requests_rejected",
+            "Requests that the server refused, by the reason of their error and, if they were too "
+            "many or too large, the limit that they met.",
+            ["reason", "limit"],
+            registry=self.registry,
+        )
+        for reason, limit in _REJECTIONS:
+            self._rejected.labels(reason, limit)
+        self._background_failures = Counter(
+            "retrieval_background_failures",
+            "Failures of threads and tasks that run beside the requests.",
+            ["task"],
+            registry=self.registry,
+        )
+
+    def _of_stages(self) -> dict[str, Histogram]:
+        seconds = Histogram(
+            "retrieval_stage_seconds",
+            "Time in one stage: queue (waiting for the model), encode (in the model, a whole "
+            "batch), embed (queue and encode of one search, or the cache), search, fetch.",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        return {stage: seconds.labels(stage) for stage in _STAGES}
+
+    def _of_collections(self, what: str, help_: str) -> Gauge:
+        return Gauge(f"retrieval_index_{what}", help_, ["collection"], registry=self.registry)
+
+    def answered(self, method: str, code: str, seconds: float) -> None:
+        """Count a request.
+
+        Args:
+            method: such as ``SearchService/Search``.
+            code: name of the gRPC status.
+            seconds: from its arrival.
+        """
+        if (method, code) not in self._answered:
+            labelled = self._requests.labels(method, code), self._request_seconds.labels(method)
+            self._answered[method, code] = labelled
+        count, histogram = self._answered[method, code]
+        count.inc()
+        histogram.observe(seconds)
+
+    def rejected(self, reason: str, limit: str) -> None:
+        """Count a request that was refused.
+
+        Args:
+            reason: of the error, such as ``OVERLOADED``.
+            limit: the limit that it met; empty where there is none.
+        """
+        self._rejected.labels(reason, limit).inc()
+
+    def searched(self, timings: Timings) -> None:
+        """Note where the time of a search went."""
+        self._stages["embed"].observe(timings.embed_seconds)
+        self._stages["search"].observe(timings.search_seconds)
+        self._stages["fetch"].observe(timings.fetch_seconds)
+
+    def waited(self, seconds: float) -> None:
+        """Note how long texts of one request waited for the model."""
+        self._stages["queue"].observe(seconds)
+        self.queued("model", seconds)
+
+    def queued(self, queue: str, seconds: float) -> None:
+        """Note how long something waited in a queue.
+
+        Args:
+            queue: its name, one of a few: ``model``, or what the threads behind it are for.
+            seconds: from its coming to its beginning.
+        """
+        self._queues[queue].observe(seconds)
+
+    def encoded(self, kind: TextKind, texts: int, tokens: int, seconds: float) -> None:
+        """Count a batch that went through the model."""
+        self._stages["encode"].observe(seconds)
+        self._batch_texts.observe(texts)
+        self._tokens.labels(kind).inc(tokens)
+
+    def looked_up(self, *, hits: int, misses: int) -> None:
+        """Count query texts that the cache knew, and that it did not."""
+        self._cache.labels("hit").inc(hits)
+        self._cache.labels("miss").inc(misses)
+
+    def serves(self, collection: str, info: IndexInfo) -> None:
+        """Note what a collection holds from now on."""
+        self._generation.labels(collection).set(info.generation)
+        self._passages.labels(collection).set(info.chunks)
+        self._documents.labels(collection).set(info.documents)
+        committed = datetime.fromisoformat(info.updated_at).timestamp()
+        self._age.labels(collection).set_function(lambda: max(0.0, time.time() - committed))
+
+    def has(self, collection: str) -> None:
+        """Show a collection's counters from now on, at zero."""
+        self._failed_reloads.labels(collection)
+
+    def reload_failed(self, collection: str) -> None:
+        """Count a look for a new generation, or a reload, that failed."""
+        self._failed_reloads.labels(collection).inc()
+
+    def supervises(self, task: str) -> None:
+        """Show a background task's failures from now on, at zero.
+
+        Args:
+            task: its name, one of a few.
+        """
+        self._background_failures.labels(task)
+
+    def background_failed(self, task: str) -> None:
+        """Count a failure of something that runs beside the requests.
+
+        Args:
+            task: its name, one of a few.
+        """
+        self._background_failures.labels(task).inc()
+
+    def watch(
+        self,
+        under_way: Callable[[], float],
+        waiting: Callable[[], float],
+        message_bytes: Callable[[], float],
+    ) -> None:
+        """Say where the present numbers come from when they are asked for."""
+        self._message_bytes.set_function(message_bytes)
+        self._under_way.set_function(under_way)
+        self._waiting.set_function(waiting)
+
+    def listen(self, address: Address) -> WSGIServer:
+        """Answer ``GET /metrics`` in a thread, until the server that is returned shuts down.
+
+        Raises:
+            AddressInUse: it can't listen there.
+        """
+        try:
+            server = MetricsServer(address, self.registry)
+        except OSError as error:
+            raise AddressInUse(
+                f"can't listen on {address}: {error.strerror or error}; give another --metrics"
+            ) from error
+        Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+        LOG.info("metrics on http://%s/metrics", Address(address.host, server.server_port))
+        return server

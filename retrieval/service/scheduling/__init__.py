@@ -1,0 +1,1 @@
+"""Queues and threads between requests and the model, shared fairly between callers."""

@@ -1,0 +1,1 @@
+"""Filters evaluated by SQLite."""

@@ -1,0 +1,278 @@
+"""What an index is and holds, in numbers."""
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from retrieval.domain.records import (
+    ChunkSettings,
+    FileChoice,
+    GenerationId,
+    IndexInfo,
+    ModelIdentity,
+    RootInfo,
+)
+from retrieval.errors import NotAnIndex, StorageError
+from retrieval.store.disk.lexical.lexical_index import WordsState, words_state
+from retrieval.store.disk.tables.database import sqlite_errors
+from retrieval.store.disk.tables.identity import Place, find_place, read_identity
+from retrieval.store.disk.tables.read_only import connect_for_reading, frozen_stamps, open_live
+from retrieval.store.disk.tables.rows import damaged_row, from_json
+from retrieval.store.disk.vectors.approximate import AnnSettings
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentInfo:
+    """A vector file and what is beside it."""
+
+    id: int
+    file: str
+    rows: int
+    unused: int
+    """Rows that no chunk uses."""
+    size: int
+    """Bytes of the file, which is memory-mapped."""
+    ann: AnnSettings | None
+    """Its approximate index; None: it is searched exactly."""
+    missed: AnnSettings | None
+    """The best approximate index that was tried and not kept, as it missed the wanted recall."""
+    ann_file: str
+    ann_size: int
+    """Bytes of the approximate index, which is read into memory."""
+    ann_sha256: str
+
+    @property
+    def memory(self) -> int:
+        """Bytes that a search needs in memory: ids, and the approximate index."""
+        return self.ann_size + 8 * self.rows
+
+    @property
+    def ann_kind(self) -> str:
+        """``"ivf"`` or ``"hnsw"``; empty: it is searched exactly."""
+        return self.ann.kind if self.ann else ""
+
+
+def load_info(folder: Path, connection: sqlite3.Connection) -> IndexInfo:
+    """Read what the index is and holds, in the connection's present snapshot.
+
+    Raises:
+        NotAnIndex: the index was created but never got a model: nothing was committed.
+    """
+    row = connection.execute(
+        """SELECT generation, model_name, model_source, model_location, model_revision,
+                  model_fingerprint, dim, max_tokens, dtype, chunk_tokens, chunk_overlap,
+                  created_at, updated_at,
+                  (SELECT count(*) FROM documents),
+                  (SELECT count(*) FROM chunks),
+                  (SELECT coalesce(sum(token_count), 0) FROM chunks),
+                  (SELECT coalesce(sum(rows), 0) FROM segments),
+                  (SELECT count(*) FROM unused_vectors),
+                  (SELECT count(*) FROM segments), index_type, target_recall,
+                  context, text_fields, language, index_id, commit_id
+           FROM index_info"""
+    ).fetchone()
+    if row is None:
+        raise NotAnIndex(f"{folder} holds an index with nothing committed yet; build it first")
+    return IndexInfo(
+        generation=row[0],
+        model=ModelIdentity(*row[1:9]),
+        chunking=ChunkSettings(row[9], row[10], bool(row[21]), tuple(from_json(row[22]))),
+        created_at=row[11],
+        updated_at=row[12],
+        documents=row[13],
+        chunks=row[14],
+        tokens=row[15],
+        vectors=row[16],
+        unused_vectors=row[17],
+        segments=row[18],
+        index_type=row[19],
+        target_recall=row[20],
+        language=row[23],
+        index_id=row[24],
+        commit_id=row[25],
+    )
+
+
+def load_segments(
+    execute: Callable[[str, Sequence[object]], Iterable[tuple[Any, ...]]],
+) -> list[SegmentInfo]:
+    """Read what an index's segments are, oldest first.
+
+    Args:
+        execute: runs a statement in the snapshot to read.
+    """
+    rows = execute(
+        """SELECT s.id, s.file, s.rows, coalesce(u.count, 0), s.bytes, a.settings,
+                  m.settings,
+                  coalesce(a.file, ''), coalesce(a.bytes, 0), coalesce(a.sha256, '')
+           FROM segments s
+           LEFT JOIN ann_files a ON a.segment_id = s.id
+           LEFT JOIN ann_missed m ON m.segment_id = s.id
+           LEFT JOIN (SELECT v.segment_id, count(*) AS count
+                      FROM unused_vectors u JOIN vectors v ON v.id = u.vector_id
+                      GROUP BY v.segment_id) u ON u.segment_id = s.id
+           ORDER BY s.id""",
+        [],
+    )
+    return [
+        SegmentInfo(
+            identifier,
+            file,
+            count,
+            unused,
+            size,
+            _ann_settings(ann) if ann else None,
+            _ann_settings(missed) if missed else None,
+            *named,
+        )
+        for identifier, file, count, unused, size, ann, missed, *named in rows
+    ]
+
+
+def _ann_settings(text: str) -> AnnSettings:
+    try:
+        return AnnSettings.from_json(text)
+    except (ValueError, TypeError) as error:
+        raise damaged_row("the settings of an approximate index have changed") from error
+
+
+def load_roots(connection: sqlite3.Connection) -> dict[str, RootInfo]:
+    """Read every root that was ever indexed, by name, in the connection's present snapshot.
+
+    Raises:
+        IndexDamaged: what was written of one is not what is there.
+    """
+    rows = connection.execute("SELECT name, path, choice FROM roots ORDER BY name")
+    return {name: RootInfo(name, path, _choice(choice)) for name, path, choice in rows}
+
+
+def _choice(text: str) -> FileChoice | None:
+    if not text:
+        return None
+    try:
+        raw = from_json(text)
+        include, exclude = (tuple(map(str, raw[name])) for name in ("include", "exclude"))
+        return FileChoice(include, exclude, bool(raw["ignore_files"]), bool(raw["listed"]))
+    except (TypeError, KeyError) as error:
+        raise damaged_row("a root's choice of files is not as it was written") from error
+
+
+def read_info(folder: Path) -> IndexInfo:
+    """Read what an index is and holds.
+
+    Raises:
+        NotAnIndex, IndexVersionError, IndexDamaged: see ``connect_for_reading``.
+    """
+    with closing(connect_for_reading(folder)) as connection, sqlite_errors(folder):
+        return load_info(folder, connection)
+
+
+def read_roots(folder: Path) -> dict[str, RootInfo]:
+    """Read every root that was ever indexed, by name.
+
+    Raises:
+        NotAnIndex, IndexVersionError, IndexDamaged: see ``connect_for_reading``.
+    """
+    with closing(connect_for_reading(folder)) as connection, sqlite_errors(folder):
+        return load_roots(connection)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a look at an index finds: which generation, in which file.
+
+    Two looks that differ saw another generation, another index, or another copy of it.
+    """
+
+    place: Place
+    identity: GenerationId | None
+    """None: the index is frozen (see ``ReadConnection``), and ``stamps`` stand for it."""
+    stamps: tuple[tuple[int, int], ...] = ()
+    """See ``frozen_stamps``; empty where it is not frozen."""
+
+
+def look(folder: Path) -> Look:
+    """Look which generation of which index lies in a folder now, in no time.
+
+    Raises:
+        NotAnIndex: there is none, or nothing was committed yet.
+        IndexVersionError, IndexDamaged, StorageError: see ``connect_for_reading``.
+    """
+    # Before the database is opened: if it is replaced in between, the next look differs.
+    place = find_place(folder)
+    with sqlite_errors(folder):
+        connection = open_live(folder)
+        if connection is None:
+            return Look(place, None, frozen_stamps(folder))
+        with closing(connection):
+            return Look(place, read_identity(folder, connection))
+
+
+def read_generation(folder: Path) -> int:
+    """The number of the last commit, read in no time.
+
+    Raises:
+        NotAnIndex, IndexVersionError, IndexDamaged: see ``connect_for_reading``.
+    """
+    with closing(connect_for_reading(folder)) as connection, sqlite_errors(folder):
+        row = connection.execute("SELECT generation FROM index_info").fetchone()
+        return int(row[0]) if row else 0
+
+
+def read_segments(folder: Path) -> list[SegmentInfo]:
+    """Read what an index's segments are, oldest first.
+
+    Raises:
+        NotAnIndex, IndexVersionError, IndexDamaged: see ``connect_for_reading``.
+    """
+    return read_status(folder).segments
+
+
+@dataclass(frozen=True, slots=True)
+class IndexStatus:
+    """All that an index says of itself, of one generation."""
+
+    info: IndexInfo
+    segments: list[SegmentInfo]
+    """Oldest first."""
+    roots: dict[str, RootInfo]
+    """By name."""
+    words: WordsState
+    """Whether its words can be searched."""
+
+
+def read_status(folder: Path) -> IndexStatus:
+    """Read all that an index says of itself, in one snapshot.
+
+    Raises:
+        NotAnIndex, IndexVersionError, IndexDamaged: see ``connect_for_reading``.
+    """
+    with closing(connect_for_reading(folder)) as connection, sqlite_errors(folder):
+        connection.execute("BEGIN")
+        return IndexStatus(
+            load_info(folder, connection),
+            load_segments(connection.execute),
+            load_roots(connection),
+            words_state(connection),
+        )
+
+
+def bytes_on_disk(folder: Path) -> int:
+    """Bytes of all files in an index's folder; a build may add and remove some meanwhile.
+
+    Raises:
+        StorageError: the folder can't be looked into.
+    """
+    total = 0
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # listed, then gone
+                    total += entry.stat(follow_symlinks=False).st_size
+    except OSError as error:
+        raise StorageError(f"can't look into {folder}: {error.strerror}") from error
+    return total

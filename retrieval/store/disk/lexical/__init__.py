@@ -1,0 +1,1 @@
+"""The lexical index: analysis, BM25 search, and its writer."""

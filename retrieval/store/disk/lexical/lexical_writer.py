@@ -1,0 +1,212 @@
+"""Puts the texts of new passages into the lexical index, within the commit that brings them."""
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import tantivy
+
+from retrieval.domain.embedded_text import context_line
+from retrieval.errors import StorageError
+from retrieval.store.disk.files.library_path import library_path
+from retrieval.store.disk.files.vector_file import LEXICAL, WrittenFile, describe_file, sync
+from retrieval.store.disk.lexical.analysis import (
+    VERSION,
+    identifiers_analyzer,
+    identifiers_of,
+    plain_analyzer,
+    plain_of,
+    words_analyzer,
+    words_of,
+)
+from retrieval.store.disk.lexical.lexical_index import (
+    IDENTIFIERS,
+    META,
+    PLAIN,
+    PLAIN_TITLE,
+    TEXT,
+    TITLE,
+    VECTOR,
+    WORDS,
+    LexicalState,
+    assembled,
+    engine_name,
+    load_state,
+    make_schema,
+    segment_files,
+)
+from retrieval.store.disk.tables.rows import from_json
+
+_HEAP_BYTES = 64_000_000
+"""That the engine gathers before it writes a segment."""
+
+
+class _Text(NamedTuple):
+    """A text to be indexed, under its title and headings."""
+
+    text_id: int
+    vector_id: int
+    header: str
+    text: str
+
+
+def index_words(folder: Path, connection: sqlite3.Connection, language: str) -> None:
+    """Bring the lexical index in step with the passages, within the transaction that is open.
+
+    Args:
+        folder: the index.
+        connection: in a transaction.
+        language: of ``languages``; where the lexical index was made for another, it
+            is made anew.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    state = load_state(connection)
+    if state is not None and (state.language, state.analysis) != (language, VERSION):
+        forget_words(connection)
+        state = None
+    gone = _gone(connection) if state else []
+    connection.execute("DELETE FROM texts WHERE id IN (SELECT text_id FROM unused_texts)")
+    texts = _pending(connection)
+    first = next(texts, None)
+    if first is None and not gone:
+        return
+    state = state or LexicalState(language, VERSION, "", ())
+    _record(connection, _extend(folder, state, gone, chain([first] if first else [], texts)))
+    connection.execute("DELETE FROM pending_texts")
+
+
+def forget_words(connection: sqlite3.Connection) -> None:
+    """Have the lexical index made anew, of all passages, at the end of this transaction."""
+    connection.execute("DELETE FROM lexical_index")
+    connection.execute("DELETE FROM lexical_files")
+    connection.execute("INSERT OR IGNORE INTO pending_texts SELECT id FROM texts")
+
+
+def words_are_due(connection: sqlite3.Connection, language: str) -> bool:
+    """Whether the lexical index is not in step with the passages, or was made in another way."""
+    row = connection.execute("SELECT language, analysis FROM lexical_index").fetchone()
+    if row is not None and tuple(row) != (language, VERSION):
+        return True
+    due = "SELECT EXISTS (SELECT 1 FROM pending_texts) OR EXISTS (SELECT 1 FROM unused_texts)"
+    return bool(connection.execute(due).fetchone()[0])
+
+
+def _gone(connection: sqlite3.Connection) -> list[int]:
+    """Texts in the lexical index that no passage has any more."""
+    rows = connection.execute(
+        "SELECT text_id FROM unused_texts EXCEPT SELECT text_id FROM pending_texts"
+    )
+    return [row[0] for row in rows]
+
+
+def _pending(connection: sqlite3.Connection) -> Iterator[_Text]:
+    """Texts that are not in the lexical index, document by document."""
+    rows = connection.execute(
+        """SELECT p.text_id, c.vector_id, c.document_id, d.title, c.heading_path,
+                  c.char_start, c.char_end
+           FROM pending_texts p
+           JOIN chunks c ON c.id = (SELECT min(id) FROM chunks WHERE text_id = p.text_id)
+           JOIN documents d ON d.id = c.document_id ORDER BY c.document_id, c.ordinal"""
+    )
+    last, text = 0, ""
+    for text_id, vector_id, document_id, title, heading_path, start, end in rows:
+        if document_id != last:
+            parts = connection.execute(
+                "SELECT text FROM document_texts WHERE document_id = ? ORDER BY part",
+                [document_id],
+            )
+            last, text = document_id, "".join(row[0] for row in parts)
+        header = context_line(title, from_json(heading_path))
+        yield _Text(text_id, vector_id, header, text[start:end])
+
+
+def _extend(
+    folder: Path, state: LexicalState, gone: Sequence[int], texts: Iterator[_Text]
+) -> LexicalState:
+    """Take texts out, write the segments of some more, and flush them to the disk.
+
+    The engine merges small segments with each other on this occasion: so texts are written anew a
+    few times, however many commits there are.
+
+    Returns:
+        what to record.
+    """
+    known = {engine_name(file): file for file in state.files}
+    try:
+        with assembled(folder, state, folder) as place:
+            _write(place, state.language, gone, texts)
+            meta = (place / META).read_text()
+            names = segment_files(place, meta)
+            files = [known.get(name) or _move(place / name, folder) for name in names]
+            sync(folder)
+    except (OSError, ValueError) as error:  # ValueError: what the engine makes of the disk's
+        raise StorageError(
+            f"can't write the lexical index of {folder}: {error}; "
+            "what was committed before is untouched"
+        ) from error
+    return LexicalState(state.language, state.analysis, meta, files)
+
+
+def _write(place: Path, language: str, gone: Sequence[int], texts: Iterator[_Text]) -> None:
+    """Take texts out of the engine's folder, and add others."""
+    schema = make_schema()
+    with library_path(place) as name:
+        index = tantivy.Index(schema, name)
+    index.register_tokenizer(WORDS, words_analyzer(language))
+    index.register_tokenizer(PLAIN, plain_analyzer())
+    index.register_tokenizer(IDENTIFIERS, identifiers_analyzer())
+    # One thread, as the cores are the encoder's.
+    writer = index.writer(_HEAP_BYTES, 1)
+    if gone:
+        these = tantivy.Query.term_set_query(schema, TEXT, list(gone))
+        writer.delete_documents_by_query(these)
+    for text in texts:
+        writer.add_document(_document(text))
+    writer.commit()
+    writer.wait_merging_threads()
+
+
+def _document(text: _Text) -> tantivy.Document:
+    whole = f"{text.header}\n{text.text}"
+    fields = {
+        WORDS: words_of(whole),
+        TITLE: words_of(text.header),
+        PLAIN: plain_of(text.header, text.text),
+        PLAIN_TITLE: plain_of(text.header),
+        IDENTIFIERS: identifiers_of(whole),
+    }
+    document = tantivy.Document()
+    for field, content in fields.items():
+        document.add_text(field, content)
+    document.add_unsigned(TEXT, text.text_id)
+    document.add_unsigned(VECTOR, text.vector_id)
+    return document
+
+
+def _move(path: Path, folder: Path) -> WrittenFile:
+    """Put a file of the engine's into the index, flushed to the disk."""
+    sync(path)
+    return describe_file(path.rename(folder / f"{LEXICAL}{path.name}"))
+
+
+def _record(connection: sqlite3.Connection, state: LexicalState) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO lexical_index VALUES (1, ?, ?, ?, ?)",
+        [
+            *(state.language, state.analysis, state.meta),
+            hashlib.sha256(state.meta.encode()).hexdigest(),
+        ],
+    )
+    kept = {file.name for file in state.files}
+    for (name,) in connection.execute("SELECT file FROM lexical_files").fetchall():
+        if name not in kept:
+            connection.execute("DELETE FROM lexical_files WHERE file = ?", [name])
+    connection.executemany(
+        "INSERT OR IGNORE INTO lexical_files VALUES (?, ?, ?, ?)",
+        ((file.name, file.size, file.sha256, file.sample) for file in state.files),
+    )

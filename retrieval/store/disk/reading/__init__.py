@@ -1,0 +1,1 @@
+"""Read one generation of an index."""

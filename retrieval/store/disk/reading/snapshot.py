@@ -1,0 +1,224 @@
+"""One generation of an index's tables, for as long as it is wanted."""
+
+import queue
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from retrieval.domain.deadline import LOOK_SECONDS, check_wanted, is_over
+from retrieval.domain.records import IndexInfo
+from retrieval.errors import IndexDamaged, StorageError
+from retrieval.store.disk.files.shared_parts import Opened
+from retrieval.store.disk.files.vector_file import ANN, LEXICAL
+from retrieval.store.disk.info import Look, load_info
+from retrieval.store.disk.lexical.lexical_index import LexicalIndex, open_lexical
+from retrieval.store.disk.tables.database import DATABASE_NAME, sqlite_errors
+from retrieval.store.disk.tables.filter_functions import register_functions
+from retrieval.store.disk.tables.identity import find_place
+from retrieval.store.disk.tables.read_only import (
+    ReadConnection,
+    connect_again,
+    connect_for_reading,
+    frozen_stamps,
+)
+from retrieval.store.disk.tables.schema import NAMED_FILES_QUERY
+from retrieval.store.disk.vectors.segments import Segment, open_segments
+
+OPEN_SECONDS = 30.0
+"""For how long to try again where a build beside replaces files before they are opened."""
+
+
+_BEGIN_ATTEMPTS: Final = 1_000
+"""How often to begin transactions again, about 1 ms each, because of a commit in between."""
+CONNECTIONS: Final = 4
+"""Of a generation. A query that takes long keeps one busy; searches go on with the others."""
+_STEPS_BETWEEN_LOOKS: Final = 100_000
+"""Of SQLite's machine, about 5 ms: it asks so often whether a query is still wanted. That is a call
+into Python, for which it waits up to 5 ms while another thread computes."""
+
+
+class Snapshot:
+    """Read transactions that see the same commit; safe to share between threads."""
+
+    def __init__(self, folder: Path, connections: Sequence[ReadConnection]) -> None:
+        """Take over connections that have begun to read.
+
+        Queries that take long end when nobody waits for them any more (``deadline``).
+
+        Args:
+            folder: the index.
+            connections: at least one.
+        """
+        self.folder = folder
+        self._count = len(connections)
+        # The one used last comes first: its cache has what was read last.
+        self._free: queue.LifoQueue[ReadConnection] = queue.LifoQueue()
+        for connection in reversed(connections):
+            register_functions(connection)
+            connection.set_progress_handler(is_over, _STEPS_BETWEEN_LOOKS)
+            self._free.put(connection)
+
+    def rows(self, sql: str, arguments: Sequence[object]) -> list[tuple[Any, ...]]:
+        """What a query gives.
+
+        Raises:
+            DeadlinePassed: nobody waits for it any more.
+            IndexDamaged, StorageError: see ``sqlite_errors``.
+        """
+        with self._borrowed() as connection, sqlite_errors(self.folder):
+            return connection.execute(sql, arguments).fetchall()
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[ReadConnection]:
+        """A connection that no other thread uses meanwhile."""
+        while True:
+            try:
+                connection = self._free.get(timeout=LOOK_SECONDS)
+            except queue.Empty:
+                check_wanted()
+            else:
+                break
+        try:
+            yield connection
+        finally:
+            self._free.put(connection)
+
+    def close(self) -> None:
+        """End the transactions when no query runs any more."""
+        connections = [self._free.get() for _ in range(self._count)]
+        for connection in connections:
+            connection.close()
+            self._free.put(connection)
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A generation that is open."""
+
+    snapshot: Snapshot
+    info: IndexInfo
+    look: Look
+    """What tells it from any other."""
+    segments: Sequence[Segment]
+    lexical: LexicalIndex | None
+    """None: there is none yet."""
+    opened: Opened
+    """The files, for the next generation."""
+
+
+def open_generation(folder: Path, before: Opened | None = None) -> Generation:
+    """Open the last committed generation: its tables, what it is, its files.
+
+    A build may go on beside it: the snapshot stays as it is, and files never change.
+
+    Args:
+        folder: the index.
+        before: what another generation has open.
+
+    Raises:
+        NotAnIndex: no index there, or nothing was committed yet.
+        IndexVersionError: it was written by a newer version.
+        IndexDamaged: a file is missing or not what the index recorded.
+        StorageError: the disk or its permissions don't let us read it.
+    """
+    deadline = time.monotonic() + OPEN_SECONDS
+    while True:
+        try:
+            return _open(folder, Opened(before))
+        except FileNotFoundError as error:
+            # A merge may have replaced the file since the snapshot: look again.
+            _check_not_named(folder, Path(str(error.filename)).name)
+            if time.monotonic() > deadline:
+                raise changing(folder) from error
+        except OSError as error:
+            raise StorageError(f"can't read {error.filename}: {error.strerror}") from error
+
+
+def _open(folder: Path, opened: Opened) -> Generation:
+    """Try once.
+
+    Raises:
+        OSError: a file is not there, or can't be read.
+    """
+    # Before the database is opened: if it is replaced in between, the next look differs.
+    place, stamps = find_place(folder), frozen_stamps(folder)
+    with ExitStack() as stack:
+        connection = connect_for_reading(folder)
+        stack.callback(connection.close)
+        with sqlite_errors(folder):
+            connections = _begin(folder, connection, stack)
+            if (find_place(folder), frozen_stamps(folder) if connection.frozen else stamps) != (
+                place,
+                stamps,
+            ):
+                raise FileNotFoundError(None, "it was replaced", str(folder / DATABASE_NAME))
+            info = load_info(folder, connection)
+            segments = open_segments(folder, connection, info.model.dim, opened)
+            lexical = open_lexical(folder, connection, opened)
+        stack.pop_all()
+    opened.forget_older()
+    look = Look(place, None, stamps) if connection.frozen else Look(place, info.identity)
+    return Generation(Snapshot(folder, connections), info, look, segments, lexical, opened)
+
+
+def _begin(folder: Path, first: ReadConnection, stack: ExitStack) -> Sequence[ReadConnection]:
+    """Begin to read over several connections, which see the same commit.
+
+    Args:
+        folder: the index.
+        first: an open connection.
+        stack: closes the others.
+
+    Returns:
+        the first and the others.
+
+    Raises:
+        StorageError: there are commits all the time.
+    """
+    connections = [first]
+    for _ in range(CONNECTIONS - 1):
+        connections.append(connect_again(first))
+        stack.callback(connections[-1].close)
+    with closing(connect_again(first)) as observer:
+        for _ in range(_BEGIN_ATTEMPTS):
+            # The version changes with every commit of any other connection.
+            before = observer.execute("PRAGMA data_version").fetchone()
+            for connection in connections:
+                connection.execute("BEGIN")
+                # The first query is what binds a transaction to a commit.
+                connection.execute("SELECT count(*) FROM index_info").fetchone()
+            if observer.execute("PRAGMA data_version").fetchone() == before:
+                return connections
+            for connection in connections:
+                connection.execute("ROLLBACK")
+    raise changing(folder)
+
+
+def _check_not_named(folder: Path, missing: str) -> None:
+    """Refuse an index whose newest commit names a file that is not there."""
+    if missing not in newest_names(folder):
+        return
+    advice = "restore it from a backup, or build the index anew"
+    if missing.startswith((ANN, LEXICAL)):
+        advice = f"make it anew with: indexer compact --index {folder}"
+    raise IndexDamaged(f"{folder / missing} is missing; {advice}", file=missing)
+
+
+def changing(folder: Path) -> StorageError:
+    """The error of an index that is written faster than it can be opened."""
+    return StorageError(
+        f"the files of {folder} change faster than they can be opened; try again when less is built"
+    )
+
+
+def newest_names(folder: Path) -> set[str]:
+    """Names of the files that an index's newest commit needs.
+
+    Raises:
+        NotAnIndex, IndexVersionError, IndexDamaged, StorageError: see ``connect_for_reading``.
+    """
+    with closing(connect_for_reading(folder)) as connection, sqlite_errors(folder):
+        return {row[0] for row in connection.execute(NAMED_FILES_QUERY)}

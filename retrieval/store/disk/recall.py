@@ -1,0 +1,30 @@
+"""Warn about approximate indexes that miss the wanted recall."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from retrieval.store.disk.info import SegmentInfo
+
+_WAYS_OUT: Final = "a lower --target-recall, or with another --index-type"
+
+
+def recall_warnings(segments: Sequence[SegmentInfo], target: float) -> Iterator[str]:
+    """Yield a line for each segment whose approximate index misses the wanted recall.
+
+    Args:
+        segments: an index's.
+        target: recall@10 against exact search that is wanted of it.
+    """
+    for segment in segments:
+        if segment.ann and segment.ann.recall < target:
+            yield (
+                f"{segment.rows} vectors are searched with recall@10 {segment.ann.recall} of "
+                f"exact search, not {target}: no setting of their {segment.ann.kind} index reaches "
+                f"more; build with --index-type flat for exact search, with {_WAYS_OUT}"
+            )
+        elif segment.missed and segment.missed.recall < target:
+            yield (
+                f"{segment.rows} vectors are searched exactly, which is right but slower: with an "
+                f"{segment.missed.kind} index recall@10 would be {segment.missed.recall}, not "
+                f"{target}; for an approximate index, build with {_WAYS_OUT}"
+            )

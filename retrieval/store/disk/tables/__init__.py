@@ -1,0 +1,1 @@
+"""The SQLite side: schema, connections, rows and their checksums."""

@@ -1,0 +1,177 @@
+"""The SQLite side of an index: how its database is opened, and what is done about its errors."""
+
+import os
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlite_utils import Database, Migrations
+
+from retrieval.domain.deadline import check_wanted
+from retrieval.errors import IndexDamaged, IndexVersionError, NotAnIndex, StorageError
+from retrieval.store.disk.tables.schema import KNOWN_MIGRATIONS, migrations
+
+DATABASE_NAME = "index.db"
+APPLICATION_ID = 0x47544552  # "GTER": tells an index from any other SQLite file
+BUSY_TIMEOUT_SECONDS = 30.0
+
+WRITER_CACHE_KIB = 256 << 10
+"""Most memory for pages that a writer has touched. Content keys are hashes and fall all over their
+index: with SQLite's 2 MiB, a commit to a large index reads and writes the same pages again and
+again, and takes half as long again."""
+
+LOOKUP_BATCH = 500
+"""Values of one ``IN (…)``; SQLite may be built to take no more than 999."""
+
+
+@contextmanager
+def sqlite_errors(folder: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours, naming the index.
+
+    Raises:
+        StorageError: the disk is full or refuses writes, or a value is too large for SQLite.
+        NotAnIndex: the file is no SQLite database.
+        IndexDamaged: the database is malformed, or not what its tables should be.
+        DeadlinePassed: the query was stopped, as nobody waits for it any more.
+    """
+    path = folder / DATABASE_NAME
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT:
+            check_wanted()
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in (
+            sqlite3.SQLITE_FULL,
+            sqlite3.SQLITE_IOERR,
+            sqlite3.SQLITE_READONLY,
+            sqlite3.SQLITE_CANTOPEN,
+            sqlite3.SQLITE_BUSY,
+        ):
+            raise StorageError(
+                f"can't use {path}: {_true_reason(folder, error)}; "
+                f"what was committed before is untouched"
+            ) from error
+        raise IndexDamaged(f"{path} is not a whole index: {error}") from error
+    except sqlite3.DataError as error:
+        raise StorageError(f"can't use {path}: {error}") from error
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOTADB:
+            raise NotAnIndex(f"{path} is not an index's database") from error
+        raise IndexDamaged(f"{path} is damaged: {error}") from error
+
+
+def _true_reason(folder: Path, error: sqlite3.OperationalError) -> str:
+    """What is wrong, where SQLite's own words say little: a full disk is an I/O error to it."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError as unreadable:
+        return unreadable.strerror or str(error)
+    full = not disk.f_bavail or (disk.f_files and not disk.f_favail)
+    return f"the disk is full ({error})" if full else str(error)
+
+
+def not_an_index(folder: Path) -> NotAnIndex:
+    """Return the error for a folder without a database: what it is, and where an index may be."""
+    if folder.is_file():
+        return NotAnIndex(f"{folder} is a file; an index is a folder")
+    inside = _index_in(folder)
+    if inside is not None:
+        return NotAnIndex(f"{folder} is not an index, but {inside} is: give --index {inside}")
+    return NotAnIndex(
+        f"{folder} is not an index (it has no {DATABASE_NAME}); "
+        f"make one with: indexer build DOCS --index {folder}"
+    )
+
+
+def _index_in(folder: Path) -> Path | None:
+    """Return the first folder in a folder that holds an index, if there is one."""
+    try:
+        return next((path for path in sorted(folder.iterdir()) if is_index(path)), None)
+    except (OSError, StorageError):
+        return None
+
+
+def is_index(folder: Path) -> bool:
+    """Whether a folder holds an index's database (which may still be unusable).
+
+    Raises:
+        StorageError: the folder can't be looked into.
+    """
+    try:
+        return stat.S_ISREG((folder / DATABASE_NAME).stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise StorageError(f"can't look into {folder}: {error.strerror}") from error
+
+
+def connect_for_writing(folder: Path) -> Database:
+    """Open (or make) an index's database and bring its tables up to date.
+
+    Raises:
+        NotAnIndex: the database belongs to something else.
+        IndexVersionError: it was written by a newer version.
+        IndexDamaged: it is malformed.
+        StorageError: the disk refuses.
+    """
+    with sqlite_errors(folder):
+        connection = sqlite3.connect(
+            folder / DATABASE_NAME, isolation_level=None, timeout=BUSY_TIMEOUT_SECONDS
+        )
+        try:
+            prepare(connection)
+            if _is_blank(connection):
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            check_kind(folder, connection)
+            connection.execute("PRAGMA journal_mode = WAL")
+            # FULL: a commit is on the disk when it returns, power cut or not.
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
+            database = Database(connection, execute_plugins=False)
+            migrations.apply(database)
+        except BaseException:
+            connection.close()
+            raise
+    return database
+
+
+def prepare(connection: sqlite3.Connection) -> None:
+    """Guard a connection against what a hostile file may hold."""
+    # A hostile file's views and triggers get no functions with side effects.
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("PRAGMA cell_size_check = ON")
+
+
+def _is_blank(connection: sqlite3.Connection) -> bool:
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    return not tables and connection.execute("PRAGMA application_id").fetchone()[0] == 0
+
+
+def check_kind(folder: Path, connection: sqlite3.Connection) -> None:
+    """Refuse another program's database, and one that a newer version wrote.
+
+    Raises:
+        NotAnIndex: it belongs to something else.
+        IndexVersionError: it was written by a newer version.
+    """
+    application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+    if application_id != APPLICATION_ID:
+        raise NotAnIndex(f"{folder / DATABASE_NAME} is not an index's database")
+    newer = applied_migrations(connection) - KNOWN_MIGRATIONS
+    if newer:
+        raise IndexVersionError(
+            f"{folder} was written by a newer version of this program ({', '.join(newer)}); "
+            f"upgrade, or build the index anew in another folder"
+        )
+
+
+def applied_migrations(connection: sqlite3.Connection) -> set[str]:
+    """Names of the migrations that a database has seen."""
+    table = Migrations.migrations_table
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", [table]).fetchone():
+        return set()
+    rows = connection.execute(f"SELECT name FROM {table} WHERE migration_set = 'index'")
+    return {row[0] for row in rows}

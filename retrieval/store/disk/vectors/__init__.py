@@ -1,0 +1,1 @@
+"""Vector segments: exact and approximate search, and its tuning."""

@@ -1,0 +1,164 @@
+"""Approximate search over one segment, exact at the top; ``ann_writer`` makes what is read here.
+
+An approximate index only proposes rows. Their scores come from the segment's full vectors, which
+stay memory-mapped on disk, so whatever is returned has its true score and is in true order; what
+can go wrong is that a row is not proposed. How often that happens, recall@10 against exact search,
+is measured on queries made from the segment itself, and the effort for a query is the least that
+reaches the target (``tuning``).
+
+- ``ivf``: an inverted file (https://hal.inria.fr/inria-00514462) over product-quantised codes of 4
+  bits, scanned in registers (https://arxiv.org/abs/1704.07355): 1/32 of the vectors' size.
+- ``hnsw``: a navigable graph (https://arxiv.org/abs/1603.09320) over codes of 8 bits: about 1/3 of
+  the vectors' size, slow to build, faster for very high recall.
+"""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.errors import IndexDamaged
+from retrieval.store.disk.files.vector_file import file_sha256, read_index, search_rows
+
+AnnKind = Literal["ivf", "hnsw"]
+
+RECALL_K = 10
+"""Recall is measured over so many nearest rows."""
+
+LINKS = 32
+"""Of a node of a graph."""
+MOST = 0.9
+"""From this share of all rows on, a search need not go further than over all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnnSettings:
+    """What an approximate index is, and how hard it is searched."""
+
+    kind: AnnKind
+    effort: int
+    """Lists looked into (ivf: nprobe), or breadth of the search (hnsw: efSearch)."""
+    candidates: int
+    """Rows proposed for re-ranking, where at most that many are wanted."""
+    lists: int
+    """Lists there are (ivf), else 0."""
+    recall: float
+    """Recall@10 against exact search, as measured when it was written."""
+    queries: int
+    """Over how many queries."""
+    target: float = 0.0
+    """The recall that it was tuned to; 0 where that was not recorded."""
+
+    @property
+    def reached(self) -> bool:
+        """Whether the measured recall is what it was tuned to."""
+        return self.recall >= self.target
+
+    def as_json(self) -> str:
+        """As the database keeps it."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "AnnSettings":
+        """Read what ``as_json`` wrote.
+
+        Raises:
+            ValueError, TypeError: it is something else.
+        """
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True, slots=True)
+class Ann:
+    """An open approximate index."""
+
+    index: faiss.Index
+    settings: AnnSettings
+
+    def propose(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        *,
+        selector: faiss.IDSelector | None = None,
+        share: float = 1.0,
+    ) -> NDArray[np.int64]:
+        """Rows that may be among the k nearest of each query.
+
+        Args:
+            queries: float32 [n, dim].
+            k: how many are wanted in the end.
+            selector: the only rows that count.
+            share: what part of all rows those are; the rarer, the further the search goes.
+
+        Returns:
+            [n, ≥ k] rows, -1 where there are fewer.
+        """
+        settings = self.settings
+        # In steps, so that one more page of results comes from the same proposals as the last.
+        steps = math.ceil(4 * k / settings.candidates)
+        count = min(settings.candidates * 2 ** (steps - 1).bit_length(), self.index.ntotal)
+        wider = settings.effort if share > MOST else math.ceil(2 * settings.effort / share)
+        if settings.kind == "ivf":
+            # The effort is for the nearest few; more rows lie in more lists.
+            more = (count - settings.candidates) / (share * self.index.ntotal)
+            wider += math.ceil(max(0.0, more) * settings.lists)
+            parameters = faiss.SearchParametersIVF(nprobe=min(wider, settings.lists), sel=selector)
+        else:
+            breadth = min(max(wider, count), self.index.ntotal)
+            parameters = faiss.SearchParametersHNSW(efSearch=breadth, sel=selector)
+        rows: NDArray[np.int64] = self.index.search(queries, count, params=parameters)[1]
+        return rows
+
+
+def open_ann(path: Path, *, sha256: str, settings: str, rows: int, dim: int) -> Ann:
+    """Read an approximate index into memory; every byte is checked before FAISS sees it.
+
+    Raises:
+        FileNotFoundError: no such file.
+        IndexDamaged: it is not what the index recorded.
+    """
+    try:
+        parsed = AnnSettings.from_json(settings)
+        whole = file_sha256(path) == sha256
+    except (ValueError, TypeError):
+        whole = False
+    if whole:
+        index = read_index(path)
+        if (index.ntotal, index.d) == (rows, dim):
+            return Ann(index, parsed)
+    raise IndexDamaged(
+        f"{path} is damaged; make it anew with: indexer compact --index {path.parent}",
+        file=path.name,
+    )
+
+
+def rerank(
+    vectors: faiss.Index, queries: NDArray[np.float32], rows: NDArray[np.int64], k: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Score proposed rows by their full vectors.
+
+    Args:
+        vectors: flat index of the segment.
+        queries: float32 [n, dim].
+        rows: [n, m] proposed rows; -1 is none.
+        k: how many to keep.
+
+    Returns:
+        [n, min(k, m)] inner products and rows, best first, equal scores in order of row.
+    """
+    k = min(k, rows.shape[1])
+    scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
+    best = np.full((len(queries), k), -1, dtype=np.int64)
+    for number, proposed in enumerate(rows):
+        query, known = queries[number : number + 1], proposed[proposed >= 0]
+        if count := min(k, len(known)):
+            found = search_rows(vectors, query, known, count)
+            scores[number, :count], best[number, :count] = found
+    order = np.lexsort((best, -scores), axis=1)
+    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(best, order, axis=1)

@@ -1,0 +1,83 @@
+"""Making approximate indexes: train on a sample of a segment, add its rows, tune, write."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.store.disk.files.vector_file import ANN, WrittenFile, write_file
+from retrieval.store.disk.vectors.approximate import LINKS, Ann, AnnKind, AnnSettings
+from retrieval.store.disk.vectors.tuning import tune
+
+_TRAIN_ROWS_PER_LIST = 40
+_MAX_LISTS = 8192
+_ADD_ROWS = 65_536
+_BUILD_EFFORT = 100
+_SEED = 20_240_801
+
+
+def write_ann(
+    folder: Path, vectors: faiss.Index, kind: AnnKind, *, target_recall: float, or_none: bool
+) -> tuple[WrittenFile | None, AnnSettings]:
+    """Build an approximate index over a segment, tune and measure it, and write it to the disk.
+
+    Args:
+        folder: the index.
+        vectors: the segment's own flat, memory-mapped vectors.
+        kind: which structure.
+        target_recall: recall@10 to reach, if any effort reaches it.
+        or_none: whether one that misses the target is not written.
+
+    Returns:
+        the file, None where it was not written; and the cheapest setting that reaches the target,
+        or else the best.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    index, lists = _trained(vectors, kind)
+    for part in _parts(vectors, _ADD_ROWS):
+        index.add(part)
+    ann = Ann(index, AnnSettings(kind, effort=1, candidates=1, lists=lists, recall=0.0, queries=0))
+    settings = tune(ann, vectors, target_recall)
+    if or_none and not settings.reached:
+        return None, settings
+    data = faiss.serialize_index(index)
+    return write_file(folder, ANN, [data.data.cast("B")]), settings
+
+
+def _trained(vectors: faiss.Index, kind: AnnKind) -> tuple[faiss.Index, int]:
+    """An empty index ready for rows, and its number of lists."""
+    rows, dim = vectors.ntotal, vectors.d
+    if kind == "hnsw":
+        coder = faiss.ScalarQuantizer.QT_8bit
+        graph = faiss.IndexHNSWSQ(dim, coder, LINKS, faiss.METRIC_INNER_PRODUCT)
+        graph.hnsw.efConstruction = _BUILD_EFFORT
+        graph.train(_sample(vectors, 100_000))
+        return graph, 0
+    # Codes are scanned so fast that more lists would only take longer to choose from; and a graph
+    # over the lists misses too many of the right ones (benchmarks/codes.py).
+    lists = min(_MAX_LISTS, 2 ** round(math.log2(max(1.0, 2 * math.sqrt(rows)))))
+    lists = max(1, min(lists, rows // _TRAIN_ROWS_PER_LIST))
+    codes = f"PQ{dim // 4}x4fs" if dim % 4 == 0 else "SQ8"
+    index = faiss.index_factory(dim, f"IVF{lists},{codes}", faiss.METRIC_INNER_PRODUCT)
+    index.cp.seed = _SEED
+    index.train(_sample(vectors, max(lists * _TRAIN_ROWS_PER_LIST, 20_000)))
+    return index, lists
+
+
+def _sample(vectors: faiss.Index, count: int) -> NDArray[np.float32]:
+    """Some of the rows, spread evenly, in order: a disk reads them in one sweep."""
+    count = min(count, vectors.ntotal)
+    rows = np.linspace(0, vectors.ntotal - 1, count).astype(np.int64)
+    sampled: NDArray[np.float32] = vectors.reconstruct_batch(rows)
+    return sampled
+
+
+def _parts(vectors: faiss.Index, rows: int) -> Iterator[NDArray[np.float32]]:
+    """All rows in order, some at a time."""
+    for start in range(0, vectors.ntotal, rows):
+        yield vectors.reconstruct_n(start, min(rows, vectors.ntotal - start))

@@ -1,0 +1,144 @@
+"""How hard an approximate index is searched: measured against exact search, not guessed.
+
+Queries are made from the segment itself. Every number of candidates is tried with the least effort
+that reaches the target, and the setting that touches the fewest bytes is kept.
+"""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.store.disk.vectors.approximate import LINKS, RECALL_K, Ann, AnnSettings, rerank
+
+QUERIES = 200
+CANDIDATES = (20, 50, 100, 200, 400, 800)
+"""Rows proposed for re-ranking, as tried."""
+
+_MOST_BREADTH = 4096
+_ENOUGH = 0.001
+"""Twice the effort that gains less recall than this, twice in a row, is the end of it."""
+_REFINEMENTS = 3
+"""Halvings between an effort that was too little and its double that was enough."""
+_SAME_SCORE = 1e-6
+"""Scores closer than this are the same: a sum in another order differs by as much."""
+_RANDOM_READ = 4
+"""A byte of a vector somewhere on the disk costs as much as so many bytes in a row."""
+_SEED = 20_240_801
+
+
+def tune(ann: Ann, vectors: faiss.Index, target: float) -> AnnSettings:
+    """The cheapest setting that reaches a recall; the one of the best recall, if none does.
+
+    Args:
+        ann: the index; its present settings do not matter.
+        vectors: the segment's own flat vectors.
+        target: recall@10 against exact search.
+    """
+    queries = made_queries(vectors)
+    exact: NDArray[np.float32] = vectors.search(queries, min(RECALL_K, vectors.ntotal))[0]
+    tuner = _Tuner(ann, vectors, queries, exact, target)
+    cheapest: AnnSettings | None = None
+    for candidates in CANDIDATES:
+        cheapest = tuner.cheaper(candidates, cheapest)
+    return cheapest or tuner.best
+
+
+class _Tuner:
+    """Tries settings on one segment, and remembers the best that it has seen."""
+
+    def __init__(
+        self,
+        ann: Ann,
+        vectors: faiss.Index,
+        queries: NDArray[np.float32],
+        exact: NDArray[np.float32],
+        target: float,
+    ) -> None:
+        """Keep what settings are tried on; ``exact`` is [n, k], the scores that count as found."""
+        self._ann = ann
+        self._vectors = vectors
+        self._queries = queries
+        self._exact = exact
+        self._target = target
+        self.best = replace(ann.settings, recall=0.0)
+
+    def cheaper(self, candidates: int, than: AnnSettings | None) -> AnnSettings | None:
+        """The least effort that reaches the target with some candidates, where that costs less."""
+        tried: list[AnnSettings] = []
+        effort = 1 if self._ann.settings.kind == "ivf" else candidates
+        while effort <= (self._ann.settings.lists or _MOST_BREADTH):
+            if than and self._cost(effort, candidates) >= self._cost(than.effort, than.candidates):
+                return than
+            tried.append(self._measure(effort, candidates))
+            if tried[-1].recall >= self._target:
+                return self._refined(tried)
+            gains = [after.recall - before.recall for before, after in pairwise(tried[-3:])]
+            if len(gains) > 1 and max(gains) < _ENOUGH:
+                break
+            effort *= 2
+        return than
+
+    def _refined(self, tried: list[AnnSettings]) -> AnnSettings:
+        """The least effort that is enough, between the last two that were tried."""
+        enough = tried[-1]
+        too_little = tried[-2].effort if len(tried) > 1 else enough.effort
+        for _ in range(_REFINEMENTS):
+            middle = (too_little + enough.effort) // 2
+            if middle in (too_little, enough.effort):
+                break
+            between = self._measure(middle, enough.candidates)
+            if between.recall >= self._target:
+                enough = between
+            else:
+                too_little = middle
+        return enough
+
+    def _measure(self, effort: int, candidates: int) -> AnnSettings:
+        """A setting with its recall."""
+        tried = replace(
+            self._ann.settings,
+            effort=effort,
+            candidates=candidates,
+            queries=len(self._queries),
+            target=self._target,
+        )
+        k = self._exact.shape[1]
+        proposed = Ann(self._ann.index, tried).propose(self._queries, k)
+        scores = rerank(self._vectors, self._queries, proposed, k)[0]
+        # By score: of rows as near as each other, one is as good as another.
+        found = (scores >= self._exact[:, -1:] - _SAME_SCORE).mean()
+        tried = replace(tried, recall=round(float(found), 4))
+        if tried.recall > self.best.recall:
+            self.best = tried
+        return tried
+
+    def _cost(self, effort: int, candidates: int) -> float:
+        """About how many bytes a query touches."""
+        dim, rows = int(self._vectors.d), int(self._vectors.ntotal)
+        again = candidates * dim * 4 * _RANDOM_READ
+        settings = self._ann.settings
+        if settings.kind == "ivf":
+            code_bytes = int(self._ann.index.sa_code_size())
+            return again + effort / settings.lists * rows * code_bytes
+        return again + effort * LINKS * dim
+
+
+def made_queries(vectors: faiss.Index) -> NDArray[np.float32]:
+    """Queries near a segment's own vectors, but none of them: float32 [≤ QUERIES, dim].
+
+    A row plus the difference of two others, which is a direction the data varies in; about as far
+    from its row as a question is from the passage that answers it (cosine about 0.7).
+    """
+    generator = np.random.default_rng(_SEED)
+    count = min(QUERIES, vectors.ntotal)
+    own, one, other = (
+        vectors.reconstruct_batch(generator.integers(vectors.ntotal, size=count)) for _ in range(3)
+    )
+    away = one - other
+    away /= np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-9)
+    queries = own + away
+    queries /= np.maximum(np.linalg.norm(queries, axis=1, keepdims=True), 1e-9)
+    return np.ascontiguousarray(queries, dtype=np.float32)

@@ -1,0 +1,303 @@
+"""Is an index whole? Every byte of its files, and every promise between its tables, is checked."""
+
+import hashlib
+import math
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrieval.domain.embedded_text import embedded_text
+from retrieval.domain.passages import Passage
+from retrieval.errors import IndexDamaged
+from retrieval.store.disk.files.open_files import OpenFiles
+from retrieval.store.disk.files.vector_file import file_sha256, open_vector_file
+from retrieval.store.disk.info import load_info
+from retrieval.store.disk.lexical.lexical_index import check_file, load_state
+from retrieval.store.disk.lexical.lexical_writer import words_are_due
+from retrieval.store.disk.reading.snapshot import OPEN_SECONDS, changing, newest_names
+from retrieval.store.disk.tables.database import DATABASE_NAME, sqlite_errors
+from retrieval.store.disk.tables.filter_functions import filter_extension, filter_path
+from retrieval.store.disk.tables.read_only import connect_for_reading
+from retrieval.store.disk.tables.rows import (
+    DOCUMENT_QUERY,
+    PASSAGE_QUERY,
+    document_row,
+    from_json,
+    stored_passage,
+)
+from retrieval.store.disk.tables.schema import NAMED_FILES_QUERY, header_key, old_value_rows
+from retrieval.store.disk.vectors.approximate import open_ann
+from retrieval.store.disk.vectors.segments import row_ids
+from retrieval.store.filters.values import value_rows
+
+_LENGTH_TOLERANCE = 1e-3
+_ROWS = 65_536
+
+RESTORE = "restore it from a backup, or build the index anew"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong."""
+
+    file: str
+    """Name of the file, within the index's folder."""
+    what: str
+    advice: str
+    """What to do about it."""
+
+
+# What must hold in the database beyond its own constraints: a query for what breaks the rule.
+_RULES = (
+    (
+        "documents whose number of chunks is not what is recorded",
+        """SELECT d.uri FROM documents d LEFT JOIN chunks c ON c.document_id = d.id
+           GROUP BY d.id HAVING count(c.id) != d.chunk_count""",
+    ),
+    (
+        "documents whose chunks are not numbered one by one",
+        """SELECT d.uri FROM documents d JOIN chunks c ON c.document_id = d.id
+           GROUP BY d.id HAVING min(c.ordinal) != 0 OR max(c.ordinal) != count(*) - 1""",
+    ),
+    (
+        "documents whose text is not as long as recorded",
+        """SELECT d.uri FROM documents d LEFT JOIN document_texts t ON t.document_id = d.id
+           GROUP BY d.id HAVING coalesce(sum(length(t.text)), 0) != d.char_count""",
+    ),
+    (
+        "vectors that are wrongly taken for unused, or for used",
+        """SELECT v.id FROM vectors v LEFT JOIN unused_vectors u ON u.vector_id = v.id
+           WHERE (u.vector_id IS NULL) !=
+                 EXISTS (SELECT 1 FROM chunks c WHERE c.vector_id = v.id)""",
+    ),
+    (
+        "chunks whose text is another vector's, or is none",
+        """SELECT c.id FROM chunks c LEFT JOIN texts t ON t.id = c.text_id
+           WHERE t.vector_id IS NOT c.vector_id""",
+    ),
+    (
+        "texts that are wrongly taken for unused, or for used",
+        """SELECT t.id FROM texts t LEFT JOIN unused_texts u ON u.text_id = t.id
+           WHERE (u.text_id IS NULL) !=
+                 EXISTS (SELECT 1 FROM chunks c WHERE c.text_id = t.id)""",
+    ),
+    (
+        "vectors that are wrongly taken for those of one text, or of several",
+        """SELECT v.id FROM vectors v LEFT JOIN shared_vectors s ON s.vector_id = v.id
+           LEFT JOIN texts t ON t.vector_id = v.id
+           GROUP BY v.id HAVING (s.vector_id IS NOT NULL) != (count(t.id) > 1)""",
+    ),
+    (
+        "segments with rows that no vector stands for, or the other way round",
+        """SELECT s.file FROM segments s LEFT JOIN vectors v ON v.segment_id = s.id
+           GROUP BY s.id HAVING count(v.id) > s.rows OR max(v.row) >= s.rows""",
+    ),
+)
+
+
+def verify(folder: Path) -> Iterator[Problem]:
+    """Check an index's last commit.
+
+    Args:
+        folder: the index; it may be written meanwhile.
+
+    Yields:
+        what is wrong; nothing if all is well.
+
+    Raises:
+        NotAnIndex, IndexVersionError, StorageError: there is nothing to check.
+    """
+    with ExitStack() as stack:
+        try:
+            connection, files = _opened(folder)
+            stack.callback(connection.close)
+            stack.callback(files.close)
+            with sqlite_errors(folder):
+                dim = load_info(folder, connection).model.dim
+                yield from _database_problems(connection)
+                yield from _segment_problems(folder, connection, files, dim)
+                yield from _lexical_problems(folder, connection, files)
+                yield from _row_problems(connection)
+                yield from _metadata_problems(connection)
+                yield from _text_problems(connection)
+        except IndexDamaged as error:
+            yield Problem(DATABASE_NAME, error.message, RESTORE)
+
+
+def _opened(folder: Path) -> tuple[sqlite3.Connection, OpenFiles]:
+    """A snapshot of the database, and its files, which a build beside can't take away any more.
+
+    Raises:
+        StorageError: a build replaces files again and again before they are opened.
+    """
+    deadline = time.monotonic() + OPEN_SECONDS
+    while True:
+        with ExitStack() as stack:
+            connection = connect_for_reading(folder)
+            stack.callback(connection.close)
+            with sqlite_errors(folder):
+                connection.execute("BEGIN")
+                named = [row[0] for row in connection.execute(NAMED_FILES_QUERY)]
+            files = stack.enter_context(OpenFiles(folder, named))
+            if not files.missing - newest_names(folder):
+                stack.pop_all()
+                return connection, files
+        if time.monotonic() > deadline:
+            raise changing(folder)
+
+
+def _database_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
+    """SQLite's own checks, and the rules."""
+    for (found,) in connection.execute("PRAGMA integrity_check(20)"):
+        if found != "ok":
+            yield Problem(DATABASE_NAME, str(found), RESTORE)
+    for row in connection.execute("PRAGMA foreign_key_check"):
+        yield Problem(
+            DATABASE_NAME, f"a row of {row[0]} names one of {row[2]} that is gone", RESTORE
+        )
+    for what, query in _RULES:
+        broken = [str(row[0]) for row in connection.execute(f"{query} LIMIT 4")]
+        if broken:
+            shown = ", ".join(broken[:3]) + (", …" if len(broken) > 3 else "")  # noqa: PLR2004
+            yield Problem(DATABASE_NAME, f"{what}: {shown}", RESTORE)
+
+
+def _segment_problems(
+    folder: Path, connection: sqlite3.Connection, files: OpenFiles, dim: int
+) -> Iterator[Problem]:
+    """Every byte of every vector file, and which vector each row is said to be."""
+    segments = connection.execute(
+        "SELECT id, file, rows, sha256, sample_sha256, vector_ids FROM segments ORDER BY id"
+    ).fetchall()
+    for segment, file, rows, sha256, sample, ids in segments:
+        path = files.path(file)
+        try:
+            index = open_vector_file(path, rows=rows, dim=dim, sample=sample)
+            if file_sha256(path) != sha256:
+                yield Problem(file, "its bytes have changed since it was written", RESTORE)
+                continue
+        except (OSError, IndexDamaged) as error:
+            yield Problem(file, str(error).replace(str(path), str(folder / file)), RESTORE)
+            continue
+        for start in range(0, rows, _ROWS):
+            part = index.reconstruct_n(start, min(_ROWS, rows - start))
+            if (np.abs(np.linalg.norm(part, axis=1) - 1) > _LENGTH_TOLERANCE).any():
+                yield Problem(file, "it holds vectors that are not of length 1", RESTORE)
+                break
+        named = row_ids(ids)
+        pairs = connection.execute("SELECT row, id FROM vectors WHERE segment_id = ?", [segment])
+        if len(named) != rows or any(named[row] != vector for row, vector in pairs):
+            yield Problem(file, "its rows and the index's records disagree", RESTORE)
+        yield from _ann_problems(folder, connection, files, segment, rows=rows, dim=dim)
+
+
+def _ann_problems(
+    folder: Path,
+    connection: sqlite3.Connection,
+    files: OpenFiles,
+    segment: int,
+    *,
+    rows: int,
+    dim: int,
+) -> Iterator[Problem]:
+    """The approximate index beside a segment, if there is one."""
+    for file, sha256, settings in connection.execute(
+        "SELECT file, sha256, settings FROM ann_files WHERE segment_id = ?", [segment]
+    ):
+        try:
+            open_ann(files.path(file), sha256=sha256, settings=settings, rows=rows, dim=dim)
+        except (OSError, IndexDamaged):
+            advice = f"make it anew with: indexer compact --index {folder}"
+            yield Problem(file, "it is missing, or its bytes have changed", advice)
+
+
+def _lexical_problems(
+    folder: Path, connection: sqlite3.Connection, files: OpenFiles
+) -> Iterator[Problem]:
+    """Every byte of the lexical index, if there is one, and whether all passages are in it."""
+    advice = f"make it anew with: indexer compact --index {folder}"
+    state = load_state(connection)
+    if state is None:
+        return
+    for file in state.files:
+        try:
+            check_file(folder, file, files.path(file.name))
+            if file_sha256(files.path(file.name)) != file.sha256:
+                yield Problem(file.name, "its bytes have changed since it was written", advice)
+        except (OSError, IndexDamaged):
+            yield Problem(file.name, "it is missing, or its bytes have changed", advice)
+    if words_are_due(connection, state.language):
+        yield Problem(DATABASE_NAME, "passages that are not in the lexical index", advice)
+
+
+def _row_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
+    """What the tables say of documents and chunks, against the checksums of their rows."""
+
+    def passage(row: tuple[Any, ...]) -> Passage:
+        return stored_passage(row).passage("", math.nan)
+
+    for query, read in ((DOCUMENT_QUERY, document_row), (PASSAGE_QUERY, passage)):
+        for row in connection.execute(query):
+            try:
+                read(row)
+            except IndexDamaged as error:
+                yield Problem(DATABASE_NAME, error.message, RESTORE)
+                break
+
+
+def _metadata_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
+    """Whether filters see the metadata and the paths that documents have."""
+    query = "SELECT id, uri, metadata, path, extension FROM documents"
+    for document, uri, metadata, path, extension in connection.execute(query):
+        if (path, extension) != (filter_path(uri), filter_extension(uri)):
+            what = f"the path and extension that filters see of {uri} are not its own"
+            yield Problem(DATABASE_NAME, what, RESTORE)
+            break
+        stored = connection.execute(
+            """SELECT key, place, kind, text, number FROM metadata_values
+               WHERE document_id = ? ORDER BY key, place""",
+            [document],
+        ).fetchall()
+        rows = sorted(value_rows(from_json(metadata)))
+        if stored not in (rows, sorted(old_value_rows(metadata))):
+            what = f"the values that filters see of {uri} are not those of its metadata"
+            yield Problem(DATABASE_NAME, what, RESTORE)
+            break
+
+
+def _text_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
+    """Whether each chunk's offsets still cut the text that its vector was made of."""
+    documents = connection.execute("SELECT id, uri, title FROM documents").fetchall()
+    (context,) = connection.execute("SELECT context FROM index_info").fetchone() or (0,)
+    for document, uri, title in documents:
+        parts = connection.execute(
+            "SELECT text FROM document_texts WHERE document_id = ? ORDER BY part", [document]
+        )
+        text = "".join(row[0] for row in parts)
+        chunks = connection.execute(
+            """SELECT c.ordinal, c.char_start, c.char_end, c.heading_path, v.content_key, t.header
+               FROM chunks c JOIN vectors v ON v.id = c.vector_id
+               JOIN texts t ON t.id = c.text_id WHERE c.document_id = ?""",
+            [document],
+        )
+        for ordinal, start, end, path, key, header in chunks:
+            if header_key(title, from_json(path)) != header:
+                what = f"chunk {ordinal} of {uri} is not found by its title and headings"
+                yield Problem(DATABASE_NAME, what, RESTORE)
+                break
+            embedded = embedded_text(
+                text[start:end],
+                title=title,
+                heading_path=from_json(path) if context else (),
+                context=bool(context),
+            )
+            if hashlib.sha256(embedded.encode()).digest() != key:
+                what = f"chunk {ordinal} of {uri} is not the text that was embedded"
+                yield Problem(DATABASE_NAME, what, RESTORE)
+                break

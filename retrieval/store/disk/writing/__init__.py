@@ -1,0 +1,1 @@
+"""Stage, commit and maintain an index."""

@@ -1,0 +1,365 @@
+"""What one transaction changes: vectors, documents, roots."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlite_utils import Database
+
+from retrieval.domain.metadata import Metadata
+from retrieval.domain.records import ContainerStamp, Document, RootInfo, Skipped, SourceFile
+from retrieval.errors import InvalidArgument
+from retrieval.store.disk.files import vector_file
+from retrieval.store.disk.files.vector_file import WrittenFile, write_vector_file
+from retrieval.store.disk.lexical.lexical_writer import forget_words
+from retrieval.store.disk.tables.row_checksums import chunk_digest
+from retrieval.store.disk.tables.schema import INSERT_METADATA_VALUE, TEXT_PART_CHARS, header_key
+from retrieval.store.disk.vectors.approximate import AnnSettings
+from retrieval.store.disk.writing.staged import StagedChunk, StagedDocument, chunk_row, document_row
+from retrieval.store.filters.values import value_rows
+
+
+class Commit:
+    """What one transaction changes; from ``IndexWriter.commit``."""
+
+    def __init__(self, folder: Path, database: Database) -> None:
+        """Use ``IndexWriter.commit``."""
+        self._folder = folder
+        self._connection = database.conn
+
+    def add_vectors(
+        self,
+        content_keys: Sequence[bytes],
+        vectors: NDArray[np.float32],
+        truncated: Sequence[bool],
+    ) -> list[int]:
+        """Write vectors as a new segment, or several where one would be too large.
+
+        Args:
+            content_keys: n distinct keys that the index does not hold yet: the SHA-256 (32 bytes)
+                of each text in UTF-8, which a reader checks texts against.
+            vectors: float32 [n, dim], L2-normalised.
+            truncated: whether each text was longer than the model takes.
+
+        Returns:
+            the vectors' ids, in order.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        if len(content_keys) != len(vectors) or len(truncated) != len(vectors):
+            raise InvalidArgument("content_keys, vectors and truncated differ in length")
+        first = self._next_id("vectors")
+        ids = list(range(first, first + len(vectors)))
+        for at in range(0, len(ids), vector_file.MAX_SEGMENT_ROWS):
+            part = slice(at, at + vector_file.MAX_SEGMENT_ROWS)
+            named = np.array(ids[part], dtype=np.int64)
+            segment_id = self.add_segment([vectors[part]], named, vectors.shape[1])
+            self._connection.executemany(
+                "INSERT INTO vectors (id, segment_id, row, content_key, truncated) "
+                "VALUES (?,?,?,?,?)",
+                (
+                    (vector_id, segment_id, row, key, int(cut))
+                    for row, (vector_id, key, cut) in enumerate(
+                        zip(ids[part], content_keys[part], truncated[part], strict=True)
+                    )
+                ),
+            )
+        return ids
+
+    def put_document(self, staged: StagedDocument) -> int:
+        """Add a document, or replace the one of the same URI (which keeps its id).
+
+        Returns:
+            the document's id.
+        """
+        document, row = staged.document, document_row(staged)
+        columns, marks = ", ".join(row), ", ".join("?" * len(row))
+        updates = ", ".join(f"{column} = excluded.{column}" for column in row)
+        cursor = self._connection.execute(
+            f"INSERT INTO documents ({columns}) VALUES ({marks}) "
+            f"ON CONFLICT (uri) DO UPDATE SET {updates} RETURNING id",
+            list(row.values()),
+        )
+        document_id = int(cursor.fetchone()[0])
+        for table in ("chunks", "document_texts", "metadata_values"):
+            self._connection.execute(f"DELETE FROM {table} WHERE document_id = ?", [document_id])
+        self._put_metadata(document_id, document.metadata)
+        self._put_text(document_id, document.text)
+        self._put_chunks(document_id, document, staged.chunks)
+        self._connection.execute("DELETE FROM skipped WHERE uri = ?", [document.uri])
+        return document_id
+
+    def touch_document(self, document_id: int, source: SourceFile) -> None:
+        """Note the new modification times where no content changed."""
+        stamp = source.stamp
+        self._connection.execute(
+            "UPDATE documents SET mtime_ns = ?, sidecar_mtime_ns = ? WHERE id = ?",
+            [stamp.mtime_ns, stamp.sidecar_mtime_ns, document_id],
+        )
+
+    def remove_document(self, uri: str) -> None:
+        """Take a document out of the index, its text and chunks with it."""
+        self._connection.execute("DELETE FROM documents WHERE uri = ?", [uri])
+
+    def remove_under(self, uri: str) -> list[str]:
+        """Take a document out of the index, and all documents under it where it is a folder.
+
+        Returns:
+            the URIs of what was removed, in order.
+        """
+        # A container that has lost a member must be read again by the next build.
+        self._connection.execute(
+            "DELETE FROM containers WHERE uri = ? OR (uri > ? AND uri < ?) "
+            "OR substr(?, 1, length(uri) + 1) = uri || '/'",
+            [uri, f"{uri}/", f"{uri}0", uri],
+        )
+        rows = self._connection.execute(
+            "DELETE FROM documents WHERE uri = ? OR (uri > ? AND uri < ?) RETURNING uri",
+            [uri, f"{uri}/", f"{uri}0"],  # "0" comes after "/"
+        )
+        return sorted(row[0] for row in rows.fetchall())
+
+    def set_root(
+        self,
+        root: RootInfo,
+        skipped: Sequence[Skipped],
+        containers: Mapping[str, ContainerStamp] = MappingProxyType({}),
+    ) -> None:
+        """Note where a root lies, and what is under it beside documents, replacing what was before.
+
+        Args:
+            root: its name, where it lies and how its files were chosen.
+            skipped: what is left out.
+            containers: URI → stamp of those that were read to their end.
+        """
+        name, choice = root.name, json.dumps(asdict(root.choice)) if root.choice else ""
+        self._connection.execute(
+            """INSERT INTO roots (name, path, choice) VALUES (?, ?, ?) ON CONFLICT (name)
+               DO UPDATE SET path = excluded.path, choice = excluded.choice""",
+            [name, root.path, choice],
+        )
+        self._connection.execute("DELETE FROM skipped WHERE root = ?", [name])
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO skipped (uri, root, reason, detail) VALUES (?, ?, ?, ?)",
+            ((skip.uri, skip.root, skip.reason, skip.detail) for skip in skipped),
+        )
+        self._connection.execute("DELETE FROM containers WHERE root = ?", [name])
+        self._connection.executemany(
+            "INSERT INTO containers (uri, root, size, mtime_ns, rules) VALUES (?, ?, ?, ?, ?)",
+            (
+                (uri, name, stamp.size, stamp.mtime_ns, stamp.rules)
+                for uri, stamp in containers.items()
+            ),
+        )
+
+    def move_vectors(
+        self, sources: Sequence[int], parts: Iterable[NDArray[np.float32]], dim: int, kept: int
+    ) -> list[int]:
+        """Move the vectors of several segments into one new segment, in order.
+
+        Args:
+            sources: the segments' ids. Vectors of theirs that are gone from the table are left out.
+            parts: the vectors that are kept, in order of segment and row; float32 [n, dim] each.
+            dim: length of a vector.
+            kept: how many there are.
+
+        Returns:
+            the new segment's id; several, alike in size, where one would be too large; none if
+            nothing is kept.
+        """
+        marks = ", ".join("?" * len(sources))
+        ids = np.fromiter(
+            (
+                row[0]
+                for row in self._connection.execute(
+                    f"SELECT id FROM vectors WHERE segment_id IN ({marks}) "
+                    f"ORDER BY segment_id, row",
+                    list(sources),
+                )
+            ),
+            dtype=np.int64,
+            count=kept,
+        )
+        count = math.ceil(kept / vector_file.MAX_SEGMENT_ROWS)
+        pieces = np.array_split(ids, count) if count else []
+        merged = []
+        for piece, vectors in zip(pieces, _dealt(parts, map(len, pieces)), strict=True):
+            merged.append(self.add_segment(vectors, piece, dim))
+            self._connection.executemany(
+                "UPDATE vectors SET segment_id = ?, row = ? WHERE id = ?",
+                ((merged[-1], row, vector_id) for row, vector_id in enumerate(piece.tolist())),
+            )
+        for segment in sources:
+            self._connection.execute("DELETE FROM segments WHERE id = ?", [segment])
+        return merged
+
+    def remove_unused_vectors(self) -> int:
+        """Forget the vectors that no chunk uses; their rows stay until ``move_vectors``.
+
+        Returns:
+            how many.
+        """
+        return self._connection.execute(
+            "DELETE FROM vectors WHERE id IN (SELECT vector_id FROM unused_vectors)"
+        ).rowcount
+
+    def add_segment(
+        self, parts: Iterable[NDArray[np.float32]], ids: NDArray[np.int64], dim: int
+    ) -> int:
+        """Write a segment's file and name it.
+
+        Args:
+            parts: float32 [n, dim] each.
+            ids: int64 [rows], the id of each row's vector; ``MAX_SEGMENT_ROWS`` at most.
+            dim: length of a vector.
+
+        Returns:
+            the segment's id.
+
+        Raises:
+            InvalidArgument: there are too many rows.
+            StorageError: the disk refused.
+        """
+        if len(ids) > vector_file.MAX_SEGMENT_ROWS:
+            raise InvalidArgument(
+                f"a segment takes {vector_file.MAX_SEGMENT_ROWS} rows, not {len(ids)}"
+            )
+        written = write_vector_file(self._folder, parts, rows=len(ids), dim=dim)
+        named = ids.astype("<i8").tobytes()
+        cursor = self._connection.execute(
+            """INSERT INTO segments
+               (file, rows, bytes, sha256, sample_sha256, vector_ids, ids_sha256, created_at)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
+            [
+                *(written.name, len(ids), written.size, written.sha256, written.sample),
+                *(named, hashlib.sha256(named).hexdigest(), utc_now()),
+            ],
+        )
+        return int(cursor.lastrowid or 0)
+
+    def put_ann(self, segment_id: int, written: WrittenFile, settings: AnnSettings) -> None:
+        """Name a segment's approximate index, in place of the one it had, if any."""
+        self._connection.execute(
+            "INSERT OR REPLACE INTO ann_files VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                *(segment_id, written.name, written.size, written.sha256),
+                *(settings.as_json(), utc_now()),
+            ],
+        )
+        self._forget_missed(segment_id)
+
+    def set_ann_settings(self, segment_id: int, settings: AnnSettings) -> None:
+        """Search a segment's approximate index in another way from now on."""
+        self._connection.execute(
+            "UPDATE ann_files SET settings = ? WHERE segment_id = ?",
+            [settings.as_json(), segment_id],
+        )
+
+    def remove_ann(self, segment_id: int) -> None:
+        """Take a segment's approximate index away: it is then searched exactly."""
+        self._connection.execute("DELETE FROM ann_files WHERE segment_id = ?", [segment_id])
+        self._forget_missed(segment_id)
+
+    def put_missed(self, segment_id: int, settings: AnnSettings) -> None:
+        """Note that an approximate index missed the wanted recall: the segment is searched exactly.
+
+        Args:
+            segment_id: the segment's; the approximate index that it had, if any, is taken away.
+            settings: the best that was measured; says when it is worth trying again.
+        """
+        self.remove_ann(segment_id)
+        self._connection.execute(
+            "INSERT INTO ann_missed VALUES (?, ?)", [segment_id, settings.as_json()]
+        )
+
+    def _forget_missed(self, segment_id: int) -> None:
+        self._connection.execute("DELETE FROM ann_missed WHERE segment_id = ?", [segment_id])
+
+    def set_language(self, language: str) -> None:
+        """Say which language the texts are in; the lexical index is made anew with this commit.
+
+        Args:
+            language: a key of ``retrieval.domain.languages.LANGUAGES``, or ``NO_LANGUAGE``.
+        """
+        self._connection.execute("UPDATE index_info SET language = ?", [language])
+
+    def forget_words(self) -> None:
+        """Make the lexical index anew with this commit, of the passages that there are then."""
+        forget_words(self._connection)
+
+    def set_index_type(self, index_type: str, target_recall: float) -> None:
+        """Say which kind of index is wanted from now on."""
+        self._connection.execute(
+            "UPDATE index_info SET index_type = ?, target_recall = ?", [index_type, target_recall]
+        )
+
+    def _next_id(self, table: str) -> int:
+        row = self._connection.execute(
+            "SELECT seq FROM sqlite_sequence WHERE name = ?", [table]
+        ).fetchone()
+        return int(row[0]) + 1 if row else 1
+
+    def _put_metadata(self, document_id: int, metadata: Metadata) -> None:
+        rows = ((document_id, *row) for row in value_rows(metadata))
+        self._connection.executemany(INSERT_METADATA_VALUE, rows)
+
+    def _put_text(self, document_id: int, text: str) -> None:
+        self._connection.executemany(
+            "INSERT INTO document_texts (document_id, part, text) VALUES (?, ?, ?)",
+            (
+                (document_id, part, text[start : start + TEXT_PART_CHARS])
+                for part, start in enumerate(range(0, len(text), TEXT_PART_CHARS))
+            ),
+        )
+
+    def _put_chunks(
+        self, document_id: int, document: Document, chunks: Sequence[StagedChunk]
+    ) -> None:
+        keys = [header_key(document.title, staged.chunk.heading_path) for staged in chunks]
+        texts = [(staged.vector_id, key) for staged, key in zip(chunks, keys, strict=True)]
+        self._connection.executemany(
+            "INSERT INTO texts (vector_id, header) VALUES (?, ?) ON CONFLICT DO NOTHING", texts
+        )
+        self._connection.executemany(
+            """INSERT INTO chunks (document_id, ordinal, vector_id, char_start, char_end,
+                                   line_start, line_end, heading_path, token_count,
+                                   page_start, page_end, digest, text_id)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
+                       (SELECT id FROM texts WHERE vector_id = ? AND header = ?))""",
+            (
+                (document_id, *row, chunk_digest(document.uri, *row), *text)
+                for row, text in zip(map(chunk_row, chunks), texts, strict=True)
+            ),
+        )
+
+
+def utc_now() -> str:
+    """The present time as RFC 3339, UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _dealt(
+    parts: Iterable[NDArray[np.float32]], sizes: Iterable[int]
+) -> Iterator[Iterator[NDArray[np.float32]]]:
+    """The rows of all parts, dealt out in groups of given sizes; each must be used up in turn."""
+    source = iter(parts)
+    left = np.empty((0, 0), np.float32)
+
+    def group(size: int) -> Iterator[NDArray[np.float32]]:
+        nonlocal left
+        while size:
+            if not len(left):
+                left = next(source)
+            taken, left = left[:size], left[size:]
+            size -= len(taken)
+            yield taken
+
+    return map(group, sizes)

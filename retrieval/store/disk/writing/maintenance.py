@@ -1,0 +1,310 @@
+"""Keeping an index fast as it grows: small segments merged, large ones indexed, leftovers dropped.
+
+Segments are never changed; whatever is done here writes new files and one commit that names them in
+place of the old ones. A run that is cut off in between leaves the index as it was.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.domain.records import IndexInfo
+from retrieval.store.disk.files import vector_file
+from retrieval.store.disk.files.vector_file import open_vector_file
+from retrieval.store.disk.info import SegmentInfo
+from retrieval.store.disk.vectors.approximate import AnnKind, AnnSettings, open_ann
+from retrieval.store.disk.vectors.approximate_writer import write_ann
+from retrieval.store.disk.vectors.segments import EXACT_ROWS
+from retrieval.store.disk.vectors.tuning import tune
+from retrieval.store.disk.writing.preconditions import check_index
+from retrieval.store.disk.writing.writer import IndexWriter
+
+IndexType = Literal["auto", "flat", "ivf", "hnsw"]
+"""``auto``: flat up to ``EXACT_ROWS`` vectors, then ivf where it reaches the wanted recall."""
+
+SMALL_SEGMENT_ROWS = 16_384
+"""Segments below this are merged when there are many of them."""
+MAX_SMALL_SEGMENTS = 8
+
+MAX_UNUSED_SHARE = 0.3
+"""Of an index's vectors; beyond, the index is compacted."""
+MAX_SIDE_SHARE = 0.1
+"""Of an index's vectors that may lie beside the largest approximate index; beyond, all segments are
+made one. So each vector is moved a few times, however the index grows."""
+MAX_PLAIN_ROWS = 4_096
+"""In segments without an approximate index, where there is one: every search reads them all.
+Beyond, they are made one segment that gets an approximate index of its own."""
+
+MIN_ANN_ROWS = 1_000
+"""Fewer are searched exactly, whatever is wanted: there is nothing to gain, little to train on."""
+
+_COPY_ROWS = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Maintained:
+    """What was done."""
+
+    merged: int = 0
+    """Segments that were written anew as one."""
+    removed: int = 0
+    """Unused vectors that were dropped."""
+    ann: AnnSettings | None = None
+    """The approximate index that was made, if one was."""
+    tuned: AnnSettings | None = None
+    """The one that was only tuned anew, as another recall is wanted now."""
+    missed: AnnSettings | None = None
+    """The best approximate index that was tried in vain: it missed the wanted recall."""
+
+
+def maintain(writer: IndexWriter) -> Maintained:
+    """Do what is due after a build; nothing, most of the time.
+
+    Raises:
+        StorageError, IndexDamaged: a file can't be written or read; nothing is changed.
+    """
+    if writer.words_are_due:  # an older version wrote it, or another language is wanted
+        with writer.commit():
+            pass
+    info, segments = writer.info, writer.segments()
+    if info is None or not segments:
+        return Maintained()
+    total = sum(row.rows for row in segments)
+    kind = _kind(info.index_type, total)
+    if sum(row.unused for row in segments) > MAX_UNUSED_SHARE * total:
+        return compact(writer)
+    if kind is None:
+        if any(row.ann or row.missed for row in segments):
+            with writer.commit() as commit:
+                for row in segments:
+                    commit.remove_ann(row.id)
+        due = _due_to_merge([row for row in segments if row.rows < SMALL_SEGMENT_ROWS])
+    else:
+        due = _due_to_index(segments, kind, info)
+    if due:
+        few = len(due) < len(segments) and sum(row.rows for row in due) <= MAX_PLAIN_ROWS
+        return _into_one(writer, None if few else kind, info, due, drop_unused=False)
+    return _tune_anew(writer, info, segments)
+
+
+def _due_to_merge(small: Sequence[SegmentInfo]) -> Sequence[SegmentInfo]:
+    """Small segments to be made one, if there are many."""
+    return small if len(small) > MAX_SMALL_SEGMENTS else ()
+
+
+def _due_to_index(
+    segments: Sequence[SegmentInfo], kind: AnnKind, info: IndexInfo
+) -> Sequence[SegmentInfo]:
+    """Segments to be made one that gets an approximate index; none, most of the time.
+
+    One that has been tried in vain counts as indexed: it is tried again with enough new vectors.
+    """
+    total, half = sum(row.rows for row in segments), vector_file.MAX_SEGMENT_ROWS // 2
+    indexed = [row for row in segments if row.ann_kind == kind or _in_vain(row, kind, info)]
+    # What is at least half full stays as it is: merged with more, it would be cut in two again.
+    rest = [row for row in segments if row not in indexed or row.rows < half]
+    indexed = [row for row in indexed if row.rows < half]
+    main = max(indexed, key=lambda row: row.rows, default=None)
+    side = [row for row in rest if row is not main]
+    if sum(row.rows for row in side) > MAX_SIDE_SHARE * total:
+        return rest
+    plain = [row for row in side if row not in indexed]
+    if len(side) - len(plain) > MAX_SMALL_SEGMENTS:
+        return side
+    if sum(row.rows for row in plain) > MAX_PLAIN_ROWS:
+        return plain
+    return _due_to_merge(plain)
+
+
+def _in_vain(segment: SegmentInfo, kind: AnnKind, info: IndexInfo) -> bool:
+    """Whether it is known that an approximate index would miss the recall that is wanted."""
+    tried = segment.missed
+    return (
+        _must_reach(info)
+        and tried is not None
+        and tried.kind == kind
+        and tried.recall < info.target_recall
+    )
+
+
+def _must_reach(info: IndexInfo) -> bool:
+    """Whether a segment stays exact where an approximate index misses the wanted recall."""
+    return info.index_type == "auto"
+
+
+def remove_documents(folder: Path, uris: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Take documents out of an index, in one commit.
+
+    Args:
+        folder: the index.
+        uris: of documents, or of folders with documents in them.
+
+    Returns:
+        the URIs of the documents that were removed, and the given ones that named none.
+
+    Raises:
+        NotAnIndex: there is none.
+        IndexLocked: another process is writing it.
+    """
+    check_index(folder)
+    removed: list[str] = []
+    missing: list[str] = []
+    with IndexWriter.open(folder) as writer:
+        with writer.commit() as commit:
+            for uri in uris:
+                found = commit.remove_under(uri.rstrip("/"))
+                removed += found
+                missing += [] if found else [uri]
+        maintain(writer)
+    return removed, missing
+
+
+def compact(writer: IndexWriter) -> Maintained:
+    """Make all segments one, without the vectors that no chunk uses, and index it all anew.
+
+    There are several in the end where one would be too large.
+
+    Raises:
+        StorageError, IndexDamaged: a file can't be written or read; nothing is changed.
+    """
+    info, segments = writer.info, writer.segments()
+    if info is None or not segments:
+        return Maintained()
+    with writer.commit() as commit:
+        commit.forget_words()
+    kind = _kind(info.index_type, sum(row.rows - row.unused for row in segments))
+    return _into_one(writer, kind, info, segments, drop_unused=True)
+
+
+def _kind(index_type: str, rows: int) -> AnnKind | None:
+    """What an index of so many vectors gets; None: it is searched exactly."""
+    if rows < MIN_ANN_ROWS:
+        return None
+    if index_type == "hnsw":
+        return "hnsw"
+    if index_type == "ivf" or (index_type == "auto" and rows > EXACT_ROWS):
+        return "ivf"
+    return None
+
+
+def _into_one(
+    writer: IndexWriter,
+    kind: AnnKind | None,
+    info: IndexInfo,
+    segments: Sequence[SegmentInfo],
+    *,
+    drop_unused: bool,
+) -> Maintained:
+    """Merge segments in one commit, and index the result in another.
+
+    A run that ends between the two leaves a segment that is searched exactly: slower, not wrong.
+    """
+    removed = 0
+    merged, single = [segments[0].id], segments[0]
+    if len(segments) > 1 or (drop_unused and single.unused):
+        with writer.commit() as commit:
+            if drop_unused:
+                removed = commit.remove_unused_vectors()
+            kept = [writer.rows_of(row.id) for row in segments]
+            merged = commit.move_vectors(
+                [row.id for row in segments],
+                _kept_parts(writer, segments, kept, info.model.dim),
+                info.model.dim,
+                sum(map(len, kept)),
+            )
+    done = [_index_segment(writer, segment, kind, info) for segment in merged]
+    return Maintained(
+        merged=len(segments) if merged != [single.id] else 0,
+        removed=removed,
+        ann=min(filter(None, (one.ann for one in done)), key=_recall, default=None),
+        missed=max(filter(None, (one.missed for one in done)), key=_recall, default=None),
+    )
+
+
+def _recall(settings: AnnSettings) -> float:
+    return settings.recall
+
+
+def _tune_anew(writer: IndexWriter, info: IndexInfo, segments: Sequence[SegmentInfo]) -> Maintained:
+    """Tune the approximate indexes that were tuned for another recall than the wanted one.
+
+    Those that miss it are taken away, where the index type leaves the choice.
+    """
+    done = Maintained()
+    for segment in segments:
+        if segment.ann is None:
+            continue
+        tuned = segment.ann
+        if anew := tuned.target != info.target_recall:
+            tuned = _tuned(writer, segment, segment.ann, info)
+        if _must_reach(info) and not tuned.reached:
+            done = replace(done, missed=tuned)
+            with writer.commit() as commit:
+                commit.put_missed(segment.id, tuned)
+        elif anew:
+            done = replace(done, tuned=tuned)
+            with writer.commit() as commit:
+                commit.set_ann_settings(segment.id, tuned)
+    return done
+
+
+def _tuned(
+    writer: IndexWriter, segment: SegmentInfo, settings: AnnSettings, info: IndexInfo
+) -> AnnSettings:
+    """Return the settings with which a segment's approximate index reaches the wanted recall.
+
+    Or else the best recall.
+    """
+    rows, dim = segment.rows, info.model.dim
+    vectors = open_vector_file(writer.folder / segment.file, rows=rows, dim=dim)
+    ann = open_ann(
+        writer.folder / segment.ann_file,
+        sha256=segment.ann_sha256,
+        settings=settings.as_json(),
+        rows=rows,
+        dim=dim,
+    )
+    return tune(ann, vectors, info.target_recall)
+
+
+def _kept_parts(
+    writer: IndexWriter,
+    segments: Sequence[SegmentInfo],
+    kept: Sequence[NDArray[np.int64]],
+    dim: int,
+) -> Iterator[NDArray[np.float32]]:
+    """The kept vectors of some segments, in order, a few thousand at a time."""
+    for segment, rows in zip(segments, kept, strict=True):
+        index = open_vector_file(writer.folder / segment.file, rows=segment.rows, dim=dim)
+        for start in range(0, len(rows), _COPY_ROWS):
+            yield index.reconstruct_batch(rows[start : start + _COPY_ROWS])
+
+
+def _index_segment(
+    writer: IndexWriter, segment_id: int, kind: AnnKind | None, info: IndexInfo
+) -> Maintained:
+    """Give a segment an approximate index of a kind, or none."""
+    (segment,) = [row for row in writer.segments() if row.id == segment_id]
+    if kind is None:
+        if segment.ann or segment.missed:
+            with writer.commit() as commit:
+                commit.remove_ann(segment_id)
+        return Maintained()
+    vectors = open_vector_file(writer.folder / segment.file, rows=segment.rows, dim=info.model.dim)
+    written, settings = write_ann(
+        writer.folder,
+        vectors,
+        kind,
+        target_recall=info.target_recall,
+        or_none=_must_reach(info),
+    )
+    with writer.commit() as commit:
+        if written is None:
+            commit.put_missed(segment_id, settings)
+            return Maintained(missed=settings)
+        commit.put_ann(segment_id, written, settings)
+    return Maintained(ann=settings)

@@ -1,0 +1,277 @@
+"""Writing an index: stage documents and vectors, commit them together."""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlite_utils import Database
+
+from retrieval.domain.languages import DEFAULT_LANGUAGE, NO_LANGUAGE
+from retrieval.domain.records import (
+    ChunkSettings,
+    ContainerStamp,
+    FileStamp,
+    IndexInfo,
+    ModelIdentity,
+    RootInfo,
+    Skipped,
+)
+from retrieval.errors import IndexDamaged, StorageError
+from retrieval.store.disk.files.vector_file import remove_stray_files
+from retrieval.store.disk.info import SegmentInfo, load_info, load_roots, load_segments
+from retrieval.store.disk.lexical.lexical_index import load_state
+from retrieval.store.disk.lexical.lexical_writer import index_words, words_are_due
+from retrieval.store.disk.lexical.link_folder import view_name, write_view
+from retrieval.store.disk.tables.database import (
+    LOOKUP_BATCH,
+    connect_for_writing,
+    sqlite_errors,
+)
+from retrieval.store.disk.tables.identity import new_id
+from retrieval.store.disk.tables.schema import NAMED_FILES_QUERY
+from retrieval.store.disk.tables.writer_lock import writer_lock
+from retrieval.store.disk.writing.commit import Commit, utc_now
+from retrieval.store.disk.writing.preconditions import check_folder, check_same, make_folder
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFile:
+    """What the index remembers of a file, to tell whether it changed."""
+
+    document_id: int
+    sha256: str
+    stamp: FileStamp
+
+
+class IndexWriter:
+    """The one writer of an index; a context manager that holds the writer's lock."""
+
+    def __init__(self, folder: Path, database: Database, resources: ExitStack) -> None:
+        """Use ``open``."""
+        self.folder = folder
+        self._database = database
+        self._connection = database.conn
+        self._resources = resources
+
+    @classmethod
+    def open(cls, folder: Path) -> "IndexWriter":
+        """Open an index for writing, or make a new one in a missing or empty folder.
+
+        Vector files that no commit names, left by an interrupted run, are removed.
+
+        Args:
+            folder: the index.
+
+        Raises:
+            NotAnIndex: the folder holds other files, or another program's database.
+            IndexLocked: another process is writing it.
+            IndexVersionError, IndexDamaged, StorageError: see ``database``.
+        """
+        check_folder(folder)
+        make_folder(folder)
+        with ExitStack() as stack:
+            stack.enter_context(writer_lock(folder))
+            database = connect_for_writing(folder)
+            stack.callback(database.close)
+            stack.callback(_checkpoint, database.conn)
+            writer = cls(folder, database, stack.pop_all())
+            try:
+                writer.remove_strays()
+                with suppress(StorageError, IndexDamaged):  # readers can do without
+                    writer._keep_view()
+            except BaseException:
+                writer.close()
+                raise
+            return writer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the lock; what was not committed is gone."""
+        self._resources.close()
+
+    @property
+    def info(self) -> IndexInfo | None:
+        """What the index is and holds; None until ``set_model`` was called once."""
+        with sqlite_errors(self.folder):
+            if not self._connection.execute("SELECT count(*) FROM index_info").fetchone()[0]:
+                return None
+            return load_info(self.folder, self._connection)
+
+    def set_model(
+        self, model: ModelIdentity, chunking: ChunkSettings, language: str = DEFAULT_LANGUAGE
+    ) -> None:
+        """Say what the index is made with; model and chunking can't be changed from then on.
+
+        Args:
+            model: what embeds its texts.
+            chunking: how documents are cut.
+            language: of the texts, where the index is new; see ``Commit.set_language``.
+
+        Raises:
+            ModelMismatch: the index was made with another model or other chunk settings.
+        """
+        info = self.info
+        if info is not None:
+            check_same(self.folder, info, model, chunking)
+            return
+        now = utc_now()
+        with sqlite_errors(self.folder), self._database.atomic():
+            row = {_MODEL_COLUMNS.get(key, key): value for key, value in asdict(model).items()}
+            row |= {"id": 1, "generation": 0, **asdict(chunking)}
+            row |= {"index_id": new_id(), "commit_id": new_id()}
+            row["text_fields"] = json.dumps(chunking.text_fields)
+            row |= {"language": language, "created_at": now, "updated_at": now}
+            self._database.table("index_info").insert(row)
+
+    def roots(self) -> dict[str, RootInfo]:
+        """Every root that was ever indexed here, by name."""
+        with sqlite_errors(self.folder):
+            return load_roots(self._connection)
+
+    def known_files(self, root: str) -> dict[str, KnownFile]:
+        """URI → what is remembered of every document under a root."""
+        with sqlite_errors(self.folder):
+            rows = self._connection.execute(
+                """SELECT uri, id, sha256, size, mtime_ns, sidecar_size, sidecar_mtime_ns
+                   FROM documents WHERE root = ?""",
+                [root],
+            )
+            return {
+                uri: KnownFile(document_id, sha256, FileStamp(*stamp))
+                for uri, document_id, sha256, *stamp in rows
+            }
+
+    def find_vectors(self, content_keys: Iterable[bytes]) -> dict[bytes, int]:
+        """Content key → vector id, for those texts that have a vector already."""
+        keys = list(dict.fromkeys(content_keys))
+        found: dict[bytes, int] = {}
+        with sqlite_errors(self.folder):
+            for start in range(0, len(keys), LOOKUP_BATCH):
+                batch = keys[start : start + LOOKUP_BATCH]
+                marks = ", ".join("?" * len(batch))
+                found.update(
+                    self._connection.execute(
+                        f"SELECT content_key, id FROM vectors WHERE content_key IN ({marks})",
+                        batch,
+                    )
+                )
+        return found
+
+    def skipped(self, root: str) -> list[Skipped]:
+        """What was skipped under a root when it was last indexed, in order of URI."""
+        with sqlite_errors(self.folder):
+            rows = self._connection.execute(
+                "SELECT uri, root, reason, detail FROM skipped WHERE root = ? ORDER BY uri", [root]
+            )
+            return [Skipped(*row) for row in rows]
+
+    def containers(self, root: str) -> dict[str, ContainerStamp]:
+        """URI → stamp of every container under a root that was read to its end."""
+        with sqlite_errors(self.folder):
+            rows = self._connection.execute(
+                "SELECT uri, size, mtime_ns, rules FROM containers WHERE root = ?", [root]
+            )
+            return {uri: ContainerStamp(*stamp) for uri, *stamp in rows}
+
+    def truncated_chunks(self) -> int:
+        """How many chunks in the index were longer than the model takes."""
+        with sqlite_errors(self.folder):
+            row = self._connection.execute(
+                "SELECT count(*) FROM chunks c JOIN vectors v ON v.id = c.vector_id "
+                "WHERE v.truncated"
+            ).fetchone()
+            return int(row[0])
+
+    @contextmanager
+    def commit(self) -> Iterator["Commit"]:
+        """Stage changes; leaving the block commits them all, an exception none of them."""
+        with sqlite_errors(self.folder), self._database.atomic():
+            yield Commit(self.folder, self._database)
+            index_words(self.folder, self._connection, self._language)
+            self._keep_view()
+            self._connection.execute(
+                "UPDATE index_info SET generation = generation + 1, commit_id = ?, updated_at = ?",
+                [new_id(), utc_now()],
+            )
+        self.remove_strays()
+
+    @property
+    def words_are_due(self) -> bool:
+        """Whether the next commit, whatever it changes, puts passages into the lexical index."""
+        with sqlite_errors(self.folder):
+            return words_are_due(self._connection, self._language)
+
+    @property
+    def _language(self) -> str:
+        row = self._connection.execute("SELECT language FROM index_info").fetchone()
+        return str(row[0]) if row else NO_LANGUAGE
+
+    def segments(self) -> list[SegmentInfo]:
+        """Every segment, oldest first."""
+        with sqlite_errors(self.folder):
+            return load_segments(self._connection.execute)
+
+    def rows_of(self, segment_id: int) -> NDArray[np.int64]:
+        """The rows of a segment that are vectors of the index, in order."""
+        with sqlite_errors(self.folder):
+            rows = self._connection.execute(
+                "SELECT row FROM vectors WHERE segment_id = ? ORDER BY row", [segment_id]
+            )
+            return np.fromiter((row[0] for row in rows), dtype=np.int64)
+
+    def remove_strays(self) -> None:
+        """Delete the files that no commit names: replaced ones, and those of a run cut off."""
+        with sqlite_errors(self.folder):
+            keep = {row[0] for row in self._connection.execute(NAMED_FILES_QUERY)}
+            metas = self._connection.execute("SELECT meta FROM lexical_index").fetchall()
+            remove_stray_files(self.folder, keep=keep | {view_name(meta) for (meta,) in metas})
+
+    def _keep_view(self) -> None:
+        """Have a view of the lexical index that the present transaction names.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        state = load_state(self._connection)
+        if state is None:
+            return
+        try:
+            write_view(self.folder, state.meta, [file.name for file in state.files])
+        except OSError as error:
+            raise StorageError(
+                f"can't write the lexical index of {self.folder}: {error.strerror}; "
+                f"what was committed before is untouched"
+            ) from error
+
+
+_MODEL_COLUMNS = {
+    "name": "model_name",
+    "source": "model_source",
+    "location": "model_location",
+    "revision": "model_revision",
+    "fingerprint": "model_fingerprint",
+}
+
+
+def _checkpoint(connection: sqlite3.Connection) -> None:
+    """Move what was committed from the write-ahead log into ``index.db``, as far as readers let."""
+    with suppress(sqlite3.OperationalError):
+        connection.execute("PRAGMA busy_timeout = 0")  # wait for no reader
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -1,0 +1,262 @@
+"""Containers: their members by the rules of files, and whatever a hostile one may hold."""
+
+import bz2
+import gzip
+import io
+import lzma
+import random
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from indexer.files import unpack as module
+from indexer.files.containers import container_kind, entries
+from indexer.files.discover import compile_patterns, discover
+from indexer.files.unpack import Member, unpack
+from retrieval.domain.records import Skipped
+
+Made = tuple[dict[str, bytes], dict[str, tuple[str, str]]]
+
+
+def members_of(path: Path, include: tuple[str, ...] = (), exclude: tuple[str, ...] = ()) -> Made:
+    """Name → bytes, and name → reason and detail of what is skipped."""
+    (source,) = discover([path]).files
+    found, skipped = {}, {}
+    for member in unpack(source, compile_patterns(include, exclude)):
+        if isinstance(member, Skipped):
+            assert member.root == source.root
+            assert member.uri not in skipped
+            skipped[member.uri.removeprefix(f"{path.name}/")] = (member.reason, member.detail)
+        else:
+            assert isinstance(member, Member)
+            assert member.source.path == source.path
+            assert member.source.container == source.uri
+            assert member.source.size == len(member.data)
+            found[member.source.uri.removeprefix(f"{path.name}/")] = member.data
+    return found, skipped
+
+
+def make_zip(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(zipfile.ZipInfo(name, (2024, 2, 29, 12, 0, 0)), data)
+    return buffer.getvalue()
+
+
+def make_tar(files: dict[str, bytes], mode: str = "w") -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:  # type: ignore[call-overload]
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = len(data), 1_700_000_000
+            archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+FILES = {
+    "a.md": b"# A\n",
+    "deep/er/b.txt": b"b",
+    "deep/.hidden.md": b"x",
+    ".git/c.md": b"x",
+    "__MACOSX/a.md": b"x",
+    "image.png": b"x",
+    "empty.md": b"",
+    "a.md.meta.json": b"{}",
+    "../up.md": b"x",
+    "/root.md": b"x",
+    "d/../../up.md": b"x",
+    "notes.md.gz": gzip.compress(b"# packed"),
+}
+KEPT = {"a.md", "deep/er/b.txt", "notes.md.gz"}
+REASONS = {
+    "deep/.hidden.md": "hidden",
+    ".git/c.md": "hidden",
+    "__MACOSX/a.md": "hidden",
+    "image.png": "unsupported format",
+    "empty.md": "empty",
+    "a.md.meta.json": "sidecar of nothing",
+    "../up.md": "outside root",
+    "root.md": "outside root",
+    "d/../../up.md": "outside root",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("a.zip", make_zip),
+        ("a.tar", make_tar),
+        ("a.TAR.GZ", lambda files: make_tar(files, "w:gz")),
+        ("a.tgz", lambda files: make_tar(files, "w:gz")),
+        ("a.tar.bz2", lambda files: make_tar(files, "w:bz2")),
+        ("a.tar.xz", lambda files: make_tar(files, "w:xz")),
+    ],
+)
+def test_archives(tmp_path: Path, name: str, make: Callable[[dict[str, bytes]], bytes]) -> None:
+    (tmp_path / name).write_bytes(make(FILES))
+    found, skipped = members_of(tmp_path / name)
+    assert found == {name: FILES[name] for name in KEPT}
+    assert {name: reason for name, (reason, _) in skipped.items()} == REASONS
+
+
+def test_times_are_those_of_the_members(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(make_zip({"a.md": b"a"}))
+    (tmp_path / "b.tar").write_bytes(make_tar({"a.md": b"a"}))
+    zipped, tarred = discover([tmp_path]).files
+    (member,) = unpack(zipped, compile_patterns((), ()))
+    assert isinstance(member, Member)
+    assert member.source.mtime_ns == 1_709_208_000 * 10**9
+    (member,) = unpack(tarred, compile_patterns((), ()))
+    assert isinstance(member, Member)
+    assert member.source.mtime_ns == 1_700_000_000 * 10**9
+
+
+def test_patterns_see_containers_as_folders(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    path.write_bytes(make_zip({"a.md": b"a", "x/b.txt": b"b", "x/c.md": b"c"}))
+    assert set(members_of(path, include=("*.md",))[0]) == {"a.md", "x/c.md"}
+    found, skipped = members_of(path, exclude=("x/",))
+    assert set(found) == {"a.md"}
+    assert skipped["x/c.md"] == ("excluded", "matches an exclude pattern")
+
+
+def test_links_and_devices_and_locked_members(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        link = tarfile.TarInfo("link.md")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+        device = tarfile.TarInfo("zero.md")
+        device.type = tarfile.CHRTYPE
+        archive.addfile(device)
+    (tmp_path / "a.tar").write_bytes(buffer.getvalue())
+    problem = ("not a regular file", "a link or a device")
+    assert members_of(tmp_path / "a.tar") == ({}, {"link.md": problem, "zero.md": problem})
+
+    info = zipfile.ZipInfo("link.md")
+    info.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(buffer := io.BytesIO(), "w") as packed:
+        packed.writestr(info, "/etc/passwd")
+        packed.writestr("locked.md", "text")
+    data = bytearray(buffer.getvalue())
+    for mark, offset in ((b"PK\1\2", 8), (b"PK\3\4", 6)):
+        data[data.rindex(mark) + offset] |= 1  # says that the last one is encrypted
+    (tmp_path / "b.zip").write_bytes(data)
+    assert members_of(tmp_path / "b.zip")[1] == {
+        "link.md": ("not a regular file", "a link"),
+        "locked.md": ("encrypted", ""),
+    }
+
+
+def test_containers_in_containers(tmp_path: Path) -> None:
+    data, name = b"# deep", "deep.md"
+    for level in range(4):
+        data, name = make_zip({name: data, f"{level}.md": b"x"}), f"{level}.zip"
+    path = tmp_path / "top.zip"
+    path.write_bytes(data)
+    found, skipped = members_of(path)
+    assert set(found) == {"3.md", "2.zip/2.md", "2.zip/1.zip/1.md"}
+    assert skipped == {"2.zip/1.zip/0.zip": ("over a limit", "containers are 3 deep at most")}
+
+
+@pytest.mark.parametrize("pack", [lambda data: data, gzip.compress, bz2.compress, lzma.compress])
+def test_mailboxes(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    text = (
+        b"From a@b Sat Jan  1 00:00:00 2000\nSubject: one\n\n>From the start\nFrom here\n\n"
+        b"From c@d Sat Jan  1 00:00:00 2000\nSubject: two\n\nbody\n"
+    )
+    suffix = {b"\x1f": ".gz", b"B": ".bz2", b"\xfd": ".xz"}.get(pack(text)[:1], "")
+    path = tmp_path / f"in.mbox{suffix}"
+    path.write_bytes(pack(text))
+    assert list(entries(path.name, path.open("rb")))[1].read().startswith(b"Subject: two")
+    first, second = entries(path.name, path.open("rb"))
+    assert first.read() == b"Subject: one\n\nFrom the start\nFrom here\n\n"
+    assert (first.name, second.name) == ("1.eml", "2.eml")
+
+
+def test_lines_of_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indexer.files.containers.MAX_LINE_BYTES", 20)
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"text": "a"}\n\n' + b"[" * 50 + b'\n{"text": "b"}')
+    found = list(entries(path.name, path.open("rb")))
+    assert [(entry.name, bool(entry.problem)) for entry in found] == [
+        ("1.json", False), ("3.json", True), ("4.json", False),
+    ]  # fmt: skip
+    assert found[2].read() == b'{"text": "b"}'
+
+
+def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.zip"
+    path.write_bytes(make_zip({f"{n}.md": b"x" * 100 for n in range(5)}))
+    monkeypatch.setattr(module, "MAX_UNPACKED_BYTES", 250)
+    found, skipped = members_of(path)
+    assert len(found) == 2
+    assert skipped == {"a.zip": ("over a limit", "more than 250 bytes unpacked")}
+    monkeypatch.setattr(module, "MAX_MEMBERS", 1)
+    found, skipped = members_of(path)
+    assert len(found) == 1
+    assert skipped == {"a.zip": ("over a limit", "more than 1 members")}
+
+
+def test_a_bomb_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_FILE_BYTES", 1 << 20)
+    path = tmp_path / "a.zip"
+    path.write_bytes(make_zip({"bomb.md": bytes(50 << 20), "fine.md": b"x"}))
+    found, skipped = members_of(path)
+    assert set(found) == {"fine.md"}
+    assert skipped["bomb.md"][0] == "too large"
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.zip", make_zip(FILES)),
+        ("a.tar", make_tar(FILES)),
+        ("a.tar.gz", make_tar(FILES, "w:gz")),
+        ("a.tar.bz2", make_tar(FILES, "w:bz2")),
+        ("a.tar.xz", make_tar(FILES, "w:xz")),
+        ("a.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 50)),
+        ("a.mbox.xz", lzma.compress(b"From a\nSubject: one\n\ntext\n\n" * 50)),
+    ],
+)
+def test_damage_is_told_and_nothing_else_happens(tmp_path: Path, name: str, data: bytes) -> None:
+    path = tmp_path / name
+    chance = random.Random(name)
+    told = 0
+    for _ in range(150):
+        broken = bytearray(data)
+        if chance.random() < 0.4:
+            del broken[chance.randrange(1, len(broken)) :]
+        for _ in range(chance.randrange(4)):
+            broken[chance.randrange(len(broken))] ^= 1 << chance.randrange(8)
+        path.write_bytes(broken)
+        found, skipped = members_of(path)
+        told += any(reason == "damaged" for reason, _ in skipped.values())
+        assert found or skipped or name.endswith((".tar", "l.gz", "x.xz"))
+    assert told > 10
+
+
+def test_kinds() -> None:
+    assert container_kind("A.ZIP") == "zip"
+    assert container_kind("a.mbox.gz") == "mailbox"
+    assert container_kind("a.zip.gz") == ""
+    assert container_kind("a.md.gz") == ""
+
+
+def test_a_zip_file_that_leads_before_its_beginning_is_damaged(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("a.md", "text")
+    data = bytearray(stream.getvalue())
+    place = len(data) - 6  # of the directory, as the end of the file has it
+    data[place : place + 4] = (int.from_bytes(data[place : place + 4], "little") + 999).to_bytes(
+        4, "little"
+    )
+    path = tmp_path / "a.zip"
+    path.write_bytes(data)
+    _, skipped = members_of(path)
+    assert {reason for reason, _ in skipped.values()} == {"damaged"}

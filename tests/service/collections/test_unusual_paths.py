@@ -1,0 +1,93 @@
+"""Folders whose names are not UTF-8, and systems where nothing can be written."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from retrieval.client import RetrievalClient
+from retrieval.store import IndexReader, maintain, verify
+from tests.service.harness import build_index, running, write_documents
+from tests.store.places import EVERYTHING_READ_ONLY, run_with_mounts
+from tests.store.test_store import fill, open_writer
+
+_INDEXER = "import sys; from indexer.commands.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+def strange(folder: Path) -> Path:
+    """A path with a byte that is no text, as Python holds it."""
+    path = folder / os.fsdecode(b"ind\xff ex#?%41")
+    try:
+        path.mkdir()
+    except OSError:
+        pytest.skip("this file system has names in UTF-8 alone")
+    return path
+
+
+def run(*arguments: str) -> tuple[int, bytes, bytes]:
+    """A program of its own, as its output is encoded only there."""
+    done = subprocess.run(
+        [sys.executable, "-c", _INDEXER, *arguments],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONIOENCODING": "utf-8"},
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_an_index_in_a_folder_that_is_not_utf8(tmp_path: Path) -> None:
+    index = strange(tmp_path)
+    write_documents(tmp_path / "notes")
+    build_index(tmp_path / "notes", index)
+    for arguments in (
+        ["build", str(tmp_path / "notes")],
+        ["status"],
+        ["status", "--json"],
+        ["list"],
+        ["search", "bread", "--mode", "lexical"],
+        ["search", "bread", "--mode", "dense", "--json"],
+        ["compact"],
+        ["verify", "--sample", "2"],
+        ["remove", "notes/bread.md"],
+    ):
+        code, out, error = run(*arguments, "--index", str(index))
+        assert (code, b"Traceback" in error) == (0, False), (arguments, error)
+        if "--json" in arguments:
+            assert json.loads(out)
+    code, _out, error = run("remove", "nothing", "--index", str(index))
+    assert code == 2
+    assert b"ind\\udcff" in error
+    with (
+        running({"default": index}, reload_seconds=0.05) as server,
+        RetrievalClient(server.target) as client,
+    ):
+        for mode in ("lexical", "dense", "hybrid"):
+            assert client.search("ferry", mode=mode).passages
+        assert client.reload().document_count == 7
+
+
+def test_an_approximate_index_in_a_folder_that_is_not_utf8(tmp_path: Path) -> None:
+    index = strange(tmp_path)
+    fill(index, 1200)
+    with open_writer(index) as writer:
+        with writer.commit() as commit:
+            commit.set_index_type("ivf", 0.9)
+        assert maintain(writer).ann
+    with IndexReader.open(index) as reader:
+        assert not reader.is_exact
+    assert list(verify(index)) == []
+
+
+def test_a_model_answers_where_nothing_can_be_written(tmp_path: Path) -> None:
+    """Torch wants a folder for compiled code as soon as its compiler is imported."""
+    write_documents(tmp_path / "notes")
+    index = build_index(tmp_path / "notes", tmp_path / "index")
+    code = """
+import sys
+from indexer.commands.cli import main
+sys.exit(main(["search", "bread", "--mode", "dense", "-k", "1", "--index", sys.argv[1]]))
+"""
+    assert "bread.md" in run_with_mounts(EVERYTHING_READ_ONLY, code, str(index))

@@ -1,0 +1,82 @@
+"""Reranking over the wire: with a model, and on a server that has none."""
+
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from retrieval.client import RetrievalClient
+from retrieval.encoding.reranker import PairScores, Reranker
+from retrieval.errors import ServiceError
+from tests.service.harness import running, wait_until
+from tests.tiny_model import make_tiny_reranker
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_reranker(tmp_path_factory.mktemp("reranker"))
+
+
+@pytest.fixture(scope="module")
+def reranking(index: Path, model: Path) -> Iterator[RetrievalClient]:
+    with (
+        running({"default": index}, reranker=str(model)) as server,
+        RetrievalClient(server.target) as client,
+    ):
+        yield client
+
+
+def test_the_best_come_in_the_models_order(reranking: RetrievalClient, model: Path) -> None:
+    query = "when does the boat leave?"
+    first = reranking.search(query, k=8)
+    assert first.timings.rerank == 0
+    results = reranking.search(query, k=20, rerank_top=8)
+    assert {p.name for p in results} == {p.name for p in first}
+    expected = Reranker.load(str(model)).score(query, [p.text for p in results])
+    assert [p.score for p in results] == pytest.approx(expected.probabilities.tolist(), abs=1e-5)
+    assert results.rerank_truncated_count == expected.truncated > 0
+    assert results.mode == "hybrid"
+    assert 0 < results.timings.rerank <= results.timings.search
+    best = results[0].scores
+    assert best is not None
+    assert best.kind == "rerank"
+    assert best.rerank == results[0].score
+    assert best.fused is not None
+    assert not results.next_page_token
+
+
+def test_a_server_without_a_model_says_so(client: RetrievalClient) -> None:
+    with pytest.raises(ServiceError, match="--reranker") as caught:
+        client.search("boat", rerank_top=5)
+    assert caught.value.status == "FAILED_PRECONDITION"
+    assert caught.value.service_reason == "NO_RERANKER"
+    with pytest.raises(ServiceError) as caught:
+        client.search("boat", rerank_top=10_000)
+    assert caught.value.metadata["field"] == "rerank_top"
+
+
+def test_no_other_search_waits_for_the_model(
+    index: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    score = Reranker.score
+
+    def wait(self: Reranker, query: str, passages: Iterable[str]) -> PairScores:
+        assert gate.wait(30)
+        return score(self, query, passages)
+
+    monkeypatch.setattr(Reranker, "score", wait)
+    with (
+        running({"default": index}, reranker=str(model)) as server,
+        RetrievalClient(server.target, timeout=60) as client,
+        RetrievalClient(server.target, timeout=5) as other,
+        ThreadPoolExecutor(24) as pool,
+    ):
+        reranked = [pool.submit(client.search, f"boat {n}", rerank_top=8) for n in range(24)]
+        wait_until(lambda: len(server.server._rerank_workers._waiting) >= 20)
+        for number in range(5):
+            assert len(other.search(f"ferry {number}")) > 0
+        gate.set()
+        assert all(len(one.result()) == 8 for one in reranked)
