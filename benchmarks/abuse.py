@@ -33,8 +33,8 @@ from typing import NamedTuple
 import numpy as np
 from hpack import Encoder
 
-from benchmarks.beir import TestSet, build_index, load_set
-from benchmarks.connections import (
+from benchmarks.common.beir import TestSet, build_index, load_set
+from benchmarks.common.connections import (
     DATA,
     GOAWAY,
     HEADERS,
@@ -45,9 +45,9 @@ from benchmarks.connections import (
     WINDOW_UPDATE,
     frame,
 )
-from benchmarks.encoder_peers import TOKENIZER_FILES
-from benchmarks.service_peers import ours
-from benchmarks.watch import resident
+from benchmarks.common.processes import resident
+from benchmarks.encoder.peers import TOKENIZER_FILES
+from benchmarks.service.peers import ours
 from retrieval.client import RetrievalClient
 from retrieval.encoding.model_cards import DEFAULT_MODEL, OFFLINE_MODEL
 from retrieval.encoding.model_folders import find_model

@@ -21,9 +21,9 @@ from pathlib import Path
 
 import grpc
 
-from benchmarks.beir import build_index, served
-from benchmarks.hostile import Fuzzer, attacks
-from benchmarks.watch import resident
+from benchmarks.common.beir import build_index, served
+from benchmarks.common.hostile import Fuzzer, attacks
+from benchmarks.common.processes import resident
 from retrieval.client import RetrievalClient
 from retrieval.encoding.model_cards import OFFLINE_MODEL
 from retrieval.v1 import search_service_pb2

@@ -1,6 +1,6 @@
 """Hostile files: mutated ones of every format, and bombs, through the build's own readers.
 
-    python benchmarks/fuzz_files.py [--files 20000] [--seed 7] [--samples FOLDER]
+    python -m benchmarks.fuzz_files [--files 20000] [--seed 7] [--samples FOLDER]
                                    [--intact FOLDER...]
 
 Takes small real files of every format (and those of ``--samples``), flips bits, cuts, repeats and
@@ -24,8 +24,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from benchmarks.bombs import STRANGE_NAMES, bombs
-from benchmarks.reading import offline_setup
+from benchmarks.common.bombs import STRANGE_NAMES, bombs
+from benchmarks.documents.reading import offline_setup
 from indexer.files.containers import container_kind
 from indexer.files.discover import discover
 from indexer.parse import FORMATS, format_of

@@ -1,6 +1,6 @@
 """Tokens a second on a GPU: the encoder beside transformers and sentence-transformers, in bfloat16.
 
-    python benchmarks/gpu.py [FOLDER] [--shapes gte-base,gte-large] [--lengths 128,512,2048,8192]
+    python -m benchmarks.gpu [FOLDER] [--shapes gte-base,gte-large] [--lengths 128,512,2048,8192]
 
 Random weights in the real shapes, which cost the same time. Texts are made of random token ids, all
 of one length, and then a real mix of lengths: the chunks of a folder of documents (``docs/`` by
@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from transformers import GteModel
 
-from benchmarks.encoder import ROOT, Rows, read_texts
-from benchmarks.encoder_shapes import MAX_TOKENS, flops, make_shape
+from benchmarks.encoder.shapes import MAX_TOKENS, flops, make_shape
+from benchmarks.encoder.speed import ROOT, Rows, read_texts
 from retrieval.encoding.backend import CoreBackend
 from retrieval.encoding.batching import batches_by_length, embed_batches
 from retrieval.encoding.model_cards import OFFLINE_MODEL

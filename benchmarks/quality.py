@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from ir_measures import R, nDCG
 
-from benchmarks.beir import (
+from benchmarks.common.beir import (
     DEPTH,
     Run,
     TestSet,

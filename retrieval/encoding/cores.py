@@ -1,7 +1,7 @@
 """Work done side by side: batches on one core each, the next input while this one runs.
 
 Two cores embed two batches faster than they share one: nothing waits for the slower half of an
-operator, and each core's share stays in its own cache (``benchmarks/encoder.py`` has the figures).
+operator, and each core's share stays in its own cache (``benchmarks/encoder/`` has the figures).
 """
 
 import time

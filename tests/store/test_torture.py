@@ -1,4 +1,4 @@
-"""``benchmarks/torture.py``: a taste of it by default, all of it with ``-m slow``."""
+"""``benchmarks/torture/``: a taste of it by default, all of it with ``-m slow``."""
 
 import subprocess
 import sys

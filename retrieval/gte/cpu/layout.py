@@ -1,7 +1,7 @@
 """How the weights of the layers lie in memory: chosen once, when a model is loaded.
 
 What is fastest depends on the processor and on what the model is for. All choices give the same
-vectors within rounding. ``benchmarks/products.py`` times them beside each other.
+vectors within rounding. ``benchmarks/encoder/products.py`` times them beside each other.
 """
 
 from collections.abc import Callable

@@ -36,7 +36,7 @@ from retrieval.store.disk.lexical.lexical_index import (
 )
 
 WEIGHTS: Final = {WORDS: 1.0, TITLE: 0.25, IDENTIFIERS: 0.5}
-"""Of the fields' scores (benchmarks/lexical.py); titles are among the words, too."""
+"""Of the fields' scores (benchmarks/store/lexical.py); titles are among the words, too."""
 
 MAX_SPECIAL: Final = 32
 """Most phrases, beginnings and words of titles in a query; what is beyond counts as plain words."""

@@ -59,7 +59,7 @@ def _trained(vectors: faiss.Index, kind: AnnKind) -> tuple[faiss.Index, int]:
         graph.train(_sample(vectors, 100_000))
         return graph, 0
     # Codes are scanned so fast that more lists would only take longer to choose from; and a graph
-    # over the lists misses too many of the right ones (benchmarks/codes.py).
+    # over the lists misses too many of the right ones (benchmarks/store/codes.py).
     lists = min(_MAX_LISTS, 2 ** round(math.log2(max(1.0, 2 * math.sqrt(rows)))))
     lists = max(1, min(lists, rows // _TRAIN_ROWS_PER_LIST))
     codes = f"PQ{dim // 4}x4fs" if dim % 4 == 0 else "SQ8"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from google.protobuf.message import Message
 
-from benchmarks.connections import PREFACE, frame
+from benchmarks.common.connections import PREFACE, frame
 from retrieval.v1 import embedding_service_pb2, index_service_pb2, search_service_pb2
 
 NASTY_TEXTS = (

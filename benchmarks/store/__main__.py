@@ -1,6 +1,6 @@
 """The store on its own, at any size: building, opening, searching, filtering, updating.
 
-    python benchmarks/store.py [--rows 100000] [--dim 384] [--index-type auto] [--seed N]
+    python -m benchmarks.store [--rows 100000] [--dim 384] [--index-type auto] [--seed N]
                                [--beside hnswlib,usearch,chromadb,lancedb,milvus-lite]
 
 Vectors are synthetic, the same for a seed, and structured as those of texts are: clustered, of a
@@ -27,9 +27,9 @@ from typing import Any
 import faiss
 import numpy as np
 
-from benchmarks.store_contestants import CONTESTANTS, K
-from benchmarks.store_peers import OURS, QUERIES, TARGETS, TRUTH, VECTORS, anonymous_bytes
-from benchmarks.synthetic import Source, Vectors
+from benchmarks.common.synthetic import Source, Vectors
+from benchmarks.store.contestants import CONTESTANTS, K
+from benchmarks.store.peers import OURS, QUERIES, TARGETS, TRUTH, VECTORS, anonymous_bytes
 from retrieval.domain.records import (
     Chunk,
     ChunkSettings,
@@ -228,7 +228,7 @@ def at_target(runs: Sequence[dict[str, Any]], target: str) -> str:
 
 def step(what: str, name: str, folder: Path) -> dict[str, Any]:
     """Build or search one in a process of its own; empty if that failed."""
-    command = [sys.executable, "-m", "benchmarks.store_peers", what, name, str(folder)]
+    command = [sys.executable, "-m", "benchmarks.store.peers", what, name, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         # One that the kernel kills, for want of memory most likely, says nothing.

@@ -1,6 +1,6 @@
 """The search service that one writes in an afternoon: FastAPI, sentence-transformers, FAISS.
 
-``benchmarks/service.py`` compares with it. Run by uvicorn; ``MODEL`` and ``PASSAGES`` (a JSON list
+``benchmarks/service/`` compares with it. Run by uvicorn; ``MODEL`` and ``PASSAGES`` (a JSON list
 of texts) in the environment.
 """
 

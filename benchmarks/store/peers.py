@@ -3,8 +3,8 @@
 Only the effort of a search is varied, from little to much, until a recall is reached. Building has
 all cores; searching has one, one query at a time.
 
-    python -m benchmarks.store_peers build NAME FOLDER     (what benchmarks/store.py calls)
-    python -m benchmarks.store_peers search NAME FOLDER
+    python -m benchmarks.store.peers build NAME FOLDER     (what benchmarks/store/ calls)
+    python -m benchmarks.store.peers search NAME FOLDER
 """
 
 import json
@@ -19,8 +19,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.store_contestants import CONTESTANTS, Contestant, Ids
-from benchmarks.watch import memory
+from benchmarks.common.processes import memory
+from benchmarks.store.contestants import CONTESTANTS, Contestant, Ids
 
 TARGETS = (0.95, 0.99)
 PASSES = 3

@@ -1,6 +1,6 @@
 """A client that asks for everything, checks every answer, and does not give up.
 
-    python -m benchmarks.soak_client ADDRESS TRUTH.json SEED      (what benchmarks/soak.py starts)
+    python -m benchmarks.soak.client ADDRESS TRUTH.json SEED      (what benchmarks/soak/ starts)
 
 It works until a line (or the end) of standard input, then prints one JSON object.
 

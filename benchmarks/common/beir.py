@@ -1,6 +1,6 @@
 """Retrieval quality on a BEIR-form set, through the real index and the real gRPC service.
 
-    python benchmarks/beir.py DATA_DIR [--model NAME] [--max-tokens N] [--dtype NAME]
+    python -m benchmarks.common.beir DATA_DIR [--model NAME] [--max-tokens N] [--dtype NAME]
                               [--query-dtype NAME] [--chunks] [--compare] [--json]
 
 ``DATA_DIR`` holds ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/test.tsv``

@@ -1,4 +1,4 @@
-"""Vector stores that compete in ``benchmarks/store.py``: how each is built, opened and searched.
+"""Vector stores that compete in ``benchmarks/store/``: how each is built, opened and searched.
 
 Every peer is made as its users make it: its own defaults, cosine or inner product, ids and vectors
 alone.
@@ -49,7 +49,7 @@ class Contestant(ABC):
 
 
 class Ours(Contestant):
-    """The index that ``benchmarks/store.py`` has built; it tunes itself to a recall."""
+    """The index that ``benchmarks/store/`` has built; it tunes itself to a recall."""
 
     efforts = (0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
 

@@ -1,6 +1,6 @@
 """What an inverted file should keep of each vector: codes compared on the same vectors.
 
-    python benchmarks/codes.py [--rows 500000] [--dim 384] [--target-recall 0.98]
+    python -m benchmarks.store.codes [--rows 500000] [--dim 384] [--target-recall 0.98]
 
 Every kind of code goes through the store's own tuning and re-ranking (``tuning``),
 so each is searched as it would be in an index, at the recall asked for. One thread, one query at a
@@ -17,7 +17,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.synthetic import Source, Vectors
+from benchmarks.common.synthetic import Source, Vectors
 from retrieval.store.disk.files.vector_file import open_vector_file, write_vector_file
 from retrieval.store.disk.vectors.approximate import RECALL_K, Ann, AnnSettings, rerank
 from retrieval.store.disk.vectors.tuning import tune

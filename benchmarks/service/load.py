@@ -1,6 +1,6 @@
 """A crowd of clients in a process of its own: how soon is each answered?
 
-    python -m benchmarks.load PLAN.json          (what benchmarks/service.py calls)
+    python -m benchmarks.service.load PLAN.json          (what benchmarks/service/ calls)
 
 It connects, prints ``ready``, waits for a line on standard input, runs, and prints one JSON object:
 every request's start and end, in seconds of the system's monotonic clock, and how it ended. A
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from benchmarks.connections import GrpcConnection, HttpConnection
+from benchmarks.common.connections import GrpcConnection, HttpConnection
 
 K = 10
 METHOD = "/retrieval.v1.SearchService/Search"

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 
-from benchmarks.beir import BIN, served
+from benchmarks.common.beir import BIN, served
 
 START_SECONDS = 600
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Service:
 
     name: str
     kind: str
-    """How ``benchmarks.load`` asks it."""
+    """How ``benchmarks.service.load`` asks it."""
     target: str
     pid: int
     metrics: str = ""
@@ -55,11 +55,11 @@ def ours(folder: Path, options: Sequence[str] = (), kind: str = "grpc") -> Itera
 
 @contextmanager
 def fastapi(folder: Path, passages: Sequence[str], model: Path) -> Iterator[Service]:
-    """``benchmarks/fastapi_search.py`` under uvicorn."""
+    """``benchmarks/service/fastapi_search.py`` under uvicorn."""
     (folder / "passages.json").write_text(json.dumps(passages), encoding="utf-8")
     environment = {"PASSAGES": str(folder / "passages.json"), "MODEL": str(model)}
     port = free_port()
-    command = ["uvicorn", "benchmarks.fastapi_search:app", "--port", str(port)]
+    command = ["uvicorn", "benchmarks.service.fastapi_search:app", "--port", str(port)]
     command += ["--no-access-log", "--log-level", "warning"]
     base = f"http://127.0.0.1:{port}"
     with started("fastapi", command, folder, environment, f"{base}/docs") as pid:

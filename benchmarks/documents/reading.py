@@ -1,6 +1,7 @@
 """How fast files are read, parsed and cut, without the model.
 
-    python benchmarks/reading.py FOLDER [--megabytes 300] [--chunk-tokens 512] [--processes N]
+    python -m benchmarks.documents.reading FOLDER [--megabytes 300] [--chunk-tokens 512]
+        [--processes N]
 
 Copies the text files (Markdown, reStructuredText, plain text) of a folder until there are so many
 megabytes, each copy with a line of its own, and has them read as a build does: in processes with

@@ -30,7 +30,7 @@ from typing import Any
 
 from tests.tiny_model import make_tiny_model
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 WORDS = ["segment", "commit", "vector", "index", "flush", "disk", "query", "passage", "model"]
 DOCUMENTS = 40
 REFUSED = 3
@@ -46,7 +46,7 @@ class Worker:
 
     def __init__(self, folder: Path) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.torture_worker", str(folder)],
+            [sys.executable, "-m", "benchmarks.torture.worker", str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

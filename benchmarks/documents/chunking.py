@@ -1,7 +1,7 @@
 """Chunk sizes, overlap and context against retrieval quality, on sets with long documents.
 
-    python benchmarks/chunking.py DATA_DIR... [--model NAME] [--max-tokens N] [--sizes 128,254,510]
-                                  [--overlaps 0,8,4] [--documents N] [--json]
+    python -m benchmarks.documents.chunking DATA_DIR... [--model NAME] [--max-tokens N]
+        [--sizes 128,254,510] [--overlaps 0,8,4] [--documents N] [--json]
 
 Each ``DATA_DIR`` is a set in BEIR form (see ``beir.py``). Documents are cut, embedded and searched
 exactly; a document scores as its best chunk. In sets whose ids are ``ARTICLE#N`` the paragraphs of
@@ -26,7 +26,7 @@ import ir_measures
 import numpy as np
 from ir_measures import R, nDCG
 
-from benchmarks.beir import Run, load_set, read_jsonl
+from benchmarks.common.beir import Run, load_set, read_jsonl
 from indexer.chunking.chunk import chunk_document
 from indexer.parse import parse
 from retrieval.domain.embedded_text import CONTEXT_TOKENS, embedded_text

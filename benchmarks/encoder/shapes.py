@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModel, GteConfig, GteModel
 
-from benchmarks.encoder_peers import TOKENIZER_FILES
+from benchmarks.encoder.peers import TOKENIZER_FILES
 from retrieval.encoding.model_cards import OFFLINE_MODEL
 from retrieval.encoding.model_folders import find_model
 from retrieval.gte import EncoderConfig, Pooling

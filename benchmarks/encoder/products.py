@@ -1,6 +1,7 @@
 """The matrix products that an encoder is made of, in each layout of the weights.
 
-    python benchmarks/products.py [--shapes minilm,gte-base,gte-large] [--rows 1,12,64,256,1024]
+    python -m benchmarks.encoder.products [--shapes minilm,gte-base,gte-large]
+        [--rows 1,12,64,256,1024]
 
 What ``retrieval/gte/cpu/layout.py`` chooses from, and the limit that the encoder's own speed can be
 held against: GFLOP/s (an int8 multiply-add counts as two, too) and microseconds of one layer.

@@ -5,15 +5,15 @@
                                  [--overload SECONDS] [--timeout 60] [--library-clients]
                                  [--shape gte-base]
 
-``DATA_DIR`` is a BEIR-form set (``benchmarks/beir.py``): its documents are the passages, one each,
-and its queries are asked, each again only after all others. All services have the same passages,
-the same model (all-MiniLM-L6-v2; with ``--shape`` one as large as another, with random weights, for
-ours alone) and the whole machine, and are asked for the ten best passages in turn, by clients in
-processes of their own (``benchmarks/load.py``), which cost as little as they can
-(``benchmarks/connections.py``); ``--library-clients`` asks ours by gRPC's own client instead, which
-takes its share of the machine. The parts are the encoder alone, one query at a time and in full
-batches, and an exact FAISS search alone. Figures are medians of the rounds. ``--overload`` sends
-four times what the service can do, for that long, from clients that wait ``--timeout`` seconds.
+``DATA_DIR`` is a BEIR-form set (see ``benchmarks.common.beir``): its documents are the passages,
+one each, and its queries are asked, each again only after all others. All services have the same
+passages, the same model (all-MiniLM-L6-v2; with ``--shape`` one as large as another, with random
+weights, for ours alone) and the whole machine, and are asked for the ten best passages in turn, by
+clients in processes of their own (``load.py``), which cost as little as they can; ``--library-
+clients`` asks ours by gRPC's own client instead, which takes its share of the machine. The parts
+are the encoder alone, one query at a time and in full batches, and an exact FAISS search alone.
+Figures are medians of the rounds. ``--overload`` sends four times what the service can do, for
+that long, from clients that wait ``--timeout`` seconds.
 Peers: ``pip install 'gte-retrieval[service-peers]'``.
 """
 
@@ -30,12 +30,12 @@ from statistics import mean, median
 import faiss
 import numpy as np
 
-from benchmarks.beir import build_index, load_set, read_jsonl
-from benchmarks.crowd import CLIENTS_A_PROCESS, WARM_UP, Load, run_crowd
-from benchmarks.encoder_shapes import SHAPES, make_shape
-from benchmarks.load import K, Plan
-from benchmarks.service_peers import PEERS, Service, ours
-from benchmarks.watch import resident, stages, stages_between
+from benchmarks.common.beir import build_index, load_set, read_jsonl
+from benchmarks.common.processes import resident, stages, stages_between
+from benchmarks.encoder.shapes import SHAPES, make_shape
+from benchmarks.service.crowd import CLIENTS_A_PROCESS, WARM_UP, Load, run_crowd
+from benchmarks.service.load import K, Plan
+from benchmarks.service.peers import PEERS, Service, ours
 from retrieval.encoding.encoder import Encoder, load_for_index
 from retrieval.encoding.model_cards import OFFLINE_MODEL
 from retrieval.encoding.model_folders import find_model

@@ -1,6 +1,7 @@
 """Models beside each other on our own core: tokens a second of passages, milliseconds a query.
 
-    python -m benchmarks.models [MODEL...] [--dtypes float32,int8] [--docs FOLDER] [--rounds N]
+    python -m benchmarks.encoder.models [MODEL...] [--dtypes float32,int8]
+        [--docs FOLDER] [--rounds N]
 
 Texts are the chunks of a folder of documents, as long as the first model's limit allows, tokenised
 by each model itself; every model takes one turn a round, and the table shows medians. Each is
@@ -13,13 +14,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks.encoder import read_texts
+from benchmarks.encoder.speed import read_texts
 from retrieval.encoding.encoder import Encoder
 from retrieval.encoding.model_cards import OFFLINE_MODEL, OWN_MODEL
 
 QUERY = "how do i keep an index in step with a folder of documents"
 QUERIES = 100
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 def passages(name: str, dtype: str, texts: list[str]) -> Callable[[], float]:

@@ -1,6 +1,6 @@
 """What filters cost at a million documents, and what searches beside a heavy one feel of it.
 
-    python -m benchmarks.filters [--documents 1000000] [--index DIR] [--seconds 10]
+    python -m benchmarks.store.filters [--documents 1000000] [--index DIR] [--seconds 10]
 
 The index is synthetic: a document of one passage for each vector (64 dimensions), with seven values
 of metadata, written in bulk in a few minutes; it is searched by vectors alone. ``--index`` keeps it
@@ -25,9 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.beir import BIN
-from benchmarks.service_peers import free_port
-from benchmarks.synthetic import Source
+from benchmarks.common.beir import BIN
+from benchmarks.common.synthetic import Source
+from benchmarks.service.peers import free_port
 from retrieval.client import RetrievalClient
 from retrieval.errors import ServiceError
 from retrieval.store import IndexReader, IndexWriter, parse_filter

@@ -1,6 +1,7 @@
 """How much of the text of PDF, DOCX and HTML files is found, beside markitdown on the same files.
 
-    python benchmarks/text_recall.py FOLDER... [--python PYTHON_WITH_MARKITDOWN] [--show 20]
+    python -m benchmarks.documents.text_recall FOLDER... [--show 20]
+        [--python PYTHON_WITH_MARKITDOWN]
 
 Words are runs of letters and digits, without case, counted: a word that stands twice has to be
 found twice. Because markitdown runs words together in PDF files, runs of eight letters are counted,

@@ -1,7 +1,7 @@
 """The lexical index alone: how fast it is built and searched, and what its fields are worth.
 
-    python -m benchmarks.lexical speed FOLDER [--chunks 300000] [--queries 500] [--words 8]
-    python -m benchmarks.lexical weights DATA_DIR...
+    python -m benchmarks.store.lexical speed FOLDER [--chunks 300000] [--queries 500] [--words 8]
+    python -m benchmarks.store.lexical weights DATA_DIR...
 
 ``speed`` cuts the text files under FOLDER into overlapping pieces of 700 characters until there
 are enough, commits them in batches as a build does, and asks for stretches of the texts. Vectors
@@ -25,7 +25,7 @@ import ir_measures
 import numpy as np
 from ir_measures import ScoredDoc, nDCG
 
-from benchmarks.beir import load_set, read_jsonl
+from benchmarks.common.beir import load_set, read_jsonl
 from retrieval.domain.records import (
     Chunk,
     ChunkSettings,

@@ -3,7 +3,7 @@
     python -m benchmarks.soak DATA_DIR [--minutes 10] [--reloads 20] [--kills 50] [--restarts 10]
 
 ``DATA_DIR`` is a BEIR-form set; its first documents are the passages that every answer is checked
-against (``benchmarks/soak_client.py``), beside some that change with every build. Two clients work
+against (``benchmarks/soak/client.py``), beside some that change with every build. Two clients work
 all the time; others are killed with SIGKILL in the middle of their requests. Restarts (SIGTERM,
 then the same port again) come in the first half, so that the second shows how the memory of one
 process grows. It ends with exit code 1 if an answer was wrong or a request was lost.
@@ -21,9 +21,9 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.beir import BIN, load_set
-from benchmarks.service_peers import free_port
-from benchmarks.watch import resident
+from benchmarks.common.beir import BIN, load_set
+from benchmarks.common.processes import resident
+from benchmarks.service.peers import free_port
 from retrieval.client import RetrievalClient
 from retrieval.encoding.model_cards import OFFLINE_MODEL
 from retrieval.errors import ServiceError
@@ -122,7 +122,7 @@ class Soak:
         self.server.restart()
 
     def _client(self, seed: int) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "benchmarks.soak_client"]
+        command = [sys.executable, "-m", "benchmarks.soak.client"]
         command += [self.server.address, str(self._truth), str(seed)]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 

@@ -1,6 +1,6 @@
 """Tokens a second, and milliseconds a query, of the encoder beside its peers, in the same run.
 
-    python benchmarks/encoder.py [FOLDER] [--shapes minilm,gte-base] [--tokens N] [--rounds N]
+    python -m benchmarks.encoder [FOLDER] [--shapes minilm,gte-base] [--tokens N] [--rounds N]
 
 Texts are the chunks of a folder of documents (this project's ``docs/`` by default), so the mix of
 lengths is a real one. ``minilm`` is the real all-MiniLM-L6-v2; ``gte-base`` and ``gte-large``
@@ -30,14 +30,14 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from benchmarks.encoder_peers import (
+from benchmarks.encoder.peers import (
     PROCESS_THREADS,
     HiddenStates,
     Run,
     libraries,
     padded_peers,
 )
-from benchmarks.encoder_shapes import MAX_TOKENS, flops, gemm_limit, make_shape
+from benchmarks.encoder.shapes import MAX_TOKENS, flops, gemm_limit, make_shape
 from indexer.chunking.chunk import chunk_document
 from indexer.files.discover import discover
 from indexer.parse import parse
@@ -51,7 +51,7 @@ from retrieval.encoding.model_folders import find_model
 from retrieval.encoding.tokenizer import Tokenizer
 from retrieval.gte import Pooling, Workload, normalize
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PADDED_BATCH = 32
 SORTED_BATCHES = (1, 4, 16)
 """Sizes that each peer tries before the first round; the fastest is kept."""

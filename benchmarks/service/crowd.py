@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.load import Plan
+from benchmarks.service.load import Plan
 
 WARM_UP = 2.0
 """Seconds at the start of a crowd that are not counted."""
@@ -47,7 +47,7 @@ def run_crowd(plan: Plan, folder: Path) -> Load:
         )
         path = folder / f"plan{number}.json"
         path.write_text(json.dumps(asdict(part)), encoding="utf-8")
-        command = [sys.executable, "-m", "benchmarks.load", str(path)]
+        command = [sys.executable, "-m", "benchmarks.service.load", str(path)]
         processes.append(
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         )

@@ -1,0 +1,1 @@
+"""What several benchmarks share: test sets, vectors, cheap connections, hostile input."""

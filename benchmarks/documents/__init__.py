@@ -1,0 +1,1 @@
+"""Reading and chunking of documents."""

@@ -1,0 +1,1 @@
+"""The encoder beside its peers: ``python -m benchmarks.encoder``."""

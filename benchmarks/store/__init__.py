@@ -1,0 +1,1 @@
+"""The store beside its peers: ``python -m benchmarks.store``."""
