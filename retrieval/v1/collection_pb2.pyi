@@ -19,7 +19,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Collection(_message.Message):
-    """Collection is one index that the server has open, as of one generation."""
+    """Collection is an index that the server has open, as of one generation."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -35,34 +35,39 @@ class Collection(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     INDEX_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """name is the resource name, "collections/{collection}". {collection} is 1 to 63 characters
-    from a-z, 0-9, "-" and "_", and starts with a letter or digit.
+    """name is the resource name, "collections/{collection}". {collection} is 1 to 63 characters from
+    a-z, 0-9, "-" and "_", and starts with a letter or digit.
     """
     generation: _builtins.int
-    """generation counts the commits to the index; it grows by at least 1 with each. All answers of
+    """generation is the number of commits to the index. Each commit raises it by 1. All answers of
     one generation come from the same documents.
     """
     document_count: _builtins.int
-    """document_count is the number of documents; zero when the index is empty."""
+    """document_count is the number of documents. Zero means that the index is empty."""
     passage_count: _builtins.int
-    """passage_count is the number of passages of all documents."""
+    """passage_count is the number of passages in all documents. Zero means that the index is empty or
+    that no document has any text.
+    """
     token_count: _builtins.int
-    """token_count is the number of tokens of all passages, special tokens not counted."""
+    """token_count is the number of tokens in all passages, without special tokens."""
     vector_count: _builtins.int
-    """vector_count is the number of vectors stored: fewer than passage_count where passages have the
-    same text, since those share a vector; more where some are left of passages that are gone.
+    """vector_count is the number of vectors stored. Passages with the same text share one vector, so
+    it can be less than passage_count. It can also be more, because vectors of removed passages
+    stay until the index is compacted.
     """
     index_id: _builtins.str
-    """index_id is 32 hexadecimal digits that the index got when it was made. An index that was made
-    anew in the same place has another, though its generation may be the same.
+    """index_id is 32 hexadecimal digits, chosen at random when the index was created. An index that
+    is rebuilt from nothing in the same folder has another id, even if the generation is the same.
     """
     @_builtins.property
     def model(self) -> Global___Model:
-        """model is the embedding model that the index was built with; queries are embedded with it."""
+        """model is the embedding model that the index was built with. Queries are embedded with the same
+        model.
+        """
 
     @_builtins.property
     def chunking(self) -> Global___ChunkSettings:
-        """chunking says how documents were cut into passages."""
+        """chunking is how documents were cut into passages."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -108,22 +113,25 @@ class Model(_message.Message):
     MAX_TOKENS_FIELD_NUMBER: _builtins.int
     DTYPE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """name is the model's short name, such as "gte-base-en-v1.5", or its folder's name."""
+    """name is the model's short name, such as "gte-base-en-v1.5", or the name of its folder."""
     revision: _builtins.str
-    """revision is the version of the model's files at their source; empty when the source has none."""
+    """revision is the version of the model's files at their source. Empty means that the source has
+    no versions.
+    """
     fingerprint: _builtins.str
-    """fingerprint is 64 hexadecimal digits that change with anything that changes vectors: weights,
-    tokenizer, pooling, prompts, number format. Vectors compare only under one fingerprint.
+    """fingerprint is 64 hexadecimal digits that change with everything that changes vectors: weights,
+    tokenizer, pooling, prompts, length limit, number format. Vectors can only be compared if their
+    fingerprints are equal.
     """
     dimension: _builtins.int
     """dimension is the number of components of a vector."""
     max_tokens: _builtins.int
-    """max_tokens is the most tokens the model reads of one text, prompt and special tokens counted;
-    the rest of a longer text is cut off.
+    """max_tokens is the maximum number of tokens the model reads of one text, including prompt and
+    special tokens. The rest of a longer text is cut off.
     """
     dtype: _builtins.str
-    """dtype is the number format that the model computed in when the index was built, such as
-    "float32" or "int8".
+    """dtype is the number format of the model's weights when the index was built, such as "float32"
+    or "int8".
     """
     def __init__(
         self,
@@ -145,19 +153,19 @@ Global___Model: _TypeAlias = Model  # noqa: Y015
 
 @_typing.final
 class ChunkSettings(_message.Message):
-    """ChunkSettings say how documents are cut into passages."""
+    """ChunkSettings are how documents are cut into passages."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CHUNK_TOKENS_FIELD_NUMBER: _builtins.int
     CHUNK_OVERLAP_FIELD_NUMBER: _builtins.int
     chunk_tokens: _builtins.int
-    """chunk_tokens is the most tokens in a passage, special tokens not counted; zero means that
-    each document is one passage.
+    """chunk_tokens is the maximum number of tokens in a passage, without special tokens. Zero means
+    that each document is one passage.
     """
     chunk_overlap: _builtins.int
-    """chunk_overlap is the most tokens that a passage repeats from the end of the one before it;
-    zero means none.
+    """chunk_overlap is the maximum number of tokens that a passage repeats from the end of the
+    passage before it. Zero means no overlap.
     """
     def __init__(
         self,

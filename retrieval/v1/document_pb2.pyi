@@ -35,7 +35,7 @@ class _DocumentViewEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Document
     """DOCUMENT_VIEW_FULL is everything."""
 
 class DocumentView(_DocumentView, metaclass=_DocumentViewEnumTypeWrapper):
-    """DocumentView selects how much of a document is answered."""
+    """DocumentView selects how much of a document is returned."""
 
 DOCUMENT_VIEW_UNSPECIFIED: DocumentView.ValueType  # 0
 """DOCUMENT_VIEW_UNSPECIFIED means DOCUMENT_VIEW_BASIC."""
@@ -54,22 +54,22 @@ class _ScoreKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ScoreKind.V
     SCORE_KIND_UNSPECIFIED: _ScoreKind.ValueType  # 0
     """SCORE_KIND_UNSPECIFIED means that there is no score."""
     SCORE_KIND_COSINE: _ScoreKind.ValueType  # 1
-    """SCORE_KIND_COSINE is the cosine of the angle between the vectors of query and passage, in
-    [-1, 1].
+    """SCORE_KIND_COSINE is the cosine of the angle between the vectors of query and passage, in [-1,
+    1].
     """
     SCORE_KIND_BM25: _ScoreKind.ValueType  # 2
-    """SCORE_KIND_BM25 is the BM25 of the query's words (k1 1.2, b 0.75), above 0 and without a
-    highest value. Scores of different queries do not compare.
+    """SCORE_KIND_BM25 is the BM25 of the query's words (k1 1.2, b 0.75): above 0, without an upper
+    bound. Scores of different queries can't be compared.
     """
     SCORE_KIND_WEIGHTED: _ScoreKind.ValueType  # 3
-    """SCORE_KIND_WEIGHTED is w * near + (1 - w) * bm25 / best, from -w to 1: w is
-    SearchRequest.dense_weight, best the BM25 of the best passage, and near the cosine relative to
-    c, the query's cosine with an average passage: (cos - c) / (1 - c) above c, and
-    (cos - c) / (1 + c) below it.
+    """SCORE_KIND_WEIGHTED is w * near + (1 - w) * bm25 / best, from -w to 1. w is
+    SearchRequest.dense_weight and best is the BM25 of the best passage. near is the cosine
+    relative to c, the query's cosine with an average passage: (cos - c) / (1 - c) above c, and
+    (cos - c) / (1 + c) below c.
     """
     SCORE_KIND_RRF: _ScoreKind.ValueType  # 4
-    """SCORE_KIND_RRF is the sum of 1 / (60 + rank) over the searches that found the passage, ranks
-    from 1: above 0, at most 2 / 61.
+    """SCORE_KIND_RRF is the sum of 1 / (60 + rank) over the searches that found the passage, with
+    ranks from 1: above 0, at most 2 / 61.
     """
     SCORE_KIND_RERANK: _ScoreKind.ValueType  # 5
     """SCORE_KIND_RERANK is the reranker's probability that the passage answers the query, in [0, 1]:
@@ -77,27 +77,27 @@ class _ScoreKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ScoreKind.V
     """
 
 class ScoreKind(_ScoreKind, metaclass=_ScoreKindEnumTypeWrapper):
-    """ScoreKind is the scale of a score. Scores of different kinds do not compare."""
+    """ScoreKind is the scale of a score. Scores of different kinds can't be compared."""
 
 SCORE_KIND_UNSPECIFIED: ScoreKind.ValueType  # 0
 """SCORE_KIND_UNSPECIFIED means that there is no score."""
 SCORE_KIND_COSINE: ScoreKind.ValueType  # 1
-"""SCORE_KIND_COSINE is the cosine of the angle between the vectors of query and passage, in
-[-1, 1].
+"""SCORE_KIND_COSINE is the cosine of the angle between the vectors of query and passage, in [-1,
+1].
 """
 SCORE_KIND_BM25: ScoreKind.ValueType  # 2
-"""SCORE_KIND_BM25 is the BM25 of the query's words (k1 1.2, b 0.75), above 0 and without a
-highest value. Scores of different queries do not compare.
+"""SCORE_KIND_BM25 is the BM25 of the query's words (k1 1.2, b 0.75): above 0, without an upper
+bound. Scores of different queries can't be compared.
 """
 SCORE_KIND_WEIGHTED: ScoreKind.ValueType  # 3
-"""SCORE_KIND_WEIGHTED is w * near + (1 - w) * bm25 / best, from -w to 1: w is
-SearchRequest.dense_weight, best the BM25 of the best passage, and near the cosine relative to
-c, the query's cosine with an average passage: (cos - c) / (1 - c) above c, and
-(cos - c) / (1 + c) below it.
+"""SCORE_KIND_WEIGHTED is w * near + (1 - w) * bm25 / best, from -w to 1. w is
+SearchRequest.dense_weight and best is the BM25 of the best passage. near is the cosine
+relative to c, the query's cosine with an average passage: (cos - c) / (1 - c) above c, and
+(cos - c) / (1 + c) below c.
 """
 SCORE_KIND_RRF: ScoreKind.ValueType  # 4
-"""SCORE_KIND_RRF is the sum of 1 / (60 + rank) over the searches that found the passage, ranks
-from 1: above 0, at most 2 / 61.
+"""SCORE_KIND_RRF is the sum of 1 / (60 + rank) over the searches that found the passage, with
+ranks from 1: above 0, at most 2 / 61.
 """
 SCORE_KIND_RERANK: ScoreKind.ValueType  # 5
 """SCORE_KIND_RERANK is the reranker's probability that the passage answers the query, in [0, 1]:
@@ -144,45 +144,45 @@ class Document(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     TYPED_METADATA_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """name is the resource name, "collections/{collection}/documents/{document}"; {document} is a
-    positive number that stays the document's own while it is in the index.
+    """name is the resource name, "collections/{collection}/documents/{document}". {document} is a
+    positive number that does not change while the document is in the index.
     """
     uri: _builtins.str
-    """uri is the document's stable name: the indexed folder's name and the path within it, with "/"
-    between the parts. Unique in a collection.
+    """uri is the document's stable name: the name of the indexed folder and the path within it, with
+    "/" between the parts. It is unique in its collection.
     """
     title: _builtins.str
-    """title is the document's title, taken from its metadata, its first heading or its file name."""
+    """title is the document's title, from its metadata, its first heading or its file name."""
     format: _builtins.str
-    """format is how the file was read, such as "markdown", "rst", "html" or "text"."""
+    """format is the format that the file was parsed as, such as "markdown", "rst", "html" or "text"."""
     encoding: _builtins.str
-    """encoding is how the file's bytes were decoded, such as "utf-8"."""
+    """encoding is the character encoding that the file was decoded with, such as "utf-8"."""
     size_bytes: _builtins.int
     """size_bytes is the size of the file in bytes."""
     char_count: _builtins.int
     """char_count is the length of the text in characters (Unicode code points)."""
     passage_count: _builtins.int
-    """passage_count is the number of passages; zero when the text is empty."""
+    """passage_count is the number of passages. Zero means that the text is empty."""
     text: _builtins.str
-    """text is the text that was cut into passages, whole. Set under DOCUMENT_VIEW_FULL only; empty
-    otherwise, and for an empty document.
+    """text is the whole text that was cut into passages. It is set in DOCUMENT_VIEW_FULL only. Empty
+    means another view, or a document without text.
     """
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """metadata is what the file says about itself (front matter, HTML meta tags), written as texts:
-        fields of objects by their path, such as "author.name", the values of lists joined by commas.
-        Empty when the file says nothing. See typed_metadata.
+        """metadata is what the file says about itself (front matter, HTML meta tags), as strings. A field
+        of an object has its path as key, such as "author.name", and the values of a list are joined by
+        commas. Empty means that the file says nothing. See typed_metadata.
         """
 
     @_builtins.property
     def modify_time(self) -> _timestamp_pb2.Timestamp:
-        """modify_time is when the file was last modified before it was indexed."""
+        """modify_time is the modification time of the file when it was indexed."""
 
     @_builtins.property
     def typed_metadata(self) -> _struct_pb2.Struct:
-        """typed_metadata is the same as metadata with the types that the values have in the file:
-        numbers, booleans, lists and objects. An integer beyond 2^53, which a double can't hold, is a
-        string. Unset when the file says nothing.
+        """typed_metadata is metadata with the types that the values have in the file: strings, numbers,
+        booleans, lists and objects. An integer beyond 2^53, which a double can't hold, is a string.
+        Unset means that the file says nothing.
         """
 
     def __init__(
@@ -211,7 +211,7 @@ Global___Document: _TypeAlias = Document  # noqa: Y015
 
 @_typing.final
 class DocumentSummary(_message.Message):
-    """DocumentSummary says which document a passage is from."""
+    """DocumentSummary is the part of a document that is returned with each of its passages."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -248,11 +248,11 @@ class DocumentSummary(_message.Message):
     """title is the document's title; see Document.title."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """metadata is what the file says about itself, as texts; see Document.metadata."""
+        """metadata is what the file says about itself, as strings; see Document.metadata."""
 
     @_builtins.property
     def typed_metadata(self) -> _struct_pb2.Struct:
-        """typed_metadata is the same with types; see Document.typed_metadata."""
+        """typed_metadata is metadata with types; see Document.typed_metadata."""
 
     def __init__(
         self,
@@ -273,9 +273,9 @@ Global___DocumentSummary: _TypeAlias = DocumentSummary  # noqa: Y015
 
 @_typing.final
 class Passage(_message.Message):
-    """Passage is a stretch of a document that has a vector of its own: the unit that is found.
+    """Passage is a part of a document with a vector of its own: the unit that a search finds.
 
-    Field numbers 16 to 29 are left for what the ranking says of it, 34 to 39 for what surrounds it.
+    Field numbers 17 to 29 are kept free for the ranking, 34 to 39 for the text around a passage.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -301,81 +301,88 @@ class Passage(_message.Message):
     CONTEXT_BEFORE_FIELD_NUMBER: _builtins.int
     CONTEXT_AFTER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """name is the resource name,
-    "collections/{collection}/documents/{document}/passages/{passage}"; {passage} is the position
-    among the document's passages, from 0. It may name another text after the document changed.
+    """name is the resource name, "collections/{collection}/documents/{document}/passages/{passage}".
+    {passage} is the position among the document's passages, from 0. After the document has
+    changed, the same name may stand for another text.
     """
     text: _builtins.str
-    """text is the passage itself: characters char_start to char_end of Document.text."""
+    """text is the passage's text: characters char_start to char_end of Document.text."""
     char_start: _builtins.int
-    """char_start is the position of the first character in Document.text, from 0, in characters
-    (Unicode code points).
+    """char_start is the position of the passage's first character in Document.text, from 0, in
+    characters (Unicode code points).
     """
     char_end: _builtins.int
-    """char_end is the position after the last character."""
+    """char_end is the position after the passage's last character, in the same unit."""
     line_start: _builtins.int
-    """line_start is the line of the first character in Document.text, from 1."""
+    """line_start is the line of the passage's first character in Document.text, from 1."""
     line_end: _builtins.int
-    """line_end is the line of the last character."""
+    """line_end is the line of the passage's last character, from 1."""
     page_start: _builtins.int
-    """page_start is the page, or slide, of the first character, from 1; zero where the document has
-    no pages.
+    """page_start is the page, slide or sheet of the passage's first character, from 1. Zero means
+    that the document has no pages.
     """
     page_end: _builtins.int
-    """page_end is the page, or slide, of the last character; zero where the document has no pages."""
+    """page_end is the page, slide or sheet of the passage's last character, from 1. Zero means that
+    the document has no pages.
+    """
     token_count: _builtins.int
-    """token_count is the number of tokens of the text, special tokens not counted."""
+    """token_count is the number of tokens in text, without special tokens."""
     score: _builtins.float
-    """score says how well the passage fits the query; higher is better. score_kind says on which
-    scale. Zero, and without meaning, where score_kind is SCORE_KIND_UNSPECIFIED.
+    """score is how well the passage fits the query, on the scale of score_kind. Higher is better. It
+    is zero and meaningless if score_kind is SCORE_KIND_UNSPECIFIED.
     """
     score_kind: Global___ScoreKind.ValueType
-    """score_kind is the scale of score; SCORE_KIND_UNSPECIFIED when the passage was not scored,
-    because it was asked for by name.
+    """score_kind is the scale of score. SCORE_KIND_UNSPECIFIED means that the passage was not scored,
+    because the request named it.
     """
     similar_count: _builtins.int
-    """similar_count is the number of passages that the search left out as nearly the same as this
-    one, those that are not named in similar counted.
+    """similar_count is the number of passages that the search left out as near-duplicates of this
+    one, including those that similar does not name.
     """
     @_builtins.property
     def document(self) -> Global___DocumentSummary:
-        """document says which document the passage is from."""
+        """document is the document that the passage is from."""
 
     @_builtins.property
     def heading_path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """heading_path is the headings that the passage is under, from the outermost to the innermost;
-        empty before the first heading.
+        """heading_path is the headings above the passage, outermost first. Empty means that the passage
+        is before the first heading.
         """
 
     @_builtins.property
     def stage_scores(self) -> Global___StageScores:
-        """stage_scores say how the passage came to its score; unset where it has none."""
+        """stage_scores are the scores of each stage of the search. Unset means that the passage was not
+        scored.
+        """
 
     @_builtins.property
     def similar(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """similar are the names of passages that the search left out as nearly the same as this one,
-        best first, at most 100; see SearchRequest.collapse.
+        """similar are the names of passages that the search left out as near-duplicates of this one, best
+        first, at most 100. See SearchRequest.collapse.
         """
 
     @_builtins.property
     def section(self) -> Global___Section:
-        """section is the text around the passage, where the search asked for it. Of passages of one
-        section, only the best on the page has it, so that none is read twice.
+        """section is the text around the passage, if SearchRequest.section_chars asked for it. If several
+        passages of a page are in one section, only the best of them has it, so that no text is
+        returned twice.
         """
 
     @_builtins.property
     def highlights(self) -> Global___Highlights:
-        """highlights are where the passage fits the words of the query, where the search asked for it."""
+        """highlights are the query's words in the passage, if SearchRequest.highlight asked for them."""
 
     @_builtins.property
     def context_before(self) -> _containers.RepeatedCompositeFieldContainer[Global___Passage]:
-        """context_before are the passages before this one in its document, in their order, where the
-        search asked for them; they have no score.
+        """context_before are the passages before this one in its document, in document order, if
+        SearchRequest.context_before asked for them. They have no score.
         """
 
     @_builtins.property
     def context_after(self) -> _containers.RepeatedCompositeFieldContainer[Global___Passage]:
-        """context_after are the passages after it, as above."""
+        """context_after are the passages after this one in its document, in document order, if
+        SearchRequest.context_after asked for them. They have no score.
+        """
 
     def __init__(
         self,
@@ -411,7 +418,7 @@ Global___Passage: _TypeAlias = Passage  # noqa: Y015
 
 @_typing.final
 class Highlights(_message.Message):
-    """Highlights are where a passage fits the words of a query."""
+    """Highlights are the places in a passage that match the words of a query."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -419,12 +426,12 @@ class Highlights(_message.Message):
     SENTENCE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def terms(self) -> _containers.RepeatedCompositeFieldContainer[Global___Span]:
-        """terms are the words that are the query's, in order."""
+        """terms are the words of the passage that match the query, in the order of the text."""
 
     @_builtins.property
     def sentence(self) -> Global___Span:
-        """sentence is the sentence with most different ones of them, the first of equals; unset when
-        there are none.
+        """sentence is the sentence that contains the most distinct words of the query, the first one if
+        several are equal. Unset means that no word matches.
         """
 
     def __init__(
@@ -443,7 +450,7 @@ Global___Highlights: _TypeAlias = Highlights  # noqa: Y015
 
 @_typing.final
 class Span(_message.Message):
-    """Span is a stretch of Passage.text, in characters (Unicode code points)."""
+    """Span is a range of characters (Unicode code points) in Passage.text."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -469,8 +476,8 @@ Global___Span: _TypeAlias = Span  # noqa: Y015
 
 @_typing.final
 class Section(_message.Message):
-    """Section is the passage with those around it that are under the same headings: as many as are
-    in the size that was asked for, whole passages in one piece.
+    """Section is a passage together with its neighbours under the same headings: as many whole passages
+    as fit into SearchRequest.section_chars, as one continuous text.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -482,13 +489,13 @@ class Section(_message.Message):
     text: _builtins.str
     """text is characters char_start to char_end of Document.text."""
     char_start: _builtins.int
-    """char_start is the position of the first character in Document.text, from 0, in characters
-    (Unicode code points).
+    """char_start is the position of the section's first character in Document.text, from 0, in
+    characters (Unicode code points).
     """
     char_end: _builtins.int
-    """char_end is the position after the last character."""
+    """char_end is the position after the section's last character, in the same unit."""
     complete: _builtins.bool
-    """complete is true when it is the whole section."""
+    """complete is true if text is the whole section."""
     def __init__(
         self,
         *,
@@ -507,7 +514,7 @@ Global___Section: _TypeAlias = Section  # noqa: Y015
 
 @_typing.final
 class StageScores(_message.Message):
-    """StageScores are what the parts of a search say of a passage."""
+    """StageScores are the scores that a passage got in each stage of a search."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -518,27 +525,32 @@ class StageScores(_message.Message):
     FUSED_FIELD_NUMBER: _builtins.int
     RERANK_FIELD_NUMBER: _builtins.int
     dense: _builtins.float
-    """dense is the cosine of the angle between the vectors of query and passage, in [-1, 1]; unset
-    when they were not compared: in lexical search, and in SCORE_KIND_RRF where the passage is not
-    among the best 1,000 by it.
+    """dense is the cosine of the angle between the vectors of query and passage, in [-1, 1]. Unset
+    means that they were not compared: in lexical search, and with FUSION_RRF if the passage is not
+    among the best 1,000 of the dense search.
     """
     lexical: _builtins.float
-    """lexical is the BM25 of the query's words in the passage, at least 0; unset when they were not
-    compared: in dense search, and in SCORE_KIND_RRF as above.
+    """lexical is the BM25 of the query's words in the passage, at least 0. Unset means that they were
+    not compared: in dense search, and with FUSION_RRF if the passage is not among the best 1,000
+    of the lexical search.
     """
     dense_rank: _builtins.int
-    """dense_rank is the passage's place in the dense search, from 1; zero when it has none, or is
-    further down than was looked. Passages of one score share a place.
+    """dense_rank is the passage's rank in the dense search, from 1. Passages with equal scores share
+    a rank. Zero means that the passage has no rank there, or is further down than the search
+    looked.
     """
     lexical_rank: _builtins.int
-    """lexical_rank is its place in the lexical search, as above."""
+    """lexical_rank is the passage's rank in the lexical search, from 1. Passages with equal scores
+    share a rank. Zero means that the passage has no rank there, or is further down than the search
+    looked.
+    """
     fused: _builtins.float
-    """fused is what hybrid search made of both, SCORE_KIND_WEIGHTED or SCORE_KIND_RRF; unset in other
-    modes.
+    """fused is the score that hybrid search computed from both, SCORE_KIND_WEIGHTED or
+    SCORE_KIND_RRF. Unset in other modes.
     """
     rerank: _builtins.float
-    """rerank is the reranker's probability that the passage answers the query, in [0, 1]; unset when
-    it was not asked.
+    """rerank is the reranker's probability that the passage answers the query, in [0, 1]. Unset means
+    that the passage was not reranked.
     """
     def __init__(
         self,

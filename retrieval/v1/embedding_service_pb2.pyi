@@ -55,16 +55,17 @@ class BatchEmbedRequest(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """collection is the resource name of the collection whose model to use,
-    "collections/{collection}"; empty means "collections/default".
+    "collections/{collection}". Empty means "collections/default".
     """
     kind: Global___TextKind.ValueType
-    """kind is what the texts are; it must be set, since many models put different words before a
-    query and before a passage, and vectors made with the wrong ones find worse.
+    """kind is whether the texts are queries or passages. It must be set: many models put different
+    prompts before the two, and vectors made with the wrong prompt find worse passages.
     """
     @_builtins.property
     def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """texts are the texts to embed, 1 to ServerLimits.max_batch_size, each of at most
-        ServerLimits.max_text_chars characters; one may be empty, but its vector says nothing.
+        """texts are the texts to embed: 1 to ServerLimits.max_batch_size of them, each of at most
+        ServerLimits.max_text_chars characters. An empty text is allowed, but its vector is
+        meaningless.
         """
 
     def __init__(
@@ -84,17 +85,17 @@ Global___BatchEmbedRequest: _TypeAlias = BatchEmbedRequest  # noqa: Y015
 
 @_typing.final
 class BatchEmbedResponse(_message.Message):
-    """BatchEmbedResponse brings the vectors of texts."""
+    """BatchEmbedResponse returns the vectors of texts."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EMBEDDINGS_FIELD_NUMBER: _builtins.int
     MODEL_FINGERPRINT_FIELD_NUMBER: _builtins.int
     model_fingerprint: _builtins.str
-    """model_fingerprint names the model that made them; see Model.fingerprint."""
+    """model_fingerprint identifies the model that computed the vectors; see Model.fingerprint."""
     @_builtins.property
     def embeddings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Embedding]:
-        """embeddings are the results, as many as the texts and in their order."""
+        """embeddings are the results, one for each text, in the order of the request."""
 
     def __init__(
         self,
@@ -120,12 +121,12 @@ class Embedding(_message.Message):
     TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     TRUNCATED_FIELD_NUMBER: _builtins.int
     token_count: _builtins.int
-    """token_count is the number of tokens that the model read, prompt and special tokens counted."""
+    """token_count is the number of tokens that the model read, including prompt and special tokens."""
     truncated: _builtins.bool
-    """truncated is true when the text was longer than the model reads, and its end had no effect."""
+    """truncated is true if the text was longer than the model's maximum and its end was cut off."""
     @_builtins.property
     def vector(self) -> _vector_pb2.Vector:
-        """vector has length 1 and the model's dimension."""
+        """vector is the embedding. It has length 1 and Model.dimension components."""
 
     def __init__(
         self,
@@ -152,12 +153,12 @@ class CountTokensRequest(_message.Message):
     TEXTS_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """collection is the resource name of the collection whose model to use,
-    "collections/{collection}"; empty means "collections/default".
+    "collections/{collection}". Empty means "collections/default".
     """
     @_builtins.property
     def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """texts are the texts to count, 1 to ServerLimits.max_batch_size, each of at most
-        ServerLimits.max_text_chars characters; they may be empty.
+        """texts are the texts to count: 1 to ServerLimits.max_batch_size of them, each of at most
+        ServerLimits.max_text_chars characters. An empty text is allowed.
         """
 
     def __init__(
@@ -176,7 +177,7 @@ Global___CountTokensRequest: _TypeAlias = CountTokensRequest  # noqa: Y015
 
 @_typing.final
 class CountTokensResponse(_message.Message):
-    """CountTokensResponse brings the number of tokens of texts."""
+    """CountTokensResponse returns the number of tokens of texts."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -184,13 +185,15 @@ class CountTokensResponse(_message.Message):
     MAX_TOKENS_FIELD_NUMBER: _builtins.int
     MODEL_FINGERPRINT_FIELD_NUMBER: _builtins.int
     max_tokens: _builtins.int
-    """max_tokens is the most tokens the model reads of one text, prompt and special tokens counted."""
+    """max_tokens is the maximum number of tokens the model reads of one text, including prompt and
+    special tokens.
+    """
     model_fingerprint: _builtins.str
-    """model_fingerprint names the model whose tokenizer counted; see Model.fingerprint."""
+    """model_fingerprint identifies the model whose tokenizer counted; see Model.fingerprint."""
     @_builtins.property
     def token_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """token_counts are the tokens of each text, in order; special tokens are not counted, and
-        nothing is cut off.
+        """token_counts are the numbers of tokens, one for each text, in the order of the request. They
+        include no special tokens, and texts are not truncated.
         """
 
     def __init__(

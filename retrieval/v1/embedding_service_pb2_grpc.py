@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class EmbeddingServiceStub:
-    """EmbeddingService gives access to the models of the collections. Its errors are made as
-    SearchService's are.
+    """EmbeddingService runs the embedding models of the collections. Its errors have the same form as
+    those of SearchService.
     """
 
     def __init__(self, channel):
@@ -49,14 +49,14 @@ class EmbeddingServiceStub:
 
 
 class EmbeddingServiceServicer:
-    """EmbeddingService gives access to the models of the collections. Its errors are made as
-    SearchService's are.
+    """EmbeddingService runs the embedding models of the collections. Its errors have the same form as
+    those of SearchService.
     """
 
     def BatchEmbed(self, request, context):
         """BatchEmbed embeds texts with the model of a collection.
 
-        Errors: INVALID_ARGUMENT for a text or number of texts over the limits; NOT_FOUND for an
+        Errors: INVALID_ARGUMENT if a text or the number of texts exceeds its limit; NOT_FOUND for an
         unknown collection.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -64,8 +64,8 @@ class EmbeddingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CountTokens(self, request, context):
-        """CountTokens counts the tokens of texts as the model of a collection does, without embedding
-        them. The errors are those of BatchEmbed.
+        """CountTokens counts the tokens of texts with the tokenizer of a collection's model. Nothing is
+        embedded. The errors are those of BatchEmbed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -93,8 +93,8 @@ def add_EmbeddingServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EmbeddingService:
-    """EmbeddingService gives access to the models of the collections. Its errors are made as
-    SearchService's are.
+    """EmbeddingService runs the embedding models of the collections. Its errors have the same form as
+    those of SearchService.
     """
 
     @staticmethod

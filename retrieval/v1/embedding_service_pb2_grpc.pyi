@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EmbeddingServiceStub:
-    """EmbeddingService gives access to the models of the collections. Its errors are made as
-    SearchService's are.
+    """EmbeddingService runs the embedding models of the collections. Its errors have the same form as
+    those of SearchService.
     """
 
     @_typing.overload
@@ -38,35 +38,35 @@ class EmbeddingServiceStub:
     BatchEmbed: _grpc.UnaryUnaryMultiCallable[_embedding_service_pb2.BatchEmbedRequest, _embedding_service_pb2.BatchEmbedResponse]
     """BatchEmbed embeds texts with the model of a collection.
 
-    Errors: INVALID_ARGUMENT for a text or number of texts over the limits; NOT_FOUND for an
+    Errors: INVALID_ARGUMENT if a text or the number of texts exceeds its limit; NOT_FOUND for an
     unknown collection.
     """
     CountTokens: _grpc.UnaryUnaryMultiCallable[_embedding_service_pb2.CountTokensRequest, _embedding_service_pb2.CountTokensResponse]
-    """CountTokens counts the tokens of texts as the model of a collection does, without embedding
-    them. The errors are those of BatchEmbed.
+    """CountTokens counts the tokens of texts with the tokenizer of a collection's model. Nothing is
+    embedded. The errors are those of BatchEmbed.
     """
 
 @_typing.type_check_only
 class EmbeddingServiceAsyncStub(EmbeddingServiceStub):
-    """EmbeddingService gives access to the models of the collections. Its errors are made as
-    SearchService's are.
+    """EmbeddingService runs the embedding models of the collections. Its errors have the same form as
+    those of SearchService.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     BatchEmbed: _aio.UnaryUnaryMultiCallable[_embedding_service_pb2.BatchEmbedRequest, _embedding_service_pb2.BatchEmbedResponse]  # type: ignore[assignment]
     """BatchEmbed embeds texts with the model of a collection.
 
-    Errors: INVALID_ARGUMENT for a text or number of texts over the limits; NOT_FOUND for an
+    Errors: INVALID_ARGUMENT if a text or the number of texts exceeds its limit; NOT_FOUND for an
     unknown collection.
     """
     CountTokens: _aio.UnaryUnaryMultiCallable[_embedding_service_pb2.CountTokensRequest, _embedding_service_pb2.CountTokensResponse]  # type: ignore[assignment]
-    """CountTokens counts the tokens of texts as the model of a collection does, without embedding
-    them. The errors are those of BatchEmbed.
+    """CountTokens counts the tokens of texts with the tokenizer of a collection's model. Nothing is
+    embedded. The errors are those of BatchEmbed.
     """
 
 class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
-    """EmbeddingService gives access to the models of the collections. Its errors are made as
-    SearchService's are.
+    """EmbeddingService runs the embedding models of the collections. Its errors have the same form as
+    those of SearchService.
     """
 
     @_abc_1.abstractmethod
@@ -77,7 +77,7 @@ class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_embedding_service_pb2.BatchEmbedResponse, _abc.Awaitable[_embedding_service_pb2.BatchEmbedResponse]]:
         """BatchEmbed embeds texts with the model of a collection.
 
-        Errors: INVALID_ARGUMENT for a text or number of texts over the limits; NOT_FOUND for an
+        Errors: INVALID_ARGUMENT if a text or the number of texts exceeds its limit; NOT_FOUND for an
         unknown collection.
         """
 
@@ -87,8 +87,8 @@ class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _embedding_service_pb2.CountTokensRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_embedding_service_pb2.CountTokensResponse, _abc.Awaitable[_embedding_service_pb2.CountTokensResponse]]:
-        """CountTokens counts the tokens of texts as the model of a collection does, without embedding
-        them. The errors are those of BatchEmbed.
+        """CountTokens counts the tokens of texts with the tokenizer of a collection's model. Nothing is
+        embedded. The errors are those of BatchEmbed.
         """
 
 def add_EmbeddingServiceServicer_to_server(servicer: EmbeddingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

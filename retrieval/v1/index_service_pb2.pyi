@@ -23,13 +23,13 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class GetCollectionRequest(_message.Message):
-    """GetCollectionRequest asks for a collection."""
+    """GetCollectionRequest asks for one collection."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """name is the resource name, "collections/{collection}"; empty means "collections/default"."""
+    """name is the resource name, "collections/{collection}". Empty means "collections/default"."""
     def __init__(
         self,
         *,
@@ -45,7 +45,7 @@ Global___GetCollectionRequest: _TypeAlias = GetCollectionRequest  # noqa: Y015
 
 @_typing.final
 class GetCollectionResponse(_message.Message):
-    """GetCollectionResponse brings a collection."""
+    """GetCollectionResponse returns one collection."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -76,9 +76,11 @@ class ListCollectionsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """page_size is the most collections to answer, up to ServerLimits.max_page_size; zero means 50."""
+    """page_size is the maximum number of collections to return, up to ServerLimits.max_page_size.
+    Zero means 50.
+    """
     page_token: _builtins.str
-    """page_token is the next_page_token of the page before; empty asks for the first page."""
+    """page_token is the next_page_token of the page before. Empty asks for the first page."""
     def __init__(
         self,
         *,
@@ -95,17 +97,19 @@ Global___ListCollectionsRequest: _TypeAlias = ListCollectionsRequest  # noqa: Y0
 
 @_typing.final
 class ListCollectionsResponse(_message.Message):
-    """ListCollectionsResponse brings one page of collections."""
+    """ListCollectionsResponse returns one page of collections."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     COLLECTIONS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """next_page_token asks for the page after this one; empty when this is the last. Opaque."""
+    """next_page_token is an opaque token that asks for the page after this one. Empty means that this
+    is the last page.
+    """
     @_builtins.property
     def collections(self) -> _containers.RepeatedCompositeFieldContainer[_collection_pb2.Collection]:
-        """collections are in order of their names."""
+        """collections are the collections of this page, ordered by name."""
 
     def __init__(
         self,
@@ -123,7 +127,7 @@ Global___ListCollectionsResponse: _TypeAlias = ListCollectionsResponse  # noqa: 
 
 @_typing.final
 class GetDocumentRequest(_message.Message):
-    """GetDocumentRequest asks for a document."""
+    """GetDocumentRequest asks for one document."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -132,7 +136,9 @@ class GetDocumentRequest(_message.Message):
     name: _builtins.str
     """name is the resource name, "collections/{collection}/documents/{document}"."""
     view: _document_pb2.DocumentView.ValueType
-    """view is how much to answer; DOCUMENT_VIEW_UNSPECIFIED means everything except the text."""
+    """view is how much of the document to return. DOCUMENT_VIEW_UNSPECIFIED means everything except
+    the text.
+    """
     def __init__(
         self,
         *,
@@ -149,7 +155,7 @@ Global___GetDocumentRequest: _TypeAlias = GetDocumentRequest  # noqa: Y015
 
 @_typing.final
 class GetDocumentResponse(_message.Message):
-    """GetDocumentResponse brings a document."""
+    """GetDocumentResponse returns one document."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -181,15 +187,16 @@ class ListDocumentsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
-    """parent is the resource name of the collection, "collections/{collection}"; empty means
+    """parent is the resource name of the collection, "collections/{collection}". Empty means
     "collections/default".
     """
     page_size: _builtins.int
-    """page_size is the most documents to answer, up to ServerLimits.max_page_size; zero means 50."""
+    """page_size is the maximum number of documents to return, up to ServerLimits.max_page_size. Zero
+    means 50.
+    """
     page_token: _builtins.str
-    """page_token is the next_page_token of the page before; empty asks for the first page. parent
-    must be as it was for that page, and the collection must not have been reloaded to another
-    generation.
+    """page_token is the next_page_token of the page before. Empty asks for the first page. parent
+    must be the same as for that page, and the collection must still be on the same generation.
     """
     def __init__(
         self,
@@ -208,7 +215,7 @@ Global___ListDocumentsRequest: _TypeAlias = ListDocumentsRequest  # noqa: Y015
 
 @_typing.final
 class ListDocumentsResponse(_message.Message):
-    """ListDocumentsResponse brings one page of documents."""
+    """ListDocumentsResponse returns one page of documents."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -216,12 +223,14 @@ class ListDocumentsResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """next_page_token asks for the page after this one; empty when this is the last. Opaque."""
+    """next_page_token is an opaque token that asks for the page after this one. Empty means that this
+    is the last page.
+    """
     generation: _builtins.int
     """generation is the generation of the collection that was listed; see Collection.generation."""
     @_builtins.property
     def documents(self) -> _containers.RepeatedCompositeFieldContainer[_document_pb2.Document]:
-        """documents are in order of their uris, without their texts."""
+        """documents are the documents of this page, ordered by uri, without their texts."""
 
     def __init__(
         self,
@@ -240,7 +249,7 @@ Global___ListDocumentsResponse: _TypeAlias = ListDocumentsResponse  # noqa: Y015
 
 @_typing.final
 class GetPassageRequest(_message.Message):
-    """GetPassageRequest asks for a passage."""
+    """GetPassageRequest asks for one passage."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -248,16 +257,14 @@ class GetPassageRequest(_message.Message):
     BEFORE_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """name is the resource name,
-    "collections/{collection}/documents/{document}/passages/{passage}".
-    """
+    """name is the resource name, "collections/{collection}/documents/{document}/passages/{passage}"."""
     before: _builtins.int
-    """before is how many of the passages before it to answer too, up to
-    ServerLimits.max_neighbours; zero means none.
+    """before is the number of passages before this one to return as well, up to
+    ServerLimits.max_neighbours. Zero means none.
     """
     after: _builtins.int
-    """after is how many of the passages after it to answer too, up to
-    ServerLimits.max_neighbours; zero means none.
+    """after is the number of passages after this one to return as well, up to
+    ServerLimits.max_neighbours. Zero means none.
     """
     def __init__(
         self,
@@ -276,7 +283,7 @@ Global___GetPassageRequest: _TypeAlias = GetPassageRequest  # noqa: Y015
 
 @_typing.final
 class GetPassageResponse(_message.Message):
-    """GetPassageResponse brings a passage."""
+    """GetPassageResponse returns one passage."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -292,14 +299,14 @@ class GetPassageResponse(_message.Message):
 
     @_builtins.property
     def before(self) -> _containers.RepeatedCompositeFieldContainer[_document_pb2.Passage]:
-        """before are the passages before it in the document's order; fewer than asked for at the
-        document's start.
+        """before are the passages before it, in document order. Near the start of the document there are
+        fewer than the request asked for.
         """
 
     @_builtins.property
     def after(self) -> _containers.RepeatedCompositeFieldContainer[_document_pb2.Passage]:
-        """after are the passages after it in the document's order; fewer than asked for at the
-        document's end.
+        """after are the passages after it, in document order. Near the end of the document there are
+        fewer than the request asked for.
         """
 
     def __init__(
@@ -326,7 +333,7 @@ class ReloadCollectionRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """name is the resource name, "collections/{collection}"; empty means "collections/default"."""
+    """name is the resource name, "collections/{collection}". Empty means "collections/default"."""
     def __init__(
         self,
         *,
@@ -342,19 +349,20 @@ Global___ReloadCollectionRequest: _TypeAlias = ReloadCollectionRequest  # noqa: 
 
 @_typing.final
 class ReloadCollectionResponse(_message.Message):
-    """ReloadCollectionResponse brings the collection as it is now."""
+    """ReloadCollectionResponse returns the collection after the reload."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     COLLECTION_FIELD_NUMBER: _builtins.int
     PREVIOUS_GENERATION_FIELD_NUMBER: _builtins.int
     previous_generation: _builtins.int
-    """previous_generation is the generation before the reload; equal to collection.generation when
-    there was no newer one, zero when the collection could not be opened before.
+    """previous_generation is the generation that was served before the reload. It equals
+    collection.generation if there was no newer one. Zero means that the collection could not be
+    opened before.
     """
     @_builtins.property
     def collection(self) -> _collection_pb2.Collection:
-        """collection is the collection after the reload."""
+        """collection is the collection as it is served now."""
 
     def __init__(
         self,
@@ -389,14 +397,14 @@ Global___GetServerInfoRequest: _TypeAlias = GetServerInfoRequest  # noqa: Y015
 
 @_typing.final
 class GetServerInfoResponse(_message.Message):
-    """GetServerInfoResponse brings facts about the server."""
+    """GetServerInfoResponse describes the server."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SERVER_INFO_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def server_info(self) -> Global___ServerInfo:
-        """server_info is about the server that answered."""
+        """server_info is the description of the server that answered."""
 
     def __init__(
         self,
@@ -413,7 +421,7 @@ Global___GetServerInfoResponse: _TypeAlias = GetServerInfoResponse  # noqa: Y015
 
 @_typing.final
 class ServerInfo(_message.Message):
-    """ServerInfo is about a running server."""
+    """ServerInfo describes a running server."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -428,7 +436,7 @@ class ServerInfo(_message.Message):
 
     @_builtins.property
     def limits(self) -> Global___ServerLimits:
-        """limits are the largest requests that the server takes."""
+        """limits are the limits of a single request."""
 
     def __init__(
         self,
@@ -447,7 +455,7 @@ Global___ServerInfo: _TypeAlias = ServerInfo  # noqa: Y015
 
 @_typing.final
 class ServerLimits(_message.Message):
-    """ServerLimits are the largest requests that a server takes; larger ones are refused."""
+    """ServerLimits are the limits of a single request. The server refuses requests that exceed them."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -465,33 +473,33 @@ class ServerLimits(_message.Message):
     MAX_RERANK_TOP_FIELD_NUMBER: _builtins.int
     MAX_CONTEXT_FIELD_NUMBER: _builtins.int
     max_page_size: _builtins.int
-    """max_page_size is the most items on a page."""
+    """max_page_size is the maximum number of items on a page."""
     max_offset: _builtins.int
-    """max_offset is how many passages deep the pages of a search reach."""
+    """max_offset is the number of passages up to which a search can be paged through."""
     max_stream_limit: _builtins.int
-    """max_stream_limit is the most passages of a StreamSearch."""
+    """max_stream_limit is the maximum number of passages that a StreamSearch returns."""
     max_query_chars: _builtins.int
-    """max_query_chars is the most characters of a query's text."""
+    """max_query_chars is the maximum length of a query's text in characters."""
     max_batch_size: _builtins.int
-    """max_batch_size is the most searches or texts in one request."""
+    """max_batch_size is the maximum number of searches or texts in one request."""
     max_text_chars: _builtins.int
-    """max_text_chars is the most characters of a text to embed or count."""
+    """max_text_chars is the maximum length in characters of a text to embed or count."""
     max_neighbours: _builtins.int
-    """max_neighbours is the most passages before or after a passage."""
+    """max_neighbours is the maximum of GetPassageRequest.before and GetPassageRequest.after."""
     max_message_bytes: _builtins.int
-    """max_message_bytes is the most bytes of a request, and of an answer."""
+    """max_message_bytes is the maximum size in bytes of a request, and of an answer."""
     max_batch_passages: _builtins.int
-    """max_batch_passages is the most passages that the searches of a BatchSearch may ask for in all,
-    those of the pages before theirs counted.
+    """max_batch_passages is the maximum number of passages that all searches of a BatchSearch ask for
+    together. A search for a later page counts the passages of the pages before it, too.
     """
     max_section_chars: _builtins.int
-    """max_section_chars is the most characters of a passage's section."""
+    """max_section_chars is the maximum of SearchRequest.section_chars."""
     max_group_size: _builtins.int
-    """max_group_size is the most passages of a document, where they are grouped."""
+    """max_group_size is the maximum of SearchRequest.group_size."""
     max_rerank_top: _builtins.int
-    """max_rerank_top is the most passages that a search can have reranked."""
+    """max_rerank_top is the maximum of SearchRequest.rerank_top."""
     max_context: _builtins.int
-    """max_context is the most passages before, and after, each passage that a search finds."""
+    """max_context is the maximum of SearchRequest.context_before and SearchRequest.context_after."""
     def __init__(
         self,
         *,

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class IndexServiceStub:
-    """IndexService shows what is in the collections. Its errors are made as SearchService's are.
+    """IndexService reads the contents of the collections, and reloads them. Its errors have the same
+    form as those of SearchService.
     """
 
     def __init__(self, channel):
@@ -73,11 +74,12 @@ class IndexServiceStub:
 
 
 class IndexServiceServicer:
-    """IndexService shows what is in the collections. Its errors are made as SearchService's are.
+    """IndexService reads the contents of the collections, and reloads them. Its errors have the same
+    form as those of SearchService.
     """
 
     def GetCollection(self, request, context):
-        """GetCollection answers one collection.
+        """GetCollection returns one collection.
 
         Errors: INVALID_ARGUMENT for a malformed name; NOT_FOUND for an unknown one.
         """
@@ -86,7 +88,7 @@ class IndexServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListCollections(self, request, context):
-        """ListCollections answers the collections that the server has open, by name.
+        """ListCollections returns the collections that the server has open, ordered by name.
 
         Errors: INVALID_ARGUMENT for a bad page size or token.
         """
@@ -95,17 +97,17 @@ class IndexServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetDocument(self, request, context):
-        """GetDocument answers one document, on demand with its text.
+        """GetDocument returns one document, with its text if DocumentView asks for it.
 
-        Errors: INVALID_ARGUMENT for a malformed name; NOT_FOUND for an unknown one;
-        RESOURCE_EXHAUSTED with reason ANSWER_TOO_LARGE for a text over the limit on messages.
+        Errors: INVALID_ARGUMENT for a malformed name; NOT_FOUND for an unknown one; RESOURCE_EXHAUSTED
+        with reason ANSWER_TOO_LARGE if the answer exceeds ServerLimits.max_message_bytes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListDocuments(self, request, context):
-        """ListDocuments answers one page of the documents of a collection, by uri.
+        """ListDocuments returns one page of the documents of a collection, ordered by uri.
 
         Errors: INVALID_ARGUMENT for a bad page size or token; NOT_FOUND for an unknown collection;
         FAILED_PRECONDITION with reason STALE_GENERATION for a page token from before the collection
@@ -116,29 +118,30 @@ class IndexServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetPassage(self, request, context):
-        """GetPassage answers one passage, on demand with its neighbours in the document.
+        """GetPassage returns one passage, with its neighbours in the document if the request asks for
+        them.
 
-        Errors: INVALID_ARGUMENT for a malformed name or a bad number of neighbours; NOT_FOUND for an
-        unknown name.
+        Errors: INVALID_ARGUMENT for a malformed name or a number of neighbours out of range; NOT_FOUND
+        for an unknown name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReloadCollection(self, request, context):
-        """ReloadCollection opens the newest generation of a collection's index and answers from it
-        from now on; requests under way end on the generation that they started with.
+        """ReloadCollection opens the newest generation of a collection's index and serves it from then
+        on. Requests in flight finish on the generation that they started with.
 
-        Errors: NOT_FOUND for an unknown collection; FAILED_PRECONDITION when the index or its model
-        cannot be used; DATA_LOSS when the index is damaged. After an error the collection answers as
-        before.
+        Errors: NOT_FOUND for an unknown collection; FAILED_PRECONDITION if the index or its model
+        can't be used; DATA_LOSS if the index is damaged. After an error the collection keeps serving
+        the generation that it has.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetServerInfo(self, request, context):
-        """GetServerInfo answers the server's version and limits.
+        """GetServerInfo returns the server's version and limits.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -191,7 +194,8 @@ def add_IndexServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class IndexService:
-    """IndexService shows what is in the collections. Its errors are made as SearchService's are.
+    """IndexService reads the contents of the collections, and reloads them. Its errors have the same
+    form as those of SearchService.
     """
 
     @staticmethod

@@ -27,99 +27,107 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class IndexServiceStub:
-    """IndexService shows what is in the collections. Its errors are made as SearchService's are."""
+    """IndexService reads the contents of the collections, and reloads them. Its errors have the same
+    form as those of SearchService.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> IndexServiceAsyncStub: ...
     GetCollection: _grpc.UnaryUnaryMultiCallable[_index_service_pb2.GetCollectionRequest, _index_service_pb2.GetCollectionResponse]
-    """GetCollection answers one collection.
+    """GetCollection returns one collection.
 
     Errors: INVALID_ARGUMENT for a malformed name; NOT_FOUND for an unknown one.
     """
     ListCollections: _grpc.UnaryUnaryMultiCallable[_index_service_pb2.ListCollectionsRequest, _index_service_pb2.ListCollectionsResponse]
-    """ListCollections answers the collections that the server has open, by name.
+    """ListCollections returns the collections that the server has open, ordered by name.
 
     Errors: INVALID_ARGUMENT for a bad page size or token.
     """
     GetDocument: _grpc.UnaryUnaryMultiCallable[_index_service_pb2.GetDocumentRequest, _index_service_pb2.GetDocumentResponse]
-    """GetDocument answers one document, on demand with its text.
+    """GetDocument returns one document, with its text if DocumentView asks for it.
 
-    Errors: INVALID_ARGUMENT for a malformed name; NOT_FOUND for an unknown one;
-    RESOURCE_EXHAUSTED with reason ANSWER_TOO_LARGE for a text over the limit on messages.
+    Errors: INVALID_ARGUMENT for a malformed name; NOT_FOUND for an unknown one; RESOURCE_EXHAUSTED
+    with reason ANSWER_TOO_LARGE if the answer exceeds ServerLimits.max_message_bytes.
     """
     ListDocuments: _grpc.UnaryUnaryMultiCallable[_index_service_pb2.ListDocumentsRequest, _index_service_pb2.ListDocumentsResponse]
-    """ListDocuments answers one page of the documents of a collection, by uri.
+    """ListDocuments returns one page of the documents of a collection, ordered by uri.
 
     Errors: INVALID_ARGUMENT for a bad page size or token; NOT_FOUND for an unknown collection;
     FAILED_PRECONDITION with reason STALE_GENERATION for a page token from before the collection
     was reloaded.
     """
     GetPassage: _grpc.UnaryUnaryMultiCallable[_index_service_pb2.GetPassageRequest, _index_service_pb2.GetPassageResponse]
-    """GetPassage answers one passage, on demand with its neighbours in the document.
+    """GetPassage returns one passage, with its neighbours in the document if the request asks for
+    them.
 
-    Errors: INVALID_ARGUMENT for a malformed name or a bad number of neighbours; NOT_FOUND for an
-    unknown name.
+    Errors: INVALID_ARGUMENT for a malformed name or a number of neighbours out of range; NOT_FOUND
+    for an unknown name.
     """
     ReloadCollection: _grpc.UnaryUnaryMultiCallable[_index_service_pb2.ReloadCollectionRequest, _index_service_pb2.ReloadCollectionResponse]
-    """ReloadCollection opens the newest generation of a collection's index and answers from it
-    from now on; requests under way end on the generation that they started with.
+    """ReloadCollection opens the newest generation of a collection's index and serves it from then
+    on. Requests in flight finish on the generation that they started with.
 
-    Errors: NOT_FOUND for an unknown collection; FAILED_PRECONDITION when the index or its model
-    cannot be used; DATA_LOSS when the index is damaged. After an error the collection answers as
-    before.
+    Errors: NOT_FOUND for an unknown collection; FAILED_PRECONDITION if the index or its model
+    can't be used; DATA_LOSS if the index is damaged. After an error the collection keeps serving
+    the generation that it has.
     """
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_index_service_pb2.GetServerInfoRequest, _index_service_pb2.GetServerInfoResponse]
-    """GetServerInfo answers the server's version and limits."""
+    """GetServerInfo returns the server's version and limits."""
 
 @_typing.type_check_only
 class IndexServiceAsyncStub(IndexServiceStub):
-    """IndexService shows what is in the collections. Its errors are made as SearchService's are."""
+    """IndexService reads the contents of the collections, and reloads them. Its errors have the same
+    form as those of SearchService.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetCollection: _aio.UnaryUnaryMultiCallable[_index_service_pb2.GetCollectionRequest, _index_service_pb2.GetCollectionResponse]  # type: ignore[assignment]
-    """GetCollection answers one collection.
+    """GetCollection returns one collection.
 
     Errors: INVALID_ARGUMENT for a malformed name; NOT_FOUND for an unknown one.
     """
     ListCollections: _aio.UnaryUnaryMultiCallable[_index_service_pb2.ListCollectionsRequest, _index_service_pb2.ListCollectionsResponse]  # type: ignore[assignment]
-    """ListCollections answers the collections that the server has open, by name.
+    """ListCollections returns the collections that the server has open, ordered by name.
 
     Errors: INVALID_ARGUMENT for a bad page size or token.
     """
     GetDocument: _aio.UnaryUnaryMultiCallable[_index_service_pb2.GetDocumentRequest, _index_service_pb2.GetDocumentResponse]  # type: ignore[assignment]
-    """GetDocument answers one document, on demand with its text.
+    """GetDocument returns one document, with its text if DocumentView asks for it.
 
-    Errors: INVALID_ARGUMENT for a malformed name; NOT_FOUND for an unknown one;
-    RESOURCE_EXHAUSTED with reason ANSWER_TOO_LARGE for a text over the limit on messages.
+    Errors: INVALID_ARGUMENT for a malformed name; NOT_FOUND for an unknown one; RESOURCE_EXHAUSTED
+    with reason ANSWER_TOO_LARGE if the answer exceeds ServerLimits.max_message_bytes.
     """
     ListDocuments: _aio.UnaryUnaryMultiCallable[_index_service_pb2.ListDocumentsRequest, _index_service_pb2.ListDocumentsResponse]  # type: ignore[assignment]
-    """ListDocuments answers one page of the documents of a collection, by uri.
+    """ListDocuments returns one page of the documents of a collection, ordered by uri.
 
     Errors: INVALID_ARGUMENT for a bad page size or token; NOT_FOUND for an unknown collection;
     FAILED_PRECONDITION with reason STALE_GENERATION for a page token from before the collection
     was reloaded.
     """
     GetPassage: _aio.UnaryUnaryMultiCallable[_index_service_pb2.GetPassageRequest, _index_service_pb2.GetPassageResponse]  # type: ignore[assignment]
-    """GetPassage answers one passage, on demand with its neighbours in the document.
+    """GetPassage returns one passage, with its neighbours in the document if the request asks for
+    them.
 
-    Errors: INVALID_ARGUMENT for a malformed name or a bad number of neighbours; NOT_FOUND for an
-    unknown name.
+    Errors: INVALID_ARGUMENT for a malformed name or a number of neighbours out of range; NOT_FOUND
+    for an unknown name.
     """
     ReloadCollection: _aio.UnaryUnaryMultiCallable[_index_service_pb2.ReloadCollectionRequest, _index_service_pb2.ReloadCollectionResponse]  # type: ignore[assignment]
-    """ReloadCollection opens the newest generation of a collection's index and answers from it
-    from now on; requests under way end on the generation that they started with.
+    """ReloadCollection opens the newest generation of a collection's index and serves it from then
+    on. Requests in flight finish on the generation that they started with.
 
-    Errors: NOT_FOUND for an unknown collection; FAILED_PRECONDITION when the index or its model
-    cannot be used; DATA_LOSS when the index is damaged. After an error the collection answers as
-    before.
+    Errors: NOT_FOUND for an unknown collection; FAILED_PRECONDITION if the index or its model
+    can't be used; DATA_LOSS if the index is damaged. After an error the collection keeps serving
+    the generation that it has.
     """
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_index_service_pb2.GetServerInfoRequest, _index_service_pb2.GetServerInfoResponse]  # type: ignore[assignment]
-    """GetServerInfo answers the server's version and limits."""
+    """GetServerInfo returns the server's version and limits."""
 
 class IndexServiceServicer(metaclass=_abc_1.ABCMeta):
-    """IndexService shows what is in the collections. Its errors are made as SearchService's are."""
+    """IndexService reads the contents of the collections, and reloads them. Its errors have the same
+    form as those of SearchService.
+    """
 
     @_abc_1.abstractmethod
     def GetCollection(
@@ -127,7 +135,7 @@ class IndexServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _index_service_pb2.GetCollectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_index_service_pb2.GetCollectionResponse, _abc.Awaitable[_index_service_pb2.GetCollectionResponse]]:
-        """GetCollection answers one collection.
+        """GetCollection returns one collection.
 
         Errors: INVALID_ARGUMENT for a malformed name; NOT_FOUND for an unknown one.
         """
@@ -138,7 +146,7 @@ class IndexServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _index_service_pb2.ListCollectionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_index_service_pb2.ListCollectionsResponse, _abc.Awaitable[_index_service_pb2.ListCollectionsResponse]]:
-        """ListCollections answers the collections that the server has open, by name.
+        """ListCollections returns the collections that the server has open, ordered by name.
 
         Errors: INVALID_ARGUMENT for a bad page size or token.
         """
@@ -149,10 +157,10 @@ class IndexServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _index_service_pb2.GetDocumentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_index_service_pb2.GetDocumentResponse, _abc.Awaitable[_index_service_pb2.GetDocumentResponse]]:
-        """GetDocument answers one document, on demand with its text.
+        """GetDocument returns one document, with its text if DocumentView asks for it.
 
-        Errors: INVALID_ARGUMENT for a malformed name; NOT_FOUND for an unknown one;
-        RESOURCE_EXHAUSTED with reason ANSWER_TOO_LARGE for a text over the limit on messages.
+        Errors: INVALID_ARGUMENT for a malformed name; NOT_FOUND for an unknown one; RESOURCE_EXHAUSTED
+        with reason ANSWER_TOO_LARGE if the answer exceeds ServerLimits.max_message_bytes.
         """
 
     @_abc_1.abstractmethod
@@ -161,7 +169,7 @@ class IndexServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _index_service_pb2.ListDocumentsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_index_service_pb2.ListDocumentsResponse, _abc.Awaitable[_index_service_pb2.ListDocumentsResponse]]:
-        """ListDocuments answers one page of the documents of a collection, by uri.
+        """ListDocuments returns one page of the documents of a collection, ordered by uri.
 
         Errors: INVALID_ARGUMENT for a bad page size or token; NOT_FOUND for an unknown collection;
         FAILED_PRECONDITION with reason STALE_GENERATION for a page token from before the collection
@@ -174,10 +182,11 @@ class IndexServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _index_service_pb2.GetPassageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_index_service_pb2.GetPassageResponse, _abc.Awaitable[_index_service_pb2.GetPassageResponse]]:
-        """GetPassage answers one passage, on demand with its neighbours in the document.
+        """GetPassage returns one passage, with its neighbours in the document if the request asks for
+        them.
 
-        Errors: INVALID_ARGUMENT for a malformed name or a bad number of neighbours; NOT_FOUND for an
-        unknown name.
+        Errors: INVALID_ARGUMENT for a malformed name or a number of neighbours out of range; NOT_FOUND
+        for an unknown name.
         """
 
     @_abc_1.abstractmethod
@@ -186,12 +195,12 @@ class IndexServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _index_service_pb2.ReloadCollectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_index_service_pb2.ReloadCollectionResponse, _abc.Awaitable[_index_service_pb2.ReloadCollectionResponse]]:
-        """ReloadCollection opens the newest generation of a collection's index and answers from it
-        from now on; requests under way end on the generation that they started with.
+        """ReloadCollection opens the newest generation of a collection's index and serves it from then
+        on. Requests in flight finish on the generation that they started with.
 
-        Errors: NOT_FOUND for an unknown collection; FAILED_PRECONDITION when the index or its model
-        cannot be used; DATA_LOSS when the index is damaged. After an error the collection answers as
-        before.
+        Errors: NOT_FOUND for an unknown collection; FAILED_PRECONDITION if the index or its model
+        can't be used; DATA_LOSS if the index is damaged. After an error the collection keeps serving
+        the generation that it has.
         """
 
     @_abc_1.abstractmethod
@@ -200,6 +209,6 @@ class IndexServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _index_service_pb2.GetServerInfoRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_index_service_pb2.GetServerInfoResponse, _abc.Awaitable[_index_service_pb2.GetServerInfoResponse]]:
-        """GetServerInfo answers the server's version and limits."""
+        """GetServerInfo returns the server's version and limits."""
 
 def add_IndexServiceServicer_to_server(servicer: IndexServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -29,38 +29,38 @@ class _SearchMode:
 class _SearchModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SearchMode.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     SEARCH_MODE_UNSPECIFIED: _SearchMode.ValueType  # 0
-    """SEARCH_MODE_UNSPECIFIED means the best mode for the query and the collection; see
+    """SEARCH_MODE_UNSPECIFIED means the default for the query and the collection; see
     SearchRequest.mode.
     """
     SEARCH_MODE_DENSE: _SearchMode.ValueType  # 1
     """SEARCH_MODE_DENSE compares vectors by cosine similarity. See SearchRequest.exact."""
     SEARCH_MODE_LEXICAL: _SearchMode.ValueType  # 2
-    """SEARCH_MODE_LEXICAL compares words by BM25; the query must be a text. The model has no part in
-    it. A phrase in quotes counts as such besides its words; "config*" means words that begin so,
-    "title:install" a word of titles and headings.
+    """SEARCH_MODE_LEXICAL compares words by BM25. The query must be a text. No model is used. A
+    phrase in quotes counts in addition to its words. "config*" matches words with that prefix, and
+    "title:install" matches a word in titles and headings.
     """
     SEARCH_MODE_HYBRID: _SearchMode.ValueType  # 3
-    """SEARCH_MODE_HYBRID does both, and makes one ranking of the two; the query must be a text. See
-    SearchRequest.fusion.
+    """SEARCH_MODE_HYBRID compares both vectors and words, and combines the two rankings. The query
+    must be a text. See SearchRequest.fusion.
     """
 
 class SearchMode(_SearchMode, metaclass=_SearchModeEnumTypeWrapper):
-    """SearchMode is a way to compare a query with passages."""
+    """SearchMode is how a query is compared with passages."""
 
 SEARCH_MODE_UNSPECIFIED: SearchMode.ValueType  # 0
-"""SEARCH_MODE_UNSPECIFIED means the best mode for the query and the collection; see
+"""SEARCH_MODE_UNSPECIFIED means the default for the query and the collection; see
 SearchRequest.mode.
 """
 SEARCH_MODE_DENSE: SearchMode.ValueType  # 1
 """SEARCH_MODE_DENSE compares vectors by cosine similarity. See SearchRequest.exact."""
 SEARCH_MODE_LEXICAL: SearchMode.ValueType  # 2
-"""SEARCH_MODE_LEXICAL compares words by BM25; the query must be a text. The model has no part in
-it. A phrase in quotes counts as such besides its words; "config*" means words that begin so,
-"title:install" a word of titles and headings.
+"""SEARCH_MODE_LEXICAL compares words by BM25. The query must be a text. No model is used. A
+phrase in quotes counts in addition to its words. "config*" matches words with that prefix, and
+"title:install" matches a word in titles and headings.
 """
 SEARCH_MODE_HYBRID: SearchMode.ValueType  # 3
-"""SEARCH_MODE_HYBRID does both, and makes one ranking of the two; the query must be a text. See
-SearchRequest.fusion.
+"""SEARCH_MODE_HYBRID compares both vectors and words, and combines the two rankings. The query
+must be a text. See SearchRequest.fusion.
 """
 Global___SearchMode: _TypeAlias = SearchMode  # noqa: Y015
 
@@ -73,25 +73,21 @@ class _FusionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fusion.ValueTy
     FUSION_UNSPECIFIED: _Fusion.ValueType  # 0
     """FUSION_UNSPECIFIED means FUSION_WEIGHTED."""
     FUSION_WEIGHTED: _Fusion.ValueType  # 1
-    """FUSION_WEIGHTED adds up both scores, each brought to a scale that ends at 1. See
-    SCORE_KIND_WEIGHTED.
-    """
+    """FUSION_WEIGHTED adds both scores, each scaled to at most 1. See SCORE_KIND_WEIGHTED."""
     FUSION_RRF: _Fusion.ValueType  # 2
-    """FUSION_RRF adds up reciprocal ranks, 1 / (60 + rank) over the best 1,000 of each search. See
+    """FUSION_RRF adds reciprocal ranks, 1 / (60 + rank), over the best 1,000 of each search. See
     SCORE_KIND_RRF.
     """
 
 class Fusion(_Fusion, metaclass=_FusionEnumTypeWrapper):
-    """Fusion is a way to make one ranking of a dense and a lexical one."""
+    """Fusion is how a dense and a lexical ranking are combined."""
 
 FUSION_UNSPECIFIED: Fusion.ValueType  # 0
 """FUSION_UNSPECIFIED means FUSION_WEIGHTED."""
 FUSION_WEIGHTED: Fusion.ValueType  # 1
-"""FUSION_WEIGHTED adds up both scores, each brought to a scale that ends at 1. See
-SCORE_KIND_WEIGHTED.
-"""
+"""FUSION_WEIGHTED adds both scores, each scaled to at most 1. See SCORE_KIND_WEIGHTED."""
 FUSION_RRF: Fusion.ValueType  # 2
-"""FUSION_RRF adds up reciprocal ranks, 1 / (60 + rank) over the best 1,000 of each search. See
+"""FUSION_RRF adds reciprocal ranks, 1 / (60 + rank), over the best 1,000 of each search. See
 SCORE_KIND_RRF.
 """
 Global___Fusion: _TypeAlias = Fusion  # noqa: Y015
@@ -100,8 +96,8 @@ Global___Fusion: _TypeAlias = Fusion  # noqa: Y015
 class SearchRequest(_message.Message):
     """SearchRequest asks for one page of passages.
 
-    Field numbers 13 to 19 are left for what narrows and groups the passages; 25 to 29 for how they
-    are ranked; 34 to 39 for what is answered with each.
+    Field numbers 13 to 19 are kept free for filtering and grouping, 25 to 29 for ranking, 34 to 39
+    for what is returned with each passage.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -128,89 +124,94 @@ class SearchRequest(_message.Message):
     CONTEXT_BEFORE_FIELD_NUMBER: _builtins.int
     CONTEXT_AFTER_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
-    """collection is the resource name of the collection to search, "collections/{collection}";
-    empty means "collections/default".
+    """collection is the resource name of the collection to search, "collections/{collection}". Empty
+    means "collections/default".
     """
     text: _builtins.str
-    """text is a question or some words, 1 to ServerLimits.max_query_chars characters, not all of
-    them white space. What exceeds the model's max_tokens is cut off; see query_truncated.
+    """text is a question or some words: 1 to ServerLimits.max_query_chars characters, not all of
+    them white space. The model reads its first Model.max_tokens tokens; see
+    SearchResponse.query_truncated.
     """
     passage: _builtins.str
-    """passage is the resource name of a passage of the collection: find more like this one. The
-    passage itself is not among the answers.
+    """passage is the resource name of a passage of the collection. The search finds passages like
+    it, and leaves out the passage itself.
     """
     mode: Global___SearchMode.ValueType
-    """mode is how to search; SEARCH_MODE_UNSPECIFIED means SEARCH_MODE_HYBRID for a text, where the
-    collection has its words, else SEARCH_MODE_DENSE.
+    """mode is how to compare passages with the query. SEARCH_MODE_UNSPECIFIED means
+    SEARCH_MODE_HYBRID for a text if the collection has a lexical index, and SEARCH_MODE_DENSE
+    otherwise.
     """
     page_size: _builtins.int
-    """page_size is the most passages to answer, up to ServerLimits.max_page_size; zero means 10.
-    The last page may have fewer. It may change from page to page.
+    """page_size is the maximum number of passages to return, up to ServerLimits.max_page_size; zero
+    means 10. The last page may have fewer. It may differ from page to page.
     """
     page_token: _builtins.str
-    """page_token is the next_page_token of the page before; empty asks for the first page. All
-    fields but page_size must be as they were for that page, and the collection must not have
-    been reloaded to another generation. Pages reach ServerLimits.max_offset passages deep.
+    """page_token is the next_page_token of the page before. Empty asks for the first page. All fields
+    except page_size must be the same as for that page, and the collection must still be on the
+    same generation. Pages end after ServerLimits.max_offset passages.
     """
     min_score: _builtins.float
-    """min_score leaves out passages whose score, of the kind that the mode gives, is lower; in
-    [-1, 1] for SEARCH_MODE_DENSE. Unset means none is left out.
+    """min_score is the minimum score of a passage, on the scale of the mode: in [-1, 1] for
+    SEARCH_MODE_DENSE. Unset means no minimum.
     """
     filter: _builtins.str
-    """filter is a condition that a passage's document must meet, such as
-    'path:guides/** AND modified>=2024-01-01'; empty means that all documents count. The language
-    is described in docs/filters.md.
+    """filter is a condition on a passage's document, such as 'path:guides/** AND
+    modified>=2024-01-01'. Empty means all documents. docs/filters.md describes the language.
     """
     group_by_document: _builtins.bool
-    """group_by_document lists documents, best first, each by its best passage; page_size and pages
-    count documents then.
+    """group_by_document lists documents instead of passages, each represented by its best passage.
+    page_size and pages then count documents.
     """
     group_size: _builtins.int
-    """group_size is the most passages of a document, one after the other, best first, up to
-    ServerLimits.max_group_size; zero means 1. It goes with group_by_document.
+    """group_size is the maximum number of passages returned for each document, best first, up to
+    ServerLimits.max_group_size. Zero means 1. More than 1 needs group_by_document.
     """
     collapse: _builtins.float
-    """collapse leaves out a passage whose vector has at least this cosine with that of a better one,
-    in [0, 1]; see Passage.similar. Unset means none is left out. Pages reach
-    ServerLimits.max_page_size passages deep then.
+    """collapse is the cosine, in [0, 1], from which a passage counts as a near-duplicate of a better
+    one and is left out; see Passage.similar. Unset means that none is left out. If it is set,
+    pages end after ServerLimits.max_page_size passages.
     """
     exact: _builtins.bool
-    """exact compares the query with every passage; false means that a large collection may use its
-    approximate index, which is measured to find at least its target share of the best passages.
+    """exact compares the query with every passage. False means that a large collection may use its
+    approximate index, whose recall was measured and reaches the index's target.
     """
     fusion: Global___Fusion.ValueType
-    """fusion is how SEARCH_MODE_HYBRID makes one ranking of two; FUSION_UNSPECIFIED means
+    """fusion is how SEARCH_MODE_HYBRID combines the two rankings. FUSION_UNSPECIFIED means
     FUSION_WEIGHTED.
     """
     dense_weight: _builtins.float
-    """dense_weight is the share of the dense part in a score of FUSION_WEIGHTED, above 0 and below
-    1; the lexical part has the rest. Unset means 0.6.
+    """dense_weight is the share of the dense score in FUSION_WEIGHTED, above 0 and below 1. The
+    lexical score has the rest. Unset means 0.6.
     """
     mmr: _builtins.float
-    """mmr makes the best hundred passages diverse (maximal marginal relevance), in [0, 1]: the share
-    of the score, against newness; 1 is by score alone. Unset means the order is that of the
-    scores. Pages reach ServerLimits.max_page_size passages deep then.
+    """mmr makes the best hundred passages diverse by maximal marginal relevance. It is the weight of
+    the score against novelty, in [0, 1]; 1 orders by score alone. Unset means the order of the
+    scores. If it is set, pages end after ServerLimits.max_page_size passages.
     """
     rerank_top: _builtins.int
-    """rerank_top is how many of the best passages' texts the server's reranker, a cross-encoder, puts
-    in its own order, up to ServerLimits.max_rerank_top; the list ends with them. Zero means none.
-    Each costs about as much as to embed it; see SearchTimings.rerank.
+    """rerank_top is the number of best passages that the server's reranker, a cross-encoder, puts
+    into its own order, up to ServerLimits.max_rerank_top. The list ends with them. Zero means no
+    reranking. Reranking a passage costs about as much as embedding it; see SearchTimings.rerank.
     """
     section_chars: _builtins.int
-    """section_chars asks for the text around each passage: of its section, as far as that is in so
-    many characters, up to ServerLimits.max_section_chars; zero means none. See Passage.section.
+    """section_chars is the maximum length in characters of the section to return with each passage,
+    up to ServerLimits.max_section_chars. Zero means no section. See Passage.section.
     """
     highlight: _builtins.bool
-    """highlight asks where each passage fits the words of a text query; see Passage.highlights."""
+    """highlight asks for the places where each passage matches the words of a text query; see
+    Passage.highlights.
+    """
     context_before: _builtins.int
-    """context_before asks for so many passages of the document before each passage, up to
-    ServerLimits.max_context; zero means none. See Passage.context_before.
+    """context_before is the number of passages to return before each hit, up to
+    ServerLimits.max_context. Zero means none. See Passage.context_before.
     """
     context_after: _builtins.int
-    """context_after asks for so many after it, as above."""
+    """context_after is the number of passages to return after each hit, up to
+    ServerLimits.max_context. Zero means none. See Passage.context_after.
+    """
     @_builtins.property
     def vector(self) -> _vector_pb2.Vector:
-        """vector is an embedding by the collection's model, of Model.dimension components."""
+        """vector is an embedding by the collection's model, with Model.dimension components."""
 
     def __init__(
         self,
@@ -268,7 +269,7 @@ Global___SearchRequest: _TypeAlias = SearchRequest  # noqa: Y015
 class SearchResponse(_message.Message):
     """SearchResponse is one page of passages.
 
-    Field numbers 10 to 19 are left for what explains the ranking.
+    Field numbers 10 to 19 are kept free for explaining the ranking.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -284,37 +285,42 @@ class SearchResponse(_message.Message):
     RERANK_TRUNCATED_COUNT_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """next_page_token asks for the page after this one; empty when this is the last. Opaque."""
+    """next_page_token is an opaque token that asks for the page after this one. Empty means that this
+    is the last page.
+    """
     generation: _builtins.int
     """generation is the generation of the collection that was searched; see Collection.generation."""
     model_fingerprint: _builtins.str
-    """model_fingerprint names the model that embedded the query; see Model.fingerprint."""
+    """model_fingerprint identifies the model that embedded the query; see Model.fingerprint."""
     query_token_count: _builtins.int
-    """query_token_count is the number of tokens that the model read of a text query, prompt and
-    special tokens counted; zero for other queries.
+    """query_token_count is the number of tokens that the model read of a text query, including prompt
+    and special tokens. Zero means that the model read no text.
     """
     query_truncated: _builtins.bool
-    """query_truncated is true when the text query was longer than the model reads, and its end had
+    """query_truncated is true if the text query was longer than the model's maximum. Its end then had
     no effect on the dense part of the search.
     """
     mode: Global___SearchMode.ValueType
-    """mode is how it was searched; never SEARCH_MODE_UNSPECIFIED."""
+    """mode is the mode that was used; never SEARCH_MODE_UNSPECIFIED."""
     rerank_truncated_count: _builtins.int
-    """rerank_truncated_count is the number of texts that the reranker read in part only, as they had
-    more tokens than fit beside the query.
+    """rerank_truncated_count is the number of texts that the reranker did not read to the end,
+    because they did not fit beside the query. Zero means that it read all of them whole.
     """
     @_builtins.property
     def passages(self) -> _containers.RepeatedCompositeFieldContainer[_document_pb2.Passage]:
-        """passages are the best passages in order, best first; empty when there is none (any more)."""
+        """passages are the passages of this page, best first. Empty means that there are none, or no
+        more.
+        """
 
     @_builtins.property
     def timings(self) -> Global___SearchTimings:
-        """timings say where the time went."""
+        """timings are the times spent in each stage."""
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """warnings say in English what about the request is probably not as meant, though it was
-        answered: a filter on a field that no document of the collection has.
+        """warnings are English sentences about a request that was answered but may not mean what its
+        author intended: a filter on a field that no document of the collection has, a query that
+        exceeds the limits of lexical search, or a list that ends because of a limit.
         """
 
     def __init__(
@@ -341,7 +347,7 @@ Global___SearchResponse: _TypeAlias = SearchResponse  # noqa: Y015
 
 @_typing.final
 class SearchTimings(_message.Message):
-    """SearchTimings is the time spent on a search, by stage. For a search of a batch, embed and total
+    """SearchTimings are the times spent in the stages of a search. In a BatchSearch, embed and total
     are those of the whole batch.
     """
 
@@ -354,25 +360,27 @@ class SearchTimings(_message.Message):
     RERANK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def embed(self) -> _duration_pb2.Duration:
-        """embed is the time to get a query's vector, waiting for the model counted. It is next to
-        nothing for a text that was asked for shortly before.
+        """embed is the time to get the query's vector, including the wait for the model. It is close to
+        zero for a text whose vector is still cached.
         """
 
     @_builtins.property
     def search(self) -> _duration_pb2.Duration:
-        """search is the time to compare vectors and words and rank passages."""
+        """search is the time to compare vectors and words and to rank passages."""
 
     @_builtins.property
     def fetch(self) -> _duration_pb2.Duration:
-        """fetch is the time to read texts and metadata of the passages."""
+        """fetch is the time to read the texts and metadata of the passages."""
 
     @_builtins.property
     def total(self) -> _duration_pb2.Duration:
-        """total is the time from the request's arrival to its answer, waiting counted."""
+        """total is the time from the request's arrival to its answer, including all waits."""
 
     @_builtins.property
     def rerank(self) -> _duration_pb2.Duration:
-        """rerank is the part of search that the reranker took, waiting for it counted."""
+        """rerank is the part of search that the reranker took, including the wait for it. Zero means that
+        nothing was reranked.
+        """
 
     def __init__(
         self,
@@ -393,15 +401,15 @@ Global___SearchTimings: _TypeAlias = SearchTimings  # noqa: Y015
 
 @_typing.final
 class BatchSearchRequest(_message.Message):
-    """BatchSearchRequest asks many searches at once."""
+    """BatchSearchRequest asks for many searches at once."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUESTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchRequest]:
-        """requests are the searches, 1 to ServerLimits.max_batch_size, which may be of different
-        collections; for ServerLimits.max_batch_passages passages in all.
+        """requests are the searches: 1 to ServerLimits.max_batch_size of them, together for at most
+        ServerLimits.max_batch_passages passages. They may be of different collections.
         """
 
     def __init__(
@@ -419,14 +427,14 @@ Global___BatchSearchRequest: _TypeAlias = BatchSearchRequest  # noqa: Y015
 
 @_typing.final
 class BatchSearchResponse(_message.Message):
-    """BatchSearchResponse answers a batch of searches."""
+    """BatchSearchResponse returns the results of a batch of searches."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RESPONSES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def responses(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchResponse]:
-        """responses are the answers, as many as the requests and in their order."""
+        """responses are the results, one for each search, in the order of the request."""
 
     def __init__(
         self,
@@ -443,8 +451,8 @@ Global___BatchSearchResponse: _TypeAlias = BatchSearchResponse  # noqa: Y015
 
 @_typing.final
 class StreamSearchRequest(_message.Message):
-    """StreamSearchRequest asks for many passages, in order of their scores. Its fields have the numbers
-    that they have in SearchRequest.
+    """StreamSearchRequest asks for many passages, best first. Fields that it shares with SearchRequest
+    have the same numbers.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -462,45 +470,45 @@ class StreamSearchRequest(_message.Message):
     DENSE_WEIGHT_FIELD_NUMBER: _builtins.int
     SECTION_CHARS_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
-    """collection is the resource name of the collection to search, "collections/{collection}";
-    empty means "collections/default".
+    """collection is the resource name of the collection to search, "collections/{collection}". Empty
+    means "collections/default".
     """
     text: _builtins.str
     """text is a question or some words; see SearchRequest.text."""
     passage: _builtins.str
     """passage is the resource name of a passage; see SearchRequest.passage."""
     mode: Global___SearchMode.ValueType
-    """mode is how to search; SEARCH_MODE_UNSPECIFIED means SEARCH_MODE_HYBRID for a text, where the
-    collection has its words, else SEARCH_MODE_DENSE.
+    """mode is how to compare passages with the query. SEARCH_MODE_UNSPECIFIED means
+    SEARCH_MODE_HYBRID for a text if the collection has a lexical index, and SEARCH_MODE_DENSE
+    otherwise.
     """
     limit: _builtins.int
-    """limit is the most passages to answer, up to ServerLimits.max_stream_limit; zero means that
-    maximum.
+    """limit is the maximum number of passages to return, up to ServerLimits.max_stream_limit. Zero
+    means that maximum.
     """
     min_score: _builtins.float
-    """min_score leaves out passages whose score, of the kind that the mode gives, is lower; in
-    [-1, 1] for SEARCH_MODE_DENSE. Unset means none is left out.
+    """min_score is the minimum score of a passage, on the scale of the mode: in [-1, 1] for
+    SEARCH_MODE_DENSE. Unset means no minimum.
     """
     filter: _builtins.str
-    """filter is a condition that a passage's document must meet, such as
-    'path:guides/** AND modified>=2024-01-01'; empty means that all documents count. The language
-    is described in docs/filters.md.
+    """filter is a condition on a passage's document, such as 'path:guides/** AND
+    modified>=2024-01-01'. Empty means all documents. docs/filters.md describes the language.
     """
     exact: _builtins.bool
-    """exact compares the query with every passage; false means that a large collection may use its
-    approximate index, which is measured to find at least its target share of the best passages.
+    """exact compares the query with every passage. False means that a large collection may use its
+    approximate index, whose recall was measured and reaches the index's target.
     """
     fusion: Global___Fusion.ValueType
-    """fusion is how SEARCH_MODE_HYBRID makes one ranking of two; FUSION_UNSPECIFIED means
+    """fusion is how SEARCH_MODE_HYBRID combines the two rankings. FUSION_UNSPECIFIED means
     FUSION_WEIGHTED.
     """
     dense_weight: _builtins.float
-    """dense_weight is the share of the dense part in a score of FUSION_WEIGHTED, above 0 and below
-    1; the lexical part has the rest. Unset means 0.6.
+    """dense_weight is the share of the dense score in FUSION_WEIGHTED, above 0 and below 1. The
+    lexical score has the rest. Unset means 0.6.
     """
     section_chars: _builtins.int
-    """section_chars asks for the text around each passage: of its section, as far as that is in so
-    many characters, up to ServerLimits.max_section_chars; zero means none. See Passage.section.
+    """section_chars is the maximum length in characters of the section to return with each passage,
+    up to ServerLimits.max_section_chars. Zero means no section. See Passage.section.
     """
     @_builtins.property
     def vector(self) -> _vector_pb2.Vector:
@@ -543,7 +551,7 @@ Global___StreamSearchRequest: _TypeAlias = StreamSearchRequest  # noqa: Y015
 
 @_typing.final
 class StreamSearchResponse(_message.Message):
-    """StreamSearchResponse is one message of a stream: first a header, then a passage each."""
+    """StreamSearchResponse is one message of a stream: first the header, then one passage in each."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -551,7 +559,7 @@ class StreamSearchResponse(_message.Message):
     PASSAGE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def header(self) -> Global___StreamSearchHeader:
-        """header is about the whole search; it is in the first message, and in no other."""
+        """header describes the whole search. It is in the first message only."""
 
     @_builtins.property
     def passage(self) -> _document_pb2.Passage:
@@ -575,7 +583,7 @@ Global___StreamSearchResponse: _TypeAlias = StreamSearchResponse  # noqa: Y015
 
 @_typing.final
 class StreamSearchHeader(_message.Message):
-    """StreamSearchHeader is what is known of a search before its passages."""
+    """StreamSearchHeader is what a search knows before its first passage."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -588,20 +596,20 @@ class StreamSearchHeader(_message.Message):
     generation: _builtins.int
     """generation is the generation of the collection that is searched; see Collection.generation."""
     model_fingerprint: _builtins.str
-    """model_fingerprint names the model that embedded the query; see Model.fingerprint."""
+    """model_fingerprint identifies the model that embedded the query; see Model.fingerprint."""
     query_token_count: _builtins.int
-    """query_token_count is the number of tokens of a text query; see
+    """query_token_count is the number of tokens that the model read of a text query; see
     SearchResponse.query_token_count.
     """
     query_truncated: _builtins.bool
-    """query_truncated is true when the end of the text query had no effect; see
+    """query_truncated is true if the text query was longer than the model's maximum; see
     SearchResponse.query_truncated.
     """
     mode: Global___SearchMode.ValueType
-    """mode is how it is searched; never SEARCH_MODE_UNSPECIFIED."""
+    """mode is the mode that is used; never SEARCH_MODE_UNSPECIFIED."""
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """warnings are about the request; see SearchResponse.warnings."""
+        """warnings are English sentences about the request; see SearchResponse.warnings."""
 
     def __init__(
         self,

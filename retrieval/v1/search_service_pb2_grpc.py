@@ -29,9 +29,9 @@ class SearchServiceStub:
     """SearchService finds the passages of a collection that fit a query best.
 
     Errors carry google.rpc.ErrorInfo with domain "retrieval.v1". INVALID_ARGUMENT also carries
-    google.rpc.BadRequest where one field is at fault; answers that ask to try again (UNAVAILABLE,
-    RESOURCE_EXHAUSTED with reason OVERLOADED) carry google.rpc.RetryInfo. Any method may answer
-    OVERLOADED, at once: where the server has too much to do to answer before the deadline.
+    google.rpc.BadRequest if one field is at fault. Errors that are worth a retry (UNAVAILABLE, and
+    RESOURCE_EXHAUSTED with reason OVERLOADED) carry google.rpc.RetryInfo. Any method may return
+    OVERLOADED at once, if the server has too much work to answer before the deadline.
     """
 
     def __init__(self, channel):
@@ -61,36 +61,37 @@ class SearchServiceServicer:
     """SearchService finds the passages of a collection that fit a query best.
 
     Errors carry google.rpc.ErrorInfo with domain "retrieval.v1". INVALID_ARGUMENT also carries
-    google.rpc.BadRequest where one field is at fault; answers that ask to try again (UNAVAILABLE,
-    RESOURCE_EXHAUSTED with reason OVERLOADED) carry google.rpc.RetryInfo. Any method may answer
-    OVERLOADED, at once: where the server has too much to do to answer before the deadline.
+    google.rpc.BadRequest if one field is at fault. Errors that are worth a retry (UNAVAILABLE, and
+    RESOURCE_EXHAUSTED with reason OVERLOADED) carry google.rpc.RetryInfo. Any method may return
+    OVERLOADED at once, if the server has too much work to answer before the deadline.
     """
 
     def Search(self, request, context):
-        """Search answers one page of passages, best first. Equal scores are in a fixed order, so that
-        pages follow each other without gaps or repeats.
+        """Search returns one page of passages, best first. Passages with equal scores have a fixed order,
+        so pages follow each other without gaps or repeats.
 
-        Errors: INVALID_ARGUMENT for a bad query or limit; NOT_FOUND for an unknown collection or
-        passage; FAILED_PRECONDITION with reason STALE_GENERATION for a page token from before the
-        collection was reloaded, NO_LEXICAL_INDEX for a collection without words, or NO_RERANKER where
-        the server has none; RESOURCE_EXHAUSTED with reason ANSWER_TOO_LARGE for a page over the
-        limit on messages.
+        Errors: INVALID_ARGUMENT for a malformed query or a value out of range; NOT_FOUND for an
+        unknown collection or passage; FAILED_PRECONDITION with reason STALE_GENERATION for a page
+        token from before the collection was reloaded, NO_LEXICAL_INDEX for a collection without a
+        lexical index, or NO_RERANKER if the server has no reranker; RESOURCE_EXHAUSTED with reason
+        ANSWER_TOO_LARGE if the answer exceeds ServerLimits.max_message_bytes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchSearch(self, request, context):
-        """BatchSearch answers many searches at once, which is faster than one by one. It fails as a
-        whole if one of them does, with the errors of Search.
+        """BatchSearch runs many searches at once, which is faster than one at a time. If one search
+        fails, the whole batch fails with its error. The errors are those of Search.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamSearch(self, request, context):
-        """StreamSearch answers many passages, best first, one a message: for more than fit a page. All
-        come from one generation, whatever is reloaded meanwhile. The errors are those of Search.
+        """StreamSearch returns more passages than fit on a page, best first, one in each message. All
+        come from one generation, even if the collection is reloaded meanwhile. The errors are those of
+        Search.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -126,9 +127,9 @@ class SearchService:
     """SearchService finds the passages of a collection that fit a query best.
 
     Errors carry google.rpc.ErrorInfo with domain "retrieval.v1". INVALID_ARGUMENT also carries
-    google.rpc.BadRequest where one field is at fault; answers that ask to try again (UNAVAILABLE,
-    RESOURCE_EXHAUSTED with reason OVERLOADED) carry google.rpc.RetryInfo. Any method may answer
-    OVERLOADED, at once: where the server has too much to do to answer before the deadline.
+    google.rpc.BadRequest if one field is at fault. Errors that are worth a retry (UNAVAILABLE, and
+    RESOURCE_EXHAUSTED with reason OVERLOADED) carry google.rpc.RetryInfo. Any method may return
+    OVERLOADED at once, if the server has too much work to answer before the deadline.
     """
 
     @staticmethod

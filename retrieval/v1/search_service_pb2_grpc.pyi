@@ -30,9 +30,9 @@ class SearchServiceStub:
     """SearchService finds the passages of a collection that fit a query best.
 
     Errors carry google.rpc.ErrorInfo with domain "retrieval.v1". INVALID_ARGUMENT also carries
-    google.rpc.BadRequest where one field is at fault; answers that ask to try again (UNAVAILABLE,
-    RESOURCE_EXHAUSTED with reason OVERLOADED) carry google.rpc.RetryInfo. Any method may answer
-    OVERLOADED, at once: where the server has too much to do to answer before the deadline.
+    google.rpc.BadRequest if one field is at fault. Errors that are worth a retry (UNAVAILABLE, and
+    RESOURCE_EXHAUSTED with reason OVERLOADED) carry google.rpc.RetryInfo. Any method may return
+    OVERLOADED at once, if the server has too much work to answer before the deadline.
     """
 
     @_typing.overload
@@ -40,22 +40,23 @@ class SearchServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SearchServiceAsyncStub: ...
     Search: _grpc.UnaryUnaryMultiCallable[_search_service_pb2.SearchRequest, _search_service_pb2.SearchResponse]
-    """Search answers one page of passages, best first. Equal scores are in a fixed order, so that
-    pages follow each other without gaps or repeats.
+    """Search returns one page of passages, best first. Passages with equal scores have a fixed order,
+    so pages follow each other without gaps or repeats.
 
-    Errors: INVALID_ARGUMENT for a bad query or limit; NOT_FOUND for an unknown collection or
-    passage; FAILED_PRECONDITION with reason STALE_GENERATION for a page token from before the
-    collection was reloaded, NO_LEXICAL_INDEX for a collection without words, or NO_RERANKER where
-    the server has none; RESOURCE_EXHAUSTED with reason ANSWER_TOO_LARGE for a page over the
-    limit on messages.
+    Errors: INVALID_ARGUMENT for a malformed query or a value out of range; NOT_FOUND for an
+    unknown collection or passage; FAILED_PRECONDITION with reason STALE_GENERATION for a page
+    token from before the collection was reloaded, NO_LEXICAL_INDEX for a collection without a
+    lexical index, or NO_RERANKER if the server has no reranker; RESOURCE_EXHAUSTED with reason
+    ANSWER_TOO_LARGE if the answer exceeds ServerLimits.max_message_bytes.
     """
     BatchSearch: _grpc.UnaryUnaryMultiCallable[_search_service_pb2.BatchSearchRequest, _search_service_pb2.BatchSearchResponse]
-    """BatchSearch answers many searches at once, which is faster than one by one. It fails as a
-    whole if one of them does, with the errors of Search.
+    """BatchSearch runs many searches at once, which is faster than one at a time. If one search
+    fails, the whole batch fails with its error. The errors are those of Search.
     """
     StreamSearch: _grpc.UnaryStreamMultiCallable[_search_service_pb2.StreamSearchRequest, _search_service_pb2.StreamSearchResponse]
-    """StreamSearch answers many passages, best first, one a message: for more than fit a page. All
-    come from one generation, whatever is reloaded meanwhile. The errors are those of Search.
+    """StreamSearch returns more passages than fit on a page, best first, one in each message. All
+    come from one generation, even if the collection is reloaded meanwhile. The errors are those of
+    Search.
     """
 
 @_typing.type_check_only
@@ -63,38 +64,39 @@ class SearchServiceAsyncStub(SearchServiceStub):
     """SearchService finds the passages of a collection that fit a query best.
 
     Errors carry google.rpc.ErrorInfo with domain "retrieval.v1". INVALID_ARGUMENT also carries
-    google.rpc.BadRequest where one field is at fault; answers that ask to try again (UNAVAILABLE,
-    RESOURCE_EXHAUSTED with reason OVERLOADED) carry google.rpc.RetryInfo. Any method may answer
-    OVERLOADED, at once: where the server has too much to do to answer before the deadline.
+    google.rpc.BadRequest if one field is at fault. Errors that are worth a retry (UNAVAILABLE, and
+    RESOURCE_EXHAUSTED with reason OVERLOADED) carry google.rpc.RetryInfo. Any method may return
+    OVERLOADED at once, if the server has too much work to answer before the deadline.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Search: _aio.UnaryUnaryMultiCallable[_search_service_pb2.SearchRequest, _search_service_pb2.SearchResponse]  # type: ignore[assignment]
-    """Search answers one page of passages, best first. Equal scores are in a fixed order, so that
-    pages follow each other without gaps or repeats.
+    """Search returns one page of passages, best first. Passages with equal scores have a fixed order,
+    so pages follow each other without gaps or repeats.
 
-    Errors: INVALID_ARGUMENT for a bad query or limit; NOT_FOUND for an unknown collection or
-    passage; FAILED_PRECONDITION with reason STALE_GENERATION for a page token from before the
-    collection was reloaded, NO_LEXICAL_INDEX for a collection without words, or NO_RERANKER where
-    the server has none; RESOURCE_EXHAUSTED with reason ANSWER_TOO_LARGE for a page over the
-    limit on messages.
+    Errors: INVALID_ARGUMENT for a malformed query or a value out of range; NOT_FOUND for an
+    unknown collection or passage; FAILED_PRECONDITION with reason STALE_GENERATION for a page
+    token from before the collection was reloaded, NO_LEXICAL_INDEX for a collection without a
+    lexical index, or NO_RERANKER if the server has no reranker; RESOURCE_EXHAUSTED with reason
+    ANSWER_TOO_LARGE if the answer exceeds ServerLimits.max_message_bytes.
     """
     BatchSearch: _aio.UnaryUnaryMultiCallable[_search_service_pb2.BatchSearchRequest, _search_service_pb2.BatchSearchResponse]  # type: ignore[assignment]
-    """BatchSearch answers many searches at once, which is faster than one by one. It fails as a
-    whole if one of them does, with the errors of Search.
+    """BatchSearch runs many searches at once, which is faster than one at a time. If one search
+    fails, the whole batch fails with its error. The errors are those of Search.
     """
     StreamSearch: _aio.UnaryStreamMultiCallable[_search_service_pb2.StreamSearchRequest, _search_service_pb2.StreamSearchResponse]  # type: ignore[assignment]
-    """StreamSearch answers many passages, best first, one a message: for more than fit a page. All
-    come from one generation, whatever is reloaded meanwhile. The errors are those of Search.
+    """StreamSearch returns more passages than fit on a page, best first, one in each message. All
+    come from one generation, even if the collection is reloaded meanwhile. The errors are those of
+    Search.
     """
 
 class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
     """SearchService finds the passages of a collection that fit a query best.
 
     Errors carry google.rpc.ErrorInfo with domain "retrieval.v1". INVALID_ARGUMENT also carries
-    google.rpc.BadRequest where one field is at fault; answers that ask to try again (UNAVAILABLE,
-    RESOURCE_EXHAUSTED with reason OVERLOADED) carry google.rpc.RetryInfo. Any method may answer
-    OVERLOADED, at once: where the server has too much to do to answer before the deadline.
+    google.rpc.BadRequest if one field is at fault. Errors that are worth a retry (UNAVAILABLE, and
+    RESOURCE_EXHAUSTED with reason OVERLOADED) carry google.rpc.RetryInfo. Any method may return
+    OVERLOADED at once, if the server has too much work to answer before the deadline.
     """
 
     @_abc_1.abstractmethod
@@ -103,14 +105,14 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _search_service_pb2.SearchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_search_service_pb2.SearchResponse, _abc.Awaitable[_search_service_pb2.SearchResponse]]:
-        """Search answers one page of passages, best first. Equal scores are in a fixed order, so that
-        pages follow each other without gaps or repeats.
+        """Search returns one page of passages, best first. Passages with equal scores have a fixed order,
+        so pages follow each other without gaps or repeats.
 
-        Errors: INVALID_ARGUMENT for a bad query or limit; NOT_FOUND for an unknown collection or
-        passage; FAILED_PRECONDITION with reason STALE_GENERATION for a page token from before the
-        collection was reloaded, NO_LEXICAL_INDEX for a collection without words, or NO_RERANKER where
-        the server has none; RESOURCE_EXHAUSTED with reason ANSWER_TOO_LARGE for a page over the
-        limit on messages.
+        Errors: INVALID_ARGUMENT for a malformed query or a value out of range; NOT_FOUND for an
+        unknown collection or passage; FAILED_PRECONDITION with reason STALE_GENERATION for a page
+        token from before the collection was reloaded, NO_LEXICAL_INDEX for a collection without a
+        lexical index, or NO_RERANKER if the server has no reranker; RESOURCE_EXHAUSTED with reason
+        ANSWER_TOO_LARGE if the answer exceeds ServerLimits.max_message_bytes.
         """
 
     @_abc_1.abstractmethod
@@ -119,8 +121,8 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _search_service_pb2.BatchSearchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_search_service_pb2.BatchSearchResponse, _abc.Awaitable[_search_service_pb2.BatchSearchResponse]]:
-        """BatchSearch answers many searches at once, which is faster than one by one. It fails as a
-        whole if one of them does, with the errors of Search.
+        """BatchSearch runs many searches at once, which is faster than one at a time. If one search
+        fails, the whole batch fails with its error. The errors are those of Search.
         """
 
     @_abc_1.abstractmethod
@@ -129,8 +131,9 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _search_service_pb2.StreamSearchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_search_service_pb2.StreamSearchResponse], _abc.AsyncIterator[_search_service_pb2.StreamSearchResponse]]:
-        """StreamSearch answers many passages, best first, one a message: for more than fit a page. All
-        come from one generation, whatever is reloaded meanwhile. The errors are those of Search.
+        """StreamSearch returns more passages than fit on a page, best first, one in each message. All
+        come from one generation, even if the collection is reloaded meanwhile. The errors are those of
+        Search.
         """
 
 def add_SearchServiceServicer_to_server(servicer: SearchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -20,16 +20,16 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Vector(_message.Message):
-    """Vector is an embedding: what a model makes of a text."""
+    """Vector is an embedding: the numbers that a model computes from a text."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     VALUES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """values are the components in order, as many as the model's dimension (Model.dimension).
-        All must be finite and at least one other than zero. A query vector need not have length 1:
-        it is normalised before it is compared. Vectors from the server do have length 1.
+        """values are the components in order, exactly Model.dimension of them. All must be finite, and at
+        least one must differ from zero. A query vector is normalised before it is compared, so it may
+        have any length. Vectors from the server have length 1.
         """
 
     def __init__(
