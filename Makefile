@@ -11,7 +11,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 SOURCES := retrieval indexer training tests benchmarks examples proto docs
 
-.PHONY: help install demo test test-slow fuzz check lint types imports proto-check stubs release-contract docs-check format docs clean
+.PHONY: help install demo test test-slow fuzz check lint types imports proto-check stubs release-contract docs-check dist format docs clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -67,9 +67,15 @@ release-contract:  ## Make today's contract the one that `make check` holds late
 docs: $(STAMP)  ## Refresh the generated parts of the documentation
 	$(BIN)/cog -r -P README.md docs/*.md
 
+dist: $(STAMP)  ## Build the source archive and the wheel into dist/, and check both
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+
 format: $(STAMP)  ## Format the code
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
 clean:  ## Remove .venv and everything that was made
-	rm -rf .venv .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .demo dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
