@@ -1,7 +1,6 @@
 """The ``indexer`` command."""
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -152,7 +151,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; see ``retrieval.commands.program.run``."""
     note = "interrupted; what was committed is kept, run it again to go on"
     return program.run(cli, "indexer", arguments, interrupted=note)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

