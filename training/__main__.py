@@ -1,6 +1,6 @@
 """Train a stage.
 
-    python -m training training/stages/1-distil.toml --data DATA --start START --run runs/1 \
+    python -m training training/stages/distil.toml --data DATA --start START --run runs/1 \
         --teacher all-minilm-l6-v2
 
 A run that was stopped, in whatever way, goes on where its last checkpoint was. At its end the
@@ -13,12 +13,12 @@ from pathlib import Path
 import click
 
 from retrieval.commands import program
-from training.batches import Batches, SpecialTokens
-from training.config import Stage
-from training.data import TextData
-from training.discriminant import Discriminant
-from training.loop import start
-from training.models import Teacher
+from training.data.batches import Batches, SpecialTokens
+from training.data.text_data import TextData
+from training.learning.discriminant import Discriminant
+from training.learning.loop import start
+from training.models.teacher import Teacher
+from training.stages import Stage
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -41,7 +41,7 @@ def main(
     device: str,
     seconds: float | None,
 ) -> None:
-    """Train STAGE, a TOML file of settings (see ``training/config.py``)."""
+    """Train STAGE, a TOML file of settings (its fields: ``training/stages/__init__.py``)."""
     settings = Stage.from_file(stage)
     batches = Batches(TextData.open(data), settings, SpecialTokens.read(begin))
     taught_by = Teacher(teacher, device) if teacher else None

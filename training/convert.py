@@ -7,10 +7,10 @@ token types, and the mean of the positions, folded into the word embeddings. Wha
 positions turn from a table into rotations, and training must make up for that.
 
 **The gated MLP.** There is a vector u with u·x = 1 for every token's state x that comes out of a
-LayerNorm (see ``training.biases``), and ``down(gelu(W1 x + b1))`` is ``down(up · gelu(gate))`` with
+LayerNorm (``from_bert.biases``), and ``down(gelu(W1 x + b1))`` is ``down(up · gelu(gate))`` with
 gate = W1 + b1 uᵀ and up = 1 uᵀ, which needs no biases.
 
-**Positions** turn from a table into rotations: see ``training.heads``.
+**Positions** turn from a table into rotations: see ``from_bert.heads``.
 """
 
 import sys
@@ -30,13 +30,13 @@ from retrieval.gte import EncoderConfig, GteModel, PackedBatch, load_model, pack
 from retrieval.gte.blocks import Layer
 from retrieval.gte.config import RopeConfig
 from retrieval.gte.rotary import inverse_frequencies
-from training.batches import sample_texts
-from training.biases import ease, exact_one
+from training.data.batches import sample_texts
 from training.export import export
-from training.heads import Heads, balanced_basis, position_offsets
-from training.models import inputs_of
-from training.pooling_layer import pooling_weights
-from training.shrink import shrink
+from training.from_bert.biases import ease, exact_one
+from training.from_bert.heads import Heads, balanced_basis, position_offsets
+from training.from_bert.pooling_layer import pooling_weights
+from training.from_bert.shrink import shrink
+from training.models.activations import inputs_of
 
 _SAMPLE_LENGTH: Final = 128
 _SAMPLE_TOKENS: Final = 49_152
@@ -149,8 +149,8 @@ def convert(
         out: folder to write: configuration, weights, tokenizer.
         rope_theta: base of the rotary frequencies.
         max_positions: most tokens of a text, special tokens included.
-        neurons: how many stay in each MLP (see ``training.shrink``); None: all.
-        pool_layer: whether a layer is added that takes the mean (see ``training.pooling_layer``).
+        neurons: how many stay in each MLP (see ``from_bert.shrink``); None: all.
+        pool_layer: whether a layer is added that takes the mean (``from_bert.pooling_layer``).
 
     Raises:
         ModelNotFound, CheckpointError, InvalidArgument: the model or the data can't be used.

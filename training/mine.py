@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from retrieval.commands import program
 from retrieval.gte import load_model
-from training.batches import Batches, SpecialTokens
-from training.config import Stage
-from training.data import TextData
-from training.models import embed
+from training.data.batches import Batches, SpecialTokens
+from training.data.text_data import TextData
+from training.models.student import embed
+from training.stages import Stage
 
 _CANDIDATES: Final = 200
 _MARGIN: Final = 0.95

@@ -29,7 +29,7 @@ from retrieval.commands import program
 from retrieval.domain.records import Chunk, ChunkSettings, Skipped, SourceFile
 from retrieval.encoding.model_folders import find_model
 from retrieval.encoding.tokenizer import Tokenizer
-from training.models import read_encoder
+from training.models.teacher import read_encoder
 
 CHUNK_TOKENS: Final = 254
 """Of a chunk: with its special tokens what all-MiniLM-L6-v2 was trained on."""

@@ -9,11 +9,11 @@ import torch
 from transformers import BertConfig, BertModel
 
 from tests.tiny_model import TINY_BERT, write_tokenizer
-from training.batches import Batches, SpecialTokens
-from training.config import Stage
 from training.convert import convert
-from training.data import TextData
+from training.data.batches import Batches, SpecialTokens
+from training.data.text_data import TextData
 from training.prepare import prepare
+from training.stages import Stage
 
 WORDS = "bees find nectar by the light of the sun and tell it with a dance".split()  # noqa: SIM905
 DOCUMENTS = 24

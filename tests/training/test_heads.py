@@ -10,8 +10,8 @@ from retrieval.gte import GteModel, load_model, pack
 from retrieval.gte.config import RopeConfig
 from retrieval.gte.rotary import HalvesRotation, inverse_frequencies
 from training.convert import gte_config, gte_weights
-from training.heads import Heads, balanced_basis, position_offsets
-from training.pooling_layer import pooling_weights
+from training.from_bert.heads import Heads, balanced_basis, position_offsets
+from training.from_bert.pooling_layer import pooling_weights
 
 THETA = 160_000.0
 WIDTH, PLACES = 16, 64

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from retrieval.errors import InvalidArgument
-from training.batches import Batches, SpecialTokens, pieces
-from training.config import Stage
-from training.discriminant import Discriminant
-from training.models import OfPieces, Teacher
+from training.data.batches import Batches, SpecialTokens, pieces
+from training.learning.discriminant import Discriminant
+from training.models.teacher import OfPieces, Teacher
+from training.stages import Stage
 
 MakeBatches = Callable[[Stage], Batches]
 

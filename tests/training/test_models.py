@@ -10,12 +10,12 @@ from transformers import AutoModel
 from retrieval.encoding.encoder import Encoder
 from retrieval.errors import CheckpointError, InvalidArgument
 from retrieval.gte import GteModel, blocks, load_model, pack
-from training.biases import ease, exact_one
 from training.convert import convert, gte_config, gte_weights
 from training.export import export, mean_of
-from training.measure import ndcg
-from training.models import mixed_precision
-from training.shrink import shrink
+from training.from_bert.biases import ease, exact_one
+from training.from_bert.shrink import shrink
+from training.learning.held_back import ndcg
+from training.models.precision import mixed_precision
 
 ROWS = [[2, 40, 41, 42, 3], [2, *range(10, 60), 3], [2, 7, 3]]
 

@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from retrieval.errors import InvalidArgument
-from training.data import TextData
+from training.data.text_data import TextData
 from training.prepare import prepare
 
 

@@ -12,18 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.errors import CheckpointError, InvalidArgument
-from training import checkpoint
-from training.batches import Batches, SpecialTokens, mask, pieces
-from training.checkpoint import Progress
-from training.config import Stage
-from training.data import Order, TextData
-from training.discriminant import Discriminant
-from training.loop import Run, start
+from training.data.batches import Batches, SpecialTokens, mask, pieces
+from training.data.text_data import Order, TextData
+from training.learning import checkpoint
+from training.learning.checkpoint import Progress
+from training.learning.discriminant import Discriminant
+from training.learning.loop import Run, start
+from training.learning.objectives import Pairs, info_nce
+from training.learning.optimizer import learning_rate
 from training.mine import mine
-from training.models import Teacher, load_student
-from training.objectives import Pairs, info_nce
-from training.optimizer import learning_rate
+from training.models.student import load_student
+from training.models.teacher import Teacher
 from training.plot import plot, read_log
+from training.stages import Stage
 
 MakeBatches = Callable[[Stage], Batches]
 

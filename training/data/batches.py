@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from retrieval.errors import CheckpointError, InvalidArgument
-from training.config import Stage
-from training.data import Order, TextData
+from training.data.text_data import Order, TextData
+from training.stages import Stage
 
 _MASKED, _MASKED_OR_CHANGED = 0.8, 0.9
 """Shares of the hidden tokens."""

@@ -7,7 +7,7 @@ layer), its products with x are small differences of large numbers, and int8 can
 of real texts vary little along many directions, so that among the vectors with a product of 1, to
 about a percent, is one that is not longer than 1 to 4: it is the one to take.
 
-    python -m training.biases RUN/model --data DATA --out OUT
+    python -m training.from_bert.biases RUN/model --data DATA --out OUT
 
 exchanges u for it in an encoder that was trained already.
 """
@@ -23,9 +23,9 @@ from torch import Tensor
 from retrieval.commands import program
 from retrieval.gte import GteModel, PackedBatch, load_model, pack
 from retrieval.gte.blocks import GatedMLP, Layer
-from training.batches import sample_texts
+from training.data.batches import sample_texts
 from training.export import export
-from training.models import inputs_of
+from training.models.activations import inputs_of
 
 _SAMPLE_TOKENS: Final = 32_768
 _DAMPING: Final = 1e-5
@@ -97,4 +97,4 @@ def main(model: Path, data: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(program.run(main, "training.biases"))
+    sys.exit(program.run(main, "training.from_bert.biases"))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from training.config import Stage
+from training.stages import Stage
 
 _HIDDEN_MATRICES = "encoder."
 """What the names begin with of the matrices that Muon is for."""

@@ -12,15 +12,16 @@ from torch import Tensor
 
 from retrieval.errors import InvalidArgument
 from retrieval.gte import GteModel
-from training import checkpoint
-from training.batches import Batches
-from training.checkpoint import Progress
-from training.config import Stage
+from training.data.batches import Batches
 from training.export import export
-from training.measure import HeldBack, hold_back, measure
-from training.models import Teacher, load_student
-from training.objectives import Distillation, Learning, MaskedTokens, Pairs
-from training.optimizer import Optimizer, learning_rate, trained_parameters
+from training.learning import checkpoint
+from training.learning.checkpoint import Progress
+from training.learning.held_back import HeldBack, hold_back, measure
+from training.learning.objectives import Distillation, Learning, MaskedTokens, Pairs
+from training.learning.optimizer import Optimizer, learning_rate, trained_parameters
+from training.models.student import load_student
+from training.models.teacher import Teacher
+from training.stages import Stage
 
 _WEIGHTS, _OPTIMIZER = "weights.", "optimizer."
 

@@ -60,7 +60,7 @@ class Stage:
     """Distil: of the difference of the texts' cosines with each other."""
     discriminant: float = 0.0
     """Distil: if above 0, wanted of a long text is not the mean of its pieces' vectors, but what
-    tells it from texts like it; see ``training/discriminant.py``, where this is ``variance``."""
+    tells it from texts like it; in ``training/learning/discriminant.py`` this is ``variance``."""
     evaluate_every: int = 250
     """Steps from one measurement on held-back texts to the next, and to the next checkpoint."""
     seed: int = 0

@@ -10,9 +10,12 @@ from torch.nn import functional
 from retrieval.encoding.batching import batches_by_length
 from retrieval.errors import InvalidArgument
 from retrieval.gte import GteModel, pack
-from training.batches import Batches, mask
-from training.config import Stage
-from training.models import HiddenStates, Teacher, embed, mixed_precision
+from training.data.batches import Batches, mask
+from training.models.activations import HiddenStates
+from training.models.precision import mixed_precision
+from training.models.student import embed
+from training.models.teacher import Teacher
+from training.stages import Stage
 
 Figures = dict[str, float]
 """Name → mean over the update's texts (or tokens)."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from retrieval.errors import InvalidArgument
 from retrieval.gte import GteModel, PackedBatch
 from retrieval.gte.blocks import Layer, PlainMLP
-from training.models import inputs_of
+from training.models.activations import inputs_of
 
 _DAMPING: Final = 1e-2
 """Of the least squares, as a share of the neurons' mean variance."""

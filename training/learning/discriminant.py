@@ -20,8 +20,8 @@ from torch import Tensor
 
 from retrieval.errors import InvalidArgument
 from retrieval.gte import normalize
-from training.batches import Batches
-from training.models import Teacher
+from training.data.batches import Batches
+from training.models.teacher import Teacher
 
 _LEAST_PIECES: Final = 4
 """Of a text that S is taken from."""

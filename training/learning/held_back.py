@@ -8,8 +8,9 @@ from torch import Tensor
 
 from retrieval.encoding.batching import batches_by_length
 from retrieval.gte import GteModel
-from training.batches import Batches
-from training.models import Teacher, embed
+from training.data.batches import Batches
+from training.models.student import embed
+from training.models.teacher import Teacher
 
 _TEXTS = 128
 _PAIRS = 200

@@ -1,0 +1,1 @@
+"""One stage of training: the loop, the objectives, the optimizers, checkpoints, measurement."""
