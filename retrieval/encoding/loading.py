@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ def assemble(folder: ModelFolder, *, device: str, dtype: str, workload: Workload
         backend = CoreBackend(
             folder.path, settings.pooling, dtype=DTYPES[dtype], device=device, workload=workload
         )
-        config_key = json.dumps(asdict(config), sort_keys=True)
+        config_key = _config_key(config)
     else:
         known = ", ".join((*MODEL_TYPES, *DECODER_TYPES))
         raise CheckpointError(f"{folder.path}: unknown model_type {model_type!r}; known: {known}")
@@ -103,11 +103,52 @@ def _fingerprint(folder: Path, config_key: str, settings: ModelSettings, dtype: 
         "weights": [_file_sha256(path) for path in weight_files(folder)],
         "tokenizer": _file_sha256(folder / "tokenizer.json"),
         "config": config_key,
-        "settings": asdict(settings),
+        "settings": _settings_key(settings),
         "normalized": True,
         "dtype": dtype,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+# The names below are part of every index's fingerprint: they stay as they are, whatever the fields
+# are called, or no index that exists would fit its model any more.
+
+
+def _settings_key(settings: ModelSettings) -> dict[str, object]:
+    return {
+        "pooling": settings.pooling,
+        "max_tokens": settings.max_tokens,
+        "query_prompt": settings.query_prompt,
+        "passage_prompt": settings.passage_prompt,
+        "lower_case": settings.lower_case,
+        "add_eos": settings.add_eos,
+    }
+
+
+def _config_key(config: EncoderConfig) -> str:
+    rope = config.rope
+    parts = {
+        "model_type": config.model_type,
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "num_layers": config.num_layers,
+        "num_heads": config.num_heads,
+        "intermediate_size": config.intermediate_size,
+        "layer_norm_eps": config.layer_norm_eps,
+        "max_positions": config.max_positions,
+        "type_vocab_size": config.type_vocab_size,
+        "num_labels": config.num_labels,
+        "rope": rope
+        and {
+            "theta": rope.theta,
+            "linear_factor": rope.linear_factor,
+            "ntk_factor": rope.ntk_factor,
+            "ntk_mixed_b": rope.ntk_mixed_b,
+        },
+        "position_offset": config.position_offset,
+        "gated_mlp": config.gated_mlp,
+    }
+    return json.dumps(parts, sort_keys=True)
 
 
 def _file_sha256(path: Path) -> str:
