@@ -39,6 +39,7 @@ def passage_from(message: document_pb2.Passage) -> Passage:
         page_end=message.page_end,
         scores=scores,
         similar=tuple(message.similar),
+        similar_count=message.similar_count,
         before=tuple(map(passage_from, message.context_before)),
         after=tuple(map(passage_from, message.context_after)),
         highlights=_highlights_from(message.highlights) if message.HasField("highlights") else None,
