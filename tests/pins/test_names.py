@@ -1,0 +1,99 @@
+"""Names that other people's programs import."""
+
+import inspect
+from importlib import import_module
+
+import pytest
+
+import retrieval.client
+from retrieval.client import AsyncRetrievalClient, RetrievalClient
+from retrieval.client.requests import ListOptions, SearchOptions
+from retrieval.encoder import Encoder
+
+PUBLIC = {
+    "retrieval": "__version__",
+    "retrieval.client": "DEFAULT_TARGET DEFAULT_TIMEOUT AsyncPassageStream AsyncRetrievalClient "
+    "CollectionInfo DocumentInfo Embeddings ModelInfo PassageContext PassageStream QueryLike "
+    "RetrievalClient SearchResults SearchTimings ServerInfo ServerLimits Tls",
+    "retrieval.encoder": "Encoder",
+    "retrieval.errors": "RetrievalError UserError InvalidArgument SourceError ModelNotFound "
+    "CheckpointError NotAnIndex IndexVersionError NoLexicalIndex NoReranker ModelMismatch "
+    "IndexLocked ClientClosed AddressInUse NotFound Unauthenticated PermissionDenied "
+    "StaleGeneration IndexDamaged StorageError NotServing Overloaded RateLimited DeadlinePassed "
+    "TooSlow AnswerTooLarge ServiceError ServiceUnavailable",
+    "retrieval.v1.search_service_pb2_grpc": "SearchServiceStub",
+    "retrieval.v1.index_service_pb2_grpc": "IndexServiceStub",
+    "retrieval.v1.embedding_service_pb2_grpc": "EmbeddingServiceStub",
+}
+
+METHODS = {
+    "__init__": "target timeout tls token",
+    "close": "",
+    "search": "query k page_token options",
+    "search_batch": "queries k options",
+    "stream_search": "query limit options",
+    "embed": "texts kind collection",
+    "embed_detailed": "texts kind collection",
+    "count_tokens": "texts collection",
+    "collection": "collection",
+    "collections": "",
+    "documents": "collection",
+    "document": "name with_text",
+    "passage": "name before after",
+    "reload": "collection",
+    "server_info": "",
+}
+"""Method of both clients: its parameters; ``options`` stands for the keywords below."""
+
+STREAM_OPTIONS = "collection mode fusion dense_weight min_score filter exact section_chars"
+LIST_OPTIONS = (
+    "group_by_document group_size collapse mmr rerank_top context_before context_after highlight"
+)
+
+FIELDS = {
+    "CollectionInfo": "name generation model chunk_tokens chunk_overlap document_count "
+    "passage_count token_count vector_count created_at updated_at index_id",
+    "DocumentInfo": "name uri title metadata format encoding size_bytes modified_at char_count "
+    "passage_count text",
+    "Embeddings": "vectors token_counts truncated model_fingerprint",
+    "ModelInfo": "name revision fingerprint dimension max_tokens dtype",
+    "PassageContext": "passage before after generation",
+    "SearchResults": "passages next_page_token generation model_fingerprint query_token_count "
+    "query_truncated timings mode rerank_truncated_count warnings",
+    "SearchTimings": "embed search fetch total rerank",
+    "ServerInfo": "version started_at limits",
+    "ServerLimits": "max_page_size max_offset max_stream_limit max_query_chars max_batch_size "
+    "max_text_chars max_neighbours max_message_bytes max_batch_passages max_section_chars "
+    "max_group_size max_rerank_top max_context",
+    "Tls": "ca cert key",
+}
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_public_names(module: str) -> None:
+    there = import_module(module)
+    assert not [name for name in PUBLIC[module].split() if not hasattr(there, name)]
+
+
+@pytest.mark.parametrize("client", [RetrievalClient, AsyncRetrievalClient])
+@pytest.mark.parametrize("method", METHODS)
+def test_methods_of_the_clients(client: type, method: str) -> None:
+    names = list(inspect.signature(getattr(client, method)).parameters)
+    assert names[1:] == METHODS[method].split()
+
+
+def test_options_of_a_search() -> None:
+    stream, listed = set(STREAM_OPTIONS.split()), set(LIST_OPTIONS.split())
+    assert stream <= SearchOptions.__optional_keys__
+    assert stream | listed <= ListOptions.__optional_keys__
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_fields_of_the_answers(name: str) -> None:
+    slots = getattr(retrieval.client, name).__dataclass_fields__
+    assert list(slots)[: len(FIELDS[name].split())] == FIELDS[name].split()
+
+
+def test_the_encoder() -> None:
+    assert set(inspect.signature(Encoder.load).parameters) >= {"name", "device", "dtype"}
+    assert {"texts", "kind"} <= set(inspect.signature(Encoder.encode).parameters)
