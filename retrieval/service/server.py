@@ -35,10 +35,9 @@ from retrieval.service.limits.transfers import Transfers
 from retrieval.service.observability.metrics import Metrics
 from retrieval.service.observability.observer import Observer
 from retrieval.service.observability.tracing import Tracer
+from retrieval.service.scheduling.background import behind_others, supervise
 from retrieval.service.scheduling.batcher import BULK_NICENESS, NICENESS, Batcher
-from retrieval.service.scheduling.model_queue import behind_others
-from retrieval.service.scheduling.search_threads import Workers
-from retrieval.service.scheduling.supervision import supervise
+from retrieval.service.scheduling.search_threads import SearchThreads
 from retrieval.store import search_on_one_core
 from retrieval.v1 import embedding_service_pb2, index_service_pb2, search_service_pb2
 from retrieval.v1.embedding_service_pb2_grpc import add_EmbeddingServiceServicer_to_server
@@ -98,20 +97,20 @@ class RetrievalServer:
         self._admission = Admission(config.limits.concurrent_requests)
         self._transfers = Transfers(config.limits, Trimmer(), abort)
         self._metrics = Metrics()
-        self._workers = Workers(
+        self._workers = SearchThreads(
             config.search_threads,
             prepare=partial(_prepare, NICENESS),
             most_of_one=max(2, os.cpu_count() or 1),
             metrics=self._metrics,
         )
-        self._filter_workers = Workers(
+        self._filter_workers = SearchThreads(
             _FILTER_THREADS,
             name="filter",
             prepare=partial(behind_others, _FILTER_NICENESS),
             metrics=self._metrics,
         )
         self._rerank_workers = (
-            Workers(
+            SearchThreads(
                 _RERANK_THREADS,
                 name="rerank",
                 prepare=partial(_prepare, BULK_NICENESS),

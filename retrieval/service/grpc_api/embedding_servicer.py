@@ -11,7 +11,7 @@ from retrieval.service.collections.collections import Collections, OpenCollectio
 from retrieval.service.config import Limits
 from retrieval.service.grpc_api.from_messages import check_texts, to_text_kind
 from retrieval.service.grpc_api.to_messages import embedding_messages
-from retrieval.service.scheduling.search_threads import Workers
+from retrieval.service.scheduling.search_threads import SearchThreads
 from retrieval.v1 import embedding_service_pb2 as pb
 from retrieval.v1 import embedding_service_pb2_grpc as pb_grpc
 
@@ -23,7 +23,7 @@ that was given up stops."""
 class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
     """Answers EmbeddingService; see the ``.proto`` for what each method promises."""
 
-    def __init__(self, collections: Collections, workers: Workers, limits: Limits) -> None:
+    def __init__(self, collections: Collections, workers: SearchThreads, limits: Limits) -> None:
         """Keep what all requests share."""
         self._collections = collections
         self._workers = workers

@@ -34,7 +34,7 @@ from retrieval.service.grpc_api.to_messages import (
     document_message,
     fill_passage,
 )
-from retrieval.service.scheduling.search_threads import Workers
+from retrieval.service.scheduling.search_threads import SearchThreads
 from retrieval.v1 import document_pb2
 from retrieval.v1 import index_service_pb2 as pb
 from retrieval.v1 import index_service_pb2_grpc as pb_grpc
@@ -46,7 +46,7 @@ DEFAULT_PAGE_SIZE = 50
 class IndexServicer(pb_grpc.IndexServiceServicer):
     """Answers IndexService; see the ``.proto`` for what each method promises."""
 
-    def __init__(self, collections: Collections, workers: Workers, limits: Limits) -> None:
+    def __init__(self, collections: Collections, workers: SearchThreads, limits: Limits) -> None:
         """Keep what all requests share; the server counts as started now."""
         self._collections = collections
         self._workers = workers

@@ -19,7 +19,7 @@ from retrieval.service.limits.admission import Admission
 from retrieval.service.limits.transfers import Outgoing, Sender, Transfers
 from retrieval.service.observability.observer import Observed, Observer
 from retrieval.service.observability.request_log import REQUEST_ID
-from retrieval.service.scheduling.turns import turn_of
+from retrieval.service.scheduling.fair_queue import turn_of
 from retrieval.service.status import (
     STATUS_DETAILS_KEY,
     one_line,

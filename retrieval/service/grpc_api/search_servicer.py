@@ -31,7 +31,7 @@ from retrieval.service.grpc_api.to_messages import (
     stream_header,
 )
 from retrieval.service.observability.observer import Observer
-from retrieval.service.scheduling.search_threads import Workers
+from retrieval.service.scheduling.search_threads import SearchThreads
 from retrieval.v1 import search_service_pb2 as pb
 from retrieval.v1 import search_service_pb2_grpc as pb_grpc
 
@@ -47,12 +47,12 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
     def __init__(
         self,
         collections: Collections,
-        workers: Workers,
+        workers: SearchThreads,
         limits: Limits,
         observer: Observer,
         *,
-        rerank_workers: Workers,
-        filter_workers: Workers,
+        rerank_workers: SearchThreads,
+        filter_workers: SearchThreads,
     ) -> None:
         """Keep what all requests share.
 

@@ -14,10 +14,14 @@ from typing import Final, ParamSpec, Protocol, TypeVar, cast
 from retrieval.domain.deadline import abandoned, answer_by
 from retrieval.errors import NotServing
 from retrieval.service.observability.metrics import Metrics
-from retrieval.service.scheduling.deadlines import Pace, too_late
-from retrieval.service.scheduling.deliver import AnyFuture, Outcome, deliver
-from retrieval.service.scheduling.supervision import say_ended, say_failed
-from retrieval.service.scheduling.turns import Turns, turn_of
+from retrieval.service.scheduling.background import (
+    AnyFuture,
+    Outcome,
+    deliver,
+    say_ended,
+    say_failed,
+)
+from retrieval.service.scheduling.fair_queue import FairQueue, Pace, too_late, turn_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,7 +62,7 @@ class _Call:
     answer_by: float
     """``time.perf_counter()`` when its client gives up."""
     turn: str
-    """Who takes its turn; see ``Turns``."""
+    """Who takes its turn; see ``FairQueue``."""
     since: float
     """``time.perf_counter()`` of its coming."""
     cost: Final = 1.0
@@ -83,7 +87,7 @@ class _Lane:
         return time.perf_counter() - self.since > _SLOW_SECONDS
 
 
-class Workers:
+class SearchThreads:
     """Threads that do what blocks: search, read, count, rerank.
 
     Quick calls go one after the other through one thread: most of a search in a small index is
@@ -91,7 +95,7 @@ class Workers:
     loop for both. Whenever one takes long (a large index, the disk, a model that reranks), one
     thread more goes on with what waits; it takes part for as long as calls are slow.
 
-    Callers take turns (``Turns``), and no caller has all threads.
+    Callers take turns (``FairQueue``), and no caller has all threads.
     """
 
     def __init__(
@@ -117,7 +121,7 @@ class Workers:
         self._metrics = metrics or Metrics()
         self._metrics.supervises(name)
         self._lock = threading.Lock()
-        self._waiting = Turns[_Call]()
+        self._waiting = FairQueue[_Call]()
         self._lanes: list[_Lane] = []
         self._calling = Counter[str]()
         """How many calls of each caller run."""

@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from retrieval.domain.deadline import answer_by
 from retrieval.errors import Overloaded
 from retrieval.search import Searcher
-from retrieval.service.scheduling.batcher import Batcher
-from retrieval.service.scheduling.deadlines import Pace
-from retrieval.service.scheduling.embedding_jobs import Job
-from retrieval.service.scheduling.search_threads import Workers
+from retrieval.service.scheduling.batcher import Batcher, Job
+from retrieval.service.scheduling.fair_queue import Pace
+from retrieval.service.scheduling.search_threads import SearchThreads
 from retrieval.v1 import search_service_pb2 as pb
 from retrieval.v1 import search_service_pb2_grpc as pb_grpc
 from tests.service.harness import running
@@ -141,7 +140,7 @@ def test_texts_that_have_waited_too_long_are_passed_over() -> None:
 
 def test_a_call_that_would_be_too_late_is_refused() -> None:
     async def run() -> None:
-        workers, held, gate = Workers(1), Holding(), threading.Event()
+        workers, held, gate = SearchThreads(1), Holding(), threading.Event()
         called: list[str] = []
 
         async def call(name: str, seconds: float) -> None:
@@ -169,7 +168,7 @@ def test_a_call_that_would_be_too_late_is_refused() -> None:
 
 def test_calls_that_were_given_up_tell_nothing_of_the_others() -> None:
     async def run() -> None:
-        workers, held, gate = Workers(1), Holding(), threading.Event()
+        workers, held, gate = SearchThreads(1), Holding(), threading.Event()
         busy = asyncio.create_task(workers.run(held, gate.wait, 10))
         waiting = [asyncio.create_task(workers.run(held, time.sleep, 9)) for _ in range(9)]
         await asyncio.sleep(0.02)

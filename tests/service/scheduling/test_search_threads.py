@@ -17,9 +17,9 @@ from retrieval.encoding import cores
 from retrieval.errors import InvalidArgument, RetrievalError
 from retrieval.search import EmbeddedText
 from retrieval.service.collections.query_cache import QueryCache
-from retrieval.service.scheduling import search_threads as workers_module
+from retrieval.service.scheduling import search_threads as search_threads_module
 from retrieval.service.scheduling.batcher import Batcher
-from retrieval.service.scheduling.search_threads import Workers
+from retrieval.service.scheduling.search_threads import SearchThreads
 
 
 class Holding:
@@ -244,7 +244,7 @@ def test_a_bad_text_fails_its_own_request_only() -> None:
 
 def test_cancelled_work_is_not_started() -> None:
     async def run() -> None:
-        model, batcher, workers, held = LengthModel(), Batcher(), Workers(1), Holding()
+        model, batcher, workers, held = LengthModel(), Batcher(), SearchThreads(1), Holding()
         called: list[str] = []
         embeds = asyncio.create_task(batcher.embed(model, ["runs"], "query"))
         waits = asyncio.create_task(workers.run(held, model.gate.wait, 10))
@@ -271,7 +271,7 @@ def test_cancelled_work_is_not_started() -> None:
 
 def test_results_and_errors_come_back() -> None:
     async def run() -> None:
-        workers, held = Workers(1), Holding()
+        workers, held = SearchThreads(1), Holding()
         assert await workers.run(held, divmod, 7, 2) == (3, 1)
         with pytest.raises(ZeroDivisionError):
             await workers.run(held, divmod, 7, 0)
@@ -283,10 +283,10 @@ def test_results_and_errors_come_back() -> None:
 
 def test_quick_calls_share_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     # Also on a machine that is too busy for them to be quick.
-    monkeypatch.setattr(workers_module, "_SLOW_SECONDS", 60)
+    monkeypatch.setattr(search_threads_module, "_SLOW_SECONDS", 60)
 
     async def run() -> None:
-        workers, held = Workers(8), Holding()
+        workers, held = SearchThreads(8), Holding()
         most, under_way = 0, 0
 
         def call() -> int:
@@ -307,7 +307,7 @@ def test_quick_calls_share_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_nobody_waits_for_a_slow_call() -> None:
     async def run() -> None:
-        workers, held, gate = Workers(3), Holding(), threading.Event()
+        workers, held, gate = SearchThreads(3), Holding(), threading.Event()
         names: set[str] = set()
 
         def slow() -> bool:
@@ -337,7 +337,7 @@ def test_nobody_waits_for_a_slow_call() -> None:
 
 def test_nobody_waits_for_a_slow_call_that_was_given_up() -> None:
     async def run() -> None:
-        workers, held, gate = Workers(2), Holding(), threading.Event()
+        workers, held, gate = SearchThreads(2), Holding(), threading.Event()
         begun = threading.Event()
 
         def slow() -> bool:
@@ -358,7 +358,7 @@ def test_nobody_waits_for_a_slow_call_that_was_given_up() -> None:
 
 def test_what_waits_is_called_before_the_threads_end() -> None:
     async def run() -> None:
-        workers, held = Workers(1), Holding()
+        workers, held = SearchThreads(1), Holding()
         calls = [asyncio.create_task(workers.run(held, time.sleep, 0.001)) for _ in range(20)]
         await asyncio.sleep(0)
         await asyncio.to_thread(workers.close)

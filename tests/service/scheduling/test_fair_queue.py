@@ -20,10 +20,10 @@ from retrieval.domain.records import TextKind
 from retrieval.errors import InvalidArgument, NotServing, Overloaded
 from retrieval.service.config import Limits
 from retrieval.service.observability.metrics import Metrics
+from retrieval.service.scheduling.background import supervise
 from retrieval.service.scheduling.batcher import Batcher
-from retrieval.service.scheduling.search_threads import Workers
-from retrieval.service.scheduling.supervision import supervise
-from retrieval.service.scheduling.turns import Turns, turn_of
+from retrieval.service.scheduling.fair_queue import FairQueue, turn_of
+from retrieval.service.scheduling.search_threads import SearchThreads
 from tests.service.harness import running
 from tests.service.scheduling.test_search_threads import Holding, LengthModel, lengths
 
@@ -36,7 +36,7 @@ class Work:
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(1, 5)), min_size=1))
 def test_everybody_has_a_turn_before_anybody_has_two(asked: list[tuple[str, int]]) -> None:
-    turns = Turns[Work]()
+    turns = FairQueue[Work]()
     for caller, cost in asked:
         turns.add(Work(caller, cost))
     assert len(turns) == len(list(turns)) == len(asked)
@@ -66,7 +66,7 @@ def test_everybody_has_a_turn_before_anybody_has_two(asked: list[tuple[str, int]
 )
 def test_what_is_overtaken_is_known(asked: list[tuple[str, int]], caller: str, cost: int) -> None:
     """The estimate says what is done later, give or take a turn of each who waits."""
-    turns = Turns[Work]()
+    turns = FairQueue[Work]()
     for name, units in asked:
         turns.add(Work(name, units))
     expected = turns.overtaken(caller, cost)
@@ -289,7 +289,7 @@ def test_threads_that_search_go_on(caplog: pytest.LogCaptureFixture) -> None:
 
     async def run() -> None:
         metrics = Metrics()
-        workers = Workers(2, metrics=metrics)
+        workers = SearchThreads(2, metrics=metrics)
         for _ in range(5):
             assert await asyncio.wait_for(workers.run(Breaking(), divmod, 7, 2), 5) == (3, 1)
         assert value(metrics, "search") == 5
@@ -304,7 +304,7 @@ def test_threads_that_search_go_on(caplog: pytest.LogCaptureFixture) -> None:
 def test_dead_threads_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
         metrics = Metrics()
-        workers = Workers(2, metrics=metrics)
+        workers = SearchThreads(2, metrics=metrics)
         for _ in range(2):
             workers._opened.put(None)  # what ends a thread
         await until(lambda: not any(thread.is_alive() for thread in workers._pool))
@@ -327,7 +327,7 @@ def test_dead_threads_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_caller_has_all_threads() -> None:
     async def run() -> None:
-        workers, held, gate = Workers(4), Holding(), threading.Event()
+        workers, held, gate = SearchThreads(4), Holding(), threading.Event()
 
         async def call(turn: str, function: Callable[[], Any]) -> object:
             turn_of.set(turn)
@@ -350,7 +350,7 @@ def test_no_caller_has_all_threads() -> None:
 def test_a_task_is_started_again_until_it_is_cancelled(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("retrieval.service.scheduling.supervision._PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("retrieval.service.scheduling.background._PAUSE_SECONDS", 0.001)
     runs: list[int] = []
 
     async def task() -> None:

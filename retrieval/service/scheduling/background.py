@@ -1,11 +1,48 @@
-"""Threads and tasks that run beside the requests, and go on whatever happens."""
+"""Threads and tasks beside the event loop: niceness, results for the loop, failures.
+
+Waking the loop costs more than most results do: who has several at hand wakes it once.
+"""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Literal
+import os
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal, NamedTuple, TypeAlias
 
 from retrieval.service.observability.metrics import Metrics
+
+AnyFuture: TypeAlias = "asyncio.Future[object]"
+
+
+class Outcome(NamedTuple):
+    """What somebody waits for."""
+
+    future: AnyFuture
+    result: object
+    error: BaseException | None = None
+
+
+def deliver(outcomes: Sequence[Outcome]) -> None:
+    """Give several futures of one loop their results; for any thread but the loop's.
+
+    Futures that were cancelled meanwhile are left alone, and so is a loop that is closed: nobody
+    waits in it any more.
+    """
+    if outcomes and not (loop := outcomes[0].future.get_loop()).is_closed():
+        loop.call_soon_threadsafe(_settle, outcomes)
+
+
+def _settle(outcomes: Sequence[Outcome]) -> None:
+    for outcome in outcomes:
+        if outcome.future.done():
+            continue
+        if outcome.error is not None:
+            outcome.future.set_exception(outcome.error)
+        else:
+            outcome.future.set_result(outcome.result)
+
 
 LOG = logging.getLogger(__name__)
 
@@ -67,3 +104,19 @@ async def _run_for_ever(name: str, run: Callable[[], Awaitable[None]], metrics: 
         else:
             say_ended("task", name, metrics)
         await asyncio.sleep(_PAUSE_SECONDS)
+
+
+def behind_others(niceness: int) -> None:
+    """Let this thread go behind others where cores are short.
+
+    Requests that come, answers that are ready and refusals then need not wait until a product is
+    computed. Where nobody else wants a core it changes nothing, nor where the server as a whole is
+    to be nicer than that.
+
+    Args:
+        niceness: from 0 to 19, of which each step is about a tenth less of a core.
+    """
+    if sys.platform == "linux":  # elsewhere it is the whole process that has a priority
+        thread = os.PRIO_PROCESS, threading.get_native_id()
+        if os.getpriority(*thread) < niceness:
+            os.setpriority(*thread, niceness)
