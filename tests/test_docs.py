@@ -40,7 +40,7 @@ from retrieval.search import Query
 from retrieval.search.diversity import MMR_POOL
 from retrieval.search.query import DEFAULT_K
 from retrieval.search.ranking import RRF_DEPTH, RRF_RANK
-from retrieval.service import status
+from retrieval.service.grpc_api import status
 from retrieval.service.server import SERVICE_NAMES
 from retrieval.store.disk.tables.database import connect_for_writing
 from retrieval.store.disk.vectors.segments import EXACT_ROWS

@@ -25,8 +25,9 @@ from retrieval.client.results import (
     PassageStream,
     SearchResults,
     SearchTimings,
+    ServerInfo,
+    ServerLimits,
 )
-from retrieval.client.server_info import ServerInfo, ServerLimits
 
 __all__ = [
     "DEFAULT_TARGET",

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.client.client import DEFAULT_TARGET, DEFAULT_TIMEOUT, ITEMS_PER_PAGE
-from retrieval.client.connection import Endpoint, Tls, closed_under_way
-from retrieval.client.passages import passage_from
+from retrieval.client.connection import Endpoint, StreamAttempts, Tls, closed_under_way
 from retrieval.client.requests import (
     ListOptions,
     QueryLike,
@@ -33,10 +32,10 @@ from retrieval.client.results import (
     Embeddings,
     PassageContext,
     SearchResults,
+    ServerInfo,
     mode_name,
+    passage_from,
 )
-from retrieval.client.retries import StreamAttempts
-from retrieval.client.server_info import ServerInfo
 from retrieval.domain.passages import Passage
 from retrieval.domain.records import TextKind
 from retrieval.domain.resource_names import DEFAULT_COLLECTION

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.client.connection import Connection, Tls
-from retrieval.client.passages import passage_from
 from retrieval.client.requests import (
     ListOptions,
     QueryLike,
@@ -29,9 +28,10 @@ from retrieval.client.results import (
     PassageContext,
     PassageStream,
     SearchResults,
+    ServerInfo,
     mode_name,
+    passage_from,
 )
-from retrieval.client.server_info import ServerInfo
 from retrieval.domain.records import TextKind
 from retrieval.domain.resource_names import DEFAULT_COLLECTION
 from retrieval.v1 import index_service_pb2 as index_pb

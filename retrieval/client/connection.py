@@ -11,7 +11,6 @@ from typing import TypeVar
 import grpc
 
 from retrieval.client.errors import service_error
-from retrieval.client.retries import SERVICE_CONFIG, StreamAttempts
 from retrieval.client.target import check_target, is_loopback
 from retrieval.client.values import number
 from retrieval.domain.arguments import check_text, kind_of
@@ -22,6 +21,34 @@ ResponseT = TypeVar("ResponseT")
 
 _MAX_TIMEOUT = 365 * 86_400.0
 """Seconds; gRPC takes what is far beyond for a deadline that has passed."""
+
+
+RETRYABLE = ("UNAVAILABLE", "CANCELLED")
+"""Statuses that pass by themselves. The second is what gRPC ends requests with that a server with
+too much to do never looked at; what the caller gave up is not tried again, whatever its status."""
+
+MAX_ATTEMPTS = 4
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 1.0
+
+SERVICE_CONFIG = {
+    "methodConfig": [
+        {
+            "name": [
+                {"service": f"retrieval.v1.{service}"}
+                for service in ("SearchService", "EmbeddingService", "IndexService")
+            ],
+            "retryPolicy": {
+                "maxAttempts": MAX_ATTEMPTS,
+                "initialBackoff": f"{_FIRST_PAUSE_SECONDS}s",
+                "maxBackoff": f"{_LONGEST_PAUSE_SECONDS}s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": RETRYABLE,
+            },
+        },
+        {"name": [{"service": "retrieval.v1.SearchService", "method": "StreamSearch"}]},
+    ]
+}
+"""https://github.com/grpc/grpc/blob/master/doc/service_config.md"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +179,32 @@ class Endpoint:
             encrypted=self.credentials is not None,
             has_certificate=self._has_certificate,
         )
+
+
+class StreamAttempts:
+    """The attempts at one stream, within one deadline."""
+
+    def __init__(self, timeout: float) -> None:
+        """Begin.
+
+        Args:
+            timeout: most seconds that all attempts may take.
+        """
+        self._until = time.monotonic() + timeout
+        self._failed = 0
+
+    @property
+    def seconds_left(self) -> float:
+        """The deadline of the next attempt."""
+        return self._until - time.monotonic()
+
+    def pause_after(self, error: grpc.RpcError) -> float | None:
+        """Seconds to wait before the next attempt; None: it has failed for good."""
+        self._failed += 1
+        pause = min(_FIRST_PAUSE_SECONDS * 2 ** (self._failed - 1), _LONGEST_PAUSE_SECONDS)
+        passes = error.code().name in RETRYABLE
+        again = passes and self._failed < MAX_ATTEMPTS and pause < self.seconds_left
+        return pause if again else None
 
 
 def closed_under_way() -> ClientClosed:

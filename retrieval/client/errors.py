@@ -1,14 +1,26 @@
 """What gRPC raises in a client → this project's exceptions."""
 
-from typing import cast
+import os
+import re
+from collections.abc import Mapping
+from typing import NamedTuple, cast
 
 import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from retrieval.client.unreachable import diagnose, last_error
+from retrieval.client.target import is_loopback
 from retrieval.errors import ServiceError, ServiceUnavailable, UserError
+
+_PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
+"""In the order that gRPC looks at them."""
+
+_CERTIFICATE = re.compile(r"CERTIFICATE_VERIFY_FAILED: ([^:]+)")
+_HTTP_STATUS = re.compile(r"http2 header with status: (\d+)")
+_PROXY_STATUS = re.compile(r"HTTP proxy returned response code (\d+)")
+_LOOKUP = re.compile(r"address lookup failed for [^\]]*: ([^\]:]+)")
+_LAST_ERROR = re.compile(r"last error: [A-Z_]+: (.*)", re.DOTALL)
 
 
 def service_error(
@@ -79,3 +91,121 @@ def _error_info(error: grpc.RpcError) -> error_details_pb2.ErrorInfo | None:
         if detail.Unpack(info):
             return info
     return None
+
+
+class Diagnosis(NamedTuple):
+    """Why a server was not reached."""
+
+    message: str
+    callers_mistake: bool
+    """Whether the caller must change something, and trying again is no use."""
+
+
+def diagnose(
+    details: str,
+    target: str,
+    *,
+    encrypted: bool,
+    has_certificate: bool,
+    environment: Mapping[str, str] = os.environ,
+) -> Diagnosis | None:
+    """Say why a server was not reached.
+
+    Args:
+        details: what gRPC says.
+        target: the server's address.
+        encrypted: whether the client speaks TLS.
+        has_certificate: whether it shows a certificate of its own.
+        environment: may name a proxy.
+
+    Returns:
+        the reason and what to do; None where gRPC's text names none that is known here.
+    """
+    status = _HTTP_STATUS.search(details)
+    if status:
+        return Diagnosis(
+            f"{target} answered with HTTP status {status[1]}, which no server of ours does: a "
+            "proxy in front of it can't reach it, or this is another kind of server",
+            callers_mistake=False,
+        )
+    proxy_status = _PROXY_STATUS.search(details)
+    if proxy_status:
+        return Diagnosis(
+            f"the proxy that {_proxy_variable(environment)} names refused to connect to {target} "
+            f"(HTTP status {proxy_status[1]}); if the server needs no proxy, put its host into "
+            "no_proxy",
+            callers_mistake=True,
+        )
+    mistake = _tls_mistake(details, target, encrypted=encrypted, has_certificate=has_certificate)
+    if mistake:
+        return Diagnosis(mistake, callers_mistake=True)
+    lookup = _LOOKUP.search(details)
+    if lookup:
+        return Diagnosis(
+            f"can't find the host of {target} ({lookup[1]}): check the address",
+            callers_mistake=False,
+        )
+    if "refused" in details and not is_loopback(target) and _proxy_variable(environment):
+        return Diagnosis(
+            f"no server answers at {target}, or not the proxy that {_proxy_variable(environment)} "
+            "names; if the server needs no proxy, put its host into no_proxy",
+            callers_mistake=False,
+        )
+    return None
+
+
+def last_error(details: str) -> str:
+    """Return the reason of the last attempt to connect, on one line; empty where there is none."""
+    found = _LAST_ERROR.search(details)
+    return " ".join(found[1].split()) if found else ""
+
+
+def _tls_mistake(
+    details: str, target: str, *, encrypted: bool, has_certificate: bool
+) -> str | None:
+    certificate = _CERTIFICATE.search(details)
+    if certificate:
+        return (
+            f"the certificate of {target} is not trusted ({certificate[1].strip()}): name the "
+            "authority that signed it with --ca FILE (in Python tls=Tls(ca=...))"
+        )
+    if "Hostname Verification" in details:
+        return (
+            f"the certificate of {target} is for another host: connect by a name that the "
+            "certificate has"
+        )
+    if "WRONG_VERSION_NUMBER" in details:
+        return (
+            f"{target} does not speak TLS: leave out --tls, --ca, --cert and --key (in Python "
+            "tls=...), or start the server with --tls-cert and --tls-key"
+        )
+    if "Failed parsing HTTP/2" in details:
+        return (
+            f"{target} is no gRPC server: it answers in another protocol, such as HTTP/1.1; give "
+            "the address that `retrieval serve` listens on"
+        )
+    # The server hung up before a request was sent: later, it may just be going down.
+    if "failed to connect" in details and re.search("Socket closed|reset by peer", details):
+        return _hung_up(target, encrypted=encrypted, has_certificate=has_certificate)
+    return None
+
+
+def _hung_up(target: str, *, encrypted: bool, has_certificate: bool) -> str:
+    if not encrypted:
+        return (
+            f"{target} hung up as soon as it was spoken to, as a server with TLS does: connect "
+            "with TLS (--tls or --ca FILE; in Python tls=Tls())"
+        )
+    if has_certificate:
+        return (
+            f"{target} hung up after the TLS handshake: it may not trust the certificate of "
+            "--cert (in Python tls=Tls(cert=..., key=...))"
+        )
+    return (
+        f"{target} hung up after the TLS handshake, as a server does that wants a certificate of "
+        "its clients: give --cert and --key (in Python tls=Tls(cert=..., key=...))"
+    )
+
+
+def _proxy_variable(environment: Mapping[str, str]) -> str:
+    return next((name for name in _PROXY_VARIABLES if environment.get(name)), "")

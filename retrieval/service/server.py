@@ -19,7 +19,6 @@ from retrieval.domain.records import IndexInfo
 from retrieval.domain.resource_names import collection_name
 from retrieval.errors import AddressInUse, NotServing, RetrievalError
 from retrieval.service.access.access import Access
-from retrieval.service.access.tls import Certificates
 from retrieval.service.collections.collections import Collections
 from retrieval.service.collections.watcher import Watcher
 from retrieval.service.config import Address, ServiceConfig
@@ -28,13 +27,13 @@ from retrieval.service.grpc_api.health import HealthServicer
 from retrieval.service.grpc_api.index_servicer import IndexServicer
 from retrieval.service.grpc_api.interceptors import RequestInterceptor, abort
 from retrieval.service.grpc_api.search_servicer import SearchServicer
+from retrieval.service.grpc_api.tls import Certificates
 from retrieval.service.limits.admission import Admission
 from retrieval.service.limits.hang_up import hang_up
 from retrieval.service.limits.memory import Trimmer
 from retrieval.service.limits.transfers import Transfers
 from retrieval.service.observability.metrics import Metrics
-from retrieval.service.observability.observer import Observer
-from retrieval.service.observability.tracing import Tracer
+from retrieval.service.observability.observer import Observer, Tracer
 from retrieval.service.scheduling.background import behind_others, supervise
 from retrieval.service.scheduling.batcher import BULK_NICENESS, NICENESS, Batcher
 from retrieval.service.scheduling.search_threads import SearchThreads

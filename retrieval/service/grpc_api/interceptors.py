@@ -15,17 +15,16 @@ from grpc.aio import AbortError, ServerInterceptor, ServicerContext
 from retrieval.domain.deadline import answer_by
 from retrieval.errors import AnswerTooLarge, InvalidArgument, Overloaded, RetrievalError
 from retrieval.service.access.access import Access, caller
-from retrieval.service.limits.admission import Admission
-from retrieval.service.limits.transfers import Outgoing, Sender, Transfers
-from retrieval.service.observability.observer import Observed, Observer
-from retrieval.service.observability.request_log import REQUEST_ID
-from retrieval.service.scheduling.fair_queue import turn_of
-from retrieval.service.status import (
+from retrieval.service.grpc_api.status import (
     STATUS_DETAILS_KEY,
-    one_line,
     serialized_status,
     status_code,
 )
+from retrieval.service.limits.admission import Admission
+from retrieval.service.limits.transfers import Outgoing, Sender, Transfers
+from retrieval.service.observability.observer import REQUEST_ID, Observed, Observer
+from retrieval.service.observability.request_log import one_line
+from retrieval.service.scheduling.fair_queue import turn_of
 from retrieval.v1.embedding_service_pb2 import BatchEmbedRequest
 from retrieval.v1.search_service_pb2 import BatchSearchRequest
 
@@ -261,9 +260,9 @@ class _Request:
         if isinstance(error, AbortError):
             # Its message was not waited for any longer.
             if isinstance(error.__cause__, RetrievalError):
-                observed.failed(error.__cause__)
+                observed.failed(error.__cause__, status_code(error.__cause__).name)
         elif isinstance(error, RetrievalError):
-            observed.failed(error)
+            observed.failed(error, status_code(error).name)
             await abort(self._context, error, observed.id)
         elif isinstance(error, asyncio.CancelledError | GeneratorExit):
             # The client went away, its deadline passed, or the server's grace was over.

@@ -1,12 +1,17 @@
 """What is seen of every request: its line in the log, its numbers, its trace."""
 
 import logging
+import os
+import secrets
 import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import TracebackType
-from typing import Self
+from typing import Any, Final, Self
 from urllib.parse import unquote
 
 from retrieval.errors import (
+    InvalidArgument,
     NotServing,
     Overloaded,
     PermissionDenied,
@@ -15,14 +20,15 @@ from retrieval.errors import (
     TooSlow,
     Unauthenticated,
 )
-from retrieval.search import Query, SearchResult
+from retrieval.search import Query, SearchResult, Timings
 from retrieval.service.access.access import caller
 from retrieval.service.observability.metrics import Metrics
-from retrieval.service.observability.request_log import request_id, take_request_id
-from retrieval.service.observability.tracing import Tracer
-from retrieval.service.status import DOMAIN, one_line, status_code
+from retrieval.service.observability.request_log import one_line, request_id
 
 LOG = logging.getLogger(__name__)
+
+_PACKAGE: Final = "/retrieval.v1."
+"""Left out of methods' names in the log and in metrics."""
 
 _REFUSALS = frozenset(
     {
@@ -35,6 +41,17 @@ _REFUSALS = frozenset(
     }
 )
 """Errors of requests that the server would not answer, whatever they asked for."""
+
+REQUEST_ID = "x-request-id"
+"""Header that a client may give a request's id in, and that every answer names it in."""
+
+_MAX_ID_CHARS = 128
+
+_VARIABLES = (
+    "OTEL_TRACES_EXPORTER",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+)
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
@@ -63,9 +80,9 @@ class Observed:
         self._span = self._context.__enter__()
         return self
 
-    def failed(self, error: RetrievalError) -> None:
-        """Note the error that it ends with."""
-        self.code, self.detail = status_code(error).name, one_line(error.message)
+    def failed(self, error: RetrievalError, code: str) -> None:
+        """Note the error that it ends with, and the name of its status."""
+        self.code, self.detail = code, one_line(error.message)
         self._observer.rejected(error)
 
     def __exit__(
@@ -82,7 +99,7 @@ class Observed:
 class Observer:
     """Sees requests begin and end."""
 
-    def __init__(self, metrics: Metrics, tracer: Tracer) -> None:
+    def __init__(self, metrics: Metrics, tracer: "Tracer") -> None:
         """Keep where to tell it."""
         self._metrics = metrics
         self.tracer = tracer
@@ -104,7 +121,7 @@ class Observer:
 
     def end(self, request: Observed, seconds: float) -> None:
         """Count a request that has ended, and log it."""
-        name = request.method.removeprefix(f"/{DOMAIN}.")
+        name = request.method.removeprefix(_PACKAGE)
         self._metrics.answered(name, request.code, seconds)
         if not LOG.isEnabledFor(logging.INFO):
             return
@@ -133,3 +150,120 @@ class Observer:
         if LOG.isEnabledFor(logging.DEBUG):
             fields = {"query": query.text, "k": query.k, "passages": len(result.passages)}
             LOG.debug("searched %r", query.text, extra={"fields": fields})
+
+
+def take_request_id(metadata: Iterable[tuple[str, str | bytes]]) -> str:
+    """The id that a client gave, if it is short and printable, else a new one."""
+    for key, value in metadata:
+        if key == REQUEST_ID and isinstance(value, str):
+            fits = 0 < len(value) <= _MAX_ID_CHARS and value.isascii() and value.isprintable()
+            return value if fits else _new_id()
+    return _new_id()
+
+
+def _new_id() -> str:
+    return secrets.token_hex(8)
+
+
+class Tracer:
+    """Makes spans, or does nothing."""
+
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        """Set up what the environment asks for.
+
+        Raises:
+            InvalidArgument: it asks for something that is not installed or not known.
+        """
+        self._tracer: Any = None
+        self._provider: Any = None
+        wanted = environment.get("OTEL_TRACES_EXPORTER", "otlp").strip().lower()
+        off = environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+        if off or wanted == "none" or not any(environment.get(name) for name in _VARIABLES):
+            return
+        try:
+            self._provider = _provider(wanted)
+        except ImportError as error:
+            raise InvalidArgument(
+                f"traces are asked for by {' or '.join(_VARIABLES)}, but OpenTelemetry is not "
+                "installed: pip install 'gte-retrieval[tracing]'"
+            ) from error
+        self._tracer = self._provider.get_tracer("retrieval")
+
+    def request(
+        self, method: str, metadata: Iterable[tuple[str, str | bytes]]
+    ) -> AbstractContextManager["Span"]:
+        """The span of one request; ended with the block."""
+        return _NO_SPAN if self._tracer is None else self._span(method, metadata)
+
+    @contextmanager
+    def _span(self, method: str, metadata: Iterable[tuple[str, str | bytes]]) -> Iterator["Span"]:
+        from opentelemetry.trace import SpanKind
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        carrier = {key: value for key, value in metadata if isinstance(value, str)}
+        parent = TraceContextTextMapPropagator().extract(carrier)
+        with self._tracer.start_as_current_span(
+            method.lstrip("/"), context=parent, kind=SpanKind.SERVER
+        ) as span:
+            span.set_attribute("rpc.system", "grpc")
+            yield Span(span)
+
+    def stages(self, timings: "Timings") -> None:
+        """Spans of the stages of a search that has just ended, under the present one."""
+        if self._tracer is None:
+            return
+        end = time.time_ns()
+        for name, seconds in (
+            ("fetch", timings.fetch_seconds),
+            ("search", timings.search_seconds),
+            ("embed", timings.embed_seconds),
+        ):
+            start = end - int(seconds * 1e9)
+            self._tracer.start_span(name, start_time=start).end(end)
+            end = start
+
+    def close(self) -> None:
+        """Send what is left."""
+        if self._provider is not None:
+            self._provider.shutdown()
+
+
+class Span:
+    """A request's span, or none."""
+
+    def __init__(self, span: Any) -> None:  # noqa: ANN401  (an optional package's type)
+        """Keep it."""
+        self._span = span
+
+    def finish(self, code: str, request_id: str) -> None:
+        """Note how the request ended."""
+        if self._span is not None:
+            self._span.set_attribute("rpc.grpc.status_code", code)
+            self._span.set_attribute("request.id", request_id)
+
+
+_NO_SPAN: Final = nullcontext(Span(None))
+
+
+def _provider(exporter: str) -> Any:  # noqa: ANN401  (an optional package's type)
+    """Spans to an exporter, in batches; its own settings it takes from the environment.
+
+    Raises:
+        ImportError: the package is not installed.
+        InvalidArgument: there is no exporter of that name.
+    """
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+
+    provider = TracerProvider()
+    if exporter == "console":
+        import sys
+
+        provider.add_span_processor(BatchSpanProcessor(ConsoleSpanExporter(out=sys.stderr)))
+    elif exporter == "otlp":
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    else:
+        raise InvalidArgument(f"OTEL_TRACES_EXPORTER is {exporter!r}; known: otlp, console, none")
+    return provider

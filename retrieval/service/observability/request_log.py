@@ -2,35 +2,20 @@
 
 import json
 import logging
-import secrets
 import sys
-from collections.abc import Iterable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Literal
 
 LogFormat = Literal["json", "text"]
 
-REQUEST_ID = "x-request-id"
-"""Header that a client may give a request's id in, and that every answer names it in."""
-
-_MAX_ID_CHARS = 128
+MAX_MESSAGE_BYTES = 700
+"""Of an error's message. It travels in headers with its details, and gRPC takes 8 KiB of headers in
+all. A byte of the message can take 3 there (percent-encoded), and it is in the details twice more.
+"""
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The request that is being answered, here and in the threads that work for it."""
-
-
-def take_request_id(metadata: Iterable[tuple[str, str | bytes]]) -> str:
-    """The id that a client gave, if it is short and printable, else a new one."""
-    for key, value in metadata:
-        if key == REQUEST_ID and isinstance(value, str):
-            fits = 0 < len(value) <= _MAX_ID_CHARS and value.isascii() and value.isprintable()
-            return value if fits else _new_id()
-    return _new_id()
-
-
-def _new_id() -> str:
-    return secrets.token_hex(8)
 
 
 def set_up_logging(form: LogFormat, level: str) -> None:
@@ -73,3 +58,19 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         return json.dumps(entry, ensure_ascii=False)
+
+
+def one_line(text: str, max_bytes: int = MAX_MESSAGE_BYTES) -> str:
+    """Make a text fit for a header or a log: short, and without line breaks or control characters.
+
+    Args:
+        text: may quote what a stranger sent.
+        max_bytes: most bytes of the result in UTF-8; a longer text ends in an ellipsis.
+    """
+    printable = text
+    if not text.isprintable():
+        printable = "".join(char if char.isprintable() else " " for char in text)
+    encoded = printable.encode("utf-8", "replace")
+    if len(encoded) <= max_bytes:
+        return encoded.decode("utf-8")
+    return encoded[: max_bytes - len("…".encode())].decode("utf-8", "ignore") + "…"

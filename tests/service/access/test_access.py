@@ -37,9 +37,9 @@ from retrieval.errors import (
 )
 from retrieval.service.access import token_file as tokens_module
 from retrieval.service.access.access import EVERYONE, Access, Bucket
-from retrieval.service.access.tls import Certificates
 from retrieval.service.access.token_file import create_token, read_tokens, revoke_token
 from retrieval.service.config import Address, ServiceConfig, TlsFiles
+from retrieval.service.grpc_api.tls import Certificates
 from retrieval.service.server import SERVICE_NAMES
 from tests.service.harness import Program, RunningServer, running, wait_until
 

@@ -8,15 +8,15 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from retrieval import errors
-from retrieval.service.status import (
+from retrieval.service.grpc_api.status import (
     DOMAIN,
     STATUS_CODES,
     NotServing,
     Overloaded,
-    one_line,
     status_code,
     to_status,
 )
+from retrieval.service.observability.request_log import one_line
 
 M = TypeVar("M", bound=Message)
 

@@ -21,12 +21,11 @@ from retrieval.errors import AddressInUse, InvalidArgument, ServiceError
 from retrieval.service.access.token_file import create_token
 from retrieval.service.config import Address, ServiceConfig, TlsFiles
 from retrieval.service.observability.metrics import Metrics
+from retrieval.service.observability.observer import Tracer, take_request_id
 from retrieval.service.observability.request_log import (
     JsonFormatter,
     set_up_logging,
-    take_request_id,
 )
-from retrieval.service.observability.tracing import Tracer
 from retrieval.v1 import search_service_pb2 as pb
 from retrieval.v1.search_service_pb2_grpc import SearchServiceStub
 from tests.service.harness import Program, RunningServer, running, wait_until

@@ -31,6 +31,7 @@ from retrieval.errors import (
     TooSlow,
     Unauthenticated,
 )
+from retrieval.service.observability.request_log import MAX_MESSAGE_BYTES, one_line
 
 DOMAIN = "retrieval.v1"
 """``ErrorInfo.domain`` of every error."""
@@ -87,10 +88,8 @@ _SERVER_SIDE: dict[type[RetrievalError], str] = {
 }
 """What a client is told of errors whose own message names files of the server. The log has that."""
 
-# Message and details travel in headers, and gRPC takes 8 KiB of headers in all. A byte of the
-# message can take 3 there (percent-encoded), and it is in the details twice more.
-_MAX_MESSAGE_BYTES = 700
 _MAX_METADATA_BYTES = 200
+"""Of each value of an error's metadata; see ``MAX_MESSAGE_BYTES``."""
 
 
 def status_code(error: Exception) -> grpc.StatusCode:
@@ -117,7 +116,7 @@ def to_status(error: Exception) -> status_pb2.Status:
     message = _SERVER_SIDE.get(type(error), error.message)
     if isinstance(error, IndexDamaged) and "file" in error.metadata:
         message = f"{error.metadata['file']}: {message}"
-    status = status_pb2.Status(code=code.value[0], message=one_line(message, _MAX_MESSAGE_BYTES))
+    status = status_pb2.Status(code=code.value[0], message=one_line(message, MAX_MESSAGE_BYTES))
     info = _error_info(error)
     status.details.add().Pack(info)
     if "field" in info.metadata:
@@ -157,19 +156,3 @@ def _serialized(error: Exception) -> tuple[str, bytes]:
 def _error_info(error: RetrievalError) -> error_details_pb2.ErrorInfo:
     metadata = {key: one_line(value, _MAX_METADATA_BYTES) for key, value in error.metadata.items()}
     return error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)
-
-
-def one_line(text: str, max_bytes: int = _MAX_MESSAGE_BYTES) -> str:
-    """Make a text fit for a header or a log: short, and without line breaks or control characters.
-
-    Args:
-        text: may quote what a stranger sent.
-        max_bytes: most bytes of the result in UTF-8; a longer text ends in an ellipsis.
-    """
-    printable = text
-    if not text.isprintable():
-        printable = "".join(char if char.isprintable() else " " for char in text)
-    encoded = printable.encode("utf-8", "replace")
-    if len(encoded) <= max_bytes:
-        return encoded.decode("utf-8")
-    return encoded[: max_bytes - len("…".encode())].decode("utf-8", "ignore") + "…"

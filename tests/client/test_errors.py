@@ -18,8 +18,8 @@ import pytest
 import trustme
 
 from retrieval.client import RetrievalClient, Tls
+from retrieval.client.errors import diagnose
 from retrieval.client.target import check_target
-from retrieval.client.unreachable import diagnose
 from retrieval.errors import InvalidArgument, ServiceUnavailable
 from retrieval.service.config import TlsFiles
 from tests.service.harness import RunningServer, running
@@ -278,7 +278,7 @@ if role == "client":
             pass
 else:
     from retrieval.service.config import TlsFiles
-    from retrieval.service.access.tls import Certificates
+    from retrieval.service.grpc_api.tls import Certificates
     import asyncio, grpc, socket
     async def main():
         server = grpc.aio.server()
