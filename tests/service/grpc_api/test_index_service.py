@@ -179,13 +179,14 @@ def test_a_new_generation_is_noticed_without_a_dropped_request(tmp_path: Path) -
     documents, index = tmp_path / "notes", tmp_path / "index"
     write_documents(documents)
     build_index(documents, index)
-    answers: list[int] = []
     stop = threading.Event()
 
-    def ask(target: str) -> None:
+    def ask(target: str) -> list[int]:
+        answers: list[int] = []
         with RetrievalClient(target) as client:
             while not stop.is_set():
                 answers.append(client.search("bread", k=1).generation)
+        return answers
 
     with (
         running({"default": index}, reload_seconds=0.05) as server,
@@ -205,9 +206,9 @@ def test_a_new_generation_is_noticed_without_a_dropped_request(tmp_path: Path) -
         finally:
             stop.set()
         for future in asking:
-            future.result(30)  # raises what a request raised
-    assert answers == sorted(answers)
-    assert len(set(answers)) >= 2
+            answers = future.result(30)  # raises what a request raised
+            assert answers == sorted(answers)
+            assert len(set(answers)) >= 2
 
 
 def test_an_index_that_breaks_is_served_on(
