@@ -15,9 +15,8 @@ from retrieval.search.diversity import Head
 from retrieval.search.highlight import highlight
 from retrieval.search.pages import Listing
 from retrieval.search.query import Query, check_query
-from retrieval.search.ranking import Dense, Fused, Lexical, Ranking, Weighted
+from retrieval.search.ranking import Dense, Fused, Lexical, Ranking, StableRanking, Weighted
 from retrieval.search.reranked import PairScorer, Reranked
-from retrieval.search.stable import StableRanking
 from retrieval.store import IndexReader, Stretch, TermFinder
 
 
