@@ -43,7 +43,7 @@ from retrieval.search.ranking import RRF_DEPTH, RRF_RANK
 from retrieval.service.grpc_api import status
 from retrieval.service.server import SERVICE_NAMES
 from retrieval.store.disk.tables.database import connect_for_writing
-from retrieval.store.disk.vectors.segments import EXACT_ROWS
+from retrieval.store.disk.vectors.vector_index import EXACT_ROWS
 from retrieval.store.disk.writing import maintenance
 from retrieval.v1 import (
     collection_pb2,

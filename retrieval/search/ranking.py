@@ -305,19 +305,19 @@ class Fused:
 
 
 class StableRanking:
-    """Another ranking in stages of fixed lengths; for one search, in one thread at a time.
+    """Wraps a ranking so that its best n are always the beginning of its best m, for m > n.
 
-    Its best n are the beginning of its best m, for every m > n.
+    Approximate search looks further the more it is asked for, so a longer list may hold a text near
+    its top that a shorter one lacked. Pages cut from lists of different lengths would then repeat
+    some passages and miss others. The engines also sum scores in an order that depends on how many
+    are wanted, which changes the last bits.
 
-    Approximate search looks further the more it is asked for, so a longer list may hold a text near its
-    top that a shorter one lacked. Pages cut from lists of different lengths would then repeat some
-    passages and miss others. The engines also sum scores in an order that depends on how many are
-    wanted, which changes the last bits.
+    So a list grows in stages of fixed lengths, regardless of how many texts are wanted. Each stage
+    appends to the one before: it leaves out the texts that are already listed, and those that come
+    too late because they score better than the last one listed. An exact search has no latecomers;
+    an approximate one misses them as it misses others.
 
-    So a list is made in stages of fixed lengths, regardless of how many texts are wanted. A stage goes
-    on after the last text of the stage before it: texts that are listed already are left out, and so
-    are texts that come too late, because their score is better than the last one listed. An exact
-    search has no texts that come too late. An approximate search misses them as it misses others.
+    For one search, in one thread at a time.
     """
 
     def __init__(self, inner: Ranking) -> None:

@@ -28,13 +28,12 @@ from retrieval.store.disk.info import (
 )
 from retrieval.store.disk.lexical.lexical_index import LexicalHits
 from retrieval.store.disk.lexical.term_spans import TermFinder, TermSpan
-from retrieval.store.disk.reading.contents import DocumentPassage
 from retrieval.store.disk.reading.places import Place, TextKey
-from retrieval.store.disk.reading.reader import IndexReader
+from retrieval.store.disk.reading.reader import DocumentPassage, IndexReader
 from retrieval.store.disk.reading.sections import Stretch
 from retrieval.store.disk.recall import recall_warnings
 from retrieval.store.disk.tables.database import is_index
-from retrieval.store.disk.vectors.segments import VectorHits
+from retrieval.store.disk.vectors.vector_index import VectorHits
 from retrieval.store.disk.verify import Problem, verify
 from retrieval.store.disk.writing.commit import Commit
 from retrieval.store.disk.writing.maintenance import (

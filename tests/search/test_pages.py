@@ -21,7 +21,7 @@ from retrieval.store import (
     maintain,
     read_segments,
 )
-from retrieval.store.disk.vectors import segments
+from retrieval.store.disk.vectors import vector_index
 from tests.store.test_store import CHUNKING, MODEL, key, unit_vectors
 
 COUNT = 2_000
@@ -69,7 +69,7 @@ def searcher(
         maintain(writer)
     assert [row.ann_kind or "flat" for row in read_segments(folder)] == [request.param]
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(segments, "EXACT_ROWS", 0)
+        patched.setattr(vector_index, "EXACT_ROWS", 0)
         with IndexReader.open(folder) as reader:
             yield Searcher(reader, Backwards())
 

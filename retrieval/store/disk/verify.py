@@ -33,7 +33,7 @@ from retrieval.store.disk.tables.rows import (
 )
 from retrieval.store.disk.tables.schema import NAMED_FILES_QUERY, header_key, old_value_rows
 from retrieval.store.disk.vectors.approximate import open_ann
-from retrieval.store.disk.vectors.segments import row_ids
+from retrieval.store.disk.vectors.vector_index import row_ids
 from retrieval.store.filters.values import value_rows
 
 _LENGTH_TOLERANCE = 1e-3

@@ -20,8 +20,7 @@ from retrieval.errors import InvalidArgument
 from retrieval.store import Commit, StagedDocument
 from retrieval.store.disk.filtering.conditions import filter_check
 from retrieval.store.disk.filtering.evaluation import FilterEvaluator
-from retrieval.store.disk.filtering.patterns import glob_sql, path_glob_sql
-from retrieval.store.disk.filtering.sql_pieces import Sql
+from retrieval.store.disk.filtering.patterns import Sql, glob_sql, path_glob_sql
 from retrieval.store.disk.tables.filter_functions import (
     filter_glob,
     filter_path_glob,

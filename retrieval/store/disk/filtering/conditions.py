@@ -11,8 +11,7 @@ from functools import lru_cache
 from itertools import accumulate, chain
 from typing import Final
 
-from retrieval.store.disk.filtering.patterns import glob_sql, path_glob_sql
-from retrieval.store.disk.filtering.sql_pieces import Parameter, Sql
+from retrieval.store.disk.filtering.patterns import Parameter, Sql, glob_sql, path_glob_sql
 from retrieval.store.filters.language import Filter
 from retrieval.store.filters.tree import (
     And,

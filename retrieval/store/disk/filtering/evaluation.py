@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from retrieval.store.disk.files.single_flight import Once
 from retrieval.store.disk.filtering.conditions import check_sql, find_sql
-from retrieval.store.disk.filtering.sql_pieces import Parameter, Sql
+from retrieval.store.disk.filtering.patterns import Parameter, Sql
 from retrieval.store.filters.tree import And, Comparison, Condition, Exists, In, Not, Or
 
 FEW_DOCUMENTS: Final = 2_000

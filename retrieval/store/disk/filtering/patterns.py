@@ -15,7 +15,15 @@ import re
 import sys
 from typing import Final, NamedTuple
 
-from retrieval.store.disk.filtering.sql_pieces import Sql
+Parameter = str | int | float
+
+
+class Sql(NamedTuple):
+    """A piece of SQL, and the values of its marks in order."""
+
+    text: str
+    parameters: tuple[Parameter, ...] = ()
+
 
 _ANY_PARTS: Final = "**"
 _SPECIAL: Final = frozenset("*?[")

@@ -25,7 +25,7 @@ from retrieval.store.disk.tables.read_only import (
     frozen_stamps,
 )
 from retrieval.store.disk.tables.schema import NAMED_FILES_QUERY
-from retrieval.store.disk.vectors.segments import Segment, open_segments
+from retrieval.store.disk.vectors.vector_index import Segment, open_segments
 
 OPEN_SECONDS = 30.0
 """For how long to try again where a build beside replaces files before they are opened."""

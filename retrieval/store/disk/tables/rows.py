@@ -1,8 +1,11 @@
 """Rows of the tables → records; a row whose checksum does not fit is damage, not an answer."""
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from retrieval.domain.embedded_text import embedded_text
@@ -10,12 +13,40 @@ from retrieval.domain.passages import Passage, passage_name
 from retrieval.domain.records import DocumentRow
 from retrieval.errors import IndexDamaged
 from retrieval.store.disk.tables.database import DATABASE_NAME
-from retrieval.store.disk.tables.row_checksums import (
-    CHUNK_COLUMNS,
-    DOCUMENT_COLUMNS,
-    chunk_digest,
-    document_digest,
+from retrieval.store.disk.tables.schema import TEXT_PART_CHARS
+
+DOCUMENT_COLUMNS = (
+    "uri",
+    "root",
+    "title",
+    "format",
+    "encoding",
+    "metadata",
+    "size",
+    "sha256",
+    "char_count",
+    "chunk_count",
 )
+"""What ``document_digest`` is over."""
+
+CHUNK_COLUMNS = (
+    "ordinal",
+    "vector_id",
+    "char_start",
+    "char_end",
+    "line_start",
+    "line_end",
+    "heading_path",
+    "token_count",
+    "page_start",
+    "page_end",
+)
+"""What ``chunk_digest`` is over."""
+
+_NO_PAGES = (0, 0)
+
+_BYTES = 8
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 _DOCUMENT = ", ".join(f"d.{column}" for column in DOCUMENT_COLUMNS)
 _CHUNK = ", ".join(f"c.{column}" for column in CHUNK_COLUMNS)
@@ -165,6 +196,32 @@ def passage_place(row: Sequence[Any]) -> tuple[int, int]:
     return row[1], row[_ORDINAL]
 
 
+def document_digest(*columns: str | int) -> bytes:
+    """Over what the table says of a document, but for what a touched file changes.
+
+    Args:
+        columns: the values of ``DOCUMENT_COLUMNS``, as stored.
+    """
+    return _digest(columns)
+
+
+def chunk_digest(uri: str, *columns: str | int) -> bytes:
+    """Over what the table says of a chunk.
+
+    Args:
+        uri: its document's: they belong together.
+        columns: the values of ``CHUNK_COLUMNS``, as stored.
+    """
+    # Older versions knew no pages: a row without any has the checksum that they gave it.
+    kept = columns[: -len(_NO_PAGES)] if columns[-len(_NO_PAGES) :] == _NO_PAGES else columns
+    return _digest((uri, *kept))
+
+
+def _digest(values: tuple[str | int, ...]) -> bytes:
+    data = _ENCODER.encode(values).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(data, digest_size=_BYTES).digest()
+
+
 def from_json(text: str) -> Any:  # noqa: ANN401  (whatever was stored)
     """What a column of JSON holds.
 
@@ -188,3 +245,66 @@ def damaged_row(what: str) -> IndexDamaged:
 def _check_document(digest: bytes, columns: Sequence[Any]) -> None:
     if digest and document_digest(*columns) != digest:
         raise damaged_row(f"what it says of document {columns[0]!r} has changed")
+
+
+Rows = Callable[[str, Sequence[object]], list[tuple[Any, ...]]]
+"""What a query gives; ``Snapshot.rows`` is one."""
+
+Span = tuple[int, int, int]
+"""Document id, and the first and last number of what is wanted of it."""
+
+
+class TextPiece(NamedTuple):
+    """A piece of a document's text, in characters."""
+
+    document_id: int
+    start: int
+    end: int
+
+
+def read_texts(rows: Rows, pieces: Sequence[TextPiece]) -> Iterator[str]:
+    """Pieces of texts, in order; the parts that they lie in are read by one query, each once."""
+    spans = [(one.document_id, *_parts_of(one)) for one in pieces]
+    parts = {
+        (document_id, part): text
+        for document_id, part, text in read_spans(rows, TEXTS_QUERY, spans)
+    }
+    for one, (document_id, first, last) in zip(pieces, spans, strict=True):
+        text = "".join(parts.get((document_id, part), "") for part in range(first, last + 1))
+        offset = first * TEXT_PART_CHARS
+        yield text[one.start - offset : one.end - offset]
+
+
+def _parts_of(piece: TextPiece) -> tuple[int, int]:
+    """The first and the last part that a piece lies in."""
+    last = max(piece.start, piece.end - 1)
+    return piece.start // TEXT_PART_CHARS, last // TEXT_PART_CHARS
+
+
+def read_spans(rows: Rows, query: str, spans: Sequence[Span]) -> list[tuple[Any, ...]]:
+    """The rows of one of the queries over ``wanted``, each once, by a single query."""
+    return rows(
+        f"""WITH wanted (document_id, first, last) AS
+            (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'),
+                    json_extract(value, '$[2]') FROM json_each(?))
+            {query}""",
+        [json.dumps(_united(spans))],
+    )
+
+
+def _united(spans: Sequence[Span]) -> list[Span]:
+    """The same in spans that don't overlap."""
+    united: list[Span] = []
+    for document_id, of_document in groupby(sorted(spans), itemgetter(0)):
+        start = end = None
+        for _, first, last in of_document:
+            if start is None or end is None:
+                start, end = first, last
+            elif first <= end + 1:
+                end = max(end, last)
+            else:
+                united.append((document_id, start, end))
+                start, end = first, last
+        if start is not None and end is not None:
+            united.append((document_id, start, end))
+    return united

@@ -1,18 +1,32 @@
-"""All vectors of one generation: search, with or without a filter, and look-up."""
+"""The vectors of one generation: mapped files, search with or without a filter, and look-up."""
 
+import hashlib
+import sqlite3
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Final, NamedTuple
 
+import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.errors import InvalidArgument
+from retrieval.errors import IndexDamaged, InvalidArgument
+from retrieval.store.disk.files.shared_parts import FileStamp, Opened
 from retrieval.store.disk.files.single_flight import Once
+from retrieval.store.disk.files.vector_file import open_vector_file, search_rows
 from retrieval.store.disk.filtering.evaluation import FilterEvaluator, Rows
 from retrieval.store.disk.id_set import IdSet
-from retrieval.store.disk.vectors.segments import Chosen, Segment, VectorHits, search_segments
+from retrieval.store.disk.tables.rows import damaged_row
+from retrieval.store.disk.vectors.approximate import MOST, Ann, open_ann, rerank
 from retrieval.store.filters.language import Filter
+
+EXACT_ROWS = 50_000
+"""Where no more rows than this may be found, all of them are looked at."""
+
+_GATHER_SHARE = 0.1
+"""Below this share of a segment rows are picked out one by one; above, it is read in a sweep."""
 
 _KEPT_BYTES: Final = 64 << 20
 """Maximum size of the filters that a generation remembers. At a million vectors a filter takes
@@ -22,6 +36,282 @@ _BYTES_BESIDE: Final = 2_000
 
 _CENTRE_ROWS = 512
 """Rows whose average stands for that of all; scores of hybrid search hardly tell the two apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class VectorHits:
+    """The nearest vectors of each query, best first."""
+
+    scores: NDArray[np.float32]
+    """[n, k] inner products, higher is better; cosine similarity for unit vectors."""
+    vector_ids: NDArray[np.int64]
+    """[n, k]; -1 where there are fewer than k vectors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The rows of a segment that may be found, ready to be searched."""
+
+    count: int
+    bitmap: NDArray[np.uint8]
+    """A bit a row, as FAISS takes it."""
+    rows: NDArray[np.int64] | None
+    """The rows themselves, where they are few; None: they are many."""
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.bitmap.nbytes + (0 if self.rows is None else self.rows.nbytes)
+
+    @classmethod
+    def from_mask(cls, mask: NDArray[np.bool_]) -> "Chosen":
+        """From bool [rows]."""
+        count = int(np.count_nonzero(mask))
+        few = count < _GATHER_SHARE * len(mask)
+        rows = np.flatnonzero(mask) if few else None
+        return cls(count, np.packbits(mask, bitorder="little"), rows)
+
+
+@dataclass(frozen=True)
+class RowIds:
+    """Which vector each row of a segment is."""
+
+    vector_ids: NDArray[np.int64]
+    """[rows]."""
+
+    @cached_property
+    def order(self) -> NDArray[np.int64] | None:
+        """The rows in order of their ids; None: they lie in that order."""
+        ids = self.vector_ids
+        return None if (ids[:-1] < ids[1:]).all() else np.argsort(ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A mapped vector file and what its rows stand for."""
+
+    index: faiss.Index
+    """Flat, over the file's own pages."""
+    ids: RowIds
+    used: NDArray[np.bool_] | None
+    """[rows]: which rows a chunk uses; None: all of them."""
+    ann: Ann | None
+    """For search that does not look at every row."""
+
+    @property
+    def vector_ids(self) -> NDArray[np.int64]:
+        """[rows]: the id of each row's vector."""
+        return self.ids.vector_ids
+
+    def rows_of(self, vector_ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Where some vectors lie.
+
+        Returns:
+            the rows of those that are in this segment, and bool [n]: which they are.
+        """
+        order = self.ids.order
+        at = np.searchsorted(self.vector_ids, vector_ids, sorter=order)
+        at = np.minimum(at, len(self.vector_ids) - 1)
+        rows = at if order is None else order[at]
+        inside = self.vector_ids[rows] == vector_ids
+        return rows[inside].astype(np.int64), inside
+
+    def choose(self, allowed: NDArray[np.bool_] | None) -> Chosen | None:
+        """Which rows may be found; None: all of them.
+
+        Args:
+            allowed: by vector id: whether it may be found; None: all may.
+        """
+        mask = self.used
+        if allowed is not None:
+            mask = allowed[self.vector_ids]
+            mask = mask if self.used is None else mask & self.used
+        return None if mask is None else Chosen.from_mask(mask)
+
+
+def open_segments(
+    folder: Path, connection: sqlite3.Connection, dim: int, opened: Opened
+) -> list[Segment]:
+    """Map every vector file that the connection's snapshot names.
+
+    Args:
+        folder: the index.
+        connection: has begun to read.
+        dim: length of a vector.
+        opened: what is open already.
+
+    Raises:
+        FileNotFoundError: a file is not there.
+        IndexDamaged: a file is not what the snapshot recorded.
+    """
+    rows = connection.execute(
+        """SELECT s.id, s.file, s.rows, s.sample_sha256, s.ids_sha256, a.file, a.sha256, a.settings
+           FROM segments s LEFT JOIN ann_files a ON a.segment_id = s.id ORDER BY s.id"""
+    ).fetchall()
+    unused = _unused_rows(connection)
+    segments = []
+    for segment_id, file, count, sample, ids_sha256, ann_file, ann_sha256, settings in rows:
+        index = opened.take(
+            ("vectors", file, count, dim, sample, _stamp(folder, file)),
+            partial(open_vector_file, folder / file, rows=count, dim=dim, sample=sample),
+        )
+        read_ids = partial(_read_ids, connection, segment_id, folder / file, count, ids_sha256)
+        # An older version recorded no checksum.
+        ids = opened.take(("ids", file, count, ids_sha256), read_ids) if ids_sha256 else read_ids()
+        ann = None
+        if ann_file is not None:
+            ann = opened.take(
+                ("ann", ann_file, ann_sha256, settings, count, dim, _stamp(folder, ann_file)),
+                partial(
+                    open_ann,
+                    folder / ann_file,
+                    sha256=ann_sha256,
+                    settings=settings,
+                    rows=count,
+                    dim=dim,
+                ),
+            )
+        used = None
+        if (dead := unused.get(segment_id)) is not None:
+            if dead.max() >= count:
+                raise _records_disagree(folder / file)
+            used = np.ones(count, dtype=bool)
+            used[dead] = False
+        segments.append(Segment(index, ids, used, ann))
+    return segments
+
+
+def _stamp(folder: Path, name: str) -> FileStamp:
+    """Which file it is that an index names.
+
+    Raises:
+        IndexDamaged: it lies elsewhere.
+        FileNotFoundError: it is not there.
+    """
+    if Path(name).name != name:
+        raise IndexDamaged(f"{folder} names a vector file outside itself: {name!r}")
+    return FileStamp.of(folder / name)
+
+
+def _read_ids(
+    connection: sqlite3.Connection, segment_id: int, path: Path, rows: int, sha256: str
+) -> RowIds:
+    """Read which vectors the rows of a segment are.
+
+    Raises:
+        IndexDamaged: these are not what was recorded.
+    """
+    (blob,) = connection.execute(
+        "SELECT vector_ids FROM segments WHERE id = ?", [segment_id]
+    ).fetchone()
+    vector_ids = row_ids(blob)
+    if (sha256 and hashlib.sha256(blob).hexdigest() != sha256) or len(vector_ids) != rows:
+        raise _records_disagree(path)
+    return RowIds(vector_ids)
+
+
+def _records_disagree(path: Path) -> IndexDamaged:
+    return IndexDamaged(f"{path}: its rows and the index's records disagree", file=path.name)
+
+
+def row_ids(blob: bytes) -> NDArray[np.int64]:
+    """The vector ids of a segment's rows, as the database keeps them; none if it is cut."""
+    return np.frombuffer(blob if len(blob) % 8 == 0 else b"", "<i8").astype(np.int64, copy=False)
+
+
+def _unused_rows(connection: sqlite3.Connection) -> dict[int, NDArray[np.int64]]:
+    """Segment id → the rows that no chunk uses, for the segments that have any.
+
+    Raises:
+        IndexDamaged: a chunk uses one of them.
+    """
+    used = connection.execute(
+        """SELECT 1 FROM unused_vectors u
+           WHERE EXISTS (SELECT 1 FROM chunks c WHERE c.vector_id = u.vector_id) LIMIT 1"""
+    ).fetchone()
+    if used:
+        raise damaged_row("it takes a vector for unused that a passage uses")
+    pairs = np.array(
+        connection.execute(
+            """SELECT v.segment_id, v.row FROM unused_vectors u JOIN vectors v ON v.id = u.vector_id
+               ORDER BY v.segment_id"""
+        ).fetchall(),
+        dtype=np.int64,
+    ).reshape(-1, 2)
+    segments, starts = np.unique(pairs[:, 0], return_index=True)
+    parts = np.split(pairs[:, 1], starts[1:])
+    return dict(zip(segments.tolist(), parts, strict=True)) if len(segments) else {}
+
+
+def search_segments(
+    segments: Sequence[Segment],
+    queries: NDArray[np.float32],
+    k: int,
+    *,
+    chosen: Sequence[Chosen | None],
+    exact: bool = False,
+) -> VectorHits:
+    """Find each query's nearest vectors over all segments.
+
+    Args:
+        segments: where to search.
+        queries: float32 [n, dim].
+        k: how many, ≥ 1.
+        chosen: of each segment, which rows may be found; None: all of them.
+        exact: look at every row, also where there is an approximate index.
+
+    Returns:
+        [n, ≤ k] scores and vector ids, best first; equal scores in order of vector id.
+    """
+    queries = np.ascontiguousarray(queries, dtype=np.float32)
+    scores = [np.empty((len(queries), 0), np.float32)]
+    ids = [np.empty((len(queries), 0), np.int64)]
+    for segment, some in zip(segments, chosen, strict=True):
+        found, rows = _search_segment(segment, queries, k, some, exact=exact)
+        scores.append(found)
+        ids.append(np.where(rows >= 0, segment.vector_ids[rows], -1))
+    return _best(np.concatenate(scores, axis=1), np.concatenate(ids, axis=1), k)
+
+
+def _search_segment(
+    segment: Segment,
+    queries: NDArray[np.float32],
+    k: int,
+    chosen: Chosen | None,
+    *,
+    exact: bool,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Scores and rows, [n, ≤ k] each; row -1 where there are fewer."""
+    total = segment.index.ntotal
+    count = total if chosen is None else chosen.count
+    k = min(k, count)
+    if k == 0:
+        return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+    selector = None if chosen is None else faiss.IDSelectorBitmap(chosen.bitmap)
+    share = count / total
+    # Rows that few are all looked at; but one that is deleted here and there changes nothing.
+    if segment.ann is not None and not exact and (count > EXACT_ROWS or share > MOST):
+        rows = segment.ann.propose(queries, k, selector=selector, share=share)
+        if (np.count_nonzero(rows >= 0, axis=1) >= k).all():
+            return rerank(segment.index, queries, rows, k)
+        # What was looked into has not as many rows as are wanted: they are found exactly.
+    if chosen is None:
+        scores, rows = segment.index.search(queries, k)
+    elif chosen.rows is not None:
+        scores, rows = search_rows(segment.index, queries, chosen.rows, k)
+    else:
+        parameters = faiss.SearchParameters(sel=selector)
+        scores, rows = segment.index.search(queries, k, params=parameters)
+    return scores, rows
+
+
+def _best(scores: NDArray[np.float32], ids: NDArray[np.int64], k: int) -> VectorHits:
+    """The k best of each row, best first, ties by vector id; missing ones (-1) last."""
+    scores = np.where(ids >= 0, scores, -np.inf)
+    order = np.lexsort((ids, -scores), axis=1)[:, :k]
+    return VectorHits(
+        np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
+    )
 
 
 class Choice(NamedTuple):

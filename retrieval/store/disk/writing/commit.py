@@ -19,7 +19,7 @@ from retrieval.errors import InvalidArgument
 from retrieval.store.disk.files import vector_file
 from retrieval.store.disk.files.vector_file import WrittenFile, write_vector_file
 from retrieval.store.disk.lexical.lexical_writer import forget_words
-from retrieval.store.disk.tables.row_checksums import chunk_digest
+from retrieval.store.disk.tables.rows import chunk_digest
 from retrieval.store.disk.tables.schema import INSERT_METADATA_VALUE, TEXT_PART_CHARS, header_key
 from retrieval.store.disk.vectors.approximate import AnnSettings
 from retrieval.store.disk.writing.staged import StagedChunk, StagedDocument, chunk_row, document_row

@@ -18,8 +18,8 @@ from retrieval.store.disk.files.vector_file import open_vector_file
 from retrieval.store.disk.info import SegmentInfo
 from retrieval.store.disk.vectors.approximate import AnnKind, AnnSettings, open_ann
 from retrieval.store.disk.vectors.approximate_writer import write_ann
-from retrieval.store.disk.vectors.segments import EXACT_ROWS
 from retrieval.store.disk.vectors.tuning import tune
+from retrieval.store.disk.vectors.vector_index import EXACT_ROWS
 from retrieval.store.disk.writing.preconditions import check_index
 from retrieval.store.disk.writing.writer import IndexWriter
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from retrieval.domain.records import Chunk, Document, SourceFile
 from retrieval.store.disk.tables.filter_functions import filter_extension, filter_path
-from retrieval.store.disk.tables.row_checksums import DOCUMENT_COLUMNS, document_digest
+from retrieval.store.disk.tables.rows import DOCUMENT_COLUMNS, document_digest
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ from retrieval.store import (
     verify,
 )
 from retrieval.store.disk.files import vector_file
-from retrieval.store.disk.vectors import segments, tuning
+from retrieval.store.disk.vectors import tuning, vector_index
 from retrieval.store.disk.writing import maintenance
 from tests.store.old_index import make_older
 
@@ -127,7 +127,7 @@ def test_filters_keep_recall(
     approximate: Path, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Through the selector of the approximate index, however few rows it leaves."""
-    monkeypatch.setattr(segments, "EXACT_ROWS", 0)
+    monkeypatch.setattr(vector_index, "EXACT_ROWS", 0)
     where = parse_filter(f"number<{int(300 * share)}")
     queries = clustered(50, 3)
     with IndexReader.open(approximate) as reader:

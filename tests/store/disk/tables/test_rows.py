@@ -6,7 +6,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.store.disk.tables.row_checksums import chunk_digest, document_digest
+from retrieval.store.disk.tables.rows import chunk_digest, document_digest
 
 _texts = st.text(st.characters(exclude_categories=()), max_size=20)
 _columns = st.lists(st.one_of(_texts, st.integers(0, 2**62)), min_size=10, max_size=10)
