@@ -35,7 +35,7 @@ from retrieval.domain.records import (
     SourceFile,
 )
 from retrieval.store import IndexReader, IndexWriter, StagedChunk, StagedDocument, parse_filter
-from retrieval.store.disk.lexical import lexical_query
+from retrieval.store.lexical.query import WEIGHTS
 
 DIM = 8
 PIECE_CHARS = 700
@@ -140,8 +140,7 @@ def weights(folder: Path) -> None:
                 (0.25, 0.5),
             ):
                 changed = {"words": 1.0, "title": title, "identifiers": identifier}
-                kept = {field: weight for field, weight in changed.items() if weight}
-                with patch.object(lexical_query, "WEIGHTS", kept):
+                with patch.dict(WEIGHTS, changed):
                     found = list(_found(reader, identifiers, test.queries))
                 score = ir_measures.calc_aggregate([nDCG @ 10], test.qrels, found)[nDCG @ 10]
                 print(f"{folder.name:<16} title {title:<5} identifiers {identifier:<5} {score:.4f}")

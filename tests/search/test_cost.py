@@ -15,7 +15,8 @@ from retrieval.search import MAX_QUERY_CHARS, EmbeddedText, Query, Searcher, Sea
 from retrieval.search.highlight import highlight
 from retrieval.search.pages import MAX_COMPARED, MAX_LOOKED_AT, MAX_SIMILAR
 from retrieval.store import IndexReader, TermFinder, parse_filter
-from retrieval.store.disk.lexical.lexical_query import MAX_PHRASE_WORDS, MAX_SPECIAL, MAX_TERMS
+from retrieval.store.disk.lexical.lexical_index import MAX_TERMS
+from retrieval.store.lexical.query import MAX_PHRASE_WORDS, MAX_SPECIAL
 from tests.store.test_store import key, open_writer, staged, unit_vectors
 
 SMALL, LARGE = 1_000, 10_000

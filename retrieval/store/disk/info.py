@@ -17,7 +17,7 @@ from retrieval.domain.records import (
     RootInfo,
 )
 from retrieval.errors import NotAnIndex, StorageError
-from retrieval.store.disk.lexical.lexical_index import WordsState, words_state
+from retrieval.store.disk.lexical.segment_files import WordsState, words_state
 from retrieval.store.disk.tables.database import sqlite_errors
 from retrieval.store.disk.tables.identity import Place, find_place, read_identity
 from retrieval.store.disk.tables.read_only import connect_for_reading, frozen_stamps, open_live

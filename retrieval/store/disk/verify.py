@@ -18,8 +18,8 @@ from retrieval.errors import IndexDamaged
 from retrieval.store.disk.files.open_files import OpenFiles
 from retrieval.store.disk.files.vector_file import file_sha256, open_vector_file
 from retrieval.store.disk.info import load_info
-from retrieval.store.disk.lexical.lexical_index import check_file, load_state
 from retrieval.store.disk.lexical.lexical_writer import words_are_due
+from retrieval.store.disk.lexical.segment_files import check_file, load_state
 from retrieval.store.disk.reading.snapshot import OPEN_SECONDS, changing, newest_names
 from retrieval.store.disk.tables.database import DATABASE_NAME, sqlite_errors
 from retrieval.store.disk.tables.filter_functions import filter_extension, filter_path

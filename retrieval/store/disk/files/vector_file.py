@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import IndexDamaged, StorageError
-from retrieval.store.disk.files.library_path import library_path
+from retrieval.store.disk.files.open_files import library_path
 
 SUFFIX = ".faiss"
 VECTORS = "vectors-"

@@ -1,87 +1,27 @@
-"""Texts → terms: how words are cut, folded and stemmed, in passages and queries alike.
+"""tantivy's analyzers: how folded words become terms, in passages and queries alike.
 
-``fold`` brings a text into one form. It unifies compatible characters (full width, ligatures:
-NFKC) and removes invisible ones (soft hyphens, zero-width spaces and joiners), the points of Arabic
-and Hebrew, and the accents of Greek. Everything between words becomes spaces. The signs of
-Devanagari, Thai and the like remain part of their words.
+The three forms of a text (``retrieval.store.lexical.folding``) go through three analyses. Each has
+a field of its own; the first two have a second one for titles.
 
-The folded words go through three analyses. Each has a field of its own; the first two have a second
-one for titles.
-
-- words: lower case, without accents, without stop words, stemmed; Chinese, Japanese, Korean, Thai
-  and the like, which put no spaces between words, as pairs of characters
-  (https://dl.acm.org/doi/10.1145/258525.258531);
-- plain: every word in lower case and without accents, with its position; the scripts without
-  spaces as single characters. This field answers phrases and prefixes;
-- identifiers: ``get_user``, ``os.path.join``, ``v1.2.3``, ``CVE-2021-44228`` and ``C++`` as they
-  stand, lower case, nothing stemmed; their parts are words besides.
+- words: lower case, without accents, without stop words, stemmed;
+- plain: every word in lower case and without accents, with its position;
+- identifiers: lower case, nothing stemmed.
 """
 
-import re
-import unicodedata
 from functools import cache
-from itertools import groupby, pairwise
 from typing import Final
 
 import tantivy
 
 from retrieval.domain.languages import LANGUAGES
+from retrieval.store.lexical.folding import BREAK, MAX_TERM_BYTES, plain_text
 
 VERSION: Final = 3
-"""Of the analysis: a lexical index that was made by another is made anew by the next build."""
+"""Of the analysis, folding included: a lexical index made by another version is made anew by the
+next build."""
 
 _WITHOUT_STOP_WORDS: Final = frozenset({"ar", "el", "ro", "ta", "tr"})
 """Languages that the engine has a stemmer for, but no list of stop words."""
-
-MAX_TERM_BYTES: Final = 128
-"""A longer term, as in encoded data, can't be searched for."""
-
-BREAK: Final = "|"
-"""Separates parts of a plain text: no phrase matches across it. It is never part of a word."""
-
-# Scripts without spaces: Thai, Lao; Myanmar; Khmer; Hangul; Kana; Bopomofo; Han.
-_UNSPACED = (
-    "\u0e00-\u0eff\u1000-\u109f\ua9e0-\ua9ff\uaa60-\uaa7f\u1780-\u17ff"
-    "\u1100-\u11ff\u3130-\u318f\ua960-\ua97f\uac00-\ud7ff"
-    "\u3040-\u30ff\u31f0-\u31ff\U0001aff0-\U0001b16f\u3100-\u312f\u31a0-\u31bf"
-    "\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-)
-UNSPACED_RUN = re.compile(f"[{_UNSPACED}]+")
-TOKEN = re.compile(f"[{_UNSPACED}]+|[^ {_UNSPACED}]+")
-"""A run of a script without spaces, or another word, in a folded text."""
-
-# Unicode's Default_Ignorable_Code_Point; U+200B is the zero-width space.
-_IGNORABLE = (
-    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
-    "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3"
-    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
-)
-_IGNORABLES = re.compile(f"[{_IGNORABLE}]+")
-
-# Marks that most writers leave out: general accents, and the points of Cyrillic, Hebrew, Arabic,
-# Syriac and Vedic. The marks of other scripts are vowels and the like, without which it is another
-# word.
-_ACCENTS = re.compile(
-    "[\u0300-\u036f\u0483-\u0489\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed\u0711"
-    "\u0730-\u074a\u0898-\u089f\u08ca-\u08ff\u0951-\u0954\u1ab0-\u1aff\u1cd0-\u1cff\u1dc0-\u1dff"
-    "\u20d0-\u20ff\ufe20-\ufe2f]"
-)
-_GREEK = re.compile("[\u0370-\u03ff\u1f00-\u1fff]")
-# Final sigma; Cyrillic letters with an accent (not those that are letters of their own, as й is);
-# a letter that the engine folds to a capital; the stretch between Arabic letters.
-_LETTERS: Final = {
-    **{"ς": "σ", "ё": "е", "Ё": "Е", "ѐ": "е", "Ѐ": "Е", "ѝ": "и", "Ѝ": "И", "ǧ": "g", "Ǧ": "G"},
-    "\u0640": "",
-}
-
-# Words that a sign or two hold together, or that end in one; or with "_" or "+" in them.
-_JOIN = r"(?:::|->|[./:@+#~-])"
-IDENTIFIER = re.compile(
-    rf"\b\w++(?:(?:{_JOIN}\w++)++(?:\+\+|\#)?|\+\+|\#)|\b[^\W_]*+_(?=\w*[^\W_])\w*+"
-)
-_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Za-z])(?=[0-9])")
-_ANY_HUMP = re.compile(r"[a-z0-9][A-Z]|[A-Z]{2}[a-z]")
-_HUMPED = re.compile(r"\b\w*[a-z0-9][A-Z]\w*\b|\b[A-Z]{2,}[a-z]\w*\b")
 
 
 @cache
@@ -124,163 +64,7 @@ def _between_spaces() -> tantivy.TextAnalyzerBuilder:
     return tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace()).filter(longest)
 
 
-def words_of(text: str) -> str:
-    """The words of a text: runs of scripts without spaces as pairs, parts of ``camelCase`` last."""
-    words = fold(text)
-    parts = parts_of_words(words)
-    if not words.isascii():
-        words = UNSPACED_RUN.sub(_pairs, words)
-    return " ".join([words, *parts]) if parts else words
-
-
-def plain_of(*texts: str) -> str:
-    """The words of texts at their places: scripts without spaces as characters.
-
-    The parts of each ``camelCase`` word come after all texts. There is a ``BREAK`` between the
-    texts, and before each word's parts.
-    """
-    words = [fold(text) for text in texts]
-    parts = [part for one in words for part in parts_of_words(one)]
-    plain = f" {BREAK} ".join([*words, *parts])
-    return plain if plain.isascii() else UNSPACED_RUN.sub(_characters, plain)
-
-
 def plain_terms(text: str) -> list[tuple[int, str]]:
-    """The words of a text, without parts, as ``plain_analyzer`` makes them: (position, term)."""
-    plain = UNSPACED_RUN.sub(_characters, fold(text))
-    return [(token.position, token.text) for token in plain_analyzer().pre_tokenize(plain).tokens]
-
-
-def identifiers_of(text: str) -> str:
-    """The identifiers in a text, with spaces between them."""
-    return " ".join(IDENTIFIER.findall(compatible(text)))
-
-
-def parts_of_words(words: str) -> list[str]:
-    """The parts of each ``camelCase`` word, with spaces between them.
-
-    Args:
-        words: folded.
-    """
-    if not _ANY_HUMP.search(words):  # most texts have none, which is seen sooner than word by word
-        return []
-    return [_apart(word) for word in _HUMPED.finditer(words)]
-
-
-def in_parts(words: str) -> str:
-    """Words with the parts of each ``camelCase`` word in its place.
-
-    Args:
-        words: folded.
-    """
-    return _HUMPED.sub(_apart, words)
-
-
-def _apart(word: re.Match[str]) -> str:
-    return _HUMP.sub(" ", word.group())
-
-
-def is_character(term: str) -> bool:
-    """Whether a term is a single character of a script without spaces."""
-    return len(term) == 1 and UNSPACED_RUN.match(term) is not None
-
-
-def compatible(text: str) -> str:
-    """Return a text in NFKC without invisible characters; punctuation, accents and case stay."""
-    if text.isascii():
-        return text
-    visible = _IGNORABLES.sub("", text).translate(_APART)
-    return unicodedata.normalize("NFKC", visible)
-
-
-def fold(text: str) -> str:
-    """Return the words of a text in one form; every other character becomes a space.
-
-    Case stays, as it shows the parts of ``camelCase``. Latin accents stay, too: the lists of stop
-    words have them. The analyzers remove both.
-    """
-    return compatible(text).translate(_FOLDED)
-
-
-_MAX_KNOWN: Final = 65_536
-"""Most characters to remember; a text that has all of Unicode must not fill the memory."""
-
-
-class _Apart(dict[int, str]):
-    """Replacement of each character before NFKC.
-
-    Signs that stand for letters (™, ㎏) and fractions get spaces around them: NFKC alone would
-    make one word of Java™, and 11/2 of 1½.
-    """
-
-    def __missing__(self, point: int) -> str:
-        character = chr(point)
-        replaced = character
-        if character == "İ":  # in lower case it would be two characters, "i" and a dot
-            replaced = "I"
-        elif unicodedata.category(character) in ("So", "No"):
-            letters = unicodedata.normalize("NFKC", character)
-            is_sign = unicodedata.category(character) == "So" and any(map(str.isalnum, letters))
-            if is_sign or "\N{FRACTION SLASH}" in letters:
-                replaced = f" {letters} "
-        if len(self) < _MAX_KNOWN:
-            self[point] = replaced
-        return replaced
-
-
-class _Folded(dict[int, str]):
-    """Replacement of each character after NFKC."""
-
-    def __missing__(self, point: int) -> str:
-        replaced = _folded(chr(point))
-        if len(self) < _MAX_KNOWN:
-            self[point] = replaced
-        return replaced
-
-
-_APART: Final = _Apart()
-_FOLDED: Final = _Folded()
-
-
-def _folded(character: str) -> str:
-    if (replaced := _LETTERS.get(character)) is not None:
-        return replaced
-    if _is_mark(character):
-        return "" if _ACCENTS.match(character) else character
-    if not character.isalnum():
-        return "" if _IGNORABLES.match(character) else " "
-    if _GREEK.match(character):
-        return "".join(one for one in unicodedata.normalize("NFD", character) if not _is_mark(one))
-    return character
-
-
-def _is_mark(character: str) -> bool:
-    return unicodedata.category(character).startswith("M")
-
-
-def _pairs(run: re.Match[str]) -> str:
-    """Every two characters that stand together; one that stands alone, alone."""
-    text = run.group()
-    return f" {' '.join(a + b for a, b in pairwise(text)) or text} "
-
-
-def _characters(run: re.Match[str]) -> str:
-    return f" {' '.join(run.group())} "
-
-
-def clusters(text: str) -> list[str]:
-    """Cut a text into characters, each with the marks that NFKC may compose with it."""
-    found: list[str] = _cluster().findall(text)
-    return found
-
-
-@cache
-def _cluster() -> re.Pattern[str]:
-    points = [point for point in range(0x300, 0x1E950) if _is_mark(chr(point))]
-    marks = "".join(
-        f"{chr(group[0])}-{chr(group[-1])}"
-        for _, pairs in groupby(enumerate(points), lambda pair: pair[1] - pair[0])
-        if (group := [point for _, point in pairs])
-    )
-    # Besides: parts of Hangul syllables, and the half-width signs of Kana.
-    return re.compile(f"(?s).[{marks}{_IGNORABLE}\u1160-\u11ff\ud7b0-\ud7ff\uff9e\uff9f]*")
+    """Return the words of a text, without parts, as a plain field has them: (position, term)."""
+    tokens = plain_analyzer().pre_tokenize(plain_text(text)).tokens
+    return [(token.position, token.text) for token in tokens]

@@ -1,51 +1,37 @@
-"""The lexical index: which words are in which text, and BM25 over them.
+"""The lexical index in memory: BM25 over the terms of texts, by tantivy.
 
-The engine is tantivy. Its segments are files that never change; here they lie in the index's own
-folder, each under a name that a commit records, with their sizes and checksums. The engine wants
-a folder of its own with a list of segments in it: a *view*, which the writer keeps
-(``lexical_view``), or else one that is put together of symbolic links for as long as it takes to
-open them. So a reader writes nothing into the index, and sees the segments of its own generation
-alone. All segments have one set of statistics, so that scores do not depend on how often something
-was committed.
-
-Scores are BM25 with k1 = 1.2, b = 0.75 (https://doi.org/10.1561/1500000019), summed over the
-fields, each with its weight.
+A ``LexicalQuery`` becomes a query of the engine's here (``engine_query``). Scores are BM25 with
+k1 = 1.2, b = 0.75 (https://doi.org/10.1561/1500000019), summed over the clauses, each with its
+weight. All segments have one set of statistics, so scores do not depend on how often something was
+committed.
 """
 
-import errno
-import hashlib
-import json
 import math
-import os
-import re
-import shutil
-import sqlite3
-import tempfile
-from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import tantivy
 from numpy.typing import NDArray
 
-from retrieval.errors import IndexDamaged, StorageError
-from retrieval.store.disk.files.library_path import library_path
-from retrieval.store.disk.files.shared_parts import FileStamp, Opened
-from retrieval.store.disk.files.vector_file import LEXICAL, WrittenFile, sample_sha256
 from retrieval.store.disk.id_set import IdSet
-from retrieval.store.disk.lexical.analysis import VERSION, identifiers_analyzer, words_analyzer
-from retrieval.store.disk.lexical.link_folder import find_view
-from retrieval.store.disk.tables.rows import damaged_row
+from retrieval.store.disk.lexical.analysis import (
+    identifiers_analyzer,
+    plain_terms,
+    words_analyzer,
+)
+from retrieval.store.lexical.folding import identifiers_of, is_character, words_of
+from retrieval.store.lexical.query import (
+    MAX_PHRASE_WORDS,
+    MAX_SPECIAL,
+    WEIGHTS,
+    LexicalQuery,
+    Phrase,
+    Prefix,
+    Terms,
+)
 
-WordsState = Literal["searchable", "outdated", "missing"]
-"""Of the words of an index; the latter two: an older version made it, the next build mends it."""
-
-META = "meta.json"
-"""The engine's list of segments."""
 WORDS: Final = "words"
 TITLE: Final = "title"
 PLAIN: Final = "plain"
@@ -53,22 +39,36 @@ PLAIN_TITLE: Final = "plain_title"
 IDENTIFIERS: Final = "identifiers"
 TEXT: Final = "text"
 VECTOR: Final = "vector"
-_SEGMENT_FILE = re.compile(r"(?P<segment>[0-9a-f]{32})\.(?:(?P<opstamp>[0-9]+)\.del|[a-z]+)")
-
 _FEW_IDS = 4_096
 """Where fewer texts may be found, the engine is told which; else what it finds is sorted out."""
 _WIDEN = 4
-_REMOVALS = 10
 
+MAX_TERMS: Final = 1_024
+"""Maximum number of different words that are looked up for a query, the rarest ones. Each costs as
+much as there are passages with it, and the common ones hardly change a score."""
 
-@dataclass(frozen=True, slots=True)
-class LexicalState:
-    """What a commit records of the lexical index."""
+_PLAIN: Final[dict[str, str]] = {WORDS: PLAIN, TITLE: PLAIN_TITLE}
+"""Where the words of a field stand unstemmed, each at its place."""
 
-    language: str
-    analysis: int
-    meta: str
-    files: Sequence[WrittenFile]
+_SCORED_WORDS: Final = 64
+"""Words that a beginning stands for and that are scored by BM25 each: the most common ones."""
+
+_OTHERS: Final = 0.5
+"""What a text gets for having only others, as a share of what one of the most common would give it
+at the average length. Texts differ less in length than would make up for the half."""
+
+_MAX_LAST_WORDS: Final = 10_000
+_MAX_LAST_PLACES: Final = 500_000
+"""Words that may end a phrase, and texts with one of them, word by word. The engine takes 16,384
+words, and a second for a million such texts; beyond, the last word may stand anywhere."""
+
+_ROUNDING: Final = 1e-9
+"""Keeps a term that every text has from making a logarithm infinite."""
+
+_BM25_LIMIT: Final = 2.2
+"""BM25 of a term is below its rarity times this (k1 + 1), however often it is in a text."""
+
+_Clause = tuple[tantivy.Occur, tantivy.Query]
 
 
 class LexicalHits(NamedTuple):
@@ -93,11 +93,6 @@ class LexicalHits(NamedTuple):
 NO_HITS: Final = LexicalHits(np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64))
 
 
-def engine_name(file: WrittenFile) -> str:
-    """What the engine calls a file of its own."""
-    return file.name.removeprefix(LEXICAL)
-
-
 def make_schema() -> tantivy.Schema:
     """The fields of a text; the plain ones alone know where a word stands."""
     return (
@@ -111,217 +106,6 @@ def make_schema() -> tantivy.Schema:
         .add_unsigned_field(VECTOR, indexed=True, fast=True)
         .build()
     )
-
-
-def load_state(connection: sqlite3.Connection) -> LexicalState | None:
-    """What the connection's snapshot records of the lexical index; None: there is none yet.
-
-    Raises:
-        IndexDamaged: the list of its segments has changed.
-    """
-    row = connection.execute(
-        "SELECT language, analysis, meta, meta_sha256 FROM lexical_index"
-    ).fetchone()
-    if row is None:
-        return None
-    language, analysis, meta, digest = row
-    if hashlib.sha256(meta.encode()).hexdigest() != digest:
-        raise damaged_row("its list of lexical segments has changed")
-    files = connection.execute(
-        "SELECT file, bytes, sha256, sample_sha256 FROM lexical_files ORDER BY file"
-    )
-    return LexicalState(language, analysis, meta, [WrittenFile(*file) for file in files])
-
-
-def words_state(connection: sqlite3.Connection) -> WordsState:
-    """Whether the words of the connection's snapshot can be searched."""
-    row = connection.execute("SELECT analysis FROM lexical_index").fetchone()
-    if row is not None:
-        return "searchable" if row[0] == VERSION else "outdated"
-    has_passages = connection.execute("SELECT 1 FROM chunks LIMIT 1").fetchone()
-    return "missing" if has_passages else "searchable"
-
-
-@contextmanager
-def assembled(folder: Path, state: LexicalState, place: Path | None = None) -> Iterator[Path]:
-    """A folder as the engine wants it, made of links; removed at the end.
-
-    Args:
-        folder: the index.
-        state: what belongs in it.
-        place: where to make it; None: where temporary files go.
-
-    Raises:
-        OSError: it can't be made.
-        StorageError: there is no place for temporary files.
-    """
-    made = _linked(folder, state, place) if place else _linked_somewhere(folder, state)
-    try:
-        yield made
-    finally:
-        _remove(made)
-
-
-def _linked(folder: Path, state: LexicalState, place: Path | None) -> Path:
-    """Make a folder of links in a place; None: in the usual one for temporary files."""
-    made = Path(tempfile.mkdtemp(".tmp", LEXICAL, place))
-    try:
-        for file in state.files:
-            (made / engine_name(file)).symlink_to((folder / file.name).absolute())
-        if state.meta:
-            (made / META).write_text(state.meta)
-    except BaseException:
-        _remove(made)
-        raise
-    return made
-
-
-def _linked_somewhere(folder: Path, state: LexicalState) -> Path:
-    """Make a folder of links wherever that is possible."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    places = [None, *(Path(place) for place in ("/dev/shm", runtime, "/run") if place)]  # noqa: S108
-    for place in places:
-        try:
-            return _linked(folder, state, place)
-        except OSError as error:
-            reason = error.strerror or str(error)
-    raise StorageError(
-        f"can't open the lexical index of {folder} ({reason}): it has no links of its own, and "
-        f"none can be made where temporary files go; set TMPDIR to a folder that can be "
-        f"written, or run `indexer build` or `indexer compact` on the index once"
-    )
-
-
-def _remove(made: Path) -> None:
-    """Remove a folder that the engine has used.
-
-    A thread of the engine's looks at the list of segments on its own time, under a lock that is a
-    file in there: it may appear while the folder is being emptied.
-    """
-    for left in reversed(range(_REMOVALS)):
-        try:
-            shutil.rmtree(made)
-        except OSError as error:
-            if error.errno != errno.ENOTEMPTY or not left:
-                raise
-        else:
-            return
-
-
-def segment_files(folder: Path, meta: str) -> list[str]:
-    """Names of the files of the segments that an engine's list names, in its folder.
-
-    A segment that texts were taken out of has a file that says which; only the newest one counts.
-    """
-    live = {
-        segment["segment_id"].replace("-", ""): (segment["deletes"] or {}).get("opstamp")
-        for segment in json.loads(meta)["segments"]
-    }
-    names = []
-    for path in folder.iterdir():
-        match = _SEGMENT_FILE.fullmatch(path.name)
-        if match is None or match["segment"] not in live:
-            continue
-        if match["opstamp"] is None or int(match["opstamp"]) == live[match["segment"]]:
-            names.append(path.name)
-    return sorted(names)
-
-
-def check_file(folder: Path, file: WrittenFile, path: Path | None = None) -> None:
-    """Refuse a file that is not what a commit recorded, as far as is seen in no time.
-
-    Args:
-        folder: the index.
-        file: what was recorded.
-        path: where to read it; None: in the folder.
-
-    Raises:
-        FileNotFoundError: it is not there.
-        IndexDamaged: it is another.
-    """
-    if not file.name.startswith(LEXICAL) or not _SEGMENT_FILE.fullmatch(engine_name(file)):
-        raise IndexDamaged(f"{folder} names a lexical file outside itself: {file.name!r}")
-    path = path or folder / file.name
-    if path.stat().st_size != file.size or sample_sha256(path) != file.sample:
-        raise IndexDamaged(
-            f"{folder / file.name} is not what the index recorded; "
-            f"make it anew with: indexer compact --index {folder}",
-            file=file.name,
-        )
-
-
-def open_lexical(
-    folder: Path, connection: sqlite3.Connection, opened: Opened
-) -> "LexicalIndex | None":
-    """Open the lexical index that the connection's snapshot names.
-
-    Args:
-        folder: the index.
-        connection: has begun to read.
-        opened: what is open already.
-
-    Returns:
-        None: there is none, or one that another version made; the next build makes it.
-
-    Raises:
-        FileNotFoundError: a file is not there.
-        IndexDamaged: a file is not what the snapshot recorded.
-        StorageError: there is no place for temporary links, where they are needed.
-    """
-    state = load_state(connection)
-    if state is None or state.analysis != VERSION:
-        return None
-    files = tuple(
-        opened.take(key, partial(_checked, folder, file, key))
-        for file in state.files
-        for key in [("words", file, FileStamp.of(folder / file.name))]
-    )
-    return opened.take(
-        ("lexical", state.language, state.meta, files), partial(_open_checked, folder, state)
-    )
-
-
-def _checked(folder: Path, file: WrittenFile, key: Hashable) -> Hashable:
-    """Check a file once: the key stands for one that was found to be whole."""
-    check_file(folder, file)
-    return key
-
-
-def _open_checked(folder: Path, state: LexicalState) -> "LexicalIndex":
-    """Open files that were checked.
-
-    Raises:
-        FileNotFoundError, IndexDamaged, StorageError: see ``open_lexical``.
-    """
-    view = find_view(folder, state.meta, [file.name for file in state.files])
-    if view is not None:
-        try:
-            return _open(view, state)
-        except (ValueError, OSError):
-            pass  # a writer has just replaced it, or the system has no such device
-    with assembled(folder, state) as place:
-        try:
-            return _open(place, state)
-        except ValueError as error:
-            for file in state.files:
-                check_file(folder, file)  # a merge may have removed one since
-            raise IndexDamaged(
-                f"the lexical index of {folder} can't be read ({error}); "
-                f"make it anew with: indexer compact --index {folder}"
-            ) from error
-
-
-def _open(place: Path, state: LexicalState) -> "LexicalIndex":
-    """Open the engine's folder.
-
-    Raises:
-        ValueError: the engine can't.
-        OSError: the folder is gone.
-    """
-    with library_path(place) as name:
-        index = tantivy.Index.open(name)
-        index.config_reader(reload_policy="manual")
-        return LexicalIndex(index, state.language)
 
 
 class LexicalIndex:
@@ -444,3 +228,170 @@ class LexicalIndex:
         scores = np.array([score for score, _ in hits], dtype=np.float64)
         found = LexicalHits(scores, vector_ids, text_ids)
         return found.take(np.lexsort((text_ids, -scores)))
+
+
+class EngineQuery(NamedTuple):
+    """What a lexical query becomes for the engine."""
+
+    query: tantivy.Query | None
+    """None: there is nothing in it to look for."""
+    warnings: tuple[str, ...] = ()
+    """Which limits it exceeds, in sentences without an end."""
+
+
+def engine_query(index: LexicalIndex, query: LexicalQuery) -> EngineQuery:
+    """Turn a lexical query into one of the engine's.
+
+    Args:
+        index: cuts texts into terms as it cut those of the passages, and knows how rare each is.
+        query: what is asked.
+    """
+    clauses: list[_Clause] = []
+    for clause in query.clauses:
+        match clause:
+            case Terms(field, text, weight):
+                clauses += _terms(index, field, text, weight)
+            case Phrase():
+                clauses += _phrase(index, clause)
+            case Prefix():
+                clauses += _prefix(index, clause)
+    made = tantivy.Query.boolean_query(clauses) if clauses else None
+    return EngineQuery(made, tuple(_warnings(index, query)))
+
+
+def _warnings(index: LexicalIndex, query: LexicalQuery) -> Iterator[str]:
+    if query.left_over:
+        yield (
+            f"of the phrases, prefixes and title words in the query {query.left_over} count as "
+            f"plain words: it has more than {MAX_SPECIAL}, or more than {MAX_PHRASE_WORDS} words "
+            "in them"
+        )
+    for field in (WORDS, IDENTIFIERS):
+        found = _rarest(index, _cut(index, field, query.text))
+        if len(found) > MAX_TERMS:
+            yield (
+                f"the query has {len(found)} different {field} that passages have; "
+                f"only the {MAX_TERMS} rarest count"
+            )
+
+
+def _terms(index: LexicalIndex, field: str, text: str, weight: float) -> Iterator[_Clause]:
+    """Each term of a text, as often as it is in it; at most the ``MAX_TERMS`` rarest."""
+    terms = _cut(index, field, text)
+    for where, term in _rarest(index, terms)[:MAX_TERMS]:
+        query = tantivy.Query.term_query(index.schema, where, term, "freq")
+        yield _should(query, weight * terms[where, term])
+
+
+def _rarest(index: LexicalIndex, terms: Counter[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Different terms; where they are too many, those that a text has alone, the rarest first."""
+    if len(terms) <= MAX_TERMS:
+        return list(terms)
+    having = {term: index.texts_with(*term) for term in terms}
+    return sorted((term for term in terms if having[term]), key=having.__getitem__)
+
+
+def _cut(index: LexicalIndex, field: str, text: str) -> Counter[tuple[str, str]]:
+    """The terms of a text, and the field where each is looked up.
+
+    Scripts without spaces are pairs of characters in a field; a single one is looked up where they
+    are all single.
+    """
+    if field == IDENTIFIERS:
+        terms = index.identifiers.analyze(identifiers_of(text))
+    else:
+        terms = index.words.analyze(words_of(text))
+    return Counter((_PLAIN[field] if is_character(term) else field, term) for term in terms)
+
+
+def _phrase(index: LexicalIndex, phrase: Phrase) -> Iterator[_Clause]:
+    """Yield a phrase in each of its fields."""
+    words = plain_terms(phrase.text)
+    found = [(_at_places(index, _PLAIN[field], words), weight) for field, weight in phrase.weights]
+    for query, weight in found:
+        yield _should(query, weight)
+    if phrase.outranks_words:
+        # More than its words could give to any text without the phrase.
+        most = sum(
+            weight * count * index.rarity(index.texts_with(where, term))
+            for field, weight in WEIGHTS.items()
+            for (where, term), count in _cut(index, field, phrase.text).items()
+        )
+        query = tantivy.Query.const_score_query(found[0][0], _BM25_LIMIT * most)
+        yield tantivy.Occur.Should, query
+
+
+def _prefix(index: LexicalIndex, prefix: Prefix) -> Iterator[_Clause]:
+    """Yield the texts with words that begin so; where a form has several words, the last."""
+    field = _PLAIN[prefix.field]
+    queries = []
+    for form in prefix.forms:
+        words = plain_terms(form)
+        query: tantivy.Query | None = None
+        if words and prefix.whole:
+            query = _at_places(index, field, words)
+        elif len(words) > 1:
+            query = _phrase_beginning(index, field, words)
+        elif words:
+            query = _word_beginning(index, field, words[0][1])
+        if query is not None:
+            queries.append(query)
+    if queries:
+        yield _should(tantivy.Query.disjunction_max_query(queries), prefix.weight)
+
+
+def _word_beginning(index: LexicalIndex, field: str, prefix: str) -> tantivy.Query | None:
+    """All words that begin so, each as rare as they are together; the best one in a text counts."""
+    found = index.terms_with_prefix(field, prefix)
+    rarity = _rarity_of_all(index, found)
+    queries = [
+        tantivy.Query.boost_query(
+            tantivy.Query.term_query(index.schema, field, term, "freq"),
+            rarity / index.rarity(having),
+        )
+        for term, having in found[:_SCORED_WORDS]
+    ]
+    if len(found) > _SCORED_WORDS:
+        others = tantivy.Query.regex_query(index.schema, field, f"{prefix}.*")
+        queries.append(tantivy.Query.const_score_query(others, _OTHERS * rarity))
+    return tantivy.Query.disjunction_max_query(queries) if queries else None
+
+
+def _phrase_beginning(
+    index: LexicalIndex, field: str, words: Sequence[tuple[int, str]]
+) -> tantivy.Query | None:
+    """A phrase whose last word begins so."""
+    *whole, (at, prefix) = words
+    found = index.terms_with_prefix(field, prefix)
+    if not found:
+        return None
+    rarity = sum(index.rarity(index.texts_with(field, word)) for _, word in whole)
+    aim = rarity + _rarity_of_all(index, found)
+    places = sum(having for _, having in found)
+    if len(found) > _MAX_LAST_WORDS or places > _MAX_LAST_PLACES:
+        must = tantivy.Occur.Must
+        last = tantivy.Query.regex_query(index.schema, field, f"{prefix}.*")
+        both = [(must, _at_places(index, field, whole)), (must, last)]
+        return tantivy.Query.const_score_query(tantivy.Query.boolean_query(both), _OTHERS * aim)
+    pattern: list[str | tuple[int, str]] = [*whole, (at, f"{prefix}.*")]
+    query = tantivy.Query.regex_phrase_query(index.schema, field, pattern)
+    # The engine takes the pattern for a word that no text has.
+    return tantivy.Query.boost_query(query, aim / (rarity + index.rarity(0)))
+
+
+def _rarity_of_all(index: LexicalIndex, found: Sequence[tuple[str, int]]) -> float:
+    """About how rare a text with any of some terms is: as if each were there by chance."""
+    texts = max(1, index.texts)
+    without = sum(math.log1p(-min(having / texts, 1 - _ROUNDING)) for _, having in found)
+    return index.rarity(-math.expm1(without) * texts)
+
+
+def _at_places(index: LexicalIndex, field: str, words: Sequence[tuple[int, str]]) -> tantivy.Query:
+    """Words, each at its place from the first one on."""
+    if len(words) == 1:
+        return tantivy.Query.term_query(index.schema, field, words[0][1], "freq")
+    return tantivy.Query.phrase_query(index.schema, field, list(words))
+
+
+def _should(query: tantivy.Query, weight: float) -> _Clause:
+    return tantivy.Occur.Should, tantivy.Query.boost_query(query, weight)

@@ -11,34 +11,34 @@ import tantivy
 
 from retrieval.domain.embedded_text import context_line
 from retrieval.errors import StorageError
-from retrieval.store.disk.files.library_path import library_path
+from retrieval.store.disk.files.open_files import library_path
 from retrieval.store.disk.files.vector_file import LEXICAL, WrittenFile, describe_file, sync
 from retrieval.store.disk.lexical.analysis import (
     VERSION,
     identifiers_analyzer,
-    identifiers_of,
     plain_analyzer,
-    plain_of,
     words_analyzer,
-    words_of,
 )
 from retrieval.store.disk.lexical.lexical_index import (
     IDENTIFIERS,
-    META,
     PLAIN,
     PLAIN_TITLE,
     TEXT,
     TITLE,
     VECTOR,
     WORDS,
+    make_schema,
+)
+from retrieval.store.disk.lexical.segment_files import (
+    META,
     LexicalState,
     assembled,
     engine_name,
     load_state,
-    make_schema,
     segment_files,
 )
 from retrieval.store.disk.tables.rows import from_json
+from retrieval.store.lexical.folding import identifiers_of, plain_of, words_of
 
 _HEAP_BYTES = 64_000_000
 """That the engine gathers before it writes a segment."""

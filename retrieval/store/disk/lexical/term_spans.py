@@ -9,6 +9,12 @@ from typing import Final, NamedTuple
 import tantivy
 
 from retrieval.store.disk.lexical.analysis import (
+    identifiers_analyzer,
+    plain_analyzer,
+    plain_terms,
+    words_analyzer,
+)
+from retrieval.store.lexical.folding import (
     BREAK,
     IDENTIFIER,
     TOKEN,
@@ -16,15 +22,11 @@ from retrieval.store.disk.lexical.analysis import (
     clusters,
     compatible,
     fold,
-    identifiers_analyzer,
     identifiers_of,
     parts_of_words,
-    plain_analyzer,
-    plain_terms,
-    words_analyzer,
     words_of,
 )
-from retrieval.store.disk.lexical.lexical_query import beginnings_of, parts_of
+from retrieval.store.lexical.query import Clause, Phrase, Prefix, parse_lexical_query
 
 _ASCII_TOKEN: Final = re.compile("[^ ]+")
 _RAW_WORD: Final = re.compile("[A-Za-z0-9\x80-\U0010ffff]+")
@@ -61,14 +63,14 @@ class TermFinder:
         """Cut the query.
 
         Args:
-            query: as it was typed; see ``retrieval.store.disk.lexical.lexical_query``.
+            query: as it was typed; see ``retrieval.store.lexical.query``.
             language: of the index.
         """
         self._analyzer = words_analyzer(language)
-        parts = parts_of(query)
-        self._words = set(self._analyzer.analyze(words_of(parts.text)))
-        self._identifiers = set(identifiers_analyzer().analyze(identifiers_of(parts.text)))
-        self._sequences = frozenset(_sequences(parts.phrases, parts.prefixes))
+        parsed = parse_lexical_query(query)
+        self._words = set(self._analyzer.analyze(words_of(parsed.text)))
+        self._identifiers = set(identifiers_analyzer().analyze(identifiers_of(parsed.text)))
+        self._sequences = frozenset(_sequences(parsed.clauses))
         self._known: dict[str, _Known] = {}
 
     def find(self, text: str) -> list[TermSpan]:
@@ -120,14 +122,17 @@ class TermFinder:
             yield TermSpan(start, end, words[at])
 
 
-def _sequences(phrases: Sequence[str], prefixes: Sequence[str]) -> Iterator[str]:
-    """What to look for among words with a space before and after each."""
-    for phrase in phrases:
-        if len(phrase_words := plain_terms(phrase)) > 1:
-            yield f" {_joined(phrase_words)} "
-    for prefix in prefixes:
-        for words, whole in beginnings_of(prefix):
-            yield f" {_joined(words)} " if whole else f" {_joined(words)}"
+def _sequences(clauses: Iterable[Clause]) -> Iterator[str]:
+    """What to look for among words with a space before and after each; nothing for titles alone."""
+    for clause in clauses:
+        match clause:
+            case Phrase(text, outranks_words=True):
+                yield f" {_joined(plain_terms(text))} "
+            case Prefix("words", forms, whole):
+                for words in filter(None, map(plain_terms, forms)):
+                    yield f" {_joined(words)} " if whole else f" {_joined(words)}"
+            case _:
+                pass
 
 
 def _joined(words: Sequence[tuple[int, str]]) -> str:

@@ -19,8 +19,13 @@ from retrieval.domain.records import DocumentRow, Skipped
 from retrieval.errors import IndexDamaged, NoLexicalIndex, NotFound
 from retrieval.store.disk.id_set import IdSet
 from retrieval.store.disk.info import SegmentInfo, load_segments
-from retrieval.store.disk.lexical.lexical_index import NO_HITS, LexicalHits, LexicalIndex
-from retrieval.store.disk.lexical.lexical_query import WordsQuery, lexical_query
+from retrieval.store.disk.lexical.lexical_index import (
+    NO_HITS,
+    EngineQuery,
+    LexicalHits,
+    LexicalIndex,
+    engine_query,
+)
 from retrieval.store.disk.reading.places import Place, Places, TextKey
 from retrieval.store.disk.reading.sections import AROUND, Neighbour, Stretch, stretch_around
 from retrieval.store.disk.reading.snapshot import Generation, open_generation
@@ -43,6 +48,7 @@ from retrieval.store.disk.tables.rows import (
 from retrieval.store.disk.vectors.vector_index import VectorHits, VectorIndex
 from retrieval.store.filters.language import Filter
 from retrieval.store.filters.tree import BUILT_IN, Field
+from retrieval.store.lexical.query import parse_lexical_query
 
 _RECENT_CHARS: Final = 8 << 20
 """Most characters of the passages that are kept in memory."""
@@ -77,7 +83,7 @@ class _KeptQuery(NamedTuple):
     """A lexical query that is kept."""
 
     chars: int
-    made: WordsQuery
+    made: EngineQuery
 
 
 class IndexReader:
@@ -234,7 +240,7 @@ class IndexReader:
         """Find the passages' texts that fit the words of a query best.
 
         Args:
-            text: the query, see ``retrieval.store.disk.lexical.lexical_query``.
+            text: the query, see ``retrieval.store.lexical.query``.
             k: how many, ≥ 1.
             where: only texts of documents that pass this filter.
 
@@ -319,15 +325,18 @@ class IndexReader:
     def _lexical_query(self, text: str) -> tantivy.Query | None:
         return self._words_query(text).query
 
-    def _words_query(self, text: str) -> WordsQuery:
+    def _words_query(self, text: str) -> EngineQuery:
         if (lexical := self._lexical) is not None:
 
             def make(texts: list[str]) -> dict[str, _KeptQuery]:
-                return {text: _KeptQuery(len(text), lexical_query(lexical, text)) for text in texts}
+                return {
+                    text: _KeptQuery(len(text), engine_query(lexical, parse_lexical_query(text)))
+                    for text in texts
+                }
 
             return self._recent_queries.get_or_read([text], make)[text].made
         if self.has_words:
-            return WordsQuery(None)
+            return EngineQuery(None)
         raise NoLexicalIndex(
             f"{self.folder} has no words that this version can search: an older version made it; "
             "run `indexer build` on its documents once, which embeds nothing, "

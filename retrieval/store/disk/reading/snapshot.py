@@ -14,7 +14,8 @@ from retrieval.errors import IndexDamaged, StorageError
 from retrieval.store.disk.files.shared_parts import Opened
 from retrieval.store.disk.files.vector_file import ANN, LEXICAL
 from retrieval.store.disk.info import Look, load_info
-from retrieval.store.disk.lexical.lexical_index import LexicalIndex, open_lexical
+from retrieval.store.disk.lexical.lexical_index import LexicalIndex
+from retrieval.store.disk.lexical.segment_files import open_lexical
 from retrieval.store.disk.tables.database import DATABASE_NAME, sqlite_errors
 from retrieval.store.disk.tables.filter_functions import register_functions
 from retrieval.store.disk.tables.identity import find_place

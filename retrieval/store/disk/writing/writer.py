@@ -26,9 +26,8 @@ from retrieval.domain.records import (
 from retrieval.errors import IndexDamaged, StorageError
 from retrieval.store.disk.files.vector_file import remove_stray_files
 from retrieval.store.disk.info import SegmentInfo, load_info, load_roots, load_segments
-from retrieval.store.disk.lexical.lexical_index import load_state
 from retrieval.store.disk.lexical.lexical_writer import index_words, words_are_due
-from retrieval.store.disk.lexical.link_folder import view_name, write_view
+from retrieval.store.disk.lexical.segment_files import load_state, view_name, write_view
 from retrieval.store.disk.tables.database import (
     LOOKUP_BATCH,
     connect_for_writing,

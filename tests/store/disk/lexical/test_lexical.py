@@ -19,13 +19,9 @@ from retrieval.errors import IndexDamaged, StorageError
 from retrieval.store import IndexReader, IndexWriter, compact, maintain, parse_filter, verify
 from retrieval.store.disk.lexical import lexical_index as lexical
 from retrieval.store.disk.lexical import lexical_writer
-from retrieval.store.disk.lexical.analysis import (
-    identifiers_analyzer,
-    identifiers_of,
-    words_analyzer,
-    words_of,
-)
-from retrieval.store.disk.lexical.lexical_query import MAX_SPECIAL, WEIGHTS, parts_of
+from retrieval.store.disk.lexical.analysis import identifiers_analyzer, words_analyzer
+from retrieval.store.lexical.folding import identifiers_of, words_of
+from retrieval.store.lexical.query import WEIGHTS
 from tests.store.test_store import key, open_writer, staged, unit_vectors
 
 K1, B = 1.2, 0.75
@@ -171,26 +167,6 @@ def test_phrases_beginnings_and_titles(folder: Path) -> None:
         assert len(texts_of(reader, 'title:"d b"')) == 3
         assert texts_of(reader, 'title:nowhere "') == []
         assert texts_of(reader, "the of a") == []
-
-
-def test_a_query_is_taken_apart() -> None:
-    parts = parts_of('find "the hive" conf* title:bees title:"quick start" title:inst* "the hive"')
-    assert parts.text == "find the hive the hive"
-    assert parts.phrases == ["the hive"]
-    assert (parts.prefixes, parts.titles) == (["conf"], ["bees"])
-    assert (parts.title_phrases, parts.title_prefixes) == (["quick start"], ["inst"])
-
-
-def test_from_a_number_of_phrases_on_all_are_words() -> None:
-    phrases = [f"bee {number}" for number in range(MAX_SPECIAL + 2)]
-    parts = parts_of(" ".join(f'"{phrase}"' for phrase in phrases) + " conf* title:hive")
-    assert parts.phrases == phrases[:MAX_SPECIAL]
-    assert parts.text == " ".join([*phrases, "conf", "hive"])
-    assert not parts.prefixes
-    assert not parts.titles
-    last = parts_of(" ".join(f"word{n}*" for n in range(MAX_SPECIAL)) + " word0*")
-    assert len(last.prefixes) == MAX_SPECIAL
-    assert last.text == ""
 
 
 def test_what_is_removed_or_filtered_is_not_found(

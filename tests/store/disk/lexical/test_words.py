@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from retrieval.errors import NoLexicalIndex
 from retrieval.search.highlight import highlight
 from retrieval.store import IndexReader, IndexWriter, TermFinder, maintain
-from retrieval.store.disk.lexical import lexical_query
+from retrieval.store.disk.lexical import lexical_index
 from tests.store.disk.lexical.test_lexical import put, texts_of
 from tests.store.test_store import open_writer
 
@@ -165,7 +165,7 @@ def test_every_word_that_begins_so_is_found(place: Path) -> None:
 def test_many_last_words_of_a_beginning(
     place: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(lexical_query, name, 1)
+    monkeypatch.setattr(lexical_index, name, 1)
     texts = ["get_user", "get_username", "user", "get"]
     assert set(found(place, "get_user*", *texts)) == set(texts[:2])
 

@@ -23,7 +23,7 @@ from retrieval.errors import StorageError
 from retrieval.store import IndexReader, compact, look, read_info, remove_documents, verify
 from retrieval.store.disk import info as info_module
 from retrieval.store.disk.info import load_info
-from retrieval.store.disk.lexical import lexical_index as lexical_module
+from retrieval.store.disk.lexical import segment_files as lexical_module
 from retrieval.store.disk.reading import snapshot
 from retrieval.store.disk.tables.write_ahead_log import with_log
 from retrieval.store.disk.tables.writer_lock import writer_lock

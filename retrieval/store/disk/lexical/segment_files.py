@@ -1,0 +1,341 @@
+"""The lexical index as files: which segments a commit records, and the folder to open them by.
+
+tantivy's segments are files that never change. They lie in the index's own folder, each under a
+name that a commit records, with their sizes and checksums. The engine wants a folder of its own
+with its segments and a list of them, and takes a lock in there even to read. There are two ways to
+make one out of links:
+
+- A *view* is kept in the index by the writer: relative links to the index's own files, the list,
+  and, in the place of the lock, a link to a device that everyone may open. A reader of a view needs
+  no place to write in.
+- Where there is no view, as in a copy that has lost its links, a reader puts a folder together
+  where temporary files go, for as long as it takes to open it.
+
+Either way a reader writes nothing into the index, and sees the segments of its own generation
+alone.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import tantivy
+
+from retrieval.errors import IndexDamaged, StorageError
+from retrieval.store.disk.files.open_files import library_path
+from retrieval.store.disk.files.shared_parts import FileStamp, Opened
+from retrieval.store.disk.files.vector_file import LEXICAL, WrittenFile, sample_sha256, sync
+from retrieval.store.disk.lexical.analysis import VERSION
+from retrieval.store.disk.lexical.lexical_index import LexicalIndex
+from retrieval.store.disk.tables.rows import damaged_row
+
+WordsState = Literal["searchable", "outdated", "missing"]
+"""Of the words of an index; the latter two: an older version made it, the next build mends it."""
+
+META = "meta.json"
+"""The engine's list of segments."""
+_SEGMENT_FILE = re.compile(r"(?P<segment>[0-9a-f]{32})\.(?:(?P<opstamp>[0-9]+)\.del|[a-z]+)")
+_REMOVALS = 10
+_LOCK = ".tantivy-meta.lock"
+_LOCK_TARGET = "/dev/null"
+"""Can be opened for writing on a read-only disk, too, and is empty to a copy that follows links."""
+
+
+@dataclass(frozen=True, slots=True)
+class LexicalState:
+    """What a commit records of the lexical index."""
+
+    language: str
+    analysis: int
+    meta: str
+    files: Sequence[WrittenFile]
+
+
+def engine_name(file: WrittenFile) -> str:
+    """What the engine calls a file of its own."""
+    return file.name.removeprefix(LEXICAL)
+
+
+def load_state(connection: sqlite3.Connection) -> LexicalState | None:
+    """What the connection's snapshot records of the lexical index; None: there is none yet.
+
+    Raises:
+        IndexDamaged: the list of its segments has changed.
+    """
+    row = connection.execute(
+        "SELECT language, analysis, meta, meta_sha256 FROM lexical_index"
+    ).fetchone()
+    if row is None:
+        return None
+    language, analysis, meta, digest = row
+    if hashlib.sha256(meta.encode()).hexdigest() != digest:
+        raise damaged_row("its list of lexical segments has changed")
+    files = connection.execute(
+        "SELECT file, bytes, sha256, sample_sha256 FROM lexical_files ORDER BY file"
+    )
+    return LexicalState(language, analysis, meta, [WrittenFile(*file) for file in files])
+
+
+def words_state(connection: sqlite3.Connection) -> WordsState:
+    """Whether the words of the connection's snapshot can be searched."""
+    row = connection.execute("SELECT analysis FROM lexical_index").fetchone()
+    if row is not None:
+        return "searchable" if row[0] == VERSION else "outdated"
+    has_passages = connection.execute("SELECT 1 FROM chunks LIMIT 1").fetchone()
+    return "missing" if has_passages else "searchable"
+
+
+@contextmanager
+def assembled(folder: Path, state: LexicalState, place: Path | None = None) -> Iterator[Path]:
+    """A folder as the engine wants it, made of links; removed at the end.
+
+    Args:
+        folder: the index.
+        state: what belongs in it.
+        place: where to make it; None: where temporary files go.
+
+    Raises:
+        OSError: it can't be made.
+        StorageError: there is no place for temporary files.
+    """
+    made = _linked(folder, state, place) if place else _linked_somewhere(folder, state)
+    try:
+        yield made
+    finally:
+        _remove(made)
+
+
+def _linked(folder: Path, state: LexicalState, place: Path | None) -> Path:
+    """Make a folder of links in a place; None: in the usual one for temporary files."""
+    made = Path(tempfile.mkdtemp(".tmp", LEXICAL, place))
+    try:
+        for file in state.files:
+            (made / engine_name(file)).symlink_to((folder / file.name).absolute())
+        if state.meta:
+            (made / META).write_text(state.meta)
+    except BaseException:
+        _remove(made)
+        raise
+    return made
+
+
+def _linked_somewhere(folder: Path, state: LexicalState) -> Path:
+    """Make a folder of links wherever that is possible."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    places = [None, *(Path(place) for place in ("/dev/shm", runtime, "/run") if place)]  # noqa: S108
+    for place in places:
+        try:
+            return _linked(folder, state, place)
+        except OSError as error:
+            reason = error.strerror or str(error)
+    raise StorageError(
+        f"can't open the lexical index of {folder} ({reason}): it has no links of its own, and "
+        f"none can be made where temporary files go; set TMPDIR to a folder that can be "
+        f"written, or run `indexer build` or `indexer compact` on the index once"
+    )
+
+
+def _remove(made: Path) -> None:
+    """Remove a folder that the engine has used.
+
+    A thread of the engine's looks at the list of segments on its own time, under a lock that is a
+    file in there: it may appear while the folder is being emptied.
+    """
+    for left in reversed(range(_REMOVALS)):
+        try:
+            shutil.rmtree(made)
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY or not left:
+                raise
+        else:
+            return
+
+
+def segment_files(folder: Path, meta: str) -> list[str]:
+    """Names of the files of the segments that an engine's list names, in its folder.
+
+    A segment that texts were taken out of has a file that says which; only the newest one counts.
+    """
+    live = {
+        segment["segment_id"].replace("-", ""): (segment["deletes"] or {}).get("opstamp")
+        for segment in json.loads(meta)["segments"]
+    }
+    names = []
+    for path in folder.iterdir():
+        match = _SEGMENT_FILE.fullmatch(path.name)
+        if match is None or match["segment"] not in live:
+            continue
+        if match["opstamp"] is None or int(match["opstamp"]) == live[match["segment"]]:
+            names.append(path.name)
+    return sorted(names)
+
+
+def check_file(folder: Path, file: WrittenFile, path: Path | None = None) -> None:
+    """Refuse a file that is not what a commit recorded, as far as is seen in no time.
+
+    Args:
+        folder: the index.
+        file: what was recorded.
+        path: where to read it; None: in the folder.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        IndexDamaged: it is another.
+    """
+    if not file.name.startswith(LEXICAL) or not _SEGMENT_FILE.fullmatch(engine_name(file)):
+        raise IndexDamaged(f"{folder} names a lexical file outside itself: {file.name!r}")
+    path = path or folder / file.name
+    if path.stat().st_size != file.size or sample_sha256(path) != file.sample:
+        raise IndexDamaged(
+            f"{folder / file.name} is not what the index recorded; "
+            f"make it anew with: indexer compact --index {folder}",
+            file=file.name,
+        )
+
+
+def open_lexical(
+    folder: Path, connection: sqlite3.Connection, opened: Opened
+) -> LexicalIndex | None:
+    """Open the lexical index that the connection's snapshot names.
+
+    Args:
+        folder: the index.
+        connection: has begun to read.
+        opened: what is open already.
+
+    Returns:
+        None: there is none, or one that another version made; the next build makes it.
+
+    Raises:
+        FileNotFoundError: a file is not there.
+        IndexDamaged: a file is not what the snapshot recorded.
+        StorageError: there is no place for temporary links, where they are needed.
+    """
+    state = load_state(connection)
+    if state is None or state.analysis != VERSION:
+        return None
+    files = tuple(
+        opened.take(key, partial(_checked, folder, file, key))
+        for file in state.files
+        for key in [("words", file, FileStamp.of(folder / file.name))]
+    )
+    return opened.take(
+        ("lexical", state.language, state.meta, files), partial(_open_checked, folder, state)
+    )
+
+
+def _checked(folder: Path, file: WrittenFile, key: Hashable) -> Hashable:
+    """Check a file once: the key stands for one that was found to be whole."""
+    check_file(folder, file)
+    return key
+
+
+def _open_checked(folder: Path, state: LexicalState) -> LexicalIndex:
+    """Open files that were checked.
+
+    Raises:
+        FileNotFoundError, IndexDamaged, StorageError: see ``open_lexical``.
+    """
+    view = find_view(folder, state.meta, [file.name for file in state.files])
+    if view is not None:
+        try:
+            return _open(view, state)
+        except (ValueError, OSError):
+            pass  # a writer has just replaced it, or the system has no such device
+    with assembled(folder, state) as place:
+        try:
+            return _open(place, state)
+        except ValueError as error:
+            for file in state.files:
+                check_file(folder, file)  # a merge may have removed one since
+            raise IndexDamaged(
+                f"the lexical index of {folder} can't be read ({error}); "
+                f"make it anew with: indexer compact --index {folder}"
+            ) from error
+
+
+def _open(place: Path, state: LexicalState) -> LexicalIndex:
+    """Open the engine's folder.
+
+    Raises:
+        ValueError: the engine can't.
+        OSError: the folder is gone.
+    """
+    with library_path(place) as name:
+        index = tantivy.Index.open(name)
+        index.config_reader(reload_policy="manual")
+        return LexicalIndex(index, state.language)
+
+
+def view_name(meta: str) -> str:
+    """Name of the view of the segments that an engine's list names."""
+    return f"{LEXICAL}{hashlib.sha256(meta.encode()).hexdigest()[:32]}.view"
+
+
+def write_view(folder: Path, meta: str, files: Sequence[str]) -> None:
+    """Make the view of some segments, unless it is there.
+
+    Args:
+        folder: the index.
+        meta: the engine's list of segments.
+        files: names of the segments' files in the index.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    if find_view(folder, meta, files):
+        return
+    made = folder / f"{LEXICAL}{secrets.token_hex(8)}.tmp"
+    made.mkdir()
+    for name, target in _links(files).items():
+        (made / name).symlink_to(target)
+    (made / META).write_text(meta)
+    sync(made / META)
+    sync(made)
+    final = folder / view_name(meta)
+    if final.is_dir():
+        # What a copy that follows links made of it.
+        replaced = final.rename(folder / f"{LEXICAL}{secrets.token_hex(8)}.tmp")
+        shutil.rmtree(replaced, ignore_errors=True)
+    made.rename(final)
+    sync(folder)
+
+
+def find_view(folder: Path, meta: str, files: Sequence[str]) -> Path | None:
+    """The view of some segments, if it is there and holds nothing but what it should.
+
+    Args:
+        folder: the index.
+        meta: the engine's list of segments.
+        files: names of the segments' files in the index.
+    """
+    view, links = folder / view_name(meta), _links(files)
+    try:
+        found = {path.name for path in view.iterdir()}
+        whole = (
+            found == {*links, META}
+            and all(str((view / name).readlink()) == target for name, target in links.items())
+            and not (view / META).is_symlink()
+            and (view / META).read_text() == meta
+        )
+    except (OSError, UnicodeDecodeError):
+        return None
+    return view if whole else None
+
+
+def _links(files: Sequence[str]) -> dict[str, str]:
+    """Name in a view → what it links to."""
+    links = {name.removeprefix(LEXICAL): f"../{name}" for name in files}
+    return {**links, _LOCK: _LOCK_TARGET}
