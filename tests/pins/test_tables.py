@@ -11,7 +11,7 @@ from sqlite_utils import Database
 
 from retrieval.store.disk.files.vector_file import ANN, LEXICAL, SUFFIX, VECTORS
 from retrieval.store.disk.tables.database import APPLICATION_ID, DATABASE_NAME
-from retrieval.store.disk.tables.row_checksums import CHUNK_COLUMNS, DOCUMENT_COLUMNS
+from retrieval.store.disk.tables.rows import CHUNK_COLUMNS, DOCUMENT_COLUMNS
 from retrieval.store.disk.tables.schema import migrations
 from retrieval.store.disk.tables.writer_lock import LOCK_NAME
 

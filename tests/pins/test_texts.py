@@ -13,7 +13,7 @@ from retrieval.store.disk.lexical.analysis import (
     words_analyzer,
     words_of,
 )
-from retrieval.store.disk.tables.row_checksums import chunk_digest, document_digest
+from retrieval.store.disk.tables.rows import chunk_digest, document_digest
 from retrieval.store.disk.tables.schema import header_key
 
 
