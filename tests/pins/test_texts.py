@@ -7,14 +7,12 @@ from retrieval.domain.embedded_text import context_line, embedded_text
 from retrieval.store.disk.lexical.analysis import (
     VERSION,
     identifiers_analyzer,
-    identifiers_of,
     plain_analyzer,
-    plain_of,
     words_analyzer,
-    words_of,
 )
 from retrieval.store.disk.tables.rows import chunk_digest, document_digest
 from retrieval.store.disk.tables.schema import header_key
+from retrieval.store.lexical.folding import identifiers_of, plain_of, words_of
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ class LexicalIndex:
         """Find the texts that fit best.
 
         Args:
-            query: of ``retrieval.store.disk.lexical.lexical_query``.
+            query: of ``engine_query``.
             k: how many, ≥ 1.
             allowed: ids of the texts that may be found; None: all.
         """
