@@ -26,9 +26,8 @@ from typing import Final
 
 from benchmarks.common.bombs import STRANGE_NAMES, bombs
 from benchmarks.documents.reading import offline_setup
-from indexer.files.containers import container_kind
 from indexer.files.discover import discover
-from indexer.parse import FORMATS, format_of
+from indexer.parse.formats import FORMATS, format_of
 from indexer.readers.messages import Job, Setup
 from indexer.readers.pool import Finished, Readers
 from indexer.readers.read_file import Begun, Parsed, Unchanged
@@ -152,7 +151,7 @@ class Tally:
 def kind_of(uri: str) -> str:
     """Format of a file."""
     format_ = format_of(uri)
-    return format_.name if format_ else container_kind(uri) or "other"
+    return format_.name if format_ else "other"
 
 
 def check(parsed: Parsed) -> Iterator[str]:

@@ -22,11 +22,14 @@ from indexer.build.report import BuildReport
 from indexer.build.settings import BuildOptions
 from indexer.commands.cli import cli as indexer_cli
 from indexer.decoding.decompress import COMPRESSED
-from indexer.files.containers import CONTAINER_EXTENSIONS, MAX_CONTAINER_BYTES
 from indexer.files.unpack import MAX_MEMBERS, MAX_NESTING, MAX_UNPACKED_BYTES
-from indexer.parse import HANDLED_EXTENSIONS
 from indexer.parse.base.fields import MAX_METADATA, MAX_METADATA_VALUES
 from indexer.parse.base.outline import MAX_HEADING_CHARS
+from indexer.parse.formats import (
+    CONTAINER_EXTENSIONS,
+    DOCUMENT_EXTENSIONS,
+    MAX_CONTAINER_BYTES,
+)
 from indexer.skip import SkipReason
 from retrieval import errors
 from retrieval.commands.cli import cli as retrieval_cli
@@ -246,7 +249,7 @@ def test_every_extension_is_documented() -> None:
     table = section(text, "## What is read") + section(
         text, "## Archives and other files of many documents"
     )
-    extensions = {*HANDLED_EXTENSIONS, *CONTAINER_EXTENSIONS, *COMPRESSED}
+    extensions = {*DOCUMENT_EXTENSIONS, *CONTAINER_EXTENSIONS, *COMPRESSED}
     assert extensions == set(re.findall(r"`((?:\.\w+)+)`", table))
 
 

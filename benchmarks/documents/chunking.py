@@ -28,7 +28,7 @@ from ir_measures import R, nDCG
 
 from benchmarks.common.beir import Run, load_set, read_jsonl
 from indexer.chunking.chunk import chunk_document
-from indexer.parse import parse
+from indexer.parse.formats import parse
 from retrieval.domain.embedded_text import CONTEXT_TOKENS, embedded_text
 from retrieval.domain.records import Chunk, ChunkSettings, Document
 from retrieval.encoding.encoder import Encoder

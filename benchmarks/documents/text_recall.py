@@ -19,7 +19,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from indexer.parse import parse
+from indexer.parse.formats import parse
 from indexer.skip import SkipDocument
 
 ENDS = (".pdf", ".docx", ".html")

@@ -40,7 +40,7 @@ from benchmarks.encoder.peers import (
 from benchmarks.encoder.shapes import MAX_TOKENS, flops, gemm_limit, make_shape
 from indexer.chunking.chunk import chunk_document
 from indexer.files.discover import discover
-from indexer.parse import parse
+from indexer.parse.formats import parse
 from indexer.skip import SkipDocument
 from retrieval.domain.records import ChunkSettings
 from retrieval.encoding.backend import DTYPES, CoreBackend

@@ -22,7 +22,7 @@ from indexer.build.settings import (
     load_encoder,
     reader_setup,
 )
-from indexer.files.containers import container_kind
+from indexer.parse.formats import is_container
 from indexer.readers.messages import Job, Setup
 from indexer.readers.pool import Readers
 from indexer.readers.read_file import Parsed
@@ -189,7 +189,7 @@ def _estimate(
 def _sample(files: Sequence[SourceFile]) -> list[SourceFile]:
     """Some of the files, spread evenly."""
     small = [
-        file for file in files if file.size <= SAMPLE_FILE_BYTES and not container_kind(file.uri)
+        file for file in files if file.size <= SAMPLE_FILE_BYTES and not is_container(file.uri)
     ]
     step = max(1, -(-len(small) // SAMPLE_FILES))
     return small[step // 2 :: step]

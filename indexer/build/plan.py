@@ -7,9 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from indexer.build.file_choice import spelled
-from indexer.files.containers import CONTAINER_EXTENSIONS, container_kind
 from indexer.files.discover import Discovery
-from indexer.parse import HANDLED_EXTENSIONS, PLAIN_NAMES
+from indexer.parse.formats import (
+    CONTAINER_EXTENSIONS,
+    DOCUMENT_EXTENSIONS,
+    WHOLE_NAMES,
+    is_container,
+)
 from indexer.skip import SkipReason
 from retrieval.domain.records import ContainerStamp, RootInfo, Skipped, SourceFile
 from retrieval.domain.wording import counted
@@ -73,7 +77,7 @@ class Plan:
 
     def finish(self, source: SourceFile, *, complete: bool) -> None:
         """A file is read; what was in a container and did not turn up is gone."""
-        if container_kind(source.uri):
+        if is_container(source.uri):
             self.gone |= self.members.pop(source.uri, {}).keys() - self.kept
             if complete:
                 self.containers[source.uri] = self.stamp(source)
@@ -122,7 +126,7 @@ def _choice_warnings(plan: Plan, recorded: Mapping[str, RootInfo]) -> Iterator[s
 
 def _plan_containers(plan: Plan, writer: IndexWriter, discovery: Discovery) -> set[str]:
     """Find the containers that have not changed; returns the documents in all of them."""
-    found = {file.uri: file for file in discovery.files if container_kind(file.uri)}
+    found = {file.uri: file for file in discovery.files if is_container(file.uri)}
     if not found:
         return set()
     for uri, file in plan.known.items():
@@ -146,7 +150,7 @@ def _plan_containers(plan: Plan, writer: IndexWriter, discovery: Discovery) -> s
 
 def _rules(discovery: Discovery) -> str:
     """What stands for the rules by which members are chosen."""
-    handled = (*HANDLED_EXTENSIONS, *sorted(PLAIN_NAMES), *CONTAINER_EXTENSIONS)
+    handled = (*DOCUMENT_EXTENSIONS, *WHOLE_NAMES, *CONTAINER_EXTENSIONS)
     rules = json.dumps([discovery.choice.include, discovery.choice.exclude, handled])
     return hashlib.sha256(rules.encode("utf-8", "surrogatepass")).hexdigest()
 

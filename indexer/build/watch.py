@@ -15,10 +15,9 @@ from indexer.build.progress import BuildProgress, SilentProgress
 from indexer.build.report import BuildReport
 from indexer.build.settings import BuildOptions, load_encoder
 from indexer.files import sidecar
-from indexer.files.containers import container_kind
 from indexer.files.ignore import IGNORE_FILES
 from indexer.files.walk import is_hidden
-from indexer.parse import format_of
+from indexer.parse.formats import format_of
 from retrieval.domain.records import IndexInfo
 from retrieval.errors import InvalidArgument, RetrievalError, StorageError
 
@@ -118,7 +117,7 @@ def _matter(changes: FileChanges, roots: Sequence[Path]) -> bool:
         if is_hidden(name):
             continue
         # What is gone may have been a folder.
-        if format_of(name) or container_kind(name) or change is Change.deleted:
+        if format_of(name) or change is Change.deleted:
             return True
         if Path(path).is_dir():
             return True

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Final, NamedTuple
 
+from indexer.parse.formats import FORMAT_OF_KEY
 from retrieval.domain.records import Document
 
 # Where a pattern begins with a set of characters, the search passes over all others at once.
@@ -31,11 +32,6 @@ _BEFORE_ITEM: Final = r"(?<=\n)(?=[ \t]*+(?:[-*+•|>]\s|\d{1,3}[.)]\s|\.\.\s)| 
 _PROSE_END: Final = re.compile(rf"{_MAY_END}(?:{_END_OF_SENTENCE}|{_BEFORE_ITEM})")
 _LINE_OR_SENTENCE_END: Final = re.compile(rf"{_MAY_END}(?:{_END_OF_SENTENCE}|(?<=\n))")
 _LINE_END: Final = re.compile(r"\n")
-
-_FENCED: Final = frozenset({"markdown", "notebook"})
-"""Formats with fenced code."""
-_HARD_WRAPPED: Final = frozenset({"asciidoc", "mail", "markdown", "notebook", "pdf", "rst", "text"})
-"""Formats whose paragraphs have many lines."""
 
 _BLANK_LINE: Final = r"(?:[^\S\n]*+\n)"
 _BLANK_END: Final = r"(?:[^\S\n]*+\Z)?"
@@ -105,22 +101,24 @@ def parts_of(document: Document, span: Span) -> Iterator[Span]:
 
 def _paragraphs(document: Document, section: Span) -> Iterator[Span]:
     """Yield the paragraphs of a section, and its fenced code."""
-    text, all_code, number = document.text, document.format == "code", section.section
+    text, number = document.text, section.section
+    format_ = FORMAT_OF_KEY[document.format]
     within = section.start, section.end
-    fenced = document.format in _FENCED and any(text.find(m, *within) >= 0 for m in _FENCE_MARKS)
+    fenced = format_.has_fences and any(text.find(m, *within) >= 0 for m in _FENCE_MARKS)
     has_tables = text.find("|", *within) >= 0
     find = _split_at_fences if fenced else _split_at_blank_lines
     for start, end, is_fenced in find(text, *within):
         if start == end:
             continue
-        is_code = is_fenced or all_code
+        is_code = is_fenced or format_.is_code
         kept = is_code or (has_tables and _TABLE.match(text, start, end) is not None)
         yield Span(start, end, number, True, Grain.PARAGRAPH, is_code, kept)
 
 
 def _sentences(document: Document, paragraph: Span) -> Iterator[Span]:
     """Yield the units that lines and punctuation make of a paragraph."""
-    prose_end = _PROSE_END if document.format in _HARD_WRAPPED else _LINE_OR_SENTENCE_END
+    is_wrapped = FORMAT_OF_KEY[document.format].is_wrapped
+    prose_end = _PROSE_END if is_wrapped else _LINE_OR_SENTENCE_END
     start, end, section, _, _, is_code, _ = paragraph
     pattern = _LINE_END if is_code else prose_end
     for match in pattern.finditer(document.text, start, end):

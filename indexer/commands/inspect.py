@@ -10,9 +10,7 @@ import click
 
 from indexer.commands.options import INDEX_OPTION, JSON_OPTION
 from indexer.decoding.decompress import COMPRESSED
-from indexer.files.containers import CONTAINER_EXTENSIONS
-from indexer.parse import FORMATS, PLAIN_NAMES
-from indexer.parse.plain import code
+from indexer.parse.formats import FORMATS, WHOLE_NAMES, Extra
 from retrieval.commands.render import passage_as_json
 from retrieval.domain.metadata import flat_texts
 from retrieval.domain.passages import Passage
@@ -27,27 +25,36 @@ _SHOW_EXAMPLES = (
     "\b\nExamples:\n  indexer show docs/guide.md\n  indexer show docs/guide.pdf --json\n"
 )
 
-_CODE_EXTRA = "pip install 'gte-retrieval[code]'"
-
 
 @click.command(epilog=_FORMATS_EXAMPLES)
 @JSON_OPTION
 def formats(as_json: bool) -> None:
-    """List the formats that are read, and what an extra would add."""
-    without = [end for end in code.EXTENSIONS if not code.has_grammar(end)]
+    """List the supported formats, and what optional libraries would add."""
     rows = [(entry.name, entry.extensions) for entry in FORMATS]
-    rows += [("files of many", CONTAINER_EXTENSIONS), ("compressed", COMPRESSED)]
+    rows.append(("any, compressed", COMPRESSED))
+    extras = list(_missing_extras())
     if as_json:
-        extras = [{"install": _CODE_EXTRA, "sections_in": without}] if without else []
-        click.echo(json.dumps({"formats": dict(rows), "extras": extras}))
+        shown = [
+            {"install": one.install, "reads" if one.is_required else "sections_in": missing}
+            for one, missing in extras
+        ]
+        click.echo(json.dumps({"formats": dict(rows), "extras": shown}))
         return
     for name, extensions in rows:
         click.echo(f"{name:<18} {' '.join(extensions)}")
-    click.echo(f"{'without extension':<18} {' '.join(sorted(PLAIN_NAMES)).upper()}")
-    if without:
-        click.echo(
-            f"\n{_CODE_EXTRA} makes sections of functions and classes in\n{' '.join(without)}"
-        )
+    click.echo(f"{'text by its name':<18} {' '.join(WHOLE_NAMES).upper()}")
+    for one, missing in extras:
+        adds = "reads" if one.is_required else "finds functions and classes in"
+        click.echo(f"\n{one.install} {adds}\n{' '.join(missing)}")
+
+
+def _missing_extras() -> Iterator[tuple[Extra, list[str]]]:
+    """Yield the extras that are not all installed, and the extensions that lack them."""
+    for entry in FORMATS:
+        if extra := entry.extra:
+            missing = [end for end in entry.extensions if not extra.is_installed(end)]
+            if missing:
+                yield extra, missing
 
 
 @click.command(epilog=_SHOW_EXAMPLES)

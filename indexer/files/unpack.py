@@ -12,8 +12,9 @@ from typing import IO, Final
 
 from indexer.decoding.decompress import MAX_FILE_BYTES, as_skips
 from indexer.files import sidecar
-from indexer.files.containers import DAMAGE, Entry, container_kind, entries
 from indexer.files.walk import Patterns, path_text, unfit
+from indexer.parse.containers import DAMAGE, Entry
+from indexer.parse.formats import is_container, open_container
 from indexer.skip import SkipDocument, SkipReason
 from retrieval.domain.records import Skipped, SourceFile
 
@@ -88,7 +89,7 @@ class _Unpacking:
         """
         try:
             with as_skips(DAMAGE):
-                for entry in entries(uri, file):
+                for entry in open_container(uri, file):
                     yield from self._visit(uri, entry, depth, consumed)
         except SkipDocument as skip:
             yield Skipped(uri, self.source.root, skip.reason, skip.detail)
@@ -113,7 +114,7 @@ class _Unpacking:
         if len(data) > MAX_FILE_BYTES:
             problem = SkipReason.TOO_LARGE, f"more than {MAX_FILE_BYTES} bytes"
             yield Skipped(uri, self.source.root, *problem)
-        elif container_kind(uri):
+        elif is_container(uri):
             inner = io.BytesIO(data)
             each = (after - before) / max(1, len(data))
             yield from self.run(uri, inner, depth + 1, lambda: before + each * inner.tell())
@@ -153,6 +154,6 @@ def _unfit(uri: str, size: int, depth: int) -> tuple[SkipReason, str] | None:
         return SkipReason.LONE_SIDECAR, "not read in a container"
     if problem := unfit(uri, size, MAX_FILE_BYTES):
         return problem
-    if container_kind(uri) and depth == MAX_NESTING:
+    if is_container(uri) and depth == MAX_NESTING:
         return SkipReason.OVER_LIMIT, f"containers are {MAX_NESTING} deep at most"
     return None

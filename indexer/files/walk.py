@@ -6,15 +6,13 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pathspec import GitIgnoreSpec
 
-from indexer.decoding.decompress import MAX_FILE_BYTES
 from indexer.files import sidecar
-from indexer.files.containers import MAX_CONTAINER_BYTES, container_kind
 from indexer.files.ignore import BadIgnoreFile, IgnoreRules, rules_above, rules_in
-from indexer.parse import format_of
+from indexer.parse.formats import format_of, is_container, unsupported
 from indexer.skip import SkipReason
 from retrieval.domain.records import Skipped, SourceFile
 from retrieval.errors import SourceError
@@ -167,7 +165,7 @@ class Walk:
             self.sidecars[found.uri.removesuffix(sidecar.SUFFIX)] = found
         elif real in self.seen:
             self._skip(relative, SkipReason.DUPLICATE_LINK, path_text(real))
-        elif detail := self.patterns.excluded(name, folder=bool(container_kind(name))):
+        elif detail := self.patterns.excluded(name, folder=is_container(name)):
             self._skip(relative, SkipReason.EXCLUDED, detail)
         elif problem := _problem(name, status):
             self._skip(relative, *problem)
@@ -229,8 +227,8 @@ def _problem(name: str, status: os.stat_result) -> tuple[SkipReason, str] | None
     """Why a file of that name and status can't be indexed; None if it can."""
     if not stat.S_ISREG(status.st_mode):
         return SkipReason.NOT_REGULAR, ""
-    most = MAX_CONTAINER_BYTES if container_kind(name) else MAX_FILE_BYTES
-    return unfit(name, status.st_size, most)
+    format_ = format_of(name)
+    return unfit(name, status.st_size, format_.max_bytes if format_ else 0)
 
 
 def is_hidden(name: str) -> bool:
@@ -246,8 +244,8 @@ def unfit(name: str, size: int, most: int) -> tuple[SkipReason, str] | None:
         size: its bytes.
         most: how many it may have.
     """
-    if format_of(name) is None and not container_kind(name):
-        return SkipReason.UNSUPPORTED, path_text(PurePosixPath(name).suffix.lower())
+    if (detail := unsupported(name)) is not None:
+        return SkipReason.UNSUPPORTED, path_text(detail)
     if size == 0:
         return SkipReason.EMPTY, ""
     if size > most:

@@ -11,11 +11,10 @@ from functools import partial
 
 from indexer.chunking.chunk import chunk_document
 from indexer.decoding.decompress import MAX_FILE_BYTES, as_skips
-from indexer.files.containers import container_kind
 from indexer.files.sidecar import with_sidecar
 from indexer.files.unpack import Member, unpack
 from indexer.files.walk import Patterns
-from indexer.parse import parse
+from indexer.parse.formats import ParseOptions, is_container, parse
 from indexer.skip import SkipDocument, SkipReason
 from retrieval.domain.records import (
     Chunk,
@@ -88,7 +87,7 @@ def read(
         what became of the file; or of each member of a container, told before it is parsed, and
         of the container itself where not all of it could be read.
     """
-    if not container_kind(found.uri):
+    if not is_container(found.uri):
         yield _guarded(found, partial(_read_file, found, known.get(found.uri, ""), reading))
         return
     consumed = 0
@@ -159,7 +158,7 @@ def _read_data(
     sha256 = hashlib.sha256(data + fields).hexdigest()
     if sha256 == known_sha256:
         return Unchanged(source, source.size)
-    document = parse(source.uri, data, reading.settings.text_fields)
+    document = parse(source.uri, data, ParseOptions(reading.settings.text_fields))
     if source.sidecar:
         document = with_sidecar(document, fields)
     chunks = chunk_document(document, reading.counter, reading.settings)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from indexer.chunking.chunk import chunk_document
 from indexer.chunking.units import BATCH_CHARS, CHARS_PER_TOKEN, cut_units
-from indexer.parse import parse
+from indexer.parse.formats import parse
 from retrieval.domain.records import Chunk, ChunkSettings, Document, TokenCounter
 from retrieval.encoding.tokenizer import Tokenizer
 from retrieval.errors import InvalidArgument

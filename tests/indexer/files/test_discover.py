@@ -9,7 +9,7 @@ import pytest
 
 from indexer.files import walk as module
 from indexer.files.discover import Discovery, discover
-from indexer.parse import HANDLED_EXTENSIONS
+from indexer.parse.formats import DOCUMENT_EXTENSIONS
 from retrieval.errors import InvalidArgument, SourceError
 
 
@@ -46,13 +46,13 @@ def test_files_come_sorted_with_size_and_time(root: Path) -> None:
 
 
 def test_every_handled_extension_is_found(root: Path) -> None:
-    for extension in HANDLED_EXTENSIONS:
+    for extension in DOCUMENT_EXTENSIONS:
         write(root / f"file{extension}")
-    assert len(discover([root]).files) == len(HANDLED_EXTENSIONS)
+    assert len(discover([root]).files) == len(DOCUMENT_EXTENSIONS)
 
 
 def test_reasons_of_skipped_files(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_FILE_BYTES", 10)
+    monkeypatch.setattr("indexer.parse.formats.MAX_FILE_BYTES", 10)
     write(root / "picture.PNG")
     write(root / "Makefile")
     write(root / "empty.md", "")

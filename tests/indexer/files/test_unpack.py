@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from indexer.files import unpack as module
-from indexer.files.containers import container_kind, entries
 from indexer.files.discover import compile_patterns, discover
 from indexer.files.unpack import Member, unpack
+from indexer.parse.formats import format_of, open_container
 from retrieval.domain.records import Skipped
 
 Made = tuple[dict[str, bytes], dict[str, tuple[str, str]]]
@@ -172,17 +172,17 @@ def test_mailboxes(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
     suffix = {b"\x1f": ".gz", b"B": ".bz2", b"\xfd": ".xz"}.get(pack(text)[:1], "")
     path = tmp_path / f"in.mbox{suffix}"
     path.write_bytes(pack(text))
-    assert list(entries(path.name, path.open("rb")))[1].read().startswith(b"Subject: two")
-    first, second = entries(path.name, path.open("rb"))
+    assert list(open_container(path.name, path.open("rb")))[1].read().startswith(b"Subject: two")
+    first, second = open_container(path.name, path.open("rb"))
     assert first.read() == b"Subject: one\n\nFrom the start\nFrom here\n\n"
     assert (first.name, second.name) == ("1.eml", "2.eml")
 
 
 def test_lines_of_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("indexer.files.containers.MAX_LINE_BYTES", 20)
+    monkeypatch.setattr("indexer.parse.containers.MAX_LINE_BYTES", 20)
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"text": "a"}\n\n' + b"[" * 50 + b'\n{"text": "b"}')
-    found = list(entries(path.name, path.open("rb")))
+    found = list(open_container(path.name, path.open("rb")))
     assert [(entry.name, bool(entry.problem)) for entry in found] == [
         ("1.json", False), ("3.json", True), ("4.json", False),
     ]  # fmt: skip
@@ -241,10 +241,16 @@ def test_damage_is_told_and_nothing_else_happens(tmp_path: Path, name: str, data
 
 
 def test_kinds() -> None:
-    assert container_kind("A.ZIP") == "zip"
-    assert container_kind("a.mbox.gz") == "mailbox"
-    assert container_kind("a.zip.gz") == ""
-    assert container_kind("a.md.gz") == ""
+    assert _key("A.ZIP") == "zip"
+    assert _key("a.mbox.gz") == "mbox"
+    assert _key("a.zip.gz") == ""
+    assert _key("a.md.gz") == "markdown"
+    assert _key("a.tar") == _key("a.tar.gz") == _key("a.v1.TGZ") == "tar"
+
+
+def _key(name: str) -> str:
+    format_ = format_of(name)
+    return format_.key if format_ else ""
 
 
 def test_a_zip_file_that_leads_before_its_beginning_is_damaged(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.files.sidecar import with_sidecar
-from indexer.parse import parse
+from indexer.parse.formats import ParseOptions, parse
 from indexer.skip import SkipDocument
 from retrieval.domain.metadata import Metadata, as_doubles, flat_texts
 from retrieval.domain.records import Document, SourceFile
@@ -108,7 +108,7 @@ def test_json_records_have_types() -> None:
 
 def test_a_field_within_an_object_can_be_the_text() -> None:
     record = {"answer": {"body": "Long text.", "by": "Z"}, "text": "no", "n": 1}
-    document = parse("a.json", json.dumps(record).encode(), ["answer.body"])
+    document = parse("a.json", json.dumps(record).encode(), ParseOptions(["answer.body"]))
     assert document.text == "Long text."
     assert document.metadata == {"answer": {"by": "Z"}, "text": "no", "n": 1}
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.chunking.chunk import chunk_document
-from indexer.parse import format_of, parse
 from indexer.parse.base.table import table_lines
+from indexer.parse.formats import ParseOptions, format_of, parse
 from indexer.parse.pdf import pdf_text
 from indexer.parse.plain import code
 from indexer.skip import SkipDocument
@@ -309,7 +309,7 @@ def test_json_without_a_text_is_all_its_values() -> None:
 
 def test_json_text_fields_that_were_asked_for() -> None:
     record = {"title": "T", "text": "no", "a": {"b": "yes", "c": ["and", {"d": "this"}]}}
-    document = parse("a.json", json.dumps(record).encode(), ["a.b", "a.c"])
+    document = parse("a.json", json.dumps(record).encode(), ParseOptions(["a.b", "a.c"]))
     assert document.text == "T\n\nyes\n\nand\n\nthis"
     assert document.metadata == {"text": "no"}
 

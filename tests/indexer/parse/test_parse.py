@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.parse import HANDLED_EXTENSIONS, parse
 from indexer.parse.base import fields, outline
+from indexer.parse.formats import DOCUMENT_EXTENSIONS, parse
 from indexer.parse.web.html_depth import MAX_OPEN, limit_depth
 from indexer.skip import SkipDocument
 from retrieval.domain.records import Document
@@ -34,7 +34,7 @@ def check_tiling(document: Document) -> None:
 
 def test_the_extension_chooses_the_parser() -> None:
     ends = [".md", ".markdown", ".mdx", ".rst", ".txt", ".html", ".htm", ".xhtml", ".adoc", ".csv"]
-    assert set(ends) <= set(HANDLED_EXTENSIONS)
+    assert set(ends) <= set(DOCUMENT_EXTENSIONS)
     formats = {parse(f"docs/a{end.upper()}", b"<p>x").format for end in ends}
     assert formats == {"markdown", "rst", "text", "html", "asciidoc", "table"}
 

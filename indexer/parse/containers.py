@@ -1,74 +1,24 @@
-"""What lies in a container: the members of an archive, a mailbox, a file of JSON lines.
+"""Files that hold other files: ZIP and tar archives, mailboxes, and files of JSON lines.
 
-Members are read one after the other, into memory; nothing is written to a disk.
+Members are read into memory, one after the other. Nothing is written to a disk.
 """
 
 import math
 import stat
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from types import MappingProxyType
 from typing import IO, Final
 
-from indexer.decoding.decompress import MAX_FILE_BYTES, open_decompressed, without_compression
+from indexer.decoding.decompress import MAX_FILE_BYTES
 from indexer.skip import SkipReason
 
-MAX_CONTAINER_BYTES: Final = 4 << 30
-"""Larger containers are skipped."""
 MAX_LINE_BYTES: Final = 16 << 20
-"""Longer lines of a file of JSON lines are skipped."""
-
-_PERMISSIONS_SHIFT: Final = 16
-"""Where a ZIP file of Unix keeps the type of a file, in its external attributes."""
-_ENCRYPTED_FLAG: Final = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A member, before it is read."""
-
-    name: str
-    """Its path in the container, as the container has it: not to be trusted."""
-    size: int
-    """Bytes, as the container says; ``read`` may give more."""
-    mtime_ns: int
-    """Modification time, nanoseconds since the epoch; 0 if the container has none."""
-    read: Callable[[], bytes]
-    """Its bytes, or one more than ``MAX_FILE_BYTES``; to be called before the next entry is asked
-    for."""
-    problem: tuple[SkipReason, str] | None = None
-    """Why it can't be read, where that shows without reading it."""
-
-
-def container_kind(name: str) -> str:
-    """Which kind of container a file of that name is; empty if it is none."""
-    lower = name.lower()
-    for suffix, kind in _SUFFIXES.items():
-        if lower.endswith(suffix):
-            return kind
-    bare = without_compression(lower)
-    return next((kind for suffix, kind in _WRAPPED.items() if bare.endswith(suffix)), "")
-
-
-def entries(name: str, file: IO[bytes]) -> Iterator[Entry]:
-    """Yield a container's members, folders left out.
-
-    Args:
-        name: the container's; tells its kind.
-        file: the container, open for reading.
-
-    Raises:
-        OSError: the disk refuses.
-        Exception: the container is damaged: one of ``DAMAGE``, or what ``decompress.as_skips``
-            takes for damage.
-    """
-    kind = container_kind(name)
-    yield from _OPENERS[kind](file if kind in _UNPACK_THEMSELVES else open_decompressed(name, file))
-
+"""Longer lines of a file of JSON lines are skipped: a record is held in memory several times, and
+an article with its metadata has well under 1 MB."""
 
 DAMAGE: Final = (
     zipfile.BadZipFile,
@@ -77,10 +27,41 @@ DAMAGE: Final = (
     RuntimeError,
     ValueError,
 )
-"""What reading a damaged archive raises, beside what reading a damaged stream does."""
+"""Exceptions that a damaged container raises, besides those of a damaged compressed stream."""
+
+_PERMISSIONS_SHIFT: Final = 16
+"""A ZIP file written on Unix keeps the mode of a file above this bit of its external attributes."""
+_ENCRYPTED_FLAG: Final = 1
+"""Bit of a ZIP entry's general-purpose flags (APPNOTE.TXT, 4.4.4)."""
 
 
-def _zip(file: IO[bytes]) -> Iterator[Entry]:
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A member of a container, before it is read."""
+
+    name: str
+    """Path within the container, as the container gives it: not to be trusted."""
+    size: int
+    """Size in bytes, as the container gives it; ``read`` may return more."""
+    mtime_ns: int
+    """Modification time in nanoseconds since the epoch; 0 if the container has none."""
+    read: Callable[[], bytes]
+    """Return the member's bytes, at most ``MAX_FILE_BYTES + 1`` of them. Call it before asking for
+    the next entry."""
+    problem: tuple[SkipReason, str] | None = None
+    """Reason and detail if it is clear without reading that the member can't be indexed."""
+
+
+def zip_entries(file: IO[bytes]) -> Iterator[Entry]:
+    """Yield the files of a ZIP archive.
+
+    Args:
+        file: the archive, seekable.
+
+    Raises:
+        Exception: one of ``DAMAGE``, or what ``indexer.skip.read_errors_as_skips`` knows; so do
+            the functions below.
+    """
     with zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
             if not info.is_dir():
@@ -96,7 +77,7 @@ def _read_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
 
 
 def _zip_time(info: zipfile.ZipInfo) -> int:
-    """ZIP has local times without a zone: read as UTC."""
+    """Return the modification time in nanoseconds; ZIP's local times have no zone: take UTC."""
     try:
         return int(datetime(*info.date_time, tzinfo=UTC).timestamp()) * 10**9
     except ValueError:
@@ -111,7 +92,8 @@ def _zip_problem(info: zipfile.ZipInfo) -> tuple[SkipReason, str] | None:
     return None
 
 
-def _tar(file: IO[bytes]) -> Iterator[Entry]:
+def tar_entries(file: IO[bytes]) -> Iterator[Entry]:
+    """Yield the files of a tar archive, compressed with gzip, bzip2 or xz or not at all."""
     with tarfile.open(fileobj=file, mode="r|*") as archive:
         for info in archive:
             if info.isdir():
@@ -122,7 +104,7 @@ def _tar(file: IO[bytes]) -> Iterator[Entry]:
 
 
 def _tar_time(info: tarfile.TarInfo) -> int:
-    """Return the time in nanoseconds; 0 where an extended header says that it is infinite."""
+    """Return the modification time in nanoseconds; 0 if an extended header makes it infinite."""
     return int(info.mtime) * 10**9 if math.isfinite(info.mtime) else 0
 
 
@@ -131,8 +113,11 @@ def _read_tarred(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
     return member.read(MAX_FILE_BYTES + 1) if member else b""
 
 
-def _mailbox(file: IO[bytes]) -> Iterator[Entry]:
-    """Messages of an mbox file (RFC 4155): each begins with a ``From `` line after a blank one."""
+def mailbox_entries(file: IO[bytes]) -> Iterator[Entry]:
+    """Yield the messages of an mbox file (RFC 4155), named ``1.eml``, ``2.eml`` and so on.
+
+    A message begins with a ``From `` line at the start of the file or after a blank line.
+    """
     message, number, after_blank = bytearray(), 0, True
     for line in iter(partial(file.readline, MAX_FILE_BYTES), b""):
         if after_blank and line.startswith(b"From "):
@@ -149,8 +134,11 @@ def _mailbox(file: IO[bytes]) -> Iterator[Entry]:
         raise ValueError("no message in it")
 
 
-def _lines(file: IO[bytes]) -> Iterator[Entry]:
-    """Records of a file of JSON lines (https://jsonlines.org), named after their lines' numbers."""
+def json_line_entries(file: IO[bytes]) -> Iterator[Entry]:
+    """Yield the records of a file of JSON lines (https://jsonlines.org).
+
+    A record is named after the number of its line, from 1: ``7.json``.
+    """
     number = 0
     while line := file.readline(MAX_LINE_BYTES + 1):
         number += 1
@@ -166,21 +154,3 @@ def _lines(file: IO[bytes]) -> Iterator[Entry]:
 
 def _in_memory(name: str, data: bytes, problem: tuple[SkipReason, str] | None = None) -> Entry:
     return Entry(name, len(data), 0, lambda: data, problem)
-
-
-_SUFFIXES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        ".zip": "zip",
-        ".tar": "tar",
-        **dict.fromkeys((".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz"), "tar"),
-    }
-)
-_WRAPPED: Final[Mapping[str, str]] = MappingProxyType(
-    {".mbox": "mailbox", ".jsonl": "lines", ".ndjson": "lines"}
-)
-"""Those that may be compressed as a whole."""
-
-CONTAINER_EXTENSIONS: Final = (*_SUFFIXES, *_WRAPPED)
-
-_OPENERS: Final = MappingProxyType({"zip": _zip, "tar": _tar, "mailbox": _mailbox, "lines": _lines})
-_UNPACK_THEMSELVES: Final = frozenset({"zip", "tar"})

@@ -1,0 +1,370 @@
+"""The table of formats: what files are called, what parses them, and what their text is like.
+
+Everything that depends on a file's format is asked of its ``Format`` here. To add a format, write a
+parser in a module of its own and add an entry to ``FORMATS``.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from types import MappingProxyType
+from typing import IO, TYPE_CHECKING, Final
+
+from indexer.decoding.decompress import (
+    MAX_FILE_BYTES,
+    decompress,
+    open_decompressed,
+    without_compression,
+)
+from indexer.parse.base.outline import words
+from indexer.parse.plain import code
+from indexer.skip import SkipDocument, SkipReason
+from retrieval.domain.records import Document
+
+if TYPE_CHECKING:
+    from indexer.parse.containers import Entry
+
+MAX_CONTAINER_BYTES: Final = 4 << 30
+"""Larger containers are skipped. One process reads a container from its start to its end, and does
+so again after an interrupted build."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParseOptions:
+    """Choices of the user that parsers follow."""
+
+    text_fields: Sequence[str] = ()
+    """Paths of the fields that make up the text of a JSON record; empty for the usual ones."""
+
+
+Parser = Callable[[str, bytes, ParseOptions], Document]
+"""Makes a document of a file's URI and its bytes, and raises ``SkipDocument`` if it can't."""
+
+Opener = Callable[[IO[bytes]], "Iterator[Entry]"]
+"""Yields the members of an open container; see ``indexer.parse.containers``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """Optional libraries of a format, installed with an extra of this package."""
+
+    name: str
+    """Name of the extra in ``pyproject.toml``."""
+    is_installed: Callable[[str], bool]
+    """Whether the libraries for files with a given extension are installed."""
+    is_required: bool
+    """Whether files are skipped without the libraries; otherwise they only lose their sections."""
+
+    @property
+    def install(self) -> str:
+        """Command that installs the libraries."""
+        return f"pip install 'gte-retrieval[{self.name}]'"
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A format: a document, which has a parser, or a container, which has an opener."""
+
+    key: str
+    """Short name, as in ``Document.format``."""
+    name: str
+    """Name for people."""
+    extensions: tuple[str, ...]
+    """In lower case, with their dot."""
+    parser: Parser | None = None
+    """Imports its module when it is first called, so that a process loads only the libraries of
+    the formats that it meets."""
+    opener: Opener | None = None
+    names: frozenset[str] = frozenset()
+    """Whole names, in lower case, of files that are in this format by custom."""
+    undoes_compression: bool = False
+    """Whether the opener reads compressed files itself. Files of all other formats may be
+    compressed, and have one more extension then."""
+    extra: Extra | None = None
+
+    is_code: bool = False
+    """Whether the text is code, which is cut between lines and best at blank ones."""
+    has_fences: bool = False
+    """Whether the text may hold code between Markdown's fences."""
+    is_wrapped: bool = False
+    """Whether a paragraph may run over several lines, so that the end of a line alone is no place
+    to cut."""
+
+    @property
+    def is_container(self) -> bool:
+        """Whether files of this format hold other files."""
+        return self.opener is not None
+
+    @property
+    def max_bytes(self) -> int:
+        """Size above which a file is skipped."""
+        return MAX_CONTAINER_BYTES if self.is_container else MAX_FILE_BYTES
+
+
+def _markdown(uri: str, data: bytes, _: ParseOptions) -> Document:
+    from indexer.parse.markup.markdown import parse_markdown
+
+    return parse_markdown(uri, data)
+
+
+def _rst(uri: str, data: bytes, _: ParseOptions) -> Document:
+    from indexer.parse.markup.rst import parse_rst
+
+    return parse_rst(uri, data)
+
+
+def _asciidoc(uri: str, data: bytes, _: ParseOptions) -> Document:
+    from indexer.parse.markup.asciidoc import parse_asciidoc
+
+    return parse_asciidoc(uri, data)
+
+
+def _text(uri: str, data: bytes, _: ParseOptions) -> Document:
+    from indexer.parse.plain.text import parse_text
+
+    return parse_text(uri, data)
+
+
+def _html(uri: str, data: bytes, _: ParseOptions) -> Document:
+    from indexer.parse.web.html import parse_html
+
+    return parse_html(uri, data)
+
+
+def _pdf(uri: str, data: bytes, _: ParseOptions) -> Document:
+    from indexer.parse.pdf.pdf import parse_pdf
+
+    return parse_pdf(uri, data)
+
+
+def _docx(uri: str, data: bytes, _: ParseOptions) -> Document:
+    from indexer.parse.office.docx import parse_docx
+
+    return parse_docx(uri, data)
+
+
+def _pptx(uri: str, data: bytes, _: ParseOptions) -> Document:
+    from indexer.parse.office.pptx import parse_pptx
+
+    return parse_pptx(uri, data)
+
+
+def _workbook(uri: str, data: bytes, _: ParseOptions) -> Document:
+    from indexer.parse.office.sheet import parse_workbook
+
+    return parse_workbook(uri, data)
+
+
+def _delimited(uri: str, data: bytes, _: ParseOptions) -> Document:
+    from indexer.parse.office.sheet import parse_delimited
+
+    return parse_delimited(uri, data)
+
+
+def _epub(uri: str, data: bytes, _: ParseOptions) -> Document:
+    from indexer.parse.web.epub import parse_epub
+
+    return parse_epub(uri, data)
+
+
+def _notebook(uri: str, data: bytes, _: ParseOptions) -> Document:
+    from indexer.parse.markup.notebook import parse_notebook
+
+    return parse_notebook(uri, data)
+
+
+def _mail(uri: str, data: bytes, _: ParseOptions) -> Document:
+    from indexer.parse.web.mail import parse_mail
+
+    return parse_mail(uri, data)
+
+
+def _code(uri: str, data: bytes, _: ParseOptions) -> Document:
+    return code.parse_code(uri, data)
+
+
+def _json(uri: str, data: bytes, options: ParseOptions) -> Document:
+    from indexer.parse.plain.json_records import parse_json
+
+    return parse_json(uri, data, options.text_fields)
+
+
+def _zip(file: IO[bytes]) -> "Iterator[Entry]":
+    from indexer.parse.containers import zip_entries
+
+    return zip_entries(file)
+
+
+def _tar(file: IO[bytes]) -> "Iterator[Entry]":
+    from indexer.parse.containers import tar_entries
+
+    return tar_entries(file)
+
+
+def _mailbox(file: IO[bytes]) -> "Iterator[Entry]":
+    from indexer.parse.containers import mailbox_entries
+
+    return mailbox_entries(file)
+
+
+def _json_lines(file: IO[bytes]) -> "Iterator[Entry]":
+    from indexer.parse.containers import json_line_entries
+
+    return json_line_entries(file)
+
+
+_TEXT_NAMES: Final = words(
+    """
+    authors changelog changes contributing copying copyright history install licence license
+    maintainers news notice readme thanks todo
+    """
+)
+
+FORMATS: Final = (
+    Format(
+        "markdown",
+        "Markdown",
+        (".md", ".markdown", ".mdx"),
+        _markdown,
+        has_fences=True,
+        is_wrapped=True,
+    ),
+    Format("rst", "reStructuredText", (".rst",), _rst, is_wrapped=True),
+    Format("asciidoc", "AsciiDoc", (".adoc", ".asciidoc", ".asc"), _asciidoc, is_wrapped=True),
+    Format(
+        "text",
+        "plain text",
+        (".txt", ".text", ".log"),
+        _text,
+        names=_TEXT_NAMES,
+        is_wrapped=True,
+    ),
+    Format("html", "HTML", (".html", ".htm", ".xhtml"), _html),
+    Format("pdf", "PDF", (".pdf",), _pdf, is_wrapped=True),
+    Format("docx", "Word", (".docx",), _docx),
+    Format("pptx", "PowerPoint", (".pptx",), _pptx),
+    Format("spreadsheet", "spreadsheet", (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"), _workbook),
+    Format("table", "delimited table", (".csv", ".tsv"), _delimited),
+    Format("epub", "EPUB", (".epub",), _epub),
+    Format(
+        "notebook", "Jupyter notebook", (".ipynb",), _notebook, has_fences=True, is_wrapped=True
+    ),
+    Format("mail", "e-mail", (".eml",), _mail, is_wrapped=True),
+    Format(
+        "code",
+        "source code",
+        code.EXTENSIONS,
+        _code,
+        extra=Extra("code", code.has_grammar, is_required=False),
+        is_code=True,
+    ),
+    Format("json", "JSON", (".json",), _json),
+    Format("zip", "ZIP archive", (".zip",), opener=_zip, undoes_compression=True),
+    Format(
+        "tar",
+        "tar archive",
+        (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz"),
+        opener=_tar,
+        undoes_compression=True,
+    ),
+    Format("mbox", "mailbox", (".mbox",), opener=_mailbox),
+    Format("jsonl", "JSON lines", (".jsonl", ".ndjson"), opener=_json_lines),
+)
+
+DOCUMENT_EXTENSIONS: Final = tuple(
+    end for format_ in FORMATS if not format_.is_container for end in format_.extensions
+)
+CONTAINER_EXTENSIONS: Final = tuple(
+    end for format_ in FORMATS if format_.is_container for end in format_.extensions
+)
+WHOLE_NAMES: Final = tuple(sorted(name for format_ in FORMATS for name in format_.names))
+"""Names, in lower case, that need no extension."""
+
+FORMAT_OF_KEY: Final[Mapping[str, Format]] = MappingProxyType(
+    {format_.key: format_ for format_ in FORMATS}
+)
+_BY_EXTENSION: Final = {end: format_ for format_ in FORMATS for end in format_.extensions}
+_BY_NAME: Final = {name: format_ for format_ in FORMATS for name in format_.names}
+_MOST_DOTS: Final = max(end.count(".") for end in _BY_EXTENSION)
+_DEFAULT_OPTIONS: Final = ParseOptions()
+
+
+def format_of(name: str) -> Format | None:
+    """Return the format of a file, by its name or its path; None if it isn't supported."""
+    file = name.lower().rpartition("/")[2]
+    if (format_ := _by_extension(file)) is not None:
+        return format_
+    bare = without_compression(file)
+    format_ = _BY_NAME.get(bare) or _by_extension(bare)
+    return None if format_ is not None and format_.undoes_compression else format_
+
+
+def _by_extension(file: str) -> Format | None:
+    """Return the format by the extension of a name in lower case; ``.md`` alone has none."""
+    parts = file[1:].rsplit(".", _MOST_DOTS)
+    extensions = ("." + ".".join(parts[start:]) for start in range(1, len(parts)))
+    return next((_BY_EXTENSION[end] for end in extensions if end in _BY_EXTENSION), None)
+
+
+def is_container(name: str) -> bool:
+    """Whether a file of this name holds other files."""
+    format_ = format_of(name)
+    return format_ is not None and format_.is_container
+
+
+def unsupported(name: str) -> str | None:
+    """Return what is not supported about a file's name; None if the file can be indexed.
+
+    Returns:
+        the file's extension; if it needs libraries that aren't installed, also how to install them.
+    """
+    format_ = format_of(name)
+    if format_ is None:
+        return PurePosixPath(name).suffix.lower()
+    extension = PurePosixPath(without_compression(name)).suffix.lower()
+    if (extra := format_.extra) and extra.is_required and not extra.is_installed(extension):
+        return f"{extension} needs {extra.install}"
+    return None
+
+
+def parse(uri: str, data: bytes, options: ParseOptions = _DEFAULT_OPTIONS) -> Document:
+    """Make a document of a file's bytes.
+
+    Args:
+        uri: stable name of the file; the extension, in any case, chooses the parser.
+        data: the whole file, compressed if the URI says so.
+        options: choices of the user.
+
+    Raises:
+        SkipDocument: there is nothing to index, because the format isn't supported, the data is
+            binary, or no text is left.
+    """
+    format_ = format_of(uri)
+    problem = unsupported(uri)
+    if format_ is None or format_.parser is None or problem is not None:
+        raise SkipDocument(SkipReason.UNSUPPORTED, problem or "a container")
+    if not data:
+        raise SkipDocument(SkipReason.EMPTY)
+    document = format_.parser(uri, decompress(uri, data), options)
+    if not document.text or document.text.isspace():
+        raise SkipDocument(SkipReason.NO_TEXT)
+    return document
+
+
+def open_container(uri: str, file: IO[bytes]) -> "Iterator[Entry]":
+    """Yield the members of a container, without its folders.
+
+    Args:
+        uri: of the container; its extension chooses the opener.
+        file: the container, open for reading.
+
+    Raises:
+        OSError: the disk can't be read.
+        Exception: the container is damaged: one of ``indexer.parse.containers.DAMAGE``, or what
+            ``indexer.decoding.decompress.as_skips`` takes for damage.
+        ValueError: it is no container.
+    """
+    format_ = format_of(uri)
+    if format_ is None or format_.opener is None:
+        raise ValueError(f"{uri} is no container")
+    return format_.opener(file if format_.undoes_compression else open_decompressed(uri, file))
