@@ -38,7 +38,7 @@ from benchmarks.common.beir import (
     search_service,
     served,
 )
-from retrieval.client.requests import SearchOptions
+from retrieval.domain.search_options import SearchOptions
 from retrieval.encoding.model_cards import OFFLINE_MODEL
 from retrieval.encoding.model_folders import find_model
 

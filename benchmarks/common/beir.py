@@ -32,7 +32,7 @@ import numpy as np
 from ir_measures import RR, Qrel, R, ScoredDoc, nDCG
 
 from retrieval.client import RetrievalClient
-from retrieval.client.requests import SearchOptions
+from retrieval.domain.search_options import SearchOptions
 from retrieval.encoding.model_cards import OFFLINE_MODEL
 from retrieval.encoding.model_folders import find_model
 

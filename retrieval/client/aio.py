@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 from retrieval.client.client import DEFAULT_TARGET, DEFAULT_TIMEOUT, ITEMS_PER_PAGE
 from retrieval.client.connection import Endpoint, StreamAttempts, Tls, closed_under_way
 from retrieval.client.requests import (
-    ListOptions,
     QueryLike,
-    SearchOptions,
     batch_search_request,
     count_requests,
     document_request,
@@ -39,6 +37,7 @@ from retrieval.client.results import (
 from retrieval.domain.passages import Passage
 from retrieval.domain.records import TextKind
 from retrieval.domain.resource_names import DEFAULT_COLLECTION
+from retrieval.domain.search_options import ListOptions, SearchOptions
 from retrieval.v1 import index_service_pb2 as index_pb
 from retrieval.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
 from retrieval.v1.index_service_pb2_grpc import IndexServiceStub

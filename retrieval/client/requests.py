@@ -1,7 +1,7 @@
 """Python values → request messages; what can't be sent is refused before it is."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TypedDict, TypeVar, Unpack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,10 @@ from retrieval.client.values import (
     vector,
 )
 from retrieval.domain.arguments import text_list
-from retrieval.domain.passages import Fusion, Mode, Passage
+from retrieval.domain.passages import Passage
 from retrieval.domain.records import TextKind
 from retrieval.domain.resource_names import DEFAULT_COLLECTION, collection_name
+from retrieval.domain.search_options import OPTIONS, ListOptions, Option, SearchOptions
 from retrieval.v1 import (
     document_pb2,
     embedding_service_pb2,
@@ -34,85 +35,25 @@ SearchRequestT = TypeVar(
     "SearchRequestT", search_service_pb2.SearchRequest, search_service_pb2.StreamSearchRequest
 )
 
-_MODES = {
-    "auto": search_service_pb2.SEARCH_MODE_UNSPECIFIED,
-    "dense": search_service_pb2.SEARCH_MODE_DENSE,
-    "lexical": search_service_pb2.SEARCH_MODE_LEXICAL,
-    "hybrid": search_service_pb2.SEARCH_MODE_HYBRID,
-}
-_FUSIONS = {
-    "weighted": search_service_pb2.FUSION_WEIGHTED,
-    "rrf": search_service_pb2.FUSION_RRF,
-}
 _KINDS = {
     "query": embedding_service_pb2.TEXT_KIND_QUERY,
     "passage": embedding_service_pb2.TEXT_KIND_PASSAGE,
 }
 _TEXTS_PER_REQUEST = 64
 
-
-class SearchOptions(TypedDict, total=False):
-    """What all kinds of search can be told; the keywords of the client's methods."""
-
-    collection: str
-    """The collection's own name; ``default`` unless told."""
-    mode: Mode
-    """How to search."""
-    fusion: Fusion
-    """How hybrid search makes one ranking of two."""
-    dense_weight: float | None
-    """Share of the dense part in a weighted score, between 0 and 1; None: the server's own."""
-    min_score: float | None
-    """Leave out passages that score lower."""
-    filter: str
-    """Only passages of documents that meet this condition, such as
-    ``"path:guides/** AND modified>=2024-01-01"`` (docs/filters.md)."""
-    exact: bool
-    """Compare with every passage, also where there is an approximate index."""
-    section_chars: int
-    """Most characters of the section to go with a passage; 0: none."""
-
-
-class ListOptions(SearchOptions, total=False):
-    """What a search of pages can be told besides."""
-
-    group_by_document: bool
-    """List documents, each by its best passages; ``k`` counts documents then."""
-    group_size: int
-    """Most passages of a document."""
-    collapse: float | None
-    """Leave out passages whose vector has at least this cosine with a better one's."""
-    mmr: float | None
-    """Make the best passages diverse: share of the score, from 0 to 1, against newness."""
-    rerank_top: int
-    """How many of the best the server's reranker puts in its own order; the list ends with them."""
-    context_before: int
-    """How many passages before each to answer with it."""
-    context_after: int
-    """How many after it."""
-    highlight: bool
-    """Say where a passage fits the words of the query."""
-
-
+_ENUM = {
+    value.name: value.number
+    for kind in search_service_pb2.DESCRIPTOR.enum_types_by_name.values()
+    for value in kind.values
+}
+"""Name of a value of the contract's enums → its number."""
 _STREAM_KEYWORDS = SearchOptions.__optional_keys__ | {"limit"}
 _BATCH_KEYWORDS = ListOptions.__optional_keys__ | {"k"}
 _SEARCH_KEYWORDS = _BATCH_KEYWORDS | {"page_token"}
 
 
 def search_request(
-    query: QueryLike,
-    *,
-    k: int,
-    page_token: str = "",
-    group_by_document: bool = False,
-    group_size: int = 1,
-    collapse: float | None = None,
-    mmr: float | None = None,
-    rerank_top: int = 0,
-    highlight: bool = False,
-    context_before: int = 0,
-    context_after: int = 0,
-    **options: Unpack[SearchOptions],
+    query: QueryLike, *, k: int, page_token: str = "", **options: Unpack[ListOptions]
 ) -> search_service_pb2.SearchRequest:
     """A request for a page of passages.
 
@@ -122,18 +63,9 @@ def search_request(
     """
     known_options(options, _SEARCH_KEYWORDS, method="search")
     request = search_service_pb2.SearchRequest(
-        page_size=count(k, field="k"),
-        page_token=sendable(page_token, field="page_token"),
-        group_by_document=flag(group_by_document, field="group_by_document"),
-        group_size=count(group_size, field="group_size"),
-        collapse=number(collapse, field="collapse"),
-        mmr=number(mmr, field="mmr"),
-        rerank_top=count(rerank_top, field="rerank_top", minimum=0),
-        highlight=flag(highlight, field="highlight"),
-        context_before=count(context_before, field="context_before", minimum=0),
-        context_after=count(context_after, field="context_after", minimum=0),
+        page_size=count(k, field="k"), page_token=sendable(page_token, field="page_token")
     )
-    return _fill_search(request, query, **options)
+    return _fill_search(request, query, options)
 
 
 def batch_search_request(
@@ -151,35 +83,18 @@ def stream_search_request(
     """A request for many passages; None = as many as the server streams."""
     known_options(options, _STREAM_KEYWORDS, method="stream_search")
     size = 0 if limit is None else count(limit, field="limit")
-    return _fill_search(search_service_pb2.StreamSearchRequest(limit=size), query, **options)
+    return _fill_search(search_service_pb2.StreamSearchRequest(limit=size), query, options)
 
 
 def _fill_search(
-    request: SearchRequestT,
-    query: QueryLike,
-    *,
-    collection: str = DEFAULT_COLLECTION,
-    mode: Mode = "auto",
-    fusion: Fusion = "weighted",
-    dense_weight: float | None = None,
-    min_score: float | None = None,
-    filter: str = "",
-    exact: bool = False,
-    section_chars: int = 0,
+    request: SearchRequestT, query: QueryLike, options: Mapping[str, Any]
 ) -> SearchRequestT:
     """Put into a request what all kinds of search have; it is changed in place."""
-    request.collection = resource_name(collection)
-    request.mode = known_value(_MODES, mode, field="mode")
-    request.fusion = known_value(_FUSIONS, fusion, field="fusion")
-    weight = number(dense_weight, field="dense_weight")
-    if weight is not None:
-        request.dense_weight = weight
-    least = number(min_score, field="min_score")
-    if least is not None:
-        request.min_score = least
-    request.filter = sendable(filter, field="filter")
-    request.exact = flag(exact, field="exact")
-    request.section_chars = count(section_chars, field="section_chars", minimum=0)
+    request.MergeFrom(_DEFAULTS[type(request)])
+    request.collection = resource_name(options.get("collection", DEFAULT_COLLECTION))
+    for name, given in options.items():
+        if name != "collection" and (value := _sendable(OPTIONS[name], given)) is not None:
+            setattr(request, name, value)
     if isinstance(query, str):
         request.text = sendable(query, field="query")
     elif isinstance(query, Passage):
@@ -187,6 +102,44 @@ def _fill_search(
     else:
         request.vector.CopyFrom(vector(query))
     return request
+
+
+def _sendable(option: Option, value: Any) -> Any:  # noqa: ANN401  (of the option's kind)
+    """Return an option's value as the request has it; None if it is to stay unset.
+
+    Only what no server takes is refused: the largest values are the server's to know.
+
+    Raises:
+        InvalidArgument: a value of another type, a number that is too small, or no known choice.
+    """
+    match option.kind:
+        case "flag":
+            return flag(value, field=option.name)
+        case "whole number":
+            return count(value, field=option.name, minimum=int(option.least or 0))
+        case "number":
+            return number(value, field=option.name)
+        case "text":
+            return sendable(value, field=option.name)
+        case "choice":
+            return _ENUM[known_value(option.choices, value, field=option.name)]
+
+
+def _with_defaults(request: SearchRequestT) -> SearchRequestT:
+    """Spell out in a request what is not given; a number without a value stays the server's."""
+    for option in OPTIONS.values():
+        if option.name in request.DESCRIPTOR.fields_by_name and option.kind != "number":
+            setattr(request, option.name, _sendable(option, option.default))
+    return request
+
+
+_DEFAULTS: Mapping[type[Any], Any] = {
+    type(request): request
+    for request in (
+        _with_defaults(search_service_pb2.SearchRequest()),
+        _with_defaults(search_service_pb2.StreamSearchRequest()),
+    )
+}
 
 
 def embed_requests(

@@ -14,6 +14,7 @@ from retrieval.commands.connection_options import CONNECTION_NAMES, connect, con
 from retrieval.commands.parameters import NonEmptyPath
 from retrieval.commands.search_options import RERANKER_OPTION, ranking_options
 from retrieval.commands.serve import DEVICE_OPTION, FILE
+from retrieval.domain.search_options import MAX_K, OPTIONS
 from retrieval.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -33,21 +34,12 @@ _EXAMPLES = (
 _DEFAULT_INDEX: Final = Path("./index")
 _MIN_K: Final = 10
 """nDCG and MRR look at the first ten."""
-_MAX_K: Final = 1_000
-"""As ``retrieval.search.MAX_K``, which takes long to import."""
 
 _FOR_SERVER: Final = ("collection", *CONNECTION_NAMES)
 _FOR_INDEX: Final = ("reranker", "device")
 """A server has its own."""
 _RANKING_NAMES: Final = (
-    "fusion",
-    "dense_weight",
-    "min_score",
-    "filter",
-    "exact",
-    "collapse",
-    "mmr",
-    "rerank_top",
+    *(option.name for option in OPTIONS.values() if option.ranks and option.name != "mode"),
     "reranker",
 )
 """Options that are named in a report where they are given."""
@@ -70,7 +62,7 @@ _RANKING_NAMES: Final = (
 @click.option(
     "-k",
     "k",
-    type=click.IntRange(_MIN_K, _MAX_K),
+    type=click.IntRange(_MIN_K, MAX_K),
     default=100,
     show_default=True,
     help="How many documents, or passages where these are judged, are looked at.",

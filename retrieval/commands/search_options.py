@@ -1,120 +1,15 @@
-"""The options of a search, as both programs have them; their names are those of the API."""
+"""The options of a search on the command line, made from the table of options."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import click
 
 from retrieval.commands.parameters import not_empty
-from retrieval.domain.passages import DENSE_WEIGHT
 from retrieval.domain.records import DTYPE_NAMES
+from retrieval.domain.search_options import OPTIONS, Option
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-_RANKING: Final = (
-    click.option(
-        "--mode",
-        type=click.Choice(["auto", "dense", "lexical", "hybrid"]),
-        default="auto",
-        show_default=True,
-        help="Compare vectors (dense), words (lexical) or both (hybrid, which is what auto means "
-        "where the index has its words).",
-    ),
-    click.option(
-        "--fusion",
-        type=click.Choice(["weighted", "rrf"]),
-        default="weighted",
-        show_default=True,
-        help="How hybrid makes one ranking of two: scores added up, or reciprocal ranks.",
-    ),
-    click.option(
-        "--dense-weight",
-        type=float,
-        default=DENSE_WEIGHT,
-        show_default=True,
-        metavar="SHARE",
-        help="Of the dense part in a weighted score, between 0 and 1.",
-    ),
-    click.option("--min-score", type=float, help="Leave out passages that score lower."),
-    click.option(
-        "--filter",
-        default="",
-        metavar="EXPR",
-        help="Only passages of documents that meet a condition, e.g. "
-        "'path:guides/** AND tag=intro'.",
-    ),
-    click.option(
-        "--exact", is_flag=True, help="Compare with every passage; use no approximate index."
-    ),
-    click.option(
-        "--collapse",
-        type=float,
-        metavar="COSINE",
-        help="Leave out passages whose vector has at least this cosine with a better one's, "
-        "e.g. 0.95.",
-    ),
-    click.option(
-        "--mmr",
-        type=float,
-        metavar="SHARE",
-        help="Make the best passages diverse: share of the score against newness, e.g. 0.7.",
-    ),
-    click.option(
-        "--rerank",
-        "rerank_top",
-        type=int,
-        default=0,
-        show_default=True,
-        metavar="N",
-        help="Have a cross-encoder put the best N in its own order; the list ends with them.",
-    ),
-)
-
-_SHOWING: Final = (
-    click.option("-k", "k", type=int, default=10, show_default=True, help="Most passages to show."),
-    click.option(
-        "--by-document",
-        "group_by_document",
-        is_flag=True,
-        help="List documents, each by its best passage; -k counts documents then.",
-    ),
-    click.option(
-        "--group-size",
-        type=int,
-        default=1,
-        show_default=True,
-        metavar="N",
-        help="Most passages of a document, with --by-document.",
-    ),
-    click.option("--highlight", is_flag=True, help="Mark the words of the query."),
-    click.option(
-        "--before",
-        "context_before",
-        type=int,
-        default=0,
-        show_default=True,
-        metavar="N",
-        help="Show N passages before each, too.",
-    ),
-    click.option(
-        "--after",
-        "context_after",
-        type=int,
-        default=0,
-        show_default=True,
-        metavar="N",
-        help="Show N passages after each, too.",
-    ),
-    click.option(
-        "--section-chars",
-        type=int,
-        default=0,
-        show_default=True,
-        metavar="N",
-        help="Show the section that a passage is of, as far as it is in N characters; 0: the "
-        "passage.",
-    ),
-)
 
 QUERY_DTYPE_OPTION = click.option(
     "--query-dtype",
@@ -135,15 +30,32 @@ RERANKER_OPTION = click.option(
 
 def ranking_options(command: Command) -> Command:
     """Give a command the options that say how passages are ranked."""
-    return _with(command, _RANKING)
+    return _with(command, (option for option in OPTIONS.values() if option.ranks))
 
 
 def search_options(command: Command) -> Command:
     """Give a command all options of a search, as keywords of ``Query`` and of the client."""
-    return _with(command, (*_SHOWING, *_RANKING))
+    return _with(command, OPTIONS.values())
 
 
-def _with(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
-    for option in reversed(options):
-        command = option(command)
+def _with(command: Command, options: Iterable[Option]) -> Command:
+    # As decorators do, the last one first.
+    for option in reversed([option for option in options if option.flag]):
+        command = _click_option(option)(command)
     return command
+
+
+def _click_option(option: Option) -> Callable[[Command], Command]:
+    # Whoever answers the search checks the range: a server may have other limits.
+    names = (option.flag, option.name)
+    if option.kind == "flag":
+        return click.option(*names, is_flag=True, help=option.help)
+    types = {"whole number": int, "number": float, "text": str}
+    return click.option(
+        *names,
+        type=click.Choice([*option.choices]) if option.choices else types[option.kind],
+        default=option.default,
+        show_default=option.default not in (None, ""),
+        metavar=option.metavar,
+        help=option.help,
+    )

@@ -1,18 +1,15 @@
 """Search: a query → the passages that fit it best in one index; no grpc."""
 
-from retrieval.search.query import (
+from retrieval.domain.search_options import (
     DEFAULT_K,
-    MAX_ARRANGED,
     MAX_CONTEXT,
     MAX_GROUP_SIZE,
     MAX_K,
     MAX_OFFSET,
-    MAX_QUERY_CHARS,
     MAX_RERANK,
     MAX_SECTION_CHARS,
-    Query,
-    check_query,
 )
+from retrieval.search.query import MAX_ARRANGED, MAX_QUERY_CHARS, Query, check_query
 from retrieval.search.reranked import PairScorer
 from retrieval.search.searcher import EmbeddedText, Searcher, SearchResult, Timings
 

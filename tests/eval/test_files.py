@@ -6,11 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval.commands import evaluate
 from retrieval.errors import InvalidArgument
 from retrieval.eval.sets.judgements import MAX_GRADE, load_judgements, read_judgements
 from retrieval.eval.sets.queries import TestQuery, load_queries, load_test_set
-from retrieval.search import MAX_K
 
 
 def test_beir_trec_and_tab_files(tmp_path: Path) -> None:
@@ -270,7 +268,3 @@ def test_any_bytes_are_read_or_refused(
             load_test_set(queries, qrels)
         except InvalidArgument as error:
             assert error.message.isprintable() or "not JSON" in error.message
-
-
-def test_the_command_knows_the_most_that_a_search_answers() -> None:
-    assert evaluate._MAX_K == MAX_K

@@ -7,7 +7,7 @@ import pytest
 
 import retrieval.client
 from retrieval.client import AsyncRetrievalClient, RetrievalClient
-from retrieval.client.requests import ListOptions, SearchOptions
+from retrieval.domain.search_options import ListOptions, SearchOptions
 from retrieval.encoder import Encoder
 
 PUBLIC = {

@@ -1,14 +1,14 @@
 """Messages → what is asked, checked."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NotRequired, TypedDict, TypeVar
+from typing import Any
 
 import numpy as np
 
-from retrieval.domain.passages import DENSE_WEIGHT, Fusion, Mode
 from retrieval.domain.records import TextKind
 from retrieval.domain.resource_names import parse_passage
+from retrieval.domain.search_options import OPTIONS, Option
 from retrieval.domain.wording import counted
 from retrieval.errors import InvalidArgument
 from retrieval.search import Query
@@ -17,44 +17,29 @@ from retrieval.v1 import embedding_service_pb2, search_service_pb2
 
 AnySearchRequest = search_service_pb2.SearchRequest | search_service_pb2.StreamSearchRequest
 
-_MODES: dict[int, Mode] = {
-    search_service_pb2.SEARCH_MODE_UNSPECIFIED: "auto",
-    search_service_pb2.SEARCH_MODE_DENSE: "dense",
-    search_service_pb2.SEARCH_MODE_LEXICAL: "lexical",
-    search_service_pb2.SEARCH_MODE_HYBRID: "hybrid",
-}
-_FUSIONS: dict[int, Fusion] = {
-    search_service_pb2.FUSION_UNSPECIFIED: "weighted",
-    search_service_pb2.FUSION_WEIGHTED: "weighted",
-    search_service_pb2.FUSION_RRF: "rrf",
-}
-_Known = TypeVar("_Known")
 _TEXT_KINDS: dict[int, TextKind] = {
     embedding_service_pb2.TEXT_KIND_QUERY: "query",
     embedding_service_pb2.TEXT_KIND_PASSAGE: "passage",
 }
 
 
-class _Options(TypedDict):
-    """The parts of a query that do not depend on what is looked for."""
+def _choices(option: Option) -> dict[int, str]:
+    """Return the choice that each number on the wire stands for; empty if it is no choice."""
+    return {
+        getattr(search_service_pb2, enum_value): choice
+        for choice, enum_value in option.choices.items()
+    }
 
-    mode: Mode
-    fusion: Fusion
-    dense_weight: float
-    k: int
-    offset: int
-    min_score: float | None
-    filter: str
-    exact: bool
-    section_chars: int
-    group_by_document: NotRequired[bool]
-    group_size: NotRequired[int]
-    collapse: NotRequired[float | None]
-    mmr: NotRequired[float | None]
-    rerank_top: NotRequired[int]
-    highlight: NotRequired[bool]
-    context_before: NotRequired[int]
-    context_after: NotRequired[int]
+
+_FIELDS = {
+    kind: [
+        (field.name, field.has_presence, _choices(OPTIONS[field.name]))
+        for field in kind.DESCRIPTOR.fields
+        if field.name in OPTIONS
+    ]
+    for kind in (search_service_pb2.SearchRequest, search_service_pb2.StreamSearchRequest)
+}
+"""Kind of request → its fields that are options: name, whether zero is a value, choices."""
 
 
 @contextmanager
@@ -121,7 +106,8 @@ def to_query(request: AnySearchRequest, *, collection: str, k: int, offset: int)
         InvalidArgument: no query, an unknown mode or fusion, or a passage of another collection.
             The values themselves are for the searcher to judge.
     """
-    options = _options(request, k, offset)
+    options = _options(request)
+    options.update(k=k, offset=offset)
     match request.WhichOneof("query"):
         case "text":
             return Query(text=request.text, **options)
@@ -141,35 +127,23 @@ def to_query(request: AnySearchRequest, *, collection: str, k: int, offset: int)
             raise InvalidArgument("no query: set text, vector or passage", field="query")
 
 
-def _options(request: AnySearchRequest, k: int, offset: int) -> _Options:
-    weight = request.dense_weight if request.HasField("dense_weight") else DENSE_WEIGHT
-    options = _Options(
-        mode=_known(_MODES, request.mode, field="mode"),
-        fusion=_known(_FUSIONS, request.fusion, field="fusion"),
-        dense_weight=weight,
-        k=k,
-        offset=offset,
-        min_score=request.min_score if request.HasField("min_score") else None,
-        filter=request.filter,
-        exact=request.exact,
-        section_chars=request.section_chars,
-    )
-    if isinstance(request, search_service_pb2.SearchRequest):
-        options["group_by_document"] = request.group_by_document
-        options["group_size"] = request.group_size or 1
-        options["collapse"] = request.collapse if request.HasField("collapse") else None
-        options["mmr"] = request.mmr if request.HasField("mmr") else None
-        options["rerank_top"] = request.rerank_top
-        options["highlight"] = request.highlight
-        options["context_before"] = request.context_before
-        options["context_after"] = request.context_after
+def _options(request: Any) -> dict[str, Any]:  # noqa: ANN401  (its fields are read by name)
+    """Return the options that are set; where zero means the default, it counts as not set.
+
+    Raises:
+        InvalidArgument: a choice that this server does not know.
+    """
+    options: dict[str, Any] = {}
+    for name, has_zero, choices in _FIELDS[type(request)]:
+        if has_zero and not request.HasField(name):
+            continue
+        value = getattr(request, name)
+        if not (value or has_zero):
+            continue
+        if choices and value not in choices:
+            raise InvalidArgument(f"{name} is {value}, which this server does not know", field=name)
+        options[name] = choices[value] if choices else value
     return options
-
-
-def _known(values: Mapping[int, _Known], value: int, *, field: str) -> _Known:
-    if value not in values:
-        raise InvalidArgument(f"{field} is {value}, which this server does not know", field=field)
-    return values[value]
 
 
 def to_text_kind(kind: int) -> TextKind:

@@ -15,16 +15,9 @@ from retrieval.domain.resource_names import (
     parse_document,
     parse_passage,
 )
+from retrieval.domain.search_options import OPTIONS
 from retrieval.errors import InvalidArgument
-from retrieval.search import (
-    MAX_CONTEXT,
-    MAX_GROUP_SIZE,
-    MAX_K,
-    MAX_OFFSET,
-    MAX_QUERY_CHARS,
-    MAX_RERANK,
-    MAX_SECTION_CHARS,
-)
+from retrieval.search import MAX_K, MAX_QUERY_CHARS
 from retrieval.service.collections.collections import Collections, OpenCollection
 from retrieval.service.config import Limits
 from retrieval.service.grpc_api.page_tokens import PageScope, page_size
@@ -41,6 +34,13 @@ from retrieval.v1 import index_service_pb2_grpc as pb_grpc
 
 DEFAULT_PAGE_SIZE = 50
 """Collections or documents on a page."""
+
+_MAXIMA = {
+    option.server_limit: int(option.most)
+    for option in OPTIONS.values()
+    if option.server_limit and option.most is not None
+}
+"""Field of ``ServerLimits`` → the largest value of the options that it is about."""
 
 
 class IndexServicer(pb_grpc.IndexServiceServicer):
@@ -156,8 +156,6 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
         start_time = Timestamp()
         start_time.FromDatetime(self._started)
         limits = pb.ServerLimits(
-            max_page_size=MAX_K,
-            max_offset=MAX_OFFSET,
             max_stream_limit=MAX_STREAM_LIMIT,
             max_query_chars=MAX_QUERY_CHARS,
             max_batch_size=self._limits.batch_size,
@@ -165,10 +163,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
             max_neighbours=self._limits.neighbours,
             max_message_bytes=self._limits.message_bytes,
             max_batch_passages=self._limits.batch_passages,
-            max_section_chars=MAX_SECTION_CHARS,
-            max_group_size=MAX_GROUP_SIZE,
-            max_rerank_top=MAX_RERANK,
-            max_context=MAX_CONTEXT,
+            **_MAXIMA,
         )
         info = pb.ServerInfo(version=retrieval.__version__, start_time=start_time, limits=limits)
         return pb.GetServerInfoResponse(server_info=info)

@@ -1,0 +1,324 @@
+"""The options of a search: the table that command line, client, server and documentation follow.
+
+To add an option:
+
+1. Declare it in ``QueryOptions``: its type, default, limits and help.
+2. Name it in ``ListOptions``, or in ``SearchOptions`` if streamed searches have it, too.
+3. Give the message in ``search_service.proto`` a field of the same name, whose zero value means the
+   default, and run ``make stubs``.
+4. Make the searcher act on it, then run ``make docs``.
+
+The commands, both clients, the checks, the translation between messages and queries and the tables
+of the documentation need no change.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
+from typing import Any, Final, Literal, TypedDict
+
+from retrieval.domain.passages import DENSE_WEIGHT, Fusion, Mode
+from retrieval.errors import InvalidArgument
+
+DEFAULT_K: Final = 10
+MAX_K: Final = 1_000
+"""Passages on one page."""
+MAX_OFFSET: Final = 10_000
+"""Passages that pages can skip."""
+MAX_RERANK: Final = 200
+"""Passages that are reranked; reranking one costs about as much as embedding it."""
+MAX_GROUP_SIZE: Final = 20
+"""Passages of one document if they are grouped."""
+MAX_CONTEXT: Final = 10
+"""Passages before, and after, a passage."""
+MAX_SECTION_CHARS: Final = 65_536
+"""Characters of the text around a passage."""
+
+Kind = Literal["flag", "whole number", "number", "text", "choice"]
+"""A flag is a ``bool``, a whole number an ``int``, a number a ``float``, the others a ``str``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option of a search: a row of the table."""
+
+    name: str
+    """Field of ``Query``, keyword of the client and, unless it says how to page, of the message."""
+    kind: Kind
+    default: Any
+    help: str
+    """What it does, in a sentence for the command line and the documentation."""
+    flag: str
+    """Name on the command line; empty if it is not there."""
+    metavar: str | None
+    choices: Mapping[str, str]
+    """Value → the name of its enum value on the wire; empty unless it is a choice."""
+    least: float | None
+    """Smallest value; None if no value is too small."""
+    most: float | None
+    """Largest value; None if no value is too large."""
+    exclusive: bool
+    """Whether ``least`` and ``most`` themselves are out of range."""
+    advice: str
+    """What to do instead of a value that is out of range."""
+    ranks: bool
+    """Whether it changes which passages are found or in which order, and not what is shown."""
+    page_field: str
+    """Field of the request that says so in other words, because the option says how to page."""
+    server_limit: str
+    """Field of ``ServerLimits`` that tells clients its largest value."""
+
+    @property
+    def wire_field(self) -> str:
+        """Field of the request that it comes from, which an error names."""
+        return self.page_field or self.name
+
+    def allows(self, number: float) -> bool:
+        """Whether a number is in range; NaN never is."""
+        least, most = self.least, self.most
+        if self.exclusive:
+            return (least is None or least < number) and (most is None or number < most)
+        return (least is None or least <= number) and (most is None or number <= most)
+
+
+def _option(
+    default: Any,
+    *,
+    help: str,
+    flag: str = "",
+    metavar: str | None = None,
+    choices: Mapping[str, str] = MappingProxyType({}),
+    least: float | None = None,
+    most: float | None = None,
+    exclusive: bool = False,
+    advice: str = "",
+    ranks: bool = False,
+    page_field: str = "",
+    server_limit: str = "",
+) -> Any:
+    """Return the dataclass field of an option; it is typed as ``dataclasses.field`` is."""
+    kinds: dict[type, Kind] = {bool: "flag", int: "whole number", str: "text"}
+    option = Option(
+        name="",  # the class knows it
+        kind="choice" if choices else kinds.get(type(default), "number"),
+        default=default,
+        help=help,
+        flag=flag,
+        metavar=metavar,
+        choices=choices,
+        least=least,
+        most=most,
+        exclusive=exclusive,
+        advice=advice,
+        ranks=ranks,
+        page_field=page_field,
+        server_limit=server_limit,
+    )
+    return field(default=default, metadata={"option": option})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryOptions:
+    """How a query is answered: the table of options, in the order of the help.
+
+    Rules that involve more than one option are in ``retrieval.search.query``.
+    """
+
+    k: int = _option(
+        DEFAULT_K,
+        least=1,
+        most=MAX_K,
+        flag="-k",
+        help="Maximum number of passages to show.",
+        page_field="page_size",
+        server_limit="max_page_size",
+    )
+    offset: int = _option(
+        0,
+        least=0,
+        most=MAX_OFFSET,
+        help="Number of best passages to skip.",
+        page_field="page_token",
+        server_limit="max_offset",
+    )
+    group_by_document: bool = _option(
+        False,
+        flag="--by-document",
+        help="List documents, each by its best passage; -k counts documents then.",
+    )
+    group_size: int = _option(
+        1,
+        least=1,
+        most=MAX_GROUP_SIZE,
+        flag="--group-size",
+        metavar="N",
+        help="Maximum number of passages of a document, with --by-document.",
+        server_limit="max_group_size",
+    )
+    highlight: bool = _option(False, flag="--highlight", help="Mark the words of the query.")
+    context_before: int = _option(
+        0,
+        least=0,
+        most=MAX_CONTEXT,
+        flag="--before",
+        metavar="N",
+        help="Also show N passages before each.",
+        server_limit="max_context",
+    )
+    context_after: int = _option(
+        0,
+        least=0,
+        most=MAX_CONTEXT,
+        flag="--after",
+        metavar="N",
+        help="Also show N passages after each.",
+        server_limit="max_context",
+    )
+    section_chars: int = _option(
+        0,
+        least=0,
+        most=MAX_SECTION_CHARS,
+        flag="--section-chars",
+        metavar="N",
+        help="Show the section around each passage, up to N characters of it; 0 shows the "
+        "passage alone.",
+        server_limit="max_section_chars",
+    )
+    mode: Mode = _option(
+        "auto",
+        choices={
+            "auto": "SEARCH_MODE_UNSPECIFIED",
+            "dense": "SEARCH_MODE_DENSE",
+            "lexical": "SEARCH_MODE_LEXICAL",
+            "hybrid": "SEARCH_MODE_HYBRID",
+        },
+        flag="--mode",
+        help="Compare vectors (dense), words (lexical) or both (hybrid). auto means hybrid if "
+        "the index has its words, else dense.",
+        ranks=True,
+    )
+    fusion: Fusion = _option(
+        "weighted",
+        choices={"weighted": "FUSION_WEIGHTED", "rrf": "FUSION_RRF"},
+        flag="--fusion",
+        help="How hybrid search makes one ranking of two: by adding weighted scores, or "
+        "reciprocal ranks.",
+        ranks=True,
+    )
+    dense_weight: float = _option(
+        DENSE_WEIGHT,
+        least=0,
+        most=1,
+        exclusive=True,
+        advice="for one search alone, use dense or lexical mode",
+        flag="--dense-weight",
+        metavar="SHARE",
+        help="Share of the dense score in a weighted score, above 0 and below 1.",
+        ranks=True,
+    )
+    min_score: float | None = _option(
+        None, flag="--min-score", help="Leave out passages with a lower score.", ranks=True
+    )
+    filter: str = _option(
+        "",
+        flag="--filter",
+        metavar="EXPR",
+        help="Only search documents that meet a condition, e.g. 'path:guides/** AND tag=intro'.",
+        ranks=True,
+    )
+    exact: bool = _option(
+        False,
+        flag="--exact",
+        help="Compare with every passage instead of using an approximate index.",
+        ranks=True,
+    )
+    collapse: float | None = _option(
+        None,
+        least=0,
+        most=1,
+        flag="--collapse",
+        metavar="COSINE",
+        help="Leave out passages whose vector has at least this cosine with that of a better "
+        "one, e.g. 0.95.",
+        ranks=True,
+    )
+    mmr: float | None = _option(
+        None,
+        least=0,
+        most=1,
+        flag="--mmr",
+        metavar="SHARE",
+        help="Make the best passages diverse: the weight of the score against novelty, e.g. 0.7.",
+        ranks=True,
+    )
+    rerank_top: int = _option(
+        0,
+        least=0,
+        most=MAX_RERANK,
+        flag="--rerank",
+        metavar="N",
+        help="Rerank the best N passages with a cross-encoder; the list ends with them.",
+        ranks=True,
+        server_limit="max_rerank_top",
+    )
+
+
+OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
+    {
+        declared.name: replace(declared.metadata["option"], name=declared.name)
+        for declared in fields(QueryOptions)
+    }
+)
+"""The table: name → option."""
+
+_BOUNDED: Final = tuple(
+    (option.name, option.least, option.most, option)
+    for option in OPTIONS.values()
+    if option.least is not None and option.most is not None
+)
+
+
+def check_ranges(options: QueryOptions) -> None:
+    """Refuse the first number that is out of its range.
+
+    Raises:
+        InvalidArgument: the error names the field of the request.
+    """
+    for name, least, most, option in _BOUNDED:
+        value = getattr(options, name)
+        # Most values are strictly inside, which is seen soonest here; NaN never is.
+        if value is None or least < value < most or option.allows(value):
+            continue
+        words = ("between", "and") if option.exclusive else ("from", "to")
+        range_ = f"{words[0]} {least} {words[1]} {most}"
+        advice = f"; {option.advice}" if option.advice else ""
+        raise InvalidArgument(
+            f"{name} must be {range_}, not {value}{advice}", field=option.wire_field
+        )
+
+
+class SearchOptions(TypedDict, total=False):
+    """Keywords of every kind of search; ``OPTIONS`` says what each means."""
+
+    collection: str
+    """The collection's own name; ``default`` if not given."""
+    mode: Mode
+    fusion: Fusion
+    dense_weight: float | None
+    min_score: float | None
+    filter: str
+    exact: bool
+    section_chars: int
+
+
+class ListOptions(SearchOptions, total=False):
+    """Keywords of the searches that answer pages; ``OPTIONS`` says what each means."""
+
+    group_by_document: bool
+    group_size: int
+    highlight: bool
+    context_before: int
+    context_after: int
+    collapse: float | None
+    mmr: float | None
+    rerank_top: int
