@@ -11,7 +11,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 SOURCES := retrieval indexer training tests benchmarks examples proto docs
 
-.PHONY: help install demo test test-slow fuzz check lint types imports proto-check stubs release-contract docs-check dist format docs clean
+.PHONY: help install demo test test-slow fuzz coverage check lint types imports proto-check stubs release-contract docs-check dist format docs clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,10 @@ test-slow: $(STAMP)  ## Run the slow tests too
 fuzz: $(STAMP)  ## Draw new examples for the property tests, ten times as many; SEED=N repeats a run
 	@echo "SEED=$(SEED)"
 	$(BIN)/pytest -m 'drawn and not slow' --hypothesis-profile=fuzz --hypothesis-seed=$(SEED) --timeout=3600
+
+coverage: $(STAMP)  ## Run the fast tests, and fail if they cover less than the floor in pyproject.toml
+	$(BIN)/coverage erase
+	$(BIN)/pytest --cov
 
 check: lint types imports proto-check docs-check  ## Run every static check
 
@@ -78,4 +82,4 @@ format: $(STAMP)  ## Format the code
 	$(BIN)/ruff format $(SOURCES)
 
 clean:  ## Remove .venv and everything that was made
-	rm -rf .venv .demo dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .demo dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
