@@ -76,15 +76,15 @@ def prompts_table() -> str:
 
 
 def import_layers() -> str:
-    """The layers of the packages as import-linter proves them, the highest first."""
+    """Return the layers of the packages, one line a package, as import-linter proves them."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     contracts = settings["tool"]["importlinter"]["contracts"]
     lines = [
-        f"{contract['containers'][0]}: " + "\n  → ".join(contract["layers"])
+        f"{contract['containers'][0]}: " + " → ".join(contract["layers"])
         for contract in contracts
         if contract["type"] == "layers"
     ]
-    return "```text\n" + "\n\n".join(lines) + "\n```"
+    return "```text\n" + "\n".join(lines) + "\n```"
 
 
 def fetched_files() -> str:

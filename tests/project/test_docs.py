@@ -59,9 +59,17 @@ from retrieval.v1 import (
 from tests.drawing import FUZZ
 from tests.service.harness import RunningServer, build_index, running, write_documents
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
+RECORDS = sorted((DOCS / "decisions").glob("[0-9]*.md"))
+PROSE = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *PAGES,
+    DOCS / "decisions" / "README.md",
+    *RECORDS,
+]
+"""Every page whose links, files and commands are checked."""
 DOCUMENTED_TARGET = "127.0.0.1:50051"
 PROTO_FILES: tuple[FileDescriptor, ...] = tuple(
     module.DESCRIPTOR
@@ -142,7 +150,7 @@ def test_pages_have_one_title_and_are_listed(path: Path) -> None:
     assert anchors(text)
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", *PAGES], ids=ids)
+@pytest.mark.parametrize("path", PROSE, ids=ids)
 def test_links_resolve(path: Path) -> None:
     for link in _LINK.findall(without_code(path.read_text(encoding="utf-8"))):
         if re.match(r"[a-z]+:", link):
@@ -155,11 +163,28 @@ def test_links_resolve(path: Path) -> None:
             assert anchor in known, f"{path.name} links to {link}; {file.name} has {sorted(known)}"
 
 
-@pytest.mark.parametrize("path", PAGES, ids=ids)
+@pytest.mark.parametrize("path", PROSE, ids=ids)
 def test_files_named_in_the_text_exist(path: Path) -> None:
     text = without_code(path.read_text(encoding="utf-8"))
-    named = re.findall(r"`((?:retrieval|indexer|tests|proto|examples)/[\w./]+)`", text)
+    folders = "retrieval|indexer|tests|proto|examples|training|benchmarks|[.]github|[.]ci"
+    named = re.findall(rf"`((?:{folders})/[\w./-]+)`", text)
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=ids)
+def test_records_have_one_form_and_are_listed(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    number, position = int(path.name[:4]), RECORDS.index(path) + 1
+    assert number == position
+    title = re.search(rf"^# {number}[.] (.+)$", text, re.MULTILINE)
+    date = re.search(r"^- Date: (\d{4}-\d\d-\d\d)$", text, re.MULTILINE)
+    assert title
+    assert date
+    assert re.search(r"^- Status: (accepted|superseded by \[\d+\]\(.+\))$", text, re.MULTILINE)
+    headings = [name for _, name in _HEADING.findall(text)]
+    assert headings[1:] == ["Context", "Decision", "Consequences"]
+    row = f"| [{number}]({path.name}) | {title[1]} | {date[1]} |"
+    assert row in page("decisions/README.md")
 
 
 @pytest.mark.parametrize("package", ["retrieval", "indexer"])
@@ -313,7 +338,7 @@ def as_if_all_existed(command: click.Command) -> Iterator[None]:
             each.exists = exists
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", *PAGES], ids=ids)
+@pytest.mark.parametrize("path", PROSE, ids=ids)
 def test_programs_that_are_named_exist(path: Path) -> None:
     text = path.read_text("utf-8")
     ours = {"retrieval", "indexer", "benchmarks", "training"}
@@ -347,8 +372,7 @@ def test_make_does_what_the_readme_says() -> None:
     assert f"--hypothesis-profile={FUZZ} --hypothesis-seed=7" in fuzz
     seeds = {re.findall(r"SEED=(\d+)", what_make_would_run("fuzz"))[-1] for _ in range(2)}
     assert len(seeds) == 2
-    pages = [ROOT / "README.md", *PAGES]
-    named = {one for path in pages for one in re.findall(r"`make ([a-z-]+)", path.read_text())}
+    named = {one for path in PROSE for one in re.findall(r"`make ([a-z-]+)", path.read_text())}
     assert named <= {*make_help(), "help"}
 
 
