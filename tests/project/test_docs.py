@@ -39,9 +39,8 @@ from retrieval.gte import blocks
 from retrieval.gte.cpu import malloc
 from retrieval.gte.short_texts import MAX_TOKENS as MAX_TRACED_TOKENS
 from retrieval.local import open_local
-from retrieval.search import Query
+from retrieval.search import DEFAULT_K, Query
 from retrieval.search.diversity import MMR_POOL
-from retrieval.search.query import DEFAULT_K
 from retrieval.search.ranking import RRF_DEPTH, RRF_RANK
 from retrieval.service.grpc_api import status
 from retrieval.service.server import SERVICE_NAMES
