@@ -20,6 +20,7 @@ from grpc_tools import protoc
 from indexer.commands.cli import cli as indexer_cli
 from retrieval import errors
 from retrieval.commands.cli import cli as retrieval_cli
+from retrieval.domain.search_options import OPTIONS, Option, SearchOptions
 from retrieval.encoding.model_cards import MODEL_CARDS, REMARKS
 from retrieval.encoding.model_folders import FETCHED_FILES
 from retrieval.search import (
@@ -90,6 +91,36 @@ def import_layers() -> str:
 def fetched_files() -> str:
     """The files that are fetched from a model's repository, as a list."""
     return "\n".join(f"- `{name}`" for name in FETCHED_FILES)
+
+
+def search_options_table() -> str:
+    """The options of a search as a Markdown table."""
+    rows = [
+        "| command line | Python, wire | value | default | streamed | what it does |",
+        "|---|---|---|---|---|---|",
+    ]
+    for option in OPTIONS.values():
+        if option.flag:
+            names = dict.fromkeys((option.name, option.wire_field))
+            has_default = option.kind != "flag" and option.default not in (None, "")
+            default = f"`{option.default}`" if has_default else ""
+            streamed = "yes" if option.name in SearchOptions.__optional_keys__ else ""
+            rows.append(
+                f"| `{option.flag}` | {', '.join(f'`{name}`' for name in names)} "
+                f"| {_values_of(option)} | {default} | {streamed} | {option.help} |"
+            )
+    return "\n".join(rows)
+
+
+def _values_of(option: Option) -> str:
+    """What an option takes, in words."""
+    if option.choices:
+        return ", ".join(f"`{choice}`" for choice in option.choices)
+    if option.least is None or option.most is None:
+        return option.kind
+    if option.exclusive:
+        return f"{option.kind} above {option.least} and below {option.most}"
+    return f"{option.kind} from {option.least} to {f'{option.most:_}'.replace('_', ' ')}"
 
 
 def limits_table() -> str:

@@ -276,10 +276,13 @@ _BOUNDED: Final = tuple(
     for option in OPTIONS.values()
     if option.least is not None and option.most is not None
 )
+_CHOSEN: Final = tuple(
+    (option.name, option.choices) for option in OPTIONS.values() if option.choices
+)
 
 
-def check_ranges(options: QueryOptions) -> None:
-    """Refuse the first number that is out of its range.
+def check_values(options: QueryOptions) -> None:
+    """Refuse the first value that is out of its range, or not among its choices.
 
     Raises:
         InvalidArgument: the error names the field of the request.
@@ -295,6 +298,12 @@ def check_ranges(options: QueryOptions) -> None:
         raise InvalidArgument(
             f"{name} must be {range_}, not {value}{advice}", field=option.wire_field
         )
+    for name, choices in _CHOSEN:
+        value = getattr(options, name)
+        if value not in choices:
+            raise InvalidArgument(
+                f"{name} must be one of {', '.join(choices)}, not {value!r}", field=name
+            )
 
 
 class SearchOptions(TypedDict, total=False):

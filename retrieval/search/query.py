@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.domain.search_options import MAX_K, QueryOptions, check_ranges
+from retrieval.domain.search_options import MAX_K, QueryOptions, check_values
 from retrieval.errors import InvalidArgument
 from retrieval.store import Filter, parse_filter
 
@@ -59,7 +59,7 @@ def check_query(query: Query, *, with_filter: bool = True) -> None:
         raise InvalidArgument(
             f"{query.mode} search compares words: give it a text, or use dense mode", field="mode"
         )
-    check_ranges(query)
+    check_values(query)
     if query.rerank_top and query.text is None:
         raise InvalidArgument(
             "a reranker compares texts: give the query a text", field="rerank_top"
