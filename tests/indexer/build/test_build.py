@@ -452,7 +452,7 @@ def test_slow_models_commit_on_the_way(place: Workplace, monkeypatch: pytest.Mon
 
 SLOWED = """
 import sys, time
-from indexer import embed
+from indexer.build import embed
 embed.WINDOW_CHUNKS = 8
 from retrieval.encoding.encoder import Encoder
 real = Encoder.embed
