@@ -1,1 +1,1 @@
-"""Cut a document into chunks that fit the model, along the structure of the document."""
+"""Cut documents into units, and put the units together into chunks."""

@@ -1,17 +1,56 @@
-"""Cut documents into chunks: passages that fit the model, along the document's structure.
+"""Make chunks of a document: passages that fit the model, along the document's structure.
 
-``units`` cuts a document into pieces, ``indexer.chunking.pack`` puts them together; here the
-result is counted again, and gets its lines and headings.
+Units (see ``indexer.chunking.units``) are put together into chunks that are full but not too full,
+and end where a reader would pause. A section starts a new chunk, except that small sections share
+one. Where a chunk ends within a section, the next one repeats its last units, so that a passage
+across the cut is whole in one of the two. Only units of that section are repeated; the first of
+them may hold its heading.
+
+Finally the tokens of each chunk are counted, and the chunk gets its lines, pages and headings.
 """
 
+import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
-from itertools import takewhile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice, takewhile
+from typing import Final, NamedTuple
 
-from indexer.chunking.pack import Stretch, pack
-from indexer.chunking.units import BATCH_CHARS, BATCH_TEXTS, count_within, windows
+from indexer.chunking.units import (
+    BATCH_CHARS,
+    BATCH_TEXTS,
+    CHARS_PER_TOKEN,
+    Grain,
+    Unit,
+    count_within,
+    cut_units,
+    split,
+    windows,
+)
 from retrieval.domain.records import Chunk, ChunkSettings, Document, TokenCounter
 from retrieval.errors import InvalidArgument
+
+_SMALL: Final = 4
+"""A chunk below a quarter of its tokens would leave most of its room empty: it runs on into the
+next section if that fits as a whole."""
+_STUB: Final = 8
+"""A chunk below an eighth of its tokens says too little on its own: it runs on into the next
+section in any case."""
+_FULL: Final = 0.75
+"""A chunk with this share of its tokens may end early if a paragraph ends there: a clean end is
+worth a quarter of a chunk."""
+
+_LINE_WITH_WORDS: Final = re.compile("[^\\W_][^\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]*+")
+"""Rest of a line from its first letter or digit on."""
+
+
+class _Draft(NamedTuple):
+    """A chunk before its tokens are counted, white space around it included."""
+
+    start: int
+    end: int
+    tokens: int | None
+    """Sum of its units' tokens; None if a unit does not begin after white space."""
 
 
 def chunk_document(
@@ -19,19 +58,18 @@ def chunk_document(
 ) -> list[Chunk]:
     r"""Cut a document into chunks.
 
-    Every character that is not white space is in at least one chunk, and every chunk is
-    ``document.text[char_start:char_end]`` exactly, without white space around it. Chunks are in
-    order. A chunk has at most
-    ``chunk_tokens`` tokens, counted on its own text (a single character may have more), and at
-    most ``CHARS_PER_TOKEN * chunk_tokens`` characters. Its heading path is that of the section
-    with most of its characters. Lines are counted by ``\n``. Memory beyond document and chunks is
-    bounded.
+    Chunks are in order. Every chunk is exactly ``document.text[char_start:char_end]``, without
+    white space around it, and every character that is not white space is in at least one chunk. A
+    chunk has at most ``chunk_tokens`` tokens, counted on its own text (a single character may have
+    more), and at most ``CHARS_PER_TOKEN * chunk_tokens`` characters. Its heading path is that of
+    the section with most of its characters. Lines are counted by ``\n``. Memory in addition to the
+    document and the chunks is bounded.
 
     Args:
-        document: what is cut.
+        document: the document to cut.
         counter: tokenizer of the model that the chunks are for.
-        settings: sizes in tokens. With ``chunk_tokens`` 0 there is one chunk, whose heading path
-            is what the sections' have in common.
+        settings: sizes in tokens. With ``chunk_tokens`` 0 there is one chunk, under the headings
+            that all sections share.
 
     Raises:
         InvalidArgument: a size is negative, or ``chunk_overlap`` more than half of
@@ -39,8 +77,9 @@ def chunk_document(
     """
     _check(settings)
     if settings.chunk_tokens:
-        ranges = pack(document, counter, settings)
-        counted = _recount(document.text, ranges, counter, settings.chunk_tokens)
+        units = cut_units(document, counter, settings.chunk_tokens)
+        drafts = _ChunkBuilder(document, counter, settings).build(units)
+        counted = _count_drafts(document.text, drafts, counter, settings.chunk_tokens)
     else:
         counted = _count_whole(document.text, counter)
     return list(_finish(document, counted, whole=not settings.chunk_tokens))
@@ -58,33 +97,33 @@ def _check(settings: ChunkSettings) -> None:
         )
 
 
-def _recount(
-    text: str, stretches: Iterable[Stretch], counter: TokenCounter, most_tokens: int
+def _count_drafts(
+    text: str, drafts: Iterable[_Draft], counter: TokenCounter, max_tokens: int
 ) -> Iterator[tuple[int, int, int]]:
     """Yield (start, end, tokens) of chunks without white space around them.
 
-    Counts of units add up to those of chunks for some tokenizers only; where a chunk turns out to
-    have too many tokens, it is halved.
+    Only for some tokenizers do the counts of units add up to those of chunks. A chunk that turns
+    out to have too many tokens is halved.
     """
     if counter.adds_up(text):
-        for start, end, tokens in stretches:
+        for start, end, tokens in drafts:
             left, right = _trim(text, start, end)
             if left == right:
                 continue
             if tokens is None:
-                yield from _count_again(text, [(left, right)], counter, most_tokens)
+                yield from _count_again(text, [(left, right)], counter, max_tokens)
             else:
                 yield left, right, tokens
         return
-    for batch in _batches(_trim(text, start, end) for start, end, _ in stretches):
-        yield from _count_again(text, batch, counter, most_tokens)
+    for batch in _batches(_trim(text, start, end) for start, end, _ in drafts):
+        yield from _count_again(text, batch, counter, max_tokens)
 
 
 def _count_again(
-    text: str, pieces: list[tuple[int, int]], counter: TokenCounter, most_tokens: int
+    text: str, ranges: list[tuple[int, int]], counter: TokenCounter, max_tokens: int
 ) -> Iterator[tuple[int, int, int]]:
-    """Yield (start, end, tokens) of pieces, halved where they have too many tokens."""
-    for start, end, tokens in count_within(text, pieces, counter, most_tokens):
+    """Yield (start, end, tokens) of ranges, halved where they have too many tokens."""
+    for start, end, tokens in count_within(text, ranges, counter, max_tokens):
         trimmed = _trim(text, start, end)
         if trimmed == (start, end):
             yield start, end, tokens
@@ -93,7 +132,7 @@ def _count_again(
 
 
 def _batches(ranges: Iterable[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
-    """Group stretches that are not empty into batches that the tokenizer may be given."""
+    """Group the ranges that are not empty into batches that the tokenizer takes at once."""
     batch: list[tuple[int, int]] = []
     chars = 0
     for start, end in ranges:
@@ -117,16 +156,16 @@ def _count_whole(text: str, counter: TokenCounter) -> Iterator[tuple[int, int, i
 
 
 def _trim(text: str, start: int, end: int) -> tuple[int, int]:
-    """Leave out the white space around a stretch of text."""
-    stretch = text[start:end]
-    start += len(stretch) - len(stretch.lstrip())
-    return start, max(start, end - (len(stretch) - len(stretch.rstrip())))
+    """Return a range without the white space at its ends."""
+    within = text[start:end]
+    start += len(within) - len(within.lstrip())
+    return start, max(start, end - (len(within) - len(within.rstrip())))
 
 
 def _finish(
     document: Document, counted: Iterable[tuple[int, int, int]], *, whole: bool
 ) -> Iterator[Chunk]:
-    """Yield the chunks, with their lines, pages and headings."""
+    """Yield the chunks with their lines, pages and headings."""
     starts = [section.char_start for section in document.sections]
     pages = document.page_starts
     offset, line = 0, 1
@@ -151,24 +190,212 @@ def _finish(
 
 
 def _path(document: Document, starts: list[int], start: int, end: int) -> tuple[str, ...]:
-    """Return the heading path of the section with most characters of a stretch of text."""
+    """Return the heading path of the section that most characters of a range lie in."""
     first = bisect_right(starts, start) - 1
-    most, path = 0, document.sections[first].heading_path
+    longest, path = 0, document.sections[first].heading_path
     for index in range(first, len(starts)):
         if starts[index] >= end:
             break
         section_end = starts[index + 1] if index + 1 < len(starts) else end
         length = min(end, section_end) - max(start, starts[index])
-        if length > most:
-            most, path = length, document.sections[index].heading_path
+        if length > longest:
+            longest, path = length, document.sections[index].heading_path
     return path
 
 
 def _common_path(document: Document) -> tuple[str, ...]:
-    """Return the headings that all sections lie under."""
+    """Return the headings that all sections share."""
     paths = [section.heading_path for section in document.sections if section.level]
     common = paths[0] if paths else ()
     for path in paths:
         same = takewhile(lambda pair: pair[0] == pair[1], zip(common, path, strict=False))
         common = tuple(step for step, _ in same)
     return common
+
+
+@dataclass(slots=True)
+class _ChunkBuilder:
+    """Puts units together; holds the chunk under construction."""
+
+    document: Document
+    counter: TokenCounter
+    settings: ChunkSettings
+    units: list[Unit] = field(default_factory=list)
+    tokens: int = 0
+    repeated: int = 0
+    """Number of units at the start that repeat the end of the chunk before."""
+    mark: int = 0
+    """Number of units before a section that must fit as a whole or else move to the next chunk;
+    0 if there is no such section."""
+
+    def build(self, units: Iterable[Unit]) -> Iterator[_Draft]:
+        """Yield the chunks that units make."""
+        done: list[Unit] = []
+        for unit in units:
+            if self._goes_on(unit):
+                self._take(unit)
+                continue
+            for chunk in self._add(unit):
+                if done:
+                    yield self._draft(done)
+                done = chunk
+        if self._joins(done):
+            done += self.units
+            self.units = []
+        if done:
+            yield self._draft(done)
+        if self.repeated < len(self.units):
+            yield self._draft(self.units)
+
+    def _draft(self, units: Sequence[Unit]) -> _Draft:
+        text = self.document.text
+        before = "".join([text[unit.start - 1] for unit in units[1:]])
+        tokens = _total(units) if not before or before.isspace() else None
+        return _Draft(units[0].start, units[-1].end, tokens)
+
+    def _goes_on(self, unit: Unit) -> bool:
+        """Whether the unit simply continues the chunk, as most do."""
+        same_section = bool(self.units) and unit.section == self.units[-1].section
+        return same_section and self._fits(unit)
+
+    def _take(self, unit: Unit) -> None:
+        self.units.append(unit)
+        self.tokens += unit.tokens
+
+    def _add(self, unit: Unit) -> Iterator[list[Unit]]:
+        """Add a unit to the chunk, after yielding the chunks that end before it."""
+        if self.units and unit.section != self.units[-1].section and (done := self._end_section()):
+            yield done
+        while not self._fits(unit):
+            if self._is_to_split(unit):
+                for part in self._split(unit):
+                    yield from self._add(part)
+                return
+            if self.repeated == len(self.units):
+                self._keep(self.units[1:], self.repeated - 1)
+            else:
+                yield self._end_chunk(unit)
+        self._take(unit)
+
+    def _is_to_split(self, unit: Unit) -> bool:
+        """Whether to split a unit that does not fit, and put its start into the chunk."""
+        if unit.grain is not Grain.PARAGRAPH:
+            return unit.grain is Grain.SECTION
+        stays = unit.kept_whole and not self._is_stub()
+        return not stays and not self.mark and not self._ends_well()
+
+    def _split(self, unit: Unit) -> list[Unit]:
+        return split(self.document, unit, self.counter, self.settings.chunk_tokens)
+
+    def _ends_well(self) -> bool:
+        """Whether the chunk is full enough to end here, at the end of a paragraph."""
+        enough = self.tokens >= _FULL * self.settings.chunk_tokens
+        return self.repeated < len(self.units) and enough and self.units[-1].ends_paragraph
+
+    def _fits(self, unit: Unit, after: int = 0) -> bool:
+        """Whether the unit fits into the chunk without its first ``after`` units."""
+        if after >= len(self.units):
+            return True
+        tokens = _total(self.units[after:]) if after else self.tokens
+        return self._within_limits(tokens + unit.tokens, unit.end - self.units[after].start)
+
+    def _within_limits(self, tokens: int, chars: int) -> bool:
+        max_tokens = self.settings.chunk_tokens
+        return tokens <= max_tokens and chars <= CHARS_PER_TOKEN * max_tokens
+
+    def _end_section(self) -> list[Unit]:
+        """End the chunk with its section and return it; empty if the chunk runs on instead."""
+        if self._is_stub():
+            self.mark = 0
+        elif self.tokens * _SMALL < self.settings.chunk_tokens:
+            self.mark = len(self.units)
+        else:
+            done = self.units
+            self._keep([], 0)
+            return done
+        return []
+
+    def _is_stub(self) -> bool:
+        """Whether the chunk is too short to stand alone.
+
+        Stubs are a few words, headings without text, and a short text before the first heading.
+        """
+        if self.tokens * _STUB < self.settings.chunk_tokens:
+            return True
+        first, last = self.units[0], self.units[-1]
+        section = self.document.sections[first.section]
+        if not section.level:
+            return first.start == 0 and self.tokens * _SMALL < self.settings.chunk_tokens
+        if first.start != section.char_start:
+            return False
+        # A line without letters or digits is blank, or the rule under a heading.
+        headings = last.section - first.section + 1
+        lines = _LINE_WITH_WORDS.finditer(self.document.text, first.start, last.end)
+        return sum(1 for _ in islice(lines, headings + 1)) <= headings
+
+    def _joins(self, done: list[Unit]) -> bool:
+        """Whether the document's last chunk is a stub that fits into the chunk before it."""
+        if not done or not self.units or self.repeated or not self._is_stub():
+            return False
+        tokens = self.tokens + _total(done)
+        return self._within_limits(tokens, self.units[-1].end - done[0].start)
+
+    def _end_chunk(self, unit: Unit) -> list[Unit]:
+        """End the chunk, because ``unit`` does not fit, and return it; begin the next."""
+        units = self.units
+        if self.mark:
+            done = units[: self.mark]
+            self._keep(units[self.mark :], 0)
+            return done
+        left = len(units) - self._cut_point(unit)
+        start = self._overlap_start(len(units) - left, (units[-left:] if left else [unit])[0])
+        cut = len(units) - left
+        # A whole paragraph that does not fit is split later: its first sentence may fit.
+        while start < cut and unit.grain is Grain.SENTENCE and not self._fits(unit, after=start):
+            start += 1
+        self._keep(units[start:], cut - start)
+        return units[:cut]
+
+    def _cut_point(self, unit: Unit) -> int:
+        """Return after how many units the chunk ends, now that ``unit`` does not fit."""
+        tokens = self.tokens
+        for cut in range(len(self.units), self.repeated, -1):
+            if tokens < _FULL * self.settings.chunk_tokens or not self._fits(unit, after=cut):
+                break
+            if self.units[cut - 1].ends_paragraph:
+                return cut
+            tokens -= self.units[cut - 1].tokens
+        return len(self.units)
+
+    def _overlap_start(self, cut: int, following: Unit) -> int:
+        """Return the index of the first unit that the next chunk repeats.
+
+        Splits the paragraph of which only the end is repeated.
+
+        Args:
+            cut: number of units after which this chunk ends.
+            following: the unit after that.
+        """
+        start, left = cut, self.settings.chunk_overlap
+        while left and start and self.units[start - 1].section == following.section:
+            last = self.units[start - 1]
+            if last.grain is Grain.PARAGRAPH and (last.tokens > left or start == 1):
+                parts = self._split(last)
+                self.units[start - 1 : start] = parts
+                start += len(parts) - 1
+                continue
+            left -= last.tokens
+            if left < 0 or start == 1:
+                break
+            start -= 1
+        return start
+
+    def _keep(self, units: list[Unit], repeated: int) -> None:
+        self.units = units
+        self.tokens = _total(units)
+        self.repeated = repeated
+        self.mark = 0
+
+
+def _total(units: Sequence[Unit]) -> int:
+    return sum([unit.tokens for unit in units])
