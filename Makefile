@@ -14,7 +14,7 @@ SOURCES := retrieval indexer training tests benchmarks examples proto docs
 .PHONY: help install demo test test-slow fuzz coverage check lint types imports proto-check stubs release-contract docs-check dist format docs clean
 
 help:  ## Show this help
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 install: $(STAMP)  ## Make .venv with everything, the offline model included
 
