@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests: golden checkpoints, the real offline model, a server."""
+"""Fixtures shared by all tests: golden checkpoints, models, indexes, a server."""
 
 import logging
 import os
@@ -13,7 +13,7 @@ from retrieval.encoding.encoder import Encoder
 from retrieval.encoding.model_cards import OFFLINE_MODEL
 from retrieval.encoding.model_folders import find_model
 from tests.drawing import FUZZ, STEADY, draw_more
-from tests.service.harness import RunningServer, build_index, running, write_documents
+from tests.service.harness import RunningServer, build_index, running, word_model, write_documents
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
@@ -52,9 +52,15 @@ def minilm_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
-def minilm() -> Iterator[Encoder]:
+def minilm() -> Encoder:
     """The real all-MiniLM-L6-v2, loaded once."""
-    yield Encoder.load(OFFLINE_MODEL, device="cpu")
+    return Encoder.load(OFFLINE_MODEL, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def encoder() -> Encoder:
+    """The tiny model of the indexes below."""
+    return Encoder.load(str(word_model()), device="cpu")
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,9 @@
-"""A tiny but whole model folder: a golden GTE checkpoint with a tokenizer that fits it."""
+"""Tiny but whole model folders: golden GTE checkpoints with a tokenizer that fits them."""
 
+import json
+import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -19,16 +22,18 @@ TINY_BERT = {
 }
 
 GOLDEN = Path(__file__).parent / "golden"
+DIM = 64
+"""Length of the vectors of the golden checkpoints."""
 
 
-def write_tokenizer(path: Path) -> None:
-    """WordPiece over single characters, with [CLS] and [SEP]; truncation and padding at 8 tokens.
+def write_tokenizer(path: Path, known: Iterable[str] = ()) -> None:
+    """Write a WordPiece over single characters and ``known`` words, with [CLS] and [SEP].
 
-    The hub's files switch truncation and padding on like this; the loader must switch them off.
+    It truncates and pads at 8 tokens, as the hub's files do; the loader must switch that off.
     """
     characters = [chr(code) for code in range(33, 127)]
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *characters, *(f"##{c}" for c in characters)]
-    words.append("[MASK]")
+    words += ["[MASK]", *known]
     vocabulary = {word: number for number, word in enumerate(dict.fromkeys(words))}
     tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = BertNormalizer(lowercase=True)
@@ -42,11 +47,26 @@ def write_tokenizer(path: Path) -> None:
 
 
 def make_tiny_model(folder: Path, checkpoint: str = "plain_rope_tt0") -> Path:
-    """Fill ``folder`` with a model that ``Encoder.load`` takes; 64 dimensions."""
+    """Fill ``folder`` with a model that ``Encoder.load`` takes."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("config.json", "model.safetensors"):
         shutil.copyfile(GOLDEN / checkpoint / name, folder / name)
     write_tokenizer(folder / "tokenizer.json")
+    return folder
+
+
+def make_word_model(folder: Path, texts: Iterable[str]) -> Path:
+    """Fill ``folder`` with a model to which texts that share words are similar.
+
+    Its tokens are the words of ``texts``, and its vector is the mean over them: the weights are
+    random, but every word is the same vector wherever it stands.
+    """
+    make_tiny_model(folder)
+    known = sorted(set(re.findall("[a-z]+", " ".join(texts).lower())))
+    write_tokenizer(folder / "tokenizer.json", known)
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 256}))
     return folder
 
 

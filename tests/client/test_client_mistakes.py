@@ -13,6 +13,7 @@ import pytest
 from retrieval.client import AsyncRetrievalClient, RetrievalClient
 from retrieval.errors import ClientClosed, InvalidArgument, ServiceError
 from tests.service.harness import RunningServer
+from tests.tiny_model import DIM
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_a_batch_is_a_list(client: RetrievalClient) -> None:
 
 def test_one_text_is_one_text(server: RunningServer, client: RetrievalClient) -> None:
     one = client.embed("bread", "query")
-    assert one.shape == (384,)
+    assert one.shape == (DIM,)
     np.testing.assert_array_equal(one, client.embed(["bread"], "query")[0])
 
     async def embed() -> np.ndarray:

@@ -14,7 +14,7 @@ import pytest
 import indexer.commands.cli
 import retrieval.commands.cli
 from retrieval.commands.program import COMMANDS
-from tests.service.harness import build_index, running
+from tests.service.harness import build_index, running, word_model
 
 PROGRAMS = {"indexer": indexer.commands.cli, "retrieval": retrieval.commands.cli}
 RULE = "a collection's name has lower-case letters a-z, digits, _ and -"
@@ -83,7 +83,7 @@ BUILD = "indexer build docs --index index"
         ),
         (
             f"{BUILD} --model mini-gte-en-v1",
-            "index was made with --model all-minilm-l6-v2, and mini-gte-en-v1 is another model: "
+            "index was made with --model tiny-words, and mini-gte-en-v1 is another model: "
             "leave --model out, or build into another folder with --index",
         ),
         # Names of models.
@@ -313,7 +313,7 @@ def test_one_of_a_thing(capsys: pytest.CaptureFixture[str]) -> None:
     Path("one/a.md").write_text("ferry\n")
     lines = (
         "indexer build one --index single --dry-run",
-        "indexer build one --index single --model all-minilm-l6-v2",
+        f"indexer build one --index single --model {word_model()}",
         "indexer list --index single",
         "indexer show one/a.md --index single",
         "indexer search ferry --index single",

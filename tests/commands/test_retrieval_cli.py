@@ -13,7 +13,8 @@ import pytest
 from retrieval.commands.cli import main
 from retrieval.commands.text_lines import text_batches
 from retrieval.encoding.encoder import Encoder
-from tests.service.harness import RunningServer
+from tests.service.harness import RunningServer, word_model
+from tests.tiny_model import DIM
 
 
 def run(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -157,25 +158,25 @@ def program(
     )
 
 
-def test_embed(minilm: Encoder) -> None:
-    texts = ["a lamp at dusk", "", "Äpfel\r", "word " * 260] + [f"text {n}" for n in range(66)]
-    done = program(["embed", "--model", "all-minilm-l6-v2"], "\n".join(texts).encode())
+def test_embed(encoder: Encoder) -> None:
+    texts = ["a lamp at dusk", "", "Äpfel\r", "boulders " * 260] + [f"text {n}" for n in range(66)]
+    done = program(["embed", "--model", str(word_model())], "\n".join(texts).encode())
     assert done.returncode == 0
     assert done.stderr == b"note: 1 of 70 texts was cut off after 256 tokens\n"
     vectors = np.array([json.loads(line) for line in done.stdout.splitlines()], dtype=np.float32)
-    expected = minilm.encode([text.strip() for text in texts], "passage")
+    expected = encoder.encode([text.strip() for text in texts], "passage")
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
 
 
 def test_embed_answers_line_by_line() -> None:
-    arguments = [sys.executable, "-m", "retrieval", "embed", "--model", "all-minilm-l6-v2"]
+    arguments = [sys.executable, "-m", "retrieval", "embed", "--model", str(word_model())]
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         for text in (b"one\n", b"two\n"):
             process.stdin.write(text)
             process.stdin.flush()
-            assert len(json.loads(process.stdout.readline())) == 384
+            assert len(json.loads(process.stdout.readline())) == DIM
         process.stdin.write(b"\xff\n")
         process.stdin.close()
         assert process.stdout.read() == b""

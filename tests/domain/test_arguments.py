@@ -53,49 +53,49 @@ def test_what_is_no_list_of_texts(texts: Any, message: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["how do bees find nectar?", "", "日本語", "\x00"])
-def test_one_text_gives_one_vector(minilm: Encoder, text: str) -> None:
-    one = minilm.encode(text)
-    assert one.shape == (minilm.dim,)
+def test_one_text_gives_one_vector(encoder: Encoder, text: str) -> None:
+    one = encoder.encode(text)
+    assert one.shape == (encoder.dim,)
     assert one.dtype == np.float32
-    np.testing.assert_array_equal(one, minilm.encode([text])[0])
+    np.testing.assert_array_equal(one, encoder.encode([text])[0])
 
 
 @pytest.mark.parametrize("kind", [tuple, iter, np.array, lambda texts: (x for x in texts)])
-def test_texts_from_anywhere(minilm: Encoder, kind: Callable[[list[str]], Any]) -> None:
+def test_texts_from_anywhere(encoder: Encoder, kind: Callable[[list[str]], Any]) -> None:
     texts = ["a", "b"]
-    np.testing.assert_array_equal(minilm.encode(kind(texts)), minilm.encode(texts))
+    np.testing.assert_array_equal(encoder.encode(kind(texts)), encoder.encode(texts))
 
 
 @pytest.mark.parametrize(("texts", "message"), NO_TEXTS)
-def test_the_encoder_names_what_is_no_text(minilm: Encoder, texts: Any, message: str) -> None:
-    for method in (minilm.encode, minilm.embed):
+def test_the_encoder_names_what_is_no_text(encoder: Encoder, texts: Any, message: str) -> None:
+    for method in (encoder.encode, encoder.embed):
         with pytest.raises(InvalidArgument, match=re.escape(message)):
             method(texts)
 
 
-def test_embed_wants_a_list(minilm: Encoder) -> None:
+def test_embed_wants_a_list(encoder: Encoder) -> None:
     with pytest.raises(InvalidArgument, match=r"texts is one text; give a list of texts: \[text\]"):
-        minilm.embed("text")
-    for method in (minilm.tokenizer.count, minilm.tokenizer.encode):
+        encoder.embed("text")
+    for method in (encoder.tokenizer.count, encoder.tokenizer.encode):
         with pytest.raises(InvalidArgument, match="texts is one text"):
             method("text")
 
 
 @pytest.mark.parametrize("size", [0, -1, 1.5, "64"])
-def test_batches_of_a_wrong_size(minilm: Encoder, size: Any) -> None:
+def test_batches_of_a_wrong_size(encoder: Encoder, size: Any) -> None:
     with pytest.raises(InvalidArgument, match="batch_tokens is "):
-        minilm.encode(["a"], batch_tokens=size)
+        encoder.encode(["a"], batch_tokens=size)
 
 
 def test_an_unknown_workload_is_refused() -> None:
     workload: Any = "quick"
     with pytest.raises(InvalidArgument, match="workload must be throughput or latency"):
-        Encoder.load("all-minilm-l6-v2", workload=workload)
+        Encoder.load("mini-gte-en-v1", workload=workload)
 
 
-def test_a_model_shows_what_it_is(minilm: Encoder, reranker: Reranker) -> None:
-    assert repr(minilm) == (
-        "Encoder('all-minilm-l6-v2', dim=384, max_tokens=256, dtype='float32', device='cpu')"
+def test_a_model_shows_what_it_is(encoder: Encoder, reranker: Reranker) -> None:
+    assert repr(encoder) == (
+        "Encoder('tiny-words', dim=64, max_tokens=256, dtype='float32', device='cpu')"
     )
     assert re.fullmatch(r"Reranker\('.+', max_tokens=\d+, device='(cpu|cuda)'\)", repr(reranker))
 

@@ -97,15 +97,21 @@ def test_others_read_the_same_vectors_from_it(encoder: Encoder) -> None:
     np.testing.assert_allclose(ours[1], first / first.norm(), atol=1e-5)
 
 
-def test_it_reads_long_texts_to_their_end(encoder: Encoder) -> None:
-    filler = "The minutes of the meeting were read and approved. " * 700
+@pytest.mark.parametrize("sentences", [100, pytest.param(700, marks=pytest.mark.slow)])
+def test_it_reads_long_texts_to_their_end(encoder: Encoder, sentences: int) -> None:
+    filler = "The minutes of the meeting were read and approved. " * sentences
     texts = [filler, filler + "The glacier retreated by eleven metres.", "Glaciers are melting."]
     embedded = encoder.embed(texts)
     assert not any(embedded.truncated)
-    assert embedded.token_counts[0] > 7_000
+    assert embedded.token_counts[0] > 10 * sentences
     plain, with_end, query = embedded.vectors
     assert query @ with_end > query @ plain
-    assert encoder.embed([filler * 2]).truncated == [True]
+
+
+def test_it_takes_8192_tokens(encoder: Encoder) -> None:
+    words = "committee " * 8190
+    assert encoder.tokenizer.encode([words])[0].truncated is False
+    assert encoder.tokenizer.encode([words + "budget"])[0].truncated is True
 
 
 def test_a_question_finds_its_answer(encoder: Encoder) -> None:

@@ -11,12 +11,8 @@ import pytest
 import trustme
 from click.testing import CliRunner, Result
 
-from indexer.build.build import build
-from indexer.build.progress import SilentProgress
-from indexer.build.settings import BuildOptions
 from retrieval.commands.cli import cli, main
 from retrieval.commands.evaluate import evaluate
-from retrieval.encoding.model_cards import OFFLINE_MODEL
 from retrieval.errors import InvalidArgument, NotAnIndex, ServiceError
 from retrieval.eval.measure import WARM_UP
 from retrieval.eval.run import load_run
@@ -24,7 +20,7 @@ from retrieval.local import LocalSearch
 from retrieval.search import Query, SearchResult
 from retrieval.service.access.token_file import create_token
 from retrieval.service.config import TlsFiles
-from tests.service.harness import SUBJECTS, build_index, running, write_documents
+from tests.service.harness import SUBJECTS, build_index, running, word_model, write_documents
 
 
 @dataclass(frozen=True)
@@ -122,7 +118,7 @@ def test_the_report_says_what_was_measured(beir: BeirSet, tmp_path: Path) -> Non
     for said in (
         f"8 queries of {beir.folder}, judged by {beir.folder / 'qrels' / 'test.tsv'}",
         f"index {beir.index.resolve()}",
-        f"8 documents, model {OFFLINE_MODEL}",
+        f"8 documents, model {word_model().name}",
         "mode hybrid, k 20, dense_weight 0.3",
     ):
         assert said in shown.stdout, shown.stdout
@@ -131,7 +127,7 @@ def test_the_report_says_what_was_measured(beir: BeirSet, tmp_path: Path) -> Non
     assert date
     again = json.loads(run(*arguments, "--compare", kept, "--json").stdout)
     about = again["run"]
-    assert about["model"] == OFFLINE_MODEL
+    assert about["model"] == word_model().name
     assert (about["mode"], about["k"], about["documents"]) == ("hybrid", 20, 8)
     assert about["options"] == {"dense_weight": 0.3}
     assert (again["queries"], again["judgements"], again["compared_queries"]) == (8, 8, 8)
@@ -373,10 +369,7 @@ def test_a_test_set_outlives_other_chunks(tmp_path: Path) -> None:
     queries.write_text(json.dumps({"query": "when does the ferry leave", "passage": wanted}))
     for tokens in (30, 60, 0):
         index = tmp_path / f"index-{tokens}"
-        options = BuildOptions(
-            [tmp_path / "notes"], index, OFFLINE_MODEL, chunk_tokens=tokens, device="cpu"
-        )
-        build(options, SilentProgress())
+        build_index(tmp_path / "notes", index, chunk_tokens=tokens)
         result = json.loads(run(queries, "--index", index, "--mode", "lexical", "--json").stdout)
         assert result["measures"]["MRR@10"] > 0, tokens
 
@@ -389,7 +382,7 @@ def test_made_queries_are_questions_headings_and_titles(tmp_path: Path) -> None:
         "## Green and black\n\nBlack tea is left to oxidise, green tea is not.\n\n"
         "## Water\n\nHow hot should the water be? Eighty degrees for green tea.\n"
     )
-    index = build_index(notes, tmp_path / "index")
+    index = build_index(notes, tmp_path / "index", chunk_tokens=100)
     made = run("--make-queries", 10, "--index", index)
     records = [json.loads(line) for line in made.stdout.splitlines()]
     assert {one["source"] for one in records} == {"question", "heading", "title"}

@@ -1,24 +1,28 @@
 """Small real indexes, and servers over them: in a thread, or as the program itself."""
 
 import asyncio
+import atexit
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from indexer.build.build import build
 from indexer.build.progress import SilentProgress
 from indexer.build.settings import BuildOptions
-from retrieval.encoding.model_cards import OFFLINE_MODEL
 from retrieval.service.config import Address, ServiceConfig
 from retrieval.service.server import RetrievalServer
+from tests.tiny_model import make_word_model
 
 T = TypeVar("T")
 
@@ -44,9 +48,18 @@ def write_documents(folder: Path) -> None:
         (folder / f"{subject}.md").write_text("\n".join(parts), encoding="utf-8")
 
 
-def build_index(documents: Path, index: Path) -> Path:
-    """Index a folder with the real offline model; each section becomes a passage."""
-    options = BuildOptions([documents], index, OFFLINE_MODEL, chunk_tokens=40, device="cpu")
+@cache
+def word_model() -> Path:
+    """A model folder that knows the words of ``write_documents``, and is gone with the process."""
+    folder = Path(tempfile.mkdtemp(prefix="word-model-"))
+    atexit.register(shutil.rmtree, folder)
+    return make_word_model(folder / "tiny-words", (*SUBJECTS, *SUBJECTS.values(), *SECTIONS))
+
+
+def build_index(documents: Path, index: Path, chunk_tokens: int = 40) -> Path:
+    """Index a folder with a tiny model; each section of ``write_documents`` becomes a passage."""
+    model = str(word_model())
+    options = BuildOptions([documents], index, model, chunk_tokens=chunk_tokens, device="cpu")
     build(options, SilentProgress())
     return index
 

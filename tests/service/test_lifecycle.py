@@ -37,6 +37,7 @@ from retrieval.service.server import SERVICE_NAMES, RetrievalServer
 from retrieval.v1.search_service_pb2 import SearchRequest
 from retrieval.v1.search_service_pb2_grpc import SearchServiceStub
 from tests.service.harness import Program, RunningServer, running, wait_until
+from tests.tiny_model import DIM
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -405,9 +406,7 @@ def test_a_stopped_server_lets_go_of_its_collections(index: Path) -> None:
 def test_the_program_serves_and_drains(index: Path) -> None:
     program = Program("--index", str(index), "--listen", "127.0.0.1:0", "--grace", "60")
     ready = program.wait_ready()
-    assert ready.endswith(
-        " · collection default: 8 documents, 40 passages, model all-minilm-l6-v2\n"
-    )
+    assert ready.endswith(" · collection default: 8 documents, 40 passages, model tiny-words\n")
     second = Program("--index", str(index), "--listen", program.target)
     code, stdout, stderr = second.finish()
     assert (code, stdout) == (2, "")
@@ -421,7 +420,7 @@ def test_the_program_serves_and_drains(index: Path) -> None:
         code, stdout, stderr = program.finish(signal.SIGTERM)
         thread.join(10)
         assert (code, stdout) == (0, "")
-        assert outcome[0].shape == (16, 384)
+        assert outcome[0].shape == (16, DIM)
         assert "SIGTERM: draining" in stderr
         assert "Traceback" not in stderr
         with pytest.raises(ServiceUnavailable, match="no server answers"):

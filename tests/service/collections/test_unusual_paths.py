@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,15 @@ from tests.service.harness import build_index, running, write_documents
 from tests.store.places import EVERYTHING_READ_ONLY, run_with_mounts
 from tests.store.test_store import fill, open_writer
 
-_INDEXER = "import sys; from indexer.commands.cli import main; sys.exit(main(sys.argv[1:]))"
+_LINES = """
+import json, sys
+from indexer.commands.cli import main
+
+for line in json.load(sys.stdin):
+    code = main(line)
+    for stream in (sys.stdout, sys.stderr):
+        print(code, end="\\0", file=stream, flush=True)
+"""
 
 
 def strange(folder: Path) -> Path:
@@ -27,22 +36,27 @@ def strange(folder: Path) -> Path:
     return path
 
 
-def run(*arguments: str) -> tuple[int, bytes, bytes]:
-    """A program of its own, as its output is encoded only there."""
+def run(lines: list[list[str]]) -> Iterator[tuple[bytes, bytes]]:
+    """Run command lines in a process of their own, as output is encoded only there.
+
+    Yields:
+        What each line printed on standard output and on standard error, and after each its code.
+    """
     done = subprocess.run(
-        [sys.executable, "-c", _INDEXER, *arguments],
+        [sys.executable, "-c", _LINES],
+        input=json.dumps(lines).encode(),
         capture_output=True,
-        check=False,
+        check=True,
         env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONIOENCODING": "utf-8"},
     )
-    return done.returncode, done.stdout, done.stderr
+    yield from zip(done.stdout.split(b"\0"), done.stderr.split(b"\0"), strict=True)
 
 
 def test_an_index_in_a_folder_that_is_not_utf8(tmp_path: Path) -> None:
     index = strange(tmp_path)
     write_documents(tmp_path / "notes")
     build_index(tmp_path / "notes", index)
-    for arguments in (
+    lines = [
         ["build", str(tmp_path / "notes")],
         ["status"],
         ["status", "--json"],
@@ -52,14 +66,16 @@ def test_an_index_in_a_folder_that_is_not_utf8(tmp_path: Path) -> None:
         ["compact"],
         ["verify", "--sample", "2"],
         ["remove", "notes/bread.md"],
-    ):
-        code, out, error = run(*arguments, "--index", str(index))
-        assert (code, b"Traceback" in error) == (0, False), (arguments, error)
-        if "--json" in arguments:
-            assert json.loads(out)
-    code, _out, error = run("remove", "nothing", "--index", str(index))
-    assert code == 2
+        ["remove", "nothing"],
+    ]
+    *done, (_, error), _ = run([[*line, "--index", str(index)] for line in lines])
+    for line, (printed, noted) in zip(lines, done, strict=False):
+        assert printed.endswith(b"0"), (line, noted)
+        assert b"Traceback" not in noted
+        if "--json" in line:
+            assert json.loads(printed[:-1])
     assert b"ind\\udcff" in error
+    assert error.endswith(b"2")
     with (
         running({"default": index}, reload_seconds=0.05) as server,
         RetrievalClient(server.target) as client,

@@ -10,25 +10,26 @@ from retrieval.encoding.encoder import Encoder, load_for_index
 from retrieval.errors import InvalidArgument, ServiceError
 from retrieval.service.config import Limits
 from tests.service.harness import running
+from tests.tiny_model import DIM
 
-TEXTS = ["a lamp at dusk", "", "Äpfel und Birnen 🍐", "word " * 400]
+TEXTS = ["a lamp at dusk", "", "Äpfel und Birnen 🍐", "boulders " * 400]
 
 
-def test_vectors_are_the_models(client: RetrievalClient, minilm: Encoder) -> None:
+def test_vectors_are_the_models(client: RetrievalClient, encoder: Encoder) -> None:
     embeddings = client.embed_detailed(TEXTS, "passage")
-    expected = minilm.embed(TEXTS, "passage")
+    expected = encoder.embed(TEXTS, "passage")
     np.testing.assert_allclose(embeddings.vectors, expected.vectors, atol=1e-5)
     assert embeddings.vectors.dtype == np.float32
     assert list(embeddings.token_counts) == expected.token_counts
     assert list(embeddings.truncated) == [False, False, False, True]
-    assert embeddings.model_fingerprint == minilm.identity.fingerprint
+    assert embeddings.model_fingerprint == encoder.identity.fingerprint
 
 
 @pytest.mark.parametrize("query_dtype", ["auto", "int8", "index"])
 def test_passages_are_embedded_as_the_index_is(
-    index: Path, minilm: Encoder, query_dtype: str
+    index: Path, encoder: Encoder, query_dtype: str
 ) -> None:
-    queries = load_for_index(minilm.identity, device="cpu", dtype=query_dtype, workload="latency")
+    queries = load_for_index(encoder.identity, device="cpu", dtype=query_dtype, workload="latency")
     with (
         running({"default": index}, query_dtype=query_dtype) as server,
         RetrievalClient(server.target) as client,
@@ -36,19 +37,19 @@ def test_passages_are_embedded_as_the_index_is(
         asked = client.embed(TEXTS, "query")
         np.testing.assert_allclose(asked, queries.encode(TEXTS, "query"), atol=2e-6)
         given = client.embed(TEXTS, "passage")
-        np.testing.assert_allclose(given, minilm.encode(TEXTS, "passage"), atol=2e-6)
+        np.testing.assert_allclose(given, encoder.encode(TEXTS, "passage"), atol=2e-6)
 
 
 def test_any_number_of_texts(client: RetrievalClient) -> None:
     texts = [f"text {number}" for number in range(150)]
     vectors = client.embed(texts, "query")
-    assert vectors.shape == (150, 384)
+    assert vectors.shape == (150, DIM)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(vectors[149], client.embed(texts[149:], "query")[0], atol=1e-5)
 
 
-def test_token_counts(client: RetrievalClient, minilm: Encoder) -> None:
-    assert client.count_tokens(TEXTS) == minilm.tokenizer.count(TEXTS)
+def test_token_counts(client: RetrievalClient, encoder: Encoder) -> None:
+    assert client.count_tokens(TEXTS) == encoder.tokenizer.count(TEXTS)
     assert len(client.count_tokens(["x"] * 150)) == 150
 
 

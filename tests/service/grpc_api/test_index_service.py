@@ -20,8 +20,10 @@ from tests.service.harness import (
     build_index,
     running,
     wait_until,
+    word_model,
     write_documents,
 )
+from tests.tiny_model import DIM
 
 
 def test_collections(client: RetrievalClient, index: Path) -> None:
@@ -34,8 +36,8 @@ def test_collections(client: RetrievalClient, index: Path) -> None:
     assert collection.passage_count == len(SUBJECTS) * len(SECTIONS) == info.chunks
     assert (collection.token_count, collection.vector_count) == (info.tokens, info.vectors)
     assert (collection.chunk_tokens, collection.chunk_overlap) == (40, 5)
-    assert collection.model.name == "all-minilm-l6-v2"
-    assert (collection.model.dimension, collection.model.max_tokens) == (384, 256)
+    assert collection.model.name == word_model().name
+    assert (collection.model.dimension, collection.model.max_tokens) == (DIM, 256)
     assert collection.model.fingerprint == info.model.fingerprint
     assert collection.created_at <= collection.updated_at <= datetime.now(UTC)
     assert [one.name for one in client.collections()] == ["collections/default", "collections/tea"]
@@ -206,7 +208,7 @@ def test_a_new_generation_is_noticed_without_a_dropped_request(tmp_path: Path) -
         finally:
             stop.set()
         for future in asking:
-            answers = future.result(30)  # raises what a request raised
+            answers = future.result()  # raises what a request raised
             assert answers == sorted(answers)
             assert len(set(answers)) >= 2
 

@@ -19,6 +19,7 @@ from retrieval.v1 import (
     vector_pb2,
 )
 from tests.service.harness import RunningServer
+from tests.tiny_model import DIM
 
 NUMBERS = (
     *(
@@ -49,7 +50,7 @@ FLOATS = (0.0, -0.0, 0.5, 1.0, -1.0, 1e38, -1e38, 1e-45, float("nan"), float("in
 SEARCH = "/retrieval.v1.SearchService"
 INDEX = "/retrieval.v1.IndexService"
 EMBEDDING = "/retrieval.v1.EmbeddingService"
-VECTOR = vector_pb2.Vector(values=[0.5] * 384)
+VECTOR = vector_pb2.Vector(values=[0.5] * DIM)
 DOCUMENT = "collections/default/documents/1"
 
 

@@ -12,12 +12,13 @@ from retrieval.errors import InvalidArgument, ServiceError
 from retrieval.search import MAX_K
 from retrieval.store import IndexReader
 from tests.service.harness import SECTIONS, SUBJECTS, RunningServer
+from tests.tiny_model import DIM
 
 PASSAGES = len(SUBJECTS) * len(SECTIONS)
 
 
 def test_search_finds_what_fits(client: RetrievalClient, index: Path) -> None:
-    results = client.search("when does the boat leave?", k=3)
+    results = client.search("when does the ferry leave?", k=3)
     assert len(results) == 3
     best = results[0]
     assert best.uri == "notes/ferry.md"
@@ -46,13 +47,13 @@ def test_search_says_how_it_went(client: RetrievalClient, index: Path) -> None:
 
 
 def test_scores_are_the_cosines_of_the_model(
-    client: RetrievalClient, minilm: Encoder, index: Path
+    client: RetrievalClient, encoder: Encoder, index: Path
 ) -> None:
     results = client.search("ice and stone", k=5, mode="dense")
     with IndexReader.open(index) as reader:
         for_queries = load_for_index(reader.info.model, device="cpu", dtype="auto")
     query = for_queries.encode(["ice and stone"], "query")[0]
-    passages = minilm.encode([passage.text for passage in results], "passage")
+    passages = encoder.encode([passage.text for passage in results], "passage")
     np.testing.assert_allclose([p.score for p in results], passages @ query, atol=1e-5)
 
 
@@ -148,8 +149,8 @@ def test_min_score_cuts_off(client: RetrievalClient) -> None:
 
 
 def test_sections_go_with_passages(client: RetrievalClient, index: Path) -> None:
-    results = client.search("when does the boat leave?", k=PASSAGES, section_chars=50_000)
-    plain = client.search("when does the boat leave?", k=PASSAGES)
+    results = client.search("when does the ferry leave?", k=PASSAGES, section_chars=50_000)
+    plain = client.search("when does the ferry leave?", k=PASSAGES)
     assert [passage.name for passage in results] == [passage.name for passage in plain]
     assert all(passage.section is None for passage in plain)
     told: set[tuple[int, int]] = set()
@@ -237,7 +238,7 @@ def test_a_batch_is_as_its_searches(client: RetrievalClient) -> None:
 
 
 def test_a_batch_names_the_search_at_fault(client: RetrievalClient) -> None:
-    nan = [math.nan] * 384
+    nan = [math.nan] * DIM
     for queries, field in (
         (["fine", ""], "requests[1].text"),
         (["fine", "fine", nan], "requests[2].vector"),
@@ -282,11 +283,11 @@ def test_a_stream_can_be_left_early(client: RetrievalClient, server: RunningServ
 @pytest.mark.parametrize(
     ("vector", "message"),
     [
-        ([0.0] * 384, "not all zero"),
-        ([math.nan] * 384, "finite"),
-        ([math.inf] + [0.0] * 383, "finite"),
-        ([1.0] * 383, "384"),
-        ([], "384"),
+        ([0.0] * DIM, "not all zero"),
+        ([math.nan] * DIM, "finite"),
+        ([math.inf] + [0.0] * (DIM - 1), "finite"),
+        ([1.0] * (DIM - 1), f"must have {DIM} numbers"),
+        ([], f"must have {DIM} numbers"),
     ],
 )
 def test_bad_vectors(client: RetrievalClient, vector: list[float], message: str) -> None:
@@ -314,7 +315,7 @@ def test_bad_vectors(client: RetrievalClient, vector: list[float], message: str)
         ({"query": "x", "context_after": 11}, "context_after"),
         ({"query": "x", "mmr": math.nan}, "mmr"),
         ({"query": "x", "dense_weight": math.nan}, "dense_weight"),
-        ({"query": [0.1] * 384, "mode": "lexical"}, "mode"),
+        ({"query": [0.1] * DIM, "mode": "lexical"}, "mode"),
         ({"query": "x", "section_chars": 65_537}, "section_chars"),
         ({"query": "x", "collection": "No Such"}, "collection"),
     ],

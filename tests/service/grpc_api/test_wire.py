@@ -141,7 +141,7 @@ def test_a_document_says_how_its_file_was(stubs: Stubs, many: Path) -> None:
 def test_counting_tokens_names_the_model(stubs: Stubs) -> None:
     model = stubs.index.GetCollection(index_service_pb2.GetCollectionRequest()).collection.model
     counted = stubs.embedding.CountTokens(
-        embedding_service_pb2.CountTokensRequest(texts=["word " * 400])
+        embedding_service_pb2.CountTokensRequest(texts=["boulders " * 400])
     )
     assert list(counted.token_counts) == [400]
     assert counted.max_tokens == model.max_tokens == 256

@@ -109,11 +109,12 @@ def strict(index: Path) -> Iterator[RunningServer]:
 
 def flood(target: str, connections: int, size: int, token: str, method: str = SEARCH) -> list[int]:
     """Send all but the last byte of a message on each connection; returns what each took."""
+    message = announced(size, size - 1)
 
     def attack(_number: int) -> int:
         with closing(RawConnection(target)) as connection:
             stream = connection.begin(method, token=token)
-            sent = connection.send(stream, announced(size, size - 1), seconds=6)
+            sent = connection.send(stream, message, seconds=6)
             connection.wait(stream, 6)
             return sent
 

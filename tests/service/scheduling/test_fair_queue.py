@@ -26,6 +26,7 @@ from retrieval.service.scheduling.fair_queue import FairQueue, turn_of
 from retrieval.service.scheduling.search_threads import SearchThreads
 from tests.service.harness import running
 from tests.service.scheduling.test_search_threads import Holding, LengthModel, lengths
+from tests.tiny_model import DIM
 
 
 @dataclass(eq=False)
@@ -416,7 +417,7 @@ def test_tokens_of_a_request_have_a_limit(index: Path) -> None:
         running({"default": index}, limits=limits) as server,
         RetrievalClient(server.target) as client,
     ):
-        assert client.embed(["word"] * 200, "passage").shape == (200, 384)
+        assert client.embed(["word"] * 200, "passage").shape == (200, DIM)
         with pytest.raises(Exception, match="may have at most 1000") as caught:
             client.embed(["word " * 300] * 4, "passage")
         assert getattr(caught.value, "status", "") == "INVALID_ARGUMENT"
