@@ -1,9 +1,10 @@
 """Make an index of ``tests/pins/documents`` with the version of the program that is checked out.
 
-``tests/pins/index`` was made by version 0.1.0 and stays as it is. When a later version changes the
-format, make another index beside it and add its folder to ``INDEXES`` in ``conftest.py``::
+The tables of ``tests/pins/index`` end with the migration ``m013_filtered_columns``, and the folder
+stays as it is. When a later version changes the format, make another index beside it and add its
+folder to ``INDEXES`` in ``conftest.py``::
 
-    python -m tests.pins.make_index tests/pins/index-0.2
+    python -m tests.pins.make_index tests/pins/index-m014
 
 Two runs give indexes with the same meaning but different bytes: ids and times are new each time.
 The index records the folder that was indexed, so the documents are first copied to a folder whose
