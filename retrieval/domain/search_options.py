@@ -184,6 +184,9 @@ class QueryOptions:
         "passage alone.",
         server_limit="max_section_chars",
     )
+    omit_text: bool = _option(
+        False, flag="--omit-text", help="Leave out the texts of the passages."
+    )
     mode: Mode = _option(
         "auto",
         choices={
@@ -318,6 +321,7 @@ class SearchOptions(TypedDict, total=False):
     filter: str
     exact: bool
     section_chars: int
+    omit_text: bool
 
 
 class ListOptions(SearchOptions, total=False):

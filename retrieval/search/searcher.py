@@ -173,7 +173,7 @@ class Searcher:
                 shown = shown._replace(similar=names, similar_count=head.similar_count)
             if finder:
                 shown = shown._replace(highlights=highlight(finder, shown.text))
-            yield shown
+            yield _without_text(shown) if query.omit_text else shown
 
     def _with_context(self, query: Query, passages: Sequence[Passage]) -> list[Passage]:
         """Passages with those before and after each."""
@@ -247,6 +247,14 @@ class Searcher:
         if query.fusion == "rrf":
             return Fused(dense, lexical)
         return Weighted(dense, lexical, query.dense_weight)
+
+
+def _without_text(passage: Passage) -> Passage:
+    return passage._replace(
+        text="",
+        before=tuple(map(_without_text, passage.before)),
+        after=tuple(map(_without_text, passage.after)),
+    )
 
 
 class _Asked:

@@ -306,7 +306,9 @@ class Passage(_message.Message):
     changed, the same name may stand for another text.
     """
     text: _builtins.str
-    """text is the passage's text: characters char_start to char_end of Document.text."""
+    """text is the passage's text: characters char_start to char_end of Document.text. Empty if
+    SearchRequest.omit_text asked for that.
+    """
     char_start: _builtins.int
     """char_start is the position of the passage's first character in Document.text, from 0, in
     characters (Unicode code points).

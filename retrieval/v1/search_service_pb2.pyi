@@ -96,7 +96,7 @@ Global___Fusion: _TypeAlias = Fusion  # noqa: Y015
 class SearchRequest(_message.Message):
     """SearchRequest asks for one page of passages.
 
-    Field numbers 13 to 19 are kept free for filtering and grouping, 25 to 29 for ranking, 34 to 39
+    Field numbers 13 to 19 are kept free for filtering and grouping, 25 to 29 for ranking, 35 to 39
     for what is returned with each passage.
     """
 
@@ -123,6 +123,7 @@ class SearchRequest(_message.Message):
     HIGHLIGHT_FIELD_NUMBER: _builtins.int
     CONTEXT_BEFORE_FIELD_NUMBER: _builtins.int
     CONTEXT_AFTER_FIELD_NUMBER: _builtins.int
+    OMIT_TEXT_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """collection is the resource name of the collection to search, "collections/{collection}". Empty
     means "collections/default".
@@ -209,6 +210,10 @@ class SearchRequest(_message.Message):
     """context_after is the number of passages to return after each hit, up to
     ServerLimits.max_context. Zero means none. See Passage.context_after.
     """
+    omit_text: _builtins.bool
+    """omit_text leaves Passage.text empty, also in context_before and context_after, for callers that
+    need only names, scores or metadata. It does not change Passage.section or Passage.highlights.
+    """
     @_builtins.property
     def vector(self) -> _vector_pb2.Vector:
         """vector is an embedding by the collection's model, with Model.dimension components."""
@@ -237,10 +242,11 @@ class SearchRequest(_message.Message):
         highlight: _builtins.bool = ...,
         context_before: _builtins.int = ...,
         context_after: _builtins.int = ...,
+        omit_text: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_collapse", b"_collapse", "_dense_weight", b"_dense_weight", "_min_score", b"_min_score", "_mmr", b"_mmr", "collapse", b"collapse", "dense_weight", b"dense_weight", "min_score", b"min_score", "mmr", b"mmr", "passage", b"passage", "query", b"query", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collapse", b"_collapse", "_dense_weight", b"_dense_weight", "_min_score", b"_min_score", "_mmr", b"_mmr", "collapse", b"collapse", "collection", b"collection", "context_after", b"context_after", "context_before", b"context_before", "dense_weight", b"dense_weight", "exact", b"exact", "filter", b"filter", "fusion", b"fusion", "group_by_document", b"group_by_document", "group_size", b"group_size", "highlight", b"highlight", "min_score", b"min_score", "mmr", b"mmr", "mode", b"mode", "page_size", b"page_size", "page_token", b"page_token", "passage", b"passage", "query", b"query", "rerank_top", b"rerank_top", "section_chars", b"section_chars", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collapse", b"_collapse", "_dense_weight", b"_dense_weight", "_min_score", b"_min_score", "_mmr", b"_mmr", "collapse", b"collapse", "collection", b"collection", "context_after", b"context_after", "context_before", b"context_before", "dense_weight", b"dense_weight", "exact", b"exact", "filter", b"filter", "fusion", b"fusion", "group_by_document", b"group_by_document", "group_size", b"group_size", "highlight", b"highlight", "min_score", b"min_score", "mmr", b"mmr", "mode", b"mode", "omit_text", b"omit_text", "page_size", b"page_size", "page_token", b"page_token", "passage", b"passage", "query", b"query", "rerank_top", b"rerank_top", "section_chars", b"section_chars", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__collapse: _TypeAlias = _typing.Literal["collapse"]  # noqa: Y015
     _WhichOneofArgType__collapse: _TypeAlias = _typing.Literal["_collapse", b"_collapse"]  # noqa: Y015
@@ -469,6 +475,7 @@ class StreamSearchRequest(_message.Message):
     FUSION_FIELD_NUMBER: _builtins.int
     DENSE_WEIGHT_FIELD_NUMBER: _builtins.int
     SECTION_CHARS_FIELD_NUMBER: _builtins.int
+    OMIT_TEXT_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """collection is the resource name of the collection to search, "collections/{collection}". Empty
     means "collections/default".
@@ -510,6 +517,8 @@ class StreamSearchRequest(_message.Message):
     """section_chars is the maximum length in characters of the section to return with each passage,
     up to ServerLimits.max_section_chars. Zero means no section. See Passage.section.
     """
+    omit_text: _builtins.bool
+    """omit_text leaves Passage.text empty; see SearchRequest.omit_text."""
     @_builtins.property
     def vector(self) -> _vector_pb2.Vector:
         """vector is an embedding by the collection's model; see SearchRequest.vector."""
@@ -529,10 +538,11 @@ class StreamSearchRequest(_message.Message):
         fusion: Global___Fusion.ValueType = ...,
         dense_weight: _builtins.float | None = ...,
         section_chars: _builtins.int = ...,
+        omit_text: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "_min_score", b"_min_score", "dense_weight", b"dense_weight", "min_score", b"min_score", "passage", b"passage", "query", b"query", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "_min_score", b"_min_score", "collection", b"collection", "dense_weight", b"dense_weight", "exact", b"exact", "filter", b"filter", "fusion", b"fusion", "limit", b"limit", "min_score", b"min_score", "mode", b"mode", "passage", b"passage", "query", b"query", "section_chars", b"section_chars", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "_min_score", b"_min_score", "collection", b"collection", "dense_weight", b"dense_weight", "exact", b"exact", "filter", b"filter", "fusion", b"fusion", "limit", b"limit", "min_score", b"min_score", "mode", b"mode", "omit_text", b"omit_text", "passage", b"passage", "query", b"query", "section_chars", b"section_chars", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dense_weight: _TypeAlias = _typing.Literal["dense_weight"]  # noqa: Y015
     _WhichOneofArgType__dense_weight: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight"]  # noqa: Y015

@@ -113,6 +113,20 @@ def test_passages_come_with_those_around_them(client: RetrievalClient) -> None:
     assert client.search("boat", k=1)[0].after == ()
 
 
+def test_texts_can_be_left_out(client: RetrievalClient) -> None:
+    asked = {"k": PASSAGES, "context_before": 1, "highlight": True, "section_chars": 500}
+    whole = client.search("boat", **asked)
+    bare = client.search("boat", **asked, omit_text=True)
+    assert [passage._replace(text="", before=()) for passage in whole] == [
+        passage._replace(before=()) for passage in bare
+    ]
+    assert any(passage.section and passage.section.text for passage in bare)
+    assert not any(before.text for passage in bare for before in passage.before)
+    assert any(passage.before for passage in bare)
+    streamed = client.stream_search("boat", limit=PASSAGES, omit_text=True)
+    assert [passage.name for passage in streamed] == [passage.name for passage in whole]
+
+
 def test_highlights_are_offsets_into_the_passage(client: RetrievalClient) -> None:
     passage = client.search("ferry leaves the harbour", k=1, highlight=True)[0]
     assert passage.highlights is not None
