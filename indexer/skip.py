@@ -1,10 +1,17 @@
-"""Why a file is not indexed: the reasons, in one place, and the exception that carries one."""
+"""Why a file is not indexed: the reasons, the exception that carries one, and what raises it."""
 
+import errno
+import gzip
+import lzma
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
+from typing import Final
 
 
 class SkipReason(StrEnum):
-    """The short phrases that skipped files are counted by; the value is what people read."""
+    """Reasons to skip a file, by which skipped files are counted; people read the value."""
 
     UNSUPPORTED = "unsupported format"
     HIDDEN = "hidden"
@@ -33,15 +40,66 @@ class SkipReason(StrEnum):
 
 
 class SkipDocument(Exception):
-    """A file was read, but there is nothing in it to index."""
+    """Raised when a file can't be indexed."""
 
     def __init__(self, reason: SkipReason, detail: str = "") -> None:
-        """Keep why the document is skipped.
+        """Set why the file is skipped.
 
         Args:
-            reason: what it is counted under.
+            reason: what the file is counted under.
             detail: what exactly is wrong with this file; may be empty.
         """
         super().__init__(f"{reason}: {detail}" if detail else str(reason))
         self.reason = reason
         self.detail = detail
+
+
+MAX_DETAIL_CHARS: Final = 200
+"""Longer messages of libraries are cut: some quote the file."""
+
+_STREAM_DAMAGE: Final[tuple[type[Exception], ...]] = (
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    gzip.BadGzipFile,
+)
+"""Exceptions of a damaged compressed stream, besides an ``OSError`` without a number."""
+
+
+@contextmanager
+def read_errors_as_skips(damage: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Turn the errors of reading a file or a compressed stream into ``SkipDocument``.
+
+    Args:
+        damage: further exceptions that mean damage.
+
+    Raises:
+        SkipDocument: the file can't be read, or the stream is damaged.
+    """
+    try:
+        yield
+    except (*_STREAM_DAMAGE, *damage) as error:
+        raise SkipDocument(SkipReason.DAMAGED, str(error)) from error
+    except OSError as error:
+        # bz2 raises an OSError without a number if the data is no bzip2. A damaged archive makes
+        # its reader seek to a negative offset, which is EINVAL.
+        if error.errno in (None, errno.EINVAL):
+            raise SkipDocument(SkipReason.DAMAGED, str(error)) from error
+        raise SkipDocument(SkipReason.UNREADABLE, error.strerror or str(error)) from error
+
+
+@contextmanager
+def parser_errors_as_damage() -> Iterator[None]:
+    """Turn whatever a parser's library raises into ``SkipDocument``: the file is damaged.
+
+    Raises:
+        SkipDocument: the library raised an exception.
+        MemoryError, RecursionError: pass through, for they don't mean damage.
+    """
+    try:
+        yield
+    except (SkipDocument, MemoryError, RecursionError):
+        raise
+    except Exception as error:
+        message = " ".join(f"{type(error).__name__}: {error}"[: 10 * MAX_DETAIL_CHARS].split())
+        raise SkipDocument(SkipReason.DAMAGED, message[:MAX_DETAIL_CHARS]) from error

@@ -1,1 +1,1 @@
-"""Bytes of a file to text: decompression and character encodings."""
+"""Turn the bytes of a file into text: decompression and character encodings."""

@@ -1,4 +1,4 @@
-"""Bytes to text: byte order marks, UTF-8, UTF-16, or the old single-byte encodings.
+"""Decode bytes as text: by byte order mark, or as UTF-8, UTF-16 or an old single-byte encoding.
 
 The text never holds a NUL or a lone surrogate, so SQLite, protobuf and JSON all take it.
 """
@@ -18,37 +18,40 @@ _MARKS: Final = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 
-# Control characters that no text format uses. Left out: backspace, tab, the line ends, form feed
-# and escape, which terminals' output is full of.
+# Control characters that no text format uses: all but backspace, tab, the line ends, form feed,
+# and the escape character, which recorded terminal output is full of.
 _CONTROLS: Final = bytes({*range(0x01, 0x08), *range(0x0E, 0x20)} - {0x1B})
 _CONTROL_SHARE: Final = 0.01
-"""Share of control characters from which on data is no text; random bytes have 0.09."""
+"""Share of control characters above which data is not text; random bytes have 0.09."""
 
 _NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
 
 _WESTERN_SHARE: Final = 0.7
-"""Share of characters below U+0100 from which on unmarked data counts as UTF-16."""
-_WESTERN_LEAST: Final = 4
-"""Fewest characters that are enough to tell."""
+"""Share of characters below U+0100 above which data without a mark is taken for UTF-16: Western
+text has nearly 1, and in binary data a NUL in every other byte is rare."""
+_MIN_WESTERN: Final = 4
+"""Minimum number of characters to tell by."""
 
 REPLACED: Final = "+replace"
-"""Ends the encoding's name where malformed bytes became U+FFFD."""
+"""Suffix of the encoding's name if malformed bytes were replaced by U+FFFD."""
 
 
 def decode(data: bytes) -> tuple[str, str]:
     """Decode a file's bytes as text.
 
-    A byte order mark decides, and is not part of the text. Without one the data is UTF-8 if it is
-    valid UTF-8, UTF-16 if every other byte is NUL as in Western text, and otherwise UTF-8 with a
-    few bad bytes (``+replace``) or, where most of what is not ASCII is bad UTF-8, Windows-1252, or
-    Latin-1 if it has bytes that Windows-1252 leaves undefined.
+    A byte order mark decides, and is not part of the text. Data without one is taken for
+
+    - UTF-16 if every other byte is NUL, as in Western text;
+    - UTF-8 if it is valid;
+    - UTF-8 with a few bad bytes (``+replace``) if most characters that are not ASCII are valid;
+    - otherwise Windows-1252, or Latin-1 if it has bytes that Windows-1252 leaves undefined.
 
     Args:
         data: the whole file.
 
     Returns:
-        The text, and the name of the Python codec that gave it (``data.decode(name)`` gives the
-        same), followed by ``+replace`` if malformed bytes were replaced by U+FFFD.
+        the text, and the name of the Python codec that decoded it (``data.decode(name)`` returns
+        the same), followed by ``+replace`` if malformed bytes were replaced by U+FFFD.
 
     Raises:
         SkipDocument: the data is binary.
@@ -67,14 +70,14 @@ def decode(data: bytes) -> tuple[str, str]:
 
 
 def decode_labelled(data: bytes, encoding: str) -> tuple[str, str] | None:
-    """Decode bytes in the encoding that the document itself names.
+    """Decode bytes by the encoding that the document itself names.
 
     Args:
         data: the whole file.
-        encoding: a Python codec's name.
+        encoding: name of a Python codec.
 
     Returns:
-        As ``decode``, or None if the data is not in that encoding.
+        the same as ``decode``, or None if the data is not in that encoding.
 
     Raises:
         SkipDocument: the data is binary.
@@ -91,7 +94,7 @@ def has_mark(data: bytes) -> bool:
 
 
 def _decode_or_replace(data: bytes, encoding: str) -> tuple[str, str]:
-    """Decode data whose encoding is certain, whatever is wrong with it."""
+    """Decode data whose encoding is certain; replace what is malformed."""
     try:
         return data.decode(encoding), encoding
     except UnicodeDecodeError:
@@ -99,9 +102,9 @@ def _decode_or_replace(data: bytes, encoding: str) -> tuple[str, str]:
 
 
 def _unmarked_utf16(data: bytes) -> str:
-    """Name of the UTF-16 codec that plainly fits data without a mark; empty if none does."""
+    """Return the UTF-16 codec that plainly fits data without a mark; empty if none does."""
     characters, odd = divmod(len(data), 2)
-    if odd or characters < _WESTERN_LEAST or 0 not in data:
+    if odd or characters < _MIN_WESTERN or 0 not in data:
         return ""
     even, uneven = data[::2], data[1::2]
     for encoding, high, low in (("utf-16-le", uneven, even), ("utf-16-be", even, uneven)):
@@ -115,7 +118,7 @@ def _unmarked_utf16(data: bytes) -> str:
 
 
 def _decode_damaged(data: bytes) -> tuple[str, str]:
-    """Decode what is not valid UTF-8: damaged UTF-8, or a single-byte encoding."""
+    """Decode data that is not valid UTF-8: damaged UTF-8, or a single-byte encoding."""
     text = data.decode("utf-8", "replace")
     bad = text.count("\ufffd")
     good = sum(map(len, _NOT_ASCII.findall(text))) - bad
@@ -128,7 +131,7 @@ def _decode_damaged(data: bytes) -> tuple[str, str]:
 
 
 def _checked(text: str, encoding: str) -> tuple[str, str]:
-    """Pass on the text and its encoding, unless the text holds what no text does."""
+    """Return the text and its encoding, or refuse text with NULs or many control characters."""
     if "\0" in text:
         raise SkipDocument(SkipReason.BINARY, "NUL characters")
     encoded = text.encode("utf-8", "surrogatepass")

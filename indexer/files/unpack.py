@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import IO, Final
 
-from indexer.decoding.decompress import MAX_FILE_BYTES, as_skips
+from indexer.decoding.decompress import MAX_FILE_BYTES
 from indexer.files import sidecar
 from indexer.files.walk import Patterns, path_text, unfit
 from indexer.parse.containers import DAMAGE, Entry
 from indexer.parse.formats import is_container, open_container
-from indexer.skip import SkipDocument, SkipReason
+from indexer.skip import SkipDocument, SkipReason, read_errors_as_skips
 from retrieval.domain.records import Skipped, SourceFile
 
 MAX_UNPACKED_BYTES: Final = 16 << 30
@@ -49,7 +49,7 @@ def unpack(source: SourceFile, patterns: Patterns) -> Iterator[Member | Skipped]
         patterns: what is wanted; matched against paths in the root, as if containers were folders.
     """
     try:
-        with as_skips(), source.path.open("rb") as file:
+        with read_errors_as_skips(), source.path.open("rb") as file:
             yield from _Unpacking(source, patterns).run(source.uri, file, 1, file.tell)
     except SkipDocument as skip:
         yield Skipped(source.uri, source.root, skip.reason, skip.detail)
@@ -88,7 +88,7 @@ class _Unpacking:
                 where it is.
         """
         try:
-            with as_skips(DAMAGE):
+            with read_errors_as_skips(DAMAGE):
                 for entry in open_container(uri, file):
                     yield from self._visit(uri, entry, depth, consumed)
         except SkipDocument as skip:

@@ -361,7 +361,7 @@ def open_container(uri: str, file: IO[bytes]) -> "Iterator[Entry]":
     Raises:
         OSError: the disk can't be read.
         Exception: the container is damaged: one of ``indexer.parse.containers.DAMAGE``, or what
-            ``indexer.decoding.decompress.as_skips`` takes for damage.
+            ``indexer.skip.read_errors_as_skips`` takes for damage.
         ValueError: it is no container.
     """
     format_ = format_of(uri)

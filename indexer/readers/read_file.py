@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from indexer.chunking.chunk import chunk_document
-from indexer.decoding.decompress import MAX_FILE_BYTES, as_skips
+from indexer.decoding.decompress import MAX_FILE_BYTES
 from indexer.files.sidecar import with_sidecar
 from indexer.files.unpack import Member, unpack
 from indexer.files.walk import Patterns
 from indexer.parse.formats import ParseOptions, is_container, parse
-from indexer.skip import SkipDocument, SkipReason
+from indexer.skip import SkipDocument, SkipReason, read_errors_as_skips
 from retrieval.domain.records import (
     Chunk,
     ChunkSettings,
@@ -184,7 +184,7 @@ def _read(found: SourceFile) -> tuple[SourceFile, bytes]:
     Raises:
         SkipDocument: it can't be read, or has grown beyond the limit.
     """
-    with as_skips(), found.path.open("rb") as file:
+    with read_errors_as_skips(), found.path.open("rb") as file:
         status = os.fstat(file.fileno())
         data = file.read(MAX_FILE_BYTES + 1)
     if len(data) > MAX_FILE_BYTES:

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from indexer.decoding.decode import decode
-from indexer.parse.base.as_damage import as_damage
 from indexer.parse.base.compose import Composer
 from indexer.parse.markup.markdown import parse_markdown_text
-from indexer.skip import SkipDocument, SkipReason
+from indexer.skip import SkipDocument, SkipReason, parser_errors_as_damage
 from retrieval.domain.records import Document
 
 _FENCE: Final = re.compile(r"^\s*(`{3,})", re.MULTILINE)
@@ -22,7 +21,7 @@ def parse_notebook(uri: str, data: bytes) -> Document:
         SkipDocument: it is no notebook.
     """
     source, encoding = decode(data)
-    with as_damage():
+    with parser_errors_as_damage():
         notebook = json.loads(source)
         if not isinstance(notebook, dict):
             raise SkipDocument(SkipReason.DAMAGED, "no notebook")

@@ -1,20 +1,20 @@
-"""DOCX (WordprocessingML, ECMA-376 part 1): what a reader sees, with tracked changes accepted.
+"""DOCX (WordprocessingML, ECMA-376 part 1): the text a reader sees, tracked changes accepted.
 
-The XML is walked here, not by python-docx: its paragraphs lack what stands in content controls,
-tracked insertions, text boxes and notes.
+The XML is walked here instead of by python-docx, whose paragraphs lack the text of content
+controls, tracked insertions, text boxes and notes.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
-from indexer.parse.base.as_damage import as_damage
 from indexer.parse.base.compose import Composer
 from indexer.parse.base.outline import words
-from indexer.parse.office.docx_styles import BODY_LEVEL, TITLE, Styles, outline_level, read_styles
 from indexer.parse.office.ooxml import Element, Package, attribute, local
+from indexer.skip import parser_errors_as_damage
 from retrieval.domain.records import Document
 
-# Deleted text, field codes, ruby's annotations, and properties.
+# Elements that a reader doesn't see: deleted text, field codes, ruby annotations, properties.
 _UNREAD: Final = words(
     """
     annotationRef commentReference del delText fldData instrText moveFrom numPr pPr rPr rt sectPr
@@ -25,22 +25,36 @@ _BOXES: Final = frozenset({"txbxContent"})
 _BREAKS: Final = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "softHyphen": ""}
 _NOTES: Final = {"footnoteReference": "footnotes", "endnoteReference": "endnotes"}
 _MAX_INDENT: Final = 8
+"""List items nested deeper are not indented further: Word has nine levels."""
+
+_TITLE: Final = 0
+"""Level of the document's title, above all headings."""
+_LAST_LEVEL: Final = 9
+"""Deepest outline level of a heading; a paragraph at a deeper level is body text."""
+
+_HEADING: Final = re.compile(r"heading ([1-9])$", re.IGNORECASE)
+_CHAPTER: Final = re.compile(r"(?:chapter|part|appendix|(?:front|back)matter) ?title$", re.I)
+_LETTERED: Final = re.compile(r"(?i:head(?:ing)?) ?([A-D])(?:$|[A-Z ])")
+"""Names of heading styles in the templates of publishers; A is below a chapter's title."""
+_CODE: Final = re.compile(r"code|listing|preformatted|source|verbatim", re.IGNORECASE)
+_MAX_BASES: Final = 20
+"""Longest chain of styles based on each other; a longer one is taken for a loop."""
 
 
 def parse_docx(uri: str, data: bytes) -> Document:
     """Make a document of a DOCX file.
 
-    Headings are paragraphs whose style is a heading, or that have an outline level. Tables are a
-    line for each row. Foot- and endnotes stand at the end; page headers and footers, comments and
-    deleted text are left out.
+    A paragraph with a heading's style or an outline level is a heading. A row of a table is a
+    line. Footnotes and endnotes follow at the end; page headers and footers, comments and deleted
+    text are left out.
 
     Raises:
         SkipDocument: it is damaged or encrypted.
     """
-    with as_damage():
+    with parser_errors_as_damage():
         package = Package(data)
         main = package.main_part()
-        walk = _Walk(read_styles(package, main))
+        walk = _Walk(_read_styles(package, main))
         walk.blocks(package.read(main))
         for kind in _NOTES.values():
             for notes in package.read_related(main, kind):
@@ -49,30 +63,41 @@ def parse_docx(uri: str, data: bytes) -> Document:
     return walk.composer.document(uri, "docx", [title, walk.title], metadata)
 
 
+class _Styles(NamedTuple):
+    """What the styles of a document say of paragraphs, by the style's id."""
+
+    levels: Mapping[str, int]
+    """Level of each heading style, from 1 up; ``_TITLE`` for the style of the document's title."""
+    code: frozenset[str]
+    """Styles of code."""
+    items: frozenset[str]
+    """Styles of list items."""
+
+
 class _Kind(NamedTuple):
     """What a paragraph is."""
 
     level: int | None = None
-    """Of a heading."""
+    """Level of a heading; None for other paragraphs."""
     indent: int | None = None
-    """Depth of a list's item, from 0."""
+    """Depth of a list item, from 0; None for other paragraphs."""
     is_code: bool = False
 
     def goes_on_from(self, above: "_Kind") -> bool:
-        """Whether no blank line is to stand between this one and the one above."""
+        """Whether this paragraph follows the one above without a blank line."""
         return (self.is_code and above.is_code) or None not in (self.indent, above.indent)
 
 
 class _Walk:
     """One walk over the parts of a document."""
 
-    def __init__(self, styles: Styles) -> None:
+    def __init__(self, styles: _Styles) -> None:
         self.composer = Composer()
         self.title = ""
         """Text of the first paragraph in the title's style."""
         self._styles = styles
         self._boxes: list[Element] = []
-        """Text boxes met in a paragraph: they come after it."""
+        """Text boxes met in a paragraph; they follow it."""
         self._above = _Kind()
 
     def blocks(self, node: Element) -> None:
@@ -90,7 +115,7 @@ class _Walk:
                 self.blocks(child)
 
     def notes(self, root: Element) -> None:
-        """Add foot- or endnotes; those with a type are but lines that set them off."""
+        """Add footnotes or endnotes, but not separators, which are notes with a type."""
         for note in root:
             if not attribute(note, "type"):
                 text = " ".join(filter(None, (self._text(part) for part in _find(note, "p"))))
@@ -102,7 +127,7 @@ class _Walk:
         if not text.strip():
             pass
         elif kind.level is not None:
-            self.title = self.title or (text.strip() if kind.level == TITLE else "")
+            self.title = self.title or (text.strip() if kind.level == _TITLE else "")
             self.composer.add_heading(kind.level, text)
             self._above = kind
         else:
@@ -120,8 +145,8 @@ class _Walk:
                 name = local(child)
                 if name == "pStyle":
                     style = attribute(child, "val")
-                elif name == "outlineLvl" and outline_level(child) <= BODY_LEVEL:
-                    level = outline_level(child)
+                elif name == "outlineLvl" and _outline_level(child) <= _LAST_LEVEL:
+                    level = _outline_level(child)
                 elif name == "numPr":
                     depths = [attribute(part, "val") for part in child if local(part) == "ilvl"]
                     indent = int(depths[0]) if depths and depths[0].isdecimal() else 0
@@ -131,7 +156,7 @@ class _Walk:
         return _Kind(level, indent, style in self._styles.code)
 
     def _row(self, row: Element) -> str:
-        """Cells of a row, those of tables in it included, on one line."""
+        """Return the cells of a row, nested tables included, on one line."""
         cells = [
             " ".join(" ".join(self._text(part) for part in _find(cell, "p")).split())
             for cell in _find(row, "tc")
@@ -139,7 +164,7 @@ class _Walk:
         return " | ".join(cells) if any(cells) else ""
 
     def _text(self, node: Element) -> str:
-        """Text of a paragraph."""
+        """Return the text of a paragraph, and keep its text boxes for later."""
         parts: list[str] = []
         pending = [iter(_read(node))]
         while pending:
@@ -167,7 +192,7 @@ class _Walk:
 
 
 def _read(node: Element) -> Iterator[Element]:
-    """Children that a reader sees; of what is written in several ways, the first."""
+    """Yield the children that a reader sees; of alternatives, the first."""
     if local(node) == "AlternateContent":
         yield from list(node)[:1]
         return
@@ -177,9 +202,61 @@ def _read(node: Element) -> Iterator[Element]:
 
 
 def _find(node: Element, name: str) -> Iterator[Element]:
-    """The nearest elements of that name below a node."""
+    """Yield the elements of a name below a node, but none within another of them."""
     for child in _read(node):
         if local(child) == name:
             yield child
         else:
             yield from _find(child, name)
+
+
+def _read_styles(package: Package, main: str) -> _Styles:
+    """Return the styles of the document whose main part this is."""
+    own: dict[str, int] = {}
+    bases: dict[str, str] = {}
+    code, items = set(), set()
+    for root in package.read_related(main, "styles"):
+        for style in root:
+            identity, name = attribute(style, "styleId"), ""
+            for node in style.iter():
+                if local(node) == "basedOn":
+                    bases[identity] = attribute(node, "val")
+                elif local(node) == "outlineLvl":
+                    own.setdefault(identity, _outline_level(node))
+                elif local(node) == "numPr":
+                    items.add(identity)
+                elif local(node) == "name":
+                    name = attribute(node, "val")
+            own.update({} if (level := _named_level(name)) is None else {identity: level})
+            if _CODE.search(name):
+                code.add(identity)
+    levels = {identity: _inherited(identity, own, bases) for identity in {*own, *bases}}
+    headings = {name: level for name, level in levels.items() if level <= _LAST_LEVEL}
+    return _Styles(headings, frozenset(code), frozenset(items))
+
+
+def _outline_level(node: Element) -> int:
+    """Return a level from 1 up for an outline level, which counts from 0; 10 for body text."""
+    value = attribute(node, "val")
+    return int(value) + 1 if value.isdecimal() else _LAST_LEVEL + 1
+
+
+def _named_level(name: str) -> int | None:
+    """Return the level of a heading style by its name; None for other styles."""
+    if name.lower() == "title":
+        return _TITLE
+    if match := _HEADING.match(name):
+        return int(match[1])
+    if _CHAPTER.match(name):
+        return 1
+    match = _LETTERED.match(name)
+    return "ABCD".index(match[1]) + 2 if match else None
+
+
+def _inherited(identity: str, own: Mapping[str, int], bases: Mapping[str, str]) -> int:
+    """Return the level of a style: its own, or that of the nearest style it is based on."""
+    for _ in range(_MAX_BASES):
+        if identity in own:
+            return own[identity]
+        identity = bases.get(identity, "")
+    return _LAST_LEVEL + 1

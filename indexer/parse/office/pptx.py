@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import Final
 
-from indexer.parse.base.as_damage import as_damage
 from indexer.parse.base.compose import Composer
 from indexer.parse.base.outline import one_line
 from indexer.parse.office.ooxml import Element, Package, Relation, attribute, local
+from indexer.skip import parser_errors_as_damage
 from retrieval.domain.records import Document
 
 _TITLES: Final = frozenset({"title", "ctrTitle"})
@@ -25,7 +25,7 @@ def parse_pptx(uri: str, data: bytes) -> Document:
         SkipDocument: it is damaged or encrypted.
     """
     composer = Composer()
-    with as_damage():
+    with parser_errors_as_damage():
         package = Package(data)
         for number, part in enumerate(_slides(package), 1):
             _add_slide(composer, package, part, number)

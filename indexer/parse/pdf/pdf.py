@@ -10,12 +10,11 @@ from typing import Final, NamedTuple
 import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
-from indexer.parse.base.as_damage import as_damage
 from indexer.parse.base.compose import Composer, clean
 from indexer.parse.base.fields import with_lists
 from indexer.parse.base.outline import MAX_SECTIONS, Heading, one_line, sections_of, title_of
 from indexer.parse.pdf.pdf_text import Line, join_words, page_text, read_lines, vocabulary
-from indexer.skip import SkipDocument, SkipReason
+from indexer.skip import SkipDocument, SkipReason, parser_errors_as_damage
 from retrieval.domain.records import Document
 
 _METADATA: Final = {
@@ -66,7 +65,7 @@ def parse_pdf(uri: str, data: bytes) -> Document:
     Raises:
         SkipDocument: it is damaged, needs a password, or holds but pictures of text.
     """
-    with as_damage():
+    with parser_errors_as_damage():
         try:
             pdf = pdfium.PdfDocument(data)
         except pdfium.PdfiumError as error:

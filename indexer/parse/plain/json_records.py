@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from indexer.decoding.decode import decode
-from indexer.parse.base.as_damage import as_damage
 from indexer.parse.base.compose import Composer
 from indexer.parse.base.fields import Written, bounded_metadata, read_json
+from indexer.skip import parser_errors_as_damage
 from retrieval.domain.metadata import Metadata, field_name, flat_pairs, scalar_text
 from retrieval.domain.records import Document
 
@@ -51,7 +51,7 @@ def parse_json(uri: str, data: bytes, text_fields: Sequence[str] = ()) -> Docume
         SkipDocument: it is no JSON.
     """
     source, encoding = decode(data)
-    with as_damage():
+    with parser_errors_as_damage():
         value = read_json(source)
     composer = Composer()
     if not isinstance(value, list) or not any(isinstance(record, dict) for record in value):

@@ -9,12 +9,11 @@ from urllib.parse import unquote
 
 from selectolax.lexbor import LexborHTMLParser
 
-from indexer.parse.base.as_damage import as_damage
 from indexer.parse.base.compose import Composer
 from indexer.parse.office.ooxml import Element, attribute, local, parse_xml, read_member
 from indexer.parse.web.html import read_markup
 from indexer.parse.web.html_text import extract_text
-from indexer.skip import SkipDocument, SkipReason
+from indexer.skip import SkipDocument, SkipReason, parser_errors_as_damage
 from retrieval.domain.records import Document
 
 _CONTAINER: Final = "META-INF/container.xml"
@@ -36,7 +35,7 @@ def parse_epub(uri: str, data: bytes) -> Document:
         SkipDocument: it is damaged, or encrypted by a shop (DRM).
     """
     composer = Composer()
-    with as_damage():
+    with parser_errors_as_damage():
         archive = zipfile.ZipFile(io.BytesIO(data))
         path = _package_path(archive)
         package = parse_xml(read_member(archive, path))

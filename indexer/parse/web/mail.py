@@ -9,11 +9,10 @@ from typing import Final, cast
 
 from selectolax.lexbor import LexborHTMLParser
 
-from indexer.parse.base.as_damage import as_damage
 from indexer.parse.base.compose import Composer
 from indexer.parse.web.html_depth import limit_depth
 from indexer.parse.web.html_text import extract_text
-from indexer.skip import SkipDocument, SkipReason
+from indexer.skip import SkipDocument, SkipReason, parser_errors_as_damage
 from retrieval.domain.records import Document
 
 _SHOWN: Final = ("From", "To", "Cc", "Date")
@@ -35,7 +34,7 @@ def parse_mail(uri: str, data: bytes) -> Document:
     """
     composer = Composer()
     attachments: list[str] = []
-    with as_damage():
+    with parser_errors_as_damage():
         message = email.message_from_bytes(data, policy=email.policy.default)
         if not message.keys():
             raise SkipDocument(SkipReason.DAMAGED, "no message: it has no header")

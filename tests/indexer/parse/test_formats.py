@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.chunking.chunk import chunk_document
-from indexer.parse.base.table import table_lines
 from indexer.parse.formats import ParseOptions, format_of, parse
+from indexer.parse.office.sheet import table_lines
 from indexer.parse.pdf import pdf_text
 from indexer.parse.plain import code
 from indexer.skip import SkipDocument
