@@ -34,8 +34,8 @@ from retrieval.search import (
     MAX_SECTION_CHARS,
 )
 from retrieval.service.config import LIMIT_OPTIONS, Limits, ServiceConfig
+from retrieval.service.engine import MAX_STREAM_LIMIT
 from retrieval.service.grpc_api import status
-from retrieval.service.grpc_api.search_servicer import MAX_STREAM_LIMIT
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTO_ROOT = ROOT / "proto"

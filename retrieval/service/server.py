@@ -18,14 +18,15 @@ from grpc_reflection.v1alpha import reflection
 from retrieval.domain.records import IndexInfo
 from retrieval.domain.resource_names import collection_name
 from retrieval.errors import AddressInUse, NotServing, RetrievalError
-from retrieval.service.access.access import Access
+from retrieval.service.access.access import EVERYONE, Access
 from retrieval.service.collections.collections import Collections
 from retrieval.service.collections.watcher import Watcher
 from retrieval.service.config import Address, ServiceConfig
+from retrieval.service.engine import Engine
 from retrieval.service.grpc_api.embedding_servicer import EmbeddingServicer
 from retrieval.service.grpc_api.health import HealthServicer
 from retrieval.service.grpc_api.index_servicer import IndexServicer
-from retrieval.service.grpc_api.interceptors import RequestInterceptor, abort
+from retrieval.service.grpc_api.interceptors import RequestInterceptor
 from retrieval.service.grpc_api.search_servicer import SearchServicer
 from retrieval.service.grpc_api.tls import Certificates
 from retrieval.service.limits.admission import Admission
@@ -94,21 +95,21 @@ class RetrievalServer:
         self._certificates = Certificates(config.tls) if config.tls else None
         _allow_connections(config.limits.connections)
         self._admission = Admission(config.limits.concurrent_requests)
-        self._transfers = Transfers(config.limits, Trimmer(), abort)
+        self._transfers = Transfers(config.limits, Trimmer())
         self._metrics = Metrics()
-        self._workers = SearchThreads(
+        self._search_threads = SearchThreads(
             config.search_threads,
             prepare=partial(_prepare, NICENESS),
             most_of_one=max(2, os.cpu_count() or 1),
             metrics=self._metrics,
         )
-        self._filter_workers = SearchThreads(
+        self._filter_threads = SearchThreads(
             _FILTER_THREADS,
             name="filter",
             prepare=partial(behind_others, _FILTER_NICENESS),
             metrics=self._metrics,
         )
-        self._rerank_workers = (
+        self._rerank_threads = (
             SearchThreads(
                 _RERANK_THREADS,
                 name="rerank",
@@ -116,7 +117,7 @@ class RetrievalServer:
                 metrics=self._metrics,
             )
             if config.reranker
-            else self._workers
+            else self._search_threads
         )
         self._tracer = Tracer()
         self._batcher = Batcher(metrics=self._metrics)
@@ -125,6 +126,15 @@ class RetrievalServer:
             lambda: self._admission.under_way,
             lambda: self._batcher.waiting,
             lambda: self._transfers.held,
+        )
+        self._observer = Observer(self._metrics, self._tracer)
+        self._engine = Engine(
+            self._collections,
+            config.limits,
+            self._observer,
+            search_threads=self._search_threads,
+            rerank_threads=self._rerank_threads,
+            filter_threads=self._filter_threads,
         )
         self._metrics_server: WSGIServer | None = None
         self._health = HealthServicer(self._access)
@@ -136,11 +146,10 @@ class RetrievalServer:
 
     def _build(self) -> grpc.aio.Server:
         limits = self._config.limits
-        observer = Observer(self._metrics, self._tracer)
         server = grpc.aio.server(
             interceptors=[
                 RequestInterceptor(
-                    observer,
+                    self._observer,
                     self._access,
                     self._admission,
                     self._transfers,
@@ -172,18 +181,9 @@ class RetrievalServer:
                 ("grpc.max_concurrent_streams", 4 * limits.concurrent_requests),
             ],
         )
-        shared = (self._collections, self._workers, limits)
-        add_SearchServiceServicer_to_server(
-            SearchServicer(
-                *shared,
-                observer,
-                rerank_workers=self._rerank_workers,
-                filter_workers=self._filter_workers,
-            ),
-            server,
-        )
-        add_EmbeddingServiceServicer_to_server(EmbeddingServicer(*shared), server)
-        add_IndexServiceServicer_to_server(IndexServicer(*shared), server)
+        add_SearchServiceServicer_to_server(SearchServicer(self._engine), server)
+        add_EmbeddingServiceServicer_to_server(EmbeddingServicer(self._engine), server)
+        add_IndexServiceServicer_to_server(IndexServicer(self._engine), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection(
             (*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
@@ -230,9 +230,9 @@ class RetrievalServer:
             try:
                 for threads in (
                     self._batcher,
-                    self._workers,
-                    self._filter_workers,
-                    self._rerank_workers,
+                    self._search_threads,
+                    self._filter_threads,
+                    self._rerank_threads,
                 ):
                     threads.revive()
             except NotServing as error:
@@ -247,8 +247,8 @@ class RetrievalServer:
     def infos(self) -> dict[str, IndexInfo]:
         """What each collection holds, by its own name; for a server that has started."""
         infos = {}
-        for name in self._collections.visible:
-            with self._collections.use(name) as collection:
+        for name in self._collections.visible(EVERYONE):
+            with self._collections.use(name, EVERYONE) as collection:
                 infos[name] = collection.info
         return infos
 
@@ -292,9 +292,9 @@ class RetrievalServer:
 
     def _close_threads(self) -> None:
         # Searches wait for embeddings, so their threads go first.
-        self._workers.close()
-        self._filter_workers.close()
-        self._rerank_workers.close()
+        self._search_threads.close()
+        self._filter_threads.close()
+        self._rerank_threads.close()
         self._batcher.close()
         self._tracer.close()
         if self._metrics_server is not None:

@@ -30,6 +30,7 @@ from retrieval.errors import (
     ServiceError,
     ServiceUnavailable,
 )
+from retrieval.service.access.access import EVERYONE
 from retrieval.service.collections.collections import Collections, OpenCollection
 from retrieval.service.config import Address, Limits, ServiceConfig
 from retrieval.service.limits.hang_up import hang_up
@@ -270,7 +271,7 @@ def test_requests_given_up_at_any_moment_leave_no_trace(server: RunningServer) -
                 client.search(f"query {number}")
                 next(client.stream_search(f"query {number}"))
     wait_until(lambda: server.server._admission._active == 0)
-    with server.server._collections.use("default") as collection:
+    with server.server._collections.use("default", EVERYONE) as collection:
         wait_until(lambda: collection._holders == 2)
 
 
@@ -385,7 +386,7 @@ def test_start_errors(index: Path, tmp_path: Path) -> None:
 
 def test_one_model_for_all_indexes_made_with_it(server: RunningServer) -> None:
     collections = server.server._collections
-    with collections.use("default") as one, collections.use("tea") as other:
+    with collections.use("default", EVERYONE) as one, collections.use("tea", EVERYONE) as other:
         assert one._model is other._model
 
 
@@ -395,7 +396,7 @@ def test_a_stopped_server_lets_go_of_its_collections(index: Path) -> None:
             ServiceConfig({"default": index}, Address("127.0.0.1", 0), device="cpu")
         )
         await server.start()
-        with server._collections.use("default") as collection:
+        with server._collections.use("default", EVERYONE) as collection:
             pass
         await server.stop()
         return collection._holders

@@ -1,12 +1,7 @@
-"""Who is calling: a request's token → what it allows.
-
-A method is checked before the request is read, a collection when it is looked up (``Collections``):
-there the name that a request means is known, however the request says it.
-"""
+"""Who is calling: a request's token → what it allows."""
 
 import time
 from collections.abc import Callable, Iterable
-from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,17 +15,6 @@ from retrieval.service.access.token_file import (
     read_tokens,
     split_token,
 )
-
-_SCOPE_OF_SERVICE: dict[str, Scope] = {
-    "SearchService": "search",
-    "EmbeddingService": "embed",
-    "IndexService": "read",
-}
-_SCOPE_OF_METHOD: dict[str, Scope] = {"ReloadCollection": "reload"}
-"""Methods that need more than their service does."""
-
-_OF_ANY_SCOPE = "/grpc.reflection."
-"""What the services are may be known to everybody who may call one of them."""
 
 _BURST_SECONDS = 1.0
 """What a limited token may spend at once after a pause: so many seconds' worth, but at least 1."""
@@ -61,28 +45,24 @@ class Caller:
         """Whether a collection is there for this caller."""
         return self.collections is None or collection in self.collections
 
-    def check_method(self, method: str) -> None:
+    def check_scope(self, scope: Scope, wanted: str = "") -> None:
         """Refuse what the token is not for.
 
         Args:
-            method: full name, ``/retrieval.v1.SearchService/Search``.
+            scope: that is needed.
+            wanted: what for, in the error; empty: the scope says it.
 
         Raises:
-            PermissionDenied: the token's scopes leave it out.
+            PermissionDenied: the token lacks the scope.
         """
-        if method.startswith(_OF_ANY_SCOPE):
-            return
-        service, _, name = method.rpartition("/")
-        scope = _SCOPE_OF_METHOD.get(name) or _SCOPE_OF_SERVICE.get(service.rpartition(".")[2])
         if self.scopes is not None and scope not in self.scopes:
-            raise PermissionDenied(f"this token is not for {name}: it lacks the scope {scope}")
+            raise PermissionDenied(
+                f"this token is not for {wanted or scope}: it lacks the scope {scope}"
+            )
 
 
 EVERYONE = Caller("", None, None)
 """Who calls a server without tokens."""
-
-caller: ContextVar[Caller] = ContextVar("caller", default=EVERYONE)
-"""Who sent the request that is being answered."""
 
 
 class Bucket:

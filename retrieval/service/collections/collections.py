@@ -18,7 +18,7 @@ from retrieval.domain.records import ModelIdentity, TextKind
 from retrieval.domain.wording import counted
 from retrieval.errors import NotFound, NotServing, PermissionDenied, RetrievalError
 from retrieval.search import EmbeddedText, Searcher
-from retrieval.service.access.access import caller
+from retrieval.service.access.access import Caller
 from retrieval.service.collections.query_cache import QueryCache
 from retrieval.service.config import ServiceConfig
 from retrieval.service.observability.metrics import Metrics
@@ -180,10 +180,9 @@ class Collections:
         """The collections' own names, sorted."""
         return sorted(self._config.indexes)
 
-    @property
-    def visible(self) -> list[str]:
-        """The own names of those that are open and that the caller may see, sorted."""
-        return [name for name in sorted(self._open) if caller.get().sees(name)]
+    def visible(self, caller: Caller) -> list[str]:
+        """Return the own names of the open collections that a caller may see, sorted."""
+        return [name for name in sorted(self._open) if caller.sees(name)]
 
     def generation(self, name: str) -> int:
         """The generation of a collection that is answered from; 0: none, it could not be opened."""
@@ -220,18 +219,19 @@ class Collections:
             LOG.error("collection %s is not served: %s", name, reason.message)
 
     @contextmanager
-    def use(self, name: str) -> Iterator[OpenCollection]:
-        """The collection's present generation, kept open while the block runs.
+    def use(self, name: str, caller: Caller) -> Iterator[OpenCollection]:
+        """Keep the collection's present generation open while the block runs.
 
         Args:
             name: the collection's own name.
+            caller: who uses it.
 
         Raises:
             NotFound: the server has no such collection.
             NotServing: it has, but could not open it.
             PermissionDenied: the caller's token is not for it, whether it is there or not.
         """
-        self.check(name)
+        self.check(name, caller)
         collection = self._open.get(name)
         if collection is None:
             raise NotServing(f"collection {name!r} can't be opened: the server's log says why")
@@ -241,25 +241,25 @@ class Collections:
         finally:
             collection.release()
 
-    def check(self, name: str) -> None:
+    def check(self, name: str, caller: Caller) -> None:
         """Refuse a collection that is not there, or not for the caller.
 
         Raises:
             NotFound: the server has no such collection.
             PermissionDenied: the caller's token is not for it, whether it is there or not.
         """
-        if not caller.get().sees(name):
+        if not caller.sees(name):
             raise PermissionDenied(
-                f"this token is not for collection {name!r}; it sees: {self._shown()}",
+                f"this token is not for collection {name!r}; it sees: {self._shown(caller)}",
                 collection=name,
             )
         if name not in self._config.indexes:
             raise NotFound(
-                f"no collection {name!r}; this server has: {self._shown()}", collection=name
+                f"no collection {name!r}; this server has: {self._shown(caller)}", collection=name
             )
 
-    def _shown(self) -> str:
-        return ", ".join(self.visible) or "none"
+    def _shown(self, caller: Caller) -> str:
+        return ", ".join(self.visible(caller)) or "none"
 
     async def reload(self, name: str) -> None:
         """Answer from the newest generation of a collection from now on.

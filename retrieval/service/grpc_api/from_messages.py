@@ -1,18 +1,16 @@
 """Messages → what is asked, checked."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from retrieval.domain.records import TextKind
-from retrieval.domain.resource_names import parse_passage
-from retrieval.domain.search_options import OPTIONS, Option
-from retrieval.domain.wording import counted
+from retrieval.domain.resource_names import parse_collection, parse_passage
+from retrieval.domain.search_options import DEFAULT_K, MAX_K, OPTIONS, Option
 from retrieval.errors import InvalidArgument
 from retrieval.search import Query
-from retrieval.service.config import Limits
+from retrieval.service.engine import Search
+from retrieval.service.page_tokens import page_size
 from retrieval.v1 import embedding_service_pb2, search_service_pb2
 
 AnySearchRequest = search_service_pb2.SearchRequest | search_service_pb2.StreamSearchRequest
@@ -42,72 +40,32 @@ _FIELDS = {
 """Kind of request → its fields that are options: name, whether zero is a value, choices."""
 
 
-@contextmanager
-def located_in(path: str) -> Iterator[None]:
-    """Put the place in the request before the field that an error names.
-
-    Args:
-        path: such as ``"requests[3]"``.
+def to_search(request: search_service_pb2.SearchRequest) -> Search:
+    """Return the search that a request asks for.
 
     Raises:
-        InvalidArgument: one that the block raised, with its ``field`` under ``path``.
+        InvalidArgument: no collection's name, a page size out of range, or as ``to_query``.
     """
-    try:
-        yield
-    except InvalidArgument as error:
-        field = error.metadata.get("field")
-        metadata = {**error.metadata, "field": f"{path}.{field}" if field else path}
-        raise InvalidArgument(f"{path}: {error.message}", **metadata) from error
+    name = parse_collection(request.collection, field="collection")
+    k = page_size(request.page_size, default=DEFAULT_K, maximum=MAX_K)
+    query = to_query(request, collection=name, k=k)
+    return Search(name, query, _without_page(request, name), request.page_token)
 
 
-def check_batch_size(count: int, maximum: int, *, field: str) -> None:
-    """Refuse a batch that is empty or too large.
-
-    Args:
-        count: how many items it has.
-        maximum: most that are taken.
-        field: the request's field that they are in.
-
-    Raises:
-        InvalidArgument: no item, or more than ``maximum``.
-    """
-    if not 1 <= count <= maximum:
-        raise InvalidArgument(
-            f"{field} has {counted(count, 'item')}; it must have from 1 to {maximum}", field=field
-        )
-
-
-def check_texts(texts: Sequence[str], limits: Limits) -> None:
-    """Refuse texts that are too many or too long.
-
-    Raises:
-        InvalidArgument: naming the first text that is too long, or the number of texts.
-    """
-    check_batch_size(len(texts), limits.batch_size, field="texts")
-    for number, text in enumerate(texts):
-        if len(text) > limits.text_chars:
-            field = f"texts[{number}]"
-            raise InvalidArgument(
-                f"{field} has {len(text)} characters; at most {limits.text_chars} are taken",
-                field=field,
-            )
-
-
-def to_query(request: AnySearchRequest, *, collection: str, k: int, offset: int) -> Query:
+def to_query(request: AnySearchRequest, *, collection: str, k: int = DEFAULT_K) -> Query:
     """What a request looks for.
 
     Args:
         request: all but its page is read.
         collection: own name of the collection that is searched.
         k: most passages to find.
-        offset: how many better ones to leave out.
 
     Raises:
         InvalidArgument: no query, an unknown mode or fusion, or a passage of another collection.
             The values themselves are for the searcher to judge.
     """
     options = _options(request)
-    options.update(k=k, offset=offset)
+    options["k"] = k
     match request.WhichOneof("query"):
         case "text":
             return Query(text=request.text, **options)
@@ -125,6 +83,16 @@ def to_query(request: AnySearchRequest, *, collection: str, k: int, offset: int)
             return Query(passage=(name.document_id, name.ordinal), **options)
         case _:
             raise InvalidArgument("no query: set text, vector or passage", field="query")
+
+
+def _without_page(request: search_service_pb2.SearchRequest, collection: str) -> bytes:
+    """Return what must stay the same from page to page, the same bytes for the same search."""
+    same = search_service_pb2.SearchRequest()
+    same.CopyFrom(request)
+    same.collection = collection
+    same.ClearField("page_size")
+    same.ClearField("page_token")
+    return same.SerializeToString(deterministic=True)
 
 
 def _options(request: Any) -> dict[str, Any]:  # noqa: ANN401  (its fields are read by name)

@@ -2,31 +2,27 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from contextvars import ContextVar
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 from grpc.aio import AbortError, ServerInterceptor, ServicerContext
 
-from retrieval.domain.deadline import answer_by
 from retrieval.errors import AnswerTooLarge, InvalidArgument, Overloaded, RetrievalError
-from retrieval.service.access.access import Access, caller
-from retrieval.service.grpc_api.status import (
-    STATUS_DETAILS_KEY,
-    serialized_status,
-    status_code,
-)
+from retrieval.service.access.access import Access, Caller
+from retrieval.service.access.token_file import Scope
+from retrieval.service.engine import Call
+from retrieval.service.grpc_api.status import abort, status_code
 from retrieval.service.limits.admission import Admission
 from retrieval.service.limits.transfers import Outgoing, Sender, Transfers
 from retrieval.service.observability.observer import REQUEST_ID, Observed, Observer
 from retrieval.service.observability.request_log import one_line
-from retrieval.service.scheduling.fair_queue import turn_of
-from retrieval.v1.embedding_service_pb2 import BatchEmbedRequest
-from retrieval.v1.search_service_pb2 import BatchSearchRequest
 
 LOG = logging.getLogger(__name__)
 
@@ -35,6 +31,20 @@ LOG = logging.getLogger(__name__)
 _Context = ServicerContext[Any, Any]
 _UnaryMethod = Callable[[Any, _Context], Awaitable[Message]]
 _StreamMethod = Callable[[Any, _Context], AsyncGenerator[Message]]
+
+current_call: ContextVar[Call] = ContextVar("current_call")
+"""What the engine needs to know about the request that is being answered."""
+
+_SCOPE_OF_SERVICE: dict[str, Scope] = {
+    "SearchService": "search",
+    "EmbeddingService": "embed",
+    "IndexService": "read",
+}
+_SCOPE_OF_METHOD: dict[str, Scope] = {"ReloadCollection": "reload"}
+"""Methods that need more than their service does."""
+
+_OF_ANY_SCOPE: Final = "/grpc.reflection."
+"""What the services are may be known to everybody who may call one of them."""
 
 _HEALTH: Final = "/grpc.health."
 _MAX_HEALTH_BYTES: Final = 4096
@@ -179,6 +189,9 @@ class _Request:
         self._transfers = transfers
         self._context = context
         self._observed = observed
+        self._call = Call()
+        self._given_up: RetrievalError | None = None
+        """Why its message is not waited for any more."""
         self._held = 0
         """Bytes of its message, which count until it has its answer."""
         self._sending: Outgoing | None = None
@@ -207,14 +220,15 @@ class _Request:
     def _let_in(self) -> None:
         context = self._context
         context.set_trailing_metadata(((REQUEST_ID, self._observed.id),))
-        if (seconds := context.time_remaining()) is not None:
-            answer_by.set(time.perf_counter() + seconds)
+        seconds = context.time_remaining()
+        answer_by = math.inf if seconds is None else time.perf_counter() + seconds
         self._admission.check_open()
-        sender = self._access.identify(self._observed.metadata)
-        caller.set(sender)
+        caller = self._access.identify(self._observed.metadata)
+        self._observed.caller = caller.name
         self._observed.certificate = subject_of(context)
-        turn_of.set(sender.name or self._observed.peer)
-        sender.check_method(self._observed.method)
+        self._call = Call(caller, answer_by, caller.name or self._observed.peer)
+        current_call.set(self._call)
+        _check_scope(caller, self._observed.method)
         self._admission.enter()
         # Under way until the last byte is sent, which is after this block.
         context.add_done_callback(cast(Any, self._leave))
@@ -230,13 +244,12 @@ class _Request:
 
         Raises:
             InvalidArgument: none came, or the bytes are no such message.
-            Overloaded, AbortError: see ``Transfers.receive``.
+            Overloaded: see ``Transfers.receive``.
+            AbortError: the request was ended meanwhile, as its message was too slow or too large.
         """
         data = await self._receive()
         self._held = len(data)
-        message = _parse(handler, data)
-        caller.get().charge(_items(message))
-        return message
+        return _parse(handler, data)
 
     async def read_all(self, handler: _Handler) -> AsyncGenerator[Message]:
         """Wait for one message after the other, until the client has said its last."""
@@ -245,9 +258,14 @@ class _Request:
             yield _parse(handler, data)
 
     async def _receive(self) -> bytes:
-        observed = self._observed
-        sender = Sender(observed.peer, caller.get().name or observed.peer, observed.id)
-        return await self._transfers.receive(self._context, sender)
+        sender = Sender(self._observed.peer, self._call.turn)
+        return await self._transfers.receive(self._context.read, sender, self._give_up)
+
+    async def _give_up(self, error: RetrievalError) -> None:
+        """End the request while its message is waited for."""
+        self._given_up = error
+        with suppress(AbortError):  # always raised, and by the waiting ``read`` as well
+            await abort(self._context, error, self._observed.id)
 
     def send(self, size: int) -> Outgoing:
         """Count an answer's message from now on, until it is sent."""
@@ -258,9 +276,8 @@ class _Request:
         """End the request with an error's status; raises what gRPC wants to see for that."""
         observed = self._observed
         if isinstance(error, AbortError):
-            # Its message was not waited for any longer.
-            if isinstance(error.__cause__, RetrievalError):
-                observed.failed(error.__cause__, status_code(error.__cause__).name)
+            if self._given_up is not None:
+                observed.failed(self._given_up, status_code(self._given_up).name)
         elif isinstance(error, RetrievalError):
             observed.failed(error, status_code(error).name)
             await abort(self._context, error, observed.id)
@@ -322,9 +339,14 @@ class _Health:
     async def _read(self, handler: _Handler, context: _Context) -> Message:
         """The request's message; a request without a good one ends here."""
         peer = context.peer()
+
+        async def give_up(error: RetrievalError) -> None:
+            with suppress(AbortError):  # always raised, and by the waiting ``read`` as well
+                await abort(context, error)
+
         try:
             data = await self._transfers.receive(
-                context, Sender(peer, peer, ""), most=_MAX_HEALTH_BYTES
+                context.read, Sender(peer, peer), give_up, most=_MAX_HEALTH_BYTES
             )
             self._transfers.release(len(data))
             if len(data) > _MAX_HEALTH_BYTES:
@@ -349,6 +371,23 @@ def _parse(handler: _Handler, data: bytes) -> Message:
         ) from error
 
 
+def _check_scope(caller: Caller, method: str) -> None:
+    """Refuse a method that the caller's token is not for, before its message is read.
+
+    Args:
+        caller: who asks.
+        method: full name, ``/retrieval.v1.SearchService/Search``.
+
+    Raises:
+        PermissionDenied: the token lacks the method's scope.
+    """
+    if method.startswith(_OF_ANY_SCOPE):
+        return
+    service, _, name = method.rpartition("/")
+    scope = _SCOPE_OF_METHOD.get(name) or _SCOPE_OF_SERVICE[service.rpartition(".")[2]]
+    caller.check_scope(scope, name)
+
+
 def subject_of(context: _Context) -> str:
     """The subject of the certificate that a client showed; empty if it showed none."""
     if not context.peer_identities():
@@ -356,19 +395,3 @@ def subject_of(context: _Context) -> str:
     found = context.auth_context()
     subjects = found.get("x509_subject") or found.get("x509_common_name") or ()
     return one_line(next(iter(subjects), b"").decode("utf-8", "replace"))
-
-
-def _items(message: Message) -> int:
-    """How many searches or texts a request has, if it is one that has several."""
-    if isinstance(message, BatchSearchRequest):
-        return len(message.requests)
-    return len(message.texts) if isinstance(message, BatchEmbedRequest) else 1
-
-
-async def abort(context: _Context, error: Exception, request: str = "") -> NoReturn:
-    """End a request with the status of an error and its details, and the request's id."""
-    message, serialized = serialized_status(error)
-    details: tuple[tuple[str, str | bytes], ...] = ((STATUS_DETAILS_KEY, serialized),)
-    if request:
-        details = (*details, (REQUEST_ID, request))
-    await context.abort(status_code(error), message, details)

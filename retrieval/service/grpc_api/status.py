@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
+from grpc.aio import ServicerContext
 
 from retrieval.errors import (
     AnswerTooLarge,
@@ -31,6 +33,7 @@ from retrieval.errors import (
     TooSlow,
     Unauthenticated,
 )
+from retrieval.service.observability.observer import REQUEST_ID
 from retrieval.service.observability.request_log import MAX_MESSAGE_BYTES, one_line
 
 DOMAIN = "retrieval.v1"
@@ -156,3 +159,14 @@ def _serialized(error: Exception) -> tuple[str, bytes]:
 def _error_info(error: RetrievalError) -> error_details_pb2.ErrorInfo:
     metadata = {key: one_line(value, _MAX_METADATA_BYTES) for key, value in error.metadata.items()}
     return error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)
+
+
+async def abort(
+    context: ServicerContext[Any, Any], error: Exception, request: str = ""
+) -> NoReturn:
+    """End a request with the status of an error and its details, and the request's id."""
+    message, serialized = serialized_status(error)
+    details: tuple[tuple[str, str | bytes], ...] = ((STATUS_DETAILS_KEY, serialized),)
+    if request:
+        details = (*details, (REQUEST_ID, request))
+    await context.abort(status_code(error), message, details)

@@ -10,7 +10,8 @@ from retrieval.domain.metadata import Metadata, as_doubles, flat_texts
 from retrieval.domain.passages import Passage, StageScores
 from retrieval.domain.records import DocumentRow, IndexInfo
 from retrieval.domain.resource_names import DocumentName, collection_name
-from retrieval.search import EmbeddedText, SearchResult
+from retrieval.search import EmbeddedText
+from retrieval.service.engine import SearchPage
 from retrieval.v1 import (
     collection_pb2,
     document_pb2,
@@ -33,23 +34,13 @@ _MODES = {
 }
 
 
-def search_response(
-    collection: str, info: IndexInfo, result: SearchResult, *, next_page_token: str, seconds: float
-) -> search_service_pb2.SearchResponse:
-    """One page of passages.
-
-    Args:
-        collection: own name of the collection.
-        info: what was searched.
-        result: what was found.
-        next_page_token: empty on the last page.
-        seconds: from the request's arrival to now.
-    """
-    timings = result.timings
+def search_response(page: SearchPage) -> search_service_pb2.SearchResponse:
+    """Return the answer to a search."""
+    result, timings = page.result, page.result.timings
     response = search_service_pb2.SearchResponse(
-        next_page_token=next_page_token,
+        next_page_token=page.next_page_token,
         generation=result.generation,
-        model_fingerprint=info.model.fingerprint,
+        model_fingerprint=page.info.model.fingerprint,
         query_token_count=result.query_token_count,
         query_truncated=result.query_truncated,
         mode=_MODES[result.mode],
@@ -57,22 +48,23 @@ def search_response(
             embed=duration(timings.embed_seconds),
             search=duration(timings.search_seconds),
             fetch=duration(timings.fetch_seconds),
-            total=duration(seconds),
+            total=duration(page.seconds),
             rerank=duration(timings.rerank_seconds),
         ),
         rerank_truncated_count=result.rerank_truncated,
         warnings=result.warnings,
     )
     for passage in result.passages:
-        fill_passage(response.passages.add(), collection, passage)
+        fill_passage(response.passages.add(), page.collection, passage)
     return response
 
 
-def stream_header(info: IndexInfo, result: SearchResult) -> search_service_pb2.StreamSearchHeader:
-    """What is known of a streamed search from its first page."""
+def stream_header(page: SearchPage) -> search_service_pb2.StreamSearchHeader:
+    """Return what is known of a streamed search from its first part."""
+    result = page.result
     return search_service_pb2.StreamSearchHeader(
         generation=result.generation,
-        model_fingerprint=info.model.fingerprint,
+        model_fingerprint=page.info.model.fingerprint,
         query_token_count=result.query_token_count,
         query_truncated=result.query_truncated,
         mode=_MODES[result.mode],

@@ -9,20 +9,17 @@ has brought is looked at a few dozen times a second.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine
 from itertools import takewhile
-from typing import Any, Final, NamedTuple
-
-from grpc.aio import AbortError, ServicerContext
+from typing import Final, NamedTuple, TypeAlias
 
 from retrieval.errors import InvalidArgument, Overloaded, RetrievalError, TooSlow
 from retrieval.service.config import MESSAGE_COPIES, Limits
 from retrieval.service.limits.hang_up import Peers
 from retrieval.service.limits.memory import Trimmer
 
-_Context = ServicerContext[Any, Any]
-_Abort = Callable[[_Context, Exception, str], Any]
+End: TypeAlias = Callable[[RetrievalError], Coroutine[None, None, None]]
+"""Ends a request with an error."""
 
 _GRACE_SECONDS: Final = 0.025
 """A message that comes within this time is not looked at meanwhile. On a loopback connection,
@@ -64,19 +61,17 @@ class Sender(NamedTuple):
     """The other end of the connection, as gRPC names it."""
     who: str
     """A name for the caller, to see who takes how much."""
-    request: str
-    """The request's id."""
 
 
 class Incoming:
     """A request's message on its way to the server."""
 
-    __slots__ = ("context", "error", "most", "sender", "size", "started")
+    __slots__ = ("end", "error", "most", "sender", "size", "started")
 
-    def __init__(self, context: _Context, sender: Sender, most: int) -> None:
+    def __init__(self, sender: Sender, end: End, most: int) -> None:
         """Begin to wait for it; see ``Transfers.receive``."""
-        self.context = context
         self.sender = sender
+        self.end = end
         self.most = most
         self.started = time.monotonic()
         self.size = 0
@@ -103,20 +98,18 @@ class Transfers:
     Belongs to the event loop: not thread-safe.
     """
 
-    def __init__(self, limits: Limits, trimmer: Trimmer, abort: _Abort) -> None:
+    def __init__(self, limits: Limits, trimmer: Trimmer) -> None:
         """Begin with none.
 
         Args:
             limits: the budget, and the time that a message may take.
             trimmer: learns of large messages that are gone.
-            abort: a coroutine function that ends a request with an error.
         """
         self._budget = limits.message_budget
         self._most = limits.message_bytes
         self._seconds = limits.stall_seconds
         self._most_slow = max(1, limits.concurrent_requests // _SLOW_SHARE)
         self._trimmer = trimmer
-        self._abort = abort
         self._peers = Peers()
         self._held = 0
         self._incoming: dict[Incoming, None] = {}
@@ -124,30 +117,32 @@ class Transfers:
         self._connections: dict[str, _Connection] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._rebased = 0.0
-        self._aborting: set[asyncio.Task[None]] = set()
+        self._ending: set[asyncio.Task[None]] = set()
 
     @property
     def held(self) -> int:
         """Bytes that count against the budget now."""
         return self._held + MESSAGE_COPIES * sum(message.size for message in self._incoming)
 
-    async def receive(self, context: _Context, sender: Sender, most: int = 0) -> bytes:
+    async def receive(
+        self, read: Callable[[], Awaitable[object]], sender: Sender, end: End, most: int = 0
+    ) -> bytes:
         """Wait for a request's message.
 
         Args:
-            context: of the request.
-            sender: who makes it.
+            read: waits for it, and gives its bytes, or anything else if none comes.
+            sender: who sends it.
+            end: called meanwhile if the message is too slow, or takes too much; ``read`` must
+                raise then.
             most: most bytes of it; 0 = as many as any message may have.
 
         Returns:
-            the message; it counts against the budget until ``release``. None came: empty.
+            the message; it counts against the budget until ``release``. Empty if none came.
 
         Raises:
             Overloaded: the budget is used up.
-            AbortError: the request was ended meanwhile: it was too slow, or took too much. Its
-                cause says which.
         """
-        message = Incoming(context, sender, most or self._most)
+        message = Incoming(sender, end, most or self._most)
         connection = self._connections.get(sender.peer)
         if connection is None:
             connection = self._connections[sender.peer] = _Connection()
@@ -156,12 +151,10 @@ class Transfers:
         self._watch()
         size = 0
         try:
-            data = await context.read()
+            data = await read()
             if not isinstance(data, bytes):
                 return b""  # the client said that it has no message
             size = len(data)
-        except AbortError as aborted:
-            raise aborted from message.error
         finally:
             del self._incoming[message]
             connection.pending -= 1
@@ -312,13 +305,9 @@ class Transfers:
 
     def _end(self, message: Incoming, error: RetrievalError) -> None:
         message.error = error
-        task = asyncio.get_running_loop().create_task(self._abort_quietly(message, error))
-        self._aborting.add(task)
-        task.add_done_callback(self._aborting.discard)
-
-    async def _abort_quietly(self, message: Incoming, error: RetrievalError) -> None:
-        with suppress(AbortError):  # always raised, and by the message's ``receive`` as well
-            await self._abort(message.context, error, message.sender.request)
+        task = asyncio.get_running_loop().create_task(message.end(error))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
     def _rebase(self, now: float) -> None:
         """See what connections have brought so far, so that only what comes next is counted.

@@ -21,7 +21,6 @@ from retrieval.errors import (
     Unauthenticated,
 )
 from retrieval.search import Query, SearchResult, Timings
-from retrieval.service.access.access import caller
 from retrieval.service.observability.metrics import Metrics
 from retrieval.service.observability.request_log import one_line, request_id
 
@@ -64,6 +63,8 @@ class Observed:
         self.method = method
         self.metadata = metadata
         self.peer = peer
+        self.caller = ""
+        """Name of the caller's token, once that is known."""
         self.certificate = ""
         """The subject of the client's certificate, if it showed one."""
         self.id = take_request_id(metadata)
@@ -127,8 +128,8 @@ class Observer:
             return
         fields = {"method": name, "code": request.code, "milliseconds": round(seconds * 1e3, 3)}
         fields["peer"] = unquote(request.peer)
-        if who := caller.get().name:
-            fields["caller"] = who
+        if request.caller:
+            fields["caller"] = request.caller
         if request.certificate:
             fields["certificate"] = request.certificate
         if request.detail:

@@ -15,6 +15,7 @@ import pytest
 
 from retrieval.client import RetrievalClient
 from retrieval.errors import ServiceError, StorageError
+from retrieval.service.access.access import EVERYONE
 from retrieval.service.collections import watcher
 from retrieval.service.collections.query_cache import QueryCache
 from retrieval.service.config import Address
@@ -229,7 +230,7 @@ def test_a_generation_is_gone_with_its_last_request(tmp_path: Path) -> None:
         ):
             generations: list[ref[IndexReader]] = []
             for subject in ("pears", "plums", "peaches"):
-                with server.server._collections.use("default") as collection:
+                with server.server._collections.use("default", EVERYONE) as collection:
                     generations.append(ref(collection.reader))
                 del collection
                 assert client.search("apples pears").passages
@@ -248,7 +249,7 @@ def test_a_reload_keeps_what_it_knows_of_queries(tmp_path: Path) -> None:
         collections = server.server._collections
 
         def known() -> QueryCache:
-            with collections.use("default") as collection:
+            with collections.use("default", EVERYONE) as collection:
                 return collection.embed_queries
 
         client.search("apples", mode="dense")

@@ -19,7 +19,7 @@ from retrieval.domain.resource_names import (
 )
 from retrieval.errors import InvalidArgument, StaleGeneration
 from retrieval.service.config import Address, ServiceConfig, parse_address, parse_indexes
-from retrieval.service.grpc_api.page_tokens import PageScope, page_size
+from retrieval.service.page_tokens import PageScope, page_size
 
 collections = st.from_regex(COLLECTION_ID, fullmatch=True)
 document_ids = st.integers(1, 2**63 - 1)

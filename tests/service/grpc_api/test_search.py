@@ -282,7 +282,7 @@ def test_a_stream_reads_page_by_page(
     client: RetrievalClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = client.search("how is it done?", k=PASSAGES)
-    monkeypatch.setattr("retrieval.service.grpc_api.search_servicer.MAX_K", 6)
+    monkeypatch.setattr("retrieval.service.engine.MAX_K", 6)
     assert tuple(client.stream_search("how is it done?")) == whole.passages
     assert tuple(client.stream_search("how is it done?", limit=13)) == whole.passages[:13]
 

@@ -1,0 +1,719 @@
+"""The engine: everything that the service answers, whatever protocol asks for it.
+
+An adapter (``grpc_api``; others can stand beside it) turns a request into values of the domain,
+hands them in with a ``Call``, and turns what comes back into an answer. Errors are those of
+``retrieval.errors``; the ``field`` that one names is a field of the contract. Nothing here knows a
+message, a status or a connection. An engine belongs to one event loop.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Final, Generic, NamedTuple, TypeVar
+
+import retrieval
+from retrieval.domain.deadline import answer_by
+from retrieval.domain.passages import Passage
+from retrieval.domain.records import DocumentRow, IndexInfo, ModelIdentity, TextKind
+from retrieval.domain.resource_names import DocumentName, PassageName
+from retrieval.domain.search_options import MAX_K, MAX_OFFSET, OPTIONS
+from retrieval.domain.wording import counted
+from retrieval.errors import InvalidArgument
+from retrieval.search import MAX_QUERY_CHARS, EmbeddedText, Query, SearchResult, check_query
+from retrieval.service.access.access import EVERYONE, Caller
+from retrieval.service.access.token_file import Scope
+from retrieval.service.collections.collections import Collections, OpenCollection
+from retrieval.service.config import Limits
+from retrieval.service.observability.observer import Observer
+from retrieval.service.page_tokens import PageScope, page_size
+from retrieval.service.scheduling.fair_queue import turn_of
+from retrieval.service.scheduling.search_threads import SearchThreads
+
+_Asked = TypeVar("_Asked")
+_Shown = TypeVar("_Shown")
+_T = TypeVar("_T")
+
+MAX_STREAM_LIMIT = MAX_OFFSET
+"""Largest number of passages in a streamed search: pages go no further, either."""
+
+DEFAULT_PAGE_SIZE = 50
+"""Collections or documents on a page; a page of 50 documents is about 20 kB on the wire."""
+
+_OPTION_LIMITS: Final = {
+    option.server_limit: int(option.most)
+    for option in OPTIONS.values()
+    if option.server_limit and option.most is not None
+}
+"""Field of ``ServerLimits`` → the largest value of the options that it is about."""
+
+_CHARS_AT_ONCE: Final = 65_536
+"""Characters whose tokens are counted in one call. Between calls other requests take their turns,
+and counting stops if the request was cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Who makes a request, and how long its answer is of use.
+
+    A request is cancelled by cancelling the task that awaits the engine. Work that has not begun
+    is dropped then, and running work stops at its next look at ``retrieval.domain.deadline``.
+    """
+
+    caller: Caller = EVERYONE
+    """Its scopes and collections bound what the engine answers."""
+    answer_by: float = math.inf
+    """``time.perf_counter()`` when the client gives up."""
+    turn: str = ""
+    """Name under which the request takes turns with others: the token's, or else the peer's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """One search, as an adapter has understood it."""
+
+    collection: str
+    query: Query
+    """Its ``k`` is the page's size; its offset comes from ``page_token``."""
+    same: bytes
+    """The request without its page, in bytes that are equal for equal requests. A page token is
+    good only for requests with the same bytes."""
+    page_token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPage:
+    """A page of passages, or a part of a stream."""
+
+    collection: str
+    info: IndexInfo
+    """Of the generation that was searched."""
+    result: SearchResult
+    next_page_token: str
+    """Empty on the last page, and in a stream."""
+    seconds: float
+    """Since the engine was asked."""
+
+
+class Embeddings(NamedTuple):
+    """The embeddings of n texts, in order, and the model that made them."""
+
+    embeddings: list[EmbeddedText]
+    model: ModelIdentity
+
+
+class TokenCounts(NamedTuple):
+    """The numbers of tokens of n texts, in order, and the model that reads them."""
+
+    counts: list[int]
+    model: ModelIdentity
+
+
+class CollectionPage(NamedTuple):
+    """Some collections, by name."""
+
+    collections: list[tuple[str, IndexInfo]]
+    next_page_token: str
+
+
+class DocumentPage(NamedTuple):
+    """Some documents of one generation, by URI."""
+
+    documents: list[DocumentRow]
+    next_page_token: str
+    generation: int
+
+
+class Neighbours(NamedTuple):
+    """A passage and those around it, in the document's order."""
+
+    before: list[Passage]
+    passage: Passage
+    after: list[Passage]
+    generation: int
+
+
+class Reloaded(NamedTuple):
+    """A collection after a reload."""
+
+    info: IndexInfo
+    previous_generation: int
+    """0 if the collection could not be opened before."""
+
+
+class ServerInfo(NamedTuple):
+    """What a server says about itself."""
+
+    version: str
+    started_at: datetime
+    limits: dict[str, int]
+    """By their fields in the contract's ``ServerLimits``."""
+
+
+class Engine:
+    """Answers requests from the open collections."""
+
+    def __init__(
+        self,
+        collections: Collections,
+        limits: Limits,
+        observer: Observer,
+        *,
+        search_threads: SearchThreads,
+        rerank_threads: SearchThreads,
+        filter_threads: SearchThreads,
+    ) -> None:
+        """Share these with all requests; the server counts as started now.
+
+        Args:
+            collections: what is searched.
+            limits: of requests.
+            observer: learns of every search.
+            search_threads: search and read.
+            rerank_threads: run searches that are reranked, so that no other search waits for the
+                cross-encoder.
+            filter_threads: evaluate filters, so that no other search waits for a slow one.
+        """
+        self._collections = collections
+        self._limits = limits
+        self._observer = observer
+        self._search_threads = search_threads
+        self._rerank_threads = rerank_threads
+        self._filter_threads = filter_threads
+        self._started = datetime.now(UTC)
+
+    async def search(
+        self, call: Call, search: Search, present: Callable[[SearchPage], _Shown]
+    ) -> _Shown:
+        """Find one page of passages.
+
+        Passages like a given one are a search whose query is that passage.
+
+        Args:
+            call: who asks.
+            search: what for.
+            present: turns the page into the adapter's answer. It runs in the thread that searched,
+                so that a long answer doesn't hold up the event loop.
+
+        Returns:
+            what ``present`` returns.
+
+        Raises:
+            InvalidArgument: a value is out of range, or the page token is of another request.
+            StaleGeneration: the page token is of another generation.
+            NotFound: no such collection, or the query's passage does not exist.
+            RetrievalError: see ``Collections.use``, ``SearchThreads.run`` and ``Searcher.search``.
+        """
+        started = time.perf_counter()
+        _begin(call, "search")
+        with self._collections.use(search.collection, call.caller) as collection:
+            plan = _plan(search, collection, started, present)
+            await self._prepare(plan)
+            (embedded,), seconds = await _embed(collection, [plan.query])
+            return await self._answer(plan, embedded, seconds)
+
+    async def search_batch(
+        self,
+        call: Call,
+        requests: Sequence[_Asked],
+        understand: Callable[[_Asked], Search],
+        present: Callable[[SearchPage], _Shown],
+    ) -> list[_Shown]:
+        """Answer several searches; the texts for one collection are embedded together.
+
+        Args:
+            call: who asks. Each search counts against the caller's rate.
+            requests: what for, in the adapter's form.
+            understand: turns one request into a search.
+            present: see ``search``.
+
+        Returns:
+            the answers in the requests' order.
+
+        Raises:
+            InvalidArgument: too many searches, or an error of one, whose ``field`` says which.
+            RetrievalError: see ``search``.
+        """
+        started = time.perf_counter()
+        _begin(call, "search")
+        call.caller.charge(len(requests))
+        _check_batch_size(len(requests), self._limits.batch_size, field="requests")
+        with ExitStack() as stack:
+            collections: dict[str, OpenCollection] = {}
+            plans: list[_Plan[_Shown]] = []
+            for number, request in enumerate(requests):
+                with _located_in(f"requests[{number}]"):
+                    search = understand(request)
+                    name = search.collection
+                    if name not in collections:
+                        use = self._collections.use(name, call.caller)
+                        collections[name] = stack.enter_context(use)
+                    plans.append(_plan(search, collections[name], started, present))
+            self._check_depth(plans)
+            answers: dict[int, _Shown] = {}
+            for name, collection in collections.items():
+                those = {i: plan for i, plan in enumerate(plans) if plan.collection.name == name}
+                answers |= await self._answer_all(collection, those)
+            return [answers[number] for number in range(len(plans))]
+
+    async def stream_search(
+        self, call: Call, collection: str, query: Query, limit: int
+    ) -> AsyncGenerator[SearchPage]:
+        """Find many passages at once and yield them in parts, all of one generation.
+
+        Args:
+            call: who asks.
+            collection: its own name.
+            query: what for; its ``k`` and offset don't count.
+            limit: how many passages at most; 0 means ``MAX_STREAM_LIMIT``.
+
+        Yields:
+            at least one part. Close the generator to stop reading.
+
+        Raises:
+            RetrievalError: see ``search``.
+        """
+        started = time.perf_counter()
+        _begin(call, "search")
+        limit = page_size(limit, default=MAX_STREAM_LIMIT, maximum=MAX_STREAM_LIMIT, field="limit")
+        with self._collections.use(collection, call.caller) as opened:
+            query = replace(query, k=min(limit, MAX_K), offset=0)
+            check_query(query, with_filter=False)
+            await self._evaluate_filter(opened, query)
+            (embedded,), seconds = await _embed(opened, [query])
+            results = opened.searcher.stream(query, embedded, limit=limit, embed_seconds=seconds)
+            run = self._search_threads.run
+            while (result := await run(opened, next, results, None)) is not None:
+                self._observer.searched(query, result)
+                elapsed = time.perf_counter() - started
+                yield SearchPage(opened.name, opened.info, result, "", elapsed)
+
+    async def embed(
+        self, call: Call, collection: str, texts: Sequence[str], kind: TextKind
+    ) -> Embeddings:
+        """Embed texts with a collection's model.
+
+        Args:
+            call: who asks. Each text counts against the caller's rate.
+            collection: its own name.
+            texts: n texts.
+            kind: ``"query"`` or ``"passage"``.
+
+        Raises:
+            InvalidArgument: too many texts, a text that is too long, or too many tokens.
+            RetrievalError: see ``Collections.use`` and ``Batcher.embed``.
+        """
+        _begin(call, "embed")
+        call.caller.charge(len(texts))
+        self._check_texts(texts)
+        with self._collections.use(collection, call.caller) as opened:
+            await self._check_tokens(opened, texts)
+            return Embeddings(await opened.embed(list(texts), kind), opened.info.model)
+
+    async def count_tokens(self, call: Call, collection: str, texts: Sequence[str]) -> TokenCounts:
+        """Count the tokens of texts as a collection's model reads them.
+
+        Raises:
+            InvalidArgument: too many texts, or a text that is too long.
+            RetrievalError: see ``Collections.use`` and ``SearchThreads.run``.
+        """
+        _begin(call, "embed")
+        self._check_texts(texts)
+        with self._collections.use(collection, call.caller) as opened:
+            return TokenCounts(await self._count(opened, texts), opened.info.model)
+
+    def collection(self, call: Call, name: str) -> IndexInfo:
+        """Return what a collection holds.
+
+        Raises:
+            RetrievalError: see ``Collections.use``.
+        """
+        _begin(call, "read")
+        with self._collections.use(name, call.caller) as collection:
+            return collection.info
+
+    def collections(self, call: Call, size: int = 0, page_token: str = "") -> CollectionPage:
+        """Return a page of the collections that the caller may see.
+
+        Args:
+            call: who asks.
+            size: of the page; 0 means ``DEFAULT_PAGE_SIZE``.
+            page_token: empty for the first page.
+
+        Raises:
+            InvalidArgument: the size is out of range, or the token is of another request.
+        """
+        _begin(call, "read")
+        size = page_size(size, default=DEFAULT_PAGE_SIZE, maximum=MAX_K)
+        scope = PageScope(b"ListCollections", identity=None)
+        after = scope.key(page_token)
+        names = [name for name in self._collections.visible(call.caller) if name > after]
+        page = names[:size]
+        infos = [(name, self.collection(call, name)) for name in page]
+        return CollectionPage(infos, scope.token_after(page[-1]) if len(names) > size else "")
+
+    async def document(
+        self, call: Call, name: DocumentName, *, with_text: bool
+    ) -> tuple[DocumentRow, str]:
+        """Return a document, and its text if wanted (otherwise an empty one).
+
+        Raises:
+            NotFound: no such collection or document.
+            RetrievalError: see ``Collections.use`` and ``SearchThreads.run``.
+        """
+        _begin(call, "read")
+        with self._collections.use(name.collection, call.caller) as collection:
+            return await self._search_threads.run(
+                collection, _read_document, collection, name.document_id, with_text
+            )
+
+    async def documents(
+        self, call: Call, collection: str, size: int = 0, page_token: str = ""
+    ) -> DocumentPage:
+        """Return a page of a collection's documents, by URI.
+
+        Args:
+            call: who asks.
+            collection: its own name.
+            size: of the page; 0 means ``DEFAULT_PAGE_SIZE``.
+            page_token: empty for the first page.
+
+        Raises:
+            InvalidArgument: the size is out of range, or the token is of another request.
+            StaleGeneration: the token is of another generation.
+            RetrievalError: see ``Collections.use`` and ``SearchThreads.run``.
+        """
+        _begin(call, "read")
+        size = page_size(size, default=DEFAULT_PAGE_SIZE, maximum=MAX_K)
+        with self._collections.use(collection, call.caller) as opened:
+            scope = PageScope(f"ListDocuments {collection}".encode(), opened.info.identity)
+            after = scope.key(page_token)
+            # One more than the page shows whether there is another page.
+            rows = await self._search_threads.run(opened, opened.reader.documents, size + 1, after)
+        page = rows[:size]
+        token = scope.token_after(page[-1].uri) if len(rows) > size else ""
+        return DocumentPage(page, token, opened.info.generation)
+
+    async def passage(
+        self, call: Call, name: PassageName, *, before: int = 0, after: int = 0
+    ) -> Neighbours:
+        """Return a passage and its neighbours in the document.
+
+        Args:
+            call: who asks.
+            name: of the passage.
+            before: how many passages before it.
+            after: how many passages after it.
+
+        Raises:
+            InvalidArgument: more neighbours than ``Limits.neighbours``.
+            NotFound: no such collection, document or passage.
+            RetrievalError: see ``Collections.use`` and ``SearchThreads.run``.
+        """
+        _begin(call, "read")
+        for field, count in (("before", before), ("after", after)):
+            if not 0 <= count <= self._limits.neighbours:
+                raise InvalidArgument(
+                    f"{field} is {count}; it must be from 0 to {self._limits.neighbours}",
+                    field=field,
+                )
+        with self._collections.use(name.collection, call.caller) as collection:
+            around, passage = await self._search_threads.run(
+                collection, _read_passage, collection, name, before, after
+            )
+            generation = collection.info.generation
+        return Neighbours(
+            [one for one in around if one.ordinal < passage.ordinal],
+            passage,
+            [one for one in around if one.ordinal > passage.ordinal],
+            generation,
+        )
+
+    async def reload(self, call: Call, name: str) -> Reloaded:
+        """Answer from the newest generation of a collection from now on.
+
+        Raises:
+            RetrievalError: the index or its model can't be used; the collection is as it was.
+        """
+        _begin(call, "reload")
+        self._collections.check(name, call.caller)
+        previous = self._collections.generation(name)
+        await self._collections.reload(name)
+        with self._collections.use(name, call.caller) as collection:
+            return Reloaded(collection.info, previous)
+
+    def server_info(self, call: Call) -> ServerInfo:
+        """Return the server's version and limits."""
+        _begin(call, "read")
+        limits = {
+            "max_stream_limit": MAX_STREAM_LIMIT,
+            "max_query_chars": MAX_QUERY_CHARS,
+            "max_batch_size": self._limits.batch_size,
+            "max_text_chars": self._limits.text_chars,
+            "max_neighbours": self._limits.neighbours,
+            "max_message_bytes": self._limits.message_bytes,
+            "max_batch_passages": self._limits.batch_passages,
+            **_OPTION_LIMITS,
+        }
+        return ServerInfo(retrieval.__version__, self._started, limits)
+
+    async def _prepare(self, plan: "_Plan[_Shown]") -> None:
+        await self._evaluate_filter(plan.collection, plan.query)
+
+    async def _evaluate_filter(self, collection: OpenCollection, query: Query) -> None:
+        """Evaluate a query's filter unless its result is remembered.
+
+        Raises:
+            InvalidArgument: the filter is malformed.
+        """
+        if query.filter and not collection.reader.knows(query.filter):
+            await self._filter_threads.run(collection, collection.searcher.prepare, query)
+
+    async def _answer(
+        self, plan: "_Plan[_Shown]", embedded: EmbeddedText | None, embed_seconds: float
+    ) -> _Shown:
+        """Search and present the page in a thread, once the query's text has been embedded."""
+        threads = self._rerank_threads if plan.query.rerank_top else self._search_threads
+        result, shown = await threads.run(plan.collection, plan.answer, embedded, embed_seconds)
+        self._observer.searched(plan.query, result)
+        return shown
+
+    async def _answer_all(
+        self, collection: OpenCollection, plans: Mapping[int, "_Plan[_Shown]"]
+    ) -> dict[int, _Shown]:
+        """Answer the searches of one collection, by their numbers in the batch.
+
+        Texts are embedded together, and each search reports that time as its own. Each search takes
+        a turn of its own.
+
+        Raises:
+            InvalidArgument: a vector does not fit the index; its ``field`` has the number.
+            NotFound: a query's passage does not exist.
+        """
+
+        async def prepare(number: int) -> None:
+            with _located_in(f"requests[{number}]"):
+                await self._prepare(plans[number])
+
+        await _all(map(prepare, plans))
+        vectors, seconds = await _embed(collection, [plan.query for plan in plans.values()])
+
+        async def answer(number: int, embedded: EmbeddedText | None) -> _Shown:
+            with _located_in(f"requests[{number}]"):
+                return await self._answer(plans[number], embedded, seconds)
+
+        return dict(zip(plans, await _all(map(answer, plans, vectors)), strict=True))
+
+    def _check_depth(self, plans: Sequence["_Plan[_Shown]"]) -> None:
+        """Refuse a batch that would keep a thread busy for long, though each search is small.
+
+        Raises:
+            InvalidArgument: the searches together read too many passages.
+        """
+        passages = sum(plan.query.offset + plan.query.k for plan in plans)
+        if passages > self._limits.batch_passages:
+            raise InvalidArgument(
+                f"the searches ask for {passages} passages in all; a batch may ask for at most "
+                f"{self._limits.batch_passages}",
+                field="requests",
+            )
+
+    def _check_texts(self, texts: Sequence[str]) -> None:
+        """Refuse texts that are too many or too long.
+
+        Raises:
+            InvalidArgument: naming the first text that is too long, or the number of texts.
+        """
+        _check_batch_size(len(texts), self._limits.batch_size, field="texts")
+        for number, text in enumerate(texts):
+            if len(text) > self._limits.text_chars:
+                field = f"texts[{number}]"
+                raise InvalidArgument(
+                    f"{field} has {len(text)} characters; it may have at most "
+                    f"{self._limits.text_chars}",
+                    field=field,
+                )
+
+    async def _count(self, collection: OpenCollection, texts: Sequence[str]) -> list[int]:
+        """Count the tokens of each text, some texts at a time."""
+        counts: list[int] = []
+        for part in _parts_of_about(texts, _CHARS_AT_ONCE):
+            counts += await self._search_threads.run(collection, collection.tokenizer.count, part)
+        return counts
+
+    async def _check_tokens(self, collection: OpenCollection, texts: Sequence[str]) -> None:
+        """Refuse texts with too many tokens together; count only if they could have that many.
+
+        Raises:
+            InvalidArgument: the model would read more tokens than one request may have.
+        """
+        most = self._limits.request_tokens
+        most_of_one = collection.info.model.max_tokens
+        if len(texts) * most_of_one <= most:
+            return
+        tokens = sum(min(count, most_of_one) for count in await self._count(collection, texts))
+        if tokens > most:
+            raise InvalidArgument(
+                f"the texts have {tokens} tokens, up to {most_of_one} of each counted; a request "
+                f"may have at most {most}: send fewer texts at once",
+                field="texts",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan(Generic[_Shown]):
+    """A search that has been checked, of one generation of its collection."""
+
+    collection: OpenCollection
+    query: Query
+    scope: PageScope
+    """Makes the token of the next page."""
+    started: float
+    """``time.perf_counter()`` when the engine was asked."""
+    present: Callable[[SearchPage], _Shown]
+
+    def answer(
+        self, embedded: EmbeddedText | None, embed_seconds: float
+    ) -> tuple[SearchResult, _Shown]:
+        """Search, and present the page; blocking.
+
+        Args:
+            embedded: the query's text; None if it has none.
+            embed_seconds: how long embedding took.
+        """
+        searcher, query = self.collection.searcher, self.query
+        result = searcher.search(query, embedded, embed_seconds=embed_seconds)
+        # Where passages are grouped, k and offset count documents.
+        token = self.scope.token_after(query.offset + query.k) if result.more else ""
+        seconds = time.perf_counter() - self.started
+        page = SearchPage(self.collection.name, self.collection.info, result, token, seconds)
+        return result, self.present(page)
+
+
+def _plan(
+    search: Search,
+    collection: OpenCollection,
+    started: float,
+    present: Callable[[SearchPage], _Shown],
+) -> _Plan[_Shown]:
+    """Check a search, and find out where its page starts.
+
+    Raises:
+        InvalidArgument: a value is out of range, or the page token is of another request.
+        StaleGeneration: the page token is of another generation.
+    """
+    scope = PageScope(search.same, collection.info.identity)
+    query = search.query
+    if search.page_token:
+        query = replace(query, offset=scope.offset(search.page_token))
+    check_query(query, with_filter=False)
+    return _Plan(collection, query, scope, started, present)
+
+
+def _begin(call: Call, scope: Scope) -> None:
+    """Let a request in, and tell its deadline and turn to all that works for it.
+
+    Both travel in context variables, which tasks and threads that the request starts inherit.
+
+    Raises:
+        PermissionDenied: the caller lacks the scope.
+    """
+    call.caller.check_scope(scope)
+    answer_by.set(call.answer_by)
+    turn_of.set(call.turn)
+
+
+async def _embed(
+    collection: OpenCollection, queries: Sequence[Query]
+) -> tuple[list[EmbeddedText | None], float]:
+    """Embed the texts of queries together.
+
+    Returns:
+        each query's embedding, None for one that needs none, and the seconds that it took.
+    """
+    started = time.perf_counter()
+    texts = [query.text for query in queries if query.text is not None and query.needs_embedding]
+    embedded = iter(await collection.embed_queries(texts) if texts else [])
+    vectors = [next(embedded) if query.needs_embedding else None for query in queries]
+    return vectors, time.perf_counter() - started
+
+
+async def _all(coroutines: Iterable[Coroutine[None, None, _T]]) -> list[_T]:
+    """Run all at once; if one fails or the request is cancelled, cancel the others."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+@contextmanager
+def _located_in(path: str) -> Iterator[None]:
+    """Put the place in the request before the field that an error names.
+
+    Args:
+        path: such as ``"requests[3]"``.
+
+    Raises:
+        InvalidArgument: one that the block raised, with its ``field`` under ``path``.
+    """
+    try:
+        yield
+    except InvalidArgument as error:
+        field = error.metadata.get("field")
+        metadata = {**error.metadata, "field": f"{path}.{field}" if field else path}
+        raise InvalidArgument(f"{path}: {error.message}", **metadata) from error
+
+
+def _check_batch_size(count: int, maximum: int, *, field: str) -> None:
+    """Refuse a batch that is empty or too large.
+
+    Raises:
+        InvalidArgument: no item, or more than ``maximum``.
+    """
+    if not 1 <= count <= maximum:
+        raise InvalidArgument(
+            f"{field} has {counted(count, 'item')}; it must have from 1 to {maximum}", field=field
+        )
+
+
+def _parts_of_about(texts: Sequence[str], chars: int) -> Iterator[list[str]]:
+    """Cut a list of texts into parts of at most ``chars`` characters, or of one longer text."""
+    part: list[str] = []
+    size = 0
+    for text in texts:
+        if part and size + len(text) > chars:
+            yield part
+            part, size = [], 0
+        part.append(text)
+        size += len(text)
+    if part:
+        yield part
+
+
+def _read_document(
+    collection: OpenCollection, document_id: int, with_text: bool
+) -> tuple[DocumentRow, str]:
+    row = collection.reader.document(document_id)
+    return row, collection.reader.document_text(document_id) if with_text else ""
+
+
+def _read_passage(
+    collection: OpenCollection, name: PassageName, before: int, after: int
+) -> tuple[list[Passage], Passage]:
+    """Read a passage's neighbours, in the document's order, and the passage itself."""
+    reader, place = collection.reader, (name.document_id, name.ordinal)
+    around = reader.neighbours(*place, before=before, after=after)
+    return around, reader.passage(*place)
