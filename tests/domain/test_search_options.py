@@ -22,7 +22,7 @@ from retrieval.domain.search_options import (
 from retrieval.errors import InvalidArgument
 from retrieval.search import Query, check_query
 from retrieval.service.grpc_api.from_messages import to_query
-from retrieval.service.grpc_api.page_tokens import page_size
+from retrieval.service.page_tokens import page_size
 from retrieval.v1 import index_service_pb2, search_service_pb2
 
 ON_THE_COMMAND_LINE = [option for option in OPTIONS.values() if option.flag]
@@ -68,7 +68,7 @@ def refused_by_client_or_server(options: dict[str, Any]) -> str:
         request = search_request("words", **keywords)
         sent = search_service_pb2.SearchRequest.FromString(request.SerializeToString())
         k = page_size(sent.page_size, default=DEFAULT_K, maximum=MAX_K)
-        check_query(to_query(sent, collection="default", k=k, offset=0))
+        check_query(to_query(sent, collection="default", k=k))
     except InvalidArgument as error:
         field = error.metadata["field"]
         return OPTIONS[field].wire_field if field in OPTIONS else field
@@ -126,13 +126,13 @@ def test_options_arrive_as_they_were_sent(data: st.DataObject) -> None:
     except InvalidArgument:
         return
     request = search_request("words", k=1, **sent)
-    query = to_query(request, collection="default", k=1, offset=0)
+    query = to_query(request, collection="default", k=1)
     assert {name: getattr(query, name) for name in sent} == sent
 
 
 def test_what_is_not_given_means_the_default() -> None:
     empty = search_service_pb2.SearchRequest(text="words")
-    assert to_query(empty, collection="default", k=DEFAULT_K, offset=0) == Query("words")
+    assert to_query(empty, collection="default", k=DEFAULT_K) == Query("words")
     assert all(getattr(Query("words"), name) == OPTIONS[name].default for name in OPTIONS)
     parsed = search_options(click.Command("search", callback=lambda **given: given)).main(
         [], standalone_mode=False
