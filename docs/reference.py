@@ -25,13 +25,9 @@ from retrieval.encoding.model_cards import MODEL_CARDS, REMARKS
 from retrieval.encoding.model_folders import FETCHED_FILES
 from retrieval.search import (
     MAX_ARRANGED,
-    MAX_CONTEXT,
-    MAX_GROUP_SIZE,
     MAX_K,
     MAX_OFFSET,
     MAX_QUERY_CHARS,
-    MAX_RERANK,
-    MAX_SECTION_CHARS,
 )
 from retrieval.service.config import LIMIT_OPTIONS, Limits, ServiceConfig
 from retrieval.service.engine import MAX_STREAM_LIMIT
@@ -120,56 +116,62 @@ def _values_of(option: Option) -> str:
         return option.kind
     if option.exclusive:
         return f"{option.kind} above {option.least} and below {option.most}"
-    return f"{option.kind} from {option.least} to {f'{option.most:_}'.replace('_', ' ')}"
+    return f"{option.kind} from {option.least} to {_grouped(option.most)}"
 
 
 def limits_table() -> str:
-    """What a server takes at most, as a Markdown table."""
+    """The limits of a server as a Markdown table."""
     limits = Limits()
-    rows = {
-        "characters of a query's text": MAX_QUERY_CHARS,
-        "passages on a page": MAX_K,
-        "passages deep that pages reach": MAX_OFFSET,
-        "passages of a streamed search": MAX_STREAM_LIMIT,
-        "searches or texts in one request": limits.batch_size,
-        "characters of a text to embed or count": limits.text_chars,
-        "passages that a batch of searches asks for": limits.batch_passages,
-        "passages of a document, where they are grouped": MAX_GROUP_SIZE,
-        "passages deep that a collapsed or diverse list goes": MAX_ARRANGED,
-        "passages that are reranked": MAX_RERANK,
-        "passages before, and after, one that a search finds": MAX_CONTEXT,
-        "characters of a passage's section": MAX_SECTION_CHARS,
-        "passages before or after a passage": limits.neighbours,
-        "bytes of a request, and of an answer": limits.message_bytes,
-        "tokens of a request's texts": limits.request_tokens,
-        "requests under way at once": limits.concurrent_requests,
-        "bytes of all messages under way, each counted twice": limits.message_budget,
-        "connections at once": limits.connections,
-        "seconds for a message to arrive or be taken, and 1 more for each 64 KiB": int(
-            limits.stall_seconds
+    threads = ServiceConfig({"default": Path()}).search_threads
+    # What is limited, the maximum, and the field of Limits if an option of the server sets it.
+    rows: list[tuple[str, float, str]] = [
+        ("characters of a query's text", MAX_QUERY_CHARS, ""),
+        ("passages on a page (`page_size`)", MAX_K, ""),
+        ("passages that pages reach", MAX_OFFSET, ""),
+        ("passages of a streamed search", MAX_STREAM_LIMIT, ""),
+        ("passages of a list with `collapse` or `mmr`", MAX_ARRANGED, ""),
+        *_limits_of_options(),
+        ("searches or texts in one request", limits.batch_size, "batch_size"),
+        ("passages that a batch of searches asks for", limits.batch_passages, "batch_passages"),
+        ("characters of a text to embed or count", limits.text_chars, "text_chars"),
+        ("neighbours before or after a passage (`GetPassage`)", limits.neighbours, ""),
+        ("bytes of a request, and of an answer", limits.message_bytes, "message_bytes"),
+        ("tokens of a request's texts", limits.request_tokens, "request_tokens"),
+        ("requests in progress", limits.concurrent_requests, "concurrent_requests"),
+        (
+            "bytes of all messages in progress, each counted twice",
+            limits.message_budget,
+            "message_budget",
         ),
-        "threads that search": ServiceConfig({"default": Path()}).search_threads,
-    }
-    options = {
-        what: f"`--{LIMIT_OPTIONS[field]}`"
-        for field, what in {
-            "batch_size": "searches or texts in one request",
-            "text_chars": "characters of a text to embed or count",
-            "batch_passages": "passages that a batch of searches asks for",
-            "message_bytes": "bytes of a request, and of an answer",
-            "request_tokens": "tokens of a request's texts",
-            "concurrent_requests": "requests under way at once",
-            "message_budget": "bytes of all messages under way, each counted twice",
-            "connections": "connections at once",
-            "stall_seconds": "seconds for a message to arrive or be taken, and 1 more for each "
-            "64 KiB",
-        }.items()
-    } | {"threads that search": "`--search-threads`"}
-    lines = [
-        f"| {what} | {f'{most:_}'.replace('_', ' ')} | {options.get(what, '')} |"
-        for what, most in rows.items()
+        ("connections", limits.connections, "connections"),
+        (
+            "seconds for a message to arrive or be taken, and 1 more for each 64 KiB",
+            limits.stall_seconds,
+            "stall_seconds",
+        ),
+        ("threads that search", threads, "search_threads"),
     ]
-    return "\n".join(["| what | most | option |", "|---|--:|---|", *lines])
+    flags = {**LIMIT_OPTIONS, "search_threads": "search-threads"}
+    lines = [
+        f"| {what} | {_grouped(most)} | {f'`--{flags[field]}`' if field else ''} |"
+        for what, most, field in rows
+    ]
+    return "\n".join(["| limit | maximum | option |", "|---|--:|---|", *lines])
+
+
+def _limits_of_options() -> Iterator[tuple[str, float, str]]:
+    """Yield a row of ``limits_table`` for each limit that options of a search have."""
+    limited = [option for option in OPTIONS.values() if option.server_limit]
+    for limit in dict.fromkeys(option.server_limit for option in limited):
+        sharing = [option for option in limited if option.server_limit == limit]
+        if not sharing[0].page_field and sharing[0].most is not None:
+            names = ", ".join(f"`{option.name}`" for option in sharing)
+            yield f"{names} of a search", sharing[0].most, ""
+
+
+def _grouped(number: float) -> str:
+    """Return a whole number with its digits in groups of three."""
+    return f"{int(number):_}".replace("_", " ")
 
 
 def errors_table() -> str:
