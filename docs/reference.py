@@ -20,13 +20,12 @@ from grpc_tools import protoc
 from indexer.commands.cli import cli as indexer_cli
 from retrieval import errors
 from retrieval.commands.cli import cli as retrieval_cli
-from retrieval.domain.search_options import OPTIONS, Option, SearchOptions
+from retrieval.domain.search_options import MAX_OFFSET, OPTIONS, Option, SearchOptions
 from retrieval.encoding.model_cards import MODEL_CARDS, REMARKS
 from retrieval.encoding.model_folders import FETCHED_FILES
 from retrieval.search import (
     MAX_ARRANGED,
     MAX_K,
-    MAX_OFFSET,
     MAX_QUERY_CHARS,
 )
 from retrieval.service.config import LIMIT_OPTIONS, Limits, ServiceConfig
@@ -112,11 +111,11 @@ def _values_of(option: Option) -> str:
     """What an option takes, in words."""
     if option.choices:
         return ", ".join(f"`{choice}`" for choice in option.choices)
-    if option.least is None or option.most is None:
+    if option.minimum is None or option.maximum is None:
         return option.kind
     if option.exclusive:
-        return f"{option.kind} above {option.least} and below {option.most}"
-    return f"{option.kind} from {option.least} to {_grouped(option.most)}"
+        return f"{option.kind} above {option.minimum} and below {option.maximum}"
+    return f"{option.kind} from {option.minimum} to {_grouped(option.maximum)}"
 
 
 def limits_table() -> str:
@@ -164,9 +163,9 @@ def _limits_of_options() -> Iterator[tuple[str, float, str]]:
     limited = [option for option in OPTIONS.values() if option.server_limit]
     for limit in dict.fromkeys(option.server_limit for option in limited):
         sharing = [option for option in limited if option.server_limit == limit]
-        if not sharing[0].page_field and sharing[0].most is not None:
+        if not sharing[0].page_field and sharing[0].maximum is not None:
             names = ", ".join(f"`{option.name}`" for option in sharing)
-            yield f"{names} of a search", sharing[0].most, ""
+            yield f"{names} of a search", sharing[0].maximum, ""
 
 
 def _grouped(number: float) -> str:

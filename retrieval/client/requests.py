@@ -1,4 +1,4 @@
-"""Python values → request messages; what can't be sent is refused before it is."""
+"""From Python values to request messages; what can't be sent is refused first."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, Unpack
@@ -46,7 +46,7 @@ _ENUM = {
     for kind in search_service_pb2.DESCRIPTOR.enum_types_by_name.values()
     for value in kind.values
 }
-"""Name of a value of the contract's enums → its number."""
+"""Numbers of the contract's enum values, by their names."""
 _STREAM_KEYWORDS = SearchOptions.__optional_keys__ | {"limit"}
 _BATCH_KEYWORDS = ListOptions.__optional_keys__ | {"k"}
 _SEARCH_KEYWORDS = _BATCH_KEYWORDS | {"page_token"}
@@ -116,7 +116,7 @@ def _sendable(option: Option, value: Any) -> Any:  # noqa: ANN401  (of the optio
         case "flag":
             return flag(value, field=option.name)
         case "whole number":
-            return count(value, field=option.name, minimum=int(option.least or 0))
+            return count(value, field=option.name, minimum=int(option.minimum or 0))
         case "number":
             return number(value, field=option.name)
         case "text":

@@ -22,17 +22,10 @@ from retrieval.errors import InvalidArgument
 
 DEFAULT_K: Final = 10
 MAX_K: Final = 1_000
-"""Passages on one page."""
+"""Passages on one page; a streamed search returns up to ``MAX_OFFSET``."""
 MAX_OFFSET: Final = 10_000
-"""Passages that pages can skip."""
-MAX_RERANK: Final = 200
-"""Passages that are reranked; reranking one costs about as much as embedding it."""
-MAX_GROUP_SIZE: Final = 20
-"""Passages of one document if they are grouped."""
-MAX_CONTEXT: Final = 10
-"""Passages before, and after, a passage."""
-MAX_SECTION_CHARS: Final = 65_536
-"""Characters of the text around a passage."""
+"""Passages that pages can skip. A page is ranked together with all pages before it, so a deep page
+costs as much as a long list."""
 
 Kind = Literal["flag", "whole number", "number", "text", "choice"]
 """A flag is a ``bool``, a whole number an ``int``, a number a ``float``, the others a ``str``."""
@@ -52,13 +45,13 @@ class Option:
     """Name on the command line; empty if it is not there."""
     metavar: str | None
     choices: Mapping[str, str]
-    """Value → the name of its enum value on the wire; empty unless it is a choice."""
-    least: float | None
-    """Smallest value; None if no value is too small."""
-    most: float | None
-    """Largest value; None if no value is too large."""
+    """The name on the wire of each value that a choice can have."""
+    minimum: float | None
+    """Smallest value, or None."""
+    maximum: float | None
+    """Largest value, or None. A server may have another one."""
     exclusive: bool
-    """Whether ``least`` and ``most`` themselves are out of range."""
+    """Whether ``minimum`` and ``maximum`` themselves are out of range."""
     advice: str
     """What to do instead of a value that is out of range."""
     ranks: bool
@@ -75,10 +68,10 @@ class Option:
 
     def allows(self, number: float) -> bool:
         """Whether a number is in range; NaN never is."""
-        least, most = self.least, self.most
+        minimum, maximum = self.minimum, self.maximum
         if self.exclusive:
-            return (least is None or least < number) and (most is None or number < most)
-        return (least is None or least <= number) and (most is None or number <= most)
+            return (minimum is None or minimum < number) and (maximum is None or number < maximum)
+        return (minimum is None or minimum <= number) and (maximum is None or number <= maximum)
 
 
 def _option(
@@ -88,8 +81,8 @@ def _option(
     flag: str = "",
     metavar: str | None = None,
     choices: Mapping[str, str] = MappingProxyType({}),
-    least: float | None = None,
-    most: float | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
     exclusive: bool = False,
     advice: str = "",
     ranks: bool = False,
@@ -106,8 +99,8 @@ def _option(
         flag=flag,
         metavar=metavar,
         choices=choices,
-        least=least,
-        most=most,
+        minimum=minimum,
+        maximum=maximum,
         exclusive=exclusive,
         advice=advice,
         ranks=ranks,
@@ -126,8 +119,8 @@ class QueryOptions:
 
     k: int = _option(
         DEFAULT_K,
-        least=1,
-        most=MAX_K,
+        minimum=1,
+        maximum=MAX_K,
         flag="-k",
         help="Maximum number of passages to show.",
         page_field="page_size",
@@ -135,8 +128,8 @@ class QueryOptions:
     )
     offset: int = _option(
         0,
-        least=0,
-        most=MAX_OFFSET,
+        minimum=0,
+        maximum=MAX_OFFSET,
         help="Number of best passages to skip.",
         page_field="page_token",
         server_limit="max_offset",
@@ -148,8 +141,8 @@ class QueryOptions:
     )
     group_size: int = _option(
         1,
-        least=1,
-        most=MAX_GROUP_SIZE,
+        minimum=1,
+        maximum=20,  # GetDocument returns all of a document
         flag="--group-size",
         metavar="N",
         help="Maximum number of passages of a document, with --by-document.",
@@ -158,8 +151,8 @@ class QueryOptions:
     highlight: bool = _option(False, flag="--highlight", help="Mark the words of the query.")
     context_before: int = _option(
         0,
-        least=0,
-        most=MAX_CONTEXT,
+        minimum=0,
+        maximum=10,  # on each side: 21 texts for a hit; GetPassage returns more
         flag="--before",
         metavar="N",
         help="Also show N passages before each.",
@@ -167,8 +160,8 @@ class QueryOptions:
     )
     context_after: int = _option(
         0,
-        least=0,
-        most=MAX_CONTEXT,
+        minimum=0,
+        maximum=10,  # on each side: 21 texts for a hit; GetPassage returns more
         flag="--after",
         metavar="N",
         help="Also show N passages after each.",
@@ -176,8 +169,8 @@ class QueryOptions:
     )
     section_chars: int = _option(
         0,
-        least=0,
-        most=MAX_SECTION_CHARS,
+        minimum=0,
+        maximum=65_536,  # two parts of a stored text at most: see TEXT_PART_CHARS
         flag="--section-chars",
         metavar="N",
         help="Show the section around each passage, up to N characters of it; 0 shows the "
@@ -210,8 +203,8 @@ class QueryOptions:
     )
     dense_weight: float = _option(
         DENSE_WEIGHT,
-        least=0,
-        most=1,
+        minimum=0,
+        maximum=1,
         exclusive=True,
         advice="for one search alone, use dense or lexical mode",
         flag="--dense-weight",
@@ -237,8 +230,8 @@ class QueryOptions:
     )
     collapse: float | None = _option(
         None,
-        least=0,
-        most=1,
+        minimum=0,
+        maximum=1,
         flag="--collapse",
         metavar="COSINE",
         help="Leave out passages whose vector has at least this cosine with that of a better "
@@ -247,8 +240,8 @@ class QueryOptions:
     )
     mmr: float | None = _option(
         None,
-        least=0,
-        most=1,
+        minimum=0,
+        maximum=1,
         flag="--mmr",
         metavar="SHARE",
         help="Make the best passages diverse: the weight of the score against novelty, e.g. 0.7.",
@@ -256,8 +249,8 @@ class QueryOptions:
     )
     rerank_top: int = _option(
         0,
-        least=0,
-        most=MAX_RERANK,
+        minimum=0,
+        maximum=200,  # reranking a passage takes about as long as embedding it
         flag="--rerank",
         metavar="N",
         help="Rerank the best N passages with a cross-encoder; the list ends with them.",
@@ -272,12 +265,12 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
         for declared in fields(QueryOptions)
     }
 )
-"""The table: name → option."""
+"""The table: each option by its name."""
 
 _BOUNDED: Final = tuple(
-    (option.name, option.least, option.most, option)
+    (option.name, option.minimum, option.maximum, option)
     for option in OPTIONS.values()
-    if option.least is not None and option.most is not None
+    if option.minimum is not None and option.maximum is not None
 )
 _CHOSEN: Final = tuple(
     (option.name, option.choices) for option in OPTIONS.values() if option.choices
@@ -290,13 +283,13 @@ def check_values(options: QueryOptions) -> None:
     Raises:
         InvalidArgument: the error names the field of the request.
     """
-    for name, least, most, option in _BOUNDED:
+    for name, minimum, maximum, option in _BOUNDED:
         value = getattr(options, name)
         # Most values are strictly inside, which is seen soonest here; NaN never is.
-        if value is None or least < value < most or option.allows(value):
+        if value is None or minimum < value < maximum or option.allows(value):
             continue
         words = ("between", "and") if option.exclusive else ("from", "to")
-        range_ = f"{words[0]} {least} {words[1]} {most}"
+        range_ = f"{words[0]} {minimum} {words[1]} {maximum}"
         advice = f"; {option.advice}" if option.advice else ""
         raise InvalidArgument(
             f"{name} must be {range_}, not {value}{advice}", field=option.wire_field

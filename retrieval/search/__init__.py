@@ -1,14 +1,6 @@
 """Search: a query → the passages that fit it best in one index; no grpc."""
 
-from retrieval.domain.search_options import (
-    DEFAULT_K,
-    MAX_CONTEXT,
-    MAX_GROUP_SIZE,
-    MAX_K,
-    MAX_OFFSET,
-    MAX_RERANK,
-    MAX_SECTION_CHARS,
-)
+from retrieval.domain.search_options import DEFAULT_K, MAX_K
 from retrieval.search.query import MAX_ARRANGED, MAX_QUERY_CHARS, Query, check_query
 from retrieval.search.reranked import PairScorer
 from retrieval.search.searcher import EmbeddedText, Searcher, SearchResult, Timings
@@ -16,13 +8,8 @@ from retrieval.search.searcher import EmbeddedText, Searcher, SearchResult, Timi
 __all__ = [
     "DEFAULT_K",
     "MAX_ARRANGED",
-    "MAX_CONTEXT",
-    "MAX_GROUP_SIZE",
     "MAX_K",
-    "MAX_OFFSET",
     "MAX_QUERY_CHARS",
-    "MAX_RERANK",
-    "MAX_SECTION_CHARS",
     "EmbeddedText",
     "PairScorer",
     "Query",

@@ -1,4 +1,4 @@
-"""What a search can be asked for, and within which limits."""
+"""A search query, and the rules between its parts; its options are in ``domain.search_options``."""
 
 import math
 from dataclasses import dataclass
@@ -14,9 +14,10 @@ Place = tuple[int, int]
 """(document id, ordinal) of a passage."""
 
 MAX_ARRANGED = 1_000
-"""How deep a list can go that is collapsed or diverse."""
+"""Passages of a list without near-duplicates, or of a diverse one: every page arranges the list
+from its beginning, and compares each passage with those before it."""
 MAX_QUERY_CHARS = 65_536
-"""Longest query, in characters."""
+"""Characters of a query; about twice what a model of 8,192 tokens reads of an English text."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,9 +52,9 @@ DEFAULT_PAGE_SIZE = 50
 """Collections or documents on a page; a page of 50 documents is about 20 kB on the wire."""
 
 _OPTION_LIMITS: Final = {
-    option.server_limit: int(option.most)
+    option.server_limit: int(option.maximum)
     for option in OPTIONS.values()
-    if option.server_limit and option.most is not None
+    if option.server_limit and option.maximum is not None
 }
 """Field of ``ServerLimits`` → the largest value of the options that it is about."""
 

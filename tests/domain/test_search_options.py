@@ -36,7 +36,7 @@ WITH = {"group_size": {"group_by_document": True, "k": 1}}
 
 def values_of(option: Option) -> st.SearchStrategy[Any]:
     """Values in range, just out of range, and far off; numbers that a float32 can carry."""
-    near = [option.least or 0, option.most or 0]
+    near = [option.minimum or 0, option.maximum or 0]
     match option.kind:
         case "flag":
             return st.booleans()
@@ -102,7 +102,7 @@ def test_all_refuse_the_same_values(option: Option, data: st.DataObject) -> None
     assert refused in ("", option.wire_field)
     assert refused_by_client_or_server(options) == refused
     assert refused_on_the_command_line(options) == refused
-    if option.least is not None:
+    if option.minimum is not None:
         assert (not refused) == option.allows(value)
 
 
@@ -110,7 +110,7 @@ def test_all_refuse_the_same_values(option: Option, data: st.DataObject) -> None
 @example(value=math.nan)
 def test_no_range_has_nan_or_infinity(value: float) -> None:
     for option in OPTIONS.values():
-        if option.least is not None and not math.isfinite(value):
+        if option.minimum is not None and not math.isfinite(value):
             assert not option.allows(value)
 
 

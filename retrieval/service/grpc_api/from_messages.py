@@ -1,4 +1,4 @@
-"""Messages → what is asked, checked."""
+"""From request messages to checked queries."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ _FIELDS = {
     ]
     for kind in (search_service_pb2.SearchRequest, search_service_pb2.StreamSearchRequest)
 }
-"""Kind of request → its fields that are options: name, whether zero is a value, choices."""
+"""The options of each kind of request: name, whether zero is a value of its own, choices."""
 
 
 def to_search(request: search_service_pb2.SearchRequest) -> Search:
