@@ -28,9 +28,8 @@ from benchmarks.common.bombs import STRANGE_NAMES, bombs
 from benchmarks.documents.reading import offline_setup
 from indexer.files.discover import discover
 from indexer.parse.formats import FORMATS, format_of
-from indexer.readers.messages import Job, Setup
+from indexer.readers.messages import Begun, Job, Parsed, Setup, Unchanged
 from indexer.readers.pool import Finished, Readers
-from indexer.readers.read_file import Begun, Parsed, Unchanged
 from retrieval.domain.records import Document, Skipped
 from tests.indexer import make_files
 

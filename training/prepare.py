@@ -20,11 +20,9 @@ from typing import Final
 import click
 import numpy as np
 
-from indexer.build.build import reader_count
 from indexer.build.settings import BuildOptions, find_documents, reader_setup
-from indexer.readers.messages import Job, Setup
-from indexer.readers.pool import Readers
-from indexer.readers.read_file import Parsed
+from indexer.readers.messages import Job, Parsed, Setup
+from indexer.readers.pool import Readers, reader_count
 from retrieval.commands import program
 from retrieval.domain.records import Chunk, ChunkSettings, Skipped, SourceFile
 from retrieval.encoding.model_folders import find_model

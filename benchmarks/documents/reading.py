@@ -18,9 +18,8 @@ from pathlib import Path
 from indexer.build.settings import FILE_MEMORY_BYTES, FILE_SECONDS, FILE_SECONDS_PER_MB
 from indexer.files.discover import discover
 from indexer.parse.formats import format_of
-from indexer.readers.messages import Job, Setup
+from indexer.readers.messages import Job, Parsed, Setup
 from indexer.readers.pool import Readers
-from indexer.readers.read_file import Parsed
 from retrieval.domain.records import ChunkSettings
 from retrieval.encoding.model_cards import OFFLINE_MODEL
 from retrieval.encoding.model_folders import find_model

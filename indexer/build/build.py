@@ -1,6 +1,5 @@
 """The whole build: find files → parse → chunk → embed → commit."""
 
-import os
 import time
 
 from indexer.build.embed import Embedder
@@ -18,15 +17,11 @@ from indexer.build.settings import (
     load_encoder,
     reader_setup,
 )
-from indexer.readers.messages import Job, Setup
-from indexer.readers.pool import Finished, Readers
-from indexer.readers.read_file import Parsed, Unchanged
+from indexer.readers.messages import Job, Parsed, Setup, Unchanged
+from indexer.readers.pool import Finished, Readers, reader_count
 from retrieval.domain.languages import DEFAULT_LANGUAGE
 from retrieval.domain.records import ContainerStamp, Skipped
 from retrieval.store import IndexWriter, check_folder, maintain, recall_warnings
-
-MOST_READERS = 8
-"""Processes that read files, where there are as many cores and files."""
 
 
 def build(
@@ -79,11 +74,6 @@ def build(
         _finish(plan, writer, report)
     report.seconds = time.perf_counter() - started
     return report
-
-
-def reader_count(files: int) -> int:
-    """How many processes read so many files."""
-    return min(os.cpu_count() or 1, MOST_READERS, files)
 
 
 def _ingest(

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from indexer.build.build import reader_count
 from indexer.build.plan import Plan, check_not_empty, plan_build
 from indexer.build.progress import BuildProgress
 from indexer.build.report import BuildReport
@@ -23,9 +22,8 @@ from indexer.build.settings import (
     reader_setup,
 )
 from indexer.parse.formats import is_container
-from indexer.readers.messages import Job, Setup
-from indexer.readers.pool import Readers
-from indexer.readers.read_file import Parsed
+from indexer.readers.messages import Job, Parsed, Setup
+from indexer.readers.pool import Readers, reader_count
 from retrieval.domain.records import Chunk, Skipped, SourceFile
 from retrieval.domain.wording import counted
 from retrieval.store import IndexWriter

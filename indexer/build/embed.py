@@ -10,7 +10,7 @@ import numpy as np
 
 from indexer.build.progress import BuildProgress
 from indexer.build.report import BuildReport
-from indexer.readers.read_file import Parsed
+from indexer.readers.messages import Parsed
 from retrieval.domain.embedded_text import embedded_text
 from retrieval.store import Commit, IndexWriter, StagedChunk, StagedDocument
 

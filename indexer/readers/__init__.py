@@ -1,1 +1,1 @@
-"""Read files in processes of their own, so that a hostile file can only lose itself."""
+"""Read files in processes of their own, so that a hostile file can harm only itself."""

@@ -1,13 +1,13 @@
-"""Start a process that runs this program's code and no other, whatever lies around it.
+"""Start a process that runs this program's code and no other, whatever files lie around it.
 
 ``python -m`` looks for modules in the current folder first, then in the folders of ``PYTHONPATH``
-and in the user's own, so a ``json.py`` beside the documents would run. Python's isolated mode
-(``-I``) looks into none of these. This file is run in that mode, by its path. It imports the
-program's packages from the folders where the parent has them (they need not be installed), and
-everything else from where Python itself has it.
+and in the user's site-packages, so a ``json.py`` beside the documents would run. Python's isolated
+mode (``-I``) searches none of these. This file is run in that mode, by its path. It imports the
+program's packages from the folders that the parent process imports them from (they need not be
+installed), and everything else from Python's own folders.
 
-Folders that the parent has its libraries from, such as the user's own where the program is
-installed there, come last: a module in there can't take the place of any other.
+Folders that the parent imports its libraries from, such as the user's site-packages if the program
+is installed there, are searched last, so a module in them can't replace any other.
 """
 
 import importlib
@@ -20,7 +20,7 @@ from typing import Final
 
 _PACKAGES: Final = ("retrieval", "indexer")
 _LIBRARIES: Final = ("lxml", "numpy", "pathspec", "selectolax", "tokenizers")
-"""Libraries of the readers; where these are, the others are."""
+"""Libraries that readers use; the folders of these hold the others too."""
 
 
 def isolated_command(module: str, *arguments: str) -> list[str]:
@@ -28,9 +28,9 @@ def isolated_command(module: str, *arguments: str) -> list[str]:
 
     Args:
         module: a module of this program.
-        arguments: what its ``main`` takes.
+        arguments: arguments of its ``main``.
     """
-    # Python's variables are ignored there, so what they asked for is passed on.
+    # Isolated mode ignores Python's environment variables, so pass on what they asked for.
     options = ["-I", "-X", f"utf8={sys.flags.utf8_mode}"]
     if sys.flags.dont_write_bytecode:
         options.append("-B")
@@ -45,7 +45,7 @@ def isolated_command(module: str, *arguments: str) -> list[str]:
 
 
 def _folder_of(package: str) -> str | None:
-    """Return the folder of a package, absolute, as this process imports it, if there is one."""
+    """Return the absolute folder that this process imports a package from; None if not found."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -53,7 +53,7 @@ def _folder_of(package: str) -> str | None:
 
 
 def _import_packages(packages: Mapping[str, str], places: Sequence[str]) -> None:
-    """Import packages from given folders, and let other modules be found in ``places`` too."""
+    """Import packages from given folders, and search ``places`` last for other modules."""
     sys.path += [place for place in places if place not in sys.path]
     for name, folder in packages.items():
         spec = importlib.util.spec_from_file_location(
@@ -66,7 +66,7 @@ def _import_packages(packages: Mapping[str, str], places: Sequence[str]) -> None
 
 
 def _main(setting: str, module: str, *arguments: str) -> None:
-    """Run what ``isolated_command`` has put together."""
+    """Run the command line of ``isolated_command``."""
     _import_packages(*json.loads(setting))
     importlib.import_module(module).main(*arguments)
 

@@ -1,7 +1,8 @@
-"""What the build and its reader processes tell each other: a line of JSON, and a document's text.
+"""Messages between the build and its reader processes: what they say, and how they are encoded.
 
-A reader works on files that may be hostile. What it sends is data and nothing else, however badly
-a parser was deceived: nothing here is unpickled.
+A message is a line of JSON; a document's text follows it as it is. A reader works on files that may
+be hostile, and nothing here is unpickled: even a reader whose parser was taken over can only send
+data.
 """
 
 import json
@@ -11,41 +12,32 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-from indexer.readers.read_file import Begun, Outcome, Parsed, Unchanged
 from retrieval.domain.records import Chunk, ChunkSettings, Document, Section, Skipped, SourceFile
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a reader is told once."""
+    """Settings of a reader process, sent to it once."""
 
     model_folder: Path
-    """Holds ``tokenizer.json``."""
+    """Folder with the model's ``tokenizer.json``."""
     max_tokens: int
-    """The model's."""
+    """Maximum number of tokens that the model reads."""
     settings: ChunkSettings
     include: tuple[str, ...]
-    """Patterns of the members of containers that are wanted."""
+    """Patterns that members of containers must match, if there are any."""
     exclude: tuple[str, ...]
+    """Patterns of members of containers to skip."""
     memory_bytes: int
-    """Most memory that it may use."""
+    """Limit on the memory of the process."""
     seconds: float
-    """Most processor time that a file may take ..."""
+    """Limit on the processor time for one document, without the part that depends on its file."""
     seconds_per_mb: float
-    """... and so much more for each million of its bytes."""
+    """Processor time added to the limit for each million bytes of the file."""
 
     def seconds_for(self, size: int) -> float:
-        """Most processor time that a file of so many bytes may take."""
+        """Return the limit on the processor time for one document of a file of ``size`` bytes."""
         return self.seconds + size / 1e6 * self.seconds_per_mb
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A file has been read to its end."""
-
-
-News = Outcome | Begun | Done
-"""What a reader tells of a file: what became of it or of its members, and then that it is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,58 +46,106 @@ class Job:
 
     source: SourceFile
     known: Mapping[str, str]
-    """See ``indexer.readers.read_file.read``."""
+    """URI to ``Parsed.sha256`` of the documents that the index has of this file."""
     after: int = 0
-    """See ``indexer.readers.read_file.read``."""
+    """Number of members of a container to pass over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A member of a container is about to be parsed."""
+
+    uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """A document whose bytes are those that the index has, whatever its modification time says."""
+
+    source: SourceFile
+    """The file as it was when it was read."""
+    consumed: int
+    """Bytes read for it: its own, or those of its container since the document before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A document that is new or has changed."""
+
+    source: SourceFile
+    """The file as it was when it was read."""
+    sha256: str
+    """Hex digest of the bytes of the file and its sidecar."""
+    document: Document
+    chunks: list[Chunk]
+    consumed: int
+    """As in ``Unchanged``."""
+
+
+Outcome = Unchanged | Parsed | Skipped
+"""Result of reading a document."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A file has been read to its end."""
+
+
+Message = Outcome | Begun | Done
+"""What a reader sends for a file: ``Begun`` for each member of a container, an outcome for each
+document, and ``Done`` at the end."""
 
 
 _SOURCE_FIELDS: Final = tuple(field.name for field in fields(SourceFile))
 
 
 def encode_setup(setup: Setup) -> bytes:
-    """As bytes to send; see ``decode_setup``."""
+    """Return a setup as bytes to send."""
     return _dump(asdict(setup))
 
 
 def decode_setup(data: bytes) -> Setup:
-    """What ``encode_setup`` was given."""
+    """Return the setup that ``encode_setup`` encoded."""
     raw = _load(data)
     raw |= {name: tuple(raw[name]) for name in ("include", "exclude")}
-    raw |= {"model_folder": Path(raw["model_folder"]), "settings": _read_settings(raw["settings"])}
+    raw |= {
+        "model_folder": Path(raw["model_folder"]),
+        "settings": _decode_settings(raw["settings"]),
+    }
     return Setup(**raw)
 
 
-def _read_settings(raw: Mapping[str, Any]) -> ChunkSettings:
+def _decode_settings(raw: Mapping[str, Any]) -> ChunkSettings:
     return ChunkSettings(**{**raw, "text_fields": tuple(raw["text_fields"])})
 
 
 def encode_job(job: Job) -> bytes:
-    """As bytes to send; see ``decode_job``."""
+    """Return a job as bytes to send."""
     return _dump({"source": job.source, "known": dict(job.known), "after": job.after})
 
 
 def decode_job(data: bytes) -> Job:
-    """What ``encode_job`` was given."""
+    """Return the job that ``encode_job`` encoded."""
     raw = _load(data)
-    return Job(_read_source(raw["source"]), raw["known"], raw["after"])
+    return Job(_decode_source(raw["source"]), raw["known"], raw["after"])
 
 
-def encode_news(news: News) -> bytes:
-    """As bytes to send; see ``decode_news``."""
-    if isinstance(news, Begun):
-        return _dump({"begun": news.uri})
-    if isinstance(news, Done):
+def encode_message(message: Message) -> bytes:
+    """Return a reader's message as bytes to send."""
+    if isinstance(message, Begun):
+        return _dump({"begun": message.uri})
+    if isinstance(message, Done):
         return _dump({"done": True})
-    return _encode_outcome(news)
+    return _encode_outcome(message)
 
 
-def decode_news(data: bytes) -> News:
-    """What ``encode_news`` was given."""
+def decode_message(data: bytes) -> Message:
+    """Return the message that ``encode_message`` encoded."""
     line, _, text = data.partition(b"\n")
     raw = _load(line)
     if "begun" in raw:
         return Begun(raw["begun"])
-    return Done() if "done" in raw else _decode_outcome(raw, _decode(text))
+    return Done() if "done" in raw else _decode_outcome(raw, _to_text(text))
 
 
 def _encode_outcome(outcome: Outcome) -> bytes:
@@ -117,38 +157,37 @@ def _encode_outcome(outcome: Outcome) -> bytes:
         {
             "source": outcome.source,
             "sha256": outcome.sha256,
-            "document": _document(outcome.document),
-            "chunks": [_chunk(chunk) for chunk in outcome.chunks],
+            "document": _encode_document(outcome.document),
+            "chunks": [_encode_chunk(chunk) for chunk in outcome.chunks],
             "consumed": outcome.consumed,
         }
     )
-    # A line's end within JSON is written as an escape. Most of what is sent is text: as it is.
-    return b"\n".join((line, _encode(outcome.document.text)))
+    # JSON escapes the ends of lines, so the first one ends the JSON. The text, which is most of the
+    # message, follows without escapes.
+    return b"\n".join((line, _to_bytes(outcome.document.text)))
 
 
 def _decode_outcome(raw: Mapping[str, Any], text: str) -> Outcome:
     if "skipped" in raw:
         return Skipped(*raw["skipped"])
     if "unchanged" in raw:
-        return Unchanged(_read_source(raw["unchanged"]), raw["consumed"])
+        return Unchanged(_decode_source(raw["unchanged"]), raw["consumed"])
     return Parsed(
-        _read_source(raw["source"]),
+        _decode_source(raw["source"]),
         raw["sha256"],
-        _read_document(raw["document"], text),
-        [_read_chunk(number, row, text) for number, row in enumerate(raw["chunks"])],
+        _decode_document(raw["document"], text),
+        [_decode_chunk(number, row, text) for number, row in enumerate(raw["chunks"])],
         raw["consumed"],
     )
 
 
-def _read_source(raw: Mapping[str, Any]) -> SourceFile:
-    beside = raw["sidecar"]
-    return SourceFile(
-        **{**raw, "path": Path(raw["path"]), "sidecar": _read_source(beside) if beside else None}
-    )
+def _decode_source(raw: Mapping[str, Any]) -> SourceFile:
+    sidecar = _decode_source(raw["sidecar"]) if raw["sidecar"] else None
+    return SourceFile(**{**raw, "path": Path(raw["path"]), "sidecar": sidecar})
 
 
-def _document(document: Document) -> Mapping[str, Any]:
-    """All but its text."""
+def _encode_document(document: Document) -> Mapping[str, Any]:
+    """Return all fields but the text."""
     return {
         "uri": document.uri,
         "title": document.title,
@@ -162,43 +201,43 @@ def _document(document: Document) -> Mapping[str, Any]:
     }
 
 
-def _read_document(raw: Mapping[str, Any], text: str) -> Document:
+def _decode_document(raw: Mapping[str, Any], text: str) -> Document:
     sections = tuple(Section(start, tuple(path), level) for start, path, level in raw["sections"])
     pages = tuple(raw["page_starts"])
     return Document(**{**raw, "text": text, "sections": sections, "page_starts": pages})
 
 
-def _chunk(chunk: Chunk) -> Sequence[Any]:
-    """All but its number, which is its place, and its text, which the document has."""
+def _encode_chunk(chunk: Chunk) -> Sequence[Any]:
+    """Return all fields but the ordinal, which is the place in the list, and the text."""
     lines, pages = (chunk.line_start, chunk.line_end), (chunk.page_start, chunk.page_end)
     return (chunk.char_start, chunk.char_end, *lines, chunk.heading_path, chunk.token_count, *pages)
 
 
-def _read_chunk(number: int, row: Sequence[Any], text: str) -> Chunk:
+def _decode_chunk(number: int, row: Sequence[Any], text: str) -> Chunk:
     start, end, line_start, line_end, path, *rest = row
     return Chunk(number, start, end, text[start:end], line_start, line_end, tuple(path), *rest)
 
 
 def _dump(value: Mapping[str, Any]) -> bytes:
-    return _encode(json.dumps(value, ensure_ascii=False, default=_plain))
+    return _to_bytes(json.dumps(value, ensure_ascii=False, default=_plain))
 
 
 def _plain(value: SourceFile | Path) -> str | dict[str, object]:
-    """What JSON has no form for, as what it has."""
+    """Return a path or a source file as a value that JSON has."""
     if isinstance(value, Path):
         return os.fspath(value)
     return {name: getattr(value, name) for name in _SOURCE_FIELDS}
 
 
 def _load(data: bytes) -> dict[str, Any]:
-    raw: dict[str, Any] = json.loads(_decode(data))
+    raw: dict[str, Any] = json.loads(_to_text(data))
     return raw
 
 
-def _encode(text: str) -> bytes:
-    # Names of files may hold lone surrogates, which stand for bytes that are no UTF-8.
+def _to_bytes(text: str) -> bytes:
+    # File names may hold lone surrogates, which stand for bytes that are not UTF-8.
     return text.encode("utf-8", "surrogatepass")
 
 
-def _decode(data: bytes) -> str:
+def _to_text(data: bytes) -> str:
     return data.decode("utf-8", "surrogatepass")

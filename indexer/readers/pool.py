@@ -1,8 +1,7 @@
-"""Reader processes: files are read side by side, and none can stall the build or take it down.
+"""Pool of reader processes: files are read in parallel, and none can stall or crash the build.
 
-A parser may run into any trouble on a hostile file: endless work, memory without end, a crash in
-a C library. It happens in a process that is held to limits; the file is skipped with the reason,
-and another process takes over.
+On a hostile file a parser may loop, exhaust memory, or crash in a C library. Here that happens in a
+process with limits: the file is skipped with the reason, and another process takes over.
 """
 
 import os
@@ -12,32 +11,48 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, Pipe, wait
-from threading import Thread
+from threading import Condition, Thread
 from types import TracebackType
 from typing import Final, Self, cast
 
-from indexer.readers.bounded_queue import Passage
 from indexer.readers.isolation import isolated_command
-from indexer.readers.messages import Done, Job, Setup, decode_news, encode_job, encode_setup
-from indexer.readers.read_file import Begun, Outcome, Parsed
+from indexer.readers.messages import (
+    Begun,
+    Done,
+    Job,
+    Outcome,
+    Parsed,
+    Setup,
+    decode_message,
+    encode_job,
+    encode_setup,
+)
 from indexer.skip import SkipReason
 from retrieval.domain.records import Skipped, SourceFile
 from retrieval.errors import RetrievalError
 
+MAX_READERS: Final = 8
+"""Maximum number of reader processes: each loads a tokenizer, and may use 2 GiB on a bad file."""
 STUCK_SECONDS: Final = 600.0
-"""Readers that say nothing for so long are given up: their disk does not answer, most likely."""
+"""Time without a message after which readers are killed. The limit on processor time stops loops
+much earlier, so a silent reader most likely waits for a disk that doesn't answer."""
 
-_GIVEN: Final = 2
-"""Files that a reader has been given: the one that it reads, and the next."""
+_ASSIGNED: Final = 2
+"""Number of files assigned to a reader: the one it reads, and one more, so that it never waits."""
 _AHEAD_PER_READER: Final = 8
-"""Files handed out for each reader before the first of them is passed on."""
+"""Number of files per reader that may be read ahead of the first one that is not finished."""
 _AHEAD_CHARS: Final = 64 << 20
-"""Text that may wait for the build."""
+"""Number of characters that may wait for the build: bounds its memory to a few hundred MB."""
+
+
+def reader_count(files: int) -> int:
+    """Return how many processes to read a number of files with."""
+    return min(os.cpu_count() or 1, MAX_READERS, files)
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A file is read: all that it held was told."""
+    """A file has been read, and all of its outcomes have been yielded."""
 
     source: SourceFile
     complete: bool
@@ -46,23 +61,24 @@ class Finished:
 
 @dataclass(slots=True, eq=False)
 class _Task:
-    """A file that is being read, or waits for those before it to be passed on."""
+    """A file that is being read, or whose outcomes wait for those of the files before it."""
 
     job: Job
     outcomes: deque[Outcome] = field(default_factory=deque)
-    """Those that were not passed on yet."""
-    told: int = 0
-    """How many there were."""
+    """Outcomes that were not passed on yet."""
+    received: int = 0
+    """Number of all outcomes so far."""
     chars: int = 0
+    """Total length of the documents in ``outcomes``."""
     begun: str = ""
     """URI of the member of a container that is being parsed."""
     done: bool = False
     complete: bool = True
 
     def add(self, outcome: Outcome) -> None:
-        """Take what became of the file, or of a member."""
+        """Add the outcome of the file, or of a member."""
         self.outcomes.append(outcome)
-        self.told += 1
+        self.received += 1
         self.chars += _chars(outcome)
         self.begun = ""
         if isinstance(outcome, Skipped) and outcome.uri == self.job.source.uri:
@@ -71,46 +87,107 @@ class _Task:
 
 @dataclass(slots=True, eq=False)
 class _Reader:
-    """A process and what it has been given to do."""
+    """A process and the files assigned to it."""
 
     process: "subprocess.Popen[bytes]"
     connection: Connection
     tasks: deque[_Task] = field(default_factory=deque)
-    """It reads the first."""
+    """The process reads the first."""
     ready: bool = False
 
     def stop(self) -> int:
-        """Kill the process; returns its exit status, negative for a signal."""
+        """Kill the process, and return its exit status, which is negative for a signal."""
         self.connection.close()
         self.process.kill()
         return self.process.wait()
 
 
-class Readers:
-    """Reads files ahead of the build, in order; a context manager."""
+class _BoundedQueue:
+    """Thread-safe queue bounded by the total length of the documents in it.
 
-    def __init__(self, setup: Setup, count: int) -> None:
-        """Start the processes; they get ready while the build goes on.
+    ``queue.Queue`` is bounded by the number of its items, and documents differ by a factor of a
+    million.
+    """
+
+    def __init__(self, max_chars: int) -> None:
+        """Start empty.
 
         Args:
-            setup: what each is told.
-            count: how many there are.
+            max_chars: total length from which ``put`` waits.
+        """
+        self.closed = False
+        self._max_chars = max_chars
+        self._items: deque[Outcome | Finished] = deque()
+        self._chars = 0
+        self._finished = False
+        self._error: BaseException | None = None
+        self._changed = Condition()
+
+    def put(self, item: "Outcome | Finished") -> bool:
+        """Add an item once there is room; return False if the queue is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._chars < self._max_chars or self.closed)
+            self._items.append(item)
+            self._chars += _chars(item)
+            self._changed.notify_all()
+            return not self.closed
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """Mark the end of the items; ``take`` then raises the error, if any."""
+        with self._changed:
+            self._finished, self._error = True, error
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Wake up ``put``: nobody takes items any more."""
+        with self._changed:
+            self.closed = True
+            self._changed.notify_all()
+
+    def take(self) -> Iterator["Outcome | Finished"]:
+        """Yield items as they come.
+
+        Raises:
+            BaseException: the error given to ``finish``.
+        """
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._items or self._finished)
+                if not self._items:
+                    break
+                item = self._items.popleft()
+                self._chars -= _chars(item)
+                self._changed.notify_all()
+            yield item
+        if self._error:
+            raise self._error
+
+
+class Readers:
+    """Reader processes that read files ahead of the build; a context manager."""
+
+    def __init__(self, setup: Setup, count: int) -> None:
+        """Start the processes, without waiting until they are ready.
+
+        Args:
+            setup: settings of the processes.
+            count: number of processes.
         """
         self._setup = setup
         self._readers = [self._start() for _ in range(count)]
-        self._passed = Passage(_chars, _AHEAD_CHARS)
+        self._results = _BoundedQueue(_AHEAD_CHARS)
         self._supervisor: Thread | None = None
 
     def read(self, jobs: Iterable[Job]) -> Iterator[Outcome | Finished]:
-        """Yield what became of each file or its members, and then that it is finished.
+        """Yield the outcomes of each file, and ``Finished`` after them, in the order of the jobs.
 
-        In the order given. Called once.
+        Call this once.
         """
         self._supervisor = Thread(
             target=self._supervise, args=(iter(jobs),), name="readers", daemon=True
         )
         self._supervisor.start()
-        return self._passed.take()
+        return self._results.take()
 
     def __enter__(self) -> Self:
         return self
@@ -121,7 +198,7 @@ class Readers:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._passed.close()
+        self._results.close()
         for reader in self._readers:
             reader.process.kill()
         if self._supervisor:
@@ -137,7 +214,7 @@ class Readers:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                # There is a reader for each core.
+                # There is a reader for each core already.
                 env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
             )
         ours.send_bytes(encode_setup(self._setup))
@@ -146,15 +223,15 @@ class Readers:
     def _supervise(self, jobs: Iterator[Job]) -> None:
         try:
             for outcome in self._in_order(jobs):
-                if not self._passed.put(outcome):
+                if not self._results.put(outcome):
                     return
-            self._passed.finish()
-        except BaseException as error:  # noqa: BLE001 -- raised again where it is waited for
-            self._passed.finish(error)
+            self._results.finish()
+        except BaseException as error:  # noqa: BLE001 -- take() raises it
+            self._results.finish(error)
 
     def _in_order(self, jobs: Iterator[Job]) -> Iterator[Outcome | Finished]:
         tasks: deque[_Task] = deque()
-        while not self._passed.closed:
+        while not self._results.closed:
             self._hand_out(jobs, tasks)
             if not tasks:
                 return
@@ -167,13 +244,13 @@ class Readers:
                 tasks.popleft()
                 yield Finished(first.job.source, first.complete)
             else:
-                self._hear(first)
+                self._receive(first)
 
     def _hand_out(self, jobs: Iterator[Job], tasks: "deque[_Task]") -> None:
-        """Give the next files to the readers that have little to do."""
-        for given in range(_GIVEN):
+        """Assign the next files to the readers that have few."""
+        for assigned in range(_ASSIGNED):
             for reader in tuple(self._readers):
-                if len(reader.tasks) > given or len(tasks) >= _AHEAD_PER_READER * len(
+                if len(reader.tasks) > assigned or len(tasks) >= _AHEAD_PER_READER * len(
                     self._readers
                 ):
                     continue
@@ -181,49 +258,49 @@ class Readers:
                     return
                 task = _Task(job)
                 tasks.append(task)
-                self._give(reader, task)
+                self._assign(reader, task)
 
-    def _give(self, reader: _Reader, task: _Task) -> None:
-        """Have a file read after those that a reader has been given."""
+    def _assign(self, reader: _Reader, task: _Task) -> None:
+        """Assign a file to a reader, after those that it has."""
         message = encode_job(task.job)
         try:
             reader.connection.send_bytes(message)
-        except OSError:  # it has ended
-            if not reader.tasks:  # while it had nothing to do
+        except OSError:  # the process has ended
+            if not reader.tasks:
                 reader = self._replace(reader, stuck=False)
                 reader.connection.send_bytes(message)
-            # Else that is found when it is listened to, and what it was given goes to another.
+            # A process that had files to read is replaced in _receive, with all of its files.
         reader.tasks.append(task)
 
-    def _hear(self, first: _Task) -> None:
-        """Wait until a reader says something, or ends; those far ahead of the first may wait."""
+    def _receive(self, first: _Task) -> None:
+        """Wait for a message, or the end, of a reader that isn't far ahead of the first file."""
         busy = {
             reader.connection: reader
             for reader in self._readers
             if reader.tasks and (reader.tasks[0] is first or reader.tasks[0].chars < _AHEAD_CHARS)
         }
-        heard = wait(list(busy), STUCK_SECONDS)
-        if self._passed.closed:
+        ready = wait(list(busy), STUCK_SECONDS)
+        if self._results.closed:
             return
-        for connection in heard or list(busy):
+        for connection in ready or list(busy):
             reader = busy[cast(Connection, connection)]
             try:
-                message = reader.connection.recv_bytes() if heard else b""
+                message = reader.connection.recv_bytes() if ready else b""
             except (EOFError, OSError):
                 message = b""
             if message:
-                _take(reader, message)
+                _handle(reader, message)
             else:
-                self._replace(reader, stuck=not heard)
+                self._replace(reader, stuck=not ready)
 
     def _replace(self, reader: _Reader, *, stuck: bool) -> _Reader:
-        """Start another process in place of one that has ended, or is to.
+        """Replace a process that has ended, or that is stuck, by a new one.
 
-        What its file did to it is told. If that was a member of a container, the new process goes
-        on behind it.
+        The file that it was reading is skipped. If that was a member of a container, the new
+        process goes on with the next member.
 
         Raises:
-            RetrievalError: it ended before it did anything: so would the next.
+            RetrievalError: the process ended before it was ready, and so would the next.
         """
         status = reader.stop()
         if not reader.ready:
@@ -231,23 +308,23 @@ class Readers:
         new = self._start()
         self._readers[self._readers.index(reader)] = new
         if reader.tasks:
-            self._tell_end(reader.tasks[0], status, stuck=stuck)
+            self._skip_current(reader.tasks[0], status, stuck=stuck)
         for task in reader.tasks:
             if not task.done:
-                self._give(new, task)
+                self._assign(new, task)
         return new
 
-    def _tell_end(self, task: _Task, status: int, *, stuck: bool) -> None:
-        """Tell that a file, or a member of it, ended its reader."""
+    def _skip_current(self, task: _Task, status: int, *, stuck: bool) -> None:
+        """Skip the file, or the member of a container, that ended its reader."""
         source, member = task.job.source, task.begun
-        reason, detail = self._cause(task.job, status, stuck=stuck)
+        reason, detail = self._reason(task.job, status, stuck=stuck)
         task.add(Skipped(member or source.uri, source.root, reason, detail))
         if member:
-            task.job = replace(task.job, after=task.told)
+            task.job = replace(task.job, after=task.received)
         else:
             task.done = True
 
-    def _cause(self, job: Job, status: int, *, stuck: bool) -> tuple[SkipReason, str]:
+    def _reason(self, job: Job, status: int, *, stuck: bool) -> tuple[SkipReason, str]:
         if stuck:
             return SkipReason.TIMED_OUT, f"no answer in {STUCK_SECONDS:.0f} s"
         if status == -signal.SIGPROF:
@@ -258,19 +335,19 @@ class Readers:
         return SkipReason.CRASHED, f"exit status {status}"
 
 
-def _take(reader: _Reader, message: bytes) -> None:
-    """Take in what a reader said."""
+def _handle(reader: _Reader, data: bytes) -> None:
+    """Handle a message of a reader; the first one only says that the reader is ready."""
     if not reader.ready:
         reader.ready = True
     elif reader.tasks:
-        task, news = reader.tasks[0], decode_news(message)
-        if isinstance(news, Begun):
-            task.begun = news.uri
-        elif isinstance(news, Done):
+        task, message = reader.tasks[0], decode_message(data)
+        if isinstance(message, Begun):
+            task.begun = message.uri
+        elif isinstance(message, Done):
             task.done = True
             reader.tasks.popleft()
         else:
-            task.add(news)
+            task.add(message)
 
 
 def _chars(outcome: Outcome | Finished) -> int:

@@ -1,7 +1,7 @@
-"""A reader process: takes files one by one, and sends back what is in them.
+"""Main program of a reader process: read files one by one, and send back their documents.
 
-Started by ``pool`` in an isolated Python (``indexer.readers.isolation``). The kernel holds it to
-its limits: one that runs too long dies of ``SIGPROF``, whatever code it is in.
+The pool starts it in an isolated Python (see ``indexer.readers.isolation``). The kernel enforces
+its limits: a process that runs too long is killed by ``SIGPROF``, whatever code it is in.
 """
 
 import resource
@@ -14,16 +14,16 @@ from queue import SimpleQueue
 from threading import Thread
 
 from indexer.files.discover import compile_patterns
-from indexer.readers.messages import Done, Job, decode_job, decode_setup, encode_news
-from indexer.readers.read_file import Reading, read
+from indexer.readers.messages import Done, Job, decode_job, decode_setup, encode_message
+from indexer.readers.read_file import Reading, read_file
 from retrieval.encoding.tokenizer import Tokenizer
 
 
 def main(descriptor: str) -> None:
-    """Read what the other end of a connection asks for, until that end is closed.
+    """Read the files that the other end of a connection asks for, until that end is closed.
 
     Args:
-        descriptor: number of the open file of this end.
+        descriptor: file descriptor of this end, in decimal.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the build decides what an interrupt means
     connection = Connection(int(descriptor))
@@ -44,7 +44,7 @@ def main(descriptor: str) -> None:
 def _jobs(connection: Connection) -> Iterator[Job]:
     """Yield jobs until the connection is closed.
 
-    They are taken in as they come, so that the build never waits to hand one out.
+    A thread takes them off the connection as they come, so that the build never waits to send one.
     """
     messages = SimpleQueue[bytes]()
 
@@ -60,9 +60,8 @@ def _jobs(connection: Connection) -> Iterator[Job]:
 
 
 def _messages(job: Job, reading: Reading, seconds: float) -> Iterator[bytes]:
-    """Yield what there is to tell of a file; ``seconds`` of processor time for each document."""
-    news = chain(read(job.source, job.known, reading, job.after), (Done(),))
-    messages = map(encode_news, news)
+    """Yield the messages about a file, with ``seconds`` of processor time for each document."""
+    messages = map(encode_message, chain(read_file(job, reading), (Done(),)))
     while True:
         signal.setitimer(signal.ITIMER_PROF, seconds)
         message = next(messages, None)
@@ -72,10 +71,10 @@ def _messages(job: Job, reading: Reading, seconds: float) -> Iterator[bytes]:
         yield message
 
 
-def _limit_memory(most: int) -> None:
-    """Have allocations fail beyond so many bytes in all."""
+def _limit_memory(limit: int) -> None:
+    """Make allocations fail above a number of bytes in total."""
     if not hasattr(resource, "RLIMIT_DATA"):
         return
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    if hard == resource.RLIM_INFINITY or most < hard:
-        resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+    if hard == resource.RLIM_INFINITY or limit < hard:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))

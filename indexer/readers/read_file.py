@@ -1,11 +1,11 @@
-"""One file → what is in it: read, compared with what the index knows, parsed and chunked.
+"""Read one file: compare it with what the index knows, parse it, and cut it into chunks.
 
-This runs in a process of its own (see ``indexer.readers.pool``): it needs no model, and no index.
+Runs in a reader process (see ``indexer.readers.pool``), without the model and without the index.
 """
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,117 +15,69 @@ from indexer.files.sidecar import with_sidecar
 from indexer.files.unpack import Member, unpack
 from indexer.files.walk import Patterns
 from indexer.parse.formats import ParseOptions, is_container, parse
+from indexer.readers.messages import Begun, Job, Outcome, Parsed, Unchanged
 from indexer.skip import SkipDocument, SkipReason, read_errors_as_skips
-from retrieval.domain.records import (
-    Chunk,
-    ChunkSettings,
-    Document,
-    Skipped,
-    SourceFile,
-    TokenCounter,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """A member of a container is about to be parsed."""
-
-    uri: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unchanged:
-    """A file whose content is what the index has, whatever its modification time says."""
-
-    source: SourceFile
-    """The file as it was when it was read."""
-    consumed: int
-    """Bytes that were read for it: its own, or those of its container since the document before."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parsed:
-    """A document that is new, or has changed."""
-
-    source: SourceFile
-    """The file as it was when it was read."""
-    sha256: str
-    """Hex digest of the file's bytes, and its sidecar's."""
-    document: Document
-    chunks: list[Chunk]
-    consumed: int
-    """As in ``Unchanged``."""
-
-
-Outcome = Unchanged | Parsed | Skipped
-"""What became of a document."""
+from retrieval.domain.records import ChunkSettings, Skipped, SourceFile, TokenCounter
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How files are read."""
+    """Settings that hold for all files that a process reads."""
 
     counter: TokenCounter
     """Tokenizer of the model that the chunks are for."""
     settings: ChunkSettings
     patterns: Patterns
-    """Which members of containers are wanted."""
+    """Patterns that choose the members of containers."""
 
 
-def read(
-    found: SourceFile, known: Mapping[str, str], reading: Reading, after: int = 0
-) -> Iterator[Outcome | Begun]:
-    """Read a file, and cut what it holds into chunks.
-
-    Args:
-        found: the file.
-        known: URI → ``Parsed.sha256`` of the documents that the index has of it.
-        reading: how.
-        after: members of a container to pass over.
+def read_file(job: Job, reading: Reading) -> Iterator[Outcome | Begun]:
+    """Read a file, and cut its documents into chunks.
 
     Yields:
-        what became of the file; or of each member of a container, told before it is parsed, and
-        of the container itself where not all of it could be read.
+        the outcome of the file; for a container, ``Begun`` and an outcome for each member, and an
+        outcome of the container itself if not all of it could be read.
     """
+    found = job.source
     if not is_container(found.uri):
-        yield _guarded(found, partial(_read_file, found, known.get(found.uri, ""), reading))
+        yield _guarded(found, partial(_read_document, found, job.known.get(found.uri, ""), reading))
         return
     consumed = 0
     members = _guarded_members(found, unpack(found, reading.patterns))
     for number, member in enumerate(members):
         if isinstance(member, Skipped):
-            if number >= after:
+            if number >= job.after:
                 yield member
             continue
-        read, consumed = member.consumed - consumed, member.consumed
-        if number >= after:
+        since, consumed = member.consumed - consumed, member.consumed
+        if number >= job.after:
             yield Begun(member.source.uri)
-            sha256 = known.get(member.source.uri, "")
-            act = partial(_read_data, member.source, member.data, b"", sha256, reading)
+            sha256 = job.known.get(member.source.uri, "")
+            act = partial(_parse_data, member.source, member.data, b"", sha256, reading)
             outcome = _guarded(member.source, act)
-            yield outcome if isinstance(outcome, Skipped) else replace(outcome, consumed=read)
+            yield outcome if isinstance(outcome, Skipped) else replace(outcome, consumed=since)
 
 
 def _guarded(source: SourceFile, act: Callable[[], Outcome]) -> Outcome:
-    """Read a document; whatever its parser comes to grief with is a reason to skip it."""
+    """Return the outcome of an action, or the reason to skip the file if the action fails."""
     try:
         return act()
     except Exception as error:  # noqa: BLE001 -- one strange file must not end the build
-        return Skipped(source.uri, source.root, *_trouble(error))
+        return Skipped(source.uri, source.root, *_reason_for(error))
 
 
 def _guarded_members(
     source: SourceFile, members: Iterator[Member | Skipped]
 ) -> Iterator[Member | Skipped]:
-    """Members, until the container itself brings the reader to grief."""
+    """Yield members, and at the end the reason to skip the container if reading it fails."""
     try:
         yield from members
     except Exception as error:  # noqa: BLE001 -- as above
-        yield Skipped(source.uri, source.root, *_trouble(error))
+        yield Skipped(source.uri, source.root, *_reason_for(error))
 
 
-def _trouble(error: Exception) -> tuple[SkipReason, str]:
-    """What to skip a file for, by what was raised."""
+def _reason_for(error: Exception) -> tuple[SkipReason, str]:
+    """Return the reason to skip a file, by the exception that was raised."""
     if isinstance(error, SkipDocument):
         return error.reason, error.detail
     if isinstance(error, MemoryError):
@@ -135,22 +87,22 @@ def _trouble(error: Exception) -> tuple[SkipReason, str]:
     return SkipReason.CRASHED, f"{type(error).__name__}: {error}"
 
 
-def _read_file(found: SourceFile, known_sha256: str, reading: Reading) -> Outcome:
+def _read_document(found: SourceFile, known_sha256: str, reading: Reading) -> Outcome:
     source, data, fields = _read_with_sidecar(found)
-    return _read_data(source, data, fields, known_sha256, reading)
+    return _parse_data(source, data, fields, known_sha256, reading)
 
 
-def _read_data(
+def _parse_data(
     source: SourceFile, data: bytes, fields: bytes, known_sha256: str, reading: Reading
 ) -> Outcome:
-    """Parse and cut a file, unless it is what the index has.
+    """Parse a file and cut it into chunks, unless the index has the same bytes.
 
     Args:
         source: the file.
-        data: its bytes.
-        fields: its sidecar's, if it has one.
-        known_sha256: digest of both in the index.
-        reading: how.
+        data: bytes of the file.
+        fields: bytes of the sidecar; empty if there is none.
+        known_sha256: digest of both in the index; empty if the index has no such document.
+        reading: settings.
 
     Raises:
         SkipDocument: there is nothing to index.
@@ -166,7 +118,7 @@ def _read_data(
 
 
 def _read_with_sidecar(found: SourceFile) -> tuple[SourceFile, bytes, bytes]:
-    """A file as it is now, its bytes, and its sidecar's, if it has one.
+    """Return a file as it is now, its bytes, and those of its sidecar, which may be empty.
 
     Raises:
         SkipDocument: one of the two can't be read, or has grown beyond the limit.
@@ -174,15 +126,15 @@ def _read_with_sidecar(found: SourceFile) -> tuple[SourceFile, bytes, bytes]:
     source, data = _read(found)
     if source.sidecar is None:
         return source, data, b""
-    beside, fields = _read(source.sidecar)
-    return replace(source, sidecar=beside), data, fields
+    sidecar, fields = _read(source.sidecar)
+    return replace(source, sidecar=sidecar), data, fields
 
 
 def _read(found: SourceFile) -> tuple[SourceFile, bytes]:
-    """A file's bytes, and its size and time as they were when it was opened.
+    """Return a file as it was when it was opened, and its bytes.
 
     Raises:
-        SkipDocument: it can't be read, or has grown beyond the limit.
+        SkipDocument: the file can't be read, or has grown beyond the limit.
     """
     with read_errors_as_skips(), found.path.open("rb") as file:
         status = os.fstat(file.fileno())

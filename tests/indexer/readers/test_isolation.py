@@ -16,9 +16,8 @@ import pytest
 import indexer
 import retrieval
 from indexer.files.discover import discover
-from indexer.readers.messages import Job
+from indexer.readers.messages import Job, Parsed
 from indexer.readers.pool import Readers
-from indexer.readers.read_file import Parsed
 from tests.indexer.readers.test_pool import make_setup, outcomes_of
 
 STANDARD = ("json", "signal", "resource", "queue", "struct", "runpy", "zipfile", "encodings")

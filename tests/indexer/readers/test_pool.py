@@ -12,9 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.files.discover import compile_patterns, discover
-from indexer.readers.messages import Job, Setup, decode_job, decode_news, encode_job, encode_news
+from indexer.readers.messages import (
+    Begun,
+    Job,
+    Outcome,
+    Parsed,
+    Setup,
+    Unchanged,
+    decode_job,
+    decode_message,
+    encode_job,
+    encode_message,
+)
 from indexer.readers.pool import Finished, Readers
-from indexer.readers.read_file import Begun, Outcome, Parsed, Reading, Unchanged, read
+from indexer.readers.read_file import Reading, read_file
 from retrieval.domain.records import ChunkSettings, Skipped, SourceFile
 from retrieval.encoding.tokenizer import Tokenizer
 from retrieval.errors import RetrievalError
@@ -59,7 +70,7 @@ def endless(tmp_path: Path) -> Path:
 def in_process(files: Iterable[SourceFile], model: Path) -> list[Outcome]:
     tokenizer = Tokenizer.from_folder(model, max_tokens=256)
     reading = Reading(tokenizer, SETTINGS, compile_patterns((), ()))
-    news = [one for file in files for one in read(file, {}, reading)]
+    news = [one for file in files for one in read_file(Job(file, {}), reading)]
     return [one for one in news if not isinstance(one, Begun)]
 
 
@@ -102,7 +113,7 @@ def test_what_is_sent_arrives_as_it_was(folder: Path, minilm_folder: Path) -> No
         files := discover([folder]).files, in_process(files, minilm_folder), strict=True
     ):
         assert decode_job(encode_job(Job(file, {"a": "b"}, 3))) == Job(file, {"a": "b"}, 3)
-        assert decode_news(encode_news(outcome)) == outcome
+        assert decode_message(encode_message(outcome)) == outcome
 
 
 @given(st.text(st.characters(), max_size=20), st.text(max_size=20))
@@ -110,7 +121,7 @@ def test_any_name_and_detail_can_be_sent(name: str, detail: str) -> None:
     source = SourceFile(Path("/" + name.replace("\0", "")), "uri", "root", 1, 2)
     assert decode_job(encode_job(Job(source, {}))) == Job(source, {})
     skip = Skipped("uri", "root", "damaged", detail)
-    assert decode_news(encode_news(skip)) == skip
+    assert decode_message(encode_message(skip)) == skip
 
 
 def test_a_file_that_takes_too_long_is_skipped(endless: Path, minilm_folder: Path) -> None:
@@ -147,7 +158,7 @@ def test_a_file_that_crashes_its_parser_is_skipped(
 def test_one_that_dies_with_nothing_to_do_is_replaced(
     folder: Path, minilm_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexer.readers.pool._GIVEN", 1)
+    monkeypatch.setattr("indexer.readers.pool._ASSIGNED", 1)
     jobs = [Job(file, {}) for file in discover([folder]).files]
 
     def later() -> Iterator[Job]:
