@@ -39,7 +39,7 @@ from retrieval.service.config import Limits
 from retrieval.service.observability.observer import Observer
 from retrieval.service.page_tokens import PageScope, page_size
 from retrieval.service.scheduling.fair_queue import turn_of
-from retrieval.service.scheduling.search_threads import SearchThreads
+from retrieval.service.scheduling.threads import SearchThreads
 
 _Asked = TypeVar("_Asked")
 _Shown = TypeVar("_Shown")

@@ -29,15 +29,13 @@ from retrieval.service.grpc_api.index_servicer import IndexServicer
 from retrieval.service.grpc_api.interceptors import RequestInterceptor
 from retrieval.service.grpc_api.search_servicer import SearchServicer
 from retrieval.service.grpc_api.tls import Certificates
-from retrieval.service.limits.admission import Admission
 from retrieval.service.limits.hang_up import hang_up
 from retrieval.service.limits.memory import Trimmer
-from retrieval.service.limits.transfers import Transfers
+from retrieval.service.limits.under_way import Admission, Transfers
 from retrieval.service.observability.metrics import Metrics
 from retrieval.service.observability.observer import Observer, Tracer
-from retrieval.service.scheduling.background import behind_others, supervise
 from retrieval.service.scheduling.batcher import BULK_NICENESS, NICENESS, Batcher
-from retrieval.service.scheduling.search_threads import SearchThreads
+from retrieval.service.scheduling.threads import SearchThreads, behind_others, supervise
 from retrieval.store import search_on_one_core
 from retrieval.v1 import embedding_service_pb2, index_service_pb2, search_service_pb2
 from retrieval.v1.embedding_service_pb2_grpc import add_EmbeddingServiceServicer_to_server

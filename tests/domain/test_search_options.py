@@ -21,7 +21,7 @@ from retrieval.domain.search_options import (
 )
 from retrieval.errors import InvalidArgument
 from retrieval.search import Query, check_query
-from retrieval.service.grpc_api.from_messages import to_query
+from retrieval.service.grpc_api.messages import to_query
 from retrieval.service.page_tokens import page_size
 from retrieval.v1 import index_service_pb2, search_service_pb2
 

@@ -24,8 +24,8 @@ from retrieval.client.requests import (
 from retrieval.client.results import DocumentInfo, SearchResults
 from retrieval.domain.passages import Highlights, Passage, SectionText, Span, StageScores
 from retrieval.domain.records import DocumentRow
+from retrieval.service.grpc_api.messages import document_message, fill_passage
 from retrieval.service.grpc_api.status import DOMAIN, STATUS_CODES, to_status
-from retrieval.service.grpc_api.to_messages import document_message, fill_passage
 from retrieval.v1 import document_pb2, search_service_pb2
 
 BYTES = json.loads(Path(__file__).with_name("wire.json").read_text(encoding="utf-8"))

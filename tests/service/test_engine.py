@@ -28,7 +28,7 @@ from retrieval.service.engine import MAX_STREAM_LIMIT, Call, Engine, Search, Sea
 from retrieval.service.observability.metrics import Metrics
 from retrieval.service.observability.observer import Observer, Tracer
 from retrieval.service.scheduling.batcher import Batcher
-from retrieval.service.scheduling.search_threads import SearchThreads
+from retrieval.service.scheduling.threads import SearchThreads
 from tests.service.harness import SECTIONS, SUBJECTS
 
 ANYBODY = Call()

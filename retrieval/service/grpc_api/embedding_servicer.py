@@ -6,9 +6,8 @@ from grpc.aio import ServicerContext
 
 from retrieval.domain.resource_names import parse_collection
 from retrieval.service.engine import Engine
-from retrieval.service.grpc_api.from_messages import to_text_kind
 from retrieval.service.grpc_api.interceptors import current_call
-from retrieval.service.grpc_api.to_messages import embedding_messages
+from retrieval.service.grpc_api.messages import embedding_messages, to_text_kind
 from retrieval.v1 import embedding_service_pb2 as pb
 from retrieval.v1 import embedding_service_pb2_grpc as pb_grpc
 

@@ -9,7 +9,7 @@ from retrieval.domain.resource_names import parse_collection, parse_document, pa
 from retrieval.errors import InvalidArgument
 from retrieval.service.engine import Engine
 from retrieval.service.grpc_api.interceptors import current_call
-from retrieval.service.grpc_api.to_messages import (
+from retrieval.service.grpc_api.messages import (
     collection_message,
     document_message,
     fill_passage,

@@ -19,8 +19,7 @@ from retrieval.service.access.access import Access, Caller
 from retrieval.service.access.token_file import Scope
 from retrieval.service.engine import Call
 from retrieval.service.grpc_api.status import abort, status_code
-from retrieval.service.limits.admission import Admission
-from retrieval.service.limits.transfers import Outgoing, Sender, Transfers
+from retrieval.service.limits.under_way import Admission, Outgoing, Sender, Transfers
 from retrieval.service.observability.observer import REQUEST_ID, Observed, Observer
 from retrieval.service.observability.request_log import one_line
 

@@ -10,13 +10,14 @@ from grpc.aio import ServicerContext
 
 from retrieval.domain.resource_names import parse_collection
 from retrieval.service.engine import Engine
-from retrieval.service.grpc_api.from_messages import to_query, to_search
 from retrieval.service.grpc_api.interceptors import current_call
-from retrieval.service.grpc_api.to_messages import (
+from retrieval.service.grpc_api.messages import (
     duration,
     fill_passage,
     search_response,
     stream_header,
+    to_query,
+    to_search,
 )
 from retrieval.v1 import search_service_pb2 as pb
 from retrieval.v1 import search_service_pb2_grpc as pb_grpc

@@ -11,7 +11,7 @@ from ctypes import CDLL, c_size_t
 from functools import cache
 from typing import Final
 
-from retrieval.service.scheduling.background import AnyFuture
+from retrieval.service.scheduling.threads import AnyFuture
 
 _WORTHWHILE: Final = 16 << 20
 """Bytes that must have been freed: a trim takes milliseconds, and models fault their pages in

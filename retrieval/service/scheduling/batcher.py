@@ -19,7 +19,8 @@ from retrieval.domain.records import TextKind
 from retrieval.errors import NotServing
 from retrieval.search import EmbeddedText
 from retrieval.service.observability.metrics import Metrics
-from retrieval.service.scheduling.background import (
+from retrieval.service.scheduling.fair_queue import FairQueue, Pace, too_late, turn_of
+from retrieval.service.scheduling.threads import (
     AnyFuture,
     Outcome,
     behind_others,
@@ -27,7 +28,6 @@ from retrieval.service.scheduling.background import (
     say_ended,
     say_failed,
 )
-from retrieval.service.scheduling.fair_queue import FairQueue, Pace, too_late, turn_of
 
 _CHARS_A_TEXT: Final = 32
 """What a text costs beside its own characters."""

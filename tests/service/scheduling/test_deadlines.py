@@ -17,7 +17,7 @@ from retrieval.errors import Overloaded
 from retrieval.search import Searcher
 from retrieval.service.scheduling.batcher import Batcher, Job
 from retrieval.service.scheduling.fair_queue import Pace
-from retrieval.service.scheduling.search_threads import SearchThreads
+from retrieval.service.scheduling.threads import SearchThreads
 from retrieval.v1 import search_service_pb2 as pb
 from retrieval.v1 import search_service_pb2_grpc as pb_grpc
 from tests.service.harness import running

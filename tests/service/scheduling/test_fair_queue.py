@@ -20,10 +20,9 @@ from retrieval.domain.records import TextKind
 from retrieval.errors import InvalidArgument, NotServing, Overloaded
 from retrieval.service.config import Limits
 from retrieval.service.observability.metrics import Metrics
-from retrieval.service.scheduling.background import supervise
 from retrieval.service.scheduling.batcher import Batcher
 from retrieval.service.scheduling.fair_queue import FairQueue, turn_of
-from retrieval.service.scheduling.search_threads import SearchThreads
+from retrieval.service.scheduling.threads import SearchThreads, supervise
 from tests.service.harness import running
 from tests.service.scheduling.test_search_threads import Holding, LengthModel, lengths
 from tests.tiny_model import DIM
@@ -356,7 +355,7 @@ def test_no_caller_has_all_threads() -> None:
 def test_a_task_is_started_again_until_it_is_cancelled(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("retrieval.service.scheduling.background._PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("retrieval.service.scheduling.threads._PAUSE_SECONDS", 0.001)
     runs: list[int] = []
 
     async def task() -> None:

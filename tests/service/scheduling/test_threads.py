@@ -17,9 +17,9 @@ from retrieval.encoding import cores
 from retrieval.errors import InvalidArgument, RetrievalError
 from retrieval.search import EmbeddedText
 from retrieval.service.collections.query_cache import QueryCache
-from retrieval.service.scheduling import search_threads as search_threads_module
+from retrieval.service.scheduling import threads as threads_module
 from retrieval.service.scheduling.batcher import Batcher
-from retrieval.service.scheduling.search_threads import SearchThreads
+from retrieval.service.scheduling.threads import SearchThreads
 
 
 class Holding:
@@ -283,7 +283,7 @@ def test_results_and_errors_come_back() -> None:
 
 def test_quick_calls_share_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     # Also on a machine that is too busy for them to be quick.
-    monkeypatch.setattr(search_threads_module, "_SLOW_SECONDS", 60)
+    monkeypatch.setattr(threads_module, "_SLOW_SECONDS", 60)
 
     async def run() -> None:
         workers, held = SearchThreads(8), Holding()
