@@ -1,4 +1,14 @@
-"""The connections to a server, as the system knows them: gRPC has no way to just hang up."""
+"""Hanging up on peers by file descriptor: gRPC itself has no way to do so.
+
+This module finds the process's connections among its open files, reads how much they have brought,
+and closes them. gRPC owns those files, so ``RETRIEVAL_SERVER_OFF=hang-up`` turns all of it off; see
+``switches``. Then, as on a system that doesn't list a process's open files:
+
+- peers that stall keep their connections, and a message that arrives slowly counts with the most
+  bytes that it may have;
+- when the server stops, gRPC ends requests that it has not read with ``CANCELLED`` in place of
+  ``UNAVAILABLE``.
+"""
 
 import os
 import socket
@@ -10,26 +20,29 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from retrieval.service.limits.switches import is_on
+
 _OPEN_FILES = Path("/dev/fd")
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
 _TCP_INFO: Final = 11
+"""Socket option; ``socket`` doesn't name it everywhere."""
 _BYTES_RECEIVED: Final = 128
 """Offset of ``tcpi_bytes_received`` (64 bits) in Linux's ``struct tcp_info``, since Linux 4.1."""
 
 
 def hang_up(port: int) -> None:
-    """Stop listening on a port, and close all connections made to it; what was sent arrives.
+    """Stop listening on a port, and close all connections made to it; what was sent still arrives.
 
-    A gRPC server that stops ends requests that it hasn't looked at yet with ``CANCELLED``, as if
-    the caller had given them up. Those of a connection that is closed get ``UNAVAILABLE``, which
-    clients try again. Where the system doesn't tell what is open (Windows), nothing happens.
+    A gRPC server that stops ends requests that it has not looked at yet with ``CANCELLED``, as if
+    the caller had given up. Requests on a connection that is closed get ``UNAVAILABLE``, which
+    clients retry.
 
     Args:
-        port: of this process. Who listens there should be stopped next.
+        port: of this process. Stop the server that listens there next.
     """
     for descriptor, listener in _sockets(port, listening=True):
-        # Another socket in its place: gRPC closes it by its number, and would complain of an error.
+        # Put another socket in its place: gRPC closes it by its number, and would report an error.
         with listener, socket.socket(listener.family) as unused:
             os.dup2(unused.fileno(), descriptor, inheritable=False)
     for _, connection in _sockets(port, listening=False):
@@ -38,13 +51,13 @@ def hang_up(port: int) -> None:
 
 
 class Peers:
-    """The connections of this process by the names that gRPC gives to their other ends.
+    """The process's connections, by gRPC's names for their other ends.
 
     A name is that of ``ServicerContext.peer``, such as ``ipv4:127.0.0.1:40312``. Not thread-safe.
     """
 
     def __init__(self) -> None:
-        """Know no connection yet."""
+        """Start without knowing any connection."""
         self._numbers: dict[str, int] = {}
         """Name → number of the socket, which may have been closed since."""
 
@@ -52,7 +65,7 @@ class Peers:
         """Return how many bytes a connection has brought since it was made.
 
         Returns:
-            None: there is no such connection, or the system doesn't say.
+            the bytes; None if there is no such connection, or the system doesn't tell.
         """
         if sys.platform != "linux" or (number := self._number(peer)) is None:
             return None
@@ -74,22 +87,27 @@ class Peers:
         if (number := self._number(peer)) is None:
             return
         with suppress(OSError), socket.socket(fileno=os.dup(number)) as connection:
-            # The number may be another connection's by now.
+            # The number may belong to another connection by now.
             if _name(connection) == peer:
                 connection.shutdown(socket.SHUT_RDWR)
 
     def _number(self, peer: str) -> int | None:
-        """The number of a connection's socket; looks at all that are open if it isn't known."""
+        """Return the number of a connection's socket; None if there is none."""
         if (number := self._numbers.get(peer)) is not None and _name_of(number) == peer:
             return number
-        folder = _OPEN_FILES.iterdir() if _OPEN_FILES.is_dir() else ()
-        numbers = [int(file.name) for file in folder]
-        self._numbers = {name: number for number in numbers if (name := _name_of(number))}
+        self._numbers = {name: number for number in _open_files() if (name := _name_of(number))}
         return self._numbers.get(peer)
 
 
+def _open_files() -> list[int]:
+    """Return the numbers of the process's open files; none if the system doesn't list them."""
+    if not is_on("hang-up") or not _OPEN_FILES.is_dir():
+        return []
+    return [int(file.name) for file in _OPEN_FILES.iterdir()]
+
+
 def _name_of(number: int) -> str:
-    """The name of a socket's other end; empty where a number is that of no connection."""
+    """Return the name of a socket's other end; empty if the file is no connection."""
     try:
         if not stat.S_ISSOCK(os.fstat(number).st_mode):
             return ""
@@ -105,7 +123,7 @@ def _name_of(number: int) -> str:
 
 
 def _name(connection: socket.socket) -> str:
-    """As gRPC writes it; empty for what is not TCP.
+    """Return the name of the other end as gRPC writes it; empty if it is not TCP.
 
     Raises:
         OSError: it is not connected.
@@ -114,7 +132,7 @@ def _name(connection: socket.socket) -> str:
         return ""
     host, port, *_ = connection.getpeername()
     if connection.family == socket.AF_INET6:
-        # gRPC listens on both kinds of addresses by one socket, and names each as what it is.
+        # gRPC listens for both kinds of addresses on one socket, and names each by its own kind.
         if host.startswith("::ffff:"):
             return f"ipv4:{host.removeprefix('::ffff:')}:{port}"
         return f"ipv6:{quote(f'[{host}]', safe=':')}:{port}"
@@ -122,13 +140,12 @@ def _name(connection: socket.socket) -> str:
 
 
 def _sockets(port: int, *, listening: bool) -> list[tuple[int, socket.socket]]:
-    """This process's sockets at a port of its own: their numbers, and duplicates of them."""
-    folder = _OPEN_FILES.iterdir() if _OPEN_FILES.is_dir() else ()
+    """Return the process's sockets at one of its ports: their numbers, and duplicates of them."""
     found, duplicates = [], set[int]()
-    for descriptor in [int(file.name) for file in folder]:
+    for descriptor in _open_files():
         if descriptor in duplicates:
             continue  # closed since it was listed
-        with suppress(OSError):  # as well
+        with suppress(OSError):  # the same
             if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
                 continue
             one = socket.socket(fileno=os.dup(descriptor))

@@ -1,7 +1,8 @@
-"""Memory of large messages, given back to the system.
+"""Giving the memory of large messages back to the system.
 
-The C library keeps what is freed for the next blocks of that size. What models free is wanted again
-at once (``retrieval.gte.cpu.malloc``); the pieces of a large message are not.
+The C library keeps freed memory for the next blocks of that size. What models free is wanted again
+at once (``retrieval.gte.cpu``); the pieces of a large message are not.
+``RETRIEVAL_SERVER_OFF=trim`` leaves the memory with the C library; see ``switches``.
 """
 
 import asyncio
@@ -11,11 +12,12 @@ from ctypes import CDLL, c_size_t
 from functools import cache
 from typing import Final
 
+from retrieval.service.limits.switches import is_on
 from retrieval.service.scheduling.threads import AnyFuture
 
 _WORTHWHILE: Final = 16 << 20
-"""Bytes that must have been freed: a trim takes milliseconds, and models fault their pages in
-again."""
+"""Bytes that must have been freed before a trim: it takes milliseconds, and models then fault
+their pages in again."""
 _PAUSE_SECONDS: Final = 1.0
 """From the first release to the trim, so that one trim serves many messages."""
 
@@ -30,9 +32,13 @@ class Trimmer:
         """Wait for something to give back.
 
         Args:
-            trim: gives freed memory back to the system; None: by the C library, where it is glibc.
+            trim: gives freed memory back to the system; None for the C library's way, if there is
+                one and the environment does not turn it off.
+
+        Raises:
+            InvalidArgument: the environment turns something unknown off.
         """
-        self._trim = trim or trim_memory
+        self._trim = trim or (trim_memory if is_on("trim") else None)
         self._freed = 0
         self._timer: asyncio.TimerHandle | None = None
         self._trimming: AnyFuture | None = None
@@ -44,14 +50,15 @@ class Trimmer:
             self._timer = asyncio.get_running_loop().call_later(_PAUSE_SECONDS, self._start)
 
     def close(self) -> None:
-        """Trim no more."""
+        """Stop trimming."""
         if self._timer is not None:
             self._timer.cancel()
 
     def _start(self) -> None:
         self._timer, self._freed = None, 0
-        # Arenas are locked one after the other meanwhile, each for a moment.
-        self._trimming = asyncio.get_running_loop().run_in_executor(None, self._trim)
+        if self._trim is not None:
+            # A trim locks the C library's arenas one after the other, each for a moment.
+            self._trimming = asyncio.get_running_loop().run_in_executor(None, self._trim)
 
 
 def trim_memory() -> None:

@@ -21,7 +21,7 @@ from retrieval.service.scheduling.threads import SearchThreads
 from retrieval.v1 import search_service_pb2 as pb
 from retrieval.v1 import search_service_pb2_grpc as pb_grpc
 from tests.service.harness import running
-from tests.service.scheduling.test_search_threads import Holding, LengthModel
+from tests.service.scheduling.test_threads import Holding, LengthModel
 
 
 def in_seconds(seconds: float) -> float:

@@ -24,7 +24,7 @@ from retrieval.service.scheduling.batcher import Batcher
 from retrieval.service.scheduling.fair_queue import FairQueue, turn_of
 from retrieval.service.scheduling.threads import SearchThreads, supervise
 from tests.service.harness import running
-from tests.service.scheduling.test_search_threads import Holding, LengthModel, lengths
+from tests.service.scheduling.test_threads import Holding, LengthModel, lengths
 from tests.tiny_model import DIM
 
 
