@@ -19,8 +19,8 @@ from retrieval.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from retrieval.eval.run import Run
-    from retrieval.eval.searched import Searched
     from retrieval.eval.sets.queries import TestSet
+    from retrieval.eval.systems import System
 
 _EXAMPLES = (
     "\b\nExamples:\n"
@@ -134,7 +134,7 @@ def _check_place(context: click.Context, index: Path | None, target: str | None)
 
 
 def _print_queries(index: Path, count: int) -> None:
-    from retrieval.eval.sets.make import make_queries
+    from retrieval.eval.sets.make_queries import make_queries
     from retrieval.store import IndexReader
 
     made = 0
@@ -196,7 +196,7 @@ def _check_outputs(save: Path | None, report: Path | None, plot: Path | None) ->
     Raises:
         InvalidArgument: a folder is missing, a format is unknown, or matplotlib is not installed.
     """
-    from retrieval.eval.page import check_plot
+    from retrieval.eval.html_page import check_plot
 
     for path in filter(None, (save, report, plot)):
         if not path.absolute().parent.is_dir():
@@ -206,7 +206,7 @@ def _check_outputs(save: Path | None, report: Path | None, plot: Path | None) ->
 
 
 def _run(
-    tests: "TestSet", searched: "Searched", queries: Path, k: int, options: Mapping[str, Any]
+    tests: "TestSet", searched: "System", queries: Path, k: int, options: Mapping[str, Any]
 ) -> "Run":
     """Find what the judgements name, warm up, ask every query."""
     from retrieval.eval.measure import run_queries, warm_up
@@ -245,9 +245,9 @@ def _searched(
     device: str,
     reranker: str | None,
     **options: Any,
-) -> Iterator["Searched"]:
+) -> Iterator["System"]:
     """Open what answers the queries: an index right here, or a server."""
-    from retrieval.eval.searched import search_index, search_server
+    from retrieval.eval.systems import search_index, search_server
 
     connection: Any = {name: options.pop(name) for name in CONNECTION_NAMES}
     if target is None:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import click
 
+from retrieval.domain.own_process import claim_process
 from retrieval.errors import RetrievalError
 
 COMMANDS: Final = {
@@ -49,7 +50,7 @@ def run(
     interrupted: str = "",
     takes_no_arguments: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
-    """Run a command line; a user's mistake is one line on standard error.
+    """Run a command line in a process of its own; a user's mistake is one line on standard error.
 
     Args:
         cli: the command.
@@ -61,6 +62,7 @@ def run(
     Returns:
         the exit code: 0 done, 1 failed, 2 the user's mistake, 130 interrupted.
     """
+    claim_process()
     try:
         outcome = cli.main(arguments, prog_name=name, standalone_mode=False)
         sys.stdout.flush()

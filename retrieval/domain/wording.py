@@ -1,11 +1,18 @@
-"""Words of messages: a number with its noun, and the name that was probably meant."""
+"""Wording of messages: numbers with nouns, shortened lists, suggested names, printable text."""
 
 import difflib
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Final
 
-_SHORTEST_PART = 2
-"""Characters; as short a part is in too many names."""
+_SHORTEST_PART: Final = 2
+"""Characters of a part of a name that suggest nothing: too many names contain them."""
+_CLOSE: Final = 0.6
+"""Similarity from which ``difflib`` calls two names close; its own default."""
+_NAMED: Final = 5
+"""Items of a list that a sentence names; the rest is only counted. Five fit on one line."""
+_NAME_CHARS: Final = 100
+"""Characters of a name that a sentence shows."""
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
@@ -14,30 +21,40 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     Args:
         number: how many.
         noun: the word for one.
-        plural: the word for any other number; empty: ``noun`` with an s.
+        plural: the word for any other number; ``noun`` with an s if empty.
     """
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
+def named(names: Sequence[str]) -> str:
+    """Return the first few names of a list, and how many more there are."""
+    shown = ", ".join(
+        name if len(name) <= _NAME_CHARS else f"{name[: _NAME_CHARS - 1]}…"
+        for name in names[:_NAMED]
+    )
+    more = len(names) - _NAMED
+    return shown if more <= 0 else f"{shown} … and {more} more"
+
+
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
-    """Return ``; did you mean 'right'?``, or nothing where no known name is close.
+    """Return ``; did you mean 'right'?``, or an empty string if no known name is close.
 
     Args:
-        wrong: what was typed.
-        known: the names that exist; case does not count.
+        wrong: the name that was typed.
+        known: the names that exist; their case does not matter.
     """
     by_folded = {name.casefold(): name for name in known}
     typed = wrong.casefold()
-    close = difflib.get_close_matches(typed, by_folded, n=1, cutoff=0.6)
-    # A name typed in part is close as well, however long the rest of it is.
+    close = difflib.get_close_matches(typed, by_folded, n=1, cutoff=_CLOSE)
+    # A part of a name is close as well, however long the rest is.
     close = close or [name for name in by_folded if len(typed) > _SHORTEST_PART and typed in name]
     return f"; did you mean {by_folded[close[0]]!r}?" if close else ""
 
 
 def printable(text: str) -> str:
-    """Text with control and direction characters shown as escapes.
+    """Return text with control and direction characters shown as escapes.
 
-    A document can't then move the terminal's cursor, recolour it or reverse what is on it.
+    So a document can't move the terminal's cursor, or recolour or reverse what is on the screen.
     """
     return "".join(
         char

@@ -4,7 +4,8 @@ The GTE core runs encoders; a Qwen2 decoder is run by transformers as it is: no 
 safetensors. Sequences of one length form a batch, so there is no padding here either.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 
@@ -41,21 +42,19 @@ class DecoderBackend:
         Raises:
             CheckpointError: the folder can't be loaded as a Qwen2 model.
         """
-        from transformers import AutoModel  # loads much: only for those who use it
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        from transformers import AutoModel  # slow to import, so only when it is needed
 
         weight_files(folder)
         try:
-            self._model = AutoModel.from_pretrained(
-                folder,
-                dtype=dtype,
-                trust_remote_code=False,
-                use_safetensors=True,
-                local_files_only=True,
-                attn_implementation="sdpa",
-            )
+            with _no_progress_bar():
+                self._model = AutoModel.from_pretrained(
+                    folder,
+                    dtype=dtype,
+                    trust_remote_code=False,
+                    use_safetensors=True,
+                    local_files_only=True,
+                    attn_implementation="sdpa",
+                )
         except (OSError, ValueError, RuntimeError, TypeError) as error:
             raise CheckpointError(f"transformers can't load {folder}: {error}") from error
         self._model = self._model.to(device).eval().requires_grad_(requires_grad=False)
@@ -94,3 +93,17 @@ class DecoderBackend:
         ).last_hidden_state
         batch = pack(rows, device=self._device)
         return normalize(pool(hidden.flatten(0, 1), batch, self._pooling))
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Hide transformers' progress bars; the caller's setting is restored afterwards."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -21,8 +21,7 @@ from retrieval.encoding.loading import Parts, assemble
 from retrieval.encoding.model_folders import ModelFolder, find_model
 from retrieval.encoding.tokenizer import Tokens
 from retrieval.errors import CheckpointError, InvalidArgument, ModelMismatch
-from retrieval.gte import Workload
-from retrieval.gte.cpu.int8_linear import has_exact_int8
+from retrieval.gte import Workload, has_exact_int8
 
 _TOKENIZE_WINDOW = 1024
 """Texts tokenised at a time, which bounds what waits for the model."""

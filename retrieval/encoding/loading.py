@@ -15,7 +15,8 @@ from retrieval.encoding.model_settings import ModelSettings, read_settings
 from retrieval.encoding.tokenizer import Tokenizer
 from retrieval.errors import CheckpointError, InvalidArgument
 from retrieval.gte import EncoderConfig, Workload
-from retrieval.gte.config import MODEL_TYPES, read_json
+from retrieval.gte.encoder_config import MODEL_TYPES
+from retrieval.gte.json_files import read_json
 from retrieval.gte.weights import weight_files
 
 _DECODER_POSITIONS = 32_768

@@ -12,7 +12,7 @@ from typing import Any
 
 from retrieval.encoding.model_cards import ModelCard
 from retrieval.errors import CheckpointError
-from retrieval.gte.config import load_json, read_json
+from retrieval.gte.json_files import load_json, read_json
 from retrieval.gte.pooling import Pooling
 
 _POOLING_FLAGS: dict[str, Pooling] = {

@@ -24,7 +24,8 @@ from retrieval.encoding.model_folders import find_model
 from retrieval.encoding.tokenizer import PairTokens, Tokenizer
 from retrieval.errors import CheckpointError
 from retrieval.gte import load_model, pack
-from retrieval.gte.config import MODEL_TYPES, read_json
+from retrieval.gte.encoder_config import MODEL_TYPES
+from retrieval.gte.json_files import read_json
 
 _GTE_TOKENS: Final = 8192
 

@@ -1,1 +1,1 @@
-"""How good is a search on one's own documents? Test queries in, measures out."""
+"""Search quality: test queries asked of a search, measured, compared and reported."""

@@ -1,4 +1,4 @@
-"""Is one run better than another, or is it chance?"""
+"""Comparison of two runs: how much each measure differs, and whether that may be chance."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,25 +10,29 @@ from numpy.typing import NDArray
 from retrieval.errors import InvalidArgument
 
 _EXCHANGES: Final = 10_000
+"""Random exchanges of the test: p-values near 0.05 then have a standard error of 0.002."""
 _AT_ONCE: Final = 500
 """Exchanges that are computed together: with 10,000 queries they take 40 MB."""
 _SEED: Final = 0
+"""Seed of the exchanges, fixed so that the same two runs always have the same p-values."""
 _SMALLEST_SHOWN: Final = 0.001
+"""Smallest p-value that is printed as a number; 10,000 exchanges can't tell smaller ones apart."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Of one measure, over the queries that both runs have."""
+    """Difference of one measure between two runs, over the queries that both have."""
 
     measure: str
     before: float
     after: float
     p_value: float
-    """How often chance alone makes a difference of this size, were the two equally good; above
-    0."""
+    """Probability of a difference of at least this size by chance, were the two equally good;
+    above 0."""
     better: int
+    """Number of queries with a higher value in the second run."""
     worse: int
-    """Queries."""
+    """Number of queries with a lower value in the second run."""
 
 
 def compare(
@@ -36,15 +40,15 @@ def compare(
 ) -> list[Difference]:
     """Compare two runs, query by query.
 
-    By Fisher's paired randomization test, two-sided, over 10,000 exchanges at random
-    (https://doi.org/10.1145/1321440.1321528).
+    The p-values are those of Fisher's paired randomization test, two-sided, with 10,000 random
+    exchanges (https://doi.org/10.1145/1321440.1321528).
 
     Args:
-        before: query id → measure → value; the same measures for every query.
-        after: of the other run.
+        before: the first run's values by query id and measure; every query has the same measures.
+        after: the second run's values.
 
     Returns:
-        a difference for each measure that both have.
+        one difference for each measure that both runs have.
 
     Raises:
         InvalidArgument: they have no query, or no measure, in common.
@@ -75,12 +79,12 @@ def compare(
 
 
 def p_text(p_value: float) -> str:
-    """Return a p-value as it is printed: ``0.042``, or ``<0.001``, as it is never 0."""
+    """Return a p-value as it is printed: ``0.042``, or ``<0.001`` because it is never 0."""
     return f"<{_SMALLEST_SHOWN}" if p_value < _SMALLEST_SHOWN else f"{p_value:.3f}"
 
 
 def _p_values(gains: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The p-value of each measure.
+    """Return the p-value of each measure.
 
     Args:
         gains: float64 [queries, measures].

@@ -1,4 +1,4 @@
-"""What was found → nDCG, recall, MRR and MAP of each query, computed by ir-measures."""
+"""Measurement of a search: nDCG, recall, MRR, MAP and time of each query, by ir-measures."""
 
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -11,77 +11,79 @@ from retrieval.eval.sets.matching import Matching
 from retrieval.eval.sets.queries import TestQuery
 
 RECALL_AT: Final = (1, 2, 3, 5, 10, 20, 50, 100)
+"""Depths at which recall is measured, as far as a search goes; evenly spaced on a log scale."""
 
 WARM_UP: Final = 5
-"""Searches before the first that is timed: they load the model and fill the caches of the disk."""
+"""Searches before the first timed one: they load the model and fill the disk's caches."""
 _WARM_UP_CHARS: Final = 1_000
+"""Characters of a query that are searched to warm up: enough to be as slow as the query."""
 
 
 class Found(NamedTuple):
-    """What a search answers."""
+    """Answer of a search."""
 
     passages: Sequence[Passage]
     """Best first."""
     mode: str
-    """How it was searched: ``"dense"``, ``"lexical"`` or ``"hybrid"``."""
+    """How the index was searched: ``"dense"``, ``"lexical"`` or ``"hybrid"``."""
     generation: int
-    """Of the index that was searched."""
+    """Generation of the index that was searched."""
     query_truncated: bool
-    """Whether the model read the query in part only."""
+    """Whether the query was longer than the model reads."""
     rerank_truncated: int
-    """Passages that the reranker read in part only."""
+    """Number of passages that were longer than the reranker reads."""
 
 
 class Search(Protocol):
-    """Answers queries, here or on a server."""
+    """A search, in this process or on a server."""
 
     def __call__(self, text: str, k: int, *, by_document: bool) -> Found:
-        """The ``k`` best passages; or documents, each by its best passage."""
+        """Return the ``k`` best passages; or documents, each with its best passage."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of one query."""
+    """One query, what the search found for it, and the measures."""
 
     query: TestQuery
     milliseconds: float
     measures: Mapping[str, float]
     """Name → value, from 0 to 1."""
     found: Sequence[str]
-    """What is ranked, best first: documents by the names that judgements use, others by their URIs;
-    or passages, by the text that they were wanted for, others by their resource names."""
+    """The ranking, best first. Relevant documents have their names in the judgements, the others their
+    URIs; relevant passages have the text that was wanted, the others their resource names."""
     first: Passage | None
     """The best passage."""
     mode: str
-    """See ``Found``, as are the next."""
+    """See ``Found``, as for the fields below."""
     generation: int
     query_truncated: bool
     rerank_truncated: int
 
 
 Grades = Mapping[Any, int]
-"""Key of a document or a passage (hashable) → grade, above 0."""
+"""Grade, above 0, of each relevant document or passage, by its key (hashable)."""
 
 
 class _Ranked(NamedTuple):
     """A document or a passage in a ranking."""
 
     key: Hashable
-    """That of its grade, where it has one."""
+    """Its key in ``Grades``, if it is relevant."""
     name: str
-    """What it is called."""
+    """Its name in ``Answer.found``."""
 
 
 def warm_up(queries: Sequence[TestQuery], search: Search, k: int) -> None:
-    """Search a few times, so that what is done once only is not in the times of the queries.
+    """Search a few times so that one-time work does not count into the queries' times.
 
-    The texts are like those of the first queries, but none of them: a server keeps the vectors of
-    queries that it has seen, and would answer these sooner.
+    The texts resemble the first queries but differ from them: a server caches the vectors of
+    queries that it has seen, and would answer those sooner.
 
     Args:
         queries: at least one.
-        search: answers them.
+        search: the search to warm up.
         k: as for ``run_queries``.
     """
     for query in queries[:WARM_UP]:
@@ -92,16 +94,16 @@ def warm_up(queries: Sequence[TestQuery], search: Search, k: int) -> None:
 def run_queries(
     queries: Sequence[TestQuery], search: Search, k: int, matching: Matching
 ) -> Iterator[Answer]:
-    """Ask every query, and measure what comes.
+    """Search for every query and measure the results.
 
     Args:
         queries: at least one.
-        search: answers them.
-        k: how many documents, or passages where these are judged; measures look no further.
-        matching: the documents that the queries' names mean.
+        search: the search to measure.
+        k: number of documents to ask for, or of passages if passages are judged.
+        matching: the documents that the judgements' names mean.
 
     Returns:
-        an answer each, in order.
+        an answer for each query, in order.
 
     Raises:
         InvalidArgument: ir-measures is not installed.
@@ -140,20 +142,20 @@ def _answer(
 
 
 def measure_names(k: int) -> list[str]:
-    """The measures that are computed, in the order that they are shown."""
+    """Return the names of the computed measures, in the order in which they are shown."""
     recalls = [f"Recall@{at}" for at in RECALL_AT if at < k]
     return ["nDCG@10", "MRR@10", f"MAP@{k}", *recalls, f"Recall@{k}"]
 
 
 Calculate = Callable[[Grades, Sequence[Hashable]], dict[str, float]]
-"""Grades, and a ranking of distinct keys, best first → the measures, by name."""
+"""Computes the measures, by name, from grades and a ranking of distinct keys, best first."""
 
 
 def calculator(k: int) -> Calculate:
-    """Make the function that computes the measures of one query.
+    """Return a function that computes the measures of one query.
 
     Args:
-        k: how deep a ranking is.
+        k: length of the rankings.
 
     Raises:
         InvalidArgument: ir-measures is not installed.
@@ -171,11 +173,11 @@ def calculator(k: int) -> Calculate:
     names = dict(zip(measures, measure_names(k), strict=True))
 
     def calculate(grades: Grades, found: Sequence[Hashable]) -> dict[str, float]:
-        # trec_eval, beneath, is written in C: it gets names that can't have a NUL in them.
+        # ir-measures calls trec_eval, written in C, so names must not contain a NUL: number them.
         plain = {key: f"d{number}" for number, key in enumerate(dict.fromkeys((*grades, *found)))}
         qrels = [Qrel("q", plain[key], grade) for key, grade in grades.items()]
         ranks = [ScoredDoc("q", plain[key], -float(rank)) for rank, key in enumerate(found)]
-        # An empty run has no values at all.
+        # A query without results has no values.
         values = {one.measure: one.value for one in ir_measures.iter_calc(measures, qrels, ranks)}
         return {name: round(values.get(measure, 0.0), 6) for measure, name in names.items()}
 
@@ -185,13 +187,14 @@ def calculator(k: int) -> Calculate:
 def _documents(
     query: TestQuery, passages: Sequence[Passage], matching: Matching
 ) -> tuple[Grades, list[_Ranked]]:
-    """The grades of what a query wants, and the documents of passages, each at its best one.
+    """Return the grades of a query's documents, and the ranking of the documents found.
 
-    Two names of one document are one wanted document, with the higher grade; a name that several
-    documents have is one wanted document, found at the best of them.
+    A document ranks where its best passage does. Two names of one document count as one wanted
+    document, with the higher grade. A name that several documents have counts as one wanted
+    document too, found where the best of them is.
     """
     grades: dict[str, int] = {}
-    wanted: dict[int, str] = {}  # document id → the name that stands for it
+    wanted: dict[int, str] = {}  # the name that stands for a document, by its id
     for name, grade in query.documents.items():
         documents = matching.documents.get(name, ())
         known = next((wanted[one.id] for one in documents if one.id in wanted), name)
@@ -206,7 +209,7 @@ def _documents(
 
 
 def _passages(query: TestQuery, passages: Sequence[Passage]) -> Iterator[_Ranked]:
-    """Passages by name; one that is wanted by the text that it is wanted for, once."""
+    """Yield the ranking of passages; each wanted text is found once, at its best passage."""
     wanted = {text: _plain(text) for text in query.passages}
     for passage in passages:
         text = _plain(passage.text)

@@ -1,12 +1,12 @@
-"""Our encoder as a model of mteb (https://github.com/embeddings-benchmark/mteb), on its tasks.
+"""Command that runs tasks of mteb (https://github.com/embeddings-benchmark/mteb) with an encoder.
 
     python -m retrieval.eval.mteb --model gte-large-en-v1.5 --benchmark "MTEB(eng, v1)"
     python -m retrieval.eval.mteb --model gte-base-en-v1.5 --tasks SciFact,STS17
     python -m retrieval.eval.mteb --model all-minilm-l6-v2 --local ./qmsum --output results
 
-``--tasks`` and ``--benchmark`` are fetched from the hub by mteb itself; ``--local`` takes sets in
-BEIR form from the disk, LoCo's for instance, as retrieval tasks of the same kind. Texts go through
-the model whole, up to its maximum. Results are written as mteb writes them, one JSON file a task.
+mteb itself fetches what ``--tasks`` and ``--benchmark`` name from the hub. ``--local`` reads sets
+in BEIR form, LoCo's for instance, from the disk as retrieval tasks. The model reads whole texts, up
+to its maximum. Results are written as mteb writes them, one JSON file per task.
 """
 
 import sys
@@ -19,14 +19,23 @@ from retrieval.errors import InvalidArgument
 
 
 @click.command()
-@click.option("--model", required=True, metavar="NAME|FOLDER", help="As for `indexer build`.")
-@click.option("--tasks", default="", metavar="A,B", help="Names of mteb's tasks.")
-@click.option("--benchmark", metavar="NAME", help='Of mteb\'s, e.g. "MTEB(eng, v1)".')
+@click.option(
+    "--model",
+    required=True,
+    metavar="NAME|FOLDER",
+    help="Model to measure; as for `indexer build`.",
+)
+@click.option(
+    "--tasks", default="", metavar="A,B", help="Names of mteb tasks, separated by commas."
+)
+@click.option(
+    "--benchmark", metavar="NAME", help='Name of an mteb benchmark, e.g. "MTEB(eng, v1)".'
+)
 @click.option(
     "--local",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="A set in BEIR form; repeatable.",
+    help="Folder of a set in BEIR form; repeatable.",
 )
 @click.option(
     "--output", type=click.Path(path_type=Path), default="mteb-results", show_default=True
@@ -43,7 +52,7 @@ def main(
     device: str,
     dtype: str,
 ) -> None:
-    """Run tasks of mteb with a model of ours."""
+    """Run tasks of mteb with a model."""
     if not (tasks or benchmark or local):
         raise click.UsageError("say what to run: --tasks, --benchmark or --local")
     try:

@@ -1,4 +1,4 @@
-"""An ``Encoder`` as a model of mteb, and sets in BEIR form as tasks; needs the extra ``mteb``."""
+"""Adapters to mteb: an ``Encoder`` as its model, BEIR folders as its tasks (extra ``mteb``)."""
 
 import json
 from pathlib import Path
@@ -46,8 +46,8 @@ class MtebEncoder(AbsEncoder):
         """Embed batches of texts.
 
         Args:
-            inputs: batches with a column ``text``; of documents it has the title, too.
-            prompt_type: queries of retrieval tasks are embedded as such, all else as passages.
+            inputs: batches with a column ``text``, which for documents includes the title.
+            prompt_type: tells queries of retrieval tasks; everything else is embedded as passages.
 
         Returns:
             float32 [n, dim], L2-normalised.
@@ -59,7 +59,7 @@ class MtebEncoder(AbsEncoder):
 
 
 def _meta(encoder: Encoder) -> ModelMeta:
-    """What mteb writes into its results about the model."""
+    """Return the description of the model that mteb writes into its results."""
     identity = encoder.identity
     card = find_card(identity.name)
     name = card.hub_id if card else identity.name
@@ -85,18 +85,18 @@ def _meta(encoder: Encoder) -> ModelMeta:
 
 
 def local_task(folder: Path) -> AbsTaskRetrieval:
-    """A retrieval task over a set in BEIR form on the disk.
+    """Make a retrieval task of a set in BEIR form on the disk.
 
     Args:
         folder: holds ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/test.tsv``.
 
     Raises:
-        InvalidArgument: it does not.
+        InvalidArgument: a file is missing or malformed.
     """
     name = "".join(part.capitalize() for part in folder.resolve().name.replace("-", "_").split("_"))
 
     class LocalRetrieval(AbsTaskRetrieval):
-        """See ``local_task``."""
+        """Retrieval task over local files; see ``local_task``."""
 
         metadata = TaskMetadata(
             name=name,
@@ -125,7 +125,7 @@ def _read(folder: Path) -> Any:  # noqa: ANN401  (mteb's RetrievalSplitData)
                 for one in map(json.loads, filter(str.strip, file))
             ]
     except (OSError, ValueError, KeyError) as error:
-        raise InvalidArgument(f"{folder} is no set in BEIR form: {error}") from error
+        raise InvalidArgument(f"{folder} is not a set in BEIR form: {error}") from error
     return {
         "corpus": Dataset.from_list(corpus),
         "queries": Dataset.from_list([{"id": query.id, "text": query.text} for query in queries]),
@@ -137,14 +137,14 @@ def _read(folder: Path) -> Any:  # noqa: ANN401  (mteb's RetrievalSplitData)
 def run_tasks(
     encoder: Encoder, *, tasks: str, benchmark: str | None, local: "Sequence[Path]", output: Path
 ) -> "Iterator[tuple[str, float]]":
-    """Run tasks; mteb writes its results into ``output``.
+    """Run tasks; mteb writes the results to ``output``.
 
     Args:
         encoder: the model.
-        tasks: names of mteb's tasks, with commas between them.
-        benchmark: name of one of mteb's.
+        tasks: names of mteb tasks, separated by commas.
+        benchmark: name of an mteb benchmark.
         local: folders of sets in BEIR form.
-        output: where results are written.
+        output: folder for the results.
 
     Yields:
         each task's name and main score.

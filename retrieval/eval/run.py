@@ -1,4 +1,4 @@
-"""A run: what was measured, and what came of each query; and the file that keeps it."""
+"""A run of test queries: what was measured, the answers, and the file that keeps both."""
 
 import json
 import math
@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 import retrieval
+from retrieval.domain.wording import counted
 from retrieval.errors import InvalidArgument, StorageError
 from retrieval.eval.measure import Answer
-from retrieval.eval.sets.files import Line, read_lines
+from retrieval.eval.sets.line_files import Line, read_lines
 from retrieval.eval.sets.matching import Matching
 from retrieval.eval.sets.queries import TestQuery
-from retrieval.eval.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,26 +26,26 @@ class RunInfo:
     queries: str
     """File or folder of the test queries."""
     qrels: str
-    """File of the judgements; empty: they are beside the queries."""
+    """File of the judgements; empty if they are beside the queries."""
     where: str
     """The index's folder, or the collection and its server."""
     generation: str
-    """Of the index; several, where it was reloaded during the run."""
+    """Generation of the index; several if it was reloaded during the run."""
     documents: int
-    """Of the index."""
+    """Number of documents in the index."""
     model: str
     mode: str
-    """How it was searched, never ``auto``; several, where it was not the same for all queries."""
+    """How the index was searched, never ``auto``; several if queries were searched differently."""
     k: int
     options: Mapping[str, Any]
-    """Options of the ranking that are not the defaults."""
+    """Ranking options that are not the defaults."""
     date: str
     """When the run began: RFC 3339, UTC."""
     version: str = retrieval.__version__
-    """Of this program."""
+    """Version of this program."""
 
     def line(self) -> str:
-        """Return it in one line."""
+        """Return a description of one line."""
         options = "".join(f", {name} {value}" for name, value in self.options.items())
         return (
             f"{self.where}, generation {self.generation}, {self.model}, {self.mode}, k {self.k}"
@@ -55,17 +55,17 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What was measured, and what came of each query."""
+    """What was measured, and the answer to each query."""
 
     info: RunInfo
     answers: Sequence[Answer]
     """At least one."""
     matching: Matching
     notes: Sequence[str] = ()
-    """What a reader of the results should know, a sentence each."""
+    """Remarks on the results, one sentence each."""
 
     def means(self) -> dict[str, float]:
-        """Each measure's mean over the queries."""
+        """Return each measure's mean over the queries."""
         names = self.answers[0].measures
         return {
             name: float(np.mean([answer.measures[name] for answer in self.answers]))
@@ -73,34 +73,34 @@ class Run:
         }
 
     def percentiles(self) -> dict[str, float]:
-        """Milliseconds of a query: half take at most p50, 99 in a hundred at most p99."""
+        """Return the 50th, 90th and 99th percentile of the queries' times in milliseconds."""
         times = [answer.milliseconds for answer in self.answers]
         return {f"p{at}": float(np.percentile(times, at)) for at in (50, 90, 99)}
 
     def failures(self) -> list[Answer]:
-        """The queries for which nothing relevant was found, however far down."""
+        """Return the answers in which nothing relevant was found at any depth."""
         return [answer for answer in self.answers if not deepest_recall(answer)]
 
     def judgements(self) -> int:
-        """Relevant documents, or passages where these are judged, of all queries together."""
+        """Return the number of relevant documents, or judged passages, of all queries together."""
         return sum(len(answer.query.passages or answer.query.documents) for answer in self.answers)
 
     def values(self) -> dict[str, Mapping[str, float]]:
-        """Query id → measure → value."""
+        """Return the values by query id and measure."""
         return {answer.query.id: answer.measures for answer in self.answers}
 
 
 def deepest_recall(answer: Answer) -> float:
-    """Recall as far down as was looked."""
+    """Return the recall at the greatest depth."""
     return [value for name, value in answer.measures.items() if name.startswith("Recall@")][-1]
 
 
 def notes_on(answers: Sequence[Answer]) -> list[str]:
-    """What a reader of the results should know of the answers, a sentence each."""
+    """Return remarks on the answers, one sentence each."""
     notes = []
     if cut := sum(answer.query_truncated for answer in answers):
         which = "1 query is" if cut == 1 else f"{cut} queries are"
-        notes.append(f"{which} longer than the model reads; what is over had no effect")
+        notes.append(f"{which} longer than the model reads; the rest had no effect")
     if cut := sum(answer.rerank_truncated for answer in answers):
         notes.append(f"the reranker read {counted(cut, 'passage')} in part")
     if len({answer.generation for answer in answers}) > 1:
@@ -109,23 +109,23 @@ def notes_on(answers: Sequence[Answer]) -> list[str]:
 
 
 def in_order(values: Iterable[object]) -> str:
-    """Return distinct values in the order in which they came, with commas between them."""
+    """Return distinct values in the order of their first appearance, separated by commas."""
     return ", ".join(map(str, Counter(values)))
 
 
 @dataclass(frozen=True, slots=True)
 class SavedRun:
-    """A run as its file has it."""
+    """A run as it was saved to a file."""
 
     info: RunInfo | None
-    """None: a version saved it that did not say what was measured."""
+    """None if an older version saved it, which did not record what was measured."""
     values: Mapping[str, Mapping[str, float]]
-    """Query id → measure → value."""
+    """Values by query id and measure."""
     texts: Mapping[str, str]
-    """Query id → text, where it is known."""
+    """Text by query id, if it is known."""
 
     def values_of(self, queries: Iterable[TestQuery]) -> dict[str, Mapping[str, float]]:
-        """Return the values of some queries that it has, too: with the same id and text.
+        """Return the values of those queries that this run has too, with the same id and text.
 
         Raises:
             InvalidArgument: it has none of them.
@@ -142,7 +142,7 @@ class SavedRun:
 
 
 def save_run(path: Path, run: Run) -> None:
-    """Keep a run: one JSON object a line. The first says what was measured; then a query each.
+    """Save a run as JSON lines: first what was measured, then one query per line.
 
     Raises:
         StorageError: the disk refuses.
@@ -162,7 +162,7 @@ def save_run(path: Path, run: Run) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file; halves of surrogate pairs, which UTF-8 can't have, become escapes.
+    """Write a file; halves of surrogate pairs, which UTF-8 can't encode, become escapes.
 
     Raises:
         StorageError: the disk refuses.
@@ -174,10 +174,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def load_run(path: Path) -> SavedRun:
-    """Read a run that was kept.
+    """Read a saved run.
 
     Raises:
-        InvalidArgument: the file can't be read, or is no run.
+        InvalidArgument: the file can't be read, or is not a saved run.
     """
     info: RunInfo | None = None
     values: dict[str, Mapping[str, float]] = {}
@@ -192,7 +192,7 @@ def load_run(path: Path) -> SavedRun:
             if isinstance(text := record.get("query"), str):
                 texts[query] = text
     if not values:
-        raise InvalidArgument(f"{path} is no run that --save has kept: it has no queries")
+        raise InvalidArgument(f"{path} is not a run saved with --save: it has no queries")
     return SavedRun(info, values, texts)
 
 
@@ -201,17 +201,17 @@ def _info_from(record: Mapping[str, Any], line: Line) -> RunInfo:
         return RunInfo(**{one.name: record[one.name] for one in fields(RunInfo)})
     except KeyError as error:
         raise InvalidArgument(
-            f"{line.where}: no run that --save has kept: {error} is missing"
+            f"{line.where}: not a run saved with --save: {error} is missing"
         ) from error
 
 
 def _measures(
     record: Mapping[str, Any], earlier: Mapping[str, Mapping[str, float]], line: Line
 ) -> Mapping[str, float]:
-    problem = f"{line.where}: no run that --save has kept"
+    problem = f"{line.where}: not a run saved with --save"
     measures = record.get("measures")
     if "id" not in record or not isinstance(measures, dict) or not measures:
-        raise InvalidArgument(f'{problem}: "id" and "measures" are wanted')
+        raise InvalidArgument(f'{problem}: it needs "id" and "measures"')
     if any(
         isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)
         for value in measures.values()
@@ -219,5 +219,5 @@ def _measures(
         raise InvalidArgument(f"{problem}: a measure is not a number")
     first = next(iter(earlier.values()), measures)
     if list(first) != list(measures):
-        raise InvalidArgument(f"{problem}: its measures are not those of the lines before")
+        raise InvalidArgument(f"{problem}: its measures differ from those of the lines before")
     return measures

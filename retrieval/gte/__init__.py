@@ -1,12 +1,12 @@
-"""The GTE core: a native, unpadded PyTorch encoder for GTE-v1.5 and its BERT relatives.
+"""The GTE core: an unpadded PyTorch encoder for GTE-v1.5 and its BERT relatives.
 
-A checkpoint's path: ``config`` (config.json → EncoderConfig) → ``weights`` (safetensors →
-``model``); a batch's: ``packing`` (token ids → PackedBatch) → ``model`` (``rotary``,
-``attention``) → ``pooling``. It needs torch and safetensors only.
+To load a checkpoint, ``encoder_config`` reads config.json and ``weights`` fills a ``model``. A
+batch is packed by ``packing``, encoded by ``model`` (with ``rotary`` and ``attention``) and reduced
+to vectors by ``pooling``. ``cpu`` makes that fast on a CPU. Only torch and safetensors are needed.
 """
 
-from retrieval.gte.config import EncoderConfig, HeadKind
-from retrieval.gte.cpu.layout import Workload
+from retrieval.gte.cpu import Workload, has_exact_int8
+from retrieval.gte.encoder_config import EncoderConfig, HeadKind
 from retrieval.gte.model import GteModel
 from retrieval.gte.packing import PackedBatch, pack
 from retrieval.gte.pooling import Pooling, normalize, pool
@@ -21,6 +21,7 @@ __all__ = [
     "Pooling",
     "ShortTexts",
     "Workload",
+    "has_exact_int8",
     "load_model",
     "normalize",
     "pack",

@@ -1,10 +1,10 @@
 """Run a checkpoint over token ids: ``python -m retrieval.gte FOLDER inputs.json out.safetensors``.
 
-The tool to compare this core with any other implementation. ``inputs.json`` holds
-``{"input_ids": [[…], …], "token_type_ids": [[…], …] or null}``; the output holds, for B sequences
-of N tokens in all, float32 ``last_hidden_state`` [N, hidden] (sequences one after the other, no
-padding), ``cls_embedding`` [B, hidden] (first token, L2-normalised), ``lengths`` [B], and
-``logits`` where the checkpoint has a head.
+It serves to compare this core with any other implementation. ``inputs.json`` holds
+``{"input_ids": [[…], …], "token_type_ids": [[…], …] or null}``. For B sequences of N tokens in
+total the output holds ``last_hidden_state``, float32 [N, hidden] (the sequences one after the
+other, without padding), ``cls_embedding`` [B, hidden] (first token, L2-normalised), ``lengths``
+[B], and ``logits`` if the checkpoint has a head.
 """
 
 import argparse
@@ -17,13 +17,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from retrieval.domain.own_process import claim_process
 from retrieval.errors import InvalidArgument, RetrievalError
 from retrieval.gte import GteModel, load_model, normalize, pack, pool
-from retrieval.gte.config import read_json
+from retrieval.gte.json_files import read_json
 
 TokenRows = list[list[int]]
 
 MAX_INPUT_BYTES = 1 << 30
+"""Largest file of inputs that is read: 150 million tokens."""
 
 
 def run(
@@ -33,19 +35,19 @@ def run(
     *,
     single: bool = False,
 ) -> dict[str, Tensor]:
-    """Encode sequences and collect all outputs.
+    """Encode sequences and return all outputs.
 
     Args:
         model: from ``load_model``.
         input_ids: B lists of token ids.
         type_ids: token types in the same shape, or None.
-        single: one sequence at a time instead of one packed batch.
+        single: whether to run one sequence at a time instead of one packed batch.
 
     Returns:
         the tensors described above, float32 (``lengths`` int64).
 
     Raises:
-        InvalidArgument: ids out of range, an empty sequence, or shapes that disagree.
+        InvalidArgument: an id is out of range, a sequence is empty, or the shapes disagree.
     """
     if single and len(input_ids) > 1:
         rows: Sequence[list[int] | None] = type_ids or [None] * len(input_ids)
@@ -68,7 +70,7 @@ def run(
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse the command line, run, write; returns the exit code (2: the user's mistake)."""
+    """Run the command line, and return its exit code: 0 done, 2 for the user's mistake."""
     parser = argparse.ArgumentParser(prog="python -m retrieval.gte", description=__doc__)
     parser.add_argument("folder", type=Path, help="checkpoint: config.json, model.safetensors")
     parser.add_argument("inputs", type=Path, help="JSON with input_ids (and token_type_ids)")
@@ -76,6 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--single", action="store_true", help="one sequence at a time, not packed")
     arguments = parser.parse_args(argv)
     try:
+        claim_process()
         ids, types = _read_inputs(arguments.inputs)
         outputs = run(load_model(arguments.folder), ids, types, single=arguments.single)
         arguments.output.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,8 @@
-"""Attention over a packed batch: no token is padding, none attends outside its own sequence."""
+"""Attention over a packed batch: each token attends to the tokens of its own sequence, no others.
+
+There is no padding to mask out. ``reference_attention`` at the end is the definition; the other
+functions compute the same, faster.
+"""
 
 from functools import cache
 from importlib.util import find_spec
@@ -8,21 +12,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from retrieval.gte.cpu import traceable
+from retrieval.gte import cpu
 from retrieval.gte.packing import PackedBatch
 
 _WIDEST_HEAD = 256
-"""Dimensions of a head that FlashAttention takes."""
+"""Largest ``head_dim`` that FlashAttention supports."""
 _SHORT = 512
-"""Tokens of a sequence whose scores take no memory to speak of."""
+"""Tokens up to which a sequence's scores may lie in memory: 6 MiB in bfloat16 with 12 heads."""
 
 
 def packed_attention(query: Tensor, key: Tensor, value: Tensor, batch: PackedBatch) -> Tensor:
-    """Scaled dot-product attention within each sequence.
+    """Compute scaled dot-product attention within each sequence.
 
-    Neighbouring sequences of one length form a rectangle and share one call of torch's fused
+    Neighbouring sequences of equal length form a rectangle and share one call of torch's fused
     attention, which works block by block: memory is linear in the length. On a GPU in half
-    precision all sequences share one call, of FlashAttention-2 (https://arxiv.org/abs/2307.08691)
+    precision all sequences share one call of FlashAttention-2 (https://arxiv.org/abs/2307.08691)
     with variable lengths.
 
     Args:
@@ -32,10 +36,10 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor, batch: PackedBat
         batch: where the sequences begin and end.
 
     Returns:
-        [N, heads, head_dim]; zeros for rows that are no sequence's.
+        [N, heads, head_dim]; zeros in spare rows, which belong to no sequence.
     """
-    if traceable.is_tracing():
-        return traceable.packed_attention(query, key, value, batch.cu_seqlens)
+    if cpu.is_tracing():
+        return cpu.traceable_attention(query, key, value, batch.cu_seqlens)
     if takes_varlen(query):
         longest = batch.max_seqlen
         bounds = batch.cu_seqlens
@@ -43,7 +47,7 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor, batch: PackedBat
     rows, end = len(query), batch.runs[-1].end
     if len(batch.runs) == 1 and rows == end:
         return _rectangle_attention(query, key, value, batch.runs[0].count)
-    # Splitting at once, gradients come back in one piece instead of a piece a run.
+    # One split of the whole tensor returns its gradient in one piece, instead of one per run.
     sizes = [run.end - run.start for run in batch.runs] + [rows - end]
     parts = zip(*(torch.split(part, sizes) for part in (query, key, value)), strict=True)
     attended = [
@@ -54,7 +58,7 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor, batch: PackedBat
 
 
 def _rectangle_attention(query: Tensor, key: Tensor, value: Tensor, count: int) -> Tensor:
-    """Attention within ``count`` sequences of one length; [n, heads, head_dim] → the same."""
+    """Attend within ``count`` sequences of equal length; all tensors are [n, heads, head_dim]."""
     # [count, heads, length, head_dim], views of the packed tensors
     q, k, v = (
         part.view(count, -1, *part.shape[1:]).transpose(1, 2) for part in (query, key, value)
@@ -68,19 +72,19 @@ def _rectangle_attention(query: Tensor, key: Tensor, value: Tensor, count: int) 
 
 
 def _is_slow_fused(query: Tensor) -> bool:
-    """Whether torch's fused attention is slower than its parts, for queries [*, length, head_dim].
+    """Return whether torch's fused attention is slower than its parts; query [*, length, head_dim].
 
-    So it is when it is trained in bfloat16 on a CPU (up to 2.4 times as slow at 254 tokens).
+    Training in bfloat16 on a CPU, it takes up to 2.4 times as long at 254 tokens.
     """
     trained = query.requires_grad and query.dtype == torch.bfloat16
     return trained and query.device.type == "cpu" and query.shape[-2] <= _SHORT
 
 
 def pooled_attention(query: Tensor, key: Tensor, value: Tensor, batch: PackedBatch) -> Tensor:
-    """The same for one token of each sequence: the one that is pooled.
+    """Compute the attention of one token of each sequence, the one that is pooled.
 
     Args:
-        query: [B, heads, head_dim], of one token a sequence.
+        query: [B, heads, head_dim], of one token per sequence.
         key: [N, heads, head_dim].
         value: [N, heads, head_dim].
         batch: where the sequences begin and end.
@@ -88,8 +92,8 @@ def pooled_attention(query: Tensor, key: Tensor, value: Tensor, batch: PackedBat
     Returns:
         [B, heads, head_dim].
     """
-    if traceable.is_tracing():
-        return traceable.pooled_attention(query, key, value, batch.cu_seqlens)
+    if cpu.is_tracing():
+        return cpu.traceable_pooled_attention(query, key, value, batch.cu_seqlens)
     if takes_varlen(query):
         each = torch.arange(len(query) + 1, dtype=torch.int32, device=query.device)
         return _varlen(query, key, value, (each, batch.cu_seqlens), (1, batch.max_seqlen))
@@ -97,7 +101,7 @@ def pooled_attention(query: Tensor, key: Tensor, value: Tensor, batch: PackedBat
     for run in batch.runs:
         sequences = slice(run.first, run.first + run.count)
         tokens = slice(run.start, run.end)
-        k, v = (
+        k, v = (  # [count, heads, length, head_dim]
             part[tokens].view(run.count, -1, *part.shape[1:]).transpose(1, 2)
             for part in (key, value)
         )
@@ -107,7 +111,7 @@ def pooled_attention(query: Tensor, key: Tensor, value: Tensor, batch: PackedBat
 
 
 def takes_varlen(query: Tensor) -> bool:
-    """Whether torch's attention with variable lengths runs for these queries [*, head_dim]."""
+    """Return whether torch's variable-length attention supports these queries [*, head_dim]."""
     return (
         query.is_cuda
         and query.dtype in (torch.bfloat16, torch.float16)
@@ -125,19 +129,28 @@ def _has_varlen(device: torch.device) -> bool:
 
 
 def _varlen(
-    query: Tensor, key: Tensor, value: Tensor, bounds: tuple[Tensor, Tensor], most: tuple[int, int]
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bounds: tuple[Tensor, Tensor],
+    longest: tuple[int, int],
 ) -> Tensor:
-    """``bounds`` are int32 [B + 1] of queries and keys, ``most`` the longest sequence's of each."""
+    """Call torch's variable-length attention.
+
+    Args:
+        query: [rows, heads, head_dim].
+        key: [N, heads, head_dim].
+        value: [N, heads, head_dim].
+        bounds: int32 [B + 1], where sequences begin and end in the queries, and in the keys.
+        longest: rows of the longest sequence in the queries, and in the keys.
+    """
     from torch.nn.attention.varlen import varlen_attn
 
-    return cast(Tensor, varlen_attn(query, key, value, *bounds, *most))
+    return cast(Tensor, varlen_attn(query, key, value, *bounds, *longest))
 
 
 def reference_attention(query: Tensor, key: Tensor, value: Tensor, batch: PackedBatch) -> Tensor:
-    """The same, written out one sequence at a time: the oracle for ``packed_attention``.
-
-    Args and result as there.
-    """
+    """Compute ``packed_attention`` by its definition, one sequence at a time: the tests' oracle."""
     outputs = []
     for start, length in zip(batch.cu_seqlens.tolist(), batch.lengths, strict=False):
         q, k, v = (part[start : start + length] for part in (query, key, value))

@@ -1,11 +1,11 @@
-"""Sequences of token ids → one packed batch with no padding.
+"""Packed batches: sequences of token ids laid end to end, without padding.
 
-A batch of B sequences with N tokens in all is the plain concatenation of their tokens. Attention is
-the only operation that must know where a sequence ends; everything else works on [N, hidden].
+A batch of B sequences with N tokens in total is the plain concatenation of their tokens. Attention
+is the only operation that must know where a sequence ends; everything else works on [N, hidden].
 
-oneDNN makes a program for every number of rows that it meets, and keeps it: 4 ms and a megabyte or
-two each time for a small model. For its sake a batch may end in a few spare rows, so that N is one
-of a few numbers.
+oneDNN compiles a program for every number of rows that it meets, and keeps it: 4 ms and a megabyte
+or two each time for a small model. For its sake a batch may end in a few spare rows that belong to
+no sequence, so that N takes few distinct values.
 """
 
 from collections.abc import Sequence
@@ -18,13 +18,14 @@ from torch import Tensor
 from retrieval.errors import InvalidArgument
 
 _ALL_SIZES_TO = 16
+"""Tokens up to which a batch gets no spare rows: for a short query even three would cost time."""
 _LEAST_STEP = 4
-"""Sizes of a single query, for which a few rows more would cost something."""
+"""Smallest distance between two sizes, for queries of up to 128 tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Neighbouring sequences of one length: a rectangle that attention can take in one call."""
+    """Neighbouring sequences of equal length: a rectangle that attention takes in one call."""
 
     first: int
     """Number of the run's first sequence in the packed batch."""
@@ -43,18 +44,18 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class PackedBatch:
-    """B sequences, one after the other: N rows, and spare ones among them at the end."""
+    """B sequences, one after the other, in N rows; the last rows may be spare."""
 
     token_ids: Tensor
     """int64 [N]."""
     type_ids: Tensor | None
-    """int64 [N]; None: every token is of type 0."""
+    """int64 [N], or None if every token is of type 0."""
     positions: Tensor
-    """int64 [N]; restart at 0 with each sequence."""
+    """int64 [N], restarting at 0 with each sequence."""
     cu_seqlens: Tensor
     """int32 [B + 1]; sequence b is tokens cu_seqlens[b] to cu_seqlens[b + 1]."""
     token_bounds: tuple[int, int]
-    """Least and greatest token id: known here, so that nothing need wait for a GPU to tell."""
+    """Least and greatest token id, kept here so that checking them doesn't wait for a GPU."""
     type_bounds: tuple[int, int]
     """Least and greatest token type."""
     lengths: tuple[int, ...]
@@ -74,16 +75,16 @@ def pack(
     device: torch.device | str = "cpu",
     few_sizes: bool = False,
 ) -> PackedBatch:
-    """Concatenate sequences in the order given.
+    """Concatenate sequences in the given order.
 
-    Sorting them by length beforehand makes the runs long and attention fast; results never depend
-    on it.
+    Sorting them by length beforehand makes the runs long and attention fast. The results don't
+    depend on it.
 
     Args:
         sequences: B lists of token ids, none empty.
-        type_ids: token types in the same shape, or None for type 0 everywhere.
-        device: where the batch's tensors go.
-        few_sizes: whether to add spare rows; about 2 % of those of a large batch.
+        type_ids: token types in the same shape, or None if every token is of type 0.
+        device: where to put the batch's tensors.
+        few_sizes: whether to add spare rows, about 2 % of those of a large batch.
 
     Returns:
         the packed batch, on ``device``.
@@ -118,7 +119,7 @@ def _concatenate(rows: Sequence[Sequence[int]], spare: int) -> Tensor:
 
 
 def _spare_rows(tokens: int) -> int:
-    """Up to the next of the few numbers, of which 16 lie between a power of two and the next."""
+    """Return how many rows are missing to the next size; 16 lie between two powers of two."""
     if tokens <= _ALL_SIZES_TO:
         return 0
     step = max(_LEAST_STEP, 1 << (tokens.bit_length() - 5))
@@ -131,7 +132,7 @@ def _bounds(values: Tensor) -> tuple[int, int]:
 
 
 def _put(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """Copy to a device; from pinned memory, so that the caller need not wait for a GPU."""
+    """Copy to a device; to a GPU from pinned memory, so that the caller doesn't wait for it."""
     if torch.device(device).type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)

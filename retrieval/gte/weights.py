@@ -1,8 +1,8 @@
-"""Checkpoint files → model: the one place where checkpoint keys are renamed.
+"""Loading of a checkpoint's weights: the one place where checkpoint keys are renamed.
 
 Only safetensors are read (one file, or shards with an index); nothing is unpickled or executed.
-Every source layout is renamed to the hub's GTE-v1.5 keys, and separate projections are fused:
-query, key and value into ``qkv_proj``; up and gate into ``up_gate_proj``.
+The keys of every supported layout are renamed to the hub's GTE-v1.5 keys, and separate projections
+are fused: query, key and value into ``qkv_proj``, up and gate into ``up_gate_proj``.
 """
 
 import re
@@ -16,21 +16,22 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from retrieval.domain.own_process import is_own_process
 from retrieval.errors import CheckpointError
-from retrieval.gte.config import EncoderConfig, HeadKind, read_json
-from retrieval.gte.cpu.layout import Workload
-from retrieval.gte.cpu.malloc import keep_freed_memory
-from retrieval.gte.cpu.no_temp import do_without_temporary_files
+from retrieval.gte.cpu import Workload, tune_process
+from retrieval.gte.encoder_config import EncoderConfig, HeadKind
+from retrieval.gte.json_files import read_json
 from retrieval.gte.model import GteModel
 
 SINGLE_FILE = "model.safetensors"
 SHARD_INDEX = "model.safetensors.index.json"
 MAX_INDEX_BYTES = 64 << 20
+"""Largest shard index that is read: 100 bytes a tensor make it 1 MiB for 10,000 tensors."""
 
 _PREFIX = re.compile(r"^(?:new|gte|bert|roberta)\.")
 
-# (pattern of a source key without prefix, our key, part, parts): a source that is part 1 of 3
-# fills the second third of our tensor's first dimension.
+# Each rename is (pattern of a key without its prefix, our key, part, parts). A tensor that is part
+# 1 of 3 (counting from 0) fills the second third of our tensor's first dimension.
 _LAYER = r"^(?:encoder\.layer|layers)\.(\d+)\."
 # Separate projections: BERT and XLM-R | transformers' native gte | the hub's with pack_qkv off.
 _QUERY = r"(?:attention\.self\.query|(?:self_attn|attention)\.q_proj)"
@@ -68,7 +69,7 @@ _HEAD_RENAMES = {
     "classifier.out_proj.weight": "classifier.weight",
     "classifier.out_proj.bias": "classifier.bias",
 }
-# Buffers and tied copies that hold nothing of their own.
+# Buffers, and tied copies of other weights.
 _IGNORED = re.compile(
     r"^(?:embeddings\.(?:position_ids|token_type_ids)|(?:.*\.)?inv_freq|lm_head\.decoder\.weight"
     r"|cls\.predictions\.decoder\.(?:weight|bias)|cls\.seq_relationship\.(?:weight|bias)"
@@ -78,7 +79,7 @@ _IGNORED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Where one of our tensors, or a part of it, comes from."""
+    """A tensor of the checkpoint: the source of one of our tensors, or of a part of it."""
 
     file: Path
     key: str
@@ -96,31 +97,34 @@ def load_model(
     workload: Workload = "throughput",
     trainable: bool = False,
 ) -> GteModel:
-    """Read a checkpoint folder into a model ready to run.
+    """Load a checkpoint folder.
 
-    The head is what the checkpoint's keys say: ``lm_head`` (MLM), ``classifier`` with a pooler
+    The checkpoint's keys decide the head: ``lm_head`` (masked tokens), ``classifier`` with a pooler
     (sequence classification) or without (token classification), or none. A pooler without a
-    classifier is left out: no embedding uses it.
+    classifier is left out, because no embedding uses it.
+
+    The process is left as it is (allocator, environment, threads) unless it is a program of ours:
+    see ``retrieval.domain.own_process``.
 
     Args:
         folder: holds config.json and model.safetensors (or shards and their index).
-        dtype: of the weights in memory; ``torch.int8``: the blocks' products in 8-bit integers,
-            everything else float32 (see ``quantize``).
-        device: where they go; int8 is for the CPU.
+        dtype: type of the weights in memory. With ``torch.int8`` the layers multiply in 8-bit
+            integers and all else is float32 (see ``cpu/int8_linear.py``).
+        device: where to put them; int8 is for the CPU.
         workload: what the model is to be fast at; the vectors are the same within rounding.
-        trainable: whether its weights are to be changed: then they stay plain float32 parameters,
-            and ``dtype`` and ``workload`` are not asked.
+        trainable: whether the weights are to be trained. They are then plain float32 parameters,
+            and ``dtype`` and ``workload`` are ignored.
 
     Returns:
-        the model, in eval mode, gradients off; or, if trainable, in train mode with them on.
+        the model, in eval mode with gradients off; if trainable, in train mode with gradients on.
 
     Raises:
-        CheckpointError: a setting that the core does not run; or missing, unexpected or wrongly
-            shaped keys, all of them named.
+        CheckpointError: a setting is not supported; or keys are missing, unexpected or of the wrong
+            shape, and the message names all of them.
+        InvalidArgument: ``RETRIEVAL_CPU_OFF`` names an unknown optimisation.
     """
-    do_without_temporary_files()
-    if torch.device(device).type == "cpu":
-        keep_freed_memory()
+    if is_own_process():
+        tune_process(torch.device(device).type)
     config = EncoderConfig.from_folder(folder)
     sources = [_rename(*entry) for entry in _entries(folder)]
     head = _head_of({source.target for source in sources})
@@ -140,7 +144,7 @@ def load_model(
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint folder, in name order.
+    """Return the safetensors files of a checkpoint folder, in the order of their names.
 
     Raises:
         CheckpointError: there are none, or the shard index names files that are missing.
@@ -165,7 +169,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def _entries(folder: Path) -> Iterator[tuple[Path, str, tuple[int, ...]]]:
-    """Every (file, key, shape), read from the files' headers alone, each checked to be whole."""
+    """Yield (file, key, shape) of every tensor, from the headers; refuse a truncated file."""
     for path in weight_files(folder):
         try:
             with safe_open(path, framework="pt") as file:
@@ -198,7 +202,7 @@ def _head_of(targets: set[str]) -> HeadKind:
 
 
 def _check(folder: Path, sources: list[_Source], model: GteModel) -> None:
-    """Refuse a checkpoint unless its keys and shapes are exactly the model's."""
+    """Refuse a checkpoint whose keys and shapes are not exactly the model's."""
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     parts: dict[str, dict[int, _Source]] = {}
     problems: dict[str, list[str]] = {"missing": [], "unexpected": [], "wrong shape": []}
@@ -224,7 +228,7 @@ def _check(folder: Path, sources: list[_Source], model: GteModel) -> None:
 
 
 def _fill(model: GteModel, sources: list[_Source]) -> None:
-    """Copy every source into its place, one tensor in memory at a time."""
+    """Copy every source tensor into its place; only one at a time is in memory."""
     state: dict[str, Any] = model.state_dict()
     with ExitStack() as stack:
         opened = {

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.domain.passages import Passage
+from retrieval.domain.wording import counted, named
 from retrieval.errors import InvalidArgument, NotFound
 from retrieval.eval.compare import compare, p_text
 from retrieval.eval.measure import (
@@ -24,7 +25,6 @@ from retrieval.eval.measure import (
 from retrieval.eval.run import notes_on
 from retrieval.eval.sets.matching import NAME_KINDS, IndexedDocument, Matching, match_names
 from retrieval.eval.sets.queries import TestQuery
-from retrieval.eval.wording import counted, named
 
 
 def passage(document: int, uri: str, text: str, ordinal: int = 0) -> Passage:

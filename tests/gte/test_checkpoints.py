@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from retrieval.errors import CheckpointError
 from retrieval.gte import load_model, pack
-from retrieval.gte.config import EncoderConfig
+from retrieval.gte.encoder_config import EncoderConfig
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from retrieval.gte import load_model
 from retrieval.gte.__main__ import main, run
-from retrieval.gte.config import RopeConfig
+from retrieval.gte.encoder_config import RopeConfig
 from retrieval.gte.rotary import inverse_frequencies
 from tests.conftest import GOLDEN_FOLDERS
 

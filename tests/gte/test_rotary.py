@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.gte.config import RopeConfig
+from retrieval.gte.encoder_config import RopeConfig
 from retrieval.gte.rotary import (
     HalvesRotation,
     PairsRotation,

@@ -58,7 +58,7 @@ def test_a_trace_gives_the_same_vectors(
 @pytest.fixture
 def onednn_int8(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The product that a processor with VNNI gets."""
-    monkeypatch.setattr(int8_linear, "_choose", lambda _: int8_linear.OneDnnProduct)
+    monkeypatch.setattr(int8_linear, "_choose", lambda *_: int8_linear.OneDnnProduct)
     yield
 
 

@@ -35,8 +35,8 @@ from retrieval import errors
 from retrieval.commands.cli import cli as retrieval_cli
 from retrieval.encoding.backend import CPU_BATCH_TOKENS, CUDA_BATCH_TOKENS
 from retrieval.encoding.model_cards import MODEL_CARDS
-from retrieval.gte import blocks
-from retrieval.gte.cpu import malloc
+from retrieval.gte import model
+from retrieval.gte.cpu import host
 from retrieval.gte.short_texts import MAX_TOKENS as MAX_TRACED_TOKENS
 from retrieval.local import open_local
 from retrieval.search import DEFAULT_K, Query
@@ -383,11 +383,11 @@ NUMBERS = [
     ("concepts.md", {8: "more than eight of them"}[maintenance.MAX_SMALL_SEGMENTS]),
     ("encoder.md", f"up to {CPU_BATCH_TOKENS} tokens ({CUDA_BATCH_TOKENS:,} on a GPU)"),
     ("encoder.md", f"a batch of at most {MAX_TRACED_TOKENS:,} tokens"),
-    ("encoder.md", f"On the CPU {blocks._MLP_ROWS} tokens at a time"),
+    ("encoder.md", f"On the CPU {model._MLP_ROWS} tokens at a time"),
     (
         "encoder.md",
-        f"up to {malloc._KEPT >> 20} MiB at the end of each heap, and blocks of less than "
-        f"{malloc._LARGEST >> 20} MiB",
+        f"up to {host._KEPT >> 20} MiB at the end of each heap, and blocks of less than "
+        f"{host._LARGEST >> 20} MiB",
     ),
     ("formats.md", f"at most {MAX_CONTAINER_BYTES >> 30} GiB, {MAX_UNPACKED_BYTES >> 30} GiB"),
     ("formats.md", {10**6: "and a million members"}[MAX_MEMBERS]),

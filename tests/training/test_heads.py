@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer
 
 from retrieval.gte import GteModel, load_model, pack
-from retrieval.gte.config import RopeConfig
+from retrieval.gte.encoder_config import RopeConfig
 from retrieval.gte.rotary import HalvesRotation, inverse_frequencies
 from training.convert import gte_config, gte_weights
 from training.from_bert.heads import Heads, balanced_basis, position_offsets

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from retrieval.commands import program
 from retrieval.gte import GteModel, PackedBatch, load_model, pack
-from retrieval.gte.blocks import GatedMLP, Layer
+from retrieval.gte.model import GatedMLP, Layer
 from training.data.batches import sample_texts
 from training.export import export
 from training.models.activations import inputs_of

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from retrieval.errors import InvalidArgument
 from retrieval.gte import GteModel, PackedBatch
-from retrieval.gte.blocks import Layer, PlainMLP
+from retrieval.gte.model import Layer, PlainMLP
 from training.models.activations import inputs_of
 
 _DAMPING: Final = 1e-2

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from retrieval.encoding.batching import batches_by_length
 from retrieval.gte import GteModel, load_model, pack
-from retrieval.gte.config import RopeConfig
+from retrieval.gte.encoder_config import RopeConfig
 from training.models.precision import mixed_precision
 from training.stages import Stage
 

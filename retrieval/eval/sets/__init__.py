@@ -1,1 +1,1 @@
-"""Test sets: queries, judgements, and how they match an index."""
+"""Test sets: queries, judgements, and how the names in them match documents of an index."""

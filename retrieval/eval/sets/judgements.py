@@ -1,48 +1,50 @@
-"""Judgements (qrels): which documents a query should find, in the forms of TREC and BEIR."""
+"""Judgements (qrels): the documents that each query should find, in TREC or BEIR form."""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from retrieval.domain.wording import counted, named
 from retrieval.errors import InvalidArgument
-from retrieval.eval.sets.files import Line, read_lines
-from retrieval.eval.wording import counted, named
+from retrieval.eval.sets.line_files import Line, read_lines
 
 MAX_GRADE: Final = 1_000
-"""Highest grade. Real ones are single digits; trec_eval, which computes the measures, keeps a table
-with a row for every grade up to the highest, and crashes on very large ones."""
+"""Highest grade that is accepted. Real ones are single digits. trec_eval, which computes the
+measures, keeps a table with a row for each grade up to the highest, and crashes on very large ones.
+"""
 
 _GRADE: Final = re.compile(r"[+-]?[0-9]{1,18}(?:\.0*)?")
 _COLUMNS: Final = (3, 4)
+"""Numbers of columns: BEIR has 3, TREC has 4."""
 _HEADINGS: Final = frozenset(
     ("score", "grade", "relevance", "relevancy", "rel", "label", "judgment", "judgement", "rating")
 )
-"""What the last column is called in a heading."""
+"""Names of the last column in a heading."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judgements:
-    """What a file of judgements says."""
+    """Content of a file of judgements."""
 
     grades: dict[str, dict[str, int]]
-    """Query id → document → grade, of those above 0."""
+    """Grades above 0, by query id and document."""
     notes: tuple[str, ...]
-    """What a reader of the results should know of the file, a sentence each."""
+    """Remarks on the file, one sentence each."""
 
 
 def read_judgements(path: Path) -> Judgements:
     """Read judgements of the documents that queries should find.
 
-    Columns are separated by tabs, or by white space where the line has no tab. A grade of 0 or less
-    means: not relevant. Where a line contradicts an earlier one, the higher grade counts.
+    Columns are separated by tabs, or by white space if the line has no tab. A grade of 0 or less
+    means that the document is not relevant. If two lines disagree, the higher grade counts.
 
     Args:
-        path: TREC's four columns (query, iteration, document, grade), or BEIR's three (query,
-            document, grade), with a heading or without.
+        path: file with TREC's four columns (query, iteration, document, grade) or BEIR's three
+            (query, document, grade), with or without a heading.
 
     Raises:
-        InvalidArgument: the file can't be read, or a line is no judgement.
+        InvalidArgument: the file can't be read, or a line is not a judgement.
     """
     grades: dict[str, dict[str, int]] = {}
     repeated: list[str] = []
@@ -80,7 +82,7 @@ def read_judgements(path: Path) -> Judgements:
 
 
 def load_judgements(path: Path) -> dict[str, dict[str, int]]:
-    """Read the grades above 0 alone; see ``read_judgements``."""
+    """Return the grades of ``read_judgements``."""
     return read_judgements(path).grades
 
 
@@ -89,7 +91,7 @@ def _judgement(columns: list[str], line: Line) -> tuple[str, str, int]:
     if len(columns) not in _COLUMNS:
         raise InvalidArgument(
             f"{problem}: it has {counted(len(columns), 'column')}; "
-            "query, document and grade are wanted, or query, iteration, document and grade"
+            "it needs query, document and grade, or query, iteration, document and grade"
         )
     query, document, grade = columns[0], columns[-2], columns[-1]
     if not query or not document:

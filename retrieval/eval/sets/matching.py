@@ -1,7 +1,8 @@
-"""Which documents of an index are meant by the names that judgements use.
+"""Matching of the names in judgements with the documents of an index.
 
-A document has several names. A wanted name means the documents that have it as the first kind of
-name in this order: URI, path, record id, path without extension, file name without extension.
+A document has names of several kinds, in this order: URI, path, record id, path without extension,
+file name without extension. A wanted name means the documents that have it as a name of the first
+kind for which there are any.
 """
 
 import re
@@ -11,12 +12,11 @@ from pathlib import PurePosixPath
 from typing import Final
 from urllib.parse import unquote
 
+from retrieval.domain.wording import counted, named
 from retrieval.errors import InvalidArgument
-from retrieval.eval.wording import counted, named
 
 RECORD_ID_FIELDS: Final = ("_id", "id", "doc_id", "docid", "docno")
-"""Fields of a document that hold its id in the collection that it is from; the first that it has
-counts."""
+"""Metadata fields that may hold a document's id in its collection; the first one counts."""
 
 NAME_KINDS: Final = (
     "URI",
@@ -30,12 +30,12 @@ NAME_KINDS: Final = (
 _NUMBERED_RECORD: Final = re.compile(
     r".*\.(?:jsonl|ndjson)(?:\.[a-z0-9]+)?/[0-9]+\.json", re.DOTALL | re.IGNORECASE
 )
-"""URI of a record that is called by its line's number in a file of JSON lines."""
+"""URI of a record in a file of JSON lines that is named after its line number."""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexedDocument:
-    """What an index says of a document, as far as it matters here."""
+    """A document of an index, as far as matching needs it."""
 
     id: int
     uri: str
@@ -44,19 +44,19 @@ class IndexedDocument:
 
     @property
     def record_id(self) -> str:
-        """Its id in the collection that it is from; empty: it has none."""
+        """The document's id in its original collection; empty if it has none."""
         values = (_as_id(self.metadata.get(field)) for field in RECORD_ID_FIELDS)
         return next(filter(None, values), "")
 
     def names(self) -> Iterator[tuple[str, str]]:
-        """Yield (kind, name), in order of precedence; a name may come twice."""
+        """Yield (kind, name) in order of precedence; a name may come twice."""
         path = self.uri.partition("/")[2] or self.uri
         yield "URI", self.uri
         yield "path", path
         if record_id := self.record_id:
             yield "record id", record_id
             if _NUMBERED_RECORD.fullmatch(self.uri):
-                return  # The line's number is not a name: it may be the id of another record.
+                return  # The line's number is not a name; another record may have it as its id.
         for name in (self.uri, path):
             yield "path without extension", str(PurePosixPath(name).with_suffix(""))
         stem = PurePosixPath(path).stem
@@ -69,13 +69,13 @@ class Matching:
     """Wanted names, and the documents that they mean."""
 
     documents: Mapping[str, tuple[IndexedDocument, ...]]
-    """Wanted name → documents; without the names that no document has."""
+    """Documents by wanted name, without the names that no document has."""
     kinds: Mapping[str, int]
-    """Kind of name → how many wanted names were found as such, in order of precedence."""
+    """Number of wanted names found as each kind of name, in order of precedence."""
     missing: tuple[str, ...]
     """Wanted names that no document of the index has."""
     test_queries: int = 0
-    """Documents of the index that are the test queries themselves."""
+    """Number of documents in the index that are test queries themselves."""
 
     @property
     def several(self) -> tuple[str, ...]:
@@ -84,11 +84,11 @@ class Matching:
 
     @property
     def wanted(self) -> int:
-        """How many names are wanted."""
+        """Number of wanted names."""
         return len(self.documents) + len(self.missing)
 
     def notes(self) -> list[str]:
-        """What a reader of the results should know, a sentence each."""
+        """Return remarks on the matching, one sentence each."""
         notes = []
         if self.test_queries:
             what = (
@@ -122,10 +122,10 @@ def match_names(
     """Find the documents that wanted names mean.
 
     Args:
-        wanted: names that judgements use; none: every document is left alone.
-        documents: all of the index.
-        queries_name: name of the file of test queries. Records of such a file that were indexed
-            with the corpus mean nothing, as their ids are those of queries.
+        wanted: names in the judgements; may be empty.
+        documents: all documents of the index.
+        queries_name: name of the file of test queries. If records of that file were indexed with
+            the corpus they are ignored, because their ids are those of queries.
 
     Raises:
         InvalidArgument: the index has none of the wanted documents.
@@ -163,7 +163,7 @@ def match_names(
 
 
 def _first_kinds(document: IndexedDocument) -> dict[str, int]:
-    """Each name of a document → its first kind, as a place in ``NAME_KINDS``."""
+    """Return each name of a document with its first kind, as a place in ``NAME_KINDS``."""
     kinds: dict[str, int] = {}
     for kind, name in document.names():
         kinds.setdefault(name, NAME_KINDS.index(kind))

@@ -1,17 +1,17 @@
-"""Test queries and what they should find: BEIR and TREC files, or one JSON object a line."""
+"""Test queries and what they should find, from BEIR and TREC files or from JSON lines."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from retrieval.domain.wording import counted, named
 from retrieval.errors import InvalidArgument
-from retrieval.eval.sets.files import Line, read_lines
 from retrieval.eval.sets.judgements import read_judgements
-from retrieval.eval.wording import counted, named
+from retrieval.eval.sets.line_files import Line, read_lines
 
 QUERIES_NAME: Final = "queries.jsonl"
-"""In a folder in BEIR form."""
+"""Name of the file of queries in a folder in BEIR form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,32 +21,31 @@ class TestQuery:
     id: str
     text: str
     documents: Mapping[str, int]
-    """Name of a document (see ``matching``) → how relevant it is, above 0: 1, or a
-    higher grade."""
+    """Grade of each relevant document by its name (see ``matching``): 1 or higher."""
     passages: Mapping[str, int]
-    """Text that is in the wanted passage, or that it is in → how relevant it is."""
+    """Grade of each relevant passage by a text that contains it or that it contains."""
 
     __test__ = False  # not a class of tests
 
 
 @dataclass(frozen=True, slots=True)
 class TestSet:
-    """The queries that have something to find, and what was left out."""
+    """Test queries that have something to find, and remarks on what was left out."""
 
     queries: list[TestQuery]
-    """In the file's order."""
+    """Queries in the file's order."""
     file: Path
-    """The file that they are in."""
+    """File of the queries."""
     qrels: Path | None
-    """The file of judgements; None: they are beside the queries."""
+    """File of the judgements; None if they are beside the queries."""
     notes: tuple[str, ...] = ()
-    """What a reader of the results should know, a sentence each."""
+    """Remarks on the set, one sentence each."""
 
     __test__ = False
 
 
 def load_queries(path: Path, qrels: Path | None = None) -> list[TestQuery]:
-    """Read test queries that have something to find; see ``load_test_set``."""
+    """Return the queries of ``load_test_set``."""
     return load_test_set(path, qrels).queries
 
 
@@ -54,14 +53,14 @@ def load_test_set(path: Path, qrels: Path | None = None) -> TestSet:
     """Read test queries that have something to find.
 
     Args:
-        path: a folder in BEIR form (``queries.jsonl``, ``qrels/test.tsv``); a file of queries,
-            which needs ``qrels``: BEIR's JSON lines, or lines of an id, a tab and the text; or JSON
-            lines ``{"query": …, "document": …}`` and ``{"query": …, "passage": …}``, either of them
-            one text or a list.
+        path: one of: a folder in BEIR form (``queries.jsonl``, ``qrels/test.tsv``); a file of
+            queries with ``qrels``, in BEIR's JSON lines or as lines of id, tab and text; or JSON
+            lines ``{"query": …, "document": …}`` or ``{"query": …, "passage": …}``, whose
+            document or passage is one text or a list.
         qrels: judgements; see ``retrieval.eval.sets.judgements``.
 
     Raises:
-        InvalidArgument: a file that can't be read, is in none of these forms, or judges nothing.
+        InvalidArgument: a file can't be read, is in none of these forms, or judges nothing.
     """
     if path.is_dir():
         return _judged(path / QUERIES_NAME, qrels or _qrels_of(path))
@@ -74,7 +73,7 @@ def load_test_set(path: Path, qrels: Path | None = None) -> TestSet:
 
 
 def _qrels_of(folder: Path) -> Path:
-    """The judgements of a folder in BEIR form."""
+    """Return the file of judgements in a folder in BEIR form."""
     path = folder / "qrels" / "test.tsv"
     if path.exists():
         return path
@@ -93,11 +92,9 @@ def _from_json(line: Line) -> tuple[TestQuery, Line]:
         for field in ("document", "passage")
     )
     if not documents and not passages:
-        raise InvalidArgument(
-            f'{line.where}: it needs a "document" or a "passage" that is to be found'
-        )
+        raise InvalidArgument(f'{line.where}: it needs a "document" or a "passage" to find')
     identifier = _identifier(record, ("id",), line)
-    # A passage says more: where both are given, it is what must be found.
+    # If both are given the passage counts, because it is the more precise.
     query = TestQuery(
         str(line.number) if identifier is None else identifier,
         text,
@@ -108,7 +105,7 @@ def _from_json(line: Line) -> tuple[TestQuery, Line]:
 
 
 def _judged(path: Path, qrels: Path) -> TestSet:
-    """Queries with the judgements of another file; those without any are left out."""
+    """Read queries with the judgements of another file; leave out those without any."""
     queries, notes = _distinct(_with_text(line) for line in read_lines(path))
     if not queries:
         raise InvalidArgument(f"{path} has no queries")
@@ -138,7 +135,7 @@ def _judged(path: Path, qrels: Path) -> TestSet:
 
 
 def _with_text(line: Line) -> tuple[TestQuery, Line]:
-    """A query that is judged elsewhere."""
+    """Read a query whose judgements are in another file."""
     if line.text.lstrip().startswith("{"):
         record = line.as_object()
         identifier = _identifier(record, ("_id", "id"), line)
@@ -146,14 +143,14 @@ def _with_text(line: Line) -> tuple[TestQuery, Line]:
     else:
         identifier, _, text = (one.strip() for one in line.text.partition("\t"))
     if not identifier or text in (None, ""):
-        raise InvalidArgument(f"{line.where}: neither JSON with _id and text, nor id, tab and text")
+        raise InvalidArgument(f"{line.where}: not JSON with _id and text, nor id, tab and text")
     return TestQuery(identifier, _text(text, f"{line.where}: the text"), {}, {}), line
 
 
 def _distinct(
     found: Iterable[tuple[TestQuery, Line]],
 ) -> tuple[list[TestQuery], tuple[str, ...]]:
-    """Queries without exact repeats, and a note that counts these.
+    """Return the queries without exact repeats, and a note with the number of repeats.
 
     Raises:
         InvalidArgument: two different queries have one id.
@@ -174,7 +171,7 @@ def _distinct(
 
 
 def _identifier(record: Mapping[str, object], fields: tuple[str, ...], line: Line) -> str | None:
-    """The first field that is there, as text; None: there is none."""
+    """Return the first of the fields that the record has, as text, or None."""
     value = next((record[field] for field in fields if record.get(field) is not None), None)
     if value is None:
         return None
@@ -196,6 +193,6 @@ def _text(value: object, where: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        # JSON can spell half of a surrogate pair, which is no character.
+        # JSON can spell half of a surrogate pair, which is not a character.
         raise InvalidArgument(f"{where} is not valid Unicode: {error.reason}") from error
     return value.strip()

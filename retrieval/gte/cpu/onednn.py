@@ -1,7 +1,7 @@
-"""The products of oneDNN, and what they read, as functions that a trace can hold.
+"""Products of oneDNN, and the conversion of their inputs, in a form that a trace can hold.
 
-``torch.jit.trace`` can't record a call with a list of optional numbers, which these operators take
-for what they could do after the product. So the calls are written out as graphs, once.
+``torch.jit.trace`` can't record calls that take a list of optional numbers, as these operators do
+for operations to apply after the product. So each call is written out as a graph, once.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from retrieval.gte.cpu import traceable
+from retrieval.gte.cpu import torchscript
 
 _LINEAR = """
 graph(%rows : Tensor, %weight : Tensor, %bias : Tensor?):
@@ -38,7 +38,7 @@ graph(%rows : Tensor, %zero_point : int, %weight : Tensor, %scales : Tensor, %po
 
 
 def linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Multiply float32 rows [n, in] with a weight that oneDNN has laid out.
+    """Multiply float32 rows [n, in] by a weight in oneDNN's layout; returns float32 [n, out].
 
     Raises:
         AttributeError, RuntimeError: this build of torch has no such operator.
@@ -49,14 +49,14 @@ def linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def int8_linear(
     rows: Tensor, zero_point: int, weight: Tensor, scales: Tensor, points: Tensor
 ) -> Tensor:
-    """Multiply uint8 rows [n, in] with an int8 weight that oneDNN has laid out → float32 [n, out].
+    """Multiply uint8 rows [n, in] by an int8 weight in oneDNN's layout; returns float32 [n, out].
 
     Args:
         rows: the integers.
-        zero_point: what stands for zero in them.
+        zero_point: the integer in ``rows`` that stands for zero.
         weight: from ``onednn.qlinear_prepack``.
         scales: float32 [out], of the weight's channels.
-        points: int64 [out], what stands for zero in the weight's channels.
+        points: int64 [out], the integers in the weight's channels that stand for zero.
 
     Raises:
         AttributeError, RuntimeError: this build of torch has no such operator.
@@ -65,13 +65,13 @@ def int8_linear(
 
 
 def to_bytes(rows: Tensor, zero_point: int) -> Tensor:
-    """Whole numbers within ±127 in float32, which it changes → uint8, moved by 128, the zero point.
+    """Convert whole numbers within ±127, in float32, to uint8, shifted by a zero point of 128.
 
-    By way of int8, whose bytes wrap around into the right ones: from float32 to uint8 itself takes
-    torch several times as long, unless there are few.
+    The input is overwritten. The conversion goes through int8, whose bytes wrap around to the right
+    ones: torch takes several times as long to convert many float32 numbers to uint8 directly.
     """
-    if traceable.is_tracing():
-        return traceable.script(_to_bytes)(rows, zero_point)
+    if torchscript.is_tracing():
+        return torchscript.script(_to_bytes)(rows, zero_point)
     return rows.to(torch.int8).view(torch.uint8).add_(zero_point)
 
 
@@ -83,11 +83,11 @@ def _function(graph: str) -> Callable[..., Tensor]:
     )
 
 
-# Written for TorchScript's compiler, which knows a part of Python, and not that view.
+# Compiled by TorchScript, which understands only a part of Python: not that view, for instance.
 
 
 def _to_bytes(rows: Tensor, zero_point: int) -> Tensor:
-    few = 32768
+    few = 32768  # fewer numbers are converted directly sooner than by way of int8
     if rows.numel() < few:
         return rows.add_(zero_point).to(torch.uint8)
     return rows.to(torch.int8).to(torch.uint8).add_(zero_point)

@@ -1,8 +1,8 @@
-"""Linear layers whose weights lie in memory as the CPU's matrix multiply wants them.
+"""Linear layers whose float32 weights lie in memory as oneDNN's matrix product reads them.
 
-oneDNN reads a weight in blocks that suit the processor. Laid out so once, at loading, products are
-faster by a fifth for large batches and several times for a short query, which is bound by reading
-the weights. The operators are those that torch.compile uses for the same purpose.
+oneDNN reads a weight in blocks that suit the processor. Laid out that way once, at loading, a
+product of a large batch is a fifth faster, and that of a short query, which is bound by reading the
+weights, several times. torch.compile uses the same operators for the same purpose.
 """
 
 from functools import cache
@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from retrieval.gte.cpu.onednn import linear
+from retrieval.gte.cpu.switches import is_on
 
 _TYPICAL_ROWS = 256
-"""The block layout is chosen for so many rows; it serves one row and thousands as well."""
+"""Number of rows that the block layout is chosen for; one row and thousands work as well."""
 
 
 class PackedLinear(nn.Module):
@@ -22,7 +23,7 @@ class PackedLinear(nn.Module):
     _weight: Tensor
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        """Lay out a weight; it is copied.
+        """Copy a weight into the layout of oneDNN.
 
         Args:
             weight: float32 [out, in].
@@ -30,21 +31,23 @@ class PackedLinear(nn.Module):
         """
         super().__init__()
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), _TYPICAL_ROWS)
-        # A buffer, as a trace wants it; but it can't be saved, moved or trained.
+        # A trace needs it to be a buffer, although it can't be saved, moved or trained.
         self.register_buffer("_weight", packed, persistent=False)
         self._bias = None if bias is None else bias.detach().clone()
 
     def forward(self, rows: Tensor) -> Tensor:
-        """[n, in] → [n, out]."""
+        """Map rows [n, in] to [n, out]."""
         return linear(rows, self._weight, self._bias)
 
 
-@cache
 def can_prepack() -> bool:
-    """Whether this build of torch has the operators.
+    """Return whether to prepack weights: it is not turned off, and torch has the operators."""
+    return is_on("prepack") and _has_operators()
 
-    Found by trying a small product: they are torch's own, but not part of its interface.
-    """
+
+@cache
+def _has_operators() -> bool:
+    """Try a small product: the operators are torch's, but not part of its public interface."""
     weight, rows = torch.arange(48.0).view(6, 8), torch.arange(24.0).view(3, 8)
     bias = torch.arange(6.0)
     try:

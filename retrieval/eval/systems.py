@@ -1,4 +1,4 @@
-"""What is measured: an index right here, or a collection of a server."""
+"""The systems whose search is measured: an index in this process, or a collection on a server."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,33 +15,34 @@ if TYPE_CHECKING:
     from retrieval.store import IndexReader
 
 _DOCUMENTS_AT_ONCE: Final = 1_000
+"""Documents read from an index at a time: about a megabyte of names and metadata."""
 
 
 @dataclass(frozen=True, slots=True)
-class Searched:
-    """What is measured."""
+class System:
+    """A search that can be measured, and the documents that it searches."""
 
     where: str
-    """What it is called in a report."""
+    """Name of the system in a report."""
     model: str
     """Name of its model."""
     document_count: int
     documents: Iterator[IndexedDocument]
-    """All of its documents; can be read once."""
+    """All of its documents; the iterator can be read once."""
     search: Search
 
 
 @contextmanager
 def search_index(
     index: Path, *, device: str, reranker: str | None, options: Mapping[str, Any]
-) -> Iterator[Searched]:
-    """Open an index to measure it.
+) -> Iterator[System]:
+    """Open an index to measure its search.
 
     Args:
-        index: its folder.
+        index: the index's folder.
         device: see ``open_local``.
-        reranker: see ``open_local``; not loaded if no query is reranked.
-        options: of a ranking, as ``Query`` has them.
+        reranker: see ``open_local``; it is loaded only if queries are reranked.
+        options: ranking options, as keywords of ``Query``.
 
     Raises:
         NotAnIndex, IndexDamaged, IndexVersionError: the index can't be read.
@@ -51,7 +52,7 @@ def search_index(
     from retrieval.search import Query
     from retrieval.store import search_on_one_core
 
-    search_on_one_core()  # as a server does, so that times compare
+    search_on_one_core()  # as a server does, so that the times are comparable
     needed = reranker if options.get("rerank_top") else None
     with open_local(index, device=device, reranker=needed) as local:
 
@@ -67,7 +68,7 @@ def search_index(
             )
 
         info = local.reader.info
-        yield Searched(
+        yield System(
             f"index {index.resolve()}",
             info.model.name,
             info.documents,
@@ -79,17 +80,17 @@ def search_index(
 @contextmanager
 def search_server(
     client: "RetrievalClient", target: str, collection: str, options: Mapping[str, Any]
-) -> Iterator[Searched]:
-    """Ask a server for a collection to measure it.
+) -> Iterator[System]:
+    """Ask a server about a collection to measure its search.
 
     Args:
-        client: connected to the server, for as long as the collection is measured.
+        client: stays connected to the server while the collection is measured.
         target: the server's address.
-        collection: its own name.
-        options: of a ranking, as ``RetrievalClient.search`` has them.
+        collection: the collection's own name.
+        options: ranking options, as keywords of ``RetrievalClient.search``.
 
     Raises:
-        ServiceError: the server refuses to tell what the collection is.
+        ServiceError: the server refuses to describe the collection.
     """
 
     def search(text: str, k: int, *, by_document: bool) -> Found:
@@ -105,7 +106,7 @@ def search_server(
         )
 
     info = client.collection(collection)
-    yield Searched(
+    yield System(
         f"collection {collection} of {target}",
         info.model.name,
         info.document_count,

@@ -1,4 +1,4 @@
-"""Files of test queries and judgements, line by line; every error names the file and the line."""
+"""Reading of text files line by line, such that every error can name the file and the line."""
 
 import json
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from retrieval.errors import InvalidArgument
 
 MAX_BYTES: Final = 1 << 30
-"""Size of the largest file that is read."""
+"""Largest file that is read, since it is read into memory as a whole."""
 
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -17,17 +17,17 @@ class Line(NamedTuple):
     """A line that is not blank."""
 
     where: str
-    """File and line number, to begin an error with."""
+    """File and line number, as the beginning of an error."""
     number: int
-    """From 1; blank lines count."""
+    """Number of the line, from 1; blank lines count."""
     text: str
-    """Without its line end (LF or CRLF), and without a byte order mark."""
+    """Text without its line end (LF or CRLF), and without a byte order mark."""
 
     def as_object(self) -> dict[str, Any]:
         """Parse the line as a JSON object.
 
         Raises:
-            InvalidArgument: it is none.
+            InvalidArgument: it is not one.
         """
         try:
             record = json.loads(self.text)
@@ -39,7 +39,7 @@ class Line(NamedTuple):
 
 
 def read_lines(path: Path) -> Iterator[Line]:
-    """Yield the lines of a UTF-8 file, blank ones left out.
+    """Yield the lines of a UTF-8 file, except blank ones.
 
     Raises:
         InvalidArgument: the file can't be read, is too large, or a line is not UTF-8.
@@ -50,7 +50,7 @@ def read_lines(path: Path) -> Iterator[Line]:
         data = path.read_bytes()
     except OSError as error:
         raise InvalidArgument(f"can't read {path}: {error.strerror}") from error
-    # Not str.splitlines(): it also splits at U+2028 and the like, which JSON texts may contain.
+    # str.splitlines() would also split at U+2028 and others, which JSON texts may contain.
     for number, line in enumerate(data.removeprefix(_BOM).split(b"\n"), start=1):
         where = f"{path}, line {number}"
         try:

@@ -33,7 +33,7 @@ def without_operators(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def _forget_what_was_tried() -> None:
-    pair_limit.cache_clear()
+    int8_linear._tried_pair_limit.cache_clear()
     int8_linear._choose.cache_clear()
 
 

@@ -1,11 +1,10 @@
-"""``config.json`` → ``EncoderConfig``; what the core does not know it refuses by name.
+"""Configuration of an encoder, read from ``config.json``; unsupported settings are refused by name.
 
-Three model types share the post-LN block: ``new`` (the hub's GTE-v1.5 remote code) with its native
-twin ``gte`` (transformers 5), ``bert``, and ``xlm-roberta``. Field meanings follow
-https://huggingface.co/Alibaba-NLP/new-impl (configuration.py) and transformers' configurations.
+The supported model types share the post-LN layer: ``new`` (GTE-v1.5 with the hub's remote code) and
+its twin ``gte`` (native in transformers 5), ``bert``, and ``xlm-roberta``. Fields mean what they
+mean in https://huggingface.co/Alibaba-NLP/new-impl (configuration.py) and in transformers.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,33 +12,37 @@ from pathlib import Path
 from typing import Any, Literal
 
 from retrieval.errors import CheckpointError
+from retrieval.gte.json_files import read_json
 
 HeadKind = Literal["none", "mlm", "sequence_classification", "token_classification"]
 
 _GTE_TYPES = ("new", "gte")
 _ABSOLUTE_TYPES = ("bert", "xlm-roberta")
 MODEL_TYPES = (*_GTE_TYPES, *_ABSOLUTE_TYPES)
-"""Values of ``model_type`` that the core runs."""
+"""Supported values of ``model_type``."""
 
-MAX_CONFIG_BYTES = 1 << 20
+_MAX_LAYERS = 512
+"""Ten times those of the deepest encoder known; more would only exhaust the memory."""
+_MAX_SIZE = 1 << 24
+"""Above every real size: the largest are vocabularies of 250,000."""
 
 
 @dataclass(frozen=True, slots=True)
 class RopeConfig:
-    """Rotary position embedding: base angle and scaling; see ``rotary.inverse_frequencies``."""
+    """Base and scaling of the rotary position embedding; see ``rotary.inverse_frequencies``."""
 
     theta: float
     linear_factor: float = 1.0
-    """All frequencies are divided by this (position interpolation); 1 = none."""
+    """Divides all frequencies (position interpolation); 1 changes nothing."""
     ntk_factor: float = 1.0
-    """Fixed NTK-aware scaling ``s``; 1 = none."""
+    """Factor ``s`` of the fixed NTK-aware scaling; 1 changes nothing."""
     ntk_mixed_b: float | None = None
-    """Exponent of the "mixed" NTK variant; None = the plain one."""
+    """Exponent of the "mixed" NTK variant; None for the plain one."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderConfig:
-    """Shape and variant of an encoder."""
+    """Sizes of an encoder, and which variant of the network it is."""
 
     model_type: str
     vocab_size: int
@@ -51,14 +54,14 @@ class EncoderConfig:
     max_positions: int
     """Longest sequence; a hard limit with absolute positions, advisory with RoPE."""
     type_vocab_size: int
-    """0: no token types; 1: every token is of type 0; more: as given."""
+    """Number of token types. With 0 there are none; with 1 every token is of type 0."""
     num_labels: int
     rope: RopeConfig | None
-    """None: learned absolute positions."""
+    """Rotary positions; None for learned absolute positions."""
     position_offset: int
     """Row of the position table for a sequence's first token (XLM-R: pad_token_id + 1)."""
     gated_mlp: bool
-    """True: ``down(up · gelu(gate))``; False: ``down(gelu(up))``."""
+    """Whether the MLP is ``down(up · gelu(gate))``; otherwise it is ``down(gelu(up))``."""
 
     @property
     def head_dim(self) -> int:
@@ -67,7 +70,7 @@ class EncoderConfig:
 
     @property
     def position_limit(self) -> int | None:
-        """Longest sequence that absolute positions allow; None with RoPE, which has no table."""
+        """Longest sequence that absolute positions allow; None with RoPE, which has no limit."""
         return self.max_positions - self.position_offset if self.rope is None else None
 
     @classmethod
@@ -75,7 +78,7 @@ class EncoderConfig:
         """Read ``folder/config.json``.
 
         Raises:
-            CheckpointError: no such file, not JSON, or a setting that the core does not run.
+            CheckpointError: the file is missing or not JSON, or a setting is not supported.
         """
         return cls.from_dict(read_json(folder / "config.json"), where=str(folder / "config.json"))
 
@@ -84,7 +87,7 @@ class EncoderConfig:
         """Check a parsed ``config.json``.
 
         Raises:
-            CheckpointError: names every setting that the core does not run.
+            CheckpointError: settings are not supported; the message names all of them.
         """
         model_type = raw.get("model_type")
         if model_type not in MODEL_TYPES:
@@ -106,7 +109,7 @@ class EncoderConfig:
             model_type=str(model_type),
             vocab_size=fields.size("vocab_size"),
             hidden_size=hidden,
-            num_layers=fields.size("num_hidden_layers", most=512),
+            num_layers=fields.size("num_hidden_layers", most=_MAX_LAYERS),
             num_heads=heads,
             intermediate_size=fields.size("intermediate_size"),
             layer_norm_eps=fields.number("layer_norm_eps", default=1e-12),
@@ -119,46 +122,15 @@ class EncoderConfig:
         )
 
 
-def load_json(path: Path, *, limit: int = MAX_CONFIG_BYTES) -> Any:  # noqa: ANN401  (JSON)
-    """Read a JSON file of at most ``limit`` bytes.
-
-    Raises:
-        CheckpointError: the file is missing, too large, or not JSON.
-    """
-    try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-    except OSError as error:
-        raise CheckpointError(f"can't read {path}: {error.strerror}") from error
-    if len(data) > limit:
-        raise CheckpointError(f"{path} is larger than {limit} bytes")
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not JSON: {error}") from error
-
-
-def read_json(path: Path, *, limit: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
-    """Read a JSON object; see ``load_json``.
-
-    Raises:
-        CheckpointError: as ``load_json``, or the JSON is not an object.
-    """
-    raw = load_json(path, limit=limit)
-    if not isinstance(raw, dict):
-        raise CheckpointError(f"{path} does not hold a JSON object")
-    return raw
-
-
 @dataclass(frozen=True, slots=True)
 class _Fields:
-    """Typed, bounded access to a raw config."""
+    """Typed, bounded access to the raw configuration."""
 
     raw: Mapping[str, Any]
     where: str
 
     def size(
-        self, key: str, *, least: int = 1, most: int = 1 << 24, default: int | None = None
+        self, key: str, *, least: int = 1, most: int = _MAX_SIZE, default: int | None = None
     ) -> int:
         value = self.raw.get(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
@@ -172,10 +144,14 @@ class _Fields:
 
 
 def check_number(value: object, what: str) -> float:
-    """A finite number above 0 as a float; anything else is refused under the name ``what``.
+    """Return a finite number above 0 as a float.
+
+    Args:
+        value: what the configuration holds.
+        what: its name, for the error.
 
     Raises:
-        CheckpointError: not such a number.
+        CheckpointError: the value is anything else.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise CheckpointError(f"{what} must be a number, not {value!r}")
@@ -185,7 +161,7 @@ def check_number(value: object, what: str) -> float:
 
 
 def _unsupported_settings(raw: Mapping[str, Any], *, is_gte: bool) -> list[str]:
-    """Every setting whose value would silently change the arithmetic."""
+    """List the settings whose values the network would silently compute wrongly."""
     expected: dict[str, tuple[object, ...]] = {
         "hidden_act": ("gelu",),
         "position_embedding_type": ("rope",) if is_gte else ("absolute",),
@@ -209,7 +185,7 @@ def _num_labels(raw: Mapping[str, Any], fields: _Fields) -> int:
 
 
 def _rope(raw: Mapping[str, Any], fields: _Fields) -> RopeConfig:
-    """Both config forms: ``rope_theta`` + ``rope_scaling`` (hub), ``rope_parameters`` (native)."""
+    """Read ``rope_theta`` and ``rope_scaling`` (hub), or ``rope_parameters`` (native)."""
     parameters = raw.get("rope_parameters")
     scaling = parameters if parameters is not None else raw.get("rope_scaling")
     if scaling is None:

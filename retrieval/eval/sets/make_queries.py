@@ -1,8 +1,8 @@
-"""A first test set, from the documents themselves: titles, headings, questions.
+"""Test queries made from an index's own documents: their titles, headings and questions.
 
-Such queries are easier than those that people ask, as their words are in the text. They tell
-whether one setting is better than another, and where nothing is found at all; not how good a search
-is.
+These are easier than the queries that people ask, because their words occur in the text. They show
+which of two settings is better, and which queries find nothing. They don't show how good a search
+is for its users.
 """
 
 import re
@@ -14,21 +14,23 @@ from retrieval.store import IndexReader
 
 _QUESTION: Final = re.compile(r"(?:^|(?<=[.!?:]\s)|(?<=\n))([A-Z\"'“][^.!?\n]{10,200}\?)")
 _MIN_WORDS: Final = 2
+"""Words of a query; a single word is too often the topic of many documents."""
 _ANSWER_CHARS: Final = 300
+"""Characters of a passage that identify it: two or three sentences."""
 _PER_QUERY: Final = 4
-"""Passages that are looked at for each query that is wanted."""
+"""Passages that are sampled for each query, because many have no new heading or question."""
 
 
 def make_queries(reader: IndexReader, count: int) -> Iterator[dict[str, str]]:
-    """Make up to so many queries, spread over the documents; of no text two.
+    """Make up to ``count`` distinct queries, spread over the documents.
 
     Args:
         reader: the index.
-        count: how many, at most.
+        count: maximum number of queries.
 
     Yields:
-        ``query``, ``source`` (``question``, ``heading`` or ``title``), the ``document``'s URI, and
-        but for titles some text of the ``passage``; see ``retrieval.eval.sets.queries``.
+        ``query``, ``source`` (``question``, ``heading`` or ``title``), the ``document``'s URI, and,
+        except for titles, text of the ``passage``; see ``retrieval.eval.sets.queries``.
     """
     made: set[str] = set()
     for document_id, ordinal in reader.sample_places(_PER_QUERY * count):
@@ -48,7 +50,7 @@ def make_queries(reader: IndexReader, count: int) -> Iterator[dict[str, str]]:
 
 
 def _candidates(passage: Passage) -> Iterator[tuple[str, str]]:
-    """What could be asked so that this passage is the answer, the best first."""
+    """Yield queries that this passage answers, best first, and their sources."""
     for match in _QUESTION.finditer(passage.text):
         yield match.group(1), "question"
     if passage.heading_path and passage.heading_path[-1] != passage.title:
@@ -58,6 +60,6 @@ def _candidates(passage: Passage) -> Iterator[tuple[str, str]]:
 
 
 def _without(text: str, query: str) -> str:
-    """The longer part of a text beside a query, cut short: what the answer can be known by."""
+    """Return the longer of the parts before and after a query, shortened: it tells the answer."""
     before, _, after = text.partition(query)
     return max(before.strip(), after.strip(), key=len)[:_ANSWER_CHARS].strip()

@@ -1,4 +1,4 @@
-"""A run as a page of HTML, and a plot of it."""
+"""HTML page of a run, and the plot in it."""
 
 import html
 import io
@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 from retrieval.domain.wording import printable
 from retrieval.errors import InvalidArgument, StorageError
-from retrieval.eval.report import Comparison, as_text, found_first, wanted_of
 from retrieval.eval.run import Run, deepest_recall, write_text
+from retrieval.eval.summary import Comparison, as_text, found_first, wanted_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _FOUND_CHARS: Final = 300
+"""Characters shown of the best passage: about four lines of its column."""
 
 _STYLE: Final = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem}"
@@ -24,7 +25,7 @@ _STYLE: Final = (
 
 
 def check_plot(path: Path) -> None:
-    """Refuse a file that no plot can be written to, by its name.
+    """Refuse a file whose extension is not a format that matplotlib writes.
 
     Raises:
         InvalidArgument: an unknown format, or matplotlib is not installed.
@@ -32,13 +33,13 @@ def check_plot(path: Path) -> None:
     formats = _figure().canvas.get_supported_filetypes()
     if path.suffix.removeprefix(".").lower() not in formats:
         raise InvalidArgument(
-            f"can't plot to {path}: its name must end in .png, .svg, .pdf, or what stands for "
-            "another format that matplotlib writes"
+            f"can't plot to {path}: its name must end in .png, .svg, .pdf, or another format that "
+            "matplotlib writes"
         )
 
 
 def write_plot(path: Path, run: Run) -> None:
-    """Write the plot to a file of any format that matplotlib knows by its name.
+    """Write the plot to a file, in the format that its extension names.
 
     Raises:
         InvalidArgument: an unknown format, or matplotlib is not installed.
@@ -53,7 +54,7 @@ def write_plot(path: Path, run: Run) -> None:
 
 
 def write_html(path: Path, run: Run, comparison: Comparison | None = None) -> None:
-    """Write a page that needs no other file: measures, plot, and every query, the worst first.
+    """Write a self-contained page: measures, plot, and every query, worst first.
 
     Raises:
         InvalidArgument: matplotlib is not installed.
@@ -102,7 +103,7 @@ def _figure() -> "Figure":
 
 
 def _plot(run: Run) -> "Figure":
-    """Recall at k, and how many queries have which nDCG@10."""
+    """Plot recall at k, and a histogram of the queries' nDCG@10."""
     figure = _figure()
     info = run.info
     figure.suptitle(

@@ -1,44 +1,43 @@
-"""A run as text for a terminal, and as JSON for programs."""
+"""Summary of a run: as text for a terminal, and as JSON for programs."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from retrieval.domain.wording import printable
+from retrieval.domain.wording import counted, printable
 from retrieval.eval.compare import Difference, compare, p_text
 from retrieval.eval.measure import Answer
 from retrieval.eval.run import Run, SavedRun
 from retrieval.eval.sets.matching import IndexedDocument
-from retrieval.eval.wording import counted
 
 _SHOWN: Final = 5
-"""Failures that are shown on the terminal; the page has all."""
+"""Failures that the terminal shows, to fit on a screen; the HTML page has all."""
 _WANTED: Final = 3
-"""Documents of a failure that are."""
+"""Wanted documents that the terminal shows for each failure."""
 _TEXT: Final = 100
-"""Characters of a line."""
+"""Characters of a line, the width of a terminal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How a run differs from another."""
+    """How a run differs from an earlier one."""
 
     path: Path
-    """Where that one was kept."""
+    """File of the earlier run."""
     before: SavedRun
     differences: Sequence[Difference]
     in_common: int
-    """How many queries both have."""
+    """Number of queries that both have."""
 
 
 def compare_with(path: Path, before: SavedRun, run: Run) -> Comparison:
-    """Compare a run with one that was kept, by the queries that both have.
+    """Compare a run with a saved one, by the queries that both have.
 
     Args:
-        path: where that one was kept.
-        before: that one.
-        run: the new one.
+        path: file of the saved run.
+        before: the saved run.
+        run: the new run.
 
     Raises:
         InvalidArgument: they have no query, or no measure, in common.
@@ -48,7 +47,7 @@ def compare_with(path: Path, before: SavedRun, run: Run) -> Comparison:
 
 
 def as_text(run: Run, comparison: Comparison | None = None) -> str:
-    """Return lines that say what was measured, the measures, and what was not found at all."""
+    """Return lines with what was measured, the measures, and the queries that found nothing."""
     lines = [*_heading(run), ""]
     lines += [f"  {name:<12} {value:.4f}" for name, value in run.means().items()]
     times = ", ".join(f"{name} {value:.1f} ms" for name, value in run.percentiles().items())
@@ -61,7 +60,7 @@ def as_text(run: Run, comparison: Comparison | None = None) -> str:
 
 
 def as_json(run: Run, comparison: Comparison | None = None) -> dict[str, Any]:
-    """Return all of it but for the single queries, as one JSON object."""
+    """Return everything except the single queries as one JSON object."""
     before = comparison.before.info if comparison else None
     return {
         "run": asdict(run.info),
@@ -84,7 +83,7 @@ def as_json(run: Run, comparison: Comparison | None = None) -> dict[str, Any]:
 
 
 def wanted_of(run: Run, answer: Answer) -> list[str]:
-    """What a query should find: texts of passages, or URIs and titles of documents."""
+    """Return what a query should find: texts of passages, or URIs and titles of documents."""
     if answer.query.passages:
         return [f"“{text}”" for text in answer.query.passages]
     shown = []
@@ -95,15 +94,15 @@ def wanted_of(run: Run, answer: Answer) -> list[str]:
 
 
 def _document(name: str, document: IndexedDocument) -> str:
-    """A wanted document: its URI, the name that it is judged by, its title."""
+    """Return a wanted document's URI, its name in the judgements, and its title."""
     shown = f"{document.uri} ({name})" if name == document.record_id else document.uri
-    # A document without a title is called after its file.
+    # A document without a title has its file's name as one.
     called_after_file = document.title == PurePosixPath(document.uri).stem
     return shown if called_after_file else f"{shown} “{document.title}”"
 
 
 def found_first(answer: Answer) -> str:
-    """Where the best passage is, and its text."""
+    """Return where the best passage is, and its text."""
     first = answer.first
     if first is None:
         return "nothing"
@@ -129,7 +128,7 @@ def _heading(run: Run) -> Iterator[str]:
 
 
 def _relevant(run: Run) -> str:
-    """How many documents or passages are wanted by the queries, all together."""
+    """Return the number of documents or passages that all queries together want."""
     judged = {"passage" if answer.query.passages else "document" for answer in run.answers}
     if len(judged) == 1:
         return counted(run.judgements(), f"relevant {judged.pop()}")
@@ -144,8 +143,8 @@ def _differences(run: Run, comparison: Comparison) -> Iterator[str]:
     if any(alone):
         yield (
             f"  note: only the {counted(common, 'query', 'queries')} of both runs "
-            f"{'is' if common == 1 else 'are'} compared: {alone[0]} of the other and {alone[1]} of "
-            "this one are not"
+            f"{'is' if common == 1 else 'are'} compared; {alone[0]} of the earlier run and "
+            f"{alone[1]} of this one are not"
         )
     yield f"  {'':<12} {'before':>7} {'after':>7} {'':>8} {'p':>6}  better/worse queries"
     for one in comparison.differences:
