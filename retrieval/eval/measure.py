@@ -51,8 +51,8 @@ class Answer:
     measures: Mapping[str, float]
     """Name → value, from 0 to 1."""
     found: Sequence[str]
-    """The ranking, best first. Relevant documents have their names in the judgements, the others their
-    URIs; relevant passages have the text that was wanted, the others their resource names."""
+    """The ranking, best first. Relevant documents have their names in the judgements, the others
+    their URIs; relevant passages have the text that was wanted, the others their resource names."""
     first: Passage | None
     """The best passage."""
     mode: str
