@@ -1,1 +1,1 @@
-"""The commands of the ``retrieval`` program, and what both programs share on the command line."""
+"""Commands of the program ``retrieval``, and what both programs share on the command line."""

@@ -1,7 +1,6 @@
-"""The command ``retrieval``: serve indexes, search a server, embed texts.
+"""The program ``retrieval``: serves indexes, searches a server, embeds texts, measures a search.
 
-Heavy imports are inside the commands:
-``--help`` and ``search`` start without torch, faiss or a model.
+Slow imports are inside the commands, so ``--help`` and ``search`` start without torch and faiss.
 """
 
 import json
@@ -16,10 +15,10 @@ import retrieval
 from retrieval.commands import program
 from retrieval.commands.connection_options import CONNECTION_NAMES, connect, connection_options
 from retrieval.commands.evaluate import evaluate
-from retrieval.commands.parameters import QUERY_ARGUMENT, not_empty
+from retrieval.commands.parameters import DEVICE_OPTION, QUERY_ARGUMENT, not_empty
 from retrieval.commands.render import passage_as_json, passages_as_text
 from retrieval.commands.search_options import search_options
-from retrieval.commands.serve import DEVICE_OPTION, serve, token
+from retrieval.commands.serve import serve, token
 from retrieval.commands.text_lines import text_batches
 from retrieval.domain.records import DTYPE_NAMES, TextKind
 from retrieval.domain.wording import counted, printable
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from retrieval.client import SearchResults
     from retrieval.encoding.encoder import Encoder
 
-# For click, \b at the start of a paragraph means: leave its lines as they are.
+# In click, \b at the start of a paragraph keeps its lines as they are.
 _CLI_EXAMPLES = (
     "\b\nExamples:\n"
     "  retrieval serve --index ./index\n"
@@ -49,7 +48,7 @@ _EMBED_EXAMPLES = (
 )
 
 _NO_ARGUMENTS = {
-    "embed": "; texts come from standard input, one a line: echo TEXT | retrieval embed"
+    "embed": "; texts come from standard input, one per line: echo TEXT | retrieval embed"
 }
 
 
@@ -69,7 +68,11 @@ def cli() -> None:
     help="The server's address.",
 )
 @click.option(
-    "--collection", default="default", metavar="NAME", show_default=True, help="What to search."
+    "--collection",
+    default="default",
+    metavar="NAME",
+    show_default=True,
+    help="Collection to search.",
 )
 @search_options
 @connection_options
@@ -82,7 +85,7 @@ def search(
     as_json: bool,
     **options: Any,  # noqa: ANN401  (ConnectionOptions, and ListOptions of the client)
 ) -> None:
-    """Search a server for the passages that fit QUERY best.
+    """Search a server for the passages that best match QUERY.
 
     A query of several words needs no quotes.
     """
@@ -127,7 +130,7 @@ def _results_json(query: str, collection: str, results: "SearchResults") -> dict
     default=DEFAULT_MODEL,
     metavar="NAME|FOLDER",
     show_default=True,
-    help="Known name, hub id or local folder.",
+    help="Name of a known model, hub id or local folder.",
 )
 @click.option(
     "--kind",
@@ -145,15 +148,15 @@ def _results_json(query: str, collection: str, results: "SearchResults") -> dict
     help="Type of the weights; int8 is for the CPU.",
 )
 def embed(*, model: str, kind: TextKind, device: str, dtype: str) -> None:
-    """Embed texts: one a line on stdin → one JSON array a line on stdout.
+    """Embed texts from stdin, one per line, as JSON arrays on stdout, one per line.
 
-    Lines that are there together are embedded together; none waits for more to come.
+    Lines that arrive together are embedded together; no line waits for more to come.
     """
     from retrieval.encoding.encoder import Encoder
 
     encoder = Encoder.load(model, device=device, dtype=dtype)
     if sys.stdin.isatty():
-        click.echo("note: reading texts from the keyboard, one a line; Ctrl-D ends", err=True)
+        click.echo("note: reading texts from the keyboard, one per line; Ctrl-D ends", err=True)
     total = cut = 0
     for texts in text_batches(sys.stdin.buffer):
         total += len(texts)
@@ -167,10 +170,10 @@ def embed(*, model: str, kind: TextKind, device: str, dtype: str) -> None:
 
 
 def _print_vectors(encoder: "Encoder", texts: Sequence[str], kind: TextKind) -> int:
-    """Print the texts' vectors; returns how many texts were cut off."""
+    """Print the texts' vectors, and return how many texts were cut off."""
     embedded = encoder.embed(texts, kind)
     for vector in embedded.vectors:
-        # str() of a float32 is its shortest form that reads back the same.
+        # str() of a float32 is the shortest text that reads back as the same float32.
         click.echo(json.dumps([float(str(value)) for value in vector]))
     sys.stdout.flush()
     return sum(embedded.truncated)

@@ -1,4 +1,4 @@
-"""How a command reaches a server: time limit, encryption, token."""
+"""Options for the connection to a server: time limit, encryption, token."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar
 
 import click
 
-from retrieval.commands.parameters import NonEmptyPath
+from retrieval.commands.parameters import FILE
 
 if TYPE_CHECKING:
     from retrieval.client import RetrievalClient
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-_FILE: Final = NonEmptyPath(dir_okay=False)
 
 _OPTIONS: Final = (
     click.option(
@@ -22,27 +20,29 @@ _OPTIONS: Final = (
         default=30.0,
         metavar="SECONDS",
         show_default=True,
-        help="Longest wait for the answer.",
+        help="Maximum time to wait for the answer.",
     ),
-    click.option("--tls", is_flag=True, help="Encrypt; trust what the system trusts."),
     click.option(
-        "--ca", type=_FILE, help="Encrypt; trust the server's certificate that this signed."
+        "--tls", is_flag=True, help="Encrypt; trust the certificates that the system trusts."
     ),
-    click.option("--cert", type=_FILE, help="Certificate to show to the server; with --key."),
-    click.option("--key", type=_FILE, help="Its private key."),
+    click.option(
+        "--ca", type=FILE, help="Encrypt; trust server certificates that this one signed."
+    ),
+    click.option("--cert", type=FILE, help="Client certificate for the server; needs --key."),
+    click.option("--key", type=FILE, help="Private key of --cert."),
     click.option(
         "--token",
         envvar="RETRIEVAL_TOKEN",
         default="",
         show_default=False,
-        help="Access token; better in the variable RETRIEVAL_TOKEN, where other users of this "
-        "machine can't see it.",
+        help="Access token. Better set the variable RETRIEVAL_TOKEN, which other users of this "
+        "machine can't see.",
     ),
 )
 
 
 class ConnectionOptions(TypedDict):
-    """What ``connection_options`` gives to a command, by keyword."""
+    """Keywords that ``connection_options`` passes to a command."""
 
     timeout: float
     tls: bool
@@ -53,22 +53,22 @@ class ConnectionOptions(TypedDict):
 
 
 CONNECTION_NAMES: Final = tuple(ConnectionOptions.__annotations__)
-"""Names of the options, as keywords."""
+"""Names of the keywords."""
 
 
 def connection_options(command: Command) -> Command:
-    """Give a command the options of ``ConnectionOptions``."""
+    """Add the options of ``ConnectionOptions`` to a command."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
 def connect(target: str, options: ConnectionOptions) -> "RetrievalClient":
-    """Prepare to connect to a server.
+    """Make a client of a server; it connects with the first request.
 
     Args:
-        target: its address, ``HOST:PORT``.
-        options: as the command got them.
+        target: the server's address, ``HOST:PORT``.
+        options: as the command received them.
 
     Raises:
         InvalidArgument: see ``RetrievalClient``.

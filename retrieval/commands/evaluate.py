@@ -1,4 +1,4 @@
-"""`retrieval eval`: how good a search is, on a local index or through a server."""
+"""The command `retrieval eval`: measures the search of a local index or of a server."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -11,9 +11,8 @@ import click
 from click.core import ParameterSource
 
 from retrieval.commands.connection_options import CONNECTION_NAMES, connect, connection_options
-from retrieval.commands.parameters import NonEmptyPath
+from retrieval.commands.parameters import DEVICE_OPTION, FILE, NonEmptyPath
 from retrieval.commands.search_options import RERANKER_OPTION, ranking_options
-from retrieval.commands.serve import DEVICE_OPTION, FILE
 from retrieval.domain.search_options import MAX_K, OPTIONS
 from retrieval.errors import InvalidArgument
 
@@ -33,30 +32,35 @@ _EXAMPLES = (
 
 _DEFAULT_INDEX: Final = Path("./index")
 _MIN_K: Final = 10
-"""nDCG and MRR look at the first ten."""
+"""nDCG@10 and MRR@10 need ten results."""
 
 _FOR_SERVER: Final = ("collection", *CONNECTION_NAMES)
+"""Options that have no meaning for an index in this process."""
 _FOR_INDEX: Final = ("reranker", "device")
-"""A server has its own."""
+"""Options that a server decides for itself."""
 _RANKING_NAMES: Final = (
     *(option.name for option in OPTIONS.values() if option.ranks and option.name != "mode"),
     "reranker",
 )
-"""Options that are named in a report where they are given."""
+"""Options that a report names if they were given."""
 
 
 @click.command("eval", epilog=_EXAMPLES)
 @click.argument("queries", type=NonEmptyPath(), required=False)
-@click.option("--qrels", type=FILE, help="Judgements, in TREC's or BEIR's form.")
+@click.option("--qrels", type=FILE, help="Judgements, in TREC or BEIR form.")
 @click.option(
     "--index",
     type=NonEmptyPath(),
     metavar="DIR",
-    help="Search this index right here; ./index unless --target is given.",
+    help="Index to search in this process; ./index unless --target is given.",
 )
-@click.option("--target", metavar="HOST:PORT", help="Search through this server.")
+@click.option("--target", metavar="HOST:PORT", help="Server to search instead.")
 @click.option(
-    "--collection", default="default", metavar="NAME", show_default=True, help="Of the server."
+    "--collection",
+    default="default",
+    metavar="NAME",
+    show_default=True,
+    help="Collection of the server.",
 )
 @connection_options
 @click.option(
@@ -65,21 +69,20 @@ _RANKING_NAMES: Final = (
     type=click.IntRange(_MIN_K, MAX_K),
     default=100,
     show_default=True,
-    help="How many documents, or passages where these are judged, are looked at.",
+    help="Number of documents to search for, or of passages if passages are judged.",
 )
 @ranking_options
 @RERANKER_OPTION
 @DEVICE_OPTION
-@click.option("--save", type=FILE, help="Keep the run, to compare others with.")
-@click.option("--compare", "other", type=FILE, help="Say how it differs from a run that was kept.")
+@click.option("--save", type=FILE, help="Save the run, to compare later ones with it.")
+@click.option("--compare", "other", type=FILE, help="Compare with a saved run.")
 @click.option("--report", type=FILE, help="Write an HTML page: measures, plot, every query.")
-@click.option("--plot", type=FILE, help="Write the plot alone, e.g. recall.png.")
+@click.option("--plot", type=FILE, help="Write only the plot, e.g. recall.png.")
 @click.option(
     "--make-queries",
     type=click.IntRange(1),
     metavar="N",
-    help="Make up to N queries from the titles, headings and questions of --index instead, and "
-    "print them.",
+    help="Instead, print up to N queries made from the titles, headings and questions of --index.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
@@ -93,23 +96,23 @@ def evaluate(
     make_queries: int | None,
     **chosen: Any,
 ) -> None:
-    """Measure a search on test QUERIES: nDCG, MRR, MAP, recall, time.
+    """Measure a search with test QUERIES: nDCG, MRR, MAP, recall, time.
 
-    QUERIES is a folder in BEIR form, a file of queries with --qrels beside it, or JSON lines such
-    as {"query": "how do bees find nectar?", "document": "docs/bees.md"}; "passage" in place of
-    "document" is text that the wanted passage has in it.
+    QUERIES is a folder in BEIR form, a file of queries together with --qrels, or JSON lines such as
+    {"query": "how do bees find nectar?", "document": "docs/bees.md"}. Instead of "document", a line
+    can have "passage": text that the wanted passage contains.
     """
     _check_place(context, index, target)
     if make_queries is not None:
         if queries is not None or target is not None:
             raise InvalidArgument(
-                "--make-queries makes test queries from an index: give it --index, and neither "
+                "--make-queries makes test queries from an index: give --index, but neither "
                 "QUERIES nor --target"
             )
         _print_queries(index or _DEFAULT_INDEX, make_queries)
         return
     if queries is None:
-        raise InvalidArgument("give test queries, or --make-queries N to begin with")
+        raise InvalidArgument("give test QUERIES, or make some with --make-queries N")
     given = {name: chosen[name] for name in _RANKING_NAMES if _is_given(context, name)}
     _evaluate(queries, index, target, given, **chosen)
 
@@ -122,7 +125,7 @@ def _check_place(context: click.Context, index: Path | None, target: str | None)
     """Refuse options that would have no effect.
 
     Raises:
-        InvalidArgument: the first of them.
+        InvalidArgument: names the first of them.
     """
     if index is not None and target is not None:
         raise InvalidArgument("say where to search: --index DIR or --target HOST:PORT, not both")
@@ -165,8 +168,7 @@ def _evaluate(
     as_json: bool,
     **search: Any,
 ) -> None:
-    from retrieval.eval import page
-    from retrieval.eval import report as shown
+    from retrieval.eval import html_page, summary
     from retrieval.eval.run import load_run, save_run
     from retrieval.eval.sets.queries import load_test_set
 
@@ -174,24 +176,24 @@ def _evaluate(
     tests = load_test_set(queries, qrels)
     before = load_run(other) if other else None
     if before:
-        before.values_of(tests.queries)  # refuse now what can't be compared after all the searches
-    with _searched(index, target, **search) as searched:
-        run = _run(tests, searched, queries, k, given)
+        before.values_of(tests.queries)  # fails now, not after all the searches
+    with _open_system(index, target, **search) as system:
+        run = _run(tests, system, queries, k, given)
     if save:
         save_run(save, run)
-    comparison = shown.compare_with(other, before, run) if other and before else None
+    comparison = summary.compare_with(other, before, run) if other and before else None
     if report:
-        page.write_html(report, run, comparison)
+        html_page.write_html(report, run, comparison)
     if plot:
-        page.write_plot(plot, run)
+        html_page.write_plot(plot, run)
     if as_json:
-        click.echo(json.dumps(shown.as_json(run, comparison), ensure_ascii=False))
+        click.echo(json.dumps(summary.as_json(run, comparison), ensure_ascii=False))
     else:
-        click.echo(shown.as_text(run, comparison))
+        click.echo(summary.as_text(run, comparison))
 
 
 def _check_outputs(save: Path | None, report: Path | None, plot: Path | None) -> None:
-    """Find out now, and not after an hour of searches, what can't be written.
+    """Check before an hour of searches that the outputs can be written.
 
     Raises:
         InvalidArgument: a folder is missing, a format is unknown, or matplotlib is not installed.
@@ -206,9 +208,9 @@ def _check_outputs(save: Path | None, report: Path | None, plot: Path | None) ->
 
 
 def _run(
-    tests: "TestSet", searched: "System", queries: Path, k: int, options: Mapping[str, Any]
+    tests: "TestSet", system: "System", queries: Path, k: int, options: Mapping[str, Any]
 ) -> "Run":
-    """Find what the judgements name, warm up, ask every query."""
+    """Match the judgements with documents, warm up, and search for every query."""
     from retrieval.eval.measure import run_queries, warm_up
     from retrieval.eval.run import Run, RunInfo, in_order, notes_on
     from retrieval.eval.sets.matching import match_names
@@ -216,18 +218,18 @@ def _run(
     wanted = dict.fromkeys(
         name for query in tests.queries if not query.passages for name in query.documents
     )
-    matching = match_names(wanted, searched.documents, queries_name=tests.file.name)
+    matching = match_names(wanted, system.documents, queries_name=tests.file.name)
     began = datetime.now(UTC)
-    asking = run_queries(tests.queries, searched.search, k, matching)
-    warm_up(tests.queries, searched.search, k)
+    asking = run_queries(tests.queries, system.search, k, matching)
+    warm_up(tests.queries, system.search, k)
     answers = list(asking)
     info = RunInfo(
         queries=str(queries),
         qrels=str(tests.qrels or ""),
-        where=searched.where,
+        where=system.where,
         generation=in_order(answer.generation for answer in answers),
-        documents=searched.document_count,
-        model=searched.model,
+        documents=system.document_count,
+        model=system.model,
         mode=in_order(answer.mode for answer in answers),
         k=k,
         options=options,
@@ -237,7 +239,7 @@ def _run(
 
 
 @contextmanager
-def _searched(
+def _open_system(
     index: Path | None,
     target: str | None,
     *,
@@ -246,18 +248,18 @@ def _searched(
     reranker: str | None,
     **options: Any,
 ) -> Iterator["System"]:
-    """Open what answers the queries: an index right here, or a server."""
+    """Open the index, or connect to the server, that answers the queries."""
     from retrieval.eval.systems import search_index, search_server
 
     connection: Any = {name: options.pop(name) for name in CONNECTION_NAMES}
     if target is None:
         with search_index(
             index or _DEFAULT_INDEX, device=device, reranker=reranker, options=options
-        ) as searched:
-            yield searched
+        ) as system:
+            yield system
     else:
         with (
             connect(target, connection) as client,
-            search_server(client, target, collection, options) as searched,
+            search_server(client, target, collection, options) as system,
         ):
-            yield searched
+            yield system

@@ -1,4 +1,4 @@
-"""What the commands of both programs take: paths and texts that are not empty, queries."""
+"""Parameters that the commands of both programs share: checked paths, texts, queries, devices."""
 
 import os
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ import click
 
 
 class NonEmptyPath(click.Path):
-    """A ``pathlib.Path``, and not the empty text that an unset variable of a shell leaves behind.
+    """``pathlib.Path`` that refuses an empty text, which an unset shell variable leaves behind.
 
-    As a path, an empty text is the working folder.
+    As a path, an empty text would be the working folder.
     """
 
     def __init__(self, *, dir_okay: bool = True) -> None:
-        """Take folders as well as files, or files only."""
+        """Accept files, and folders if ``dir_okay``."""
         super().__init__(path_type=Path, dir_okay=dir_okay)
 
     def convert(
@@ -28,7 +28,7 @@ class NonEmptyPath(click.Path):
 
 
 def not_empty(_: click.Context, param: click.Parameter, value: Any) -> Any:  # noqa: ANN401
-    """Refuse an empty text, or one among several, as the value of an option."""
+    """Refuse an empty text as the value of an option, or among its values."""
     if value == "" or (isinstance(value, tuple) and "" in value):
         raise click.BadParameter("it is empty; leave the option out, or give a value", param=param)
     return value
@@ -39,5 +39,16 @@ def joined(_: click.Context, __: click.Parameter, words: Sequence[str]) -> str:
     return " ".join(words)
 
 
+FILE = NonEmptyPath(dir_okay=False)
+"""Type of an option that names a file."""
+
+DEVICE_OPTION = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where the model runs.",
+)
+
 QUERY_ARGUMENT = click.argument("query", nargs=-1, required=True, callback=joined)
-"""A query of one or more words; the command gets it as one text."""
+"""Query of one or more words, which the command gets as one text."""

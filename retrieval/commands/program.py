@@ -1,4 +1,4 @@
-"""What both programs share: one line an error, and the right exit code."""
+"""Running of a command line: one line per error, the right exit code, advice on mistakes."""
 
 import math
 import os
@@ -19,7 +19,7 @@ COMMANDS: Final = {
     ),
     "retrieval": ("embed", "eval", "search", "serve", "token"),
 }
-"""Program → its commands, so that each can name the other's."""
+"""Commands by program, so that each program can point to the other's."""
 
 EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
@@ -27,7 +27,7 @@ EXIT_INTERRUPTED = 130
 
 
 class FiniteRange(click.FloatRange):
-    """A range of numbers that leaves out NaN, which click takes to be in any range."""
+    """Range of numbers without NaN, which click considers to be in every range."""
 
     def convert(
         self,
@@ -35,7 +35,7 @@ class FiniteRange(click.FloatRange):
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> float:
-        """Parse the option's value."""
+        """Return the number, or refuse it."""
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a finite number", param, ctx)
@@ -54,10 +54,10 @@ def run(
 
     Args:
         cli: the command.
-        name: what to call it in messages.
-        arguments: without the program's name; None means those of the process.
-        interrupted: what to tell a user who stops it with Ctrl-C; empty = nothing.
-        takes_no_arguments: command → how it gets what people pass as an argument.
+        name: the program's name in messages.
+        arguments: without the program's name; None for those of the process.
+        interrupted: message for a user who stops it with Ctrl-C; empty for none.
+        takes_no_arguments: by command, how to pass what people try to pass as an argument.
 
     Returns:
         the exit code: 0 done, 1 failed, 2 the user's mistake, 130 interrupted.
@@ -79,11 +79,10 @@ def run(
             click.echo(interrupted, err=True)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Whoever reads our output has had enough. Python would complain once more at exit, when
-        # it flushes what is left.
+        # The reader of our output has closed it. At exit Python would flush the rest, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
-    # click returns the code of `--help` and the like instead of exiting.
+    # With standalone_mode off, click returns the exit code of `--help` and others.
     return outcome if isinstance(outcome, int) else 0
 
 
@@ -93,7 +92,7 @@ def _fail(message: str, exit_code: int) -> int:
 
 
 def _advice(error: click.ClickException, takes_no_arguments: Mapping[str, str]) -> str:
-    """Return what click can't know to say about a mistake: where the thing belongs."""
+    """Return advice that click can't give: where a command, option or argument belongs."""
     if not isinstance(error, click.UsageError) or error.ctx is None:
         return ""
     command = error.ctx.command
@@ -111,7 +110,7 @@ def _advice(error: click.ClickException, takes_no_arguments: Mapping[str, str]) 
 
 
 def _about_option(option: str, context: click.Context) -> str:
-    """Return that an option is of the command, where it was given before the command."""
+    """Return advice for an option of a command that was given before the command."""
     group = context.command
     if not isinstance(group, click.Group):
         return ""

@@ -1,4 +1,4 @@
-"""Passages as a person reads them, and as JSON; shared by the commands."""
+"""Rendering of passages: as text for a terminal, and as JSON."""
 
 import math
 import re
@@ -12,14 +12,15 @@ from retrieval.domain.passages import Passage
 from retrieval.domain.wording import counted, printable
 
 MAX_TEXT_LINES = 8
-"""Lines of a passage that are shown; the rest is counted."""
+"""Lines that are shown of a passage, so that three fit on a screen; the rest is counted."""
 
 MAX_SECTION_LINES = 200
-"""Lines of a section, where it was asked for."""
+"""Lines that are shown of a section or of a passage with neighbours, which the user asked for."""
 
 _INDENT = "    "
 
 _WRAPPED_AT = 60
+"""Characters from which a line may have been wrapped by an editor, at 72 or 80, mid-paragraph."""
 _ITEM = re.compile(r"\s*(?:[-*+]|\d+[.)])\s")
 _PROSE = re.compile(r"""[\w"'`(\[*_“‘]""")
 
@@ -29,10 +30,10 @@ def passages_as_text(passages: Iterable[Passage], *, width: int | None = None) -
 
     Args:
         passages: best first.
-        width: columns; None = the terminal's, at most 100.
+        width: columns; None for the terminal's, at most 100.
 
     Returns:
-        lines, with no line end after the last; a note when there are no passages.
+        lines, without a line end after the last; a note if there are no passages.
     """
     columns = width or min(shutil.get_terminal_size(fallback=(100, 24)).columns, 100)
     blocks = [_block(rank, passage, columns) for rank, passage in enumerate(passages, start=1)]
@@ -40,7 +41,7 @@ def passages_as_text(passages: Iterable[Passage], *, width: int | None = None) -
 
 
 def passage_as_json(passage: Passage) -> dict[str, Any]:
-    """A passage as a JSON object; ``score`` is null where it has none."""
+    """Return a passage as a JSON object; ``score`` is null if it has none."""
     return {
         "name": passage.name,
         "uri": passage.uri,
@@ -67,7 +68,7 @@ def passage_as_json(passage: Passage) -> dict[str, Any]:
 
 
 def _text(passage: Passage) -> tuple[str, int]:
-    """What is shown of a passage, and in how many lines at most."""
+    """Return the text to show of a passage, and the maximum number of lines."""
     if passage.section:
         return passage.section.text, MAX_SECTION_LINES
     if not passage.before and not passage.after:
@@ -86,7 +87,7 @@ def _highlights(passage: Passage) -> dict[str, Any] | None:
 
 
 def _marked(passage: Passage) -> str:
-    """The text, the words of the query in double asterisks where they were asked for."""
+    """Return the text; highlighted words are in double asterisks."""
     text, shown, at = passage.text, "", 0
     for start, end in passage.highlights.terms if passage.highlights else ():
         shown += f"{text[at:start]}**{text[start:end]}**"
@@ -101,7 +102,7 @@ def _pages(passage: Passage) -> str:
 
 
 def _score(passage: Passage) -> str:
-    """The score, and after one of several parts what the parts say."""
+    """Return the score; a fused one is followed by its parts."""
     if math.isnan(passage.score):
         return ""
     score = f"  {passage.score:.3f}"
@@ -134,27 +135,27 @@ def _block(rank: int, passage: Passage, columns: int) -> str:
 
 
 def _reflowed(text: str) -> list[str]:
-    """Lines with hard-wrapped prose joined again; code, tables, quotes and headings stay."""
+    """Return the lines with hard-wrapped prose joined; code, tables, quotes, headings stay."""
     lines: list[str] = []
     fenced = joinable = in_item = False
     for line in text.splitlines():
         if line.lstrip().startswith(("```", "~~~")):
             fenced = not fenced
         item = _ITEM.match(line) is not None
-        # Indented text goes on with a list item; elsewhere it may be code.
+        # Indented text continues a list item; elsewhere it may be code.
         prose = not item and _PROSE.match(line.lstrip() if in_item else line) is not None
         if prose and joinable and not fenced:
             lines[-1] += " " + line.strip()
         else:
             lines.append(line)
             in_item = item
-        # A short line ends its paragraph on purpose, in verse and in addresses.
+        # A short line ends its paragraph on purpose, as in verse and in addresses.
         joinable = not fenced and (prose or item) and len(line) >= _WRAPPED_AT
     return lines
 
 
 def _trail(passage: Passage) -> list[str]:
-    """Title and headings, without saying the title twice."""
+    """Return title and headings, without repeating the title."""
     headings = list(passage.heading_path)
     if headings and headings[0] == passage.title:
         headings = headings[1:]

@@ -1,4 +1,4 @@
-"""The commands that run a server and that make the tokens it lets in."""
+"""The commands `retrieval serve` and `retrieval token`: a server, and the tokens for it."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from retrieval.commands.parameters import NonEmptyPath, not_empty
+from retrieval.commands.parameters import DEVICE_OPTION, FILE, not_empty
 from retrieval.commands.program import FiniteRange
 from retrieval.commands.search_options import QUERY_DTYPE_OPTION, RERANKER_OPTION
 from retrieval.domain.wording import counted
@@ -38,27 +38,17 @@ _EXAMPLES_OF_TOKENS = (
     "  retrieval token revoke backend\n"
 )
 
-FILE = NonEmptyPath(dir_okay=False)
-
-DEVICE_OPTION = click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    show_default=True,
-    help="Where the model runs.",
-)
-
 _TOKEN_FILE = click.option(
     "--token-file",
     type=FILE,
     default=Path("tokens.json"),
     show_default=True,
-    help="Where the tokens are kept, as salted hashes.",
+    help="File of the tokens, as salted hashes.",
 )
 
 
 def _limit(field: str, text: str) -> Callable[[FC], FC]:
-    """An option for a field of ``Limits``, with its default."""
+    """Make an option for a field of ``Limits``, with its default."""
     default = getattr(Limits(), field)
     seconds = isinstance(default, float)
     return click.option(
@@ -87,25 +77,26 @@ def _limit(field: str, text: str) -> Callable[[FC], FC]:
     default="127.0.0.1:50051",
     metavar="HOST:PORT",
     show_default=True,
-    help="Where to listen; port 0 picks a free one.",
+    help="Address to listen on; port 0 picks a free port.",
 )
 @click.option(
     "--insecure",
     is_flag=True,
-    help="Allow an address that other machines can reach although there is no TLS, or anybody may "
-    "ask.",
+    help="Allow an address that other machines can reach, without TLS or without access control.",
 )
-@click.option("--tls-cert", type=FILE, help="Certificate to show, PEM; with --tls-key.")
-@click.option("--tls-key", type=FILE, help="Its private key, PEM, without a passphrase.")
+@click.option("--tls-cert", type=FILE, help="Certificate of the server, PEM; needs --tls-key.")
+@click.option("--tls-key", type=FILE, help="Private key of --tls-cert, PEM, without a passphrase.")
 @click.option(
-    "--tls-client-ca", type=FILE, help="Let in only clients with a certificate that this signed."
+    "--tls-client-ca",
+    type=FILE,
+    help="Accept only clients with a certificate that this one signed.",
 )
-@click.option("--token-file", type=FILE, help="Let in only requests with a token of this file.")
+@click.option("--token-file", type=FILE, help="Accept only requests with a token of this file.")
 @click.option(
     "--model",
     callback=not_empty,
     metavar="NAME|FOLDER",
-    help="Where the index's model is, if it moved.",
+    help="Where the index's model is now, if it has moved.",
 )
 @DEVICE_OPTION
 @QUERY_DTYPE_OPTION
@@ -117,7 +108,7 @@ def _limit(field: str, text: str) -> Callable[[FC], FC]:
     default=1.0,
     metavar="SECONDS",
     show_default=True,
-    help="Time between two looks for a new generation of an index; 0: never look.",
+    help="Time between checks for a new generation of an index; 0 turns them off.",
 )
 @click.option(
     "--grace",
@@ -125,33 +116,33 @@ def _limit(field: str, text: str) -> Callable[[FC], FC]:
     default=10.0,
     metavar="SECONDS",
     show_default=True,
-    help="How long requests may go on after the signal to stop.",
+    help="Time that requests have to finish after the signal to stop.",
 )
 @click.option(
     "--metrics",
     metavar="HOST:PORT",
-    help="Answer Prometheus there, at /metrics; such as 127.0.0.1:9464.",
+    help="Address for Prometheus, at /metrics; for example 127.0.0.1:9464.",
 )
 @click.option(
     "--metrics-insecure",
     is_flag=True,
-    help="Allow a --metrics address that other machines can reach. Numbers are all they get; "
-    "--listen stays guarded.",
+    help="Allow a --metrics address that other machines can reach. It serves numbers only, and "
+    "does not affect --listen.",
 )
-@_limit("concurrent_requests", "Requests under way at once; more get OVERLOADED.")
-@_limit("connections", "Connections at once; more are closed at once.")
-@_limit("message_bytes", "Bytes of a request, and of an answer.")
+@_limit("concurrent_requests", "Maximum number of requests at once; others get OVERLOADED.")
+@_limit("connections", "Maximum number of connections; others are closed immediately.")
+@_limit("message_bytes", "Maximum bytes of a request, and of an answer.")
 @_limit(
     "message_budget",
-    "Bytes of all requests and answers under way, each counted twice; more get OVERLOADED.",
+    "Maximum bytes of all requests and answers at once, each counted twice; others get OVERLOADED.",
 )
-@_limit("batch_size", "Searches or texts in one request.")
-@_limit("batch_passages", "Passages that the searches of one request may ask for.")
-@_limit("text_chars", "Characters of a text to embed or count.")
-@_limit("request_tokens", "Tokens of all texts of a request.")
+@_limit("batch_size", "Maximum number of searches or texts in one request.")
+@_limit("batch_passages", "Maximum number of passages that the searches of one request ask for.")
+@_limit("text_chars", "Maximum characters of a text to embed or count.")
+@_limit("request_tokens", "Maximum tokens of all texts of a request.")
 @_limit(
     "stall_seconds",
-    "Time for a message to arrive, or to be taken; a second more for each 64 KiB.",
+    "Time for a message to arrive, or to be read by the client; plus a second for each 64 KiB.",
 )
 @click.option(
     "--search-threads",
@@ -159,21 +150,21 @@ def _limit(field: str, text: str) -> Callable[[FC], FC]:
     default=8,
     metavar="N",
     show_default=True,
-    help="Most threads that search and read.",
+    help="Maximum number of threads that search and read.",
 )
 @click.option(
     "--log-format",
     type=click.Choice(["json", "text"]),
     default="json",
     show_default=True,
-    help="A JSON object a line, or lines for people.",
+    help="One JSON object per line, or text for people.",
 )
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning"]),
     default="info",
     show_default=True,
-    help="info: a line a request; debug: the texts of queries, too.",
+    help="info logs a line per request; debug also logs the texts of queries.",
 )
 def serve(
     *,
@@ -199,8 +190,8 @@ def serve(
 ) -> None:
     """Serve indexes over gRPC until SIGTERM or Ctrl-C.
 
-    Prints one line when it is ready; logs a line a request on stderr. SIGHUP reads tokens and
-    certificates again.
+    Prints one line when it is ready, and logs one line per request to stderr. SIGHUP makes it read
+    tokens and certificates again.
     """
     from retrieval.service.config import ServiceConfig, parse_address, parse_indexes, tls_files
     from retrieval.service.observability.request_log import set_up_logging
@@ -241,7 +232,7 @@ def _say_ready(address: "Address", infos: "dict[str, IndexInfo]") -> None:
 
 @click.group(epilog=_EXAMPLES_OF_TOKENS)
 def token() -> None:
-    """Make, list and revoke the tokens that a server lets in.
+    """Make, list and revoke access tokens of a server.
 
     A running server reads its token file again on SIGHUP.
     """
@@ -255,27 +246,27 @@ def token() -> None:
     "scopes",
     multiple=True,
     type=click.Choice(["search", "embed", "read", "reload"]),
-    help="What it is for: searching, embedding, reading documents, reloading collections. "
-    "Repeatable; all if none is given.",
+    help="What the token allows: searching, embedding, reading documents, reloading collections. "
+    "Repeatable; all of them if none is given.",
 )
 @click.option(
     "--collection",
     "collections",
     multiple=True,
     metavar="NAME",
-    help="A collection that it may see. Repeatable; all if none is given.",
+    help="Collection that the token allows. Repeatable; all if none is given.",
 )
 @click.option(
     "--rate",
     type=FiniteRange(min=0),
     default=0.0,
     metavar="N",
-    help="Requests a second that it allows; 0: any number.",
+    help="Requests per second that the token allows; 0 for any number.",
 )
 @click.option(
     "--days",
     type=FiniteRange(min=0, min_open=True, max=MAX_DAYS),
-    help="Until it expires; never if left out.",
+    help="Days until the token expires; never if left out.",
 )
 def create(
     *,
@@ -286,7 +277,7 @@ def create(
     rate: float,
     days: float | None,
 ) -> None:
-    """Make a token for NAME and print it, once."""
+    """Make a token for NAME and print it, this once."""
     from retrieval.service.access.token_file import ANY_COLLECTION, SCOPES, create_token
 
     made = create_token(
@@ -305,7 +296,7 @@ def create(
 @_TOKEN_FILE
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 def list_(*, token_file: Path, as_json: bool) -> None:
-    """Show the tokens of a file, without what is secret."""
+    """List the tokens of a file, without their secrets."""
     from retrieval.service.access.token_file import read_tokens
 
     tokens = read_tokens(token_file)
@@ -314,7 +305,7 @@ def list_(*, token_file: Path, as_json: bool) -> None:
         click.echo(json.dumps([{key: getattr(each, key) for key in shown} for each in tokens]))
         return
     for each in tokens:
-        rate = f"{each.rate:g} a second" if each.rate else "any rate"
+        rate = f"{each.rate:g} per second" if each.rate else "any rate"
         until = f"until {each.expires_at}" if each.expires_at else "for ever"
         click.echo(
             f"{each.name}  {each.id}  {','.join(each.scopes)}  collections "
@@ -326,7 +317,7 @@ def list_(*, token_file: Path, as_json: bool) -> None:
 @click.argument("name")
 @_TOKEN_FILE
 def revoke(*, name: str, token_file: Path) -> None:
-    """Take the token of NAME (a name or an id) out of a file."""
+    """Remove the token of NAME (a name or an id) from a file."""
     from retrieval.service.access.token_file import revoke_token
 
     revoke_token(token_file, name)

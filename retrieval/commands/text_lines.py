@@ -1,4 +1,4 @@
-"""Texts from a stream, one a line, as they arrive."""
+"""Texts from a stream, one per line, in batches as they arrive."""
 
 import os
 from collections.abc import Iterator
@@ -7,17 +7,19 @@ from typing import BinaryIO
 from retrieval.errors import InvalidArgument
 
 _TEXTS_AT_ONCE = 64
+"""Lines of a batch at most: enough to be embedded at full speed, few enough to be printed soon."""
 _READ_BYTES = 1 << 16
+"""Bytes read at a time: the capacity of a pipe on Linux."""
 
 
 def text_batches(stream: BinaryIO) -> Iterator[list[str]]:
-    """Lines of a stream without their ends, as many at once as have arrived.
+    """Yield the lines of a stream without their ends, as many together as have arrived.
 
     Args:
-        stream: of UTF-8; read through its file descriptor, so nothing may be buffered in it yet.
+        stream: UTF-8; read through its file descriptor, so it must not have buffered anything.
 
     Yields:
-        1 to 64 lines; the last may lack its line end.
+        1 to 64 lines; the last line of the stream may lack its line end.
 
     Raises:
         InvalidArgument: a line is not UTF-8.
@@ -32,7 +34,7 @@ def text_batches(stream: BinaryIO) -> Iterator[list[str]]:
 
 def _line_batches(stream: BinaryIO) -> Iterator[list[bytes]]:
     unfinished: list[bytes] = []
-    # Not the stream's own readline: it can't say which lines are there without waiting for more.
+    # The stream's own readline can't tell which lines have arrived without waiting for more.
     while block := os.read(stream.fileno(), _READ_BYTES):
         *lines, rest = block.split(b"\n")
         if lines:

@@ -143,7 +143,7 @@ BUILD = "indexer build docs --index index"
         ("indexer status index", "an index's folder is given with --index"),
         ("retrieval serve index", "an index's folder is given with --index"),
         ("indexer list index --json", "an index's folder is given with --index"),
-        ("retrieval embed hello", "texts come from standard input, one a line"),
+        ("retrieval embed hello", "texts come from standard input, one per line"),
         ("indexer --index index status", "It goes after the command: indexer "),
         ("indexer serve", "a command of the other program: retrieval serve"),
         ("indexer embed", "a command of the other program: retrieval embed"),
@@ -153,7 +153,7 @@ BUILD = "indexer build docs --index index"
         ("indexer search x --mode hybird", "'hybird' is not one of"),
         ("indexer search", "Missing argument 'QUERY...'"),
         ("indexer show ferry.md", "`indexer list` shows what it has"),
-        ("retrieval eval", "give test queries"),
+        ("retrieval eval", "give test QUERIES"),
     ],
 )
 def test_a_mistake_gets_the_line_that_helps(

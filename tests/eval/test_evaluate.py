@@ -63,14 +63,14 @@ def test_what_is_not_found_is_told(index: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
-        ((), "give test queries"),
+        ((), "give test QUERIES"),
         (("q.jsonl",), "can't read"),
         (("{queries}", "--index", "{index}", "--target", "x:1"), "--index DIR or --target"),
         (
             ("{queries}", "--index", "{index}", "--mode", "lexical", "--plot", "x.what"),
             "can't plot",
         ),
-        (("{queries}", "--index", "{index}", "--compare", "{queries}"), "no run"),
+        (("{queries}", "--index", "{index}", "--compare", "{queries}"), "not a run"),
     ],
 )
 def test_mistakes(index: Path, tmp_path: Path, arguments: tuple[str, ...], what: str) -> None:

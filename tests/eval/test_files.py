@@ -48,7 +48,7 @@ def test_json_lines(tmp_path: Path) -> None:
         ('{"query": 1, "document": "x"}', '"query" must be a text'),
         ('{"query": " ", "document": "x"}', '"query" must be a text'),
         ('{"query": "x", "document": "y", "id": [1]}', '"id" must be a text or a whole number'),
-        ('{"query": "x"}', "to be found"),
+        ('{"query": "x"}', "to find"),
         ('{"query": "x", "document": [1]}', "a text or a list of texts"),
     ],
 )
@@ -187,8 +187,8 @@ def test_a_folder_without_test_judgements_names_the_others(tmp_path: Path) -> No
     ("line", "what"),
     [
         ('{"_id": "1", "text": "another"}', "another query with the id '1' is on line 1"),
-        ('{"_id": "2"}', "neither JSON with _id and text"),
-        ('{"text": "two"}', "neither JSON with _id and text"),
+        ('{"_id": "2"}', "not JSON with _id and text"),
+        ('{"text": "two"}', "not JSON with _id and text"),
         ('{"_id": "2", "text": " "}', "the text must be a text"),
         ('{"_id": "2", "text": 2}', "the text must be a text"),
         ('{"_id": {}, "text": "two"}', '"_id" must be a text or a whole number'),
@@ -197,8 +197,8 @@ def test_a_folder_without_test_judgements_names_the_others(tmp_path: Path) -> No
         ('{"_id": "2", "text": "cut', "not JSON"),
         ("{" * 100_000, "not JSON"),
         ('{"_id":' + "[" * 100_000, "not JSON"),
-        ("2", "neither JSON with _id and text, nor id, tab and text"),
-        ("2\t ", "neither JSON with _id and text, nor id, tab and text"),
+        ("2", "not JSON with _id and text, nor id, tab and text"),
+        ("2\t ", "not JSON with _id and text, nor id, tab and text"),
     ],
 )
 def test_lines_that_are_no_query(tmp_path: Path, line: str, what: str) -> None:

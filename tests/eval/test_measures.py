@@ -318,7 +318,7 @@ def test_what_happened_on_the_way_is_told() -> None:
     assert notes_on(
         [answer(3, cut=True, reranked_in_part=0), answer(4, cut=False, reranked_in_part=2)]
     ) == [
-        "1 query is longer than the model reads; what is over had no effect",
+        "1 query is longer than the model reads; the rest had no effect",
         "the reranker read 2 passages in part",
         "the index changed during the run",
     ]

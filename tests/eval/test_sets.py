@@ -227,7 +227,7 @@ def test_a_difference_that_is_no_chance(beir: BeirSet, tmp_path: Path) -> None:
     assert re.search(r"nDCG@10 +0\.0000 +1\.0000 +\+1\.0000 +<0\.001 +24/0", shown.stdout)
     assert f"before: {before}\n" in shown.stdout
     assert (
-        "note: only the 24 queries of both runs are compared: 2 of the other and 0 of this one "
+        "note: only the 24 queries of both runs are compared; 2 of the earlier run and 0 of this one "
         "are not" in shown.stdout
     )
 
@@ -237,8 +237,8 @@ def test_a_difference_that_is_no_chance(beir: BeirSet, tmp_path: Path) -> None:
     [
         ('{"id": "1", "measures": {"a": "high"}}', "line 1: .*a measure is not a number"),
         ('{"id": "1", "measures": {"a": NaN}}', "line 1: .*a measure is not a number"),
-        ('{"id": "1", "measures": [1]}', 'line 1: .*"id" and "measures" are wanted'),
-        ('{"measures": {"a": 1}}', 'line 1: .*"id" and "measures" are wanted'),
+        ('{"id": "1", "measures": [1]}', 'line 1: .*it needs "id" and "measures"'),
+        ('{"measures": {"a": 1}}', 'line 1: .*it needs "id" and "measures"'),
         ('{"id": "1", "measures": {"a": 1}}\n{"id": "2", "measures": {"b": 1}}', "line 2: .*not"),
         ('{"run": {"k": 1}}', "line 1: .*'queries' is missing"),
         ('{"id": "1"', "line 1: not JSON"),
@@ -261,7 +261,7 @@ def test_files_that_are_no_run(tmp_path: Path, content: str, what: str) -> None:
         (("q.jsonl", "--target", "x:1", "--device", "cpu"), "--device has no effect without"),
         (("q.jsonl", "--target", "x:1", "--reranker", "x"), "--reranker has no effect without"),
         (("q.jsonl", "--target", "x:1", "--index", "x"), "not both"),
-        (("q.jsonl", "--make-queries", "5"), "give it --index, and neither QUERIES nor --target"),
+        (("q.jsonl", "--make-queries", "5"), "give --index, but neither QUERIES nor --target"),
         (("--make-queries", "5", "--target", "x:1"), "neither QUERIES nor --target"),
         (("q.jsonl", "--save", "absent/run.jsonl"), "there is no folder absent"),
         (("q.jsonl", "--report", "absent/page.html"), "there is no folder absent"),
@@ -435,7 +435,7 @@ def test_other_queries_of_the_same_ids_are_not_compared(beir: BeirSet, tmp_path:
     queries.write_text("".join(json.dumps(one) + "\n" for one in [*records[:2], *records[:1:-1]]))
     shown = run(*arguments, "--compare", kept)
     assert (
-        "note: only the 2 queries of both runs are compared: 6 of the other and 6 of this one are "
+        "note: only the 2 queries of both runs are compared; 6 of the earlier run and 6 of this one are "
         "not" in shown.stdout
     )
     queries.write_text("".join(json.dumps(one) + "\n" for one in records[::-1]))
