@@ -27,8 +27,8 @@ from retrieval.commands import program
 from retrieval.encoding.model_folders import find_model
 from retrieval.errors import CheckpointError, InvalidArgument
 from retrieval.gte import EncoderConfig, GteModel, PackedBatch, load_model, pack
-from retrieval.gte.model import Layer
 from retrieval.gte.encoder_config import RopeConfig
+from retrieval.gte.model import Layer
 from retrieval.gte.rotary import inverse_frequencies
 from training.data.batches import sample_texts
 from training.export import export

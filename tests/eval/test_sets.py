@@ -227,8 +227,8 @@ def test_a_difference_that_is_no_chance(beir: BeirSet, tmp_path: Path) -> None:
     assert re.search(r"nDCG@10 +0\.0000 +1\.0000 +\+1\.0000 +<0\.001 +24/0", shown.stdout)
     assert f"before: {before}\n" in shown.stdout
     assert (
-        "note: only the 24 queries of both runs are compared; 2 of the earlier run and 0 of this one "
-        "are not" in shown.stdout
+        "note: only the 24 queries of both runs are compared; 2 of the earlier run and 0 of this "
+        "one are not" in shown.stdout
     )
 
 
@@ -435,8 +435,8 @@ def test_other_queries_of_the_same_ids_are_not_compared(beir: BeirSet, tmp_path:
     queries.write_text("".join(json.dumps(one) + "\n" for one in [*records[:2], *records[:1:-1]]))
     shown = run(*arguments, "--compare", kept)
     assert (
-        "note: only the 2 queries of both runs are compared; 6 of the earlier run and 6 of this one are "
-        "not" in shown.stdout
+        "note: only the 2 queries of both runs are compared; 6 of the earlier run and 6 of this "
+        "one are not" in shown.stdout
     )
     queries.write_text("".join(json.dumps(one) + "\n" for one in records[::-1]))
     result = run(*arguments, "--compare", kept)
