@@ -32,9 +32,9 @@ from retrieval.domain.search_options import MAX_K, MAX_OFFSET, OPTIONS
 from retrieval.domain.wording import counted
 from retrieval.errors import InvalidArgument
 from retrieval.search import MAX_QUERY_CHARS, EmbeddedText, Query, SearchResult, check_query
-from retrieval.service.access.access import EVERYONE, Caller
+from retrieval.service.access.callers import EVERYONE, Caller
 from retrieval.service.access.token_file import Scope
-from retrieval.service.collections.collections import Collections, OpenCollection
+from retrieval.service.collections.open_collections import Collections, OpenCollection
 from retrieval.service.config import Limits
 from retrieval.service.observability.observer import Observer
 from retrieval.service.page_tokens import PageScope, page_size

@@ -18,8 +18,8 @@ from grpc_reflection.v1alpha import reflection
 from retrieval.domain.records import IndexInfo
 from retrieval.domain.resource_names import collection_name
 from retrieval.errors import AddressInUse, NotServing, RetrievalError
-from retrieval.service.access.access import EVERYONE, Access
-from retrieval.service.collections.collections import Collections
+from retrieval.service.access.callers import EVERYONE, Access
+from retrieval.service.collections.open_collections import Collections
 from retrieval.service.collections.watcher import Watcher
 from retrieval.service.config import Address, ServiceConfig
 from retrieval.service.engine import Engine

@@ -21,8 +21,8 @@ from retrieval.errors import (
     StaleGeneration,
 )
 from retrieval.search import Query
-from retrieval.service.access.access import Caller
-from retrieval.service.collections.collections import Collections
+from retrieval.service.access.callers import Caller
+from retrieval.service.collections.open_collections import Collections
 from retrieval.service.config import Limits, ServiceConfig
 from retrieval.service.engine import MAX_STREAM_LIMIT, Call, Engine, Search, SearchPage
 from retrieval.service.observability.metrics import Metrics

@@ -30,8 +30,8 @@ from retrieval.errors import (
     ServiceError,
     ServiceUnavailable,
 )
-from retrieval.service.access.access import EVERYONE
-from retrieval.service.collections.collections import Collections, OpenCollection
+from retrieval.service.access.callers import EVERYONE
+from retrieval.service.collections.open_collections import Collections, OpenCollection
 from retrieval.service.config import Address, Limits, ServiceConfig
 from retrieval.service.limits.hang_up import hang_up
 from retrieval.service.server import SERVICE_NAMES, RetrievalServer

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from retrieval.errors import RetrievalError
-from retrieval.service.collections.collections import Collections
+from retrieval.service.collections.open_collections import Collections
 from retrieval.service.observability.metrics import Metrics
 from retrieval.store import Look, look
 

@@ -7,7 +7,7 @@ from grpc_health.v1 import health, health_pb2
 
 from retrieval.domain.resource_names import parse_collection
 from retrieval.errors import PermissionDenied, RetrievalError
-from retrieval.service.access.access import Access, has_token
+from retrieval.service.access.callers import Access, has_token
 from retrieval.service.grpc_api.status import abort
 
 _PREFIX = "collections/"

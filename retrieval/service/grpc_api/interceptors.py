@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError, Message
 from grpc.aio import AbortError, ServerInterceptor, ServicerContext
 
 from retrieval.errors import AnswerTooLarge, InvalidArgument, Overloaded, RetrievalError
-from retrieval.service.access.access import Access, Caller
+from retrieval.service.access.callers import Access, Caller
 from retrieval.service.access.token_file import Scope
 from retrieval.service.engine import Call
 from retrieval.service.grpc_api.status import abort, status_code

@@ -36,7 +36,7 @@ from retrieval.errors import (
     Unauthenticated,
 )
 from retrieval.service.access import token_file as tokens_module
-from retrieval.service.access.access import EVERYONE, Access, Bucket
+from retrieval.service.access.callers import EVERYONE, Access, Bucket
 from retrieval.service.access.token_file import create_token, read_tokens, revoke_token
 from retrieval.service.config import Address, ServiceConfig, TlsFiles
 from retrieval.service.grpc_api.tls import Certificates

@@ -15,7 +15,7 @@ import pytest
 
 from retrieval.client import RetrievalClient
 from retrieval.errors import ServiceError, StorageError
-from retrieval.service.access.access import EVERYONE
+from retrieval.service.access.callers import EVERYONE
 from retrieval.service.collections import watcher
 from retrieval.service.collections.query_cache import QueryCache
 from retrieval.service.config import Address

@@ -19,7 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from retrieval.client import RetrievalClient
 from retrieval.errors import InvalidArgument, RateLimited, ServiceError, ServiceUnavailable
-from retrieval.service.access.access import Access
+from retrieval.service.access.callers import Access
 from retrieval.service.access.token_file import create_token
 from retrieval.service.config import Address, Limits, ServiceConfig
 from retrieval.service.limits.hang_up import Peers

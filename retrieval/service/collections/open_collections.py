@@ -18,7 +18,7 @@ from retrieval.domain.records import ModelIdentity, TextKind
 from retrieval.domain.wording import counted
 from retrieval.errors import NotFound, NotServing, PermissionDenied, RetrievalError
 from retrieval.search import EmbeddedText, Searcher
-from retrieval.service.access.access import Caller
+from retrieval.service.access.callers import Caller
 from retrieval.service.collections.query_cache import QueryCache
 from retrieval.service.config import ServiceConfig
 from retrieval.service.observability.metrics import Metrics
