@@ -7,8 +7,13 @@ BUF ?= npx --yes @bufbuild/buf@1.75.0
 # Of `make fuzz`: another one each time, printed at its start.
 SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
 
+# Processes that run tests; each takes about a core and up to 1 GiB of memory.
+WORKERS ?= 2
+
 BIN := .venv/bin
 STAMP := .venv/.installed
+# Idle threads of several processes would otherwise spin on cores that the others need.
+PYTEST := OMP_WAIT_POLICY=passive $(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal
 SOURCES := retrieval indexer training tests benchmarks examples proto docs
 
 .PHONY: help install demo test test-slow fuzz coverage check lint types imports proto-check stubs release-contract docs-check dist format docs clean
@@ -29,19 +34,19 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)  ## Index docs/, serve it, ask three questions over gRPC, stop
 	@$(BIN)/python examples/demo.py
 
-test: $(STAMP)  ## Run the fast test suite
-	$(BIN)/pytest
+test: $(STAMP)  ## Run the fast test suite; WORKERS=N sets the number of processes
+	$(PYTEST)
 
 test-slow: $(STAMP)  ## Run the slow tests too
-	$(BIN)/pytest -m 'slow or not slow'
+	$(PYTEST) -m 'slow or not slow'
 
 fuzz: $(STAMP)  ## Draw new examples for the property tests, ten times as many; SEED=N repeats a run
 	@echo "SEED=$(SEED)"
-	$(BIN)/pytest -m 'drawn and not slow' --hypothesis-profile=fuzz --hypothesis-seed=$(SEED) --timeout=3600
+	$(PYTEST) -m 'drawn and not slow' --hypothesis-profile=fuzz --hypothesis-seed=$(SEED) --timeout=3600
 
 coverage: $(STAMP)  ## Run the fast tests, and fail if they cover less than the floor in pyproject.toml
 	$(BIN)/coverage erase
-	$(BIN)/pytest --cov
+	$(PYTEST) --cov
 
 check: lint types imports proto-check docs-check  ## Run every static check
 

@@ -1,4 +1,7 @@
-"""How the property tests draw: the same each time, and ten times as much when fuzzed."""
+"""How the tests run: all of them, with examples that are the same each time but for fuzzing."""
+
+from fnmatch import fnmatch
+from pathlib import Path
 
 import pytest
 from hypothesis import given, is_hypothesis_test, settings
@@ -44,3 +47,12 @@ def test_property_tests_are_marked_by_themselves(request: pytest.FixtureRequest)
     assert len(drawn) == sum(map(is_hypothesis_test, functions))
     if request.config.getoption("--hypothesis-profile") != FUZZ:
         assert settings.get_current_profile_name() == STEADY
+
+
+def test_no_folder_of_tests_is_left_out(pytestconfig: pytest.Config) -> None:
+    ignored = pytestconfig.getini("norecursedirs")
+    tests = Path(__file__).parent
+    folders = {path.parent for path in tests.rglob("test_*.py")}
+    names = {part for folder in folders for part in folder.relative_to(tests).parts}
+    assert "build" in names
+    assert not [name for name in names if any(fnmatch(name, pattern) for pattern in ignored)]
