@@ -12,6 +12,7 @@ The commands, both clients, the checks, the translation between messages and que
 of the documentation need no change.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
@@ -47,7 +48,7 @@ class Option:
     choices: Mapping[str, str]
     """The name on the wire of each value that a choice can have."""
     minimum: float | None
-    """Smallest value, or None."""
+    """Smallest value, or None; it goes with ``maximum``."""
     maximum: float | None
     """Largest value, or None. A server may have another one."""
     exclusive: bool
@@ -66,12 +67,14 @@ class Option:
         """Field of the request that it comes from, which an error names."""
         return self.page_field or self.name
 
-    def allows(self, number: float) -> bool:
-        """Whether a number is in range; NaN never is."""
-        minimum, maximum = self.minimum, self.maximum
+    @property
+    def closed_range(self) -> tuple[float, float] | None:
+        """The smallest and the largest value that are in range; None if it has no range."""
+        if self.minimum is None or self.maximum is None:
+            return None
         if self.exclusive:
-            return (minimum is None or minimum < number) and (maximum is None or number < maximum)
-        return (minimum is None or minimum <= number) and (maximum is None or number <= maximum)
+            return math.nextafter(self.minimum, math.inf), math.nextafter(self.maximum, -math.inf)
+        return self.minimum, self.maximum
 
 
 def _option(
@@ -268,9 +271,9 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
 """The table: each option by its name."""
 
 _BOUNDED: Final = tuple(
-    (option.name, option.minimum, option.maximum, option)
+    (option.name, *option.closed_range, option)
     for option in OPTIONS.values()
-    if option.minimum is not None and option.maximum is not None
+    if option.closed_range
 )
 _CHOSEN: Final = tuple(
     (option.name, option.choices) for option in OPTIONS.values() if option.choices
@@ -283,13 +286,12 @@ def check_values(options: QueryOptions) -> None:
     Raises:
         InvalidArgument: the error names the field of the request.
     """
-    for name, minimum, maximum, option in _BOUNDED:
+    for name, smallest, largest, option in _BOUNDED:
         value = getattr(options, name)
-        # Most values are strictly inside, which is seen soonest here; NaN never is.
-        if value is None or minimum < value < maximum or option.allows(value):
+        if value is None or smallest <= value <= largest:  # NaN never is
             continue
         words = ("between", "and") if option.exclusive else ("from", "to")
-        range_ = f"{words[0]} {minimum} {words[1]} {maximum}"
+        range_ = f"{words[0]} {option.minimum} {words[1]} {option.maximum}"
         advice = f"; {option.advice}" if option.advice else ""
         raise InvalidArgument(
             f"{name} must be {range_}, not {value}{advice}", field=option.wire_field
