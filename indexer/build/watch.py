@@ -15,8 +15,8 @@ from indexer.build.progress import BuildProgress, SilentProgress
 from indexer.build.report import BuildReport
 from indexer.build.settings import BuildOptions, load_encoder
 from indexer.files import sidecar
+from indexer.files.discover import is_hidden
 from indexer.files.ignore import IGNORE_FILES
-from indexer.files.walk import is_hidden
 from indexer.parse.formats import format_of
 from retrieval.domain.records import IndexInfo
 from retrieval.errors import InvalidArgument, RetrievalError, StorageError

@@ -1,1 +1,1 @@
-"""Find the files to index: folders, ignore rules, archives, and files of metadata."""
+"""Find the files to index: in folders and containers, by ignore rules, with their sidecars."""

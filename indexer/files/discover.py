@@ -1,36 +1,61 @@
-"""Find the files to index under the roots that a person names, and say why the others are not.
+"""Find the files to index under the roots that the user names, and say why others are skipped.
 
-Symbolic links are followed within their root only, and never to what is indexed under its own
-name anyway. That leaves links to hidden or excluded files and folders, which is how mounted
+Symbolic links are followed within their root only, and never to a file that is indexed under its
+own name anyway. That leaves links to hidden or excluded files and folders, which is how mounted
 configuration and versioned releases are often laid out.
 """
 
+import errno
 import os
 import stat
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pathspec import GitIgnoreSpec
 
-from indexer.files.walk import Patterns, Walk, cause, path_text
+from indexer.files import sidecar
+from indexer.files.ignore import BadIgnoreFile, IgnoreRules, rules_above, rules_in
+from indexer.parse.formats import format_of, is_container, unsupported
 from indexer.skip import SkipReason
 from retrieval.domain.records import FileChoice, Skipped, SourceFile
 from retrieval.errors import InvalidArgument, SourceError
 
 
 @dataclass(frozen=True, slots=True)
+class Patterns:
+    """Compiled ``--include`` and ``--exclude`` patterns."""
+
+    include: GitIgnoreSpec | None
+    exclude: GitIgnoreSpec | None
+
+    def excluded(self, relative: str, *, folder: bool) -> str:
+        """Return why a file or folder is left out; empty if it isn't.
+
+        Args:
+            relative: its path, relative to the root.
+            folder: whether it is a folder.
+        """
+        if self.exclude and self.exclude.match_file(relative + "/" if folder else relative):
+            return "matches an exclude pattern"
+        if self.include and not folder and not self.include.match_file(relative):
+            return "matches no include pattern"
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
 class Discovery:
-    """What was found under the roots; the same files give the same answer in the same order."""
+    """Files found under the roots; the same files give the same result in the same order."""
 
     files: tuple[SourceFile, ...]
-    """Files to index, sorted by uri; no two have the same."""
+    """Files to index, sorted by URI; no two have the same URI."""
     skipped: tuple[Skipped, ...]
-    """Everything that is not, sorted by uri; a folder that is not entered is one entry."""
+    """Files that are skipped, sorted by URI; a folder that is not entered is one entry."""
     roots: tuple[tuple[str, Path], ...]
     """Name and real path of each root, in the order given."""
     choice: FileChoice
-    """How they were chosen."""
+    """Patterns and switches that chose the files."""
 
 
 def discover(
@@ -43,19 +68,19 @@ def discover(
 ) -> Discovery:
     """List the files under ``roots`` that can be indexed.
 
-    Files are looked at, not opened. Patterns are those of ``.gitignore``: one without a slash
-    matches a name at any depth, one with a slash is relative to the root, ``**`` spans folders,
-    and what matches a folder matches all that is in it.
+    Files are not opened. Patterns follow the rules of ``.gitignore``: a pattern without a slash
+    matches a name at any depth, a pattern with a slash is relative to the root, ``**`` spans
+    folders, and a pattern that matches a folder matches everything in it.
 
     Args:
-        roots: folders and single files; the same one twice counts once.
-        include: if any are given, only files that match one of them are listed.
-        exclude: what matches one of them is not; this goes before ``include``.
-        use_ignore_files: whether ``.gitignore`` and ``.indexerignore`` files are followed.
-        listed: paths of the files to list, in the only root or relative to it, and no others.
+        roots: folders and single files; a root given twice counts once.
+        include: if there are any, only files that match one of these patterns are listed.
+        exclude: files that match one of these patterns are skipped, even if they are included.
+        use_ignore_files: whether to follow ``.gitignore`` and ``.indexerignore`` files.
+        listed: list these files only; paths in the only root, absolute or relative to it.
 
     Raises:
-        SourceError: a root is missing or can't be read, two roots have the same name, or one
+        SourceError: a root is missing or can't be read, two roots have the same name, or one root
             lies in another.
         InvalidArgument: a pattern is malformed, or a listed path leads out of the root.
     """
@@ -64,7 +89,7 @@ def discover(
     skipped: list[Skipped] = []
     resolved = _resolve_roots(roots)
     for root in resolved:
-        walk = Walk(root, patterns, use_ignore_files=use_ignore_files)
+        walk = _Walk(root, patterns, use_ignore_files=use_ignore_files)
         if listed is None:
             walk.run()
         else:
@@ -75,7 +100,7 @@ def discover(
     unique: dict[str, SourceFile] = {}
     for file in files:
         if unique.setdefault(file.uri, file) is not file:
-            detail = "another file's name is written the same way"
+            detail = "another file has the same name once it is written as UTF-8"
             skipped.append(Skipped(file.uri, file.root, SkipReason.DUPLICATE_NAME, detail))
     skipped.sort(key=lambda skip: (skip.uri, skip.reason))
     named = tuple((path_text(root.name), root) for root in resolved)
@@ -84,19 +109,19 @@ def discover(
 
 
 def _relative(path: str, root: Path) -> str:
-    """A listed path, relative to the root; ``..`` and ``.`` are taken out as text."""
+    """Return a listed path relative to the root, ``..`` and ``.`` resolved without the disk."""
     relative = os.path.relpath(os.path.join(root, path), root)  # noqa: PTH118 -- not resolved
     if relative == "." or relative.split("/", 1)[0] == "..":
         raise InvalidArgument(
-            f"{path_text(path)} is no file in {path_text(root)}; only files in the present folder "
-            f"can be listed",
+            f"{path_text(path)} is not a file in {path_text(root)}; list only files in the current "
+            f"folder",
             field="docs",
         )
     return relative
 
 
 def _resolve_roots(roots: Sequence[Path]) -> list[Path]:
-    """Resolve the roots to real paths, each once, and check them against each other."""
+    """Return the real path of each root, after checking that none is in another."""
     by_path: dict[Path, Path] = {}
     by_name: dict[str, Path] = {}
     for given in roots:
@@ -106,7 +131,7 @@ def _resolve_roots(roots: Sequence[Path]) -> list[Path]:
         if other := by_name.get(root.name):
             raise SourceError(
                 f"two sources have the same name {path_text(root.name)!r}: {path_text(other)} and "
-                f"{path_text(root)}; index a folder that holds both, or rename one"
+                f"{path_text(root)}; index a folder that contains both, or rename one"
             )
         by_path[root] = given
         by_name[root.name] = root
@@ -120,13 +145,13 @@ def _resolve_roots(roots: Sequence[Path]) -> list[Path]:
 
 
 def _resolve_root(given: Path) -> Path:
-    """Return the real path of one root that a person named."""
+    """Return the real path of a root that the user named."""
     try:
         root = Path(os.path.realpath(given, strict=True))
         mode = root.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         raise SourceError(f"no such file or folder: {path_text(given)}") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+    except (OSError, ValueError) as error:  # ValueError if the path has a NUL
         raise SourceError(f"can't read {path_text(given)}: {cause(error)}") from error
     if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
         raise SourceError(f"neither a file nor a folder: {path_text(given)}")
@@ -136,22 +161,260 @@ def _resolve_root(given: Path) -> Path:
 
 
 def compile_patterns(include: Sequence[str], exclude: Sequence[str]) -> Patterns:
-    """Make patterns ready to match paths.
+    """Compile patterns.
 
     Raises:
-        InvalidArgument: one is malformed.
+        InvalidArgument: a pattern is malformed.
     """
     return Patterns(_compile(include, "include"), _compile(exclude, "exclude"))
 
 
 def _compile(patterns: Sequence[str], option: str) -> GitIgnoreSpec | None:
-    """Compile globs; None if there are none."""
+    """Compile the patterns of an option; return None if there are none."""
     for pattern in patterns:
         if not pattern.strip():
             raise InvalidArgument(f"an {option} pattern is empty", field=option)
-    # A "#" would make the pattern a comment, and it would match nothing.
+    # A "#" would make the pattern a comment that matches nothing.
     lines = ["\\" + pattern if pattern.startswith("#") else pattern for pattern in patterns]
     try:
         return GitIgnoreSpec.from_lines(lines) if lines else None
     except ValueError as error:
         raise InvalidArgument(f"bad {option} pattern: {error}", field=option) from error
+
+
+@dataclass(slots=True)
+class _Walk:
+    """Walk over one root: first its real files and folders, then its links, in order of path."""
+
+    root: Path
+    patterns: Patterns
+    files: list[SourceFile] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+    """Links that are still to be followed, as paths relative to the root."""
+    sidecars: dict[str, SourceFile] = field(default_factory=dict)
+    """URI of a document to the sidecar found for it."""
+    seen: set[str] = field(default_factory=set)
+    """Real paths of the files and folders listed so far."""
+    use_ignore_files: bool = True
+    rules: dict[str, IgnoreRules | None] = field(default_factory=dict)
+    """Path of a folder to the rules of its ignore files and of those above it."""
+
+    def run(self) -> None:
+        """Fill ``files`` and ``skipped``."""
+        try:
+            status = self.root.lstat()
+            if not stat.S_ISDIR(status.st_mode):
+                self._visit_file("", str(self.root), status)
+                self._visit_sibling("")
+                return
+            with os.scandir(self.root):
+                self._visit_folder("", str(self.root))
+        except OSError as error:
+            raise SourceError(f"can't read {path_text(self.root)}: {cause(error)}") from error
+        self._visit_links()
+
+    def run_listed(self, paths: Iterable[str]) -> None:
+        """Fill ``files`` and ``skipped`` with files that were named one by one.
+
+        Such a file is listed even if it is hidden or an ignore file names it.
+
+        Args:
+            paths: relative to the root.
+        """
+        for relative in sorted(set(paths), key=os.fsencode):
+            real = f"{self.root}/{relative}"
+            try:
+                status = os.lstat(real)
+            except (FileNotFoundError, NotADirectoryError):
+                self._skip(relative, SkipReason.MISSING)
+            except OSError as error:
+                self._skip(relative, SkipReason.UNREADABLE, cause(error))
+            else:
+                if stat.S_ISLNK(status.st_mode):
+                    self.links.append(relative)
+                else:
+                    self._visit_file(relative, real, status)
+                self._visit_sibling(relative)
+        self._visit_links()
+
+    def _visit_links(self) -> None:
+        while self.links:
+            # Following a link may find more links, for the next round.
+            links, self.links = sorted(self.links, key=os.fsencode), []
+            for link in links:
+                self._visit_link(link)
+
+    def matched(self) -> Iterator[SourceFile]:
+        """Yield the files, each with its sidecar; skip sidecars without a file."""
+        for file in self.files:
+            yield replace(file, sidecar=self.sidecars.pop(file.uri, None))
+        for lone in self.sidecars.values():
+            self.skipped.append(Skipped(lone.uri, lone.root, SkipReason.LONE_SIDECAR))
+
+    def _visit_folder(self, relative: str, real: str) -> None:
+        """List a folder and everything in it; behind a link its real path differs."""
+        pending = [(relative, real)]
+        while pending:
+            folder, folder_real = pending.pop()
+            if folder_real in self.seen:
+                self._skip(folder, SkipReason.DUPLICATE_LINK, path_text(folder_real))
+                continue
+            self.seen.add(folder_real)
+            try:
+                self.rules[folder] = self._rules_in(folder, folder_real)
+                with os.scandir(folder_real) as entries:
+                    names = sorted((entry.name for entry in entries), key=os.fsencode)
+            except (OSError, BadIgnoreFile) as error:
+                self._skip(folder, SkipReason.UNREADABLE, cause(error))
+                continue
+            for name in names:
+                path = f"{folder}/{name}" if folder else name
+                if self._visit_entry(path, f"{folder_real}/{name}"):
+                    pending.append((path, f"{folder_real}/{name}"))
+
+    def _rules_in(self, folder: str, real: str) -> IgnoreRules | None:
+        """Return the ignore rules for the entries of a folder."""
+        if not self.use_ignore_files:
+            return None
+        if not folder:
+            return rules_in(real, "", rules_above(self.root))
+        return rules_in(real, folder + "/", self.rules.get(folder.rpartition("/")[0]))
+
+    def _visit_entry(self, relative: str, real: str) -> bool:
+        """List or skip an entry of a folder; return whether it is a folder to enter."""
+        if is_hidden(relative.rpartition("/")[2]):
+            self._skip(relative, SkipReason.HIDDEN)
+            return False
+        try:
+            status = os.lstat(real)
+        except OSError as error:
+            self._skip(relative, SkipReason.UNREADABLE, cause(error))
+            return False
+        is_folder = stat.S_ISDIR(status.st_mode)
+        rules = self.rules.get(relative.rpartition("/")[0])
+        if by := rules.ignoring(relative, folder=is_folder) if rules else "":
+            self._skip(relative, SkipReason.IGNORED, f"by {path_text(by)}")
+        elif stat.S_ISLNK(status.st_mode):
+            self.links.append(relative)
+        elif not is_folder:
+            self._visit_file(relative, real, status)
+        elif detail := self.patterns.excluded(relative, folder=True):
+            self._skip(relative, SkipReason.EXCLUDED, detail)
+        else:
+            return True
+        return False
+
+    def _visit_file(self, relative: str, real: str, status: os.stat_result) -> None:
+        """List or skip one file; ``real`` is its path without links."""
+        name = relative or self.root.name
+        if name.endswith(sidecar.SUFFIX) and stat.S_ISREG(status.st_mode):
+            found = self._source(relative, real, status)
+            self.sidecars[found.uri.removesuffix(sidecar.SUFFIX)] = found
+        elif real in self.seen:
+            self._skip(relative, SkipReason.DUPLICATE_LINK, path_text(real))
+        elif detail := self.patterns.excluded(name, folder=is_container(name)):
+            self._skip(relative, SkipReason.EXCLUDED, detail)
+        elif problem := _problem(name, status):
+            self._skip(relative, *problem)
+        else:
+            self.seen.add(real)
+            self.files.append(self._source(relative, real, status))
+
+    def _visit_sibling(self, relative: str) -> None:
+        """Find the sidecar of a file that was named by the user."""
+        beside = f"{self.root}/{relative}" if relative else str(self.root)
+        beside += sidecar.SUFFIX
+        with suppress(OSError):
+            status = os.lstat(beside)
+            uri = self._uri(relative)
+            if stat.S_ISREG(status.st_mode) and any(file.uri == uri for file in self.files[-1:]):
+                found = self._source(relative, beside, status)
+                self.sidecars[uri] = replace(found, uri=uri + sidecar.SUFFIX)
+
+    def _source(self, relative: str, real: str, status: os.stat_result) -> SourceFile:
+        return SourceFile(
+            path=Path(real),
+            uri=self._uri(relative),
+            root=path_text(self.root.name),
+            size=status.st_size,
+            mtime_ns=status.st_mtime_ns,
+        )
+
+    def _visit_link(self, relative: str) -> None:
+        """List the target of a link, unless it is listed already or lies outside the root."""
+        try:
+            real = os.path.realpath(self.root / relative, strict=True)
+            folder = os.path.realpath((self.root / relative).parent, strict=True)
+            status = os.lstat(real)
+        except OSError as error:
+            self._skip(relative, *_broken(error))
+            return
+        is_folder = stat.S_ISDIR(status.st_mode)
+        if not Path(real).is_relative_to(self.root):
+            self._skip(relative, SkipReason.OUTSIDE_ROOT, path_text(real))
+        elif is_folder and Path(folder).is_relative_to(real):
+            self._skip(relative, SkipReason.LINK_LOOP, path_text(real))
+        elif real in self.seen:
+            self._skip(relative, SkipReason.DUPLICATE_LINK, path_text(real))
+        elif not is_folder:
+            self._visit_file(relative, real, status)
+        elif detail := self.patterns.excluded(relative, folder=True):
+            self._skip(relative, SkipReason.EXCLUDED, detail)
+        else:
+            self._visit_folder(relative, real)
+
+    def _skip(self, relative: str, reason: SkipReason, detail: str = "") -> None:
+        self.skipped.append(Skipped(self._uri(relative), path_text(self.root.name), reason, detail))
+
+    def _uri(self, relative: str) -> str:
+        return path_text(f"{self.root.name}/{relative}" if relative else self.root.name)
+
+
+def _problem(name: str, status: os.stat_result) -> tuple[SkipReason, str] | None:
+    """Return why a file can't be indexed; None if it can."""
+    if not stat.S_ISREG(status.st_mode):
+        return SkipReason.NOT_REGULAR, ""
+    format_ = format_of(name)
+    return why_skipped(name, status.st_size, format_.max_bytes if format_ else 0)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or a lock file of an office program."""
+    return name.startswith((".", "~$"))
+
+
+def why_skipped(name: str, size: int, max_bytes: int) -> tuple[SkipReason, str] | None:
+    """Return why a file can't be indexed, by its name and size; None if it can.
+
+    Args:
+        name: name or path of the file.
+        size: its size in bytes.
+        max_bytes: maximum size.
+    """
+    if (detail := unsupported(name)) is not None:
+        return SkipReason.UNSUPPORTED, path_text(detail)
+    if size == 0:
+        return SkipReason.EMPTY, ""
+    if size > max_bytes:
+        return SkipReason.TOO_LARGE, f"{size} bytes, at most {max_bytes}"
+    return None
+
+
+def _broken(error: OSError) -> tuple[SkipReason, str]:
+    """Return why a link can't be followed."""
+    if error.errno == errno.ELOOP:
+        return SkipReason.LINK_LOOP, ""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return SkipReason.BROKEN_LINK, ""
+    return SkipReason.UNREADABLE, cause(error)
+
+
+def cause(error: Exception) -> str:
+    """Return the message of an error, without the path."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+def path_text(path: str | Path) -> str:
+    r"""Return a path as text that can be encoded: bytes that are not UTF-8 become ``\xff``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -1,4 +1,4 @@
-"""Ignore files: ``.gitignore`` and ``.indexerignore``, in a folder and in those above it."""
+"""Ignore files: ``.gitignore`` and ``.indexerignore``, of a folder and the folders above it."""
 
 import os
 import re
@@ -10,32 +10,34 @@ from typing import Final
 from pathspec import GitIgnoreSpec
 
 IGNORE_FILES: Final = (".gitignore", ".indexerignore")
-"""Names; what the later one says goes before the earlier."""
+"""Names of ignore files; a later one takes precedence."""
 
 _FOLDER_MARK: Final = "ps_d"
 """Group of pathspec's expressions that matches a folder's ``/``."""
 _MAX_BYTES: Final = 1 << 20
+"""Larger files are refused: an ignore file has a few kilobytes, and its patterns are compiled."""
 
 
 class BadIgnoreFile(Exception):
-    """An ignore file is too large to be one."""
+    """Raised for an ignore file that is too large."""
 
 
 @dataclass(frozen=True, slots=True)
 class IgnoreRules:
-    """What an ignore file says, and those that it goes before."""
+    """Rules of an ignore file, linked to those that it takes precedence over."""
 
     base: str
-    """Path of its folder, relative to the root, with a ``/`` at its end; empty for the root's."""
+    """Path of the file's folder relative to the root, with a final ``/``; empty for the root."""
     name: str
-    """The file's, as people are told."""
+    """Name of the file, for people."""
     spec: GitIgnoreSpec
     above: "IgnoreRules | None"
     inside: str = ""
-    """Path of the root, relative to the file's folder, for a file above the root; with a ``/``."""
+    """For a file above the root, path of the root relative to the file's folder, with a final
+    ``/``."""
 
     def ignoring(self, relative: str, *, folder: bool) -> str:
-        """Name of the file by which a path is left out; empty if it isn't.
+        """Return the name of the file that ignores a path; empty if none does.
 
         Args:
             relative: the path, relative to the root.
@@ -54,17 +56,17 @@ class IgnoreRules:
 def rules_in(
     folder: str | Path, base: str, above: IgnoreRules | None, inside: str = ""
 ) -> IgnoreRules | None:
-    """The rules that hold in a folder: its own ignore files', then those above.
+    """Return the rules that hold in a folder: those of its ignore files, then those above.
 
     Args:
-        folder: where to look.
-        base: see ``IgnoreRules``; so is ``inside``.
-        above: what holds in the folder above.
-        inside: see ``IgnoreRules``.
+        folder: the folder.
+        base: as in ``IgnoreRules``.
+        above: rules that hold in the folder above.
+        inside: as in ``IgnoreRules``.
 
     Raises:
         OSError: a file can't be read.
-        BadIgnoreFile: one is too large.
+        BadIgnoreFile: a file is too large.
     """
     for name in IGNORE_FILES:
         lines = _read_lines(Path(folder) / name)
@@ -75,11 +77,11 @@ def rules_in(
 
 
 def rules_above(root: Path) -> IgnoreRules | None:
-    """The rules of the folders above a root, up to that of the repository that it is in.
+    """Return the rules of the folders above a root, up to the top of its repository.
 
     Raises:
         OSError: a file can't be read.
-        BadIgnoreFile: one is too large.
+        BadIgnoreFile: a file is too large.
     """
     repository = next((above for above in root.parents if (above / ".git").exists()), None)
     if repository is None or (root / ".git").exists():
@@ -92,11 +94,11 @@ def rules_above(root: Path) -> IgnoreRules | None:
 
 
 def _verdict(spec: GitIgnoreSpec, path: str) -> bool | None:
-    """Whether a path is ignored; None if no pattern is about it.
+    """Whether a path is ignored; None if no pattern matches it.
 
-    The last pattern that matches decides. Unlike ``spec.match_file``, one that matches a folder
-    above the path does not count: that folder was asked about before it was entered, and in git a
-    ``!*/`` brings back folders, not what is in them.
+    The last pattern that matches decides. Unlike in ``spec.match_file``, a pattern that matches a
+    folder above the path does not count: that folder was checked before it was entered, and in git
+    ``!*/`` brings back folders but not the files in them.
     """
     for pattern in reversed(spec.patterns):
         regex = pattern.regex
@@ -106,8 +108,8 @@ def _verdict(spec: GitIgnoreSpec, path: str) -> bool | None:
 
 
 def _matches(regex: "re.Pattern[str]", path: str) -> bool:
-    """Whether a pattern's expression matches the path itself."""
-    if _FOLDER_MARK not in regex.groupindex:  # all that is in a folder: "a/**"
+    """Whether a pattern's regular expression matches the path itself."""
+    if _FOLDER_MARK not in regex.groupindex:  # everything in a folder: "a/**"
         match = regex.search(path)
         return match is not None and match.end() < len(path)
     if not regex.pattern.startswith("^"):  # every folder: "*/"
@@ -127,7 +129,7 @@ def _read_lines(path: Path) -> list[str]:
 
 
 def _compile(lines: list[str]) -> GitIgnoreSpec:
-    """Compile patterns; malformed ones match nothing, as in git."""
+    """Compile patterns; malformed patterns match nothing, as in git."""
     return GitIgnoreSpec.from_lines(list(_well_formed(lines)))
 
 

@@ -1,6 +1,6 @@
-"""Fields that people give a document in a file beside it, ``report.html.meta.json`` or the like.
+"""Sidecars: files with metadata beside a document, such as ``report.html.meta.json``.
 
-A sidecar is a JSON object. Its fields take precedence over the document's own; ``title`` is the
+A sidecar is a JSON object. Its fields take precedence over the document's own, and ``title`` is the
 document's title.
 """
 
@@ -21,21 +21,23 @@ from retrieval.domain.metadata import flat_texts
 from retrieval.domain.records import Document
 
 SUFFIX: Final = ".meta.json"
-"""Of the document's whole name."""
+"""Follows the whole name of the document, its extension included."""
 
 MAX_BYTES: Final = 64 * 1024
+"""Larger sidecars are refused: one with all the values that are kept, each of usual length, has
+less."""
 
 
 def with_sidecar(document: Document, data: bytes) -> Document:
-    """A document with the fields of its sidecar.
+    """Return a document with the fields of its sidecar.
 
     Args:
-        document: as parsed.
-        data: the sidecar's bytes.
+        document: the document as it was parsed.
+        data: bytes of the sidecar.
 
     Raises:
-        SkipDocument: the sidecar is not what it should be. The document must not be found without
-            the fields that somebody may filter by.
+        SkipDocument: the sidecar is malformed. The document is skipped then, because a search that
+            filters by the missing fields would not treat it as its author meant.
     """
     fields = dict(_fields(data))
     title = one_line(flat_texts(bounded_metadata(fields.items())).get("title", ""))
@@ -45,15 +47,15 @@ def with_sidecar(document: Document, data: bytes) -> Document:
 
 
 def _fields(data: bytes) -> Iterator[tuple[str, object]]:
-    """Yield names in small letters, and values."""
+    """Yield names in lower case, and values."""
     if len(data) > MAX_BYTES:
         raise _bad(f"has more than {MAX_BYTES} bytes")
     try:
         fields = read_json(data)
     except (ValueError, RecursionError) as error:
-        raise _bad(f"is no JSON: {one_line(str(error))}") from error
+        raise _bad(f"is not JSON: {one_line(str(error))}") from error
     if not isinstance(fields, Mapping):
-        raise _bad('must hold an object such as {"team": "search"}')
+        raise _bad('must be an object such as {"team": "search"}')
     if len(fields) > MAX_METADATA:
         raise _bad(f"has more than {MAX_METADATA} fields")
     if sum(_count(name, value, 0) for name, value in fields.items()) > MAX_METADATA_VALUES:
@@ -63,7 +65,7 @@ def _fields(data: bytes) -> Iterator[tuple[str, object]]:
 
 
 def _count(name: str, value: object, depth: int) -> int:
-    """Return how many values there are in one; refuse what would not be kept whole."""
+    """Return the number of values in a value; refuse a value that would not be kept whole."""
     if depth > MAX_METADATA_DEPTH:
         raise _bad(f"field {one_line(name)[:40]!r} is nested more than {MAX_METADATA_DEPTH} deep")
     longest = max(len(name), len(value) if isinstance(value, str) else 0)

@@ -1,7 +1,7 @@
-"""Containers → the files in them, by the same rules as files in folders.
+"""Unpack containers: choose their members by the same rules as files in folders.
 
-A member's URI is that of its container, ``/``, and its path in there. Containers may lie in
-containers. Whatever a member is skipped for is told, as for a file.
+The URI of a member is that of its container, a ``/``, and its path in the container. Containers may
+hold containers. Members that are skipped are reported with the reason, like files.
 """
 
 import io
@@ -12,18 +12,20 @@ from typing import IO, Final
 
 from indexer.decoding.decompress import MAX_FILE_BYTES
 from indexer.files import sidecar
-from indexer.files.walk import Patterns, path_text, unfit
+from indexer.files.discover import Patterns, path_text, why_skipped
 from indexer.parse.containers import DAMAGE, Entry
 from indexer.parse.formats import is_container, open_container
 from indexer.skip import SkipDocument, SkipReason, read_errors_as_skips
 from retrieval.domain.records import Skipped, SourceFile
 
 MAX_UNPACKED_BYTES: Final = 16 << 30
-"""Most bytes of all members of a container, those in containers in it included."""
+"""Maximum number of bytes of all members of a container, inner containers included. Stops a small
+file that unpacks without end; it is four times the size of the largest container, because text
+rarely packs to less than a quarter."""
 MAX_MEMBERS: Final = 1_000_000
-"""Most members of a container, counted likewise."""
+"""Maximum number of members of a container, inner containers included."""
 MAX_NESTING: Final = 3
-"""Containers in containers in containers."""
+"""Maximum depth of containers in each other: each level holds one member in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +33,22 @@ class Member:
     """A file in a container."""
 
     source: SourceFile
-    """``path`` is the outermost container's."""
+    """Its ``path`` is that of the outermost container."""
     data: bytes
     consumed: int
-    """Bytes of the outermost container that have been read up to its end, as far as that shows: the
-    position in the file, which is compressed if the file is."""
+    """Position in the outermost container, in bytes of the file as it is on disk, once this member
+    has been read."""
 
 
 def unpack(source: SourceFile, patterns: Patterns) -> Iterator[Member | Skipped]:
     """Yield the members of a container, in its order.
 
-    A container that is damaged, or goes over a limit, gives a ``Skipped`` of its own URI after what
-    could be read of it.
+    If the container is damaged or exceeds a limit, a ``Skipped`` with its own URI follows the
+    members that could be read.
 
     Args:
         source: the container.
-        patterns: what is wanted; matched against paths in the root, as if containers were folders.
+        patterns: matched against paths in the root, as if containers were folders.
     """
     try:
         with read_errors_as_skips(), source.path.open("rb") as file:
@@ -58,12 +60,12 @@ def unpack(source: SourceFile, patterns: Patterns) -> Iterator[Member | Skipped]
 
 
 class _OverLimitError(Exception):
-    """The container holds more than is taken from one: the end of it, however deep this is met."""
+    """Raised when a container exceeds a limit; ends the outermost container, from any depth."""
 
 
 @dataclass(slots=True)
 class _Unpacking:
-    """One walk through a container and all in it."""
+    """One pass through a container and the containers in it."""
 
     source: SourceFile
     patterns: Patterns
@@ -71,21 +73,21 @@ class _Unpacking:
     """URIs of the members that were read."""
     members: int = 0
     size: int = 0
-    """Bytes of the members so far."""
+    """Total size in bytes of the members so far."""
     consumed: int = 0
-    """See ``Member.consumed``."""
+    """As in ``Member``."""
 
     def run(
         self, uri: str, file: IO[bytes], depth: int, consumed: Callable[[], float]
     ) -> Iterator[Member | Skipped]:
-        """Yield what is in the container of that URI, and in containers in it.
+        """Yield the members of a container, and of the containers in it.
 
         Args:
-            uri: the container's.
+            uri: URI of the container.
             file: the container, open for reading.
-            depth: in how many containers its members are.
-            consumed: how many bytes of the outermost container are read, now that the file is
-                where it is.
+            depth: number of containers that its members are in.
+            consumed: returns the position in the outermost container, in bytes, that corresponds
+                to the present position in ``file``.
         """
         try:
             with read_errors_as_skips(DAMAGE):
@@ -126,7 +128,7 @@ class _Unpacking:
     def _problem(
         self, uri: str, parts: tuple[str, ...], entry: Entry, depth: int
     ) -> tuple[SkipReason, str] | None:
-        """Why a member is left out, as far as that shows before it is read."""
+        """Return why to skip a member without reading it; None if it is to be read."""
         if not parts or parts[0].startswith("/") or ".." in parts:
             return SkipReason.OUTSIDE_ROOT, path_text(entry.name)
         if any(part.startswith(".") or part == "__MACOSX" for part in parts):
@@ -135,7 +137,7 @@ class _Unpacking:
             return SkipReason.DUPLICATE_NAME, "the container has another member of that name"
         if detail := self.patterns.excluded(uri.partition("/")[2], folder=False):
             return SkipReason.EXCLUDED, detail
-        return entry.problem or _unfit(uri, entry.size, depth)
+        return entry.problem or _why_skipped(uri, entry.size, depth)
 
     def _source_of(self, uri: str, entry: Entry, size: int) -> SourceFile:
         return SourceFile(
@@ -148,11 +150,11 @@ class _Unpacking:
         )
 
 
-def _unfit(uri: str, size: int, depth: int) -> tuple[SkipReason, str] | None:
-    """Why a member of that name and size can't be indexed; None if it can."""
+def _why_skipped(uri: str, size: int, depth: int) -> tuple[SkipReason, str] | None:
+    """Return why a member can't be indexed, by its name and size; None if it can."""
     if uri.endswith(sidecar.SUFFIX):
-        return SkipReason.LONE_SIDECAR, "not read in a container"
-    if problem := unfit(uri, size, MAX_FILE_BYTES):
+        return SkipReason.LONE_SIDECAR, "sidecars are not read in containers"
+    if problem := why_skipped(uri, size, MAX_FILE_BYTES):
         return problem
     if is_container(uri) and depth == MAX_NESTING:
         return SkipReason.OVER_LIMIT, f"containers are {MAX_NESTING} deep at most"

@@ -17,8 +17,8 @@ from indexer.decoding.decompress import MAX_FILE_BYTES
 from indexer.skip import SkipReason
 
 MAX_LINE_BYTES: Final = 16 << 20
-"""Longer lines of a file of JSON lines are skipped: a record is held in memory several times, and
-an article with its metadata has well under 1 MB."""
+"""Longer lines of a file of JSON lines are skipped: a line is held in memory whole, and even a long
+article with its metadata has less than 1 MB."""
 
 DAMAGE: Final = (
     zipfile.BadZipFile,

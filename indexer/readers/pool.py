@@ -123,7 +123,7 @@ class _BoundedQueue:
         self._error: BaseException | None = None
         self._changed = Condition()
 
-    def put(self, item: "Outcome | Finished") -> bool:
+    def put(self, item: Outcome | Finished) -> bool:
         """Add an item once there is room; return False if the queue is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._chars < self._max_chars or self.closed)
@@ -144,7 +144,7 @@ class _BoundedQueue:
             self.closed = True
             self._changed.notify_all()
 
-    def take(self) -> Iterator["Outcome | Finished"]:
+    def take(self) -> Iterator[Outcome | Finished]:
         """Yield items as they come.
 
         Raises:

@@ -11,9 +11,9 @@ from functools import partial
 
 from indexer.chunking.chunk import chunk_document
 from indexer.decoding.decompress import MAX_FILE_BYTES
+from indexer.files.discover import Patterns
 from indexer.files.sidecar import with_sidecar
 from indexer.files.unpack import Member, unpack
-from indexer.files.walk import Patterns
 from indexer.parse.formats import ParseOptions, is_container, parse
 from indexer.readers.messages import Begun, Job, Outcome, Parsed, Unchanged
 from indexer.skip import SkipDocument, SkipReason, read_errors_as_skips

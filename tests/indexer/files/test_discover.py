@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.files import walk as module
+from indexer.files import discover as module
 from indexer.files.discover import Discovery, discover
 from indexer.parse.formats import DOCUMENT_EXTENSIONS
 from retrieval.errors import InvalidArgument, SourceError

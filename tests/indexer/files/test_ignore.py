@@ -129,7 +129,7 @@ def test_a_list_of_paths(tmp_path: Path) -> None:
     assert reasons(found) == {"docs/gone.md": "missing", "docs/e.exe": "unsupported format"}
     assert [file.uri for file in found.files if file.sidecar] == ["docs/x/b.md"]
     for outside in ("../other.md", "/etc/passwd", "."):
-        with pytest.raises(InvalidArgument, match="no file in"):
+        with pytest.raises(InvalidArgument, match="not a file in"):
             discover([root], listed=[outside])
 
 
