@@ -22,7 +22,7 @@ from indexer.build.settings import BuildOptions
 from tests.indexer.commands.test_cli import indexer
 from tests.tiny_model import make_tiny_model
 
-MEMBERS = 300
+MEMBERS = 120
 
 
 def text(number: int) -> str:
@@ -120,7 +120,7 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    monkeypatch.setattr(embed, "WINDOW_CHUNKS", 50)
+    monkeypatch.setattr(embed, "WINDOW_CHUNKS", 20)
     return Place(tmp_path)
 
 
