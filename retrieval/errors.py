@@ -1,56 +1,56 @@
-"""Every exception this project raises on purpose.
+"""Exceptions that this project raises on purpose.
 
 ::
 
     RetrievalError                 base                                 exit 1
-    ├── UserError                  the caller can put it right           exit 2
+    ├── UserError                  the caller can fix it                 exit 2
     │   ├── InvalidArgument        a value is out of range or malformed
-    │   ├── SourceError            documents to index: missing, empty, unusable
+    │   ├── SourceError            the documents to index are missing, empty or unusable
     │   ├── ModelNotFound          no such model, or its files are not here
-    │   ├── CheckpointError        a model folder that can't be used
+    │   ├── CheckpointError        the model's files can't be used
     │   ├── NotAnIndex             the folder holds no index
-    │   ├── IndexVersionError      the index was written by a newer version
-    │   ├── NoLexicalIndex         an older version made the index: its words can't be searched
-    │   ├── NoReranker             a search asks for one, and there is none
+    │   ├── IndexVersionError      a newer version wrote the index
+    │   ├── NoLexicalIndex         an older version made the index: it has no words to search
+    │   ├── NoReranker             a search asks for a reranker, and there is none
     │   ├── ModelMismatch          the index and the model (or settings) disagree
     │   ├── IndexLocked            another process is writing the index
-    │   ├── ClientClosed           a client was closed, and is used again
-    │   ├── AddressInUse           the server can't listen there
+    │   ├── ClientClosed           a closed client was used
+    │   ├── AddressInUse           the server can't listen on its address
     │   ├── NotFound               no such collection, document or passage
-    │   ├── Unauthenticated        no token, or one that is not known
-    │   ├── PermissionDenied       a token that is not for this
-    │   └── StaleGeneration        a page token of an older generation
+    │   ├── Unauthenticated        the token is missing or unknown
+    │   ├── PermissionDenied       the token does not allow this
+    │   └── StaleGeneration        the page token is of an older generation
     ├── IndexDamaged               a file of the index is missing or altered
     ├── StorageError               the disk, or a permission on it, refuses
     ├── NotServing                 the server is still loading, or shutting down
-    ├── Overloaded                 more requests at once than the server takes
-    ├── RateLimited                more requests a second than a token allows
+    ├── Overloaded                 more requests at once than the server accepts
+    ├── RateLimited                more requests per second than the token allows
     ├── DeadlinePassed             nobody waits for the answer any more, so the work was stopped
     ├── TooSlow                    a request's message does not arrive in time
-    ├── AnswerTooLarge             an answer has more bytes than a message may have
+    ├── AnswerTooLarge             the answer is larger than a message may be
     └── ServiceError               the server answered with an error (exit 2: INVALID_ARGUMENT …)
-        └── ServiceUnavailable     no server there, or it is going down
+        └── ServiceUnavailable     the server can't be reached, or is shutting down
 
-Each class carries a ``reason`` in UPPER_SNAKE_CASE (the ``reason`` of ``google.rpc.ErrorInfo``
-on the wire) and an ``exit_code`` for the command line. A message is one sentence or two that a
-user can act on: what is wrong, and what to do.
+Each class has a ``reason`` in UPPER_SNAKE_CASE (the ``reason`` of ``google.rpc.ErrorInfo`` on the
+wire) and an ``exit_code`` for the command line. A message is one or two sentences that a user can
+act on: what is wrong, and what to do.
 """
 
 from typing import ClassVar
 
 
 class RetrievalError(Exception):
-    """Base of all errors raised on purpose; programs catch this one."""
+    """Base of all errors that are raised on purpose; the programs catch it."""
 
     reason: ClassVar[str] = "INTERNAL"
     exit_code: int = 1
 
     def __init__(self, message: str, **metadata: str) -> None:
-        """Keep the message and its structured details.
+        """Create the error.
 
         Args:
-            message: one line for a person.
-            metadata: details for a program (``ErrorInfo.metadata``), e.g. ``field="page_size"``.
+            message: one line for people.
+            metadata: details for programs (``ErrorInfo.metadata``), e.g. ``field="page_size"``.
         """
         super().__init__(message)
         self.message = message
@@ -58,7 +58,7 @@ class RetrievalError(Exception):
 
 
 class UserError(RetrievalError):
-    """A mistake that the caller can put right."""
+    """A mistake that the caller can fix."""
 
     reason = "USER_ERROR"
     exit_code = 2
@@ -77,13 +77,13 @@ class SourceError(UserError):
 
 
 class ModelNotFound(UserError):
-    """No model of that name, or its files are neither here nor to be had."""
+    """No model of that name, or its files are not here and can't be downloaded."""
 
     reason = "MODEL_NOT_FOUND"
 
 
 class CheckpointError(UserError):
-    """A model folder whose configuration, weights or tokenizer can't be used."""
+    """The configuration, weights or tokenizer in a model's folder can't be used."""
 
     reason = "CHECKPOINT_ERROR"
 
@@ -101,13 +101,13 @@ class IndexVersionError(UserError):
 
 
 class NoLexicalIndex(UserError):
-    """The index has no words that this version can search: an older version made it."""
+    """An older version made the index: it has no words that this version can search."""
 
     reason = "NO_LEXICAL_INDEX"
 
 
 class NoReranker(UserError):
-    """A search asks for its best passages to be reranked, and there is no model for it."""
+    """A search asks for reranking, and there is no reranker."""
 
     reason = "NO_RERANKER"
 
@@ -125,7 +125,7 @@ class IndexLocked(UserError):
 
 
 class ClientClosed(UserError):
-    """The client was closed, before the request or while it was under way."""
+    """The client was closed before the request or during it."""
 
     reason = "CLIENT_CLOSED"
 
@@ -149,7 +149,7 @@ class Unauthenticated(UserError):
 
 
 class PermissionDenied(UserError):
-    """The request's token is not for this method or collection."""
+    """The request's token does not allow this method or collection."""
 
     reason = "PERMISSION_DENIED"
 
@@ -167,7 +167,7 @@ class IndexDamaged(RetrievalError):
 
 
 class StorageError(RetrievalError):
-    """The disk, or a permission on it, refuses; what was committed before is untouched."""
+    """The disk, or a permission on it, refuses; earlier commits are unaffected."""
 
     reason = "STORAGE_ERROR"
 
@@ -179,31 +179,31 @@ class NotServing(RetrievalError):
 
 
 class Overloaded(RetrievalError):
-    """More requests at once than the server takes, or can answer before their deadlines."""
+    """More requests at once than the server accepts, or can answer before their deadlines."""
 
     reason = "OVERLOADED"
 
 
 class RateLimited(RetrievalError):
-    """More requests a second than the token allows."""
+    """More requests per second than the token allows."""
 
     reason = "RATE_LIMITED"
 
 
 class DeadlinePassed(RetrievalError):
-    """The request's deadline passed while it was answered, and the work for it was stopped."""
+    """The request's deadline passed, and the work on the answer was stopped."""
 
     reason = "DEADLINE_PASSED"
 
 
 class TooSlow(RetrievalError):
-    """The message of a request did not arrive within the server's limit."""
+    """A request's message did not arrive within the server's time limit."""
 
     reason = "TOO_SLOW"
 
 
 class AnswerTooLarge(RetrievalError):
-    """An answer has more bytes than a message may have."""
+    """The answer has more bytes than a message may have."""
 
     reason = "ANSWER_TOO_LARGE"
 
@@ -225,23 +225,23 @@ class ServiceError(RetrievalError):
     reason = "SERVICE_ERROR"
 
     def __init__(self, message: str, *, status: str, reason: str = "", **metadata: str) -> None:
-        """Keep the status and reason that the server gave.
+        """Create the error from the server's answer.
 
         Args:
             message: the server's message.
             status: name of the gRPC status code, e.g. ``"INVALID_ARGUMENT"``.
-            reason: ``ErrorInfo.reason`` of the answer; empty when it had none.
+            reason: ``ErrorInfo.reason`` of the answer; empty if it has none.
             metadata: ``ErrorInfo.metadata`` of the answer.
         """
         super().__init__(message, **metadata)
         self.status = status
         self.service_reason = reason
         if status in _CALLERS_MISTAKES:
-            # The request, not the server, must change.
+            # The request must change, not the server.
             self.exit_code = UserError.exit_code
 
 
 class ServiceUnavailable(ServiceError):
-    """No server answers at that address, or it is shutting down."""
+    """No server answers at the address, or it is shutting down."""
 
     reason = "UNAVAILABLE"

@@ -1,4 +1,4 @@
-"""Search in this process, without a server: an index, its own model, and a reranker if wanted."""
+"""Search in this process, without a server: an index, its model, and optionally a reranker."""
 
 import time
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class LocalSearch:
-    """An open index with what its queries need; made by ``open_local``."""
+    """An open index with its model and reranker; made by ``open_local``."""
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class LocalSearch:
         query_dtype: str,
         reranker: PairScorer | None,
     ) -> None:
-        """Keep how the index's model is to be loaded; see ``open_local``."""
+        """Prepare to load the index's model with the first query that needs it."""
         self._reader = reader
         self._searcher = Searcher(reader, reranker)
         self._model = model
@@ -39,12 +39,12 @@ class LocalSearch:
         return self._reader
 
     def search(self, query: Query) -> SearchResult:
-        """Answer one query. The first that needs the index's model loads it.
+        """Answer one query; the first one that needs the index's model loads it.
 
         Raises:
             InvalidArgument: a value of the query is out of range.
             ModelNotFound, CheckpointError, ModelMismatch: the index's model can't be used.
-            NoLexicalIndex, NoReranker: the index, or this search, lacks what the query wants.
+            NoLexicalIndex, NoReranker: the query needs words or a reranker that are not there.
         """
         check_query(query)
         if not query.needs_embedding or query.text is None:
@@ -78,14 +78,14 @@ def open_local(
     query_dtype: str = "auto",
     reranker: str | None = None,
 ) -> Iterator[LocalSearch]:
-    """Open an index to search it right here.
+    """Open an index to search it in this process.
 
     Args:
         index: the index's folder.
         model: where the index's model is now, if it has moved.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         query_dtype: type of the weights for queries; see ``load_for_index``.
-        reranker: cross-encoder for queries that ask for reranking; a name, hub id or folder.
+        reranker: cross-encoder for queries that ask for reranking: a name, hub id or folder.
 
     Raises:
         NotAnIndex, IndexDamaged, IndexVersionError: the index can't be read.

@@ -11,7 +11,7 @@
 ``AsyncRetrievalClient`` has the same methods, to be awaited.
 """
 
-import retrieval.domain.grpc_logs  # noqa: F401  (before grpc)
+import retrieval.v1  # noqa: F401  (before grpc)
 from retrieval.client.aio import AsyncPassageStream, AsyncRetrievalClient
 from retrieval.client.client import DEFAULT_TARGET, DEFAULT_TIMEOUT, RetrievalClient
 from retrieval.client.connection import Tls

@@ -1,1 +1,1 @@
-"""Records and small tools that every layer uses; nothing here knows a file, a model or a wire."""
+"""Words that all of the project shares: records, passages, names, options, deadlines, wording."""

@@ -1,4 +1,4 @@
-"""What was read last, kept in memory: what many queries find is read and checked once."""
+"""Cache bounded by cost: values that many queries need are read and checked once."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,14 +10,14 @@ Value = TypeVar("Value")
 
 
 class Recent(Generic[Key, Value]):
-    """A bounded memory of values that never change; safe to share between threads."""
+    """Thread-safe LRU cache of values that never change, bounded by their total cost."""
 
     def __init__(self, most: int, cost: Callable[[Value], int]) -> None:
         """Start empty.
 
         Args:
-            most: what all values together may cost; those not used for longest go first.
-            cost: what one costs, always the same.
+            most: maximum total cost; the least recently used values are dropped first.
+            cost: returns the cost of a value, which must not change.
         """
         self._most = most
         self._cost = cost
@@ -26,11 +26,11 @@ class Recent(Generic[Key, Value]):
         self._lock = Lock()
 
     def __len__(self) -> int:
-        """How many values are remembered."""
+        """Return the number of values."""
         return len(self._values)
 
     def get(self, keys: Iterable[Key]) -> dict[Key, Value]:
-        """Those of the keys that are remembered, with their values."""
+        """Return the cached values of those keys that have one."""
         found: dict[Key, Value] = {}
         with self._lock:
             for key in keys:
@@ -42,11 +42,11 @@ class Recent(Generic[Key, Value]):
     def get_or_read(
         self, keys: Sequence[Key], read: Callable[[list[Key]], Mapping[Key, Value]]
     ) -> dict[Key, Value]:
-        """The values of all keys.
+        """Return the values of all keys.
 
         Args:
-            keys: whose values are wanted.
-            read: gives the values of those that are not remembered; what it raises is raised.
+            keys: the keys.
+            read: returns the values of the keys that are not cached; its errors pass through.
         """
         found = self.get(keys)
         if missing := [key for key in keys if key not in found]:
@@ -56,7 +56,7 @@ class Recent(Generic[Key, Value]):
         return found
 
     def put(self, values: Mapping[Key, Value]) -> None:
-        """Remember values; what another thread has remembered meanwhile stays."""
+        """Add values; a value that another thread has added meanwhile stays."""
         with self._lock:
             for key, value in values.items():
                 if key not in self._values:

@@ -1,7 +1,7 @@
-"""Until when work is wanted: whatever may take long asks now and then, and stops.
+"""Deadline of the request being answered: long-running work checks it now and then, and stops.
 
-Both variables travel with the context of the request that is being answered, also into the threads
-that work for it. Outside a request, work is wanted until it is done.
+Both variables belong to the context of the request, which also reaches the threads that work for
+it. Outside a request there is no deadline.
 """
 
 import math
@@ -14,25 +14,25 @@ from contextvars import ContextVar
 from retrieval.errors import DeadlinePassed
 
 answer_by: ContextVar[float] = ContextVar("answer_by", default=math.inf)
-"""``time.perf_counter()`` when the client of the request that is being answered gives up."""
+"""Value of ``time.perf_counter()`` at which the client gives up."""
 
 abandoned: ContextVar[Callable[[], bool]] = ContextVar("abandoned", default=lambda: False)
-"""Whether nobody waits for the answer any more, though its deadline has not passed."""
+"""Returns whether the client has gone away before its deadline."""
 
 LOOK_SECONDS = 0.05
-"""How often a thread that waits for another looks whether it is still wanted."""
+"""Seconds between checks of a waiting thread: 20 a second cost nothing, and free it soon enough."""
 
 
 def is_over() -> bool:
-    """Whether nobody waits any more for what is being done."""
+    """Return whether nobody waits for the result any more."""
     return time.perf_counter() > answer_by.get() or abandoned.get()()
 
 
 def check_wanted() -> None:
-    """Stop what nobody waits for.
+    """Stop if nobody waits for the result any more.
 
     Raises:
-        DeadlinePassed: its deadline has passed, or the client went away.
+        DeadlinePassed: the deadline has passed, or the client has gone away.
     """
     if is_over():
         raise DeadlinePassed("the request's deadline passed, and the work for it was stopped")
@@ -40,7 +40,7 @@ def check_wanted() -> None:
 
 @contextmanager
 def holding(lock: threading.Lock) -> Iterator[None]:
-    """Hold a lock, and wait for it only as long as the work is wanted.
+    """Hold a lock; stop waiting for it when nobody waits for the result any more.
 
     Raises:
         DeadlinePassed: see ``check_wanted``.

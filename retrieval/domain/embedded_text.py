@@ -1,21 +1,21 @@
-"""What a passage is embedded with: its own text alone, or under its title and headings."""
+"""The text that a passage's vector is made from: its own, with or without title and headings."""
 
 from collections.abc import Sequence
 from typing import Final
 
 CONTEXT_TOKENS: Final = 64
-"""Room that is left in a model for the context."""
+"""Tokens of the model's maximum that are kept for a context; 160 characters seldom need more."""
 _CONTEXT_CHARS: Final = 160
-"""Most characters of a context; what is cut off is at its beginning, where it says least."""
+"""Maximum characters of a context. It is cut at the beginning, which is the least specific."""
 _BETWEEN: Final = " › "
 
 
 def context_line(title: str, heading_path: Sequence[str]) -> str:
-    """Where a passage stands, on one line: its document's title, and the headings over it.
+    """Return the title of a passage's document and the headings above the passage, on one line.
 
     Args:
-        title: the document's.
-        heading_path: outermost first.
+        title: the document's title.
+        heading_path: the headings, outermost first.
     """
     steps = [title, *heading_path]
     if len(steps) > 1 and steps[0] == steps[1]:  # the title is the first heading
@@ -24,13 +24,13 @@ def context_line(title: str, heading_path: Sequence[str]) -> str:
 
 
 def embedded_text(text: str, *, title: str, heading_path: Sequence[str], context: bool) -> str:
-    """The text that a passage's vector is made of.
+    """Return the text that a passage's vector is made from.
 
     Args:
-        text: the passage's own.
-        title: its document's.
-        heading_path: headings that it stands under, outermost first.
-        context: whether title and headings go before it, on a line of their own.
+        text: the passage's own text.
+        title: its document's title.
+        heading_path: the headings above it, outermost first.
+        context: whether to put title and headings before the text, on a line of their own.
     """
     if not context:
         return text

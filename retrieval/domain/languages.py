@@ -1,4 +1,4 @@
-"""Languages that texts can be in, for search by words."""
+"""Languages of indexed texts, for lexical search."""
 
 from typing import Final
 
@@ -22,9 +22,9 @@ LANGUAGES: Final = {
     "ta": "tamil",
     "tr": "turkish",
 }
-"""ISO 639-1 code → Snowball stemmer (https://snowballstem.org)."""
+"""Snowball stemmer (https://snowballstem.org) by ISO 639-1 code."""
 
 DEFAULT_LANGUAGE: Final = "en"
 
 NO_LANGUAGE: Final = "none"
-"""Words are neither stemmed nor left out."""
+"""Stands for no language: words are not stemmed, and stop words are kept."""

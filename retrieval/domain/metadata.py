@@ -1,7 +1,7 @@
-"""Metadata: what a document says about itself, as JSON values with their types.
+"""Metadata of a document, as typed JSON values, and the names and texts of its fields.
 
-A field's name is in small letters. A field within an object has a path, ``author.name``; the
-elements of a list all count as values of the list's field.
+Field names are in lower case. A field of a nested object has a path such as ``author.name``. All
+elements of a list are values of the list's field.
 """
 
 import math
@@ -9,29 +9,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 Scalar = str | int | float | bool
-"""A number is finite. There is no null: a field without a value is left out."""
+"""A single value. Numbers are finite. There is no null: a field without a value is left out."""
 
 MetadataValue = Scalar | Sequence["MetadataValue"] | Mapping[str, "MetadataValue"]
 
 Metadata = Mapping[str, MetadataValue]
-"""Name → value."""
+"""Values by field name."""
 
 MAX_EXACT_INT: Final = 2**53
 """Integers up to this one, and down to its negative, are exact as doubles."""
 
 
 def scalar_text(value: Scalar) -> str:
-    """Write a value as text: ``true`` and ``2.5`` as JSON writes them."""
+    """Return a value as text; booleans and numbers as JSON writes them (``true``, ``2.5``)."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return value if isinstance(value, str) else repr(value)
 
 
 def flat_texts(metadata: Metadata) -> dict[str, str]:
-    """Write metadata as path → text, for readers that know texts only.
+    """Return the texts of all fields by path, for readers that know only texts.
 
-    The scalars of a list are joined by commas. Where several objects of a list have a field, its
-    text is that of the first.
+    The scalars of a list are joined by commas. If several objects of a list have a field, its text
+    is that of the first.
     """
     texts: dict[str, str] = {}
     for path, text in flat_pairs(metadata):
@@ -40,7 +40,7 @@ def flat_texts(metadata: Metadata) -> dict[str, str]:
 
 
 def flat_pairs(metadata: Metadata) -> Iterator[tuple[str, str]]:
-    """Yield (path in small letters, text) for every scalar, those of a list together."""
+    """Yield (path in lower case, text) of every scalar; the scalars of a list make one text."""
     for name, value in metadata.items():
         yield from _flat(field_name(name), value)
 
@@ -61,7 +61,7 @@ def _flat(path: str, value: MetadataValue) -> Iterator[tuple[str, str]]:
 
 
 def leaves(metadata: Metadata) -> Iterator[tuple[str, Scalar | None]]:
-    """Yield (path in small letters, scalar) for every scalar; (path, None) for every object."""
+    """Yield (path in lower case, scalar) of every scalar, and (path, None) of every object."""
     for name, value in metadata.items():
         yield from _leaves(field_name(name), value)
 
@@ -79,12 +79,12 @@ def _leaves(path: str, value: MetadataValue) -> Iterator[tuple[str, Scalar | Non
 
 
 def field_name(name: str) -> str:
-    """Return a field's name as it is looked up: in small letters, with single spaces."""
+    """Return a field's name as it is looked up: in lower case, with single spaces."""
     return " ".join(name.split()).lower()
 
 
 def as_doubles(value: MetadataValue) -> MetadataValue:
-    """Return a value in which every number is exact as a double: larger integers become texts."""
+    """Return a value whose numbers are all exact as doubles: larger integers become texts."""
     if isinstance(value, Mapping):
         return {name: as_doubles(part) for name, part in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
@@ -95,7 +95,7 @@ def as_doubles(value: MetadataValue) -> MetadataValue:
 
 
 def from_doubles(value: object) -> MetadataValue:
-    """Return a value whose numbers all came as doubles: whole ones become integers."""
+    """Return a value that was transferred as doubles: whole numbers become integers again."""
     if isinstance(value, Mapping):
         return {str(name): from_doubles(part) for name, part in value.items() if part is not None}
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""What a search finds, and how it came to it; plain data, no behaviour."""
+"""Passages that a search finds, and how they were scored; plain data, no behaviour."""
 
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
@@ -6,62 +6,61 @@ from typing import Final, Literal, NamedTuple
 from retrieval.domain.metadata import Metadata
 
 Mode = Literal["auto", "dense", "lexical", "hybrid"]
-"""How to search; ``auto``: hybrid where the query is a text and the index has its words, else
-dense."""
+"""How to search. ``auto`` is hybrid for a text query on an index with words, otherwise dense."""
 
 
 Fusion = Literal["weighted", "rrf"]
-"""How hybrid search makes one ranking of two: see ``retrieval.search.ranking``."""
+"""How hybrid search fuses two rankings: see ``retrieval.search.ranking``."""
 
 
 DENSE_WEIGHT: Final = 0.6
-"""Share of the dense score in a weighted one: the best on average over six collections of texts,
-each with one vector a document."""
+"""Weight of the dense score in a weighted sum: the best on average over six collections of texts,
+each with one vector per document."""
 
 
 ScoreKind = Literal["cosine", "bm25", "weighted", "rrf", "rerank"]
-"""What a passage's score is: see ``retrieval.search.ranking``."""
+"""What a passage's score measures: see ``retrieval.search.ranking``."""
 
 
 class StageScores(NamedTuple):
-    """How a passage came to its score."""
+    """The parts of a passage's score, by stage of the search."""
 
     kind: ScoreKind
-    """What the score is."""
+    """What the score measures."""
     dense: float | None = None
-    """Cosine similarity of query and passage, in [-1, 1]; None: not compared."""
+    """Cosine similarity of query and passage, in [-1, 1]; None if they were not compared."""
     lexical: float | None = None
-    """BM25, ≥ 0; None: not compared."""
+    """BM25, ≥ 0; None if the words were not compared."""
     dense_rank: int | None = None
-    """Place in the dense search, from 1; None: not compared, or further down than was looked."""
+    """Rank in the dense search, from 1; None if the passage is not in its candidates."""
     lexical_rank: int | None = None
-    """The same of the lexical search."""
+    """Rank in the lexical search, from 1; None if the passage is not in its candidates."""
     fused: float | None = None
-    """What hybrid search made of both; None: it was none."""
+    """Fused score of hybrid search; None in other modes."""
     rerank: float | None = None
-    """Probability that it answers the query, from 0 to 1; None: not reranked."""
+    """Probability that the passage answers the query, from 0 to 1; None if not reranked."""
 
 
 class Hit(NamedTuple):
-    """A passage that a search has found, before it is read."""
+    """A passage that a search has found, before its text is read."""
 
     score: float
-    """NaN when not scored."""
+    """Higher is better; NaN if not scored."""
     document_id: int
     ordinal: int
     vector_id: int
-    """The vector that it was found by."""
+    """The vector by which it was found."""
     scores: StageScores | None = None
-    """None when not scored."""
+    """None if not scored."""
 
 
 def passage_name(document_id: int, ordinal: int) -> str:
-    """A passage's resource name within a collection."""
+    """Return a passage's resource name within a collection."""
     return f"documents/{document_id}/passages/{ordinal}"
 
 
 class Span(NamedTuple):
-    """Characters ``start`` to ``end`` of a passage's text."""
+    """Characters ``start`` (inclusive) to ``end`` (exclusive) of a passage's text."""
 
     start: int
     end: int
@@ -69,32 +68,32 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Highlights:
-    """Where a passage fits the words of a query."""
+    """Where a passage matches the words of a query."""
 
     terms: tuple[Span, ...]
-    """Each word that is one of the query's, in order."""
+    """Words of the passage that match a word of the query, in order."""
     sentence: Span | None
-    """The sentence with most different ones of them; None: there are none."""
+    """The sentence with the most distinct query words; None if no word matches."""
 
 
 @dataclass(frozen=True, slots=True)
 class SectionText:
-    """A passage with those around it that are under the same headings."""
+    """Text of a passage and of its neighbours under the same headings."""
 
     text: str
     char_start: int
-    """Of the first character, in the document's text."""
+    """Offset of the first character in the document's text."""
     char_end: int
-    """After the last."""
+    """Offset after the last character."""
     complete: bool
-    """Whether it is the whole section, or as much of it as was asked for."""
+    """Whether it is the whole section, rather than as much as was asked for."""
 
 
 class Passage(NamedTuple):
     """A chunk as a search returns it.
 
-    A named tuple: a search gives each of its passages a score, and of a frozen dataclass a copy
-    with another value takes several times as long.
+    It is a named tuple because a search copies each passage to set its score, and copying a frozen
+    dataclass takes several times as long.
     """
 
     name: str
@@ -112,22 +111,22 @@ class Passage(NamedTuple):
     token_count: int
     metadata: Metadata
     score: float
-    """Higher is better; ``scores`` says what it is. NaN when not scored."""
+    """Higher is better; ``scores.kind`` says what it measures. NaN if not scored."""
     page_start: int = 0
-    """Page of the first character, from 1; 0 where the format has no pages."""
+    """Page of the first character, from 1; 0 if the format has no pages."""
     page_end: int = 0
     """Page of the last character."""
     scores: StageScores | None = None
-    """How it came to its score; None when not scored."""
+    """The parts of the score; None if not scored."""
     similar: tuple[str, ...] = ()
-    """Names of passages that were left out, as they say nearly the same; the best 100 of them."""
+    """Names of near-duplicates that were left out, the best 100 of them."""
     highlights: Highlights | None = None
-    """Where it fits the words of the query, where that was asked for."""
+    """Where it matches the words of the query, if asked for."""
     before: tuple["Passage", ...] = ()
-    """The passages before it, where they were asked for, in order."""
+    """The passages before it in the document, in order, if asked for."""
     after: tuple["Passage", ...] = ()
-    """The passages after it."""
+    """The passages after it in the document, in order, if asked for."""
     section: SectionText | None = None
-    """The text around it, where it was asked for, and no better passage has the same."""
+    """The text around it, if asked for, unless a better passage has the same."""
     similar_count: int = 0
-    """How many passages were left out, as they say nearly the same."""
+    """Number of near-duplicates that were left out."""

@@ -1,4 +1,4 @@
-"""The records that travel through a build and a search; plain data, no behaviour beyond checks.
+"""Records of a build and of an index: documents, chunks, models, generations; plain data.
 
 Offsets are in characters (Unicode code points) of ``Document.text``, end exclusive, so that
 ``document.text[chunk.char_start:chunk.char_end] == chunk.text`` always holds.
@@ -12,38 +12,38 @@ from typing import Final, Literal, Protocol
 from retrieval.domain.metadata import Metadata
 
 TextKind = Literal["query", "passage"]
-"""What a text is embedded as; a model may put a different prompt before each."""
+"""What a text is embedded as; a model may have a prompt for either."""
 
 DTYPE_NAMES: Final = ("float32", "bfloat16", "float16", "int8")
-"""Types that a model's weights may have."""
+"""Names of the types that a model's weights can have."""
 
 
 class TokenCounter(Protocol):
-    """What chunking needs of a tokenizer; ``retrieval.encoding.tokenizer.Tokenizer`` is one."""
+    """The part of ``retrieval.encoding.tokenizer.Tokenizer`` that chunking needs."""
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text, special tokens not counted."""
+        """Return the number of tokens of each text, without special tokens."""
         ...
 
     def adds_up(self, text: str) -> bool:
-        """Whether a text has as many tokens as its pieces together, if cut beside white space."""
+        """Return whether pieces of the text, cut beside white space, add up to its tokens."""
         ...
 
     def spans(self, text: str) -> list[tuple[int, int]]:
-        """Character offsets (start, end) of each token of ``text``, special tokens left out."""
+        """Return the character offsets (start, end) of each token, without special tokens."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A stretch of a document under one heading.
+    """Part of a document under one heading.
 
     Sections are in order and tile the text: each ends where the next starts, the first starts at
     0 and the last ends at ``len(text)``.
     """
 
     char_start: int
-    """First character of the section: that of its heading line, where it has one."""
+    """First character of the section: that of its heading line, if it has one."""
     heading_path: tuple[str, ...]
     """Headings from the outermost to this one; empty before the first heading."""
     level: int = 0
@@ -52,7 +52,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What a parser made of one file."""
+    """A parsed file."""
 
     uri: str
     """Stable name: ``<root folder's name>/<relative path>``, with ``/`` between parts."""
@@ -60,20 +60,20 @@ class Document:
     format: str
     """Name of the parser's format: ``"markdown"``, ``"rst"``, ``"html"``, ``"text"``, ..."""
     text: str
-    """The text that is chunked, stored and returned; line ends are as in the file."""
+    """Text that is chunked, stored and returned, with the line ends of the file."""
     sections: tuple[Section, ...]
     encoding: str = "utf-8"
-    """How the file's bytes were decoded."""
+    """Encoding of the file's bytes."""
     metadata: Metadata = field(default_factory=dict)
-    """Whatever the format says about the document (front matter, ``<meta>``)."""
+    """Metadata in the file itself (front matter, ``<meta>``)."""
     page_starts: tuple[int, ...] = ()
-    """First character of each page, or slide, in order, the first 0; an empty page starts where
-    the next one does. Empty where the format has no pages."""
+    """First character of each page or slide, in order, beginning with 0; an empty page starts where
+    the next one does. Empty if the format has no pages."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileStamp:
-    """What tells, without reading them, whether a file or its sidecar changed; zeros: no file."""
+    """Size and time of a file and its sidecar, to detect changes without reading; 0 if no file."""
 
     size: int
     """Bytes."""
@@ -88,13 +88,13 @@ class FileChoice:
     """Which files under a root are indexed."""
 
     include: tuple[str, ...] = ()
-    """Patterns as those of ``.gitignore``; if there are any, a file must match one."""
+    """Patterns in the form of ``.gitignore``; if there are any, a file must match one."""
     exclude: tuple[str, ...] = ()
-    """Patterns of what is left out, in any case."""
+    """Patterns of files to leave out, even if ``include`` matches them."""
     ignore_files: bool = True
     """Whether ``.gitignore`` and ``.indexerignore`` files are followed."""
     listed: bool = False
-    """Whether only the files of a list are looked at."""
+    """Whether only the files of a given list are considered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,21 +104,21 @@ class RootInfo:
     name: str
     """First part of its documents' URIs."""
     path: str
-    """Where it was at the last build."""
+    """Its location at the last build."""
     choice: FileChoice | None
     """How its files were chosen at the last build; None if an older version built it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerStamp:
-    """What tells, without reading it, whether an archive (or the like) is to be read again."""
+    """Size, time and rules of an archive or similar file, to detect changes without reading it."""
 
     size: int
     """Bytes."""
     mtime_ns: int
     """Modification time, nanoseconds since the epoch."""
     rules: str
-    """Stands for the rules by which its members were chosen."""
+    """Identifies the rules by which its members were chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,28 +126,28 @@ class SourceFile:
     """A file found under a root, before it is read."""
 
     path: Path
-    """Where to read it."""
+    """Where the file is."""
     uri: str
     """See ``Document.uri``."""
     root: str
-    """Name of the root that it was found under: the first part of ``uri``."""
+    """Name of its root: the first part of ``uri``."""
     size: int
     """Bytes."""
     mtime_ns: int
-    """Modification time, nanoseconds since the epoch; the nearest that fits into 64 bits: file
-    systems and archives have times before 1678 and after 2262."""
+    """Modification time, nanoseconds since the epoch, limited to 64 bits: file systems and archives
+    have times before 1678 and after 2262."""
     sidecar: "SourceFile | None" = None
-    """The file beside it that holds fields of the document's."""
+    """File beside it with metadata of the document."""
     container: str = ""
-    """URI of the archive (or the like) that it is a member of; ``path`` is then that one's."""
+    """URI of the archive or similar file that contains it; ``path`` is then the archive's."""
 
     def __post_init__(self) -> None:
-        """Bring the time into the range that an index holds."""
+        """Limit the time to the range of an index."""
         object.__setattr__(self, "mtime_ns", min(max(self.mtime_ns, -(2**63)), 2**63 - 1))
 
     @property
     def stamp(self) -> FileStamp:
-        """As the index keeps it."""
+        """The stamp that the index stores."""
         beside = self.sidecar
         if beside is None:
             return FileStamp(self.size, self.mtime_ns)
@@ -156,19 +156,19 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A file that is not indexed, and why; counted and shown, never dropped in silence."""
+    """A file that is not indexed, and why; it is counted and shown, never dropped silently."""
 
     uri: str
     root: str
     reason: str
-    """One of a short list of phrases, so that skips can be counted by reason."""
+    """One of a short list of phrases, so that skipped files can be counted by reason."""
     detail: str = ""
-    """What exactly is wrong with this file; may be empty."""
+    """Details about this file; may be empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
-    """Which model made an index's vectors, and how to find it again."""
+    """The model that made an index's vectors, and how to find it again."""
 
     name: str
     """Short name to show."""
@@ -179,28 +179,28 @@ class ModelIdentity:
     revision: str
     """Commit hash on the hub, version of the package; empty for a folder."""
     fingerprint: str
-    """SHA-256 (hex) over weights, tokenizer, pooling, prompts, length limit and dtype: equal
+    """SHA-256 (hex) of weights, tokenizer, pooling, prompts, length limit and dtype. Equal
     fingerprints mean comparable vectors."""
     dim: int
     """Length of a vector."""
     max_tokens: int
-    """Most tokens of one text, special tokens included."""
+    """Maximum tokens of one text, special tokens included."""
     dtype: str
     """Type of the weights while embedding; vectors are always float32."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkSettings:
-    """How documents are read, cut and embedded; part of what an index is, like its model."""
+    """How documents are read, chunked and embedded; fixed for an index, like its model."""
 
     chunk_tokens: int
-    """Most tokens in a chunk, special tokens not counted; 0 = one chunk a document."""
+    """Maximum tokens of a chunk, without special tokens; 0 makes one chunk of each document."""
     chunk_overlap: int
-    """Most tokens repeated from the end of one chunk at the start of the next."""
+    """Maximum tokens at the end of a chunk that the next one repeats."""
     context: bool = False
     """Whether chunks are embedded under their title and headings: see ``embedded_text``."""
     text_fields: tuple[str, ...] = ()
-    """Fields of JSON records that are their text; empty = the usual ones."""
+    """Fields of JSON records that hold their text; empty for the usual ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +219,7 @@ class Chunk:
     """Line of the last character, from 1."""
     heading_path: tuple[str, ...]
     token_count: int
-    """Tokens of ``text`` under the model's tokenizer, special tokens not counted."""
+    """Tokens of ``text`` by the model's tokenizer, without special tokens."""
     page_start: int = 0
     """Page of the first character, from 1; 0 where the format has no pages."""
     page_end: int = 0
@@ -228,22 +228,23 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class GenerationId:
-    """Which generation of which index; equal for equal contents only."""
+    """Identity of one generation of one index; equal only if the contents are."""
 
     index_id: str
-    """Of the index, from when it was made: 32 hexadecimal digits."""
+    """Identity of the index, made once: 32 hexadecimal digits."""
     generation: int
-    """Counts the commits."""
+    """Number of commits."""
     commit_id: str
-    """Of the commit: 32 hexadecimal digits. Tells apart what came after two copies of one index."""
+    """Identity of the commit: 32 hexadecimal digits. It tells
+    apart commits that were made in two copies of one index."""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexInfo:
-    """What an index is and holds, at one generation."""
+    """Description of an index at one generation."""
 
     generation: int
-    """Counts the commits; 0 = nothing was committed yet."""
+    """Number of commits; 0 before the first."""
     model: ModelIdentity
     chunking: ChunkSettings
     documents: int
@@ -251,17 +252,17 @@ class IndexInfo:
     tokens: int
     """Sum of the chunks' ``token_count``."""
     vectors: int
-    """Vectors on disk: fewer than chunks where texts repeat, more where some are no longer used."""
+    """Vectors on disk: fewer than chunks if texts repeat, more if some are no longer used."""
     unused_vectors: int
-    """Those of them that no chunk uses any more, or not yet."""
+    """Vectors that no chunk uses, not any more or not yet."""
     segments: int
     """Vector files."""
     index_type: str
     """``"auto"``, ``"flat"``, ``"ivf"`` or ``"hnsw"``: see ``store.maintenance``."""
     target_recall: float
-    """Recall@10 that approximate indexes are tuned to."""
+    """Recall@10 that approximate indexes are tuned for."""
     language: str
-    """Of the texts, for search by words: see ``retrieval.domain.languages``."""
+    """Language of the texts, for lexical search: see ``retrieval.domain.languages``."""
     created_at: str
     """RFC 3339, UTC."""
     updated_at: str
@@ -273,13 +274,13 @@ class IndexInfo:
 
     @property
     def identity(self) -> GenerationId:
-        """Which generation of which index this is."""
+        """Identity of this generation."""
         return GenerationId(self.index_id, self.generation, self.commit_id)
 
 
 @dataclass(frozen=True, slots=True)
 class DocumentRow:
-    """A document as the index lists it, without its text."""
+    """A document in the index's list, without its text."""
 
     id: int
     uri: str

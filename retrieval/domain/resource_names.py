@@ -1,7 +1,4 @@
-"""Resource names: ``collections/{c}``, ``…/documents/{d}``, ``…/passages/{n}``.
-
-Shared by service and client.
-"""
+"""Resource names: ``collections/{c}``, ``…/documents/{d}``, ``…/passages/{n}``."""
 
 import re
 from dataclasses import dataclass
@@ -17,13 +14,16 @@ COLLECTION_RULE = (
     "a collection's name has lower-case letters a-z, digits, _ and -, begins with a letter or a "
     "digit, and has at most 63 characters"
 )
-"""The same in words."""
+"""The same rule in words."""
 
 _DOCUMENT_ID = r"[1-9][0-9]{0,18}"
 _ORDINAL = r"0|[1-9][0-9]{0,9}"
 _MAX_DOCUMENT_ID = 2**63 - 1
+"""Largest id in SQLite."""
 _MAX_ORDINAL = 2**31 - 1
+"""Largest int32, the type of ordinals on the wire."""
 _SHOWN_CHARS = 100
+"""Characters of a malformed name that an error repeats."""
 
 _COLLECTION = re.compile(rf"collections/({COLLECTION_ID})")
 _DOCUMENT = re.compile(rf"collections/({COLLECTION_ID})/documents/({_DOCUMENT_ID})")
@@ -32,50 +32,50 @@ _PASSAGE = re.compile(rf"{_DOCUMENT.pattern}/passages/({_ORDINAL})")
 
 @dataclass(frozen=True, slots=True)
 class DocumentName:
-    """A document's resource name, taken apart."""
+    """A document's resource name, parsed."""
 
     collection: str
     document_id: int
 
     def __str__(self) -> str:
-        """The name as it is on the wire."""
+        """Return the name as it is on the wire."""
         return f"{collection_name(self.collection)}/documents/{self.document_id}"
 
 
 @dataclass(frozen=True, slots=True)
 class PassageName:
-    """A passage's resource name, taken apart."""
+    """A passage's resource name, parsed."""
 
     collection: str
     document_id: int
     ordinal: int
 
     def __str__(self) -> str:
-        """The name as it is on the wire."""
+        """Return the name as it is on the wire."""
         return f"{DocumentName(self.collection, self.document_id)}/passages/{self.ordinal}"
 
 
 def collection_name(collection: str) -> str:
-    """The resource name of a collection.
+    """Return the resource name of a collection.
 
     Args:
-        collection: its own name, such as ``"default"``.
+        collection: the collection's own name, such as ``"default"``.
     """
     return f"collections/{collection}"
 
 
 def parse_collection(name: str, *, field: str) -> str:
-    """Take a collection's resource name apart.
+    """Parse a collection's resource name.
 
     Args:
         name: ``collections/{collection}``; empty means the collection ``default``.
-        field: the request's field that it is in, for the error.
+        field: the request's field with the name, for the error.
 
     Returns:
         the collection's own name.
 
     Raises:
-        InvalidArgument: not such a name.
+        InvalidArgument: the name is malformed.
     """
     if not name:
         return DEFAULT_COLLECTION
@@ -86,14 +86,14 @@ def parse_collection(name: str, *, field: str) -> str:
 
 
 def parse_document(name: str, *, field: str) -> DocumentName:
-    """Take a document's resource name apart.
+    """Parse a document's resource name.
 
     Args:
         name: ``collections/{collection}/documents/{document}``.
-        field: the request's field that it is in, for the error.
+        field: the request's field with the name, for the error.
 
     Raises:
-        InvalidArgument: not such a name.
+        InvalidArgument: the name is malformed.
     """
     match = _DOCUMENT.fullmatch(name)
     if match is None or int(match[2]) > _MAX_DOCUMENT_ID:
@@ -102,14 +102,14 @@ def parse_document(name: str, *, field: str) -> DocumentName:
 
 
 def parse_passage(name: str, *, field: str) -> PassageName:
-    """Take a passage's resource name apart.
+    """Parse a passage's resource name.
 
     Args:
         name: ``collections/{collection}/documents/{document}/passages/{passage}``.
-        field: the request's field that it is in, for the error.
+        field: the request's field with the name, for the error.
 
     Raises:
-        InvalidArgument: not such a name.
+        InvalidArgument: the name is malformed.
     """
     match = _PASSAGE.fullmatch(name)
     if match is None or int(match[2]) > _MAX_DOCUMENT_ID or int(match[3]) > _MAX_ORDINAL:
@@ -120,27 +120,27 @@ def parse_passage(name: str, *, field: str) -> PassageName:
 
 
 def lower_cased(collection: str) -> str:
-    """Return a valid name that differs from a wrong one in its case or spaces only, or nothing."""
+    """Return the valid name that differs only in case or spaces, or an empty string."""
     proposed = re.sub(r"\s+", "-", collection.strip()).lower()
     return proposed if re.fullmatch(COLLECTION_ID, proposed) else ""
 
 
 def check_own_name(collection: str, *, field: str) -> None:
-    """Refuse what can't be a collection's own name, such as ``docs``.
+    """Refuse a text that can't be a collection's own name; ``docs`` can.
 
     Args:
         collection: the name, without ``collections/``.
-        field: where it was given, for the error.
+        field: where the name was given, for the error.
 
     Raises:
-        InvalidArgument: it is none; the message says what names may be like.
+        InvalidArgument: the name is malformed; the message states the rule.
     """
     if re.fullmatch(COLLECTION_ID, collection):
         return
     proposed = lower_cased(collection)
     hint = f"; did you mean {proposed}?" if proposed else ""
     raise InvalidArgument(
-        f"{collection!r} is no collection's name: {COLLECTION_RULE}{hint}", field=field
+        f"{collection!r} can't be a collection's name: {COLLECTION_RULE}{hint}", field=field
     )
 
 

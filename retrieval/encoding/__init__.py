@@ -1,1 +1,1 @@
-"""Texts to vectors and scores: find a model, load it, tokenise, batch, run."""
+"""Encoding of texts as vectors and scores: find a model, load it, tokenise, batch, run it."""

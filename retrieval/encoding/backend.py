@@ -1,4 +1,4 @@
-"""What runs a model over token ids, and where: the GTE core, or (in ``decoder``) transformers."""
+"""Backends, which run a model over token ids: their protocol, the one for the GTE core, devices."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -14,45 +14,46 @@ from retrieval.errors import InvalidArgument
 from retrieval.gte import EncoderConfig, Pooling, ShortTexts, Workload, load_model, pack
 
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPE_NAMES}
-"""Weight types that ``dtype`` names."""
+"""Weight types by their names."""
 
-# GTE's rotary positions have no end; its card promises quality up to here.
 _GTE_POSITION_LIMIT = 8192
+"""Rotary positions have no end; this is the length up to which GTE's card promises quality."""
 
 CPU_BATCH_TOKENS = 1024
-"""Tokens of one packed batch: enough to fill the matrix units, little enough to stay in cache."""
+"""Tokens of one packed batch: enough to fill the matrix units, few enough to stay in the cache."""
 CUDA_BATCH_TOKENS = 16_384
-"""A GPU needs more rows at a time to be busy."""
+"""Tokens of one packed batch on a GPU, which needs more rows to be busy."""
 
 _ONE_CORE_WIDTH = 512
-"""A wider model gains so much by all cores, also for a short query, that one need not be tried."""
+"""Widest model for which a single core may suit a short query; wider ones need all cores."""
 
 _TYPICAL_QUERY = [0] * 16
-"""Token ids; which ones makes no difference."""
+"""Token ids of a query of typical length; which ids makes no difference."""
 
 
 class Backend(Protocol):
-    """What runs a model over token ids."""
+    """Runs a model over token ids."""
 
     dim: int
     position_limit: int
     batch_tokens: int
-    """Tokens of a batch, if nothing else is asked for."""
+    """Tokens of a batch by default."""
     side_by_side: bool
-    """Whether batches go faster side by side, each on one core, than one after the other."""
+    """Whether batches are faster side by side, each on one core, than one after the other."""
 
     @property
     def query_on_one_core(self) -> bool:
         """Whether a short query that comes alone is best served by one core, too.
 
-        Tried when it is first asked for, which takes as long as some 20 queries.
+        The first access measures it, which takes as long as about 20 queries.
         """
         ...
 
     def embed(self, sequences: Sequence[Sequence[int]]) -> Tensor:
-        """Token ids → float32 [B, dim], L2-normalised, on the model's device.
+        """Embed B sequences of token ids; thread-safe.
 
-        May be called from several threads. On a GPU the result may still be under way.
+        Returns:
+            float32 [B, dim], L2-normalised, on the model's device; a GPU may still be computing it.
         """
         ...
 
@@ -92,7 +93,7 @@ class CoreBackend:
             self.embed([_TYPICAL_QUERY])
 
     def embed(self, sequences: Sequence[Sequence[int]]) -> Tensor:
-        """Token ids → float32 [B, dim], L2-normalised; one packed batch, best sorted by length."""
+        """Embed sequences as one packed batch, fastest if sorted by length; see ``Backend``."""
         few_sizes = self._model.wants_few_sizes
         batch = pack(sequences, device=self._device, few_sizes=few_sizes)
         if self._short is not None and self._short.takes(batch):
@@ -101,20 +102,20 @@ class CoreBackend:
 
 
 def position_limit(config: EncoderConfig) -> int:
-    """Most tokens of one sequence that a network takes."""
+    """Return the maximum number of tokens of one sequence."""
     if config.position_limit is not None:
         return config.position_limit
     return max(_GTE_POSITION_LIMIT, config.max_positions)
 
 
 def resolve_device(device: str, dtype: str) -> tuple[str, str]:
-    """Turn ``"auto"`` into what this machine has.
+    """Resolve ``"auto"`` to what this machine has.
 
     Returns:
-        the device's and the dtype's name.
+        the names of the device and the dtype.
 
     Raises:
-        InvalidArgument: an unknown name, or CUDA where there is none.
+        InvalidArgument: a name is unknown, or this machine has no CUDA.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise InvalidArgument(f"device must be auto, cpu or cuda, not {device!r}")

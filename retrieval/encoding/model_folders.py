@@ -1,7 +1,8 @@
-"""A model's name → a local folder with its files: a folder, an installed package, or the hub.
+"""Finding of a model's files by its name: in a folder, an installed package, or on the hub.
 
 The hub is reached only through ``huggingface_hub``, and only safetensors, JSON settings and the
-tokenizer are ever fetched. What was fetched once is found again in the hub's cache with no network.
+tokenizer are ever downloaded. A model that was downloaded once is found in the hub's cache, without
+a network.
 """
 
 import importlib.metadata
@@ -25,7 +26,7 @@ from retrieval.encoding.model_cards import (
 from retrieval.errors import InvalidArgument, ModelNotFound
 
 Role = Literal["model", "reranker"]
-"""What a model is wanted as; also the command line's option that names it."""
+"""What a model is used as; also the name of the command line's option for it."""
 
 SETTINGS_FILES = (
     "modules.json",
@@ -34,7 +35,7 @@ SETTINGS_FILES = (
     "1_Pooling/config.json",
     "tokenizer_config.json",
 )
-"""Read where a model has them."""
+"""Optional files of a model."""
 
 FETCHED_FILES = (
     "config.json",
@@ -44,7 +45,7 @@ FETCHED_FILES = (
     "model-?????-of-?????.safetensors",
     *SETTINGS_FILES,
 )
-"""All that is ever fetched from a model's repository."""
+"""The only files that are downloaded from a model's repository."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,29 +54,29 @@ class ModelFolder:
 
     path: Path
     name: str
-    """Short name to show: the registry's, the hub id, or the folder's own name."""
+    """Short name to show: the card's, the hub id, or the folder's own name."""
     source: Literal["folder", "package", "hub"]
     location: str
-    """What finds it again: an absolute path, a package's name, or a hub id."""
+    """Where to find it again: an absolute path, a package's name, or a hub id."""
     revision: str
     """Commit hash on the hub, version of the package; empty for a folder."""
     card: ModelCard | None
 
 
 def find_model(name: str | Path, role: Role = "model") -> ModelFolder:
-    """Find a model's files, fetching them from the hub where need be.
+    """Find a model's files, and download them from the hub if necessary.
 
     Args:
-        name: a local folder; or a registry name or hub id, with ``@REVISION`` (branch, tag or
-            commit) where a certain one is meant.
-        role: what it is wanted as: ``"model"`` for embeddings, or ``"reranker"``.
+        name: a local folder; or a known name or hub id, optionally with ``@REVISION`` (branch, tag
+            or commit).
+        role: ``"model"`` for embeddings, or ``"reranker"``.
 
     Returns:
         the folder, checked to hold config.json, tokenizer.json and all safetensors files.
 
     Raises:
         InvalidArgument: the name is not a text.
-        ModelNotFound: no such folder or name, or files are missing and can't be fetched.
+        ModelNotFound: no such folder or name, or files are missing and can't be downloaded.
     """
     if not isinstance(name, str | Path):
         raise InvalidArgument(f"the {role}'s name is {kind_of(name)}; give a name or a folder")
@@ -103,7 +104,7 @@ def find_model(name: str | Path, role: Role = "model") -> ModelFolder:
 
 
 def _reranker_hub_id(name: str) -> str:
-    """Return the hub id of a known reranker, or the name itself where it is one."""
+    """Return the hub id of a known reranker, or the name itself if it is a hub id."""
     card = find_reranker(name)
     if card is None and (name.count("/") != 1 or find_card(name)):
         raise _unknown(name, "reranker")
@@ -111,7 +112,7 @@ def _reranker_hub_id(name: str) -> str:
 
 
 def _unknown(name: str, role: Role) -> ModelNotFound:
-    """Return the error for a name that is known as nothing, or as a model of the other kind."""
+    """Return the error for a name that is unknown, or that of a model for the other role."""
     known = tuple(MODEL_CARDS) if role == "model" else tuple(RERANKERS)
     if role == "model" and find_reranker(name):
         return ModelNotFound(
@@ -128,7 +129,7 @@ def _unknown(name: str, role: Role) -> ModelNotFound:
 
 
 def missing_files(folder: Path) -> list[str]:
-    """The files without which a model folder can't be loaded, of those that are not there."""
+    """Return the required files that a model folder lacks."""
     missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
     if not (folder / "model.safetensors").is_file():
         shards = sorted(folder.glob("model-?????-of-?????.safetensors"))
@@ -148,7 +149,7 @@ def _local_folder(folder: Path) -> ModelFolder:
 
 
 def _names_of(path: Path) -> list[str]:
-    """What a folder may be known as: its own name, or a hub id where it lies in the hub's cache.
+    """Return the possible names of a folder's model: its own, and in the hub's cache the hub id.
 
     The cache keeps ``organisation/name`` in ``models--organisation--name/snapshots/COMMIT``.
     """
@@ -159,7 +160,7 @@ def _names_of(path: Path) -> list[str]:
 
 
 def _package_folder(card: ModelCard) -> ModelFolder | None:
-    """The files inside an installed package, found without importing it: none of its code runs."""
+    """Return the files in an installed package, found without importing (and running) it."""
     spec = importlib.util.find_spec(card.package)
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -177,14 +178,14 @@ def _only_in_package(card: ModelCard, revision: str) -> str:
             f"model {card.name!r} has no revisions, it is part of {package}: leave @{revision} out"
         )
     return (
-        f"model {card.name!r} is part of {package}, and its files are missing: install that again"
+        f"model {card.name!r} is part of {package}, and its files are missing: reinstall {package}"
     )
 
 
 def _hub_folder(
     hub_id: str, revision: str | None, card: ModelCard | None, role: Role
 ) -> ModelFolder:
-    # Imported here: most runs find their model without the hub.
+    # Imported here because most runs find their model without the hub.
     from huggingface_hub import snapshot_download
     from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
@@ -202,7 +203,7 @@ def _hub_folder(
         raise ModelNotFound(_unreachable(name, role, wanted, HF_HUB_CACHE, error)) from error
     missing = missing_files(path)
     if missing:
-        # Offline, the hub's library hands out whatever part of a download it has.
+        # Offline, the hub's library returns an incomplete download as well.
         raise ModelNotFound(
             _unreachable(name, role, wanted, HF_HUB_CACHE, f"{path} lacks {', '.join(missing)}")
         )
@@ -215,7 +216,7 @@ def is_packaged(card: ModelCard) -> bool:
 
 
 def _unreachable(name: str, role: Role, wanted: str, cache: str, cause: object) -> str:
-    """One line: what is missing, where it is looked for, and what works with no network."""
+    """Return the error's line: what is missing, where, and what works without a network."""
     reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0].rstrip(". ")
     instead = (
         f"use --model {OWN_MODEL} (in this package) or {OFFLINE_MODEL} "

@@ -1,9 +1,10 @@
-"""How a model wants to be used, read from its folder in the sentence-transformers layout.
+"""Settings of a model: pooling, length limit and prompts, read from its folder.
 
-``modules.json`` lists the pipeline, ``1_Pooling/config.json`` the pooling,
-``sentence_bert_config.json`` the length limit, ``config_sentence_transformers.json`` the prompts
-(https://sbert.net/docs/package_reference/sentence_transformer/models.html). What they leave out
-comes from the registry's card.
+The folder has the layout of sentence-transformers
+(https://sbert.net/docs/package_reference/sentence_transformer/models.html): ``modules.json`` lists
+the pipeline, ``1_Pooling/config.json`` has the pooling, ``sentence_bert_config.json`` the length
+limit, and ``config_sentence_transformers.json`` the prompts. The model's card supplies what they
+leave out.
 """
 
 from dataclasses import dataclass
@@ -26,33 +27,33 @@ _KNOWN_MODULES = {"Transformer", "Pooling", "Normalize"}
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    """Everything about an embedding that is not weights."""
+    """How texts become vectors, apart from the weights."""
 
     pooling: Pooling
     max_tokens: int
-    """Most tokens of one text, special tokens included."""
+    """Maximum tokens of one text, special tokens included."""
     query_prompt: str
     passage_prompt: str
     lower_case: bool
     """Whether texts are lower-cased before the tokenizer sees them."""
     add_eos: str
-    """Token to put after every text where the tokenizer itself does not; empty = none."""
+    """Token to append to every text if the tokenizer doesn't; empty for none."""
 
 
 def read_settings(folder: Path, card: ModelCard | None, *, position_limit: int) -> ModelSettings:
-    """Collect a folder's settings.
+    """Read a folder's settings.
 
     Args:
         folder: the model's folder.
-        card: what the registry knows of it.
-        position_limit: most tokens that the network itself can take.
+        card: the model's card, if it is known.
+        position_limit: maximum tokens of the network itself.
 
     Returns:
-        the settings; pooling is CLS where neither folder nor card says otherwise.
+        the settings; pooling is CLS unless the folder or the card says otherwise.
 
     Raises:
-        CheckpointError: a file is malformed, or asks for something that is not supported (another
-            pooling, or a module after it such as Dense).
+        CheckpointError: a file is malformed, or asks for something that is not supported: another
+            pooling, or a module after it such as Dense.
     """
     _check_modules(folder)
     sentence_bert = _optional_json(folder / "sentence_bert_config.json")
@@ -75,7 +76,7 @@ def _optional_json(path: Path) -> dict[str, Any]:
 
 
 def _check_modules(folder: Path) -> None:
-    """Refuse pipelines that do more than transformer → pooling → normalise."""
+    """Refuse pipelines with other modules than transformer, pooling and normalisation."""
     path = folder / "modules.json"
     if not path.is_file():
         return
@@ -107,12 +108,12 @@ def _pooling(folder: Path, card: ModelCard | None) -> Pooling:
 
 
 def _prompts(folder: Path) -> dict[str, str]:
-    """Prompts by kind, as far as the folder states them."""
+    """Return the prompts that the folder states, by kind of text."""
     raw = _optional_json(folder / "config_sentence_transformers.json")
     stated = raw.get("prompts") or {}
     if not isinstance(stated, dict) or not all(isinstance(p, str) for p in stated.values()):
         raise CheckpointError(f"{folder}: prompts must be an object of texts")
-    # Newer files carry empty prompts for every model: they say nothing.
+    # Newer files have empty prompts for every model, which mean nothing.
     stated = {name: prompt for name, prompt in stated.items() if prompt}
     default = stated.get(str(raw.get("default_prompt_name")))
     prompts = {

@@ -1,8 +1,8 @@
-"""A query and passages → how likely each passage answers it, by a cross-encoder.
+"""The reranker: a cross-encoder that scores how likely each passage answers a query.
 
-A cross-encoder reads query and passage together, as one sequence, and so sees which word answers
-which; it is as slow as embedding every passage anew for each query. GTE, BERT and XLM-R ones run
-in the GTE core.
+A cross-encoder reads query and passage together, as one sequence, so it can relate the words of one
+to those of the other. That is as slow as embedding every passage again for each query.
+Cross-encoders of the GTE, BERT and XLM-R kind run in the GTE core.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,37 +28,38 @@ from retrieval.gte.encoder_config import MODEL_TYPES
 from retrieval.gte.json_files import read_json
 
 _GTE_TOKENS: Final = 8192
+"""Maximum tokens of query and passage with rotary positions, as for GTE encoders."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairScores:
-    """What a cross-encoder says of n passages."""
+    """Scores of n passages."""
 
     probabilities: NDArray[np.float64]
-    """[n], from 0 to 1: the sigmoid of the logit."""
+    """float64 [n], from 0 to 1: the sigmoids of the logits."""
     truncated: int
-    """How many of the passages were cut, as they had more tokens than fit."""
+    """Number of passages that were truncated."""
 
 
 class Reranker:
-    """A cross-encoder ready to score passages; safe to share between threads."""
+    """A cross-encoder ready to score passages; thread-safe."""
 
     def __init__(self, folder: Path, name: str, *, device: str, dtype: str, most: int) -> None:
-        """Use ``load``."""
+        """Load from a folder; use ``load``."""
         self.name = name
         self._model = load_model(folder, dtype=DTYPES[dtype], device=device)
         config = self._model.config
         if self._model.head != "sequence_classification" or config.num_labels != 1:
             raise CheckpointError(
-                f"{folder} is no cross-encoder: it has no head that scores a pair of texts"
+                f"{folder} is not a cross-encoder: it has no head that scores a pair of texts"
             )
         self.max_tokens = min(most, config.position_limit or _GTE_TOKENS)
         self._tokenizer = Tokenizer.from_folder(folder, max_tokens=self.max_tokens)
         self._device = device
         self._has_types = config.type_vocab_size > 1
         self._batch_tokens = CPU_BATCH_TOKENS if device == "cpu" else CUDA_BATCH_TOKENS
-        # One batch at a time: two would only slow each other, and need twice the memory. Those of
-        # several callers take turns, as the thread takes them in the order of their coming.
+        # One batch runs at a time: two would slow each other down and need twice the memory. The
+        # batches of several callers run in the order of their arrival.
         self._runs = ThreadPoolExecutor(1, "reranker")
 
     @classmethod
@@ -66,15 +67,14 @@ class Reranker:
         """Load a cross-encoder.
 
         Args:
-            name: a key of ``RERANKERS``, a hub id (``@REVISION`` allowed) or
-                a local folder.
+            name: a key of ``RERANKERS``, a hub id (``@REVISION`` allowed) or a local folder.
             device: as in ``Encoder.load``.
             dtype: as in ``Encoder.load``.
 
         Raises:
-            InvalidArgument: unknown device or dtype.
+            InvalidArgument: the device or dtype is unknown.
             ModelNotFound: see ``retrieval.encoding.model_folders.find_model``.
-            CheckpointError: the files can't be used, or are no cross-encoder's.
+            CheckpointError: the files can't be used, or are not those of a cross-encoder.
         """
         folder = find_model(name, "reranker")
         device, dtype = resolve_device(device, dtype)
@@ -93,18 +93,18 @@ class Reranker:
         return f"Reranker({self.name!r}, max_tokens={self.max_tokens}, device={self._device!r})"
 
     def score(self, query: str, passages: Iterable[str]) -> PairScores:
-        """How likely each passage answers a query.
+        """Score how likely each passage answers a query.
 
         Args:
             query: a text.
             passages: n texts, which may come from a generator.
 
         Returns:
-            n probabilities, in the passages' order, whatever batches they went through.
+            n probabilities in the passages' order, whatever the batches.
 
         Raises:
-            InvalidArgument: the query is no text, or the passages are not texts.
-            DeadlinePassed: nobody waits for it any more; found out between batches.
+            InvalidArgument: the query or a passage is not a text.
+            DeadlinePassed: nobody waits for the scores any more; checked between batches.
         """
         check_text(query, field="query")
         passages = text_list(passages, field="passages")

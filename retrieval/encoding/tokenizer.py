@@ -1,7 +1,7 @@
-"""Text → token ids and character offsets, saying whenever something was cut off.
+"""Tokenizer of a model: token ids, counts and character offsets of texts; truncation is reported.
 
-Wraps a model's ``tokenizer.json`` (the Rust ``tokenizers`` library). The truncation and padding
-that such files switch on are switched off: the length limit here is the model's own.
+It wraps a model's ``tokenizer.json`` (the Rust library ``tokenizers``). The truncation and padding
+that the file may switch on are switched off, because the length limit here is the model's own.
 """
 
 import re
@@ -19,22 +19,24 @@ from retrieval.domain.arguments import refuse_one_text
 from retrieval.errors import CheckpointError
 
 MAX_TOKENIZER_BYTES = 128 << 20
+"""Largest file that is read; multilingual vocabularies have up to 20 MB."""
 MAX_TEXT_CHARS = 1 << 20
-"""A text is cut here before it is tokenised, to bound memory; it then counts as truncated."""
+"""Characters after which a text is cut before it is tokenised, to bound memory. It then counts as
+truncated."""
 
 _MAX_KNOWN_CHARS: Final = 8 << 20
-"""Characters of the words whose tokens are remembered, and of their parts."""
+"""Characters of the words whose counts are cached, and of their parts: a million words each."""
 
 _NO_SPACE: Final = "\x0b\x0c\x1c\x1d\x1e\x1f\x85"
-"""White space to Python, but control characters that BERT's tokenizer drops."""
+"""White space in Python, but control characters that BERT's tokenizer drops."""
 
 _PART: Final = re.compile(r"[A-Za-z0-9]+|[^A-Za-z0-9]")
-"""What BERT's tokenizer makes of a word in ASCII before it looks parts up."""
+"""The parts into which BERT's tokenizer splits an ASCII word before it looks them up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """One text, ready for the model."""
+    """Tokens of one text, ready for the model."""
 
     ids: list[int]
     """Token ids with special tokens, at most the model's maximum."""
@@ -44,14 +46,14 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class PairTokens:
-    """Two texts as one sequence, ready for a cross-encoder."""
+    """Tokens of two texts as one sequence, ready for a cross-encoder."""
 
     ids: list[int]
     """Token ids with special tokens, at most the model's maximum."""
     type_ids: list[int]
-    """Which text each token is of, as the model counts them; of the same length."""
+    """The text that each token belongs to, as the model numbers them; as long as ``ids``."""
     truncated: bool
-    """Whether one of them had more tokens than fit."""
+    """Whether the texts had more tokens than fit."""
 
 
 class Tokenizer:
@@ -63,9 +65,9 @@ class Tokenizer:
         """Wrap a loaded tokenizer.
 
         Args:
-            tokenizer: changed in place: truncation and padding are switched off.
-            max_tokens: most tokens of one text, special tokens included.
-            eos_id: token to put after every text where the tokenizer itself does not.
+            tokenizer: its truncation and padding are switched off, in place.
+            max_tokens: maximum tokens of one text, special tokens included.
+            eos_id: token to append to every text if the tokenizer doesn't.
 
         Raises:
             CheckpointError: ``max_tokens`` leaves no room beside the special tokens.
@@ -74,7 +76,7 @@ class Tokenizer:
         tokenizer.no_padding()
         self._tokenizer = tokenizer
         self._suffix: list[int] = []
-        # Two occurrences of one word: whatever surrounds them is the special tokens' template.
+        # In the tokens of a text, those before and after its words are the special tokens.
         mask = tokenizer.encode("a a").special_tokens_mask
         self._leading = mask.index(0) if 0 in mask else len(mask)
         self._trailing = mask[::-1].index(0) if 0 in mask else 0
@@ -91,11 +93,11 @@ class Tokenizer:
 
         Args:
             folder: the model's folder.
-            max_tokens: most tokens of one text, special tokens included.
-            add_eos: text of the token to put after every text; empty = none.
+            max_tokens: maximum tokens of one text, special tokens included.
+            add_eos: token to append to every text; empty for none.
 
         Raises:
-            CheckpointError: missing, too large or not a tokenizer, or it has no such token.
+            CheckpointError: the file is missing, too large or not a tokenizer, or lacks the token.
         """
         path = folder / "tokenizer.json"
         try:
@@ -115,22 +117,22 @@ class Tokenizer:
 
     @property
     def special_count(self) -> int:
-        """Special tokens that every text gets."""
+        """Number of special tokens of a text."""
         return self._leading + self._trailing + len(self._suffix)
 
     @property
     def room(self) -> int:
-        """Most tokens of one text, special tokens not counted."""
+        """Maximum tokens of one text, without special tokens."""
         return self.max_tokens - self.special_count
 
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
-        """Texts → token ids with special tokens; the special tokens survive truncation.
+        """Return the tokens of each text; truncation keeps the special tokens.
 
         Args:
-            texts: any length; the empty text gives the special tokens alone.
+            texts: of any length; an empty text has only special tokens.
 
         Returns:
-            one ``Tokens`` a text.
+            one ``Tokens`` for each text.
         """
         refuse_one_text(texts)
         cut = [text[:MAX_TEXT_CHARS] for text in texts]
@@ -163,18 +165,18 @@ class Tokenizer:
         ]
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text, special tokens not counted and nothing cut off."""
+        """Return the number of tokens of each text, without special tokens and truncation."""
         refuse_one_text(texts)
         if self._words and _plainly_spaced("".join(texts)):
             return self._words.count(texts)
         return _count(self._tokenizer, texts)
 
     def adds_up(self, text: str) -> bool:
-        """Whether a text has as many tokens as its pieces together, if cut beside white space."""
+        """Return whether pieces of the text, cut beside white space, add up to its tokens."""
         return self._words is not None and _plainly_spaced(text)
 
     def spans(self, text: str) -> list[tuple[int, int]]:
-        """Character offsets (start, end) of each token, special tokens left out."""
+        """Return the character offsets (start, end) of each token, without special tokens."""
         return list(self._tokenizer.encode(text, add_special_tokens=False).offsets)
 
     def _limit_pair(self, encoding: Encoding, *, shortened: bool) -> PairTokens:
@@ -202,12 +204,12 @@ class Tokenizer:
 
 
 class _WordCounts:
-    """Counts tokens word by word, and remembers how many each word has.
+    """Counts tokens word by word, with a cache; thread-safe.
 
-    Most words of a text have been seen before, and to look one up takes a hundredth of the time
-    that it takes to tokenise it. New ones are counted by their parts, where it is plain what these
-    are: the tokenizer cuts at every mark of punctuation, and of ``(word),`` only ``word`` can be
-    new to it. There are far fewer parts than words, so they are remembered apart, and for longer.
+    Most words of a text have occurred before, and a look-up takes a hundredth of the time of
+    tokenising. A new word is counted by its parts if these are certain: the tokenizer splits at
+    every punctuation mark, so of ``(word),`` only ``word`` can be new. There are far fewer parts
+    than words, so they have a cache of their own, which lasts longer.
     """
 
     def __init__(self, tokenizer: FastTokenizer) -> None:
@@ -218,7 +220,7 @@ class _WordCounts:
         self._parts = _Memory(self._count_whole)
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text; any thread may call this."""
+        """Return the number of tokens of each text."""
         tokens_of = self._words.__getitem__
         return [sum(map(tokens_of, text.split())) for text in texts]
 
@@ -232,9 +234,9 @@ class _WordCounts:
 
 
 class _Memory(dict[str, int]):
-    """Texts and their tokens, counted where they are asked for first.
+    """Cache of token counts, which counts a text at its first look-up.
 
-    Begins anew when the texts have too many characters in all.
+    It is emptied when its texts have too many characters in total.
     """
 
     def __init__(self, count: Callable[[str], int]) -> None:
@@ -252,7 +254,7 @@ class _Memory(dict[str, int]):
 
 
 def _plainly_spaced(text: str) -> bool:
-    """Whether white space to Python is white space to BERT's tokenizer, too."""
+    """Return whether Python and BERT's tokenizer agree on the white space of a text."""
     return not any(character in text for character in _NO_SPACE)
 
 
@@ -262,7 +264,7 @@ def _count(tokenizer: FastTokenizer, texts: Sequence[str]) -> list[int]:
 
 
 def _splits_at_spaces(tokenizer: FastTokenizer) -> bool:
-    """Whether a text's tokens are always those of its words: known of BERT's tokenizer only."""
+    """Return whether a text's tokens are always those of its words; true of BERT's tokenizer."""
     bert = isinstance(tokenizer.normalizer, BertNormalizer) and isinstance(
         tokenizer.pre_tokenizer, BertPreTokenizer
     )

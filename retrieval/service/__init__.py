@@ -17,4 +17,4 @@ A request's path::
 ``server`` puts the parts together and takes them down again.
 """
 
-import retrieval.domain.grpc_logs  # noqa: F401  (before grpc)
+import retrieval.v1  # noqa: F401  (before grpc)

@@ -310,6 +310,6 @@ def _check_no_name(option: str) -> None:
     proposed = lower_cased(name)
     hint = f"; did you mean --index {proposed}={folder}?" if proposed else ""
     raise InvalidArgument(
-        f"--index {option}: {name!r} is no collection's name: {COLLECTION_RULE}{hint}",
+        f"--index {option}: {name!r} can't be a collection's name: {COLLECTION_RULE}{hint}",
         field="indexes",
     )

@@ -118,9 +118,9 @@ BUILD = "indexer build docs --index index"
         # Collections.
         ("retrieval serve --index Docs=index", f"{RULE}"),
         ("retrieval serve --index Docs=index", "did you mean --index docs=index?"),
-        ("retrieval serve --index a.b=index", "'a.b' is no collection's name"),
+        ("retrieval serve --index a.b=index", "'a.b' can't be a collection's name"),
         ("retrieval serve --index docs=", "no folder follows the name"),
-        ("retrieval serve --index =index", "'' is no collection's name"),
+        ("retrieval serve --index =index", "'' can't be a collection's name"),
         ("retrieval serve --index docs=nope --listen 127.0.0.1:0", "nope is not an index"),
         ("retrieval serve --index a=index --index a=parent", "two indexes for collection a"),
         ("retrieval serve --index=", "--index is empty"),

@@ -415,7 +415,7 @@ def test_qwen2_decoder(tmp_path: Path, causal: bool | None) -> None:
     np.testing.assert_allclose(vectors[1:2], expected, atol=1e-5)
     alone = np.concatenate([encoder.encode([text]) for text in texts])
     np.testing.assert_allclose(vectors, alone, atol=1e-6)
-    with pytest.raises(InvalidArgument, match="is a decoder, which int8 is not made for"):
+    with pytest.raises(InvalidArgument, match="is a decoder, and int8 is for encoders only"):
         Encoder.load(str(folder), device="cpu", dtype="int8")
     # Under a name that no card has, attention is causal: vectors that must not be compared.
     unknown = Encoder.load(str(folder.rename(tmp_path / "unknown")), device="cpu").identity

@@ -117,7 +117,7 @@ def test_what_is_too_long_is_cut_and_counted(bert: Path) -> None:
 
 
 def test_other_models_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no cross-encoder"):
+    with pytest.raises(CheckpointError, match="not a cross-encoder"):
         Reranker.load(str(make_tiny_model(tmp_path / "embedder")))
     (tmp_path / "config.json").write_text('{"model_type": "qwen2"}')
     for name in ("tokenizer.json", "model.safetensors"):

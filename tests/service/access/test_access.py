@@ -296,7 +296,7 @@ def test_a_replaced_file_keeps_its_owner_and_place(tmp_path: Path) -> None:
         (["a\nb"], "printable"),
         (["\udcff"], "printable"),
         ([" "], "printable"),
-        (["x", "--collection", "\udcff"], "is no collection's name"),
+        (["x", "--collection", "\udcff"], "can't be a collection's name"),
         (["x", "--collection", "Docs"], "did you mean docs?"),
     ],
 )
