@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retrieval.search import EmbeddedText, PairScorer, Query, Searcher, SearchResult, check_query
-from retrieval.store import IndexReader
+from retrieval.store import Reader, open_reader
 
 if TYPE_CHECKING:
     from retrieval.encoding.encoder import Encoder
@@ -19,7 +19,7 @@ class LocalSearch:
 
     def __init__(
         self,
-        reader: IndexReader,
+        reader: Reader,
         *,
         model: str | None,
         device: str,
@@ -34,7 +34,7 @@ class LocalSearch:
         self._query_dtype = query_dtype
 
     @property
-    def reader(self) -> IndexReader:
+    def reader(self) -> Reader:
         """The open index."""
         return self._reader
 
@@ -91,7 +91,7 @@ def open_local(
         NotAnIndex, IndexDamaged, IndexVersionError: the index can't be read.
         ModelNotFound, CheckpointError: the reranker can't be used.
     """
-    with IndexReader.open(index) as reader:
+    with open_reader(index) as reader:
         scorer = None
         if reranker is not None:
             from retrieval.encoding.reranker import Reranker  # loads torch

@@ -39,7 +39,7 @@ from benchmarks.service.peers import PEERS, Service, ours
 from retrieval.encoding.encoder import Encoder, load_for_index
 from retrieval.encoding.model_cards import OFFLINE_MODEL
 from retrieval.encoding.model_folders import find_model
-from retrieval.store import IndexReader
+from retrieval.store import open_reader
 
 BARE_SECONDS = 4.0
 BATCHES = (32, 64, 128)
@@ -250,7 +250,7 @@ def model_of(shape: str | None, folder: Path) -> tuple[str, Path]:
 
 def measured_parts(folder: Path, queries: Sequence[str]) -> Iterator[Bare]:
     """The parts that the service over this index is made of, measured again each time."""
-    with IndexReader.open(folder) as reader:
+    with open_reader(folder) as reader:
         identity = reader.info.model
         encoder = load_for_index(identity, dtype="auto", workload="latency")
         index = faiss.IndexFlatIP(identity.dim)

@@ -39,13 +39,13 @@ from retrieval.domain.records import (
     SourceFile,
 )
 from retrieval.store import (
-    IndexReader,
-    IndexWriter,
     StagedChunk,
     StagedDocument,
-    maintain,
+    Writer,
+    open_reader,
+    open_writer,
     parse_filter,
-    read_segments,
+    read_status,
 )
 
 PER_DOCUMENT = 100
@@ -74,7 +74,7 @@ def documents(first: int, count: int, ids: list[int]) -> Iterator[StagedDocument
         yield StagedDocument(document, source, "0" * 64, chunks)
 
 
-def add(writer: IndexWriter, source: Source, first: int, count: int) -> Vectors:
+def add(writer: Writer, source: Source, first: int, count: int) -> Vectors:
     """Commit vectors with their documents; returns a few of them."""
     kept = []
     for start in range(first, first + count, COMMIT_ROWS):
@@ -103,7 +103,7 @@ def main() -> None:
     model = ModelIdentity("none", "folder", "/", "", "0" * 64, arguments.dim, 512, "float32")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / OURS
-        with IndexWriter.open(folder) as writer:
+        with open_writer(folder) as writer:
             writer.set_model(model, ChunkSettings(512, 0))
             with writer.commit() as commit:
                 commit.set_index_type(arguments.index_type, arguments.target_recall)
@@ -128,12 +128,12 @@ def one_thread() -> Iterator[None]:
     faiss.omp_set_num_threads(threads)
 
 
-def build(writer: IndexWriter, source: Source, rows: int, queries: int) -> tuple[float, Vectors]:
+def build(writer: Writer, source: Source, rows: int, queries: int) -> tuple[float, Vectors]:
     """Fill an index; returns the seconds it took, and a few of its vectors."""
     started = time.perf_counter()
     near = add(writer, source, 0, rows)[:queries]
     filled = time.perf_counter() - source.seconds
-    done = maintain(writer)
+    done = writer.maintain()
     ended = time.perf_counter() - source.seconds
     print(
         f"{rows} × {source.dim}: committed in {filled - started:.1f} s, "
@@ -145,17 +145,17 @@ def build(writer: IndexWriter, source: Source, rows: int, queries: int) -> tuple
 
 def report_update(folder: Path, source: Source, rows: int, whole: float) -> None:
     """What a hundredth more costs beside the whole."""
-    with IndexWriter.open(folder) as writer:
+    with open_writer(folder) as writer:
         started = time.perf_counter() - source.seconds
         add(writer, source, rows, rows // 100)
-        maintain(writer)
+        writer.maintain()
         took = time.perf_counter() - source.seconds - started
     print(f"1 % more rows: {took:.2f} s, {took / whole:.1%} of the build", flush=True)
 
 
 def report_sizes(folder: Path, rows: int) -> None:
     """Bytes of a vector, on disk and in memory."""
-    segments = read_segments(folder)
+    segments = read_status(folder).segments
     disk = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
     memory = sum(segment.memory for segment in segments)
     mapped = sum(segment.size for segment in segments)
@@ -168,7 +168,7 @@ def report_sizes(folder: Path, rows: int) -> None:
 def report_search(folder: Path, queries: Vectors) -> None:
     """Opening, and recall and speed with and without filters."""
     started = time.perf_counter()
-    reader = IndexReader.open(folder)
+    reader = open_reader(folder)
     reader.search_vectors(queries[:1], 10)
     print(
         f"opened and answered in {time.perf_counter() - started:.2f} s; "

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.store import IndexReader, IndexWriter, maintain
+from retrieval.store import open_reader, open_writer
 
 K = 10
 """Rows that a search finds."""
@@ -57,15 +57,15 @@ class Ours(Contestant):
         """It is there."""
 
     def open(self) -> None:
-        self._reader = IndexReader.open(self.folder)
+        self._reader = open_reader(self.folder)
 
     def set_effort(self, effort: float) -> None:
         self._reader.close()
-        with IndexWriter.open(self.folder) as writer:
+        with open_writer(self.folder) as writer:
             with writer.commit() as commit:
                 commit.set_index_type(writer.info.index_type, effort)  # type: ignore[union-attr]
-            maintain(writer)
-        self._reader = IndexReader.open(self.folder)
+            writer.maintain()
+        self._reader = open_reader(self.folder)
 
     def search(self, query: NDArray[np.float32]) -> Ids:
         return self._reader.search_vectors(query[None], K).vector_ids[0] - 1

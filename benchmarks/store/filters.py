@@ -30,7 +30,7 @@ from benchmarks.common.synthetic import Source
 from benchmarks.service.peers import free_port
 from retrieval.client import RetrievalClient
 from retrieval.errors import ServiceError
-from retrieval.store import IndexReader, IndexWriter, parse_filter
+from retrieval.store import Reader, open_reader, open_writer, parse_filter
 from retrieval.store.disk.tables.filter_functions import filter_extension, filter_path
 from retrieval.store.filters.values import value_rows
 from tests.tiny_model import make_tiny_model
@@ -76,7 +76,7 @@ def build(folder: Path, documents: int) -> None:
     command = [str(BIN / "indexer"), "build", str(first), "--index", str(folder)]
     subprocess.run([*command, "--model", str(model), "--context", "none"], check=True)
     source = Source(DIM, 0)
-    with IndexWriter.open(folder) as writer:
+    with open_writer(folder) as writer:
         for start in range(2, documents + 2, ROWS):
             numbers = range(start, min(start + ROWS, documents + 2))
             with writer.commit() as commit:
@@ -152,10 +152,10 @@ def report_filters(folder: Path, documents: int) -> None:
     """Print what each filter takes."""
     heads = ("documents", "first, ms", "CPU, ms", "then, ms", "CPU, ms")
     print(f"{'filter':<24}{''.join(f'{head:>11}' for head in heads)}")
-    with IndexReader.open(folder) as warm:
+    with open_reader(folder) as warm:
         warm.prepare(parse_filter("n>=0"))
         for name, text in filters(documents).items():
-            with IndexReader.open(folder) as cold:
+            with open_reader(folder) as cold:
                 first = measure(cold, text)
             then = min(measure(warm, text) for _ in range(3))
             texts = warm._vectors.allowed_texts(parse_filter(text))
@@ -164,7 +164,7 @@ def report_filters(folder: Path, documents: int) -> None:
             print(f"{name:<24}{found:>11}{figures}", flush=True)
 
 
-def measure(reader: IndexReader, text: str) -> tuple[float, float]:
+def measure(reader: Reader, text: str) -> tuple[float, float]:
     """Seconds, and those of the CPU, from a filter's text to its result."""
     unseen = f"{text}{' ' * next(_SPACES)}"
     started, used = time.perf_counter(), time.thread_time()

@@ -34,7 +34,15 @@ from retrieval.domain.records import (
     Section,
     SourceFile,
 )
-from retrieval.store import IndexReader, IndexWriter, StagedChunk, StagedDocument, parse_filter
+from retrieval.store import (
+    Reader,
+    StagedChunk,
+    StagedDocument,
+    Writer,
+    open_reader,
+    open_writer,
+    parse_filter,
+)
 from retrieval.store.lexical.query import WEIGHTS
 
 DIM = 8
@@ -43,7 +51,7 @@ COMMIT = 1024
 MODEL = ModelIdentity("none", "folder", "/", "", "0" * 64, DIM, 512, "float32")
 
 
-def commit(writer: IndexWriter, documents: Sequence[tuple[str, str]]) -> None:
+def commit(writer: Writer, documents: Sequence[tuple[str, str]]) -> None:
     """Commit documents of one passage each, given as title and text."""
     keys = [hashlib.sha256(text.encode()).digest() for _, text in documents]
     known = writer.find_vectors(keys)
@@ -83,7 +91,7 @@ def speed(folder: Path, chunks: int, queries: int, words: int) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         index = Path(temporary)
         spent, count, some = 0.0, 0, pieces(folder, chunks)
-        with IndexWriter.open(index) as writer:
+        with open_writer(index) as writer:
             writer.set_model(MODEL, ChunkSettings(512, 0))
             while texts := list(islice(some, COMMIT)):
                 split = generator.choice(texts).split()
@@ -99,16 +107,16 @@ def speed(folder: Path, chunks: int, queries: int, words: int) -> None:
             f"{size / 1e6:.0f} MB of lexical files"
         )
         started = time.perf_counter()
-        with IndexReader.open(index) as reader:
+        with open_reader(index) as reader:
             print(f"opened in {time.perf_counter() - started:.3f} s")
             asked = [generator.choice(asked) for _ in range(queries)]
             for name, where in (("no filter", ""), ("half of them", "path:*[02468]")):
                 condition = parse_filter(where) if where else None
-                reader.search_words(asked[0], 10, where=condition)
+                reader.search_lexical(asked[0], 10, where=condition)
                 seconds = []
                 for query in asked:
                     started = time.perf_counter()
-                    reader.search_words(query, 10, where=condition)
+                    reader.search_lexical(query, 10, where=condition)
                     seconds.append(time.perf_counter() - started)
                 p50, p99 = np.percentile(seconds, [50, 99]) * 1e3
                 print(f"{words} words, {name}: p50 {p50:.2f} ms, p99 {p99:.2f} ms")
@@ -121,13 +129,13 @@ def weights(folder: Path) -> None:
         record["_id"]: record.get("title", "") for record in read_jsonl(folder / "corpus.jsonl")
     }
     with tempfile.TemporaryDirectory() as temporary:
-        with IndexWriter.open(Path(temporary)) as writer:
+        with open_writer(Path(temporary)) as writer:
             writer.set_model(MODEL, ChunkSettings(512, 0))
             commit(
                 writer, [(titles[one].replace("_", " "), text) for one, text in test.corpus.items()]
             )
         identifiers = list(test.corpus)
-        with IndexReader.open(Path(temporary)) as reader:
+        with open_reader(Path(temporary)) as reader:
             for title, identifier in (
                 (0, 0),
                 (0.1, 0),
@@ -147,10 +155,10 @@ def weights(folder: Path) -> None:
 
 
 def _found(
-    reader: IndexReader, documents: Sequence[str], queries: Mapping[str, str]
+    reader: Reader, documents: Sequence[str], queries: Mapping[str, str]
 ) -> Iterator[ScoredDoc]:
     for query, text in queries.items():
-        hits = reader.search_words(text, 20)
+        hits = reader.search_lexical(text, 20)
         for vector_id, score in zip(hits.vector_ids.tolist(), hits.scores.tolist(), strict=True):
             yield ScoredDoc(query, documents[vector_id - 1], score)
 

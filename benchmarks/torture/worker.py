@@ -24,10 +24,11 @@ from retrieval.domain.passages import Hit
 from retrieval.encoding.encoder import Encoder
 from retrieval.errors import RetrievalError
 from retrieval.store import (
-    IndexReader,
-    IndexWriter,
-    compact,
-    read_generation,
+    Reader,
+    TextKey,
+    open_reader,
+    open_writer,
+    read_info,
     remove_documents,
     verify,
 )
@@ -56,19 +57,19 @@ class Tasks:
 
     def remove(self, index: Path, choice: float) -> None:
         """Take one document out."""
-        with IndexReader.open(index) as reader:
+        with open_reader(index) as reader:
             rows = reader.documents(1000)
         remove_documents(index, [rows[int(choice * len(rows))].uri])
 
     def compact(self, index: Path, choice: float = 0.0) -> None:  # noqa: ARG002
         """Drop what is unused and index the rest anew."""
-        with IndexWriter.open(index) as writer:
-            compact(writer)
+        with open_writer(index) as writer:
+            writer.compact()
 
     def check(self, index: Path) -> dict[str, Any]:
         """Whether every promise of the index holds, and which texts have vectors in it."""
         try:
-            generation = read_generation(index)
+            generation = read_info(index).generation
         except RetrievalError:
             generation = 0  # nothing was committed yet
         if not generation:
@@ -102,8 +103,8 @@ class Tasks:
         """What some searches show, or which error."""
         queries = np.random.default_rng(0).normal(size=(20, DIM)).astype(np.float32)
         try:
-            with IndexReader.open(index) as reader:
-                words = reader.search_words("build index search text file", 20)
+            with open_reader(index) as reader:
+                words = reader.search_lexical("build index search text file", 20)
                 return {
                     "answers": [shown(reader, query) for query in queries],
                     "words": [words.vector_ids.tolist(), words.scores.tolist()],
@@ -112,14 +113,14 @@ class Tasks:
             return {"error": error.message}
 
 
-def shown(reader: IndexReader, query: NDArray[np.float32]) -> list[tuple[float, str]]:
+def shown(reader: Reader, query: NDArray[np.float32]) -> list[tuple[float, str]]:
     """Scores of one search, and all that is said of each passage."""
     hits = reader.search_vectors(query[None], 10)
     ids = hits.vector_ids[0].tolist()
-    places = reader.places_of_texts(ids, [0] * len(ids))
+    places = reader.first_places([[TextKey(one, 0)] for one in ids], reader.info.chunks)
     found = [
         Hit(round(float(score), 4), *place, vector_id)
-        for vector_id, standing, score in zip(ids, places, hits.scores[0], strict=True)
+        for vector_id, (standing,), score in zip(ids, places, hits.scores[0], strict=True)
         for place in standing
     ]
     return [(passage.score, repr(passage)) for passage in reader.passages(found)]
@@ -127,19 +128,20 @@ def shown(reader: IndexReader, query: NDArray[np.float32]) -> list[tuple[float, 
 
 def found_by(index: Path, queries: Sequence[str]) -> list[set[str]]:
     """The texts that have any of the words of each query."""
-    with IndexReader.open(index) as reader:
+    with open_reader(index) as reader:
         texts = []
         for query in queries:
-            hits = reader.search_words(query, 100_000)
-            places = reader.places_of_texts(hits.vector_ids.tolist(), hits.text_ids.tolist())
-            texts.append({reader.passage(*standing[0]).text for standing in places})
+            hits = reader.search_lexical(query, 100_000)
+            keys = map(TextKey, hits.vector_ids.tolist(), hits.text_ids.tolist())
+            places = reader.first_places([[key] for key in keys], 1)
+            texts.append({reader.passage(*standing[0]).text for (standing,) in places})
         return texts
 
 
 def contents(index: Path) -> dict[tuple[str, int], tuple[str, int, NDArray[np.float32]]]:
     """Every chunk of an index: its text, where it begins, its vector."""
     found = {}
-    with IndexReader.open(index) as reader:
+    with open_reader(index) as reader:
         for document in reader.documents(100_000):
             for ordinal in range(document.chunk_count):
                 passage = reader.passage(document.id, ordinal)

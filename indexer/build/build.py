@@ -21,7 +21,7 @@ from indexer.readers.messages import Job, Parsed, Setup, Unchanged
 from indexer.readers.pool import Finished, Readers, reader_count
 from retrieval.domain.languages import DEFAULT_LANGUAGE
 from retrieval.domain.records import ContainerStamp, Skipped
-from retrieval.store import IndexWriter, check_folder, maintain, recall_warnings
+from retrieval.store import Writer, check_free, open_writer, recall_warnings
 
 
 def build(
@@ -52,9 +52,9 @@ def build(
     existing = existing_info(options.index)
     if existing is None:
         check_not_empty(discovery)
-        check_folder(options.index)
+        check_free(options.index)
         encoder = load(options, None, report, progress)
-    with IndexWriter.open(options.index) as writer:
+    with open_writer(options.index) as writer:
         plan = plan_build(writer, discovery)
         report.warnings += plan.warnings
         for warning in plan.warnings:
@@ -122,7 +122,7 @@ def _take(outcome: Parsed | Unchanged, plan: Plan, embedder: Embedder, report: B
         plan.unchanged += 1
 
 
-def _note_wishes(options: BuildOptions, writer: IndexWriter) -> None:
+def _note_wishes(options: BuildOptions, writer: Writer) -> None:
     """Note which kind of index is wanted and for which language, where it is said and differs."""
     info = writer.info
     if info is None:
@@ -136,7 +136,7 @@ def _note_wishes(options: BuildOptions, writer: IndexWriter) -> None:
             commit.set_language(options.language)
 
 
-def _finish(plan: Plan, writer: IndexWriter, report: BuildReport) -> None:
+def _finish(plan: Plan, writer: Writer, report: BuildReport) -> None:
     """Remove what is gone, note what was skipped, and count up."""
     unique = {skip.uri: skip for skip in sorted(plan.skipped, key=lambda skip: skip.uri)}
     names = [root.name for root in plan.roots]
@@ -158,7 +158,7 @@ def _finish(plan: Plan, writer: IndexWriter, report: BuildReport) -> None:
                 commit.touch_document(document_id, source)
             for root in stale:
                 commit.set_root(root, skipped[root.name], containers[root.name])
-    report.maintained = maintain(writer)
+    report.maintained = writer.maintain()
     report.removed = len(plan.gone)
     report.kept = len(plan.kept)
     report.unchanged = plan.unchanged

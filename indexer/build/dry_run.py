@@ -26,7 +26,7 @@ from indexer.readers.messages import Job, Parsed, Setup
 from indexer.readers.pool import Readers, reader_count
 from retrieval.domain.records import Chunk, Skipped, SourceFile
 from retrieval.domain.wording import counted
-from retrieval.store import IndexWriter
+from retrieval.store import Writer, open_writer
 
 if TYPE_CHECKING:
     from retrieval.encoding.encoder import Encoder
@@ -131,13 +131,13 @@ def dry_run(options: BuildOptions, progress: BuildProgress) -> DryRun:
 
 
 @contextmanager
-def _writer(index: Path | None) -> Iterator[IndexWriter]:
+def _writer(index: Path | None) -> Iterator[Writer]:
     """A writer on the index, or on an empty one that is not kept."""
     if index is not None:
-        with IndexWriter.open(index) as writer:
+        with open_writer(index) as writer:
             yield writer
         return
-    with tempfile.TemporaryDirectory() as folder, IndexWriter.open(Path(folder)) as writer:
+    with tempfile.TemporaryDirectory() as folder, open_writer(folder) as writer:
         yield writer
 
 

@@ -12,7 +12,7 @@ from indexer.build.progress import BuildProgress
 from indexer.build.report import BuildReport
 from indexer.readers.messages import Parsed
 from retrieval.domain.embedded_text import embedded_text
-from retrieval.store import Commit, IndexWriter, StagedChunk, StagedDocument
+from retrieval.store import Commit, StagedChunk, StagedDocument, Writer
 
 if TYPE_CHECKING:
     from retrieval.encoding.encoder import Embedded, Encoder
@@ -49,7 +49,7 @@ class Embedder:
     def __init__(
         self,
         encoder: "Encoder",
-        writer: IndexWriter,
+        writer: Writer,
         report: BuildReport,
         progress: BuildProgress,
         *,

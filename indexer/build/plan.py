@@ -18,7 +18,7 @@ from indexer.skip import SkipReason
 from retrieval.domain.records import ContainerStamp, RootInfo, Skipped, SourceFile
 from retrieval.domain.wording import counted
 from retrieval.errors import SourceError
-from retrieval.store import IndexWriter, KnownFile
+from retrieval.store import KnownFile, Writer
 
 
 @dataclass(slots=True)
@@ -83,7 +83,7 @@ class Plan:
                 self.containers[source.uri] = self.stamp(source)
 
 
-def plan_build(writer: IndexWriter, discovery: Discovery) -> Plan:
+def plan_build(writer: Writer, discovery: Discovery) -> Plan:
     """Compare files and index by size and modification time.
 
     Raises:
@@ -124,7 +124,7 @@ def _choice_warnings(plan: Plan, recorded: Mapping[str, RootInfo]) -> Iterator[s
         )
 
 
-def _plan_containers(plan: Plan, writer: IndexWriter, discovery: Discovery) -> set[str]:
+def _plan_containers(plan: Plan, writer: Writer, discovery: Discovery) -> set[str]:
     """Find the containers that have not changed; returns the documents in all of them."""
     found = {file.uri: file for file in discovery.files if is_container(file.uri)}
     if not found:

@@ -14,7 +14,7 @@ from retrieval.domain.embedded_text import CONTEXT_TOKENS
 from retrieval.domain.records import ChunkSettings, IndexInfo, ModelIdentity
 from retrieval.encoding.model_cards import DEFAULT_CHUNK_TOKENS, DEFAULT_MODEL, find_card
 from retrieval.errors import InvalidArgument, ModelMismatch, NotAnIndex
-from retrieval.store import IndexType, is_index, read_info
+from retrieval.store import IndexType, exists, read_info
 
 if TYPE_CHECKING:
     from retrieval.encoding.encoder import Encoder
@@ -86,7 +86,7 @@ def find_documents(options: BuildOptions) -> Discovery:
 
 def existing_info(index: Path) -> IndexInfo | None:
     """What the index is already; None for one to be made (or one that got no commit yet)."""
-    if not is_index(index):
+    if not exists(index):
         return None
     try:
         return read_info(index)

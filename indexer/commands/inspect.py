@@ -17,7 +17,7 @@ from retrieval.domain.passages import Passage
 from retrieval.domain.records import DocumentRow
 from retrieval.domain.wording import counted, printable
 from retrieval.errors import NotFound
-from retrieval.store import IndexReader
+from retrieval.store import open_reader
 
 _FORMATS_EXAMPLES = "\b\nExamples:\n  indexer formats\n  indexer formats --json\n"
 
@@ -66,7 +66,7 @@ def show(document: str, index: Path, as_json: bool) -> None:
 
     DOCUMENT is a URI, as `indexer list` shows it.
     """
-    with IndexReader.open(index) as reader:
+    with open_reader(index) as reader:
         try:
             row = reader.document_by_uri(document)
         except NotFound as error:

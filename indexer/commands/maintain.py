@@ -13,15 +13,12 @@ from retrieval.domain.records import FileChoice, RootInfo, Skipped
 from retrieval.domain.wording import counted, printable
 from retrieval.errors import IndexDamaged, NotFound
 from retrieval.store import (
-    IndexReader,
-    IndexWriter,
-    bytes_on_disk,
-    check_index,
+    open_reader,
+    open_writer,
     read_status,
     recall_warnings,
     remove_documents,
 )
-from retrieval.store import compact as compact_index
 from retrieval.store import verify as verify_index
 
 _STATUS_EXAMPLES = "\b\nExamples:\n  indexer status\n  indexer status --index ./index --json\n"
@@ -58,9 +55,9 @@ def status(index: Path, as_json: bool) -> None:
         "searched": ", ".join(sorted({ann.kind for ann in anns})) or "exactly",
         "target_recall": info.target_recall,
         "language": info.language,
-        "words": found.words,
+        "words": found.lexical,
         "measured_recall": min((ann.recall for ann in anns), default=1.0),
-        "bytes_on_disk": bytes_on_disk(index),
+        "bytes_on_disk": found.size,
         "bytes_in_memory": sum(segment.memory for segment in segments),
         "bytes_mapped": sum(segment.size for segment in segments),
         "model": info.model.name,
@@ -100,7 +97,7 @@ def _as_text(root: RootInfo) -> str:
 @JSON_OPTION
 def list_(index: Path, skipped: bool, as_json: bool) -> None:
     """List the documents of an index, or the files that it left out."""
-    with IndexReader.open(index) as reader:
+    with open_reader(index) as reader:
         entries = reader.skipped() if skipped else reader.documents(reader.info.documents)
     if as_json:
         click.echo(json.dumps([asdict(entry) for entry in entries]))
@@ -142,9 +139,8 @@ def remove(paths: tuple[str, ...], index: Path, as_json: bool) -> None:
 @JSON_OPTION
 def compact(index: Path, as_json: bool) -> None:
     """Drop what no document uses any more, and index all vectors anew."""
-    check_index(index)
-    with IndexWriter.open(index) as writer:
-        done = compact_index(writer)
+    with open_writer(index, create=False) as writer:
+        done = writer.compact()
         target = writer.info.target_recall if writer.info else 0.0
         warnings = list(recall_warnings(writer.segments(), target))
     ann = asdict(done.ann) if done.ann else None

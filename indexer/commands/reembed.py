@@ -6,7 +6,7 @@ import numpy as np
 
 from retrieval.domain.embedded_text import embedded_text
 from retrieval.encoding.encoder import load_for_index
-from retrieval.store import IndexReader, Problem
+from retrieval.store import Problem, open_reader
 
 _LEAST_COSINE = {"float32": 0.9999, "bfloat16": 0.99, "float16": 0.999, "int8": 0.99}
 """Of a vector with itself, by the type of the weights: rounding differs with the processor."""
@@ -30,7 +30,7 @@ def compare_sample(
         NotAnIndex, IndexDamaged: the index can't be read.
         ModelNotFound, CheckpointError, ModelMismatch: its model can't be used.
     """
-    with IndexReader.open(index) as reader:
+    with open_reader(index) as reader:
         encoder = load_for_index(reader.info.model, model=model, device=device)
         context = reader.info.chunking.context
         places = reader.sample_places(count)

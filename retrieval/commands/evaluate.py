@@ -138,10 +138,10 @@ def _check_place(context: click.Context, index: Path | None, target: str | None)
 
 def _print_queries(index: Path, count: int) -> None:
     from retrieval.eval.sets.make_queries import make_queries
-    from retrieval.store import IndexReader
+    from retrieval.store import open_reader
 
     made = 0
-    with IndexReader.open(index) as reader:
+    with open_reader(index) as reader:
         for record in make_queries(reader, count):
             click.echo(json.dumps(record, ensure_ascii=False))
             made += 1

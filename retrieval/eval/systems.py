@@ -12,7 +12,7 @@ from retrieval.eval.sets.matching import IndexedDocument
 
 if TYPE_CHECKING:
     from retrieval.client import RetrievalClient
-    from retrieval.store import IndexReader
+    from retrieval.store import Reader
 
 _DOCUMENTS_AT_ONCE: Final = 1_000
 """Documents read from an index at a time: about a megabyte of names and metadata."""
@@ -115,7 +115,7 @@ def search_server(
     )
 
 
-def _documents_here(reader: "IndexReader") -> Iterator[IndexedDocument]:
+def _documents_here(reader: "Reader") -> Iterator[IndexedDocument]:
     after = ""
     while rows := reader.documents(_DOCUMENTS_AT_ONCE, after):
         for row in rows:

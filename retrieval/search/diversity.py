@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.domain.passages import Hit
-from retrieval.store import Place, TextKey
+from retrieval.store import PassageKey, TextKey
 
 MMR_POOL: Final = 100
 """Passages that are made diverse; those after them stay in order of score."""
@@ -27,7 +27,7 @@ class Head(NamedTuple):
     """A passage of the list, and those that it stands for."""
 
     hit: Hit
-    similar: tuple[Place, ...] = ()
+    similar: tuple[PassageKey, ...] = ()
     """Passages left out because they say nearly the same, best first, as many as are named."""
     similar_count: int = 0
     """How many were left out."""

@@ -9,8 +9,8 @@ import numpy as np
 from retrieval.domain.passages import Hit, ScoreKind, StageScores
 from retrieval.search.diversity import MMR_POOL, Head, by_document, collapse, diversify
 from retrieval.search.query import Query
-from retrieval.search.ranking import Ranked, Ranking
-from retrieval.store import DocumentPassage, IndexReader, Place, TextKey
+from retrieval.search.ranking import Ranked, Ranking, keys_of
+from retrieval.store import DocumentPassage, PassageKey, Reader, TextKey
 
 MAX_LOOKED_AT: Final = 1 << 15
 """Maximum number of passages that a list by document is made of: three for each of 11,000."""
@@ -23,7 +23,7 @@ MAX_SIMILAR: Final = 100
 class Listing:
     """The passages that a query finds, as it wants them listed."""
 
-    def __init__(self, reader: IndexReader, query: Query, ranking: Ranking) -> None:
+    def __init__(self, reader: Reader, query: Query, ranking: Ranking) -> None:
         """Bind a checked query, and the ranking that it asks for."""
         self._reader = reader
         self._query = query
@@ -107,10 +107,10 @@ class Listing:
 
     def _hits(self, texts: Ranked, limit: int) -> list[Hit]:
         """The first passages, text by text; those of one text in the order of indexing."""
-        (places,) = self._reader.places.first([keys_of(texts)], limit, self._where)
+        (places,) = self._reader.first_places([keys_of(texts)], limit, self._where)
         return self._made(texts, places)
 
-    def _made(self, texts: Ranked, places: Sequence[Sequence[Place]]) -> list[Hit]:
+    def _made(self, texts: Ranked, places: Sequence[Sequence[PassageKey]]) -> list[Hit]:
         """The passages of the first texts."""
         count = len(places)
         return [
@@ -129,7 +129,7 @@ class Listing:
         """The first passage of each text that no better one is nearly the same as."""
         keys = keys_of(texts)
         # The passage that was asked about may come first.
-        firsts = self._reader.places.first(
+        firsts = self._reader.first_places(
             [[key] for key in keys], 1 + (self._query.passage is not None), self._where, named=keys
         )
         places = [
@@ -154,14 +154,14 @@ class Listing:
         # Its own, and perhaps the passage that was asked about, are not named.
         limit = MAX_SIMILAR + 2
         listed = [text for group in groups for text in group]
-        found = self._reader.places.first(groups, limit + 1, self._where, named=listed)
+        found = self._reader.first_places(groups, limit + 1, self._where, named=listed)
         named = []
         for head, parts in zip(page, found, strict=True):
             places = [place for part in parts for place in part]
             others = [p for p in places if p not in (head.hit[1:3], self._query.passage)]
             count = len(others)
             if len(places) > limit:
-                count = sum(self._reader.places.counts(head.texts, listed, self._where))
+                count = sum(self._reader.count_places(head.texts, listed, self._where))
                 count -= len(places) - len(others)
             named.append(head._replace(similar=tuple(others[:MAX_SIMILAR]), similar_count=count))
         return named
@@ -198,18 +198,12 @@ class Listing:
         return [head, *others[: self._query.group_size - 1]]
 
 
-def keys_of(texts: Ranked) -> list[TextKey]:
-    """What the texts of a ranking are looked up by."""
-    pairs = zip(texts.vector_ids.tolist(), texts.text_ids.tolist(), strict=True)
-    return [TextKey(*pair) for pair in pairs]
-
-
 def _of_document(
     texts: Sequence[TextKey], document_id: int, passages: Sequence[DocumentPassage]
-) -> list[list[Place]]:
+) -> list[list[PassageKey]]:
     """Where each text stands in a document."""
     named = {text.text_id for text in texts if text.text_id}
-    places: dict[TextKey, list[Place]] = {text: [] for text in texts}
+    places: dict[TextKey, list[PassageKey]] = {text: [] for text in texts}
     for ordinal, vector_id, text_id in passages:
         text = TextKey(vector_id, text_id if text_id in named else 0)
         if text in places:

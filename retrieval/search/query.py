@@ -8,10 +8,7 @@ from numpy.typing import NDArray
 
 from retrieval.domain.search_options import MAX_K, QueryOptions, check_values
 from retrieval.errors import InvalidArgument
-from retrieval.store import Filter, parse_filter
-
-Place = tuple[int, int]
-"""(document id, ordinal) of a passage."""
+from retrieval.store import Filter, PassageKey, parse_filter
 
 MAX_ARRANGED = 1_000
 """Passages of a list without near-duplicates, or of a diverse one: every page arranges the list
@@ -27,7 +24,7 @@ class Query(QueryOptions):
     text: str | None = None
     vector: NDArray[np.float32] | None = None
     """[dim]; normalised before it is used, so that scores are cosines."""
-    passage: Place | None = None
+    passage: PassageKey | None = None
     """Find passages like this one, and leave out the passage itself."""
 
     @property

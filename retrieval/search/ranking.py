@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.domain.passages import ScoreKind
-from retrieval.store import Filter, IndexReader, LexicalHits
+from retrieval.store import Filter, LexicalHits, Reader, TextKey
 
 RRF_RANK: Final = 60
 """Added to a rank: how little the first few places differ."""
@@ -110,7 +110,7 @@ class Ranking(Protocol):
 class Dense:
     """By the cosine with the query's vector."""
 
-    reader: IndexReader
+    reader: Reader
     vector: NDArray[np.float32]
     """[dim], L2-normalised."""
     where: Filter | None
@@ -153,7 +153,7 @@ class Dense:
 class Lexical:
     """By the words of the query."""
 
-    reader: IndexReader
+    reader: Reader
     text: str
     where: Filter | None
     kind: ScoreKind = field(default="bm25", init=False)
@@ -163,7 +163,7 @@ class Lexical:
         """See ``Ranking``."""
         depth = _depth_for(count)
         if depth not in self._known:
-            hits = self.reader.search_words(self.text, depth, where=self.where)
+            hits = self.reader.search_lexical(self.text, depth, where=self.where)
             self._known[depth] = self._ranked(hits, _places(hits.scores))
         return self._known[depth].first(count)
 
@@ -174,7 +174,7 @@ class Lexical:
 
     def of_vectors(self, vector_ids: NDArray[np.int64], most: int) -> Ranked:
         """Up to ``most`` of the texts of each vector, int64 [m], the best of it."""
-        hits = self.reader.score_words(self.text, vector_ids, most, where=self.where)
+        hits = self.reader.score_texts_of_vectors(self.text, vector_ids, most, where=self.where)
         return self._ranked(hits, np.zeros_like(hits.vector_ids))
 
     @staticmethod
@@ -356,6 +356,12 @@ class StableRanking:
         more = texts.take(rows)
         more = more._replace(scores=np.minimum(more.scores, last))
         self._listed = _joined((listed, more))
+
+
+def keys_of(texts: Ranked) -> list[TextKey]:
+    """What the texts of a ranking are looked up by."""
+    pairs = zip(texts.vector_ids.tolist(), texts.text_ids.tolist(), strict=True)
+    return [TextKey(*pair) for pair in pairs]
 
 
 def _depth_for(count: int) -> int:

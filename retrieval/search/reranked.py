@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from retrieval.domain.embedded_text import embedded_text
 from retrieval.domain.passages import Hit, ScoreKind
-from retrieval.search.ranking import Ranked, Ranking, ordered
-from retrieval.store import Filter, IndexReader
+from retrieval.search.ranking import Ranked, Ranking, keys_of, ordered
+from retrieval.store import Filter, Reader
 
 
 class PairScores(Protocol):
@@ -45,7 +45,7 @@ class Reranked:
     """
 
     first: Ranking
-    reader: IndexReader
+    reader: Reader
     model: PairScorer
     text: str
     """The query."""
@@ -79,16 +79,14 @@ class Reranked:
     def _found(self) -> tuple[Ranked, list[Hit]]:
         """The texts, and where each stands first."""
         texts = self.first.best(self.top)
-        vector_ids = texts.vector_ids.tolist()
-        places = self.reader.places_of_texts(
-            vector_ids, texts.text_ids.tolist(), self.where, most=1
-        )
+        keys = keys_of(texts)
+        places = self.reader.first_places([[key] for key in keys], 1, self.where)
         hits = [
-            Hit(0.0, *standing[0], vector_id)
-            for vector_id, standing in zip(vector_ids, places, strict=True)
+            Hit(0.0, *standing[0], key.vector_id)
+            for key, (standing,) in zip(keys, places, strict=True)
             if standing
         ]
-        return texts.take(np.flatnonzero([bool(standing) for standing in places])), hits
+        return texts.take(np.flatnonzero([bool(standing) for (standing,) in places])), hits
 
     def _read(self, hits: Sequence[Hit]) -> list[str]:
         """The texts, as they were embedded where they first stand."""

@@ -17,7 +17,7 @@ from retrieval.search.pages import Listing
 from retrieval.search.query import Query, check_query
 from retrieval.search.ranking import Dense, Fused, Lexical, Ranking, StableRanking, Weighted
 from retrieval.search.reranked import PairScorer, Reranked
-from retrieval.store import IndexReader, Stretch, TermFinder
+from retrieval.store import Reader, SectionSpan
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ _MODES: Mapping[ScoreKind, Mode] = {
 class Searcher:
     """Search over one generation of an index; safe to share between threads."""
 
-    def __init__(self, reader: IndexReader, reranker: PairScorer | None = None) -> None:
+    def __init__(self, reader: Reader, reranker: PairScorer | None = None) -> None:
         """Bind an open index, and the model for queries that want their best passages reranked."""
         self.reader = reader
         self._reranker = reranker
@@ -161,7 +161,7 @@ class Searcher:
         passages = self.reader.passages([head.hit for head in heads])
         finder = None
         if query.highlight and query.text is not None:
-            finder = TermFinder(query.text, self.reader.info.language)
+            finder = self.reader.term_finder(query.text)
         if query.section_chars:
             passages = self._with_sections(passages, query.section_chars)
         if query.context_before or query.context_after:
@@ -191,8 +191,8 @@ class Searcher:
     def _with_sections(self, passages: Sequence[Passage], most_chars: int) -> list[Passage]:
         """Passages with the text around them, unless a better one has it."""
         places = [(passage.document_id, passage.ordinal) for passage in passages]
-        stretches = self.reader.stretches(places, most_chars)
-        told: dict[int, list[Stretch]] = {}
+        stretches = self.reader.section_spans(places, most_chars)
+        told: dict[int, list[SectionSpan]] = {}
         shown: list[int] = []
         for number, (passage, stretch) in enumerate(zip(passages, stretches, strict=True)):
             before = told.setdefault(passage.document_id, [])
@@ -211,9 +211,11 @@ class Searcher:
         for name, close in self.reader.unknown_fields(query.where).items() if query.where else ():
             hint = f"; did you mean {close!r}?" if close else ""
             yield f"the filter asks for {name!r}, a field that no document has{hint}"
-        compares_words = query.mode != "dense" and (query.mode != "auto" or self.reader.has_words)
+        compares_words = query.mode != "dense" and (
+            query.mode != "auto" or self.reader.has_lexical_index
+        )
         if query.text is not None and compares_words:
-            yield from self.reader.words_warnings(query.text)
+            yield from self.reader.lexical_warnings(query.text)
 
     def _given_vector(self, query: Query) -> EmbeddedText:
         if query.text is not None:  # of lexical search
@@ -242,7 +244,7 @@ class Searcher:
         lexical = Lexical(self.reader, query.text, query.where)
         if query.mode == "lexical":
             return lexical
-        if query.mode == "auto" and not self.reader.has_words:
+        if query.mode == "auto" and not self.reader.has_lexical_index:
             return dense
         if query.fusion == "rrf":
             return Fused(dense, lexical)

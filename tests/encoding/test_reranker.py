@@ -25,8 +25,8 @@ from retrieval.encoding.tokenizer import PairTokens, Tokenizer
 from retrieval.errors import CheckpointError, DeadlinePassed, InvalidArgument, NoReranker
 from retrieval.gte import load_model, pack
 from retrieval.search import EmbeddedText, Query, Searcher
-from retrieval.store import IndexReader
-from tests.store.test_store import key, open_writer, staged, unit_vectors
+from retrieval.store import Reader, open_reader
+from tests.store.test_store import key, new_writer, staged, unit_vectors
 from tests.tiny_model import GOLDEN, TINY_BERT, make_tiny_model, make_tiny_reranker
 
 QUERY = "which boat?"
@@ -132,9 +132,9 @@ def test_known_names() -> None:
 
 
 @pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> IndexReader:
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
     folder = tmp_path_factory.mktemp("index")
-    with open_writer(folder) as writer, writer.commit() as commit:
+    with new_writer(folder) as writer, writer.commit() as commit:
         texts = [f"{passage} {number}" for number in range(6) for passage in PASSAGES]
         ids = commit.add_vectors(
             [key(text) for text in texts], unit_vectors(len(texts)), [False] * len(texts)
@@ -142,10 +142,10 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> IndexReader:
         for start in range(0, len(texts), 5):
             end = start + 5
             commit.put_document(staged(f"d/{start:03}", texts[start:end], ids[start:end]))
-    return IndexReader.open(folder)
+    return open_reader(folder)
 
 
-def test_the_best_are_put_in_the_models_order(reader: IndexReader, bert: Path) -> None:
+def test_the_best_are_put_in_the_models_order(reader: Reader, bert: Path) -> None:
     reranker = Reranker.load(str(bert))
     searcher = Searcher(reader, reranker)
     embedded = EmbeddedText(unit_vectors(1, 9)[0], 3, truncated=False)
@@ -178,7 +178,7 @@ def test_the_best_are_put_in_the_models_order(reader: IndexReader, bert: Path) -
     assert len({p.uri for p in grouped.passages}) == len(grouped.passages) > 1
 
 
-def test_reranking_that_can_not_be(reader: IndexReader, bert: Path) -> None:
+def test_reranking_that_can_not_be(reader: Reader, bert: Path) -> None:
     with pytest.raises(NoReranker, match="--reranker"):
         Searcher(reader).search(Query(text="x", mode="lexical", rerank_top=5))
     searcher = Searcher(reader, Reranker.load(str(bert)))

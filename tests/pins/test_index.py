@@ -11,7 +11,7 @@ from indexer.build.progress import SilentProgress
 from indexer.build.settings import BuildOptions
 from retrieval.local import LocalSearch, open_local
 from retrieval.search import Query
-from retrieval.store import IndexReader, verify
+from retrieval.store import open_reader, verify
 from tests.pins.make_index import DOCUMENTS
 
 BIRDS, BREAD, FERRY, GLACIER, FARES, UMBRELLA, DOGS, VIOLIN = range(1, 9)
@@ -30,7 +30,7 @@ def found(local: LocalSearch, query: Query) -> list[int]:
 
 
 def test_what_it_holds(pinned_index: Path) -> None:
-    with IndexReader.open(pinned_index) as reader:
+    with open_reader(pinned_index) as reader:
         assert (reader.info.documents, reader.info.chunks) == (7, 14)
         assert reader.info.index_id == "01bad056620492c1d8f6241a6ccc4355"
         documents = {document.id: document for document in reader.documents(limit=10)}

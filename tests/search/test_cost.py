@@ -14,10 +14,11 @@ import pytest
 from retrieval.search import MAX_QUERY_CHARS, EmbeddedText, Query, Searcher, SearchResult
 from retrieval.search.highlight import highlight
 from retrieval.search.pages import MAX_COMPARED, MAX_LOOKED_AT, MAX_SIMILAR
-from retrieval.store import IndexReader, TermFinder, parse_filter
+from retrieval.store import open_reader, parse_filter
 from retrieval.store.disk.lexical.lexical_index import MAX_TERMS
+from retrieval.store.disk.lexical.term_spans import TermFinder
 from retrieval.store.lexical.query import MAX_PHRASE_WORDS, MAX_SPECIAL
-from tests.store.test_store import key, open_writer, staged, unit_vectors
+from tests.store.test_store import key, new_writer, places_of_texts, staged, unit_vectors
 
 SMALL, LARGE = 1_000, 10_000
 MOST = 15.0
@@ -46,7 +47,7 @@ def make(folder: Path, count: int) -> Searcher:
     items = [f"item {number}" for number in range(count)]
     parts = [f"part {number} aa bb aa bb" for number in range(count)]
     texts = [SHARED, *items, *parts]
-    with open_writer(folder) as writer, writer.commit() as commit:
+    with new_writer(folder) as writer, writer.commit() as commit:
         ids = commit.add_vectors(
             [key(text) for text in texts], unit_vectors(len(texts), 1), [False] * len(texts)
         )
@@ -54,7 +55,7 @@ def make(folder: Path, count: int) -> Searcher:
             put = staged(f"d/{number:06}", [item, SHARED], [ids[1 + number], ids[0]])
             commit.put_document(put)
         commit.put_document(staged("d/long", parts, list(ids[1 + count :])))
-    return Searcher(IndexReader.open(folder))
+    return Searcher(open_reader(folder))
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +228,7 @@ def test_a_page_takes_as_many_statements_however_long_it_is(
 ) -> None:
     counts = []
     for k in (10, 1_000):
-        reader = IndexReader.open(indexes[1].searcher.reader.folder)  # nothing is in memory
+        reader = open_reader(indexes[1].searcher.reader.folder)  # nothing is in memory
         fresh = Index(10, Searcher(reader))
         for connection in reader._snapshot._free.queue:
             connection.set_trace_callback(statements.append)
@@ -311,6 +312,6 @@ def test_a_filter_reads_what_passes(indexes: tuple[Index, Index]) -> None:
     place = indexes[1].ask("same", mode="lexical", k=1).passages[0]
     vector_id = reader.passages_of_documents([place.document_id])[place.document_id][1].vector_id
     where = parse_filter("path:00123*")
-    (places,) = reader.places_of_texts([vector_id], [0], where)
+    (places,) = places_of_texts(reader, [vector_id], [0], where)
     assert [document for document, _ in places] == list(range(1231, 1241))
-    assert reader.places_of_texts([vector_id], [0], where, most=2) == [places[:2]]
+    assert places_of_texts(reader, [vector_id], [0], where, most=2) == [places[:2]]

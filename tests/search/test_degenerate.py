@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from retrieval.domain.passages import Passage
 from retrieval.search import EmbeddedText, Query, Searcher
-from retrieval.store import IndexReader
-from tests.store.test_store import key, open_writer, staged, unit_vectors
+from retrieval.store import open_reader
+from tests.store.test_store import key, new_writer, staged, unit_vectors
 
 WORDS = ("the", "a", "ticket", "cat", "7", "x")
 
@@ -22,7 +22,7 @@ WORDS = ("the", "a", "ticket", "cat", "7", "x")
 def make(folder: Path, texts: Sequence[str], vectors: NDArray[np.float32]) -> Searcher:
     """Documents of up to 1,000 passages; a text that repeats has the vector of its first."""
     distinct = list(dict.fromkeys(texts))
-    with open_writer(folder) as writer, writer.commit() as commit:
+    with new_writer(folder) as writer, writer.commit() as commit:
         ids = commit.add_vectors(
             [key(text) for text in distinct], vectors[: len(distinct)], [False] * len(distinct)
         )
@@ -30,7 +30,7 @@ def make(folder: Path, texts: Sequence[str], vectors: NDArray[np.float32]) -> Se
         for start in range(0, len(texts), 1_000):
             part = list(texts[start : start + 1_000])
             commit.put_document(staged(f"d/{start}", part, [known[text] for text in part]))
-    return Searcher(IndexReader.open(folder))
+    return Searcher(open_reader(folder))
 
 
 def ask(searcher: Searcher, query: Query, vector: NDArray[np.float32]) -> tuple[Passage, ...]:

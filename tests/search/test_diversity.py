@@ -12,8 +12,9 @@ from retrieval.domain.passages import Mode, Passage
 from retrieval.errors import InvalidArgument
 from retrieval.search import EmbeddedText, Query, Searcher, SearchResult
 from retrieval.search.highlight import highlight
-from retrieval.store import IndexReader, TermFinder
-from tests.store.test_store import key, open_writer, staged, unit_vectors
+from retrieval.store import open_reader
+from retrieval.store.disk.lexical.term_spans import TermFinder
+from tests.store.test_store import key, new_writer, staged, unit_vectors
 
 WORDS = ("ant", "bee", "cow", "dog", "elk")
 DOCUMENTS = 12
@@ -34,13 +35,13 @@ def searcher(tmp_path_factory: pytest.TempPathFactory) -> Searcher:
     folder: Path = tmp_path_factory.mktemp("index")
     generator = np.random.default_rng(5)
     texts = [f"{' '.join(generator.choice(WORDS, 1 + n % 4))} n{n}" for n in range(COUNT)]
-    with open_writer(folder) as writer, writer.commit() as commit:
+    with new_writer(folder) as writer, writer.commit() as commit:
         ids = commit.add_vectors([key(text) for text in texts], vectors(), [False] * COUNT)
         for start in range(0, COUNT, PER_DOCUMENT):
             end = start + PER_DOCUMENT
             commit.put_document(staged(f"d/{start:03}", texts[start:end], ids[start:end]))
         commit.put_document(staged("d/copy", texts[:2], ids[:2]))
-    return Searcher(IndexReader.open(folder))
+    return Searcher(open_reader(folder))
 
 
 def ask(searcher: Searcher, query: Query) -> SearchResult:

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from retrieval.domain.passages import Fusion, Mode
 from retrieval.errors import InvalidArgument
 from retrieval.search import EmbeddedText, Query, Searcher, SearchResult, ranking
-from retrieval.store import IndexReader
+from retrieval.store import open_reader
 from retrieval.store.disk.lexical.lexical_index import EngineQuery, LexicalIndex
 from retrieval.store.disk.reading import reader as reader_module
 from retrieval.store.lexical.query import LexicalQuery
-from tests.store.test_store import key, open_writer, staged, unit_vectors
+from tests.store.test_store import key, new_writer, staged, unit_vectors
 
 COUNT = 120
 WORDS = ("ant", "bee", "cow", "dog", "elk", "fox", "gnu", "hen")
@@ -31,7 +31,7 @@ def text_of(number: int) -> str:
 def searcher(tmp_path_factory: pytest.TempPathFactory) -> Searcher:
     folder: Path = tmp_path_factory.mktemp("index")
     texts = [text_of(number) for number in range(COUNT)]
-    with open_writer(folder) as writer, writer.commit() as commit:
+    with new_writer(folder) as writer, writer.commit() as commit:
         ids = commit.add_vectors(
             [key(text) for text in texts], unit_vectors(COUNT), [False] * COUNT
         )
@@ -40,7 +40,7 @@ def searcher(tmp_path_factory: pytest.TempPathFactory) -> Searcher:
             commit.put_document(staged(uri, texts[start:end], ids[start:end]))
         # Two of the texts stand in another document, too.
         commit.put_document(staged("d/again", texts[3:5], ids[3:5]))
-    return Searcher(IndexReader.open(folder))
+    return Searcher(open_reader(folder))
 
 
 def ask(searcher: Searcher, query: Query, seed: int = 1) -> SearchResult:
@@ -53,7 +53,7 @@ def everything(searcher: Searcher, text: str, seed: int) -> tuple[NDArray[np.flo
     """By vector id - 1: cosines and BM25 of all texts."""
     reader = searcher.reader
     cosines = unit_vectors(COUNT) @ unit_vectors(1, seed)[0]
-    hits = reader.search_words(text, COUNT)
+    hits = reader.search_lexical(text, COUNT)
     bm25 = np.zeros(COUNT)
     bm25[hits.vector_ids - 1] = hits.scores
     return cosines.astype(np.float64), bm25

@@ -13,14 +13,7 @@ from numpy.typing import NDArray
 from retrieval.domain.passages import Passage
 from retrieval.domain.records import Chunk, Document, Section, SourceFile
 from retrieval.search import EmbeddedText, Query, Searcher
-from retrieval.store import (
-    IndexReader,
-    IndexWriter,
-    StagedChunk,
-    StagedDocument,
-    maintain,
-    read_segments,
-)
+from retrieval.store import StagedChunk, StagedDocument, open_reader, open_writer, read_status
 from retrieval.store.disk.vectors import vector_index
 from tests.store.test_store import CHUNKING, MODEL, key, unit_vectors
 
@@ -57,7 +50,7 @@ def searcher(
     folder: Path = tmp_path_factory.mktemp("pages") / "index"
     texts = [text_of(number) for number in range(COUNT)]
     distinct = list(dict.fromkeys(texts))
-    with IndexWriter.open(folder) as writer:
+    with open_writer(folder) as writer:
         writer.set_model(MODEL, CHUNKING)
         with writer.commit() as commit:
             commit.set_index_type(request.param, 0.5)
@@ -66,11 +59,11 @@ def searcher(
             known = dict(zip(distinct, ids, strict=True))
             for number, start in enumerate(range(0, COUNT, PER_DOCUMENT)):
                 commit.put_document(document(number, texts[start : start + PER_DOCUMENT], known))
-        maintain(writer)
-    assert [row.ann_kind or "flat" for row in read_segments(folder)] == [request.param]
+        writer.maintain()
+    assert [row.ann_kind or "flat" for row in read_status(folder).segments] == [request.param]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(vector_index, "EXACT_ROWS", 0)
-        with IndexReader.open(folder) as reader:
+        with open_reader(folder) as reader:
             yield Searcher(reader, Backwards())
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from retrieval.errors import InvalidArgument, NotFound
 from retrieval.search import MAX_QUERY_CHARS, EmbeddedText, Query, Searcher, SearchResult
-from retrieval.store import IndexReader
-from tests.store.test_store import DIM, key, open_writer, staged, unit_vectors
+from retrieval.store import Reader, open_reader
+from tests.store.test_store import DIM, key, new_writer, staged, unit_vectors
 
 # Few distinct vectors, so that equal scores abound, in an order that is not the documents'.
 DOCUMENTS = {
@@ -23,17 +23,17 @@ VECTORS = unit_vectors(5, seed=11)
 
 
 @pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> IndexReader:
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
     """Vectors 0 and 1 are equal; every vector stands for several passages."""
     folder: Path = tmp_path_factory.mktemp("index")
     vectors = VECTORS.copy()
     vectors[1] = vectors[0]
-    with open_writer(folder) as writer, writer.commit() as commit:
+    with new_writer(folder) as writer, writer.commit() as commit:
         ids = commit.add_vectors([key(f"text {n}") for n in range(5)], vectors, [False] * 5)
         for uri, numbers in DOCUMENTS.items():
             texts = [f"text {number}" for number in numbers]
             commit.put_document(staged(uri, texts, [ids[number] for number in numbers]))
-    return IndexReader.open(folder)
+    return open_reader(folder)
 
 
 def search(searcher: Searcher, query: Query) -> SearchResult:
@@ -45,7 +45,7 @@ def search(searcher: Searcher, query: Query) -> SearchResult:
 
 
 @pytest.fixture(scope="module")
-def searcher(reader: IndexReader) -> Searcher:
+def searcher(reader: Reader) -> Searcher:
     return Searcher(reader)
 
 

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -37,11 +38,15 @@ from retrieval.errors import (
     StorageError,
 )
 from retrieval.store import (
-    IndexReader,
-    IndexWriter,
+    Filter,
+    PassageKey,
+    Reader,
     StagedChunk,
     StagedDocument,
-    maintain,
+    TextKey,
+    Writer,
+    open_reader,
+    open_writer,
     parse_filter,
     read_info,
     verify,
@@ -63,8 +68,21 @@ def key(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def open_writer(folder: Path) -> IndexWriter:
-    writer = IndexWriter.open(folder)
+def places_of_texts(
+    reader: Reader,
+    vector_ids: Sequence[int],
+    text_ids: Sequence[int],
+    where: Filter | None = None,
+    most: int | None = None,
+) -> list[list[PassageKey]]:
+    """Where each of some texts stands."""
+    groups = [[TextKey(*pair)] for pair in zip(vector_ids, text_ids, strict=True)]
+    found = reader.first_places(groups, most or reader.info.chunks, where)
+    return [places for (places,) in found]
+
+
+def new_writer(folder: Path) -> Writer:
+    writer = open_writer(folder)
     writer.set_model(MODEL, CHUNKING)
     return writer
 
@@ -90,7 +108,7 @@ def fill(
 ) -> NDArray[np.float32]:
     """Commit one document of ``count`` chunks, each with a vector of its own."""
     vectors = unit_vectors(count, seed)
-    with open_writer(folder) as writer, writer.commit() as commit:
+    with new_writer(folder) as writer, writer.commit() as commit:
         texts = [f"text {n} of {name}" for n in range(count)]
         ids = commit.add_vectors([key(text) for text in texts], vectors, [False] * count)
         commit.put_document(staged(name, texts, ids))
@@ -99,7 +117,7 @@ def fill(
 
 def test_a_commit_is_read_back_whole(tmp_path: Path) -> None:
     fill(tmp_path / "index", 3)
-    with IndexReader.open(tmp_path / "index") as reader:
+    with open_reader(tmp_path / "index") as reader:
         info = reader.info
         assert (info.generation, info.documents, info.chunks, info.vectors, info.tokens) == (
             1,
@@ -141,7 +159,7 @@ def test_search_equals_brute_force(
         fill(folder, size, name=f"d/{number}", seed=number) for number, size in enumerate(sizes)
     ]
     gone = {number for number in removed if number < len(sizes)}
-    with open_writer(folder) as writer, writer.commit() as commit:
+    with new_writer(folder) as writer, writer.commit() as commit:
         for number in gone:
             commit.remove_document(f"d/{number}")
     owners = np.repeat(np.arange(len(sizes)), sizes)
@@ -149,7 +167,7 @@ def test_search_equals_brute_force(
     ids = np.arange(1, len(vectors) + 1)
     live = ~np.isin(owners, list(gone))
     queries = unit_vectors(3, seed=99)
-    with IndexReader.open(folder) as reader:
+    with open_reader(folder) as reader:
         hits = reader.search_vectors(queries, k)
     for query, scores, found in zip(queries, hits.scores, hits.vector_ids, strict=True):
         exact = vectors[live] @ query
@@ -161,44 +179,44 @@ def test_search_equals_brute_force(
 
 
 def test_a_text_that_occurs_twice_has_one_vector_and_two_passages(tmp_path: Path) -> None:
-    with open_writer(tmp_path) as writer, writer.commit() as commit:
+    with new_writer(tmp_path) as writer, writer.commit() as commit:
         ids = commit.add_vectors([key("same")], unit_vectors(1), [False])
         commit.put_document(staged("d/a", ["same"], ids))
         commit.put_document(staged("d/b", ["same"], ids))
-    with IndexReader.open(tmp_path) as reader:
-        assert reader.places_of_texts(ids[:1], [0]) == [[(1, 0), (2, 0)]]
-    with open_writer(tmp_path) as writer:
+    with open_reader(tmp_path) as reader:
+        assert places_of_texts(reader, ids[:1], [0]) == [[(1, 0), (2, 0)]]
+    with new_writer(tmp_path) as writer:
         assert writer.find_vectors([key("same"), b"other"]) == {key("same"): ids[0]}
         with writer.commit() as commit:
             commit.remove_document("d/a")
-    with IndexReader.open(tmp_path) as reader:
-        assert reader.places_of_texts(ids[:1], [0]) == [[(2, 0)]]
+    with open_reader(tmp_path) as reader:
+        assert places_of_texts(reader, ids[:1], [0]) == [[(2, 0)]]
 
 
 def test_a_replaced_document_keeps_its_id(tmp_path: Path) -> None:
     fill(tmp_path, 3)
-    with IndexReader.open(tmp_path) as reader:
+    with open_reader(tmp_path) as reader:
         before = reader.document_by_uri("d/a.txt")
-    with open_writer(tmp_path) as writer, writer.commit() as commit:
+    with new_writer(tmp_path) as writer, writer.commit() as commit:
         ids = commit.add_vectors([key("changed")], unit_vectors(1, seed=5), [True])
         commit.put_document(staged("d/a.txt", ["changed"], ids))
-    with IndexReader.open(tmp_path) as reader:
+    with open_reader(tmp_path) as reader:
         after = reader.document_by_uri("d/a.txt")
         assert after.id == before.id
         assert reader.document_text(after.id) == "changed"
         assert (reader.info.chunks, reader.info.vectors) == (1, 4)
         hits = reader.search_vectors(unit_vectors(1), 10)
         assert [i for i in hits.vector_ids[0] if i >= 0] == ids
-    with open_writer(tmp_path) as writer:
+    with new_writer(tmp_path) as writer:
         assert writer.truncated_chunks() == 1
 
 
 def test_long_texts_are_read_by_the_part(tmp_path: Path) -> None:
     texts = ["é" * (TEXT_PART_CHARS - 3), "日本語", "🎉" * 10, "x" * (2 * TEXT_PART_CHARS)]
-    with open_writer(tmp_path) as writer, writer.commit() as commit:
+    with new_writer(tmp_path) as writer, writer.commit() as commit:
         ids = commit.add_vectors([key(text) for text in texts], unit_vectors(4), [False] * 4)
         commit.put_document(staged("d/long", texts, ids))
-    with IndexReader.open(tmp_path) as reader:
+    with open_reader(tmp_path) as reader:
         assert [reader.passage(1, ordinal).text for ordinal in range(4)] == texts
         assert reader.document_text(1) == "\n".join(texts)
 
@@ -209,7 +227,7 @@ def test_a_text_that_changed_on_the_disk_is_never_shown(tmp_path: Path) -> None:
     connection.execute("UPDATE document_texts SET text = replace(text, 'text 1', 'test 1')")
     connection.commit()
     connection.close()
-    with IndexReader.open(tmp_path) as reader:
+    with open_reader(tmp_path) as reader:
         assert reader.passage(1, 0).text == "text 0 of d/a.txt"
         with pytest.raises(IndexDamaged, match="is not the text that was embedded"):
             reader.passage(1, 1)
@@ -233,7 +251,7 @@ def test_a_text_that_changed_on_the_disk_is_never_shown(tmp_path: Path) -> None:
 )
 def test_no_row_that_changed_on_the_disk_is_shown(tmp_path: Path, change: str) -> None:
     folder = tmp_path / "index"
-    with open_writer(folder) as writer, writer.commit() as commit:
+    with new_writer(folder) as writer, writer.commit() as commit:
         ids = commit.add_vectors([key("alpha"), key("beta")], unit_vectors(2), [False, False])
         commit.put_document(staged("docs/a.txt", ["alpha"], ids[:1]))
         commit.put_document(staged("docs/b.txt", ["beta"], ids[1:]))
@@ -245,9 +263,9 @@ def test_no_row_that_changed_on_the_disk_is_shown(tmp_path: Path, change: str) -
     connection.close()
 
     def everything() -> None:
-        with IndexReader.open(folder) as reader:
+        with open_reader(folder) as reader:
             ids = reader.search_vectors(unit_vectors(1), 2).vector_ids[0].tolist()
-            for vector_id, places in zip(ids, reader.places_of_texts(ids, [0] * 2), strict=True):
+            for vector_id, places in zip(ids, places_of_texts(reader, ids, [0] * 2), strict=True):
                 reader.passages([Hit(0.0, *place, vector_id) for place in places])
             reader.documents(10)
 
@@ -297,7 +315,7 @@ def test_metadata_of_an_older_version_can_be_filtered(tmp_path: Path) -> None:
     connection.execute("UPDATE documents SET metadata = ?, digest = x''", [json.dumps(old)])
     connection.commit()
     connection.close()
-    with IndexReader.open(tmp_path) as reader:
+    with open_reader(tmp_path) as reader:
         for condition, passes in {
             "year>2023": True,
             "tag=b": True,
@@ -314,7 +332,7 @@ def test_metadata_of_an_older_version_can_be_filtered(tmp_path: Path) -> None:
 
 def test_a_document_that_goes_takes_its_values_along(tmp_path: Path) -> None:
     fill(tmp_path, 2)
-    with open_writer(tmp_path) as writer, writer.commit() as commit:
+    with new_writer(tmp_path) as writer, writer.commit() as commit:
         commit.remove_document("d/a.txt")
     connection = sqlite3.connect(tmp_path / "index.db")
     assert connection.execute("SELECT count(*) FROM metadata_values").fetchone() == (0,)
@@ -323,34 +341,34 @@ def test_a_document_that_goes_takes_its_values_along(tmp_path: Path) -> None:
 
 def test_an_exception_commits_nothing(tmp_path: Path) -> None:
     fill(tmp_path, 2)
-    with open_writer(tmp_path) as writer, pytest.raises(RuntimeError), writer.commit() as commit:
+    with new_writer(tmp_path) as writer, pytest.raises(RuntimeError), writer.commit() as commit:
         ids = commit.add_vectors([b"x"], unit_vectors(1), [False])
         commit.put_document(staged("d/b", ["lost"], ids))
         raise RuntimeError
     assert read_info(tmp_path).documents == 1
     assert read_info(tmp_path).generation == 1
     assert len(list(tmp_path.glob("vectors-*"))) == 2  # the stray goes when the next writer opens
-    open_writer(tmp_path).close()
+    new_writer(tmp_path).close()
     assert len(list(tmp_path.glob("vectors-*"))) == 1
 
 
 def test_a_reader_keeps_its_generation_while_a_writer_goes_on(tmp_path: Path) -> None:
     fill(tmp_path, 4, name="d/0")
-    with IndexReader.open(tmp_path) as reader:
+    with open_reader(tmp_path) as reader:
         query = unit_vectors(1, seed=3)
         before = reader.search_vectors(query, 4)
         for number in range(1, 12):
             fill(tmp_path, 4, name=f"d/{number}", seed=number)
-        with open_writer(tmp_path) as writer:
+        with new_writer(tmp_path) as writer:
             with writer.commit() as commit:
                 commit.remove_document("d/0")
-            assert maintain(writer).merged == 12
+            assert writer.maintain().merged == 12
         assert len(list(tmp_path.glob("vectors-*"))) == 1
         after = reader.search_vectors(query, 4)
         np.testing.assert_array_equal(before.vector_ids, after.vector_ids)
         assert reader.passage(1, 0).text == "text 0 of d/0"
         assert reader.info.generation == 1
-    with IndexReader.open(tmp_path) as reader:
+    with open_reader(tmp_path) as reader:
         assert reader.info.documents == 11
         assert reader.info.segments == 1
 
@@ -359,13 +377,13 @@ def test_merging_changes_no_answer(tmp_path: Path) -> None:
     for number in range(10):
         fill(tmp_path, 3, name=f"d/{number}", seed=number)
     queries = unit_vectors(5, seed=77)
-    with IndexReader.open(tmp_path) as reader:
+    with open_reader(tmp_path) as reader:
         before = reader.search_vectors(queries, 30)
         vector = reader.passage_vector(4, 2)
-    with open_writer(tmp_path) as writer:
-        assert maintain(writer).merged == 10
-        assert maintain(writer).merged == 0
-    with IndexReader.open(tmp_path) as reader:
+    with new_writer(tmp_path) as writer:
+        assert writer.maintain().merged == 10
+        assert writer.maintain().merged == 0
+    with open_reader(tmp_path) as reader:
         after = reader.search_vectors(queries, 30)
         np.testing.assert_array_equal(before.vector_ids, after.vector_ids)
         np.testing.assert_allclose(before.scores, after.scores, atol=1e-6)
@@ -406,7 +424,7 @@ def test_a_damaged_vector_file_is_named(tmp_path: Path, damage: str) -> None:
                 data.clear()
         path.write_bytes(data)
     with pytest.raises(IndexDamaged, match=path.name):
-        IndexReader.open(tmp_path)
+        open_reader(tmp_path)
 
 
 @pytest.mark.parametrize("keep", [100, 4096, 20_000])
@@ -415,22 +433,22 @@ def test_a_cut_database_is_damage_not_a_crash(tmp_path: Path, keep: int) -> None
     path = tmp_path / "index.db"
     sqlite3.connect(path).execute("PRAGMA wal_checkpoint(TRUNCATE)")
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises((IndexDamaged, NotAnIndex)), IndexReader.open(tmp_path) as reader:
+    with pytest.raises((IndexDamaged, NotAnIndex)), open_reader(tmp_path) as reader:
         for ordinal in range(200):
             reader.passage(1, ordinal)
 
 
 def test_what_is_not_an_index(tmp_path: Path) -> None:
     with pytest.raises(NotAnIndex, match="make one with: indexer build"):
-        IndexReader.open(tmp_path / "absent")
+        open_reader(tmp_path / "absent")
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "a.txt").write_text("hello")
     with pytest.raises(NotAnIndex, match=r"not an index and not empty \(it holds 'a.txt'\)"):
-        IndexWriter.open(tmp_path / "letters")
+        open_writer(tmp_path / "letters")
     assert [path.name for path in (tmp_path / "letters").iterdir()] == ["a.txt"]
     (tmp_path / "file").write_text("hello")
     with pytest.raises(NotAnIndex, match="an index is a folder"):
-        IndexWriter.open(tmp_path / "file")
+        open_writer(tmp_path / "file")
     for name, content in (
         ("text", b"not SQLite at all, but long enough to be read" * 50),
         ("sql", None),
@@ -441,15 +459,15 @@ def test_what_is_not_an_index(tmp_path: Path) -> None:
             sqlite3.connect(folder / "index.db").execute("CREATE TABLE t (a)")
         else:
             (folder / "index.db").write_bytes(content)
-        for opening in (IndexReader.open, IndexWriter.open):
+        for opening in (open_reader, open_writer):
             with pytest.raises(NotAnIndex, match="not an index's database"):
                 opening(folder)
 
 
 def test_nothing_committed_yet(tmp_path: Path) -> None:
-    IndexWriter.open(tmp_path).close()
+    open_writer(tmp_path).close()
     with pytest.raises(NotAnIndex, match="nothing committed yet"):
-        IndexReader.open(tmp_path)
+        open_reader(tmp_path)
     fill(tmp_path, 1)
     assert read_info(tmp_path).documents == 1
 
@@ -463,7 +481,7 @@ def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     )
     connection.commit()
     connection.close()
-    for opening in (IndexReader.open, IndexWriter.open):
+    for opening in (open_reader, open_writer):
         with pytest.raises(IndexVersionError, match="newer version .*m999"):
             opening(tmp_path)
 
@@ -471,7 +489,7 @@ def test_a_newer_version_is_refused(tmp_path: Path) -> None:
 def test_model_and_settings_are_part_of_the_index(tmp_path: Path) -> None:
     fill(tmp_path, 1)
     other = ModelIdentity("other", "folder", "/m", "", "e" * 64, DIM, 128, "float32")
-    with IndexWriter.open(tmp_path) as writer:
+    with open_writer(tmp_path) as writer:
         with pytest.raises(ModelMismatch, match="made with tiny"):
             writer.set_model(other, CHUNKING)
         with pytest.raises(ModelMismatch, match="with chunk_tokens 100, not 50: build into"):
@@ -482,8 +500,8 @@ def test_model_and_settings_are_part_of_the_index(tmp_path: Path) -> None:
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
     fill(tmp_path, 1)
     code = (
-        "import sys; from pathlib import Path; from retrieval.store import IndexWriter\n"
-        "writer = IndexWriter.open(Path(sys.argv[1])); print('open', flush=True); sys.stdin.read()"
+        "import sys; from pathlib import Path; from retrieval.store import open_writer\n"
+        "writer = open_writer(Path(sys.argv[1])); print('open', flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -492,12 +510,12 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"open\n"
         with pytest.raises(IndexLocked, match=f"process {holder.pid}"):
-            IndexWriter.open(tmp_path)
-        IndexReader.open(tmp_path).close()  # readers are not kept out
+            open_writer(tmp_path)
+        open_reader(tmp_path).close()  # readers are not kept out
     finally:
         holder.kill()
         holder.wait()
-    IndexWriter.open(tmp_path).close()  # the lock died with its holder
+    open_writer(tmp_path).close()  # the lock died with its holder
 
 
 def test_a_disk_that_refuses_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -508,10 +526,10 @@ def test_a_disk_that_refuses_loses_nothing(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(vector_file.os, "fsync", refuse)
     full = pytest.raises(StorageError, match="No space left")
-    with open_writer(tmp_path) as writer, full, writer.commit() as commit:
+    with new_writer(tmp_path) as writer, full, writer.commit() as commit:
         commit.add_vectors([b"x"], unit_vectors(1), [False])
     monkeypatch.undo()
-    with IndexReader.open(tmp_path) as reader:
+    with open_reader(tmp_path) as reader:
         assert reader.info.generation == 1
     assert len(list(tmp_path.glob("vectors-*"))) == 1
     fill(tmp_path, 2, name="d/b")
@@ -527,7 +545,7 @@ def test_what_is_flushed_before_a_commit(tmp_path: Path, monkeypatch: pytest.Mon
         real(descriptor)
 
     monkeypatch.setattr(vector_file.os, "fsync", note)
-    with open_writer(tmp_path / "index") as writer, writer.commit() as commit:
+    with new_writer(tmp_path / "index") as writer, writer.commit() as commit:
         commit.add_vectors([b"x"], unit_vectors(1), [False])
         assert flushed[0].startswith("vectors-")
         assert flushed[1] == "index"
@@ -535,7 +553,7 @@ def test_what_is_flushed_before_a_commit(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_arguments_are_checked(tmp_path: Path) -> None:
     fill(tmp_path, 2)
-    with IndexReader.open(tmp_path) as reader:
+    with open_reader(tmp_path) as reader:
         with pytest.raises(InvalidArgument, match=r"\[n, 8\]"):
             reader.search_vectors(np.zeros((1, 9), np.float32), 3)
         for missing in (
@@ -545,7 +563,7 @@ def test_arguments_are_checked(tmp_path: Path) -> None:
         ):
             with pytest.raises(NotFound):
                 missing()
-    with open_writer(tmp_path) as writer, pytest.raises(InvalidArgument), writer.commit() as commit:
+    with new_writer(tmp_path) as writer, pytest.raises(InvalidArgument), writer.commit() as commit:
         commit.add_vectors([b"x"], unit_vectors(2), [False])
 
 
@@ -557,7 +575,7 @@ def test_paths_in_the_database_cannot_leave_the_folder(tmp_path: Path) -> None:
     connection.commit()
     connection.close()
     with pytest.raises(IndexDamaged, match="outside itself"):
-        IndexReader.open(tmp_path / "index")
+        open_reader(tmp_path / "index")
 
 
 def test_importing_the_store_loads_neither_torch_nor_grpc() -> None:

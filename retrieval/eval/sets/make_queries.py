@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from retrieval.domain.passages import Passage
-from retrieval.store import IndexReader
+from retrieval.store import Reader
 
 _QUESTION: Final = re.compile(r"(?:^|(?<=[.!?:]\s)|(?<=\n))([A-Z\"'“][^.!?\n]{10,200}\?)")
 _MIN_WORDS: Final = 2
@@ -21,7 +21,7 @@ _PER_QUERY: Final = 4
 """Passages that are sampled for each query, because many have no new heading or question."""
 
 
-def make_queries(reader: IndexReader, count: int) -> Iterator[dict[str, str]]:
+def make_queries(reader: Reader, count: int) -> Iterator[dict[str, str]]:
     """Make up to ``count`` distinct queries, spread over the documents.
 
     Args:

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retrieval.domain.records import ModelIdentity, TextKind
@@ -23,7 +22,7 @@ from retrieval.service.collections.query_cache import QueryCache
 from retrieval.service.config import ServiceConfig
 from retrieval.service.observability.metrics import Metrics
 from retrieval.service.scheduling.batcher import Batcher
-from retrieval.store import IndexInfo, IndexReader, Look, recall_warnings
+from retrieval.store import IndexInfo, Reader, Version, open_reader, recall_warnings
 
 if TYPE_CHECKING:
     from retrieval.encoding.encoder import Encoder
@@ -78,7 +77,7 @@ class OpenCollection:
     def __init__(
         self,
         name: str,
-        reader: IndexReader,
+        reader: Reader,
         model: IndexModel,
         *,
         reranker: "Reranker | None",
@@ -189,10 +188,10 @@ class Collections:
         collection = self._open.get(name)
         return collection.info.generation if collection else 0
 
-    def look(self, name: str) -> Look | None:
+    def look(self, name: str) -> Version | None:
         """What tells the generation that is answered from; None: it could not be opened."""
         collection = self._open.get(name)
-        return collection.reader.look if collection else None
+        return collection.reader.version if collection else None
 
     async def open_all(self) -> None:
         """Open every index and load its model; one model for all indexes that were made with it.
@@ -312,10 +311,10 @@ class Collections:
             collection.release()
 
     def _open_newest(self, name: str) -> OpenCollection:
-        folder: Path = self._config.indexes[name]
+        folder = self._config.indexes[name]
         old = self._open.get(name)
-        reader = IndexReader.open(folder, before=old.reader if old else None)
-        if not reader.has_words:
+        reader = open_reader(folder, before=old.reader if old else None)
+        if not reader.has_lexical_index:
             LOG.warning(
                 "collection %s is searched by vectors alone: an older version indexed its words; "
                 "run `indexer build` on its documents once",
@@ -353,7 +352,7 @@ class Collections:
         return model
 
 
-def _warn_of_recall(name: str, reader: IndexReader) -> None:
+def _warn_of_recall(name: str, reader: Reader) -> None:
     """Log one line if an approximate index of a collection misses the wanted recall."""
     first, *more = [*recall_warnings(reader.segments(), reader.info.target_recall)] or [""]
     if first:

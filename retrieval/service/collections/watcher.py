@@ -10,7 +10,7 @@ from pathlib import Path
 from retrieval.errors import RetrievalError
 from retrieval.service.collections.open_collections import Collections
 from retrieval.service.observability.metrics import Metrics
-from retrieval.store import Look, look
+from retrieval.store import Version, read_version
 
 LOG = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ _MOST_COMPLAINTS = 8
 class _Seen:
     """What the last look at a collection found."""
 
-    found: Look | None = None
+    found: Version | None = None
     newer: int = 0
     """Looks in a row that found another generation than the one that is served."""
     complaints: set[str] = field(default_factory=set)
@@ -87,7 +87,7 @@ class Watcher:
         """Reload once a new generation has stayed for a look, or has long been coming."""
         seen = self._seen[name]
         try:
-            found = await asyncio.to_thread(look, folder)
+            found = await asyncio.to_thread(read_version, folder)
         except BaseException:
             self._metrics.reload_failed(name)
             raise

@@ -17,43 +17,12 @@ from retrieval.domain.records import (
     RootInfo,
 )
 from retrieval.errors import NotAnIndex, StorageError
-from retrieval.store.disk.lexical.segment_files import WordsState, words_state
+from retrieval.store.disk.lexical.segment_files import lexical_state
 from retrieval.store.disk.tables.database import sqlite_errors
-from retrieval.store.disk.tables.identity import Place, find_place, read_identity
+from retrieval.store.disk.tables.identity import FileIdentity, file_identity, read_identity
 from retrieval.store.disk.tables.read_only import connect_for_reading, frozen_stamps, open_live
 from retrieval.store.disk.tables.rows import damaged_row, from_json
-from retrieval.store.disk.vectors.approximate import AnnSettings
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentInfo:
-    """A vector file and what is beside it."""
-
-    id: int
-    file: str
-    rows: int
-    unused: int
-    """Rows that no chunk uses."""
-    size: int
-    """Bytes of the file, which is memory-mapped."""
-    ann: AnnSettings | None
-    """Its approximate index; None: it is searched exactly."""
-    missed: AnnSettings | None
-    """The best approximate index that was tried and not kept, as it missed the wanted recall."""
-    ann_file: str
-    ann_size: int
-    """Bytes of the approximate index, which is read into memory."""
-    ann_sha256: str
-
-    @property
-    def memory(self) -> int:
-        """Bytes that a search needs in memory: ids, and the approximate index."""
-        return self.ann_size + 8 * self.rows
-
-    @property
-    def ann_kind(self) -> str:
-        """``"ivf"`` or ``"hnsw"``; empty: it is searched exactly."""
-        return self.ann.kind if self.ann else ""
+from retrieval.store.records import AnnSettings, IndexStatus, SegmentInfo
 
 
 def load_info(folder: Path, connection: sqlite3.Connection) -> IndexInfo:
@@ -171,78 +140,35 @@ def read_info(folder: Path) -> IndexInfo:
         return load_info(folder, connection)
 
 
-def read_roots(folder: Path) -> dict[str, RootInfo]:
-    """Read every root that was ever indexed, by name.
-
-    Raises:
-        NotAnIndex, IndexVersionError, IndexDamaged: see ``connect_for_reading``.
-    """
-    with closing(connect_for_reading(folder)) as connection, sqlite_errors(folder):
-        return load_roots(connection)
-
-
 @dataclass(frozen=True, slots=True)
-class Look:
+class DiskVersion:
     """What a look at an index finds: which generation, in which file.
 
     Two looks that differ saw another generation, another index, or another copy of it.
     """
 
-    place: Place
+    place: FileIdentity
     identity: GenerationId | None
     """None: the index is frozen (see ``ReadConnection``), and ``stamps`` stand for it."""
     stamps: tuple[tuple[int, int], ...] = ()
     """See ``frozen_stamps``; empty where it is not frozen."""
 
 
-def look(folder: Path) -> Look:
-    """Look which generation of which index lies in a folder now, in no time.
+def read_version(folder: Path) -> DiskVersion:
+    """DiskVersion which generation of which index lies in a folder now, in no time.
 
     Raises:
         NotAnIndex: there is none, or nothing was committed yet.
         IndexVersionError, IndexDamaged, StorageError: see ``connect_for_reading``.
     """
     # Before the database is opened: if it is replaced in between, the next look differs.
-    place = find_place(folder)
+    place = file_identity(folder)
     with sqlite_errors(folder):
         connection = open_live(folder)
         if connection is None:
-            return Look(place, None, frozen_stamps(folder))
+            return DiskVersion(place, None, frozen_stamps(folder))
         with closing(connection):
-            return Look(place, read_identity(folder, connection))
-
-
-def read_generation(folder: Path) -> int:
-    """The number of the last commit, read in no time.
-
-    Raises:
-        NotAnIndex, IndexVersionError, IndexDamaged: see ``connect_for_reading``.
-    """
-    with closing(connect_for_reading(folder)) as connection, sqlite_errors(folder):
-        row = connection.execute("SELECT generation FROM index_info").fetchone()
-        return int(row[0]) if row else 0
-
-
-def read_segments(folder: Path) -> list[SegmentInfo]:
-    """Read what an index's segments are, oldest first.
-
-    Raises:
-        NotAnIndex, IndexVersionError, IndexDamaged: see ``connect_for_reading``.
-    """
-    return read_status(folder).segments
-
-
-@dataclass(frozen=True, slots=True)
-class IndexStatus:
-    """All that an index says of itself, of one generation."""
-
-    info: IndexInfo
-    segments: list[SegmentInfo]
-    """Oldest first."""
-    roots: dict[str, RootInfo]
-    """By name."""
-    words: WordsState
-    """Whether its words can be searched."""
+            return DiskVersion(place, read_identity(folder, connection))
 
 
 def read_status(folder: Path) -> IndexStatus:
@@ -257,11 +183,12 @@ def read_status(folder: Path) -> IndexStatus:
             load_info(folder, connection),
             load_segments(connection.execute),
             load_roots(connection),
-            words_state(connection),
+            lexical_state(connection),
+            _bytes_on_disk(folder),
         )
 
 
-def bytes_on_disk(folder: Path) -> int:
+def _bytes_on_disk(folder: Path) -> int:
     """Bytes of all files in an index's folder; a build may add and remove some meanwhile.
 
     Raises:

@@ -6,7 +6,6 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from retrieval.errors import IndexDamaged
 from retrieval.store.disk.files.open_files import OpenFiles
 from retrieval.store.disk.files.vector_file import file_sha256, open_vector_file
 from retrieval.store.disk.info import load_info
-from retrieval.store.disk.lexical.lexical_writer import words_are_due
+from retrieval.store.disk.lexical.lexical_writer import lexical_is_due
 from retrieval.store.disk.lexical.segment_files import check_file, load_state
 from retrieval.store.disk.reading.snapshot import OPEN_SECONDS, changing, newest_names
 from retrieval.store.disk.tables.database import DATABASE_NAME, sqlite_errors
@@ -35,22 +34,12 @@ from retrieval.store.disk.tables.schema import NAMED_FILES_QUERY, header_key, ol
 from retrieval.store.disk.vectors.approximate import open_ann
 from retrieval.store.disk.vectors.vector_index import row_ids
 from retrieval.store.filters.values import value_rows
+from retrieval.store.records import Problem
 
 _LENGTH_TOLERANCE = 1e-3
 _ROWS = 65_536
 
 RESTORE = "restore it from a backup, or build the index anew"
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that is wrong."""
-
-    file: str
-    """Name of the file, within the index's folder."""
-    what: str
-    advice: str
-    """What to do about it."""
 
 
 # What must hold in the database beyond its own constraints: a query for what breaks the rule.
@@ -232,7 +221,7 @@ def _lexical_problems(
                 yield Problem(file.name, "its bytes have changed since it was written", advice)
         except (OSError, IndexDamaged):
             yield Problem(file.name, "it is missing, or its bytes have changed", advice)
-    if words_are_due(connection, state.language):
+    if lexical_is_due(connection, state.language):
         yield Problem(DATABASE_NAME, "passages that are not in the lexical index", advice)
 
 

@@ -38,7 +38,7 @@ from retrieval.errors import (
     RetrievalError,
     SourceError,
 )
-from retrieval.store import IndexReader, read_info, read_roots, remove_documents
+from retrieval.store import open_reader, read_info, read_status, remove_documents
 from retrieval.store.disk.vectors import tuning
 from retrieval.store.disk.writing import maintenance
 from tests.indexer.commands.test_cli import indexer
@@ -69,18 +69,18 @@ class Workplace:
         return build(self.options(*docs, **options), SilentProgress())
 
     def uris(self) -> list[str]:
-        with IndexReader.open(self.index) as reader:
+        with open_reader(self.index) as reader:
             return [document.uri for document in reader.documents(1000)]
 
     def metadata(self, uri: str) -> dict[str, MetadataValue]:
-        with IndexReader.open(self.index) as reader:
+        with open_reader(self.index) as reader:
             return dict(reader.document_by_uri(uri).metadata)
 
     def content(self) -> tuple[list[tuple[object, ...]], NDArray[np.float32]]:
         """Everything an index holds that does not depend on how it came about: text and vectors."""
         texts: list[tuple[object, ...]] = []
         vectors = []
-        with IndexReader.open(self.index) as reader:
+        with open_reader(self.index) as reader:
             for document in reader.documents(1000):
                 text = reader.document_text(document.id)
                 texts.append((document.uri, document.title, text))
@@ -157,7 +157,7 @@ def test_moved_touched_and_copied_files_are_not_embedded_again(place: Workplace)
     assert report.chunks_embedded == 0
     assert report.chunks_reused == 2
     assert counts(place.build()) == (0, 0, 0, 3)
-    with IndexReader.open(place.index) as reader:
+    with open_reader(place.index) as reader:
         assert reader.info.vectors == 2
 
 
@@ -180,7 +180,7 @@ def test_fields_from_a_sidecar(place: Workplace) -> None:
     assert counts(report) == (0, 1, 0, 1)
     assert report.chunks_embedded == 0, "no text has changed"
     assert place.metadata("docs/a.md")["team"] == "other"
-    with IndexReader.open(place.index) as reader:
+    with open_reader(place.index) as reader:
         assert reader.document_by_uri("docs/a.md").title == "Given title"
 
     os.utime(place.docs / "a.md.meta.json", ns=(1, 1))
@@ -215,7 +215,7 @@ def test_a_document_is_not_indexed_without_the_fields_it_should_have(place: Work
     for _ in range(2):
         assert place.build().skipped == {"bad sidecar": len(BAD_SIDECARS)}
         assert place.uris() == ["docs/good.md"]
-    with IndexReader.open(place.index) as reader:
+    with open_reader(place.index) as reader:
         details = {skip.uri: skip.detail for skip in reader.skipped()}
     for number, detail in enumerate(BAD_SIDECARS.values()):
         assert detail in details[f"docs/{number}.md"]
@@ -236,7 +236,7 @@ def test_files_of_any_time_are_indexed(place: Workplace) -> None:
     assert 1970 in years
     assert counts(place.build()) == (6, 0, 0, 0)
     assert counts(place.build()) == (0, 0, 0, 6)
-    with IndexReader.open(place.index) as reader:
+    with open_reader(place.index) as reader:
         for year in years:
             modified = reader.document_by_uri(f"docs/{year}.txt").modified_at
             assert datetime.fromisoformat(modified)
@@ -309,13 +309,13 @@ def test_a_file_that_can_not_be_read_now_keeps_its_old_version(
     report = place.build()
     assert (report.kept, report.skipped) == (1, {"unreadable": 1})
     monkeypatch.undo()
-    with IndexReader.open(place.index) as reader:
+    with open_reader(place.index) as reader:
         assert reader.document_text(reader.document_by_uri("docs/b.md").id) == "beta text"
         assert [(s.uri, s.reason, s.detail) for s in reader.skipped()] == [
             ("docs/b.md", "unreadable", "Is a directory")
         ]
     assert counts(place.build()) == (0, 1, 0, 1)
-    with IndexReader.open(place.index) as reader:
+    with open_reader(place.index) as reader:
         assert reader.skipped() == []
 
 
@@ -371,7 +371,7 @@ def test_offsets_hold_in_the_index(place: Workplace) -> None:
         "a.md", "# Título\r\n\r\n" + "Één zin met 🎉 emoji. " * 40 + "\r\n\r\n## Deel\r\n\r\ntail"
     )
     place.build()
-    with IndexReader.open(place.index) as reader:
+    with open_reader(place.index) as reader:
         (document,) = reader.documents(10)
         text = reader.document_text(document.id)
         assert document.chunk_count > 3
@@ -661,7 +661,7 @@ def test_each_root_has_a_choice_of_files(place: Workplace) -> None:
     connection.execute("UPDATE roots SET choice = '' WHERE name = 'docs'")  # by an older version
     connection.commit()
     connection.close()
-    assert [root.choice for root in read_roots(place.index).values()] == [None, FileChoice()]
+    assert [root.choice for root in read_status(place.index).roots.values()] == [None, FileChoice()]
     assert place.build(exclude=["b.md"]).warnings == []
     built = indexer("build", place.docs, "--index", place.index, cwd=place.folder)
     assert "warning: the last build chose the files of docs with --exclude b.md" in built.stderr

@@ -12,7 +12,7 @@ from indexer.commands.cli import cli
 from indexer.commands.reembed import compare_sample
 from retrieval.domain.embedded_text import embedded_text
 from retrieval.errors import ModelMismatch
-from retrieval.store import IndexReader, read_info, verify
+from retrieval.store import open_reader, read_info, verify
 from tests.indexer.build.test_build import Workplace
 
 GUIDE = "# Guide\n\nSome words.\n\n## Part\n\n" + " ".join(f"Is {n} more?" for n in range(40))
@@ -56,7 +56,7 @@ def test_context_is_embedded_and_not_returned(place: Workplace) -> None:
     (texts, vectors), (plain_texts, plain_vectors) = place.content(), plain.content()
     assert texts == plain_texts
     assert abs(vectors - plain_vectors).max() > 0.01
-    with IndexReader.open(place.index) as reader:
+    with open_reader(place.index) as reader:
         document = reader.document_by_uri("docs/a.md")
         assert not reader.passage(document.id, 0).text.startswith("Guide ›")
     assert list(verify(place.index)) == []
@@ -75,7 +75,7 @@ def test_text_fields_of_json(place: Workplace) -> None:
     place.write("b.json", json.dumps([record]))
     place.build(text_fields=("question", "answer.body"))
     assert place.uris() == ["docs/a.jsonl/1.json", "docs/a.jsonl/2.json", "docs/b.json"]
-    with IndexReader.open(place.index) as reader:
+    with open_reader(place.index) as reader:
         document = reader.document_by_uri("docs/a.jsonl/1.json")
         assert reader.document_text(document.id) == "Why?\n\nBecause."
     assert place.metadata("docs/a.jsonl/1.json") == {"text": "noise", "lang": "en"}

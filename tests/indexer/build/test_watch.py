@@ -16,7 +16,7 @@ import pytest
 from indexer.build import watch as module
 from indexer.build.watch import Change, _matter, watch
 from retrieval.errors import InvalidArgument
-from retrieval.store import IndexWriter, read_info, verify
+from retrieval.store import open_writer, read_info, verify
 from tests.indexer.build.test_build import Workplace
 from tests.indexer.commands.test_cli import interruptible
 
@@ -117,7 +117,7 @@ def test_what_goes_wrong_is_told_and_tried_again(
     notes: list[str] = []
     reports = watch(place.options(), notes.append)
     next(reports)
-    with IndexWriter.open(place.index):
+    with open_writer(place.index):
         place.write("b.md", "Beta.")
         busy = module.build
 

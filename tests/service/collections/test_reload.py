@@ -19,7 +19,7 @@ from retrieval.service.access.callers import EVERYONE
 from retrieval.service.collections import watcher
 from retrieval.service.collections.query_cache import QueryCache
 from retrieval.service.config import Address
-from retrieval.store import IndexReader, IndexWriter, Look, look
+from retrieval.store import Reader, Version, open_writer, read_version
 from tests.service.harness import RunningServer, build_index, running, wait_until
 from tests.store.test_store import CHUNKING, MODEL
 
@@ -139,14 +139,14 @@ def test_looks_go_on_after_any_failure(
     index = build(tmp_path, "apples")
     failing: list[Exception] = []
 
-    def look_or_fail(folder: Path) -> Look:
+    def look_or_fail(folder: Path) -> Version:
         if failing:
             looks.append(1)
             raise failing[0]
-        return look(folder)
+        return read_version(folder)
 
     looks: list[int] = []
-    monkeypatch.setattr(watcher, "look", look_or_fail)
+    monkeypatch.setattr(watcher, "read_version", look_or_fail)
     with watched(index) as (_, client):
         failing.append(failure)
         wait_until(lambda: len(looks) > 3)
@@ -167,7 +167,7 @@ def test_a_folder_that_can_not_be_looked_into(
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
     with pytest.raises(StorageError, match="Too many levels of symbolic links"):
-        look(loop)
+        read_version(loop)
     caplog.set_level(logging.INFO)
     with watched(index) as (_, client):
         away = index.rename(tmp_path / "away")
@@ -185,7 +185,7 @@ def test_an_index_that_is_begun_anew_is_not_served_before_its_first_commit(tmp_p
     index = build(tmp_path, "apples")
     with watched(index) as (_, client):
         shutil.rmtree(index)
-        with IndexWriter.open(index) as writer:
+        with open_writer(index) as writer:
             writer.set_model(MODEL, CHUNKING)
         time.sleep(10 * SOON)
         assert finds(client, "apples")
@@ -228,7 +228,7 @@ def test_a_generation_is_gone_with_its_last_request(tmp_path: Path) -> None:
             running({"default": index}) as server,
             RetrievalClient(server.target) as client,
         ):
-            generations: list[ref[IndexReader]] = []
+            generations: list[ref[Reader]] = []
             for subject in ("pears", "plums", "peaches"):
                 with server.server._collections.use("default", EVERYONE) as collection:
                     generations.append(ref(collection.reader))

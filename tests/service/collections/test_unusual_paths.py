@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from retrieval.client import RetrievalClient
-from retrieval.store import IndexReader, maintain, verify
+from retrieval.store import open_reader, verify
 from tests.service.harness import build_index, running, write_documents
 from tests.store.places import EVERYTHING_READ_ONLY, run_with_mounts
-from tests.store.test_store import fill, open_writer
+from tests.store.test_store import fill, new_writer
 
 _LINES = """
 import json, sys
@@ -88,11 +88,11 @@ def test_an_index_in_a_folder_that_is_not_utf8(tmp_path: Path) -> None:
 def test_an_approximate_index_in_a_folder_that_is_not_utf8(tmp_path: Path) -> None:
     index = strange(tmp_path)
     fill(index, 1200)
-    with open_writer(index) as writer:
+    with new_writer(index) as writer:
         with writer.commit() as commit:
             commit.set_index_type("ivf", 0.9)
-        assert maintain(writer).ann
-    with IndexReader.open(index) as reader:
+        assert writer.maintain().ann
+    with open_reader(index) as reader:
         assert not reader.is_exact
     assert list(verify(index)) == []
 

@@ -9,7 +9,7 @@ import pytest
 from retrieval.client import RetrievalClient
 from retrieval.domain.deadline import is_over
 from retrieval.errors import DeadlinePassed, ServiceError
-from retrieval.store import IndexReader
+from retrieval.store import Reader
 from retrieval.store.disk.filtering.evaluation import FilterEvaluator
 from retrieval.v1 import search_service_pb2 as pb
 from tests.service.harness import RunningServer
@@ -94,7 +94,7 @@ def test_a_filter_is_evaluated_once_and_beside_the_searches(
 def test_a_filter_that_is_wrong_is_named_with_its_place_in_the_batch(
     client: RetrievalClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(IndexReader, "search_words", None)  # nothing is searched
+    monkeypatch.setattr(Reader, "search_lexical", None)  # nothing is searched
     request = pb.BatchSearchRequest(
         requests=[
             pb.SearchRequest(text="beans", mode=pb.SEARCH_MODE_LEXICAL),

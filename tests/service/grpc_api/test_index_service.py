@@ -13,7 +13,7 @@ import retrieval
 from retrieval.client import RetrievalClient
 from retrieval.errors import InvalidArgument, ServiceError
 from retrieval.search import MAX_K
-from retrieval.store import IndexReader, read_info
+from retrieval.store import open_reader, read_info
 from tests.service.harness import (
     SECTIONS,
     SUBJECTS,
@@ -27,7 +27,7 @@ from tests.tiny_model import DIM
 
 
 def test_collections(client: RetrievalClient, index: Path) -> None:
-    with IndexReader.open(index) as reader:
+    with open_reader(index) as reader:
         info = reader.info
     collection = client.collection()
     assert collection.name == "collections/default"
@@ -62,7 +62,7 @@ def test_documents(client: RetrievalClient, index: Path, monkeypatch: pytest.Mon
     assert document.passage_count == len(SECTIONS)
     assert document.text is None
     assert client.document(document.name) == document
-    with IndexReader.open(index) as reader:
+    with open_reader(index) as reader:
         text = reader.document_text(reader.document_by_uri(document.uri).id)
     full = client.document(document.name, with_text=True)
     assert full.text == text

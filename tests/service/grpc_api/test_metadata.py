@@ -10,7 +10,7 @@ import pytest
 import indexer.commands.cli
 import retrieval.commands.cli
 from retrieval.client import RetrievalClient
-from retrieval.store import IndexReader
+from retrieval.store import open_reader
 from retrieval.v1 import index_service_pb2_grpc, search_service_pb2_grpc
 from retrieval.v1.index_service_pb2 import GetDocumentRequest
 from retrieval.v1.search_service_pb2 import SEARCH_MODE_LEXICAL, SearchRequest
@@ -56,7 +56,7 @@ def client(server: RunningServer) -> Iterator[RetrievalClient]:
 
 
 def test_types_arrive(client: RetrievalClient, index: Path) -> None:
-    with IndexReader.open(index) as reader:
+    with open_reader(index) as reader:
         assert reader.document_by_uri("docs/b.txt").metadata == STORED
     (passage,) = client.search("bees", filter="year=2024")
     assert passage.metadata == SENT

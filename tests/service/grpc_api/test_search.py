@@ -10,7 +10,7 @@ from retrieval.client import RetrievalClient, SearchResults
 from retrieval.encoding.encoder import Encoder, load_for_index
 from retrieval.errors import InvalidArgument, ServiceError
 from retrieval.search import MAX_K
-from retrieval.store import IndexReader
+from retrieval.store import open_reader
 from tests.service.harness import SECTIONS, SUBJECTS, RunningServer
 from tests.tiny_model import DIM
 
@@ -28,7 +28,7 @@ def test_search_finds_what_fits(client: RetrievalClient, index: Path) -> None:
     assert best.name == f"collections/default/documents/{best.document_id}/passages/{best.ordinal}"
     scores = [passage.score for passage in results]
     assert scores == sorted(scores, reverse=True)
-    with IndexReader.open(index) as reader:
+    with open_reader(index) as reader:
         text = reader.document_text(best.document_id)
     assert text[best.char_start : best.char_end] == best.text
     assert text[: best.char_start].count("\n") + 1 == best.line_start
@@ -36,7 +36,7 @@ def test_search_finds_what_fits(client: RetrievalClient, index: Path) -> None:
 
 def test_search_says_how_it_went(client: RetrievalClient, index: Path) -> None:
     results = client.search("bees")
-    with IndexReader.open(index) as reader:
+    with open_reader(index) as reader:
         assert results.generation == reader.info.generation
         assert results.model_fingerprint == reader.info.model.fingerprint
     assert results.query_token_count == 3
@@ -50,7 +50,7 @@ def test_scores_are_the_cosines_of_the_model(
     client: RetrievalClient, encoder: Encoder, index: Path
 ) -> None:
     results = client.search("ice and stone", k=5, mode="dense")
-    with IndexReader.open(index) as reader:
+    with open_reader(index) as reader:
         for_queries = load_for_index(reader.info.model, device="cpu", dtype="auto")
     query = for_queries.encode(["ice and stone"], "query")[0]
     passages = encoder.encode([passage.text for passage in results], "passage")
@@ -168,7 +168,7 @@ def test_sections_go_with_passages(client: RetrievalClient, index: Path) -> None
     assert [passage.name for passage in results] == [passage.name for passage in plain]
     assert all(passage.section is None for passage in plain)
     told: set[tuple[int, int]] = set()
-    with IndexReader.open(index) as reader:
+    with open_reader(index) as reader:
         for passage in results:
             section = passage.section
             if section is None:  # a better passage has it

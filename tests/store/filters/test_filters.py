@@ -17,7 +17,7 @@ from sqlite_utils import Database
 from retrieval.domain.metadata import Metadata
 from retrieval.domain.records import Document, SourceFile
 from retrieval.errors import InvalidArgument
-from retrieval.store import Commit, StagedDocument
+from retrieval.store import StagedDocument
 from retrieval.store.disk.filtering.conditions import filter_check
 from retrieval.store.disk.filtering.evaluation import FilterEvaluator
 from retrieval.store.disk.filtering.patterns import Sql, glob_sql, path_glob_sql
@@ -27,6 +27,7 @@ from retrieval.store.disk.tables.filter_functions import (
     register_functions,
 )
 from retrieval.store.disk.tables.schema import migrations
+from retrieval.store.disk.writing.commit import DiskCommit
 from retrieval.store.filters.language import (
     MAX_CONDITIONS,
     MAX_DEPTH,
@@ -84,7 +85,7 @@ def put(
     title, size, modified, metadata = row
     document = Document(uri, title, "text", text, (), metadata=metadata)
     source = SourceFile(Path(uri), uri, uri.split("/", maxsplit=1)[0], size, nanoseconds(modified))
-    Commit(Path(), Database(connection, execute_plugins=False)).put_document(
+    DiskCommit(Path(), Database(connection, execute_plugins=False)).put_document(
         StagedDocument(document, source, "", [])
     )
 

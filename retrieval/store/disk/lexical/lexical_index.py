@@ -31,6 +31,7 @@ from retrieval.store.lexical.query import (
     Prefix,
     Terms,
 )
+from retrieval.store.records import LexicalHits
 
 WORDS: Final = "words"
 TITLE: Final = "title"
@@ -69,25 +70,6 @@ _BM25_LIMIT: Final = 2.2
 """BM25 of a term is below its rarity times this (k1 + 1), however often it is in a text."""
 
 _Clause = tuple[tantivy.Occur, tantivy.Query]
-
-
-class LexicalHits(NamedTuple):
-    """The texts that fit best, best first; equal scores in order of text id.
-
-    Which of the texts that tie with the last one are among them is up to the engine: always the
-    same ones of a generation, segment by segment, so that not all of them must be read.
-    """
-
-    scores: NDArray[np.float64]
-    """[n] BM25, ≥ 0."""
-    vector_ids: NDArray[np.int64]
-    """[n]."""
-    text_ids: NDArray[np.int64]
-    """[n]; several texts may have one vector."""
-
-    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_] | slice) -> "LexicalHits":
-        """Some of them, in this order."""
-        return LexicalHits(self.scores[rows], self.vector_ids[rows], self.text_ids[rows])
 
 
 NO_HITS: Final = LexicalHits(np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64))

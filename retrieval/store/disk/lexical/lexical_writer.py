@@ -31,7 +31,7 @@ from retrieval.store.disk.lexical.lexical_index import (
 )
 from retrieval.store.disk.lexical.segment_files import (
     META,
-    LexicalState,
+    LexicalRecord,
     assembled,
     engine_name,
     load_state,
@@ -53,7 +53,7 @@ class _Text(NamedTuple):
     text: str
 
 
-def index_words(folder: Path, connection: sqlite3.Connection, language: str) -> None:
+def update_lexical(folder: Path, connection: sqlite3.Connection, language: str) -> None:
     """Bring the lexical index in step with the passages, within the transaction that is open.
 
     Args:
@@ -67,7 +67,7 @@ def index_words(folder: Path, connection: sqlite3.Connection, language: str) -> 
     """
     state = load_state(connection)
     if state is not None and (state.language, state.analysis) != (language, VERSION):
-        forget_words(connection)
+        forget_lexical(connection)
         state = None
     gone = _gone(connection) if state else []
     connection.execute("DELETE FROM texts WHERE id IN (SELECT text_id FROM unused_texts)")
@@ -75,19 +75,19 @@ def index_words(folder: Path, connection: sqlite3.Connection, language: str) -> 
     first = next(texts, None)
     if first is None and not gone:
         return
-    state = state or LexicalState(language, VERSION, "", ())
+    state = state or LexicalRecord(language, VERSION, "", ())
     _record(connection, _extend(folder, state, gone, chain([first] if first else [], texts)))
     connection.execute("DELETE FROM pending_texts")
 
 
-def forget_words(connection: sqlite3.Connection) -> None:
+def forget_lexical(connection: sqlite3.Connection) -> None:
     """Have the lexical index made anew, of all passages, at the end of this transaction."""
     connection.execute("DELETE FROM lexical_index")
     connection.execute("DELETE FROM lexical_files")
     connection.execute("INSERT OR IGNORE INTO pending_texts SELECT id FROM texts")
 
 
-def words_are_due(connection: sqlite3.Connection, language: str) -> bool:
+def lexical_is_due(connection: sqlite3.Connection, language: str) -> bool:
     """Whether the lexical index is not in step with the passages, or was made in another way."""
     row = connection.execute("SELECT language, analysis FROM lexical_index").fetchone()
     if row is not None and tuple(row) != (language, VERSION):
@@ -126,8 +126,8 @@ def _pending(connection: sqlite3.Connection) -> Iterator[_Text]:
 
 
 def _extend(
-    folder: Path, state: LexicalState, gone: Sequence[int], texts: Iterator[_Text]
-) -> LexicalState:
+    folder: Path, state: LexicalRecord, gone: Sequence[int], texts: Iterator[_Text]
+) -> LexicalRecord:
     """Take texts out, write the segments of some more, and flush them to the disk.
 
     The engine merges small segments with each other on this occasion: so texts are written anew a
@@ -149,7 +149,7 @@ def _extend(
             f"can't write the lexical index of {folder}: {error}; "
             "what was committed before is untouched"
         ) from error
-    return LexicalState(state.language, state.analysis, meta, files)
+    return LexicalRecord(state.language, state.analysis, meta, files)
 
 
 def _write(place: Path, language: str, gone: Sequence[int], texts: Iterator[_Text]) -> None:
@@ -194,7 +194,7 @@ def _move(path: Path, folder: Path) -> WrittenFile:
     return describe_file(path.rename(folder / f"{LEXICAL}{path.name}"))
 
 
-def _record(connection: sqlite3.Connection, state: LexicalState) -> None:
+def _record(connection: sqlite3.Connection, state: LexicalRecord) -> None:
     connection.execute(
         "INSERT OR REPLACE INTO lexical_index VALUES (1, ?, ?, ?, ?)",
         [

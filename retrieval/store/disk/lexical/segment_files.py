@@ -29,7 +29,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import tantivy
 
@@ -40,9 +39,7 @@ from retrieval.store.disk.files.vector_file import LEXICAL, WrittenFile, sample_
 from retrieval.store.disk.lexical.analysis import VERSION
 from retrieval.store.disk.lexical.lexical_index import LexicalIndex
 from retrieval.store.disk.tables.rows import damaged_row
-
-WordsState = Literal["searchable", "outdated", "missing"]
-"""Of the words of an index; the latter two: an older version made it, the next build mends it."""
+from retrieval.store.records import LexicalState
 
 META = "meta.json"
 """The engine's list of segments."""
@@ -54,7 +51,7 @@ _LOCK_TARGET = "/dev/null"
 
 
 @dataclass(frozen=True, slots=True)
-class LexicalState:
+class LexicalRecord:
     """What a commit records of the lexical index."""
 
     language: str
@@ -68,7 +65,7 @@ def engine_name(file: WrittenFile) -> str:
     return file.name.removeprefix(LEXICAL)
 
 
-def load_state(connection: sqlite3.Connection) -> LexicalState | None:
+def load_state(connection: sqlite3.Connection) -> LexicalRecord | None:
     """What the connection's snapshot records of the lexical index; None: there is none yet.
 
     Raises:
@@ -85,10 +82,10 @@ def load_state(connection: sqlite3.Connection) -> LexicalState | None:
     files = connection.execute(
         "SELECT file, bytes, sha256, sample_sha256 FROM lexical_files ORDER BY file"
     )
-    return LexicalState(language, analysis, meta, [WrittenFile(*file) for file in files])
+    return LexicalRecord(language, analysis, meta, [WrittenFile(*file) for file in files])
 
 
-def words_state(connection: sqlite3.Connection) -> WordsState:
+def lexical_state(connection: sqlite3.Connection) -> LexicalState:
     """Whether the words of the connection's snapshot can be searched."""
     row = connection.execute("SELECT analysis FROM lexical_index").fetchone()
     if row is not None:
@@ -98,7 +95,7 @@ def words_state(connection: sqlite3.Connection) -> WordsState:
 
 
 @contextmanager
-def assembled(folder: Path, state: LexicalState, place: Path | None = None) -> Iterator[Path]:
+def assembled(folder: Path, state: LexicalRecord, place: Path | None = None) -> Iterator[Path]:
     """A folder as the engine wants it, made of links; removed at the end.
 
     Args:
@@ -117,7 +114,7 @@ def assembled(folder: Path, state: LexicalState, place: Path | None = None) -> I
         _remove(made)
 
 
-def _linked(folder: Path, state: LexicalState, place: Path | None) -> Path:
+def _linked(folder: Path, state: LexicalRecord, place: Path | None) -> Path:
     """Make a folder of links in a place; None: in the usual one for temporary files."""
     made = Path(tempfile.mkdtemp(".tmp", LEXICAL, place))
     try:
@@ -131,7 +128,7 @@ def _linked(folder: Path, state: LexicalState, place: Path | None) -> Path:
     return made
 
 
-def _linked_somewhere(folder: Path, state: LexicalState) -> Path:
+def _linked_somewhere(folder: Path, state: LexicalRecord) -> Path:
     """Make a folder of links wherever that is possible."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     places = [None, *(Path(place) for place in ("/dev/shm", runtime, "/run") if place)]  # noqa: S108
@@ -242,7 +239,7 @@ def _checked(folder: Path, file: WrittenFile, key: Hashable) -> Hashable:
     return key
 
 
-def _open_checked(folder: Path, state: LexicalState) -> LexicalIndex:
+def _open_checked(folder: Path, state: LexicalRecord) -> LexicalIndex:
     """Open files that were checked.
 
     Raises:
@@ -266,7 +263,7 @@ def _open_checked(folder: Path, state: LexicalState) -> LexicalIndex:
             ) from error
 
 
-def _open(place: Path, state: LexicalState) -> LexicalIndex:
+def _open(place: Path, state: LexicalRecord) -> LexicalIndex:
     """Open the engine's folder.
 
     Raises:

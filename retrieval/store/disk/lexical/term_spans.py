@@ -27,19 +27,12 @@ from retrieval.store.lexical.folding import (
     words_of,
 )
 from retrieval.store.lexical.query import Clause, Phrase, Prefix, parse_lexical_query
+from retrieval.store.records import TermSpan
 
 _ASCII_TOKEN: Final = re.compile("[^ ]+")
 _RAW_WORD: Final = re.compile("[A-Za-z0-9\x80-\U0010ffff]+")
 _MAX_KNOWN: Final = 20_000
 """Words whose terms are remembered from one text to the next."""
-
-
-class TermSpan(NamedTuple):
-    """Characters ``start`` to ``end`` of a text, and the term of the query that they are."""
-
-    start: int
-    end: int
-    term: str
 
 
 _Token = tuple[int, int, str, bool]

@@ -6,35 +6,22 @@ which they were indexed, which is that of an index of the table and needs no sor
 """
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from retrieval.domain.bounded_cache import Recent
 from retrieval.store.disk.filtering.conditions import filter_check
-from retrieval.store.disk.tables.rows import damaged_row
+from retrieval.store.disk.tables.rows import Rows, damaged_row
 from retrieval.store.filters.language import Filter
-
-Place = tuple[int, int]
-"""(document id, ordinal) of a passage."""
-
-Rows = Callable[[str, Sequence[object]], list[tuple[Any, ...]]]
-"""What a query gives; ``Snapshot.rows`` is one."""
+from retrieval.store.records import PassageKey, TextKey
 
 _FEW: Final = 4
 """Most texts stand in fewer places than this; those of their vectors are read at once and kept."""
 _WIDEN: Final = 8
 _MAX_RECENT: Final = 1 << 15
 """Maximum number of places kept in memory."""
-
-
-class TextKey(NamedTuple):
-    """A text, as a ranking lists it."""
-
-    vector_id: int
-    text_id: int
-    """0: all texts of the vector but those that are listed beside it."""
 
 
 class _Standing(NamedTuple):
@@ -61,7 +48,7 @@ class Places:
         where: Filter | None = None,
         *,
         named: Sequence[TextKey] | None = None,
-    ) -> list[list[list[Place]]]:
+    ) -> list[list[list[PassageKey]]]:
         """The first places of some groups of texts, text by text.
 
         Args:
@@ -118,7 +105,7 @@ class Places:
                     counts[numbers[row]] = count
         return counts
 
-    def _known(self, texts: Sequence[TextKey], beside: set[int]) -> dict[TextKey, list[Place]]:
+    def _known(self, texts: Sequence[TextKey], beside: set[int]) -> dict[TextKey, list[PassageKey]]:
         """The places of the texts whose vectors stand in few places."""
         vector_ids = list(dict.fromkeys(text.vector_id for text in texts))
         standing = self._recent.get_or_read(vector_ids, self._read_standing)
@@ -149,9 +136,9 @@ class Places:
 
     def _read(
         self, texts: Sequence[TextKey], most: int, beside: set[int], where: Filter | None
-    ) -> dict[TextKey, list[Place]]:
+    ) -> dict[TextKey, list[PassageKey]]:
         """The first places of each text."""
-        found: dict[TextKey, list[Place]] = {text: [] for text in texts}
+        found: dict[TextKey, list[PassageKey]] = {text: [] for text in texts}
         joined, parameters = _joined(where)
         for numbers, condition in _kinds(texts, beside):
             if not numbers:
@@ -179,10 +166,10 @@ class _Wanted:
     def __init__(self, groups: Sequence[Sequence[TextKey]], limit: int) -> None:
         self._groups = groups
         self._limit = limit
-        self._places: dict[TextKey, list[Place]] = {}
+        self._places: dict[TextKey, list[PassageKey]] = {}
         self._whole: set[TextKey] = set()
 
-    def take(self, places: dict[TextKey, list[Place]], *, whole: bool, most: int = 0) -> None:
+    def take(self, places: dict[TextKey, list[PassageKey]], *, whole: bool, most: int = 0) -> None:
         """Note places of texts: all of them, or the first ``most``."""
         self._places.update(places)
         self._whole |= {
@@ -206,11 +193,11 @@ class _Wanted:
                     break
         return list(asked)
 
-    def found(self) -> list[list[list[Place]]]:
+    def found(self) -> list[list[list[PassageKey]]]:
         """The places of each group, when nothing is asked any more."""
         result = []
         for group in self._groups:
-            parts: list[list[Place]] = []
+            parts: list[list[PassageKey]] = []
             left = self._limit
             for text in group:
                 if left <= 0:

@@ -18,16 +18,16 @@ from retrieval.domain.passages import Hit, Passage, SectionText
 from retrieval.domain.records import DocumentRow, Skipped
 from retrieval.errors import IndexDamaged, NoLexicalIndex, NotFound
 from retrieval.store.disk.id_set import IdSet
-from retrieval.store.disk.info import SegmentInfo, load_segments
+from retrieval.store.disk.info import load_segments
 from retrieval.store.disk.lexical.lexical_index import (
     NO_HITS,
     EngineQuery,
-    LexicalHits,
     LexicalIndex,
     engine_query,
 )
-from retrieval.store.disk.reading.places import Place, Places, TextKey
-from retrieval.store.disk.reading.sections import AROUND, Neighbour, Stretch, stretch_around
+from retrieval.store.disk.lexical.term_spans import TermFinder
+from retrieval.store.disk.reading.places import Places
+from retrieval.store.disk.reading.sections import AROUND, Neighbour, section_around
 from retrieval.store.disk.reading.snapshot import Generation, open_generation
 from retrieval.store.disk.tables.database import DATABASE_NAME
 from retrieval.store.disk.tables.rows import (
@@ -45,23 +45,24 @@ from retrieval.store.disk.tables.rows import (
     read_texts,
     stored_passage,
 )
-from retrieval.store.disk.vectors.vector_index import VectorHits, VectorIndex
+from retrieval.store.disk.vectors.vector_index import VectorIndex
 from retrieval.store.filters.language import Filter
 from retrieval.store.filters.tree import BUILT_IN, Field
 from retrieval.store.lexical.query import parse_lexical_query
+from retrieval.store.records import (
+    DocumentPassage,
+    LexicalHits,
+    PassageKey,
+    SectionSpan,
+    SegmentInfo,
+    TextKey,
+    VectorHits,
+)
 
 _RECENT_CHARS: Final = 8 << 20
 """Most characters of the passages that are kept in memory."""
 _CHARS_BESIDE_TEXT: Final = 1_000
 """What else is kept of a passage, in characters, about."""
-
-
-class DocumentPassage(NamedTuple):
-    """A passage of a document, and what it is ranked by."""
-
-    ordinal: int
-    vector_id: int
-    text_id: int
 
 
 class _Checked(NamedTuple):
@@ -86,7 +87,7 @@ class _KeptQuery(NamedTuple):
     made: EngineQuery
 
 
-class IndexReader:
+class DiskReader:
     """One generation of an index; a context manager, safe to share between threads."""
 
     def __init__(self, generation: Generation) -> None:
@@ -96,11 +97,10 @@ class IndexReader:
         self._snapshot = generation.snapshot
         self._rows = generation.snapshot.rows
         # A generation never changes, so nothing that is kept grows old.
-        self._recent_passages = Recent[Place, _Checked](
+        self._recent_passages = Recent[PassageKey, _Checked](
             _RECENT_CHARS, lambda one: len(one.passage.text) + _CHARS_BESIDE_TEXT
         )
-        self.places = Places(generation.snapshot.rows)
-        """Where the texts of the generation stand."""
+        self._places = Places(generation.snapshot.rows)
         self._vectors = VectorIndex(
             generation.segments, generation.info.model.dim, generation.snapshot.rows
         )
@@ -113,11 +113,11 @@ class IndexReader:
         shared = generation.snapshot.rows("SELECT vector_id FROM shared_vectors", [])
         self._shared = np.array([row[0] for row in shared], dtype=np.int64)
         """Vectors that several texts have."""
-        self.look = generation.look
-        """Tells what is open from any other generation and index: see ``look``."""
+        self.version = generation.version
+        """Tells what is open from any other generation and index; see ``read_version``."""
 
     @classmethod
-    def open(cls, folder: Path, *, before: "IndexReader | None" = None) -> "IndexReader":
+    def open(cls, folder: Path, *, before: "DiskReader | None" = None) -> "DiskReader":
         """Open the last committed generation.
 
         A build may go on beside it: the reader holds a snapshot of the database and maps the
@@ -232,11 +232,11 @@ class IndexReader:
         return float(self._vectors.centre @ query)
 
     @property
-    def has_words(self) -> bool:
+    def has_lexical_index(self) -> bool:
         """Whether there is a lexical index that this version can search."""
         return self._lexical is not None or not self.info.chunks
 
-    def search_words(self, text: str, k: int, *, where: Filter | None = None) -> LexicalHits:
+    def search_lexical(self, text: str, k: int, *, where: Filter | None = None) -> LexicalHits:
         """Find the passages' texts that fit the words of a query best.
 
         Args:
@@ -255,7 +255,7 @@ class IndexReader:
             text, where, lambda words, query, allowed: words.search(query, k, allowed)
         )
 
-    def score_words(
+    def score_texts_of_vectors(
         self,
         text: str,
         vector_ids: NDArray[np.int64],
@@ -263,7 +263,7 @@ class IndexReader:
         *,
         where: Filter | None = None,
     ) -> LexicalHits:
-        """How well the texts of given vectors fit the words of a query; see ``search_words``.
+        """How well the texts of given vectors fit the words of a query; see ``search_lexical``.
 
         Args:
             text: the query.
@@ -283,7 +283,7 @@ class IndexReader:
     def score_texts(
         self, text: str, text_ids: NDArray[np.int64], *, where: Filter | None = None
     ) -> LexicalHits:
-        """How well given texts fit the words of a query; see ``search_words``.
+        """How well given texts fit the words of a query; see ``search_lexical``.
 
         Args:
             text: the query.
@@ -314,18 +314,18 @@ class IndexReader:
         text_ids = np.where(np.isin(hits.vector_ids, self._shared), hits.text_ids, 0)
         return LexicalHits(hits.scores, hits.vector_ids, text_ids)
 
-    def words_warnings(self, text: str) -> tuple[str, ...]:
+    def lexical_warnings(self, text: str) -> tuple[str, ...]:
         """Which limits a lexical query exceeds, in sentences without an end.
 
         Raises:
             NoLexicalIndex: the index has none, or those of an older version.
         """
-        return self._words_query(text).warnings
+        return self._query_of(text).warnings
 
     def _lexical_query(self, text: str) -> tantivy.Query | None:
-        return self._words_query(text).query
+        return self._query_of(text).query
 
-    def _words_query(self, text: str) -> EngineQuery:
+    def _query_of(self, text: str) -> EngineQuery:
         if (lexical := self._lexical) is not None:
 
             def make(texts: list[str]) -> dict[str, _KeptQuery]:
@@ -335,7 +335,7 @@ class IndexReader:
                 }
 
             return self._recent_queries.get_or_read([text], make)[text].made
-        if self.has_words:
+        if self.has_lexical_index:
             return EngineQuery(None)
         raise NoLexicalIndex(
             f"{self.folder} has no words that this version can search: an older version made it; "
@@ -361,30 +361,26 @@ class IndexReader:
         query = f"SELECT 1 FROM metadata_values WHERE key IN ({marks}) LIMIT 1"
         return bool(self._rows(query, field.keys))
 
-    def places_of_texts(
+    def first_places(
         self,
-        vector_ids: Sequence[int],
-        text_ids: Sequence[int],
+        groups: Sequence[Sequence[TextKey]],
+        limit: int,
         where: Filter | None = None,
-        most: int | None = None,
-    ) -> list[list[Place]]:
-        """Where each of n texts stands: (document id, ordinal), in the order of indexing.
+        *,
+        named: Sequence[TextKey] | None = None,
+    ) -> list[list[list[PassageKey]]]:
+        """Return the first passages that have the texts of some groups; see ``Reader``."""
+        return self._places.first(groups, limit, where, named=named)
 
-        In several places, where the same text occurs more than once; nowhere, where a filter is
-        given or all texts of a vector are named.
+    def count_places(
+        self, texts: Sequence[TextKey], named: Sequence[TextKey], where: Filter | None = None
+    ) -> list[int]:
+        """Count the passages that have each of some texts; see ``Reader``."""
+        return self._places.counts(texts, named, where)
 
-        Args:
-            vector_ids: n, the texts' vectors.
-            text_ids: n; 0: all texts of the vector but those that are named beside it.
-            where: only places in documents that pass this filter.
-            most: how many places of each; None: all.
-
-        Raises:
-            IndexDamaged: a vector stands nowhere.
-        """
-        groups = [[TextKey(*pair)] for pair in zip(vector_ids, text_ids, strict=True)]
-        found = self.places.first(groups, self.info.chunks if most is None else most, where)
-        return [places for (places,) in found]
+    def term_finder(self, text: str) -> TermFinder:
+        """Return what finds the terms of a query in passages."""
+        return TermFinder(text, self.info.language)
 
     def passages_of_documents(
         self, document_ids: Sequence[int]
@@ -400,7 +396,7 @@ class IndexReader:
             passages[document_id].append(DocumentPassage(*passage))
         return passages
 
-    def sample_places(self, count: int) -> list[Place]:
+    def sample_places(self, count: int) -> list[PassageKey]:
         """(document id, ordinal) of some passages, spread evenly over the index."""
         count = min(count, self.info.chunks)
         step = max(1, self.info.chunks // max(1, count))
@@ -430,7 +426,7 @@ class IndexReader:
             passages.append(passage._replace(score=hit.score, scores=hit.scores))
         return passages
 
-    def _read_passages(self, places: Sequence[Place]) -> dict[Place, _Checked]:
+    def _read_passages(self, places: Sequence[PassageKey]) -> dict[PassageKey, _Checked]:
         found = read_spans(self._rows, PASSAGES_QUERY, [(one, at, at) for one, at in places])
         rows = {passage_place(row): row for row in found}
         for place in places:
@@ -461,7 +457,7 @@ class IndexReader:
         return around
 
     def neighbours_of(
-        self, places: Sequence[Place], *, before: int = 0, after: int = 0
+        self, places: Sequence[PassageKey], *, before: int = 0, after: int = 0
     ) -> list[list[Passage]]:
         """The passages around each of some that exist, in order, itself left out.
 
@@ -481,27 +477,12 @@ class IndexReader:
             for (document, first, last), (_, ordinal) in zip(spans, places, strict=True)
         ]
 
-    def section(self, document_id: int, ordinal: int, most_chars: int) -> SectionText:
-        """A passage and those around it under the same headings, as one text.
-
-        Args:
-            document_id: of its document.
-            ordinal: its position there.
-            most_chars: length that the text stays within; the passage itself is always in it.
-
-        Raises:
-            NotFound: no such document or passage.
-        """
-        (stretch,) = self.stretches([(document_id, ordinal)], most_chars)
-        (section,) = self.sections([(document_id, stretch)])
-        return section
-
-    def stretches(self, places: Sequence[Place], most_chars: int) -> list[Stretch]:
+    def section_spans(self, places: Sequence[PassageKey], most_chars: int) -> list[SectionSpan]:
         """How far the section around each of some passages goes; see ``section``.
 
         All are found by a fixed number of queries.
         """
-        found: dict[Place, Stretch] = {}
+        found: dict[PassageKey, SectionSpan] = {}
         for around in AROUND:
             left = [place for place in dict.fromkeys(places) if place not in found]
             if not left:
@@ -514,12 +495,12 @@ class IndexReader:
                 beside = neighbours.get(document_id, {})
                 if ordinal not in beside:
                     raise _no_passage(document_id, ordinal)
-                stretch = stretch_around(ordinal, beside, most_chars, around)
+                stretch = section_around(ordinal, beside, most_chars, around)
                 if stretch is not None:
                     found[document_id, ordinal] = stretch
         return [found[place] for place in places]
 
-    def sections(self, stretches: Sequence[tuple[int, Stretch]]) -> list[SectionText]:
+    def sections(self, stretches: Sequence[tuple[int, SectionSpan]]) -> list[SectionText]:
         """The texts of some stretches, each given with the id of its document."""
         pieces = [TextPiece(document_id, one.start, one.end) for document_id, one in stretches]
         return [

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from retrieval.store.records import SectionSpan
+
 AROUND: Final = (8, 40, 200)
 """Passages that are looked at before one and after it; most sections are decided by the first."""
 
@@ -18,18 +20,9 @@ class Neighbour(NamedTuple):
     """JSON."""
 
 
-class Stretch(NamedTuple):
-    """A stretch of a document's text."""
-
-    start: int
-    end: int
-    complete: bool
-    """Whether all passages of the section are in it."""
-
-
-def stretch_around(
+def section_around(
     ordinal: int, neighbours: Mapping[int, Neighbour], most_chars: int, around: int
-) -> Stretch | None:
+) -> SectionSpan | None:
     """The passage of an ordinal with those after and before it, in turn, as far as there is room.
 
     Args:
@@ -52,10 +45,10 @@ def stretch_around(
                 sides.remove(side)
                 continue
             if max(end, one.end) - min(start, one.start) > most_chars:
-                return Stretch(start, end, complete=False)
+                return SectionSpan(start, end, complete=False)
             start, end = min(start, one.start), max(end, one.end)
             if distance == AROUND[-1]:
-                return Stretch(start, end, complete=False)
+                return SectionSpan(start, end, complete=False)
         if not sides:
-            return Stretch(start, end, complete=True)
+            return SectionSpan(start, end, complete=True)
     return None

@@ -13,12 +13,12 @@ from retrieval.domain.records import IndexInfo
 from retrieval.errors import IndexDamaged, StorageError
 from retrieval.store.disk.files.shared_parts import Opened
 from retrieval.store.disk.files.vector_file import ANN, LEXICAL
-from retrieval.store.disk.info import Look, load_info
+from retrieval.store.disk.info import DiskVersion, load_info
 from retrieval.store.disk.lexical.lexical_index import LexicalIndex
 from retrieval.store.disk.lexical.segment_files import open_lexical
 from retrieval.store.disk.tables.database import DATABASE_NAME, sqlite_errors
 from retrieval.store.disk.tables.filter_functions import register_functions
-from retrieval.store.disk.tables.identity import find_place
+from retrieval.store.disk.tables.identity import file_identity
 from retrieval.store.disk.tables.read_only import (
     ReadConnection,
     connect_again,
@@ -101,7 +101,7 @@ class Generation:
 
     snapshot: Snapshot
     info: IndexInfo
-    look: Look
+    version: DiskVersion
     """What tells it from any other."""
     segments: Sequence[Segment]
     lexical: LexicalIndex | None
@@ -145,13 +145,13 @@ def _open(folder: Path, opened: Opened) -> Generation:
         OSError: a file is not there, or can't be read.
     """
     # Before the database is opened: if it is replaced in between, the next look differs.
-    place, stamps = find_place(folder), frozen_stamps(folder)
+    place, stamps = file_identity(folder), frozen_stamps(folder)
     with ExitStack() as stack:
         connection = connect_for_reading(folder)
         stack.callback(connection.close)
         with sqlite_errors(folder):
             connections = _begin(folder, connection, stack)
-            if (find_place(folder), frozen_stamps(folder) if connection.frozen else stamps) != (
+            if (file_identity(folder), frozen_stamps(folder) if connection.frozen else stamps) != (
                 place,
                 stamps,
             ):
@@ -161,8 +161,10 @@ def _open(folder: Path, opened: Opened) -> Generation:
             lexical = open_lexical(folder, connection, opened)
         stack.pop_all()
     opened.forget_older()
-    look = Look(place, None, stamps) if connection.frozen else Look(place, info.identity)
-    return Generation(Snapshot(folder, connections), info, look, segments, lexical, opened)
+    version = (
+        DiskVersion(place, None, stamps) if connection.frozen else DiskVersion(place, info.identity)
+    )
+    return Generation(Snapshot(folder, connections), info, version, segments, lexical, opened)
 
 
 def _begin(folder: Path, first: ReadConnection, stack: ExitStack) -> Sequence[ReadConnection]:

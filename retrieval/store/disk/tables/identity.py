@@ -20,7 +20,7 @@ _ID_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FileIdentity:
     """Which file on the disk an index's database is."""
 
     device: int
@@ -32,7 +32,7 @@ def new_id() -> str:
     return secrets.token_hex(_ID_BYTES)
 
 
-def find_place(folder: Path) -> Place:
+def file_identity(folder: Path) -> FileIdentity:
     """Where an index's database lies now.
 
     Raises:
@@ -40,7 +40,7 @@ def find_place(folder: Path) -> Place:
         StorageError: the folder can't be looked into.
     """
     status = _status(folder)
-    return Place(status.st_dev, status.st_ino)
+    return FileIdentity(status.st_dev, status.st_ino)
 
 
 def read_identity(folder: Path, connection: sqlite3.Connection) -> GenerationId:
@@ -66,7 +66,7 @@ def substitute_ids(folder: Path, connection: sqlite3.Connection) -> tuple[str, s
     They tell two indexes apart by when they were made and by their files on the disk.
 
     Raises:
-        NotAnIndex, StorageError: see ``find_place``.
+        NotAnIndex, StorageError: see ``file_identity``.
     """
     times = connection.execute(
         "SELECT created_at, updated_at, generation FROM index_info"

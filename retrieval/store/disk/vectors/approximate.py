@@ -12,11 +12,9 @@ reaches the target (``tuning``).
   the vectors' size, slow to build, faster for very high recall.
 """
 
-import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import faiss
 import numpy as np
@@ -24,8 +22,7 @@ from numpy.typing import NDArray
 
 from retrieval.errors import IndexDamaged
 from retrieval.store.disk.files.vector_file import file_sha256, read_index, search_rows
-
-AnnKind = Literal["ivf", "hnsw"]
+from retrieval.store.records import AnnSettings
 
 RECALL_K = 10
 """Recall is measured over so many nearest rows."""
@@ -34,43 +31,6 @@ LINKS = 32
 """Of a node of a graph."""
 MOST = 0.9
 """From this share of all rows on, a search need not go further than over all of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class AnnSettings:
-    """What an approximate index is, and how hard it is searched."""
-
-    kind: AnnKind
-    effort: int
-    """Lists looked into (ivf: nprobe), or breadth of the search (hnsw: efSearch)."""
-    candidates: int
-    """Rows proposed for re-ranking, where at most that many are wanted."""
-    lists: int
-    """Lists there are (ivf), else 0."""
-    recall: float
-    """Recall@10 against exact search, as measured when it was written."""
-    queries: int
-    """Over how many queries."""
-    target: float = 0.0
-    """The recall that it was tuned to; 0 where that was not recorded."""
-
-    @property
-    def reached(self) -> bool:
-        """Whether the measured recall is what it was tuned to."""
-        return self.recall >= self.target
-
-    def as_json(self) -> str:
-        """As the database keeps it."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> "AnnSettings":
-        """Read what ``as_json`` wrote.
-
-        Raises:
-            ValueError, TypeError: it is something else.
-        """
-        return cls(**json.loads(text))
 
 
 @dataclass(frozen=True, slots=True)

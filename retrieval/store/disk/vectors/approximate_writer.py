@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.store.disk.files.vector_file import ANN, WrittenFile, write_file
-from retrieval.store.disk.vectors.approximate import LINKS, Ann, AnnKind, AnnSettings
+from retrieval.store.disk.vectors.approximate import LINKS, Ann
 from retrieval.store.disk.vectors.tuning import tune
+from retrieval.store.records import AnnKind, AnnSettings
 
 _TRAIN_ROWS_PER_LIST = 40
 _MAX_LISTS = 8192

@@ -11,7 +11,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.store.disk.vectors.approximate import LINKS, RECALL_K, Ann, AnnSettings, rerank
+from retrieval.store.disk.vectors.approximate import LINKS, RECALL_K, Ann, rerank
+from retrieval.store.records import AnnSettings
 
 QUERIES = 200
 CANDIDATES = (20, 50, 100, 200, 400, 800)

@@ -21,6 +21,7 @@ from retrieval.store.disk.id_set import IdSet
 from retrieval.store.disk.tables.rows import damaged_row
 from retrieval.store.disk.vectors.approximate import MOST, Ann, open_ann, rerank
 from retrieval.store.filters.language import Filter
+from retrieval.store.records import VectorHits
 
 EXACT_ROWS = 50_000
 """Where no more rows than this may be found, all of them are looked at."""
@@ -36,16 +37,6 @@ _BYTES_BESIDE: Final = 2_000
 
 _CENTRE_ROWS = 512
 """Rows whose average stands for that of all; scores of hybrid search hardly tell the two apart."""
-
-
-@dataclass(frozen=True, slots=True)
-class VectorHits:
-    """The nearest vectors of each query, best first."""
-
-    scores: NDArray[np.float32]
-    """[n, k] inner products, higher is better; cosine similarity for unit vectors."""
-    vector_ids: NDArray[np.int64]
-    """[n, k]; -1 where there are fewer than k vectors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +347,7 @@ class VectorIndex:
     def search(
         self, queries: NDArray[np.float32], k: int, *, where: Filter | None, exact: bool
     ) -> VectorHits:
-        """Find each query's nearest vectors; see ``IndexReader.search_vectors``."""
+        """Find each query's nearest vectors; see ``Reader.search_vectors``."""
         if queries.shape[1:] != (self._dim,):
             raise InvalidArgument(
                 f"query vectors must be [n, {self._dim}], not {list(queries.shape)}",
@@ -372,7 +363,7 @@ class VectorIndex:
     def scores(
         self, query: NDArray[np.float32], vector_ids: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """Inner products of a query and some vectors; see ``IndexReader.score_vectors``."""
+        """Inner products of a query and some vectors; see ``Reader.score_vectors``."""
         scores = np.full(len(vector_ids), -np.inf, dtype=np.float32)
         for inside, part in self._read(vector_ids):
             scores[inside] = part @ query
@@ -416,7 +407,7 @@ class VectorIndex:
         return filter_text in self._filtered
 
     def prepare(self, where: Filter) -> None:
-        """Evaluate a filter and remember the result for searches; see ``IndexReader.prepare``."""
+        """Evaluate a filter and remember the result for searches; see ``Reader.prepare``."""
         self._choose(where)
 
     def _choose(self, where: Filter) -> Choice:

@@ -18,19 +18,19 @@ from retrieval.domain.records import ContainerStamp, Document, RootInfo, Skipped
 from retrieval.errors import InvalidArgument
 from retrieval.store.disk.files import vector_file
 from retrieval.store.disk.files.vector_file import WrittenFile, write_vector_file
-from retrieval.store.disk.lexical.lexical_writer import forget_words
+from retrieval.store.disk.lexical.lexical_writer import forget_lexical
 from retrieval.store.disk.tables.rows import chunk_digest
 from retrieval.store.disk.tables.schema import INSERT_METADATA_VALUE, TEXT_PART_CHARS, header_key
-from retrieval.store.disk.vectors.approximate import AnnSettings
-from retrieval.store.disk.writing.staged import StagedChunk, StagedDocument, chunk_row, document_row
+from retrieval.store.disk.writing.staged import chunk_row, document_row
 from retrieval.store.filters.values import value_rows
+from retrieval.store.records import AnnSettings, StagedChunk, StagedDocument
 
 
-class Commit:
-    """What one transaction changes; from ``IndexWriter.commit``."""
+class DiskCommit:
+    """What one transaction changes; from ``DiskWriter.commit``."""
 
     def __init__(self, folder: Path, database: Database) -> None:
-        """Use ``IndexWriter.commit``."""
+        """Use ``DiskWriter.commit``."""
         self._folder = folder
         self._connection = database.conn
 
@@ -291,9 +291,9 @@ class Commit:
         """
         self._connection.execute("UPDATE index_info SET language = ?", [language])
 
-    def forget_words(self) -> None:
+    def forget_lexical(self) -> None:
         """Make the lexical index anew with this commit, of the passages that there are then."""
-        forget_words(self._connection)
+        forget_lexical(self._connection)
 
     def set_index_type(self, index_type: str, target_recall: float) -> None:
         """Say which kind of index is wanted from now on."""

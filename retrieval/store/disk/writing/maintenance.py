@@ -5,9 +5,10 @@ place of the old ones. A run that is cut off in between leaves the index as it w
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +16,12 @@ from numpy.typing import NDArray
 from retrieval.domain.records import IndexInfo
 from retrieval.store.disk.files import vector_file
 from retrieval.store.disk.files.vector_file import open_vector_file
-from retrieval.store.disk.info import SegmentInfo
-from retrieval.store.disk.vectors.approximate import AnnKind, AnnSettings, open_ann
+from retrieval.store.disk.vectors.approximate import open_ann
 from retrieval.store.disk.vectors.approximate_writer import write_ann
 from retrieval.store.disk.vectors.tuning import tune
 from retrieval.store.disk.vectors.vector_index import EXACT_ROWS
-from retrieval.store.disk.writing.preconditions import check_index
-from retrieval.store.disk.writing.writer import IndexWriter
-
-IndexType = Literal["auto", "flat", "ivf", "hnsw"]
-"""``auto``: flat up to ``EXACT_ROWS`` vectors, then ivf where it reaches the wanted recall."""
+from retrieval.store.disk.writing.commit import DiskCommit
+from retrieval.store.records import AnnKind, AnnSettings, Maintained, SegmentInfo
 
 SMALL_SEGMENT_ROWS = 16_384
 """Segments below this are merged when there are many of them."""
@@ -45,29 +42,41 @@ MIN_ANN_ROWS = 1_000
 _COPY_ROWS = 16_384
 
 
-@dataclass(frozen=True, slots=True)
-class Maintained:
-    """What was done."""
+class Maintainable(Protocol):
+    """What maintenance needs of a writer; ``DiskWriter`` is one."""
 
-    merged: int = 0
-    """Segments that were written anew as one."""
-    removed: int = 0
-    """Unused vectors that were dropped."""
-    ann: AnnSettings | None = None
-    """The approximate index that was made, if one was."""
-    tuned: AnnSettings | None = None
-    """The one that was only tuned anew, as another recall is wanted now."""
-    missed: AnnSettings | None = None
-    """The best approximate index that was tried in vain: it missed the wanted recall."""
+    folder: Path
+
+    @property
+    def info(self) -> IndexInfo | None:
+        """What the index is and holds."""
+        ...
+
+    @property
+    def lexical_is_due(self) -> bool:
+        """Whether the next commit, whatever it changes, puts passages into the lexical index."""
+        ...
+
+    def segments(self) -> list[SegmentInfo]:
+        """Return every segment, oldest first."""
+        ...
+
+    def rows_of(self, segment_id: int) -> NDArray[np.int64]:
+        """Return the rows of a segment that are vectors of the index, in order."""
+        ...
+
+    def commit(self) -> AbstractContextManager[DiskCommit]:
+        """Stage changes; leaving the block commits them."""
+        ...
 
 
-def maintain(writer: IndexWriter) -> Maintained:
+def maintain(writer: Maintainable) -> Maintained:
     """Do what is due after a build; nothing, most of the time.
 
     Raises:
         StorageError, IndexDamaged: a file can't be written or read; nothing is changed.
     """
-    if writer.words_are_due:  # an older version wrote it, or another language is wanted
+    if writer.lexical_is_due:  # an older version wrote it, or another language is wanted
         with writer.commit():
             pass
     info, segments = writer.info, writer.segments()
@@ -136,34 +145,7 @@ def _must_reach(info: IndexInfo) -> bool:
     return info.index_type == "auto"
 
 
-def remove_documents(folder: Path, uris: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Take documents out of an index, in one commit.
-
-    Args:
-        folder: the index.
-        uris: of documents, or of folders with documents in them.
-
-    Returns:
-        the URIs of the documents that were removed, and the given ones that named none.
-
-    Raises:
-        NotAnIndex: there is none.
-        IndexLocked: another process is writing it.
-    """
-    check_index(folder)
-    removed: list[str] = []
-    missing: list[str] = []
-    with IndexWriter.open(folder) as writer:
-        with writer.commit() as commit:
-            for uri in uris:
-                found = commit.remove_under(uri.rstrip("/"))
-                removed += found
-                missing += [] if found else [uri]
-        maintain(writer)
-    return removed, missing
-
-
-def compact(writer: IndexWriter) -> Maintained:
+def compact(writer: Maintainable) -> Maintained:
     """Make all segments one, without the vectors that no chunk uses, and index it all anew.
 
     There are several in the end where one would be too large.
@@ -175,7 +157,7 @@ def compact(writer: IndexWriter) -> Maintained:
     if info is None or not segments:
         return Maintained()
     with writer.commit() as commit:
-        commit.forget_words()
+        commit.forget_lexical()
     kind = _kind(info.index_type, sum(row.rows - row.unused for row in segments))
     return _into_one(writer, kind, info, segments, drop_unused=True)
 
@@ -192,7 +174,7 @@ def _kind(index_type: str, rows: int) -> AnnKind | None:
 
 
 def _into_one(
-    writer: IndexWriter,
+    writer: Maintainable,
     kind: AnnKind | None,
     info: IndexInfo,
     segments: Sequence[SegmentInfo],
@@ -229,7 +211,9 @@ def _recall(settings: AnnSettings) -> float:
     return settings.recall
 
 
-def _tune_anew(writer: IndexWriter, info: IndexInfo, segments: Sequence[SegmentInfo]) -> Maintained:
+def _tune_anew(
+    writer: Maintainable, info: IndexInfo, segments: Sequence[SegmentInfo]
+) -> Maintained:
     """Tune the approximate indexes that were tuned for another recall than the wanted one.
 
     Those that miss it are taken away, where the index type leaves the choice.
@@ -253,7 +237,7 @@ def _tune_anew(writer: IndexWriter, info: IndexInfo, segments: Sequence[SegmentI
 
 
 def _tuned(
-    writer: IndexWriter, segment: SegmentInfo, settings: AnnSettings, info: IndexInfo
+    writer: Maintainable, segment: SegmentInfo, settings: AnnSettings, info: IndexInfo
 ) -> AnnSettings:
     """Return the settings with which a segment's approximate index reaches the wanted recall.
 
@@ -272,7 +256,7 @@ def _tuned(
 
 
 def _kept_parts(
-    writer: IndexWriter,
+    writer: Maintainable,
     segments: Sequence[SegmentInfo],
     kept: Sequence[NDArray[np.int64]],
     dim: int,
@@ -285,7 +269,7 @@ def _kept_parts(
 
 
 def _index_segment(
-    writer: IndexWriter, segment_id: int, kind: AnnKind | None, info: IndexInfo
+    writer: Maintainable, segment_id: int, kind: AnnKind | None, info: IndexInfo
 ) -> Maintained:
     """Give a segment an approximate index of a kind, or none."""
     (segment,) = [row for row in writer.segments() if row.id == segment_id]

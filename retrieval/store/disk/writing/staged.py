@@ -1,32 +1,12 @@
 """Documents and chunks ready to be committed, and the rows that they become."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import lru_cache
 
-from retrieval.domain.records import Chunk, Document, SourceFile
 from retrieval.store.disk.tables.filter_functions import filter_extension, filter_path
 from retrieval.store.disk.tables.rows import DOCUMENT_COLUMNS, document_digest
-
-
-@dataclass(frozen=True, slots=True)
-class StagedChunk:
-    """A chunk and the vector that stands for it."""
-
-    chunk: Chunk
-    vector_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class StagedDocument:
-    """A document ready to be committed: all its chunks have vectors."""
-
-    document: Document
-    source: SourceFile
-    sha256: str
-    """Hex digest of the file's bytes, and of its sidecar's where it has one."""
-    chunks: Sequence[StagedChunk]
+from retrieval.store.records import StagedChunk, StagedDocument
 
 
 def document_row(staged: StagedDocument) -> dict[str, str | int | bytes]:

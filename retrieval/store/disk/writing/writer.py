@@ -4,7 +4,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,33 +23,27 @@ from retrieval.domain.records import (
     RootInfo,
     Skipped,
 )
-from retrieval.errors import IndexDamaged, StorageError
+from retrieval.errors import IndexDamaged, ModelMismatch, NotAnIndex, StorageError
 from retrieval.store.disk.files.vector_file import remove_stray_files
-from retrieval.store.disk.info import SegmentInfo, load_info, load_roots, load_segments
-from retrieval.store.disk.lexical.lexical_writer import index_words, words_are_due
+from retrieval.store.disk.info import load_info, load_roots, load_segments
+from retrieval.store.disk.lexical.lexical_writer import lexical_is_due, update_lexical
 from retrieval.store.disk.lexical.segment_files import load_state, view_name, write_view
 from retrieval.store.disk.tables.database import (
     LOOKUP_BATCH,
     connect_for_writing,
+    is_index,
+    not_an_index,
     sqlite_errors,
 )
 from retrieval.store.disk.tables.identity import new_id
 from retrieval.store.disk.tables.schema import NAMED_FILES_QUERY
-from retrieval.store.disk.tables.writer_lock import writer_lock
-from retrieval.store.disk.writing.commit import Commit, utc_now
-from retrieval.store.disk.writing.preconditions import check_folder, check_same, make_folder
+from retrieval.store.disk.tables.writer_lock import LOCK_NAME, writer_lock
+from retrieval.store.disk.writing.commit import DiskCommit, utc_now
+from retrieval.store.disk.writing.maintenance import compact, maintain
+from retrieval.store.records import KnownFile, Maintained, SegmentInfo
 
 
-@dataclass(frozen=True, slots=True)
-class KnownFile:
-    """What the index remembers of a file, to tell whether it changed."""
-
-    document_id: int
-    sha256: str
-    stamp: FileStamp
-
-
-class IndexWriter:
+class DiskWriter:
     """The one writer of an index; a context manager that holds the writer's lock."""
 
     def __init__(self, folder: Path, database: Database, resources: ExitStack) -> None:
@@ -60,21 +54,25 @@ class IndexWriter:
         self._resources = resources
 
     @classmethod
-    def open(cls, folder: Path) -> "IndexWriter":
+    def open(cls, folder: Path, *, create: bool = True) -> "DiskWriter":
         """Open an index for writing, or make a new one in a missing or empty folder.
 
         Vector files that no commit names, left by an interrupted run, are removed.
 
         Args:
             folder: the index.
+            create: whether to make one where there is none.
 
         Raises:
-            NotAnIndex: the folder holds other files, or another program's database.
+            NotAnIndex: the folder holds other files, or another program's database; or it holds no
+                index, and none is to be made.
             IndexLocked: another process is writing it.
             IndexVersionError, IndexDamaged, StorageError: see ``database``.
         """
-        check_folder(folder)
-        make_folder(folder)
+        if not create and not is_index(folder):
+            raise not_an_index(folder)
+        check_free(folder)
+        _make_folder(folder)
         with ExitStack() as stack:
             stack.enter_context(writer_lock(folder))
             database = connect_for_writing(folder)
@@ -128,7 +126,7 @@ class IndexWriter:
         """
         info = self.info
         if info is not None:
-            check_same(self.folder, info, model, chunking)
+            _check_same(self.folder, info, model, chunking)
             return
         now = utc_now()
         with sqlite_errors(self.folder), self._database.atomic():
@@ -199,11 +197,11 @@ class IndexWriter:
             return int(row[0])
 
     @contextmanager
-    def commit(self) -> Iterator["Commit"]:
+    def commit(self) -> Iterator[DiskCommit]:
         """Stage changes; leaving the block commits them all, an exception none of them."""
         with sqlite_errors(self.folder), self._database.atomic():
-            yield Commit(self.folder, self._database)
-            index_words(self.folder, self._connection, self._language)
+            yield DiskCommit(self.folder, self._database)
+            update_lexical(self.folder, self._connection, self._language)
             self._keep_view()
             self._connection.execute(
                 "UPDATE index_info SET generation = generation + 1, commit_id = ?, updated_at = ?",
@@ -212,15 +210,23 @@ class IndexWriter:
         self.remove_strays()
 
     @property
-    def words_are_due(self) -> bool:
+    def lexical_is_due(self) -> bool:
         """Whether the next commit, whatever it changes, puts passages into the lexical index."""
         with sqlite_errors(self.folder):
-            return words_are_due(self._connection, self._language)
+            return lexical_is_due(self._connection, self._language)
 
     @property
     def _language(self) -> str:
         row = self._connection.execute("SELECT language FROM index_info").fetchone()
         return str(row[0]) if row else NO_LANGUAGE
+
+    def maintain(self) -> Maintained:
+        """Do what is due after a build; see ``maintenance``."""
+        return maintain(self)
+
+    def compact(self) -> Maintained:
+        """Make all segments one, and index it all anew; see ``maintenance``."""
+        return compact(self)
 
     def segments(self) -> list[SegmentInfo]:
         """Every segment, oldest first."""
@@ -274,3 +280,61 @@ def _checkpoint(connection: sqlite3.Connection) -> None:
     with suppress(sqlite3.OperationalError):
         connection.execute("PRAGMA busy_timeout = 0")  # wait for no reader
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def check_free(folder: Path) -> None:
+    """Refuse a folder that is neither an index nor missing or empty; nothing is changed.
+
+    Raises:
+        NotAnIndex: it holds other files, or is a file itself.
+        StorageError: it can't be looked into.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise NotAnIndex(f"{folder} is a file; an index is a folder")
+    try:
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    except OSError as error:
+        raise StorageError(f"can't read {folder}: {error.strerror}") from error
+    strangers = sorted(set(names) - {LOCK_NAME})
+    if strangers and not is_index(folder):
+        raise NotAnIndex(
+            f"{folder} is not an index and not empty (it holds {strangers[0]!r}); "
+            f"give --index a new or empty folder"
+        )
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder of an index, if it is not there.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"can't make {folder}: {error.strerror}") from error
+
+
+def _check_same(
+    folder: Path, info: IndexInfo, model: ModelIdentity, chunking: ChunkSettings
+) -> None:
+    """Refuse a model or settings other than those that an index was made with.
+
+    Raises:
+        ModelMismatch: which, and what to do.
+    """
+    if info.model.fingerprint != model.fingerprint:
+        raise ModelMismatch(
+            f"{folder} was made with {info.model.name} ({info.model.dtype}), not with "
+            f"{model.name} ({model.dtype}): build into another folder with --index, "
+            f"or leave --model and --dtype out",
+            index_fingerprint=info.model.fingerprint,
+            model_fingerprint=model.fingerprint,
+        )
+    for field in fields(ChunkSettings):
+        wanted, recorded = getattr(chunking, field.name), getattr(info.chunking, field.name)
+        if wanted != recorded:
+            raise ModelMismatch(
+                f"{folder} was made with {field.name} {recorded!r}, not {wanted!r}: build into "
+                f"another folder with --index, or leave the option out"
+            )

@@ -13,7 +13,7 @@ import pytest
 
 from retrieval.domain.deadline import answer_by
 from retrieval.errors import DeadlinePassed, StorageError
-from retrieval.store import IndexReader, parse_filter
+from retrieval.store import open_reader, parse_filter
 from retrieval.store.disk.files.single_flight import Once
 from retrieval.store.disk.filtering.conditions import Leaf, find_sql
 from retrieval.store.disk.filtering.evaluation import FilterEvaluator
@@ -233,7 +233,7 @@ def test_an_index_that_is_upgraded_in_memory_has_as_many_connections(
         raise StorageError("the disk is read-only")
 
     monkeypatch.setattr("retrieval.store.disk.tables.read_only.connect_for_writing", refuse)
-    with IndexReader.open(tmp_path) as reader:
+    with open_reader(tmp_path) as reader:
         for text, passes in (("path:**/a.txt", True), ("extension=txt", True), ("path=b", False)):
             hits = reader.search_vectors(unit_vectors(1), 2, where=parse_filter(text))
             assert (hits.vector_ids >= 0).any() == passes
@@ -248,7 +248,7 @@ def test_an_index_that_is_upgraded_in_memory_has_as_many_connections(
 
 def test_a_filter_is_evaluated_once_for_all_who_ask_at_once(tmp_path: Path) -> None:
     fill(tmp_path, 50)
-    with IndexReader.open(tmp_path) as reader:
+    with open_reader(tmp_path) as reader:
         where, statements = parse_filter("path:**/a*"), []
         evaluate = reader._vectors._evaluate
 
@@ -298,7 +298,7 @@ def test_remembered_filters_stay_within_their_memory(
 ) -> None:
     fill(tmp_path, 50)
     monkeypatch.setattr("retrieval.store.disk.vectors.vector_index._KEPT_BYTES", 50_000)
-    with IndexReader.open(tmp_path) as reader:
+    with open_reader(tmp_path) as reader:
         texts = [f"size>{number} OR title='{'x' * 1_000}'" for number in range(40)]
         for text in texts:
             reader.prepare(parse_filter(text))

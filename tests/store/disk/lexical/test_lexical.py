@@ -16,19 +16,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.errors import IndexDamaged, StorageError
-from retrieval.store import IndexReader, IndexWriter, compact, maintain, parse_filter, verify
+from retrieval.store import Reader, Writer, open_reader, open_writer, parse_filter, verify
 from retrieval.store.disk.lexical import lexical_index as lexical
 from retrieval.store.disk.lexical import lexical_writer
 from retrieval.store.disk.lexical.analysis import identifiers_analyzer, words_analyzer
 from retrieval.store.lexical.folding import identifiers_of, words_of
 from retrieval.store.lexical.query import WEIGHTS
-from tests.store.test_store import key, open_writer, staged, unit_vectors
+from tests.store.test_store import key, new_writer, places_of_texts, staged, unit_vectors
 
 K1, B = 1.2, 0.75
 SEEDS = count()
 
 
-def put(writer: IndexWriter, uri: str, texts: Sequence[str]) -> None:
+def put(writer: Writer, uri: str, texts: Sequence[str]) -> None:
     """One commit of one document, with a vector for each text that has none."""
     with writer.commit() as commit:
         known = writer.find_vectors(key(text) for text in texts)
@@ -40,11 +40,11 @@ def put(writer: IndexWriter, uri: str, texts: Sequence[str]) -> None:
         commit.put_document(staged(uri, list(texts), [known[key(text)] for text in texts]))
 
 
-def texts_of(reader: IndexReader, query: str, k: int = 10, where: str = "") -> list[str]:
+def texts_of(reader: Reader, query: str, k: int = 10, where: str = "") -> list[str]:
     """The texts that a query finds, best first."""
     condition = parse_filter(where) if where else None
-    hits = reader.search_words(query, k, where=condition)
-    places = reader.places_of_texts(hits.vector_ids.tolist(), hits.text_ids.tolist(), condition)
+    hits = reader.search_lexical(query, k, where=condition)
+    places = places_of_texts(reader, hits.vector_ids.tolist(), hits.text_ids.tolist(), condition)
     return [reader.passage(*standing[0]).text for standing in places]
 
 
@@ -125,7 +125,7 @@ def test_scores_are_bm25_however_often_was_committed(
 ) -> None:
     folder = tmp_path_factory.mktemp("index")
     parts = [texts[n::commits] for n in range(commits)]
-    with open_writer(folder) as writer:
+    with new_writer(folder) as writer:
         for number, part in enumerate(parts):
             if part:
                 put(writer, f"d/{number}", part)
@@ -136,8 +136,8 @@ def test_scores_are_bm25_however_often_was_committed(
     ]
     ordered = [text for part in parts for text in part]
     expected = dict(zip(ordered, by_hand(headers, ordered, query), strict=True))
-    with IndexReader.open(folder) as reader:
-        hits = reader.search_words(query, 100)
+    with open_reader(folder) as reader:
+        hits = reader.search_lexical(query, 100)
         found = dict(zip(texts_of(reader, query, 100), hits.scores.tolist(), strict=True))
     assert found == pytest.approx(
         {text: score for text, score in expected.items() if score > 0}, abs=2e-3
@@ -146,14 +146,14 @@ def test_scores_are_bm25_however_often_was_committed(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    with open_writer(tmp_path / "index") as writer:
+    with new_writer(tmp_path / "index") as writer:
         put(writer, "d/a", ["install the server", "the quick brown fox", "server install guide"])
         put(writer, "d/b", ["a fox and a server", "configuration of clients", "config_path is set"])
     return tmp_path / "index"
 
 
 def test_phrases_beginnings_and_titles(folder: Path) -> None:
-    with IndexReader.open(folder) as reader:
+    with open_reader(folder) as reader:
         assert texts_of(reader, '"install guide"')[0] == "server install guide"
         assert set(texts_of(reader, "config*")) == {
             "configuration of clients",
@@ -172,22 +172,22 @@ def test_phrases_beginnings_and_titles(folder: Path) -> None:
 def test_what_is_removed_or_filtered_is_not_found(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with IndexWriter.open(folder) as writer, writer.commit() as commit:
+    with open_writer(folder) as writer, writer.commit() as commit:
         commit.remove_document("d/a")
     for few in (lexical._FEW_IDS, 0):
         monkeypatch.setattr(lexical, "_FEW_IDS", few)
-        with IndexReader.open(folder) as reader:
+        with open_reader(folder) as reader:
             assert texts_of(reader, "fox", 1) == ["a fox and a server"]
             assert texts_of(reader, "server fox", where="path:a") == []
             assert texts_of(reader, "server fox", where="path:b") == ["a fox and a server"]
 
 
 def test_a_text_that_comes_back_is_found_again(folder: Path) -> None:
-    with IndexWriter.open(folder) as writer:
+    with open_writer(folder) as writer:
         with writer.commit() as commit:
             commit.remove_document("d/a")
         put(writer, "d/c", ["the quick brown fox"])
-    with IndexReader.open(folder) as reader:
+    with open_reader(folder) as reader:
         assert texts_of(reader, "brown") == ["the quick brown fox"]
 
 
@@ -202,28 +202,28 @@ def lose_view(folder: Path) -> None:
 
 
 def test_files_that_no_commit_names_go_and_a_reader_keeps_its_own(folder: Path) -> None:
-    reader = IndexReader.open(folder)
+    reader = open_reader(folder)
     before = lexical_files(folder)
     (folder / "lexical-abc.tmp").mkdir()
     (folder / "lexical-abc.tmp" / "x.term").write_text("cut off")
     (folder / f"lexical-{'0' * 32}.term").write_text("cut off")
-    with IndexWriter.open(folder) as writer:
+    with open_writer(folder) as writer:
         assert lexical_files(folder) == before
         for number in range(20):  # enough to be merged
             put(writer, f"d/{number}", [f"text number {number}"])
-        compact(writer)
+        writer.compact()
     assert not lexical_files(folder) & before
     with reader:
         assert set(texts_of(reader, "fox")) == {"the quick brown fox", "a fox and a server"}
         assert texts_of(reader, "number") == []
-    with IndexReader.open(folder) as new:
+    with open_reader(folder) as new:
         assert len(texts_of(new, "number", 100)) == 20
     assert list(verify(folder)) == []
 
 
 def test_reading_writes_nothing_into_the_index(folder: Path) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in folder.glob("lexical-*")}
-    with IndexReader.open(folder) as reader:
+    with open_reader(folder) as reader:
         texts_of(reader, "fox")
     assert {path.name: path.stat().st_mtime_ns for path in folder.glob("lexical-*")} == before
 
@@ -245,7 +245,7 @@ def test_a_lock_that_the_engine_takes_late_is_in_nobodys_way(
         rmdir(path, **options)
 
     monkeypatch.setattr(os, "rmdir", lock_first)
-    with IndexReader.open(folder) as reader:
+    with open_reader(folder) as reader:
         assert removed
         assert len(texts_of(reader, "fox")) == 2
     assert list(links.iterdir()) == []
@@ -256,17 +256,17 @@ def test_damage_is_noticed_and_mended(folder: Path) -> None:
         data = path.read_bytes()
         path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
         with pytest.raises(IndexDamaged, match="indexer compact"):
-            IndexReader.open(folder)
+            open_reader(folder)
         (problem,) = verify(folder)
         assert problem.file == path.name
         path.write_bytes(data)
     path.unlink()
     with pytest.raises(IndexDamaged, match="missing"):
-        IndexReader.open(folder)
-    with IndexWriter.open(folder) as writer:
-        compact(writer)
+        open_reader(folder)
+    with open_writer(folder) as writer:
+        writer.compact()
     assert list(verify(folder)) == []
-    with IndexReader.open(folder) as reader:
+    with open_reader(folder) as reader:
         assert len(texts_of(reader, "fox")) == 2
 
 
@@ -278,27 +278,27 @@ def test_a_write_that_the_disk_refuses_changes_nothing(
     def refuse(_path: Path, _folder: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    with IndexWriter.open(folder) as writer:
+    with open_writer(folder) as writer:
         with monkeypatch.context() as patched, pytest.raises(StorageError, match="No space"):
             patched.setattr(lexical_writer, "_move", refuse)
             put(writer, "d/c", ["another text"])
         assert lexical_files(folder) == before
-        with IndexReader.open(folder) as reader:
+        with open_reader(folder) as reader:
             assert texts_of(reader, "another") == []
         put(writer, "d/c", ["another text"])
-    with IndexReader.open(folder) as reader:
+    with open_reader(folder) as reader:
         assert texts_of(reader, "another") == ["another text"]
 
 
 def test_another_language_is_taken_up(folder: Path) -> None:
-    with IndexWriter.open(folder) as writer:
+    with open_writer(folder) as writer:
         put(writer, "d/c", ["die Häuser der Städte"])
-        with IndexReader.open(folder) as reader:
+        with open_reader(folder) as reader:
             assert texts_of(reader, "Haus") == []
         with writer.commit() as commit:
             commit.set_language("de")
-        maintain(writer)
-    with IndexReader.open(folder) as reader:
+        writer.maintain()
+    with open_reader(folder) as reader:
         assert reader.info.language == "de"
         assert texts_of(reader, "Haus") == ["die Häuser der Städte"]
         assert len(texts_of(reader, "fox")) == 2
@@ -308,7 +308,7 @@ def test_another_language_is_taken_up(folder: Path) -> None:
 def test_threads_search_at_once(folder: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    with IndexReader.open(folder) as reader, ThreadPoolExecutor(8) as pool:
+    with open_reader(folder) as reader, ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: tuple(texts_of(reader, "server fox")), range(200)))
     assert len(set(found)) == 1
     assert np.isfinite(len(found[0]))

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from retrieval.domain.records import Chunk, Document, Section, SourceFile
 from retrieval.search import Query, Searcher
-from retrieval.store import IndexReader, IndexWriter, StagedChunk, StagedDocument, compact, verify
+from retrieval.store import StagedChunk, StagedDocument, Writer, open_reader, open_writer, verify
 from tests.store.old_index import make_older
-from tests.store.test_store import key, open_writer, unit_vectors
+from tests.store.test_store import key, new_writer, unit_vectors
 
 TEXTS = ("alpha common", "beta common", "gamma common")
 TITLES = ("zebra", "giraffe", "walrus", "zebra giraffe")
 
 
-def put(writer: IndexWriter, documents: Mapping[str, tuple[str, str]]) -> None:
+def put(writer: Writer, documents: Mapping[str, tuple[str, str]]) -> None:
     """One commit: URI → (title, text) of documents of one passage each."""
     with writer.commit() as commit:
         known = writer.find_vectors(key(text) for text in TEXTS)
@@ -34,7 +34,7 @@ def put(writer: IndexWriter, documents: Mapping[str, tuple[str, str]]) -> None:
 
 
 def found(folder: Path, query: Query) -> list[str]:
-    with IndexReader.open(folder) as reader:
+    with open_reader(folder) as reader:
         return [passage.uri for passage in Searcher(reader).search(query).passages]
 
 
@@ -48,7 +48,7 @@ def by_words(folder: Path, text: str, where: str = "") -> set[str]:
 def shared(tmp_path: Path) -> Iterator[Path]:
     """Two documents with one text, under other titles; a filter can name either."""
     folder = tmp_path / "index"
-    with open_writer(folder) as writer:
+    with new_writer(folder) as writer:
         put(writer, {"d/a": ("zebra", TEXTS[0]), "d/b": ("giraffe", TEXTS[0])})
     yield folder
     assert list(verify(folder)) == []
@@ -70,33 +70,33 @@ def test_a_filter_shows_no_word_of_what_it_leaves_out(shared: Path) -> None:
 
 
 def test_a_removed_document_leaves_no_word_behind(shared: Path) -> None:
-    with open_writer(shared) as writer, writer.commit() as commit:
+    with new_writer(shared) as writer, writer.commit() as commit:
         commit.remove_document("d/a")
     assert by_words(shared, "zebra") == set()
     assert by_words(shared, "title:zebra") == set()
     assert by_words(shared, "giraffe alpha") == {"d/b"}
-    with open_writer(shared) as writer:
+    with new_writer(shared) as writer:
         put(writer, {"d/b": ("walrus", TEXTS[0])})
     assert by_words(shared, "giraffe") == set()
     assert by_words(shared, "walrus") == {"d/b"}
-    with open_writer(shared) as writer, writer.commit() as commit:
+    with new_writer(shared) as writer, writer.commit() as commit:
         commit.remove_document("d/b")
     assert by_words(shared, "zebra giraffe walrus alpha") == set()
-    with open_writer(shared) as writer:
+    with new_writer(shared) as writer:
         put(writer, {"d/a": ("zebra", TEXTS[0])})
     assert by_words(shared, "zebra") == {"d/a"}
 
 
 def test_stages_say_what_each_document_scored(shared: Path) -> None:
-    with IndexReader.open(shared) as reader:
+    with open_reader(shared) as reader:
         (vector,) = unit_vectors(3)[:1]
         searcher = Searcher(reader)
         dense = searcher.search(Query(vector=vector, k=10)).passages
         assert [passage.uri for passage in dense] == ["d/a", "d/b"]
-        hits = reader.search_words("giraffe", 10)
+        hits = reader.search_lexical("giraffe", 10)
         assert len(hits.scores) == 1
         assert hits.text_ids[0] > 0
-        filtered = reader.score_words("zebra giraffe", hits.vector_ids)
+        filtered = reader.score_texts_of_vectors("zebra giraffe", hits.vector_ids)
         assert sorted(filtered.text_ids.tolist()) == [1, 2]
 
 
@@ -104,11 +104,11 @@ def test_an_index_of_an_older_version_gets_its_texts(shared: Path, tmp_path: Pat
     old = tmp_path / "old"
     shutil.copytree(shared, old)
     make_older(old, "m010_texts")
-    with IndexReader.open(old) as reader:  # brings the tables up to date
+    with open_reader(old) as reader:  # brings the tables up to date
         passage = reader.passage(2, 0)
         assert (passage.uri, passage.text) == ("d/b", TEXTS[0])
-    with IndexWriter.open(old) as writer:
-        compact(writer)
+    with open_writer(old) as writer:
+        writer.compact()
     for folder in (shared, old):
         assert by_words(folder, "giraffe") == {"d/b"}
     assert list(verify(old)) == []
@@ -135,7 +135,7 @@ def test_whatever_is_put_and_removed(
     """Each word finds the documents that have it, in title or text, and no others."""
     folder = tmp_path_factory.mktemp("texts") / "index"
     there: dict[str, tuple[str, str]] = {}
-    with open_writer(folder) as writer:
+    with new_writer(folder) as writer:
         for changes in commits:
             put(writer, {uri: new for uri, new in changes.items() if new})
             with writer.commit() as commit:
@@ -144,7 +144,7 @@ def test_whatever_is_put_and_removed(
             there = {uri: new for uri, new in (there | changes).items() if new}
     where = f"NOT path={left_out}" if left_out else ""
     passing = {uri: new for uri, new in there.items() if uri != f"d/{left_out}"}
-    with IndexReader.open(folder) as reader:
+    with open_reader(folder) as reader:
         searcher = Searcher(reader)
         for word in ("zebra", "giraffe", "walrus", "alpha", "beta", "common"):
             query = Query(text=word, mode="lexical", filter=where, k=50)

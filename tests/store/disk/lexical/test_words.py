@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from retrieval.errors import NoLexicalIndex
 from retrieval.search.highlight import highlight
-from retrieval.store import IndexReader, IndexWriter, TermFinder, maintain
+from retrieval.store import Reader, open_reader, open_writer
 from retrieval.store.disk.lexical import lexical_index
+from retrieval.store.disk.lexical.term_spans import TermFinder
 from tests.store.disk.lexical.test_lexical import put, texts_of
-from tests.store.test_store import open_writer
+from tests.store.test_store import new_writer
 
 FOLDERS = count()
 
@@ -28,14 +29,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("words")
 
 
-def index_of(place: Path, texts: Sequence[str], language: str = "none") -> IndexReader:
+def index_of(place: Path, texts: Sequence[str], language: str = "none") -> Reader:
     """An index of one document, whose title and headings are ``Q/Q › H › 0`` and so on."""
     folder = place / str(next(FOLDERS))
-    with open_writer(folder) as writer:
+    with new_writer(folder) as writer:
         with writer.commit() as commit:
             commit.set_language(language)
         put(writer, "q/q", texts)
-    return IndexReader.open(folder)
+    return open_reader(folder)
 
 
 def found(place: Path, query: str, *texts: str, language: str = "none") -> list[str]:
@@ -51,7 +52,7 @@ ENGLISH = (
 
 
 @pytest.fixture(scope="module")
-def english(place: Path) -> Iterator[IndexReader]:
+def english(place: Path) -> Iterator[Reader]:
     with index_of(place, [ENGLISH, "nothing of that kind"], "en") as reader:
         yield reader
 
@@ -67,7 +68,7 @@ def english(place: Path) -> Iterator[IndexReader]:
         *('"of the UserRepository"', '"it in the"', '"猫が好き"', '"in the café is"'),
     ],
 )
-def test_what_is_there_is_found_and_highlighted(english: IndexReader, query: str) -> None:
+def test_what_is_there_is_found_and_highlighted(english: Reader, query: str) -> None:
     assert texts_of(english, query) == [ENGLISH]
     assert TermFinder(query, "en").find(ENGLISH)
 
@@ -143,9 +144,12 @@ def test_no_phrase_goes_across_what_is_apart(place: Path, query: str) -> None:
     """Title and text; a text and the parts of its words; the parts of two words."""
     text = "alpha fooBar bazQux"
     with index_of(place, [text]) as reader:
-        phrase, words = (reader.search_words(one, 1).scores for one in (f'"{query}"', query))
+        phrase, words = (reader.search_lexical(one, 1).scores for one in (f'"{query}"', query))
         assert phrase.tolist() == words.tolist()
-        assert reader.search_words('"foo bar"', 1).scores > reader.search_words("foo bar", 1).scores
+        assert (
+            reader.search_lexical('"foo bar"', 1).scores
+            > reader.search_lexical("foo bar", 1).scores
+        )
     assert {text[start:end] for start, end, _ in TermFinder('"foo bar"', "none").find(text)} == {
         "fooBar"
     }
@@ -157,8 +161,8 @@ def test_every_word_that_begins_so_is_found(place: Path) -> None:
         assert set(texts_of(reader, "config*", 300)) == set(texts)
         assert set(texts_of(reader, "of_i*", 300)) == set(texts)
         for text in (texts[7], texts[199]):
-            ids = reader.search_words(text.split()[0], 1).vector_ids
-            assert len(reader.score_words("conf*", ids).vector_ids) == 1
+            ids = reader.search_lexical(text.split()[0], 1).vector_ids
+            assert len(reader.score_texts_of_vectors("conf*", ids).vector_ids) == 1
 
 
 @pytest.mark.parametrize("name", ["_MAX_LAST_WORDS", "_MAX_LAST_PLACES"])
@@ -308,16 +312,16 @@ def test_a_long_text_of_different_words_is_highlighted_soon() -> None:
 
 def test_words_of_an_older_analysis_are_named(tmp_path: Path) -> None:
     folder = tmp_path / "index"
-    with open_writer(folder) as writer:
+    with new_writer(folder) as writer:
         put(writer, "d/a", ["the bill of rights"])
     with closing(sqlite3.connect(folder / "index.db")) as connection, connection:
         connection.execute("UPDATE lexical_index SET analysis = analysis - 1")
-    with IndexReader.open(folder) as reader:
-        assert not reader.has_words
+    with open_reader(folder) as reader:
+        assert not reader.has_lexical_index
         with pytest.raises(NoLexicalIndex, match=r"older version.*indexer build"):
-            reader.search_words("bill", 1)
-    with IndexWriter.open(folder) as writer:
-        assert writer.words_are_due
-        maintain(writer)
-    with IndexReader.open(folder) as reader:
+            reader.search_lexical("bill", 1)
+    with open_writer(folder) as writer:
+        assert writer.lexical_is_due
+        writer.maintain()
+    with open_reader(folder) as reader:
         assert texts_of(reader, '"bill of"') == ["the bill of rights"]

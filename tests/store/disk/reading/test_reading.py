@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from indexer.commands.cli import cli
 from retrieval.domain.records import IndexInfo
 from retrieval.errors import StorageError
-from retrieval.store import IndexReader, compact, look, read_info, remove_documents, verify
+from retrieval.store import Reader, open_reader, read_info, read_version, remove_documents, verify
 from retrieval.store.disk import info as info_module
 from retrieval.store.disk.info import load_info
 from retrieval.store.disk.lexical import segment_files as lexical_module
@@ -29,7 +29,7 @@ from retrieval.store.disk.tables.write_ahead_log import with_log
 from retrieval.store.disk.tables.writer_lock import writer_lock
 from tests.store.old_index import make_older
 from tests.store.places import EVERYTHING_READ_ONLY, run_with_mounts
-from tests.store.test_store import fill, open_writer, unit_vectors
+from tests.store.test_store import fill, new_writer, unit_vectors
 
 verify_module = import_module("retrieval.store.disk.verify")
 
@@ -37,7 +37,7 @@ OPEN = """
 import sys
 from pathlib import Path
 from retrieval.errors import RetrievalError
-from retrieval.store import IndexReader, look, verify
+from retrieval.store import open_reader, read_version, verify
 folder = Path(sys.argv[1])
 try:
     (folder / "x").write_text("x")
@@ -46,9 +46,9 @@ except OSError:
 else:
     sys.exit("it can be written")
 try:
-    with IndexReader.open(folder) as reader:
-        print(reader.info.documents, len(reader.search_words("text", 10).vector_ids))
-        assert look(folder) == reader.look
+    with open_reader(folder) as reader:
+        print(reader.info.documents, len(reader.search_lexical("text", 10).vector_ids))
+        assert read_version(folder) == reader.version
         assert list(verify(folder)) == []
 except RetrievalError as error:
     print(type(error).__name__, error.message)
@@ -132,8 +132,8 @@ def lose_view(folder: Path) -> None:
         shutil.rmtree(view)
 
 
-def words(reader: IndexReader) -> int:
-    return len(reader.search_words("text", 99).vector_ids)
+def words(reader: Reader) -> int:
+    return len(reader.search_lexical("text", 99).vector_ids)
 
 
 def test_a_read_only_system(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_a_read_only_system_and_an_index_that_needs_links(tmp_path: Path) -> Non
 
 def test_a_read_only_system_with_commits_in_the_log(tmp_path: Path) -> None:
     fill(tmp_path / "index", 3)
-    with IndexReader.open(tmp_path / "index"):
+    with open_reader(tmp_path / "index"):
         fill(tmp_path / "index", 2, name="d/b")
         shutil.copytree(tmp_path / "index", tmp_path / "copy", symlinks=True)
     assert (tmp_path / "copy" / "index.db-wal").stat().st_size
@@ -163,7 +163,7 @@ def test_a_read_only_system_with_commits_in_the_log(tmp_path: Path) -> None:
 def test_a_full_disk(tmp_path: Path, in_log: bool) -> None:
     fill(tmp_path / "index", 3)
     if in_log:
-        with IndexReader.open(tmp_path / "index"):
+        with open_reader(tmp_path / "index"):
             fill(tmp_path / "index", 2, name="d/b")
             shutil.copytree(tmp_path / "index", tmp_path / "copy", symlinks=True)
         (tmp_path / "copy" / "index.db-shm").unlink()
@@ -203,27 +203,27 @@ except StorageError as error:
 
 def test_without_shared_memory_the_database_is_read_as_it_lies(tmp_path: Path) -> None:
     fill(tmp_path, 3)
-    live = look(tmp_path)
+    live = read_version(tmp_path)
     without_shared_memory(tmp_path)
-    with IndexReader.open(tmp_path) as reader:
+    with open_reader(tmp_path) as reader:
         assert reader.info.documents == 1
         assert words(reader) == 3
-        assert reader.look == look(tmp_path) != live
+        assert reader.version == read_version(tmp_path) != live
         # Once it can be opened with locks again, that is another look: a server goes over.
         (tmp_path / "index.db-shm").unlink()
-        assert look(tmp_path) == live
+        assert read_version(tmp_path) == live
 
 
 def test_without_shared_memory_no_commit_of_the_log_is_left_out(tmp_path: Path) -> None:
     fill(tmp_path, 3)
-    with IndexReader.open(tmp_path):
+    with open_reader(tmp_path):
         fill(tmp_path, 2, name="d/b")  # the held snapshot keeps this commit in the log
         (tmp_path / "index.db-shm").rename(tmp_path / "shm")
         without_shared_memory(tmp_path)
-        with IndexReader.open(tmp_path) as reader:
+        with open_reader(tmp_path) as reader:
             assert (reader.info.documents, words(reader)) == (2, 5)
             assert reader.search_vectors(unit_vectors(1), 5).vector_ids.shape == (1, 5)
-            assert reader.look == look(tmp_path)
+            assert reader.version == read_version(tmp_path)
 
 
 def test_an_older_version_is_read_where_it_can_not_be_brought_up_to_date(tmp_path: Path) -> None:
@@ -234,11 +234,11 @@ def test_an_older_version_is_read_where_it_can_not_be_brought_up_to_date(tmp_pat
         connection.execute("PRAGMA journal_mode = WAL")
     without_shared_memory(tmp_path / "old")
     before = (tmp_path / "old" / "index.db").read_bytes()
-    with IndexReader.open(tmp_path / "old") as one, IndexReader.open(tmp_path / "old") as two:
+    with open_reader(tmp_path / "old") as one, open_reader(tmp_path / "old") as two:
         assert words(one) == 3
         assert one.info.identity == two.info.identity
         assert len(one.info.index_id) == len(one.info.commit_id) == 32
-        assert one.look == look(tmp_path / "old")
+        assert one.version == read_version(tmp_path / "old")
     assert (tmp_path / "old" / "index.db").read_bytes() == before
     shutil.copytree(tmp_path / "old", tmp_path / "other", symlinks=True)
     assert read_info(tmp_path / "other").identity != one.info.identity
@@ -247,12 +247,12 @@ def test_an_older_version_is_read_where_it_can_not_be_brought_up_to_date(tmp_pat
 def test_an_older_version_is_read_while_it_is_written(tmp_path: Path) -> None:
     fill(tmp_path, 3)
     make_older(tmp_path, "m009_index_id")
-    with writer_lock(tmp_path), IndexReader.open(tmp_path) as reader:
+    with writer_lock(tmp_path), open_reader(tmp_path) as reader:
         assert reader.info.documents == 1
-        assert reader.look == look(tmp_path)
+        assert reader.version == read_version(tmp_path)
     made = read_info(tmp_path).identity
     assert made != reader.info.identity
-    assert made == read_info(tmp_path).identity == look(tmp_path).identity
+    assert made == read_info(tmp_path).identity == read_version(tmp_path).identity
 
 
 def test_a_view_is_made_for_every_commit_and_is_all_that_is_used(
@@ -264,12 +264,12 @@ def test_a_view_is_made_for_every_commit_and_is_all_that_is_used(
     monkeypatch.setattr(tempfile, "gettempdir", refuse)
     for number in range(12):
         fill(tmp_path, 2, name=f"d/{number}", seed=number)
-        with IndexReader.open(tmp_path) as reader:
+        with open_reader(tmp_path) as reader:
             assert words(reader) == 2 * (number + 1)
         assert len(list(tmp_path.glob("lexical-*.view"))) == 1
-    with open_writer(tmp_path) as writer:
-        compact(writer)
-    with IndexReader.open(tmp_path) as reader:
+    with new_writer(tmp_path) as writer:
+        writer.compact()
+    with open_reader(tmp_path) as reader:
         assert words(reader) == 24
 
 
@@ -307,14 +307,14 @@ def test_a_view_that_is_not_what_it_should_be_is_not_used(
         return assembled(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(lexical_module, "assembled", noted)
-    with IndexReader.open(index) as reader:
+    with open_reader(index) as reader:
         assert words(reader) == 3
     assert used
     if change == "lock":
         assert not secret.exists()
     used.clear()
-    open_writer(index).close()
-    with IndexReader.open(index) as reader:
+    new_writer(index).close()
+    with open_reader(index) as reader:
         assert words(reader) == 3
     assert not used
     assert not list(index.glob("*.tmp"))
@@ -326,7 +326,7 @@ def test_a_file_without_permission_is_no_damage(tmp_path: Path) -> None:
     vectors.unlink()
     vectors.symlink_to(vectors.name)  # what no user may read, root included
     with pytest.raises(StorageError, match="Too many levels of symbolic links"):
-        IndexReader.open(tmp_path)
+        open_reader(tmp_path)
 
 
 def read_everything(folder: Path) -> None:
@@ -335,7 +335,7 @@ def read_everything(folder: Path) -> None:
         done = CliRunner().invoke(cli, [command, "--index", str(folder), "--json"])
         assert done.exit_code == 0, done.exception
     assert list(verify(folder)) == []
-    with IndexReader.open(folder) as reader:
+    with open_reader(folder) as reader:
         assert words(reader) == min(99, reader.info.chunks)
 
 
@@ -354,8 +354,8 @@ def test_reading_beside_writers_never_fails(tmp_path: Path) -> None:
                 fill(tmp_path, 2, name=f"d/{number}", seed=number)
                 if number % 5 == 0:
                     remove_documents(tmp_path, [f"d/{number}", f"d/{number - 1}"])
-                    with open_writer(tmp_path) as writer:
-                        compact(writer)
+                    with new_writer(tmp_path) as writer:
+                        writer.compact()
                 commits.append(number)
         except Exception as error:  # noqa: BLE001 -- the test fails with it
             failures.append(error)
@@ -389,8 +389,8 @@ def test_reading_goes_on_where_files_go_before_they_are_opened(
     def compact_and_open(*arguments: Any, **named: Any) -> Any:
         if not compacted:
             compacted.append(1)
-            with open_writer(tmp_path) as writer:
-                compact(writer)
+            with new_writer(tmp_path) as writer:
+                writer.compact()
         return opening(*arguments, **named)
 
     monkeypatch.setattr(module, name, compact_and_open)
@@ -409,8 +409,8 @@ def test_status_beside_a_compaction(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         with listed(folder) as entries:
             found = list(entries)
         monkeypatch.undo()
-        with open_writer(tmp_path) as writer:
-            compact(writer)
+        with new_writer(tmp_path) as writer:
+            writer.compact()
         assert any(not Path(entry.path).exists() for entry in found)
         yield found
 
@@ -425,8 +425,8 @@ def test_verify_beside_a_compaction_finds_nothing(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patched:
 
         def load_and_compact(folder: Path, connection: sqlite3.Connection) -> IndexInfo:
-            with open_writer(folder) as writer:
-                compact(writer)
+            with new_writer(folder) as writer:
+                writer.compact()
             return load_info(folder, connection)
 
         patched.setattr(verify_module, "load_info", load_and_compact)

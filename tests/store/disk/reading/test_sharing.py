@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from retrieval.errors import IndexDamaged
-from retrieval.store import IndexReader, IndexWriter, compact, remove_documents
+from retrieval.store import open_reader, open_writer, remove_documents
 from tests.service.harness import build_index, write_documents
 from tests.store.disk.vectors.test_approximate import add, clustered, make
 
@@ -53,7 +53,7 @@ def no_collector() -> Iterator[None]:
 
 
 def change_metadata(folder: Path) -> None:
-    with IndexWriter.open(folder) as writer, writer.commit() as commit:
+    with open_writer(folder) as writer, writer.commit() as commit:
         commit.set_index_type("auto", 0.9)
 
 
@@ -62,7 +62,7 @@ def remove_a_document(folder: Path) -> None:
 
 
 def add_documents(folder: Path) -> None:
-    with IndexWriter.open(folder) as writer:
+    with open_writer(folder) as writer:
         add(writer, clustered(40, 9), "new")
 
 
@@ -90,18 +90,18 @@ def test_files_of_both_generations_are_read_once(
     assert min(files.values()) > 100_000
     queries = clustered(20, 3)
     with no_collector():
-        first = IndexReader.open(folder)
+        first = open_reader(folder)
         before = first.search_vectors(queries, 10)
         assert sorted(set(mapped(folder)) & set(files)) == mapped_once(files)
         change(folder)
         read = bytes_read()
-        second = IndexReader.open(folder, before=first)
+        second = open_reader(folder, before=first)
         read = bytes_read() - read
         assert second.info.generation == first.info.generation + 1
         new = large_files(folder)
         assert [name for name in mapped(folder) if name in new] == mapped_once(new)
         read_alone = bytes_read()
-        with IndexReader.open(folder) as alone:
+        with open_reader(folder) as alone:
             # Small files are checked whole; approximate indexes are then read once more.
             twice = [size for name, size in files.items() if name.startswith("ann-")]
             assert bytes_read() - read_alone - read > 0.98 * (sum(files.values()) + sum(twice))
@@ -136,11 +136,11 @@ def test_an_approximate_index_is_in_memory_once(tmp_path: Path) -> None:
         import sys
         from pathlib import Path
         from tests.store.disk.reading.test_sharing import (
-            IndexReader, anonymous_bytes, change_metadata)
+            anonymous_bytes, change_metadata, open_reader)
         folder = Path(sys.argv[1])
-        start, first = anonymous_bytes(), IndexReader.open(folder)
+        start, first = anonymous_bytes(), open_reader(folder)
         change_metadata(folder)
-        once, second = anonymous_bytes(), IndexReader.open(folder, before=first)
+        once, second = anonymous_bytes(), open_reader(folder, before=first)
         print(once - start, anonymous_bytes() - once)
     """
     command = [sys.executable, "-c", textwrap.dedent(code), str(folder)]
@@ -160,12 +160,12 @@ def test_memory_does_not_grow_with_reloads(tmp_path: Path) -> None:
         from tests.store.disk.reading.test_sharing import *
         folder = Path(sys.argv[1])
         gc.disable()
-        reader, queries = IndexReader.open(folder), clustered(20, 3)
+        reader, queries = open_reader(folder), clustered(20, 3)
         for number in range(25):
             if number == 5:
                 start = anonymous_bytes()
             change_metadata(folder)
-            old, reader = reader, IndexReader.open(folder, before=reader)
+            old, reader = reader, open_reader(folder, before=reader)
             old.close()
             reader.search_vectors(queries, 10)
         print(anonymous_bytes() - start)
@@ -178,11 +178,11 @@ def test_memory_does_not_grow_with_reloads(tmp_path: Path) -> None:
 def test_a_merged_index_shares_nothing_and_is_right(tmp_path: Path, index: Path) -> None:
     folder = Path(shutil.copytree(index, tmp_path / "index", symlinks=True))
     add_documents(folder)
-    first = IndexReader.open(folder)
-    with IndexWriter.open(folder) as writer:
-        compact(writer)
+    first = open_reader(folder)
+    with open_writer(folder) as writer:
+        writer.compact()
     queries = clustered(5, 3)
-    with IndexReader.open(folder, before=first) as second, IndexReader.open(folder) as alone:
+    with open_reader(folder, before=first) as second, open_reader(folder) as alone:
         ours, theirs = (one.search_vectors(queries, 10, exact=True) for one in (second, alone))
         np.testing.assert_array_equal(ours.vector_ids, theirs.vector_ids)
     first.close()
@@ -221,21 +221,21 @@ def test_a_file_that_is_not_the_same_any_more_is_checked_anew(
     names = [name for name in large_files(folder) if name.startswith(kind)]
     if not names:
         pytest.skip("a flat index has no such file")
-    with IndexReader.open(folder) as first:
+    with open_reader(folder) as first:
         change_metadata(folder)
         damage(folder / names[0], tmp_path / "copy")
         with pytest.raises(IndexDamaged, match=names[0]):
-            IndexReader.open(folder, before=first)
+            open_reader(folder, before=first)
 
 
 def test_another_index_in_the_same_place_shares_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "index"
     make(folder, "ivf", 4000)
-    first = IndexReader.open(folder)
+    first = open_reader(folder)
     shutil.rmtree(folder)
     make(tmp_path / "other", "ivf", 4100)
     (tmp_path / "other").rename(folder)
-    with IndexReader.open(folder, before=first) as second:
+    with open_reader(folder, before=first) as second:
         assert second.search_vectors(clustered(4100, 1)[-1:], 1).vector_ids.tolist() == [[4100]]
     first.close()
 
@@ -244,11 +244,11 @@ def test_a_copy_in_the_same_place_is_opened_anew(tmp_path: Path) -> None:
     """The files of the old one may lie on a disk that is about to go."""
     folder = tmp_path / "index"
     make(folder, "flat", 4000)
-    first = IndexReader.open(folder)
+    first = open_reader(folder)
     shutil.copytree(folder, tmp_path / "copy", symlinks=True)
     folder.rename(tmp_path / "old")
     (tmp_path / "copy").rename(folder)
-    with IndexReader.open(folder, before=first):
+    with open_reader(folder, before=first):
         assert [name[:8] for name in mapped(folder)].count("vectors-") == 1
         assert [name[:8] for name in mapped(tmp_path / "old")].count("vectors-") == 1
     first.close()
@@ -259,15 +259,15 @@ def test_words_that_did_not_change_are_opened_once(tmp_path: Path) -> None:
     write_documents(documents)
     build_index(documents, folder)
     with no_collector():
-        first = IndexReader.open(folder)
+        first = open_reader(folder)
         change_metadata(folder)
         was = mapped(folder)
         assert any("lexical" in name for name in was)
-        second = IndexReader.open(folder, before=first)
+        second = open_reader(folder, before=first)
         assert mapped(folder) == was
         first.close()
         del first
-        assert second.search_words("harbour", 5).scores.size
+        assert second.search_lexical("harbour", 5).scores.size
         second.close()
         del second
 
@@ -276,7 +276,7 @@ def test_files_of_words_are_checked_once(tmp_path: Path, monkeypatch: pytest.Mon
     documents, folder = tmp_path / "documents", tmp_path / "index"
     write_documents(documents)
     build_index(documents, folder)
-    with IndexReader.open(folder) as first:
+    with open_reader(folder) as first:
         known = {str(folder / row[0]) for row in first._rows("SELECT file FROM lexical_files", [])}
         (documents / "new.md").write_text("# New\n\nA zeppelin over the harbour.\n")
         build_index(documents, folder)
@@ -288,11 +288,11 @@ def test_files_of_words_are_checked_once(tmp_path: Path, monkeypatch: pytest.Mon
 
         noting = True
         sys.addaudithook(note)
-        second = IndexReader.open(folder, before=first)
+        second = open_reader(folder, before=first)
         noting = False
     with second:
         old = {name for name in opened if "lexical-" in name and not name.endswith("meta.json")}
         assert old
         assert not old & known
-        assert second.search_words("zeppelin", 5).scores.size
-        assert second.search_words("harbour", 50).scores.size == 6
+        assert second.search_lexical("zeppelin", 5).scores.size
+        assert second.search_lexical("harbour", 50).scores.size == 6

@@ -20,17 +20,16 @@ from retrieval.domain.records import (
 )
 from retrieval.errors import IndexDamaged, NoLexicalIndex
 from retrieval.store import (
-    IndexReader,
     IndexType,
-    IndexWriter,
     Maintained,
     StagedChunk,
     StagedDocument,
-    compact,
-    maintain,
+    Writer,
+    open_reader,
+    open_writer,
     parse_filter,
     read_info,
-    read_segments,
+    read_status,
     remove_documents,
     verify,
 )
@@ -38,6 +37,7 @@ from retrieval.store.disk.files import vector_file
 from retrieval.store.disk.vectors import tuning, vector_index
 from retrieval.store.disk.writing import maintenance
 from tests.store.old_index import make_older
+from tests.store.test_store import places_of_texts
 
 DIM = 32
 PER_DOCUMENT = 20
@@ -54,7 +54,7 @@ def clustered(count: int, seed: int) -> NDArray[np.float32]:
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-def add(writer: IndexWriter, vectors: NDArray[np.float32], prefix: str) -> None:
+def add(writer: Writer, vectors: NDArray[np.float32], prefix: str) -> None:
     """One commit: documents of 20 chunks, ``number`` counting them."""
     with writer.commit() as commit:
         texts = [f"{prefix} {number}" for number in range(len(vectors))]
@@ -76,12 +76,12 @@ def add(writer: IndexWriter, vectors: NDArray[np.float32], prefix: str) -> None:
 
 
 def make(folder: Path, index_type: IndexType, count: int = 6000, target: float = 0.95) -> None:
-    with IndexWriter.open(folder) as writer:
+    with open_writer(folder) as writer:
         writer.set_model(MODEL, ChunkSettings(100, 0))
         with writer.commit() as commit:
             commit.set_index_type(index_type, target)
         add(writer, clustered(count, 1), "a")
-        maintain(writer)
+        writer.maintain()
 
 
 @pytest.fixture(scope="module", params=["ivf", "hnsw"])
@@ -97,7 +97,7 @@ def recall(found: NDArray[np.int64], exact: NDArray[np.int64]) -> float:
 
 
 def test_recall_is_measured_and_reached(approximate: Path) -> None:
-    (segment,) = read_segments(approximate)
+    (segment,) = read_status(approximate).segments
     assert segment.ann is not None
     assert segment.ann.kind == approximate.name
     assert segment.ann.recall >= 0.95
@@ -105,7 +105,7 @@ def test_recall_is_measured_and_reached(approximate: Path) -> None:
     # At so few dimensions the graph's links are larger than the vectors.
     assert segment.ann.kind == "hnsw" or segment.ann_size < segment.size / 4
     queries = clustered(50, 2)
-    with IndexReader.open(approximate) as reader:
+    with open_reader(approximate) as reader:
         assert not reader.is_exact
         exact = reader.search_vectors(queries, 10, exact=True)
         found = reader.search_vectors(queries, 10)
@@ -130,7 +130,7 @@ def test_filters_keep_recall(
     monkeypatch.setattr(vector_index, "EXACT_ROWS", 0)
     where = parse_filter(f"number<{int(300 * share)}")
     queries = clustered(50, 3)
-    with IndexReader.open(approximate) as reader:
+    with open_reader(approximate) as reader:
         exact = reader.search_vectors(queries, 10, where=where, exact=True)
         found = reader.search_vectors(queries, 10, where=where)
         assert recall(found.vector_ids, exact.vector_ids) >= 0.97
@@ -140,7 +140,7 @@ def test_filters_keep_recall(
 
 def test_few_rows_are_searched_exactly(approximate: Path) -> None:
     where, queries = parse_filter("number=7"), clustered(20, 4)
-    with IndexReader.open(approximate) as reader:
+    with open_reader(approximate) as reader:
         exact = reader.search_vectors(queries, 20, where=where, exact=True)
         found = reader.search_vectors(queries, 20, where=where)
         assert (found.vector_ids == exact.vector_ids).all()
@@ -150,31 +150,31 @@ def test_few_rows_are_searched_exactly(approximate: Path) -> None:
 def test_a_filter_holds_for_places_too(tmp_path: Path) -> None:
     """A text that stands in two documents, of which one passes."""
     make(tmp_path / "index", "flat", 40)
-    with IndexWriter.open(tmp_path / "index") as writer, writer.commit() as commit:
+    with open_writer(tmp_path / "index") as writer, writer.commit() as commit:
         vector_id = 1
         document = Document("docs/twin.txt", "twin", "text", "a 0", (Section(0, ()),))
         source = SourceFile(Path("/x"), "docs/twin.txt", "docs", 3, 1)
         chunk = StagedChunk(Chunk(0, 0, 3, "a 0", 1, 1, (), 2), vector_id)
         commit.put_document(StagedDocument(document, source, "0" * 64, [chunk]))
-    with IndexReader.open(tmp_path / "index") as reader:
-        assert len(reader.places_of_texts([1], [0])[0]) == 2
-        assert reader.places_of_texts([1], [0], parse_filter("path:twin.txt")) == [[(3, 0)]]
+    with open_reader(tmp_path / "index") as reader:
+        assert len(places_of_texts(reader, [1], [0])[0]) == 2
+        assert places_of_texts(reader, [1], [0], parse_filter("path:twin.txt")) == [[(3, 0)]]
 
 
 def test_small_changes_rebuild_nothing_and_large_ones_do(tmp_path: Path) -> None:
     folder = tmp_path / "index"
     make(folder, "ivf", 4000)
-    first = read_segments(folder)[0].file
-    with IndexWriter.open(folder) as writer:
+    first = read_status(folder).segments[0].file
+    with open_writer(folder) as writer:
         add(writer, clustered(200, 5), "b")
-        assert maintain(writer).ann is None
+        assert writer.maintain().ann is None
         assert [row.ann_kind for row in writer.segments()] == ["ivf", ""]
         assert writer.segments()[0].file == first
         add(writer, clustered(400, 6), "c")
-        done = maintain(writer)
+        done = writer.maintain()
         assert done.ann is not None
         assert done.merged == 3
-    (segment,) = read_segments(folder)
+    (segment,) = read_status(folder).segments
     assert (segment.rows, segment.unused, segment.ann_kind) == (4600, 0, "ivf")
     assert list(verify(folder)) == []
     files = {path.name for path in folder.iterdir() if path.suffix == ".faiss"}
@@ -190,20 +190,20 @@ def test_what_is_new_gets_an_index_of_its_own(
     monkeypatch.setattr(maintenance, "MAX_SIDE_SHARE", 0.9)
     folder = tmp_path / "index"
     make(folder, "ivf", 4000)
-    main = read_segments(folder)[0].file
+    main = read_status(folder).segments[0].file
     expected = [clustered(4000, 1)]
-    with IndexWriter.open(folder) as writer:
+    with open_writer(folder) as writer:
         for number in range(9):
             expected.append(clustered(400, 20 + number))
             add(writer, expected[-1], f"more{number}")
-            maintain(writer)
+            writer.maintain()
             rows = writer.segments()
             assert rows[0].file == main
             assert sum(row.rows for row in rows if not row.ann) <= 700
             assert len([row for row in rows if row.ann]) <= 4
     assert len([row for row in rows if row.ann]) > 1
     queries, vectors = clustered(50, 99), np.concatenate(expected)
-    with IndexReader.open(folder) as reader:
+    with open_reader(folder) as reader:
         found = reader.search_vectors(queries, 10)
     exact = np.argsort(-(queries @ vectors.T), axis=1)[:, :10] + 1
     assert recall(found.vector_ids, exact) > 0.9
@@ -219,15 +219,15 @@ def test_removed_documents_are_not_found_and_then_dropped(tmp_path: Path) -> Non
     assert (removed, missing) == (["docs/a/3.txt"], ["docs/a/1999.txt", "nope", "docs/a/3"])
     gone = set(range(3 * PER_DOCUMENT + 1, 4 * PER_DOCUMENT + 1))
     queries = clustered(4000, 1)[3 * PER_DOCUMENT : 4 * PER_DOCUMENT]
-    with IndexReader.open(folder) as reader:
+    with open_reader(folder) as reader:
         assert reader.info.unused_vectors == PER_DOCUMENT
         assert not gone & set(reader.search_vectors(queries, 10).vector_ids.ravel())
     assert list(verify(folder)) == []
-    with IndexWriter.open(folder) as writer:
-        done = compact(writer)
+    with open_writer(folder) as writer:
+        done = writer.compact()
     assert (done.merged, done.removed) == (1, PER_DOCUMENT)
     assert read_info(folder).vectors == 4000 - PER_DOCUMENT
-    with IndexReader.open(folder) as reader:
+    with open_reader(folder) as reader:
         assert not gone & set(reader.search_vectors(queries, 10).vector_ids.ravel())
         exact = reader.search_vectors(queries, 10, exact=True)
         assert (exact.scores[:, 0] < 0.9999).all()
@@ -235,7 +235,7 @@ def test_removed_documents_are_not_found_and_then_dropped(tmp_path: Path) -> Non
     # Whole folders, and so much that it is compacted by itself.
     assert len(remove_documents(folder, ["docs/a/"])[0]) == 199
     assert read_info(folder).vectors == 0
-    with IndexReader.open(folder) as reader:
+    with open_reader(folder) as reader:
         assert reader.search_vectors(queries, 10).scores.shape == (20, 0)
 
 
@@ -247,25 +247,25 @@ def test_a_damaged_approximate_index_is_named_and_can_be_made_anew(tmp_path: Pat
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     with pytest.raises(IndexDamaged, match="indexer compact") as caught:
-        IndexReader.open(folder)
+        open_reader(folder)
     assert caught.value.metadata["file"] == path.name
     (problem,) = verify(folder)
     assert problem.file == path.name
-    with IndexWriter.open(folder) as writer:
-        assert compact(writer).ann is not None
+    with open_writer(folder) as writer:
+        assert writer.compact().ann is not None
     assert list(verify(folder)) == []
-    IndexReader.open(folder).close()
+    open_reader(folder).close()
 
 
 def test_the_type_can_be_changed(tmp_path: Path) -> None:
     folder = tmp_path / "index"
     make(folder, "flat", 1500)
     for wanted, kind in (("ivf", "ivf"), ("hnsw", "hnsw"), ("auto", ""), ("ivf", "ivf")):
-        with IndexWriter.open(folder) as writer:
+        with open_writer(folder) as writer:
             with writer.commit() as commit:
                 commit.set_index_type(wanted, 0.9)
-            maintain(writer)
-        assert [segment.ann_kind for segment in read_segments(folder)] == [kind]
+            writer.maintain()
+        assert [segment.ann_kind for segment in read_status(folder).segments] == [kind]
     assert len(list(folder.glob("ann-*"))) == 1
 
 
@@ -274,30 +274,30 @@ def test_another_recall_is_tuned_for_without_building_anew(
     tmp_path: Path, index_type: IndexType
 ) -> None:
     make(tmp_path / "index", index_type, target=0.6)
-    (before,) = read_segments(tmp_path / "index")
+    (before,) = read_status(tmp_path / "index").segments
     assert before.ann is not None
-    with IndexWriter.open(tmp_path / "index") as writer:
-        assert maintain(writer).tuned is None
+    with open_writer(tmp_path / "index") as writer:
+        assert writer.maintain().tuned is None
         with writer.commit() as commit:
             commit.set_index_type(index_type, 0.998)
-        done = maintain(writer)
-    (after,) = read_segments(tmp_path / "index")
+        done = writer.maintain()
+    (after,) = read_status(tmp_path / "index").segments
     assert after.ann_file == before.ann_file
     assert after.ann == done.tuned
     assert after.ann.target == 0.998
     assert after.ann.recall >= 0.998 > before.ann.recall
     queries = clustered(50, seed=9)
-    with IndexReader.open(tmp_path / "index") as reader:
+    with open_reader(tmp_path / "index") as reader:
         exact = reader.search_vectors(queries, 10, exact=True).vector_ids
         assert recall(reader.search_vectors(queries, 10).vector_ids, exact) > 0.95
 
 
 def test_auto_is_exact_until_it_is_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path / "small", "auto", 1200)
-    assert read_segments(tmp_path / "small")[0].ann is None
+    assert read_status(tmp_path / "small").segments[0].ann is None
     monkeypatch.setattr(maintenance, "EXACT_ROWS", 1000)
     make(tmp_path / "large", "auto", 1200)
-    assert read_segments(tmp_path / "large")[0].ann_kind == "ivf"
+    assert read_status(tmp_path / "large").segments[0].ann_kind == "ivf"
 
 
 def isotropic(count: int, seed: int) -> NDArray[np.float32]:
@@ -308,10 +308,10 @@ def isotropic(count: int, seed: int) -> NDArray[np.float32]:
 
 def settle(folder: Path, index_type: IndexType, target: float) -> Maintained:
     """Wish for a type and a recall, and let the index be looked after."""
-    with IndexWriter.open(folder) as writer:
+    with open_writer(folder) as writer:
         with writer.commit() as commit:
             commit.set_index_type(index_type, target)
-        return maintain(writer)
+        return writer.maintain()
 
 
 @pytest.fixture
@@ -320,7 +320,7 @@ def unreachable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(maintenance, "EXACT_ROWS", 1000)
     monkeypatch.setattr(tuning, "CANDIDATES", (20,))
     folder = tmp_path / "index"
-    with IndexWriter.open(folder) as writer:
+    with open_writer(folder) as writer:
         writer.set_model(MODEL, ChunkSettings(100, 0))
         add(writer, isotropic(3000, 1), "a")
     return folder
@@ -331,21 +331,21 @@ def test_auto_stays_exact_where_the_recall_is_missed(unreachable: Path) -> None:
     assert (done.ann, done.tuned) == (None, None)
     assert done.missed is not None
     assert done.missed.recall < 0.98 == done.missed.target
-    (segment,) = read_segments(unreachable)
+    (segment,) = read_status(unreachable).segments
     assert (segment.ann, segment.missed) == (None, done.missed)
     assert not list(unreachable.glob("ann-*"))
-    with IndexReader.open(unreachable) as reader:
+    with open_reader(unreachable) as reader:
         assert reader.is_exact
     assert list(verify(unreachable)) == []
     # It isn't tried again until there is much that is new.
-    with IndexWriter.open(unreachable) as writer:
+    with open_writer(unreachable) as writer:
         generation = read_info(unreachable).generation
-        assert maintain(writer) == Maintained()
+        assert writer.maintain() == Maintained()
         assert read_info(unreachable).generation == generation
         add(writer, isotropic(200, 2), "b")
-        assert maintain(writer) == Maintained()
+        assert writer.maintain() == Maintained()
         add(writer, isotropic(400, 3), "c")
-        assert maintain(writer).missed is not None
+        assert writer.maintain().missed is not None
         (segment,) = writer.segments()
         assert (segment.rows, segment.ann) == (3600, None)
         assert segment.missed is not None
@@ -360,24 +360,24 @@ def test_what_was_missed_is_tried_again_with_other_wishes(unreachable: Path) -> 
     done = settle(unreachable, "auto", missed.recall - 0.02)
     assert done.ann is not None
     assert done.ann.reached
-    (segment,) = read_segments(unreachable)
+    (segment,) = read_status(unreachable).segments
     assert (segment.ann, segment.missed) == (done.ann, None)
     # It is taken away where more is wanted than it can give.
     assert settle(unreachable, "auto", 0.98).missed is not None
-    (segment,) = read_segments(unreachable)
+    (segment,) = read_status(unreachable).segments
     assert segment.ann is None
     assert not list(unreachable.glob("ann-*"))
     # Whoever names a type gets it.
     done = settle(unreachable, "ivf", 0.98)
     assert done.ann is not None
     assert not done.ann.reached
-    (segment,) = read_segments(unreachable)
+    (segment,) = read_status(unreachable).segments
     assert (segment.ann, segment.missed) == (done.ann, None)
     # As an older version left it under `auto`: the next build makes it right.
     assert settle(unreachable, "auto", 0.98).missed == done.ann
-    assert read_segments(unreachable)[0].ann is None
+    assert read_status(unreachable).segments[0].ann is None
     assert settle(unreachable, "flat", 0.98) == Maintained()
-    assert read_segments(unreachable)[0].missed is None
+    assert read_status(unreachable).segments[0].missed is None
 
 
 @pytest.mark.parametrize(
@@ -420,7 +420,7 @@ def test_verify_reads_every_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert len(data) > 700_000
     data[6000] ^= 1  # after the first block, before the second
     path.write_bytes(data)
-    IndexReader.open(folder).close()
+    open_reader(folder).close()
     (problem,) = verify(folder)
     assert (problem.file, problem.what) == (
         path.name,
@@ -435,20 +435,20 @@ def test_an_index_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> 
     shutil.copytree(folder, old)
     make_older(old, "m002_approximate_indexes")
     queries = clustered(5, 9)
-    with IndexReader.open(folder) as new, IndexReader.open(old) as upgraded:
+    with open_reader(folder) as new, open_reader(old) as upgraded:
         made = {"index_id": upgraded.info.index_id, "commit_id": upgraded.info.commit_id}
         assert upgraded.info == replace(new.info, index_type="auto", target_recall=0.98, **made)
         expected, found = new.search_vectors(queries, 10), upgraded.search_vectors(queries, 10)
         assert (expected.vector_ids == found.vector_ids).all()
-        assert not upgraded.has_words
+        assert not upgraded.has_lexical_index
         with pytest.raises(NoLexicalIndex, match="indexer build"):
-            upgraded.search_words("docs", 10)
+            upgraded.search_lexical("docs", 10)
     assert list(verify(old)) == []
-    with IndexWriter.open(old) as writer:
-        maintain(writer)
-    with IndexReader.open(folder) as new, IndexReader.open(old) as mended:
-        assert mended.has_words
-        words, same = new.search_words("docs", 10), mended.search_words("docs", 10)
+    with open_writer(old) as writer:
+        writer.maintain()
+    with open_reader(folder) as new, open_reader(old) as mended:
+        assert mended.has_lexical_index
+        words, same = new.search_lexical("docs", 10), mended.search_lexical("docs", 10)
         assert (words.vector_ids == same.vector_ids).all()
         assert len(words.vector_ids) == 10
     assert list(verify(old)) == []

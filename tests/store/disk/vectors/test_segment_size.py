@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.errors import InvalidArgument
-from retrieval.store import IndexReader, compact, maintain, read_segments, verify
+from retrieval.store import open_reader, read_status, verify
 from retrieval.store.disk.files import vector_file
 from retrieval.store.disk.writing import maintenance
-from tests.store.test_store import fill, open_writer, unit_vectors
+from tests.store.test_store import fill, new_writer, unit_vectors
 
 LARGEST = vector_file.MAX_SEGMENT_ROWS
 ROWS = 40
@@ -44,19 +44,19 @@ def test_no_segment_is_larger_and_every_vector_is_found(
     added = []
     for number, size in enumerate(sizes):
         added.append(fill(folder, size, name=f"d/{number}", seed=number))
-        with open_writer(folder) as writer:
+        with new_writer(folder) as writer:
             with writer.commit() as commit:
                 commit.set_index_type(kind, 0.9)
-            compact(writer) if compacted else maintain(writer)
+            writer.compact() if compacted else writer.maintain()
             before = writer.segments()
-            assert maintain(writer).merged == 0, "what is done is done"
+            assert writer.maintain().merged == 0, "what is done is done"
             assert writer.segments() == before
-    found = read_segments(folder)
+    found = read_status(folder).segments
     assert max(segment.rows for segment in found) <= ROWS
     assert sum(segment.rows for segment in found) == sum(sizes)
     assert list(verify(folder)) == []
     vectors, queries = np.concatenate(added), unit_vectors(3, 99)
-    with IndexReader.open(folder) as reader:
+    with open_reader(folder) as reader:
         scores = reader.search_vectors(queries, 10, exact=True).scores
     expected = -np.sort(-(queries @ vectors.T), axis=1)[:, :10]
     np.testing.assert_allclose(scores, expected, rtol=1e-5)
@@ -67,13 +67,13 @@ def test_what_is_full_is_not_written_again(tmp_path: Path) -> None:
     written = 0
     for number in range(12):
         fill(tmp_path, ROWS // 2, name=f"d/{number}", seed=number)
-        before = {segment.file for segment in read_segments(tmp_path)}
-        with open_writer(tmp_path) as writer:
+        before = {segment.file for segment in read_status(tmp_path).segments}
+        with new_writer(tmp_path) as writer:
             with writer.commit() as commit:
                 commit.set_index_type("hnsw", 0.9)
-            maintain(writer)
+            writer.maintain()
         written += sum(
-            segment.rows for segment in read_segments(tmp_path) if segment.file not in before
+            segment.rows for segment in read_status(tmp_path).segments if segment.file not in before
         )
     assert written <= 3 * 12 * ROWS // 2
 
@@ -88,7 +88,7 @@ def test_the_largest_segment_is_one_that_sqlite_takes() -> None:
 def test_a_larger_one_is_refused_before_it_is_written(tmp_path: Path) -> None:
     vectors = unit_vectors(ROWS + 1)
     with (
-        open_writer(tmp_path) as writer,
+        new_writer(tmp_path) as writer,
         writer.commit() as commit,
         pytest.raises(InvalidArgument, match="takes 40 rows, not 41"),
     ):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from retrieval.store.disk.info import SegmentInfo
+from retrieval.store.records import SegmentInfo
 
 _WAYS_OUT: Final = "a lower --target-recall, or with another --index-type"
 

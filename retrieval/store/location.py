@@ -1,0 +1,46 @@
+"""Where an index is: a folder on a disk, or an address in another store."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Final
+
+_ADDRESS: Final = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<path>.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where an index is. Equal locations name the same place; ``str`` gives it as it was typed."""
+
+    scheme: str
+    """Names the store, as ``lake`` in ``lake://…``; empty for a folder."""
+    path: str
+    """The folder, or what follows ``://``."""
+
+    @classmethod
+    def parse(cls, where: "LocationLike") -> "Location":
+        """Read a location: ``scheme://…`` is an address; anything else is a folder.
+
+        A ``pathlib`` path is always a folder. So is a text that begins with ``./``.
+        """
+        if isinstance(where, Location):
+            return where
+        text = os.fspath(where)
+        match = None if isinstance(where, PurePath) else _ADDRESS.fullmatch(text)
+        return cls(match["scheme"], match["path"]) if match else cls("", text)
+
+    @property
+    def folder(self) -> Path:
+        """The folder; for locations without a scheme only."""
+        if self.scheme:
+            raise ValueError(f"{self} is not a folder")
+        return Path(self.path)
+
+    def __str__(self) -> str:
+        """Return the location as messages show it."""
+        return f"{self.scheme}://{self.path}" if self.scheme else str(Path(self.path))
+
+
+LocationLike = Location | str | os.PathLike[str]
+"""What can be read as a location."""

@@ -1,0 +1,110 @@
+"""Locations, and the stores that they name."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrieval.errors import InvalidArgument, NotAnIndex
+from retrieval.store import (
+    Location,
+    Reader,
+    api,
+    exists,
+    open_reader,
+    open_writer,
+    read_info,
+    read_status,
+    read_version,
+    remove_documents,
+    verify,
+)
+from retrieval.store.disk.reading.reader import DiskReader
+from retrieval.store.disk.store import DiskStore
+from tests.store.test_store import fill
+
+
+@pytest.mark.parametrize(
+    ("text", "scheme", "path"),
+    [
+        ("./index", "", "./index"),
+        ("/a/b", "", "/a/b"),
+        ("lake://bucket/index", "lake", "bucket/index"),
+        ("a+b.c-1://", "a+b.c-1", ""),
+        ("C://x", "", "C://x"),
+        ("./lake://x", "", "./lake://x"),
+        ("lake:/x", "", "lake:/x"),
+    ],
+)
+def test_a_text_is_a_folder_or_an_address(text: str, scheme: str, path: str) -> None:
+    assert Location.parse(text) == Location(scheme, path)
+
+
+def test_a_path_is_always_a_folder() -> None:
+    assert Location.parse(Path("lake://x")).scheme == ""
+    assert Location.parse(Path("a") / "b") == Location.parse("a/b")
+
+
+@given(st.text())
+def test_a_location_is_shown_so_that_it_can_be_typed_again(text: str) -> None:
+    location = Location.parse(text)
+    again = Location.parse(str(location))
+    assert again.scheme == location.scheme
+    assert str(again) == str(location)
+    assert Location.parse(location) is location
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        exists,
+        read_info,
+        read_status,
+        read_version,
+        open_reader,
+        open_writer,
+        verify,
+        lambda location: remove_documents(location, ["a"]),
+    ],
+)
+def test_an_unknown_scheme_is_refused(use: object) -> None:
+    assert callable(use)
+    with pytest.raises(InvalidArgument, match=r"^s3://bucket/x: .* no store for s3://") as caught:
+        use("s3://bucket/x")
+    assert caught.value.metadata["field"] == "index"
+
+
+def test_a_scheme_names_its_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A second store is one entry of a table; search and build need no other change."""
+
+    class Elsewhere(DiskStore):
+        """Folders under another one, by address."""
+
+        def open_reader(self, location: Location, before: Reader | None = None) -> DiskReader:
+            return super().open_reader(Location("", str(tmp_path / location.path)), before)
+
+    monkeypatch.setattr(api, "_STORES", {**api._STORES, "elsewhere": Elsewhere})
+    fill(tmp_path / "index", 2)
+    with open_reader("elsewhere://index") as reader, open_reader(tmp_path / "index") as same:
+        assert reader.info == same.info
+    with pytest.raises(InvalidArgument, match="elsewhere://$"):
+        exists("s3://bucket")
+
+
+def test_no_index_is_made_where_one_is_expected(tmp_path: Path) -> None:
+    with pytest.raises(NotAnIndex):
+        open_writer(tmp_path / "index", create=False)
+    assert not (tmp_path / "index").exists()
+
+
+def test_importing_the_package_loads_no_engine() -> None:
+    code = (
+        "import sys, retrieval.store, retrieval.search; from retrieval.store.lexical.query import "
+        "parse_lexical_query; parse_lexical_query('a b*'); retrieval.store.Location.parse('./x');"
+        "print({'tantivy', 'faiss', 'sqlite3', 'torch', 'grpc'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "set()\n"
