@@ -1,1 +1,1 @@
-"""Benchmarks: run by hand, never asserted in tests."""
+"""Benchmarks, to be run by hand. Tests never assert their results."""

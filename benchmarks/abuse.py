@@ -1,14 +1,15 @@
-"""A server under abuse, and what somebody else notices who asks for little.
+"""How much a light load suffers while another caller abuses the server.
 
     python -m benchmarks.abuse DATA_DIR [--seconds 15] [--only NAME,…] [--model NAME]
 
-``DATA_DIR`` is a BEIR-form set, whose documents are indexed with the offline default model. The
-server asks for tokens; the light load, which has one of its own, searches twenty times a second by
-meaning and words, and its latency is taken alone and then beside each abuse, in the same run. Each
-abuse comes from a process of its own, which is nicer than the server: an abuser has a machine of
-its own, but on few cores some of its work is in the figures all the same. It ends with exit code 1
-where the light load's p99 more than doubles (and is above ``NOTICED_SECONDS``), where one of its
-searches fails, or where the server keeps more memory than ``KEPT_MB``.
+``DATA_DIR`` is a test set in BEIR form; its documents are indexed with the shipped default model.
+The server asks for tokens. The light load has a token of its own and sends twenty hybrid searches a
+second. Its latency is measured alone and then beside each abuse, in the same run. Each abuse runs
+in a process of its own with a higher niceness than the server, as if the abuser had another
+machine; on few cores a part of its work is in the figures all the same.
+
+Exits with code 1 if the light load's p99 more than doubles and exceeds ``NOTICED_SECONDS``, if one
+of its searches fails, or if the server keeps more memory than ``KEPT_MB``.
 """
 
 import argparse

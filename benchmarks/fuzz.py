@@ -1,13 +1,15 @@
-"""Hostile requests by the hundred thousand: does the server stay up, quick and polite?
+"""Send hostile requests by the hundred thousand: does the server stay up and keep answering?
 
     python -m benchmarks.fuzz [--requests 100000] [--sockets 3000] [--seed N]
 
-Over gRPC: every method gets random bytes, real requests with bytes changed, cut off or repeated,
-and well-formed messages with hostile values (huge numbers, wrong lengths, NaN, invalid UTF-8, names
-and filters full of metacharacters). On the bare port: random bytes, other protocols, HTTP/2 frames
+Over gRPC every method gets random bytes, real requests with bytes changed, cut off or repeated, and
+well-formed messages with hostile values (huge numbers, wrong lengths, NaN, invalid UTF-8, names and
+filters full of metacharacters). The bare port gets random bytes, other protocols, HTTP/2 frames
 that lie about themselves, headers without end, connections that say nothing, and streams that
-nobody reads. No answer may be INTERNAL or UNKNOWN, the server must still give the same answer to
-the same question, and its memory must stay where it was. Ends with exit code 1 otherwise.
+nobody reads.
+
+No answer may be INTERNAL or UNKNOWN, the server must give the same answer to the same question
+afterwards, and its memory must not grow. Exits with code 1 otherwise.
 """
 
 import argparse

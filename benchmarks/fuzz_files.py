@@ -1,13 +1,12 @@
-"""Hostile files: mutated ones of every format, and bombs, through the build's own readers.
+"""Read hostile files, mutated ones of every format and bombs, with the build's own readers.
 
     python -m benchmarks.fuzz_files [--files 20000] [--seed 7] [--samples FOLDER]
                                    [--intact FOLDER...]
 
 Takes small real files of every format (and those of ``--samples``), flips bits, cuts, repeats and
-splices them, and has them read as a build would: found, read in processes with limits, parsed and
-cut. Prints what became of them by format and reason. What must hold is checked on every document:
-sections tile the text, chunks are the text between their offsets, and nothing but white space is
-outside them.
+splices them, and reads them as a build does: found, read in processes with limits, parsed and cut.
+Prints the outcomes by format and reason. Every document is checked: its sections cover the text,
+its chunks are the text between their offsets, and nothing but white space is outside them.
 """
 
 import argparse

@@ -2,11 +2,12 @@
 
     python -m benchmarks.gpu [FOLDER] [--shapes gte-base,gte-large] [--lengths 128,512,2048,8192]
 
-Random weights in the real shapes, which cost the same time. Texts are made of random token ids, all
-of one length, and then a real mix of lengths: the chunks of a folder of documents (``docs/`` by
-default). Everyone takes the same ids; the peers sort them by length and pad. "of peak" counts the
-model's products against a large bfloat16 product measured in the same run. ``cosine`` is with our
-own float32 on the CPU, over a few texts. ``--device cpu`` only tries the program out.
+The models have random weights in the real shapes, which take the same time. Texts are random token
+ids, first all of one length, and then with a real mix of lengths: that of the chunks of a folder of
+documents (``docs/`` by default). All contestants get the same ids; the peers sort them by length
+and pad. "of peak" relates the model's products to a large bfloat16 product measured in the same
+run. ``cosine`` is the similarity with our own float32 on the CPU, over a few texts.
+``--device cpu`` only tries the program out.
 """
 
 import argparse

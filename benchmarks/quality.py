@@ -3,14 +3,15 @@
     python -m benchmarks.quality DATA_DIR... [--peers sentence-transformers,bm25s,txtai]
                                  [--model NAME] [--max-tokens N] [--queries N] [--json]
 
-Each ``DATA_DIR`` is a set in BEIR form (see ``beir.py``). Every document becomes one text file; the
-index is made by ``indexer build`` with ``--model`` (all-MiniLM-L6-v2), served by ``retrieval
-serve``, and asked over gRPC. Documents are one vector each, of their first ``--max-tokens`` tokens
-(256); where they are long on average they are also cut into chunks in a second index, and rank as
-their best chunk. Peers get the same texts and the same model in the same run: sentence-transformers
-with an exact search, bm25s (k1 0.9, b 0.4, Snowball, English stop words), and txtai's hybrid index
-with its defaults.
-``--queries`` keeps every nth query, so that at most N are left.
+Each ``DATA_DIR`` is a test set in BEIR form (see ``benchmarks.common.beir``). Every document
+becomes one text file. The index is made by ``indexer build`` with ``--model`` (all-MiniLM-L6-v2),
+served by ``retrieval serve``, and queried over gRPC. Each document has one vector of its first
+``--max-tokens`` tokens (256). If documents are long on average, a second index cuts them into
+chunks, and a document ranks as its best chunk.
+
+Peers get the same texts and the same model in the same run: sentence-transformers with an exact
+search, bm25s (k1 0.9, b 0.4, Snowball, English stop words), and txtai's hybrid index with its
+defaults. ``--queries`` keeps every nth query, so that at most N remain.
 """
 
 import argparse

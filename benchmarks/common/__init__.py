@@ -1,1 +1,1 @@
-"""What several benchmarks share: test sets, vectors, cheap connections, hostile input."""
+"""Parts that several benchmarks share: test sets, vectors, cheap connections, hostile input."""

@@ -1,15 +1,16 @@
-"""Retrieval quality on a BEIR-form set, through the real index and the real gRPC service.
+"""Retrieval quality on a test set in BEIR form, through a real index and the real gRPC service.
 
     python -m benchmarks.common.beir DATA_DIR [--model NAME] [--max-tokens N] [--dtype NAME]
                               [--query-dtype NAME] [--chunks] [--compare] [--json]
 
 ``DATA_DIR`` holds ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/test.tsv``
-(https://github.com/beir-cellar/beir). Every document becomes one text file, ``title text``; the
-index is made by ``indexer build``, served by ``retrieval serve``, and queried over gRPC. Measures
-are computed by ir-measures. ``--max-tokens`` has the model take no more of a text than that, for
-comparisons with models that can't. ``--query-dtype`` takes several, separated by commas. With
-``--compare``, the same texts and queries go through
-sentence-transformers and an exact search in numpy, in the same run.
+(https://github.com/beir-cellar/beir). Every document becomes one text file, ``title text``. The
+index is made by ``indexer build``, served by ``retrieval serve``, and queried over gRPC.
+ir-measures computes the measures.
+
+``--max-tokens`` limits the tokens that the model reads of a text, for comparisons with models that
+read fewer. ``--query-dtype`` takes several types, separated by commas. ``--compare`` sends the same
+texts and queries through sentence-transformers and an exact search in numpy, in the same run.
 """
 
 import argparse

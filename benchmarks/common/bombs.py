@@ -1,4 +1,4 @@
-"""Files made to hurt whoever opens them: bombs, depth, and strange names."""
+"""Files made to harm their reader: bombs, deep nesting, and strange names."""
 
 import io
 import zipfile

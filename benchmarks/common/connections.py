@@ -1,8 +1,8 @@
-"""Connections of clients that cost next to nothing, for crowds that share a machine with a server.
+"""Minimal client connections, for many clients that share a machine with the server.
 
-Where both share the cores, the server lacks what a client takes. These do what the protocols ask of
-a client and no more: unary gRPC calls over HTTP/2 (RFC 9113; header compression by the ``hpack``
-library), and GET over HTTP/1.1.
+If clients and server share the cores, the server lacks the time that the clients take. These
+connections do no more than the protocols require: unary gRPC calls over HTTP/2 (RFC 9113; header
+compression by the ``hpack`` library), and GET over HTTP/1.1.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What a hostile client says: messages to gRPC's methods, and bytes to the bare port."""
+"""Hostile client input: messages to gRPC's methods, and bytes to the bare port."""
 
 import random
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""What can be seen of a running process: its memory, and where a server's time goes."""
+"""What can be observed of a running process: its memory, and where a server spends its time."""
 
 import re
 import urllib.request

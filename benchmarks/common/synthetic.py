@@ -1,4 +1,4 @@
-"""Vectors with the structure of real ones: clustered, of a low intrinsic dimension, unit length."""
+"""Vectors with the structure of real ones: clustered, of low intrinsic dimension, unit length."""
 
 import time
 

@@ -1,1 +1,1 @@
-"""Reading and chunking of documents."""
+"""Benchmarks of reading and chunking documents."""

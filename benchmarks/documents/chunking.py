@@ -1,15 +1,16 @@
-"""Chunk sizes, overlap and context against retrieval quality, on sets with long documents.
+"""Retrieval quality by chunk size, overlap and context, on test sets with long documents.
 
     python -m benchmarks.documents.chunking DATA_DIR... [--model NAME] [--max-tokens N]
         [--sizes 128,254,510] [--overlaps 0,8,4] [--documents N] [--json]
 
-Each ``DATA_DIR`` is a set in BEIR form (see ``beir.py``). Documents are cut, embedded and searched
-exactly; a document scores as its best chunk. In sets whose ids are ``ARTICLE#N`` the paragraphs of
-an article are put together first, and what is ranked are the paragraphs: those that a chunk has
-half of, or that are half of it, so that a large chunk has several ranks.
-``--overlaps`` are shares of a chunk: 8 = an eighth, 0 = none. ``--documents`` keeps N, those
-that answer queries first. ``--max-tokens`` raises the model's own limit, where its positions
-go further than it says. An int8 encoder embeds: it costs all alike next to nothing.
+Each ``DATA_DIR`` is a test set in BEIR form (see ``benchmarks.common.beir``). Documents are cut,
+embedded and searched exactly; a document ranks as its best chunk. If a set's ids have the form
+``ARTICLE#N``, the paragraphs of an article are joined first, and the paragraphs are ranked: those
+that a chunk contains half of, or that are half of a chunk. So a large chunk takes several ranks.
+
+``--overlaps`` are fractions of a chunk: 8 is an eighth, 0 is none. ``--documents`` keeps N
+documents, those that answer queries first. ``--max-tokens`` raises the model's own limit, if its
+positions reach further. The encoder runs in int8, which costs all sizes equally little.
 """
 
 import argparse

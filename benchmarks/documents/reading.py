@@ -3,9 +3,9 @@
     python -m benchmarks.documents.reading FOLDER [--megabytes 300] [--chunk-tokens 512]
         [--processes N]
 
-Copies the text files (Markdown, reStructuredText, plain text) of a folder until there are so many
-megabytes, each copy with a line of its own, and has them read as a build does: in processes with
-limits, cut by the offline model's tokenizer, and sent back.
+Copies the text files (Markdown, reStructuredText, plain text) of a folder, each copy with a line of
+its own, until they have the given size. Then reads them as a build does: in processes with limits,
+cut by the shipped model's tokenizer, and sent back.
 """
 
 import argparse

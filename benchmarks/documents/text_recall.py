@@ -1,14 +1,16 @@
-"""How much of the text of PDF, DOCX and HTML files is found, beside markitdown on the same files.
+"""How much text of PDF, DOCX and HTML files is found, beside markitdown on the same files.
 
     python -m benchmarks.documents.text_recall FOLDER... [--show 20]
         [--python PYTHON_WITH_MARKITDOWN]
 
-Words are runs of letters and digits, without case, counted: a word that stands twice has to be
-found twice. Because markitdown runs words together in PDF files, runs of eight letters are counted,
-too, whatever stands between them. For each format: the share of markitdown's that we have, and of
-ours that it has. Navigation, links to a heading itself and pictures' descriptions are taken out of
-HTML before markitdown gets it, since they are left out here on purpose; ``--show`` lists the words
-that only one of the two has most of.
+Words are runs of letters and digits, case-insensitive, and counted: a word that occurs twice has to
+be found twice. Because markitdown runs words together in PDF files, runs of eight letters are
+counted as well, whatever stands between them. The output has, for each format, the share of
+markitdown's text that we find, and the share of our text that markitdown finds.
+
+Navigation, links to a heading itself and descriptions of pictures are removed from HTML before
+markitdown gets it, because we leave them out on purpose. ``--show`` lists the words that only one
+of the two finds most often.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Models beside each other on our own core: tokens a second of passages, milliseconds a query.
+"""Models beside each other on our own core: tokens a second of passages, milliseconds per query.
 
     python -m benchmarks.encoder.models [MODEL...] [--dtypes float32,int8]
         [--docs FOLDER] [--rounds N]
 
 Texts are the chunks of a folder of documents, as long as the first model's limit allows, tokenised
-by each model itself; every model takes one turn a round, and the table shows medians. Each is
-loaded twice, as a build does for the passages and as a service does for the queries.
+by each model itself. Every model takes one turn in each round, and the table shows medians. Each is
+loaded twice: as a build does for passages, and as a service does for queries.
 """
 
 import argparse

@@ -1,10 +1,10 @@
 """The same weights in other runtimes and libraries.
 
-Runtimes take padded token ids and a mask, and give hidden states; libraries take texts and give
-vectors, with the defaults that their users get.
+Runtimes take padded token ids and a mask, and return hidden states. Libraries take texts and return
+vectors, with their default settings.
 
-Each is left out, with a line that says so, where its package is not installed
-(``pip install 'gte-retrieval[peers]'``).
+A peer whose package is not installed is left out, with a line that says so
+(``pip install '.[peers]'``).
 """
 
 import json

@@ -1,10 +1,11 @@
-"""The matrix products that an encoder is made of, in each layout of the weights.
+"""Speed of the matrix products that an encoder consists of, in each layout of the weights.
 
     python -m benchmarks.encoder.products [--shapes minilm,gte-base,gte-large]
         [--rows 1,12,64,256,1024]
 
-What ``retrieval/gte/cpu/layout.py`` chooses from, and the limit that the encoder's own speed can be
-held against: GFLOP/s (an int8 multiply-add counts as two, too) and microseconds of one layer.
+``retrieval/gte/cpu/layout.py`` chooses between these layouts, and the fastest is the limit for the
+encoder's own speed. The output has GFLOP/s (an int8 multiply-add counts as two, too) and
+microseconds for one layer.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The models that ``encoder`` measures, the work that they are, and what the machine could do."""
+"""The models that ``benchmarks.encoder`` measures, their work, and the limit of the machine."""
 
 import json
 import shutil

@@ -1,20 +1,22 @@
-"""Tokens a second, and milliseconds a query, of the encoder beside its peers, in the same run.
+"""Tokens a second and milliseconds per query of the encoder beside its peers, in the same run.
 
     python -m benchmarks.encoder [FOLDER] [--shapes minilm,gte-base] [--tokens N] [--rounds N]
 
 Texts are the chunks of a folder of documents (this project's ``docs/`` by default), so the mix of
-lengths is a real one. ``minilm`` is the real all-MiniLM-L6-v2; ``gte-base`` and ``gte-large``
-have the real shapes with random weights made on the spot, which cost the same time. Every
-contestant takes one turn a round; the tables show medians, and the share of the machine's own
-float32 matrix multiply limit, which is measured in every round too. GFLOP/s count the products of
-the whole model for every contestant, also where one gets by with fewer. ``cosine`` is the mean
-similarity of a contestant's vectors with our float32 ones. Ours are loaded twice, as a build does
-(``workload="throughput"``) for the texts and as a service does (``"latency"``) for the query.
+lengths is realistic. ``minilm`` is the real all-MiniLM-L6-v2. ``gte-base`` and ``gte-large`` have
+the real shapes with random weights made at the start, which take the same time.
 
-Peers (``encoder_peers``) take token ids sorted by length in padded batches, of the size that is
-fastest for each on a part of the texts. One more, ``padded, 32``, takes them as they come. Those
-marked ``from text`` tokenise, too, as their users call them: ours, sentence-transformers and
-fastembed. Our time from ids as a share of our time from text is what the model itself takes.
+Every contestant takes one turn in each round. The tables show medians, and the share of the
+machine's own float32 matrix multiply limit, which is also measured in each round. GFLOP/s count the
+products of the whole model for every contestant, even if one needs fewer. ``cosine`` is the mean
+similarity of a contestant's vectors with our float32 ones. Ours is loaded twice: as a build does
+(``workload="throughput"``) for the texts, and as a service does (``"latency"``) for the query.
+
+Peers (``benchmarks.encoder.peers``) take token ids, sorted by length, in padded batches of the size
+that is fastest for each on a part of the texts. One more, ``padded, 32``, takes them unsorted.
+Contestants marked ``from text`` also tokenise, as their users call them: ours,
+sentence-transformers and fastembed. Our time from ids as a share of our time from text is the
+model's own share.
 """
 
 import argparse

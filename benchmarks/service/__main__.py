@@ -5,16 +5,18 @@
                                  [--overload SECONDS] [--timeout 60] [--library-clients]
                                  [--shape gte-base]
 
-``DATA_DIR`` is a BEIR-form set (see ``benchmarks.common.beir``): its documents are the passages,
-one each, and its queries are asked, each again only after all others. All services have the same
-passages, the same model (all-MiniLM-L6-v2; with ``--shape`` one as large as another, with random
-weights, for ours alone) and the whole machine, and are asked for the ten best passages in turn, by
-clients in processes of their own (``load.py``), which cost as little as they can; ``--library-
-clients`` asks ours by gRPC's own client instead, which takes its share of the machine. The parts
-are the encoder alone, one query at a time and in full batches, and an exact FAISS search alone.
-Figures are medians of the rounds. ``--overload`` sends four times what the service can do, for
-that long, from clients that wait ``--timeout`` seconds.
-Peers: ``pip install 'gte-retrieval[service-peers]'``.
+``DATA_DIR`` is a test set in BEIR form (see ``benchmarks.common.beir``). Each document is one
+passage. Its queries are sent in turn, and repeated only after all others.
+
+All services have the same passages, the same model and the whole machine, and are asked for the ten
+best passages in turn. The model is all-MiniLM-L6-v2; ``--shape`` measures ours alone with random
+weights in another model's shape. Clients run in processes of their own (``load.py``) that cost as
+little as possible; ``--library-clients`` uses gRPC's own client for ours instead, which takes its
+share of the machine. The parts are the encoder alone, one query at a time and in full batches, and
+an exact FAISS search alone. Figures are medians of the rounds.
+
+``--overload`` sends four times what the service can do, for that long, from clients that wait
+``--timeout`` seconds. Peers need ``pip install '.[service-peers]'``.
 """
 
 import argparse

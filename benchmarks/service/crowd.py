@@ -1,4 +1,4 @@
-"""Crowds of clients (``load``) seen from outside: started together, and what they saw."""
+"""Crowds of clients (``load``) seen from outside: starts them together, collects what they saw."""
 
 import json
 import subprocess

@@ -1,7 +1,7 @@
 """The search service that one writes in an afternoon: FastAPI, sentence-transformers, FAISS.
 
-``benchmarks/service/`` compares with it. Run by uvicorn; ``MODEL`` and ``PASSAGES`` (a JSON list
-of texts) in the environment.
+``benchmarks/service/`` compares ours with it. It is run by uvicorn, with ``MODEL`` and
+``PASSAGES`` (a JSON list of texts) in the environment.
 """
 
 import json

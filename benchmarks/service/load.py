@@ -1,11 +1,12 @@
-"""A crowd of clients in a process of its own: how soon is each answered?
+"""A crowd of clients in a process of its own, which measures how soon each request is answered.
 
-    python -m benchmarks.service.load PLAN.json          (what benchmarks/service/ calls)
+    python -m benchmarks.service.load PLAN.json          (called by benchmarks/service/)
 
-It connects, prints ``ready``, waits for a line on standard input, runs, and prints one JSON object:
-every request's start and end, in seconds of the system's monotonic clock, and how it ended. A
-closed crowd asks again as soon as it is answered; an open one at random moments of a given rate
-(Poisson), answered or not, and a request's time counts from the moment it was due.
+Connects, prints ``ready``, waits for a line on standard input, runs, and prints one JSON object:
+start and end of every request, in seconds of the system's monotonic clock, and how it ended. A
+closed crowd sends its next request as soon as the last one is answered. An open crowd sends at
+random times of a given rate (Poisson), answered or not, and a request's time counts from the moment
+it was due.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
-"""Search services on the same passages and model, each started as its users would.
+"""Search services on the same passages and model, each started as its users would start it.
 
-All listen on loopback, keep to their own defaults, and are warm before they are measured.
+All listen on loopback, keep their own defaults, and are warm before they are measured.
 """
 
 import json

@@ -1,12 +1,12 @@
-"""Minutes of mixed load while indexes change, clients die and the server is restarted.
+"""Run minutes of mixed load while indexes change, clients die and the server is restarted.
 
     python -m benchmarks.soak DATA_DIR [--minutes 10] [--reloads 20] [--kills 50] [--restarts 10]
 
-``DATA_DIR`` is a BEIR-form set; its first documents are the passages that every answer is checked
-against (``benchmarks/soak/client.py``), beside some that change with every build. Two clients work
-all the time; others are killed with SIGKILL in the middle of their requests. Restarts (SIGTERM,
-then the same port again) come in the first half, so that the second shows how the memory of one
-process grows. It ends with exit code 1 if an answer was wrong or a request was lost.
+``DATA_DIR`` is a test set in BEIR form. Every answer is checked against its first documents
+(``benchmarks/soak/client.py``), beside some that change with every build. Two clients work all the
+time; others are killed with SIGKILL in the middle of their requests. Restarts (SIGTERM, then the
+same port again) happen in the first half, so that the second half shows how the memory of one
+process grows. Exits with code 1 if an answer was wrong or a request was lost.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""A client that asks for everything, checks every answer, and does not give up.
+"""A client that calls every method, checks every answer, and retries.
 
-    python -m benchmarks.soak.client ADDRESS TRUTH.json SEED      (what benchmarks/soak/ starts)
+    python -m benchmarks.soak.client ADDRESS TRUTH.json SEED      (started by benchmarks/soak/)
 
-It works until a line (or the end) of standard input, then prints one JSON object.
+Works until a line (or the end) of standard input, then prints one JSON object.
 
-What must hold: a passage asked for by its own text comes first, with its very text; texts that
-change are one and the same within a generation, whatever asks and whenever; a batch, a stream and
-a single search agree; and what fails must have a status that says to try again.
+These must hold: a passage that is searched by its own text comes first, with exactly that text;
+texts that change are the same within a generation, whatever method returns them and when; a batch,
+a stream and a single search agree; and every failure has a status that asks for a retry.
 """
 
 import json

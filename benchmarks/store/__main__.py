@@ -3,12 +3,13 @@
     python -m benchmarks.store [--rows 100000] [--dim 384] [--index-type auto] [--seed N]
                                [--beside hnswlib,usearch,chromadb,lancedb,milvus-lite]
 
-Vectors are synthetic, the same for a seed, and structured as those of texts are: clustered, of a
-low intrinsic dimension, and asked for by queries near them (cosine about 0.7). They go through the
-store's own commits, with a document for every hundred. Times are those of one thread, except for
-building, from which the making of the vectors is left out; recall is against the store's exact
-search. ``--beside`` compares with other stores on the same vectors at the same recall
-(``store_peers``; ``pip install 'gte-retrieval[store-peers]'``).
+Vectors are synthetic, the same for a seed, and structured like those of texts: clustered, of low
+intrinsic dimension, with queries near them (cosine about 0.7). They go through the store's own
+commits, with one document per hundred vectors. Times are those of one thread, except for building,
+which does not count the time to make the vectors. Recall is relative to the store's exact search.
+
+``--beside`` compares with other stores on the same vectors at the same recall
+(``benchmarks.store.peers``; ``pip install '.[store-peers]'``).
 """
 
 import argparse

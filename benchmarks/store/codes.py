@@ -1,10 +1,10 @@
-"""What an inverted file should keep of each vector: codes compared on the same vectors.
+"""Which code an inverted file should store for each vector, compared on the same vectors.
 
     python -m benchmarks.store.codes [--rows 500000] [--dim 384] [--target-recall 0.98]
 
-Every kind of code goes through the store's own tuning and re-ranking (``tuning``),
-so each is searched as it would be in an index, at the recall asked for. One thread, one query at a
-time; building has all cores.
+Every code goes through the store's own tuning and re-ranking (``tuning``), so each is searched as
+it would be in an index, at the given recall. Searching has one thread and one query at a time;
+building has all cores.
 """
 
 import argparse

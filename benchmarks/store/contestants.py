@@ -1,7 +1,7 @@
-"""Vector stores that compete in ``benchmarks/store/``: how each is built, opened and searched.
+"""The vector stores in ``benchmarks/store/``: how each is built, opened and searched.
 
-Every peer is made as its users make it: its own defaults, cosine or inner product, ids and vectors
-alone.
+Every peer is set up as its users do: with its own defaults, cosine or inner product, ids and
+vectors only.
 """
 
 from abc import ABC, abstractmethod

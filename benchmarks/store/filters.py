@@ -1,14 +1,14 @@
-"""What filters cost at a million documents, and what searches beside a heavy one feel of it.
+"""What filters cost at a million documents, and how a heavy filter slows other searches down.
 
     python -m benchmarks.store.filters [--documents 1000000] [--index DIR] [--seconds 10]
 
-The index is synthetic: a document of one passage for each vector (64 dimensions), with seven values
-of metadata, written in bulk in a few minutes; it is searched by vectors alone. ``--index`` keeps it
-for the next run. Each filter is measured from its text to the sets of vectors and texts that may be
-found: first in a reader that has just been opened, then in one that has all passages in memory
-(the best of three). CPU is the time of the thread, which other programs hardly change.
-Then a server answers unfiltered searches, alone and beside clients that send new filters all the
-time.
+The index is synthetic: one document with one passage for each vector (64 dimensions), with seven
+values of metadata, written in bulk in a few minutes, and searched by vectors alone. ``--index``
+keeps it for the next run. Each filter is measured from its text to the sets of eligible vectors and
+texts: first in a reader that has just been opened, then in one that has all passages in memory (the
+best of three). CPU is the time of the thread, which other programs hardly influence.
+
+Then a server answers unfiltered searches, alone and beside clients that keep sending new filters.
 """
 
 import argparse

@@ -1,14 +1,14 @@
-"""The lexical index alone: how fast it is built and searched, and what its fields are worth.
+"""The lexical index alone: how fast it is built and searched, and how much its fields contribute.
 
     python -m benchmarks.store.lexical speed FOLDER [--chunks 300000] [--queries 500] [--words 8]
     python -m benchmarks.store.lexical weights DATA_DIR...
 
-``speed`` cuts the text files under FOLDER into overlapping pieces of 700 characters until there
-are enough, commits them in batches as a build does, and asks for stretches of the texts. Vectors
-are random and short: the model has no part in it.
+``speed`` cuts the text files under FOLDER into overlapping pieces of 700 characters until there are
+enough, commits them in batches as a build does, and searches for parts of the texts. Vectors are
+random and short; no model is used.
 
-``weights`` indexes sets in BEIR form (see ``beir.py``), each document whole under its title, and
-measures nDCG@10 with other weights of the titles and the identifiers.
+``weights`` indexes test sets in BEIR form (see ``benchmarks.common.beir``), each document whole
+under its title, and measures nDCG@10 with other weights of the titles and the identifiers.
 """
 
 import argparse

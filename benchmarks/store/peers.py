@@ -1,9 +1,9 @@
 """Other vector stores on the same vectors, each in processes of its own.
 
-Only the effort of a search is varied, from little to much, until a recall is reached. Building has
-all cores; searching has one, one query at a time.
+Only the effort of a search varies, from low to high, until it reaches a recall. Building has all
+cores; searching has one, one query at a time.
 
-    python -m benchmarks.store.peers build NAME FOLDER     (what benchmarks/store/ calls)
+    python -m benchmarks.store.peers build NAME FOLDER     (called by benchmarks/store/)
     python -m benchmarks.store.peers search NAME FOLDER
 """
 

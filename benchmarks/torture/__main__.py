@@ -3,14 +3,15 @@
     python -m benchmarks.torture [--kills 200] [--flips 200] [--flushes 6] [--disks 5] [--seed N]
 
 Works on a small folder of documents with a tiny real model, so that a build takes a fraction of a
-second and kills fall into all its parts. Each round changes documents at random (added, changed,
-removed, renamed), starts a build, a removal or a compaction in a process of its own, and kills it
-with SIGKILL after a random time. After every kill the index must verify, and texts that were
-committed must not be embedded again. At the end it must equal an index built undisturbed.
+second and kills hit all its parts. Each round changes documents at random (added, changed, removed,
+renamed), starts a build, a removal or a compaction in a process of its own, and kills it with
+SIGKILL after a random time. After every kill the index must verify, and committed texts must not be
+embedded again. At the end the index must equal one that was built undisturbed.
 
-Then copies of the index get flipped bits and lose their ends: whatever is opened must answer as
-before or say which file is damaged, and never crash. And a build on a full disk (a small tmpfs,
-where one can be mounted) and on one that refuses to flush must leave the last commit.
+Then copies of the index get flipped bits and lose their ends. Opening and searching a copy must
+give the same answers as before or name the damaged file, and never crash. Finally, a build on a
+full disk (a small tmpfs, if one can be mounted), and one on a disk that refuses to flush, must
+leave the last commit intact.
 """
 
 import argparse

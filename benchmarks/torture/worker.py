@@ -1,6 +1,6 @@
-"""What ``torture`` kills: does one task after the other, each a line of JSON on stdin.
+"""The process that ``torture`` kills: runs one task after another, each a line of JSON on stdin.
 
-Ends with exit code 3 at one of the project's own errors, as a command would end with 1 or 2.
+Exits with code 3 on one of the project's own errors, where a command would exit with 1 or 2.
 """
 
 import errno
