@@ -56,37 +56,37 @@ from retrieval.errors import ServiceError
 from retrieval.service.access.token_file import create_token
 
 PAUSE_SECONDS = 0.05
-"""Between two searches of the light load."""
+"""Pause between two searches of the light load."""
 SETTLE_SECONDS = 5.0
-"""After an abuse, before memory is measured again."""
+"""Time to wait after an abuse before memory is measured."""
 NOTICED_SECONDS = 0.1
-"""A p99 below is no harm, whatever it is alone: people call that instant."""
+"""A p99 below this is no harm, whatever it is alone, because people perceive it as instant."""
 RATIO = 2.0
-"""Most of the p99 beside an abuse by that alone."""
+"""Maximum ratio of the p99 beside an abuse to the p99 alone."""
 KEPT_MB = 100.0
-"""Most that a server keeps after an abuse, of what it had before."""
+"""Maximum memory that the server may keep after an abuse, beyond what it had before."""
 SILENT, SILENT_MIB = 64, 60
-"""Connections that send all but the last byte of a message of so many MiB."""
+"""Number of connections that hold back the last byte of a message, and the message's MiB."""
 
 _WINDOW, _FRAME, _END_HEADERS, _INITIAL_WINDOW_SIZE = 65_535, 16_384, 4, 4
-"""Of HTTP/2 (RFC 9113): windows and frames as long as nothing else is agreed, a flag, a setting."""
+"""HTTP/2 (RFC 9113): default window and frame size, a flag, the number of a setting."""
 
 
 class Target(NamedTuple):
-    """What abusers are told."""
+    """The server as an abuser knows it."""
 
     address: str
     token: str
-    """Of the abuser."""
+    """The abuser's token."""
     texts: list[str]
-    """Documents of the collection."""
+    """Texts of the collection's documents."""
 
 
 Abuser = Callable[[Target, Event], None]
 
 
 def embed_long_texts(target: Target, stop: Event) -> None:
-    """256 texts of 40,000 characters in a request, again and again."""
+    """Send requests to embed 256 texts of 40,000 characters."""
     text = " ".join(target.texts)
     texts = [f"{number} {text[number * 100 : number * 100 + 40_000]}" for number in range(256)]
     with RetrievalClient(target.address, token=target.token, timeout=5) as client:
@@ -96,7 +96,7 @@ def embed_long_texts(target: Target, stop: Event) -> None:
 
 
 def search_long_texts(target: Target, stop: Event) -> None:
-    """Queries of 65,536 characters, by meaning and words."""
+    """Send hybrid queries of 65,536 characters."""
     text = " ".join(target.texts) * 2
 
     def ask(client: RetrievalClient, chance: random.Random) -> None:
@@ -107,12 +107,12 @@ def search_long_texts(target: Target, stop: Event) -> None:
 
 
 def crowd(target: Target, stop: Event) -> None:
-    """32 searches at once, each with a text that nobody has asked for."""
+    """Send 32 searches at once, each with a new text."""
     in_threads(target, stop, 32, lambda client, chance: client.search(some_words(target, chance)))
 
 
 def batches(target: Target, stop: Event) -> None:
-    """Batches of 256 searches, four at once."""
+    """Send batches of 256 searches, four at once."""
 
     def ask(client: RetrievalClient, chance: random.Random) -> None:
         client.search_batch([some_words(target, chance) for _ in range(256)], k=50)
@@ -121,7 +121,7 @@ def batches(target: Target, stop: Event) -> None:
 
 
 def deep(target: Target, stop: Event) -> None:
-    """A thousand passages with their neighbours, sections and highlights; collapsed lists."""
+    """Ask for a thousand passages with neighbours, sections and highlights, collapsed."""
 
     def ask(client: RetrievalClient, chance: random.Random) -> None:
         words = some_words(target, chance)
@@ -133,7 +133,7 @@ def deep(target: Target, stop: Event) -> None:
 
 
 def filters(target: Target, stop: Event) -> None:
-    """Filters of 10,000 values, and of patterns that fit anywhere; each is new."""
+    """Send new filters of 10,000 values, and new patterns that match anywhere."""
 
     def ask(client: RetrievalClient, chance: random.Random) -> None:
         names = ",".join(f"n{chance.randrange(10**9)}" for _ in range(10_000))
@@ -144,7 +144,7 @@ def filters(target: Target, stop: Event) -> None:
 
 
 def rerank(target: Target, stop: Event) -> None:
-    """24 searches at once whose 100 best passages are reranked."""
+    """Send 24 searches at once, each with its 100 best passages reranked."""
     in_threads(
         target,
         stop,
@@ -154,18 +154,18 @@ def rerank(target: Target, stop: Event) -> None:
 
 
 def count_tokens(target: Target, stop: Event) -> None:
-    """64 MB of text to count in each request."""
+    """Send requests to count the tokens of 64 MB of text."""
     text = (" ".join(target.texts) * 3)[:250_000]
     in_threads(target, stop, 4, lambda client, _chance: client.count_tokens([text] * 250))
 
 
 def silent(target: Target, stop: Event) -> None:
-    """Connections without a token that never send the last byte of a large message."""
+    """Hold back the last byte of large messages, without a token."""
     hold_open(target.address, stop, "")
 
 
 def silent_with_token(target: Target, stop: Event) -> None:
-    """The same, with one."""
+    """Hold back the last byte of large messages, with a token."""
     hold_open(target.address, stop, target.token)
 
 
@@ -184,13 +184,13 @@ ABUSES: dict[str, Abuser] = {
 
 
 def abuse(name: str, target: Target, stop: Event) -> None:
-    """Do one of them, in a process of its own."""
+    """Run one abuse; the entry point of the abuser's process."""
     os.nice(19)
     ABUSES[name](target, stop)
 
 
 def some_words(target: Target, chance: random.Random) -> str:
-    """Eight words of a document."""
+    """Return eight words of a document."""
     words = chance.choice(target.texts).split()
     start = chance.randrange(max(1, len(words) - 8))
     return " ".join(words[start : start + 8])
@@ -202,7 +202,7 @@ def in_threads(
     count: int,
     ask: Callable[[RetrievalClient, random.Random], object],
 ) -> None:
-    """Ask from several connections until told to stop; what is refused is asked again."""
+    """Send requests from several connections until stopped; retry refused ones."""
 
     def run(number: int) -> None:
         chance = random.Random(number)
@@ -220,7 +220,7 @@ def in_threads(
 
 
 def hold_open(address: str, stop: Event, token: str) -> None:
-    """Send all but the last byte of large messages, a connection each, and wait."""
+    """Open connections that send all but the last byte of a large message, and wait."""
     threads = [
         threading.Thread(target=send_most, args=(address, stop, token), daemon=True)
         for _ in range(SILENT)
@@ -231,7 +231,7 @@ def hold_open(address: str, stop: Event, token: str) -> None:
 
 
 def send_most(address: str, stop: Event, token: str) -> None:
-    """One such connection, as long as the server stands it."""
+    """Send all but the last byte of a message; hold the connection until the server closes it."""
     host, _, port = address.rpartition(":")
     headers = [
         (":method", "POST"),
@@ -279,18 +279,18 @@ def send_most(address: str, stop: Event, token: str) -> None:
 
 
 class Seen(NamedTuple):
-    """What the light load saw."""
+    """Latencies and failures of the light load."""
 
     seconds: list[float]
     failed: list[str]
 
     def at(self, share: float) -> float:
-        """Milliseconds of a share of its searches."""
+        """Return the latency at a quantile, in milliseconds."""
         return float(np.percentile(self.seconds, share)) * 1e3 if self.seconds else float("inf")
 
 
 def light_load(address: str, token: str, queries: Sequence[str], seconds: float) -> Seen:
-    """Search by meaning and words, one after the other, each text once."""
+    """Send hybrid searches one at a time, each text once."""
     seen = Seen([], [])
     until = time.perf_counter() + seconds
     with RetrievalClient(address, token=token, timeout=30) as client:
@@ -306,7 +306,7 @@ def light_load(address: str, token: str, queries: Sequence[str], seconds: float)
 
 
 class Memory:
-    """The most that a process had in memory while a block ran."""
+    """Peak resident memory of a process while a block runs."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -314,7 +314,7 @@ class Memory:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Look every 50 milliseconds."""
+        """Sample the memory every 50 milliseconds."""
         done = threading.Event()
 
         def look() -> None:
@@ -331,7 +331,7 @@ class Memory:
 
 
 def make_cross_encoder(folder: Path) -> Path:
-    """A cross-encoder as large as MiniLM, with random weights."""
+    """Make a cross-encoder of MiniLM's size with random weights."""
     import torch
     from transformers import BertConfig, BertForSequenceClassification
 
@@ -346,7 +346,7 @@ def make_cross_encoder(folder: Path) -> Path:
 
 
 def run(test: TestSet, arguments: argparse.Namespace, folder: Path) -> bool:
-    """Measure all abuses; whether all is well."""
+    """Measure all abuses; return whether the server passed."""
     build_index(test.corpus, folder, ["--model", arguments.model])
     tokens = folder / "tokens.json"
     light, greedy = (

@@ -36,7 +36,7 @@ BAD_CODES = ("INTERNAL", "UNKNOWN")
 
 
 async def fuzz_methods(address: str, requests: int, seed: int) -> Counter[str]:
-    """Send hostile messages over well-behaved connections; what came back, by status."""
+    """Send hostile messages over well-behaved connections; count the answers by status."""
     fuzzer, seen = Fuzzer(seed), Counter[str]()
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
     channels = [grpc.aio.insecure_channel(address, options) for _ in range(4)]
@@ -49,7 +49,7 @@ async def fuzz_methods(address: str, requests: int, seed: int) -> Counter[str]:
                 if streams:
                     call = channel.unary_stream(path)(data, timeout=60)
                     async for _ in call:
-                        # Some streams nobody reads to their end.
+                        # Leave some streams before their end.
                         if number % 3 == 0:
                             call.cancel()
                 else:
@@ -70,7 +70,7 @@ async def fuzz_methods(address: str, requests: int, seed: int) -> Counter[str]:
 
 
 async def fuzz_sockets(address: str, sockets: int, seed: int) -> int:
-    """Attack the bare port; how many connections were made."""
+    """Attack the bare port; return the number of connections made."""
     pick = random.Random(seed)
     says = attacks(pick)
     host, _, port = address.rpartition(":")
@@ -83,7 +83,7 @@ async def fuzz_sockets(address: str, sockets: int, seed: int) -> int:
             made += 1
             data = pick.choice(says)()
             try:
-                # Slow ones trickle.
+                # Send some bytes slowly.
                 step = pick.choice((len(data) or 1, 1 + len(data) // 7))
                 for start in range(0, len(data), step):
                     writer.write(data[start : start + step])
@@ -101,7 +101,7 @@ async def fuzz_sockets(address: str, sockets: int, seed: int) -> int:
 
 
 async def slow_readers(address: str, count: int) -> int:
-    """Streams that are begun and never read, all open at once; how many could be opened."""
+    """Open many streams and never read them; return how many could be opened."""
     request = search_service_pb2.StreamSearchRequest(text="bread", limit=10_000)
     options = [("grpc.use_local_subchannel_pool", 1)]
     channels = [grpc.aio.insecure_channel(address, options) for _ in range(count)]
@@ -119,13 +119,13 @@ async def slow_readers(address: str, count: int) -> int:
 
 
 def best(address: str) -> list[tuple[str, float]]:
-    """The answer to a question."""
+    """Return uris and scores of the best passages for a question."""
     with RetrievalClient(address, timeout=60) as client:
         return [(p.uri, round(p.score or 0, 4)) for p in client.search("rosin and strings")]
 
 
 def main() -> None:
-    """Parse the command line, attack, judge."""
+    """Attack a server, and exit with 1 if a promise was broken."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--sockets", type=int, default=3_000)
@@ -140,7 +140,7 @@ def main() -> None:
         build_index(texts, folder, ["--model", OFFLINE_MODEL])
         with served(folder / "index", ["--log-level", "warning"]) as (address, pid):
             before = best(address)
-            # Once, so that what is loaded late is not taken for a leak.
+            # Run once first, so that memory of lazy imports does not look like a leak.
             asyncio.run(fuzz_methods(address, 2000, arguments.seed + 1))
             memory, started = resident(pid), time.monotonic()
             step = max(1, arguments.requests // 5)

@@ -37,7 +37,7 @@ LARGEST_SAMPLE: Final = 300_000
 
 
 def make_samples(folder: Path | None) -> dict[str, list[bytes]]:
-    """Extension → files."""
+    """Return sample files by extension."""
     table = "kind,weight\n" + "duck,1.5\n" * 20
     notebook = {"cells": [{"cell_type": "code", "source": "x = 1"}], "metadata": {}}
     samples: dict[str, list[bytes]] = {
@@ -75,7 +75,7 @@ def make_samples(folder: Path | None) -> dict[str, list[bytes]]:
 
 
 def mutate(data: bytes, others: list[bytes], source: random.Random) -> bytes:
-    """A file that has suffered."""
+    """Return the file with random damage."""
     damaged = bytearray(data)
     for _ in range(source.randint(1, 4)):
         at = source.randrange(len(damaged)) if damaged else 0
@@ -101,7 +101,7 @@ def mutate(data: bytes, others: list[bytes], source: random.Random) -> bytes:
 
 
 def rezip(damaged: bytes, data: bytes, source: random.Random) -> bytes:
-    """Every other time, damage what is in a ZIP file instead: its checksums hide most damage."""
+    """Damage a ZIP file's members half of the time, because its checksums hide other damage."""
     if not data.startswith(b"PK") or source.randrange(2):
         return damaged
     stream = io.BytesIO()
@@ -117,7 +117,7 @@ def rezip(damaged: bytes, data: bytes, source: random.Random) -> bytes:
 
 
 class Tally:
-    """What became of the files."""
+    """Counts of outcomes, by format."""
 
     def __init__(self) -> None:
         self.files = 0
@@ -127,7 +127,7 @@ class Tally:
         self.violations: list[str] = []
 
     def run(self, root: Path, setup: Setup) -> None:
-        """Read a folder, and count."""
+        """Read a folder and count the outcomes."""
         found = discover([root])
         self.files += len(found.files) + len(found.skipped)
         for skip in found.skipped:
@@ -147,13 +147,13 @@ class Tally:
 
 
 def kind_of(uri: str) -> str:
-    """Format of a file."""
+    """Return the format of a file."""
     format_ = format_of(uri)
     return format_.name if format_ else "other"
 
 
 def check(parsed: Parsed) -> Iterator[str]:
-    """What does not hold of a document."""
+    """Return the promises that a document breaks."""
     document = parsed.document
     yield from _tiles(document)
     end = 0
@@ -176,7 +176,7 @@ def _tiles(document: Document) -> Iterator[str]:
 
 
 def fill(root: Path, count: int, samples: Mapping[str, list[bytes]], source: random.Random) -> None:
-    """Write so many mutated files."""
+    """Write mutated files."""
     root.mkdir()
     everything = [data for files in samples.values() for data in files]
     for number in range(count):
@@ -186,7 +186,7 @@ def fill(root: Path, count: int, samples: Mapping[str, list[bytes]], source: ran
 
 
 def write_bombs(root: Path) -> None:
-    """Write the bombs, a sparse file, and files of strange names."""
+    """Write the bombs, a sparse file, and files with strange names."""
     root.mkdir()
     for name, data in bombs():
         (root / name).write_bytes(data)
@@ -198,7 +198,7 @@ def write_bombs(root: Path) -> None:
 
 
 def main() -> None:
-    """Run, and print what happened."""
+    """Read the hostile files and print the outcomes."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--files", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=7)

@@ -33,7 +33,7 @@ from retrieval.gte import normalize
 
 ROUNDS = 3
 PEER_BATCHES = {"transformers, sorted": 16_384, "transformers, as they come, 32": None}
-"""Padded tokens of a batch; None: batches of 32 texts in their order, as in plain use."""
+"""Padded tokens of a batch; None means unsorted batches of 32 texts, as in plain use."""
 CHECKED = 4
 """Texts whose vectors are compared."""
 
@@ -41,7 +41,7 @@ Embed = Callable[[Rows], Tensor]
 
 
 def ours(folder: Path, device: str) -> Embed:
-    """The core, as the encoder drives it."""
+    """Make a contestant of the core, as the encoder runs it."""
     backend = CoreBackend(folder, "cls", dtype=torch.bfloat16, device=device)
 
     def embed(rows: Rows) -> Tensor:
@@ -54,7 +54,7 @@ def ours(folder: Path, device: str) -> Embed:
 
 
 def padded(model: GteModel, device: str, budget: int | None) -> Embed:
-    """The model of transformers itself (attention by SDPA) on padded batches with a mask."""
+    """Make a contestant of transformers' own model (SDPA) on padded batches with a mask."""
 
     def batches(rows: Rows) -> list[list[int]]:
         if budget is None:
@@ -78,7 +78,7 @@ def padded(model: GteModel, device: str, budget: int | None) -> Embed:
 
 
 def peak(device: str) -> float:
-    """TFLOP/s of a large bfloat16 product."""
+    """Measure TFLOP/s of a large bfloat16 product."""
     size = 8192 if device == "cuda" else 512
     a, b = (torch.randn(size, size, dtype=torch.bfloat16, device=device) for _ in range(2))
     best = 0.0
@@ -98,7 +98,7 @@ def _wait(device: str) -> None:
 
 
 def compare(name: str, folder: Path, rows: Rows, contestants: dict[str, Embed], top: float) -> None:
-    """Everyone in turn, medians, one line each."""
+    """Run all contestants in turn, and print one line of medians for each."""
     work, tokens = flops(folder, rows), sum(map(len, rows))
     taken: dict[str, list[float]] = {one: [] for one in contestants}
     for embed in contestants.values():
@@ -106,7 +106,7 @@ def compare(name: str, folder: Path, rows: Rows, contestants: dict[str, Embed], 
     for _ in range(ROUNDS):
         for one, embed in contestants.items():
             started = time.perf_counter()
-            embed(rows)  # ends on the CPU: nothing is left under way
+            embed(rows)  # ends on the CPU, so no work is pending
             taken[one].append(time.perf_counter() - started)
     exact = CoreBackend(folder, "cls", dtype=torch.float32, device="cpu")
     shortest = sorted(rows, key=len)[:CHECKED]
@@ -125,7 +125,7 @@ def compare(name: str, folder: Path, rows: Rows, contestants: dict[str, Embed], 
 
 
 def samples(arguments: argparse.Namespace) -> dict[str, Rows]:
-    """Texts of each length, about ``--tokens`` in all, and the real mix."""
+    """Yield texts of each length, about ``--tokens`` in all, and the real mix."""
     generator = random.Random(0)
 
     def made(length: int) -> Sequence[int]:
@@ -141,7 +141,7 @@ def samples(arguments: argparse.Namespace) -> dict[str, Rows]:
 
 
 def main() -> None:
-    """Parse the command line, run, print."""
+    """Run the benchmark and print its results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path, nargs="?", default=ROOT / "docs")
     parser.add_argument("--shapes", default="gte-base,gte-large")

@@ -46,7 +46,7 @@ from retrieval.encoding.model_folders import find_model
 MEASURES = (nDCG @ 10, R @ 100)
 
 LONG_CHARS = 3_000
-"""Documents that are longer on average are searched in chunks, too."""
+"""If documents are longer than this on average, they are also searched in chunks."""
 
 MODES: Mapping[str, SearchOptions] = {
     "dense": {"mode": "dense"},
@@ -56,13 +56,13 @@ MODES: Mapping[str, SearchOptions] = {
 }
 
 Results = dict[str, dict[str, float]]
-"""Contestant → measure → mean over the queries."""
+"""Mean over the queries, by measure, by contestant."""
 
 
 def ours(test: TestSet, model: str, whole: str) -> Results:
-    """Every mode through the service, over whole documents and, where they are long, chunks.
+    """Measure every mode through the service, on whole documents and, if they are long, chunks.
 
-    ``whole`` is the model that whole documents are given to.
+    ``whole`` is the model for whole documents.
     """
     results: Results = {}
     average = sum(map(len, test.corpus.values())) / len(test.corpus)
@@ -88,7 +88,7 @@ def ours(test: TestSet, model: str, whole: str) -> Results:
 
 
 def bm25s(test: TestSet, _: str) -> Run:
-    """The bm25s library over whole documents; it has no model."""
+    """Measure the bm25s library on whole documents; it needs no model."""
     import bm25s as library
     import Stemmer
 
@@ -112,7 +112,7 @@ def bm25s(test: TestSet, _: str) -> Run:
 
 
 def txtai(test: TestSet, model: str) -> Run:
-    """Txtai's hybrid index, vectors and BM25, with its defaults."""
+    """Measure txtai's hybrid index (vectors and BM25) with its defaults."""
     from txtai.embeddings import Embeddings
 
     embeddings = Embeddings(path=str(find_model(model).path), hybrid=True)
@@ -133,7 +133,7 @@ PEERS: Mapping[str, Callable[[TestSet, str], Run]] = {
 
 
 def some_queries(test: TestSet, most: int) -> TestSet:
-    """Every nth query and its judgements."""
+    """Return every nth query and its judgements."""
     step = -(-len(test.queries) // most) if most else 1
     kept = dict(list(test.queries.items())[::step])
     qrels = [qrel for qrel in test.qrels if qrel.query_id in kept]
@@ -141,12 +141,12 @@ def some_queries(test: TestSet, most: int) -> TestSet:
 
 
 def show(name: str, values: Mapping[str, float]) -> None:
-    """A line of the table."""
+    """Print a line of the table."""
     print(f"  {name:<26}" + "".join(f"{value:>10}" for value in values.values()), flush=True)
 
 
 def gain(every: Mapping[str, Results]) -> float:
-    """How much better hybrid search is than the better of dense and lexical, on average."""
+    """Return the mean gain of hybrid search over the better of dense and lexical."""
     measured = str(MEASURES[0])
     gains = [
         results["hybrid"][measured] - max(results["dense"][measured], results["lexical"][measured])
@@ -156,7 +156,7 @@ def gain(every: Mapping[str, Results]) -> float:
 
 
 def compare(folder: Path, queries: int, model: str, whole: str, peers: Sequence[str]) -> Results:
-    """Ours and the peers on one set."""
+    """Measure ours and the peers on one test set."""
     test = some_queries(load_set(folder), queries)
     print(f"{folder.name}: {len(test.corpus)} documents, {len(test.queries)} queries")
     print(f"  {'':<26}" + "".join(f"{name!s:>10}" for name in (*MEASURES, "ms/query")))
@@ -168,7 +168,7 @@ def compare(folder: Path, queries: int, model: str, whole: str, peers: Sequence[
 
 
 def main() -> None:
-    """Parse the command line, run, print."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("data", type=Path, nargs="+", help="folders of BEIR-form sets")
     parser.add_argument("--peers", default="", help="of " + ", ".join(PEERS))

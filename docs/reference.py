@@ -1,6 +1,6 @@
-"""What the generated parts of these pages are made of; each page calls this through cog.
+"""The generated parts of these pages, which each page calls through cog.
 
-``make docs`` refreshes the pages, ``make docs-check`` fails where one is not current.
+``make docs`` refreshes the pages, and ``make docs-check`` fails if one is not current.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ _SCALARS = {
 
 
 def models_table() -> str:
-    """The registry as a Markdown table."""
+    """Return the registry as a Markdown table."""
     rows = [
         "| name | hub id | dimension | max tokens | pooling | weights | licence | languages |",
         "|---|---|--:|--:|---|--:|---|---|",
@@ -63,7 +63,7 @@ def models_table() -> str:
 
 
 def prompts_table() -> str:
-    """The registry's query prompts as a Markdown table."""
+    """Return the registry's query prompts as a Markdown table."""
     rows = ["| model | query prompt |", "|---|---|"]
     for card in MODEL_CARDS.values():
         prompt = f"`{card.query_prompt}`".replace("\n", "⏎") if card.query_prompt else "none"
@@ -84,12 +84,12 @@ def import_layers() -> str:
 
 
 def fetched_files() -> str:
-    """The files that are fetched from a model's repository, as a list."""
+    """Return the list of files that are fetched from a model's repository."""
     return "\n".join(f"- `{name}`" for name in FETCHED_FILES)
 
 
 def search_options_table() -> str:
-    """The options of a search as a Markdown table."""
+    """Return the options of a search as a Markdown table."""
     rows = [
         "| command line | Python, wire | value | default | streamed | what it does |",
         "|---|---|---|---|---|---|",
@@ -108,7 +108,7 @@ def search_options_table() -> str:
 
 
 def _values_of(option: Option) -> str:
-    """What an option takes, in words."""
+    """Describe the values of an option."""
     if option.choices:
         return ", ".join(f"`{choice}`" for choice in option.choices)
     if option.minimum is None or option.maximum is None:
@@ -119,7 +119,7 @@ def _values_of(option: Option) -> str:
 
 
 def limits_table() -> str:
-    """The limits of a server as a Markdown table."""
+    """Return the limits of a server as a Markdown table."""
     limits = Limits()
     threads = ServiceConfig({"default": Path()}).search_threads
     # What is limited, the maximum, and the field of Limits if an option of the server sets it.
@@ -174,7 +174,7 @@ def _grouped(number: float) -> str:
 
 
 def errors_table() -> str:
-    """Every exception: its reason, its exit code, its gRPC status, and what it means."""
+    """Return a table of all exceptions: reason, exit code, gRPC status and meaning."""
     rows = ["| exception | reason | exit code | gRPC status | meaning |", "|---|---|--:|---|---|"]
     classes = [
         *_tree(errors.RetrievalError, errors.__name__),
@@ -191,7 +191,7 @@ def errors_table() -> str:
 
 
 def _tree(kind: type[errors.RetrievalError], module: str) -> Iterator[type[errors.RetrievalError]]:
-    """The class and those below it that a module defines, in the order of their definition."""
+    """Yield a class and its subclasses of one module, in the order of their definition."""
     if kind.__module__ == module:
         yield kind
     for below in kind.__subclasses__():
@@ -199,7 +199,7 @@ def _tree(kind: type[errors.RetrievalError], module: str) -> Iterator[type[error
 
 
 def command_help(program: str) -> str:
-    """The ``--help`` of a program and of all its commands, a heading each."""
+    """Return the ``--help`` of a program and of all its commands, each under a heading."""
     group = PROGRAMS[program]
     parts = [_help(program, group)]
     parts += [
@@ -210,7 +210,7 @@ def command_help(program: str) -> str:
 
 
 def commands_of(group: click.Group) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Every command of a group, and of the groups in it, by the words that name it."""
+    """Yield every command of a group and its subgroups, with the words that name it."""
     for name, command in sorted(group.commands.items()):
         yield (name,), command
         if isinstance(command, click.Group):
@@ -226,7 +226,7 @@ def _help(program: str, group: click.Group, *command: str) -> str:
 
 
 def core_help() -> str:
-    """The help of ``python -m retrieval.gte``."""
+    """Return the help of ``python -m retrieval.gte``."""
     from retrieval.gte.__main__ import main
 
     output = io.StringIO()
@@ -237,7 +237,7 @@ def core_help() -> str:
 
 
 def wire_contract() -> str:
-    """Services, messages and enums of ``proto/``, with the comments that they have there."""
+    """Return services, messages and enums of ``proto/`` with their comments."""
     files = _descriptors()
     parts = ["## Services"]
     for file, comments in files:
@@ -282,7 +282,7 @@ _Comments = dict[tuple[int, ...], str]
 
 
 def _descriptors() -> list[tuple[descriptor_pb2.FileDescriptorProto, _Comments]]:
-    """The ``.proto`` files and their comments by path, Search first."""
+    """Return the ``.proto`` files and their comments by path, Search first."""
     sources = sorted(path.relative_to(PROTO_ROOT) for path in PROTO_ROOT.rglob("*.proto"))
     sources.sort(key=lambda path: path.stem != "search_service")
     with tempfile.TemporaryDirectory() as folder:
@@ -303,7 +303,7 @@ def _descriptors() -> list[tuple[descriptor_pb2.FileDescriptorProto, _Comments]]
 
 
 def _comments(file: descriptor_pb2.FileDescriptorProto) -> _Comments:
-    """Comments as one paragraph each, with what Markdown would take for markup escaped."""
+    """Return each comment as one paragraph, with Markdown's special characters escaped."""
     return {
         tuple(location.path): " ".join(location.leading_comments.split())
         .replace("|", "\\|")

@@ -39,7 +39,7 @@ def run(*command: str | Path) -> None:
 
 @contextmanager
 def server() -> Iterator[str]:
-    """A server over the demo's index; gives its address, and stops it cleanly at the end.
+    """Run a server over the demo's index; yield its address, and stop it cleanly at the end.
 
     Its log goes to ``.demo/server.log``.
     """
@@ -66,7 +66,7 @@ def server() -> Iterator[str]:
 
 
 def main() -> None:
-    """Build, serve, ask, stop."""
+    """Build an index, serve it, ask the questions, and stop the server."""
     started = time.perf_counter()
     run(BIN / "indexer", "build", "docs", "--index", ".demo/index")
     with server() as address, RetrievalClient(address) as client:

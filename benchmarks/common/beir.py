@@ -45,26 +45,26 @@ BATCH = 64
 """Queries sent in one request."""
 
 ANSWER_CHARS = 20_000_000
-"""About as much text as one answer may have: there is a limit on its bytes."""
+"""Characters of text that one answer may have; the limit on its bytes is near."""
 
 BIN = Path(sys.executable).parent
 
 Run = dict[str, dict[str, float]]
-"""Query id → document id → score."""
+"""Scores by document id, by query id."""
 
 
 @dataclass(frozen=True)
 class TestSet:
-    """A BEIR-form set; only the queries with judgements are kept."""
+    """A test set in BEIR form, with only the queries that have judgements."""
 
     corpus: Mapping[str, str]
-    """Document id → title and text."""
+    """Title and text by document id."""
     queries: Mapping[str, str]
     qrels: Sequence[Qrel]
 
 
 def load_set(folder: Path) -> TestSet:
-    """Read a set; empty documents are counted and left out, as an index would."""
+    """Read a test set; count and leave out empty documents, as an index does."""
     corpus = {
         record["_id"]: f"{record.get('title', '')} {record['text']}".strip()
         for record in read_jsonl(folder / "corpus.jsonl")
@@ -89,13 +89,13 @@ def load_set(folder: Path) -> TestSet:
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, str]]:
-    """The records of a JSON-lines file."""
+    """Yield the records of a JSON-lines file."""
     with path.open(encoding="utf-8") as file:
         yield from map(json.loads, file)
 
 
 def limited(model: str, max_tokens: int, folder: Path) -> str:
-    """A model that takes no more than so many tokens: a folder of links to its files."""
+    """Make a model that reads fewer tokens: a folder of links to its files."""
     original = find_model(model).path
     for path in original.rglob("*"):
         link = folder / path.relative_to(original)
@@ -108,7 +108,7 @@ def limited(model: str, max_tokens: int, folder: Path) -> str:
 
 
 def build_index(corpus: Mapping[str, str], folder: Path, options: Sequence[str]) -> dict[str, Any]:
-    """Write one file a document, run ``indexer build``; returns its report."""
+    """Write one file per document and run ``indexer build``; return its report."""
     docs = folder / "docs"
     docs.mkdir()
     for identifier, text in corpus.items():
@@ -121,7 +121,7 @@ def build_index(corpus: Mapping[str, str], folder: Path, options: Sequence[str])
 
 @contextmanager
 def served(index: Path, options: Sequence[str]) -> Iterator[tuple[str, int]]:
-    """``retrieval serve`` over an index, on a free port; gives its address and process id."""
+    """Run ``retrieval serve`` on a free port; yield its address and process id."""
     command = [BIN / "retrieval", "serve", "--index", index, "--listen", "127.0.0.1:0", *options]
     process = subprocess.Popen(
         [str(part) for part in command],
@@ -141,9 +141,9 @@ def served(index: Path, options: Sequence[str]) -> Iterator[tuple[str, int]]:
 
 
 def queries_at_once(test: TestSet, depth: int, most_chars: int | None = None) -> int:
-    """How many queries one request may have, as an answer has all passages' texts in it.
+    """Return how many queries a request may have, since its answer holds all passages' texts.
 
-    ``most_chars`` are a passage's, where documents are cut.
+    ``most_chars`` is the maximum length of a passage, if documents are cut.
     """
     average = sum(map(len, test.corpus.values())) / len(test.corpus)
     chars = max(1, int(average if most_chars is None else min(most_chars, average)))
@@ -158,7 +158,7 @@ def search_service(
     batch_size: int = BATCH,
     **options: Unpack[SearchOptions],
 ) -> Run:
-    """Ask the service; a document scores as its best passage."""
+    """Search through the service; a document ranks as its best passage."""
     run: Run = {}
     identifiers = list(queries)
     with RetrievalClient(address, timeout=300) as client:
@@ -175,7 +175,7 @@ def search_service(
 
 
 def search_reference(test: TestSet, model: str) -> Run:
-    """sentence-transformers and an exact search in numpy, on the same texts."""
+    """Search the same texts with sentence-transformers and an exact search in numpy."""
     from sentence_transformers import SentenceTransformer
 
     encoder = SentenceTransformer(str(find_model(model).path))
@@ -192,7 +192,7 @@ def search_reference(test: TestSet, model: str) -> Run:
 def measure(
     qrels: Sequence[Qrel], run: Run, measures: Sequence[Any] = MEASURES
 ) -> dict[str, float]:
-    """Each measure's mean over the judged queries."""
+    """Return the mean of each measure over the judged queries."""
     scored = [
         ScoredDoc(query, document, score)
         for query, documents in run.items()
@@ -203,7 +203,7 @@ def measure(
 
 
 def main() -> None:
-    """Parse the command line, run, print."""
+    """Run the benchmark and print its results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("data", type=Path, help="folder of a BEIR-form set")
     parser.add_argument("--model", default=OFFLINE_MODEL)

@@ -19,7 +19,7 @@ STRANGE_NAMES: Final = (
 
 
 def bombs() -> Iterator[tuple[str, bytes]]:
-    """Names and contents."""
+    """Yield names and contents of the files."""
     zeros = io.BytesIO()
     with zipfile.ZipFile(zeros, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.txt", bytes(1500 << 20))
@@ -47,7 +47,7 @@ def bombs() -> Iterator[tuple[str, bytes]]:
 
 
 def _laughs() -> Iterator[tuple[str, bytes]]:
-    """Entities that would be ten to the twentieth of their size, in place of a main part."""
+    """Yield documents whose main part has XML entities that expand to 10^20 times their size."""
     laughs = "".join(f'<!ENTITY l{n + 1} "{f"&l{n};" * 10}">' for n in range(20))
     bomb = f'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY l0 "ha">{laughs}]><x>&l20;</x>'
     for end, make, part in (

@@ -30,32 +30,32 @@ _CANCELLED, _UNAVAILABLE = 1, 14  # as gRPC numbers them
 def frame(
     kind: int, flags: int, stream: int, payload: bytes, *, length: int | None = None
 ) -> bytes:
-    """One HTTP/2 frame (RFC 9113, section 4.1), whose length may be a lie."""
+    """Return an HTTP/2 frame (RFC 9113, section 4.1); its stated length may be wrong."""
     size = len(payload) if length is None else length
     return struct.pack(">I", size)[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
 
 
 @dataclass(slots=True)
 class _Call:
-    """A call that waits for its answer."""
+    """A call in flight."""
 
     message: bytes
-    """Framed as gRPC has it."""
+    """The message in gRPC's framing."""
     future: "asyncio.Future[int]"
     answered: int = 0
     """Bytes of the answer's data so far."""
 
 
 class GrpcConnection(asyncio.Protocol):
-    """A connection on which one method is called, many times at once."""
+    """Connection that calls one method, many times at once."""
 
     def __init__(self, authority: str, method: str, timeout_seconds: float) -> None:
-        """Prepare what all calls begin with.
+        """Prepare the headers that all calls share.
 
         Args:
             authority: host and port.
             method: full name, ``/package.Service/Method``.
-            timeout_seconds: the deadline that the server is told.
+            timeout_seconds: the deadline sent to the server.
         """
         self._headers = [
             (":method", "POST"),
@@ -78,7 +78,7 @@ class GrpcConnection(asyncio.Protocol):
         self._lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Say hello: whatever comes may come at once."""
+        """Send the preface, and open the largest window."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         settings = struct.pack(">HIHI", 2, 0, _INITIAL_WINDOW_SIZE, _MOST_WINDOW)
@@ -102,11 +102,11 @@ class GrpcConnection(asyncio.Protocol):
         return await future, call.answered
 
     def close(self) -> None:
-        """Let go."""
+        """Close the connection."""
         self._transport.close()
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        """Nobody is answered any more."""
+        """Fail all calls in flight."""
         self._lost = True
         waiting = [*self._calls.values(), *self._held]
         self._calls.clear()
@@ -115,7 +115,7 @@ class GrpcConnection(asyncio.Protocol):
             call.future.set_result(_UNAVAILABLE)
 
     def data_received(self, data: bytes) -> None:
-        """Take frames apart."""
+        """Parse the frames received."""
         received, at = self._received + data, 0
         while len(received) - at >= _HEAD.size:
             high, low, kind, flags, stream = _HEAD.unpack_from(received, at)
@@ -185,10 +185,10 @@ class GrpcConnection(asyncio.Protocol):
 
 
 class HttpConnection(asyncio.Protocol):
-    """A connection of HTTP/1.1, for one GET after the other."""
+    """HTTP/1.1 connection for one GET at a time."""
 
     def __init__(self, url: str) -> None:
-        """Prepare what all requests have in common.
+        """Prepare the headers that all requests share.
 
         Args:
             url: of the server; its path does not matter.
@@ -198,18 +198,18 @@ class HttpConnection(asyncio.Protocol):
         self._future: asyncio.Future[int] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the way out."""
+        """Keep the transport."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     async def get(self, path: str) -> int:
-        """Ask for a path, query included; returns the status of the answer, 0 if none came."""
+        """Send a GET; return the status of the answer, 0 if none came."""
         self._future = asyncio.get_running_loop().create_future()
         self._transport.write(b"GET " + path.encode("ascii") + self._end)
         return await self._future
 
     def data_received(self, data: bytes) -> None:
-        """Wait for the whole of an answer."""
+        """Collect the bytes of an answer until it is complete."""
         self._received += data
         head, blank, body = self._received.partition(b"\r\n\r\n")
         if not blank:
@@ -224,11 +224,11 @@ class HttpConnection(asyncio.Protocol):
             self._answer(int(head.split(b" ", 2)[1]) if lengths and body else 0)
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        """No answer comes any more."""
+        """End the request in flight."""
         self._answer(0)
 
     def close(self) -> None:
-        """Let go."""
+        """Close the connection."""
         self._transport.close()
 
     def _answer(self, status: int) -> None:

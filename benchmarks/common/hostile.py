@@ -48,7 +48,7 @@ class Fuzzer:
         self._modules = {module.DESCRIPTOR.name: module for module in files}
 
     def next(self) -> tuple[str, bytes, bool]:
-        """A method, the bytes to send, and whether it answers with a stream."""
+        """Return a method, the bytes to send, and whether it answers with a stream."""
         path, method = self._random.choice(self._methods)
         kind = self._random.random()
         if kind < 0.2:
@@ -63,7 +63,7 @@ class Fuzzer:
         return path, data, method.server_streaming
 
     def _fill(self, message: Message, depth: int) -> None:
-        """Set some fields to values that nobody would send."""
+        """Set some fields to hostile values."""
         pick = self._random
         for field in message.DESCRIPTOR.fields:
             if pick.random() < 0.4:
@@ -103,7 +103,7 @@ class Fuzzer:
         return abs(value) if unsigned else value
 
     def _break(self, data: bytes) -> bytes:
-        """Change, cut, repeat."""
+        """Change, cut off or repeat some of the bytes."""
         pick, broken = self._random, bytearray(data)
         for _ in range(pick.choice((1, 3, 20))):
             if not broken:
@@ -122,7 +122,7 @@ class Fuzzer:
 
 
 def attacks(pick: random.Random) -> Sequence[Callable[[], bytes]]:
-    """What to say on a bare connection."""
+    """Yield the bytes to send on bare connections."""
     settings = PREFACE + frame(4, 0, 0, b"")
     return (
         lambda: pick.randbytes(pick.choice((1, 100, 10_000))),

@@ -9,7 +9,7 @@ STAGES = ("queue", "encode", "embed", "search", "fetch")
 
 
 def memory(pid: int | str, what: str) -> int:
-    """Bytes of a process, such as ``VmRSS`` (resident) or ``RssAnon`` (of files apart).
+    """Return bytes of a process: ``VmRSS`` (resident), ``RssAnon`` (without files).
 
     Args:
         pid: its number, or ``"self"``.
@@ -20,15 +20,15 @@ def memory(pid: int | str, what: str) -> int:
 
 
 def resident(pid: int) -> float:
-    """Megabytes that a process has in memory."""
+    """Return the resident memory of a process in megabytes."""
     return memory(pid, "VmRSS") / 1e6
 
 
 def stages(metrics: str) -> dict[str, tuple[float, float]]:
-    """Seconds spent in each stage so far, and how often; texts of all batches as ``batch``.
+    """Return seconds and count of each stage so far; ``batch`` counts texts instead.
 
     Args:
-        metrics: URL of a server's numbers.
+        metrics: URL of a server's metrics.
     """
     text = urllib.request.urlopen(metrics).read().decode()
 
@@ -49,7 +49,7 @@ def stages(metrics: str) -> dict[str, tuple[float, float]]:
 def stages_between(
     before: Mapping[str, tuple[float, float]], after: Mapping[str, tuple[float, float]]
 ) -> str:
-    """Means of the time between: milliseconds of a stage, texts of a batch."""
+    """Return the means between two readings: milliseconds of a stage, texts of a batch."""
     means = {
         name: (after[name][0] - before[name][0]) / max(1.0, after[name][1] - before[name][1])
         for name in after

@@ -22,7 +22,7 @@ class Source:
         """What making them took so far."""
 
     def vectors(self, count: int) -> Vectors:
-        """Float32 [count, dim], each of length 1."""
+        """Return float32 [count, dim], each row of length 1."""
         started = time.perf_counter()
         draw = self._generator
         inner = self._centres[draw.integers(CLUSTERS, size=count)]
@@ -35,12 +35,12 @@ class Source:
         return made
 
     def queries(self, near: Vectors) -> Vectors:
-        """A query near each of some vectors: cosine about 0.7."""
+        """Return a query near each of some vectors: cosine about 0.7."""
         away = self._generator.standard_normal((len(near), INNER_DIM), dtype=np.float32)
         return unit(near + unit(away @ self._basis))
 
 
 def unit(vectors: Vectors) -> Vectors:
-    """Scaled to length 1."""
+    """Return the rows scaled to length 1."""
     scaled: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return scaled.astype(np.float32)

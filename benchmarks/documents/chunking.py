@@ -38,19 +38,19 @@ from retrieval.encoding.model_folders import find_model
 
 MEASURES = (nDCG @ 10, R @ 10)
 DEPTH = 200
-"""Chunks that are looked at for each query."""
+"""Chunks ranked for each query."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A document, and the stretches of it that are ranked."""
+    """A document, and the parts of it that are ranked."""
 
     document: Document
     parts: Sequence[tuple[int, str]]
-    """Start and id of each; the first starts at 0."""
+    """Start and id of each part; the first starts at 0."""
 
     def parts_of(self, chunk: Chunk) -> list[str]:
-        """Ids of the stretches that a chunk has half of, or that are half of it."""
+        """Return the ids of the parts that a chunk has half of, or that are half of the chunk."""
         starts = [start for start, _ in self.parts] + [len(self.document.text)]
         found = []
         for (start, end), (_, identifier) in zip(pairwise(starts), self.parts, strict=True):
@@ -61,7 +61,7 @@ class Source:
 
 
 def load_sources(folder: Path) -> Iterator[Source]:
-    """The documents of a set."""
+    """Return the documents of a test set."""
     records = [record for record in read_jsonl(folder / "corpus.jsonl") if record["text"].strip()]
     for name, group in groupby(records, key=lambda record: record["_id"].partition("#")[0]):
         paragraphs = list(group)
@@ -76,14 +76,14 @@ def load_sources(folder: Path) -> Iterator[Source]:
 
 
 class Embeddings:
-    """Embeds each text once, however many settings make it."""
+    """Cache that embeds each text once, whichever settings produce it."""
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder
         self._known: dict[str, np.ndarray] = {}
 
     def of(self, texts: Sequence[str]) -> np.ndarray:
-        """[n, dim] float32."""
+        """Return the vectors of texts, float32 [n, dim]."""
         new = sorted({text for text in texts if text not in self._known}, key=len)
         for start in range(0, len(new), 2048):
             batch = new[start : start + 2048]
@@ -99,7 +99,7 @@ def measure(
     embeddings: Embeddings,
     settings: ChunkSettings,
 ) -> tuple[Run, int]:
-    """Search; returns what was found, and how many chunks there are."""
+    """Cut, embed and search; return the scores and the number of chunks."""
     texts: list[str] = []
     owners: list[list[str]] = []
     for source in sources:
@@ -129,7 +129,7 @@ def measure(
 
 
 def load_encoder(model: str, max_tokens: int | None) -> Encoder:
-    """The model, with another limit if one is asked for."""
+    """Load the model, with another token limit if one is given."""
     if max_tokens is None:
         return Encoder.load(model, dtype="int8")
     folder = Path(tempfile.mkdtemp()) / model
@@ -143,7 +143,7 @@ def load_encoder(model: str, max_tokens: int | None) -> Encoder:
 def all_settings(
     sizes: Sequence[int], shares: Sequence[int], room: int, *, titled: bool
 ) -> Iterator[ChunkSettings]:
-    """Sizes with each overlap; with a context, those of the second share."""
+    """Yield sizes with each overlap; with a context, only those of the second fraction."""
     for size in sizes:
         for share in shares:
             yield ChunkSettings(size, size // share if share else 0)
@@ -153,7 +153,7 @@ def all_settings(
 
 
 def main() -> None:
-    """Measure, and print a table."""
+    """Run the benchmark and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("data", nargs="+", type=Path)
     parser.add_argument("--model", default=OFFLINE_MODEL)

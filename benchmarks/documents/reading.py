@@ -28,7 +28,7 @@ TEXT_FORMATS = {"Markdown", "reStructuredText", "plain text"}
 
 
 def fill(source: Path, target: Path, size: int) -> int:
-    """Write copies; returns their bytes."""
+    """Write copies of the texts; return their bytes."""
     files = [
         path
         for path in sorted(source.rglob("*"))
@@ -48,7 +48,7 @@ def fill(source: Path, target: Path, size: int) -> int:
 
 
 def offline_setup(chunk_tokens: int, *, max_tokens: int) -> Setup:
-    """What readers are told, as by a build with the offline model, an eighth of overlap."""
+    """Return a reader's settings, as of a build with the shipped model and an eighth of overlap."""
     return Setup(
         find_model(OFFLINE_MODEL).path,
         max_tokens,
@@ -62,7 +62,7 @@ def offline_setup(chunk_tokens: int, *, max_tokens: int) -> Setup:
 
 
 def main() -> None:
-    """Measure, and print."""
+    """Run the benchmark and print its results."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--megabytes", type=float, default=300)

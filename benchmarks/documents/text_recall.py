@@ -27,7 +27,7 @@ from indexer.skip import SkipDocument
 ENDS = (".pdf", ".docx", ".html")
 _WORD = re.compile(r"[^\W_]+")
 _LINK = re.compile(r"\]\([^)\s]*\)|<https?://[^>]*>|!\[[^\]]*\]\([^)]*\)")
-"""Targets of links and pictures in markitdown's Markdown: no text of the page."""
+"""Targets of links and pictures in markitdown's Markdown, which are not text of the page."""
 
 _THEIRS = """
 import io, json, sys
@@ -53,7 +53,7 @@ for path in sys.stdin.read().split("\\0"):
 
 
 def main() -> None:
-    """Compare, and print."""
+    """Compare both and print the shares."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--python", default=sys.executable, help="has markitdown[pdf,docx]")
@@ -104,13 +104,13 @@ def _shares(total: Counter[str], ours: str, theirs: str, both: str) -> str:
 
 
 def runs(text: str) -> Counter[str]:
-    """Runs of eight letters or digits, whatever stands between them."""
+    """Count runs of eight letters or digits, whatever stands between them."""
     letters = "".join(_WORD.findall(text.lower()))
     return Counter(letters[start : start + 8] for start in range(len(letters) - 7))
 
 
 def words(text: str) -> Counter[str]:
-    """Words, counted."""
+    """Count the words."""
     return Counter(_WORD.findall(text.lower()))
 
 

@@ -24,7 +24,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 def passages(name: str, dtype: str, texts: list[str]) -> Callable[[], float]:
-    """A round of embedding passages; gives tokens a second."""
+    """Make a round of embedding passages, which returns tokens a second."""
     encoder = Encoder.load(name, device="cpu", dtype=dtype)
 
     def turn() -> float:
@@ -36,7 +36,7 @@ def passages(name: str, dtype: str, texts: list[str]) -> Callable[[], float]:
 
 
 def queries(name: str, dtype: str) -> Callable[[], float]:
-    """A round of embedding queries, one at a time; gives the median in milliseconds."""
+    """Make a round of embedding single queries, which returns the median in milliseconds."""
     encoder = Encoder.load(name, device="cpu", dtype=dtype, workload="latency")
 
     def turn() -> float:
@@ -51,7 +51,7 @@ def queries(name: str, dtype: str) -> Callable[[], float]:
 
 
 def contestants(arguments: argparse.Namespace) -> Iterator[tuple[str, Callable[[], float]]]:
-    """What is measured, and its name."""
+    """Yield the models to measure, with their names."""
     tokenizer = Encoder.load(arguments.models[0], device="cpu").tokenizer
     texts = read_texts(arguments.docs, tokenizer, arguments.tokens).texts
     for dtype in arguments.dtypes.split(","):
@@ -61,7 +61,7 @@ def contestants(arguments: argparse.Namespace) -> Iterator[tuple[str, Callable[[
 
 
 def main() -> None:
-    """Parse the command line, run, print."""
+    """Run the benchmark and print its results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("models", nargs="*", default=[OFFLINE_MODEL, OWN_MODEL])
     parser.add_argument("--dtypes", default="float32,int8")

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 
 EmbedTexts = Callable[[Sequence[str]], Tensor]
-"""Texts → float32 [n, dim], L2-normalised, in the order given."""
+"""Embeds texts: float32 [n, dim], L2-normalised, in the order given."""
 
 Run = Callable[[Tensor, Tensor], Tensor]
-"""Token ids and mask, int64 [b, length] each → float32 [b, length, hidden]."""
+"""Maps token ids and mask, int64 [b, length] each, to float32 [b, length, hidden]."""
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -37,27 +37,27 @@ PROCESS_THREADS = torch.get_num_threads()
 
 
 class HiddenStates(nn.Module):
-    """A transformers model as a function of two tensors, which is what can be exported."""
+    """A transformers model as a function of two tensors, the form that can be exported."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """[b, length] twice → [b, length, hidden]."""
+        """Map ids and mask [b, length] to hidden states [b, length, hidden]."""
         hidden: Tensor = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
         return hidden
 
 
 def padded_peers(model: nn.Module, folder: Path) -> Iterator[tuple[str, Run]]:
-    """Every runtime that is installed, by name.
+    """Yield every installed runtime by name.
 
     Args:
         model: a transformers encoder in eval mode.
         folder: an empty folder for exported files.
 
     Yields:
-        name and how to run it.
+        name, and function that runs it.
     """
     warnings.simplefilter("ignore")
     for noisy in ("torch.onnx", "root"):
@@ -80,7 +80,7 @@ def padded_peers(model: nn.Module, folder: Path) -> Iterator[tuple[str, Run]]:
 
 
 def libraries(model: Path, exported: Path, pooling: str) -> Iterator[tuple[str, EmbedTexts]]:
-    """Every embedding library that is installed, by name, with its defaults.
+    """Yield every installed embedding library by name, with its defaults.
 
     Args:
         model: a folder with weights, configuration and tokenizer.
@@ -88,7 +88,7 @@ def libraries(model: Path, exported: Path, pooling: str) -> Iterator[tuple[str, 
         pooling: ``"cls"`` or ``"mean"``.
 
     Yields:
-        name and how to call it.
+        name, and function that calls it.
     """
     try:
         yield "sentence-transformers, from text", sentence_transformers_peer(model, pooling)
@@ -103,7 +103,7 @@ def libraries(model: Path, exported: Path, pooling: str) -> Iterator[tuple[str, 
 
 
 def sentence_transformers_peer(folder: Path, pooling: str) -> EmbedTexts:
-    """``SentenceTransformer.encode``, in its own batches of 32 sorted by length."""
+    """Return ``SentenceTransformer.encode``, in its own batches of 32 sorted by length."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.models import Pooling, Transformer
 
@@ -124,7 +124,7 @@ def sentence_transformers_peer(folder: Path, pooling: str) -> EmbedTexts:
 
 
 def fastembed_peer(folder: Path, exported: Path, pooling: str) -> EmbedTexts:
-    """``TextEmbedding.embed`` over the exported ONNX file, in its own batches as texts come."""
+    """Return ``TextEmbedding.embed`` over the exported ONNX file, in its own unsorted batches."""
     from fastembed import TextEmbedding
     from fastembed.common.model_description import ModelSource, PoolingType
 
@@ -145,7 +145,7 @@ def fastembed_peer(folder: Path, exported: Path, pooling: str) -> EmbedTexts:
 
 
 def fbgemm_int8(model: nn.Module) -> nn.Module:
-    """PyTorch's dynamic quantisation: one scale for a weight's channel, one for a whole batch."""
+    """Apply PyTorch's dynamic quantisation: one scale per weight channel, one per batch."""
     from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic
 
     torch.backends.quantized.engine = "fbgemm"
@@ -154,7 +154,7 @@ def fbgemm_int8(model: nn.Module) -> nn.Module:
 
 
 def export_onnx(model: nn.Module, path: Path) -> Path:
-    """Write an ONNX file for any batch and length."""
+    """Write an ONNX file for any batch size and length."""
     import onnxscript  # noqa: F401  (what the exporter needs)
 
     ids, mask = torch.ones(2, 9, dtype=torch.int64), torch.ones(2, 9, dtype=torch.int64)
@@ -175,7 +175,7 @@ def export_onnx(model: nn.Module, path: Path) -> Path:
 
 
 def onnx_int8(path: Path) -> Path:
-    """ONNX Runtime's dynamic quantisation, with one weight scale a channel."""
+    """Apply ONNX Runtime's dynamic quantisation, with one weight scale per channel."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     target = path.with_suffix(".int8.onnx")
@@ -184,7 +184,7 @@ def onnx_int8(path: Path) -> Path:
 
 
 def onnx_runtime(path: Path) -> Run:
-    """A session with as many threads as torch has."""
+    """Open a session with as many threads as torch has."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -203,7 +203,7 @@ def onnx_runtime(path: Path) -> Run:
 
 
 def openvino_float32(path: Path) -> Run:
-    """A model compiled for the CPU with as many threads as torch has."""
+    """Compile the model for the CPU with as many threads as torch has."""
     import openvino
 
     settings = {

@@ -23,17 +23,17 @@ SHAPES = {
     "gte-base": ((768, 2304), (768, 768), (768, 6144), (3072, 768)),
     "gte-large": ((1024, 3072), (1024, 1024), (1024, 8192), (4096, 1024)),
 }
-"""Width in and out of the products of one layer."""
+"""Input and output width of the products of one layer."""
 
 SECONDS = 0.05
-"""Of one try; the best of ``TRIES`` counts."""
+"""Seconds of one try; the best of ``TRIES`` counts."""
 TRIES = 5
 
 Multiply = Callable[[Tensor], Tensor]
 
 
 def layouts(width: int, out: int) -> dict[str, Multiply]:
-    """Every layout that this build of torch and this processor have, by name."""
+    """Yield every layout that this build of torch and this processor support, by name."""
     weight, bias = torch.randn(out, width), torch.randn(out)
     plain = torch.nn.Linear(width, out)
     plain.weight.data, plain.bias.data = weight, bias
@@ -53,7 +53,7 @@ def layouts(width: int, out: int) -> dict[str, Multiply]:
 
 
 def best_seconds(multiply: Multiply, rows: Tensor) -> float:
-    """Seconds of one product."""
+    """Return the seconds of one product."""
     multiply(rows)
     best = float("inf")
     for _ in range(TRIES):
@@ -66,7 +66,7 @@ def best_seconds(multiply: Multiply, rows: Tensor) -> float:
 
 
 def main() -> None:
-    """Parse the command line, run, print."""
+    """Run the benchmark and print its results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--shapes", default="minilm,gte-base")
     parser.add_argument("--rows", default="1,12,64,256,1024")
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def report(shape: str, count: int) -> None:
-    """One line: all products of a layer one after the other, in each layout."""
+    """Print one line: all products of a layer in turn, in each layout."""
     total: dict[str, float] = {}
     for width, out in SHAPES[shape]:
         rows = torch.randn(count, width)

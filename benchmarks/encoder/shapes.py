@@ -20,11 +20,11 @@ SHAPES = {
     "gte-large": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16},
 }
 MAX_TOKENS = 512
-"""Of a text, for the shapes that could take more."""
+"""Maximum tokens of a text, for shapes that could read more."""
 
 
 def make_shape(name: str, folder: Path) -> tuple[Path, torch.nn.Module, Pooling]:
-    """A folder with weights and tokenizer, transformers' model over them, and the pooling."""
+    """Make a folder with weights and tokenizer, transformers' model of it, and the pooling."""
     offline = find_model(OFFLINE_MODEL).path
     if name == "minilm":
         return offline, AutoModel.from_pretrained(offline, dtype=torch.float32).eval(), "mean"
@@ -48,7 +48,7 @@ def make_shape(name: str, folder: Path) -> tuple[Path, torch.nn.Module, Pooling]
 
 
 def flops(folder: Path, rows: Sequence[Sequence[int]]) -> float:
-    """Multiply-adds (as 2) of matrix products over all tokens, attention included."""
+    """Count the operations of all matrix products, attention included; a multiply-add is 2."""
     config = EncoderConfig.from_dict(json.loads((folder / "config.json").read_text()), where="")
     hidden, inner = config.hidden_size, config.intermediate_size
     per_token = 2 * hidden * (4 * hidden + (3 if config.gated_mlp else 2) * inner)
@@ -57,7 +57,7 @@ def flops(folder: Path, rows: Sequence[Sequence[int]]) -> float:
 
 
 def gemm_limit(size: int = 1024, repeat: int = 8) -> float:
-    """GFLOP/s of a large float32 matrix product: the better of torch's own and a prepacked one."""
+    """Measure GFLOP/s of a large float32 product: the better of torch's own and a prepacked one."""
     rows = torch.randn(size, size)
     best = 0.0
     for layer in (torch.nn.Linear(size, size), PackedLinear(torch.randn(size, size), None)):

@@ -76,29 +76,29 @@ class Sample:
         return cls(texts, [tokens.ids for tokens in tokenizer.encode(texts)])
 
     def at(self, positions: Sequence[int]) -> "Sample":
-        """Some of the texts."""
+        """Return the texts at some positions."""
         return Sample([self.texts[at] for at in positions], [self.rows[at] for at in positions])
 
 
 Embed = Callable[[Sample], Tensor]
-"""n texts → float32 [n, dim], L2-normalised, in the order given."""
+"""Embeds n texts: float32 [n, dim], L2-normalised, in the order given."""
 
 
 @dataclass
 class Contestant:
-    """A way to embed texts, and what it took."""
+    """One way to embed texts, and its measured times."""
 
     name: str
     embed: Embed
     embed_query: Embed | None = None
-    """What queries go through, if it is something else."""
+    """Function for queries, if it is another one."""
     seconds: list[float] = field(default_factory=list)
     query_seconds: list[float] = field(default_factory=list)
     cosine: float = 1.0
 
 
 def read_texts(folder: Path, tokenizer: Tokenizer, wanted: int) -> Sample:
-    """A folder's chunks, every n-th, until there are about ``wanted`` tokens."""
+    """Return every n-th chunk of a folder, about ``wanted`` tokens in all."""
     settings = ChunkSettings(tokenizer.room, 0)
     texts: list[str] = []
     for source in discover([folder]).files:
@@ -113,7 +113,7 @@ def read_texts(folder: Path, tokenizer: Tokenizer, wanted: int) -> Sample:
 
 
 def ours(folder: Path, pooling: Pooling, dtype: str) -> tuple[Contestant, Contestant]:
-    """The core as build and service run it, from token ids and from text."""
+    """Make contestants of our core, as build and service run it, from token ids and from text."""
     builder, searcher = (
         CoreBackend(folder, pooling, dtype=DTYPES[dtype], device="cpu", workload=workload)
         for workload in get_args(Workload)
@@ -140,7 +140,7 @@ def ours(folder: Path, pooling: Pooling, dtype: str) -> tuple[Contestant, Contes
 
 
 def padded(run: Run, pooling: Pooling, size: int, *, by_length: bool) -> Embed:
-    """A peer on padded batches with a mask."""
+    """Make a contestant that runs a peer on padded batches with a mask."""
 
     def embed(sample: Sample) -> Tensor:
         rows = sample.rows
@@ -161,7 +161,7 @@ def padded(run: Run, pooling: Pooling, size: int, *, by_length: bool) -> Embed:
 
 
 def best_size(run: Run, pooling: Pooling, sample: Sample) -> int:
-    """The fastest batch size of a peer on a part of the texts."""
+    """Return the fastest batch size of a peer on a part of the texts."""
     # Neighbours in length: every n-th text would be padded more than it is in the whole.
     ordered = sorted(range(len(sample.rows)), key=lambda row: len(sample.rows[row]))
     middle = len(ordered) // 2
@@ -176,14 +176,14 @@ def best_size(run: Run, pooling: Pooling, sample: Sample) -> int:
 
 
 def clock(embed: Embed, sample: Sample) -> float:
-    """Seconds of one pass."""
+    """Return the seconds of one pass."""
     started = time.perf_counter()
     embed(sample)
     return time.perf_counter() - started
 
 
 def enter(shape: str, folder: Path, sample: Sample) -> Iterator[Contestant]:
-    """Every contestant, ready to run; ours in float32 first, then ours in int8."""
+    """Return every contestant, ready to run: ours in float32 first, then ours in int8."""
     path, peer, pooling = make_shape(shape, folder)
     exact, exact_from_text = ours(path, pooling, "float32")
     int8, int8_from_text = ours(path, pooling, "int8")
@@ -206,7 +206,7 @@ def compare(shape: str, sample: Sample, query: Sample, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as name, torch.inference_mode():
         folder = Path(name)
         contestants = list(enter(shape, folder, sample))
-        # What also warms everyone up.
+        # This also warms up every contestant.
         some = sample.at(range(0, len(sample.rows), max(1, len(sample.rows) // 16)))
         exact = contestants[0].embed(some)
         for contestant in contestants:
@@ -247,7 +247,7 @@ def report(
 
 
 def main() -> None:
-    """Parse the command line, run, print."""
+    """Run the benchmark and print its tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path, nargs="?", default=ROOT / "docs")
     parser.add_argument("--shapes", default="minilm,gte-base")

@@ -46,7 +46,7 @@ from retrieval.store import open_reader
 BARE_SECONDS = 4.0
 BATCHES = (32, 64, 128)
 OPEN_SHARES = (0.5, 0.8)
-"""Of what a service can do, for crowds that do not wait."""
+"""Fractions of a service's best rate, for open crowds."""
 OVERLOAD = 4
 
 
@@ -55,15 +55,15 @@ class Bare:
     """The parts, without a service around them."""
 
     query: float
-    """Milliseconds that the encoder takes for one query, median."""
+    """Milliseconds of the encoder for one query, median."""
     search: float
-    """Milliseconds that FAISS takes for one, median."""
+    """Milliseconds of FAISS for one query, median."""
     full: float
     """Queries a second of the encoder in the best of ``BATCHES``."""
 
 
 def bare(encoder: Encoder, index: faiss.Index, queries: Iterator[str]) -> Bare:
-    """Measure the parts, as the service uses them."""
+    """Measure the parts as the service uses them."""
     encoding, searching = [], []
     until = time.perf_counter() + BARE_SECONDS
     while time.perf_counter() < until:
@@ -82,7 +82,7 @@ def bare(encoder: Encoder, index: faiss.Index, queries: Iterator[str]) -> Bare:
 
 
 def full_batches(encoder: Encoder, queries: Iterator[str], size: int) -> float:
-    """Queries a second that the encoder alone embeds, so many at a time."""
+    """Measure queries a second that the encoder alone embeds, ``size`` at a time."""
     started, done = time.perf_counter(), 0
     while (taken := time.perf_counter() - started) < BARE_SECONDS:
         encoder.embed([next(queries) for _ in range(size)], "query")
@@ -91,12 +91,12 @@ def full_batches(encoder: Encoder, queries: Iterator[str], size: int) -> float:
 
 
 class Benchmark:
-    """Services that run, and what is asked of them."""
+    """Running services, and the queries to send."""
 
     def __init__(self, folder: Path, queries: Sequence[str], model: Path, timeout: float) -> None:
         self._folder = folder
         self._timeout = timeout
-        # Those asked longest ago come first, so that no service remembers any.
+        # The queries sent longest ago come first, so that no service has them cached.
         self._queries = deque(queries)
         self._model = model
         self._seed = 0
@@ -104,7 +104,7 @@ class Benchmark:
     def crowd(
         self, service: Service, clients: int, seconds: float, rate: float = 0
     ) -> tuple[Load, str]:
-        """One crowd, and where the time of our own service went meanwhile."""
+        """Run one crowd, and report the stages of our own service meanwhile."""
         self._seed += 1000
         plan = Plan(
             service.kind,
@@ -130,7 +130,7 @@ def closed_loops(
     measure_parts: Iterator[Bare],
     arguments: argparse.Namespace,
 ) -> dict[str, float]:
-    """The table of crowds that wait for their answers; returns each service's best rate."""
+    """Print the table of closed crowds; return each service's best rate."""
     crowds = [int(count) for count in arguments.clients.split(",")]
     seen: dict[tuple[str, int], list[Load]] = {}
     where: dict[int, str] = {}
@@ -167,7 +167,7 @@ def closed_loops(
 def open_loops(
     benchmark: Benchmark, services: Sequence[Service], best: Mapping[str, float], seconds: float
 ) -> None:
-    """Crowds that do not wait, at shares of what each service can do."""
+    """Run open crowds, at fractions of each service's best rate."""
     print(f"\n{'arrivals/s':>10}  {'':<10}{'queries/s':>10}{'p50 ms':>9}{'p90 ms':>9}{'p99 ms':>9}")
     for share in OPEN_SHARES:
         for service in services:
@@ -178,7 +178,7 @@ def open_loops(
 
 
 def overload(benchmark: Benchmark, service: Service, best: float, seconds: float) -> None:
-    """Four times as many requests as can be answered."""
+    """Send four times as many requests as the service can answer."""
     before = resident(service.pid)
     load, _ = benchmark.crowd(service, CLIENTS_A_PROCESS, seconds, OVERLOAD * best)
     print(
@@ -191,7 +191,7 @@ def overload(benchmark: Benchmark, service: Service, best: float, seconds: float
 
 
 def main() -> None:
-    """Parse the command line, run, print."""
+    """Run the benchmark and print its tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path, help="folder of a BEIR-form set")
     parser.add_argument("--clients", default="1,8,64,256")
@@ -234,13 +234,13 @@ def main() -> None:
 
 
 def model_of(shape: str | None, folder: Path) -> tuple[str, Path]:
-    """The model that all services have: as a build is told, and where it is.
+    """Return the model of all services, as its name for a build and as its folder.
 
-    One that is known by name has to be told by it: only then do queries go through it in int8.
+    A registered model has to be given by name, because only then are queries embedded in int8.
 
     Args:
-        shape: of one that is made; None: the offline model.
-        folder: where it is made.
+        shape: shape of a model to make with random weights; None means all-MiniLM-L6-v2.
+        folder: where to make it.
     """
     if shape is None:
         return OFFLINE_MODEL, find_model(OFFLINE_MODEL).path
@@ -251,12 +251,12 @@ def model_of(shape: str | None, folder: Path) -> tuple[str, Path]:
 
 
 def measured_parts(folder: Path, queries: Sequence[str]) -> Iterator[Bare]:
-    """The parts that the service over this index is made of, measured again each time."""
+    """Yield measurements of the service's parts over this index, repeated on each step."""
     with open_reader(folder) as reader:
         identity = reader.info.model
         encoder = load_for_index(identity, dtype="auto", workload="latency")
         index = faiss.IndexFlatIP(identity.dim)
-    # What is in the vectors makes no difference to an exact search.
+    # The values of the vectors make no difference to the time of an exact search.
     rows = np.random.default_rng(0).standard_normal((reader.info.chunks, identity.dim))
     index.add(rows.astype(np.float32))
     number = 0

@@ -13,13 +13,13 @@ import numpy as np
 from benchmarks.service.load import Plan
 
 WARM_UP = 2.0
-"""Seconds at the start of a crowd that are not counted."""
+"""Warm-up: seconds at the start of a crowd that are not counted."""
 CLIENTS_A_PROCESS = 128
 
 
 @dataclass(frozen=True)
 class Load:
-    """What a crowd saw; times in milliseconds."""
+    """Results of a crowd; times in milliseconds."""
 
     rate: float
     """Good answers a second."""
@@ -28,13 +28,13 @@ class Load:
     p99: float
     outcomes: Mapping[str, int]
     refused_p50: float
-    """Of RESOURCE_EXHAUSTED; NaN: none."""
+    """Median time to RESOURCE_EXHAUSTED; NaN if there was none."""
     asked: int
-    """Requests, those of the warm-up too."""
+    """Number of requests, including the warm-up."""
 
 
 def run_crowd(plan: Plan, folder: Path) -> Load:
-    """Run a crowd, in as many processes as it takes, all starting together."""
+    """Run a crowd in as many processes as needed, all starting together."""
     count = 1 if plan.kind == "chroma" else -(-plan.clients // CLIENTS_A_PROCESS)
     processes = []
     for number in range(count):
@@ -67,13 +67,13 @@ def run_crowd(plan: Plan, folder: Path) -> Load:
 
 
 def summary(answers: Sequence[Mapping[str, list[float]]], seconds: float) -> Load:
-    """What the requests of all processes come to, those of the warm-up apart."""
+    """Summarise the requests of all processes, without the warm-up."""
     started, ended = (np.concatenate([one[key] for one in answers]) for key in ("started", "ended"))
     outcomes = np.concatenate([one["outcomes"] for one in answers])
     begin = started.min()
     counted = (started >= begin + WARM_UP) & (started <= begin + seconds)
     good = counted & (outcomes == "ok")
-    # Answers count while requests come: what is left at the end is not the service's rate.
+    # Count answers only while requests come; the rest at the end is not the service's rate.
     in_time = (ended >= begin + WARM_UP) & (ended <= begin + seconds) & (outcomes == "ok")
     refused = counted & (outcomes == "RESOURCE_EXHAUSTED")
     taken = (ended - started) * 1e3

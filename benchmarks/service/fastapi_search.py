@@ -22,7 +22,7 @@ app = FastAPI()
 
 @app.get("/search")
 def search(query: str) -> list[dict[str, object]]:
-    """The ten best passages."""
+    """Return the ten best passages."""
     vector = model.encode([query], normalize_embeddings=True, show_progress_bar=False)
     scores, rows = index.search(vector, 10)
     best = zip(rows[0].tolist(), scores[0].tolist(), strict=True)

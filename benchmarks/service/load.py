@@ -31,45 +31,45 @@ METHOD = "/retrieval.v1.SearchService/Search"
 
 @dataclass(frozen=True)
 class Plan:
-    """What a crowd does."""
+    """The parameters of a crowd."""
 
     kind: str
     """One of ``TARGETS``."""
     target: str
-    """Address, or URL that the query is put behind."""
+    """Address, or URL that the query is appended to."""
     clients: int
-    """Of a closed crowd; connections of an open one."""
+    """Clients of a closed crowd; connections of an open one."""
     seconds: float
     rate: float
-    """Requests a second of an open crowd; 0: a closed one."""
+    """Requests a second of an open crowd; 0 means a closed one."""
     queries: list[str]
-    """Asked in this order, over and over, with a number that tells the rounds apart."""
+    """Sent in this order, repeatedly, with a number that distinguishes the rounds."""
     seed: int = 0
     timeout: float = 60
     """Seconds that a client waits for an answer."""
     model: str = ""
-    """Folder of the model, where clients embed."""
+    """Folder of the model, if clients embed."""
     cores: int = 0
-    """Threads for that; 0: all."""
+    """Threads for embedding; 0 means all."""
 
 
 @dataclass
 class Answers:
-    """One entry a request."""
+    """Results, one entry per request."""
 
     started: list[float]
     ended: list[float]
     outcomes: list[str]
 
     def add(self, started: float, outcome: str) -> None:
-        """Note a request that has just ended."""
+        """Record a request that has just ended."""
         self.started.append(started)
         self.ended.append(time.monotonic())
         self.outcomes.append(outcome)
 
 
 class Target(ABC):
-    """A service that can be asked from an event loop."""
+    """Service that can be called from an event loop."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -80,22 +80,22 @@ class Target(ABC):
 
     @abstractmethod
     async def ask(self, query: str) -> str:
-        """Ask for the best passages; ``ok``, or what went wrong."""
+        """Search; return ``ok`` or the name of the failure."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Let go."""
+        """Close the connections."""
 
 
 class Grpc(Target):
-    """Ours, asked over connections that cost as little as they can."""
+    """Ours, called over minimal connections."""
 
     async def open(self) -> None:
         from grpc import StatusCode
 
         from retrieval.v1.search_service_pb2 import SEARCH_MODE_DENSE, SearchRequest
 
-        # Dense, as all peers are.
+        # Dense, like all peers.
         self._request = partial(SearchRequest, page_size=K, mode=SEARCH_MODE_DENSE)
         self._names = {code.value[0]: code.name for code in StatusCode}
         host, _, port = self.plan.target.rpartition(":")
@@ -125,7 +125,7 @@ class Grpc(Target):
 
 
 class GrpcLibrary(Target):
-    """Ours, asked by gRPC's own client. Answers stay bytes."""
+    """Ours, called by gRPC's own client. Answers are not parsed."""
 
     async def open(self) -> None:
         import grpc
@@ -138,7 +138,7 @@ class GrpcLibrary(Target):
             grpc.aio.insecure_channel(self.plan.target, options) for _ in range(connections)
         ]
         self._methods = [channel.unary_unary(METHOD) for channel in self._channels]
-        # Dense, as all peers are.
+        # Dense, like all peers.
         self._request = partial(SearchRequest, page_size=K, mode=SEARCH_MODE_DENSE)
         self._error = grpc.aio.AioRpcError
         self._turn = 0
@@ -160,7 +160,7 @@ class GrpcLibrary(Target):
 
 
 class Http(Target):
-    """A service that takes the query in its URL; a connection for each client."""
+    """Service that takes the query in its URL; each client has its own connection."""
 
     async def open(self) -> None:
         url = urlsplit(self.plan.target)
@@ -224,13 +224,13 @@ TARGETS: dict[str, type[Target]] = {
 
 
 def nth_query(plan: Plan, number: int) -> str:
-    """What is asked then: nothing twice, as services remember answers."""
+    """Return the n-th query. No query repeats, because services cache answers."""
     rounds, place = divmod(number, len(plan.queries))
     return f"{plan.queries[place]} {rounds}" if rounds else plan.queries[place]
 
 
 async def closed(target: Target, plan: Plan) -> Answers:
-    """Every client asks, waits, asks again."""
+    """Run a closed crowd: every client sends its next request after the last answer."""
     answers = Answers([], [], [])
     until = time.monotonic() + plan.seconds
     following = iter(range(10**9))
@@ -246,7 +246,7 @@ async def closed(target: Target, plan: Plan) -> Answers:
 
 
 async def opened(target: Target, plan: Plan) -> Answers:
-    """Requests come when they come."""
+    """Run an open crowd: requests arrive at random times."""
     answers = Answers([], [], [])
     moments = random.Random(plan.seed)
 
@@ -260,14 +260,14 @@ async def opened(target: Target, plan: Plan) -> Answers:
             due += moments.expovariate(plan.rate)
             if due > until:
                 break
-            # Also where it is late already: others must get their turn.
+            # Sleep even if already late, so that other tasks get their turn.
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             group.create_task(request(due, nth_query(plan, number)))
     return answers
 
 
 async def run(plan: Plan) -> None:
-    """Connect, wait for the sign, ask, print."""
+    """Connect, wait for the signal, send requests, print the results."""
     target = TARGETS[plan.kind](plan)
     await target.open()
     await target.ask(plan.queries[-1])
@@ -279,7 +279,7 @@ async def run(plan: Plan) -> None:
 
 
 def main() -> None:
-    """Read the plan, run it."""
+    """Read the plan and run it."""
     plan = Plan(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
     asyncio.run(run(plan))
 

@@ -25,19 +25,19 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Service:
-    """A service that runs."""
+    """A running service."""
 
     name: str
     kind: str
-    """How ``benchmarks.service.load`` asks it."""
+    """Name of its target in ``benchmarks.service.load``."""
     target: str
     pid: int
     metrics: str = ""
-    """URL of its numbers for Prometheus."""
+    """URL of its Prometheus metrics."""
 
 
 def free_port() -> int:
-    """A port that nothing listens on now."""
+    """Return a port that nothing listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -46,7 +46,7 @@ def free_port() -> int:
 
 @contextmanager
 def ours(folder: Path, options: Sequence[str] = (), kind: str = "grpc") -> Iterator[Service]:
-    """``retrieval serve`` over the index in ``folder``."""
+    """Run ``retrieval serve`` over the index in ``folder``."""
     port = free_port()
     quiet = ["--metrics", f"127.0.0.1:{port}", "--log-level", "warning"]
     with served(folder / "index", [*quiet, *options]) as (address, pid):
@@ -55,7 +55,7 @@ def ours(folder: Path, options: Sequence[str] = (), kind: str = "grpc") -> Itera
 
 @contextmanager
 def fastapi(folder: Path, passages: Sequence[str], model: Path) -> Iterator[Service]:
-    """``benchmarks/service/fastapi_search.py`` under uvicorn."""
+    """Run ``benchmarks/service/fastapi_search.py`` under uvicorn."""
     (folder / "passages.json").write_text(json.dumps(passages), encoding="utf-8")
     environment = {"PASSAGES": str(folder / "passages.json"), "MODEL": str(model)}
     port = free_port()
@@ -68,7 +68,7 @@ def fastapi(folder: Path, passages: Sequence[str], model: Path) -> Iterator[Serv
 
 @contextmanager
 def txtai(folder: Path, passages: Sequence[str], model: Path) -> Iterator[Service]:
-    """Txtai's API with its own embeddings index, contents kept."""
+    """Run txtai's API with its own embeddings index, which keeps the texts."""
     (folder / "txtai.yml").write_text(
         f"writable: true\nembeddings:\n  path: {model}\n  content: true\n", encoding="utf-8"
     )
@@ -85,7 +85,7 @@ def txtai(folder: Path, passages: Sequence[str], model: Path) -> Iterator[Servic
 
 @contextmanager
 def chromadb(folder: Path, passages: Sequence[str], model: Path) -> Iterator[Service]:
-    """Chromadb's server; ``model`` embeds in the client."""
+    """Run chromadb's server; ``model`` embeds in the client."""
     import chromadb as library
     from sentence_transformers import SentenceTransformer
 
@@ -108,7 +108,7 @@ PEERS = {"fastapi": fastapi, "txtai": txtai, "chromadb": chromadb}
 
 
 def post(url: str, body: bytes) -> None:
-    """Send JSON."""
+    """Send JSON by POST."""
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     urllib.request.urlopen(request, timeout=START_SECONDS).read()
 
@@ -117,9 +117,9 @@ def post(url: str, body: bytes) -> None:
 def started(
     name: str, command: Sequence[str], folder: Path, environment: dict[str, str], url: str
 ) -> Iterator[int]:
-    """Run a program of this environment until the end of the block; its pid once ``url`` answers.
+    """Run a program of this environment in a block; yield its pid once ``url`` answers.
 
-    What it says goes to a file in ``folder``.
+    Its output goes to a file in ``folder``.
     """
     with (folder / f"{name}.log").open("w") as log:
         process = subprocess.Popen(
@@ -146,7 +146,7 @@ def started(
 
 
 def answers(url: str) -> bool:
-    """Whether anything is there."""
+    """Return whether the URL answers."""
     try:
         urllib.request.urlopen(url, timeout=5).read()
     except HTTPError:

@@ -33,11 +33,11 @@ CHANGING = 20
 CLIENTS = 2
 VICTIMS = 2
 WARM_UP_SHARE = 0.1
-"""Of the whole time: after the last restart, before memory is measured."""
+"""Fraction of the whole run between the last restart and the first memory measurement."""
 
 
 class Server:
-    """``retrieval serve`` on one port, whatever happens to it."""
+    """``retrieval serve`` on one port, across restarts."""
 
     def __init__(self, index: Path, log: Path) -> None:
         self.address = f"127.0.0.1:{free_port()}"
@@ -52,7 +52,7 @@ class Server:
             return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, text=True)
 
     def wait(self) -> None:
-        """Until it answers."""
+        """Wait until the server answers."""
         with RetrievalClient(self.address) as client:
             while True:
                 try:
@@ -63,12 +63,12 @@ class Server:
                     return
 
     def restart(self) -> None:
-        """Stop it as an operator would, and start it again."""
+        """Stop the server as an operator does, and start it again."""
         self.stop()
         self.process = self._start()
 
     def stop(self) -> None:
-        """Drain; it must end by itself, with exit code 0."""
+        """Drain the server; it must end by itself with exit code 0."""
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(timeout=60)
         if code != 0:
@@ -76,7 +76,7 @@ class Server:
 
 
 class Soak:
-    """The folder, the server, the clients."""
+    """The folder, the server and the clients of a run."""
 
     def __init__(self, folder: Path, passages: list[str], seed: int) -> None:
         self._folder = folder
@@ -96,7 +96,7 @@ class Soak:
         self._victims = [self._client(100 + number) for number in range(VICTIMS)]
 
     def reload(self) -> None:
-        """Change some documents and build: a new generation, for the server to notice."""
+        """Change some documents and build a new generation for the server to notice."""
         self._version += 1
         for number in range(CHANGING):
             if self._random.random() < 0.5:
@@ -110,14 +110,14 @@ class Soak:
             sys.exit(f"the build failed: {done.stderr}")
 
     def kill(self) -> None:
-        """Kill a client in the middle of what it does; another takes its place."""
+        """Kill a client in the middle of its work, and start another."""
         victim = self._victims.pop(0)
         victim.kill()
         victim.wait()
         self._victims.append(self._client(self._random.randrange(10**6)))
 
     def restart(self) -> None:
-        """Restart the server under its clients, if it has come up since the last time."""
+        """Restart the server while clients run, if it has come up since the last restart."""
         self.server.wait()
         self.server.restart()
 
@@ -127,7 +127,7 @@ class Soak:
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def finish(self) -> Counter[str]:
-        """Stop everything; what the clients that lived have seen."""
+        """Stop everything; return the results of the surviving clients."""
         seen: Counter[str] = Counter()
         for client in (*self._clients, *self._victims):
             output, _ = client.communicate("stop\n", timeout=120)
@@ -137,12 +137,12 @@ class Soak:
 
     @property
     def rss(self) -> float:
-        """Megabytes of the server."""
+        """Return the server's resident memory in megabytes."""
         return resident(self.server.process.pid)
 
 
 def main() -> None:
-    """Parse the command line, run, judge."""
+    """Run the load, and exit with 1 if a promise was broken."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path, help="folder of a BEIR-form set")
     parser.add_argument("--minutes", type=float, default=10)

@@ -27,15 +27,15 @@ from retrieval.errors import ServiceError
 PATIENCE_SECONDS = 60
 RETRYABLE = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
 SURE = 0.98
-"""Least score of a passage asked for by its own text: int8 queries may meet float32 passages."""
+"""Minimum score of a passage searched by its own text; an int8 query may meet a float32 passage."""
 
 
 class Wrong(AssertionError):
-    """An answer that is not true."""
+    """An answer is wrong."""
 
 
 class Checker:
-    """Asks, and compares with what is known."""
+    """Calls the service and compares answers with the expected ones."""
 
     def __init__(self, client: RetrievalClient, truth: Mapping[str, str], seed: int) -> None:
         self._client = client
@@ -47,11 +47,11 @@ class Checker:
         """What was asked for last."""
 
     def ask(self) -> None:
-        """Ask for one thing.
+        """Send one random request and check its answer.
 
         Raises:
-            Wrong: the answer is not true.
-            ServiceError: there was none.
+            Wrong: the answer is wrong.
+            ServiceError: there was no answer.
         """
         way = self._random.choice(
             [self.single] * 6 + [self.batch, self.stream, self.embed, self.look]
@@ -60,13 +60,13 @@ class Checker:
         way()
 
     def single(self) -> None:
-        """One search."""
+        """Check one search."""
         uri = self._random.choice(self._uris)
         results = self._client.search(self._truth[uri], k=5)
         self._check(uri, results.generation, list(results))
 
     def batch(self) -> None:
-        """Several searches at once."""
+        """Check a batch of searches."""
         uris = self._random.sample(self._uris, 4)
         for uri, results in zip(
             uris, self._client.search_batch([self._truth[uri] for uri in uris], k=3), strict=True
@@ -74,7 +74,7 @@ class Checker:
             self._check(uri, results.generation, list(results))
 
     def stream(self) -> None:
-        """A stream of passages, sometimes left early."""
+        """Check a stream of passages, sometimes abandoned early."""
         uri = self._random.choice(self._uris)
         stream = self._client.stream_search(self._truth[uri], limit=50)
         wanted = self._random.choice([1, 50])
@@ -82,7 +82,7 @@ class Checker:
         self._check(uri, stream.generation, passages)
 
     def embed(self) -> None:
-        """The vectors of texts: as long as one, and each text's own."""
+        """Check the vectors of texts: of length 1, and each text's own."""
         uri = self._random.choice(self._uris)
         twice = self._client.embed([self._truth[uri], self._truth[uri]], "passage")
         if not np.allclose(np.linalg.norm(twice, axis=1), 1, atol=1e-3):
@@ -91,7 +91,7 @@ class Checker:
             raise Wrong("one text has two vectors")
 
     def look(self) -> None:
-        """A passage with its document."""
+        """Check a passage and its document."""
         uri = self._random.choice(self._uris)
         results = self._client.search(self._truth[uri], k=1)
         self._check(uri, results.generation, list(results))
@@ -115,7 +115,7 @@ class Checker:
 
 
 def work(checker: Checker, stop: threading.Event, seen: Counter[str]) -> None:
-    """Ask until told to stop; every request is tried again as its status allows."""
+    """Send requests until stopped; retry each as its status allows."""
     while not stop.is_set():
         until = time.monotonic() + PATIENCE_SECONDS
         while True:
@@ -138,7 +138,7 @@ def work(checker: Checker, stop: threading.Event, seen: Counter[str]) -> None:
 
 
 def main() -> None:
-    """Work until told to stop."""
+    """Run the client until stopped, and print its results."""
     address, truth, seed = sys.argv[1], json.loads(Path(sys.argv[2]).read_text()), int(sys.argv[3])
     stop, seen = threading.Event(), Counter[str]()
     with RetrievalClient(address, timeout=30) as client:

@@ -53,13 +53,13 @@ PER_DOCUMENT = 100
 COMMIT_ROWS = 50_000
 MOST_QUERIES = 1000
 SHARES = (0.5, 0.1, 0.01, 0.001, 0.0001)
-"""Of the documents, that filters let through."""
+"""Fractions of the documents that filters pass."""
 ROUNDS = 3
-"""Of all contestants' searches, in turn."""
+"""Rounds of searches of all contestants, in turn."""
 
 
 def documents(first: int, count: int, ids: list[int]) -> Iterator[StagedDocument]:
-    """Documents for ``count`` vectors from the ``first`` on; their number is in their metadata."""
+    """Make documents for ``count`` vectors from ``first`` on, with their number as metadata."""
     for start in range(0, count, PER_DOCUMENT):
         number = (first + start) // PER_DOCUMENT
         texts = [f"{first + start + row}" for row in range(min(PER_DOCUMENT, count - start))]
@@ -68,7 +68,7 @@ def documents(first: int, count: int, ids: list[int]) -> Iterator[StagedDocument
             chunk = Chunk(ordinal, at, at + len(part), part, ordinal + 1, ordinal + 1, (), 1)
             chunks.append(StagedChunk(chunk, ids[start + ordinal]))
             at += len(part) + 1
-        # A fixed shuffle, so that a filter's documents lie all over the index.
+        # A fixed shuffle spreads a filter's documents over the whole index.
         share = {"share": str((number * 7919) % 10_000 / 10_000)}
         document = Document(uri, uri, "text", text, (Section(0, ()),), metadata=share)
         source = SourceFile(Path("/docs"), uri, "docs", len(text), number)
@@ -76,7 +76,7 @@ def documents(first: int, count: int, ids: list[int]) -> Iterator[StagedDocument
 
 
 def add(writer: Writer, source: Source, first: int, count: int) -> Vectors:
-    """Commit vectors with their documents; returns a few of them."""
+    """Commit vectors with their documents; return a few of the vectors."""
     kept = []
     for start in range(first, first + count, COMMIT_ROWS):
         vectors = source.vectors(min(COMMIT_ROWS, first + count - start))
@@ -90,7 +90,7 @@ def add(writer: Writer, source: Source, first: int, count: int) -> Vectors:
 
 
 def main() -> None:
-    """Parse the command line, run, print."""
+    """Run the benchmark and print its results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=384)
@@ -113,7 +113,7 @@ def main() -> None:
         queries = source.queries(near)
         with one_thread():
             report_search(folder, queries)
-        if arguments.beside:  # before there are rows that the others don't have
+        if arguments.beside:  # before rows are added that the others lack
             names = arguments.beside.split(",")
             again = Source(arguments.dim, arguments.seed)
             compare(folder.parent, names, again, arguments.rows, queries)
@@ -122,7 +122,7 @@ def main() -> None:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """FAISS on one core."""
+    """Run FAISS on one core within a block."""
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     yield
@@ -130,7 +130,7 @@ def one_thread() -> Iterator[None]:
 
 
 def build(writer: Writer, source: Source, rows: int, queries: int) -> tuple[float, Vectors]:
-    """Fill an index; returns the seconds it took, and a few of its vectors."""
+    """Build an index; return the seconds it took and a few of its vectors."""
     started = time.perf_counter()
     near = add(writer, source, 0, rows)[:queries]
     filled = time.perf_counter() - source.seconds
@@ -145,7 +145,7 @@ def build(writer: Writer, source: Source, rows: int, queries: int) -> tuple[floa
 
 
 def report_update(folder: Path, source: Source, rows: int, whole: float) -> None:
-    """What a hundredth more costs beside the whole."""
+    """Print the cost of adding 1 % more rows, relative to the whole build."""
     with open_writer(folder) as writer:
         started = time.perf_counter() - source.seconds
         add(writer, source, rows, rows // 100)
@@ -155,7 +155,7 @@ def report_update(folder: Path, source: Source, rows: int, whole: float) -> None
 
 
 def report_sizes(folder: Path, rows: int) -> None:
-    """Bytes of a vector, on disk and in memory."""
+    """Print the bytes per vector, on disk and in memory."""
     segments = read_status(folder).segments
     disk = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
     memory = sum(segment.memory for segment in segments)
@@ -167,7 +167,7 @@ def report_sizes(folder: Path, rows: int) -> None:
 
 
 def report_search(folder: Path, queries: Vectors) -> None:
-    """Opening, and recall and speed with and without filters."""
+    """Print the time to open, and recall and speed with and without filters."""
     started = time.perf_counter()
     reader = open_reader(folder)
     reader.search_vectors(queries[:1], 10)
@@ -198,7 +198,7 @@ def report_search(folder: Path, queries: Vectors) -> None:
 def compare(
     folder: Path, names: Sequence[str], source: Source, rows: int, queries: Vectors
 ) -> None:
-    """Other stores on the same vectors; the index in ``folder`` is ours."""
+    """Compare with other stores on the same vectors; the index in ``folder`` is ours."""
     save_vectors(folder, source, rows, queries)
     names = ["ours", *(name for name in names if name != "ours")]
     built = {name: step("build", name, folder) for name in names}
@@ -218,7 +218,7 @@ def compare(
 
 
 def at_target(runs: Sequence[dict[str, Any]], target: str) -> str:
-    """One cell of the table: medians of the rounds."""
+    """Return one cell of the table: medians of the rounds."""
     reached = [run["reached"][target] for run in runs if target in run["reached"]]
     if not reached:
         return f"{target}: not reached"
@@ -228,11 +228,11 @@ def at_target(runs: Sequence[dict[str, Any]], target: str) -> str:
 
 
 def step(what: str, name: str, folder: Path) -> dict[str, Any]:
-    """Build or search one in a process of its own; empty if that failed."""
+    """Build or search one store in a process of its own; return {} if that failed."""
     command = [sys.executable, "-m", "benchmarks.store.peers", what, name, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        # One that the kernel kills, for want of memory most likely, says nothing.
+        # A process that the kernel kills, most likely for lack of memory, prints nothing.
         last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         print(f"{name}: {what} failed: {last}", flush=True)
         return {}
@@ -241,7 +241,7 @@ def step(what: str, name: str, folder: Path) -> dict[str, Any]:
 
 
 def save_vectors(folder: Path, source: Source, rows: int, queries: Vectors) -> None:
-    """The vectors that ours was built from, the queries, and their true neighbours."""
+    """Save the vectors that ours was built from, the queries, and their true neighbours."""
     shape = (rows, source.dim)
     saved = np.lib.format.open_memmap(folder / VECTORS, mode="w+", dtype=np.float32, shape=shape)
     nearest = faiss.ResultHeap(len(queries), K, keep_max=True)

@@ -27,7 +27,7 @@ QUERIES, PASSES = 500, 3
 
 
 def factories(dim: int, lists: int) -> dict[str, str]:
-    """Name → FAISS factory string."""
+    """Return FAISS factory strings by name."""
     return {
         "PQ 4 bits × d/4, fast scan": f"IVF{lists},PQ{dim // 4}x4fs",
         "the same, lists by a graph": f"IVF{lists}_HNSW32,PQ{dim // 4}x4fs",
@@ -40,7 +40,7 @@ def factories(dim: int, lists: int) -> dict[str, str]:
 
 
 def main() -> None:
-    """Parse the command line, run, print."""
+    """Run the benchmark and print its results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, default=500_000)
     parser.add_argument("--dim", type=int, default=384)
@@ -93,7 +93,7 @@ def compare(
     lists: int,
     target: float,
 ) -> None:
-    """Build, tune and search one kind; prints a line."""
+    """Build, tune and search one kind of code, and print a line."""
     started = time.perf_counter()
     index = faiss.index_factory(vectors.d, factory, faiss.METRIC_INNER_PRODUCT)
     step = max(1, vectors.ntotal // (40 * lists))

@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from retrieval.store import open_reader, open_writer
 
 K = 10
-"""Rows that a search finds."""
+"""Number of rows that a search finds."""
 EFFORTS = (10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048)
 
 Ids = NDArray[np.int64]
 
 
 class Contestant(ABC):
-    """A store in a folder of its own."""
+    """Store in a folder of its own."""
 
     efforts: Sequence[Any] = EFFORTS
-    """How hard a search may look, from little to much."""
+    """Efforts of a search, from low to high."""
 
     def __init__(self, folder: Path, dim: int) -> None:
         self.folder = folder
@@ -33,28 +33,28 @@ class Contestant(ABC):
 
     @abstractmethod
     def build(self, vectors: NDArray[np.float32]) -> None:
-        """Store float32 [n, dim] under the ids 0 … n-1."""
+        """Store float32 [n, dim] under the ids 0 to n-1."""
 
     @abstractmethod
     def open(self) -> None:
-        """Open what ``build`` left."""
+        """Open the store that ``build`` made."""
 
     @abstractmethod
     def set_effort(self, effort: Any) -> None:
-        """Search with one of ``efforts`` from now on."""
+        """Use one of ``efforts`` for the searches that follow."""
 
     @abstractmethod
     def search(self, query: NDArray[np.float32]) -> Ids:
-        """The ids of the ``K`` nearest to float32 [dim]."""
+        """Return the ids of the ``K`` nearest to float32 [dim]."""
 
 
 class Ours(Contestant):
-    """The index that ``benchmarks/store/`` has built; it tunes itself to a recall."""
+    """Our index, built by ``benchmarks/store/``; it tunes itself to a recall."""
 
     efforts = (0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
 
     def build(self, vectors: NDArray[np.float32]) -> None:
-        """It is there."""
+        """Do nothing; the index is built already."""
 
     def open(self) -> None:
         self._reader = open_reader(self.folder)
@@ -139,7 +139,7 @@ class Chroma(Contestant):
 
     def set_effort(self, effort: int) -> None:
         self._collection.modify(configuration={"hnsw": {"ef_search": effort}})
-        # An index that is open goes on as it was opened.
+        # An open index keeps the settings that it was opened with.
         self._chroma.close()
         self.open()
 
@@ -158,7 +158,7 @@ class LanceDb(Contestant):
     """https://github.com/lancedb/lancedb, its default index (IVF over PQ codes), refined."""
 
     efforts = ((5, 5), (10, 5), (20, 5), (20, 10), (40, 10), (40, 20), (80, 20), (160, 40))
-    """Lists looked into, and how many times K rows are looked at again."""
+    """Lists searched, and rows refined as a multiple of K."""
 
     def build(self, vectors: NDArray[np.float32]) -> None:
         import lancedb
@@ -191,7 +191,7 @@ class LanceDb(Contestant):
 
 
 class MilvusLite(Contestant):
-    """https://github.com/milvus-io/milvus-lite, HNSW as Milvus' documentation makes it."""
+    """https://github.com/milvus-io/milvus-lite, HNSW as in Milvus' documentation."""
 
     def build(self, vectors: NDArray[np.float32]) -> None:
         from pymilvus import DataType
@@ -239,6 +239,6 @@ CONTESTANTS: dict[str, type[Contestant]] = {
 
 
 def parts(vectors: NDArray[np.float32], size: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """(first row, rows) of a mapped array, some at a time."""
+    """Yield (first row, rows) of a mapped array, some rows at a time."""
     for start in range(0, len(vectors), size):
         yield start, np.ascontiguousarray(vectors[start : start + size])

@@ -37,15 +37,15 @@ from tests.tiny_model import make_tiny_model
 
 DIM = 64
 ROWS = 50_000
-"""Documents written at a time."""
+"""Documents written in one statement."""
 DAY_NS = 86_400 * 10**9
 VALUES = 10_000
-"""Of an ``IN`` list."""
+"""Number of values in an ``IN`` list."""
 _SPACES = count(1)
 
 
 def metadata(number: int) -> dict[str, Any]:
-    """The fields of a document."""
+    """Return the metadata of a document."""
     return {
         "owner": f"u{number % 1000}",
         "team": f"t{number % 10}",
@@ -58,17 +58,17 @@ def metadata(number: int) -> dict[str, Any]:
 
 
 def label(number: int) -> str:
-    """A text with no order to it."""
+    """Return a pseudo-random text."""
     return hashlib.sha256(b"%d" % number).hexdigest()[:12]
 
 
 def uri(number: int) -> str:
-    """A document's place."""
+    """Return the URI of a document."""
     return f"docs/{number % 100}/{number}.{'md' if number % 4 else 'txt'}"
 
 
 def build(folder: Path, documents: int) -> None:
-    """Make the index: one document as usual, for the model, and the others in bulk."""
+    """Make the index: one document as usual, to set the model, and the others in bulk."""
     model = make_tiny_model(folder.with_suffix(".model"))
     first = folder.with_suffix(".docs")
     first.mkdir()
@@ -89,7 +89,7 @@ def build(folder: Path, documents: int) -> None:
 
 
 def tables(numbers: range, vector_ids: list[int]) -> Iterator[tuple[str, Iterator[Any]]]:
-    """Statements that write documents, and their rows."""
+    """Yield the statements that write documents, with their rows."""
     yield (
         "INSERT INTO documents (id, uri, path, root, extension, title, format, encoding, metadata, "
         "size, mtime_ns, sha256, char_count, chunk_count) "
@@ -125,7 +125,7 @@ def tables(numbers: range, vector_ids: list[int]) -> Iterator[tuple[str, Iterato
 
 
 def filters(documents: int) -> dict[str, str]:
-    """What is measured: a name, and a filter that has not been seen."""
+    """Yield the filters to measure: a name, and a new filter."""
     listed = range(0, documents, max(1, documents // VALUES))[:VALUES]
     return {
         "equality, 0.1 %": "owner=u5",
@@ -149,7 +149,7 @@ def filters(documents: int) -> dict[str, str]:
 
 
 def report_filters(folder: Path, documents: int) -> None:
-    """Print what each filter takes."""
+    """Print the cost of each filter."""
     heads = ("documents", "first, ms", "CPU, ms", "then, ms", "CPU, ms")
     print(f"{'filter':<24}{''.join(f'{head:>11}' for head in heads)}")
     with open_reader(folder) as warm:
@@ -165,7 +165,7 @@ def report_filters(folder: Path, documents: int) -> None:
 
 
 def measure(reader: Reader, text: str) -> tuple[float, float]:
-    """Seconds, and those of the CPU, from a filter's text to its result."""
+    """Return wall and CPU seconds from a filter's text to its result."""
     unseen = f"{text}{' ' * next(_SPACES)}"
     started, used = time.perf_counter(), time.thread_time()
     reader.prepare(parse_filter(unseen))
@@ -173,7 +173,7 @@ def measure(reader: Reader, text: str) -> tuple[float, float]:
 
 
 def report_beside(folder: Path, seconds: float) -> None:
-    """Print what unfiltered searches take, alone and beside new filters."""
+    """Print the latency of unfiltered searches, alone and beside new filters."""
     with serving(folder) as target:
         for name, text in {
             "alone": "",
@@ -196,7 +196,7 @@ def report_beside(folder: Path, seconds: float) -> None:
 
 
 def ask(target: str, seconds: float) -> tuple[float, float, int]:
-    """Search without a filter again and again: milliseconds (p50, p99), and how often."""
+    """Search repeatedly without a filter; return p50 and p99 in milliseconds, and the count."""
     vectors = Source(DIM, 1).vectors(1000)
     taken: list[float] = []
     with RetrievalClient(target) as client:
@@ -209,7 +209,7 @@ def ask(target: str, seconds: float) -> tuple[float, float, int]:
 
 
 def send_filters(target: str, text: str, over: threading.Event, start: int) -> None:
-    """Search with new filters until told to stop."""
+    """Search with new filters until stopped."""
     vector = Source(DIM, start).vectors(1)[0]
     with RetrievalClient(target) as client:
         for number in count(1000 * start):
@@ -220,7 +220,7 @@ def send_filters(target: str, text: str, over: threading.Event, start: int) -> N
 
 @contextmanager
 def serving(folder: Path) -> Iterator[str]:
-    """A server over the index; its address."""
+    """Run a server over the index; yield its address."""
     target = f"127.0.0.1:{free_port()}"
     command = [str(BIN / "retrieval"), "serve", "--index", str(folder), "--listen", target]
     with subprocess.Popen([*command, "--log-level", "warning"]) as process:
@@ -240,7 +240,7 @@ def serving(folder: Path) -> Iterator[str]:
 
 
 def main() -> None:
-    """Parse the command line, run, print."""
+    """Run the benchmark and print its results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--documents", type=int, default=1_000_000)
     parser.add_argument("--index", type=Path, help="keep the index here")

@@ -74,7 +74,7 @@ def commit(writer: Writer, documents: Sequence[tuple[str, str]]) -> None:
 
 
 def pieces(folder: Path, count: int) -> Iterator[str]:
-    """Overlapping pieces of the texts under a folder, all alike far apart."""
+    """Yield overlapping pieces of the texts under a folder, at equal distances."""
     paths = [path for path in sorted(folder.rglob("*")) if path.suffix in (".md", ".rst", ".txt")]
     texts = [path.read_text(errors="replace") for path in paths]
     stride = max(1, sum(map(len, texts)) // count)
@@ -85,7 +85,7 @@ def pieces(folder: Path, count: int) -> Iterator[str]:
 
 
 def speed(folder: Path, chunks: int, queries: int, words: int) -> None:
-    """Build an index of so many passages, and search it on one core."""
+    """Build an index of the passages, and search it on one core."""
     generator = random.Random(0)
     asked: list[str] = []
     with tempfile.TemporaryDirectory() as temporary:
@@ -123,7 +123,7 @@ def speed(folder: Path, chunks: int, queries: int, words: int) -> None:
 
 
 def weights(folder: Path) -> None:
-    """NDCG@10 of one set under several weights of the fields."""
+    """Measure nDCG@10 of one test set with several weights of the fields."""
     test = load_set(folder)
     titles = {
         record["_id"]: record.get("title", "") for record in read_jsonl(folder / "corpus.jsonl")
@@ -164,7 +164,7 @@ def _found(
 
 
 def main() -> None:
-    """Parse the command line and run."""
+    """Run the benchmark and print its results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     commands = parser.add_subparsers(dest="command", required=True)
     fast = commands.add_parser("speed")

@@ -25,12 +25,12 @@ from benchmarks.store.contestants import CONTESTANTS, Contestant, Ids
 TARGETS = (0.95, 0.99)
 PASSES = 3
 MOST_SECONDS = 20.0
-"""Of a pass; a slower contestant gets fewer of the queries, but at least 20."""
+"""Maximum seconds of a pass; a slower contestant gets fewer queries, but at least 20."""
 VECTORS, QUERIES, TRUTH, OURS = "vectors.npy", "queries.npy", "truth.npy", "ours"
 
 
 def build(name: str, folder: Path) -> dict[str, float]:
-    """Build one; seconds and bytes on disk."""
+    """Build one store; return seconds and bytes on disk."""
     vectors = np.load(folder / VECTORS, mmap_mode="r")
     home = folder / name
     home.mkdir(exist_ok=True)
@@ -42,7 +42,7 @@ def build(name: str, folder: Path) -> dict[str, float]:
 
 
 def search(name: str, folder: Path) -> dict[str, Any]:
-    """Open one, and measure it at every target on one core."""
+    """Open one store, and measure it at every target on one core."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     faiss.omp_set_num_threads(1)
     queries, truth = np.load(folder / QUERIES), np.load(folder / TRUTH)
@@ -86,7 +86,7 @@ def search(name: str, folder: Path) -> dict[str, Any]:
 def one_by_one(
     contestant: Contestant, queries: NDArray[np.float32]
 ) -> tuple[list[float], list[Ids]]:
-    """Seconds and ids of every query."""
+    """Run the queries one at a time; return seconds and ids of each."""
     seconds, found = [], []
     for query in queries:
         started = time.perf_counter()
@@ -96,18 +96,18 @@ def one_by_one(
 
 
 def anonymous_bytes() -> int:
-    """Memory of this process that is no file's."""
+    """Return the memory of this process without mapped files, in bytes."""
     return memory("self", "RssAnon")
 
 
 def main() -> None:
-    """Do one step for one contestant; the last line printed is its result as JSON."""
+    """Run one step of one contestant; the last line printed is its result as JSON."""
     logging.disable(logging.WARNING)
     step, name, folder = sys.argv[1:]
     result = (build if step == "build" else search)(name, Path(folder))
     print(json.dumps(result))
     sys.stdout.flush()
-    os._exit(0)  # some leave threads behind that never end
+    os._exit(0)  # some stores leave threads behind that never end
 
 
 if __name__ == "__main__":

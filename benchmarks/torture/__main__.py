@@ -39,11 +39,11 @@ REFUSED = 3
 
 
 class Lost(AssertionError):
-    """Something that was promised did not hold."""
+    """A promise was broken."""
 
 
 class Worker:
-    """A process that does what it is asked, one thing after the other (``torture_worker``)."""
+    """Process that runs one task after another (``benchmarks.torture.worker``)."""
 
     def __init__(self, folder: Path) -> None:
         self.process = subprocess.Popen(
@@ -56,19 +56,19 @@ class Worker:
         )
 
     def start(self, task: str, **arguments: object) -> None:
-        """Have something done, without waiting."""
+        """Start a task without waiting for it."""
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps({"task": task, **arguments}) + "\n")
         self.process.stdin.flush()
 
     def answer(self) -> Any:
-        """What came of it; None if the worker ended instead."""
+        """Return the result of the task; None if the worker ended instead."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         return json.loads(line) if line.endswith("\n") else None
 
     def ask(self, task: str, **arguments: object) -> Any:
-        """Have something done that must succeed."""
+        """Run a task that must succeed."""
         self.start(task, **arguments)
         answer = self.answer()
         if answer is None:
@@ -76,7 +76,7 @@ class Worker:
         return answer
 
     def end(self, *, kill: bool = False) -> tuple[int, str]:
-        """Exit code (negative: the signal) and the end of what it said."""
+        """Wait; return the exit code (negative for a signal) and the end of the output."""
         if kill:
             self.process.kill()
         _, said = self.process.communicate(timeout=120)
@@ -84,7 +84,7 @@ class Worker:
 
 
 class Place:
-    """A folder with a model, documents and an index, and the chance that rules them."""
+    """Folder with a model, documents and an index, and the source of randomness."""
 
     def __init__(self, folder: Path, chance: random.Random) -> None:
         self.folder = folder
@@ -117,7 +117,7 @@ class Place:
         path.write_text("\n\n".join(lines))
 
     def embedded(self) -> set[str]:
-        """Keys of the texts that went through the model since the last call."""
+        """Return the keys of the texts embedded since the last call."""
         log = self.folder / "embedded"
         if not log.exists():
             return set()
@@ -127,7 +127,7 @@ class Place:
 
 
 def kill_builds(place: Place, kills: int) -> None:
-    """Rounds of change, start and kill; then the end, undisturbed, against a build from nothing."""
+    """Run rounds of change, start and kill; then compare with an undisturbed build from nothing."""
     first = Worker(place.folder)
     first.ask("ready")
     started = time.perf_counter()
@@ -172,7 +172,7 @@ def kill_builds(place: Place, kills: int) -> None:
 
 
 def break_files(place: Place, flips: int) -> None:
-    """Flip a bit, cut a file or take it away: the same answer, or a named file; never a crash."""
+    """Flip bits, cut or remove files; expect the same answer or a named file, never a crash."""
     worker = Worker(place.folder)
     expected = worker.ask("answer")
     seen = Counter[str]()
@@ -189,7 +189,7 @@ def break_files(place: Place, flips: int) -> None:
         path.write_bytes(data[: place.chance.randrange(len(data))] if kind == "cut" else data)
         if kind == "remove":
             path.unlink()
-        # The worker goes on after a refusal; a crash ends it, and this run.
+        # The worker continues after a refusal; a crash ends it and this run.
         found = worker.ask("answer", index=str(broken))
         if "error" not in found and found != expected:
             raise Lost(f"{path.name} after {kind}: other answers, and no error")
@@ -200,7 +200,7 @@ def break_files(place: Place, flips: int) -> None:
 
 
 def refuse_flushes(place: Place, flushes: int) -> None:
-    """The disk refuses to flush (EIO) at each of the first calls in turn."""
+    """Make the disk refuse to flush (EIO) at each of the first calls in turn."""
     refused = 0
     for call in range(1, flushes + 1):
         place.change()
@@ -221,7 +221,7 @@ def refuse_flushes(place: Place, flushes: int) -> None:
 
 
 def fill_disk(place: Place, disks: int) -> None:
-    """Builds on disks of several sizes, all too small."""
+    """Build on disks of several sizes, all too small."""
     failed = 0
     for kilobytes in (128, 256, 512, 64, 384)[:disks]:
         with small_disk(place.folder / "disk", kilobytes) as disk:
@@ -244,7 +244,7 @@ def fill_disk(place: Place, disks: int) -> None:
 
 @contextmanager
 def small_disk(folder: Path, kilobytes: int) -> Iterator[Path | None]:
-    """A tmpfs of a size; None where this user may not mount one."""
+    """Mount a tmpfs of a size; yield None if this user may not mount one."""
     folder.mkdir(exist_ok=True)
     libc = ctypes.CDLL(None, use_errno=True)
     options = f"size={kilobytes}k".encode()
@@ -258,7 +258,7 @@ def small_disk(folder: Path, kilobytes: int) -> Iterator[Path | None]:
 
 
 def main() -> None:
-    """Parse the command line, run all parts, print what was seen."""
+    """Run all parts and print their results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--flips", type=int, default=200)

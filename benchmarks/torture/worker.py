@@ -39,16 +39,16 @@ DIM = 64
 
 
 class Tasks:
-    """The tasks; each may name another index than the usual one."""
+    """The tasks; each may name another index than the default one."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def ready(self, _index: Path) -> None:
-        """Nothing: the imports are done."""
+        """Do nothing; the answer says that the imports are done."""
 
     def build(self, index: Path, fail_flush: int = 0, choice: float = 0.0) -> None:  # noqa: ARG002
-        """Bring an index in step with the documents; one flush may be refused."""
+        """Build an index; one flush may be refused."""
         if fail_flush:
             refuse_flush(fail_flush)
         model = str(self._folder / "model")
@@ -56,22 +56,22 @@ class Tasks:
         run_build(BuildOptions(docs, index, model, chunk_tokens=24), SilentProgress())
 
     def remove(self, index: Path, choice: float) -> None:
-        """Take one document out."""
+        """Remove one document."""
         with open_reader(index) as reader:
             rows = reader.documents(1000)
         remove_documents(index, [rows[int(choice * len(rows))].uri])
 
     def compact(self, index: Path, choice: float = 0.0) -> None:  # noqa: ARG002
-        """Drop what is unused and index the rest anew."""
+        """Compact the index."""
         with open_writer(index) as writer:
             writer.compact()
 
     def check(self, index: Path) -> dict[str, Any]:
-        """Whether every promise of the index holds, and which texts have vectors in it."""
+        """Verify the index; return what is wrong, and the texts that have vectors."""
         try:
             generation = read_info(index).generation
         except RetrievalError:
-            generation = 0  # nothing was committed yet
+            generation = 0  # no commit yet
         if not generation:
             return {"generation": 0, "problems": [], "keys": []}
         with closing(sqlite3.connect(index / "index.db")) as connection:
@@ -81,7 +81,7 @@ class Tasks:
         return {"generation": generation, "problems": problems, "keys": keys}
 
     def compare(self, index: Path) -> None:
-        """Whether an index holds the same documents, chunks, vectors and words as the usual one."""
+        """Compare documents, chunks, vectors and words of an index with the default one."""
         mine, other = contents(self._folder / "index"), contents(index)
         if mine.keys() != other.keys():
             raise AssertionError("other documents or chunks than in an undisturbed build")
@@ -100,7 +100,7 @@ class Tasks:
                 raise AssertionError(f"{query!r} finds others than in an undisturbed build")
 
     def answer(self, index: Path) -> dict[str, Any]:
-        """What some searches show, or which error."""
+        """Return the results of some searches, or the error."""
         queries = np.random.default_rng(0).normal(size=(20, DIM)).astype(np.float32)
         try:
             with open_reader(index) as reader:
@@ -114,7 +114,7 @@ class Tasks:
 
 
 def shown(reader: Reader, query: NDArray[np.float32]) -> list[tuple[float, str]]:
-    """Scores of one search, and all that is said of each passage."""
+    """Return the scores of one search, and all fields of each passage."""
     hits = reader.search_vectors(query[None], 10)
     ids = hits.vector_ids[0].tolist()
     places = reader.first_places([[TextKey(one, 0)] for one in ids], reader.info.chunks)
@@ -127,7 +127,7 @@ def shown(reader: Reader, query: NDArray[np.float32]) -> list[tuple[float, str]]
 
 
 def found_by(index: Path, queries: Sequence[str]) -> list[set[str]]:
-    """The texts that have any of the words of each query."""
+    """Return the texts that contain any of the words of each query."""
     with open_reader(index) as reader:
         texts = []
         for query in queries:
@@ -139,7 +139,7 @@ def found_by(index: Path, queries: Sequence[str]) -> list[set[str]]:
 
 
 def contents(index: Path) -> dict[tuple[str, int], tuple[str, int, NDArray[np.float32]]]:
-    """Every chunk of an index: its text, where it begins, its vector."""
+    """Return every chunk of an index: its text, its start, its vector."""
     found = {}
     with open_reader(index) as reader:
         for document in reader.documents(100_000):
@@ -151,7 +151,7 @@ def contents(index: Path) -> dict[tuple[str, int], tuple[str, int, NDArray[np.fl
 
 
 def refuse_flush(call: int) -> None:
-    """Have the n-th flush of a vector file or its folder fail."""
+    """Make the n-th flush of a vector file or its folder fail."""
     fsync, count = os.fsync, 0
 
     def refuse(descriptor: int) -> None:
@@ -165,7 +165,7 @@ def refuse_flush(call: int) -> None:
 
 
 def log_embedding(path: Path) -> None:
-    """Have every text noted before it goes through the model."""
+    """Log every text before it is embedded."""
     embed = Encoder.embed
 
     def noted(self: Encoder, texts: list[str], *arguments: Any, **more: Any) -> Any:
@@ -177,7 +177,7 @@ def log_embedding(path: Path) -> None:
 
 
 def main() -> None:
-    """Do what stdin says, until it ends."""
+    """Run the tasks on standard input until it ends."""
     folder = Path(sys.argv[1])
     # Small enough that merging, indexing and compaction happen all the time.
     maintenance.MAX_SMALL_SEGMENTS = 3
