@@ -19,7 +19,7 @@ from retrieval.client import AsyncRetrievalClient, RetrievalClient
 from retrieval.errors import InvalidArgument, ServiceError, ServiceUnavailable
 from retrieval.service.config import Address, ServiceConfig
 from retrieval.v1 import index_service_pb2 as pb
-from tests.service.harness import RunningServer
+from tests.service.harness import RunningServer, free_port, wait_until
 
 Behaviour = Callable[[pb.GetServerInfoRequest, grpc.ServicerContext], pb.GetServerInfoResponse]
 
@@ -61,7 +61,7 @@ def test_no_server() -> None:
         client.search("anything")
     assert target in caught.value.message
     assert caught.value.status == "UNAVAILABLE"
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 25
 
 
 def test_a_server_that_answers_nothing() -> None:
@@ -156,21 +156,19 @@ def test_what_a_client_is_made_of() -> None:
 @pytest.mark.parametrize("kind", ["search", "stream", "async stream"])
 def test_clients_ride_out_restarts(index: Path, kind: str) -> None:
     """Also a guard against gRPC: with its own retries, streams wait for ever on a restart."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = Address("127.0.0.1", probe.getsockname()[1])
+    address = Address("127.0.0.1", free_port())
     config = ServiceConfig({"default": index}, address, device="cpu", reload_seconds=0)
-    outcomes: set[str] = set()
+    outcomes: list[str] = []
     begun = [0.0] * 4
     stopping = threading.Event()
 
     async def read_stream(text: str) -> None:
-        async with AsyncRetrievalClient(str(address), timeout=3) as client:
+        async with AsyncRetrievalClient(str(address), timeout=30) as client:
             stream = await client.stream_search(text, limit=20)
             assert len([passage async for passage in stream]) == 20
 
     def work(number: int) -> None:
-        with RetrievalClient(str(address), timeout=3) as client:
+        with RetrievalClient(str(address), timeout=30) as client:
             while not stopping.is_set():
                 begun[number] = time.monotonic()
                 try:
@@ -181,23 +179,23 @@ def test_clients_ride_out_restarts(index: Path, kind: str) -> None:
                         assert len(list(client.stream_search(text, limit=20))) == 20
                     else:
                         asyncio.run(read_stream(text))
-                    outcomes.add("OK")
+                    outcomes.append("OK")
                 except ServiceError as error:
-                    outcomes.add(error.status)
+                    outcomes.append(error.status)
 
     server = RunningServer(config)
     threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(4)]
     for thread in threads:
         thread.start()
     for _ in range(3):
-        time.sleep(0.4)
+        answered = outcomes.count("OK")
+        wait_until(lambda before=answered: outcomes.count("OK") > before + 4)
         server.stop()
         time.sleep(0.2)
         server = RunningServer(config)
     stopping.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     server.stop()
     assert not any(thread.is_alive() for thread in threads), time.monotonic() - min(begun)
-    assert "OK" in outcomes
-    assert outcomes <= {"OK", "UNAVAILABLE"}
+    assert set(outcomes) <= {"OK", "UNAVAILABLE"}

@@ -57,7 +57,7 @@ def serving(index: Path, pem: Path, name: str, ca: Path | None = None) -> Iterat
 def reason(target: str, tls: Tls | None = None, *, exit_code: int = 2) -> str:
     """The message of a request that must fail."""
     with (
-        RetrievalClient(target, tls=tls, timeout=10) as client,
+        RetrievalClient(target, tls=tls, timeout=60) as client,
         pytest.raises(ServiceUnavailable) as caught,
     ):
         client.server_info()
@@ -271,7 +271,7 @@ role, target, pem = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 if role == "client":
     from retrieval.client import RetrievalClient, Tls
     from retrieval.errors import ServiceUnavailable
-    with RetrievalClient(target, tls=Tls(pem / "ca.pem"), timeout=5) as client:
+    with RetrievalClient(target, tls=Tls(pem / "ca.pem"), timeout=30) as client:
         try:
             client.server_info()
         except ServiceUnavailable:

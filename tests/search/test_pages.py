@@ -20,7 +20,7 @@ from tests.store.test_store import CHUNKING, MODEL, key, unit_vectors
 COUNT = 2_000
 PER_DOCUMENT = 20
 WORDS = ("ant", "bee", "cow", "dog", "elk", "fox", "gnu", "hen")
-LONG = 150
+LONG = 100
 
 
 @dataclass

@@ -2,10 +2,12 @@
 
 import asyncio
 import atexit
+import contextlib
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +17,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from random import SystemRandom
 from typing import Any, TypeVar
 
 from indexer.build.build import build
@@ -73,7 +76,7 @@ class RunningServer:
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=asyncio.run, args=(self._main(),), daemon=True)
         self._thread.start()
-        assert self._ready.wait(30)
+        assert self._ready.wait(300)
         if self._failure is not None:
             self._thread.join()
             raise self._failure
@@ -84,13 +87,13 @@ class RunningServer:
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the server's loop."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(30)
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(60)
 
     def stop(self) -> None:
         """Drain it; does nothing where that was done before."""
         if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join(30)
+        self._thread.join(60)
         assert not self._thread.is_alive()
 
     async def _main(self) -> None:
@@ -149,7 +152,16 @@ class Program:
         return self.process.returncode, stdout, stderr
 
 
-def wait_until(condition: Any, *, seconds: float = 10.0) -> None:
+def free_port() -> int:
+    """Return a port to listen at that no process is given by asking for any."""
+    for port in SystemRandom().sample(range(10_000, 30_000), 100):  # below Linux's ephemeral ports
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
+
+
+def wait_until(condition: Any, *, seconds: float = 120.0) -> None:
     """Wait for something that another thread brings about."""
     deadline = time.monotonic() + seconds
     while not condition():

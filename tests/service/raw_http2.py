@@ -42,7 +42,7 @@ class RawConnection:
             answer_window: bytes of each answer that the server may send.
         """
         host, _, port = target.rpartition(":")
-        self.socket = socket.create_connection((host, int(port)), timeout=10)
+        self.socket = socket.create_connection((host, int(port)), timeout=60)
         settings = struct.pack(">HI", _INITIAL_WINDOW_SIZE, answer_window)
         self.socket.sendall(PREFACE + frame(SETTINGS, 0, 0, settings))
         self.ended: dict[int, float] = {}

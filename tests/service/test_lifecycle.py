@@ -37,7 +37,7 @@ from retrieval.service.limits.hang_up import hang_up
 from retrieval.service.server import SERVICE_NAMES, RetrievalServer
 from retrieval.v1.search_service_pb2 import SearchRequest
 from retrieval.v1.search_service_pb2_grpc import SearchServiceStub
-from tests.service.harness import Program, RunningServer, running, wait_until
+from tests.service.harness import Program, RunningServer, free_port, running, wait_until
 from tests.tiny_model import DIM
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -47,7 +47,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 def check_health(target: str, service: str = "") -> int:
     with grpc.insecure_channel(target) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
-        return int(stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=10).status)
+        return int(stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=60).status)
 
 
 class Gate:
@@ -60,7 +60,7 @@ class Gate:
 
         def gated(encoder: Encoder, texts: Sequence[str], kind: TextKind) -> Embedded:
             self.seen += texts
-            assert self.opened.wait(30)
+            assert self.opened.wait(60)
             return embed(encoder, texts, kind)
 
         monkeypatch.setattr(Encoder, "embed", gated)
@@ -114,7 +114,7 @@ def test_reflection_describes_the_services(server: RunningServer) -> None:
 def test_unknown_methods_are_unimplemented(server: RunningServer) -> None:
     with grpc.insecure_channel(server.target) as channel:
         with pytest.raises(grpc.RpcError) as caught:
-            channel.unary_unary("/retrieval.v1.SearchService/Guess")(b"", timeout=10)
+            channel.unary_unary("/retrieval.v1.SearchService/Guess")(b"", timeout=60)
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -123,12 +123,11 @@ def test_not_serving_while_loading(index: Path, monkeypatch: pytest.MonkeyPatch)
     open_newest = Collections._open_newest
 
     def slow(self: Collections, name: str) -> OpenCollection:
-        assert loading.wait(30)
+        assert loading.wait(60)
         return open_newest(self, name)
 
     monkeypatch.setattr(Collections, "_open_newest", slow)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     target = f"127.0.0.1:{port}"
     config = ServiceConfig({"default": index}, Address("127.0.0.1", port), device="cpu")
     thread, outcome = in_thread(lambda: RunningServer(config))
@@ -141,7 +140,7 @@ def test_not_serving_while_loading(index: Path, monkeypatch: pytest.MonkeyPatch)
         assert check_health(target) == NOT_SERVING
         assert check_health(target, "collections/default") == NOT_SERVING
         loading.set()
-        thread.join(30)
+        thread.join(60)
         assert client.search("bread")
         assert check_health(target) == SERVING
     outcome[0].stop()
@@ -173,9 +172,9 @@ def test_draining(index: Path, gate: Gate) -> None:
             assert "shutting down" in error.message
             assert stopping.is_alive()
             gate.opened.set()
-            thread.join(10)
-            stopping.join(10)
-            watching.join(10)
+            thread.join(60)
+            stopping.join(60)
+            watching.join(60)
             assert not stopping.is_alive()
         assert outcome[0][0].uri == "notes/bread.md"
 
@@ -186,9 +185,9 @@ def test_the_grace_period_ends(index: Path, gate: Gate) -> None:
             thread, outcome = in_thread(lambda: client.search("bread"))
             wait_until(lambda: gate.seen)
             stopping, _ = in_thread(server.stop)
-            thread.join(10)
+            thread.join(60)
             gate.opened.set()
-            stopping.join(10)
+            stopping.join(60)
         assert isinstance(outcome[0], ServiceError)
         assert outcome[0].status == "UNAVAILABLE"
 
@@ -202,7 +201,7 @@ def test_all_that_come_while_it_stops_may_try_again(index: Path) -> None:
             stub = SearchServiceStub(channel)
             while not any(outcome.endswith("gone") for outcome in outcomes):
                 try:
-                    stub.Search(SearchRequest(text="bread"), timeout=10)
+                    stub.Search(SearchRequest(text="bread"), timeout=60)
                     outcomes.add("OK")
                 except grpc.RpcError as error:
                     refused = "shutting down" in (error.details() or "")
@@ -213,7 +212,7 @@ def test_all_that_come_while_it_stops_may_try_again(index: Path) -> None:
         wait_until(lambda: "OK" in outcomes)
         server.stop()
         for call in calls:
-            call.join(10)
+            call.join(60)
     assert outcomes - {"UNAVAILABLE: refused"} == {"OK", "UNAVAILABLE: gone"}
 
 
@@ -254,10 +253,10 @@ def test_given_up_requests_are_not_worked_on(index: Path, gate: Gate) -> None:
         with RetrievalClient(server.target) as leaver:
             left, _ = in_thread(lambda: leaver.search("is hung up on"))
             time.sleep(0.2)
-        left.join(10)
+        left.join(60)
         wait_until(lambda: server.server._admission._active == 1)
         gate.opened.set()
-        first.join(10)
+        first.join(60)
         assert outcome[0]
         assert client.search("last")
         assert gate.seen == ["first", "last"]
@@ -291,7 +290,7 @@ def test_too_many_requests(index: Path, gate: Gate) -> None:
             next(client.stream_search("butter"))
         assert caught.value.service_reason == "OVERLOADED"
         gate.opened.set()
-        thread.join(10)
+        thread.join(60)
         assert outcome[0]
         assert client.search("butter")
 
@@ -362,7 +361,7 @@ def test_garbage_does_no_harm(
     with grpc.insecure_channel(server.target) as channel:
         call = channel.unary_unary("/retrieval.v1.SearchService/Search")
         with pytest.raises(grpc.RpcError, match="malformed") as caught:
-            call(b"\xff\xff\xff", timeout=10)
+            call(b"\xff\xff\xff", timeout=60)
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert client.search("bread")
 
@@ -414,14 +413,14 @@ def test_the_program_serves_and_drains(index: Path) -> None:
     assert stderr.startswith(f"error: can't listen on {program.target}: Address already in use")
     assert stderr.count("\n") == 1
     with RetrievalClient(program.target) as client:
-        texts = ["several words that take the model a while " * 30] * 16
+        texts = ["words that take the tiny model a while " * 30] * 256
         thread, outcome = in_thread(lambda: client.embed(texts, "passage"))
         time.sleep(0.1)
         assert thread.is_alive(), "the request must be under way when the signal comes"
         code, stdout, stderr = program.finish(signal.SIGTERM)
-        thread.join(10)
+        thread.join(60)
         assert (code, stdout) == (0, "")
-        assert outcome[0].shape == (16, DIM)
+        assert outcome[0].shape == (256, DIM)
         assert "SIGTERM: draining" in stderr
         assert "Traceback" not in stderr
         with pytest.raises(ServiceUnavailable, match="no server answers"):

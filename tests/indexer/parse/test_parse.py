@@ -479,10 +479,10 @@ HOSTILE = {
 )
 def test_hostile_input_takes_linear_time(uri: str, piece: str) -> None:
     size = 60_000 if uri == "a.md" else 200_000
-    start = time.perf_counter()
+    start = time.process_time()
     document = parse(uri, ("text\n\n" + piece * (size // len(piece))).encode())
     # Quadratic time would be minutes; this leaves room for slow machines.
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
     check_tiling(document)
     assert len(document.text) < 10 * size
 

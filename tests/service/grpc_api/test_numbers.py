@@ -105,9 +105,9 @@ def status_of(channel: grpc.Channel, method: str, request: Message) -> grpc.Stat
     data = request.SerializeToString()
     try:
         if method.endswith("StreamSearch"):
-            list(channel.unary_stream(method)(data, timeout=20))
+            list(channel.unary_stream(method)(data, timeout=60))
         else:
-            channel.unary_unary(method)(data, timeout=20)
+            channel.unary_unary(method)(data, timeout=60)
     except grpc.RpcError as error:
         return error.code()
     return grpc.StatusCode.OK

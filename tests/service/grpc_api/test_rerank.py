@@ -64,14 +64,14 @@ def test_no_other_search_waits_for_the_model(
     score = Reranker.score
 
     def wait(self: Reranker, query: str, passages: Iterable[str]) -> PairScores:
-        assert gate.wait(30)
+        assert gate.wait(60)
         return score(self, query, passages)
 
     monkeypatch.setattr(Reranker, "score", wait)
     with (
         running({"default": index}, reranker=str(model)) as server,
         RetrievalClient(server.target, timeout=60) as client,
-        RetrievalClient(server.target, timeout=5) as other,
+        RetrievalClient(server.target, timeout=30) as other,
         ThreadPoolExecutor(24) as pool,
     ):
         reranked = [pool.submit(client.search, f"boat {n}", rerank_top=8) for n in range(24)]

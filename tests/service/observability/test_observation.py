@@ -35,7 +35,7 @@ def numbers(server: RunningServer) -> dict[tuple[str, ...], float]:
     """Every sample that the server shows: (name, values of its labels by their names…) → value."""
     assert server.server._metrics_server is not None
     url = f"http://127.0.0.1:{server.server._metrics_server.server_port}/metrics"
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         text = answer.read().decode()
     return {
         (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
@@ -100,7 +100,7 @@ def test_labels_are_bounded(index: Path) -> None:
         with grpc.insecure_channel(server.target) as channel:
             call = channel.unary_unary("/retrieval.v1.SearchService/NoSuchMethod")
             with pytest.raises(grpc.RpcError) as caught:
-                call(b"", timeout=10)
+                call(b"", timeout=60)
             assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
         assert not any("NoSuchMethod" in label for name in numbers(server) for label in name)
 
@@ -109,13 +109,13 @@ def test_every_request_has_an_id(server: RunningServer) -> None:
     with grpc.insecure_channel(server.target) as channel:
         search = SearchServiceStub(channel).Search
         good = pb.SearchRequest(collection="collections/default", text="bread")
-        _, call = search.with_call(good, metadata=[("x-request-id", "mine-1")], timeout=10)
+        _, call = search.with_call(good, metadata=[("x-request-id", "mine-1")], timeout=60)
         assert ("x-request-id", "mine-1") in call.trailing_metadata()
-        _, call = search.with_call(good, timeout=10)
+        _, call = search.with_call(good, timeout=60)
         (made,) = [value for key, value in call.trailing_metadata() if key == "x-request-id"]
         assert len(made) == 16
         with pytest.raises(grpc.RpcError) as caught:
-            search(pb.SearchRequest(), metadata=[("x-request-id", "mine-2")], timeout=10)
+            search(pb.SearchRequest(), metadata=[("x-request-id", "mine-2")], timeout=60)
         trailing = caught.value.trailing_metadata()
         assert ("x-request-id", "mine-2") in trailing
         assert "grpc-status-details-bin" in dict(trailing)
@@ -200,7 +200,7 @@ def test_traces_go_where_the_environment_says(index: Path, monkeypatch: pytest.M
         SearchServiceStub(channel).Search(
             pb.SearchRequest(collection="collections/default", text="bread"),
             metadata=[("traceparent", f"00-{trace}-b7ad6b7169203331-01")],
-            timeout=10,
+            timeout=60,
         )
     _code, _stdout, stderr = program.finish(signal.SIGTERM)
     for name in ("retrieval.v1.SearchService/Search", "embed", "search", "fetch"):

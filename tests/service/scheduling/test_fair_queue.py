@@ -119,7 +119,7 @@ class StepModel(LengthModel):
 
     def embed(self, texts: Sequence[str], kind: TextKind) -> LengthModel.Result:
         result = super().embed(texts, kind)
-        assert self.steps.acquire(timeout=10)
+        assert self.steps.acquire(timeout=60)
         return result
 
 
@@ -338,7 +338,7 @@ def test_no_caller_has_all_threads() -> None:
             turn_of.set(turn)
             return await workers.run(held, function)
 
-        greedy = [asyncio.create_task(call("greedy", lambda: gate.wait(10))) for _ in range(20)]
+        greedy = [asyncio.create_task(call("greedy", lambda: gate.wait(60))) for _ in range(20)]
         await until(lambda: workers._calling["greedy"] == 3)
         await asyncio.sleep(0.05)
         for _ in range(5):

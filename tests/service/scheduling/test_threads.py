@@ -51,7 +51,7 @@ class LengthModel:
         self.batches.append(list(texts))
         self.threads.append(threading.current_thread().name)
         self.niceness.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
-        assert self.gate.wait(10)
+        assert self.gate.wait(60)
         if "bad" in texts:
             raise InvalidArgument("bad text")
         return LengthModel.Result(texts)
@@ -164,7 +164,7 @@ class LanesModel(LengthModel):
     def embed(self, texts: Sequence[str], kind: TextKind) -> LengthModel.Result:
         result = super().embed(texts, kind)
         if not threading.current_thread().name.startswith("encoder"):
-            self._all_at_work.wait(10)
+            self._all_at_work.wait(60)
         return result
 
 
@@ -230,7 +230,7 @@ def test_a_server_that_is_nicer_stays_so() -> None:
 
     started = threading.Thread(target=nice_thread)
     started.start()
-    started.join(30)
+    started.join(60)
     assert seen == [17]
 
 
@@ -312,7 +312,7 @@ def test_nobody_waits_for_a_slow_call() -> None:
 
         def slow() -> bool:
             names.add(threading.current_thread().name)
-            return gate.wait(10)
+            return gate.wait(60)
 
         # Its result may be kept back for the next, which must not hold it up.
         quick = asyncio.create_task(workers.run(held, divmod, 7, 2))
@@ -342,7 +342,7 @@ def test_nobody_waits_for_a_slow_call_that_was_given_up() -> None:
 
         def slow() -> bool:
             begun.set()
-            return gate.wait(10)
+            return gate.wait(60)
 
         given_up = asyncio.create_task(workers.run(held, slow))
         await asyncio.to_thread(begun.wait)

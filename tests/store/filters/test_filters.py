@@ -428,7 +428,7 @@ def test_a_hostile_pattern_takes_no_time_in_sql(
     with closing(sqlite3.connect(":memory:")) as connection:
         register_functions(connection)
         connection.execute("CREATE TABLE t AS SELECT ? AS x", [text])
-        started = time.perf_counter()
+        started = time.process_time()
         rows = connection.execute(f"SELECT 1 FROM t WHERE {sql.text}", sql.parameters).fetchall()
         assert not rows
-        assert time.perf_counter() - started < 1
+        assert time.process_time() - started < 1

@@ -297,17 +297,17 @@ def test_highlighting_takes_time_linear_in_the_text(sample: str) -> None:
     query = f'{sample} "{sample * 20}x" a* "a a a a" 猫 get_user word'.replace("\n", " ")
     size = 200_000
     text = (sample * size)[:size]
-    started = time.perf_counter()
+    started = time.process_time()
     highlight(TermFinder(query, "en"), text)
-    assert time.perf_counter() - started < 5  # half a second or so; squared, it would be hours
+    assert time.process_time() - started < 5  # half a second or so; squared, it would be hours
 
 
 def test_a_long_text_of_different_words_is_highlighted_soon() -> None:
     generator = random.Random(0)
     words = ("".join(generator.choices("abcdefghij", k=7)) for _ in range(60_000))
-    started = time.perf_counter()
+    started = time.process_time()
     assert highlight(TermFinder("abcd* needle", "en"), ". ".join([*words, "needle"])).sentence
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_words_of_an_older_analysis_are_named(tmp_path: Path) -> None:
