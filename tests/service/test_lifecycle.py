@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import grpc
 import pytest
@@ -73,6 +74,11 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     made = Gate(monkeypatch)
     yield made
     made.opened.set()
+
+
+def read(url: str) -> str:
+    with urlopen(url) as answer:
+        return str(answer.read(), "utf-8")
 
 
 def in_thread(call: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
@@ -404,7 +410,10 @@ def test_a_stopped_server_lets_go_of_its_collections(index: Path) -> None:
 
 
 def test_the_program_serves_and_drains(index: Path) -> None:
-    program = Program("--index", str(index), "--listen", "127.0.0.1:0", "--grace", "60")
+    metrics = f"127.0.0.1:{free_port()}"
+    program = Program(
+        *("--index", str(index), "--listen", "127.0.0.1:0", "--grace", "60", "--metrics", metrics)
+    )
     ready = program.wait_ready()
     assert ready.endswith(" · collection default: 8 documents, 40 passages, model tiny-words\n")
     second = Program("--index", str(index), "--listen", program.target)
@@ -415,8 +424,7 @@ def test_the_program_serves_and_drains(index: Path) -> None:
     with RetrievalClient(program.target) as client:
         texts = ["words that take the tiny model a while " * 30] * 256
         thread, outcome = in_thread(lambda: client.embed(texts, "passage"))
-        time.sleep(0.1)
-        assert thread.is_alive(), "the request must be under way when the signal comes"
+        wait_until(lambda: "retrieval_requests_under_way 1.0" in read(f"http://{metrics}/metrics"))
         code, stdout, stderr = program.finish(signal.SIGTERM)
         thread.join(60)
         assert (code, stdout) == (0, "")
