@@ -30,8 +30,7 @@ class DocumentPassage(NamedTuple):
     text_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class VectorHits:
+class VectorHits(NamedTuple):
     """The nearest vectors of each query, best first."""
 
     scores: NDArray[np.float32]
@@ -53,10 +52,6 @@ class LexicalHits(NamedTuple):
     """[n]."""
     text_ids: NDArray[np.int64]
     """[n]; several texts may have one vector. 0 for a vector's only text."""
-
-    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_] | slice) -> "LexicalHits":
-        """Return some of them, in this order."""
-        return LexicalHits(self.scores[rows], self.vector_ids[rows], self.text_ids[rows])
 
 
 class TermSpan(NamedTuple):

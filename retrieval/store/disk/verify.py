@@ -26,9 +26,9 @@ from retrieval.store.disk.tables.read_only import connect_for_reading
 from retrieval.store.disk.tables.rows import (
     DOCUMENT_QUERY,
     PASSAGE_QUERY,
-    document_row,
     from_json,
-    stored_passage,
+    read_document,
+    read_passage,
 )
 from retrieval.store.disk.tables.schema import NAMED_FILES_QUERY, header_key, old_value_rows
 from retrieval.store.disk.vectors.approximate import open_ann
@@ -229,9 +229,9 @@ def _row_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
     """What the tables say of documents and chunks, against the checksums of their rows."""
 
     def passage(row: tuple[Any, ...]) -> Passage:
-        return stored_passage(row).passage("", math.nan)
+        return read_passage(row).passage("", math.nan)
 
-    for query, read in ((DOCUMENT_QUERY, document_row), (PASSAGE_QUERY, passage)):
+    for query, read in ((DOCUMENT_QUERY, read_document), (PASSAGE_QUERY, passage)):
         for row in connection.execute(query):
             try:
                 read(row)

@@ -15,7 +15,7 @@ from indexer.skip import SkipDocument
 from retrieval.domain.metadata import Metadata, as_doubles, flat_texts
 from retrieval.domain.records import Document, SourceFile
 from retrieval.store import StagedDocument
-from retrieval.store.disk.writing.staged import document_row
+from retrieval.store.disk.tables.rows import document_values
 from retrieval.store.filters.values import value_rows
 
 
@@ -166,7 +166,7 @@ def test_whatever_a_sidecar_says_can_be_stored_and_sent(fields: dict[str, Any]) 
     except SkipDocument:
         return
     source = SourceFile(Path("a"), "docs/a.txt", "docs", 1, 0)
-    row = document_row(StagedDocument(document, source, "", []))
+    row = document_values(StagedDocument(document, source, "", []))
     stored = str(row["metadata"])
     stored.encode()
     assert json.loads(stored, parse_constant=pytest.fail) == document.metadata

@@ -123,9 +123,9 @@ class LexicalIndex:
             hits = self._run(query, limit)
             found = len(hits.scores)
             if allowed is not None:
-                hits = hits.take(allowed.contains(hits.text_ids))
+                hits = _take(hits, allowed.contains(hits.text_ids))
             if len(hits.scores) >= k or found < limit or limit == most:
-                return hits.take(slice(k))
+                return _take(hits, slice(k))
             limit *= _WIDEN
 
     def score(
@@ -149,7 +149,7 @@ class LexicalIndex:
         while True:
             hits = self._run(self._among(query, VECTOR, vector_ids), limit)
             if len(hits.scores) < limit:
-                return hits if allowed is None else hits.take(allowed.contains(hits.text_ids))
+                return hits if allowed is None else _take(hits, allowed.contains(hits.text_ids))
             if limit >= highest:
                 break
             limit = min(limit * _WIDEN, highest)
@@ -167,7 +167,7 @@ class LexicalIndex:
     ) -> LexicalHits:
         """The same for given texts, int64 [m]; those without any of the words are left out."""
         hits = self._run(self._among(query, TEXT, text_ids), len(text_ids))
-        return hits if allowed is None else hits.take(allowed.contains(hits.text_ids))
+        return hits if allowed is None else _take(hits, allowed.contains(hits.text_ids))
 
     def terms_with_prefix(self, field: str, prefix: str) -> list[tuple[str, int]]:
         """Terms of a field that begin so, and how many texts have each; the most common first."""
@@ -209,7 +209,12 @@ class LexicalIndex:
         )
         scores = np.array([score for score, _ in hits], dtype=np.float64)
         found = LexicalHits(scores, vector_ids, text_ids)
-        return found.take(np.lexsort((text_ids, -scores)))
+        return _take(found, np.lexsort((text_ids, -scores)))
+
+
+def _take(hits: LexicalHits, rows: NDArray[np.int64] | NDArray[np.bool_] | slice) -> LexicalHits:
+    """Return some of the hits, in this order."""
+    return LexicalHits(hits.scores[rows], hits.vector_ids[rows], hits.text_ids[rows])
 
 
 class EngineQuery(NamedTuple):

@@ -39,11 +39,11 @@ from retrieval.store.disk.tables.rows import (
     StoredPassage,
     TextPiece,
     damaged_row,
-    document_row,
-    passage_place,
-    read_spans,
+    passage_key,
+    read_document,
+    read_passage,
+    read_ranges,
     read_texts,
-    stored_passage,
 )
 from retrieval.store.disk.vectors.vector_index import VectorIndex
 from retrieval.store.filters.language import Filter
@@ -204,7 +204,7 @@ class DiskReader:
             NotFound: no such document or passage.
         """
         row = self._passage_row(document_id, ordinal)
-        vector = self._vectors.vector(stored_passage(row).vector_id)
+        vector = self._vectors.vector(read_passage(row).chunk.vector_id)
         if vector is not None:
             return vector
         raise IndexDamaged(f"{self.folder} names a vector that is in none of its files")
@@ -427,8 +427,8 @@ class DiskReader:
         return passages
 
     def _read_passages(self, places: Sequence[PassageKey]) -> dict[PassageKey, _Checked]:
-        found = read_spans(self._rows, PASSAGES_QUERY, [(one, at, at) for one, at in places])
-        rows = {passage_place(row): row for row in found}
+        found = read_ranges(self._rows, PASSAGES_QUERY, [(one, at, at) for one, at in places])
+        rows = {passage_key(row): row for row in found}
         for place in places:
             if place not in rows:
                 raise _no_passage(*place)
@@ -464,7 +464,7 @@ class DiskReader:
         All are read by a fixed number of queries.
         """
         spans = [(document, ordinal - before, ordinal + after) for document, ordinal in places]
-        rows = {passage_place(row): row for row in read_spans(self._rows, PASSAGES_QUERY, spans)}
+        rows = {passage_key(row): row for row in read_ranges(self._rows, PASSAGES_QUERY, spans)}
         keys = sorted(rows)
         checked = self._checked([rows[key] for key in keys])
         found = {key: one.passage for key, one in zip(keys, checked, strict=True)}
@@ -489,7 +489,7 @@ class DiskReader:
                 break
             spans = [(document, at - around, at + around) for document, at in left]
             neighbours: dict[int, dict[int, Neighbour]] = {}
-            for document_id, *row in read_spans(self._rows, NEIGHBOURS_QUERY, spans):
+            for document_id, *row in read_ranges(self._rows, NEIGHBOURS_QUERY, spans):
                 neighbours.setdefault(document_id, {})[row[0]] = Neighbour(*row)
             for document_id, ordinal in left:
                 beside = neighbours.get(document_id, {})
@@ -544,7 +544,7 @@ class DiskReader:
             f"{DOCUMENT_QUERY} WHERE d.uri > ? ORDER BY d.uri LIMIT ?",
             [after_uri, limit],
         )
-        return [document_row(row) for row in rows]
+        return [read_document(row) for row in rows]
 
     def skipped(self) -> list[Skipped]:
         """Every file that the last builds left out, in order of URI."""
@@ -558,7 +558,7 @@ class DiskReader:
         )
         if not rows:
             raise NotFound(f"no document {value}")
-        return document_row(rows[0])
+        return read_document(rows[0])
 
     def _passage_row(self, document_id: int, ordinal: int) -> tuple[Any, ...]:
         """The row of ``PASSAGE_QUERY`` of one passage.
@@ -578,22 +578,24 @@ class DiskReader:
         return [one.passage for one in self._checked(rows)]
 
     def _checked(self, rows: Sequence[tuple[Any, ...]]) -> list[_Checked]:
-        stored = [stored_passage(row) for row in rows]
+        stored = [read_passage(row) for row in rows]
         return [
-            _Checked(one.passage(text, math.nan), one.vector_id)
+            _Checked(one.passage(text, math.nan), one.chunk.vector_id)
             for one, text in zip(stored, self._texts(stored), strict=True)
         ]
 
     def _texts(self, stored: Sequence[StoredPassage]) -> Iterator[str]:
         """The texts of passages, each as it was embedded."""
-        pieces = [TextPiece(one.document_id, one.char_start, one.char_end) for one in stored]
+        pieces = [
+            TextPiece(one.document_id, one.chunk.char_start, one.chunk.char_end) for one in stored
+        ]
         for one, text in zip(stored, read_texts(self._rows, pieces), strict=True):
             # SQLite's pages carry no checksums: what is shown must be what was embedded.
             embedded = one.embedded_text(text, context=self.info.chunking.context)
             if hashlib.sha256(embedded.encode(errors="surrogatepass")).digest() != one.content_key:
                 raise IndexDamaged(
-                    f"passage {one.ordinal} of {one.uri} in {self.folder} is not the text that "
-                    "was embedded; see what else is wrong with: "
+                    f"passage {one.chunk.ordinal} of {one.document.uri} in {self.folder} is not "
+                    "the text that was embedded; see what else is wrong with: "
                     f"indexer verify --index {self.folder}",
                     file=DATABASE_NAME,
                 )

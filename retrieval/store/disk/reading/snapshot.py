@@ -1,6 +1,7 @@
 """One generation of an index's tables, for as long as it is wanted."""
 
 import queue
+import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -16,7 +17,7 @@ from retrieval.store.disk.files.vector_file import ANN, LEXICAL
 from retrieval.store.disk.info import DiskVersion, load_info
 from retrieval.store.disk.lexical.lexical_index import LexicalIndex
 from retrieval.store.disk.lexical.segment_files import open_lexical
-from retrieval.store.disk.tables.database import DATABASE_NAME, sqlite_errors
+from retrieval.store.disk.tables.database import DATABASE_NAME, sqlite_error, sqlite_errors
 from retrieval.store.disk.tables.filter_functions import register_functions
 from retrieval.store.disk.tables.identity import file_identity
 from retrieval.store.disk.tables.read_only import (
@@ -69,8 +70,11 @@ class Snapshot:
             DeadlinePassed: nobody waits for it any more.
             IndexDamaged, StorageError: see ``sqlite_errors``.
         """
-        with self._borrowed() as connection, sqlite_errors(self.folder):
-            return connection.execute(sql, arguments).fetchall()
+        with self._borrowed() as connection:
+            try:
+                return connection.execute(sql, arguments).fetchall()
+            except sqlite3.DatabaseError as error:
+                raise sqlite_error(self.folder, error) from error
 
     @contextmanager
     def _borrowed(self) -> Iterator[ReadConnection]:

@@ -6,11 +6,18 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from sqlite_utils import Database, Migrations
 
 from retrieval.domain.deadline import check_wanted
-from retrieval.errors import IndexDamaged, IndexVersionError, NotAnIndex, StorageError
+from retrieval.errors import (
+    IndexDamaged,
+    IndexVersionError,
+    NotAnIndex,
+    RetrievalError,
+    StorageError,
+)
 from retrieval.store.disk.tables.schema import KNOWN_MIGRATIONS, migrations
 
 DATABASE_NAME = "index.db"
@@ -26,6 +33,18 @@ LOOKUP_BATCH = 500
 """Values of one ``IN (…)``; SQLite may be built to take no more than 999."""
 
 
+_REFUSALS: Final = frozenset(
+    {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_BUSY,
+    }
+)
+"""What SQLite says when the disk or its permissions are at fault, not the database."""
+
+
 @contextmanager
 def sqlite_errors(folder: Path) -> Iterator[None]:
     """Turn SQLite's errors into ours, naming the index.
@@ -36,30 +55,33 @@ def sqlite_errors(folder: Path) -> Iterator[None]:
         IndexDamaged: the database is malformed, or not what its tables should be.
         DeadlinePassed: the query was stopped, as nobody waits for it any more.
     """
-    path = folder / DATABASE_NAME
     try:
         yield
-    except sqlite3.OperationalError as error:
-        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT:
+    except sqlite3.DatabaseError as error:
+        raise sqlite_error(folder, error) from error
+
+
+def sqlite_error(folder: Path, error: sqlite3.DatabaseError) -> RetrievalError:
+    """Return our error for one of SQLite's; see ``sqlite_errors``.
+
+    Raises:
+        DeadlinePassed: the query was stopped, as nobody waits for it any more.
+    """
+    path, code = folder / DATABASE_NAME, getattr(error, "sqlite_errorcode", 0)
+    if isinstance(error, sqlite3.OperationalError):
+        if code == sqlite3.SQLITE_INTERRUPT:
             check_wanted()
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in (
-            sqlite3.SQLITE_FULL,
-            sqlite3.SQLITE_IOERR,
-            sqlite3.SQLITE_READONLY,
-            sqlite3.SQLITE_CANTOPEN,
-            sqlite3.SQLITE_BUSY,
-        ):
-            raise StorageError(
+        if code & 0xFF in _REFUSALS:
+            return StorageError(
                 f"can't use {path}: {_true_reason(folder, error)}; "
                 f"what was committed before is untouched"
-            ) from error
-        raise IndexDamaged(f"{path} is not a whole index: {error}") from error
-    except sqlite3.DataError as error:
-        raise StorageError(f"can't use {path}: {error}") from error
-    except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOTADB:
-            raise NotAnIndex(f"{path} is not an index's database") from error
-        raise IndexDamaged(f"{path} is damaged: {error}") from error
+            )
+        return IndexDamaged(f"{path} is not a whole index: {error}")
+    if isinstance(error, sqlite3.DataError):
+        return StorageError(f"can't use {path}: {error}")
+    if code == sqlite3.SQLITE_NOTADB:
+        return NotAnIndex(f"{path} is not an index's database")
+    return IndexDamaged(f"{path} is damaged: {error}")
 
 
 def _true_reason(folder: Path, error: sqlite3.OperationalError) -> str:

@@ -1,134 +1,49 @@
-"""Rows of the tables → records; a row whose checksum does not fit is damage, not an answer."""
+"""Rows of documents and passages: their columns, in both directions, with a checksum each.
+
+``DocumentColumns`` and ``ChunkColumns`` name the columns once. Queries, inserts, records and
+checksums all follow from them. SQLite has no checksums of its own, and a flipped bit must not be
+shown as truth: a row whose checksum does not fit is damage, not an answer.
+"""
 
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from retrieval.domain.embedded_text import embedded_text
 from retrieval.domain.passages import Passage, passage_name
 from retrieval.domain.records import DocumentRow
 from retrieval.errors import IndexDamaged
 from retrieval.store.disk.tables.database import DATABASE_NAME
+from retrieval.store.disk.tables.filter_functions import filter_extension, filter_path
 from retrieval.store.disk.tables.schema import TEXT_PART_CHARS
-
-DOCUMENT_COLUMNS = (
-    "uri",
-    "root",
-    "title",
-    "format",
-    "encoding",
-    "metadata",
-    "size",
-    "sha256",
-    "char_count",
-    "chunk_count",
-)
-"""What ``document_digest`` is over."""
-
-CHUNK_COLUMNS = (
-    "ordinal",
-    "vector_id",
-    "char_start",
-    "char_end",
-    "line_start",
-    "line_end",
-    "heading_path",
-    "token_count",
-    "page_start",
-    "page_end",
-)
-"""What ``chunk_digest`` is over."""
-
-_NO_PAGES = (0, 0)
-
-_BYTES = 8
-_ENCODER = json.JSONEncoder(ensure_ascii=False)
-
-_DOCUMENT = ", ".join(f"d.{column}" for column in DOCUMENT_COLUMNS)
-_CHUNK = ", ".join(f"c.{column}" for column in CHUNK_COLUMNS)
-
-DOCUMENT_QUERY = f"SELECT d.id, d.mtime_ns, d.digest, {_DOCUMENT} FROM documents d"
-"""What ``document_row`` takes."""
-
-_PASSAGE = f"v.content_key, c.document_id, c.digest, d.digest, {_DOCUMENT}, {_CHUNK}"
-_JOINED = "JOIN documents d ON d.id = c.document_id JOIN vectors v ON v.id = c.vector_id"
-
-PASSAGE_QUERY = f"SELECT {_PASSAGE} FROM chunks c {_JOINED}"
-"""What ``stored_passage`` takes."""
-
-# CROSS JOIN is how SQLite is told to begin with what is wanted, and not with a whole table.
-PASSAGES_QUERY = f"""
-    SELECT {_PASSAGE} FROM wanted w
-    CROSS JOIN chunks c ON c.document_id = w.document_id AND c.ordinal BETWEEN w.first AND w.last
-    {_JOINED}
-"""
-"""The same, for the rows of a table ``wanted (document_id, first, last)``."""
-
-NEIGHBOURS_QUERY = """
-    SELECT c.document_id, c.ordinal, c.char_start, c.char_end, c.heading_path FROM wanted w
-    CROSS JOIN chunks c ON c.document_id = w.document_id AND c.ordinal BETWEEN w.first AND w.last
-"""
-"""Document id and ``Neighbour`` of passages, by ``wanted`` alike."""
-
-TEXTS_QUERY = """
-    SELECT t.document_id, t.part, t.text FROM wanted w CROSS JOIN document_texts t
-    ON t.document_id = w.document_id AND t.part BETWEEN w.first AND w.last
-"""
-"""Parts of documents' texts, by ``wanted`` alike."""
-
-# From each name to the next one in the index, past all values of a field.
-FIELD_NAMES_QUERY = """
-    WITH RECURSIVE names (name) AS (
-        SELECT min(key) FROM metadata_values
-        UNION ALL
-        SELECT (SELECT min(key) FROM metadata_values WHERE key > name) FROM names
-        WHERE name IS NOT NULL)
-    SELECT name FROM names WHERE name IS NOT NULL LIMIT 10000
-"""
-"""The names of the fields that documents have in their metadata, in order; the first 10,000."""
-
-_DOCUMENT_WIDTH = len(DOCUMENT_COLUMNS)
-_ORDINAL = 4 + _DOCUMENT_WIDTH + CHUNK_COLUMNS.index("ordinal")
+from retrieval.store.records import StagedChunk, StagedDocument
 
 
-def document_row(row: Sequence[Any]) -> DocumentRow:
-    """A document.
+class DocumentColumns(NamedTuple):
+    """What the table says of a document, but for what a touched file changes."""
 
-    Raises:
-        IndexDamaged: the row is not what was written.
-    """
-    identifier, mtime_ns, digest, *columns = row
-    _check_document(digest, columns)
-    uri, _root, title, form, encoding, metadata, size, _sha256, char_count, chunk_count = columns
-    modified = datetime.fromtimestamp(mtime_ns // 1_000_000_000, UTC)
-    return DocumentRow(
-        id=identifier,
-        uri=uri,
-        title=title,
-        format=form,
-        encoding=encoding,
-        metadata=from_json(metadata),
-        size_bytes=size,
-        modified_at=modified.isoformat().replace("+00:00", "Z"),
-        char_count=char_count,
-        chunk_count=chunk_count,
-    )
-
-
-class StoredPassage(NamedTuple):
-    """A passage as the tables hold it: all but its text."""
-
-    content_key: bytes
-    """SHA-256 of the text that was embedded."""
-    document_id: int
     uri: str
+    root: str
     title: str
+    format: str
+    encoding: str
     metadata: str
     """JSON."""
+    size: int
+    sha256: str
+    char_count: int
+    chunk_count: int
+
+
+class ChunkColumns(NamedTuple):
+    """What the table says of a chunk of a document."""
+
     ordinal: int
     vector_id: int
     char_start: int
@@ -141,63 +56,75 @@ class StoredPassage(NamedTuple):
     page_start: int
     page_end: int
 
-    def embedded_text(self, text: str, *, context: bool) -> str:
-        """What its vector was made of; see ``retrieval.domain.embedded_text``.
 
-        Raises:
-            IndexDamaged: a field is no JSON.
-        """
-        path = from_json(self.heading_path)
-        return embedded_text(text, title=self.title, heading_path=path, context=context)
+DOCUMENT_COLUMNS: Final = DocumentColumns._fields
+CHUNK_COLUMNS: Final = ChunkColumns._fields
+"""In the order of queries and checksums: it must stay as it is."""
 
-    def passage(self, text: str, score: float) -> Passage:
-        """With its text, and its score if a search found it (else NaN).
+_NO_PAGES: Final = (0, 0)
 
-        Raises:
-            IndexDamaged: a field is no JSON.
-        """
-        return Passage(
-            name=passage_name(self.document_id, self.ordinal),
-            document_id=self.document_id,
-            uri=self.uri,
-            title=self.title,
-            ordinal=self.ordinal,
-            char_start=self.char_start,
-            char_end=self.char_end,
-            line_start=self.line_start,
-            line_end=self.line_end,
-            heading_path=tuple(from_json(self.heading_path)),
-            text=text,
-            token_count=self.token_count,
-            metadata=from_json(self.metadata),
-            score=score,
-            page_start=self.page_start,
-            page_end=self.page_end,
-        )
+_DIGEST_BYTES: Final = 8
+"""Of a checksum that finds accidents: one in 2**64 goes unnoticed."""
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False)
 
+_DOCUMENT = ", ".join(f"d.{column}" for column in DOCUMENT_COLUMNS)
+_CHUNK = ", ".join(f"c.{column}" for column in CHUNK_COLUMNS)
 
-def stored_passage(row: Sequence[Any]) -> StoredPassage:
-    """A row of ``PASSAGE_QUERY``.
+DOCUMENT_QUERY = f"SELECT d.id, d.mtime_ns, d.digest, {_DOCUMENT} FROM documents d"
+"""Gives rows for ``read_document``."""
 
-    Raises:
-        IndexDamaged: it is not what was written.
-    """
-    content_key, document_id, chunk_sum, document_sum, *columns = row
-    document, chunk = columns[:_DOCUMENT_WIDTH], columns[_DOCUMENT_WIDTH:]
-    uri, title, metadata = document[0], document[2], document[5]
-    _check_document(document_sum, document)
-    if chunk_sum and chunk_digest(uri, *chunk) != chunk_sum:
-        raise damaged_row(f"what it says of passage {chunk[0]} of {uri} has changed")
-    return StoredPassage(content_key, document_id, uri, title, metadata, *chunk)
+_PASSAGE = f"v.content_key, c.document_id, c.digest, d.digest, {_DOCUMENT}, {_CHUNK}"
+_BEFORE_COLUMNS: Final = 4
+_JOINED = "JOIN documents d ON d.id = c.document_id JOIN vectors v ON v.id = c.vector_id"
 
+PASSAGE_QUERY = f"SELECT {_PASSAGE} FROM chunks c {_JOINED}"
+"""Gives rows for ``read_passage``."""
 
-def passage_place(row: Sequence[Any]) -> tuple[int, int]:
-    """(document id, ordinal) of a row of ``PASSAGE_QUERY``, not checked."""
-    return row[1], row[_ORDINAL]
+# CROSS JOIN tells SQLite to begin with what is wanted, and not with a whole table.
+PASSAGES_QUERY = f"""
+    SELECT {_PASSAGE} FROM wanted w
+    CROSS JOIN chunks c ON c.document_id = w.document_id AND c.ordinal BETWEEN w.first AND w.last
+    {_JOINED}
+"""
+"""The same, for the rows of a table ``wanted (document_id, first, last)``; see ``read_ranges``."""
+
+_INSERTED_CHUNK = ("document_id", *CHUNK_COLUMNS, "digest")
+INSERT_CHUNK = f"""
+    INSERT INTO chunks ({", ".join(_INSERTED_CHUNK)}, text_id)
+    VALUES ({", ".join("?" * len(_INSERTED_CHUNK))},
+            (SELECT id FROM texts WHERE vector_id = ? AND header = ?))
+"""
+"""Takes the document's id, ``chunk_values`` and the key of a row of ``texts``."""
+
+NEIGHBOURS_QUERY = """
+    SELECT c.document_id, c.ordinal, c.char_start, c.char_end, c.heading_path FROM wanted w
+    CROSS JOIN chunks c ON c.document_id = w.document_id AND c.ordinal BETWEEN w.first AND w.last
+"""
+"""Document id and ``Neighbour`` of passages, by ``wanted`` as well."""
+
+TEXTS_QUERY = """
+    SELECT t.document_id, t.part, t.text FROM wanted w CROSS JOIN document_texts t
+    ON t.document_id = w.document_id AND t.part BETWEEN w.first AND w.last
+"""
+"""Parts of documents' texts, by ``wanted`` as well."""
+
+# From each name to the next one in the index, past all values of a field.
+FIELD_NAMES_QUERY = """
+    WITH RECURSIVE names (name) AS (
+        SELECT min(key) FROM metadata_values
+        UNION ALL
+        SELECT (SELECT min(key) FROM metadata_values WHERE key > name) FROM names
+        WHERE name IS NOT NULL)
+    SELECT name FROM names WHERE name IS NOT NULL LIMIT 10000
+"""
+"""The names of the fields that documents have in their metadata, in order; the first 10,000."""
+
+_DOCUMENT_END = _BEFORE_COLUMNS + len(DOCUMENT_COLUMNS)
+_ORDINAL = _DOCUMENT_END + CHUNK_COLUMNS.index("ordinal")
 
 
 def document_digest(*columns: str | int) -> bytes:
-    """Over what the table says of a document, but for what a touched file changes.
+    """Return the checksum of a document's row.
 
     Args:
         columns: the values of ``DOCUMENT_COLUMNS``, as stored.
@@ -206,7 +133,7 @@ def document_digest(*columns: str | int) -> bytes:
 
 
 def chunk_digest(uri: str, *columns: str | int) -> bytes:
-    """Over what the table says of a chunk.
+    """Return the checksum of a chunk's row.
 
     Args:
         uri: its document's: they belong together.
@@ -219,39 +146,175 @@ def chunk_digest(uri: str, *columns: str | int) -> bytes:
 
 def _digest(values: tuple[str | int, ...]) -> bytes:
     data = _ENCODER.encode(values).encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(data, digest_size=_BYTES).digest()
+    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
+
+
+def document_values(staged: StagedDocument) -> dict[str, str | int | bytes]:
+    """Return a document's columns by name, its checksum among them and its id not."""
+    document, source = staged.document, staged.source
+    columns = DocumentColumns(
+        uri=document.uri,
+        root=source.root,
+        title=document.title,
+        format=document.format,
+        encoding=document.encoding,
+        metadata=json.dumps(dict(document.metadata), ensure_ascii=False, allow_nan=False),
+        size=source.stamp.size,
+        sha256=staged.sha256,
+        char_count=len(document.text),
+        chunk_count=len(staged.chunks),
+    )
+    return {
+        **columns._asdict(),
+        **asdict(source.stamp),
+        "path": filter_path(document.uri),
+        "extension": filter_extension(document.uri),
+        "digest": document_digest(*columns),
+    }
+
+
+def chunk_values(uri: str, staged: StagedChunk) -> tuple[int | str | bytes, ...]:
+    """Return the columns of a chunk of a document, and its checksum."""
+    chunk = staged.chunk
+    columns = ChunkColumns(
+        ordinal=chunk.ordinal,
+        vector_id=staged.vector_id,
+        char_start=chunk.char_start,
+        char_end=chunk.char_end,
+        line_start=chunk.line_start,
+        line_end=chunk.line_end,
+        heading_path=_heading_json(chunk.heading_path),
+        token_count=chunk.token_count,
+        page_start=chunk.page_start,
+        page_end=chunk.page_end,
+    )
+    return (*columns, chunk_digest(uri, *columns))
+
+
+@lru_cache(maxsize=256)  # the chunks of a section share it
+def _heading_json(heading_path: tuple[str, ...]) -> str:
+    return json.dumps(heading_path, ensure_ascii=False)
+
+
+def read_document(row: Sequence[Any]) -> DocumentRow:
+    """Return the document in a row of ``DOCUMENT_QUERY``.
+
+    Raises:
+        IndexDamaged: the row is not what was written.
+    """
+    identifier, mtime_ns, digest, *values = row
+    document = DocumentColumns._make(values)
+    _check_document(digest, document)
+    modified = datetime.fromtimestamp(mtime_ns // 1_000_000_000, UTC)
+    return DocumentRow(
+        id=identifier,
+        uri=document.uri,
+        title=document.title,
+        format=document.format,
+        encoding=document.encoding,
+        metadata=from_json(document.metadata),
+        size_bytes=document.size,
+        modified_at=modified.isoformat().replace("+00:00", "Z"),
+        char_count=document.char_count,
+        chunk_count=document.chunk_count,
+    )
+
+
+class StoredPassage(NamedTuple):
+    """A passage as the tables hold it: all but its text."""
+
+    content_key: bytes
+    """SHA-256 of the text that was embedded."""
+    document_id: int
+    document: DocumentColumns
+    chunk: ChunkColumns
+
+    def embedded_text(self, text: str, *, context: bool) -> str:
+        """Return what its vector was made of; see ``retrieval.domain.embedded_text``.
+
+        Raises:
+            IndexDamaged: a field is not JSON.
+        """
+        path = from_json(self.chunk.heading_path)
+        return embedded_text(text, title=self.document.title, heading_path=path, context=context)
+
+    def passage(self, text: str, score: float) -> Passage:
+        """Return it with its text, and its score if a search found it (else NaN).
+
+        Raises:
+            IndexDamaged: a field is not JSON.
+        """
+        document, chunk = self.document, self.chunk
+        return Passage(
+            name=passage_name(self.document_id, chunk.ordinal),
+            document_id=self.document_id,
+            uri=document.uri,
+            title=document.title,
+            ordinal=chunk.ordinal,
+            char_start=chunk.char_start,
+            char_end=chunk.char_end,
+            line_start=chunk.line_start,
+            line_end=chunk.line_end,
+            heading_path=tuple(from_json(chunk.heading_path)),
+            text=text,
+            token_count=chunk.token_count,
+            metadata=from_json(document.metadata),
+            score=score,
+            page_start=chunk.page_start,
+            page_end=chunk.page_end,
+        )
+
+
+def read_passage(row: Sequence[Any]) -> StoredPassage:
+    """Return the passage in a row of ``PASSAGE_QUERY``.
+
+    Raises:
+        IndexDamaged: the row is not what was written.
+    """
+    content_key, document_id, chunk_sum, document_sum = row[:_BEFORE_COLUMNS]
+    document = DocumentColumns._make(row[_BEFORE_COLUMNS:_DOCUMENT_END])
+    chunk = ChunkColumns._make(row[_DOCUMENT_END:])
+    _check_document(document_sum, document)
+    if chunk_sum and chunk_digest(document.uri, *chunk) != chunk_sum:
+        raise damaged_row(f"what it says of passage {chunk.ordinal} of {document.uri} has changed")
+    return StoredPassage(content_key, document_id, document, chunk)
+
+
+def passage_key(row: Sequence[Any]) -> tuple[int, int]:
+    """Return (document id, ordinal) of a row of ``PASSAGE_QUERY``, unchecked."""
+    return row[1], row[_ORDINAL]
 
 
 def from_json(text: str) -> Any:  # noqa: ANN401  (whatever was stored)
-    """What a column of JSON holds.
+    """Return what a column of JSON holds.
 
     Raises:
-        IndexDamaged: it is no JSON any more.
+        IndexDamaged: it is not JSON any more.
     """
     try:
         return json.loads(text)
     except ValueError as error:
-        raise damaged_row("a field is no JSON") from error
+        raise damaged_row("a field is not JSON") from error
 
 
 def damaged_row(what: str) -> IndexDamaged:
-    """The error for a database that is whole for SQLite, but not what was written."""
+    """Return the error for a database that is whole to SQLite, but not what was written."""
     return IndexDamaged(
         f"{DATABASE_NAME} is damaged: {what}; restore it from a backup, or build the index anew",
         file=DATABASE_NAME,
     )
 
 
-def _check_document(digest: bytes, columns: Sequence[Any]) -> None:
-    if digest and document_digest(*columns) != digest:
-        raise damaged_row(f"what it says of document {columns[0]!r} has changed")
+def _check_document(digest: bytes, document: DocumentColumns) -> None:
+    if digest and document_digest(*document) != digest:
+        raise damaged_row(f"what it says of document {document.uri!r} has changed")
 
 
 Rows = Callable[[str, Sequence[object]], list[tuple[Any, ...]]]
-"""What a query gives; ``Snapshot.rows`` is one."""
+"""Runs a query with its parameters and returns all rows; ``Snapshot.rows`` is one."""
 
-Span = tuple[int, int, int]
-"""Document id, and the first and last number of what is wanted of it."""
+NumberRange = tuple[int, int, int]
+"""Document id, and the first and last number of its passages, or parts of its text."""
 
 
 class TextPiece(NamedTuple):
@@ -263,11 +326,11 @@ class TextPiece(NamedTuple):
 
 
 def read_texts(rows: Rows, pieces: Sequence[TextPiece]) -> Iterator[str]:
-    """Pieces of texts, in order; the parts that they lie in are read by one query, each once."""
-    spans = [(one.document_id, *_parts_of(one)) for one in pieces]
+    """Yield pieces of texts, in order; one query reads the parts that they lie in, each once."""
+    spans = [(one.document_id, *_part_numbers(one)) for one in pieces]
     parts = {
         (document_id, part): text
-        for document_id, part, text in read_spans(rows, TEXTS_QUERY, spans)
+        for document_id, part, text in read_ranges(rows, TEXTS_QUERY, spans)
     }
     for one, (document_id, first, last) in zip(pieces, spans, strict=True):
         text = "".join(parts.get((document_id, part), "") for part in range(first, last + 1))
@@ -275,27 +338,27 @@ def read_texts(rows: Rows, pieces: Sequence[TextPiece]) -> Iterator[str]:
         yield text[one.start - offset : one.end - offset]
 
 
-def _parts_of(piece: TextPiece) -> tuple[int, int]:
-    """The first and the last part that a piece lies in."""
+def _part_numbers(piece: TextPiece) -> tuple[int, int]:
+    """Return the first and the last part that a piece lies in."""
     last = max(piece.start, piece.end - 1)
     return piece.start // TEXT_PART_CHARS, last // TEXT_PART_CHARS
 
 
-def read_spans(rows: Rows, query: str, spans: Sequence[Span]) -> list[tuple[Any, ...]]:
-    """The rows of one of the queries over ``wanted``, each once, by a single query."""
+def read_ranges(rows: Rows, query: str, ranges: Sequence[NumberRange]) -> list[tuple[Any, ...]]:
+    """Run one of the queries over ``wanted``; each row comes once."""
     return rows(
         f"""WITH wanted (document_id, first, last) AS
             (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'),
                     json_extract(value, '$[2]') FROM json_each(?))
             {query}""",
-        [json.dumps(_united(spans))],
+        [json.dumps(_united(ranges))],
     )
 
 
-def _united(spans: Sequence[Span]) -> list[Span]:
-    """The same in spans that don't overlap."""
-    united: list[Span] = []
-    for document_id, of_document in groupby(sorted(spans), itemgetter(0)):
+def _united(ranges: Sequence[NumberRange]) -> list[NumberRange]:
+    """Join ranges that overlap or touch."""
+    united: list[NumberRange] = []
+    for document_id, of_document in groupby(sorted(ranges), itemgetter(0)):
         start = end = None
         for _, first, last in of_document:
             if start is None or end is None:

@@ -19,9 +19,8 @@ from retrieval.errors import InvalidArgument
 from retrieval.store.disk.files import vector_file
 from retrieval.store.disk.files.vector_file import WrittenFile, write_vector_file
 from retrieval.store.disk.lexical.lexical_writer import forget_lexical
-from retrieval.store.disk.tables.rows import chunk_digest
+from retrieval.store.disk.tables.rows import INSERT_CHUNK, chunk_values, document_values
 from retrieval.store.disk.tables.schema import INSERT_METADATA_VALUE, TEXT_PART_CHARS, header_key
-from retrieval.store.disk.writing.staged import chunk_row, document_row
 from retrieval.store.filters.values import value_rows
 from retrieval.store.records import AnnSettings, StagedChunk, StagedDocument
 
@@ -80,7 +79,7 @@ class DiskCommit:
         Returns:
             the document's id.
         """
-        document, row = staged.document, document_row(staged)
+        document, row = staged.document, document_values(staged)
         columns, marks = ", ".join(row), ", ".join("?" * len(row))
         updates = ", ".join(f"{column} = excluded.{column}" for column in row)
         cursor = self._connection.execute(
@@ -329,14 +328,10 @@ class DiskCommit:
             "INSERT INTO texts (vector_id, header) VALUES (?, ?) ON CONFLICT DO NOTHING", texts
         )
         self._connection.executemany(
-            """INSERT INTO chunks (document_id, ordinal, vector_id, char_start, char_end,
-                                   line_start, line_end, heading_path, token_count,
-                                   page_start, page_end, digest, text_id)
-               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
-                       (SELECT id FROM texts WHERE vector_id = ? AND header = ?))""",
+            INSERT_CHUNK,
             (
-                (document_id, *row, chunk_digest(document.uri, *row), *text)
-                for row, text in zip(map(chunk_row, chunks), texts, strict=True)
+                (document_id, *chunk_values(document.uri, staged), *text)
+                for staged, text in zip(chunks, texts, strict=True)
             ),
         )
 
