@@ -1,1 +1,1 @@
-"""Trains small GTE-v1.5 encoders: masked tokens, contrastive pairs, or a teacher's vectors."""
+"""Trainer of small GTE-v1.5 encoders: masked tokens, contrastive pairs, or a teacher's vectors."""

@@ -1,10 +1,10 @@
-"""Train a stage.
+"""Command that trains one stage.
 
     python -m training training/stages/distil.toml --data DATA --start START --run runs/1 \
         --teacher all-minilm-l6-v2
 
-A run that was stopped, in whatever way, goes on where its last checkpoint was. At its end the
-encoder lies in ``RUN/model``, the next stage's ``--start``.
+A run that was stopped, in any way, resumes from its last checkpoint. At the end the encoder is in
+``RUN/model``, which can be the next stage's ``--start``.
 """
 
 import sys
@@ -25,12 +25,18 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 
 @click.command()
 @click.argument("stage", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--data", type=_FOLDER, required=True, help="Made by `python -m training.prepare`.")
-@click.option("--start", "begin", type=_FOLDER, required=True, help="Encoder to begin with.")
-@click.option("--run", "folder", type=_FOLDER, required=True, help="Checkpoints, log and result.")
-@click.option("--teacher", metavar="NAME|FOLDER", help="To learn from, or to compare with.")
+@click.option(
+    "--data", type=_FOLDER, required=True, help="Folder made by `python -m training.prepare`."
+)
+@click.option(
+    "--start", "begin", type=_FOLDER, required=True, help="Folder of the encoder to start from."
+)
+@click.option(
+    "--run", "folder", type=_FOLDER, required=True, help="Folder for checkpoints, log and result."
+)
+@click.option("--teacher", metavar="NAME|FOLDER", help="Model to learn from, or to compare with.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
-@click.option("--seconds", type=float, help="Stop after so long; run it again to go on.")
+@click.option("--seconds", type=float, help="Time after which to stop; run it again to resume.")
 def main(
     *,
     stage: Path,
@@ -56,4 +62,4 @@ def main(
 
 
 if __name__ == "__main__":
-    sys.exit(program.run(main, "training", interrupted="run it again to go on"))
+    sys.exit(program.run(main, "training", interrupted="run it again to resume"))

@@ -1,13 +1,13 @@
-"""A BERT encoder → a GTE-v1.5 encoder that computes nearly the same, as the place to start from.
+"""Conversion of a BERT encoder into a GTE-v1.5 encoder that computes nearly the same.
 
     python -m training.convert all-minilm-l6-v2 --data DATA --out START
 
-What carries over exactly: attention's and the norms' weights; BERT's plain MLP as a gated one;
-token types, and the mean of the positions, folded into the word embeddings. What does not:
-positions turn from a table into rotations, and training must make up for that.
+Some parts are converted exactly: the weights of attention and norms; BERT's plain MLP, as a gated
+one; token types and the mean of the positions, folded into the word embeddings. Positions are not:
+they turn from a table into rotations, and training must make up for the difference.
 
-**The gated MLP.** There is a vector u with u·x = 1 for every token's state x that comes out of a
-LayerNorm (``from_bert.biases``), and ``down(gelu(W1 x + b1))`` is ``down(up · gelu(gate))`` with
+**The gated MLP.** There is a vector u with u·x = 1 for every output x of a LayerNorm
+(``from_bert.biases``). Hence ``down(gelu(W1 x + b1))`` equals ``down(up · gelu(gate))`` with
 gate = W1 + b1 uᵀ and up = 1 uᵀ, which needs no biases.
 
 **Positions** turn from a table into rotations: see ``from_bert.heads``.
@@ -39,19 +39,22 @@ from training.from_bert.shrink import shrink
 from training.models.activations import inputs_of
 
 _SAMPLE_LENGTH: Final = 128
+"""Tokens of a text in the sample: enough positions for offsets, few enough for many texts."""
 _SAMPLE_TOKENS: Final = 49_152
+"""Tokens of the sample: at least 384 texts, as the statistics of each position need a hundred."""
 
 
 def gte_weights(bert: GteModel, sample: PackedBatch, *, rope_theta: float) -> dict[str, Tensor]:
-    """The weights of a GTE encoder with token types left out, under the hub's keys.
+    """Return the weights of the GTE encoder without token types, under the hub's keys.
 
     Args:
-        bert: with absolute positions and a plain MLP, trainable (so nothing of it is repacked).
-        sample: texts, to see along which dimensions queries and keys vary; better some hundred.
+        bert: an encoder with absolute positions and plain MLPs, trainable (so its weights are not
+            repacked).
+        sample: some hundred texts, from which the variation of queries and keys is computed.
         rope_theta: base of the rotary frequencies.
 
     Raises:
-        CheckpointError: a norm's shifts sum to nearly nothing.
+        CheckpointError: the shifts of a norm sum to nearly nothing.
     """
     config, state = bert.config, {k: v.detach() for k, v in bert.state_dict().items()}
     weights = {
@@ -78,7 +81,7 @@ def gte_weights(bert: GteModel, sample: PackedBatch, *, rope_theta: float) -> di
 
 
 def gte_config(bert: EncoderConfig, *, rope_theta: float, max_positions: int) -> EncoderConfig:
-    """The shape of the encoder that ``gte_weights`` are for."""
+    """Return the configuration of the encoder that ``gte_weights`` are for."""
     return replace(
         bert,
         model_type="gte",
@@ -91,7 +94,7 @@ def gte_config(bert: EncoderConfig, *, rope_theta: float, max_positions: int) ->
 
 
 def _fold_embeddings(config: EncoderConfig, state: dict[str, Tensor]) -> Tensor:
-    """float32 [vocab, hidden]."""
+    """Return word embeddings, float32 [vocab, hidden], with positions and types folded in."""
     words = state["embeddings.word_embeddings.weight"]
     positions = state["embeddings.position_embeddings.weight"][config.position_offset :]
     folded = words + positions.mean(dim=0)
@@ -101,18 +104,20 @@ def _fold_embeddings(config: EncoderConfig, state: dict[str, Tensor]) -> Tensor:
 
 
 def _gate(state: dict[str, Tensor], layer: str) -> Tensor:
-    """float32 [2 * intermediate, hidden]: up, then gate."""
+    """Return the gated MLP's first matrix, float32 [2 * intermediate, hidden]: up, then gate."""
     gamma, beta = state[f"{layer}attn_ln.weight"], state[f"{layer}attn_ln.bias"]
     one = exact_one(gamma, beta)
     if one is None:
-        raise CheckpointError(f"{layer}attn_ln shifts its outputs too little to make biases of")
+        raise CheckpointError(
+            f"{layer}attn_ln shifts its outputs too little to make biases of them"
+        )
     weight, bias = state[f"{layer}mlp.up_proj.weight"], state[f"{layer}mlp.up_proj.bias"]
     return torch.cat([one.expand_as(weight), weight + bias[:, None] * one])
 
 
 @torch.no_grad()
 def _projections(bert: GteModel, sample: PackedBatch) -> Iterator[Tensor]:
-    """Queries, keys and values of a sample, layer by layer: float32 [N, 3 * hidden]."""
+    """Yield queries, keys and values of a sample, float32 [N, 3 * hidden], layer by layer."""
     modules = [cast(Layer, layer).attention.qkv_proj for layer in bert.encoder.layer]
     for module, states in zip(modules, inputs_of(modules, bert, sample), strict=True):
         yield module(states).detach()
@@ -121,7 +126,7 @@ def _projections(bert: GteModel, sample: PackedBatch) -> Iterator[Tensor]:
 def _rotated_heads(
     weight: Tensor, bias: Tensor, heads: Heads, frequencies: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the projection to queries, keys and values that are then rotated."""
+    """Return weight and bias of the projection to queries, keys and values for rotation."""
     basis = balanced_basis(heads)
     _, count, _, width = heads.moments.shape
     both = torch.cat([weight, bias[:, None]], dim=1).double()  # [3 * hidden, hidden + 1]
@@ -141,16 +146,16 @@ def convert(
     neurons: int | None = None,
     pool_layer: bool = False,
 ) -> None:
-    """Write the GTE encoder that a BERT one becomes.
+    """Convert a BERT encoder and write the GTE encoder.
 
     Args:
-        name: registry name, hub id or folder of the BERT encoder.
-        data: a data folder, of whose texts some are looked at.
+        name: name, hub id or folder of the BERT encoder.
+        data: data folder, for a sample of texts.
         out: folder to write: configuration, weights, tokenizer.
         rope_theta: base of the rotary frequencies.
-        max_positions: most tokens of a text, special tokens included.
-        neurons: how many stay in each MLP (see ``from_bert.shrink``); None: all.
-        pool_layer: whether a layer is added that takes the mean (``from_bert.pooling_layer``).
+        max_positions: maximum tokens of a text, special tokens included.
+        neurons: neurons to keep in each MLP (see ``from_bert.shrink``); None for all.
+        pool_layer: whether to add a layer that takes the mean (``from_bert.pooling_layer``).
 
     Raises:
         ModelNotFound, CheckpointError, InvalidArgument: the model or the data can't be used.
@@ -176,14 +181,21 @@ def convert(
 
 @click.command()
 @click.argument("name")
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Texts to look at.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Data folder, for a sample of texts.",
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--rope-theta", type=float, default=160_000.0, show_default=True)
 @click.option("--max-positions", type=int, default=8192, show_default=True)
-@click.option("--neurons", type=click.IntRange(1), help="That stay in each MLP; else all.")
+@click.option(
+    "--neurons", type=click.IntRange(1), help="Neurons to keep in each MLP; all by default."
+)
 @click.option("--pool-layer", is_flag=True, help="Add a layer that takes the tokens' mean.")
 def main(name: str, data: Path, out: Path, **shape: Any) -> None:  # noqa: ANN401  (click's)
-    """Write the GTE encoder that BERT encoder NAME becomes."""
+    """Convert the BERT encoder NAME into a GTE encoder."""
     convert(name, data, out, **shape)
     click.echo(f"{out}")
 

@@ -1,11 +1,11 @@
-"""A trained encoder → a folder that our loader, transformers and sentence-transformers read.
+"""Export of a trained encoder to a folder for our loader, transformers and sentence-transformers.
 
     python -m training.export RUN/model --out mini-gte-en-v1 --dtype float16
 
-Of several runs' encoders, one of which began with the other, the mean is written: it can do most of
-what each can (https://arxiv.org/abs/2203.05482).
-The configuration and the names are those of transformers' own ``gte`` (it needs no remote code);
-the other files are sentence-transformers': CLS pooling, vectors of length 1.
+Given several encoders, one of which was trained from the other, it writes their mean, which can do
+most of what each of them can (https://arxiv.org/abs/2203.05482).
+Configuration and weights are in the form of transformers' native ``gte``, which needs no remote
+code. The other files are those of sentence-transformers: CLS pooling, vectors of length 1.
 """
 
 import json
@@ -47,11 +47,11 @@ def export(model: GteModel, tokenizer: Path, out: Path, *, max_tokens: int, dtyp
     """Write a model folder.
 
     Args:
-        model: trainable (so nothing of it is repacked); a head for masked tokens is left out.
-        tokenizer: folder whose tokenizer files it gets.
-        out: the folder to write; what is in it under the same names is replaced.
-        max_tokens: of one text, special tokens included.
-        dtype: a key of ``DTYPES``.
+        model: a trainable encoder (so its weights are not repacked); a head is left out.
+        tokenizer: folder of the tokenizer.
+        out: folder to write; existing files are replaced.
+        max_tokens: maximum tokens of one text, special tokens included.
+        dtype: type of the weights, a key of ``DTYPES``.
     """
     (out / "1_Pooling").mkdir(parents=True, exist_ok=True)
     weights = {
@@ -72,7 +72,7 @@ def export(model: GteModel, tokenizer: Path, out: Path, *, max_tokens: int, dtyp
 
 
 def _write_tokenizer(folder: Path, out: Path, max_tokens: int) -> None:
-    """A tokenizer like BERT's that neither cuts nor pads by itself."""
+    """Write a BERT tokenizer that neither truncates nor pads."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -91,10 +91,10 @@ def _write_tokenizer(folder: Path, out: Path, max_tokens: int) -> None:
 
 @torch.no_grad()
 def mean_of(models: Sequence[GteModel]) -> GteModel:
-    """Average the weights of encoders, in the first of them.
+    """Average the weights of encoders into the first of them.
 
     Args:
-        models: of one shape, at least one.
+        models: at least one; all of the same shape.
 
     Raises:
         InvalidArgument: they differ in shape.
@@ -109,7 +109,7 @@ def mean_of(models: Sequence[GteModel]) -> GteModel:
 
 
 def native_config(model: GteModel, max_tokens: int, dtype: str) -> dict[str, object]:
-    """``config.json`` as transformers' ``GteConfig`` writes it."""
+    """Return ``config.json`` in the form of transformers' ``GteConfig``."""
     config = model.config
     if config.rope is None:
         raise CheckpointError("only encoders with rotary positions can be exported")
@@ -134,7 +134,7 @@ def native_config(model: GteModel, max_tokens: int, dtype: str) -> dict[str, obj
 
 
 def native_weights(model: GteModel) -> dict[str, Tensor]:
-    """The encoder's weights under the names of transformers' ``gte``."""
+    """Return the encoder's weights under the names of transformers' ``gte``."""
     weights: dict[str, Tensor] = {}
     for key, value in model.state_dict().items():
         if not key.startswith("encoder.layer."):
@@ -165,7 +165,7 @@ def _write(path: Path, content: object) -> None:
 @click.option("--dtype", type=click.Choice(list(DTYPES)), default="float16", show_default=True)
 @click.option("--max-tokens", type=click.IntRange(8), default=8192, show_default=True)
 def main(models: tuple[Path, ...], out: Path, dtype: str, max_tokens: int) -> None:
-    """Write the encoder in MODELS, folders of runs, or the mean of several, to be shipped."""
+    """Export the encoder in the folder MODELS, or the mean of those in several folders."""
     mean = mean_of([load_model(model, trainable=True) for model in models])
     export(mean, models[0], out, max_tokens=max_tokens, dtype=dtype)
     size = (out / "model.safetensors").stat().st_size

@@ -1,9 +1,9 @@
-"""Hard negatives: for each pair, chunks that a model takes for the heading's, and are not.
+"""Mining of hard negatives: for each pair, chunks that a model wrongly finds near the heading.
 
     python -m training.mine DATA --model RUN/model
 
-Writes ``negatives.npy`` into the data folder. The very nearest chunks may well belong to the
-heading in truth, so those that are nearly as near as its own, or nearer, are left out.
+It writes ``negatives.npy`` into the data folder. The nearest chunks may really belong to the
+heading, so chunks that are nearly as near as the heading's own, or nearer, are left out.
 """
 
 import sys
@@ -23,8 +23,9 @@ from training.models.student import embed
 from training.stages import Stage
 
 _CANDIDATES: Final = 200
+"""Nearest chunks that are searched, so that enough remain without those that may be right."""
 _MARGIN: Final = 0.95
-"""Chunks whose cosine is above this share of the own chunk's may be right, too."""
+"""Fraction of the own chunk's cosine above which another chunk may belong to the heading too."""
 
 
 def mine(data: TextData, model: Path, count: int, device: str) -> NDArray[np.int64]:
@@ -33,12 +34,12 @@ def mine(data: TextData, model: Path, count: int, device: str) -> NDArray[np.int
     Args:
         data: texts and pairs.
         model: an encoder's folder.
-        count: how many for each pair.
+        count: number of negatives for each pair.
         device: ``"cpu"`` or ``"cuda"``.
 
     Returns:
-        int64 [P, count] numbers of chunks, nearest first; those that may be right fill up where
-        there are too few others.
+        int64 [P, count], numbers of chunks, nearest first; chunks that may be right come last, and
+        only if there are too few others.
     """
     stage = Stage("contrastive", steps=1, learning_rate=1.0)
     batches = Batches(data, stage, SpecialTokens.read(model))
@@ -53,7 +54,7 @@ def mine(data: TextData, model: Path, count: int, device: str) -> NDArray[np.int
     place = np.searchsorted(chunks, data.pairs[:, 1]).clip(max=len(chunks) - 1)
     own = (queries * passages[place]).sum(axis=1, keepdims=True)
     found = chunks[rows]
-    # 0: certainly another one; 1: perhaps right, too; 2: the own one.
+    # 0 for a wrong chunk, 1 for one that may be right, 2 for the own chunk
     doubt = np.where(found == data.pairs[:, 1:], 2, scores >= _MARGIN * own)
     order = np.argsort(doubt, axis=1, kind="stable")[:, :count]
     return np.take_along_axis(found, order, axis=1)

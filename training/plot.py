@@ -1,4 +1,4 @@
-"""The log of one or more runs as a picture: loss, cosine with the teacher, nDCG@10.
+"""Plot of the logs of one or more runs: loss, cosine with the teacher, nDCG@10.
 
 python -m training.plot runs/1 runs/2 --out curve.png
 """
@@ -16,14 +16,14 @@ _PANELS = (("loss", "loss"), ("cosine", "cosine with the teacher"), ("ndcg", "nD
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log; those after the last checkpoint of a killed run come twice."""
+    """Read a run's log; of the steps that a killed run repeated, the last line counts."""
     lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
     by_step = {record["step"]: record for record in map(json.loads, lines)}
     return [by_step[step] for step in sorted(by_step)]
 
 
 def plot(runs: list[Path], out: Path) -> None:
-    """Draw the runs one after the other, over the tokens that were learned from."""
+    """Plot the runs one after the other, over the number of tokens."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 3.6), layout="constrained")
@@ -48,7 +48,7 @@ def plot(runs: list[Path], out: Path) -> None:
 @click.argument("runs", type=click.Path(path_type=Path, exists=True), nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), default="curve.png", show_default=True)
 def main(runs: tuple[Path, ...], out: Path) -> None:
-    """Draw the logs of RUNS."""
+    """Plot the logs of RUNS."""
     plot(list(runs), out)
     click.echo(f"{out}")
 

@@ -1,10 +1,10 @@
-"""Folders of documents → a data folder to train on.
+"""Preparation of a data folder to train on, from folders of documents.
 
     python -m training.prepare /usr/share/doc docs --out DATA --model all-minilm-l6-v2
 
-Files are found, parsed and cut into chunks as ``indexer build`` does it. Left out, and counted:
-chunks that were there before (word by word, whatever the case), chunks with little but numbers and
-signs, and documents of which nothing else is left.
+Files are found, parsed and chunked as by ``indexer build``. Left out and counted are chunks whose
+words have occurred before (whatever their case), chunks with few letters, and documents of which
+nothing remains.
 """
 
 import hashlib
@@ -30,19 +30,20 @@ from retrieval.encoding.tokenizer import Tokenizer
 from training.models.teacher import read_encoder
 
 CHUNK_TOKENS: Final = 254
-"""Of a chunk: with its special tokens what all-MiniLM-L6-v2 was trained on."""
+"""Tokens of a chunk: with the special tokens, the length that all-MiniLM-L6-v2 was trained on."""
 _LETTERS: Final = 0.55
-"""Share of a chunk's characters, white space not counted, that are letters."""
+"""Fraction of a chunk's characters, except white space, that must be letters; tables have fewer."""
 _LEAST_LETTERS: Final = 24
+"""Letters of the shortest chunk: about five words."""
 
 
 @dataclass(slots=True)
 class _Written:
-    """What goes into the arrays."""
+    """Contents of the data folder's arrays."""
 
     tokens: list[np.ndarray] = field(default_factory=list)
     headings: list[tuple[str, ...]] = field(default_factory=list)
-    """Each under those above it, the document's title first."""
+    """Paths of headings: the document's title first, the heading itself last."""
     documents: list[int] = field(default_factory=lambda: [0])
     held: list[bool] = field(default_factory=list)
     pairs: list[tuple[int, int]] = field(default_factory=list)
@@ -56,15 +57,15 @@ def prepare(roots: list[Path], out: Path, model: str, *, held: int = 64) -> dict
 
     Args:
         roots: folders of documents.
-        out: where to.
-        model: whose tokenizer cuts and counts; its vocabulary has at most 65,536 tokens.
-        held: one document of so many is held back, chosen by its name.
+        out: folder to write.
+        model: model of the tokenizer, whose vocabulary has at most 65,536 tokens.
+        held: one in this many documents is held back, chosen by its name.
 
     Returns:
-        what ``about.json`` says.
+        the content of ``about.json``.
 
     Raises:
-        SourceError, ModelNotFound: a folder or the model is not there.
+        SourceError, ModelNotFound: a folder or the model does not exist.
     """
     folder = find_model(model)
     _, settings = read_encoder(folder)
@@ -114,7 +115,7 @@ def _add(written: _Written, parsed: Parsed, tokenizer: Tokenizer, held: int) -> 
 
 
 def _body(chunk: Chunk, title: str) -> str:
-    """A chunk without the headings that it begins with: who knows these has found it."""
+    """Return a chunk without its headings, since these are the queries that should find it."""
     known = {_words(heading) for heading in (*chunk.heading_path, title)} | {""}
     lines = chunk.text.splitlines(keepends=True)
     first = next((n for n, line in enumerate(lines) if _words(line) not in known), 0)
@@ -126,7 +127,7 @@ def _words(line: str) -> str:
 
 
 def _is_new_text(written: _Written, text: str) -> bool:
-    """Whether a chunk is worth learning from; counts those that are not."""
+    """Return whether a chunk is new and has enough letters; count it if not."""
     letters = sum(map(str.isalpha, text))
     if letters < max(_LEAST_LETTERS, _LETTERS * len(re.sub(r"\s", "", text))):
         written.left_out["chunk: few letters"] += 1
@@ -142,7 +143,7 @@ def _is_new_text(written: _Written, text: str) -> bool:
 def _write(
     written: _Written, out: Path, tokenizer: Tokenizer, about: Mapping[str, object]
 ) -> dict[str, object]:
-    """Headings come after all chunks."""
+    """Write the files; headings come after all chunks."""
     out.mkdir(parents=True, exist_ok=True)
     chunks = len(written.tokens)
     headings = [
@@ -171,7 +172,7 @@ def _write(
 
 
 def _told_apart(headings: list[tuple[str, ...]]) -> list[str]:
-    """Each heading with as many of those above it as it takes to know it from the others."""
+    """Return each heading, with as many of those above it as make it unique."""
     counts = Counter(path[-n:] for path in headings for n in range(1, len(path) + 1))
     return [
         " ".join(next((path[-n:] for n in range(1, len(path)) if counts[path[-n:]] == 1), path))
@@ -182,9 +183,11 @@ def _told_apart(headings: list[tuple[str, ...]]) -> list[str]:
 @click.command()
 @click.argument("roots", type=click.Path(path_type=Path, exists=True), nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
-@click.option("--model", default="all-minilm-l6-v2", show_default=True, help="Its tokenizer.")
+@click.option(
+    "--model", default="all-minilm-l6-v2", show_default=True, help="Model of the tokenizer."
+)
 def main(roots: tuple[Path, ...], out: Path, model: str) -> None:
-    """Make a data folder of the documents in ROOTS."""
+    """Make a data folder from the documents in ROOTS."""
     click.echo(json.dumps(prepare(list(roots), out, model), indent=2))
 
 

@@ -1,4 +1,4 @@
-"""Collections that are no folders of documents → folders of documents, for ``training.prepare``.
+"""Extraction of documents from other collections into folders, for ``training.prepare``.
 
     python -m training.sources pubmed pubmed21n1298.xml.gz --out text/pubmed
 
@@ -8,9 +8,9 @@
 | wikipedia | an export of pages, ``.xml.bz2`` (needs the package mwparserfromhell) |
 | dict | dictionaries in dictd's form, ``.dict.dz`` |
 | wordnet | WordNet's ``data.noun`` and so on (https://wordnet.princeton.edu/documentation) |
-| mail | JSON files with a ``text`` that is a message with its head |
-| json | JSON files that are a text, or have one, or a list of its paragraphs, as ``text`` |
-| beir | collections' folders; what only tests ask for is left out, and so are all queries |
+| mail | JSON files with a ``text`` that is a message with its header |
+| json | JSON files that are a text, or have a text or a list of paragraphs as ``text`` |
+| beir | collections in BEIR form: the documents that their training queries should find |
 """
 
 import bz2
@@ -29,16 +29,16 @@ from retrieval.commands import program
 from retrieval.eval.sets.judgements import load_judgements
 
 _LEAST_CHARS: Final = 200
-"""Of an abstract, a page, a message; what is shorter is left out."""
+"""Characters of the shortest abstract, page or message; shorter ones have little to learn from."""
 _ENTRIES: Final = 200
-"""Of a dictionary, in one document."""
+"""Dictionary entries in one document: a few thousand words, as in an article."""
 
 Document = tuple[str, str]
-"""Its name, its text in Markdown."""
+"""Name and text (in Markdown) of a document."""
 
 
 def pubmed(path: Path) -> Iterator[Document]:
-    """English titles and abstracts."""
+    """Yield English titles and abstracts."""
     with gzip.open(path) as file:
         for _, article in etree.iterparse(file, tag="PubmedArticle", resolve_entities=False):
             title = " ".join(_text(part) for part in article.findall(".//ArticleTitle"))
@@ -55,7 +55,7 @@ def _text(element: Any) -> str:  # noqa: ANN401  (lxml's elements have no public
 
 
 def wikipedia(path: Path) -> Iterator[Document]:
-    """Articles without markup, tables and references."""
+    """Yield articles without markup, tables and references."""
     import mwparserfromhell  # type: ignore[import-not-found,unused-ignore]
 
     with bz2.open(path) as file:
@@ -66,7 +66,7 @@ def wikipedia(path: Path) -> Iterator[Document]:
                 continue
             code = mwparserfromhell.parse(source)
             for tag in code.filter_tags(matches=lambda node: node.tag in ("ref", "table")):
-                if code.contains(tag):  # else it went with one around it
+                if code.contains(tag):  # unless it was removed with one around it
                     code.remove(tag)
             text = re.sub(r"(?m)^(thumb|right|left|\d+px)\|.*$", "", code.strip_code()).strip()
             if len(text) >= _LEAST_CHARS:
@@ -74,14 +74,14 @@ def wikipedia(path: Path) -> Iterator[Document]:
 
 
 def dictionary(path: Path) -> Iterator[Document]:
-    """Entries, each a paragraph."""
+    """Yield entries, one per paragraph."""
     with gzip.open(path, "rt", encoding="utf-8", errors="replace") as file:
         entries = re.split(r"\n(?=\S)", file.read())
     yield from _of_entries(path.name.partition(".")[0], [" ".join(one.split()) for one in entries])
 
 
 def wordnet(path: Path) -> Iterator[Document]:
-    """Words that mean the same, and their gloss."""
+    """Yield synonyms with their gloss."""
     entries = []
     for line in path.read_text(encoding="utf-8").splitlines():
         fields, bar, gloss = line.partition("|")
@@ -98,7 +98,7 @@ def _of_entries(name: str, entries: list[str]) -> Iterator[Document]:
 
 
 def mail(path: Path) -> Iterator[Document]:
-    """A message's subject and what it says, without what it quotes."""
+    """Yield a message's subject and text, without quoted lines."""
     for name, message in json_text(path):
         head, _, body = message.partition("\n\n")
         subject = re.search(r"(?m)^Subject: (.*)$", head)
@@ -108,7 +108,7 @@ def mail(path: Path) -> Iterator[Document]:
 
 
 def json_text(path: Path) -> Iterator[Document]:
-    """A text that lies in a JSON file."""
+    """Yield the text in a JSON file."""
     content = json.loads(path.read_text(encoding="utf-8"))
     text = content.get("text") if isinstance(content, dict) else content
     if isinstance(text, list):
@@ -118,7 +118,7 @@ def json_text(path: Path) -> Iterator[Document]:
 
 
 def beir(folder: Path) -> Iterator[Document]:
-    """Documents of a collection that answer queries of its training split, and of no other."""
+    """Yield documents that answer queries of the training split only, not of another split."""
     splits = {path.stem: _wanted(path) for path in (folder / "qrels").glob("*.tsv")}
     training = splits.pop("train", set()).difference(*splits.values())
     with (folder / "corpus.jsonl").open(encoding="utf-8") as file:
@@ -130,7 +130,7 @@ def beir(folder: Path) -> Iterator[Document]:
 
 
 def _wanted(qrels: Path) -> set[str]:
-    """The documents that queries should find."""
+    """Return the documents that queries should find."""
     return set().union(*load_judgements(qrels).values())
 
 
@@ -154,11 +154,11 @@ def extract(kind: str, files: list[Path], out: Path) -> int:
 
     Args:
         kind: a key of ``KINDS``.
-        files: to read.
-        out: folder to write to; what has the same name is replaced.
+        files: files to read.
+        out: folder to write; existing files are replaced.
 
     Returns:
-        how many were written.
+        number of documents.
     """
     out.mkdir(parents=True, exist_ok=True)
     count = 0
@@ -174,7 +174,7 @@ def extract(kind: str, files: list[Path], out: Path) -> int:
 @click.argument("files", type=click.Path(path_type=Path, exists=True), nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 def main(kind: str, files: tuple[Path, ...], out: Path) -> None:
-    """Write the documents of FILES, which are of KIND, as files of their own."""
+    """Write the documents in FILES, which are of KIND, as separate files."""
     click.echo(f"{out}: {extract(kind, list(files), out)} documents")
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.encoder.speed import read_texts
+from retrieval.domain.own_process import claim_process
 from retrieval.encoding.encoder import Encoder
 from retrieval.encoding.model_cards import OFFLINE_MODEL, OWN_MODEL
 
@@ -69,6 +70,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=20_000, help="about how many to embed")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
+    claim_process()  # as the programs do
     turns = dict(contestants(arguments))
     for turn in turns.values():  # once to warm up
         turn()

@@ -44,6 +44,7 @@ from indexer.chunking.chunk import chunk_document
 from indexer.files.discover import discover
 from indexer.parse.formats import parse
 from indexer.skip import SkipDocument
+from retrieval.domain.own_process import claim_process
 from retrieval.domain.records import ChunkSettings
 from retrieval.encoding.backend import DTYPES, CoreBackend
 from retrieval.encoding.batching import embed_batches
@@ -254,6 +255,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=20_000, help="about how many to embed")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
+    claim_process()  # as the programs do
     offline = find_model(OFFLINE_MODEL).path
     for shape in arguments.shapes.split(","):
         max_tokens = 256 if shape == "minilm" else MAX_TOKENS

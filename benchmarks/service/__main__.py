@@ -38,6 +38,7 @@ from benchmarks.encoder.shapes import SHAPES, make_shape
 from benchmarks.service.crowd import CLIENTS_A_PROCESS, WARM_UP, Load, run_crowd
 from benchmarks.service.load import K, Plan
 from benchmarks.service.peers import PEERS, Service, ours
+from retrieval.domain.own_process import claim_process
 from retrieval.encoding.encoder import Encoder, load_for_index
 from retrieval.encoding.model_cards import OFFLINE_MODEL
 from retrieval.encoding.model_folders import find_model
@@ -205,6 +206,7 @@ def main() -> None:
     parser.add_argument("--library-clients", action="store_true")
     parser.add_argument("--serve", default="", help="options of retrieval serve")
     arguments = parser.parse_args()
+    claim_process()  # as the programs do
     passages = list(load_set(arguments.data).corpus.values())[: arguments.passages]
     queries = [record["text"] for record in read_jsonl(arguments.data / "queries.jsonl")]
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:

@@ -1,1 +1,1 @@
-"""Texts to train on: as token ids on the disk, and as packed batches of one update."""
+"""Texts to train on: token ids on disk, and packed batches of them."""

@@ -1,4 +1,4 @@
-"""Texts → packed batches: those of one update, some at a time."""
+"""Batches: the texts, or pairs of texts, that one update of the weights learns from."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -14,13 +14,13 @@ from training.data.text_data import Order, TextData
 from training.stages import Stage
 
 _MASKED, _MASKED_OR_CHANGED = 0.8, 0.9
-"""Shares of the hidden tokens."""
+"""Fractions of the hidden tokens, as in BERT: 80 % become the mask, 10 % a random token."""
 _SHORTEST = 64
-"""Tokens of a stretch, at least."""
+"""Tokens of the shortest stretch; shorter texts are what chunks and headings are for."""
 
 
 class SpecialTokens(NamedTuple):
-    """The ids that the tokenizer puts around a text, and the one for a masked token."""
+    """Ids of the tokens around a text and of the mask, and the size of the vocabulary."""
 
     first: int
     last: int
@@ -29,7 +29,7 @@ class SpecialTokens(NamedTuple):
 
     @classmethod
     def read(cls, folder: Path) -> "SpecialTokens":
-        """Those of a BERT tokenizer: one before a text, one after it.
+        """Read them from a BERT tokenizer, which puts one token before a text and one after it.
 
         Raises:
             CheckpointError: the folder has no such tokenizer.
@@ -39,7 +39,7 @@ class SpecialTokens(NamedTuple):
             tokenizer.no_padding()
             tokenizer.no_truncation()
             first, last = tokenizer.encode("").ids
-        except Exception as error:  # the library raises no other
+        except Exception as error:  # the library raises nothing more specific
             raise CheckpointError(f"{folder} has no tokenizer like BERT's: {error}") from error
         mask = tokenizer.token_to_id("[MASK]")
         if mask is None:
@@ -53,17 +53,17 @@ class Pair(NamedTuple):
     left: list[int]
     right: list[int]
     negatives: list[list[int]]
-    """Texts that look as if they belonged to the left one."""
+    """Texts that seem to belong to the left one but don't."""
 
 
 class Batches:
-    """Draws texts in an order that a checkpoint can go on with."""
+    """Draws the texts of each update, in an order that a checkpoint can resume."""
 
     def __init__(self, data: TextData, stage: Stage, special: SpecialTokens) -> None:
-        """Choose what to draw from; see ``Stage``.
+        """Select the texts or pairs that fit the stage; see ``Stage``.
 
         Raises:
-            InvalidArgument: there is nothing.
+            InvalidArgument: there are none.
         """
         self.data = data
         self.special = special
@@ -81,7 +81,7 @@ class Batches:
         self.order = Order(len(self._numbers), stage.seed)
 
     def _long_enough(self, *, held: bool) -> NDArray[np.int64]:
-        """Chunks, or documents, that are not too short."""
+        """Return the chunks, or documents, that are not too short."""
         data = self.data
         numbers = data.whole(held=held) if self._stage.whole_documents else data.chunks(held=held)
         if self._stage.objective == "distil" and not self._stage.whole_documents and not held:
@@ -92,13 +92,13 @@ class Batches:
         return numbers[lengths + 2 >= self._stage.min_length]
 
     def _draws(self, documents: NDArray[np.int64]) -> NDArray[np.int64]:
-        """How often each document is to be drawn in one walk through all of them."""
+        """Return how often to draw each document in an epoch, by its length."""
         mean = (self._stage.max_length - _SHORTEST) / np.log(self._stage.max_length / _SHORTEST)
         draws: NDArray[np.int64] = np.ceil(self.data.lengths(documents) / mean).astype(np.int64)
         return draws
 
     def _within_reach(self, *, held: bool) -> NDArray[np.int64]:
-        """Pairs; of whole documents those whose passage is not cut off."""
+        """Return the pairs; with whole documents, those whose passage is not cut off."""
         numbers = self.data.pair_numbers(held=held)
         if not self._stage.whole_documents:
             return numbers
@@ -106,7 +106,7 @@ class Batches:
         return numbers[depths <= self._stage.max_length - 2]
 
     def texts(self) -> list[list[int]]:
-        """The texts of one update, with special tokens, sorted by length."""
+        """Return the texts of one update, with special tokens, sorted by length."""
         drawn: list[list[int]] = []
         tokens = 0
         for number in self.order:
@@ -117,7 +117,7 @@ class Batches:
         return sorted(drawn, key=len)
 
     def _draw(self, number: int) -> list[int]:
-        """A text to learn from; if it is to be a stretch, chance follows from the walk's place."""
+        """Return a text to learn from; a stretch of it is random by the position in the order."""
         if not self._stage.stretches:
             return self.text(number)
         random = np.random.default_rng([self._stage.seed, self.order.epoch, self.order.cursor])
@@ -128,24 +128,24 @@ class Batches:
         return self._cut(ids[first : first + length])
 
     def held_texts(self, most: int) -> list[list[int]]:
-        """Texts that are held back, spread evenly over them, sorted by length."""
+        """Return held-back texts, spread evenly over all of them, sorted by length."""
         return sorted(map(self.text, spread(self._long_enough(held=True), most)), key=len)
 
     def long_texts(self, least: int, most: int) -> list[list[int]]:
-        """Whole documents of so many tokens, spread evenly over them; no more than ``most``."""
+        """Return up to ``most`` documents of ``least`` tokens or more, spread evenly over them."""
         numbers = self.data.whole(held=False)
         numbers = numbers[self.data.lengths(numbers) >= least]
         return list(map(self.text, spread(numbers, most)))
 
     def text(self, number: int) -> list[int]:
-        """Token ids of a chunk, or a document, with special tokens."""
+        """Return the token ids of a chunk, or a document, with special tokens."""
         data = self.data
         return self._cut(
             data.document(number) if self._stage.whole_documents else data.chunk(number)
         )
 
     def pairs(self) -> list[Pair]:
-        """The pairs of one update: all, where there are few; none shares a side with another."""
+        """Return the pairs of one update; no two of them share a side."""
         drawn: dict[int, Pair] = {}
         lefts: set[tuple[int, ...]] = set()
         tokens = 0
@@ -163,11 +163,11 @@ class Batches:
         return list(drawn.values())
 
     def held_pairs(self, most: int) -> list[Pair]:
-        """Pairs that are held back, spread evenly over them."""
+        """Return held-back pairs, spread evenly over all of them."""
         return list(map(self.pair, spread(self._within_reach(held=True), most)))
 
     def pair(self, number: int) -> Pair:
-        """The texts of a pair, and passages that are not what its left side means, if mined."""
+        """Return the texts of a pair, with its hard negatives if they were mined."""
         data, stage = self.data, self._stage
         left, right = int(data.pairs[number, 0]), int(self._rights[number])
         mined = data.negatives[number, : stage.hard_negatives].tolist()
@@ -175,37 +175,37 @@ class Batches:
         return Pair(self._cut(data.chunk(left)), self.text(right), negatives)
 
     def _cut(self, ids: list[int]) -> list[int]:
-        """Put special tokens around a text, and cut it to the stage's maximum."""
+        """Cut a text to the stage's maximum, and put special tokens around it."""
         return [self.special.first, *ids[: self._stage.max_length - 2], self.special.last]
 
 
 def sample_texts(data: Path, tokenizer: Path, *, length: int, tokens: int) -> list[list[int]]:
-    """Some texts of a data folder, to look at.
+    """Return a fixed sample of a data folder's texts.
 
     Args:
         data: the folder.
         tokenizer: a model's folder, for its special tokens.
-        length: most tokens of a text.
-        tokens: of all texts, at least.
+        length: maximum tokens of a text.
+        tokens: minimum tokens of the sample.
 
     Returns:
-        token ids with special tokens, sorted by length; always the same ones.
+        token ids with special tokens, sorted by length; the same ones each time.
 
     Raises:
-        InvalidArgument, CheckpointError: a folder is not what it should be.
+        InvalidArgument, CheckpointError: a folder can't be used.
     """
     stage = Stage("distil", steps=1, learning_rate=1.0, max_length=length, batch_tokens=tokens)
     return Batches(TextData.open(data), stage, SpecialTokens.read(tokenizer)).texts()
 
 
 def spread(numbers: NDArray[np.int64], most: int) -> list[int]:
-    """At most so many of the numbers, evenly spread."""
+    """Return at most ``most`` of the numbers, evenly spread."""
     chosen: list[int] = numbers[:: max(1, -(-len(numbers) // most))].tolist()
     return chosen
 
 
 def pieces(text: Sequence[int], special: SpecialTokens, most: int) -> list[list[int]]:
-    """A long text with special tokens → pieces of at most ``most`` tokens with them."""
+    """Cut a long text into pieces of at most ``most`` tokens, special tokens included."""
     inner = iter(text[1:-1])
     cut = []
     while part := list(islice(inner, most - 2)):
@@ -218,18 +218,18 @@ def mask(
 ) -> tuple[list[list[int]], list[int], list[int]]:
     """Hide some tokens of texts, as BERT does (https://arxiv.org/abs/1810.04805).
 
-    Of those hidden, 8 of 10 become the mask, 1 any other token, 1 stays. A text's first and last
-    token are never among them.
+    Of ten hidden tokens, eight become the mask, one a random token, and one stays. The first and
+    last token of a text are never hidden.
 
     Args:
-        texts: with special tokens.
-        share: of the tokens that are hidden.
-        special: the ids.
+        texts: token ids with special tokens.
+        share: fraction of the tokens to hide.
+        special: the ids of the special tokens.
         seed: the same seed hides the same tokens.
 
     Returns:
-        the texts with tokens hidden; places of these in all texts' tokens, one after the other;
-        what was there.
+        the texts with tokens hidden; the places of the hidden tokens in the concatenation of all
+        texts; the original tokens.
     """
     random = np.random.default_rng(seed)
     places: list[int] = []

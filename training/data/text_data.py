@@ -1,16 +1,16 @@
-"""Texts to train on, as token ids on the disk, and the order in which they are taken.
+"""Data folder: texts to train on, as token ids on disk, and the order in which they are drawn.
 
-A data folder is compact enough to be moved to where a GPU is, and is read without being loaded:
+The folder is compact enough to be copied to a machine with a GPU, and is memory-mapped:
 
 - ``tokens.bin``: uint16, the token ids of all texts, without special tokens;
 - ``texts.npy``: int64 [T + 1], text t is tokens ``texts[t]`` to ``texts[t + 1]``;
 - ``documents.npy``: int64 [D + 1], document d is the chunks ``documents[d]`` to
-  ``documents[d + 1]``, in order, with nothing twice or left out between them;
-- ``held.npy``: bool [D], documents that are for measuring and never learned from;
+  ``documents[d + 1]``, in order, without gaps or overlaps;
+- ``held.npy``: bool [D], documents that are held back for measuring and never learned from;
 - ``pairs.npy``: int64 [P, 2], a heading or title, and the first chunk under it;
-- ``negatives.npy``: int64 [P, n], chunks that look as if they belonged to a pair's heading;
-  only where they were mined;
-- ``about.json``: where it is from, and what was left out.
+- ``negatives.npy``: int64 [P, n], chunks that seem to belong to a pair's heading but don't;
+  only if they were mined;
+- ``about.json``: the sources, and what was left out.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from retrieval.errors import InvalidArgument
 
 @dataclass(frozen=True, slots=True)
 class TextData:
-    """A data folder, open."""
+    """An open data folder."""
 
     tokens: NDArray[np.uint16]
     texts: NDArray[np.int64]
@@ -33,16 +33,16 @@ class TextData:
     held: NDArray[np.bool_]
     pairs: NDArray[np.int64]
     negatives: NDArray[np.int64]
-    """[P, n]; n = 0: none were mined."""
+    """[P, n]; n is 0 if none were mined."""
     _held_chunks: NDArray[np.bool_] = field(repr=False)
-    """[T] chunks of documents that are held back."""
+    """[T], whether each chunk is of a document that is held back."""
 
     @classmethod
     def open(cls, folder: Path) -> "TextData":
-        """Map the files.
+        """Map the files into memory.
 
         Raises:
-            InvalidArgument: it is no data folder.
+            InvalidArgument: it is not a data folder.
         """
         try:
             texts, documents, held, pairs = (
@@ -63,44 +63,44 @@ class TextData:
         return cls(tokens, texts, documents, held, pairs, negatives, held_chunks)
 
     def chunk(self, number: int) -> list[int]:
-        """Token ids of one text."""
+        """Return the token ids of one text."""
         return self._between(number, number + 1)
 
     def document(self, number: int) -> list[int]:
-        """Token ids of a whole document."""
+        """Return the token ids of a whole document."""
         return self._between(self.documents[number], self.documents[number + 1])
 
     def lengths(self, documents: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Tokens of each of the documents."""
+        """Return the number of tokens of each document."""
         lengths: NDArray[np.int64] = np.diff(self.texts[self.documents])[documents]
         return lengths
 
     def documents_of(self, chunks: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The document that each chunk is of."""
+        """Return the document of each chunk."""
         return np.searchsorted(self.documents, chunks, side="right") - 1
 
     def depths(self, chunks: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Tokens from the beginning of each chunk's document to the end of the chunk."""
+        """Return the tokens from the beginning of each chunk's document to the chunk's end."""
         depths: NDArray[np.int64] = (
             self.texts[chunks + 1] - self.texts[self.documents[self.documents_of(chunks)]]
         )
         return depths
 
     def chunks(self, *, held: bool) -> NDArray[np.int64]:
-        """The chunks to learn from, or those that are held back."""
+        """Return the chunks to learn from, or those that are held back."""
         return np.flatnonzero(self._held_chunks[: self.documents[-1]] == held)
 
     def headings(self, *, held: bool) -> NDArray[np.int64]:
-        """The headings above chunks to learn from, or above those that are held back."""
+        """Return the headings of chunks to learn from, or of those that are held back."""
         numbers: NDArray[np.int64] = self.pairs[self.pair_numbers(held=held), 0]
         return numbers
 
     def whole(self, *, held: bool) -> NDArray[np.int64]:
-        """The documents to learn from, or those that are held back."""
+        """Return the documents to learn from, or those that are held back."""
         return np.flatnonzero(self.held == held)
 
     def pair_numbers(self, *, held: bool) -> NDArray[np.int64]:
-        """The pairs to learn from, or those that are held back."""
+        """Return the pairs to learn from, or those that are held back."""
         return np.flatnonzero(self._held_chunks[self.pairs[:, 1]] == held)
 
     def _between(self, first: int, end: int) -> list[int]:
@@ -110,10 +110,10 @@ class TextData:
 
 @dataclass(slots=True)
 class Order:
-    """An endless walk through ``count`` things, in a new order each time around.
+    """Endless iteration over ``count`` numbers, in a new random order in each epoch.
 
-    Where it stands is two numbers, which a checkpoint keeps: so that what comes next after a kill
-    is what would have come.
+    Its position is two numbers, which a checkpoint keeps, so a run that was killed resumes with the
+    number that was next.
     """
 
     count: int
@@ -122,7 +122,7 @@ class Order:
     cursor: int = 0
 
     def __iter__(self) -> Iterator[int]:
-        """Yield one number after the other; ``cursor`` is past those that were yielded."""
+        """Yield numbers; ``cursor`` counts those of the current epoch."""
         while True:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
             while self.cursor < self.count:

@@ -1,1 +1,1 @@
-"""What turns the parts of a BERT encoder into those of a GTE encoder, before any training."""
+"""Conversion of the parts of a BERT encoder into those of a GTE encoder, before any training."""

@@ -1,15 +1,15 @@
-"""Biases where a gated MLP has none: a vector whose product with every token's state is 1.
+"""Biases for a gated MLP, which has none: a vector whose product with every token's state is 1.
 
-A LayerNorm's output x has sum(x / gamma) = sum(beta / gamma), since what it scales and shifts sums
-to zero. So with u = (1 / gamma) / sum(beta / gamma), u·x = 1 for every token, and W + b uᵀ does
-what W with a bias b does. Where that sum is small, though, u is large (171 long in MiniLM's fourth
-layer), its products with x are small differences of large numbers, and int8 can't hold them. States
-of real texts vary little along many directions, so that among the vectors with a product of 1, to
-about a percent, is one that is not longer than 1 to 4: it is the one to take.
+For the output x of a LayerNorm, sum(x / gamma) = sum(beta / gamma), because the values that it
+scales and shifts sum to zero. So with u = (1 / gamma) / sum(beta / gamma), u·x = 1 for every token,
+and the matrix W + b uᵀ computes what W with a bias b does. If that sum is small, however, u is long
+(171 in MiniLM's fourth layer). Its products with x are then small differences of large numbers,
+which int8 can't represent. States of real texts vary little along many directions, so there is also
+a vector of length 1 to 4 whose products are 1 within about a percent. That one is used.
 
     python -m training.from_bert.biases RUN/model --data DATA --out OUT
 
-exchanges u for it in an encoder that was trained already.
+replaces u by the short vector in an encoder that is already trained.
 """
 
 import sys
@@ -28,21 +28,22 @@ from training.export import export
 from training.models.activations import inputs_of
 
 _SAMPLE_TOKENS: Final = 32_768
+"""Tokens of the sample: 85 for each of the 384 dimensions of a small model."""
 _DAMPING: Final = 1e-5
-"""Square of a length against the mean square of what the product misses of 1."""
+"""Weight of the squared length of the vector beside the mean squared error of its products."""
 _LEAST_TOTAL: Final = 0.1
-"""Of sum(beta / gamma), by which a vector is divided."""
+"""Smallest sum(beta / gamma) that a vector is divided by; a smaller one is rounding noise."""
 
 
 def exact_one(gamma: Tensor, beta: Tensor) -> Tensor | None:
-    """The vector whose product with a LayerNorm's outputs is 1, whatever goes in.
+    """Return the vector whose product with any output of a LayerNorm is 1.
 
     Args:
         gamma: [hidden], the norm's weight.
-        beta: [hidden], its bias.
+        beta: [hidden], the norm's bias.
 
     Returns:
-        [hidden]; None where the shifts sum to nearly nothing.
+        [hidden]; None if the shifts sum to nearly nothing.
     """
     total = (beta / gamma).sum()
     if not torch.isfinite(total) or total.abs() < _LEAST_TOTAL:
@@ -51,10 +52,10 @@ def exact_one(gamma: Tensor, beta: Tensor) -> Tensor | None:
 
 
 def short_one(states: Tensor) -> Tensor:
-    """A short vector whose product with a sample of states is nearly 1 (ridge regression).
+    """Return a short vector whose product with sampled states is nearly 1 (ridge regression).
 
     Args:
-        states: float [N, hidden], many more than they are wide.
+        states: float [N, hidden], with N much larger than hidden.
 
     Returns:
         float64 [hidden]; its products are 1 on average.
@@ -69,27 +70,32 @@ def short_one(states: Tensor) -> Tensor:
 
 @torch.no_grad()
 def ease(model: GteModel, sample: PackedBatch) -> None:
-    """Exchange ``exact_one`` for ``short_one`` in all gated MLPs, in place.
+    """Replace ``exact_one`` by ``short_one`` in all gated MLPs, in place.
 
     Args:
-        model: trainable.
-        sample: texts, of many more tokens than the model is wide.
+        model: a trainable encoder.
+        sample: texts with many more tokens than the model is wide.
     """
     layers = [cast(Layer, layer) for layer in model.encoder.layer]
     mlps = [cast(GatedMLP, layer.mlp).up_gate_proj for layer in layers]
     for layer, mlp, states in zip(layers, mlps, inputs_of(mlps, model, sample), strict=True):
         exact = exact_one(layer.attn_ln.weight.double(), layer.attn_ln.bias.double())
-        if exact is not None:  # else nothing can have been carried by it
+        if exact is not None:  # otherwise the conversion has not used it
             bias = mlp.weight.double() @ exact / exact.dot(exact)
             mlp.weight += torch.outer(bias, short_one(states) - exact)
 
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path, exists=True))
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Texts to look at.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Data folder, for a sample of texts.",
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 def main(model: Path, data: Path, out: Path) -> None:
-    """Write MODEL, a GTE encoder made of a BERT one, such that int8 does it less harm."""
+    """Write a version of MODEL, a GTE encoder converted from BERT, that int8 harms less."""
     encoder = load_model(model, trainable=True)
     ease(encoder, pack(sample_texts(data, model, length=256, tokens=_SAMPLE_TOKENS)))
     export(encoder, model, out, max_tokens=encoder.config.max_positions, dtype="float32")

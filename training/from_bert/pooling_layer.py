@@ -1,13 +1,13 @@
-"""A layer on top of an encoder whose first token then says what the mean of all tokens said.
+"""A layer on top of an encoder that turns mean pooling into CLS pooling.
 
-An encoder with mean pooling becomes one with CLS pooling: queries of the added layer are zero, so
-that attention is uniform, and what it passes on is the states as they are, so much enlarged that
-the first token's own is nothing beside their mean. The LayerNorm after it takes the mean over the
-features away, of which states that come out of a LayerNorm have next to none, and the length, which
-normalising does anyway; the MLP adds nothing yet. Cosine with mean pooling: 0.99.
+The queries of the added layer are zero, so attention is uniform. Its values are the states,
+enlarged so much that the first token's own state is negligible beside their mean. The LayerNorm
+after it removes the mean over the features, which is next to zero after a LayerNorm, and the
+length, which normalising removes anyway. The MLP adds nothing yet. The vectors' cosine with mean
+pooling is 0.99.
 
-It costs a fraction of a layer: for CLS pooling the last layer computes keys and values
-for all tokens, and all else for the first.
+The layer costs a fraction of a full one: with CLS pooling the last layer computes keys and values
+for all tokens, and everything else for the first token only.
 """
 
 from typing import Final
@@ -18,19 +18,19 @@ from torch import Tensor
 from retrieval.gte import EncoderConfig
 
 _ENLARGED: Final = 30.0
-"""How many times the mean is the first token's own state, roughly."""
+"""Factor of the mean beside the first token's own state, roughly."""
 _RANGE: Final = 0.02
-"""Standard deviation of weights that nothing depends on yet, and that have to differ to learn."""
+"""Standard deviation of weights that have no effect yet but must differ to learn; as in BERT."""
 
 
 def pooling_weights(config: EncoderConfig) -> dict[str, Tensor]:
-    """The weights of the layer, under the hub's keys.
+    """Return the weights of the layer, under the hub's keys.
 
     Args:
-        config: of the encoder without it; the layer comes after its last.
+        config: configuration of the encoder without the layer, which becomes its last.
 
     Returns:
-        float32 tensors, always the same ones.
+        float32 tensors, the same ones each time.
     """
     width, neurons = config.hidden_size, config.intermediate_size
     random = torch.Generator().manual_seed(0)

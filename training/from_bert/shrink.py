@@ -1,9 +1,9 @@
-"""Fewer neurons in the MLPs of a BERT encoder, at little cost.
+"""Removal of neurons from the MLPs of a BERT encoder, at little loss.
 
-A gated MLP has a third matrix, so that an encoder with as many neurons has a third more to compute.
-Taken out are the neurons that add least to what comes out; what they added is made up for by those
-that stay, as far as these tell it (least squares over a sample of texts): the remaining columns of
-``down`` and its bias change, nothing else.
+A gated MLP has a third matrix, so an encoder with as many neurons has a third more to compute. The
+neurons that contribute least to the output are removed. The others compensate for them as far as
+they predict them (least squares over a sample of texts): their columns of ``down`` and its bias
+change, and nothing else.
 """
 
 from dataclasses import replace
@@ -18,26 +18,27 @@ from retrieval.gte.model import Layer, PlainMLP
 from training.models.activations import inputs_of
 
 _DAMPING: Final = 1e-2
-"""Of the least squares, as a share of the neurons' mean variance."""
+"""Damping of the least squares, as a fraction of the neurons' mean variance."""
 
 
 def shrink(bert: GteModel, sample: PackedBatch, neurons: int) -> GteModel:
-    """A BERT encoder with fewer neurons.
+    """Return a BERT encoder with fewer neurons.
 
     Args:
-        bert: with plain MLPs, trainable (so nothing of it is repacked).
-        sample: texts, to see what the neurons do; better many tokens for each neuron.
-        neurons: how many stay in each layer.
+        bert: an encoder with plain MLPs, trainable (so its weights are not repacked).
+        sample: texts to run, preferably with many tokens per neuron.
+        neurons: number of neurons to keep in each layer.
 
     Returns:
-        a new encoder; the old one is as it was.
+        a new encoder; the old one does not change.
 
     Raises:
-        InvalidArgument: it has fewer neurons already.
+        InvalidArgument: the encoder has fewer neurons.
     """
     if not 0 < neurons <= bert.config.intermediate_size:
         raise InvalidArgument(
-            f"the encoder has {bert.config.intermediate_size} neurons a layer; {neurons} can't stay"
+            f"the encoder has {bert.config.intermediate_size} neurons per layer; "
+            f"it can't keep {neurons}"
         )
     smaller = GteModel(replace(bert.config, intermediate_size=neurons))
     state = {key: value.detach().clone() for key, value in bert.state_dict().items()}
@@ -57,10 +58,10 @@ def shrink(bert: GteModel, sample: PackedBatch, neurons: int) -> GteModel:
 def _without_the_least(
     seen: Tensor, down: Tensor, bias: Tensor, neurons: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Choose neurons, and have them stand in for the others.
+    """Choose the neurons to keep, and let them compensate for the others.
 
     Returns:
-        int64 [neurons] those that stay; their columns of ``down``; its bias.
+        the neurons to keep, int64 [neurons]; their columns of ``down``; its bias.
     """
     order = (seen.var(dim=0) * down.pow(2).sum(dim=0)).argsort(descending=True)
     kept, gone = order[:neurons].sort().values, order[neurons:]
@@ -68,7 +69,7 @@ def _without_the_least(
     centred = (seen - mean).double()
     moments = centred[:, kept].T @ centred[:, kept]
     moments += _DAMPING * moments.diagonal().mean() * torch.eye(neurons, dtype=moments.dtype)
-    # [kept, gone]: how much of each that is gone each that stays can tell
+    # [kept, gone]: coefficients that predict each removed neuron from those kept
     told = torch.linalg.solve(moments, centred[:, kept].T @ centred[:, gone]).to(down.dtype)
     constant = mean[gone] - mean[kept] @ told
     return kept, down[:, kept] + down[:, gone] @ told.T, bias + down[:, gone] @ constant

@@ -1,1 +1,1 @@
-"""One stage of training: the loop, the objectives, the optimizers, checkpoints, measurement."""
+"""Training of one stage: loop, objectives, optimizers, checkpoints, measurement."""

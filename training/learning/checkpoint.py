@@ -1,7 +1,8 @@
-"""Checkpoints: whatever a run needs to go on as if it had never been stopped.
+"""Checkpoints: all that a run needs to resume as if it had never been stopped.
 
-A checkpoint is a folder of its own, written under another name and renamed when it is on the disk:
-it is whole or not there. Tensors lie in safetensors files of at most 16 MiB; larger ones in parts.
+A checkpoint is a folder. It is written under another name and renamed once it is on the disk, so it
+is either complete or absent. Tensors are in safetensors files of at most 16 MiB; larger tensors are
+split.
 """
 
 import json
@@ -19,39 +20,40 @@ from retrieval.errors import CheckpointError
 from retrieval.store.disk.files.vector_file import sync
 
 FILE_BYTES = 16 << 20
+"""Largest file, small enough to be copied or uploaded piece by piece."""
 _PREFIX = "step-"
 _PART = "@"
 _HEADER_BYTES = 1 << 16
-"""What a file needs besides its tensors, at most."""
+"""Bytes of a file's header at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is."""
+    """Progress of a run."""
 
     step: int = 0
-    """Updates done."""
+    """Number of updates."""
     tokens: int = 0
     seconds: float = 0.0
     epoch: int = 0
-    """Times that all texts were gone through."""
+    """Number of times that all texts were drawn."""
     cursor: int = 0
-    """Texts drawn since."""
+    """Texts drawn in the current epoch."""
 
 
 def save(run: Path, progress: Progress, tensors: Mapping[str, Tensor]) -> Path:
-    """Write a checkpoint, and then remove those before it.
+    """Write a checkpoint, then remove the earlier ones.
 
     Args:
         run: the run's folder.
-        progress: how far it is.
-        tensors: weights and whatever else; any device.
+        progress: the run's progress.
+        tensors: weights and optimizer state, on any device.
 
     Returns:
         the checkpoint's folder.
 
     Raises:
-        OSError: the disk refused; the checkpoint before is untouched.
+        OSError: the disk refuses; the earlier checkpoint is unaffected.
     """
     folder = run / f"{_PREFIX}{progress.step:08d}"
     writing = run / f".{folder.name}"
@@ -73,7 +75,7 @@ def save(run: Path, progress: Progress, tensors: Mapping[str, Tensor]) -> Path:
 
 
 def load(run: Path) -> tuple[Progress, dict[str, Tensor]] | None:
-    """Read the run's last checkpoint; None: it has none.
+    """Read the run's last checkpoint, if there is one.
 
     Raises:
         CheckpointError: it is damaged.
@@ -92,12 +94,12 @@ def load(run: Path) -> tuple[Progress, dict[str, Tensor]] | None:
 
 
 def _folders(run: Path) -> list[Path]:
-    """The run's checkpoints, oldest first."""
+    """Return the folders of the run's checkpoints, oldest first."""
     return sorted(path for path in run.glob(f"{_PREFIX}*") if path.is_dir())
 
 
 def _files(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    """What goes into each file."""
+    """Yield the tensors of each file."""
     part: dict[str, Tensor] = {}
     size = 0
     for name, tensor in _small(tensors):
@@ -111,7 +113,7 @@ def _files(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
 
 
 def _small(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Tensors, those too large for a file in parts of some rows."""
+    """Yield tensors; split those that are too large for a file by rows."""
     for name, tensor in tensors.items():
         whole = tensor.detach().cpu().contiguous()
         if whole.nbytes <= FILE_BYTES - _HEADER_BYTES:

@@ -1,4 +1,4 @@
-"""How good a model is on texts it never learned from."""
+"""Measurement of a model on held-back texts, which it never learns from."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,27 +13,31 @@ from training.models.student import embed
 from training.models.teacher import Teacher
 
 _TEXTS = 128
+"""Texts whose vectors are compared with the teacher's, few enough to measure often."""
 _PAIRS = 200
+"""Headings that are searched with, and passages that are searched."""
 _DEPTH = 10
+"""Results that nDCG counts."""
 _TEACHER_TOKENS = 8_192
+"""Tokens of a batch of the teacher."""
 
 
 class HeldBack(NamedTuple):
-    """Texts to measure on, the same at each measurement."""
+    """Texts to measure on, the same ones each time."""
 
     texts: list[list[int]]
-    """Chunks, sorted by length."""
+    """Token ids of chunks, sorted by length."""
     wanted: Tensor | None
-    """float32 [n, dim]: the teacher's vectors of these."""
+    """The teacher's vectors of these texts, float32 [n, dim]."""
     lefts: list[list[int]]
     rights: list[list[int]]
-    """Headings, and passages that begin with them; the i-th belongs to the i-th."""
+    """Passages; heading i of ``lefts`` belongs to passage i."""
     ndcg: float | None
-    """The teacher's own, as ``measure`` measures it."""
+    """nDCG@10 of the teacher, as ``measure`` computes it."""
 
 
 def hold_back(batches: Batches, teacher: Teacher | None) -> HeldBack:
-    """Choose them, spread evenly, and have the teacher embed the texts."""
+    """Choose held-back texts, evenly spread, and let the teacher embed them."""
     texts, pairs = batches.held_texts(_TEXTS), batches.held_pairs(_PAIRS)
     lefts, rights = [pair.left for pair in pairs], [pair.right for pair in pairs]
     wanted = best = None
@@ -57,9 +61,9 @@ def measure(model: GteModel, held: HeldBack, micro_tokens: int, device: str) -> 
     """Measure a model.
 
     Returns:
-        ``cosine``: of its vectors with the teacher's, on average; ``ndcg``: nDCG@10 of finding the
-        passage under a heading among all the held-back passages. What can't be measured is left
-        out.
+        ``cosine``, the mean cosine of its vectors with the teacher's; ``ndcg``, the nDCG@10 of
+        finding the passage under a heading among all held-back passages. A measure without data is
+        left out.
     """
     figures = {}
     if held.wanted is not None:
@@ -74,12 +78,12 @@ def measure(model: GteModel, held: HeldBack, micro_tokens: int, device: str) -> 
 
 
 def ndcg(scores: Tensor) -> float:
-    """nDCG@10 where passage i, and no other, is what query i is to find.
+    """Return the nDCG@10 if passage i is the only relevant one for query i.
 
     Args:
-        scores: [n, n]; row i are query i's.
+        scores: [n, n]; row i has the scores of query i.
     """
     own = scores.diagonal()[:, None]
-    ranks = (scores > own).sum(dim=1)  # 0: it is the best
+    ranks = (scores > own).sum(dim=1)  # 0 for the best
     gains = torch.where(ranks < _DEPTH, 1 / torch.log2(ranks + 2.0), 0.0)
     return gains.mean().item()

@@ -1,4 +1,4 @@
-"""A stage from its first update to its last, however often it is stopped between them."""
+"""The training loop: runs a stage from its first update to its last, and resumes it if stopped."""
 
 import json
 import time
@@ -28,7 +28,7 @@ _WEIGHTS, _OPTIMIZER = "weights.", "optimizer."
 
 @dataclass(slots=True)
 class Run:
-    """A stage under way; made by ``start``."""
+    """A stage in progress; made by ``start``."""
 
     folder: Path
     stage: Stage
@@ -42,14 +42,14 @@ class Run:
     progress: Progress
 
     def go_on(self, *, until: int | None = None, seconds: float | None = None) -> Progress:
-        """Learn, measure, keep checkpoints.
+        """Train, measure, and save checkpoints.
 
         Args:
-            until: stop before this update; None: at the stage's end.
-            seconds: stop after so long, at a checkpoint.
+            until: number of the update to stop before; None for the stage's end.
+            seconds: time after which to stop, with a checkpoint.
 
         Returns:
-            how far it is now.
+            the progress.
         """
         end = self.stage.steps if until is None else min(until, self.stage.steps)
         began = time.perf_counter()
@@ -110,7 +110,7 @@ class Run:
             file.write(json.dumps(line) + "\n")
 
     def write_model(self, tokenizer: Path) -> Path:
-        """Write the encoder as it is now, in float32, for the next stage or to be exported."""
+        """Write the current encoder in float32, for the next stage or for export."""
         out = self.folder / "model"
         longest = max(self.stage.max_length, self.model.config.max_positions)
         export(self.model, tokenizer, out, max_tokens=longest, dtype="float32")
@@ -126,18 +126,18 @@ def start(
     device: str = "cpu",
     teacher: Teacher | None = None,
 ) -> Run:
-    """Begin a stage, or go on with the run that is in the folder.
+    """Begin a stage, or resume the run in the folder.
 
     Args:
-        folder: the run's; made if it is not there.
-        stage: what to do.
-        batches: what to learn from; made for this stage.
-        begin: the encoder's folder that the stage begins with.
+        folder: the run's folder, which is made if necessary.
+        stage: the settings.
+        batches: the texts to learn from, made for this stage.
+        begin: folder of the encoder that the stage starts from.
         device: ``"cpu"`` or ``"cuda"``.
-        teacher: for distillation; where there is one, held-back texts are compared with it.
+        teacher: for distillation; for other objectives, held-back texts are compared with it.
 
     Raises:
-        InvalidArgument: the folder is another stage's, or distillation lacks its teacher.
+        InvalidArgument: the folder has a run of another stage, or distillation has no teacher.
         CheckpointError: ``begin`` or the run's checkpoint can't be used.
     """
     _same_stage(folder, stage)
@@ -156,13 +156,13 @@ def start(
 
 
 def _same_stage(folder: Path, stage: Stage) -> None:
-    """Note the stage in a new run's folder; refuse a folder of another one."""
+    """Record the stage in a new run's folder; refuse a folder with another stage."""
     folder.mkdir(parents=True, exist_ok=True)
     path, settings = folder / "stage.json", json.dumps(asdict(stage), indent=2) + "\n"
     if not path.exists():
         path.write_text(settings, encoding="utf-8")
     elif path.read_text(encoding="utf-8") != settings:
-        raise InvalidArgument(f"{folder} is the run of another stage: name another --run")
+        raise InvalidArgument(f"{folder} has a run of another stage: give another --run")
 
 
 def _restore(model: GteModel, optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
@@ -171,7 +171,7 @@ def _restore(model: GteModel, optimizer: Optimizer, tensors: Mapping[str, Tensor
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those whose names begin so, without the beginning."""
+    """Return the tensors whose names begin with a prefix, without the prefix."""
     return {
         name.removeprefix(prefix): value
         for name, value in tensors.items()
@@ -189,5 +189,5 @@ def _learning(
             return Pairs(model, batches, stage, device)
         case "distil":
             if teacher is None:
-                raise InvalidArgument("distillation needs a teacher: name it with --teacher")
+                raise InvalidArgument("distillation needs a teacher: give one with --teacher")
             return Distillation(model, batches, stage, device, teacher)

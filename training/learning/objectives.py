@@ -1,4 +1,4 @@
-"""What a model learns from a batch: each adds up gradients for one update, some texts at a time."""
+"""Training objectives: each adds up the gradients of one update, some texts at a time."""
 
 from collections.abc import Iterator, Sequence
 from typing import Protocol
@@ -18,33 +18,33 @@ from training.models.teacher import Teacher
 from training.stages import Stage
 
 Figures = dict[str, float]
-"""Name → mean over the update's texts (or tokens)."""
+"""Means over the update's texts (or tokens), by name."""
 
 
 class Learning(Protocol):
-    """One kind of stage."""
+    """The objective of a stage."""
 
     def learn(self, update: int, /) -> Figures:
         """Add the gradients of one update to the model's parameters.
 
         Args:
-            update: its number, from 0; with the stage's seed it decides all that is random.
+            update: number of the update, from 0; it seeds all randomness, with the stage's seed.
 
         Returns:
-            ``loss``, what else there is to plot, and ``tokens``, which is a sum.
+            ``loss``, other figures to plot, and ``tokens``, which is a sum.
         """
         ...
 
 
 class MaskedTokens:
-    """Guess the tokens that were hidden (MLM)."""
+    """Predicting masked tokens (MLM)."""
 
     def __init__(self, model: GteModel, batches: Batches, stage: Stage, device: str) -> None:
         """Bind a model with a head for masked tokens."""
         self._model, self._batches, self._stage, self._device = model, batches, stage, device
 
     def learn(self, update: int) -> Figures:
-        """See ``Learning``; ``loss`` is nats a token."""
+        """See ``Learning``; ``loss`` is in nats per masked token."""
         stage = self._stage
         texts = self._batches.texts()
         parts = [
@@ -61,7 +61,7 @@ class MaskedTokens:
         return {"loss": loss, "tokens": float(sum(map(len, texts)))}
 
     def _loss(self, texts: Sequence[Sequence[int]], places: list[int], wanted: list[int]) -> Tensor:
-        """Sum over the hidden tokens."""
+        """Return the sum of the losses of masked tokens."""
         batch = pack(texts, device=self._device)
         with mixed_precision(self._device):
             states = self._model(batch)[torch.tensor(places, device=self._device)]
@@ -71,11 +71,11 @@ class MaskedTokens:
 
 
 class Pairs:
-    """Know which text of a pair belongs to which, among all of the update's (InfoNCE).
+    """Matching the texts of pairs among all texts of the update (InfoNCE).
 
-    The vectors of all texts are made first, without gradients; then the loss gives each vector's
-    gradient, and the texts go through the model again, some at a time, to pass it on (GradCache,
-    https://arxiv.org/abs/2101.06983): so that a batch may have any number of texts.
+    The vectors of all texts are computed first, without gradients. The loss then gives the gradient
+    of each vector, and the texts go through the model again, some at a time, to propagate it
+    (GradCache, https://arxiv.org/abs/2101.06983). So an update may have any number of texts.
     """
 
     def __init__(self, model: GteModel, batches: Batches, stage: Stage, device: str) -> None:
@@ -83,7 +83,7 @@ class Pairs:
         self._model, self._batches, self._stage, self._device = model, batches, stage, device
 
     def learn(self, _update: int, /) -> Figures:
-        """See ``Learning``; ``right`` is the share of pairs that are told from all others."""
+        """See ``Learning``; ``right`` is the fraction of pairs that are matched correctly."""
         pairs = self._batches.pairs()
         texts = [pair.left for pair in pairs] + [pair.right for pair in pairs]
         texts += [text for pair in pairs for text in pair.negatives]
@@ -101,15 +101,15 @@ class Pairs:
 
 
 def info_nce(vectors: Tensor, pairs: int, temperature: float) -> tuple[Tensor, float]:
-    """The contrastive loss, from left to right and back.
+    """Compute the contrastive loss in both directions.
 
     Args:
-        vectors: float32 [2 * pairs + n, dim]: left sides, right sides, further passages.
-        pairs: how many.
-        temperature: cosines are divided by it.
+        vectors: float32 [2 * pairs + n, dim]: left sides, right sides, hard negatives.
+        pairs: number of pairs.
+        temperature: divisor of the cosines.
 
     Returns:
-        the mean loss; the share of left sides whose own right side is the nearest of all.
+        the mean loss; the fraction of left sides whose own right side is the nearest.
     """
     left, passages = vectors[:pairs], vectors[pairs:]
     scores = left @ passages.T / temperature  # [pairs, pairs + n]
@@ -121,7 +121,7 @@ def info_nce(vectors: Tensor, pairs: int, temperature: float) -> tuple[Tensor, f
 
 
 class Distillation:
-    """Make the vectors, and inside the hidden states, that a teacher makes."""
+    """Reproducing a teacher's vectors and hidden states."""
 
     def __init__(
         self, model: GteModel, batches: Batches, stage: Stage, device: str, teacher: Teacher
@@ -129,22 +129,22 @@ class Distillation:
         """Bind a model and its teacher.
 
         Raises:
-            InvalidArgument: hidden states are to be compared, and the two have other shapes.
+            InvalidArgument: hidden states are to be compared, but their shapes differ.
         """
         ours, theirs = model.config, teacher.config
         more = ours.num_layers - theirs.num_layers
         if stage.hidden_weight and (more not in (0, 1) or ours.hidden_size != theirs.hidden_size):
             raise InvalidArgument(
-                "the teacher has other layers than the model: set hidden_weight = 0"
+                "the teacher's layers differ from the model's: set hidden_weight = 0"
             )
         self._model, self._batches, self._stage, self._device = model, batches, stage, device
         self._teacher = teacher
-        # The last layer's are not compared: most of them a model with CLS pooling never computes.
+        # The last layer is left out: with CLS pooling it computes the first tokens only.
         self._shared = ours.num_layers - 1
         self._states = HiddenStates(model, self._shared)
 
     def learn(self, _update: int, /) -> Figures:
-        """See ``Learning``; ``cosine`` is of the texts' vectors with the teacher's."""
+        """See ``Learning``; ``cosine`` is the mean cosine with the teacher's vectors."""
         texts = self._batches.texts()
         sums = {"loss": 0.0, "cosine": 0.0, "hidden": 0.0, "similarity": 0.0}
         for part in _micro_batches(texts, self._stage):
@@ -178,17 +178,17 @@ class Distillation:
 
 
 def _micro_batches(texts: Sequence[Sequence[int]], stage: Stage) -> Iterator[list[Sequence[int]]]:
-    """Texts of similar length, as many as go through the model at a time."""
+    """Yield groups of texts of similar length that go through the model together."""
     for rows in batches_by_length([len(text) for text in texts], stage.micro_tokens):
         yield [texts[row] for row in rows]
 
 
 def hidden_loss(states: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
-    """How far the tokens' states are from the teacher's, as a share of these; mean over layers.
+    """Return the squared error of hidden states relative to the teacher's, averaged over layers.
 
     Args:
         states: [N, hidden] of each layer.
-        wanted: the teacher's, as many and as large.
+        wanted: the teacher's, of the same shapes.
     """
     shares = [
         functional.mse_loss(ours.float(), theirs.float()) / theirs.float().pow(2).mean()
@@ -198,7 +198,7 @@ def hidden_loss(states: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
 
 
 def similarity_loss(vectors: Tensor, wanted: Tensor) -> Tensor:
-    """Mean squared difference of the texts' cosines with each other from the teacher's.
+    """Return the mean squared error of the cosines between texts, against the teacher's.
 
     Args:
         vectors: float32 [B, dim], L2-normalised.

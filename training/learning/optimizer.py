@@ -1,4 +1,4 @@
-"""The optimizers of the weights that are to change, and their learning rate over the steps."""
+"""Optimizers of the trained weights (AdamW and Muon), and the schedule of their learning rate."""
 
 from collections.abc import Mapping
 
@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from training.stages import Stage
 
 _HIDDEN_MATRICES = "encoder."
-"""What the names begin with of the matrices that Muon is for."""
+"""Prefix of the names of the matrices that Muon is for."""
 
 
 def trained_parameters(model: nn.Module, stage: Stage) -> dict[str, nn.Parameter]:
-    """The weights that a stage changes, by name; the others get no gradients."""
+    """Return the weights that a stage trains, by name; switch off the gradients of the others."""
     trained = {}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not name.startswith(stage.frozen))
@@ -22,14 +22,14 @@ def trained_parameters(model: nn.Module, stage: Stage) -> dict[str, nn.Parameter
 
 
 class Optimizer:
-    """AdamW, and for the hidden layers' matrices Muon, if the stage says so."""
+    """AdamW for all weights, or Muon for the hidden layers' matrices and AdamW for the rest."""
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], stage: Stage) -> None:
-        """Share the weights out among the two; biases and norms do not decay.
+        """Assign each weight to an optimizer; biases and norms don't decay.
 
-        AdamW: https://arxiv.org/abs/1711.05101; Muon: https://kellerjordan.github.io/posts/muon,
-        with updates as large as AdamW's (https://arxiv.org/abs/2502.16982), so that a learning
-        rate means the same for both.
+        AdamW is https://arxiv.org/abs/1711.05101, Muon https://kellerjordan.github.io/posts/muon.
+        Muon's updates are scaled to the size of AdamW's (https://arxiv.org/abs/2502.16982), so that
+        the learning rate means the same for both.
         """
         muon = [
             parameter
@@ -50,19 +50,19 @@ class Optimizer:
             )
 
     def clear(self) -> None:
-        """Forget the gradients."""
+        """Clear the gradients."""
         for part in self._parts.values():
             part.zero_grad(set_to_none=True)
 
     def step(self, rate: float) -> None:
-        """Change the weights by their gradients, at this learning rate."""
+        """Update the weights with this learning rate."""
         for part in self._parts.values():
             for group in part.param_groups:
                 group["lr"] = rate
             part.step()
 
     def tensors(self) -> dict[str, Tensor]:
-        """What is remembered of each weight, under names that say whose it is and what."""
+        """Return the state of the optimizers, under names of optimizer, weight and quantity."""
         return {
             f"{part}.{number}.{name}": value
             for part, optimizer in self._parts.items()
@@ -71,7 +71,7 @@ class Optimizer:
         }
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Give back what ``tensors`` said."""
+        """Restore the state that ``tensors`` returned."""
         state: dict[str, dict[int, dict[str, Tensor]]] = {part: {} for part in self._parts}
         for key, value in tensors.items():
             part, number, name = key.split(".", 2)
@@ -96,11 +96,11 @@ def _adamw(parameters: list[nn.Parameter], stage: Stage) -> torch.optim.AdamW:
 
 
 def learning_rate(stage: Stage, step: int) -> float:
-    """Of update ``step``, from 0: up on a line, then down on one.
+    """Return the learning rate of an update: it rises linearly, then falls linearly.
 
     Args:
-        stage: its height and lengths.
-        step: below ``stage.steps``.
+        stage: the settings.
+        step: number of the update, from 0 to below ``stage.steps``.
     """
     if step < stage.warmup_steps:
         return stage.learning_rate * (step + 1) / stage.warmup_steps

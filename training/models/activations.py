@@ -10,10 +10,10 @@ from retrieval.gte import GteModel, PackedBatch
 
 
 class HiddenStates:
-    """Records what the first layers of a model put out, within a ``with``."""
+    """Records the outputs of a model's first layers, within a ``with`` statement."""
 
     def __init__(self, model: GteModel, layers: int) -> None:
-        """Listen to so many layers of a model."""
+        """Hook into the first ``layers`` layers of a model."""
         self._states: list[Tensor] | None = None
         for layer in list(model.encoder.layer)[:layers]:
             layer.register_forward_hook(self._record)
@@ -23,18 +23,18 @@ class HiddenStates:
             self._states.append(output)
 
     def __enter__(self) -> list[Tensor]:
-        """Record the next batch: [N, hidden] of each layer."""
+        """Record the next batch, [N, hidden] of each layer."""
         self._states = []
         return self._states
 
     def __exit__(self, *_error: object) -> None:
-        """Record no more."""
+        """Stop recording."""
         self._states = None
 
 
 @torch.no_grad()
 def inputs_of(modules: Sequence[nn.Module], model: GteModel, batch: PackedBatch) -> list[Tensor]:
-    """What goes into some modules of a model while it encodes a batch: [N, width] of each."""
+    """Return the inputs [N, width] of some modules of a model while it encodes a batch."""
     seen: list[list[Tensor]] = [[] for _ in modules]
     hooks = [
         module.register_forward_pre_hook(
@@ -45,4 +45,4 @@ def inputs_of(modules: Sequence[nn.Module], model: GteModel, batch: PackedBatch)
     model(batch)
     for hook in hooks:
         hook.remove()
-    return [torch.cat(parts) for parts in seen]  # an MLP may take its tokens in parts
+    return [torch.cat(parts) for parts in seen]  # an MLP processes its tokens in parts

@@ -18,12 +18,12 @@ _INITIAL_RANGE = 0.02
 
 
 def load_student(folder: Path, stage: Stage, device: str) -> GteModel:
-    """The encoder to train, with the stage's rotary base, and a head for masked tokens if need be.
+    """Load the encoder to train, with the stage's rotary base, and for ``mlm`` with a head.
 
     Args:
         folder: a GTE checkpoint.
-        stage: what it is trained for.
-        device: where to.
+        stage: the settings.
+        device: where to put it.
 
     Raises:
         CheckpointError: the checkpoint can't be used, or has no rotary positions.
@@ -46,7 +46,7 @@ def load_student(folder: Path, stage: Stage, device: str) -> GteModel:
 def embed(
     model: GteModel, texts: Sequence[Sequence[int]], micro_tokens: int, device: str
 ) -> Tensor:
-    """Token ids → float32 [n, dim], in the order given."""
+    """Embed n sequences of token ids; returns float32 [n, dim] in their order."""
     vectors = torch.empty(len(texts), model.config.hidden_size, device=device)
     for rows in batches_by_length([len(text) for text in texts], micro_tokens):
         with mixed_precision(device):

@@ -17,10 +17,10 @@ from training.models.precision import has_fast_bfloat16
 
 
 def read_encoder(folder: ModelFolder) -> tuple[EncoderConfig, ModelSettings]:
-    """What an encoder's files say of its shape, and of what it is to be given.
+    """Read an encoder's configuration and settings.
 
     Raises:
-        CheckpointError: they can't be used.
+        CheckpointError: its files can't be used.
     """
     config = EncoderConfig.from_folder(folder.path)
     limit = position_limit(config)
@@ -28,12 +28,12 @@ def read_encoder(folder: ModelFolder) -> tuple[EncoderConfig, ModelSettings]:
 
 
 OfPieces = Callable[[Tensor, Tensor], Tensor]
-"""Shares of a text's pieces [k], their vectors [k, dim] → the text's own [dim], of any length."""
+"""Computes a text's vector [dim], of any length, from shares [k] and vectors [k, dim] of pieces."""
 
 
 @dataclass(frozen=True, slots=True)
 class Taught:
-    """What a teacher makes of a batch."""
+    """A teacher's output for a batch."""
 
     vectors: Tensor
     """float32 [B, dim], L2-normalised."""
@@ -42,17 +42,17 @@ class Taught:
 
 
 class Teacher:
-    """A model to learn from: any that the GTE core runs."""
+    """A model to learn from: any encoder that the GTE core runs."""
 
     def __init__(self, name: str, device: str) -> None:
-        """Load it.
+        """Load the model.
 
         Args:
-            name: registry name, hub id or folder.
-            device: where to; it runs in bfloat16 where that is fast.
+            name: name, hub id or folder.
+            device: where to put it; it runs in bfloat16 if that is fast.
 
         Raises:
-            ModelNotFound, CheckpointError: it can't be used.
+            ModelNotFound, CheckpointError: the model can't be used.
         """
         folder = find_model(name)
         self.config, settings = read_encoder(folder)
@@ -65,13 +65,15 @@ class Teacher:
         self._states = HiddenStates(self._model, self.config.num_layers)
 
     def teach(self, texts: Sequence[Sequence[int]], special: SpecialTokens) -> Taught:
-        """Embed texts; of one that is too long to be embedded whole ``of_pieces`` makes a vector.
+        """Embed texts.
 
-        That is the mean, unless it is set. The states of its tokens are those in their pieces.
+        The vector of a text that is too long for the model is computed from its pieces by
+        ``of_pieces``, which by default is their mean. The states of its tokens are those in the
+        pieces.
 
         Args:
             texts: token ids with special tokens.
-            special: these.
+            special: the ids of the special tokens.
         """
         if max(map(len, texts)) <= self.piece_tokens:
             return self._embed(texts)
@@ -87,7 +89,7 @@ class Teacher:
         return Taught(normalize(torch.stack(vectors)), layers)
 
     def pieces_of(self, text: Sequence[int], special: SpecialTokens) -> Tensor:
-        """The vectors of a text's pieces, float32 [k, dim]."""
+        """Return the vectors of a text's pieces, float32 [k, dim]."""
         return self._embed(pieces(text, special, self.piece_tokens)).vectors
 
     @torch.no_grad()
@@ -99,9 +101,9 @@ class Teacher:
 
 
 def _rows_of_text(lengths: Sequence[int]) -> list[int]:
-    """Of a text's pieces, one after the other, the tokens that the text has.
+    """Return the places of the text's own tokens in the concatenation of its pieces.
 
-    Left out are the special tokens around the pieces, but for the text's first and last.
+    The special tokens around the pieces are left out, except the text's first and last.
     """
     ends = list(accumulate(lengths))
     inner = (range(end - length + 1, end - 1) for end, length in zip(ends, lengths, strict=True))

@@ -1,4 +1,4 @@
-"""A stage of training as data: what is learned, on how much text at a time, how fast."""
+"""Settings of a training stage: what is learned, from which texts, and how fast; read from TOML."""
 
 import tomllib
 from dataclasses import dataclass, fields
@@ -13,64 +13,64 @@ OptimizerName = Literal["adamw", "muon"]
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage; a TOML file has these fields under the same names."""
+    """Settings of one stage; a TOML file has the same names."""
 
     objective: Objective
-    """``mlm``: tokens that were masked; ``contrastive``: which text of a pair belongs to which;
-    ``distil``: a teacher's vectors and hidden states."""
+    """``mlm`` predicts masked tokens, ``contrastive`` matches the texts of pairs, ``distil``
+    reproduces a teacher's vectors and hidden states."""
     steps: int
-    """Updates of the weights."""
+    """Number of updates of the weights."""
     learning_rate: float
-    """At its highest."""
+    """Highest learning rate."""
     max_length: int = 512
-    """Tokens of a text, special tokens included; what is beyond is cut off."""
+    """Maximum tokens of a text, special tokens included; longer texts are truncated."""
     min_length: int = 3
-    """Shorter texts are left out."""
+    """Minimum tokens of a text; shorter texts are left out."""
     whole_documents: bool = False
     """Whether a text is a whole document instead of a chunk of one."""
     stretches: bool = False
-    """With ``whole_documents``: whether it is any stretch of one, of any length (their logarithms
-    are even), instead of the whole. Long documents are drawn more often, for all of their tokens
-    to be seen as often as those of short ones."""
+    """With ``whole_documents``: whether a text is a random stretch of a document instead of the
+    whole. The logarithms of the lengths are uniform. Long documents are drawn more often, so that
+    their tokens are seen as often as those of short ones."""
     rope_theta: float = 160_000.0
-    """Base of the rotary frequencies (the card's ``rope_base``)."""
+    """Base of the rotary frequencies (``rope_base`` in GTE's card)."""
     batch_tokens: int = 16_384
-    """Tokens that one update learns from, at least; in contrastive stages of both sides."""
+    """Minimum tokens of an update; in contrastive stages, of both sides together."""
     micro_tokens: int = 4_096
-    """Of those, about as many as go through the model at a time: memory, not arithmetic."""
+    """Tokens that go through the model at a time, to limit memory."""
     optimizer: OptimizerName = "adamw"
-    """``muon``: for the matrices of the hidden layers; AdamW for what else there is."""
+    """``muon`` is for the matrices of the hidden layers; AdamW trains the other weights."""
     warmup_steps: int = 100
     final_share: float = 0.0
-    """Of the learning rate, at the last step; it falls on a line."""
+    """Fraction of the learning rate at the last step; it falls linearly."""
     weight_decay: float = 0.01
     beta2: float = 0.98
     clip_norm: float = 1.0
     frozen: tuple[str, ...] = ()
-    """Weights whose names begin so stay as they are."""
+    """Prefixes of the names of weights that are not trained."""
     temperature: float = 0.01
-    """Contrastive: cosines are divided by it."""
+    """Contrastive: divisor of the cosines."""
     hard_negatives: int = 0
     """Contrastive: mined passages for each pair (``training.mine``), beside the other pairs'."""
     mask_share: float = 0.3
-    """MLM: tokens to be guessed."""
+    """MLM: fraction of the tokens that are masked."""
     hidden_weight: float = 1.0
-    """Distil: of the difference of hidden states, layer by layer."""
+    """Distil: weight of the error of hidden states, layer by layer."""
     similarity_weight: float = 1.0
-    """Distil: of the difference of the texts' cosines with each other."""
+    """Distil: weight of the error of the cosines between texts."""
     discriminant: float = 0.0
-    """Distil: if above 0, wanted of a long text is not the mean of its pieces' vectors, but what
-    tells it from texts like it; in ``training/learning/discriminant.py`` this is ``variance``."""
+    """Distil: if above 0, the target of a long text is not the mean of its pieces' vectors but what
+    distinguishes it; this is ``variance`` in ``training/learning/discriminant.py``."""
     evaluate_every: int = 250
-    """Steps from one measurement on held-back texts to the next, and to the next checkpoint."""
+    """Updates between measurements on held-back texts, and between checkpoints."""
     seed: int = 0
 
     @classmethod
     def from_file(cls, path: Path) -> "Stage":
-        """Read a stage.
+        """Read the settings of a stage.
 
         Raises:
-            InvalidArgument: not a TOML file of these fields, or a value out of range.
+            InvalidArgument: it is not a TOML file of these fields, or a value is out of range.
         """
         try:
             raw = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -91,7 +91,7 @@ class Stage:
         """Refuse values that make no sense.
 
         Raises:
-            InvalidArgument: the first of them.
+            InvalidArgument: names the first of them.
         """
         if self.objective not in get_args(Objective):
             raise InvalidArgument(f"{where}: objective must be {', '.join(get_args(Objective))}")
