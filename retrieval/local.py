@@ -4,11 +4,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retrieval.search import EmbeddedText, PairScorer, Query, Searcher, SearchResult, check_query
-from retrieval.store import Reader, open_reader
+from retrieval.store import LocationLike, Reader, open_reader
 
 if TYPE_CHECKING:
     from retrieval.encoding.encoder import Encoder
@@ -71,7 +70,7 @@ class LocalSearch:
 
 @contextmanager
 def open_local(
-    index: Path,
+    index: LocationLike,
     *,
     model: str | None = None,
     device: str = "auto",
@@ -81,7 +80,7 @@ def open_local(
     """Open an index to search it in this process.
 
     Args:
-        index: the index's folder.
+        index: where the index is.
         model: where the index's model is now, if it has moved.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         query_dtype: type of the weights for queries; see ``load_for_index``.

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from indexer.build.plan import Plan, check_not_empty, plan_build
@@ -26,7 +25,7 @@ from indexer.readers.messages import Job, Parsed, Setup
 from indexer.readers.pool import Readers, reader_count
 from retrieval.domain.records import Chunk, Skipped, SourceFile
 from retrieval.domain.wording import counted
-from retrieval.store import Writer, open_writer
+from retrieval.store import LocationLike, Writer, open_writer
 
 if TYPE_CHECKING:
     from retrieval.encoding.encoder import Encoder
@@ -131,7 +130,7 @@ def dry_run(options: BuildOptions, progress: BuildProgress) -> DryRun:
 
 
 @contextmanager
-def _writer(index: Path | None) -> Iterator[Writer]:
+def _writer(index: LocationLike | None) -> Iterator[Writer]:
     """A writer on the index, or on an empty one that is not kept."""
     if index is not None:
         with open_writer(index) as writer:

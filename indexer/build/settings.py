@@ -14,7 +14,7 @@ from retrieval.domain.embedded_text import CONTEXT_TOKENS
 from retrieval.domain.records import ChunkSettings, IndexInfo, ModelIdentity
 from retrieval.encoding.model_cards import DEFAULT_CHUNK_TOKENS, DEFAULT_MODEL, find_card
 from retrieval.errors import InvalidArgument, ModelMismatch, NotAnIndex
-from retrieval.store import IndexType, exists, read_info
+from retrieval.store import IndexType, LocationLike, exists, read_info
 
 if TYPE_CHECKING:
     from retrieval.encoding.encoder import Encoder
@@ -36,7 +36,7 @@ class BuildOptions:
     """What to index, and how; None leaves the choice to the index, or to the default."""
 
     docs: Sequence[Path]
-    index: Path
+    index: LocationLike
     model: str | None = None
     chunk_tokens: int | None = None
     """Most tokens in a chunk; 0 = one chunk a document."""
@@ -84,7 +84,7 @@ def find_documents(options: BuildOptions) -> Discovery:
     )
 
 
-def existing_info(index: Path) -> IndexInfo | None:
+def existing_info(index: LocationLike) -> IndexInfo | None:
     """What the index is already; None for one to be made (or one that got no commit yet)."""
     if not exists(index):
         return None

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,6 +20,7 @@ from retrieval.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from retrieval.search import Query, SearchResult
+    from retrieval.store import Location
 
 _CLI_EXAMPLES = (
     "\b\nExamples:\n"
@@ -58,7 +58,7 @@ def cli() -> None:
 def search(
     *,
     query: str,
-    index: Path,
+    index: "Location",
     model: str | None,
     device: str,
     query_dtype: str,

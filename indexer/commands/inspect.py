@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import click
@@ -17,7 +16,7 @@ from retrieval.domain.passages import Passage
 from retrieval.domain.records import DocumentRow
 from retrieval.domain.wording import counted, printable
 from retrieval.errors import NotFound
-from retrieval.store import open_reader
+from retrieval.store import Location, open_reader
 
 _FORMATS_EXAMPLES = "\b\nExamples:\n  indexer formats\n  indexer formats --json\n"
 
@@ -61,7 +60,7 @@ def _missing_extras() -> Iterator[tuple[Extra, list[str]]]:
 @click.argument("document")
 @INDEX_OPTION
 @JSON_OPTION
-def show(document: str, index: Path, as_json: bool) -> None:
+def show(document: str, index: Location, as_json: bool) -> None:
     """Show how a document was cut: its passages, and where each begins and ends.
 
     DOCUMENT is a URI, as `indexer list` shows it.

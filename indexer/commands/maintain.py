@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 
@@ -13,6 +12,7 @@ from retrieval.domain.records import FileChoice, RootInfo, Skipped
 from retrieval.domain.wording import counted, printable
 from retrieval.errors import IndexDamaged, NotFound
 from retrieval.store import (
+    Location,
     open_reader,
     open_writer,
     read_status,
@@ -35,7 +35,7 @@ _LIST_EXAMPLES = "\b\nExamples:\n  indexer list\n  indexer list --skipped --json
 @click.command(epilog=_STATUS_EXAMPLES)
 @INDEX_OPTION
 @JSON_OPTION
-def status(index: Path, as_json: bool) -> None:
+def status(index: Location, as_json: bool) -> None:
     """Show what an index is and holds."""
     found = read_status(index)
     info, segments, roots = found.info, found.segments, found.roots
@@ -95,7 +95,7 @@ def _as_text(root: RootInfo) -> str:
 @INDEX_OPTION
 @click.option("--skipped", is_flag=True, help="List the files that were left out, and why.")
 @JSON_OPTION
-def list_(index: Path, skipped: bool, as_json: bool) -> None:
+def list_(index: Location, skipped: bool, as_json: bool) -> None:
     """List the documents of an index, or the files that it left out."""
     with open_reader(index) as reader:
         entries = reader.skipped() if skipped else reader.documents(reader.info.documents)
@@ -116,7 +116,7 @@ def list_(index: Path, skipped: bool, as_json: bool) -> None:
 @click.argument("paths", nargs=-1, required=True)
 @INDEX_OPTION
 @JSON_OPTION
-def remove(paths: tuple[str, ...], index: Path, as_json: bool) -> None:
+def remove(paths: tuple[str, ...], index: Location, as_json: bool) -> None:
     """Take documents out of an index: by URI, as `indexer list` shows it, or whole folders.
 
     The files themselves stay; a later build of their folder takes them in again.
@@ -137,7 +137,7 @@ def remove(paths: tuple[str, ...], index: Path, as_json: bool) -> None:
 @click.command(epilog=_COMPACT_EXAMPLES)
 @INDEX_OPTION
 @JSON_OPTION
-def compact(index: Path, as_json: bool) -> None:
+def compact(index: Location, as_json: bool) -> None:
     """Drop what no document uses any more, and index all vectors anew."""
     with open_writer(index, create=False) as writer:
         done = writer.compact()
@@ -173,7 +173,7 @@ def compact(index: Path, as_json: bool) -> None:
 )
 @DEVICE_OPTION
 @JSON_OPTION
-def verify(index: Path, sample: int, model: str | None, device: str, as_json: bool) -> None:
+def verify(index: Location, sample: int, model: str | None, device: str, as_json: bool) -> None:
     """Check every byte of an index, and every promise between its parts."""
     problems = list(verify_index(index))
     if sample and not problems:

@@ -5,14 +5,14 @@ from typing import IO, Final
 
 import click
 
-from retrieval.commands.parameters import NonEmptyPath
+from retrieval.commands.parameters import IndexLocation
 from retrieval.errors import InvalidArgument
 
 _MAX_LIST_BYTES: Final = 256 << 20
 
 INDEX_OPTION = click.option(
     "--index",
-    type=NonEmptyPath(),
+    type=IndexLocation(),
     default="./index",
     show_default=True,
     help="The index's folder.",

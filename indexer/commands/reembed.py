@@ -1,19 +1,17 @@
 """Embed some of an index's chunks again: do their vectors come out the same?"""
 
-from pathlib import Path
-
 import numpy as np
 
 from retrieval.domain.embedded_text import embedded_text
 from retrieval.encoding.encoder import load_for_index
-from retrieval.store import Problem, open_reader
+from retrieval.store import Location, Problem, open_reader
 
 _LEAST_COSINE = {"float32": 0.9999, "bfloat16": 0.99, "float16": 0.999, "int8": 0.99}
 """Of a vector with itself, by the type of the weights: rounding differs with the processor."""
 
 
 def compare_sample(
-    index: Path, count: int, *, model: str | None = None, device: str = "auto"
+    index: Location, count: int, *, model: str | None = None, device: str = "auto"
 ) -> list[Problem]:
     """Embed a sample of chunks again.
 

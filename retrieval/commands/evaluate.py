@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from retrieval.commands.connection_options import CONNECTION_NAMES, connect, connection_options
-from retrieval.commands.parameters import DEVICE_OPTION, FILE, NonEmptyPath
+from retrieval.commands.parameters import DEVICE_OPTION, FILE, IndexLocation, NonEmptyPath
 from retrieval.commands.search_options import RERANKER_OPTION, ranking_options
 from retrieval.domain.search_options import MAX_K, OPTIONS
 from retrieval.errors import InvalidArgument
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from retrieval.eval.run import Run
     from retrieval.eval.sets.queries import TestSet
     from retrieval.eval.systems import System
+    from retrieval.store import LocationLike
 
 _EXAMPLES = (
     "\b\nExamples:\n"
@@ -50,7 +51,7 @@ _RANKING_NAMES: Final = (
 @click.option("--qrels", type=FILE, help="Judgements, in TREC or BEIR form.")
 @click.option(
     "--index",
-    type=NonEmptyPath(),
+    type=IndexLocation(),
     metavar="DIR",
     help="Index to search in this process; ./index unless --target is given.",
 )
@@ -91,7 +92,7 @@ def evaluate(
     /,
     *,
     queries: Path | None,
-    index: Path | None,
+    index: "LocationLike | None",
     target: str | None,
     make_queries: int | None,
     **chosen: Any,
@@ -121,7 +122,7 @@ def _is_given(context: click.Context, name: str) -> bool:
     return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
-def _check_place(context: click.Context, index: Path | None, target: str | None) -> None:
+def _check_place(context: click.Context, index: "LocationLike | None", target: str | None) -> None:
     """Refuse options that would have no effect.
 
     Raises:
@@ -136,7 +137,7 @@ def _check_place(context: click.Context, index: Path | None, target: str | None)
             raise InvalidArgument(f"--{name} has no effect without {place}")
 
 
-def _print_queries(index: Path, count: int) -> None:
+def _print_queries(index: "LocationLike", count: int) -> None:
     from retrieval.eval.sets.make_queries import make_queries
     from retrieval.store import open_reader
 
@@ -155,7 +156,7 @@ def _print_queries(index: Path, count: int) -> None:
 
 def _evaluate(
     queries: Path,
-    index: Path | None,
+    index: "LocationLike | None",
     target: str | None,
     given: Mapping[str, Any],
     *,
@@ -240,7 +241,7 @@ def _run(
 
 @contextmanager
 def _open_system(
-    index: Path | None,
+    index: "LocationLike | None",
     target: str | None,
     *,
     collection: str,

@@ -3,9 +3,13 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from retrieval.store import Location
 
 
 class NonEmptyPath(click.Path):
@@ -25,6 +29,30 @@ class NonEmptyPath(click.Path):
         if value == "":
             self.fail("it is empty; give a path, or . for this folder", param, ctx)
         return Path(os.fsdecode(super().convert(str(value), param, ctx)))
+
+
+class IndexLocation(click.ParamType["Location"]):
+    """Where an index is: a folder, or an address ``scheme://…`` in another store."""
+
+    name = "path"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> "Location":
+        """Return the location."""
+        from retrieval.store.location import Location  # loads NumPy
+
+        if isinstance(value, Location):
+            return value
+        if value == "":
+            self.fail("it is empty; give a path, or . for this folder", param, ctx)
+        return Location.parse(str(value))
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Have the shell complete paths."""
+        return click.Path().shell_complete(ctx, param, incomplete)
 
 
 def not_empty(_: click.Context, param: click.Parameter, value: Any) -> Any:  # noqa: ANN401

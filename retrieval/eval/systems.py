@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from retrieval.domain.resource_names import parse_document
@@ -12,7 +11,7 @@ from retrieval.eval.sets.matching import IndexedDocument
 
 if TYPE_CHECKING:
     from retrieval.client import RetrievalClient
-    from retrieval.store import Reader
+    from retrieval.store import LocationLike, Reader
 
 _DOCUMENTS_AT_ONCE: Final = 1_000
 """Documents read from an index at a time: about a megabyte of names and metadata."""
@@ -34,7 +33,7 @@ class System:
 
 @contextmanager
 def search_index(
-    index: Path, *, device: str, reranker: str | None, options: Mapping[str, Any]
+    index: "LocationLike", *, device: str, reranker: str | None, options: Mapping[str, Any]
 ) -> Iterator[System]:
     """Open an index to measure its search.
 
@@ -50,7 +49,7 @@ def search_index(
     """
     from retrieval.local import open_local
     from retrieval.search import Query
-    from retrieval.store import search_on_one_core
+    from retrieval.store import Location, search_on_one_core
 
     search_on_one_core()  # as a server does, so that the times are comparable
     needed = reranker if options.get("rerank_top") else None
@@ -69,7 +68,7 @@ def search_index(
 
         info = local.reader.info
         yield System(
-            f"index {index.resolve()}",
+            f"index {Location.parse(index).absolute()}",
             info.model.name,
             info.documents,
             _documents_here(local.reader),

@@ -14,6 +14,7 @@ from retrieval.domain.resource_names import (
     lower_cased,
 )
 from retrieval.errors import InvalidArgument
+from retrieval.store import Location, LocationLike
 
 DEFAULT_PORT = 50051
 DEFAULT_LISTEN = f"127.0.0.1:{DEFAULT_PORT}"
@@ -150,7 +151,7 @@ MAX_SEARCH_THREADS: Final = 256
 class ServiceConfig:
     """Everything ``retrieval serve`` can be told."""
 
-    indexes: Mapping[str, Path]
+    indexes: Mapping[str, LocationLike]
     """Collection → folder of its index; at least one."""
     listen: Address = Address("127.0.0.1", DEFAULT_PORT)
     insecure: bool = False
@@ -263,7 +264,7 @@ def tls_files(cert: Path | None, key: Path | None, client_ca: Path | None) -> Tl
     return TlsFiles(cert, key, client_ca)
 
 
-def parse_indexes(options: Sequence[str]) -> dict[str, Path]:
+def parse_indexes(options: Sequence[str]) -> dict[str, Location]:
     """Read the values of ``--index``: ``DIR``, or ``NAME=DIR`` for a collection of that name.
 
     Args:
@@ -276,7 +277,7 @@ def parse_indexes(options: Sequence[str]) -> dict[str, Path]:
         InvalidArgument: an empty value, a name that no collection can have, a name without a
             folder, or two folders of one name.
     """
-    indexes: dict[str, Path] = {}
+    indexes: dict[str, Location] = {}
     for option in options:
         named = _INDEX_OPTION.fullmatch(option)
         name, folder = (named["name"], named["folder"]) if named else (DEFAULT_COLLECTION, option)
@@ -290,7 +291,7 @@ def parse_indexes(options: Sequence[str]) -> dict[str, Path]:
                 "name them apart with --index NAME=DIR",
                 field="indexes",
             )
-        indexes[name] = Path(folder)
+        indexes[name] = Location.parse(folder)
     return indexes
 
 

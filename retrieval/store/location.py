@@ -37,6 +37,10 @@ class Location:
             raise ValueError(f"{self} is not a folder")
         return Path(self.path)
 
+    def absolute(self) -> "Location":
+        """Return a location that means the same in any working folder."""
+        return self if self.scheme else Location("", str(self.folder.resolve()))
+
     def __str__(self) -> str:
         """Return the location as messages show it."""
         return f"{self.scheme}://{self.path}" if self.scheme else str(Path(self.path))

@@ -5,10 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from indexer.commands.maintain import status
 from retrieval.errors import InvalidArgument, NotAnIndex
+from retrieval.service.config import parse_indexes
 from retrieval.store import (
     Location,
     Reader,
@@ -92,6 +95,13 @@ def test_a_scheme_names_its_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         assert reader.info == same.info
     with pytest.raises(InvalidArgument, match="elsewhere://$"):
         exists("s3://bucket")
+
+
+def test_the_command_line_takes_addresses() -> None:
+    result = CliRunner().invoke(status, ["--index", "s3://bucket/x"])
+    assert isinstance(result.exception, InvalidArgument)
+    assert result.exception.message.startswith("s3://bucket/x: ")
+    assert parse_indexes(["a=s3://bucket/x"])["a"] == Location("s3", "bucket/x")
 
 
 def test_no_index_is_made_where_one_is_expected(tmp_path: Path) -> None:

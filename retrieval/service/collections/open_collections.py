@@ -311,9 +311,9 @@ class Collections:
             collection.release()
 
     def _open_newest(self, name: str) -> OpenCollection:
-        folder = self._config.indexes[name]
+        location = self._config.indexes[name]
         old = self._open.get(name)
-        reader = open_reader(folder, before=old.reader if old else None)
+        reader = open_reader(location, before=old.reader if old else None)
         if not reader.has_lexical_index:
             LOG.warning(
                 "collection %s is searched by vectors alone: an older version indexed its words; "

@@ -5,12 +5,11 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from retrieval.errors import RetrievalError
 from retrieval.service.collections.open_collections import Collections
 from retrieval.service.observability.metrics import Metrics
-from retrieval.store import Version, read_version
+from retrieval.store import LocationLike, Version, read_version
 
 LOG = logging.getLogger(__name__)
 
@@ -42,7 +41,7 @@ class Watcher:
     def __init__(
         self,
         collections: Collections,
-        indexes: Mapping[str, Path],
+        indexes: Mapping[str, LocationLike],
         seconds: float,
         metrics: Metrics,
     ) -> None:
@@ -63,17 +62,17 @@ class Watcher:
     async def run(self) -> None:
         """Look until cancelled; each index by itself, so that a slow disk delays no other."""
         async with asyncio.TaskGroup() as group:
-            for name, folder in self._indexes.items():
-                group.create_task(self._watch(name, folder))
+            for name, location in self._indexes.items():
+                group.create_task(self._watch(name, location))
 
-    async def _watch(self, name: str, folder: Path) -> None:
+    async def _watch(self, name: str, location: LocationLike) -> None:
         """Look at one index; whatever goes wrong, what is served stays, and looks go on."""
         pause = self._seconds
         while True:
             await asyncio.sleep(pause)
             pause, started = self._seconds, time.monotonic()
             try:
-                await self._look(name, folder)
+                await self._look(name, location)
             except RetrievalError as error:
                 self._complain(name, error.message)
             except Exception as error:  # noqa: BLE001  (a bug must not end reloading for good)
@@ -83,11 +82,11 @@ class Watcher:
             # To open a large index that can't be used takes a while, and would again.
             pause = max(pause, min(4 * (time.monotonic() - started), _MOST_PAUSE_SECONDS))
 
-    async def _look(self, name: str, folder: Path) -> None:
+    async def _look(self, name: str, location: LocationLike) -> None:
         """Reload once a new generation has stayed for a look, or has long been coming."""
         seen = self._seen[name]
         try:
-            found = await asyncio.to_thread(read_version, folder)
+            found = await asyncio.to_thread(read_version, location)
         except BaseException:
             self._metrics.reload_failed(name)
             raise
