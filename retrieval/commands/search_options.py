@@ -16,8 +16,8 @@ QUERY_DTYPE_OPTION = click.option(
     type=click.Choice(["auto", "index", *DTYPE_NAMES]),
     default="auto",
     show_default=True,
-    help="Type of the weights for queries; index: the one it was built in; auto: int8 where that "
-    "was measured to cost next to nothing, else index.",
+    help="Type of the weights for queries. index is the type that the index was built with; auto "
+    "is int8 if that was measured to cost next to no quality, otherwise index.",
 )
 
 RERANKER_OPTION = click.option(
@@ -29,24 +29,24 @@ RERANKER_OPTION = click.option(
 
 
 def ranking_options(command: Command) -> Command:
-    """Give a command the options that say how passages are ranked."""
+    """Add the options that affect the ranking to a command."""
     return _with(command, (option for option in OPTIONS.values() if option.ranks))
 
 
 def search_options(command: Command) -> Command:
-    """Give a command all options of a search, as keywords of ``Query`` and of the client."""
+    """Add all options of a search to a command, as keywords of ``Query`` and of the client."""
     return _with(command, OPTIONS.values())
 
 
 def _with(command: Command, options: Iterable[Option]) -> Command:
-    # As decorators do, the last one first.
+    # Decorators apply from the last to the first.
     for option in reversed([option for option in options if option.flag]):
         command = _click_option(option)(command)
     return command
 
 
 def _click_option(option: Option) -> Callable[[Command], Command]:
-    # Whoever answers the search checks the range: a server may have other limits.
+    # The index or server that answers checks the range: a server may have limits of its own.
     names = (option.flag, option.name)
     if option.kind == "flag":
         return click.option(*names, is_flag=True, help=option.help)

@@ -143,13 +143,17 @@ class Tokenizer:
         ]
 
     def encode_pairs(self, first: str, seconds: Sequence[str]) -> list[PairTokens]:
-        """One text with each of others → token ids with special tokens, which survive truncation.
+        """Return the tokens of pairs of texts; truncation keeps the special tokens.
 
-        The second text is cut where both are too long; the first to half of the maximum at most.
+        If a pair is too long, the first text keeps up to half of the room, or more if the second is
+        short; the second text keeps the rest.
 
         Args:
-            first: such as a query.
-            seconds: such as passages.
+            first: first text of each pair, such as a query.
+            seconds: second texts, such as passages.
+
+        Returns:
+            one ``PairTokens`` for each second text.
         """
         refuse_one_text(seconds)
         head = first[:MAX_TEXT_CHARS]

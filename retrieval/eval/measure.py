@@ -49,7 +49,7 @@ class Answer:
     query: TestQuery
     milliseconds: float
     measures: Mapping[str, float]
-    """Name → value, from 0 to 1."""
+    """Value of each measure, from 0 to 1, by its name."""
     found: Sequence[str]
     """The ranking, best first. Relevant documents have their names in the judgements, the others
     their URIs; relevant passages have the text that was wanted, the others their resource names."""
