@@ -43,6 +43,7 @@ from retrieval.search import DEFAULT_K, Query
 from retrieval.search.diversity import MMR_POOL
 from retrieval.search.ranking import RRF_DEPTH, RRF_RANK
 from retrieval.service.grpc_api import status
+from retrieval.service.observability.metrics import Metrics
 from retrieval.service.server import SERVICE_NAMES
 from retrieval.store.disk.tables.database import connect_for_writing
 from retrieval.store.disk.vectors.vector_index import EXACT_ROWS
@@ -261,6 +262,15 @@ def test_every_exception_is_documented(kind: type[errors.RetrievalError]) -> Non
     code = status.STATUS_CODES.get(kind)
     assert code is None or f"`{code.name}`" in row[0]
     assert f"`{kind.reason}`" in section(page("operations.md"), "## What to do about an error")
+
+
+def test_every_metric_is_documented() -> None:
+    table = section(page("serving.md"), "## What you can watch")
+    families = Metrics().registry.collect()
+    names = {f"{family.name}{'_total' * (family.type == 'counter')}" for family in families}
+    ours = {name for name in names if name.startswith("retrieval_")}
+    assert ours
+    assert [name for name in sorted(ours) if f"`{name}`" not in table] == []
 
 
 def test_every_skip_reason_is_documented() -> None:
