@@ -1,4 +1,4 @@
-"""The whole build: find files → parse → chunk → embed → commit."""
+"""The whole build: find files, parse them, cut them into chunks, embed, commit."""
 
 import time
 
@@ -27,21 +27,21 @@ from retrieval.store import Writer, check_free, open_writer, recall_warnings
 def build(
     options: BuildOptions, progress: BuildProgress, load: Loader = load_encoder
 ) -> BuildReport:
-    """Bring an index in step with folders of documents.
+    """Bring an index up to date with folders of documents.
 
-    Work is in proportion to what changed. Commits are made on the way, so a run that is cut off
-    loses little, and the next one goes on from there.
+    The work is proportional to what changed. The build commits on the way, so an interrupted build
+    loses little, and the next one continues from there.
 
     Args:
         options: what to index, and how.
-        progress: told about every step.
+        progress: receives every step.
         load: loads the model.
 
     Returns:
-        what was done.
+        counts of what was done.
 
     Raises:
-        SourceError: the documents are missing or there are none.
+        SourceError: a folder of documents is missing or empty.
         ModelNotFound, CheckpointError: the model can't be loaded.
         ModelMismatch: the index was made with another model or other settings.
         NotAnIndex, IndexLocked, IndexDamaged, StorageError: the index can't be written.
@@ -70,7 +70,7 @@ def build(
             embedder = Embedder(encoder, writer, report, progress, context=settings.context)
             setup = reader_setup(options, encoder.folder, encoder.max_tokens, settings)
             _ingest(plan, setup, embedder, report, progress)
-        _note_wishes(options, writer)
+        _record_choices(options, writer)
         _finish(plan, writer, report)
     report.seconds = time.perf_counter() - started
     return report
@@ -86,19 +86,19 @@ def _ingest(
     """Read, parse, chunk, embed and commit every file that may have changed."""
     progress.start(len(plan.to_read), sum(source.size for source in plan.to_read))
     with Readers(setup, reader_count(len(plan.to_read))) as readers:
-        counted = 0  # bytes of the present file that were told to the progress, or will be
-        embedded = False  # the file itself: the embedder counts it when it has been
+        counted = 0  # bytes of the present file that the progress has counted, or will count
+        embedded = False  # whether the embedder will count the file itself
         for outcome in readers.read(Job(file, plan.known_of(file)) for file in plan.to_read):
             if isinstance(outcome, Finished):
                 plan.finish(outcome.source, complete=outcome.complete)
-                # What was skipped is counted with the end of its file.
+                # Count the bytes of skipped documents at the end of their file.
                 if not embedded:
                     progress.advance(size=max(0, outcome.source.size - counted), files=1)
                 counted, embedded = 0, False
             elif isinstance(outcome, Skipped):
                 plan.skip(outcome)
             else:
-                _take(outcome, plan, embedder, report)
+                _count_and_embed(outcome, plan, embedder, report)
                 counted += outcome.consumed
                 if isinstance(outcome, Unchanged):
                     progress.advance(size=outcome.consumed)
@@ -107,7 +107,9 @@ def _ingest(
     embedder.flush()
 
 
-def _take(outcome: Parsed | Unchanged, plan: Plan, embedder: Embedder, report: BuildReport) -> None:
+def _count_and_embed(
+    outcome: Parsed | Unchanged, plan: Plan, embedder: Embedder, report: BuildReport
+) -> None:
     """Count a document; embed it if it is new or has changed."""
     source = outcome.source
     plan.turned_up(source)
@@ -122,22 +124,22 @@ def _take(outcome: Parsed | Unchanged, plan: Plan, embedder: Embedder, report: B
         plan.unchanged += 1
 
 
-def _note_wishes(options: BuildOptions, writer: Writer) -> None:
-    """Note which kind of index is wanted and for which language, where it is said and differs."""
+def _record_choices(options: BuildOptions, writer: Writer) -> None:
+    """Record the index type, recall and language that were asked for, if they differ."""
     info = writer.info
     if info is None:
         return
-    wanted = (options.index_type or info.index_type, options.target_recall or info.target_recall)
-    if wanted != (info.index_type, info.target_recall):
+    chosen = (options.index_type or info.index_type, options.target_recall or info.target_recall)
+    if chosen != (info.index_type, info.target_recall):
         with writer.commit() as commit:
-            commit.set_index_type(*wanted)
+            commit.set_index_type(*chosen)
     if options.language and options.language != info.language:
         with writer.commit() as commit:
             commit.set_language(options.language)
 
 
 def _finish(plan: Plan, writer: Writer, report: BuildReport) -> None:
-    """Remove what is gone, note what was skipped, and count up."""
+    """Remove documents that are gone, record skipped files, and complete the report."""
     unique = {skip.uri: skip for skip in sorted(plan.skipped, key=lambda skip: skip.uri)}
     names = [root.name for root in plan.roots]
     skipped = {name: [skip for skip in unique.values() if skip.root == name] for name in names}
@@ -170,5 +172,5 @@ def _finish(plan: Plan, writer: Writer, report: BuildReport) -> None:
 
 
 def _under(root: str, plan: Plan) -> dict[str, ContainerStamp]:
-    """The containers of a plan that lie under a root."""
+    """Return the stamps of the containers under a root."""
     return {uri: stamp for uri, stamp in plan.containers.items() if uri.partition("/")[0] == root}

@@ -1,4 +1,4 @@
-"""What a build would do, and about how long it would take; nothing is written."""
+"""Estimate what a build would do, and how long it would take, without writing anything."""
 
 import tempfile
 import time
@@ -31,45 +31,46 @@ if TYPE_CHECKING:
     from retrieval.encoding.encoder import Encoder
 
 SAMPLE_FILES: Final = 64
-"""Files that are read to estimate what is in the others."""
+"""Number of files to read as a sample of all files."""
 SAMPLE_FILE_BYTES: Final = 4 << 20
-"""Larger ones are not among them."""
+"""Larger files are not sampled: one of them could take all the time."""
 SAMPLE_SECONDS: Final = 5.0
-"""Time that is spent embedding, and as much again on reading."""
+"""Time to spend on reading, and again on embedding: as long as a user waits for an estimate."""
 _BATCH_CHUNKS: Final = 16
+"""Number of chunks to embed at once; between two batches the time is checked."""
 
 
 @dataclass(slots=True)
 class DryRun:
-    """What a build would do."""
+    """Counts and estimates of what a build would do."""
 
     added: int = 0
-    """Files that are new; an archive counts as one."""
+    """Number of new files; a container counts as one."""
     changed: int = 0
-    """Files whose size or time is another; their content may be the same."""
+    """Number of files whose size or modification time differs; their content may be the same."""
     removed: int = 0
     unchanged: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
-    """Files that would be left out, by reason; more may turn out when they are read."""
+    """Number of files that would be skipped, by reason; reading may find more."""
     bytes_to_read: int = 0
     sampled_files: int = 0
     sampled_bytes: int = 0
     sampled_skips: int = 0
-    """Files of the sample that turned out to have nothing to index."""
+    """Number of files of the sample that had nothing to index."""
     estimated_chunks: int = 0
     estimated_tokens: int = 0
     tokens_per_second: float = 0.0
-    """Of the model, as measured now."""
+    """Speed of the model, measured now."""
     estimated_seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
     """As in ``BuildReport``."""
 
     def as_json(self) -> dict[str, Any]:
-        """As ``indexer build --dry-run --json`` prints it."""
+        """Return the result as ``indexer build --dry-run --json`` prints it."""
         return {**asdict(self), "skipped": dict(sorted(self.skipped.items()))}
 
     def as_text(self) -> str:
-        """As a person reads it."""
+        """Return the result as ``indexer build --dry-run`` prints it."""
         lines = [
             f"would read {self.added} new and {counted(self.changed, 'changed file')} "
             f"({self.bytes_to_read / 1e6:.1f} MB), remove {counted(self.removed, 'document')}, "
@@ -87,13 +88,13 @@ class DryRun:
             lines.append(
                 f"estimated from {counted(self.sampled_files, 'file')} "
                 f"({self.sampled_bytes / 1e6:.1f} MB), "
-                f"{self.sampled_skips} of them without anything to index; "
-                f"texts that are embedded already take no time"
+                f"{self.sampled_skips} of them with nothing to index; "
+                f"texts that the index already has take no time"
             )
         elif self.added + self.changed:
             lines.append(
-                "no estimate: archives, mail boxes and files of JSON lines are not looked into, "
-                "and no other file is small enough for a quick look"
+                "no estimate: archives, mailboxes and files of JSON lines are not sampled, "
+                "and no other file is small enough"
             )
         lines += [f"warning: {warning}" for warning in self.warnings]
         return "\n".join(lines)
@@ -102,14 +103,14 @@ class DryRun:
 def dry_run(options: BuildOptions, progress: BuildProgress) -> DryRun:
     """Find out what a build would do.
 
-    The index's lock is taken for the time of the comparison.
+    Holds the lock of the index while files and index are compared.
 
     Args:
-        options: those of the build.
-        progress: told what is being done.
+        options: options of the build.
+        progress: receives a line for each step.
 
     Raises:
-        as ``indexer.build.build.build``.
+        RetrievalError: as for ``indexer.build.build.build``.
     """
     discovery = find_documents(options)
     existing = existing_info(options.index)
@@ -131,7 +132,7 @@ def dry_run(options: BuildOptions, progress: BuildProgress) -> DryRun:
 
 @contextmanager
 def _writer(index: LocationLike | None) -> Iterator[Writer]:
-    """A writer on the index, or on an empty one that is not kept."""
+    """Open the index, or a temporary empty one, for writing."""
     if index is not None:
         with open_writer(index) as writer:
             yield writer
@@ -178,13 +179,13 @@ def _estimate(
     result.tokens_per_second = _measure(encoder, chunks)
     result.estimated_chunks = round(len(chunks) * scale)
     result.estimated_tokens = round(tokens * scale)
-    # Files are read while others are embedded.
+    # A build reads files while it embeds others.
     embedding = tokens / result.tokens_per_second if tokens else 0.0
     result.estimated_seconds = max(reading, embedding) * scale
 
 
 def _sample(files: Sequence[SourceFile]) -> list[SourceFile]:
-    """Some of the files, spread evenly."""
+    """Return a sample of the smaller files, spread evenly."""
     small = [
         file for file in files if file.size <= SAMPLE_FILE_BYTES and not is_container(file.uri)
     ]
@@ -193,9 +194,9 @@ def _sample(files: Sequence[SourceFile]) -> list[SourceFile]:
 
 
 def _measure(encoder: "Encoder", chunks: Sequence[Chunk]) -> float:
-    """Tokens a second of the model, on a few of the chunks."""
+    """Return the model's speed in tokens per second, measured on some of the chunks."""
     by_length = sorted((chunk.text for chunk in chunks), key=len)
-    step = max(1, len(chunks) // _BATCH_CHUNKS)  # each batch has short ones and long ones
+    step = max(1, len(chunks) // _BATCH_CHUNKS)  # each batch has short and long chunks
     started, tokens = time.perf_counter(), 0
     for start in range(step):
         tokens += sum(encoder.embed(by_length[start::step], "passage").token_counts)

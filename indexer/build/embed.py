@@ -1,4 +1,4 @@
-"""Chunks → vectors → commits: gathers documents, embeds what is new, commits them together."""
+"""Embed the chunks of documents that need it, and commit vectors and documents together."""
 
 import hashlib
 import time
@@ -18,32 +18,37 @@ if TYPE_CHECKING:
     from retrieval.encoding.encoder import Embedded, Encoder
 
 WINDOW_CHUNKS = 1024
-"""Chunks gathered before they are embedded: enough to sort them by length to good effect."""
+"""Number of chunks to gather before embedding them: enough for batches of similar lengths."""
 
 WINDOW_CHARS = 16 << 20
-"""Text gathered before it is embedded, whatever the number of chunks."""
+"""Number of characters to gather at most before embedding: bounds memory."""
 
 SLICE_TOKENS = 16_384
-"""Tokens embedded between two looks at the clock."""
+"""Number of tokens to embed between two looks at the clock: a few seconds on a slow CPU, and enough
+for full batches."""
 
 COMMIT_SECONDS = 30.0
-"""Embedding that a crash can cost, at most (and one slice)."""
+"""Time after which vectors are committed ahead of their documents. A crash costs at most this much
+embedding, and one slice."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
+    """A document that waits to be embedded."""
+
     parsed: Parsed
     texts: Sequence[str]
-    """What each chunk's vector is made of."""
+    """The text that is embedded for each chunk."""
     keys: Sequence[bytes]
+    """The content key of each text."""
 
 
 class Embedder:
-    """Takes documents, gives commits.
+    """Embeds documents window by window, and commits each window.
 
-    A text that has a vector is never embedded again, in whatever file it stands. On a slow model
-    the vectors of a window are committed every ``COMMIT_SECONDS``, ahead of their documents; a run
-    that is cut off finds them again by their content.
+    A text that has a vector is never embedded again, whatever file it is in. If the model is slow,
+    the vectors of a window are committed every ``COMMIT_SECONDS``, ahead of their documents. After
+    an interrupted build, the next one finds them by their content keys.
     """
 
     def __init__(
@@ -55,7 +60,15 @@ class Embedder:
         *,
         context: bool = False,
     ) -> None:
-        """Bind the model, the index and where to count; ``context``: see ``ChunkSettings``."""
+        """Start with an empty window.
+
+        Args:
+            encoder: the model.
+            writer: receives the commits.
+            report: receives the counts.
+            progress: receives every step.
+            context: as in ``ChunkSettings``.
+        """
         self._encoder = encoder
         self._writer = writer
         self._report = report
@@ -66,7 +79,7 @@ class Embedder:
         self._window_chars = 0
 
     def add(self, parsed: Parsed) -> None:
-        """Take a document; may embed and commit what has gathered."""
+        """Add a document; embed and commit the window if it is full."""
         texts = [
             embedded_text(
                 chunk.text,
@@ -84,7 +97,7 @@ class Embedder:
             self.flush()
 
     def flush(self) -> None:
-        """Embed and commit everything taken so far."""
+        """Embed and commit the window."""
         if not self._window:
             return
         window, self._window = self._window, []
@@ -101,7 +114,7 @@ class Embedder:
         self._report.chunks_embedded += len(new)
         self._report.chunks_reused += sum(len(pending.keys) for pending in window) - len(new)
         size = sum(one.parsed.consumed for one in window)
-        # A container counts as a file when all of it is read.
+        # A container is counted as a file once all of it is read.
         files = sum(not one.parsed.source.container for one in window)
         vectors = _Uncommitted(time.monotonic())
         for keys, embedded in self._embed(new, size):
@@ -118,11 +131,11 @@ class Embedder:
     def _embed(
         self, new: dict[bytes, tuple[str, int]], size: int
     ) -> Iterator[tuple[list[bytes], "Embedded"]]:
-        """Embed texts, longest first, a slice at a time.
+        """Embed texts slice by slice, longest first.
 
         Args:
-            new: content key → a text, and the tokens of its chunk.
-            size: bytes that all of this stands for, for the progress.
+            new: content key to the text, and the number of tokens of its chunk.
+            size: bytes of the files of this window, for the progress.
 
         Yields:
             the keys and the embeddings of a slice.
@@ -152,7 +165,7 @@ class _Uncommitted:
         self._embedded.append(embedded)
 
     def take(self, commit: Commit) -> dict[bytes, int]:
-        """Put the vectors into a commit; returns content key → vector id."""
+        """Move the vectors into a commit; return the vector id of each content key."""
         if not self._keys:
             return {}
         vectors = np.concatenate([part.vectors for part in self._embedded])
@@ -164,7 +177,7 @@ class _Uncommitted:
 
 
 def content_key(text: str) -> bytes:
-    """What finds a text's vector again: the SHA-256 of its UTF-8 bytes."""
+    """Return the key by which a text's vector is found again: SHA-256 of its UTF-8 bytes."""
     return hashlib.sha256(text.encode()).digest()
 
 
@@ -177,6 +190,7 @@ def _staged(pending: _Pending, ids: dict[bytes, int]) -> StagedDocument:
 
 
 def _slices(new: dict[bytes, tuple[str, int]]) -> Iterator[list[bytes]]:
+    """Yield the keys of texts, longest first, in slices of about ``SLICE_TOKENS`` tokens."""
     keys: list[bytes] = []
     tokens = 0
     for key in sorted(new, key=lambda key: -new[key][1]):

@@ -1,4 +1,4 @@
-"""What a build has to do: the files found against the documents that the index knows."""
+"""Plan a build: compare the files found with the documents that the index knows."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from indexer.build.file_choice import spelled
+from indexer.build.settings import choice_as_typed
 from indexer.files.discover import Discovery
 from indexer.parse.formats import (
     CONTAINER_EXTENSIONS,
@@ -26,32 +26,33 @@ class Plan:
     """The work of one build; ``skipped`` and ``gone`` grow while files are read."""
 
     roots: Sequence[RootInfo]
-    """As they are now."""
+    """The roots as they are now."""
     warnings: list[str] = field(default_factory=list)
-    """What the user should know before any of it is done, a line each."""
+    """Warnings for the user before the build starts, a line each."""
     to_read: list[SourceFile] = field(default_factory=list)
-    """New files, and those whose size or modification time differs, or their sidecar's."""
+    """Files that are new, or whose size or modification time, or their sidecar's, differs."""
     unchanged: int = 0
+    """Number of documents that need no work."""
     known: dict[str, KnownFile] = field(default_factory=dict)
-    """URI → what the index remembers, for every document under the roots."""
+    """URI to the index's record, for every document under the roots."""
     skipped: list[Skipped] = field(default_factory=list)
     touched: list[tuple[int, SourceFile]] = field(default_factory=list)
-    """Documents (by id) whose file has a new modification time but the same content."""
+    """Documents, by id, whose file has a new modification time but the same content."""
     gone: set[str] = field(default_factory=set)
-    """URIs to take out of the index."""
+    """URIs of documents to remove from the index."""
     kept: set[str] = field(default_factory=set)
-    """URIs of documents whose file can't be read now and whose old version stays."""
+    """URIs of documents whose file can't be read now; the version in the index stays."""
     rules: str = ""
-    """See ``ContainerStamp.rules``."""
+    """As in ``ContainerStamp``."""
     containers: dict[str, ContainerStamp] = field(default_factory=dict)
-    """URI → stamp of those that have been read to their end, now or before."""
+    """URI to the stamp of containers that have been read to their end, now or before."""
     members: dict[str, dict[str, KnownFile]] = field(default_factory=dict)
-    """URI of a container that is to be read → its documents in the index that did not turn up."""
+    """URI of a container to read, to its documents in the index that were not found in it yet."""
 
     def skip(self, skip: Skipped) -> None:
-        """Count a file as skipped; the document it was, if any, leaves the index.
+        """Record a skipped file, and remove its document from the index if there is one.
 
-        A file or folder that can't be read *now* is no reason to lose what was indexed of it.
+        If a file or folder can't be read *now*, its documents stay as they were indexed.
         """
         self.skipped.append(skip)
         if skip.reason == SkipReason.UNREADABLE:
@@ -61,22 +62,22 @@ class Plan:
             self.gone.add(skip.uri)
 
     def known_of(self, source: SourceFile) -> dict[str, str]:
-        """URI → digest of what the index has of a file, or of the members of a container."""
+        """Return URI to digest of the index's documents of a file or container."""
         known = self.members.get(source.uri, {})
         if source.uri in self.known:
             known = {**known, source.uri: self.known[source.uri]}
         return {uri: file.sha256 for uri, file in known.items()}
 
     def stamp(self, source: SourceFile) -> ContainerStamp:
-        """What the index is to remember of a container."""
+        """Return the stamp by which an unchanged container is recognised."""
         return ContainerStamp(source.size, source.mtime_ns, self.rules)
 
     def turned_up(self, source: SourceFile) -> None:
-        """A member of a container is still there."""
+        """Note that a member of a container is still there."""
         self.members.get(source.container, {}).pop(source.uri, None)
 
     def finish(self, source: SourceFile, *, complete: bool) -> None:
-        """A file is read; what was in a container and did not turn up is gone."""
+        """Note that a file has been read: members of a container that were not found are gone."""
         if is_container(source.uri):
             self.gone |= self.members.pop(source.uri, {}).keys() - self.kept
             if complete:
@@ -87,8 +88,8 @@ def plan_build(writer: Writer, discovery: Discovery) -> Plan:
     """Compare files and index by size and modification time.
 
     Raises:
-        SourceError: a root holds no documents at all, though the index has some of it, or
-            another folder of the same name is indexed already.
+        SourceError: a root has no documents now but has some in the index, or another folder of
+            the same name is indexed already.
     """
     roots = [RootInfo(name, str(path), discovery.choice) for name, path in discovery.roots]
     plan = Plan(roots, rules=_rules(discovery))
@@ -113,24 +114,25 @@ def plan_build(writer: Writer, discovery: Discovery) -> Plan:
 
 
 def _choice_warnings(plan: Plan, recorded: Mapping[str, RootInfo]) -> Iterator[str]:
-    """Yield a line for each root whose files were chosen otherwise at the last build."""
+    """Yield a line for each root whose files the last build chose by other options."""
     for root in plan.roots:
         before = recorded[root.name].choice if root.name in recorded else None
         if before is None or root.choice is None or before == root.choice:
             continue
         yield (
-            f"the last build chose the files of {root.name} with {spelled(before)}, this one does "
-            f"with {spelled(root.choice)}; documents that are no longer chosen leave the index"
+            f"the last build chose the files of {root.name} with {choice_as_typed(before)}, this "
+            f"build uses {choice_as_typed(root.choice)}; documents that are no longer chosen leave "
+            f"the index"
         )
 
 
 def _plan_containers(plan: Plan, writer: Writer, discovery: Discovery) -> set[str]:
-    """Find the containers that have not changed; returns the documents in all of them."""
+    """Find the containers that have not changed; return the documents in all containers."""
     found = {file.uri: file for file in discovery.files if is_container(file.uri)}
     if not found:
         return set()
     for uri, file in plan.known.items():
-        # The outermost one counts: a container in a container is read with it.
+        # The outermost container counts: an inner one is read with it.
         outer = next((path for path in _folders(uri) if path in found), None)
         if outer:
             plan.members.setdefault(outer, {})[uri] = file
@@ -149,14 +151,14 @@ def _plan_containers(plan: Plan, writer: Writer, discovery: Discovery) -> set[st
 
 
 def _rules(discovery: Discovery) -> str:
-    """What stands for the rules by which members are chosen."""
+    """Return a digest of the rules that choose the members of containers."""
     handled = (*DOCUMENT_EXTENSIONS, *WHOLE_NAMES, *CONTAINER_EXTENSIONS)
     rules = json.dumps([discovery.choice.include, discovery.choice.exclude, handled])
     return hashlib.sha256(rules.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _folders(uri: str) -> Iterator[str]:
-    """The folders, or containers, that a URI lies in, outermost first."""
+    """Yield the folders and containers that a URI lies in, outermost first."""
     end = uri.find("/")
     while end >= 0:
         yield uri[:end]
@@ -164,10 +166,10 @@ def _folders(uri: str) -> Iterator[str]:
 
 
 def check_not_empty(discovery: Discovery, known: Iterable[str] = ()) -> None:
-    """Refuse roots with nothing to index: a wrong path or an unmounted disk, most likely.
+    """Refuse roots with nothing to index: most likely a wrong path or an unmounted disk.
 
     Args:
-        discovery: what was found.
+        discovery: the files found.
         known: URIs of the documents that the index has under these roots.
 
     Raises:
@@ -179,17 +181,21 @@ def check_not_empty(discovery: Discovery, known: Iterable[str] = ()) -> None:
         if name in found or (found and name not in had):
             continue
         skipped = sum(skip.root == name for skip in discovery.skipped)
-        kept = "; what the index holds of it was left as it is" if name in had else ""
+        kept = "; the index keeps the documents that it has of it" if name in had else ""
         raise SourceError(
             f"no documents in {path} ({counted(skipped, 'file')} skipped; "
-            f"`indexer formats` lists what is handled){kept}"
+            f"`indexer formats` lists the supported formats){kept}"
         )
 
 
 def _check_root(name: str, path: Path, recorded: str | None) -> None:
-    """Two folders of one name would be taken for one; one that has moved is fine."""
+    """Refuse a second folder of the same name, but not one that has moved.
+
+    Raises:
+        SourceError: the index has a root of this name, and its folder still exists.
+    """
     if recorded and recorded != str(path) and Path(recorded).exists():
         raise SourceError(
-            f"the index already has a root named {name!r}, {recorded}; {path} can't go by the same "
-            f"name: rename it, or build it into another index"
+            f"the index already has a root named {name!r}, {recorded}; rename {path}, or build it "
+            f"into another index with --index"
         )

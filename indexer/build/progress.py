@@ -1,4 +1,4 @@
-"""How a build shows its progress: a live bar on a terminal, plain lines in a pipe."""
+"""Progress of a build: a live bar on a terminal, plain lines in a pipe."""
 
 import sys
 import time
@@ -11,51 +11,51 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from retrieval.domain.wording import counted
 
 PLAIN_EVERY_SECONDS = 10.0
-"""Between two lines, where the stream is no terminal."""
+"""Time between two lines if the stream is not a terminal: a log of an hour stays short."""
 LEFT_AFTER_SECONDS, LEFT_AFTER_SHARE = 5.0, 0.02
-"""How long a build must have gone on, and how much of its bytes must be done, before it says how
-much time is left: before that one slow start would be taken for the speed of all. What is said is
-never more than 1 / LEFT_AFTER_SHARE times what has passed."""
+"""Time that a build must have run, and share of its bytes that must be done, before it estimates
+the time left. Before that, a slow first file would count as the speed of all. The estimate is at
+most 1 / LEFT_AFTER_SHARE times the time that has passed."""
 
 
 class BuildProgress(Protocol):
-    """What a build tells as it goes."""
+    """Receiver of a build's progress."""
 
     def start(self, files: int, size: int) -> None:
-        """So many files, of so many bytes in all, are about to be read."""
+        """Set how many files, of how many bytes in total, are about to be read."""
         ...
 
     def note(self, message: str) -> None:
-        """Something worth a line."""
+        """Show a line."""
         ...
 
     def advance(
         self, *, size: float = 0.0, files: int = 0, chunks: int = 0, tokens: int = 0
     ) -> None:
-        """Bytes, files, chunks and tokens that are now done."""
+        """Add bytes, files, chunks and tokens that are done."""
         ...
 
 
 class SilentProgress:
-    """Shows nothing."""
+    """Progress that shows nothing."""
 
     def start(self, files: int, size: int) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def note(self, message: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def advance(
         self, *, size: float = 0.0, files: int = 0, chunks: int = 0, tokens: int = 0
     ) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class ConsoleProgress:
-    """Shows progress on standard error; a context manager."""
+    """Progress on standard error; a context manager."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        """Choose the form by whether ``stream`` (standard error by default) is a terminal."""
+        """Write to a stream, by default standard error; show a bar if it is a terminal."""
         self._stream = stream = stream or sys.stderr
         self._live = stream.isatty()
         self._bar = Progress(
@@ -86,7 +86,7 @@ class ConsoleProgress:
         self._bar.stop()
 
     def start(self, files: int, size: int) -> None:
-        """Set what there is to do; see ``BuildProgress``."""
+        """Set the total; see ``BuildProgress``."""
         self._files_total, self._size_total = files, size
         self._started = self._printed = time.monotonic()
         self._bar.update(self._task, total=max(size, 1))
@@ -101,13 +101,13 @@ class ConsoleProgress:
     def advance(
         self, *, size: float = 0.0, files: int = 0, chunks: int = 0, tokens: int = 0
     ) -> None:
-        """Move the bar, or print a line every ten seconds."""
+        """Move the bar, or print a line every ``PLAIN_EVERY_SECONDS``."""
         self._size += size
         self._files += files
         self._chunks += chunks
         self._tokens += tokens
         now = time.monotonic()
-        # A file may have grown since it was found.
+        # Files may have grown since they were found.
         share = min(1.0, self._size / max(self._size_total, 1))
         counts = self._counts(share, max(now - self._started, 1e-9))
         self._bar.update(self._task, advance=size, counts=counts)
@@ -117,7 +117,7 @@ class ConsoleProgress:
             self._stream.flush()
 
     def _counts(self, share: float, seconds: float) -> str:
-        """What was done of the files in some seconds, and how many are left if that can be said."""
+        """Return the counts after a number of seconds, with the time left if it can be told."""
         counts = (
             f"{self._files}/{counted(self._files_total, 'file')}, "
             f"{counted(self._chunks, 'chunk')}, "
@@ -129,7 +129,7 @@ class ConsoleProgress:
 
 
 def _duration(seconds: float) -> str:
-    if seconds < 100:  # noqa: PLR2004 -- short enough to be read as seconds
+    if seconds < 100:  # noqa: PLR2004 -- up to here, seconds read well
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"

@@ -1,4 +1,4 @@
-"""What a build did, counted: nothing that was left out goes unsaid."""
+"""Report of a build: counts of everything that it did and left out, as text and as JSON."""
 
 from collections import Counter
 from dataclasses import asdict, dataclass, field
@@ -11,51 +11,51 @@ from retrieval.store import Maintained
 
 @dataclass(slots=True)
 class BuildReport:
-    """Counts of one build; filled as it goes."""
+    """Counts of one build, filled in while it runs."""
 
     added: int = 0
-    """Documents that are new in the index."""
+    """Number of documents that are new in the index."""
     changed: int = 0
-    """Documents whose content changed."""
+    """Number of documents whose content changed."""
     removed: int = 0
-    """Documents whose file is gone or can't be indexed any more."""
+    """Number of documents whose file is gone or can't be indexed any more."""
     unchanged: int = 0
     kept: int = 0
-    """Documents whose file can't be read now; the version in the index stays."""
+    """Number of documents whose file can't be read now; the version in the index stays."""
     skipped: Counter[str] = field(default_factory=Counter)
-    """Files left out, by reason."""
+    """Number of files left out, by reason."""
     encodings: Counter[str] = field(default_factory=Counter)
-    """How the files that were read were decoded."""
+    """Number of files read, by encoding."""
     chunks_embedded: int = 0
     chunks_reused: int = 0
-    """Chunks whose text had a vector already."""
+    """Number of chunks whose text already had a vector."""
     tokens_embedded: int = 0
-    """Tokens that went through the model, special tokens included."""
+    """Number of tokens that went through the model, special tokens included."""
     truncated: int = 0
-    """Chunks in the whole index that were longer than the model takes."""
+    """Number of chunks in the whole index that are longer than the model reads."""
     seconds: float = 0.0
     """Wall time of the whole build."""
     model_seconds: float = 0.0
-    """Wall time inside the model (tokenising its input included)."""
+    """Wall time inside the model, tokenizing included."""
     load_seconds: float = 0.0
     """Wall time of loading the model."""
     maintained: Maintained = field(default_factory=Maintained)
-    """What was merged, dropped or indexed at the end."""
+    """Segments merged, vectors dropped and indexes made at the end."""
     warnings: list[str] = field(default_factory=list)
-    """What the user should know, a line each."""
+    """Warnings for the user, a line each."""
     index: str = ""
-    """The index's folder."""
+    """Folder of the index."""
     info: IndexInfo | None = None
     """The index after the build."""
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens embedded a second of the build, loading the model left out."""
+        """Tokens embedded per second of the build, without the time to load the model."""
         seconds = self.seconds - self.load_seconds
         return self.tokens_embedded / seconds if seconds > 0 else 0.0
 
     def as_json(self) -> dict[str, Any]:
-        """The report as ``indexer build --json`` prints it."""
+        """Return the report as ``indexer build --json`` prints it."""
         info = self.info
         return {
             "index": self.index,
@@ -92,7 +92,7 @@ class BuildReport:
         }
 
     def as_line(self) -> str:
-        """The report in one line, as ``indexer watch`` prints it."""
+        """Return the report in one line, as ``indexer watch`` prints it."""
         generation = self.info.generation if self.info else 0
         kept = f", {self.kept} kept" if self.kept else ""
         return (
@@ -103,7 +103,7 @@ class BuildReport:
         )
 
     def as_text(self) -> str:
-        """The report as a person reads it."""
+        """Return the report as ``indexer build`` prints it."""
         info = self.info
         total = "nothing"
         if info:
@@ -115,14 +115,14 @@ class BuildReport:
             f"{self.unchanged} unchanged",
         ]
         if self.kept:
-            lines.append(f"             {self.kept} kept as they were: their files can't be read")
+            lines.append(f"             {self.kept} kept, because their files can't be read now")
         if self.skipped:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.most_common())
             lines.append(f"  skipped    {counted(self.skipped.total(), 'file')}: {reasons}")
         fallbacks = {name: n for name, n in self.encodings.items() if name != "utf-8"}
         if fallbacks:
             decoded = ", ".join(f"{count} as {name}" for name, count in sorted(fallbacks.items()))
-            lines.append(f"  decoded    {decoded}, the rest as utf-8")
+            lines.append(f"  decoded    {decoded}, all others as utf-8")
         lines.append(
             f"  chunks     {self.chunks_embedded} embedded, {self.chunks_reused} reused, "
             f"{self.truncated} truncated"
@@ -130,7 +130,7 @@ class BuildReport:
         if self.tokens_embedded:
             lines.append(
                 f"  tokens     {self.tokens_embedded} embedded, "
-                f"{self.tokens_per_second:.0f} a second"
+                f"{self.tokens_per_second:.0f} per second"
             )
         done = self.maintained
         if done.merged or done.removed:
@@ -140,17 +140,17 @@ class BuildReport:
             )
         if done.ann:
             lines.append(
-                f"  search     {done.ann.kind} index made, recall@10 {done.ann.recall} "
-                f"of exact search"
+                f"  search     {done.ann.kind} index built, recall@10 {done.ann.recall} "
+                f"compared with exact search"
             )
         if done.tuned:
             lines.append(
-                f"  search     tuned anew for recall@10 {done.tuned.target}: "
-                f"{done.tuned.recall} of exact search"
+                f"  search     tuned again for recall@10 {done.tuned.target}: "
+                f"{done.tuned.recall} compared with exact search"
             )
         lines.append(
             f"  time       {self.seconds:.1f} s ({self.model_seconds:.1f} s in the model, "
-            f"{self.load_seconds:.1f} s to load it)"
+            f"{self.load_seconds:.1f} s loading it)"
         )
         lines += [f"  warning    {warning}" for warning in self.warnings]
         return "\n".join(lines)

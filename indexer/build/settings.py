@@ -1,5 +1,6 @@
-"""What a build needs before its first file: the options, the model, the settings."""
+"""Settings of a build: what the user asked for, checked against what the index was made with."""
 
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from indexer.build.report import BuildReport
 from indexer.files.discover import Discovery, discover
 from indexer.readers.messages import Setup
 from retrieval.domain.embedded_text import CONTEXT_TOKENS
-from retrieval.domain.records import ChunkSettings, IndexInfo, ModelIdentity
+from retrieval.domain.records import ChunkSettings, FileChoice, IndexInfo, ModelIdentity
+from retrieval.domain.wording import printable
 from retrieval.encoding.model_cards import DEFAULT_CHUNK_TOKENS, DEFAULT_MODEL, find_card
 from retrieval.errors import InvalidArgument, ModelMismatch, NotAnIndex
 from retrieval.store import IndexType, LocationLike, exists, read_info
@@ -20,47 +22,55 @@ if TYPE_CHECKING:
     from retrieval.encoding.encoder import Encoder
 
 DEFAULT_CONTEXT = False
+"""Whether chunks of a new index are embedded with their title and headings: opt-in, as it takes
+tokens away from the text."""
 
 FILE_SECONDS, FILE_SECONDS_PER_MB = 60.0, 2.0
-"""Processor time that a file may take to be read and cut, and more for each million bytes."""
+"""Processor time to read and cut a document, and extra time for each million bytes of its file.
+Markdown takes 0.2 s a million bytes (docs/benchmarks.md); this leaves room for slower formats."""
 
 FILE_MEMORY_BYTES = 2 << 30
-"""Memory that the process which reads a file may use."""
+"""Memory for a process that reads files: 20 times the largest file."""
 
 _OVERLAP_SHARE = 8
-# By default a chunk repeats an eighth of the one before it.
+"""By default a chunk repeats an eighth of the one before it: a sentence or two at usual sizes."""
 
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """What to index, and how; None leaves the choice to the index, or to the default."""
+    """What to index, and how. None means the index's own value, or the default for a new index."""
 
     docs: Sequence[Path]
+    """Folders and files."""
     index: LocationLike
+    """Location of the index."""
     model: str | None = None
+    """Registered name, hub id or folder."""
     chunk_tokens: int | None = None
-    """Most tokens in a chunk; 0 = one chunk a document."""
+    """Maximum number of tokens in a chunk; 0 for one chunk per document."""
     chunk_overlap: int | None = None
+    """Maximum number of tokens that a chunk repeats from the one before."""
     context: bool | None = None
-    """Whether chunks are embedded under their title and headings."""
+    """Whether to embed chunks with their title and headings."""
     text_fields: Sequence[str] | None = None
-    """Fields of JSON records that are their text."""
+    """Fields that make up the text of JSON records."""
     listed: Sequence[str] | None = None
-    """Paths of the files to index under the only folder of ``docs``; None = all in it."""
+    """Paths of files in the only folder of ``docs``, to index no others; None for all files."""
     use_ignore_files: bool = True
+    """Whether to follow ``.gitignore`` and ``.indexerignore`` files."""
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
     device: str = "auto"
     dtype: str = "auto"
     index_type: IndexType | None = None
     target_recall: float | None = None
-    """Recall@10 that an approximate index is tuned to."""
+    """Recall@10 to tune an approximate index to."""
     language: str | None = None
-    """Of the texts, for search by words."""
+    """Language of the texts, for lexical search."""
 
 
 class Loader(Protocol):
-    """Loads a model, as ``load_encoder`` does, or has it already."""
+    """Function that loads the model of an index, like ``load_encoder``."""
 
     def __call__(
         self,
@@ -69,12 +79,12 @@ class Loader(Protocol):
         report: BuildReport,
         progress: BuildProgress,
     ) -> "Encoder":
-        """The model that the index is, or is to be, made with."""
+        """Return the model of an existing index, or the model for a new one."""
         ...
 
 
 def find_documents(options: BuildOptions) -> Discovery:
-    """Find the files; see ``indexer.files.discover``."""
+    """Find the files to index; see ``indexer.files.discover.discover``."""
     return discover(
         options.docs,
         options.include,
@@ -85,13 +95,13 @@ def find_documents(options: BuildOptions) -> Discovery:
 
 
 def existing_info(index: LocationLike) -> IndexInfo | None:
-    """What the index is already; None for one to be made (or one that got no commit yet)."""
+    """Return what the index is; None if there is none, or it has no commit yet."""
     if not exists(index):
         return None
     try:
         return read_info(index)
     except NotAnIndex:
-        return None  # opening it for writing tells an unfinished index from a stranger's file
+        return None  # opening it for writing will tell an unfinished index from a foreign file
 
 
 def load_encoder(
@@ -100,8 +110,8 @@ def load_encoder(
     report: BuildReport,
     progress: BuildProgress,
 ) -> "Encoder":
-    """Load the index's model, or the one asked for; notes the time in the report."""
-    # Imported here: it loads torch, and a build with nothing to embed needs no model.
+    """Load the index's model, or the one asked for, and record the time in the report."""
+    # Imports torch, which a build with nothing to embed doesn't need.
     from retrieval.encoding.encoder import Encoder, load_for_index
 
     started = time.perf_counter()
@@ -118,7 +128,7 @@ def load_encoder(
                 raise
             raise ModelMismatch(
                 f"{options.index} was made with --model {existing.model.name}, and "
-                f"{options.model} is another model: leave --model out, or build into another "
+                f"{options.model} is another model: omit --model, or build into another "
                 "folder with --index",
                 **error.metadata,
             ) from error
@@ -130,7 +140,7 @@ def check_settings(options: BuildOptions, existing: IndexInfo) -> None:
     """Refuse settings that differ from the index's, before anything is read or loaded.
 
     Raises:
-        ModelMismatch: one does; the message says it as the command line does.
+        ModelMismatch: a setting differs; the message has it as on the command line.
     """
     made_with = existing.chunking
     fields = None if options.text_fields is None else tuple(options.text_fields)
@@ -146,25 +156,29 @@ def check_settings(options: BuildOptions, existing: IndexInfo) -> None:
         if setting.wanted not in (None, setting.recorded):
             raise ModelMismatch(
                 f"{options.index} was made {setting.as_made()}, not with "
-                f"{setting.as_typed(setting.wanted)}: leave {setting.option} out, or build into "
-                "another folder with --index"
+                f"{setting.as_typed(setting.wanted)}: omit {setting.option}, or build into another "
+                "folder with --index"
             )
 
 
 class _Setting(NamedTuple):
-    """A setting as it is wanted and as the index has it; None: nothing is wanted."""
+    """A setting as it was asked for and as the index has it."""
 
     option: str
+    """Name of the option on the command line."""
     wanted: Any
+    """Value asked for; None if the option was not given."""
     recorded: Any
+    """Value that the index was made with."""
     shown: Callable[[Any], str]
+    """Returns a value as it is typed."""
 
     def as_typed(self, value: Any) -> str:  # noqa: ANN401  (of the setting's own type)
-        """Return the option with a value, as it stands on the command line."""
+        """Return the option with a value, as it is typed on the command line."""
         return f"{self.option} {self.shown(value)}"
 
     def as_made(self) -> str:
-        """Return what the index was made with; no text fields is no option."""
+        """Return how the index was made; without text fields, the option was not given."""
         empty = self.recorded == ()
         return f"without {self.option}" if empty else f"with {self.as_typed(self.recorded)}"
 
@@ -177,23 +191,38 @@ def _context_as_typed(context: bool) -> str:
     return "headings" if context else "none"
 
 
+def choice_as_typed(choice: FileChoice) -> str:
+    """Return the options that choose files, as they are typed; "the defaults" if there are none."""
+    options = [f"--include {shlex.quote(pattern)}" for pattern in choice.include]
+    options += [f"--exclude {shlex.quote(pattern)}" for pattern in choice.exclude]
+    if not choice.ignore_files:
+        options.append("--no-ignore")
+    if choice.listed:
+        options.append("a list of files")
+    return printable(" ".join(options)) or "the defaults"
+
+
 def is_recorded(model: str | None, recorded: ModelIdentity) -> bool:
-    """Whether the model asked for is plainly the index's own, without loading it."""
+    """Whether the model asked for is the index's own, as far as its name or folder tells."""
     return model in (None, recorded.name, recorded.location)
 
 
 def chunk_settings(
     options: BuildOptions, existing: IndexInfo | None, encoder: "Encoder"
 ) -> ChunkSettings:
-    """The settings asked for, filled up from the index or from the model's defaults."""
+    """Return the settings asked for, completed from the index or from the model's defaults.
+
+    Raises:
+        InvalidArgument: a size is out of range for the model.
+    """
     made_with = existing.chunking if existing else ChunkSettings(0, 0, DEFAULT_CONTEXT)
     context = made_with.context if options.context is None else options.context
     fields = made_with.text_fields if options.text_fields is None else tuple(options.text_fields)
     room = encoder.passage_room - (CONTEXT_TOKENS if context else 0)
     if room < 1:
         raise InvalidArgument(
-            f"--context headings takes {CONTEXT_TOKENS} tokens of a text, and "
-            f"{encoder.identity.name} reads {encoder.max_tokens}: build with --context none"
+            f"--context headings needs {CONTEXT_TOKENS} tokens of each chunk, but "
+            f"{encoder.identity.name} reads only {encoder.max_tokens}: build with --context none"
         )
     tokens, overlap = options.chunk_tokens, options.chunk_overlap
     if tokens is None:
@@ -218,7 +247,7 @@ def chunk_settings(
 def reader_setup(
     options: BuildOptions, model_folder: Path, max_tokens: int, settings: ChunkSettings
 ) -> Setup:
-    """What the processes that read files are told."""
+    """Return the settings of the reader processes."""
     return Setup(
         model_folder=model_folder,
         max_tokens=max_tokens,

@@ -1,4 +1,4 @@
-"""Keep an index in step with folders: a build at first, and one whenever files have changed."""
+"""Keep an index up to date with folders: build once, and again whenever files change."""
 
 import os
 import time
@@ -24,14 +24,17 @@ from retrieval.errors import InvalidArgument, RetrievalError, StorageError
 if TYPE_CHECKING:
     from retrieval.encoding.encoder import Encoder
 
-DEBOUNCE_MS: Final = 1600
-"""A build waits until nothing has changed for ``STEP_MS``, but no longer than this."""
 STEP_MS: Final = 200
+"""A build starts once nothing has changed for this long: an editor or a checkout writes several
+files in a row."""
+DEBOUNCE_MS: Final = 1600
+"""A build starts after this time even if files go on changing."""
 LOOK_AGAIN_SECONDS: Final = 300.0
-"""A build looks after everything once in a while: the system may have lost a message."""
+"""Time after which everything is checked without a notification: the system may have lost one."""
 RETRY_SECONDS: Final = 5.0
-"""... and sooner, after one that failed."""
+"""Time until a failed build is retried."""
 _TICK_MS: Final = 500
+"""Time between two looks at the clock while nothing changes."""
 
 FileChanges = set[tuple[Change, str]]
 
@@ -39,28 +42,30 @@ FileChanges = set[tuple[Change, str]]
 def watch(options: BuildOptions, note: Callable[[str], None]) -> Iterator[BuildReport]:
     """Build, and build again whenever files under the roots have changed.
 
-    What can't be done now (another build has the lock, the disk is full, a root is gone) is told
-    and tried again. Stopping or killing it at any moment leaves the last commit.
+    If a later build fails, for example because another build holds the lock, the disk is full or a
+    root is gone, the reason is noted and the build is retried. Stopping or killing the process at
+    any moment leaves the last commit.
 
     Args:
-        options: those of the build; the roots are folders.
-        note: takes what went wrong, a line each.
+        options: options of the build; the roots are folders.
+        note: receives the reason of each failure, a line each.
 
     Yields:
-        a report for the first build, and for each that made a new generation.
+        a report for the first build, and for each build that made a new generation.
 
     Raises:
         InvalidArgument: a root is a file.
-        RetrievalError: the first build fails, see ``indexer.build.build.build``.
-        StorageError: the system can't watch that many folders.
+        RetrievalError: the first build fails; see ``indexer.build.build.build``.
+        StorageError: the system can't watch this many folders.
     """
     progress, model = SilentProgress(), _Model()
     for root in options.docs:
         if root.is_file():
             raise InvalidArgument(
-                f"{root} is a file; watch its folder, with --include", field="docs"
+                f"{root} is a file; watch its folder, and name the file with --include",
+                field="docs",
             )
-    # Watched before they are read, so that what changes meanwhile is noticed.
+    # Watch before the first build, so that changes during it are noticed.
     changes = _changes(options.docs)
     report = build(options, progress, model.load)
     yield report
@@ -74,16 +79,16 @@ def watch(options: BuildOptions, note: Callable[[str], None]) -> Iterator[BuildR
             report = build(options, progress, model.load)
         except RetrievalError as error:
             failed = True
-            note(f"not in step: {' '.join(error.message.split())}; trying again")
+            note(f"build failed: {' '.join(error.message.split())}; retrying")
             continue
-        if failed:  # a root that was gone and is back is another folder to the system
+        if failed:  # a root that was gone and came back has to be watched again
             changes, failed = _changes(options.docs), False
         if before is None or report.info is None or report.info.generation != before.generation:
             yield report
 
 
 def _changes(roots: Sequence[Path]) -> Iterator[FileChanges]:
-    """Watch folders from now on; what changes is yielded, and nothing every now and then."""
+    """Watch folders from now on; yield their changes, and an empty set every ``_TICK_MS``."""
     folders = [root for root in roots if root.is_dir()]
     changes = watch_files(
         *folders,
@@ -98,14 +103,14 @@ def _changes(roots: Sequence[Path]) -> Iterator[FileChanges]:
         first = next(changes)
     except OSError as error:
         raise StorageError(
-            f"the system can't watch these folders ({error}); raise fs.inotify.max_user_watches, "
-            f"or set WATCHFILES_FORCE_POLLING=1"
+            f"the system can't watch these folders ({error}); increase "
+            f"fs.inotify.max_user_watches, or set WATCHFILES_FORCE_POLLING=1"
         ) from error
     return chain([first], changes)
 
 
 def _matter(changes: FileChanges, roots: Sequence[Path]) -> bool:
-    """Whether any change is one of what can be indexed, or of what says so."""
+    """Whether any change concerns a file that can be indexed, a sidecar or an ignore file."""
     real = [os.path.realpath(root) for root in roots]
     for change, path in changes:
         inside = next((path[len(root) :] for root in real if path.startswith(root + "/")), path)
@@ -116,7 +121,7 @@ def _matter(changes: FileChanges, roots: Sequence[Path]) -> bool:
             return True
         if is_hidden(name):
             continue
-        # What is gone may have been a folder.
+        # A path that is gone may have been a folder.
         if format_of(name) or change is Change.deleted:
             return True
         if Path(path).is_dir():
@@ -125,7 +130,7 @@ def _matter(changes: FileChanges, roots: Sequence[Path]) -> bool:
 
 
 class _Model:
-    """The model, loaded once."""
+    """Keeps the model between builds."""
 
     def __init__(self) -> None:
         self._encoder: Encoder | None = None
@@ -137,7 +142,7 @@ class _Model:
         report: BuildReport,
         progress: BuildProgress,
     ) -> "Encoder":
-        """Load it, unless it is there and is the index's; see ``prepare.Loader``."""
+        """Return the index's model, loading it only if it is another; see ``Loader``."""
         encoder = self._encoder
         if encoder is None or (
             existing and existing.model.fingerprint != encoder.identity.fingerprint

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import click
 
-from indexer.build.file_choice import spelled
+from indexer.build.settings import choice_as_typed
 from indexer.commands.options import DEVICE_OPTION, INDEX_OPTION, JSON_OPTION
 from retrieval.commands.parameters import not_empty
 from retrieval.domain.records import FileChoice, RootInfo, Skipped
@@ -87,7 +87,7 @@ def _as_text(root: RootInfo) -> str:
     """A root as a person reads it: where it was, and how its files were chosen."""
     chosen = ""
     if root.choice is not None and root.choice != FileChoice():
-        chosen = f", files chosen with {spelled(root.choice)}"
+        chosen = f", files chosen with {choice_as_typed(root.choice)}"
     return printable(f"{root.name}: {root.path}{chosen}")
 
 

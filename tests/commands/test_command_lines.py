@@ -84,7 +84,7 @@ BUILD = "indexer build docs --index index"
         (
             f"{BUILD} --model mini-gte-en-v1",
             "index was made with --model tiny-words, and mini-gte-en-v1 is another model: "
-            "leave --model out, or build into another folder with --index",
+            "omit --model, or build into another folder with --index",
         ),
         # Names of models.
         (f"{BUILD} --model all-minilm", "did you mean 'all-minilm-l6-v2'?"),

@@ -643,7 +643,7 @@ def test_another_choice_of_files_is_told_of(place: Workplace) -> None:
         assert warning in planned.as_text()
         assert warning in report.as_text()
         assert f"the files of docs with {before}" in warning
-        assert f"this one does with {now}" in warning
+        assert f"this build uses {now}" in warning
         assert place.uris() == [f"docs/{name}" for name in uris]
         assert place.build(**options).warnings == []
 

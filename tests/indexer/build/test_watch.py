@@ -131,7 +131,7 @@ def test_what_goes_wrong_is_told_and_tried_again(
         waiting = _in_thread(reports)
         until(lambda: bool(notes))
     assert waiting().added == 1
-    assert notes[0].startswith("not in step: ")
+    assert notes[0].startswith("build failed: ")
 
     gone = place.folder / "elsewhere"
     place.docs.rename(gone)
