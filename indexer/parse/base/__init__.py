@@ -1,1 +1,1 @@
-"""What all parsers share: sections, metadata, composed texts, tables, damage."""
+"""Shared by parsers: sections of a text, texts put together from blocks, and metadata."""

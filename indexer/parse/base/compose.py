@@ -1,4 +1,4 @@
-"""Texts put together from pieces, for formats whose source is no text that a person would read."""
+"""Put a text together from blocks, for formats whose source is not readable text."""
 
 import re
 from collections.abc import Iterable
@@ -14,21 +14,22 @@ from indexer.parse.base.outline import (
 )
 from retrieval.domain.records import Document
 
-# What no text holds: control characters but for tab and line feed, lone surrogates, U+FFFE.
+# Not part of any text: control characters except tab and line feed, lone surrogates, and
+# noncharacters.
 _UNWANTED: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 _LINE_END: Final = re.compile(r"\r\n?|\x0b|\x0c|\x85|\u2028|\u2029")
 _TRAILING: Final = re.compile(r"[ \t]+$", re.MULTILINE)
 
 
 def clean(text: str) -> str:
-    r"""A text that any program takes: lines end with ``\n``, without control characters."""
+    r"""Return a text that any program accepts: line ends ``\n``, no control characters."""
     if text.isascii() and text.isprintable():
         return text
     return _UNWANTED.sub("", _LINE_END.sub("\n", text))
 
 
 class Composer:
-    """A text that grows block by block, and where its headings and pages begin."""
+    """Builds a text block by block, and keeps where headings and pages begin."""
 
     def __init__(self) -> None:
         self.headings: list[Heading] = []
@@ -38,11 +39,11 @@ class Composer:
         self._pages_due = 0
 
     def add(self, text: str, line_ends: int = 2) -> None:
-        """Add a block; nothing, if it is but white space.
+        """Add a block, unless it is only white space.
 
         Args:
             text: the block.
-            line_ends: between it and what is before it; two make a blank line.
+            line_ends: number of line ends before it; two make a blank line.
         """
         block = _TRAILING.sub("", clean(text)).strip("\n")
         if not block:
@@ -59,13 +60,13 @@ class Composer:
             self.add(line)
 
     def begin_section(self, level: int, title: str) -> None:
-        """Have a section begin with the next block, whose title need not be in the text."""
+        """Begin a section with the next block; its title need not be in the text."""
         start = self.length + 2 if self._parts else 0
         if title and len(self.headings) < MAX_SECTIONS:
             self.headings.append(Heading(start, level, title))
 
     def begin_page(self) -> None:
-        """Have a page begin with the next block."""
+        """Begin a page with the next block."""
         self._pages_due += 1
 
     def document(
@@ -76,18 +77,18 @@ class Composer:
         metadata: Iterable[tuple[str, object]] = (),
         encoding: str = "utf-8",
     ) -> Document:
-        """Make a document of it all.
+        """Make a document of the text.
 
         Args:
-            uri: see ``Document``.
-            format_: see ``Document``.
-            titles: the first that is not empty is its title, else the first heading.
-            metadata: what the file says about itself; see ``fields.bounded_metadata``.
-            encoding: see ``Document``.
+            uri: as in ``Document``.
+            format_: as in ``Document``.
+            titles: the first that is not empty becomes the title; if all are, the first heading.
+            metadata: fields of the file; see ``fields.bounded_metadata``.
+            encoding: as in ``Document``.
         """
         self._begin_pages()
         text = "".join(self._parts)
-        # A section that nothing came after has no place in the text.
+        # A heading that no block followed has no place in the text.
         headings = [heading for heading in self.headings if heading.char_start < len(text)]
         first = (heading.title for heading in headings[:1])
         return Document(

@@ -1,4 +1,4 @@
-"""Metadata as parsers find it: brought to JSON values with their types, within limits."""
+"""Metadata of documents: turn what parsers find into JSON values with types, within limits."""
 
 import json
 import math
@@ -10,49 +10,51 @@ from indexer.parse.base.outline import MAX_HEADING_CHARS, one_line
 from retrieval.domain.metadata import Metadata, MetadataValue, Scalar
 
 MAX_METADATA: Final = 64
-"""Fields taken from a document; each text has at most ``MAX_HEADING_CHARS`` characters."""
+"""Maximum number of fields of a document; a text has at most ``MAX_HEADING_CHARS`` characters.
+Metadata is sent with every search result, so it must stay small."""
 MAX_METADATA_VALUES: Final = 1_000
-"""Values of a document's fields, those in lists and objects counted."""
+"""Maximum number of values in a document's fields, counting those in lists and objects."""
 MAX_METADATA_DEPTH: Final = 8
-"""Lists and objects within each other."""
+"""Maximum depth of lists and objects in each other; deeper ones become text."""
 
 _MAX_DIGITS: Final = 40
+"""Longer integers become text: other programs can't read them back."""
 _INTEGER: Final = re.compile(r"-?[0-9]+", re.ASCII)
-# What no text holds: control characters, lone surrogates, U+FFFE. White space becomes blanks.
+# Not part of any text: control characters, lone surrogates, and noncharacters. White space stays.
 _UNWANTED: Final = re.compile("[\x00-\x08\x0e-\x1b\x7f\ud800-\udfff\ufffe\uffff]")
 LISTS: Final = frozenset({"keywords", "tags"})
-"""Fields that hold a list by custom."""
+"""Names of fields that are lists by custom."""
 
 
 class Written(str):
-    """A JSON number as it is written."""
+    """A JSON number with its spelling."""
 
     __slots__ = ()
 
     @property
     def number(self) -> Scalar:
-        """Its value; the text itself where no program would read it back."""
+        """Its value, or its text if other programs could not read the value back."""
         if _INTEGER.fullmatch(self):
             return int(self) if len(self) <= _MAX_DIGITS else str(self)
         value = float(self)
         return value if math.isfinite(value) else str(self)
 
 
-def read_json(source: str | bytes) -> Any:  # noqa: ANN401  (whatever is written)
-    """Read JSON, each number as ``Written``; ``NaN`` and the like, which are no JSON, as texts.
+def read_json(source: str | bytes) -> Any:  # noqa: ANN401  (any JSON value)
+    """Parse JSON; numbers become ``Written``, and ``NaN`` and ``Infinity`` become text.
 
     Raises:
-        ValueError, RecursionError: it is no JSON.
+        ValueError, RecursionError: the source is not JSON.
     """
     return json.loads(source, parse_int=Written, parse_float=Written, parse_constant=str)
 
 
 def bounded_metadata(pairs: Iterable[tuple[str, object]]) -> Metadata:
-    """Keep the first value of each key within the limits above; keys become lower case.
+    """Return the first value of each key, within the limits above; keys become lower case.
 
     Args:
-        pairs: name and value: a text, number, boolean, list or object. What says nothing (None, an
-            empty text, list or object) is left out.
+        pairs: names and values. A value is a text, number, boolean, list or object; None and empty
+            texts, lists and objects are left out.
     """
     metadata: dict[str, MetadataValue] = {}
     bounds = _Bounds()
@@ -66,13 +68,13 @@ def bounded_metadata(pairs: Iterable[tuple[str, object]]) -> Metadata:
 
 
 class _Bounds:
-    """Counts the values that are kept."""
+    """Keeps values as long as the limits allow, and counts them."""
 
     def __init__(self) -> None:
         self._values = 0
 
     def keep(self, value: object, depth: int) -> MetadataValue | None:
-        """Return what is kept of a value; None: nothing."""
+        """Return what is kept of a value; None if nothing is."""
         if isinstance(value, Mapping | list | tuple):
             if depth >= MAX_METADATA_DEPTH:
                 return self.keep(json.dumps(value, ensure_ascii=False), depth)
@@ -114,9 +116,9 @@ def _clean(text: str) -> str:
 
 
 def with_lists(pairs: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str | Sequence[str]]]:
-    """Make lists of the fields that hold one by custom, ``keywords`` and ``tags``.
+    """Split the fields that are lists by custom, ``keywords`` and ``tags``.
 
-    The formats with texts alone write a list as a text with commas or semicolons.
+    Formats whose fields are all texts separate the parts by commas or semicolons.
     """
     for key, text in pairs:
         listed = key.strip().lower() in LISTS
@@ -124,5 +126,5 @@ def with_lists(pairs: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str | Se
 
 
 def split_list(text: str) -> list[str]:
-    """Return the parts of a text between commas, or between semicolons where it has some."""
+    """Return the parts of a text between semicolons, or between commas if it has no semicolon."""
     return [part.strip() for part in text.split(";" if ";" in text else ",")]

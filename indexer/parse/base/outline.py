@@ -1,4 +1,4 @@
-"""What all parsers share: titles, metadata, and sections from the headings in a text."""
+"""Outline of a text: its headings, the sections that they make, and the title."""
 
 import re
 from collections.abc import Iterable
@@ -10,9 +10,11 @@ from typing import Final
 from retrieval.domain.records import Section
 
 MAX_HEADING_CHARS: Final = 500
-"""Titles, headings and texts in metadata are cut at this length."""
+"""Maximum length of titles, headings and texts in metadata: longer ones are usually text that was
+marked up as a heading."""
 MAX_SECTIONS: Final = 100_000
-"""Headings beyond this many start no section of their own; their text stays."""
+"""Maximum number of sections; further headings start none, and their text stays. Bounds what a
+hostile file can make the index hold."""
 
 _RAW_CHARS: Final = 4 * MAX_HEADING_CHARS
 _LINE_END: Final = re.compile(r"\r\n?|\n")
@@ -20,23 +22,23 @@ _LINE_END: Final = re.compile(r"\r\n?|\n")
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """A heading as it stands in a document's text."""
+    """A heading in a document's text."""
 
     char_start: int
-    """First character of its line (or of its block)."""
+    """First character of its line or block."""
     level: int
-    """As marked up, 1 = outermost; levels may be left out."""
+    """Level as marked up, from 1, which is outermost; levels may be skipped."""
     title: str
 
 
 def words(text: str) -> frozenset[str]:
-    """Return the set of the words in a text; for tables in the source that stay readable."""
+    """Return the words of a text as a set; keeps long sets in the source readable."""
     return frozenset(text.split())
 
 
 def one_line(text: str) -> str:
-    """Collapse white space and cut to ``MAX_HEADING_CHARS``."""
-    # Cut first, generously: the text may be megabytes.
+    """Collapse the white space of a text, and cut it to ``MAX_HEADING_CHARS``."""
+    # Cut roughly first: the text may have megabytes.
     return " ".join(text[:_RAW_CHARS].split())[:MAX_HEADING_CHARS].rstrip()
 
 
@@ -49,8 +51,8 @@ def sections_of(headings: Iterable[Heading]) -> tuple[Section, ...]:
     """Return the sections that tile a text with these headings.
 
     Args:
-        headings: those that are ``usable``, in order of ``char_start``. Of two at one place the
-            text is the second's.
+        headings: ``usable`` headings in order of ``char_start``. If two are at the same place, the
+            text belongs to the second.
     """
     sections: list[Section] = []
     outer: list[Heading] = []
@@ -68,7 +70,7 @@ def sections_of(headings: Iterable[Heading]) -> tuple[Section, ...]:
 
 
 def title_of(uri: str, *candidates: str) -> str:
-    """Return the first candidate that is not empty, else the file's name without extension."""
+    """Return the first candidate that is not empty; otherwise the file's name, no extension."""
     name = PurePosixPath(uri).name
     for candidate in (*candidates, PurePosixPath(uri).stem, name):
         if title := one_line(candidate):
@@ -77,5 +79,5 @@ def title_of(uri: str, *candidates: str) -> str:
 
 
 def line_starts(text: str) -> list[int]:
-    r"""Offsets at which lines start; lines end at ``\n``, ``\r\n`` or ``\r``."""
+    r"""Return the offsets at which lines start; lines end at ``\n``, ``\r\n`` or ``\r``."""
     return [0, *(match.end() for match in _LINE_END.finditer(text))]

@@ -1,6 +1,6 @@
-"""AsciiDoc: the source itself is the text; section titles are found outside delimited blocks.
+"""AsciiDoc: the text is the source itself; section titles are found outside delimited blocks.
 
-Titles, blocks and the header follow https://docs.asciidoctor.org/asciidoc/latest; macros and
+Titles, blocks and the header follow https://docs.asciidoctor.org/asciidoc/latest. Macros and
 includes are not processed.
 """
 
@@ -22,9 +22,10 @@ from retrieval.domain.records import Document
 
 _TITLE: Final = re.compile(r"(={1,6}|#{1,6})[ \t]+(\S.*?)(?:[ \t]+\1)?\s*$")
 _UNDERLINES: Final = "=-~^+"
-"""By level, of titles in two lines."""
+"""Underlines of two-line titles, by level."""
 _UNDERLINE: Final = re.compile(r"([=\-~^+])\1{2,}\s*$")
 _UNDERLINE_TOLERANCE: Final = 1
+"""Difference in length that the specification allows between a title and its underline."""
 _BLOCK: Final = re.compile(r"(?:([-.=*_+/])\1{3,}|--|[|,:!]={3,}|`{3,}.*)\s*$")
 _DISCRETE: Final = re.compile(r"\[(?:discrete|float)\b.*\]\s*$")
 _ATTRIBUTE: Final = re.compile(r":([A-Za-z_][\w-]*):(?:[ \t]+(.*))?$")
@@ -32,13 +33,14 @@ _ANCHOR: Final = re.compile(r"\[\[[^\]]*\]\]|\[#[^\]]*\]")
 _MARKUP: Final = re.compile(r"(?<!\w)([*_`+#]{1,2})(?=\S)(.+?)(?<=\S)\1(?!\w)")
 _LINK: Final = re.compile(r"(?:link:|https?://)\S*?\[([^\]]*)\]|<<[^,>]*,\s*([^>]*)>>")
 _MAX_HEADER_LINES: Final = 200
+"""A header has no blank line; this bounds the search in a file without any."""
 
 
 def parse_asciidoc(uri: str, data: bytes) -> Document:
     """Make a document of an AsciiDoc file.
 
-    The title is that of the document (``= Title``), else the first section's, else the file's
-    name. Attributes of the header (``:key: value``), and its line of authors, become metadata.
+    The title is that of the document (``= Title``), that of the first section, or the file's name,
+    in this order. The header's attributes (``:key: value``) and authors become metadata.
 
     Raises:
         SkipDocument: the data is binary.
@@ -64,7 +66,7 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _headings(text: str) -> Iterator[Heading]:
-    """Yield section titles, in one line or underlined; discrete ones start no section."""
+    """Yield section titles, in one line or underlined; discrete headings are left out."""
     block = ""
     discrete = False
     above = (0, "")
@@ -75,7 +77,7 @@ def _headings(text: str) -> Iterator[Heading]:
         elif two := _underlined(above[1], line, before):
             yield Heading(above[0], *two)
         elif _BLOCK.match(line):
-            # A fence's language is not repeated at its end.
+            # A fence ends without the language that it began with.
             block = line.rstrip() if not line.startswith("```") else "```"
         elif (title := _TITLE.match(line)) and not discrete:
             yield Heading(start, len(title[1]), _plain(title[2]))
@@ -85,7 +87,7 @@ def _headings(text: str) -> Iterator[Heading]:
 
 
 def _underlined(title: str, line: str, before: str) -> tuple[int, str] | None:
-    """Level and text of a title in two lines; None if these are none."""
+    """Return the level and text of a two-line title; None if the lines are not one."""
     match = _UNDERLINE.match(line)
     if match is None or not title or not title[0].isalnum() or (before and before[0].isalnum()):
         return None

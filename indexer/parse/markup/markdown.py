@@ -1,6 +1,6 @@
-"""Markdown and MDX: the source itself is the text, so offsets are those of the file.
+"""Markdown and MDX: the text is the source itself, so offsets are those of the file.
 
-Headings are found by a CommonMark parser, pulldown-cmark.
+A CommonMark parser, pulldown-cmark, finds the headings.
 """
 
 import re
@@ -23,7 +23,7 @@ from retrieval.domain.metadata import Scalar, flat_texts, scalar_text
 from retrieval.domain.records import Document
 
 MAX_FRONT_MATTER_CHARS: Final = 64_000
-"""Front matter that has not ended by here is none."""
+"""Front matter that has not ended by here is taken for text: a thematic break began it."""
 
 _FENCE_LINE: Final = re.compile(r"(?:---|\.\.\.)[ \t]*\r?$", re.MULTILINE)
 _SCALAR: Final = re.compile(
@@ -41,9 +41,9 @@ _ATTRIBUTES: Final = re.compile(r"\s*\{[#.:][^{}]*\}\s*$")
 def parse_markdown(uri: str, data: bytes) -> Document:
     """Make a document of a Markdown file.
 
-    Only headings of the document itself count, not those inside lists and quotations. The title
-    is the front matter's, else the first heading of level 1, else the first heading, else the
-    file's name. Front matter (simple ``key: value`` lines and lists) becomes metadata.
+    Headings inside lists and quotations don't count. The title is that of the front matter, the
+    first heading of level 1, the first heading, or the file's name, in this order. Front matter
+    (simple ``key: value`` lines and lists) becomes metadata.
 
     Raises:
         SkipDocument: the data is binary.
@@ -52,7 +52,7 @@ def parse_markdown(uri: str, data: bytes) -> Document:
 
 
 def parse_markdown_text(uri: str, text: str, encoding: str, format_: str) -> Document:
-    """Make a document of Markdown; see ``parse_markdown``."""
+    """Make a document of a text in Markdown; see ``parse_markdown``."""
     matter, body_start = _front_matter(text)
     metadata = bounded_metadata(_read_front_matter(matter))
     headings = usable(_headings(text, body_start))
@@ -87,7 +87,7 @@ def _front_matter(text: str) -> tuple[str, int]:
 
 
 def _read_front_matter(matter: str) -> Iterator[tuple[str, object]]:
-    """Yield top-level keys with a scalar or a list of scalars; all else in YAML is left out."""
+    """Yield top-level keys with a scalar or a list of scalars; the rest of YAML is left out."""
     key, value, items = "", None, list[Scalar | None]()
     for line in matter.splitlines():
         if scalar := _SCALAR.match(line):
@@ -101,7 +101,7 @@ def _read_front_matter(matter: str) -> Iterator[tuple[str, object]]:
 
 
 def _value(key: str, written: str) -> Scalar | list[Scalar | None] | None:
-    """Return what is written after a key: a scalar, or a list in brackets."""
+    """Return the value after a key: a scalar, or a list in brackets."""
     bare = _COMMENT.sub("", " " + written).strip()
     if bare.startswith("[") and bare.endswith("]"):
         return [_scalar(item[1]) for item in _ITEM.finditer(bare[1:-1])]
@@ -112,9 +112,9 @@ def _value(key: str, written: str) -> Scalar | list[Scalar | None] | None:
 
 
 def _scalar(value: str) -> Scalar | None:
-    """Return a YAML scalar with its type; empty for block scalars, mappings, anchors and the like.
+    """Return a YAML scalar with its type; empty for block scalars, mappings, anchors and so on.
 
-    A number that would be written in another way, such as 007 or the version 3.10, stays a text.
+    A number that would be printed differently, such as 007 or the version 3.10, stays a text.
     """
     value = value.strip()
     if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
@@ -135,7 +135,7 @@ def _headings(text: str, body_start: int) -> Iterator[Heading]:
     for event, span in events_with_range(text[body_start:], options=Options.ENABLE_TABLES):
         if isinstance(event, str):
             if in_heading:
-                parts.append(" ")  # a line break, or no part of a heading
+                parts.append(" ")  # a line break
         elif "Start" in event:
             if depth == 0:
                 in_heading, parts = "Heading" in event["Start"], []
@@ -156,7 +156,7 @@ def _headings(text: str, body_start: int) -> Iterator[Heading]:
 
 
 class _CharOffsets:
-    """Turns offsets in UTF-8 into offsets in the text, in one pass over it."""
+    """Converts byte offsets in UTF-8 to character offsets, in one pass over the text."""
 
     def __init__(self, encoded: bytes, start: int) -> None:
         self._encoded = encoded
@@ -164,7 +164,7 @@ class _CharOffsets:
         self._chars = start
 
     def of(self, offset: int) -> int:
-        """The character at a byte; each offset is at or after the one before."""
+        """Return the character offset; byte offsets must not decrease from call to call."""
         self._chars += len(self._encoded[self._bytes : offset].decode())
         self._bytes = offset
         return self._chars

@@ -1,4 +1,4 @@
-"""Jupyter notebooks (nbformat 3 and 4): text and code, as one Markdown text."""
+"""Jupyter notebooks (nbformat 3 and 4): text and code cells as one Markdown text."""
 
 import json
 import re
@@ -15,16 +15,16 @@ _FENCE: Final = re.compile(r"^\s*(`{3,})", re.MULTILINE)
 
 
 def parse_notebook(uri: str, data: bytes) -> Document:
-    """Make a document of a notebook; code stands in fences, and what it printed is left out.
+    """Make a document of a notebook; code is fenced, and its output is left out.
 
     Raises:
-        SkipDocument: it is no notebook.
+        SkipDocument: the file is not a notebook.
     """
     source, encoding = decode(data)
     with parser_errors_as_damage():
         notebook = json.loads(source)
         if not isinstance(notebook, dict):
-            raise SkipDocument(SkipReason.DAMAGED, "no notebook")
+            raise SkipDocument(SkipReason.DAMAGED, "not a notebook")
         language = _language(notebook)
         composer = Composer()
         for kind, text in _cells(notebook):
@@ -46,7 +46,7 @@ def _language(notebook: Mapping[str, Any]) -> str:
 
 
 def _cells(notebook: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Kind and text of each cell."""
+    """Yield the kind and the text of each cell."""
     sheets = notebook.get("worksheets")
     for part in sheets if isinstance(sheets, list) else [notebook]:
         for cell in part["cells"]:

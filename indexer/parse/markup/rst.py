@@ -1,8 +1,8 @@
-"""reStructuredText: the source itself is the text; sections are found by their adornments.
+"""reStructuredText: the text is the source itself; adornments mark the section titles.
 
-Section titles follow the docutils specification (underlines, overlines, levels in order of first
-appearance) without parsing the rest: what directives and literal blocks hold is indented, and an
-indented line is no title.
+Titles follow the docutils specification (underlines, overlines, levels in order of appearance). The
+rest is not parsed: the content of directives and literal blocks is indented, and an indented line
+is not a title.
 """
 
 import re
@@ -27,9 +27,9 @@ _TWO_MARKS: Final = r"([!-/:-@\[-`{-~])\1"
 _ADORNMENT: Final = re.compile(rf"{_TWO_MARKS}\1*(?=[ \t]*\r?$)", re.MULTILINE)
 _BEFORE_ADORNMENT: Final = re.compile(rf"\n(?={_TWO_MARKS})")
 _LEAST_ADORNMENT: Final = 4
-"""An adornment this long may be shorter than its title: docutils warns, and takes it."""
+"""An adornment this long may be shorter than its title: docutils only warns."""
 
-# What starts a line that is no title: comments and directives, anonymous targets, fields, bullets,
+# Starts of lines that are not titles: comments and directives, anonymous targets, fields, bullets,
 # line blocks, doctests.
 _NO_TITLE: Final = re.compile(r"\.\.(?:\s|$)|__\s|:[^:`\s][^:`]*:(?:\s|$)|[-*+•|]\s|>>>\s")
 
@@ -44,7 +44,7 @@ _INLINE: Final = re.compile(
 _FIELD: Final = re.compile(r":([A-Za-z][\w -]*):(?:[ \t]+(.*))?$")
 _HEADER: Final = re.compile(r"([A-Z][\w-]*):(?:[ \t]+(.*))?$")
 _LEAST_HEADERS: Final = 2
-"""One line with a colon is prose; this many are a block of headers."""
+"""One line with a colon is prose; two are a block of headers."""
 _MAX_HEADER_CHARS: Final = 16_000
 
 
@@ -65,9 +65,9 @@ class _Line:
 def parse_rst(uri: str, data: bytes) -> Document:
     """Make a document of a reStructuredText file.
 
-    The title is that of a block of headers at the top (``Title: ...``, as Python's enhancement
-    proposals have it), else the first section's, else the file's name. The headers, or a field
-    list at the top, become metadata.
+    The title is that of a block of headers at the top (``Title: ...``, as in Python's enhancement
+    proposals), that of the first section, or the file's name, in this order. The headers, or a
+    field list at the top, become metadata.
 
     Raises:
         SkipDocument: the data is binary.
@@ -91,7 +91,7 @@ def parse_rst(uri: str, data: bytes) -> Document:
 
 
 def _headings(text: str) -> Iterator[Heading]:
-    """Yield section titles; looks only at adornments and the two lines above each."""
+    """Yield section titles; look only at adornments and the two lines above each."""
     styles: list[tuple[str, bool]] = []
     last_underline = -1
     previous: re.Match[str] | None = None
@@ -110,10 +110,10 @@ def _headings(text: str) -> Iterator[Heading]:
 
 
 def _adornments(text: str) -> Iterator[re.Match[str]]:
-    """Yield the lines that nothing but one mark of punctuation, repeated, stands on."""
+    """Yield the lines that consist of one repeated punctuation mark."""
     if first := _ADORNMENT.match(text):
         yield first
-    # Lines' ends are found many times as fast as lines' starts.
+    # A search for line ends is many times as fast as one for line starts.
     for line_end in _BEFORE_ADORNMENT.finditer(text):
         if adornment := _ADORNMENT.match(text, line_end.end()):
             yield adornment
@@ -122,12 +122,12 @@ def _adornments(text: str) -> Iterator[re.Match[str]]:
 def _title_above(
     text: str, underline: re.Match[str], overline: re.Match[str] | None, last_underline: int
 ) -> tuple[int, str, bool] | None:
-    """Return where the title above an adornment starts, its text, and if it has an overline.
+    """Return where the title above an adornment starts, its text, and whether it is overlined.
 
     Args:
         text: the document's text.
         underline: the adornment.
-        overline: the adornment before it, if that may be an overline.
+        overline: the adornment before it, if it may be an overline.
         last_underline: offset of the last underline that belongs to a title; -1 if there is none.
     """
     line = _Line(underline.start(), underline.end()).above(text)
@@ -150,7 +150,7 @@ def _title_above(
 
 
 def _ends_block(text: str, line: _Line) -> bool:
-    """Whether a line that starts no section may come right before one that does."""
+    """Whether a line may stand right above a section title without being part of it."""
     first = text[line.start : line.start + 3]
     return not first.strip() or first[0].isspace() or first.startswith((".. ", "__ "))
 
@@ -163,7 +163,7 @@ def _plain(title: str) -> str:
 
 
 def _headers(top: str) -> Iterator[tuple[str, str]]:
-    """Yield the fields or headers that the text before the first section begins with."""
+    """Yield the fields or headers at the start of the text before the first section."""
     lines = top.strip().split("\n")
     pattern = _FIELD if lines[0].startswith(":") else _HEADER
     pairs: list[tuple[str, str]] = []

@@ -1,4 +1,4 @@
-"""Office Open XML packages (ECMA-376): ZIP files of XML parts that are related to each other."""
+"""Office Open XML packages (ECMA-376): ZIP files of XML parts with relations between them."""
 
 import io
 import posixpath
@@ -12,10 +12,10 @@ from indexer.parse.base.fields import with_lists
 from indexer.skip import SkipDocument, SkipReason
 
 MAX_PART_BYTES: Final = 256 << 20
-"""A larger part makes the document go over a limit."""
+"""Files with a larger part are skipped: its XML tree takes several times as much memory."""
 
 _OLD_OFFICE: Final = bytes.fromhex("d0cf11e0a1b11ae1")
-"""How a compound file begins: Office's formats before 2007, and encrypted new ones."""
+"""First bytes of a compound file: a format of Office before 2007, or an encrypted new one."""
 _ENCRYPTED: Final = "EncryptedPackage".encode("utf-16-le")
 
 _METADATA: Final = {
@@ -24,23 +24,23 @@ _METADATA: Final = {
     "subject": "subject",
     "created": "date",
 }
-"""Core property → metadata."""
+"""Core property to the name of the metadata field."""
 
 Element = etree._Element
 
 
 class Relation(NamedTuple):
-    """Where a part says that another one is."""
+    """A relation of a part to another part."""
 
     id: str
     kind: str
-    """Last part of the type's URI: ``styles``, ``slide`` ..."""
+    """Last segment of the type's URI, such as ``styles`` or ``slide``."""
     target: str
-    """The other part's name."""
+    """Name of the other part."""
 
 
 class Package:
-    """An open package; its parts are read when they are asked for."""
+    """An open package, whose parts are read on demand."""
 
     def __init__(self, data: bytes) -> None:
         """Open a package.
@@ -49,17 +49,17 @@ class Package:
             data: the file.
 
         Raises:
-            SkipDocument: it is encrypted, or of an old format.
-            zipfile.BadZipFile: it is damaged.
+            SkipDocument: the file is encrypted, or has an old format.
+            zipfile.BadZipFile: the file is damaged.
         """
         refuse_old_office(data)
         self._zip = zipfile.ZipFile(io.BytesIO(data))
 
     def main_part(self) -> str:
-        """Name of the part that the package is about.
+        """Return the name of the main part, which holds the document.
 
         Raises:
-            SkipDocument: there is none.
+            SkipDocument: there is no main part.
         """
         for relation in self.relations(""):
             if relation.kind == "officeDocument":
@@ -67,7 +67,7 @@ class Package:
         raise SkipDocument(SkipReason.DAMAGED, "no document in it")
 
     def relations(self, part: str) -> list[Relation]:
-        """The parts that one is related to, those outside the package left out."""
+        """Return the relations of a part to other parts of the package."""
         folder, name = posixpath.split(part)
         path = posixpath.join(folder, "_rels", f"{name}.rels")
         if path not in self._zip.NameToInfo:
@@ -83,40 +83,40 @@ class Package:
         ]
 
     def read(self, part: str) -> Element:
-        """Root element of a part.
+        """Return the root element of a part.
 
         Raises:
             KeyError: there is no such part.
-            etree.XMLSyntaxError: it is no XML.
-            SkipDocument: it is too large, or encrypted.
+            etree.XMLSyntaxError: the part is not XML.
+            SkipDocument: the part is too large, or encrypted.
         """
         return parse_xml(read_member(self._zip, part))
 
     def read_related(self, part: str, kind: str) -> Iterator[Element]:
-        """Root elements of the parts that one is related to in some way."""
+        """Yield the root elements of the parts that have a kind of relation to a part."""
         for relation in self.relations(part):
             if relation.kind == kind and relation.target in self._zip.NameToInfo:
                 yield self.read(relation.target)
 
     def _properties(self) -> dict[str, str]:
-        """The core properties: title, creator, created and so on."""
+        """Return the core properties: title, creator, created and so on."""
         for root in self.read_related("", "core-properties"):
             return {local(node): node.text or "" for node in root}
         return {}
 
     def about(self) -> tuple[str, list[tuple[str, object]]]:
-        """What the package says about itself: its title, and metadata as other formats have it."""
+        """Return the title of the package, and its metadata under the names of all formats."""
         properties = self._properties()
         metadata = [(key, properties.get(name, "")) for name, key in _METADATA.items()]
         return properties.get("title", ""), list(with_lists(metadata))
 
 
 def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """Bytes of a file in a ZIP file that is a document.
+    """Return the bytes of a member of a ZIP file that is a document.
 
     Raises:
-        KeyError: there is no such file.
-        SkipDocument: it is too large, or encrypted.
+        KeyError: there is no such member.
+        SkipDocument: the member is too large, or encrypted.
     """
     info = archive.getinfo(name)
     if info.flag_bits & 1:
@@ -128,10 +128,10 @@ def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def parse_xml(data: bytes) -> Element:
-    """Root element of an XML document; no entity is expanded, and nothing else is read.
+    """Return the root element of an XML document, without expanding entities or loading files.
 
     Raises:
-        etree.XMLSyntaxError: it is no XML, or nested more than 256 deep.
+        etree.XMLSyntaxError: the data is not XML, or nested more than 256 deep.
     """
     parser = etree.XMLParser(
         resolve_entities=False, no_network=True, remove_comments=True, remove_pis=True
@@ -140,12 +140,12 @@ def parse_xml(data: bytes) -> Element:
 
 
 def local(node: Element) -> str:
-    """An element's name without its namespace."""
+    """Return the name of an element without its namespace."""
     return str(node.tag).rpartition("}")[2]
 
 
 def attribute(node: Element, name: str) -> str:
-    """Value of an attribute, by its name without the namespace; empty if there is none."""
+    """Return an attribute by its name without the namespace; empty if there is none."""
     for key, value in node.items():
         if str(key).rpartition("}")[2] == name:
             return str(value)
@@ -153,12 +153,14 @@ def attribute(node: Element, name: str) -> str:
 
 
 def refuse_old_office(data: bytes) -> None:
-    """Tell apart what only has the name of a newer format.
+    """Refuse a file that only has the name of a newer format.
 
     Raises:
-        SkipDocument: the file is encrypted, or of a format before 2007.
+        SkipDocument: the file is encrypted, or has a format of Office before 2007.
     """
     if data.startswith(_OLD_OFFICE):
         if _ENCRYPTED in data:
             raise SkipDocument(SkipReason.ENCRYPTED)
-        raise SkipDocument(SkipReason.DAMAGED, "a format of Office before 2007; save it anew")
+        raise SkipDocument(
+            SkipReason.DAMAGED, "a format of Office before 2007; save it as a new one"
+        )

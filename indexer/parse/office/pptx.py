@@ -1,4 +1,4 @@
-"""PPTX (PresentationML, ECMA-376 part 1): a page and a section for each slide."""
+"""PPTX (PresentationML, ECMA-376 part 1): each slide is a page and a section."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -11,18 +11,19 @@ from retrieval.domain.records import Document
 
 _TITLES: Final = frozenset({"title", "ctrTitle"})
 _UNREAD: Final = frozenset({"dt", "ftr", "hdr", "sldImg", "sldNum"})
-"""Placeholders of what is the same on every slide."""
+"""Placeholders of content that is the same on every slide, such as its number."""
 _GRAPHICS: Final = frozenset({"chart", "diagramData"})
 _MAX_INDENT: Final = 8
+"""Paragraphs at deeper levels are not indented further; PowerPoint has nine levels."""
 
 
 def parse_pptx(uri: str, data: bytes) -> Document:
-    """Make a document of a PPTX file: titles, texts, tables, charts' words and speaker's notes.
+    """Make a document of a PPTX file: titles, texts, tables, words of charts, speaker's notes.
 
-    Slides are in the order in which they are shown; hidden ones belong to them.
+    Slides are in the order in which they are shown, hidden slides included.
 
     Raises:
-        SkipDocument: it is damaged or encrypted.
+        SkipDocument: the file is damaged or encrypted.
     """
     composer = Composer()
     with parser_errors_as_damage():
@@ -34,12 +35,12 @@ def parse_pptx(uri: str, data: bytes) -> Document:
 
 
 def _slides(package: Package) -> Iterator[str]:
-    """Names of the slides' parts."""
+    """Yield the names of the slides' parts."""
     main = package.main_part()
     targets = {relation.id: relation.target for relation in package.relations(main)}
     for node in package.read(main).iter():
         if local(node) == "sldId":
-            # Its own number is an attribute "id" too, without a namespace.
+            # The attribute "id" without a namespace is the slide's number.
             identities = [str(value) for key, value in node.items() if str(key).endswith("}id")]
             yield from (targets[identity] for identity in identities)
 
@@ -68,7 +69,7 @@ def _add_slide(composer: Composer, package: Package, part: str, number: int) -> 
 
 
 def _shapes(node: Element) -> Iterator[Element]:
-    """Shapes with text, and tables, those in groups included."""
+    """Yield shapes with text, and tables, including those in groups."""
     for child in node:
         name = local(child)
         if name in {"sp", "graphicFrame", "cxnSp"}:
@@ -80,7 +81,7 @@ def _shapes(node: Element) -> Iterator[Element]:
 
 
 def _placeholder(shape: Element) -> str:
-    """Kind of placeholder that a shape is; empty for none."""
+    """Return the kind of placeholder that a shape is; empty if it is none."""
     for node in shape.iter():
         if local(node) == "ph":
             return attribute(node, "type") or "obj"
@@ -102,7 +103,7 @@ def _row(row: Element) -> str:
 
 
 def _paragraphs(node: Element) -> Iterator[str]:
-    """Lines of the paragraphs that have any text, indented as they are."""
+    """Yield the paragraphs that have any text, indented by their level."""
     for paragraph in node.iter():
         if local(paragraph) == "p":
             text = "".join(_runs(paragraph)).strip()
@@ -121,7 +122,7 @@ def _runs(paragraph: Element) -> Iterator[str]:
 
 
 def _graphic_text(package: Package, relation: Relation) -> str:
-    """The words of a chart or diagram: titles, names of series and categories."""
+    """Return the words of a chart or diagram: titles, names of series and categories."""
     words = dict[str, None]()
     for node in package.read(relation.target).iter():
         text = one_line(node.text or "")
@@ -132,7 +133,7 @@ def _graphic_text(package: Package, relation: Relation) -> str:
 
 
 def _is_name(value: Element) -> bool:
-    """Whether a chart's value is text, not a number."""
+    """Whether a chart's value is a text and not a number."""
     point = value.getparent()
     cache = point.getparent() if point is not None else None
     return cache is not None and local(cache) == "strCache"

@@ -1,4 +1,4 @@
-"""PDF (ISO 32000), read by PDFium: a page for each page, sections by bookmarks or by type size."""
+"""PDF (ISO 32000), read by PDFium: pages, and sections by bookmarks or by the size of type."""
 
 import re
 from collections import Counter
@@ -29,41 +29,44 @@ _JUNK_TITLE: Final = re.compile(
     r"|.*\.(?:docx?|dvi|html?|indd|odt|pdf|pptx?|ps|qxd|rtf|tex|txt|xlsx?)",
     re.IGNORECASE,
 )
-"""Titles that programs put there, and names of files."""
+"""Titles that a program set, and file names."""
 _MAX_DEPTH: Final = 15
+"""Bookmarks nested deeper are left out, in case they form a loop."""
 _NUMBER: Final = (
     r"(?:(?:chapter|section|part|appendix)\s+)?"
     r"(?-i:(?:\d{1,3}|[A-Z]|[IVXL]{1,5})(?:\.\d+)*[.:]?\s+)?"
 )
-"""What may stand before a title on the page and not in the bookmark."""
+"""Number that may precede a title on the page, but not in the bookmark."""
 _LOOK_FOR_CHARS: Final = 60
-"""So much of a title is looked for; the rest may be broken in other ways."""
+"""Number of characters of a title to look for; the rest may be broken differently on the page."""
 _LARGER: Final = 1.15
-"""Headings are set so many times as large as the text, where there are no bookmarks."""
-_LONGEST_HEADING: Final = 150
-_MOST_HEADINGS: Final = 0.2
-"""A larger share of the text in large type is a poster, not headings."""
-_MOST_LEVELS: Final = 4
+"""Without bookmarks, a line is a heading if its type is this many times as large as the text's."""
+_MAX_HEADING: Final = 150
+"""Longer lines in large type, in characters, are taken for text."""
+_MAX_HEADING_SHARE: Final = 0.2
+"""If more of the text than this is in large type, it is a poster and has no headings."""
+_MAX_LEVELS: Final = 4
+"""Smaller sizes of type all make the last level: they differ by layout, not by rank."""
 
 
 class _Mark(NamedTuple):
-    """A heading, before its place in the text is known."""
+    """A heading whose place in the text is not known yet."""
 
     page: int
     level: int
     title: str
     on_line: bool
-    """Whether it is a line of the page, or a bookmark that may be written otherwise there."""
+    """Whether the title is a line of the page; a bookmark may be worded differently there."""
 
 
 def parse_pdf(uri: str, data: bytes) -> Document:
     """Make a document of a PDF file.
 
-    The text is that drawn on the pages; words broken at line ends are put together again. The
-    title is that of the file's properties, else its first heading.
+    The text is that drawn on the pages, with words rejoined that are broken at line ends. The
+    title is that of the file's properties, or the first heading.
 
     Raises:
-        SkipDocument: it is damaged, needs a password, or holds but pictures of text.
+        SkipDocument: the file is damaged, needs a password, or has only pictures of text.
     """
     with parser_errors_as_damage():
         try:
@@ -86,7 +89,7 @@ def parse_pdf(uri: str, data: bytes) -> Document:
 
 
 def _pages(pdf: pdfium.PdfDocument) -> Iterator[pdfium.PdfPage]:
-    """Pages, one open at a time."""
+    """Yield the pages, one open at a time."""
     for number in range(len(pdf)):
         page = pdf[number]
         try:
@@ -96,7 +99,7 @@ def _pages(pdf: pdfium.PdfDocument) -> Iterator[pdfium.PdfPage]:
 
 
 def _refuse_scan(pdf: pdfium.PdfDocument) -> None:
-    """Tell a document that has pictures only from an empty one.
+    """Refuse a document without text that has pictures, most likely scans.
 
     Raises:
         SkipDocument: it has pictures.
@@ -121,7 +124,7 @@ def _compose(uri: str, pages: Sequence[Sequence[Line]], properties: dict[str, st
 
 
 def _title(title: str) -> str:
-    """The title in a file's properties, unless a program put it there."""
+    """Return the title of a file's properties, unless a program set it."""
     return "" if _JUNK_TITLE.fullmatch(title.strip()) else clean(title)
 
 
@@ -132,7 +135,7 @@ def _property(name: str, properties: dict[str, str]) -> str:
 
 
 def _bookmarks(pdf: pdfium.PdfDocument) -> Iterator[_Mark]:
-    """Yield the document's outline; entries that lead nowhere stand where the one before does."""
+    """Yield the bookmarks; one without a target stays on the page of the one before."""
     page = 0
     for bookmark in pdf.get_toc(max_depth=_MAX_DEPTH):
         target = bookmark.get_dest()
@@ -143,7 +146,7 @@ def _bookmarks(pdf: pdfium.PdfDocument) -> Iterator[_Mark]:
 
 
 def _large_lines(pages: Sequence[Sequence[Line]]) -> list[_Mark]:
-    """Headings by the size of their type: larger than that of most of the text."""
+    """Return the lines whose type is larger than that of most of the text."""
     chars: Counter[float] = Counter()
     for lines in pages:
         for line in lines:
@@ -157,20 +160,20 @@ def _large_lines(pages: Sequence[Sequence[Line]]) -> list[_Mark]:
         for line in lines
         if line.size > _LARGER * usual and _may_be_heading(line.text)
     ]
-    if sum(len(title) for _, _, title in found) > _MOST_HEADINGS * chars.total():
+    if sum(len(title) for _, _, title in found) > _MAX_HEADING_SHARE * chars.total():
         return []
     sizes = sorted({size for _, size, _ in found}, reverse=True)
-    levels = {size: min(rank, _MOST_LEVELS) for rank, size in enumerate(sizes, 1)}
+    levels = {size: min(rank, _MAX_LEVELS) for rank, size in enumerate(sizes, 1)}
     return [_Mark(page, levels[size], title, on_line=True) for page, size, title in found]
 
 
 def _may_be_heading(text: str) -> bool:
     letters = sum(char.isalpha() for char in text)
-    return len(text) <= _LONGEST_HEADING and letters > len(text) // 2
+    return len(text) <= _MAX_HEADING and letters > len(text) // 2
 
 
 def _locate(document: Document, marks: Sequence[_Mark]) -> Iterator[Heading]:
-    """Find where headings stand in the text; one that isn't found is at its page's beginning."""
+    """Yield headings with their places; one that isn't found is at the start of its page."""
     text, starts = document.text, document.page_starts
     position = 0
     for mark in sorted(marks, key=lambda mark: mark.page):

@@ -1,7 +1,7 @@
-"""The text of a PDF's pages: lines, paragraphs and words, from what PDFium reads.
+"""Text of PDF pages: turn the characters that PDFium reads into lines, paragraphs and words.
 
-PDFium gives characters in the order in which the page draws them, which for documents made by
-word processors and typesetters is the order in which columns are read.
+PDFium returns characters in the order in which the page draws them. In documents made by word
+processors and typesetters, columns are drawn in reading order.
 """
 
 import re
@@ -16,34 +16,34 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
 HYPHEN: Final = "\ufffe"
-"""What PDFium puts in place of a hyphen at a line's end, which it joins with the next."""
+"""PDFium's replacement for a hyphen at the end of a line, which it joins with the next line."""
 
 _WIDE: Final = 1.35
-"""Lines this many times as far apart as most on the page have a blank line between them."""
+"""Lines this many times as far apart as usual on the page belong to different paragraphs."""
 _INDENT: Final = (0.6, 4.0)
-"""First lines of paragraphs are indented by so much, in heights of a line, where they are."""
+"""Smallest and largest indent of a paragraph's first line, in heights of a line."""
 _SENTENCE_ENDS: Final = tuple(".!?:;\"'”’)")
 _WORD: Final = re.compile(r"\w+(?:-\w+)*")
 _BROKEN: Final = re.compile(rf"(\w*){HYPHEN}(\w*)")
 _SHORTEST_PART: Final = 3
-"""Shorter parts of words are words by chance."""
+"""Shorter parts of a broken word are often words by chance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line as it stands on a page."""
+    """A line of a page."""
 
     text: str
     x: float = 0.0
-    """Left of its first character, in points."""
+    """Left edge of its first character, in points."""
     y: float = 0.0
-    """Bottom of its first character, in points from the bottom of the page; 0 if not known."""
+    """Bottom edge of its first character, in points from the bottom of the page; 0 if unknown."""
     size: float = 0.0
-    """Size of the type, in points; 0 if not known."""
+    """Type size in points; 0 if unknown."""
 
 
 def read_lines(page: pdfium.PdfPage) -> list[Line]:
-    """Lines of a page in the order in which they are drawn; empty ones left out.
+    """Return the lines of a page that are not empty, in the order in which they are drawn.
 
     Raises:
         pdfium.PdfiumError: the page is damaged.
@@ -51,7 +51,7 @@ def read_lines(page: pdfium.PdfPage) -> list[Line]:
     text_page = page.get_textpage()
     try:
         text = text_page.get_text_range()
-        # Beyond the basic plane PDFium counts two: places would not be those of the characters.
+        # PDFium counts a character beyond the basic plane as two, so offsets would be wrong.
         placed = len(text) == text_page.count_chars()
         lines = []
         start = 0
@@ -72,7 +72,7 @@ def _place(text_page: pdfium.PdfTextPage, index: int, text: str) -> Line:
 
 
 def page_text(lines: Sequence[Line]) -> str:
-    """Text of a page, paragraphs set apart by blank lines where they are set apart on it."""
+    """Return the text of a page, with blank lines between its paragraphs."""
     steps = [above.y - below.y for above, below in pairwise(lines)]
     usual = median([step for step in steps if step > 0] or [0.0])
     parts: list[str] = []
@@ -88,7 +88,7 @@ def _parted(above: Line, below: Line, usual: float) -> bool:
     step = above.y - below.y
     if not usual:
         return False
-    if step < -usual / 2:  # up again: the next column, where a paragraph may go on
+    if step < -usual / 2:  # up again: the next column, where the paragraph may continue
         return above.text.endswith(_SENTENCE_ENDS) and not below.text[:1].islower()
     if step > _WIDE * usual:
         return True
@@ -97,7 +97,7 @@ def _parted(above: Line, below: Line, usual: float) -> bool:
 
 
 def vocabulary(texts: Iterable[str]) -> Counter[str]:
-    """Words of a document that are not broken at the end of a line, in lower case."""
+    """Count the words, in lower case, that are not broken at the end of a line."""
     words: Counter[str] = Counter()
     for text in texts:
         words.update(_WORD.findall(_BROKEN.sub(" ", text).lower()))
@@ -105,13 +105,13 @@ def vocabulary(texts: Iterable[str]) -> Counter[str]:
 
 
 def join_words(text: str, known: Counter[str]) -> str:
-    """Put words together that were broken at the ends of lines.
+    """Return a text whose words are no longer broken at the ends of lines.
 
-    Whether the hyphen belongs to a word is told by how it is written elsewhere in the document.
+    A hyphen stays if the rest of the document writes the word with one.
 
     Args:
-        text: with ``HYPHEN`` where PDFium joined lines.
-        known: the document's ``vocabulary``.
+        text: a text with ``HYPHEN`` where PDFium joined lines.
+        known: the ``vocabulary`` of the document.
     """
 
     def join(match: re.Match[str]) -> str:

@@ -1,7 +1,7 @@
-"""Source code: the source itself is the text; functions and classes are the sections.
+"""Source code: the text is the source itself, and functions and classes are the sections.
 
-Python is read by its own parser; other languages by tree-sitter's grammars, which come with the
-extra ``code``. Without them, a file is one section.
+Python is parsed by its own parser, other languages by tree-sitter grammars, which the extra
+``code`` installs. Without its grammar a file is one section.
 """
 
 import ast
@@ -39,7 +39,7 @@ _GRAMMARS: Final = {
     "tree_sitter_typescript:language_typescript": (".mts", ".ts"),
     "tree_sitter_typescript:language_tsx": (".tsx",),
 }
-"""Module, and its function where it is not ``language``, of each grammar."""
+"""Module of each grammar, with ``:`` and its function if that is not ``language``; extensions."""
 _BY_EXTENSION: Final = {end: name for name, ends in _GRAMMARS.items() for end in ends}
 
 EXTENSIONS: Final = (*sorted(_PYTHON), *sorted(_BY_EXTENSION))
@@ -59,32 +59,33 @@ _HOLDERS: Final = words(
     trait_declaration trait_definition trait_item type_declaration union_specifier
     """
 )
-"""What functions may stand in."""
+"""Node types of definitions that functions may stand in."""
 _WRAPPERS: Final = words("decorated_definition export_statement template_declaration")
-"""What stands around a definition and belongs to it."""
+"""Node types that wrap a definition and belong to it."""
 _LEADING: Final = words(
     "annotation attribute_item attribute_list block_comment comment decorator line_comment "
     "multiline_comment"
 )
-"""What stands before a definition and belongs to it."""
+"""Node types before a definition that belong to it."""
 _CLOSING: Final = re.compile(r"(?:end\b|[\s;})])*")
-"""What follows a definition and belongs to it."""
+"""Text after a definition that belongs to it."""
 _MAX_DEPTH: Final = 100
+"""Definitions nested deeper make no sections: only generated or hostile code has them."""
 
 
 class _Definition(NamedTuple):
-    """A function, a class, or the like."""
+    """A function, class or similar definition."""
 
     start: int
-    """First character: of its line, comments before it included."""
+    """First character of its first line, or of the comments above it."""
     end: int
     depth: int
-    """How many others it stands in."""
+    """Number of definitions around it."""
     name: str
 
 
 def parse_code(uri: str, data: bytes) -> Document:
-    """Make a document of a file of source code, whose title is the file's name.
+    """Make a document of a source file; its title is the file's name.
 
     Raises:
         SkipDocument: the data is binary.
@@ -103,34 +104,34 @@ def parse_code(uri: str, data: bytes) -> Document:
 
 
 def has_grammar(extension: str) -> bool:
-    """Whether functions and classes are found in files with an extension of ``EXTENSIONS``."""
+    """Whether the grammar for one of ``EXTENSIONS`` is installed; Python needs none."""
     module, _, _ = grammar_of(extension).partition(":")
     return not module or all(find_spec(name) for name in (module, "tree_sitter"))
 
 
 def grammar_of(extension: str) -> str:
-    """The module (``:`` function) of the grammar that reads files of an extension; or empty."""
+    """Return the grammar for an extension, as in ``_GRAMMARS``; empty for Python."""
     return _BY_EXTENSION.get(extension, "")
 
 
 def _sections(text: str, definitions: Iterable[_Definition]) -> tuple[Section, ...]:
-    """Tile a text: what comes after a definition belongs to the one around it again."""
+    """Return sections that tile a text; text after a definition belongs to the one around it."""
     sections = [Section(0, ())]
     open_: list[_Definition] = []
 
     def begin(start: int) -> None:
         path = tuple(one.name for one in open_)
-        start = max(start, sections[-1].char_start)  # of broken code, an inner end may be outside
+        start = max(start, sections[-1].char_start)  # in broken code an inner end may be outside
         if sections[-1].char_start == start:
             sections.pop()
         if len(sections) < MAX_SECTIONS:
             sections.append(Section(start, path, len(path)))
 
     def close(until: int) -> None:
-        """End the definitions that end before a place; what follows them is no blank."""
+        """Close the definitions that end before a place, and begin sections for text after them."""
         while open_ and open_[-1].end <= until:
             end = open_.pop().end
-            # The rest of its last line is its own.
+            # The rest of its last line belongs to it.
             start = text.find("\n", end, until) + 1 or end
             if not _CLOSING.fullmatch(text, start, until):
                 begin(start)
@@ -145,9 +146,9 @@ def _sections(text: str, definitions: Iterable[_Definition]) -> tuple[Section, .
 
 
 def _python(text: str) -> Iterator[_Definition]:
-    """Yield the definitions of a Python file; none, if it is of another version."""
+    """Yield the definitions of a Python file; none if this Python can't parse it."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # of the file, not of ours
+        with warnings.catch_warnings(action="ignore"):  # about the file
             tree = ast.parse(text)
     except (SyntaxError, ValueError):
         return
@@ -165,7 +166,7 @@ def _python(text: str) -> Iterator[_Definition]:
 
 
 def _above_comments(text: str, start: int) -> int:
-    """Start of the comment lines right before the line that starts at a place."""
+    """Return the start of the comment lines right above the line that starts at a place."""
     while start:
         above = text.rfind("\n", 0, start - 1) + 1
         if not text[above:start].lstrip().startswith("#") or text.startswith("#!", above):
@@ -175,7 +176,7 @@ def _above_comments(text: str, start: int) -> int:
 
 
 def _by_grammar(text: str, grammar: str) -> Iterator[_Definition]:
-    """Yield the definitions that a grammar finds; it goes on after what it does not know."""
+    """Yield the definitions that a grammar finds; it skips what it can't parse."""
     from tree_sitter import Language, Parser
 
     module, _, function = grammar.partition(":")
@@ -203,7 +204,7 @@ def _holds(node: "Node") -> bool:
 
 
 def _name(node: "Node", data: bytes) -> str:
-    """Name of what a node defines; empty if it defines nothing that makes a section."""
+    """Return the name of a node's definition; empty if it makes no section."""
     named = _named(node)
     if named is None:
         return ""
@@ -211,27 +212,27 @@ def _name(node: "Node", data: bytes) -> str:
 
 
 def _named(node: "Node") -> "Node | None":
-    """The node that holds the name of what a node defines."""
-    if node.type == "variable_declarator":  # of JavaScript: const f = () => ...
+    """Return the node with the name of a node's definition."""
+    if node.type == "variable_declarator":  # JavaScript: const f = () => ...
         value = node.child_by_field_name("value")
         is_function = value is not None and value.type in {"arrow_function", "function_expression"}
         return node.child_by_field_name("name") if is_function else None
     if node.type not in _FUNCTIONS and node.type not in _HOLDERS:
         return None
     if node.type.endswith("_specifier") and node.child_by_field_name("body") is None:
-        return None  # of C: a type that is only mentioned
+        return None  # C: a type that is only mentioned
     for field in ("name", "declarator", "type"):
         if named := node.child_by_field_name(field):
             while inner := named.child_by_field_name("declarator"):
                 named = inner
             return named
-    specs = [child for child in node.named_children if child.type == "type_spec"]  # of Go
+    specs = [child for child in node.named_children if child.type == "type_spec"]  # Go
     names = [child for child in node.named_children if child.type.endswith("identifier")]
     return specs[0].child_by_field_name("name") if specs else next(iter(names), None)
 
 
 def _first(node: "Node") -> "Node":
-    """Where a definition begins: with the comments and the like right before it."""
+    """Return the node that a definition begins with, such as a comment right above it."""
     while node.parent is not None and node.parent.type in _WRAPPERS | {"lexical_declaration"}:
         node = node.parent
     before = node.prev_named_sibling
@@ -246,13 +247,13 @@ def _first(node: "Node") -> "Node":
 
 
 def _line_start(data: bytes, place: int) -> int:
-    """Start of a line, if there is but white space before a place in it."""
+    """Return the start of the line if only white space precedes the place, else the place."""
     start = data.rfind(b"\n", 0, place) + 1
     return start if not data[start:place].strip() else place
 
 
 class _CharCounter:
-    """Characters before a byte, for bytes that are asked for in order."""
+    """Converts byte offsets to character offsets; offsets must not decrease."""
 
     def __init__(self, text: str, data: bytes) -> None:
         self._data = data

@@ -1,7 +1,7 @@
-"""JSON: records with a text and fields, or whatever else has words in it.
+"""JSON: records with a text and fields, or any other JSON with words in it.
 
-A record is an object. Its text is that of its text fields; where it has none of them, it is every
-value in it, each on a line with its path.
+A record is an object. Its text is that of its text fields. If it has none of them, its text is all
+of its values, each on a line with its path.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,40 +15,40 @@ from retrieval.domain.metadata import Metadata, field_name, flat_pairs, scalar_t
 from retrieval.domain.records import Document
 
 DEFAULT_TEXT_FIELDS: Final = ("text", "content", "contents", "body", "passage", "abstract")
-"""Fields that are a record's text, where nothing else is said."""
+"""Fields that make up the text of a record, unless the user names others."""
 
 _TITLES: Final = ("title", "headline", "subject", "name")
 
 Json = str | bool | list[Any] | dict[str, Any] | None
-"""A value; a number is a ``Written``."""
+"""A JSON value; numbers are ``Written``."""
 
 
 class Field(NamedTuple):
-    """A value of a record."""
+    """A value in a record."""
 
     path: str
-    """Such as ``a.b``."""
+    """Path of the value, such as ``a.b``."""
     text: str
-    """As it is written."""
+    """The value as it is written."""
     plain: str
-    """As metadata writes it, if it holds the value whole."""
+    """The value as metadata writes it, if it keeps the value whole."""
 
 
 def parse_json(uri: str, data: bytes, text_fields: Sequence[str] = ()) -> Document:
-    """Make a document of a JSON file (RFC 8259): one record, or a list of them.
+    """Make a document of a JSON file (RFC 8259): one record, or a list of records.
 
-    A record's title is its first field of ``title``, ``headline``, ``subject`` or ``name``. Values
-    that are not in the text are metadata, by path; those for which there is no room there follow
-    the text. Each record of a list is a section, with all its values in the text.
+    The title of a record is its first field of ``title``, ``headline``, ``subject`` or ``name``.
+    Values that are not in the text become metadata, by path; values that metadata has no room for
+    follow the text. Each record of a list is a section, with all its values in the text.
 
     Args:
-        uri: see ``Document``.
+        uri: as in ``Document``.
         data: the file.
-        text_fields: paths of the fields that make the text, alone; by default those of
-            ``DEFAULT_TEXT_FIELDS`` that there are.
+        text_fields: paths of the only fields that make up the text; by default the fields of
+            ``DEFAULT_TEXT_FIELDS`` that the record has.
 
     Raises:
-        SkipDocument: it is no JSON.
+        SkipDocument: the file is not JSON.
     """
     source, encoding = decode(data)
     with parser_errors_as_damage():
@@ -65,7 +65,7 @@ def parse_json(uri: str, data: bytes, text_fields: Sequence[str] = ()) -> Docume
 
 
 def _metadata(record: Json, names: Sequence[str]) -> Iterator[tuple[str, Json]]:
-    """Yield the fields of a record that are in neither its text nor its title."""
+    """Yield the fields of a record that are not in its text or its title."""
     if isinstance(record, dict):
         title = _title(record)
         for key, value in record.items():
@@ -74,7 +74,7 @@ def _metadata(record: Json, names: Sequence[str]) -> Iterator[tuple[str, Json]]:
 
 
 def _without_texts(value: Json, path: str, names: Sequence[str]) -> Json:
-    """Return a value without the fields, at any depth, that make the record's text."""
+    """Return a value without the fields, at any depth, that make up the record's text."""
     if isinstance(value, list):
         return [_without_texts(part, path, names) for part in value]
     if not isinstance(value, dict):
@@ -93,13 +93,13 @@ def _is_text(path: str, names: Sequence[str]) -> bool:
 def _add(
     composer: Composer, record: Json, text_fields: Sequence[str], kept: Metadata | None
 ) -> None:
-    """Add a record's text, and the fields that are neither in its text nor kept as metadata.
+    """Add the text of a record, and its fields that are not in the text or in the metadata.
 
     Args:
-        composer: takes it.
+        composer: receives the text.
         record: the record.
-        text_fields: paths of the fields that make the text, alone.
-        kept: its metadata; None: there is none.
+        text_fields: paths of the only fields that make up the text, if the user named any.
+        kept: metadata of the record; None for a record in a list, which has none.
     """
     title = _title(record)
     names = text_fields or DEFAULT_TEXT_FIELDS
@@ -115,8 +115,8 @@ def _add(
     if text_fields:
         rest = []
     elif texts and kept is not None:
-        told = set(flat_pairs(kept))
-        rest = [field for field in rest if (field_name(field.path), field.plain) not in told]
+        known = set(flat_pairs(kept))
+        rest = [field for field in rest if (field_name(field.path), field.plain) not in known]
     composer.add("\n".join(f"{path}: {text}" if path else text for path, text, _ in rest))
 
 
@@ -127,7 +127,7 @@ def _title(record: Json) -> str:
 
 
 def _fields(value: Json, path: str = "") -> Iterator[Field]:
-    """Yield the values that say something, those of lists of words or numbers together."""
+    """Yield the values that are not empty; the words and numbers of a list make one."""
     if isinstance(value, dict):
         for key, part in value.items():
             yield from _fields(part, f"{path}.{key}" if path else key)
@@ -143,14 +143,14 @@ def _fields(value: Json, path: str = "") -> Iterator[Field]:
 
 
 def _text(value: Json) -> str:
-    """A value that is no object and no list, as it is written; empty for null."""
+    """Return a text, number or boolean as it is written; empty for null."""
     if isinstance(value, bool):
         return str(value).lower()
     return "" if value is None else str(value).strip()
 
 
 def _plain(value: Json) -> str:
-    """The same as metadata writes it."""
+    """Return a text, number or boolean as metadata writes it."""
     return (
         scalar_text(value.number) if isinstance(value, Written) else " ".join(_text(value).split())
     )

@@ -1,4 +1,4 @@
-"""Plain text: taken as it is."""
+"""Plain text, which is taken as it is."""
 
 from indexer.decoding.decode import decode
 from indexer.parse.base.outline import sections_of, title_of

@@ -1,1 +1,1 @@
-"""HTML, EPUB and mail."""
+"""HTML, and formats that contain it: EPUB and e-mail."""

@@ -1,4 +1,4 @@
-"""EPUB 2 and 3 (https://www.w3.org/TR/epub-33): the book's XHTML files in reading order."""
+"""EPUB 2 and 3 (https://www.w3.org/TR/epub-33): the XHTML files of a book in reading order."""
 
 import io
 import posixpath
@@ -29,10 +29,10 @@ _METADATA: Final = {
 
 
 def parse_epub(uri: str, data: bytes) -> Document:
-    """Make a document of a book. Headings make the sections, as in HTML.
+    """Make a document of a book, with sections by headings as in HTML.
 
     Raises:
-        SkipDocument: it is damaged, or encrypted by a shop (DRM).
+        SkipDocument: the file is damaged, or encrypted by a shop (DRM).
     """
     composer = Composer()
     with parser_errors_as_damage():
@@ -70,7 +70,7 @@ def _package_path(archive: zipfile.ZipFile) -> str:
 
 
 def _spine(package: Element, folder: str) -> Iterator[str]:
-    """Names of the files that the book is read in."""
+    """Yield the names of the book's files in reading order."""
     hrefs = {}
     for node in package.iter():
         if local(node) == "item":
@@ -81,7 +81,7 @@ def _spine(package: Element, folder: str) -> Iterator[str]:
 
 
 def _encrypted(archive: zipfile.ZipFile) -> set[str]:
-    """Names of the files that only the publisher's program can read; fonts may be among them."""
+    """Return the names of the encrypted files, which may be fonts only."""
     if _ENCRYPTION not in archive.NameToInfo:
         return set()
     nodes = parse_xml(read_member(archive, _ENCRYPTION)).iter()

@@ -1,4 +1,4 @@
-"""HTML and XHTML: what a reader sees becomes the text; headings give the sections."""
+"""HTML and XHTML: the text is what a reader sees, and headings make the sections."""
 
 import codecs
 import re
@@ -15,7 +15,8 @@ from indexer.parse.web.html_text import extract_text
 from retrieval.domain.records import Document
 
 _LABEL_WITHIN: Final = 4096
-"""Bytes at the start of a file in which its encoding may be named."""
+"""Number of bytes at the start of a file to look for its encoding in; the HTML standard asks for
+1024."""
 _LABEL: Final = re.compile(
     rb"""<\?xml[^<>]*\bencoding\s*=\s*["']([\w.:-]+)|<meta\b[^<>]*\bcharset\s*=\s*["']?\s*([\w.:-]+)""",
     re.IGNORECASE,
@@ -28,11 +29,11 @@ _CODECS: Final = words(
     koi8-u mac-cyrillic mac-roman shift_jis utf-8
     """
 )
-"""Encodings a document may name, as Python calls them: those of the HTML standard. Python knows
-others that are no encodings of text, or slow on hostile input."""
+"""Encodings that a document may name, as Python calls them: those of the HTML standard. Some of
+Python's other codecs don't encode text, or are slow on hostile input."""
 
 _READ_AS: Final = {"ascii": "cp1252", "iso8859-1": "cp1252", "gb2312": "gbk"}
-"""The HTML standard reads these labels as a superset of what they say."""
+"""The HTML standard takes these labels for supersets of the encodings that they name."""
 
 _METADATA: Final = frozenset({"author", "date", "description", "keywords"})
 
@@ -43,9 +44,9 @@ _VOID: Final = words("area base br col embed hr img input link meta param source
 def parse_html(uri: str, data: bytes) -> Document:
     """Make a document of an HTML file.
 
-    The encoding is that of the byte order mark, else the one the document names, else what the
-    bytes look like. Menus, page headers and footers, scripts and form controls are left out of
-    the text. The title is ``<title>``, else the first ``<h1>``, else the file's name.
+    The encoding is that of the byte order mark, that which the document names, or that which the
+    bytes look like, in this order. Menus, page headers and footers, scripts and form controls are
+    left out of the text. The title is ``<title>``, the first ``<h1>``, or the file's name.
 
     Raises:
         SkipDocument: the data is binary.
@@ -67,11 +68,11 @@ def parse_html(uri: str, data: bytes) -> Document:
 
 
 def read_markup(data: bytes, *, xml: bool) -> tuple[str, str]:
-    """Source of a file, safe to be parsed, and its encoding.
+    """Return the source of a file, safe to parse, and its encoding.
 
     Args:
         data: the file.
-        xml: whether it is XHTML; seen also by its first characters.
+        xml: whether it is XHTML; a file that begins with ``<?xml`` is in any case.
 
     Raises:
         SkipDocument: the data is binary.
@@ -83,7 +84,7 @@ def read_markup(data: bytes, *, xml: bool) -> tuple[str, str]:
 
 
 def _decode(data: bytes) -> tuple[str, str]:
-    """Decode by byte order mark, by the document's own label, or by looks."""
+    """Decode by byte order mark, by the document's own label, or by what the bytes look like."""
     label = None if has_mark(data) else _LABEL.search(data, 0, _LABEL_WITHIN)
     if label:
         name = (label[1] or label[2]).decode("ascii", "replace")
@@ -97,13 +98,13 @@ def _decode(data: bytes) -> tuple[str, str]:
 
 
 def _open_and_close(tag: re.Match[str]) -> str:
-    """Write XHTML's ``<a/>`` as ``<a></a>``: HTML takes it for an opening tag."""
+    """Return ``<a></a>`` for XHTML's ``<a/>``, which HTML takes for an opening tag."""
     name, attributes = tag[1], tag[2]
     return tag[0] if name.lower() in _VOID else f"<{name}{attributes}></{name}>"
 
 
 def _head(tree: LexborHTMLParser, tag: str) -> Iterator[LexborNode]:
-    """Yield the elements of that name right in the document's head."""
+    """Yield the elements of a name directly in the document's head."""
     if tree.head is not None:
         yield from (node for node in tree.head.iter() if node.tag == tag)
 
@@ -114,7 +115,7 @@ def _title(tree: LexborHTMLParser) -> str:
 
 
 def _metadata(tree: LexborHTMLParser) -> Iterator[tuple[str, str]]:
-    """Yield what the head says about the document."""
+    """Yield the metadata in the head, and the language of the document."""
     for node in _head(tree, "meta"):
         attributes = node.attributes
         name = (attributes.get("name") or "").strip().lower()

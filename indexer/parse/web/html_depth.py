@@ -1,8 +1,8 @@
-"""Keep HTML that opens elements without end from costing quadratic time or memory.
+"""Limit the depth of HTML, so that a hostile file can't cost quadratic time or memory.
 
-An HTML parser looks through the open elements at most tags, and opens all unclosed formatting
-elements again in every paragraph, so that a small file can keep it busy for hours. Here tags are
-dropped where too many elements are open, before the parser sees them. No text is lost.
+An HTML parser searches the open elements at most tags, and reopens all unclosed formatting elements
+in every paragraph, so a small file can keep it busy for hours. Here tags are dropped where too many
+elements are open, before the parser sees them. No text is lost.
 """
 
 import re
@@ -12,13 +12,13 @@ from typing import Final
 from indexer.parse.base.outline import words
 
 MAX_OPEN: Final = 512
-"""Most elements open at once; browsers have a limit like this too."""
+"""Maximum number of open elements; Chromium has the same limit."""
 
-# Comments match without a name, for what they hold is no tag.
+# Comments match without a name, because what looks like a tag in them is none.
 _TAG: Final = re.compile(r"<!--(?:-?>|.*?--!?>|.*)|<(/?)([A-Za-z][^\s/<>]*)[^<>]*>?", re.DOTALL)
 
-# Closed by the next of their kind, so that thousands may be left open in good HTML; or never open;
-# or holding raw text, where a dropped tag would let it out.
+# Not counted: elements that the next of their kind closes, so that good HTML leaves thousands open;
+# elements without content; and elements with raw text, which would show if their tag were dropped.
 _UNCOUNTED: Final = words(
     """
     area base body br col colgroup dd dt embed h1 h2 h3 h4 h5 h6 head hr html img input li link meta
@@ -31,10 +31,10 @@ _INLINE: Final = words(
 
 
 def limit_depth(html: str) -> str:
-    """Drop the tags of elements that would be more than ``MAX_OPEN`` deep.
+    """Return HTML without the tags of elements that would be more than ``MAX_OPEN`` deep.
 
     Args:
-        html: source of the document; returned as it is if it is not as deep.
+        html: source of the document; returned as it is if it has few tags.
     """
     if html.count("<") <= MAX_OPEN:
         return html
@@ -42,16 +42,16 @@ def limit_depth(html: str) -> str:
 
 
 class _DepthLimit:
-    """Follows which elements are open; errs on the side of too many."""
+    """Tracks which elements are open; may count too many, never too few."""
 
     def __init__(self) -> None:
         self._depth = 0
         self._dropped_end = -1
-        # One counter for each open table: an end tag does not close what is open outside it.
+        # One counter for each open table: an end tag in a table closes nothing outside.
         self._scopes: list[Counter[str]] = [Counter()]
 
     def __call__(self, tag: re.Match[str]) -> str:
-        """Return the tag, or what takes its place."""
+        """Return the tag, or its replacement."""
         name = (tag[2] or "").lower()
         if not name or name in _UNCOUNTED:
             return tag[0]
@@ -77,7 +77,7 @@ class _DepthLimit:
             self._depth -= 1
 
     def _replace(self, tag: re.Match[str], name: str) -> str:
-        """Return what stands for a dropped tag: one line break for each run of blocks."""
+        """Return the replacement of a dropped tag: one line break for each run of blocks."""
         again = tag.start() == self._dropped_end
         self._dropped_end = tag.end()
         return "" if again or name in _INLINE else "<br>"

@@ -1,4 +1,4 @@
-"""The text of an HTML tree, block by block, with the places of its headings."""
+"""Extract the text of an HTML tree, block by block, with the places of its headings."""
 
 from dataclasses import dataclass, field
 from typing import Final
@@ -14,7 +14,7 @@ _DROPPED: Final = words(
     """
 )
 _PAGE_PARTS: Final = frozenset({"aside", "footer", "header"})
-"""Left out at the level of the page; within the content they belong to it."""
+"""Left out at the level of the page; inside content they are part of it."""
 _CONTENT: Final = frozenset({"article", "aside", "main", "section"})
 
 _BLOCKS: Final = words(
@@ -29,31 +29,31 @@ _LINE_ENDS: Final = {
     **dict.fromkeys(("dd", "li", "tr"), (1, 1)),
     "dt": (2, 1),
 }
-"""Line ends before and after an element; two make a blank line."""
+"""Number of line ends before and after an element; two make a blank line."""
 
 _HEADINGS: Final = {f"h{level}": level for level in range(1, 7)}
 _LISTS: Final = frozenset({"dir", "menu", "ol", "ul"})
 _CELLS: Final = frozenset({"td", "th"})
 _UNREAD_ROLES: Final = frozenset({"contentinfo", "navigation", "search"})
 _PERMALINKS: Final = frozenset("#§¶🔗")
-"""Whole texts of the links to themselves that generators put into headings."""
+"""Texts of links to the heading itself, which generators put into headings."""
 
 _PARTS_PER_PIECE: Final = 2
-"""A piece of text is preceded by what separates it from the one before."""
+"""A piece of text follows its separator from the piece before."""
 
 _MAX_INDENT: Final = 8
-"""Lists nested deeper are not indented further."""
+"""Lists nested deeper are not indented further, so that lines stay readable."""
 
 _WRITE_CHARS: Final = 1 << 20
-"""White space is collapsed in pieces of this many characters."""
+"""Number of characters to collapse white space in at once: bounds memory."""
 
 
 def extract_text(root: LexborNode) -> tuple[str, list[Heading]]:
     """Return the text below a node as a reader would see it, and its headings in order.
 
-    White space is collapsed except in ``<pre>``. Blocks are set apart by a blank line, list items
-    start with ``- `` on lines of their own, table cells are separated by `` | ``. Headers of the
-    page that hold no heading, its footers and its asides are left out, unless that leaves nothing.
+    White space is collapsed except in ``<pre>``. A blank line separates blocks, a list item begins
+    with ``- `` on a line of its own, and `` | `` separates table cells. The page's footers, asides
+    and headers without a heading are left out, unless nothing else has text.
     """
     for keep_page_parts in (False, True):
         extraction = _Extraction(keep_page_parts)
@@ -65,28 +65,28 @@ def extract_text(root: LexborNode) -> tuple[str, list[Heading]]:
 
 @dataclass(slots=True)
 class _Writer:
-    """Text under construction, and what is due before the next piece of it."""
+    """Text under construction, and the separator due before its next piece."""
 
     parts: list[str] = field(default_factory=list)
-    """What separates a piece from the one before, and the piece, in turn."""
+    """Separators and pieces of text, in turn."""
     length: int = 0
     gap: int = 0
-    """Line ends due."""
+    """Number of line ends due."""
     space: bool = False
-    """Whether white space is due."""
+    """Whether a blank is due."""
     lead: str = ""
-    """A list item's mark or the bars between cells."""
+    """Mark of a list item, or bars between cells, due before the next piece."""
     fresh: bool = False
-    """Whether an item or cell has just begun: blocks do not break its first line."""
+    """Whether an item or cell has just begun, so that a block does not break its first line."""
 
     def break_line(self, line_ends: int) -> None:
-        """Have at least that many line ends before the next piece."""
+        """Require a number of line ends, at least, before the next piece."""
         if not self.fresh:
             self.gap = max(self.gap, line_ends)
         self.space = False
 
     def write(self, text: str) -> None:
-        """Add running text with its white space collapsed."""
+        """Add text with its white space collapsed."""
         words = " ".join(text.split())
         if words:
             self._add(words, after_space=self.space or text[0].isspace())
@@ -99,7 +99,7 @@ class _Writer:
             self.space = False
 
     def cut(self, parts: int) -> None:
-        """Take back all but the first ``parts`` of the parts; what was due before is so again."""
+        """Remove all but the first ``parts`` parts; what was due before them is due again."""
         if len(self.parts) == parts:
             return
         separator = self.parts[parts]
@@ -120,46 +120,46 @@ class _Writer:
         self.gap, self.lead, self.fresh = 0, "", False
 
     def _line_ends(self) -> int:
-        """Count the line ends that the text ends with so far."""
+        """Return how many line ends the text ends with."""
         last = self.parts[-1] if self.parts else ""
         return len(last) - len(last.rstrip("\n"))
 
 
 @dataclass(slots=True)
 class _Open:
-    """An element whose end is still to come."""
+    """An element that is still open."""
 
     node: LexborNode
     tag: str
     parts: int
-    """Parts written before it."""
+    """Number of parts written before it."""
     headings: int
-    """Headings found before it."""
+    """Number of headings found before it."""
     heading: bool
-    """Whether it is a heading, and in none."""
+    """Whether it is a heading that is not in another heading."""
     page_part: bool
 
 
 @dataclass(slots=True)
 class _Extraction:
-    """One walk over a tree; keeps its own stack, as a document may be nested deeply."""
+    """One walk over a tree, with a stack of its own: a document may be nested deeply."""
 
     keep_page_parts: bool
     out: _Writer = field(default_factory=_Writer)
     headings: list[Heading] = field(default_factory=list)
     stack: list[_Open] = field(default_factory=list)
     in_content: int = 0
-    """How many elements are open that hold content rather than parts of the page."""
+    """Number of open elements that hold content rather than parts of the page."""
     in_lists: int = 0
     in_pre: int = 0
     in_heading: bool = False
     row_parts: int = 0
-    """Parts written before the last row began."""
+    """Number of parts written before the last row began."""
     row_broken: bool = False
-    """Whether a cell of the last row has several lines."""
+    """Whether a cell of the last row has more than one line."""
 
     def run(self, root: LexborNode) -> None:
-        """Take in all that is below ``root``."""
+        """Extract everything below ``root``."""
         node: LexborNode | None = root
         while node is not None:
             child = self._enter(node)
@@ -173,7 +173,7 @@ class _Extraction:
                 node = opened.node.next
 
     def _enter(self, node: LexborNode) -> LexborNode | None:
-        """Take in a node; return its first child if it has any that count."""
+        """Enter a node; return its first child if its children are to be read."""
         tag = node.tag or ""
         if tag == "-text":
             self._text(node.text_content or "")
@@ -222,7 +222,7 @@ class _Extraction:
         return _Open(node, tag, len(out.parts), len(self.headings), heading, page_part)
 
     def _break_before(self, tag: str) -> None:
-        """Break the line before an element where it asks for that."""
+        """Break the line before an element that begins a line."""
         if self.in_heading:
             self.out.space |= tag in _LINE_ENDS or tag == "br"
         elif self.in_pre:
@@ -238,7 +238,7 @@ class _Extraction:
             self.out.break_line(_LINE_ENDS[tag][0])
 
     def _begin_cell(self) -> None:
-        """Put a bar before a cell, or a blank line after one that has several lines."""
+        """Put a bar before a cell, or a blank line if the cell before has several lines."""
         out = self.out
         if self.row_broken:
             out.break_line(2)
@@ -253,7 +253,7 @@ class _Extraction:
         if tag in _LISTS:
             self.in_lists -= 1
         elif tag in {"dd", "li", "tr"}:
-            # A paragraph that ends an item asks for no blank line before the next one.
+            # A paragraph at the end of an item makes no blank line before the next item.
             out.lead, out.fresh, out.gap = "", False, min(out.gap, 1)
         elif tag in _CELLS:
             self.row_broken |= any("\n" in part for part in out.parts[opened.parts + 1 :])
@@ -275,7 +275,7 @@ class _Extraction:
             out.break_line(1 if self.in_pre else _LINE_ENDS[tag][1])
 
     def _end_heading(self, opened: _Open) -> None:
-        """Note a heading, if it has any text."""
+        """Add a heading, if it has any text."""
         self.in_heading = False
         parts = self.out.parts[opened.parts :]
         if parts:

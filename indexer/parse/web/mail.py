@@ -1,4 +1,4 @@
-"""E-mail (RFC 5322, MIME): the message a person reads, and what it says about itself."""
+"""E-mail (RFC 5322, MIME): the message that a person reads, with its headers as metadata."""
 
 import email
 import email.policy
@@ -19,25 +19,26 @@ _SHOWN: Final = ("From", "To", "Cc", "Date")
 _PEOPLE: Final = ("From", "To", "Cc")
 _METADATA: Final = ("Message-ID", "In-Reply-To", "List-ID")
 _MAX_PARTS: Final = 1000
+"""Messages with more parts are skipped: only hostile ones have them."""
 _HEADER_BUGS: Final = (ValueError, IndexError, AttributeError, TypeError, OverflowError)
-"""What Python's header parser raises at malformed headers."""
+"""Exceptions that Python's parser raises for malformed headers."""
 
 
 def parse_mail(uri: str, data: bytes) -> Document:
-    """Make a document of a message: its subject, who wrote it to whom, and its text.
+    """Make a document of a message: its subject, senders and recipients, and its text.
 
-    Of a text that is there in several forms the plain one is taken. Texts attached follow, each as
-    a section; other attachments are named in the metadata ``attachments``.
+    If a text comes in several forms, the plain one is used. Attached texts follow, each as a
+    section; the metadata ``attachments`` names all attachments.
 
     Raises:
-        SkipDocument: it is no message.
+        SkipDocument: the file is not a message.
     """
     composer = Composer()
     attachments: list[str] = []
     with parser_errors_as_damage():
         message = email.message_from_bytes(data, policy=email.policy.default)
         if not message.keys():
-            raise SkipDocument(SkipReason.DAMAGED, "no message: it has no header")
+            raise SkipDocument(SkipReason.DAMAGED, "not a message: it has no header")
         subject = _header(message, "Subject")
         composer.add_heading(1, subject)
         shown = [f"{name}: {_header(message, name)}" for name in _SHOWN if name in message]
@@ -59,7 +60,7 @@ def parse_mail(uri: str, data: bytes) -> Document:
 
 
 def _header(message: EmailMessage, name: str) -> str:
-    """A header's text; one that is malformed as it stands."""
+    """Return the text of a header, in its raw form if it is malformed."""
     try:
         return str(message[name] or "")
     except _HEADER_BUGS:
@@ -68,26 +69,26 @@ def _header(message: EmailMessage, name: str) -> str:
 
 
 def _addresses(message: EmailMessage, name: str) -> str | list[str]:
-    """A header's addresses, one alone as a text; a header that is malformed as it stands."""
-    stands = _header(message, name)
+    """Return the addresses of a header: a text for one, and the raw header if it is malformed."""
+    raw = _header(message, name)
     try:
-        addresses = [str(address) for address in message[name].addresses] if stands else []
+        addresses = [str(address) for address in message[name].addresses] if raw else []
     except _HEADER_BUGS:
-        return stands
-    return addresses if len(addresses) > 1 else stands
+        return raw
+    return addresses if len(addresses) > 1 else raw
 
 
 def _date(message: EmailMessage) -> str:
-    """When it was sent, as ``2024-05-01T10:00:00+00:00``, or as it stands if it is malformed."""
-    stands = _header(message, "Date")
+    """Return the date as ``2024-05-01T10:00:00+00:00``, or the raw header if it is malformed."""
+    raw = _header(message, "Date")
     try:
-        return email.utils.parsedate_to_datetime(stands).isoformat()
+        return email.utils.parsedate_to_datetime(raw).isoformat()
     except (ValueError, OverflowError):
-        return stands
+        return raw
 
 
 def _leaves(message: EmailMessage) -> Iterator[tuple[EmailMessage, bool]]:
-    """Parts that hold something, and whether they are shown with the message."""
+    """Yield the parts with content, and whether they are shown with the message."""
     pending: list[EmailMessage] = [message]
     count = 0
     while pending:
@@ -109,7 +110,7 @@ def _leaves(message: EmailMessage) -> Iterator[tuple[EmailMessage, bool]]:
 
 
 def _text(part: EmailMessage) -> str:
-    """Text of a part, whatever character set it is said to have."""
+    """Return the text of a part, even if its character set is unknown or wrong."""
     payload = part.get_payload(decode=True)
     data = payload if isinstance(payload, bytes) else b""
     try:

@@ -191,15 +191,15 @@ def test_fields_from_a_sidecar(place: Workplace) -> None:
 
 
 BAD_SIDECARS = {
-    "{": "is no JSON: Expecting property name",
-    "[1]": "must hold an object",
+    "{": "is not JSON: Expecting property name",
+    "[1]": "must be an object",
     '{"a": ' + "[" * 9 + "1" + "]" * 9 + "}": "field 'a' is nested more than 8",
     json.dumps({"a": [0] * 1001}): "more than 1000 values",
     json.dumps({"a": {"b": ["x" * 501]}}): "field 'b' has more than 500",
     json.dumps({"a": "x" * 501}): "field 'a' has more than 500",
     json.dumps({str(number): 1 for number in range(65)}): "more than 64 fields",
     '{"a": "' + "x" * 70_000 + '"}': "more than 65536 bytes",
-    "[" * 60_000: "is no JSON",
+    "[" * 60_000: "is not JSON",
 }
 """What a sidecar may not hold, and how the document is skipped."""
 

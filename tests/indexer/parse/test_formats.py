@@ -374,7 +374,7 @@ def test_what_can_not_be_read_is_named() -> None:
         "</encryption>"
     }
     assert refused("a.epub", make_files.make_epub(drm)).startswith("encrypted: ")
-    assert refused("a.eml", b"\n\nno header").startswith("damaged: no message")
+    assert refused("a.eml", b"\n\nno header").startswith("damaged: not a message")
     assert refused("a.ipynb", b"[]").startswith("damaged: ")
     assert refused("a.json", b"{").startswith("damaged: ")
     assert refused("a.docx", make_files.make_zip({"x": "y"})).startswith("damaged: ")
