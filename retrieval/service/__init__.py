@@ -1,20 +1,17 @@
-"""The gRPC service ``retrieval.v1``.
+"""The service ``retrieval.v1``: an engine, and gRPC in front of it.
 
 A request's path::
 
-    interceptors   admit it or refuse it, turn what it raises into a status
-    access         who sends it, by its token (``tokens``), and what that allows; ``tls``
-    transfers      its message and its answer, within a budget of bytes and of time
-    observer       its line in the log, its numbers (``metrics``), its trace (``tracing``)
-    servicers      one module a service: search, embedding, index
-    requests       message → what is asked, checked; paging makes and reads page tokens
-    responses      records → messages
-    collections    name → the open index; requests hold on to the generation they started with
-    workers        threads beside the event loop; batcher runs models over what waits together
-    pace           who would be answered too late there is told at once
-    status         exception → gRPC status, in one table
+    grpc_api         admits the request, translates its message, turns errors into statuses
+      access         identifies the caller by its token
+      limits         bounds requests, connections, and the bytes and time of messages
+      observability  logs, counts and traces the request
+    engine           answers it; knows no protocol
+      page_tokens    makes and reads the tokens of pages
+      collections    holds the open indexes, their models, and the vectors of recent queries
+      scheduling     runs searches and models in threads, and lets callers take turns
 
-``server`` puts the parts together and takes them down again.
+``server`` puts the parts together and takes them down again; ``config`` holds its settings.
 """
 
 import retrieval.v1  # noqa: F401  (before grpc)

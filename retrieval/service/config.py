@@ -1,4 +1,4 @@
-"""What a server is told when it starts: where to listen, what to serve, how much to take."""
+"""A server's settings: where to listen, what to serve, and its limits."""
 
 import ipaddress
 import re
@@ -19,13 +19,16 @@ from retrieval.store import Location, LocationLike
 DEFAULT_PORT = 50051
 DEFAULT_LISTEN = f"127.0.0.1:{DEFAULT_PORT}"
 DEFAULT_GRACE_SECONDS = 10.0
+"""Most requests take less; service managers usually kill after 30 to 90 seconds."""
 DEFAULT_RELOAD_SECONDS = 1.0
+"""A new generation is served a second or two after its commit."""
 
 MESSAGE_COPIES: Final = 2
-"""How often a message's bytes count against the budget: gRPC's own copy and ours, or the bytes and
-what is read from them. A third copy exists for a moment, of one message at a time."""
+"""How often a message's bytes count against the budget: as gRPC's copy and ours, or as bytes and
+the parsed message. For a moment a third copy exists, of one message at a time."""
 
 _MAX_PORT = 65_535
+"""TCP has 16 bits for a port."""
 _INDEX_OPTION = re.compile(rf"(?P<name>{COLLECTION_ID})=(?P<folder>.+)", re.DOTALL)
 
 
@@ -36,10 +39,10 @@ class Address:
     host: str
     """Name or IP address, without the brackets of IPv6."""
     port: int
-    """0 lets the system pick a free one."""
+    """0 lets the system pick a free port."""
 
     def __str__(self) -> str:
-        """``host:port``, with brackets around an IPv6 address."""
+        """Return ``host:port``, with brackets around an IPv6 address."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
@@ -56,58 +59,59 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """Where a server's certificates lie; PEM."""
+    """The files of a server's certificates; PEM."""
 
     cert: Path
-    """The server's certificate, and those that lead to its root."""
+    """The server's certificate, followed by its intermediate certificates."""
     key: Path
     """Its private key, without a passphrase."""
     client_ca: Path | None = None
-    """Clients must show a certificate that one of these signed; None: they need none."""
+    """Authorities that sign client certificates; None if clients need no certificate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The largest requests that are taken; larger ones are refused with a message that says so.
+    """Limits on requests; a request beyond one is refused with an error that names it.
 
-    The limits of a search itself are constants of ``retrieval.search``.
+    The limits of a search's options are in ``retrieval.domain.search_options``.
     """
 
     batch_size: int = 256
     """Searches or texts in one request."""
     batch_passages: int = 20_000
-    """Passages that the searches of one request may ask for, those of pages before counted."""
+    """Passages that all searches of one request may ask for, skipped pages included."""
     text_chars: int = 262_144
-    """Characters of a text to embed or count."""
+    """Characters of a text to embed or count; the longest input of a model, 8,192 tokens, has about
+    40,000 in English."""
     request_tokens: int = 2_097_152
-    """Tokens of the texts to embed in one request, as many as the model reads of each: those of 256
-    texts of 8,192."""
+    """Tokens to embed in one request, counting as many of each text as the model reads. That is 256
+    texts of 8,192 tokens."""
     neighbours: int = 100
-    """Passages before or after a passage."""
+    """Passages before or after a passage (``GetPassage``)."""
     message_bytes: int = 64 << 20
     """Bytes of a request, and of an answer."""
     concurrent_requests: int = 512
-    """Requests under way at once, waiting ones counted."""
+    """Requests in flight at once, including those that wait."""
     message_budget: int = 512 << 20
-    """Bytes of all messages under way, requests and answers; each message counts twice."""
+    """Bytes of all messages in flight, requests and answers; each message counts twice."""
     connections: int = 1024
-    """Connections that are open at once."""
+    """Connections open at once."""
     stall_seconds: float = 30.0
-    """Seconds that a message may take to arrive, or to be taken; a second more for each 64 KiB."""
+    """Seconds for a message to arrive, or to be taken; a second more for each 64 KiB of it."""
 
     def __post_init__(self) -> None:
-        """Refuse limits that nothing could be within.
+        """Refuse limits that no request could keep, or that gRPC can't.
 
         Raises:
-            InvalidArgument: a limit is below its least value.
+            InvalidArgument: a limit is out of range.
         """
         for field, option in LIMIT_OPTIONS.items():
             value = getattr(self, field)
-            least = _LEAST.get(field, 1)
-            if not least <= value <= _GREATEST.get(field, value):
+            minimum = _MINIMA.get(field, 1)
+            if not minimum <= value <= _MAXIMA.get(field, value):
                 raise InvalidArgument(
-                    f"--{option} is {value}; it must be at least {least}"
-                    + (f" and at most {_GREATEST[field]}" if field in _GREATEST else ""),
+                    f"--{option} is {value}; it must be at least {minimum}"
+                    + (f" and at most {_MAXIMA[field]}" if field in _MAXIMA else ""),
                     field=field,
                 )
         if self.message_budget < MESSAGE_COPIES * self.message_bytes:
@@ -132,8 +136,10 @@ LIMIT_OPTIONS: Final = {
 }
 """Field of ``Limits`` → option of ``retrieval serve``."""
 
-_LEAST: Final = {"message_bytes": 1024, "stall_seconds": 1.0}
-_GREATEST: Final = {
+_MINIMA: Final = {"message_bytes": 1024, "stall_seconds": 1.0}
+"""The others can be 1. Below 1,024 bytes, not even an error's details fit; the time of a message is
+checked a few dozen times a second."""
+_MAXIMA: Final = {
     "batch_passages": 2**31 - 1,
     "batch_size": 4096,
     "concurrent_requests": 100_000,
@@ -142,64 +148,64 @@ _GREATEST: Final = {
     "stall_seconds": 86_400.0,
     "text_chars": 2**31 - 1,
 }
-"""What gRPC, the system and the fields of the contract allow, and no more than can be meant."""
+"""What gRPC, the system and the contract's fields allow; anything above must be a slip."""
+
 MAX_SEARCH_THREADS: Final = 256
 """All are started at once, and more would only wait for one another."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceConfig:
-    """Everything ``retrieval serve`` can be told."""
+    """The settings of ``retrieval serve``."""
 
     indexes: Mapping[str, LocationLike]
     """Collection → folder of its index; at least one."""
     listen: Address = Address("127.0.0.1", DEFAULT_PORT)
     insecure: bool = False
-    """Allows an address that other machines can reach without TLS, or without tokens or client
-    certificates."""
+    """Whether other machines may connect without TLS, or without tokens or client certificates."""
     tls: TlsFiles | None = None
-    """None: connections are not encrypted."""
+    """None for connections without encryption."""
     token_file: Path | None = None
-    """None: no token is asked for."""
+    """None if callers need no token."""
     model: str | None = None
-    """Where to find the indexes' model, if not where they say; name or folder."""
+    """Name or folder of the indexes' model; None to find it where the indexes say."""
     device: str = "auto"
     """``"auto"``, ``"cpu"`` or ``"cuda"``."""
     reranker: str | None = None
-    """Cross-encoder for searches that ask for reranking; name or folder. None: there is none."""
+    """Name or folder of the cross-encoder that reranks; None if searches can't be reranked."""
     query_dtype: str = "auto"
-    """Type of the weights for queries; see ``retrieval.encoding.encoder.load_for_index``."""
+    """Number format of the weights for queries; see ``encoder.load_for_index``."""
     metrics: Address | None = None
-    """Where Prometheus asks; None: nowhere."""
+    """Where to serve metrics to Prometheus; None for nowhere."""
     metrics_insecure: bool = False
-    """Allows a ``metrics`` address that other machines can reach; ``listen`` stays guarded."""
+    """Whether other machines may reach ``metrics``; ``listen`` stays guarded."""
     reload_seconds: float = DEFAULT_RELOAD_SECONDS
-    """Between two looks for a new generation of an index; 0: none, only ``ReloadCollection``."""
+    """How often to look for a new generation of an index; 0 for ``ReloadCollection`` alone."""
     grace_seconds: float = DEFAULT_GRACE_SECONDS
-    """How long requests under way may go on after the signal to stop."""
+    """How long requests in flight may go on after the signal to stop."""
     search_threads: int = 8
-    """Threads that search and read; some wait for the disk."""
+    """Threads that search and read; more than cores, because some wait for the disk."""
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:
-        """Refuse what can't be served.
+        """Refuse settings that can't be served, or that open the server to others by accident.
 
         Raises:
-            InvalidArgument: no index; an address open to others without ``insecure``; a grace
-                period that isn't a length of time.
+            InvalidArgument: no index, an address open to others without ``insecure``, or a value
+                out of range.
         """
         if not self.indexes:
             raise InvalidArgument("no index to serve: give --index DIR", field="indexes")
         if not self.listen.is_loopback and not self.insecure and self._open_doors():
             raise InvalidArgument(
                 f"other machines may reach {self.listen}, and {' and '.join(self._open_doors())}; "
-                "or say --insecure if that is what you want, or listen on 127.0.0.1",
+                "or give --insecure if that is what you want, or listen on 127.0.0.1",
                 field="listen",
             )
         metrics_guarded = not self.metrics_insecure and not self.insecure
         if self.metrics and not self.metrics.is_loopback and metrics_guarded:
             raise InvalidArgument(
-                f"other machines may reach the metrics on {self.metrics}: give 127.0.0.1, or say "
+                f"other machines may reach the metrics on {self.metrics}: use 127.0.0.1, or give "
                 "--metrics-insecure if that is what you want",
                 field="metrics",
             )
@@ -217,12 +223,12 @@ class ServiceConfig:
             )
 
     def _open_doors(self) -> list[str]:
-        """What strangers could do, and the options against it."""
+        """Return what strangers could do, each with the options against it."""
         doors = []
         if self.tls is None:
             doors.append("nothing is encrypted: give --tls-cert and --tls-key")
         if self.token_file is None and (self.tls is None or self.tls.client_ca is None):
-            doors.append("anybody may ask: give --token-file, or --tls-client-ca")
+            doors.append("anyone may ask: give --token-file, or --tls-client-ca")
         return doors
 
 
@@ -236,7 +242,7 @@ def parse_address(text: str) -> Address:
         the address.
 
     Raises:
-        InvalidArgument: not of that form, or the port is above 65535.
+        InvalidArgument: the text has another form, or the port is above 65535.
     """
     host, colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
@@ -244,18 +250,18 @@ def parse_address(text: str) -> Address:
     well_formed = colon and host and re.fullmatch("[0-9]{1,5}", port) and (":" in host) == bracketed
     if not well_formed or int(port) > _MAX_PORT:
         raise InvalidArgument(
-            f"{text!r} is no address to listen on: give HOST:PORT, such as {DEFAULT_LISTEN}, "
-            "or port 0 for any free one",
+            f"{text!r} is not an address to listen on: give HOST:PORT, such as {DEFAULT_LISTEN}, "
+            "or port 0 for any free port",
             field="listen",
         )
     return Address(host, int(port))
 
 
 def tls_files(cert: Path | None, key: Path | None, client_ca: Path | None) -> TlsFiles | None:
-    """What ``--tls-cert``, ``--tls-key`` and ``--tls-client-ca`` say together; None: no TLS.
+    """Return what ``--tls-cert``, ``--tls-key`` and ``--tls-client-ca`` ask for; None for no TLS.
 
     Raises:
-        InvalidArgument: a certificate without its key, or the other way round.
+        InvalidArgument: a certificate without its key, a key without its certificate, or neither.
     """
     if cert is None and key is None and client_ca is None:
         return None
@@ -268,14 +274,14 @@ def parse_indexes(options: Sequence[str]) -> dict[str, Location]:
     """Read the values of ``--index``: ``DIR``, or ``NAME=DIR`` for a collection of that name.
 
     Args:
-        options: in the order given. A folder whose name has a ``=`` is given as ``./a=b``.
+        options: in the order given. Write a folder with ``=`` in its name as ``./a=b``.
 
     Returns:
-        collection → folder; a folder without a name is collection ``default``.
+        collection → folder; a folder without a name is the collection ``default``.
 
     Raises:
-        InvalidArgument: an empty value, a name that no collection can have, a name without a
-            folder, or two folders of one name.
+        InvalidArgument: an empty value, a malformed name, a name without a folder, or two folders
+            of one name.
     """
     indexes: dict[str, Location] = {}
     for option in options:
@@ -296,10 +302,10 @@ def parse_indexes(options: Sequence[str]) -> dict[str, Location]:
 
 
 def _check_no_name(option: str) -> None:
-    """Refuse ``NAME=DIR`` with a name that no collection can have, unless there is that folder.
+    """Refuse ``NAME=DIR`` with a malformed name, unless it is the name of a folder that exists.
 
     Raises:
-        InvalidArgument: what was meant for a name is none, or no folder follows it.
+        InvalidArgument: the name is malformed, or no folder follows it.
     """
     name, equals, folder = option.partition("=")
     if not equals or "/" in name or name in (".", "..") or Path(option).exists():

@@ -1,1 +1,1 @@
-"""Who may connect, and what they may do: tokens, scopes and TLS."""
+"""Who calls, and what they may do: tokens and their scopes."""

@@ -1,4 +1,4 @@
-"""Who is calling: a request's token → what it allows."""
+"""Callers: who sent a request, by its token, and what the token allows."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -17,7 +17,8 @@ from retrieval.service.access.token_file import (
 )
 
 _BURST_SECONDS = 1.0
-"""What a limited token may spend at once after a pause: so many seconds' worth, but at least 1."""
+"""Seconds' worth of requests that a limited token can spend at once after a pause, at least one
+request. Clients that work in bursts of a second don't notice the limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,31 +27,31 @@ class Caller:
 
     name: str
     scopes: frozenset[Scope] | None
-    """None: all."""
+    """None for all."""
     collections: frozenset[str] | None
-    """None: all."""
+    """Own names of the collections that it sees; None for all."""
     allowance: "Bucket | None" = None
-    """What is left of its rate; None: there is no limit."""
+    """What is left of its rate; None if there is no limit."""
 
     def charge(self, items: int) -> None:
-        """Count a request with several searches or texts as that many, against the rate.
+        """Count a request with several searches or texts as that many against the rate.
 
         Args:
-            items: how many; the first was counted when the request was let in.
+            items: number of searches or texts; the first was counted when the request was admitted.
         """
         if self.allowance is not None and items > 1:
             self.allowance.charge(items - 1)
 
     def sees(self, collection: str) -> bool:
-        """Whether a collection is there for this caller."""
+        """Return whether the caller may see a collection."""
         return self.collections is None or collection in self.collections
 
     def check_scope(self, scope: Scope, wanted: str = "") -> None:
-        """Refuse what the token is not for.
+        """Refuse a caller whose token lacks a scope.
 
         Args:
-            scope: that is needed.
-            wanted: what for, in the error; empty: the scope says it.
+            scope: the scope that the request needs.
+            wanted: what the request wants, for the error; empty to name the scope.
 
         Raises:
             PermissionDenied: the token lacks the scope.
@@ -62,18 +63,18 @@ class Caller:
 
 
 EVERYONE = Caller("", None, None)
-"""Who calls a server without tokens."""
+"""The caller of every request to a server without tokens."""
 
 
 class Bucket:
-    """A token's allowance: fills with time, and each request takes one out."""
+    """A token's allowance (a token bucket): refills with time, and each request takes one."""
 
     def __init__(self, rate: float, clock: Callable[[], float]) -> None:
         """Start full.
 
         Args:
             rate: requests a second.
-            clock: seconds.
+            clock: returns seconds.
         """
         self.rate = rate
         self._clock = clock
@@ -82,7 +83,7 @@ class Bucket:
         self._filled = clock()
 
     def take(self) -> None:
-        """Use one request.
+        """Take one request.
 
         Raises:
             RateLimited: none is left.
@@ -99,7 +100,7 @@ class Bucket:
         self._left -= 1
 
     def charge(self, more: int) -> None:
-        """Take more out for a request that was let in; if it goes below zero, later ones wait."""
+        """Take more for an admitted request; below zero, later requests wait longer."""
         self._left -= more
 
 
@@ -112,8 +113,8 @@ class Access:
         """Read the token file.
 
         Args:
-            token_file: None: everyone may do everything.
-            clock: seconds.
+            token_file: None to let everyone do everything.
+            clock: returns seconds.
 
         Raises:
             InvalidArgument: the file can't be used.
@@ -126,14 +127,14 @@ class Access:
 
     @property
     def is_open(self) -> bool:
-        """Whether no token is asked for."""
+        """Whether callers need no token."""
         return self._token_file is None
 
     def read(self) -> dict[str, TokenRecord]:
         """Read the token file; nothing changes before ``use``.
 
         Returns:
-            the tokens by their ids; none if no token is asked for.
+            the tokens by their ids; empty if callers need none.
 
         Raises:
             InvalidArgument: the file can't be used.
@@ -143,7 +144,7 @@ class Access:
         return {token.id: token for token in read_tokens(self._token_file)}
 
     def use(self, tokens: dict[str, TokenRecord]) -> None:
-        """Let these tokens in from now on; what was revoked ends with the next request."""
+        """Accept these tokens from now on; a revoked one is refused at its next request."""
         self._tokens = tokens
         self._buckets = {
             identifier: bucket
@@ -152,13 +153,13 @@ class Access:
         }
 
     def identify(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
-        """Who sent a request.
+        """Return who sent a request.
 
         Args:
             metadata: the request's headers.
 
         Raises:
-            Unauthenticated: no token, or none that is known and has not expired.
+            Unauthenticated: the token is missing, unknown, revoked or expired.
             RateLimited: the token's allowance is used up.
         """
         if self._token_file is None:
@@ -179,10 +180,10 @@ class Access:
     def _known(self, token: str) -> TokenRecord:
         identifier, secret = split_token(token)
         record = self._tokens.get(identifier, NOBODY)
-        # An unknown token takes as long to refuse as a wrong one.
+        # Refusing an unknown token takes as long as refusing a wrong secret.
         if not record.is_secret(secret) or record.has_expired(datetime.now(UTC)):
             raise Unauthenticated(
-                "this server asks for a token: send it as `authorization: Bearer TOKEN`"
+                "this server needs a token: send it as `authorization: Bearer TOKEN`"
                 if not token
                 else "the token is unknown, revoked or expired"
             )
@@ -190,12 +191,12 @@ class Access:
 
 
 def has_token(metadata: Iterable[tuple[str, str | bytes]]) -> bool:
-    """Whether a request comes with a token, be it a good one or not."""
+    """Return whether a request comes with a token, valid or not."""
     return bool(_bearer(metadata))
 
 
 def _bearer(metadata: Iterable[tuple[str, str | bytes]]) -> str:
-    """The token of the ``authorization`` header (RFC 6750); empty if there is none."""
+    """Return the token of the ``authorization`` header (RFC 6750); empty if there is none."""
     for key, value in metadata:
         if key == "authorization":
             text = value if isinstance(value, str) else value.decode("utf-8", "replace")

@@ -23,7 +23,7 @@ from retrieval.domain.resource_names import check_own_name
 from retrieval.errors import InvalidArgument, NotFound, StorageError
 
 Scope = Literal["search", "embed", "read", "reload"]
-"""What a token may be for: SearchService; EmbeddingService; the reading methods of IndexService;
+"""What a token allows: SearchService, EmbeddingService, the reading methods of IndexService, or
 ReloadCollection."""
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -32,54 +32,57 @@ ANY_COLLECTION = "*"
 
 _VERSION = 1
 _MAX_BYTES = 16 << 20
+"""About 50,000 tokens."""
 _PREFIX = "rt"
 _ID_BYTES, _SALT_BYTES, _SECRET_BYTES = 6, 16, 32
+"""An id only has to be unique in its file; a secret of 256 bits can't be guessed."""
 _PRIVATE = 0o600
 
 MAX_DAYS = 36_500
-"""Longest time that a token may be good for: a hundred years."""
+"""Longest life of a token: a hundred years; more must be a slip."""
 
 LOCK_SECONDS = 10.0
-"""For how long to wait for another program that changes the file; that takes milliseconds."""
+"""How long to wait for another program that changes the file; a change takes milliseconds."""
 _LOCK_PAUSE_SECONDS = 0.01
+"""Between two attempts to lock."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRecord:
-    """A token as the file keeps it."""
+    """A token as it stands in the file."""
 
     id: str
     name: str
-    """Whose it is; unique in the file."""
+    """Of its owner; unique in the file."""
     salt: str
-    """Hex."""
+    """Hexadecimal."""
     sha256: str
-    """Hex, of salt and secret."""
+    """Of salt and secret; hexadecimal."""
     scopes: tuple[Scope, ...]
     collections: tuple[str, ...]
-    """Own names; ``("*",)`` = all."""
+    """Own names; ``("*",)`` for all."""
     rate: float
-    """Requests a second, on average; 0 = no limit."""
+    """Requests a second, on average; 0 for no limit."""
     created_at: str
     """RFC 3339, UTC."""
     expires_at: str
-    """RFC 3339, UTC; empty = never."""
+    """RFC 3339, UTC; empty if it never expires."""
 
     def is_secret(self, secret: str) -> bool:
-        """Whether this is the token's secret; takes the same time whatever is wrong with it."""
+        """Return whether this is the token's secret, in constant time."""
         return hmac.compare_digest(_hash(bytes.fromhex(self.salt), secret), self.sha256)
 
     def has_expired(self, now: datetime) -> bool:
-        """Whether its time is over."""
+        """Return whether the token has expired."""
         return bool(self.expires_at) and datetime.fromisoformat(self.expires_at) <= now
 
 
 NOBODY = TokenRecord("", "", "00", "0" * 64, (), (), 0.0, "", "")
-"""What the secret of an unknown token is compared with."""
+"""Stands in for an unknown token, so that its secret is compared with something."""
 
 
 def split_token(token: str) -> tuple[str, str]:
-    """Id and secret of a token; empty ones if it has no such form."""
+    """Return the id and the secret of a token; both empty if it is malformed."""
     prefix, _, rest = token.partition("_")
     identifier, _, secret = rest.partition("_")
     return (identifier, secret) if prefix == _PREFIX else ("", "")
@@ -89,7 +92,7 @@ def read_tokens(path: Path) -> list[TokenRecord]:
     """Read a token file.
 
     Raises:
-        InvalidArgument: there is none, or it is not one.
+        InvalidArgument: the file is missing, or is not a token file.
     """
     try:
         with path.open("rb") as file:
@@ -114,23 +117,23 @@ def create_token(
     rate: float = 0.0,
     days: float | None = None,
 ) -> str:
-    """Add a token to a file, which is made if there is none.
+    """Add a token to a file; create the file if it is missing.
 
     Args:
         path: the file.
-        name: whose it is.
-        scopes: what it is for.
+        name: of the token's owner.
+        scopes: what the token allows.
         collections: own names of the collections that it may see.
-        rate: requests a second that it allows on average; 0 = any.
-        days: until it expires; None = never.
+        rate: requests a second that it allows on average; 0 for any number.
+        days: until it expires; None for never.
 
     Returns:
-        the token; it can't be read again.
+        the token, which can't be read from the file again.
 
     Raises:
         InvalidArgument: the name is taken or empty, a value is out of range, or the file is not
             a token file.
-        StorageError: it can't be written.
+        StorageError: the file can't be written.
     """
     _check_name(name, "name")
     for collection in set(collections) - {ANY_COLLECTION}:
@@ -163,14 +166,14 @@ def create_token(
 
 
 def revoke_token(path: Path, name: str) -> None:
-    """Take a token out of a file, by its name or id.
+    """Remove a token from a file, by its name or id.
 
     Raises:
         NotFound: there is no such token.
         InvalidArgument: the file is not a token file.
-        StorageError: it can't be written.
+        StorageError: the file can't be written.
     """
-    read_tokens(path)  # so that a mistyped path leaves no lock behind
+    read_tokens(path)  # a mistyped path must not leave a lock behind
     with _locked(path) as file:
         tokens = read_tokens(file)
         kept = [token for token in tokens if name not in (token.name, token.id)]
@@ -180,10 +183,10 @@ def revoke_token(path: Path, name: str) -> None:
 
 
 def _check_name(name: str, field: str) -> None:
-    """Refuse a name that would be hard to read, or could not be written.
+    """Refuse a name that is hard to read or can't be written.
 
     Raises:
-        InvalidArgument: it is empty, or holds control characters or bytes that are no text.
+        InvalidArgument: the name is empty, or has control characters or bytes that are not text.
     """
     if not name.strip() or not name.isprintable():
         raise InvalidArgument(
@@ -195,14 +198,14 @@ def _check_name(name: str, field: str) -> None:
 def _locked(path: Path) -> Iterator[Path]:
     """Keep other programs from changing a token file while the block runs.
 
-    The lock is a file beside it, as the token file itself is replaced. The kernel releases it when
-    the process ends, however it ends.
+    The lock is a file beside the token file, because that one is replaced. The kernel releases the
+    lock when the process ends, however it ends.
 
     Yields:
-        the file itself, where the path is a link.
+        the path with links resolved.
 
     Raises:
-        StorageError: the lock can't be made, or another program keeps it.
+        StorageError: the lock can't be made, or another program holds it.
     """
     file = Path(os.path.realpath(path))
     lock = file.with_name(f".{file.name}.lock")
@@ -237,10 +240,10 @@ def _hash(salt: bytes, secret: str) -> str:
 
 
 def _records(content: dict[str, Any]) -> list[TokenRecord]:
-    """What a token file holds.
+    """Return the tokens in a file's content.
 
     Raises:
-        ValueError, TypeError, KeyError: it is malformed.
+        ValueError, TypeError, KeyError: the content is malformed.
     """
     if content["version"] != _VERSION:
         raise ValueError
@@ -248,10 +251,10 @@ def _records(content: dict[str, Any]) -> list[TokenRecord]:
 
 
 def _record(entry: dict[str, Any]) -> TokenRecord:
-    """One entry of the file.
+    """Return the token of one entry.
 
     Raises:
-        ValueError, TypeError, KeyError: it is malformed.
+        ValueError, TypeError, KeyError: the entry is malformed.
     """
     for field in ("scopes", "collections"):
         if not all(isinstance(value, str) for value in entry[field]):
@@ -263,17 +266,17 @@ def _record(entry: dict[str, Any]) -> TokenRecord:
         raise TypeError
     if not set(record.scopes) <= set(SCOPES):
         raise ValueError
-    # What would fail only when somebody calls.
+    # Fail now rather than when the token is used.
     record.is_secret("")
     record.has_expired(datetime.now(UTC))
     return record
 
 
 def _write(path: Path, tokens: Sequence[TokenRecord]) -> None:
-    """Replace the file in one step; a new one is for its owner alone.
+    """Replace the file in one step; only its owner may read a new file.
 
-    A file that is replaced keeps its owner and permissions: the server that reads it may be
-    another user than the one who makes tokens.
+    A replaced file keeps its owner and permissions, because the server that reads it may run as
+    another user.
     """
     content = {"version": _VERSION, "tokens": [asdict(token) for token in tokens]}
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
@@ -292,10 +295,10 @@ def _write(path: Path, tokens: Sequence[TokenRecord]) -> None:
 
 
 def _keep_owner(path: Path, descriptor: int) -> None:
-    """Give an open file the owner and permissions of the one that it replaces, if there is one.
+    """Give an open file the owner and permissions of the file that it replaces, if any.
 
     Raises:
-        OSError: this user may not.
+        OSError: this user isn't allowed to.
     """
     try:
         old = path.stat()

@@ -1,1 +1,1 @@
-"""The gRPC side of the service: messages in, messages out, errors as statuses."""
+"""The gRPC adapter of the engine: messages in and out, errors as statuses, TLS, health."""

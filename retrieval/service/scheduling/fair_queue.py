@@ -1,12 +1,12 @@
-"""Queues that are fair and prompt: whose turn it is, and whether it can be answered in time.
+"""Fair queues: whose turn it is, and whether a request that joins can be answered in time.
 
-First come, first served lets whoever asks for most have most. Here each caller that has something
-waiting gets the same share of the work, whatever the others ask for: start-time fair queueing
-(P. Goyal, H. Vin, H. Cheng, 1996).
+First come, first served gives most to the caller that asks for most. Here each caller with waiting
+work gets the same share of it, whatever the others ask for: start-time fair queueing (P. Goyal,
+H. Vin, H. Cheng, 1996).
 
-It is also the worst that a server with too much to do can do for clients that give up after a
-while: whose turn it is has waited longest, and is about to give up. So who would be too late is
-told when it comes, not when it has waited in vain.
+First come, first served also serves an overloaded queue worst: the request whose turn it is has
+waited longest, and its client is about to give up. So a request that would be too late is refused
+when it joins, before it has waited in vain.
 """
 
 import math
@@ -20,8 +20,7 @@ from retrieval.domain.deadline import answer_by
 from retrieval.errors import Overloaded
 
 turn_of: ContextVar[str] = ContextVar("turn_of", default="")
-"""Who takes the turn of the request that is being answered: its token or certificate, else the
-connection that it came through."""
+"""Name under which the present request takes turns with others; see ``engine.Call``."""
 
 
 class Waiting(Protocol):
@@ -29,12 +28,12 @@ class Waiting(Protocol):
 
     @property
     def turn(self) -> str:
-        """Who takes its turn."""
+        """The caller whose turn it takes."""
         ...
 
     @property
     def cost(self) -> float:
-        """How much work of it waits, in units of the queue's own; the same as long as it does."""
+        """How much of its work waits, in the queue's own units; constant while it waits."""
         ...
 
 
@@ -42,31 +41,30 @@ _Waits = TypeVar("_Waits", bound=Waiting)
 
 
 class FairQueue(Generic[_Waits]):
-    """What waits, in the order of its turns. Not thread-safe.
+    """Waiting items in the order of their turns; callers take turns. Not thread-safe.
 
-    A clock goes by work that was done for each caller. A caller's next turn is when the clock is at
-    the end of its last one, or now, if that is over. So who comes anew goes before those that have
-    just had a turn, and who comes again and again does not.
+    A clock advances with the work that is done. A caller's next turn is at the time when the work
+    of its last turn ends, or now if that has passed. So a new caller is served before those that
+    have just had a turn, and a caller that keeps coming is not.
     """
 
     def __init__(self) -> None:
         """Start empty."""
         self._queues: dict[str, deque[_Waits]] = {}
-        """By caller; none is empty."""
+        """Caller → its items; no queue is empty."""
         self._costs: dict[str, float] = {}
-        """By caller, of all that it has waiting."""
+        """Caller → cost of all its items."""
         self._turns: dict[str, float] = {}
-        """By the clock, when each caller has its next turn; of callers with nothing to do only if
-        that is not over."""
+        """Caller → time of its next turn; callers without items are kept until it has passed."""
         self._now = 0.0
         self._count = 0
 
     def __len__(self) -> int:
-        """How many wait."""
+        """Return how many items wait."""
         return self._count
 
     def __iter__(self) -> Iterator[_Waits]:
-        """All that wait, in the order of their turns: the first of each caller, then the second."""
+        """Yield all items in the order of their turns, the first of each caller first."""
         queues = [iter(self._queues[caller]) for caller in self._callers()]
         while queues:
             going_on = []
@@ -78,11 +76,11 @@ class FairQueue(Generic[_Waits]):
             queues = going_on
 
     def __contains__(self, one: object) -> bool:
-        """Whether something waits."""
+        """Return whether an item waits."""
         return any(one in queue for queue in self._queues.values())
 
     def add(self, one: _Waits) -> None:
-        """Let something wait, behind all else of its caller."""
+        """Add an item behind all others of its caller."""
         caller = one.turn
         if caller not in self._queues:
             self._queues[caller] = deque()
@@ -93,19 +91,19 @@ class FairQueue(Generic[_Waits]):
         self._count += 1
 
     def next(self, may: Callable[[str], bool] = lambda _caller: True) -> _Waits | None:
-        """Whose turn it is.
+        """Return the item whose turn it is.
 
         Args:
-            may: whether a caller may have a turn now; others are passed over.
+            may: tells whether a caller may have a turn now; others are passed over.
 
         Returns:
-            what is first of the first caller that may; None: nothing is.
+            the first item of the first caller that may have a turn; None if there is none.
         """
         caller = min(filter(may, self._queues), key=self._turns.__getitem__, default=None)
         return None if caller is None else self._queues[caller][0]
 
     def remove(self, one: _Waits) -> None:
-        """Take something out that nobody wants any more."""
+        """Remove an item that nobody wants any more."""
         queue = self._queues[one.turn]
         queue.remove(one)
         self._costs[one.turn] -= one.cost
@@ -116,11 +114,11 @@ class FairQueue(Generic[_Waits]):
                 del self._turns[one.turn]
 
     def take(self, one: _Waits, work: float) -> None:
-        """Take something out whose turn has come. If it needs more turns, it is added again.
+        """Remove an item whose turn has come; add it again if it needs more turns.
 
         Args:
-            one: what has the turn.
-            work: that is done for it now, in units of its cost.
+            one: the item.
+            work: how much of it is done in this turn, in units of its cost.
         """
         caller = one.turn
         self._now = max(self._now, self._turns[caller])
@@ -132,19 +130,19 @@ class FairQueue(Generic[_Waits]):
                 del self._turns[name]
 
     def _callers(self) -> list[str]:
-        """Those that have something waiting, in the order of their next turns."""
+        """Return the callers with waiting items, in the order of their next turns."""
         return sorted(self._queues, key=self._turns.__getitem__)
 
     def overtaken(self, caller: str, cost: float) -> float:
-        """How much of what waits would be done later than something that comes now.
+        """Estimate how much of the waiting work would be done after an item that joins now.
 
-        Until that is done, each other request of its caller does at most as much, and each other
-        caller at most as much as all of these. About so: it is asked for with every request, and
-        takes no longer where many wait.
+        Until that item is done, each other item of its caller gets at most as much work done, and
+        each other caller at most as much as all of these together. This is an estimate because
+        every request asks for it: the time it takes grows with the callers, not with the items.
 
         Args:
-            caller: whose it is.
-            cost: how much work it is.
+            caller: of the item.
+            cost: of the item.
         """
         mine = self._costs.get(caller, 0.0)
         sooner = min(mine, cost * len(self._queues.get(caller, ())))
@@ -153,39 +151,40 @@ class FairQueue(Generic[_Waits]):
 
 
 _NEWEST = 0.3
-"""Weight of the latest batch in what is known of all."""
+"""Weight of the latest batch in the moving average: the last two outweigh all before them."""
 
 
 class Pace:
-    """How long it takes until what joins a queue is done, by what was done before.
+    """Estimates when work that joins a queue will be done, from how long work took before.
 
-    What a batch costs is in units of the queue's own. Not thread-safe.
+    Costs are in the queue's own units. Not thread-safe.
     """
 
     def __init__(self) -> None:
-        """Know nothing yet: everything is in time."""
+        """Start without knowledge, so that everything seems to be in time."""
         self._ahead = 0.0
         self._seconds_a_unit = 0.0
         self._batch_cost = 0.0
         self._side_by_side = 1
 
     def join(self, cost: float) -> None:
-        """Count what waits from now on, or is under way, until it leaves."""
+        """Count work that waits or is in progress, until it leaves."""
         self._ahead += cost
 
     def leave(self, cost: float) -> None:
-        """Undo one ``join``: it is done, or nobody wants it any more."""
+        """Undo one ``join``: the work is done, or nobody wants it any more."""
         self._ahead -= cost
 
     def learn(self, cost: float, seconds: float, *, side_by_side: int, crowded: bool) -> None:
-        """Note what a batch took.
+        """Learn how long a batch took.
 
         Args:
-            cost: of all in it, > 0.
+            cost: of the whole batch, > 0.
             seconds: from its start to its end.
             side_by_side: how many batches run at a time.
-            crowded: whether there was no room for others that waited. Small batches take long for
-                what they are: they tell only that a queue is faster than it seemed.
+            crowded: whether work was left waiting because the batch was full. A batch that was not
+                full took long for its cost, so it can only show that the queue is faster than
+                estimated.
         """
         a_unit = seconds / cost
         if crowded:
@@ -196,11 +195,11 @@ class Pace:
             self._seconds_a_unit = _adapted(self._seconds_a_unit, a_unit)
 
     def seconds_until_done(self, cost: float, *, overtaken: float = 0.0) -> float:
-        """How long what joins now is likely to take; 0 where nothing is before it.
+        """Estimate the seconds until work that joins now is done; 0 if nothing is ahead of it.
 
         Args:
-            cost: of what joins.
-            overtaken: of what has joined before it and is done after it.
+            cost: of the work that joins.
+            overtaken: cost of the work that joined before and will be done after it.
         """
         ahead = self._ahead - overtaken
         if ahead <= 0:
@@ -209,23 +208,23 @@ class Pace:
         return waiting + self.seconds_once_begun(cost)
 
     def cost_in(self, seconds: float) -> float:
-        """How much is done in so long by a batch that others wait for; infinite if not known."""
+        """Return the cost that a full batch gets done in a time; infinite if not known."""
         return seconds / self._seconds_a_unit if self._seconds_a_unit else math.inf
 
     def seconds_once_begun(self, cost: float) -> float:
-        """How long it is likely to take when its turn has come, with what goes along with it."""
+        """Estimate the seconds that work takes once its turn has come, in a batch with others."""
         along = min(self._ahead, self._batch_cost)
         return max(cost, along) * self._seconds_a_unit
 
     def check(self, cost: float, *, overtaken: float = 0.0) -> None:
-        """Refuse what the request that is being answered would get too late.
+        """Refuse work that the present request's deadline does not leave time for.
 
         Args:
-            cost: of what it wants done.
+            cost: of the work.
             overtaken: see ``seconds_until_done``.
 
         Raises:
-            Overloaded: its client would have given up by then.
+            Overloaded: the client would have given up before the answer.
         """
         seconds = self.seconds_until_done(cost, overtaken=overtaken)
         if time.perf_counter() + seconds > answer_by.get():
@@ -233,14 +232,14 @@ class Pace:
 
 
 def too_late(seconds: float) -> Overloaded:
-    """What a request is told whose client would have given up before it is answered.
+    """Return the error for a request whose client would have given up before the answer.
 
     Args:
-        seconds: until then.
+        seconds: estimated until the answer.
     """
     return Overloaded(
-        f"there is so much to do that the answer would take {seconds:.2g} s more, and the "
-        "request's deadline is before that: try again in a moment"
+        f"the server is overloaded: the estimated wait of {seconds:.2g} s exceeds the request's "
+        "deadline; try again in a moment"
     )
 
 

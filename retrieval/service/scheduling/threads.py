@@ -1,4 +1,8 @@
-"""Threads and tasks beside the event loop: blocking calls, their results, and failures."""
+"""Threads and tasks beside the event loop: blocking calls, their results, and their failures.
+
+Waking the event loop costs more than most results are worth by themselves, so a thread that has
+several results at hand delivers them together.
+"""
 
 import asyncio
 import logging
@@ -23,9 +27,28 @@ LOG = logging.getLogger(__name__)
 
 AnyFuture: TypeAlias = "asyncio.Future[object]"
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_SLOW_SECONDS = 0.01
+"""Other calls don't wait for a call that takes longer, if there is a thread for them. Most searches
+of a small index take 1 to 5 ms."""
+_KEPT_BACK_SECONDS = 0.002
+"""How long, about, a result may wait to be delivered with the next ones."""
+
+_LEFT_TO_OTHERS = 4
+"""One caller may use all threads but one in this many."""
+
+_LONG_QUEUE = 2
+"""Waiting calls for each thread above which their deadlines are checked. Only the average time of a
+call is known, which says little about a few calls."""
+
+_PAUSE_SECONDS = 1.0
+"""Before a task is started again: its cause of failure may have passed by then."""
+
 
 class Outcome(NamedTuple):
-    """What somebody waits for."""
+    """What a future is to be resolved with."""
 
     future: AnyFuture
     result: object
@@ -33,10 +56,9 @@ class Outcome(NamedTuple):
 
 
 def deliver(outcomes: Sequence[Outcome]) -> None:
-    """Give several futures of one loop their results; for any thread but the loop's.
+    """Resolve several futures of one event loop, from any other thread.
 
-    Futures that were cancelled meanwhile are left alone, and so is a loop that is closed: nobody
-    waits in it any more.
+    Cancelled futures are left alone, and so is a closed loop: nobody waits there any more.
     """
     if outcomes and not (loop := outcomes[0].future.get_loop()).is_closed():
         loop.call_soon_threadsafe(_settle, outcomes)
@@ -52,113 +74,21 @@ def _settle(outcomes: Sequence[Outcome]) -> None:
             outcome.future.set_result(outcome.result)
 
 
-_PAUSE_SECONDS = 1.0
-"""Before a task is started again: what ended it may be over by then."""
-
-
-def supervise(
-    name: str, run: Callable[[], Awaitable[None]], metrics: Metrics
-) -> "asyncio.Task[None]":
-    """Start a task that ends when it is cancelled; if it fails it is logged and started again.
-
-    Args:
-        name: in the log, and as ``task`` of the metric.
-        run: makes the task, each time anew.
-        metrics: told of failures.
-
-    Returns:
-        the task that sees to it.
-    """
-    metrics.supervises(name)
-    return asyncio.create_task(_run_for_ever(name, run, metrics), name=name)
-
-
-Kind = Literal["thread", "task"]
-
-
-def say_failed(kind: Kind, name: str, error: Exception, metrics: Metrics) -> None:
-    """Log and count a failure of something that goes on all the same.
-
-    Args:
-        kind: what it is.
-        name: its own.
-        error: what it failed with.
-        metrics: told of it.
-    """
-    LOG.error("the %s %s failed, and goes on", kind, name, exc_info=error)
-    metrics.background_failed(name)
-
-
-def say_ended(kind: Kind, name: str, metrics: Metrics) -> None:
-    """Log and count the end of something that is started again.
-
-    Args:
-        kind: what it is.
-        name: its own.
-        metrics: told of it.
-    """
-    LOG.error("the %s %s has ended, and is started again", kind, name)
-    metrics.background_failed(name)
-
-
-async def _run_for_ever(name: str, run: Callable[[], Awaitable[None]], metrics: Metrics) -> None:
-    while True:
-        try:
-            await run()
-        except Exception as error:  # noqa: BLE001  (a bug must not end it for good)
-            say_failed("task", name, error, metrics)
-        else:
-            say_ended("task", name, metrics)
-        await asyncio.sleep(_PAUSE_SECONDS)
-
-
-def behind_others(niceness: int) -> None:
-    """Let this thread go behind others where cores are short.
-
-    Requests that come, answers that are ready and refusals then need not wait until a product is
-    computed. Where nobody else wants a core it changes nothing, nor where the server as a whole is
-    to be nicer than that.
-
-    Args:
-        niceness: from 0 to 19, of which each step is about a tenth less of a core.
-    """
-    if sys.platform == "linux":  # elsewhere it is the whole process that has a priority
-        thread = os.PRIO_PROCESS, threading.get_native_id()
-        if os.getpriority(*thread) < niceness:
-            os.setpriority(*thread, niceness)
-
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-_SLOW_SECONDS = 0.01
-"""A call that takes longer is not waited for by others, if there is a thread for them."""
-_KEPT_BACK_SECONDS = 0.002
-"""A result waits for those after it, which go to the loop together, at most about so long."""
-
-_LEFT_TO_OTHERS = 4
-"""One of so many threads is not for calls of a caller that has all the rest."""
-
-_LONG_QUEUE = 2
-"""Calls waiting for each thread from which on it is asked whether they will be in time. What is
-known of calls is their average, which says little about a few."""
-
-
 class Held(Protocol):
-    """Something that must stay open while a thread works with it."""
+    """A resource that must stay open while a thread works with it."""
 
     def hold(self) -> None:
         """Keep it open until ``release``."""
         ...
 
     def release(self) -> None:
-        """Undo one ``hold``; may be called in any thread."""
+        """Undo one ``hold``, in any thread."""
         ...
 
 
 @dataclass(eq=False, slots=True)
 class _Call:
-    """A function to be called, and who waits for what it returns."""
+    """A function to be called in a thread, and the future that waits for its result."""
 
     function: Callable[[], object]
     context: Context
@@ -167,40 +97,41 @@ class _Call:
     answer_by: float
     """``time.perf_counter()`` when its client gives up."""
     turn: str
-    """Who takes its turn; see ``FairQueue``."""
+    """The caller whose turn it takes; see ``FairQueue``."""
     since: float
-    """``time.perf_counter()`` of its coming."""
+    """``time.perf_counter()`` when it began to wait."""
     cost: Final = 1.0
+    """Calls count alike: what one will take is not known."""
 
 
 class _Lane:
-    """A thread's turn: it calls what waits, one after the other."""
+    """A thread at work: it makes the waiting calls one after the other."""
 
     def __init__(self) -> None:
         self.since = time.perf_counter()
-        """When it began what it is at."""
+        """When the present call began."""
         self.crowded = False
-        """Whether others waited then."""
+        """Whether others waited at that time."""
         self.overtaken = False
-        """Whether another lane was opened because it takes so long."""
+        """Whether another lane was opened because the present call is slow."""
         self.outcomes: list[Outcome] = []
-        """Kept back."""
+        """Results that are kept back, to be delivered together."""
 
     @property
     def is_slow(self) -> bool:
-        """Whether what it is at takes long."""
+        """Whether the present call takes long."""
         return time.perf_counter() - self.since > _SLOW_SECONDS
 
 
 class SearchThreads:
-    """Threads that do what blocks: search, read, count, rerank.
+    """Threads for blocking calls: search, read, count, rerank.
 
-    Quick calls go one after the other through one thread: most of a search in a small index is
+    Quick calls go through one thread, one after the other: most of a search in a small index is
     Python, so that a second thread would only make both wait for the interpreter, and the event
-    loop for both. Whenever one takes long (a large index, the disk, a model that reranks), one
-    thread more goes on with what waits; it takes part for as long as calls are slow.
+    loop for both. When a call takes long (a large index, the disk, a model that reranks), one more
+    thread goes on with the waiting calls, for as long as calls are slow.
 
-    Callers take turns (``FairQueue``), and no caller has all threads.
+    Callers take turns (``FairQueue``), and no caller gets all threads.
     """
 
     def __init__(
@@ -212,14 +143,14 @@ class SearchThreads:
         most_of_one: int | None = None,
         metrics: Metrics | None = None,
     ) -> None:
-        """Start the threads: later there may be no room for one.
+        """Start all threads now; later the system may have no room for one.
 
         Args:
-            threads: most calls at a time.
-            name: of the threads.
+            threads: how many calls can run at a time.
+            name: of the threads, in logs and metrics.
             prepare: called by each thread as it starts.
-            most_of_one: most threads of one caller; None: three of four.
-            metrics: told what fails.
+            most_of_one: limits the threads of one caller; None for three of four.
+            metrics: count failures and waiting times.
         """
         self._name = name
         self._prepare = prepare
@@ -229,26 +160,26 @@ class SearchThreads:
         self._waiting = FairQueue[_Call]()
         self._lanes: list[_Lane] = []
         self._calling = Counter[str]()
-        """How many calls of each caller run."""
+        """Caller → its running calls."""
         most = threads - threads // _LEFT_TO_OTHERS
         self._most_of_one = most if most_of_one is None else min(most, most_of_one)
         self._under_way = 0
-        """Calls that somebody waits for."""
+        """Calls whose results are waited for."""
         self._watching = False
         self._pace = Pace()
         self._long_queue = _LONG_QUEUE * threads
         self._closed = False
         self._opened = SimpleQueue[_Lane | None]()
-        """Lanes for threads that have none; None ends one."""
+        """Lanes for idle threads; None ends a thread."""
         self._pool: list[threading.Thread] = []
         self._threads = threads
         self.revive()
 
     def revive(self) -> None:
-        """Start threads again that have ended, which only a bug can bring about.
+        """Start threads again that have ended, which takes a bug.
 
         Raises:
-            NotServing: the system lets no thread start.
+            NotServing: the system can't start a thread.
         """
         with self._lock:
             if self._closed:
@@ -269,23 +200,25 @@ class SearchThreads:
     async def run(
         self, held: Held, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Call a function in a thread.
+        """Call a function in a thread, and wait for its result.
 
-        When the awaiting task is cancelled (the client went away, its deadline passed) before the
-        function's turn comes, the function is never called. One that is running already runs on,
-        unless it asks ``retrieval.domain.deadline`` whether it is still wanted.
+        If the awaiting task is cancelled (the client went away, its deadline passed) before the
+        function's turn comes, the function is never called. A function that is already running runs
+        on, unless it asks ``retrieval.domain.deadline`` whether its work is still wanted.
 
         Args:
             held: kept open until the function has returned, cancelled or not.
-            function: blocking.
-            args: its arguments.
-            kwargs: its arguments by name.
+            function: blocks.
+            args: its positional arguments.
+            kwargs: its keyword arguments.
 
         Returns:
-            what the function returns; what it raises is raised.
+            what the function returns.
 
         Raises:
-            Overloaded: so much waits already that the request's deadline would pass.
+            NotServing: the server is shutting down.
+            Overloaded: the request's deadline would pass before the function's turn comes.
+            Exception: what the function raises.
         """
         future: AnyFuture = asyncio.get_running_loop().create_future()
         called = partial(function, *args, **kwargs)
@@ -312,7 +245,7 @@ class SearchThreads:
             self._under_way -= 1
 
     def close(self) -> None:
-        """Wait for what was begun or waits to return, and end the threads; nothing more comes."""
+        """Refuse new calls, wait for those that run or wait, and end the threads."""
         with self._lock:
             self._closed = True
         for _ in self._pool:
@@ -321,7 +254,7 @@ class SearchThreads:
             thread.join()
 
     def _open_lane(self) -> bool:
-        """Open one more if something may begin and all others are slow; the lock is held."""
+        """Open a lane if a call may begin and all lanes are slow; the lock must be held."""
         wanted = len(self._lanes) < self._threads and self._all_are_overtaken() and self._may_begin
         if wanted:
             lane = _Lane()
@@ -334,14 +267,14 @@ class SearchThreads:
         return self._waiting.next(self._has_turn) is not None
 
     def _has_turn(self, caller: str) -> bool:
-        """Whether a caller's next call may begin: its calls don't take all threads."""
+        """Return whether a caller has fewer running calls than one caller may have."""
         return self._calling[caller] < self._most_of_one
 
     def _all_are_overtaken(self) -> bool:
         return all(lane.overtaken for lane in self._lanes)
 
     def _watch(self) -> None:
-        """Look at the lanes in a while: by then somebody may be waiting for another's slow call."""
+        """Check the lanes in a while: by then a slow call may hold up others."""
         if not self._watching:
             self._watching = True
             asyncio.get_running_loop().call_later(_SLOW_SECONDS, self._look)
@@ -359,26 +292,26 @@ class SearchThreads:
 
     @staticmethod
     def _deliver(lane: _Lane) -> None:
-        """Hand over what a lane has kept back; the lock is held."""
+        """Deliver the results that a lane has kept back; the lock must be held."""
         deliver(lane.outcomes)
         lane.outcomes = []
 
     def _work(self) -> None:
-        """What a thread does as long as it lives: one lane after the other."""
+        """Run a thread: one lane after the other until it is told to end."""
         self._prepare()
         while lane := self._opened.get():
             try:
                 self._call_all(lane)
-            except Exception as error:  # noqa: BLE001  (the thread must go on)
+            except Exception as error:  # noqa: BLE001  (a bug must not end the thread)
                 say_failed("thread", self._name, error, self._metrics)
             finally:
                 with self._lock:
-                    if lane in self._lanes:  # what it was at has failed, and not the call itself
+                    if lane in self._lanes:  # the lane failed, and not the call it made
                         self._lanes.remove(lane)
                         self._open_lane()
 
     def _call_all(self, lane: _Lane) -> None:
-        """Call what waits, one after the other, and deliver what is returned."""
+        """Make the waiting calls one after the other, and deliver their results."""
         delivered = time.perf_counter()
         while call := self._next(lane):
             outcome = _call(call)
@@ -393,26 +326,26 @@ class SearchThreads:
                     delivered = time.perf_counter()
 
     def _release(self, call: _Call) -> None:
-        """Let go of what was held for a call."""
+        """Release what was held for a call."""
         try:
             call.held.release()
-        except Exception as error:  # noqa: BLE001  (it is nobody's fault who waits)
+        except Exception as error:  # noqa: BLE001  (the waiting request is not at fault)
             say_failed("thread", self._name, error, self._metrics)
 
     def _end(self, call: _Call) -> None:
-        """Undo what ``_next`` has counted; the lock is held."""
+        """Undo what ``_next`` has counted; the lock must be held."""
         self._pace.leave(1)
         self._calling[call.turn] -= 1
         if not self._calling[call.turn]:
             del self._calling[call.turn]
 
     def _learn(self, lane: _Lane) -> None:
-        """Remember how long a call took; the lock is held."""
+        """Learn how long a call took; the lock must be held."""
         seconds = time.perf_counter() - lane.since
         self._pace.learn(1, seconds, side_by_side=len(self._lanes), crowded=lane.crowded)
 
     def _next(self, lane: _Lane) -> _Call | None:
-        """What a lane does next; None: it ends, as there is nothing, or another suffices."""
+        """Return a lane's next call; None to end it: nothing waits, or other lanes suffice."""
         with self._lock:
             suffices = lane.overtaken and not lane.is_slow and not self._all_are_overtaken()
             self._refuse_late(lane)
@@ -430,7 +363,7 @@ class SearchThreads:
             return None
 
     def _refuse_late(self, lane: _Lane) -> None:
-        """Pass over those of a long queue that would be too late; the lock is held."""
+        """Refuse the calls of a long queue that would be too late; the lock must be held."""
         if len(self._waiting) <= self._long_queue:
             return
         seconds = self._pace.seconds_once_begun(1)
@@ -446,10 +379,81 @@ class SearchThreads:
 
 
 def _call(call: _Call) -> Outcome | None:
-    """Call a function; None: nobody waits for what it returns any more, so it was not called."""
+    """Make a call; return None without making it if nobody waits for its result any more."""
     if call.future.cancelled():
         return None
     try:
         return Outcome(call.future, call.context.run(call.function))
     except Exception as error:  # noqa: BLE001  (raised again where it is waited for)
         return Outcome(call.future, None, error)
+
+
+def supervise(
+    name: str, run: Callable[[], Awaitable[None]], metrics: Metrics
+) -> "asyncio.Task[None]":
+    """Start a task that runs until it is cancelled; log each failure and start it again.
+
+    Args:
+        name: of the task, in the log and in metrics.
+        run: makes what the task awaits, each time anew.
+        metrics: count failures.
+
+    Returns:
+        the task that supervises it.
+    """
+    metrics.supervises(name)
+    return asyncio.create_task(_run_for_ever(name, run, metrics), name=name)
+
+
+Kind = Literal["thread", "task"]
+
+
+def say_failed(kind: Kind, name: str, error: Exception, metrics: Metrics) -> None:
+    """Log and count a failure of a thread or task that goes on all the same.
+
+    Args:
+        kind: what failed.
+        name: of the thread or task.
+        error: the cause.
+        metrics: count it.
+    """
+    LOG.error("the %s %s failed, and goes on", kind, name, exc_info=error)
+    metrics.background_failed(name)
+
+
+def say_ended(kind: Kind, name: str, metrics: Metrics) -> None:
+    """Log and count the end of a thread or task that is started again.
+
+    Args:
+        kind: what ended.
+        name: of the thread or task.
+        metrics: count it.
+    """
+    LOG.error("the %s %s has ended, and is started again", kind, name)
+    metrics.background_failed(name)
+
+
+async def _run_for_ever(name: str, run: Callable[[], Awaitable[None]], metrics: Metrics) -> None:
+    while True:
+        try:
+            await run()
+        except Exception as error:  # noqa: BLE001  (a bug must not end the task for good)
+            say_failed("task", name, error, metrics)
+        else:
+            say_ended("task", name, metrics)
+        await asyncio.sleep(_PAUSE_SECONDS)
+
+
+def behind_others(niceness: int) -> None:
+    """Let this thread yield to others if cores are short.
+
+    New requests, finished answers and refusals then need not wait for a matrix product. Nothing
+    changes if no other thread wants a core, or if the whole server is nicer already.
+
+    Args:
+        niceness: from 0 to 19; each step means about a tenth less of a contended core.
+    """
+    if sys.platform == "linux":  # elsewhere it is the whole process that has a priority
+        thread = os.PRIO_PROCESS, threading.get_native_id()
+        if os.getpriority(*thread) < niceness:
+            os.setpriority(*thread, niceness)

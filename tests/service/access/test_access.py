@@ -562,11 +562,11 @@ def test_certificates_that_do_not_fit(pem: Path, cert: str, key: str) -> None:
 
 def test_what_an_open_address_needs(pem: Path, token_file: Path) -> None:
     open_to_all = {"indexes": {"default": Path("index")}, "listen": Address("0.0.0.0", 1)}
-    with pytest.raises(InvalidArgument, match=r"nothing is encrypted.*and anybody may ask"):
+    with pytest.raises(InvalidArgument, match=r"nothing is encrypted.*and anyone may ask"):
         ServiceConfig(**open_to_all)
     with pytest.raises(InvalidArgument, match="nothing is encrypted"):
         ServiceConfig(**open_to_all, token_file=token_file)
-    with pytest.raises(InvalidArgument, match="anybody may ask"):
+    with pytest.raises(InvalidArgument, match="anyone may ask"):
         ServiceConfig(**open_to_all, tls=files(pem))
     ServiceConfig(**open_to_all, tls=files(pem), token_file=token_file)
     ServiceConfig(**open_to_all, tls=files(pem, client_ca=True))
