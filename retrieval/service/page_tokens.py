@@ -1,8 +1,8 @@
-"""Pages: how many items one has, and the opaque tokens that ask for the next.
+"""Page tokens: opaque texts that ask for the next page; and page sizes.
 
-A token holds the generation it was made from, a digest of which index that was, where the next page
-starts, and a digest that ties all of it to the request. So a token can't be used with another
-request, or altered, unnoticed.
+A token holds the generation that it was made from, a digest of that index, where the next page
+starts, and a digest that binds all of it to the request. So the server notices a token that was
+altered, or used with another request.
 """
 
 import base64
@@ -14,9 +14,11 @@ from retrieval.domain.records import GenerationId
 from retrieval.errors import InvalidArgument, StaleGeneration
 
 _DIGEST_BYTES = 16
+"""Enough against careless reuse; a token gives no access, so nobody gains by forging one."""
 _INDEX_BYTES = 8
+"""Tells one index from another that happens to have the same generation."""
 _HEADER = struct.Struct(f">Q{_INDEX_BYTES}s{_DIGEST_BYTES}s")
-"""Generation, digest of its ids, and digest of all; the position follows, to the token's end."""
+"""Generation, digest of its ids, and digest of all; the rest of the token is the position."""
 _OFFSET = struct.Struct(">I")
 
 
@@ -25,12 +27,12 @@ class PageScope:
     """What a page token is bound to."""
 
     request: bytes
-    """The request without its page size and token, in a form that is the same for equal ones."""
+    """The request without its page size and token, in the same bytes for equal requests."""
     identity: GenerationId | None
-    """Generation that the answer comes from; None where there is none."""
+    """Generation that the answer comes from; None if it comes from none."""
 
     def token_after(self, position: int | str) -> str:
-        """The token of the page that starts after a position.
+        """Return the token of the page that starts after a position.
 
         Args:
             position: how many items come before the page, or the key of the last one.
@@ -42,17 +44,17 @@ class PageScope:
 
     @property
     def _generation(self) -> tuple[int, bytes]:
-        """The generation's number, and a digest of the ids of its index and commit."""
+        """Number of the generation, and a digest of the ids of its index and commit."""
         identity = self.identity or GenerationId("", 0, "")
         ids = f"{identity.index_id} {identity.commit_id}".encode()
         return identity.generation, hashlib.blake2b(ids, digest_size=_INDEX_BYTES).digest()
 
     def offset(self, token: str) -> int:
-        """How many items come before the page of a token; 0 for the empty token.
+        """Return how many items come before a token's page; 0 for the empty token.
 
         Raises:
-            InvalidArgument: no such token, or one of another request.
-            StaleGeneration: a token of this request, but of another generation.
+            InvalidArgument: the token is malformed, or belongs to another request.
+            StaleGeneration: the token belongs to this request, but to another generation.
         """
         if not token:
             return 0
@@ -63,11 +65,11 @@ class PageScope:
         return offset
 
     def key(self, token: str) -> str:
-        """The key of the last item before the page of a token; empty for the empty token.
+        """Return the key of the last item before a token's page; empty for the empty token.
 
         Raises:
-            InvalidArgument: no such token, or one of another request.
-            StaleGeneration: a token of this request, but of another generation.
+            InvalidArgument: the token is malformed, or belongs to another request.
+            StaleGeneration: the token belongs to this request, but to another generation.
         """
         if not token:
             return ""
@@ -109,22 +111,22 @@ class PageScope:
 
 def _not_a_token() -> InvalidArgument:
     return InvalidArgument(
-        "page_token is none of this server's: give a next_page_token as it was answered",
+        "page_token is malformed: give a next_page_token unchanged",
         field="page_token",
     )
 
 
 def page_size(requested: int, *, default: int, maximum: int, field: str = "page_size") -> int:
-    """How many items to answer.
+    """Return how many items to answer.
 
     Args:
         requested: the request's value; 0 means ``default``.
-        default: for requests that name none.
-        maximum: largest value taken.
-        field: the request's field that it is in, for the error.
+        default: used if the request names no size.
+        maximum: largest size.
+        field: of the request, for the error.
 
     Raises:
-        InvalidArgument: negative or above ``maximum``.
+        InvalidArgument: the size is negative or above ``maximum``.
     """
     if not 0 <= requested <= maximum:
         raise InvalidArgument(

@@ -1,4 +1,4 @@
-"""The server: listen, load, serve, drain."""
+"""The server: it listens, loads, serves and drains."""
 
 import asyncio
 import gc
@@ -52,42 +52,51 @@ SERVICE_NAMES = tuple(
         (index_service_pb2, "IndexService"),
     )
 )
-"""Full names of the services, as health and reflection know them."""
+"""Full names of the services, for health and reflection."""
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
-# For those who watch our health to be told that it is over, before they are hung up on; and what
-# gRPC gives them where hanging up does nothing.
 _FAREWELL_SECONDS = 0.1
+"""For clients that watch the server's health to learn that it ends before they are cut off."""
 _CLOSE_SECONDS = 0.5
+"""How long gRPC waits for requests if hanging up is turned off or does nothing."""
 
 _MIN_PING_SECONDS, _MAX_PING_STRIKES = 10, 2
+"""Clients may ping every 10 seconds, gRPC's own lower limit; those that ping more often are cut off
+after two warnings, gRPC's default."""
 _KEEPALIVE_SECONDS, _KEEPALIVE_TIMEOUT_SECONDS = 120, 20
+"""A client that vanished without a word is noticed after both; its watches and streams end then."""
 _HELLO_SECONDS = 10
 """For TLS and HTTP/2 to begin; a handshake takes two round trips."""
 _OTHER_FILES = 1024
-"""Indexes, models, logs."""
+"""Open files beside connections: indexes, models, logs."""
 _IDLE_SECONDS = 300
-"""Without a request; a client connects again when it has one."""
+"""How long a connection may have no request; a client reconnects by itself when it has one."""
 
 _REVIVE_SECONDS = 1.0
-"""Between two looks whether all threads run."""
+"""Between two checks that all threads run."""
 
 _FILTER_THREADS = 2
-"""A generation has twice as many connections (``snapshot.CONNECTIONS``): two are left for searches,
-whatever the filters cost."""
+"""Half the read connections of a generation (``snapshot.CONNECTIONS``): the other half is left for
+searches."""
 _FILTER_NICENESS = 5
-"""On a machine that is busy, threads that search get three times their share."""
+"""Between the event loop (0) and threads that search (``NICENESS``): on a busy machine, evaluating
+filters gets a third of the event loop's share of a core, and three times that of a search."""
 _RERANK_THREADS = 4
-"""Searches that are reranked at a time: their batches take turns."""
+"""Reranked searches at a time; their batches take turns at the model."""
 
 
 class RetrievalServer:
     """One server; made, started and stopped in one running event loop."""
 
     def __init__(self, config: ServiceConfig) -> None:
-        """Put the parts together; nothing listens and nothing is loaded yet."""
+        """Put the parts together, without listening or loading anything yet.
+
+        Raises:
+            InvalidArgument: tokens, certificates, or what the environment asks for can't be used.
+            NotServing: the system can't start a thread.
+        """
         self._config = config
         self._access = Access(config.token_file)
         self._certificates = Certificates(config.tls) if config.tls else None
@@ -140,7 +149,7 @@ class RetrievalServer:
         self._address: Address | None = None
         self._background: list[asyncio.Task[None]] = []
         self._serving = False
-        """What health says of the collections that are open."""
+        """Whether health reports the open collections as serving."""
 
     def _build(self) -> grpc.aio.Server:
         limits = self._config.limits
@@ -156,26 +165,26 @@ class RetrievalServer:
                 ),
             ],
             options=[
-                # Without this, two servers could listen on one port and share its clients.
+                # Otherwise two servers could listen on one port and share its clients.
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", limits.message_bytes),
                 ("grpc.max_send_message_length", limits.message_bytes),
-                # A client that pings more often than it needs to is cut off.
+                # Cut off clients that ping more often than they need to.
                 ("grpc.http2.min_ping_interval_without_data_ms", _MIN_PING_SECONDS * 1000),
                 ("grpc.http2.max_ping_strikes", _MAX_PING_STRIKES),
-                # One that has gone without a word frees what it held.
+                # Notice clients that vanished, and free what they hold.
                 ("grpc.keepalive_time_ms", _KEEPALIVE_SECONDS * 1000),
                 ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_SECONDS * 1000),
-                # A connection that says nothing, or nothing more, is closed.
+                # Close connections that send nothing, or nothing more.
                 ("grpc.server_handshake_timeout_ms", _HELLO_SECONDS * 1000),
                 ("grpc.http2.settings_timeout", _HELLO_SECONDS * 1000),
                 ("grpc.max_connection_idle_ms", _IDLE_SECONDS * 1000),
                 ("grpc.max_allowed_incoming_connections", limits.connections),
-                # What the event loop has not looked at yet is not under way, and grows old as well:
-                # so much may come at once, and beyond it gRPC itself ends more and more of them.
+                # Requests that the event loop has not seen yet are not counted as in flight, but
+                # they wait as well: above this number, gRPC itself ends more and more of them.
                 ("grpc.server.max_pending_requests", limits.concurrent_requests),
                 ("grpc.server.max_pending_requests_hard_limit", 2 * limits.concurrent_requests),
-                # Above what is let in: who comes too many is told so, not left waiting.
+                # Above the limit of requests: reject excess requests instead of queueing them.
                 ("grpc.max_concurrent_streams", 4 * limits.concurrent_requests),
             ],
         )
@@ -189,14 +198,14 @@ class RetrievalServer:
         return server
 
     async def start(self) -> Address:
-        """Listen, then load; requests that come while it loads are told to try again.
+        """Listen, then load; requests that arrive while it loads are told to retry.
 
         Returns:
-            the address it listens on, with the port that the system picked.
+            the address, with the port that the system picked.
 
         Raises:
-            AddressInUse: it can't listen there.
-            RetrievalError: an index or model can't be used.
+            AddressInUse: the server can't listen on the address.
+            RetrievalError: an index or a model can't be used.
         """
         await self._set_health(_NOT_SERVING)
         address = _listen(self._server, self._config.listen, self._certificates)
@@ -205,7 +214,7 @@ class RetrievalServer:
         if self._config.metrics:
             self._metrics_server = self._metrics.listen(self._config.metrics)
         await self._collections.open_all()
-        # Else the collector goes through all of torch again and again: a request makes cycles.
+        # Requests make reference cycles, and collecting them must not go through all of torch.
         gc.freeze()
         self._admission.open()
         await self._set_health(_SERVING)
@@ -221,7 +230,7 @@ class RetrievalServer:
         return address
 
     async def _keep_threads(self) -> None:
-        """Start threads again that have ended; while there are none, health says so."""
+        """Start threads again that have ended; while they can't start, report NOT_SERVING."""
         while True:
             await asyncio.sleep(_REVIVE_SECONDS)
             reason = ""
@@ -243,7 +252,7 @@ class RetrievalServer:
                 await self._set_health(_SERVING)
 
     def infos(self) -> dict[str, IndexInfo]:
-        """What each collection holds, by its own name; for a server that has started."""
+        """Return what each open collection holds, by its own name."""
         infos = {}
         for name in self._collections.visible(EVERYONE):
             with self._collections.use(name, EVERYONE) as collection:
@@ -251,10 +260,7 @@ class RetrievalServer:
         return infos
 
     def reload_access(self) -> None:
-        """Read tokens and certificates again.
-
-        Where one file can't be used, that is logged, and all of them stay as they were.
-        """
+        """Read tokens and certificates again; if one can't be used, log it and keep them all."""
         try:
             tokens = self._access.read()
             certificates = self._certificates.read() if self._certificates else None
@@ -267,10 +273,10 @@ class RetrievalServer:
         LOG.info("tokens and certificates are reloaded")
 
     async def stop(self) -> None:
-        """Drain: let nothing new in, wait for what is under way, then close everything.
+        """Drain: admit no more requests, wait for those in flight, then close everything.
 
-        Health says NOT_SERVING from the start. What is still under way after the grace period is
-        hung up on. Also takes down a server that didn't finish starting.
+        Health reports NOT_SERVING from the start. After the grace period, connections with
+        remaining requests are closed. A server that didn't finish starting can be stopped, too.
         """
         self._admission.close()
         for task in self._background:
@@ -278,8 +284,8 @@ class RetrievalServer:
         await self._health.enter_graceful_shutdown()
         grace = self._config.grace_seconds
         if not await self._admission.drained(grace):
-            LOG.warning("requests still under way after %g s are hung up on", grace)
-        address, self._address = self._address, None  # once: the port may be another's later
+            LOG.warning("requests are still in flight after %g s: closing their connections", grace)
+        address, self._address = self._address, None  # only once: the port may be reused later
         if address is not None:
             await asyncio.sleep(_FAREWELL_SECONDS)
             hang_up(address.port)
@@ -289,7 +295,7 @@ class RetrievalServer:
         self._collections.close()
 
     def _close_threads(self) -> None:
-        # Searches wait for embeddings, so their threads go first.
+        # Searches wait for embeddings, so end their threads first.
         self._search_threads.close()
         self._filter_threads.close()
         self._rerank_threads.close()
@@ -316,15 +322,15 @@ async def serve(
 ) -> None:
     """Run a server until SIGTERM or SIGINT, then drain it.
 
-    A second signal while it drains ends it at once, as it would without a handler.
+    A second signal during the drain ends the process at once.
 
     Args:
         config: what to serve, and where.
-        ready: called once, when requests are answered.
+        ready: called once the server answers requests.
 
     Raises:
-        AddressInUse: it can't listen there.
-        RetrievalError: an index or model can't be used.
+        AddressInUse: the server can't listen on the address.
+        RetrievalError: an index or a model can't be used.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -355,7 +361,7 @@ def _prepare(niceness: int) -> None:
 
 
 def _allow_connections(wanted: int) -> None:
-    """Raise this process's limit of open files, so that connections don't meet it first."""
+    """Raise the process's limit of open files so that it leaves room for all connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = wanted + _OTHER_FILES
     if soft == resource.RLIM_INFINITY or soft >= needed:
@@ -364,8 +370,8 @@ def _allow_connections(wanted: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     if allowed < needed:
         LOG.warning(
-            "this process may open %d files, too few for %d connections: raise ulimit -n, or give "
-            "a lower --max-connections",
+            "this process may open %d files, too few for %d connections: raise ulimit -n, or lower "
+            "--max-connections",
             allowed,
             wanted,
         )
@@ -377,7 +383,7 @@ def _listen(
     """Bind a server's port.
 
     Raises:
-        AddressInUse: another program listens there, or the system doesn't let us.
+        AddressInUse: another program listens there, or the system refuses.
     """
     _probe(address)
     try:
@@ -391,7 +397,7 @@ def _listen(
 
 
 def _probe(address: Address) -> None:
-    """Bind the address and let go of it again: gRPC's own error does not say what is wrong.
+    """Bind the address and release it again, because gRPC's own error does not tell the reason.
 
     Raises:
         AddressInUse: with the system's reason.

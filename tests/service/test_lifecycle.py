@@ -288,11 +288,11 @@ def test_too_many_requests(index: Path, gate: Gate) -> None:
     ):
         thread, outcome = in_thread(lambda: client.search("bread"))
         wait_until(lambda: gate.seen)
-        with pytest.raises(ServiceError, match="1 request under way is the most") as caught:
+        with pytest.raises(ServiceError, match="at most 1 request at once") as caught:
             client.search("butter")
         assert caught.value.status == "RESOURCE_EXHAUSTED"
         assert caught.value.service_reason == "OVERLOADED"
-        with pytest.raises(ServiceError, match="1 request under way is the most") as caught:
+        with pytest.raises(ServiceError, match="at most 1 request at once") as caught:
             next(client.stream_search("butter"))
         assert caught.value.service_reason == "OVERLOADED"
         gate.opened.set()

@@ -1,1 +1,1 @@
-"""The indexes that a server has open, the models they need, and new generations of them."""
+"""The open indexes of a server, their models, and how new generations are noticed."""

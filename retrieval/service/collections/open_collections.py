@@ -1,8 +1,8 @@
-"""The open indexes: name → one generation. A reload disturbs no request in flight.
+"""The open indexes, one generation each. A reload does not disturb requests in flight.
 
-A generation takes over from the one before what both have: open files, and the vectors of queries.
-Nothing here may be part of a cycle of references: a generation's memory is free with the last
-request that uses it, not when the collector of cycles comes by.
+A new generation takes over what it shares with the old one: open files, and the vectors of queries.
+Nothing here may be part of a reference cycle: a generation's memory must be freed with the last
+request that uses it, and not only when the garbage collector runs.
 """
 
 import asyncio
@@ -34,31 +34,35 @@ LOG = logging.getLogger(__name__)
 
 
 class IndexModel:
-    """The model that an index was made with, in one type of weights for queries, one for passages.
+    """The model of an index, in one number format for queries and one for passages.
 
-    Passages always get the index's own, so that their vectors are what a build would make; where
-    queries get another, the model is loaded once more when the first passage comes.
+    Passages are embedded in the index's own format, so that their vectors are those of a build. If
+    queries use another format, the model is loaded a second time when the first passage comes.
     """
 
     def __init__(self, identity: ModelIdentity, config: ServiceConfig) -> None:
-        """Load the model for queries; see ``load_for_index`` for the errors."""
+        """Load the model for queries.
+
+        Raises:
+            RetrievalError: see ``retrieval.encoding.encoder.load_for_index``.
+        """
         self._identity = identity
         self._config = config
         self._loading = threading.Lock()
         self.for_queries = self._load(config.query_dtype, "latency")
-        _ = self.for_queries.query_on_one_core  # tried now, while nobody waits
+        _ = self.for_queries.query_on_one_core  # measure it now, while nobody waits
         same = self.for_queries.dtype == identity.dtype
         self.loaded_for_passages = self.for_queries if same else None
 
     def load_for_passages(self) -> "Encoder":
-        """The model in the index's type, loaded once; for any thread but the event loop's."""
+        """Return the model in the index's format, loading it the first time; blocks."""
         with self._loading:
             if self.loaded_for_passages is None:
                 self.loaded_for_passages = self._load("index", "throughput")
             return self.loaded_for_passages
 
     def _load(self, dtype: str, workload: "Workload") -> "Encoder":
-        # Loads torch: seconds that a mistyped folder's error need not wait for.
+        # Loads torch, which takes seconds: the error for a mistyped folder comes before that.
         from retrieval.encoding.encoder import load_for_index
 
         config = self._config
@@ -72,7 +76,7 @@ class IndexModel:
 
 
 class OpenCollection:
-    """One generation of a collection, with its model; closed when nobody holds it any more."""
+    """One generation of a collection with its model; closed once nobody holds it."""
 
     def __init__(
         self,
@@ -84,15 +88,15 @@ class OpenCollection:
         batcher: Batcher,
         embed_queries: QueryCache,
     ) -> None:
-        """Take over an open reader; the caller is the first to hold it.
+        """Take over an open reader, held once by whoever makes this.
 
         Args:
             name: the collection's own name.
-            reader: closed with the last ``release``.
-            model: the one that the index was made with.
-            reranker: for searches that ask for it, shared by all collections.
-            batcher: what the model may be run through.
-            embed_queries: embeds with the same model; outlives the generation.
+            reader: closed by the last ``release``.
+            model: that made the index.
+            reranker: shared by all collections; None if there is none.
+            batcher: runs the model.
+            embed_queries: embeds queries with the same model; outlives the generation.
         """
         self.name = name
         self.reader = reader
@@ -105,21 +109,21 @@ class OpenCollection:
 
     @property
     def info(self) -> IndexInfo:
-        """Generation, model and sizes of the index."""
+        """The index's generation, model and sizes."""
         return self.reader.info
 
     @property
     def tokenizer(self) -> "Tokenizer":
-        """The model's own; the same for queries and passages."""
+        """The model's tokenizer; the same for queries and passages."""
         return self._model.for_queries.tokenizer
 
     def hold(self) -> None:
-        """Keep it open until ``release``; only for a caller that knows it to be open."""
+        """Keep it open until ``release``; call this only while it is known to be open."""
         with self._lock:
             self._holders += 1
 
     def release(self) -> None:
-        """Undo one ``hold``, in any thread; the last one closes the reader."""
+        """Undo one ``hold``, in any thread; the last ``release`` closes the reader."""
         with self._lock:
             self._holders -= 1
             last = self._holders == 0
@@ -127,7 +131,7 @@ class OpenCollection:
             self.reader.close()
 
     def uses(self, model: IndexModel) -> bool:
-        """Whether the collection was made with this model, as it is loaded."""
+        """Return whether this very model is the collection's."""
         return self._model is model
 
     async def embed(self, texts: Sequence[str], kind: TextKind) -> list[EmbeddedText]:
@@ -145,7 +149,7 @@ async def _embed(
 
 
 class Collections:
-    """All collections of a server. Opening blocks; the rest belongs to the event loop."""
+    """All collections of a server; belongs to the event loop."""
 
     def __init__(
         self,
@@ -157,10 +161,10 @@ class Collections:
         """Open nothing yet.
 
         Args:
-            config: says which indexes there are and where their model is.
+            config: names the indexes and their model.
             batcher: shared by all collections.
-            metrics: told what is served.
-            on_opened: told of a collection that could not be opened before, and now is.
+            metrics: record what is served, and failed reloads.
+            on_opened: called with the name of a collection that a reload opens for the first time.
         """
         self._on_opened = on_opened
         self._config = config
@@ -184,22 +188,22 @@ class Collections:
         return [name for name in sorted(self._open) if caller.sees(name)]
 
     def generation(self, name: str) -> int:
-        """The generation of a collection that is answered from; 0: none, it could not be opened."""
+        """Return the generation that a collection answers from; 0 if it could not be opened."""
         collection = self._open.get(name)
         return collection.info.generation if collection else 0
 
     def look(self, name: str) -> Version | None:
-        """What tells the generation that is answered from; None: it could not be opened."""
+        """Return what identifies the generation of an open collection; None if it isn't open."""
         collection = self._open.get(name)
         return collection.reader.version if collection else None
 
     async def open_all(self) -> None:
-        """Open every index and load its model; one model for all indexes that were made with it.
+        """Open every index and load its model; indexes of the same model share it.
 
-        What can't be opened is logged and left out, as long as there is something to serve.
+        An index that can't be opened is logged and left out, as long as another one can be served.
 
         Raises:
-            RetrievalError: no index at all can be used; that of the first.
+            RetrievalError: no index can be used; the error of the first one.
         """
         if self._config.reranker is not None:
             self._reranker = await asyncio.to_thread(self._load_reranker, self._config.reranker)
@@ -227,8 +231,8 @@ class Collections:
 
         Raises:
             NotFound: the server has no such collection.
-            NotServing: it has, but could not open it.
-            PermissionDenied: the caller's token is not for it, whether it is there or not.
+            NotServing: the collection could not be opened.
+            PermissionDenied: the caller's token is not for it, whether it exists or not.
         """
         self.check(name, caller)
         collection = self._open.get(name)
@@ -241,11 +245,11 @@ class Collections:
             collection.release()
 
     def check(self, name: str, caller: Caller) -> None:
-        """Refuse a collection that is not there, or not for the caller.
+        """Refuse a collection that does not exist or that the caller may not see.
 
         Raises:
             NotFound: the server has no such collection.
-            PermissionDenied: the caller's token is not for it, whether it is there or not.
+            PermissionDenied: the caller's token is not for it, whether it exists or not.
         """
         if not caller.sees(name):
             raise PermissionDenied(
@@ -263,15 +267,15 @@ class Collections:
     async def reload(self, name: str) -> None:
         """Answer from the newest generation of a collection from now on.
 
-        After an error the collection is as it was.
+        After an error the collection stays as it was.
 
         Args:
-            name: the own name of a collection that the server has, open or not.
+            name: own name of a collection, open or not.
 
         Raises:
             RetrievalError: the index or its model can't be used.
         """
-        # A client that goes away must not leave an index open that nobody knows of.
+        # A client that goes away must not leave an index open that nothing refers to.
         await asyncio.shield(asyncio.create_task(self._reload(name)))
 
     async def _reload(self, name: str) -> None:
@@ -304,7 +308,7 @@ class Collections:
                 del self._models[fingerprint]
 
     def close(self) -> None:
-        """Let go of all collections; those in use by a thread close when it is done."""
+        """Release all collections; one that a thread uses closes when the thread is done."""
         self._closed = True
         while self._open:
             _name, collection = self._open.popitem()
@@ -316,8 +320,8 @@ class Collections:
         reader = open_reader(location, before=old.reader if old else None)
         if not reader.has_lexical_index:
             LOG.warning(
-                "collection %s is searched by vectors alone: an older version indexed its words; "
-                "run `indexer build` on its documents once",
+                "collection %s is searched by vectors alone, because an older version indexed its "
+                "words: run `indexer build` on its documents once",
                 name,
             )
         _warn_of_recall(name, reader)
@@ -353,7 +357,7 @@ class Collections:
 
 
 def _warn_of_recall(name: str, reader: Reader) -> None:
-    """Log one line if an approximate index of a collection misses the wanted recall."""
+    """Log one line if an approximate index of a collection misses its target recall."""
     first, *more = [*recall_warnings(reader.segments(), reader.info.target_recall)] or [""]
     if first:
         others = f" (`indexer status` names {counted(len(more), 'more segment')})" if more else ""

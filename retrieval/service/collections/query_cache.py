@@ -1,8 +1,8 @@
-"""Remembers the vectors of the latest queries, and embeds a query once that comes twice at a time.
+"""Cache of the vectors of recent queries; concurrent requests for a text embed it once.
 
-The second page of a search must see the very vector that the first one saw: embedded again, in
-other company, it may differ in the last bits, and two passages of nearly the same score would
-swap places across the page's edge.
+The second page of a search needs the very vector of the first: embedded again in another batch, it
+may differ in the last bits, and two passages with nearly the same score would swap places across
+the page boundary.
 """
 
 import asyncio
@@ -17,27 +17,26 @@ from retrieval.service.observability.metrics import Metrics
 EmbedQueries = Callable[[Sequence[str]], Awaitable[list[EmbeddedText]]]
 """Embeds query texts with an index's model, in order."""
 
-_MOST_NUMBERS = 4 << 20
-"""Numbers of all vectors that are remembered: 16 MiB, 10,000 queries of 384 numbers."""
+_MAX_NUMBERS = 4 << 20
+"""Numbers in all cached vectors: 16 MiB, or 10,000 queries of 384 dimensions."""
 
 
 class QueryCache:
-    """Embeds query texts, those that it knows by looking them up; belongs to the event loop."""
+    """Embeds query texts, from the cache where possible; belongs to the event loop."""
 
     def __init__(
         self,
         embed_queries: EmbedQueries,
         *,
-        size: int = _MOST_NUMBERS,
+        size: int = _MAX_NUMBERS,
         metrics: Metrics | None = None,
     ) -> None:
         """Start empty.
 
         Args:
-            embed_queries: embeds what isn't known.
-            size: most numbers of all vectors that are remembered; the query that has not come for
-                longest is forgotten first.
-            metrics: told how many were known, or on their way.
+            embed_queries: embeds texts that are not cached.
+            size: limits the numbers in all cached vectors; the least recently used go first.
+            metrics: count hits and misses.
         """
         self._metrics = metrics or Metrics()
         self._embed_queries = embed_queries
@@ -45,13 +44,13 @@ class QueryCache:
         self._flights: dict[str, _Flight] = {}
 
     async def __call__(self, texts: Sequence[str]) -> list[EmbeddedText]:
-        """Embed n query texts; one that another request is embedding now is waited for.
+        """Embed n query texts; wait for those that another request is embedding now.
 
         Returns:
-            n embedded queries in the texts' order.
+            n embedded queries, in the texts' order.
 
         Raises:
-            RetrievalError: what the embedding of this call's own texts raised.
+            RetrievalError: what embedding this call's own texts raises.
         """
         found = self._known.get(texts)
         missing = [text for text in dict.fromkeys(texts) if text not in found]
@@ -61,7 +60,7 @@ class QueryCache:
         if own:
             found.update(await self._fly(own).joined())
         for flight in set(flights.values()):
-            # What ended it may be its own alone, such as its deadline: its texts are tried again.
+            # It may fail for a reason of its own, such as its deadline: try its texts again.
             with suppress(RetrievalError):
                 found.update(await flight.joined())
         if left := [text for text in missing if text not in found]:
@@ -77,7 +76,7 @@ class QueryCache:
 
         def landed(task: asyncio.Task[dict[str, EmbeddedText]]) -> None:
             if not task.cancelled():
-                task.exception()  # whoever still waits raises it; it is no news if nobody does
+                task.exception()  # marks it as seen; tasks that still wait raise it
             for text in texts:
                 if self._flights.get(text) is flight:
                     del self._flights[text]
@@ -93,7 +92,7 @@ class QueryCache:
 
 
 class _Flight:
-    """An embedding under way, for everybody who waits for it; dropped once nobody does."""
+    """An embedding in progress, shared by all that wait for it; dropped once nobody does."""
 
     def __init__(self, embedding: Coroutine[None, None, dict[str, EmbeddedText]]) -> None:
         self.task = asyncio.create_task(embedding)
@@ -102,11 +101,11 @@ class _Flight:
 
     @property
     def is_open(self) -> bool:
-        """Whether it can be waited for."""
+        """Whether it can still be joined."""
         return not self._dropped and not self.task.done()
 
     async def joined(self) -> dict[str, EmbeddedText]:
-        """Wait for it; a caller that is cancelled meanwhile leaves the others waiting."""
+        """Wait for the result; cancelling one waiting task does not affect the others."""
         self._waiting += 1
         try:
             return await asyncio.shield(self.task)

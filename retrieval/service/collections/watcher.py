@@ -1,4 +1,4 @@
-"""Noticing new generations: a build that ends is answered from, without being told."""
+"""Watches the indexes, so that a finished build is served without a ``ReloadCollection``."""
 
 import asyncio
 import logging
@@ -13,30 +13,30 @@ from retrieval.store import LocationLike, Version, read_version
 
 LOG = logging.getLogger(__name__)
 
-MOST_LOOKS = 10
-"""Looks in a row that may each find a newer generation before it is opened all the same. A build
-commits many times; to open each of them would be work for nothing."""
+MAX_LOOKS = 10
+"""Looks in a row that may each find a newer generation before it is opened regardless. A build
+commits many times, and opening every commit would be wasted work."""
 
-_MOST_PAUSE_SECONDS = 60.0
-"""Longest pause after a failure, unless looks are rarer anyway."""
+_MAX_PAUSE_SECONDS = 60.0
+"""Longest pause after a failure, unless looks are less frequent anyway."""
 
-_MOST_COMPLAINTS = 8
-"""Different failures in a row that are logged: a message may hold what differs every time."""
+_MAX_COMPLAINTS = 8
+"""Limits the different failures that are logged in a row: a message may differ every time."""
 
 
 @dataclass(slots=True)
 class _Seen:
-    """What the last look at a collection found."""
+    """Result of the last look at a collection."""
 
     found: Version | None = None
     newer: int = 0
-    """Looks in a row that found another generation than the one that is served."""
+    """Looks in a row that found another generation than the one served."""
     complaints: set[str] = field(default_factory=set)
-    """What was logged since all was well."""
+    """Failures that were logged since the last success."""
 
 
 class Watcher:
-    """Looks at the indexes now and then, and reloads those that have a new generation."""
+    """Looks at the indexes at intervals, and reloads those with a new generation."""
 
     def __init__(
         self,
@@ -45,13 +45,13 @@ class Watcher:
         seconds: float,
         metrics: Metrics,
     ) -> None:
-        """Bind what is served.
+        """Prepare to watch.
 
         Args:
-            collections: reloaded one by one.
+            collections: are reloaded one by one.
             indexes: collection → folder.
             seconds: between two looks.
-            metrics: told of failures.
+            metrics: count failures.
         """
         self._collections = collections
         self._indexes = indexes
@@ -60,13 +60,13 @@ class Watcher:
         self._seen = {name: _Seen() for name in indexes}
 
     async def run(self) -> None:
-        """Look until cancelled; each index by itself, so that a slow disk delays no other."""
+        """Watch until cancelled, each index by itself, so that a slow disk delays no other."""
         async with asyncio.TaskGroup() as group:
             for name, location in self._indexes.items():
                 group.create_task(self._watch(name, location))
 
     async def _watch(self, name: str, location: LocationLike) -> None:
-        """Look at one index; whatever goes wrong, what is served stays, and looks go on."""
+        """Watch one index; after a failure the served generation stays, and watching goes on."""
         pause = self._seconds
         while True:
             await asyncio.sleep(pause)
@@ -75,15 +75,15 @@ class Watcher:
                 await self._look(name, location)
             except RetrievalError as error:
                 self._complain(name, error.message)
-            except Exception as error:  # noqa: BLE001  (a bug must not end reloading for good)
+            except Exception as error:  # noqa: BLE001  (a bug must not end watching for good)
                 self._complain(name, f"{type(error).__name__}: {error}", error)
             else:
                 continue
-            # To open a large index that can't be used takes a while, and would again.
-            pause = max(pause, min(4 * (time.monotonic() - started), _MOST_PAUSE_SECONDS))
+            # Opening a large index that fails takes a while each time: wait longer in proportion.
+            pause = max(pause, min(4 * (time.monotonic() - started), _MAX_PAUSE_SECONDS))
 
     async def _look(self, name: str, location: LocationLike) -> None:
-        """Reload once a new generation has stayed for a look, or has long been coming."""
+        """Reload if two looks found the same new generation, or many found newer ones."""
         seen = self._seen[name]
         try:
             found = await asyncio.to_thread(read_version, location)
@@ -97,7 +97,7 @@ class Watcher:
             seen.newer += 1
         settled = found == seen.found
         seen.found = found
-        if seen.newer and (settled or seen.newer >= MOST_LOOKS):
+        if seen.newer and (settled or seen.newer >= MAX_LOOKS):
             started = time.perf_counter()
             await self._collections.reload(name)
             LOG.info("%s: reloaded in %.2f s", name, time.perf_counter() - started)
@@ -105,12 +105,12 @@ class Watcher:
             self._all_is_well(name)
 
     def _complain(self, name: str, what: str, error: Exception | None = None) -> None:
-        """Log a failure, once until all is well again."""
+        """Log a failure once until the next success."""
         complaints = self._seen[name].complaints
-        if what in complaints or len(complaints) >= _MOST_COMPLAINTS:
+        if what in complaints or len(complaints) >= _MAX_COMPLAINTS:
             return
         complaints.add(what)
-        LOG.warning("%s is not reloaded: %s; looks go on", name, what, exc_info=error)
+        LOG.warning("%s can't be reloaded: %s; trying again", name, what, exc_info=error)
 
     def _all_is_well(self, name: str) -> None:
         complaints = self._seen[name].complaints

@@ -1,4 +1,4 @@
-"""The standard health service; what it says of a collection only those learn who may see it."""
+"""The standard health service, which hides collections from callers that may not see them."""
 
 from typing import Any
 
@@ -22,13 +22,13 @@ _HealthServicer: Any = health.aio.HealthServicer  # type: ignore[attr-defined]
 class HealthServicer(_HealthServicer):  # type: ignore[misc]
     """Answers ``grpc.health.v1.Health``.
 
-    The whole server and its services are open to everyone: what asks for them is often a machine
-    that has no token. Whether a collection exists is for those to know whose token is for it, as
-    with every other request.
+    The health of the server and its services is open to everyone, because load balancers and
+    probes often have no token. Only callers whose token is for a collection learn whether it
+    exists, as with every other request.
     """
 
     def __init__(self, access: Access) -> None:
-        """Keep who may ask."""
+        """Identify callers by this."""
         super().__init__()
         self._access = access
 
@@ -36,13 +36,13 @@ class HealthServicer(_HealthServicer):  # type: ignore[misc]
         self, request: health_pb2.HealthCheckRequest, context: _Context
     ) -> health_pb2.HealthCheckResponse:
         """Answer the status of one name."""
-        await self._let_in(request.service, context)
+        await self._check_visible(request.service, context)
         response: health_pb2.HealthCheckResponse = await super().Check(request, context)
         return response
 
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: _Context) -> None:
         """Answer the status of one name, now and whenever it changes."""
-        await self._let_in(request.service, context)
+        await self._check_visible(request.service, context)
         await super().Watch(request, context)
 
     async def List(
@@ -50,7 +50,7 @@ class HealthServicer(_HealthServicer):  # type: ignore[misc]
     ) -> health_pb2.HealthListResponse:
         """Answer the statuses of all names that the caller may ask for.
 
-        Without a token, where the server asks for one, those are the server and its services.
+        If the server needs a token and the caller has none, those are the server and its services.
         """
         metadata = tuple(context.invocation_metadata() or ())
         sender = None
@@ -68,8 +68,8 @@ class HealthServicer(_HealthServicer):  # type: ignore[misc]
             }
         )
 
-    async def _let_in(self, name: str, context: _Context) -> None:
-        """End a request for a collection that the caller's token is not for."""
+    async def _check_visible(self, name: str, context: _Context) -> None:
+        """End the request if it is about a collection that the caller may not see."""
         if self._access.is_open or not name.startswith(_PREFIX):
             return
         try:

@@ -1,4 +1,4 @@
-"""What happens around every request: it is let in, its errors are translated, and it is logged."""
+"""Around every request: admit it, read its message, translate its errors, and observe it."""
 
 import asyncio
 import logging
@@ -25,14 +25,14 @@ from retrieval.service.observability.request_log import one_line
 
 LOG = logging.getLogger(__name__)
 
-# An interceptor sees the methods of all services, so messages of any type; and grpc-stubs types a
+# An interceptor sees the methods of all services, and so messages of any type. grpc-stubs types a
 # handler's methods as those of a synchronous server, and a callback as a class of its own.
 _Context = ServicerContext[Any, Any]
 _UnaryMethod = Callable[[Any, _Context], Awaitable[Message]]
 _StreamMethod = Callable[[Any, _Context], AsyncGenerator[Message]]
 
 current_call: ContextVar[Call] = ContextVar("current_call")
-"""What the engine needs to know about the request that is being answered."""
+"""What the engine needs to know about the present request."""
 
 _SCOPE_OF_SERVICE: dict[str, Scope] = {
     "SearchService": "search",
@@ -40,13 +40,14 @@ _SCOPE_OF_SERVICE: dict[str, Scope] = {
     "IndexService": "read",
 }
 _SCOPE_OF_METHOD: dict[str, Scope] = {"ReloadCollection": "reload"}
-"""Methods that need more than their service does."""
+"""Methods that need another scope than their service."""
 
 _OF_ANY_SCOPE: Final = "/grpc.reflection."
-"""What the services are may be known to everybody who may call one of them."""
+"""Anyone who may call a service may know what services there are."""
 
 _HEALTH: Final = "/grpc.health."
 _MAX_HEALTH_BYTES: Final = 4096
+"""A health request has nothing but the name of a service, and comes without a token."""
 
 # Generic in grpc-stubs only.
 if TYPE_CHECKING:
@@ -58,9 +59,9 @@ else:
 
 
 class RequestInterceptor(_Interceptor):
-    """Wraps every method: ``retrieval.v1``, reflection and health.
+    """Wraps every method of ``retrieval.v1``, reflection and health.
 
-    Who asks is known from the headers, and whoever may not is refused before the message is read.
+    The headers tell who calls, so a caller that may not is refused before the message is read.
     """
 
     def __init__(
@@ -73,15 +74,15 @@ class RequestInterceptor(_Interceptor):
         max_message_bytes: int,
         max_watches: int,
     ) -> None:
-        """Keep what is shared by all requests.
+        """Share these between all requests.
 
         Args:
-            observer: sees every request.
-            access: says who may ask for what.
-            admission: says how many are let in.
-            transfers: the messages of all requests.
-            max_message_bytes: most bytes of an answer.
-            max_watches: most streams that watch the server's health.
+            observer: observes every request.
+            access: identifies callers.
+            admission: limits requests in flight.
+            transfers: limits messages in flight.
+            max_message_bytes: limits an answer.
+            max_watches: limits the streams that watch the server's health.
         """
         self._observer = observer
         self._access = access
@@ -95,16 +96,16 @@ class RequestInterceptor(_Interceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> _Handler:
-        """Wrap the handler of one request; called by gRPC, before the request is read."""
+        """Wrap the handler of one request; called by gRPC before the request is read."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        # gRPC answers UNIMPLEMENTED where there is no handler.
+        # Without a handler, gRPC answers UNIMPLEMENTED.
         if handler is None:
             return handler
         if method.startswith(_HEALTH):
             return self._health.wrap(handler)
-        # A handler of streamed requests is called before the first message is read. Without a
-        # deserializer gRPC hands over the bytes, and malformed ones are ours to refuse.
+        # gRPC calls a handler of streamed requests before it reads the first message. Without a
+        # deserializer it hands over the bytes, so that we can refuse malformed ones.
         if handler.request_streaming:
             return grpc.stream_stream_rpc_method_handler(
                 self._wrap_reflection(method, handler), None, handler.response_serializer
@@ -170,9 +171,9 @@ class RequestInterceptor(_Interceptor):
 
 
 class _Request:
-    """One request: admitted, observed, ended with the status of what it raises.
+    """One request: admits and observes it, and ends it with the status of what it raises.
 
-    An asynchronous context manager. Not a generator: those take a tenth of a refusal's time.
+    An asynchronous context manager. As a generator it would take a tenth of a refusal's time.
     """
 
     def __init__(
@@ -190,15 +191,15 @@ class _Request:
         self._observed = observed
         self._call = Call()
         self._given_up: RetrievalError | None = None
-        """Why its message is not waited for any more."""
+        """Why the server stopped waiting for its message; None while it waits."""
         self._held = 0
-        """Bytes of its message, which count until it has its answer."""
+        """Bytes of its message, which count until it is answered."""
         self._sending: Outgoing | None = None
 
     async def __aenter__(self) -> Self:
         self._observed.__enter__()
         try:
-            self._let_in()
+            self._admit()
         except BaseException as error:
             await self.__aexit__(type(error), error, error.__traceback__)
             raise
@@ -216,7 +217,7 @@ class _Request:
         finally:
             self._observed.__exit__(kind, error, traceback)
 
-    def _let_in(self) -> None:
+    def _admit(self) -> None:
         context = self._context
         context.set_trailing_metadata(((REQUEST_ID, self._observed.id),))
         seconds = context.time_remaining()
@@ -229,7 +230,7 @@ class _Request:
         current_call.set(self._call)
         _check_scope(caller, self._observed.method)
         self._admission.enter()
-        # Under way until the last byte is sent, which is after this block.
+        # It is in flight until the last byte is sent, which is after this block.
         context.add_done_callback(cast(Any, self._leave))
 
     def _leave(self, _context: _Context) -> None:
@@ -242,16 +243,16 @@ class _Request:
         """Wait for the request's message.
 
         Raises:
-            InvalidArgument: none came, or the bytes are no such message.
+            InvalidArgument: it is missing or malformed.
             Overloaded: see ``Transfers.receive``.
-            AbortError: the request was ended meanwhile, as its message was too slow or too large.
+            AbortError: the request was ended because its message was too slow or too large.
         """
         data = await self._receive()
         self._held = len(data)
         return _parse(handler, data)
 
     async def read_all(self, handler: _Handler) -> AsyncGenerator[Message]:
-        """Wait for one message after the other, until the client has said its last."""
+        """Wait for one message after the other, until the client ends the stream."""
         while data := await self._receive():
             self._transfers.release(len(data))
             yield _parse(handler, data)
@@ -261,18 +262,18 @@ class _Request:
         return await self._transfers.receive(self._context.read, sender, self._give_up)
 
     async def _give_up(self, error: RetrievalError) -> None:
-        """End the request while its message is waited for."""
+        """End the request while the server waits for its message."""
         self._given_up = error
-        with suppress(AbortError):  # always raised, and by the waiting ``read`` as well
+        with suppress(AbortError):  # always raised, also by the ``read`` that waits
             await abort(self._context, error, self._observed.id)
 
     def send(self, size: int) -> Outgoing:
-        """Count an answer's message from now on, until it is sent."""
+        """Count an answer's message until it is sent."""
         self._sending = self._transfers.send(self._observed.peer, size)
         return self._sending
 
     async def _end(self, error: BaseException) -> None:
-        """End the request with an error's status; raises what gRPC wants to see for that."""
+        """End the request with an error's status, by raising what gRPC expects."""
         observed = self._observed
         if isinstance(error, AbortError):
             if self._given_up is not None:
@@ -281,7 +282,7 @@ class _Request:
             observed.failed(error, status_code(error).name)
             await abort(self._context, error, observed.id)
         elif isinstance(error, asyncio.CancelledError | GeneratorExit):
-            # The client went away, its deadline passed, or the server's grace was over.
+            # The client went away, its deadline passed, or the server's grace period ended.
             observed.code = "CANCELLED"
         elif isinstance(error, Exception):
             observed.code = status_code(error).name
@@ -290,16 +291,16 @@ class _Request:
 
 
 class _Health:
-    """Wraps health, which everybody may ask for: its messages are small, and come at once."""
+    """Wraps the health service, which anyone may call; limits its messages and streams."""
 
     def __init__(self, transfers: Transfers, max_watches: int) -> None:
-        """Keep what is shared by all requests."""
+        """Share these between all requests."""
         self._transfers = transfers
         self._max_watches = max_watches
         self._watches = 0
 
     def wrap(self, handler: _Handler) -> _Handler:
-        """A handler that reads a request's message within limits."""
+        """Return a handler that reads a request's message within limits."""
         parts = (None, handler.response_serializer)
         if handler.response_streaming:
             return grpc.stream_stream_rpc_method_handler(
@@ -323,7 +324,8 @@ class _Health:
                 await abort(
                     context,
                     Overloaded(
-                        f"{self._max_watches} streams watch this server's health already",
+                        f"{self._max_watches} streams watch this server's health already: "
+                        "try again later",
                         limit="watches",
                     ),
                 )
@@ -336,11 +338,11 @@ class _Health:
         return wrapped
 
     async def _read(self, handler: _Handler, context: _Context) -> Message:
-        """The request's message; a request without a good one ends here."""
+        """Return the request's message; end the request if it is missing or malformed."""
         peer = context.peer()
 
         async def give_up(error: RetrievalError) -> None:
-            with suppress(AbortError):  # always raised, and by the waiting ``read`` as well
+            with suppress(AbortError):  # always raised, also by the ``read`` that waits
                 await abort(context, error)
 
         try:
@@ -349,17 +351,17 @@ class _Health:
             )
             self._transfers.release(len(data))
             if len(data) > _MAX_HEALTH_BYTES:
-                raise InvalidArgument("no name of a service is as long as this", field="service")
+                raise InvalidArgument("the name of the service is too long", field="service")
             return _parse(handler, data)
         except RetrievalError as error:
             await abort(context, error)
 
 
 def _parse(handler: _Handler, data: bytes) -> Message:
-    """The request's message.
+    """Return the message that a request's bytes hold.
 
     Raises:
-        InvalidArgument: the bytes are no such message.
+        InvalidArgument: they are malformed.
     """
     parse = cast(Callable[[bytes], Message], handler.request_deserializer)
     try:
@@ -371,10 +373,10 @@ def _parse(handler: _Handler, data: bytes) -> Message:
 
 
 def _check_scope(caller: Caller, method: str) -> None:
-    """Refuse a method that the caller's token is not for, before its message is read.
+    """Refuse a method outside the scopes of the caller's token.
 
     Args:
-        caller: who asks.
+        caller: of the method.
         method: full name, ``/retrieval.v1.SearchService/Search``.
 
     Raises:
@@ -388,7 +390,7 @@ def _check_scope(caller: Caller, method: str) -> None:
 
 
 def subject_of(context: _Context) -> str:
-    """The subject of the certificate that a client showed; empty if it showed none."""
+    """Return the subject of the client's certificate; empty if it has none."""
     if not context.peer_identities():
         return ""
     found = context.auth_context()

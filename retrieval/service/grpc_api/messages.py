@@ -69,16 +69,16 @@ def to_search(request: search_service_pb2.SearchRequest) -> Search:
 
 
 def to_query(request: AnySearchRequest, *, collection: str, k: int = DEFAULT_K) -> Query:
-    """What a request looks for.
+    """Return the query of a request.
 
     Args:
-        request: all but its page is read.
-        collection: own name of the collection that is searched.
-        k: most passages to find.
+        request: is read but for its page.
+        collection: own name of the collection to search.
+        k: how many passages to find.
 
     Raises:
         InvalidArgument: no query, an unknown mode or fusion, or a passage of another collection.
-            The values themselves are for the searcher to judge.
+            ``check_query`` checks the values themselves.
     """
     options = _options(request)
     options["k"] = k
@@ -131,13 +131,13 @@ def _options(request: Any) -> dict[str, Any]:  # noqa: ANN401  (its fields are r
 
 
 def to_text_kind(kind: int) -> TextKind:
-    """What texts are embedded as.
+    """Return whether to embed texts as queries or as passages.
 
     Args:
         kind: a value of ``TextKind``.
 
     Raises:
-        InvalidArgument: not set, or unknown.
+        InvalidArgument: the kind is not set, or unknown.
     """
     if kind not in _TEXT_KINDS:
         raise InvalidArgument(
@@ -199,14 +199,14 @@ def stream_header(page: SearchPage) -> search_service_pb2.StreamSearchHeader:
 
 
 def fill_passage(message: document_pb2.Passage, collection: str, passage: Passage) -> None:
-    """Write a passage into an empty message; with its scores, where it has some.
+    """Write a passage into an empty message, which is its place in the answer.
 
-    In its place in the answer, as one made apart would be copied there.
+    A message made separately would have to be copied there.
 
     Args:
-        message: the place.
-        collection: own name of the collection.
-        passage: one of its passages.
+        message: is filled.
+        collection: own name of the passage's collection.
+        passage: with scores or without.
     """
     document = message.document
     document.name = str(DocumentName(collection, passage.document_id))
@@ -252,7 +252,7 @@ def fill_passage(message: document_pb2.Passage, collection: str, passage: Passag
 
 
 def _fill_stages(message: document_pb2.StageScores, scores: StageScores) -> None:
-    """Write what is known of a passage's way to its score into an empty message."""
+    """Write the scores and ranks of a passage's stages into an empty message."""
     if scores.dense is not None:
         message.dense = scores.dense
     if scores.lexical is not None:
@@ -266,12 +266,12 @@ def _fill_stages(message: document_pb2.StageScores, scores: StageScores) -> None
 
 
 def document_message(collection: str, row: DocumentRow, text: str = "") -> document_pb2.Document:
-    """A document of a collection.
+    """Return the message of a document.
 
     Args:
-        collection: own name of the collection.
-        row: everything about it but its text.
-        text: empty where it isn't asked for.
+        collection: own name of its collection.
+        row: everything but its text.
+        text: empty if it isn't wanted.
     """
     message = document_pb2.Document(
         name=str(DocumentName(collection, row.id)),
@@ -293,14 +293,14 @@ def document_message(collection: str, row: DocumentRow, text: str = "") -> docum
 def _fill_metadata(
     message: document_pb2.Document | document_pb2.DocumentSummary, metadata: Metadata
 ) -> None:
-    """Write metadata into an empty message: as texts, and with its types."""
+    """Write metadata into an empty message, as texts and with its types."""
     message.metadata.update(flat_texts(metadata))
     typed: dict[str, Any] = {name: as_doubles(value) for name, value in metadata.items()}
     message.typed_metadata.update(typed)
 
 
 def collection_message(collection: str, info: IndexInfo) -> collection_pb2.Collection:
-    """A collection as of one generation.
+    """Return the message of a collection's present generation.
 
     Args:
         collection: its own name.
@@ -334,7 +334,7 @@ def collection_message(collection: str, info: IndexInfo) -> collection_pb2.Colle
 def embedding_messages(
     embeddings: Sequence[EmbeddedText],
 ) -> list[embedding_service_pb2.Embedding]:
-    """Embeddings in their order."""
+    """Return the messages of embeddings, in order."""
     return [
         embedding_service_pb2.Embedding(
             vector=vector_pb2.Vector(values=embedding.vector),
@@ -346,14 +346,14 @@ def embedding_messages(
 
 
 def duration(seconds: float) -> Duration:
-    """A length of time, to the nanosecond."""
+    """Return a duration, exact to the nanosecond."""
     message = Duration()
     message.FromNanoseconds(round(seconds * 1e9))
     return message
 
 
 def timestamp(text: str) -> Timestamp:
-    """A point in time, from RFC 3339."""
+    """Return a point in time, from RFC 3339."""
     message = Timestamp()
     message.FromJsonString(text)
     return message

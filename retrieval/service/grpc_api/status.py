@@ -1,4 +1,4 @@
-"""Exceptions → gRPC statuses: the one table, and the details that go with a status."""
+"""From exceptions to gRPC statuses: one table, and the details that go with a status."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -66,7 +66,8 @@ STATUS_CODES: dict[type[RetrievalError], grpc.StatusCode] = {
     NotServing: grpc.StatusCode.UNAVAILABLE,
     StorageError: grpc.StatusCode.UNAVAILABLE,
 }
-"""Every exception that a request can end with; anything else is INTERNAL, and logged in full."""
+"""The status of every exception that a request can end with. Any other exception is INTERNAL, and
+is logged in full."""
 
 _RETRY_SECONDS: dict[type[RetrievalError], int] = {
     Overloaded: 1,
@@ -74,7 +75,8 @@ _RETRY_SECONDS: dict[type[RetrievalError], int] = {
     NotServing: 1,
     StorageError: 5,
 }
-"""When to try again, for the errors that pass by themselves."""
+"""When a client should retry, for errors that pass by themselves. Queues empty within a second; a
+disk that refuses takes longer."""
 
 _SERVER_SIDE: dict[type[RetrievalError], str] = {
     IndexDamaged: "the collection's index is damaged: `indexer verify` on the server says how, "
@@ -89,29 +91,29 @@ _SERVER_SIDE: dict[type[RetrievalError], str] = {
     "`indexer build` there adds them; dense mode works without",
     StorageError: "the server's disk refuses; its log says more",
 }
-"""What a client is told of errors whose own message names files of the server. The log has that."""
+"""What clients read instead of messages that name the server's files; the log has the originals."""
 
 _MAX_METADATA_BYTES = 200
-"""Of each value of an error's metadata; see ``MAX_MESSAGE_BYTES``."""
+"""Limit for each value of an error's metadata; see ``MAX_MESSAGE_BYTES``."""
 
 
 def status_code(error: Exception) -> grpc.StatusCode:
-    """The status that an exception ends a request with."""
+    """Return the status that an exception ends a request with."""
     if isinstance(error, RetrievalError):
         return STATUS_CODES.get(type(error), grpc.StatusCode.INTERNAL)
     return grpc.StatusCode.INTERNAL
 
 
 def to_status(error: Exception) -> status_pb2.Status:
-    """The status and its details, as a message.
+    """Return an exception's status with its details.
 
     Args:
-        error: what a request raised. The message of an exception that is not in the table is kept
-            from the client, as are paths on the server: they were not written for one.
+        error: raised by a request. Clients see neither the message of an exception that is not in
+            the table nor paths on the server.
 
     Returns:
-        code, message and details: always ``ErrorInfo``; ``BadRequest`` where the error names a
-        ``field``; ``RetryInfo`` where trying again may help.
+        code, message and details: always ``ErrorInfo``; ``BadRequest`` if the error names a
+        ``field``; ``RetryInfo`` if a retry may help.
     """
     code = status_code(error)
     if not isinstance(error, RetrievalError) or code is grpc.StatusCode.INTERNAL:
@@ -134,9 +136,9 @@ def to_status(error: Exception) -> status_pb2.Status:
 
 
 def serialized_status(error: Exception) -> tuple[str, bytes]:
-    """The status's message, and the whole of ``to_status`` as bytes.
+    """Return the status's message, and ``to_status`` in bytes.
 
-    Refusals, of which a server that has too much to do gives many, are alike: they are remembered.
+    Refusals are cached: they are alike, and an overloaded server sends many.
     """
     if isinstance(error, Overloaded | Unauthenticated):
         make: Callable[..., RetrievalError] = type(error)

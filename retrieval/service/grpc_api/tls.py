@@ -1,4 +1,4 @@
-"""TLS: certificates checked before the server starts, and read again without stopping it."""
+"""TLS of the server: certificates are checked at the start, and can be read again while it runs."""
 
 import logging
 import ssl
@@ -14,13 +14,13 @@ LOG = logging.getLogger(__name__)
 
 
 class Certificates:
-    """What the server shows, and whom it trusts."""
+    """The server's certificate, and the authorities that it trusts to sign clients'."""
 
     def __init__(self, files: TlsFiles) -> None:
         """Read the files.
 
         Raises:
-            InvalidArgument: one is missing, or they don't belong together.
+            InvalidArgument: a file is missing, or they don't belong together.
         """
         self._files = files
         self._present = _load(files)
@@ -30,17 +30,17 @@ class Certificates:
         """Read the files; nothing changes before ``use``.
 
         Raises:
-            InvalidArgument: they can't be used.
+            InvalidArgument: the files can't be used.
         """
         return _load(self._files)
 
     def use(self, configuration: grpc.ServerCertificateConfiguration) -> None:
-        """Show these to new connections; those that are open go on with the old ones."""
+        """Use these for new connections; open ones keep the old certificates."""
         self._present = configuration
         self._changed = True
 
     def credentials(self) -> grpc.ServerCredentials:
-        """For a port that serves them; TLS 1.2 and later, which is what gRPC takes."""
+        """Return the credentials for a port; gRPC speaks TLS 1.2 and later."""
         return grpc.dynamic_ssl_server_credentials(
             self._present,
             cast("Callable[[], grpc.ServerCertificateConfiguration]", self._newest),
@@ -48,7 +48,7 @@ class Certificates:
         )
 
     def _newest(self) -> grpc.ServerCertificateConfiguration | None:
-        """Asked by gRPC before every handshake; None: nothing is new."""
+        """Return new certificates once, or None; gRPC asks before every handshake."""
         if not self._changed:
             return None
         self._changed = False
@@ -57,7 +57,7 @@ class Certificates:
 
 
 def _load(files: TlsFiles) -> grpc.ServerCertificateConfiguration:
-    # gRPC would only say that the handshake failed; Python's own TLS says why.
+    # gRPC would only report that the handshake failed; Python's own TLS tells why.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(files.cert, files.key, password=_no_passphrase)
@@ -73,4 +73,4 @@ def _load(files: TlsFiles) -> grpc.ServerCertificateConfiguration:
 
 
 def _no_passphrase() -> str:
-    raise ValueError("the key has a passphrase; give one without")
+    raise ValueError("the key has a passphrase; use a key without one")

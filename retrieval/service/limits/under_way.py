@@ -1,9 +1,9 @@
 """Requests and messages under way, within the server's limits.
 
-gRPC takes a request's message in as fast as it comes, and hands it over when it is whole. How much
-of it is there is known of the connection alone, from the system. So a message that is there at
-once, as nearly all are, is counted when it is whole; of one that takes longer, what its connection
-has brought is looked at a few dozen times a second.
+gRPC reads a message as fast as it arrives, and hands it over once it is complete. Before that, only
+the system knows how many bytes a connection has brought. So a message that arrives at once, as
+nearly all do, is counted when it is complete; for one that takes longer, its connection is checked
+a few dozen times a second.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from retrieval.service.limits.memory import Trimmer
 
 
 class Admission:
-    """Counts requests under way; lets none in before the server is ready or while it stops.
+    """Counts requests in flight; admits none before the server is ready or while it stops.
 
     Belongs to the event loop: not thread-safe.
     """
@@ -30,7 +30,7 @@ class Admission:
         """Start closed.
 
         Args:
-            limit: most requests under way at once.
+            limit: of requests in flight at once.
         """
         self._limit = limit
         self._closed_because = "the server is still loading"
@@ -40,22 +40,22 @@ class Admission:
 
     @property
     def under_way(self) -> int:
-        """Requests being answered now."""
+        """Number of requests in flight now."""
         return self._active
 
     def open(self) -> None:
-        """Let requests in from now on."""
+        """Admit requests from now on."""
         self._closed_because = ""
 
     def close(self) -> None:
-        """Let no more requests in; those under way go on."""
+        """Admit no more requests; those in flight go on."""
         self._closed_because = "the server is shutting down"
 
     def check_open(self) -> None:
-        """Refuse a request that comes too early or too late.
+        """Refuse a request while the server loads or shuts down.
 
         Raises:
-            NotServing: the server is not ready yet, or is shutting down.
+            NotServing: it does.
         """
         if self._closed_because:
             raise NotServing(f"{self._closed_because}: try again in a moment")
@@ -65,12 +65,12 @@ class Admission:
 
         Raises:
             NotServing: as ``check_open``.
-            Overloaded: as many requests as are allowed are under way.
+            Overloaded: too many requests are in flight.
         """
         self.check_open()
         if self._active >= self._limit:
             raise Overloaded(
-                f"{counted(self._limit, 'request')} under way is the most that this server takes: "
+                f"the server takes at most {counted(self._limit, 'request')} at once: "
                 "try again in a moment",
                 limit="concurrent_requests",
             )
@@ -84,13 +84,13 @@ class Admission:
             self._idle.set()
 
     async def drained(self, timeout: float) -> bool:
-        """Wait until no request is under way.
+        """Wait until no request is in flight.
 
         Args:
             timeout: longest wait in seconds.
 
         Returns:
-            False when the time was up first.
+            whether that happened in time.
         """
         try:
             await asyncio.wait_for(self._idle.wait(), timeout)
@@ -103,36 +103,39 @@ End: TypeAlias = Callable[[RetrievalError], Coroutine[None, None, None]]
 """Ends a request with an error."""
 
 _GRACE_SECONDS: Final = 0.025
-"""A message that comes within this time is not looked at meanwhile. On a loopback connection,
-some 25 MB can arrive in it, from all peers together."""
+"""Messages that arrive within this time are not checked on the way. On a loopback connection, about
+25 MB can arrive in it from all peers together."""
 _SLOWEST_BYTES_A_SECOND: Final = 64 << 10
-"""Of a large message, at least as many must come a second, on average, or be taken."""
+"""Lowest average rate at which a large message may arrive or be taken: half a megabit a second."""
 _LARGE: Final = 1 << 20
+"""Bytes from which on a message's memory is worth giving back; see ``memory.Trimmer``."""
 _REBASE_SECONDS: Final = 1.0
+"""How often to take a new base for the bytes that connections have brought."""
 _WINDOW: Final = 64 << 10
-"""Bytes of other frames that may come with a message, or be on their way whatever happens."""
+"""Bytes of other frames that may arrive with a message: HTTP/2's default flow-control window."""
 _IDLE_SECONDS: Final = 60.0
-"""From this time without a message on, a connection may be no more."""
+"""After this time without a message, check whether a connection still exists."""
 _SLOW_SHARE: Final = 4
-"""One in so many of the requests under way may be one whose message comes slowly, so that peers
-which begin requests and say no more leave room for others."""
+"""One in this many requests in flight may have a slow message, so that peers that begin requests
+and send nothing more leave room for others."""
 _SLOW_SECONDS: Final = 1.0
-"""From this age on a message comes slowly."""
+"""Age from which on a message counts as slow."""
 
 
 class _Connection:
-    """What is known of a connection that messages come by."""
+    """What is known about a connection that brings messages."""
 
     __slots__ = ("base", "pending", "used", "whole")
 
     def __init__(self) -> None:
         self.base = 0
-        """Bytes that it had brought when it was looked at last and no message was on its way."""
+        """Bytes that it had brought at the last check without a message on its way."""
         self.whole = 0
-        """Bytes of messages since then that are whole."""
+        """Bytes of the messages completed since then."""
         self.pending = 0
-        """Messages that are on their way."""
+        """Number of messages on their way."""
         self.used = 0.0
+        """``time.monotonic()`` when it last began a message."""
 
 
 class Sender(NamedTuple):
@@ -141,7 +144,7 @@ class Sender(NamedTuple):
     peer: str
     """The other end of the connection, as gRPC names it."""
     who: str
-    """A name for the caller, to see who takes how much."""
+    """A name for the caller, under which all of its messages count."""
 
 
 class Incoming:
@@ -150,15 +153,15 @@ class Incoming:
     __slots__ = ("end", "error", "most", "sender", "size", "started")
 
     def __init__(self, sender: Sender, end: End, most: int) -> None:
-        """Begin to wait for it; see ``Transfers.receive``."""
+        """Start to wait for it; see ``Transfers.receive``."""
         self.sender = sender
         self.end = end
         self.most = most
         self.started = time.monotonic()
         self.size = 0
-        """Bytes of it that are here, as far as is known."""
+        """Bytes that have arrived, as far as is known."""
         self.error: RetrievalError | None = None
-        """Why it is not waited for any more."""
+        """Why the server has stopped waiting for it; None while it waits."""
 
 
 class Outgoing:
@@ -167,7 +170,7 @@ class Outgoing:
     __slots__ = ("due", "peer", "size")
 
     def __init__(self, peer: str, size: int, due: float) -> None:
-        """Begin to wait; see ``Transfers.send``."""
+        """Start to wait; see ``Transfers.send``."""
         self.peer = peer
         self.size = size
         self.due = due
@@ -184,7 +187,7 @@ class Transfers:
 
         Args:
             limits: the budget, and the time that a message may take.
-            trimmer: learns of large messages that are gone.
+            trimmer: gives the memory of large messages back.
         """
         self._budget = limits.message_budget
         self._most = limits.message_bytes
@@ -211,14 +214,13 @@ class Transfers:
         """Wait for a request's message.
 
         Args:
-            read: waits for it, and gives its bytes, or anything else if none comes.
-            sender: who sends it.
-            end: called meanwhile if the message is too slow, or takes too much; ``read`` must
-                raise then.
-            most: most bytes of it; 0 = as many as any message may have.
+            read: waits for it and returns its bytes, or anything else if there is none.
+            sender: of the message.
+            end: ends the request if its message is too slow or too large; ``read`` must then raise.
+            most: limits its bytes; 0 for ``Limits.message_bytes``.
 
         Returns:
-            the message; it counts against the budget until ``release``. Empty if none came.
+            the message, which counts against the budget until ``release``; empty if there is none.
 
         Raises:
             Overloaded: the budget is used up.
@@ -234,7 +236,7 @@ class Transfers:
         try:
             data = await read()
             if not isinstance(data, bytes):
-                return b""  # the client said that it has no message
+                return b""  # the client has ended the request without a message
             size = len(data)
         finally:
             del self._incoming[message]
@@ -247,7 +249,7 @@ class Transfers:
         return data
 
     def hold(self, size: int) -> None:
-        """Count a message of ``size`` bytes that is here, until ``release``.
+        """Count a complete message of ``size`` bytes, until ``release``.
 
         Raises:
             Overloaded: the budget is used up.
@@ -264,7 +266,7 @@ class Transfers:
             self._trimmer.freed(size)
 
     def send(self, peer: str, size: int) -> Outgoing:
-        """Count an answer's message, until ``sent``; whoever doesn't take it is hung up on.
+        """Count an answer's message until ``sent``; hang up on a peer that doesn't take it.
 
         Raises:
             Overloaded: the budget is used up.
@@ -283,14 +285,14 @@ class Transfers:
             self.release(message.size)
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         if self._timer is not None:
             self._timer.cancel()
         self._trimmer.close()
 
     def _full(self) -> Overloaded:
         return Overloaded(
-            f"messages under way hold the {self._budget} bytes that this server has for them: "
+            f"messages in flight hold all of the {self._budget} bytes that the server allows: "
             "try again in a moment, or send less at once",
             limit="message_budget",
         )
@@ -300,7 +302,7 @@ class Transfers:
             self._timer = asyncio.get_running_loop().call_later(_GRACE_SECONDS, self._look)
 
     def _look(self) -> None:
-        """Look at what is on its way, and end what takes too long or too much."""
+        """Check the messages on their way, and end those that are too slow or too large."""
         self._timer = None
         now = time.monotonic()
         begun = now - _GRACE_SECONDS
@@ -321,7 +323,7 @@ class Transfers:
             self._watch()
 
     def _measure(self, slow: list[Incoming]) -> None:
-        """Find out how much of slow messages is here."""
+        """Find out how many bytes of slow messages have arrived."""
         by_peer: dict[str, list[Incoming]] = {}
         for message in slow:
             by_peer.setdefault(message.sender.peer, []).append(message)
@@ -329,18 +331,19 @@ class Transfers:
             received = self._peers.received(peer)
             connection = self._connections[peer]
             if received is None:
-                left = sum(message.most for message in messages)  # the most that can be here
+                left = sum(message.most for message in messages)  # assume the worst
             else:
                 base = connection.base if connection.base <= received else 0  # a new connection
                 left = max(0, received - base - connection.whole)
-            # What may be large comes first; if more is left than small ones may have, they are not.
+            # Attribute bytes to messages that may be large first: if small ones got more than they
+            # may have, they would be ended.
             for message in sorted(messages, key=lambda message: -message.most):
                 most = message.most if message.most == self._most else left
                 message.size = min(left, most)
                 left -= message.size
 
     def _end_late(self, slow: list[Incoming], now: float) -> None:
-        """End messages that take too long, or are too large; if too many are slow, the slowest."""
+        """End messages that are too slow or too large, and the oldest if too many are slow."""
         for message in slow:
             if message.size > message.most + _WINDOW:
                 self._end(
@@ -368,7 +371,7 @@ class Transfers:
                 )
 
     def _end_large(self, slow: list[Incoming]) -> None:
-        """While more is held than the budget allows, end the newest message of who has most."""
+        """Until the budget is kept, end the newest message of the caller that holds most."""
         there = [message for message in slow if message.size and message.error is None]
         total = self._held + MESSAGE_COPIES * sum(message.size for message in there)
         by_caller: Counter[str] = Counter()
@@ -391,10 +394,7 @@ class Transfers:
         task.add_done_callback(self._ending.discard)
 
     def _rebase(self, now: float) -> None:
-        """See what connections have brought so far, so that only what comes next is counted.
-
-        Forgets connections that are no more.
-        """
+        """Take a new base for each connection's bytes, and forget closed connections."""
         self._rebased = now
         for peer, connection in list(self._connections.items()):
             idle = not connection.whole and now - connection.used < _IDLE_SECONDS

@@ -1,6 +1,6 @@
-"""What Prometheus asks for: counters, gauges and histograms of one server, on a port of their own.
+"""Metrics for Prometheus: counters, gauges and histograms of one server, on a port of their own.
 
-Names and labels are documented in ``docs/serving.md``. Labels are bounded: methods of the
+Names and labels are documented in ``docs/serving.md``. Labels have few values: methods of the
 contract, status codes, the server's own collections.
 """
 
@@ -31,6 +31,7 @@ from retrieval.service.config import Address
 LOG = logging.getLogger(__name__)
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+"""Bounds of buckets: from a lexical search of a small index to a reranked one under load."""
 _STAGES = ("queue", "encode", "embed", "search", "fetch")
 _QUEUES = ("model", "search", "filter", "rerank")
 _REJECTIONS = (
@@ -44,12 +45,14 @@ _REJECTIONS = (
     ("TOO_SLOW", ""),
     ("UNAUTHENTICATED", ""),
 )
-"""Shown at zero from the start, so that the first one is an increase."""
+"""Reasons and limits that are shown at zero from the start, so that the first refusal is an
+increase."""
 _TEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+"""Bounds of buckets, up to the texts of the largest request."""
 
 
 class Metrics:
-    """The numbers of one server; safe to share between threads."""
+    """The metrics of one server; safe to share between threads."""
 
     def __init__(self) -> None:
         """Start at zero."""
@@ -152,7 +155,7 @@ class Metrics:
         Args:
             method: such as ``SearchService/Search``.
             code: name of the gRPC status.
-            seconds: from its arrival.
+            seconds: from its arrival to its answer.
         """
         if (method, code) not in self._answered:
             labelled = self._requests.labels(method, code), self._request_seconds.labels(method)
@@ -166,27 +169,27 @@ class Metrics:
 
         Args:
             reason: of the error, such as ``OVERLOADED``.
-            limit: the limit that it met; empty where there is none.
+            limit: name of the limit that it exceeded; empty if none.
         """
         self._rejected.labels(reason, limit).inc()
 
     def searched(self, timings: Timings) -> None:
-        """Note where the time of a search went."""
+        """Record where the time of a search went."""
         self._stages["embed"].observe(timings.embed_seconds)
         self._stages["search"].observe(timings.search_seconds)
         self._stages["fetch"].observe(timings.fetch_seconds)
 
     def waited(self, seconds: float) -> None:
-        """Note how long texts of one request waited for the model."""
+        """Record how long the texts of one request waited for the model."""
         self._stages["queue"].observe(seconds)
         self.queued("model", seconds)
 
     def queued(self, queue: str, seconds: float) -> None:
-        """Note how long something waited in a queue.
+        """Record how long something waited in a queue.
 
         Args:
-            queue: its name, one of a few: ``model``, or what the threads behind it are for.
-            seconds: from its coming to its beginning.
+            queue: ``model``, or the name of the threads that it waited for.
+            seconds: until it began.
         """
         self._queues[queue].observe(seconds)
 
@@ -197,12 +200,12 @@ class Metrics:
         self._tokens.labels(kind).inc(tokens)
 
     def looked_up(self, *, hits: int, misses: int) -> None:
-        """Count query texts that the cache knew, and that it did not."""
+        """Count the query texts that were found in the cache, and those that were not."""
         self._cache.labels("hit").inc(hits)
         self._cache.labels("miss").inc(misses)
 
     def serves(self, collection: str, info: IndexInfo) -> None:
-        """Note what a collection holds from now on."""
+        """Show what a collection holds from now on."""
         self._generation.labels(collection).set(info.generation)
         self._passages.labels(collection).set(info.chunks)
         self._documents.labels(collection).set(info.documents)
@@ -210,7 +213,7 @@ class Metrics:
         self._age.labels(collection).set_function(lambda: max(0.0, time.time() - committed))
 
     def has(self, collection: str) -> None:
-        """Show a collection's counters from now on, at zero."""
+        """Show a collection's counters at zero from now on."""
         self._failed_reloads.labels(collection)
 
     def reload_failed(self, collection: str) -> None:
@@ -218,18 +221,18 @@ class Metrics:
         self._failed_reloads.labels(collection).inc()
 
     def supervises(self, task: str) -> None:
-        """Show a background task's failures from now on, at zero.
+        """Show the failures of a background thread or task at zero from now on.
 
         Args:
-            task: its name, one of a few.
+            task: its name.
         """
         self._background_failures.labels(task)
 
     def background_failed(self, task: str) -> None:
-        """Count a failure of something that runs beside the requests.
+        """Count a failure of a background thread or task.
 
         Args:
-            task: its name, one of a few.
+            task: its name.
         """
         self._background_failures.labels(task).inc()
 
@@ -239,16 +242,19 @@ class Metrics:
         waiting: Callable[[], float],
         message_bytes: Callable[[], float],
     ) -> None:
-        """Say where the present numbers come from when they are asked for."""
+        """Read these numbers whenever the metrics are asked for."""
         self._message_bytes.set_function(message_bytes)
         self._under_way.set_function(under_way)
         self._waiting.set_function(waiting)
 
     def listen(self, address: Address) -> WSGIServer:
-        """Answer ``GET /metrics`` in a thread, until the server that is returned shuts down.
+        """Answer ``GET /metrics`` in a thread.
+
+        Returns:
+            the server; shut it down to stop.
 
         Raises:
-            AddressInUse: it can't listen there.
+            AddressInUse: the server can't listen on that address.
         """
         try:
             server = MetricsServer(address, self.registry)
@@ -262,9 +268,9 @@ class Metrics:
 
 
 _MAX_CONNECTIONS: Final = 8
-"""At a time; more are hung up on. A crowd must not take the threads of the searches."""
+"""At a time; more are closed at once. A crowd must not take cores from the searches."""
 _TIMEOUT_SECONDS: Final = 10
-"""For a request to come, and for its answer to be taken."""
+"""For a request to arrive, and for its answer to be taken; Prometheus itself waits 10 seconds."""
 
 _Request: TypeAlias = socket.socket | tuple[bytes, socket.socket]
 
@@ -273,11 +279,11 @@ class _Handler(WSGIRequestHandler):
     timeout = _TIMEOUT_SECONDS
 
     def log_message(self, _format: str, *_arguments: object) -> None:
-        """Log nothing: a look at the metrics is no request of a user."""
+        """Log nothing: reading metrics is not a user's request."""
 
 
 class MetricsServer(ThreadingMixIn, WSGIServer):
-    """Answers with the numbers of a registry."""
+    """Answers with the metrics of a registry, in a few threads that never wait for long."""
 
     daemon_threads = True
 
@@ -285,11 +291,11 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
         """Listen.
 
         Args:
-            address: where; port 0 picks a free one.
-            registry: the numbers.
+            address: to listen on; port 0 picks a free one.
+            registry: the metrics.
 
         Raises:
-            OSError: it can't listen there.
+            OSError: the server can't listen on that address.
         """
         self.address_family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         self._free = BoundedSemaphore(_MAX_CONNECTIONS)
@@ -297,13 +303,13 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
         self.set_app(make_wsgi_app(registry))
 
     def server_bind(self) -> None:
-        """Bind, without asking for the host's name as ``HTTPServer`` does: that can take long."""
+        """Bind without looking up the host's name as ``HTTPServer`` does: that can take long."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
         self.setup_environ()
 
     def process_request(self, request: _Request, client_address: object) -> None:
-        """Answer a connection in a thread of its own, or hang up on it."""
+        """Answer a connection in a thread of its own, or close it if there are too many."""
         if self._free.acquire(blocking=False):
             super().process_request(request, client_address)
         else:

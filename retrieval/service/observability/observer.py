@@ -1,4 +1,4 @@
-"""What is seen of every request: its line in the log, its numbers, its trace."""
+"""Observation of every request: its line in the log, its numbers in metrics, its trace."""
 
 import logging
 import os
@@ -27,7 +27,7 @@ from retrieval.service.observability.request_log import one_line, request_id
 LOG = logging.getLogger(__name__)
 
 _PACKAGE: Final = "/retrieval.v1."
-"""Left out of methods' names in the log and in metrics."""
+"""Prefix that method names lose in the log and in metrics."""
 
 _REFUSALS = frozenset(
     {
@@ -39,12 +39,13 @@ _REFUSALS = frozenset(
         Unauthenticated,
     }
 )
-"""Errors of requests that the server would not answer, whatever they asked for."""
+"""Errors by which the server refuses a request regardless of its content."""
 
 REQUEST_ID = "x-request-id"
-"""Header that a client may give a request's id in, and that every answer names it in."""
+"""Header with a request's id: clients may send it, and every answer has it."""
 
 _MAX_ID_CHARS = 128
+"""Enough for a UUID or a trace id with a prefix; longer ones would bloat the log."""
 
 _VARIABLES = (
     "OTEL_TRACES_EXPORTER",
@@ -56,22 +57,22 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 
 
 class Observed:
-    """One request, while it is answered: a context manager, in the task that answers it."""
+    """One request while it is answered: a context manager for the task that answers it."""
 
     def __init__(self, observer: "Observer", method: str, metadata: Metadata, peer: str) -> None:
-        """Begin to watch; see ``Observer.request``."""
+        """Start to observe; see ``Observer.request``."""
         self.method = method
         self.metadata = metadata
         self.peer = peer
         self.caller = ""
-        """Name of the caller's token, once that is known."""
+        """Name of the caller's token, once it is known."""
         self.certificate = ""
-        """The subject of the client's certificate, if it showed one."""
+        """Subject of the client's certificate, if it has one."""
         self.id = take_request_id(metadata)
         self.code = "OK"
-        """Name of the gRPC status that it ends with."""
+        """Name of the status that the request ends with."""
         self.detail = ""
-        """What the status says."""
+        """Message of the status."""
         self._started = time.perf_counter()
         self._observer = observer
         self._context = observer.tracer.request(method, metadata)
@@ -82,7 +83,7 @@ class Observed:
         return self
 
     def failed(self, error: RetrievalError, code: str) -> None:
-        """Note the error that it ends with, and the name of its status."""
+        """Record the error that the request ends with, and the name of its status."""
         self.code, self.detail = code, one_line(error.message)
         self._observer.rejected(error)
 
@@ -98,25 +99,25 @@ class Observed:
 
 
 class Observer:
-    """Sees requests begin and end."""
+    """Observes requests from their beginning to their end."""
 
     def __init__(self, metrics: Metrics, tracer: "Tracer") -> None:
-        """Keep where to tell it."""
+        """Report to these."""
         self._metrics = metrics
         self.tracer = tracer
 
     def request(self, method: str, metadata: Metadata, peer: str) -> Observed:
-        """Watch one request.
+        """Return the observation of one request.
 
         Args:
-            method: full name, ``/retrieval.v1.SearchService/Search``.
-            metadata: its headers.
+            method: full name, such as ``/retrieval.v1.SearchService/Search``.
+            metadata: the request's headers.
             peer: the other end of its connection, as gRPC names it.
         """
         return Observed(self, method, metadata, peer)
 
     def rejected(self, error: RetrievalError) -> None:
-        """Count a request that ends with an error, if that is a refusal."""
+        """Count a request that ends with an error, if the error is a refusal."""
         if type(error) in _REFUSALS:
             self._metrics.rejected(error.reason, error.metadata.get("limit", ""))
 
@@ -145,7 +146,7 @@ class Observer:
         )
 
     def searched(self, query: Query, result: SearchResult) -> None:
-        """Note a search that was answered; its text is for the eyes of a debugger alone."""
+        """Record a search that was answered; its text appears in debug logs only."""
         self._metrics.searched(result.timings)
         self.tracer.stages(result.timings)
         if LOG.isEnabledFor(logging.DEBUG):
@@ -154,7 +155,7 @@ class Observer:
 
 
 def take_request_id(metadata: Iterable[tuple[str, str | bytes]]) -> str:
-    """The id that a client gave, if it is short and printable, else a new one."""
+    """Return the id that the client sent, if it is short and printable, or else a new one."""
     for key, value in metadata:
         if key == REQUEST_ID and isinstance(value, str):
             fits = 0 < len(value) <= _MAX_ID_CHARS and value.isascii() and value.isprintable()
@@ -167,13 +168,17 @@ def _new_id() -> str:
 
 
 class Tracer:
-    """Makes spans, or does nothing."""
+    """Makes OpenTelemetry spans if the standard environment variables ask for them.
+
+    Otherwise nothing is imported and nothing is measured. A request's ``traceparent`` header makes
+    its span a child of the caller's.
+    """
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
-        """Set up what the environment asks for.
+        """Set up the exporter that the environment asks for.
 
         Raises:
-            InvalidArgument: it asks for something that is not installed or not known.
+            InvalidArgument: the exporter is unknown or not installed.
         """
         self._tracer: Any = None
         self._provider: Any = None
@@ -185,15 +190,15 @@ class Tracer:
             self._provider = _provider(wanted)
         except ImportError as error:
             raise InvalidArgument(
-                f"traces are asked for by {' or '.join(_VARIABLES)}, but OpenTelemetry is not "
-                "installed: pip install 'gte-retrieval[tracing]'"
+                f"{' or '.join(_VARIABLES)} asks for traces, but OpenTelemetry is not installed: "
+                "pip install 'gte-retrieval[tracing]'"
             ) from error
         self._tracer = self._provider.get_tracer("retrieval")
 
     def request(
         self, method: str, metadata: Iterable[tuple[str, str | bytes]]
     ) -> AbstractContextManager["Span"]:
-        """The span of one request; ended with the block."""
+        """Return a context manager for the span of one request."""
         return _NO_SPAN if self._tracer is None else self._span(method, metadata)
 
     @contextmanager
@@ -210,7 +215,7 @@ class Tracer:
             yield Span(span)
 
     def stages(self, timings: "Timings") -> None:
-        """Spans of the stages of a search that has just ended, under the present one."""
+        """Make spans for the stages of a search that has just ended, under the present span."""
         if self._tracer is None:
             return
         end = time.time_ns()
@@ -224,20 +229,20 @@ class Tracer:
             end = start
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send the remaining spans."""
         if self._provider is not None:
             self._provider.shutdown()
 
 
 class Span:
-    """A request's span, or none."""
+    """A request's span; does nothing if there are no traces."""
 
     def __init__(self, span: Any) -> None:  # noqa: ANN401  (an optional package's type)
-        """Keep it."""
+        """Wrap an OpenTelemetry span, or None."""
         self._span = span
 
     def finish(self, code: str, request_id: str) -> None:
-        """Note how the request ended."""
+        """Record how the request ended."""
         if self._span is not None:
             self._span.set_attribute("rpc.grpc.status_code", code)
             self._span.set_attribute("request.id", request_id)
@@ -247,7 +252,9 @@ _NO_SPAN: Final = nullcontext(Span(None))
 
 
 def _provider(exporter: str) -> Any:  # noqa: ANN401  (an optional package's type)
-    """Spans to an exporter, in batches; its own settings it takes from the environment.
+    """Return a provider that sends spans to an exporter in batches.
+
+    The exporter takes its own settings from the environment.
 
     Raises:
         ImportError: the package is not installed.

@@ -1,4 +1,4 @@
-"""The log: a JSON object a line, each with the id of the request that it is about."""
+"""Log lines: a JSON object each, with the id of the request that it is about."""
 
 import json
 import logging
@@ -10,20 +10,19 @@ from typing import Literal
 LogFormat = Literal["json", "text"]
 
 MAX_MESSAGE_BYTES = 700
-"""Of an error's message. It travels in headers with its details, and gRPC takes 8 KiB of headers in
-all. A byte of the message can take 3 there (percent-encoded), and it is in the details twice more.
-"""
+"""Limit for an error's message. Message and details travel in headers, where gRPC allows 8 KiB in
+all; there a byte of the message can take 3 (percent-encoded), and the details repeat it twice."""
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
-"""The request that is being answered, here and in the threads that work for it."""
+"""Id of the present request, in its task and in the threads that work for it."""
 
 
 def set_up_logging(form: LogFormat, level: str) -> None:
     """Log to standard error.
 
     Args:
-        form: a JSON object a line, or lines for people.
-        level: ``"debug"`` (query texts, too), ``"info"`` or ``"warning"``.
+        form: ``"json"`` for one JSON object a line, ``"text"`` for people.
+        level: ``"debug"`` (includes query texts), ``"info"`` or ``"warning"``.
     """
     handler = logging.StreamHandler(sys.stderr)
     text = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
@@ -34,16 +33,16 @@ def set_up_logging(form: LogFormat, level: str) -> None:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether it is more than gRPC's finding that a client went away just before its answer.
+    """Return False for gRPC's error that a client went away just before its answer.
 
-    That has a line of its own, which says how the request ended.
+    The request's own line says how it ended.
     """
     error = record.exc_info[1] if record.exc_info else None
     return not str(error).startswith('Failed "execute_batch"')
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one line of JSON: ``time``, ``level``, ``message``, and what was logged with."""
+    """Formats a record as one line of JSON: ``time``, ``level``, ``message`` and its fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See ``logging.Formatter.format``."""
@@ -61,11 +60,11 @@ class JsonFormatter(logging.Formatter):
 
 
 def one_line(text: str, max_bytes: int = MAX_MESSAGE_BYTES) -> str:
-    """Make a text fit for a header or a log: short, and without line breaks or control characters.
+    """Return a text that fits a header or a log: short, without control characters.
 
     Args:
         text: may quote what a stranger sent.
-        max_bytes: most bytes of the result in UTF-8; a longer text ends in an ellipsis.
+        max_bytes: limits the result in UTF-8; a longer text ends in an ellipsis.
     """
     printable = text
     if not text.isprintable():

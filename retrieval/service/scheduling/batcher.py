@@ -1,4 +1,7 @@
-"""Texts that wait for a model, and the batches in which they go through it together."""
+"""Batches: texts that wait for a model go through it together.
+
+``Batcher`` has two ``ModelQueue``; each makes batches of ``Job``, the texts of one request.
+"""
 
 import asyncio
 import math
@@ -30,17 +33,17 @@ from retrieval.service.scheduling.threads import (
 )
 
 _CHARS_A_TEXT: Final = 32
-"""What a text costs beside its own characters."""
+"""Cost of a text beside its own characters: special tokens and the work around a text."""
 _CHARS_A_TOKEN: Final = 6
-"""More than a word has on average: a text of so many for each token that its model takes is cut
-off, and costs no more than that."""
+"""More characters than a token has on average. A text with more for each token that its model reads
+is cut off there, and costs no more."""
 _LONG_CHARS: Final = 4_096
-"""A text of more is likely to be longer than what goes through a model at once: the others are cut
-into batches of about a thousand tokens, but a text is not."""
+"""Above this, about a thousand tokens, a text is long: shorter texts are cut into batches of about
+that size, but a single text can't be cut."""
 
 
 class EmbeddedTexts(Protocol):
-    """What a model makes of n texts; ``retrieval.encoding.encoder.Embedded`` is one."""
+    """The embeddings of n texts; ``retrieval.encoding.encoder.Embedded`` is one."""
 
     @property
     def vectors(self) -> NDArray[np.float32]:
@@ -49,92 +52,92 @@ class EmbeddedTexts(Protocol):
 
     @property
     def token_counts(self) -> list[int]:
-        """Tokens that the model read of each text, prompt and special tokens counted."""
+        """Tokens that the model read of each text, including prompt and special tokens."""
         ...
 
     @property
     def truncated(self) -> list[bool]:
-        """Whether the end of a text was cut off."""
+        """Whether the end of each text was cut off."""
         ...
 
 
 class TextEncoder(Protocol):
-    """What the batcher needs of a model; ``retrieval.encoding.encoder.Encoder`` is one."""
+    """The part of a model that the batcher uses; ``retrieval.encoding.encoder.Encoder`` has it."""
 
     @property
     def side_by_side(self) -> bool:
-        """Whether several batches go faster side by side, on one core each."""
+        """Whether several batches are faster side by side, on one core each."""
         ...
 
     @property
     def query_on_one_core(self) -> bool:
-        """Whether one core serves a short query best that comes alone."""
+        """Whether a single short query is about as fast on one core as on all."""
         ...
 
     @property
     def max_tokens(self) -> int:
-        """Most tokens of one text."""
+        """Longest text that it reads, in tokens."""
         ...
 
     def embed(self, texts: Sequence[str], kind: TextKind) -> EmbeddedTexts:
-        """Embed texts; in several threads at once only where batches go side by side."""
+        """Embed texts; called by several threads at once only if ``side_by_side``."""
         ...
 
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """Texts of one request, which go through the model some at a time."""
+    """The texts of one request, which go through the model some at a time."""
 
     encoder: TextEncoder
     texts: Sequence[str]
     kind: TextKind
     since: float
-    """``time.perf_counter()`` of its coming."""
+    """``time.perf_counter()`` when it began to wait."""
     answer_by: float
-    """The same of when its client gives up."""
+    """``time.perf_counter()`` when its client gives up."""
     future: AnyFuture
     """Of a list of ``EmbeddedText``; cancelled when nobody waits for it any more."""
     turn: str = ""
-    """Who takes its turn; see ``FairQueue``."""
+    """The caller whose turn it takes; see ``FairQueue``."""
     begun: int = field(default=0, init=False)
-    """How many of its texts a batch was made of; the others wait."""
+    """How many of its texts have been put into batches; the others wait."""
     cost: float = field(init=False)
-    """About how much work those that wait are for the model, in characters."""
+    """Estimated work of the waiting texts, in characters."""
     is_long: bool = field(init=False)
-    """Whether one of the texts is."""
+    """Whether any of the texts is long."""
     _rows: dict[int, EmbeddedText] = field(default_factory=dict, init=False)
-    """What was made of those that are done, by their numbers."""
+    """Number of a text → its embedding, of those that are done."""
 
     def __post_init__(self) -> None:
-        """Count once what is asked for often."""
+        """Compute what is asked for often."""
         self.cost = self.cost_of(0, len(self.texts))
         self.is_long = any(len(text) > _LONG_CHARS for text in self.texts)
 
     def cost_of(self, start: int, stop: int) -> float:
-        """About how much work some of its texts are for the model, in characters."""
+        """Estimate the work of some of its texts, in characters."""
         most = _CHARS_A_TOKEN * self.encoder.max_tokens
         texts = self.texts[start:stop]
         return sum(min(len(text), most) for text in texts) + _CHARS_A_TEXT * len(texts)
 
     @property
     def waiting(self) -> int:
-        """How many of its texts wait."""
+        """Number of texts that wait."""
         return len(self.texts) - self.begun
 
     def begin(self, stop: int) -> None:
-        """Take texts out of those that wait, up to one."""
+        """Mark the waiting texts before a number as begun."""
         self.cost -= self.cost_of(self.begun, stop)
         self.begun = stop
 
     def finish(self, start: int, rows: Sequence[EmbeddedText]) -> list[EmbeddedText] | None:
-        """Note what was made of some texts.
+        """Keep the embeddings of some texts.
 
         Args:
-            start: number of the first.
-            rows: of each.
+            start: number of the first text.
+            rows: an embedding for each.
 
         Returns:
-            those of all texts, in order, once they are there.
+            the embeddings of all texts in order; None while some are missing.
         """
         self._rows.update(enumerate(rows, start))
         if len(self._rows) < len(self.texts):
@@ -143,7 +146,7 @@ class Job:
 
 
 class Share(NamedTuple):
-    """Those texts of a job that are in one batch."""
+    """The texts of a job that are in one batch."""
 
     job: Job
     start: int
@@ -156,45 +159,45 @@ class Share(NamedTuple):
 
     @property
     def cost(self) -> float:
-        """About how much work they are for the model, in characters."""
+        """Estimated work, in characters."""
         return self.job.cost_of(self.start, self.stop)
 
 
 class Batch(NamedTuple):
-    """Texts of one model and kind."""
+    """Texts of one model and kind, which go through the model together."""
 
     shares: list[Share]
     beside: bool
-    """Whether it runs on one core, so that others can beside it."""
+    """Whether it runs on one core, so that other batches can run beside it."""
     crowded: bool
-    """Whether others had to wait, as there was no room for them."""
+    """Whether other texts had to wait for lack of room."""
 
     @property
     def texts(self) -> int:
-        """How many there are in all."""
+        """Number of texts of all shares."""
         return sum(share.stop - share.start for share in self.shares)
 
     @property
     def cost(self) -> float:
-        """Of all shares."""
+        """Estimated work of all shares, in characters."""
         return sum(share.cost for share in self.shares)
 
 
 def make_shares(
-    jobs: Iterable[Job], *, most_texts: int, most_chars: int, most_cost: float = math.inf
+    jobs: Iterable[Job], *, max_texts: int, max_chars: int, max_cost: float = math.inf
 ) -> list[Share]:
     """Fill a batch: jobs take turns, a text at a time, until it is full.
 
-    A text that is too long for any batch is one alone.
+    A text that is too long for any batch makes a batch by itself. The jobs are not changed.
 
     Args:
-        jobs: of which some texts wait; the first has the first turn.
-        most_texts: of the batch.
-        most_chars: of the batch.
-        most_cost: of the batch.
+        jobs: with waiting texts; the first has the first turn.
+        max_texts: of the batch.
+        max_chars: of the batch.
+        max_cost: of the batch.
 
     Returns:
-        a share of each job that has one, in the jobs' order; the jobs are as they were.
+        the shares of the jobs that got any, in the jobs' order.
     """
     shares: dict[Job, int] = {}
     turns = deque(jobs)
@@ -206,7 +209,7 @@ def make_shares(
         texts += 1
         chars += len(job.texts[end])
         cost += job.cost_of(end, end + 1)
-        if shares and (texts > most_texts or chars > most_chars or cost > most_cost):
+        if shares and (texts > max_texts or chars > max_chars or cost > max_cost):
             break
         shares[job] = end + 1
         if end + 1 < len(job.texts):
@@ -215,35 +218,35 @@ def make_shares(
 
 
 def go_together(one: Job, other: Job) -> bool:
-    """Whether two may be in one batch."""
+    """Return whether two jobs may be in one batch."""
     return one.encoder is other.encoder and one.kind == other.kind
 
 
 def one_by_one(embedded: EmbeddedTexts) -> list[EmbeddedText]:
-    """Each text's embedding, in order."""
+    """Return each text's embedding, in order."""
     columns = (embedded.vectors, embedded.token_counts, embedded.truncated)
     return [EmbeddedText(*row) for row in zip(*columns, strict=True)]
 
 
 _BATCH_SECONDS = 0.1
-"""What a batch should take at most: whoever comes next waits for it. Of large models that is a text
-or two, and more would hardly be faster for each."""
+"""Longest time that a batch should take, because the next request waits for it. With large models
+that is a text or two; larger batches would hardly be faster for each text."""
 
 _SHORT_CHARS = 256
-"""Of a query, or several, that other cores would hardly make faster."""
+"""Up to this length in all, more cores would hardly make queries faster."""
 
 
 class ModelQueue:
-    """Jobs that wait for a model, and a thread that runs it.
+    """Jobs that wait for a model, and the thread that runs it.
 
-    It never waits for more work to come: what came while the model was busy makes up the next
-    batch. So a lone request is not delayed, and has all cores, or one where that is about as fast
-    for a short text; a crowd shares the model's passes. On a CPU a pass of short texts runs on each
-    core then, with its share of them: on all cores together, each product would wait for the one
-    that the rest of the server has interrupted.
+    The thread never waits for more work: the texts that came while the model was busy make the next
+    batch. So a single request is not delayed, and has all cores, or one core if that is about as
+    fast for a short text; many requests share the model's passes. On a CPU each core then runs a
+    pass of its own with its share of the texts: on all cores together, each product would wait for
+    the core that the rest of the server has interrupted.
 
     Callers take turns (``FairQueue``), a text at a time, so a large request goes through the model
-    in as many batches as it needs, with those of others between and among its own.
+    in as many batches as it needs, with texts of other requests in and between them.
     """
 
     def __init__(
@@ -261,12 +264,12 @@ class ModelQueue:
 
         Args:
             name: of the thread.
-            niceness: of the thread, where threads have one; see ``behind_others``.
-            max_texts: most texts of a batch.
-            max_chars: most characters of one, unless a single text has more.
-            metrics: told how long texts wait, what goes through the model, and what fails.
-            side_by_side: whether batches may run on one core each, of models that go so.
-            others_run: whether cores are taken by something else that runs a model now.
+            niceness: of the thread; see ``behind_others``.
+            max_texts: limits the texts of a batch.
+            max_chars: limits the characters of a batch, unless a single text has more.
+            metrics: record waiting times, batches and failures.
+            side_by_side: whether batches may run on one core each, if the model allows it.
+            others_run: tells whether another queue is running a model now.
         """
         self._name = name
         self._niceness = niceness
@@ -278,7 +281,7 @@ class ModelQueue:
         self._others_run = others_run
         self._turns = FairQueue[Job]()
         self._running: list[int] = []
-        """How many texts each of the batches has that run on one core."""
+        """Number of texts of each batch that runs on one core now."""
         self._busy = False
         self._pace = Pace()
         self._changed = threading.Condition()
@@ -288,7 +291,7 @@ class ModelQueue:
 
     @property
     def waiting(self) -> int:
-        """Texts that wait for the model now."""
+        """Number of texts that wait for the model now."""
         with self._changed:
             return sum(job.waiting for job in self._turns)
 
@@ -298,11 +301,11 @@ class ModelQueue:
         return self._busy or bool(self._running)
 
     def put(self, job: Job) -> None:
-        """Let texts wait for the model.
+        """Add texts to the queue.
 
         Raises:
             NotServing: the server is shutting down, or the thread can't be started again.
-            Overloaded: so much waits already that the request's deadline would pass.
+            Overloaded: the request's deadline would pass before they are embedded.
         """
         with self._changed:
             if self._closed:
@@ -314,10 +317,10 @@ class ModelQueue:
             self._changed.notify()
 
     def revive(self) -> None:
-        """Start the thread, if it does not run.
+        """Start the thread if it is not running.
 
         Raises:
-            NotServing: the system lets no thread start.
+            NotServing: the system can't start a thread.
         """
         with self._changed:
             if self._closed or (self._thread is not None and self._thread.is_alive()):
@@ -332,7 +335,7 @@ class ModelQueue:
             self._thread = thread
 
     def close(self) -> None:
-        """Finish what waits, and end the thread."""
+        """Embed what waits, and end the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -344,7 +347,7 @@ class ModelQueue:
         while self._wait_for_work():
             try:
                 batch = self._take_batch()
-            except Exception as error:  # noqa: BLE001  (told to those who wait; the thread goes on)
+            except Exception as error:  # noqa: BLE001  (raised where jobs are awaited)
                 self._fail_all(error)
             else:
                 if batch.shares:
@@ -353,16 +356,16 @@ class ModelQueue:
             self._changed.wait_for(lambda: not self._running)
 
     def _wait_for_work(self) -> bool:
-        """Wait until something waits, and there is a core for it; False: closed, and all done."""
+        """Wait for a job and a core for it; return False if the queue is closed and empty."""
         with self._changed:
             self._changed.wait_for(lambda: self._has_room() if self._turns else self._closed)
             return bool(self._turns)
 
     def _take_batch(self) -> Batch:
-        """Take a batch: texts of the job whose turn it is, and of those that can go along.
+        """Take a batch: texts of the job whose turn it is, and of others that can go along.
 
-        Drops jobs that nobody waits for, and refuses those that would be too late if they began
-        now. If all would, one is done anyway, so that a wrong guess mends itself.
+        Jobs that nobody waits for are dropped, and jobs that would be too late if they began now
+        are refused. If all would be too late, one is done anyway, to correct a wrong estimate.
         """
         with self._changed:
             jobs = self._wanted()
@@ -372,9 +375,9 @@ class ModelQueue:
             lanes = self._lanes()
             shares = make_shares(
                 alike,
-                most_texts=self._share_of_lane(lanes),
-                most_chars=self._max_chars,
-                most_cost=self._pace.cost_in(_BATCH_SECONDS),
+                max_texts=self._share_of_lane(lanes),
+                max_chars=self._max_chars,
+                max_cost=self._pace.cost_in(_BATCH_SECONDS),
             )
             now = time.perf_counter()
             for share in shares:
@@ -389,7 +392,7 @@ class ModelQueue:
             return Batch(shares, beside=beside, crowded=bool(self._turns) and not has_room)
 
     def _wanted(self) -> list[Job]:
-        """Jobs that may be begun, or gone on with, in the order of their turns."""
+        """Return the jobs to begin or go on with, in the order of their turns."""
         seconds = self._pace.seconds_once_begun(0)
         in_time = time.perf_counter() + seconds
         wanted: list[Job] = []
@@ -409,26 +412,26 @@ class ModelQueue:
         return wanted
 
     def _drop(self, job: Job) -> None:
-        """Take out a job of which texts wait."""
+        """Remove a job with waiting texts."""
         self._turns.remove(job)
         self._pace.leave(job.cost)
 
     def _lanes(self) -> int:
-        """How many batches run at a time of the model whose turn it is."""
+        """Return how many batches can run at a time with the model whose turn it is."""
         job = self._turns.next()
         if job is None or not (self._side_by_side and job.encoder.side_by_side):
             return 1
         return _cores()
 
     def _share_of_lane(self, lanes: int) -> int:
-        """Most texts of the next batch: if others go beside it, what leaves them as many."""
+        """Return the size limit of the next batch: a fair share if others run beside it."""
         waiting = self.waiting
         if not self._running and waiting < lanes:
-            return self._max_texts  # so few are done sooner by all cores together
+            return self._max_texts  # all cores together are faster for so few texts
         return min(self._max_texts, math.ceil((waiting + sum(self._running)) / lanes))
 
     def _start(self, batch: Batch) -> None:
-        """Run the model over a batch: on one core, in another thread, or on all of them."""
+        """Run the model over a batch: on one core in another thread, or on all cores here."""
         if batch.beside:
             from retrieval.encoding.cores import on_single_core
 
@@ -437,7 +440,7 @@ class ModelQueue:
             try:
                 on_single_core(self._embed_beside, batch)
             except RuntimeError as error:
-                # Its threads can't be started: this one will do.
+                # The threads of single cores can't be started: use this one.
                 say_failed("thread", self._name, error, self._metrics)
                 with self._changed:
                     self._running.remove(batch.texts)
@@ -450,12 +453,12 @@ class ModelQueue:
                 self._busy = False
 
     def _suits_one_core(self, shares: Sequence[Share]) -> bool:
-        """Whether a batch goes on one core: where others go beside it, or it is short."""
+        """Return whether to run a batch on one core: others can run beside it, or it is short."""
         encoder = shares[0].job.encoder
         if not (self._side_by_side and encoder.side_by_side):
             return False
         if any(share.job.is_long for share in shares):
-            return False  # long texts side by side would take that many times the memory
+            return False  # long texts side by side would multiply the memory needed
         if self._running or self._turns or self._others_run():
             return True
         query = shares[0].job.kind == "query"
@@ -463,16 +466,16 @@ class ModelQueue:
         return query and chars <= _SHORT_CHARS and encoder.query_on_one_core
 
     def _embed_beside(self, batch: Batch) -> None:
-        behind_others(self._niceness)  # whoever came first has started these threads
+        behind_others(self._niceness)  # another queue may have started this thread
         self._embed_and_deliver(batch)
 
     def _embed_and_deliver(self, batch: Batch) -> None:
-        """Run the model over a batch, remember how long it takes, and hand out the results."""
+        """Run the model over a batch, learn how long it takes, and deliver the results."""
         started = time.perf_counter()
         made: list[_Made] = []
         try:
             made = self._embed(batch.shares)
-        except Exception as error:  # noqa: BLE001  (told to those who wait; the thread goes on)
+        except Exception as error:  # noqa: BLE001  (raised where jobs are awaited)
             say_failed("thread", self._name, error, self._metrics)
             made = [(share, error) for share in batch.shares]
         finally:
@@ -494,10 +497,10 @@ class ModelQueue:
         started = time.perf_counter()
         try:
             rows = one_by_one(first.encoder.embed(texts, first.kind))
-        except Exception as error:  # noqa: BLE001  (raised again in the task that waits for it)
+        except Exception as error:  # noqa: BLE001  (raised where jobs are awaited)
             if len(shares) == 1:
                 return [(shares[0], error)]
-            # One bad text must not fail the requests that happened to be its neighbours.
+            # A text that fails must not fail other requests in its batch.
             return [one for share in shares for one in self._embed([share])]
         seconds, tokens = time.perf_counter() - started, sum(row.token_count for row in rows)
         self._metrics.encoded(first.kind, len(texts), tokens, seconds)
@@ -505,7 +508,7 @@ class ModelQueue:
         return [(share, list(islice(following, len(share.texts)))) for share in shares]
 
     def _settle(self, share: Share, made: "list[EmbeddedText] | Exception") -> Outcome | None:
-        """Note what came of a share; the job's outcome, if that is all. The lock is held."""
+        """Keep a share's results; return the job's outcome once complete. The lock must be held."""
         job = share.job
         if isinstance(made, Exception):
             if job.waiting and job in self._turns:
@@ -515,7 +518,7 @@ class ModelQueue:
         return None if rows is None else Outcome(job.future, rows)
 
     def _fail_all(self, error: Exception) -> None:
-        """Tell all who wait what went wrong: else it would go wrong again and again."""
+        """Fail all waiting jobs: otherwise the same error would occur again and again."""
         say_failed("thread", self._name, error, self._metrics)
         with self._changed:
             jobs = list(self._turns)
@@ -524,35 +527,35 @@ class ModelQueue:
         deliver([Outcome(job.future, None, error) for job in jobs])
 
     def _has_room(self) -> bool:
-        """Whether the job whose turn it is could start now."""
+        """Return whether the job whose turn it is could start now."""
         return len(self._running) < self._lanes()
 
 
 _Made: TypeAlias = tuple[Share, list[EmbeddedText] | Exception]
-"""A share, and its texts' embeddings or why there are none."""
+"""A share, and the embeddings of its texts or the error instead."""
 
 
 def _cores() -> int:
-    """How many batches run side by side, of a model for which that is faster."""
-    # Loads torch: not before there is an encoder.
+    """Return how many batches can run side by side on this machine."""
+    # Loads torch, so import it only once there is an encoder.
     from retrieval.encoding.cores import single_cores
 
     return single_cores()
 
 
 NICENESS, BULK_NICENESS = 10, 15
-"""Of the threads that search and run models: behind the event loop, and work that takes seconds
-anyway behind the rest. Those that search are no less nice than those that embed: else many searches
-of one caller keep the texts of all others from the model."""
+"""Of the threads that search and run models: they yield to the event loop, and work that takes
+seconds anyway yields to the rest. Searching has the niceness of embedding: if it were less nice,
+many searches of one caller would keep the texts of all others from the model."""
 
 
 class Batcher:
-    """Two queues before the models: one of short queries, one of passages and long texts.
+    """Two queues for the models: one for short queries, one for passages and long texts.
 
-    Where batches of a model go side by side, which is on a CPU, each queue has threads of its own.
-    A text of 8,192 tokens takes seconds, and can't be interrupted: the short ones go on beside it,
-    on one core each, and before it where cores are short. Models that take one batch at a time have
-    the first queue alone.
+    On a CPU, where batches of a model run side by side, each queue has threads of its own. A text
+    of 8,192 tokens takes seconds and can't be interrupted: short texts go on beside it, on one core
+    each, and take precedence if cores are short. Models that take one batch at a time use the first
+    queue alone.
     """
 
     def __init__(
@@ -565,9 +568,9 @@ class Batcher:
         """Start the threads.
 
         Args:
-            max_texts: most texts of a batch: after so many, others have their turn.
-            max_chars: most characters of one, unless a single text has more.
-            metrics: told how long texts wait, what goes through the models, and what fails.
+            max_texts: limits the texts of a batch, so that others get their turn.
+            max_chars: limits the characters of a batch, unless a single text has more.
+            metrics: record waiting times, batches and failures.
         """
         queue = partial(
             ModelQueue, max_texts=max_texts, max_chars=max_chars, metrics=metrics or Metrics()
@@ -578,7 +581,7 @@ class Batcher:
     async def embed(
         self, encoder: TextEncoder, texts: Sequence[str], kind: TextKind
     ) -> list[EmbeddedText]:
-        """Embed texts, and wait for it; what was not begun when this is cancelled costs nothing.
+        """Embed texts; if this is cancelled, texts that have not begun are dropped.
 
         Args:
             encoder: the model.
@@ -586,12 +589,12 @@ class Batcher:
             kind: ``"query"`` or ``"passage"``.
 
         Returns:
-            n embeddings in the texts' order.
+            n embeddings, in the texts' order.
 
         Raises:
             NotServing: the server is shutting down.
-            Overloaded: so much waits already that the request's deadline would pass.
-            RetrievalError: what the encoder raised.
+            Overloaded: the request's deadline would pass before they are embedded.
+            RetrievalError: what the encoder raises.
         """
         future: AnyFuture = asyncio.get_running_loop().create_future()
         now, gives_up = time.perf_counter(), answer_by.get()
@@ -602,19 +605,19 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Texts that wait for a model now."""
+        """Number of texts that wait for a model now."""
         return self._short.waiting + self._bulk.waiting
 
     def revive(self) -> None:
-        """Start threads again that have ended, which only a bug can bring about.
+        """Start threads again that have ended, which takes a bug.
 
         Raises:
-            NotServing: the system lets no thread start.
+            NotServing: the system can't start a thread.
         """
         self._short.revive()
         self._bulk.revive()
 
     def close(self) -> None:
-        """Finish what waits, and end the threads."""
+        """Embed what waits, and end the threads."""
         self._short.close()
         self._bulk.close()

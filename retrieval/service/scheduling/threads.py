@@ -31,8 +31,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _SLOW_SECONDS = 0.01
-"""Other calls don't wait for a call that takes longer, if there is a thread for them. Most searches
-of a small index take 1 to 5 ms."""
+"""Other calls don't wait for a call that takes longer, if there is a thread for them. A search
+of a small index takes a few milliseconds."""
 _KEPT_BACK_SECONDS = 0.002
 """How long, about, a result may wait to be delivered with the next ones."""
 
