@@ -1,4 +1,4 @@
-"""The client for programs with an event loop: the same methods, to be awaited."""
+"""The asyncio client: the methods of the blocking client, to be awaited."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
@@ -61,15 +61,15 @@ class AsyncPassageStream:
     """See ``SearchResults.warnings``."""
 
     def __aiter__(self) -> AsyncIterator[Passage]:
-        """The passages; the server may fail after it has begun, with ``ServiceError``."""
+        """Return the passages; reading them raises ``ServiceError`` if the server fails later."""
         return self.passages
 
 
 class AsyncRetrievalClient:
     """A connection to a server; an async context manager, for one event loop.
 
-    Methods, arguments, results and errors are those of ``RetrievalClient``. A task that is
-    cancelled while it waits takes its request along.
+    Methods, arguments, results and errors are those of ``RetrievalClient``. Cancelling a task that
+    waits cancels its request.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class AsyncRetrievalClient:
         await self.close()
 
     async def close(self) -> None:
-        """Hang up; requests under way fail."""
+        """Close the connection; requests in flight fail."""
         self._endpoint.closed = True
         await self._channel.close(None)
 
@@ -137,7 +137,7 @@ class AsyncRetrievalClient:
     async def stream_search(
         self, query: QueryLike, *, limit: int | None = None, **options: Unpack[SearchOptions]
     ) -> AsyncPassageStream:
-        """Find many passages; they arrive while they are read."""
+        """Find many passages, which arrive while they are read."""
         request = stream_search_request(query, limit=limit, **options)
         messages = self._stream(self._search.StreamSearch, request)
         header = (await anext(messages)).header
@@ -164,7 +164,7 @@ class AsyncRetrievalClient:
         *,
         collection: str = DEFAULT_COLLECTION,
     ) -> NDArray[np.float32]:
-        """Embed texts with a collection's model: float32 [n, dim], or [dim] of one text."""
+        """Embed texts with a collection's model: float32 [n, dim], or [dim] for one text."""
         if isinstance(texts, str):
             one = await self.embed_detailed([texts], kind, collection=collection)
             return one.vectors.reshape(-1)
@@ -173,7 +173,7 @@ class AsyncRetrievalClient:
     async def embed_detailed(
         self, texts: Iterable[str], kind: TextKind, *, collection: str = DEFAULT_COLLECTION
     ) -> Embeddings:
-        """Embed texts as ``embed`` does, and tell token counts and what was cut off."""
+        """Embed texts as ``embed`` does, and return token counts and what was cut off."""
         requests = embed_requests(texts, kind, collection=collection)
         method = self._embedding.BatchEmbed
         return Embeddings.from_messages([await self._call(method, each) for each in requests])
@@ -181,27 +181,27 @@ class AsyncRetrievalClient:
     async def count_tokens(
         self, texts: Iterable[str], *, collection: str = DEFAULT_COLLECTION
     ) -> list[int]:
-        """Count tokens as a collection's model does, special tokens not counted."""
+        """Count tokens as a collection's model does, without special tokens."""
         counts: list[int] = []
         for request in count_requests(texts, collection=collection):
             counts += (await self._call(self._embedding.CountTokens, request)).token_counts
         return counts
 
     async def collection(self, collection: str = DEFAULT_COLLECTION) -> CollectionInfo:
-        """What a collection is and holds, by its own name."""
+        """Return what a collection is and holds, by its own name."""
         request = index_pb.GetCollectionRequest(name=resource_name(collection))
         response = await self._call(self._index.GetCollection, request)
         return CollectionInfo.from_message(response.collection)
 
     async def collections(self) -> AsyncIterator[CollectionInfo]:
-        """All collections of the server, by name."""
+        """Yield all collections of the server, by name."""
         request = index_pb.ListCollectionsRequest(page_size=ITEMS_PER_PAGE)
         async for response in self._pages(self._index.ListCollections, request):
             for message in response.collections:
                 yield CollectionInfo.from_message(message)
 
     async def documents(self, collection: str = DEFAULT_COLLECTION) -> AsyncIterator[DocumentInfo]:
-        """All documents of a collection, by uri, without their texts."""
+        """Yield all documents of a collection, by URI, without their texts."""
         request = index_pb.ListDocumentsRequest(
             parent=resource_name(collection), page_size=ITEMS_PER_PAGE
         )
@@ -210,24 +210,24 @@ class AsyncRetrievalClient:
                 yield DocumentInfo.from_message(message)
 
     async def document(self, name: str, *, with_text: bool = False) -> DocumentInfo:
-        """One document, by its resource name."""
+        """Return one document, by its resource name."""
         request = document_request(name, with_text=with_text)
         response = await self._call(self._index.GetDocument, request)
         return DocumentInfo.from_message(response.document, with_text=with_text)
 
     async def passage(self, name: str, *, before: int = 0, after: int = 0) -> PassageContext:
-        """One passage, by its resource name, with its neighbours in the document."""
+        """Return one passage, by its resource name, with its neighbours in the document."""
         request = passage_request(name, before=before, after=after)
         return PassageContext.from_message(await self._call(self._index.GetPassage, request))
 
     async def reload(self, collection: str = DEFAULT_COLLECTION) -> CollectionInfo:
-        """Have the server open the newest generation of a collection; returns what it is now."""
+        """Make the server open the newest generation of a collection, and return what it holds."""
         request = index_pb.ReloadCollectionRequest(name=resource_name(collection))
         response = await self._call(self._index.ReloadCollection, request)
         return CollectionInfo.from_message(response.collection)
 
     async def server_info(self) -> ServerInfo:
-        """The server's version and limits."""
+        """Return the server's version and limits."""
         response = await self._call(self._index.GetServerInfo, index_pb.GetServerInfoRequest())
         return ServerInfo.from_message(response.server_info)
 
@@ -238,7 +238,7 @@ class AsyncRetrievalClient:
 
         Raises:
             ClientClosed: the client is closed.
-            ServiceError: it failed.
+            ServiceError: the call failed.
         """
         endpoint = self._endpoint
         endpoint.check_open()
@@ -249,11 +249,11 @@ class AsyncRetrievalClient:
         except asyncio.CancelledError:
             if _is_cancelled() or not endpoint.closed:
                 raise
-            # Closing the channel cancels its calls, and nobody has cancelled this task.
+            # Closing the channel has cancelled the call, and nobody has cancelled this task.
             raise closed_under_way() from None
 
     async def _stream(self, method: Callable[..., Any], request: object) -> AsyncGenerator[Any]:
-        """Send a request and yield what is streamed back; closing the generator hangs up."""
+        """Send a request and yield the streamed answers; closing the generator ends the call."""
         endpoint = self._endpoint
         attempts, begun = StreamAttempts(endpoint.timeout), False
         endpoint.check_open()
@@ -286,7 +286,7 @@ class AsyncRetrievalClient:
         method: Callable[..., Awaitable[Any]],
         request: index_pb.ListCollectionsRequest | index_pb.ListDocumentsRequest,
     ) -> AsyncIterator[Any]:
-        """The answers to a request for a list, page by page."""
+        """Yield the answers to a request for a list, page by page."""
         while True:
             response = await self._call(method, request)
             yield response

@@ -1,4 +1,4 @@
-"""The client itself: one method a remote procedure, with typed answers."""
+"""The blocking client: one method for each remote procedure, with typed results."""
 
 from collections.abc import Iterable, Iterator
 from types import TracebackType
@@ -40,18 +40,18 @@ from retrieval.v1.search_service_pb2_grpc import SearchServiceStub
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 DEFAULT_TIMEOUT = 30.0
-"""Seconds."""
+"""Seconds; a search takes milliseconds, but a long text can take seconds to embed on a CPU."""
 
 ITEMS_PER_PAGE = 500
-"""Of lists that are read page by page."""
+"""Size of the pages in which lists are read: few round trips, and messages of about 200 kB."""
 
 
 class RetrievalClient:
     """A connection to a server; a context manager, safe to share between threads.
 
     All methods raise ``InvalidArgument`` for an unknown option or a value that can't be sent,
-    ``ServiceUnavailable`` when no server answers, ``ServiceError`` when it answers with an error,
-    and ``ClientClosed`` after ``close``.
+    ``ServiceUnavailable`` if no server answers, ``ServiceError`` if it answers with an error, and
+    ``ClientClosed`` after ``close``.
     """
 
     def __init__(
@@ -62,17 +62,17 @@ class RetrievalClient:
         tls: Tls | None = None,
         token: str = "",
     ) -> None:
-        """Prepare to connect; the first request does.
+        """Prepare to connect; the first request connects.
 
         Args:
             target: the server's address, ``HOST:PORT``.
-            timeout: most seconds that one request may take, retries counted.
-            tls: how to encrypt the connection, ``Tls()`` for a certificate that the system trusts;
-                None = not at all.
-            token: what the server knows the caller by; empty = nothing.
+            timeout: limits one request, retries included, in seconds.
+            tls: how to encrypt the connection: ``Tls()`` if the system trusts the server's
+                certificate, None for no encryption.
+            token: access token; empty for none.
 
         Raises:
-            InvalidArgument: no target of the form ``HOST:PORT``, a timeout that is not above 0, a
+            InvalidArgument: a target that is not ``HOST:PORT``, a timeout that is not above 0, a
                 token without TLS to another machine, or certificates that can't be used.
         """
         self._connection = Connection(target, timeout=timeout, tls=tls, token=token)
@@ -97,7 +97,7 @@ class RetrievalClient:
         self.close()
 
     def close(self) -> None:
-        """Hang up; requests under way fail."""
+        """Close the connection; requests in flight fail."""
         self._connection.close()
 
     def search(
@@ -111,9 +111,9 @@ class RetrievalClient:
         """Find the passages that fit a query best.
 
         Args:
-            query: a text; a passage, to find more like it; or a vector [dim].
-            k: most passages.
-            page_token: ``next_page_token`` of the results before, for the next k.
+            query: a text; a passage, to find similar ones; or a vector [dim].
+            k: maximum number of passages.
+            page_token: ``next_page_token`` of the last results, for the next page.
             options: ``collection``, ``mode``, ``filter`` and more: see ``ListOptions``.
 
         Returns:
@@ -128,8 +128,8 @@ class RetrievalClient:
         """Answer several searches in one request, which is faster than one by one.
 
         Args:
-            queries: what to search with, each as in ``search``; the server limits how many.
-            k: most passages for each.
+            queries: each as in ``search``; the server limits their number.
+            k: maximum number of passages for each.
             options: as in ``search``.
 
         Returns:
@@ -142,15 +142,15 @@ class RetrievalClient:
     def stream_search(
         self, query: QueryLike, *, limit: int | None = None, **options: Unpack[SearchOptions]
     ) -> PassageStream:
-        """Find many passages; they arrive while they are read.
+        """Find many passages, which arrive while they are read.
 
         Args:
             query: as in ``search``.
-            limit: most passages; None means as many as the server streams.
+            limit: maximum number of passages; None for as many as the server streams.
             options: as in ``search``.
 
         Returns:
-            an iterator over the passages, best first. The timeout holds for the whole stream.
+            an iterator over the passages, best first. The timeout limits the whole stream.
         """
         request = stream_search_request(query, limit=limit, **options)
         messages = self._connection.stream(self._search.StreamSearch, request)
@@ -175,13 +175,13 @@ class RetrievalClient:
         """Embed texts with a collection's model; ``embed_detailed`` also tells what was cut off.
 
         Args:
-            texts: a text; or n texts, any number but 0, which may come from a generator. They are
-                sent in several requests where need be.
+            texts: one text; or n texts, at least one, also from a generator. Many texts are sent in
+                several requests.
             kind: ``"query"`` or ``"passage"``.
             collection: the collection's own name.
 
         Returns:
-            float32 [dim] of one text, [n, dim] of several; of length 1.
+            float32 [dim] for one text, [n, dim] for n; L2-normalised.
         """
         if isinstance(texts, str):
             return self.embed_detailed([texts], kind, collection=collection).vectors.reshape(-1)
@@ -190,9 +190,9 @@ class RetrievalClient:
     def embed_detailed(
         self, texts: Iterable[str], kind: TextKind, *, collection: str = DEFAULT_COLLECTION
     ) -> Embeddings:
-        """Embed texts as ``embed`` does, and tell token counts and what was cut off.
+        """Embed texts as ``embed`` does, and return token counts and what was cut off.
 
-        One text goes into a list.
+        Pass a single text in a list.
         """
         method = self._embedding.BatchEmbed
         requests = embed_requests(texts, kind, collection=collection)
@@ -201,10 +201,10 @@ class RetrievalClient:
     def count_tokens(
         self, texts: Iterable[str], *, collection: str = DEFAULT_COLLECTION
     ) -> list[int]:
-        """Count tokens as a collection's model does, special tokens not counted.
+        """Count tokens as a collection's model does, without special tokens.
 
         Args:
-            texts: n texts, any number but 0.
+            texts: n texts, at least one.
             collection: the collection's own name.
 
         Returns:
@@ -216,13 +216,13 @@ class RetrievalClient:
         return counts
 
     def collection(self, collection: str = DEFAULT_COLLECTION) -> CollectionInfo:
-        """What a collection is and holds, by its own name."""
+        """Return what a collection is and holds, by its own name."""
         request = index_pb.GetCollectionRequest(name=resource_name(collection))
         response = self._connection.call(self._index.GetCollection, request)
         return CollectionInfo.from_message(response.collection)
 
     def collections(self) -> Iterator[CollectionInfo]:
-        """All collections of the server, by name."""
+        """Yield all collections of the server, by name."""
         request = index_pb.ListCollectionsRequest(page_size=ITEMS_PER_PAGE)
         while True:
             response = self._connection.call(self._index.ListCollections, request)
@@ -232,11 +232,11 @@ class RetrievalClient:
             request.page_token = response.next_page_token
 
     def documents(self, collection: str = DEFAULT_COLLECTION) -> Iterator[DocumentInfo]:
-        """All documents of a collection, by uri, without their texts.
+        """Yield all documents of a collection, by URI, without their texts.
 
         Raises:
-            ServiceError: with reason ``STALE_GENERATION`` when the collection is reloaded while
-                they are read.
+            ServiceError: with reason ``STALE_GENERATION`` if the collection is reloaded while they
+                are read.
         """
         request = index_pb.ListDocumentsRequest(
             parent=resource_name(collection), page_size=ITEMS_PER_PAGE
@@ -249,34 +249,34 @@ class RetrievalClient:
             request.page_token = response.next_page_token
 
     def document(self, name: str, *, with_text: bool = False) -> DocumentInfo:
-        """One document.
+        """Return one document.
 
         Args:
             name: its resource name, ``collections/…/documents/…``.
-            with_text: also get its text.
+            with_text: whether to include its text.
         """
         request = document_request(name, with_text=with_text)
         response = self._connection.call(self._index.GetDocument, request)
         return DocumentInfo.from_message(response.document, with_text=with_text)
 
     def passage(self, name: str, *, before: int = 0, after: int = 0) -> PassageContext:
-        """One passage, with its neighbours in the document.
+        """Return one passage with its neighbours in the document.
 
         Args:
             name: its resource name, ``collections/…/documents/…/passages/…``.
-            before: how many of the passages before it.
-            after: how many of the passages after it.
+            before: number of passages before it.
+            after: number of passages after it.
         """
         request = passage_request(name, before=before, after=after)
         return PassageContext.from_message(self._connection.call(self._index.GetPassage, request))
 
     def reload(self, collection: str = DEFAULT_COLLECTION) -> CollectionInfo:
-        """Have the server open the newest generation of a collection; returns what it is now."""
+        """Make the server open the newest generation of a collection, and return what it holds."""
         request = index_pb.ReloadCollectionRequest(name=resource_name(collection))
         response = self._connection.call(self._index.ReloadCollection, request)
         return CollectionInfo.from_message(response.collection)
 
     def server_info(self) -> ServerInfo:
-        """The server's version and limits."""
+        """Return the server's version and limits."""
         response = self._connection.call(self._index.GetServerInfo, index_pb.GetServerInfoRequest())
         return ServerInfo.from_message(response.server_info)

@@ -1,4 +1,10 @@
-"""The connection under the client: channel, deadlines, retries, errors."""
+"""The connection of a client: channel, TLS, deadlines, retries, errors.
+
+Every request can be repeated without harm, so requests are retried after failures that pass. gRPC
+retries requests with one answer by itself. It must not retry streams: with retries, a stream that
+meets a restarting server may wait forever and miss its deadline (grpcio 1.85.3). So a stream is
+retried here, until its first message has arrived.
+"""
 
 import json
 import ssl
@@ -20,15 +26,17 @@ RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
 
 _MAX_TIMEOUT = 365 * 86_400.0
-"""Seconds; gRPC takes what is far beyond for a deadline that has passed."""
+"""Seconds; gRPC takes much larger values for a deadline that has passed."""
 
 
 RETRYABLE = ("UNAVAILABLE", "CANCELLED")
-"""Statuses that pass by themselves. The second is what gRPC ends requests with that a server with
-too much to do never looked at; what the caller gave up is not tried again, whatever its status."""
+"""Statuses that pass by themselves. With ``CANCELLED`` gRPC ends requests that an overloaded server
+never saw; a request that its caller gave up is not retried, whatever its status."""
 
 MAX_ATTEMPTS = 4
+"""With pauses of 0.1, 0.2 and 0.4 seconds: enough for a burst of load to pass."""
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 1.0
+"""Pauses double from the first to the longest."""
 
 SERVICE_CONFIG = {
     "methodConfig": [
@@ -53,20 +61,20 @@ SERVICE_CONFIG = {
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How a connection is encrypted; PEM files."""
+    """How to encrypt a connection; PEM files."""
 
     ca: Path | None = None
-    """Whom to trust to sign the server's certificate; None = those that the system trusts."""
+    """Authorities to trust for the server's certificate; None for those that the system trusts."""
     cert: Path | None = None
-    """The client's own certificate, for servers that ask for one."""
+    """The client's own certificate, for servers that need one."""
     key: Path | None = None
-    """Its private key."""
+    """Private key of ``cert``."""
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """For a channel.
+        """Return the credentials for a channel.
 
         Raises:
-            InvalidArgument: a file can't be read, or one of certificate and key is missing.
+            InvalidArgument: a file can't be read, or the certificate or its key is missing.
         """
         if (self.cert is None) != (self.key is None):
             raise InvalidArgument("a client's certificate and its key go together", field="cert")
@@ -77,7 +85,7 @@ class Tls:
         return grpc.ssl_channel_credentials(ca, key, cert)
 
     def _check(self) -> None:
-        """Load the files as Python's own TLS does: gRPC would not say what is wrong with them."""
+        """Load the files with Python's own TLS, because gRPC would not tell what is wrong."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         named = ", ".join(str(path) for path in (self.ca, self.cert, self.key) if path)
         try:
@@ -103,26 +111,26 @@ class Tls:
 
 
 def _no_passphrase() -> str:
-    raise ValueError("the key has a passphrase; give one without")
+    raise ValueError("the key has a passphrase; use a key without one")
 
 
 class Endpoint:
-    """Where a server is, how to reach it, and how long its answers may take."""
+    """Where a server is, how to reach it, and how long an answer may take."""
 
     def __init__(
         self, target: str, *, timeout: float, tls: Tls | None = None, token: str = ""
     ) -> None:
-        """Prepare to connect; the first call does.
+        """Prepare to connect; the first call connects.
 
         Args:
             target: the server's address, ``HOST:PORT``.
-            timeout: most seconds that one call may take, retries counted; at most a year.
-            tls: how to encrypt; None = not at all.
-            token: sent with every call; empty = none.
+            timeout: limits one call, retries included, in seconds; at most a year.
+            tls: how to encrypt; None for no encryption.
+            token: sent with every call; empty for none.
 
         Raises:
-            InvalidArgument: no target, a timeout that is not above 0, a token that others could
-                read on its way, or certificates that can't be read.
+            InvalidArgument: a malformed target, a timeout out of range, a token that would travel
+                unencrypted, or certificates that can't be read.
         """
         check_target(target)
         seconds = number(timeout, field="timeout")
@@ -141,11 +149,13 @@ class Endpoint:
         self.timeout = timeout
         if token and tls is None and not is_loopback(target):
             raise InvalidArgument(
-                f"the token would go to {target} for everyone on the way to read: use TLS",
+                f"the token would travel to {target} unencrypted: use TLS",
                 field="token",
             )
         if not token.isascii() or not token.isprintable():
-            raise InvalidArgument("the token has characters that no token has", field="token")
+            raise InvalidArgument(
+                "the token has characters that no token has: copy it again", field="token"
+            )
         self.metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self.options = _channel_options(target)
         self.credentials = tls.credentials() if tls else None
@@ -158,10 +168,10 @@ class Endpoint:
         return f"{self.target!r}, {encrypted}, {'closed' if self.closed else 'open'}"
 
     def check_open(self) -> None:
-        """Refuse a call after the client was closed.
+        """Refuse a call if the client is closed.
 
         Raises:
-            ClientClosed: it was.
+            ClientClosed: it is.
         """
         if self.closed:
             raise ClientClosed(
@@ -169,7 +179,7 @@ class Endpoint:
             )
 
     def error(self, error: grpc.RpcError) -> ServiceError | ClientClosed:
-        """The exception to raise for a failed call."""
+        """Return the exception to raise for a failed call."""
         if self.closed and error.code() is grpc.StatusCode.CANCELLED:
             return closed_under_way()
         return service_error(
@@ -182,24 +192,24 @@ class Endpoint:
 
 
 class StreamAttempts:
-    """The attempts at one stream, within one deadline."""
+    """Attempts at one stream within one deadline."""
 
     def __init__(self, timeout: float) -> None:
-        """Begin.
+        """Start the clock.
 
         Args:
-            timeout: most seconds that all attempts may take.
+            timeout: limits all attempts together, in seconds.
         """
         self._until = time.monotonic() + timeout
         self._failed = 0
 
     @property
     def seconds_left(self) -> float:
-        """The deadline of the next attempt."""
+        """Timeout of the next attempt."""
         return self._until - time.monotonic()
 
     def pause_after(self, error: grpc.RpcError) -> float | None:
-        """Seconds to wait before the next attempt; None: it has failed for good."""
+        """Return the seconds to wait before the next attempt; None if there will be none."""
         self._failed += 1
         pause = min(_FIRST_PAUSE_SECONDS * 2 ** (self._failed - 1), _LONGEST_PAUSE_SECONDS)
         passes = error.code().name in RETRYABLE
@@ -208,12 +218,12 @@ class StreamAttempts:
 
 
 def closed_under_way() -> ClientClosed:
-    """Return the exception for a request that waited when its client was closed."""
+    """Return the exception for a request whose client was closed while it waited."""
     return ClientClosed("the client was closed while this request was under way")
 
 
 class Connection(Endpoint):
-    """A channel to a server, for threads that wait."""
+    """A channel to a server, with calls that block."""
 
     def __init__(
         self, target: str, *, timeout: float, tls: Tls | None = None, token: str = ""
@@ -226,7 +236,7 @@ class Connection(Endpoint):
             self.channel = grpc.secure_channel(target, self.credentials, options=self.options)
 
     def close(self) -> None:
-        """Hang up; calls under way fail."""
+        """Close the channel; calls in flight fail."""
         self.closed = True
         self.channel.close()
 
@@ -237,7 +247,7 @@ class Connection(Endpoint):
 
         Raises:
             ClientClosed: the client is closed.
-            ServiceError: it failed; ``ServiceUnavailable`` where no server answered.
+            ServiceError: the call failed; ``ServiceUnavailable`` if no server answered.
         """
         self.check_open()
         try:
@@ -247,16 +257,16 @@ class Connection(Endpoint):
         except ValueError as error:
             if not self.closed:
                 raise
-            raise closed_under_way() from error  # in another thread, a moment ago
+            raise closed_under_way() from error  # closed by another thread a moment ago
 
     def stream(
         self, method: "grpc.UnaryStreamMultiCallable[RequestT, ResponseT]", request: RequestT
     ) -> Iterator[ResponseT]:
-        """Send a request and yield what is streamed back; closing the generator hangs up.
+        """Send a request and yield the streamed answers; closing the generator ends the call.
 
         Raises:
             ClientClosed: the client is closed.
-            ServiceError: it failed, at its start or on the way.
+            ServiceError: the call failed, at its start or later.
         """
         attempts, begun = StreamAttempts(self.timeout), False
         self.check_open()
@@ -282,14 +292,14 @@ class Connection(Endpoint):
 def _channel_options(target: str) -> list[tuple[str, str | int]]:
     options: list[tuple[str, str | int]] = [
         ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
-        # The server limits its answers.
+        # The server limits its answers itself.
         ("grpc.max_receive_message_length", -1),
-        # A server that was just started is found at once, not after gRPC's usual seconds.
+        # Find a server that has just started at once, and not after gRPC's usual seconds.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.use_local_subchannel_pool", 1),
     ]
     if is_loopback(target):
-        # A proxy for the outside world knows nothing of this machine's own addresses.
+        # A proxy can't reach this machine's own loopback addresses.
         options.append(("grpc.enable_http_proxy", 0))
     return options

@@ -40,6 +40,7 @@ _KINDS = {
     "passage": embedding_service_pb2.TEXT_KIND_PASSAGE,
 }
 _TEXTS_PER_REQUEST = 64
+"""Two batches of the server: fewer would cost throughput, more would hold up other callers."""
 
 _ENUM = {
     value.name: value.number
@@ -55,11 +56,11 @@ _SEARCH_KEYWORDS = _BATCH_KEYWORDS | {"page_token"}
 def search_request(
     query: QueryLike, *, k: int, page_token: str = "", **options: Unpack[ListOptions]
 ) -> search_service_pb2.SearchRequest:
-    """A request for a page of passages.
+    """Return a request for a page of passages.
 
     Raises:
-        InvalidArgument: an unknown option, a value of the wrong type, an unknown mode, a text that
-            isn't valid Unicode, a vector that is none, or a number that no request can carry.
+        InvalidArgument: an option is unknown, or a value can't be sent: it has the wrong type, is
+            not valid Unicode, or is too large for the wire.
     """
     known_options(options, _SEARCH_KEYWORDS, method="search")
     request = search_service_pb2.SearchRequest(
@@ -71,7 +72,11 @@ def search_request(
 def batch_search_request(
     queries: Iterable[QueryLike], *, k: int, **options: Unpack[ListOptions]
 ) -> search_service_pb2.BatchSearchRequest:
-    """A request for the first pages of several searches; errors as ``search_request``."""
+    """Return a request for the first pages of several searches.
+
+    Raises:
+        InvalidArgument: see ``search_request``.
+    """
     known_options(options, _BATCH_KEYWORDS, method="search_batch")
     requests = [search_request(query, k=k, **options) for query in several(queries)]
     return search_service_pb2.BatchSearchRequest(requests=requests)
@@ -80,7 +85,11 @@ def batch_search_request(
 def stream_search_request(
     query: QueryLike, *, limit: int | None, **options: Unpack[SearchOptions]
 ) -> search_service_pb2.StreamSearchRequest:
-    """A request for many passages; None = as many as the server streams."""
+    """Return a request for many passages; a limit of None asks for as many as the server streams.
+
+    Raises:
+        InvalidArgument: see ``search_request``.
+    """
     known_options(options, _STREAM_KEYWORDS, method="stream_search")
     size = 0 if limit is None else count(limit, field="limit")
     return _fill_search(search_service_pb2.StreamSearchRequest(limit=size), query, options)
@@ -89,7 +98,7 @@ def stream_search_request(
 def _fill_search(
     request: SearchRequestT, query: QueryLike, options: Mapping[str, Any]
 ) -> SearchRequestT:
-    """Put into a request what all kinds of search have; it is changed in place."""
+    """Fill a request in place with what all kinds of search have, and return it."""
     request.MergeFrom(_DEFAULTS[type(request)])
     request.collection = resource_name(options.get("collection", DEFAULT_COLLECTION))
     for name, given in options.items():
@@ -105,12 +114,12 @@ def _fill_search(
 
 
 def _sendable(option: Option, value: Any) -> Any:  # noqa: ANN401  (of the option's kind)
-    """Return an option's value as the request has it; None if it is to stay unset.
+    """Return an option's value in the form of the request; None if it is to stay unset.
 
-    Only what no server takes is refused: the largest values are the server's to know.
+    Values that are too large for a server are sent: only the server knows its limits.
 
     Raises:
-        InvalidArgument: a value of another type, a number that is too small, or no known choice.
+        InvalidArgument: the value has another type, is too small, or is not a known choice.
     """
     match option.kind:
         case "flag":
@@ -126,7 +135,7 @@ def _sendable(option: Option, value: Any) -> Any:  # noqa: ANN401  (of the optio
 
 
 def _with_defaults(request: SearchRequestT) -> SearchRequestT:
-    """Spell out in a request what is not given; a number without a value stays the server's."""
+    """Spell out the defaults in a request; for a number without one, the server's default holds."""
     for option in OPTIONS.values():
         if option.name in request.DESCRIPTOR.fields_by_name and option.kind != "number":
             setattr(request, option.name, _sendable(option, option.default))
@@ -145,10 +154,10 @@ _DEFAULTS: Mapping[type[Any], Any] = {
 def embed_requests(
     texts: Iterable[str], kind: TextKind, *, collection: str
 ) -> Iterator[embedding_service_pb2.BatchEmbedRequest]:
-    """Requests for the vectors of texts, a part of the texts each, in order.
+    """Yield requests for the vectors of texts, each for some of the texts, in order.
 
     Raises:
-        InvalidArgument: an unknown kind, or what is no list of texts, or not valid Unicode.
+        InvalidArgument: the kind is unknown, or these are not texts in valid Unicode.
     """
     meant = known_value(_KINDS, kind, field="kind")
     for part in _parts(texts):
@@ -160,10 +169,10 @@ def embed_requests(
 def count_requests(
     texts: Iterable[str], *, collection: str
 ) -> Iterator[embedding_service_pb2.CountTokensRequest]:
-    """Requests for the number of tokens of texts, a part of the texts each, in order.
+    """Yield requests for the token counts of texts, each for some of the texts, in order.
 
     Raises:
-        InvalidArgument: what is no list of texts, or not valid Unicode.
+        InvalidArgument: these are not texts in valid Unicode.
     """
     for part in _parts(texts):
         yield embedding_service_pb2.CountTokensRequest(
@@ -172,13 +181,13 @@ def count_requests(
 
 
 def document_request(name: str, *, with_text: bool) -> index_service_pb2.GetDocumentRequest:
-    """A request for one document, by its resource name."""
+    """Return a request for one document, by its resource name."""
     view = document_pb2.DOCUMENT_VIEW_FULL if with_text else document_pb2.DOCUMENT_VIEW_BASIC
     return index_service_pb2.GetDocumentRequest(name=sendable(name, field="name"), view=view)
 
 
 def passage_request(name: str, *, before: int, after: int) -> index_service_pb2.GetPassageRequest:
-    """A request for one passage and its neighbours, by its resource name."""
+    """Return a request for one passage and its neighbours, by its resource name."""
     return index_service_pb2.GetPassageRequest(
         name=sendable(name, field="name"),
         before=count(before, field="before", minimum=0),
@@ -187,16 +196,16 @@ def passage_request(name: str, *, before: int, after: int) -> index_service_pb2.
 
 
 def resource_name(collection: str) -> str:
-    """A collection's resource name, from its own.
+    """Return a collection's resource name, from its own name.
 
     Raises:
-        InvalidArgument: it isn't valid Unicode; the server judges its form.
+        InvalidArgument: the name isn't valid Unicode; the server checks its form.
     """
     return collection_name(sendable(collection, field="collection"))
 
 
 def _parts(texts: Iterable[str]) -> Iterator[list[str]]:
-    """The texts in slices that fit a request; one empty slice for none, so that it is refused."""
+    """Yield slices of the texts for one request each; one empty slice if there are no texts."""
     listed = text_list(texts)
     for start in range(0, max(len(listed), 1), _TEXTS_PER_REQUEST):
         yield listed[start : start + _TEXTS_PER_REQUEST]

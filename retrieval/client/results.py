@@ -1,4 +1,7 @@
-"""What the client answers with: frozen records made from messages."""
+"""Results of the client: frozen records made from messages.
+
+Passages are the same record that a search in the same process gives.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,7 +34,7 @@ _SCORE_KINDS: dict[int, ScoreKind] = {
 
 
 def mode_name(mode: search_service_pb2.SearchMode.ValueType) -> str:
-    """``"dense"``, ``"lexical"``, ``"hybrid"``, or what a newer server calls another."""
+    """Return ``"dense"``, ``"lexical"``, ``"hybrid"``, or what a newer server calls its mode."""
     try:
         name = search_service_pb2.SearchMode.Name(mode)
     except ValueError:
@@ -44,57 +47,57 @@ class SearchTimings:
     """Seconds that the server spent on a search, by stage."""
 
     embed: float
-    """To get the query's vector."""
+    """Getting the query's vector."""
     search: float
-    """To compare vectors and rank passages."""
+    """Comparing vectors and ranking passages."""
     fetch: float
-    """To read texts and metadata."""
+    """Reading texts and metadata."""
     total: float
     """From the request's arrival to its answer."""
     rerank: float = 0.0
-    """The part of ``search`` that the reranker took."""
+    """Reranking; included in ``search``."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResults(Sequence[Passage]):
-    """The passages that were found, best first, and how they were found.
+    """The passages of a search, best first, and how they were found.
 
-    Their names are full resource names, ``collections/…/documents/…/passages/…``.
+    Names of passages are full resource names, ``collections/…/documents/…/passages/…``.
     """
 
     passages: tuple[Passage, ...]
     next_page_token: str
-    """Asks for the page after this one; empty when this is the last."""
+    """Asks for the next page; empty on the last one."""
     generation: int
     """Generation of the collection that was searched."""
     model_fingerprint: str
     query_token_count: int
-    """Tokens that the model read of a text query; 0 for others."""
+    """Tokens that the model read of a text query; 0 for other queries."""
     query_truncated: bool
-    """Whether the end of the query had no effect, since the model reads no more tokens."""
+    """Whether the end of the query was cut off because it is too long for the model."""
     timings: SearchTimings
     mode: str
-    """``"dense"``, ``"lexical"`` or ``"hybrid"``: how it was searched."""
+    """How the collection was searched: ``"dense"``, ``"lexical"`` or ``"hybrid"``."""
     rerank_truncated_count: int = 0
-    """Texts that the reranker read in part only."""
+    """Number of texts whose end the reranker did not read."""
     warnings: tuple[str, ...] = ()
-    """What about the request is probably not as meant, such as a filter's unknown field."""
+    """What is probably a mistake in the request, such as an unknown field in the filter."""
 
     @overload
     def __getitem__(self, index: int) -> Passage: ...
     @overload
     def __getitem__(self, index: slice) -> tuple[Passage, ...]: ...
     def __getitem__(self, index: int | slice) -> Passage | tuple[Passage, ...]:
-        """The passage of a rank, from 0; or those of several."""
+        """Return the passage of a rank, counted from 0; or the passages of a slice."""
         return self.passages[index]
 
     def __len__(self) -> int:
-        """How many passages were found."""
+        """Return the number of passages."""
         return len(self.passages)
 
     @classmethod
     def from_message(cls, message: search_service_pb2.SearchResponse) -> "SearchResults":
-        """Take a message over."""
+        """Return the record of a message."""
         timings = message.timings
         stages = (
             *(timings.embed, timings.search, timings.fetch),
@@ -129,7 +132,7 @@ class PassageStream(Iterator[Passage]):
     """See ``SearchResults.warnings``."""
 
     def __next__(self) -> Passage:
-        """The next best passage.
+        """Return the next best passage.
 
         Raises:
             ServiceError: the server failed after it had begun to answer.
@@ -142,18 +145,18 @@ class Embeddings:
     """The vectors of n texts."""
 
     vectors: NDArray[np.float32]
-    """[n, dim], of length 1."""
+    """[n, dim], L2-normalised."""
     token_counts: tuple[int, ...]
-    """Tokens that the model read of each, prompt and special tokens counted."""
+    """Tokens that the model read of each text, including prompt and special tokens."""
     truncated: tuple[bool, ...]
-    """Whether the end of a text had no effect."""
+    """Whether the end of each text was cut off because it is too long for the model."""
     model_fingerprint: str
 
     @classmethod
     def from_messages(
         cls, messages: Sequence[embedding_service_pb2.BatchEmbedResponse]
     ) -> "Embeddings":
-        """Take the answers to several requests over, as one."""
+        """Join the answers to several requests."""
         embeddings = [embedding for message in messages for embedding in message.embeddings]
         return cls(
             vectors=np.array([one.vector.values for one in embeddings], dtype=np.float32),
@@ -191,11 +194,11 @@ class CollectionInfo:
     created_at: datetime
     updated_at: datetime
     index_id: str = ""
-    """Empty from a server that is older than this field."""
+    """Empty if the server is older than this field."""
 
     @classmethod
     def from_message(cls, message: collection_pb2.Collection) -> "CollectionInfo":
-        """Take a message over."""
+        """Return the record of a message."""
         model = message.model
         return cls(
             name=message.name,
@@ -235,17 +238,17 @@ class DocumentInfo:
     char_count: int
     passage_count: int
     text: str | None
-    """None where it was not asked for."""
+    """None if it was not asked for."""
 
     @classmethod
     def from_message(
         cls, message: document_pb2.Document, *, with_text: bool = False
     ) -> "DocumentInfo":
-        """Take a message over.
+        """Return the record of a message.
 
         Args:
             message: the document.
-            with_text: whether its text was asked for; a message can't tell that from an empty one.
+            with_text: whether its text was asked for; the message alone can't tell.
         """
         return cls(
             name=message.name,
@@ -264,7 +267,7 @@ class DocumentInfo:
 
 @dataclass(frozen=True, slots=True)
 class PassageContext:
-    """A passage and its neighbours, in the document's order; none has a score (NaN)."""
+    """A passage and its neighbours, in the document's order, without scores (NaN)."""
 
     passage: Passage
     before: tuple[Passage, ...]
@@ -273,7 +276,7 @@ class PassageContext:
 
     @classmethod
     def from_message(cls, message: index_service_pb2.GetPassageResponse) -> "PassageContext":
-        """Take a message over."""
+        """Return the record of a message."""
         return cls(
             passage=passage_from(message.passage),
             before=tuple(map(passage_from, message.before)),
@@ -311,7 +314,7 @@ class ServerInfo:
 
     @classmethod
     def from_message(cls, message: index_service_pb2.ServerInfo) -> "ServerInfo":
-        """Take a message over."""
+        """Return the record of a message."""
         limits = {
             field: getattr(message.limits, field) for field in ServerLimits.__dataclass_fields__
         }
@@ -319,12 +322,12 @@ class ServerInfo:
 
 
 def to_datetime(message: Timestamp) -> datetime:
-    """A point in time, in UTC."""
+    """Return a point in time in UTC."""
     return message.ToDatetime(tzinfo=UTC)
 
 
 def passage_from(message: document_pb2.Passage) -> Passage:
-    """Take a passage over; its name is the full resource name, and its score NaN without one."""
+    """Return the passage of a message, named by its full resource name; NaN if it has no score."""
     name = parse_passage(message.name, field="name")
     scores = _scores_from(message)
     return Passage(
@@ -355,7 +358,7 @@ def passage_from(message: document_pb2.Passage) -> Passage:
 
 
 def metadata_from(message: document_pb2.Document | document_pb2.DocumentSummary) -> Metadata:
-    """Metadata with its types; as texts from a server that does not send types."""
+    """Return metadata with its types, or as texts if the server does not send types."""
     if message.HasField("typed_metadata"):
         return {
             name: from_doubles(MessageToDict(value))
@@ -365,7 +368,7 @@ def metadata_from(message: document_pb2.Document | document_pb2.DocumentSummary)
 
 
 def _scores_from(message: document_pb2.Passage) -> StageScores | None:
-    """How it came to its score; None without one, or with one of a kind that is not known here."""
+    """Return a passage's scores by stage; None if it has none, or of a kind unknown here."""
     kind = _SCORE_KINDS.get(message.score_kind)
     if kind is None:
         return None

@@ -1,4 +1,4 @@
-"""The address of a server, as people type it: checked before gRPC resolves what it takes it for."""
+"""The target of a client: the server's address, checked before gRPC misunderstands it."""
 
 import ipaddress
 import re
@@ -10,17 +10,17 @@ DEFAULT_PORT = 50051
 _MAX_PORT = 65_535
 
 _NATIVE = re.compile(r"(unix:|unix-abstract:|vsock:|dns:|ipv4:|ipv6:|xds:|google-c2p:)")
-"""Schemes of gRPC's own (https://github.com/grpc/grpc/blob/master/doc/naming.md)."""
+"""gRPC's own schemes (https://github.com/grpc/grpc/blob/master/doc/naming.md)."""
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _ENCRYPTED = ("https", "grpcs")
 
 
 def check_target(target: str) -> None:
-    """Refuse what is no ``HOST:PORT``, nor a name of gRPC's own such as ``dns:///host:port``.
+    """Refuse a target that is neither ``HOST:PORT`` nor a name of gRPC's such as ``dns:///host:port``.
 
     Raises:
-        InvalidArgument: it is not; the message says what to write instead.
+        InvalidArgument: the target is malformed; the message says what to write instead.
     """
     if not isinstance(target, str):
         if target is None:
@@ -37,7 +37,7 @@ def check_target(target: str) -> None:
         rest = target[scheme.end() :].split("/", 1)[0]
         tls = "; connect with TLS (--tls or --ca FILE; in Python tls=Tls())"
         raise InvalidArgument(
-            f"target is {target!r}, an address in a form for browsers: give {_with_port(rest)!r}"
+            f"target is {target!r}, which is an address for browsers: give {_with_port(rest)!r}"
             f"{tls if scheme[1].lower() in _ENCRYPTED else ''}",
             field="target",
         )
@@ -47,19 +47,19 @@ def check_target(target: str) -> None:
 def _check_host_and_port(target: str) -> None:
     host, colon, port = target.rpartition(":")
     if target.count(":") > 1 and not target.startswith("["):
-        raise _malformed(target, f"an IPv6 address stands in brackets, such as '[::1]:{port}'")
+        raise _malformed(target, f"put an IPv6 address in brackets, such as '[::1]:{port}'")
     if not colon or target.endswith("]"):
         raise _malformed(target, f"it has no port; give HOST:PORT, such as {_with_port(target)!r}")
     if not host:
         raise _malformed(target, f"it has no host; give HOST:PORT, such as '127.0.0.1:{port}'")
     if re.search(r"[\s/@?#]", target):
-        raise _malformed(target, "a host and a port, and nothing else, are wanted: HOST:PORT")
+        raise _malformed(target, "give HOST:PORT and nothing else")
     if not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= _MAX_PORT:
         raise _malformed(target, f"the port must be a number from 1 to {_MAX_PORT}, not {port!r}")
 
 
 def _with_port(address: str) -> str:
-    """Return an address with a port: its own, or the one that servers have by default."""
+    """Return an address with its own port, or with the default one."""
     return address if re.search(r":[0-9]+$", address) else f"{address.rstrip(':')}:{DEFAULT_PORT}"
 
 
@@ -68,7 +68,7 @@ def _malformed(target: str, advice: str) -> InvalidArgument:
 
 
 def is_loopback(target: str) -> bool:
-    """Return whether a target can only be on this machine."""
+    """Return whether a target is on this machine."""
     host = target.rpartition(":")[0].strip("[]")
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback

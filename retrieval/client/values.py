@@ -1,4 +1,4 @@
-"""Values of a request, checked before they are sent; the server knows its own limits."""
+"""Checks of a request's values before they are sent; the server checks its own limits."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping
@@ -15,6 +15,7 @@ from retrieval.v1 import vector_pb2
 
 _Value = TypeVar("_Value")
 _MAX_INT32 = 2**31 - 1
+"""The contract's numbers are int32."""
 
 _OTHER_NAMES = {
     **dict.fromkeys(("limit", "n", "n_results", "size", "top_k", "topk"), "k"),
@@ -23,19 +24,19 @@ _OTHER_NAMES = {
     **dict.fromkeys(("rerank", "rerank_n"), "rerank_top"),
     **dict.fromkeys(("score_threshold", "threshold"), "min_score"),
 }
-"""What other search engines call an option, and what it is here."""
+"""An option's name in other search engines → its name here."""
 
 
 def known_options(options: Mapping[str, object], known: Collection[str], *, method: str) -> None:
     """Refuse keywords that a method does not have.
 
     Args:
-        options: what was passed.
-        known: the keywords that it has.
+        options: the keywords that were passed.
+        known: the keywords that the method has.
         method: its name, for the error.
 
     Raises:
-        InvalidArgument: one is unknown; the message proposes another where one is close.
+        InvalidArgument: a keyword is unknown; the message proposes a similar one if there is one.
     """
     for name in options:
         if name not in known:
@@ -51,8 +52,7 @@ def sendable(text: str, *, field: str) -> str:
     """Return a text, unless it can't be sent.
 
     Raises:
-        InvalidArgument: it is no text, or has lone surrogates, as texts have that were decoded
-            wrongly.
+        InvalidArgument: the value is not a text, or has lone surrogates, as after wrong decoding.
     """
     check_text(text, field=field)
     return text
@@ -62,7 +62,7 @@ def count(value: int, *, field: str, minimum: int = 1) -> int:
     """Return a whole number, unless it is too small, or too large for the wire.
 
     Raises:
-        InvalidArgument: no whole number, below ``minimum``, or above 2 147 483 647.
+        InvalidArgument: the value is not a whole number from ``minimum`` to 2,147,483,647.
     """
     try:
         whole = index(value)
@@ -78,10 +78,10 @@ def count(value: int, *, field: str, minimum: int = 1) -> int:
 
 
 def number(value: float | None, *, field: str) -> float | None:
-    """Return a number, or None as it is; the server judges its range.
+    """Return a number as a float, or None; the server checks the range.
 
     Raises:
-        InvalidArgument: neither of them.
+        InvalidArgument: the value is neither.
     """
     if value is None:
         return None
@@ -97,7 +97,7 @@ def flag(value: bool, *, field: str) -> bool:
     """Return a truth value.
 
     Raises:
-        InvalidArgument: neither True nor False, such as ``"false"``.
+        InvalidArgument: the value is neither True nor False, but ``"false"``, for example.
     """
     if not isinstance(value, bool | np.bool_):
         raise InvalidArgument(f"{field} is {value!r}; it must be True or False", field=field)
@@ -105,10 +105,10 @@ def flag(value: bool, *, field: str) -> bool:
 
 
 def known_value(values: Mapping[str, _Value], name: str, *, field: str) -> _Value:
-    """Return what a name stands for.
+    """Return the value of a name.
 
     Raises:
-        InvalidArgument: an unknown name; the message lists those that are known.
+        InvalidArgument: the name is unknown; the message lists the known ones.
     """
     if not isinstance(name, str) or name not in values:
         hint = did_you_mean(name, values) if isinstance(name, str) else ""
@@ -121,7 +121,7 @@ def several(queries: Iterable[_Value]) -> list[_Value]:
     """Return the queries of a batch as a list.
 
     Raises:
-        InvalidArgument: one text, one passage, or nothing that has items.
+        InvalidArgument: this is a single text or passage, or has no items.
     """
     single = isinstance(queries, str | bytes | Mapping | Passage)
     try:
@@ -132,15 +132,14 @@ def several(queries: Iterable[_Value]) -> list[_Value]:
     raise InvalidArgument(f"queries is {kind_of(queries)}; give a list of queries", field="queries")
 
 
-def vector(values: Any) -> vector_pb2.Vector:  # noqa: ANN401  (what is no vector is refused)
+def vector(values: Any) -> vector_pb2.Vector:  # noqa: ANN401  (anything else is refused)
     """Return a query's vector.
 
     Raises:
-        InvalidArgument: no numbers, complex ones, or not in one dimension.
+        InvalidArgument: the values are not real numbers, or not in one dimension.
     """
     refused = InvalidArgument(
-        f"the query is {kind_of(values)}: it is neither a text, nor a passage, nor a vector of "
-        "numbers",
+        f"the query is {kind_of(values)}; give a text, a passage, or a vector of numbers",
         field="query",
     )
     if values is None or isinstance(values, str | bytes):

@@ -79,7 +79,7 @@ def test_options_are_checked_by_every_search(client: RetrievalClient) -> None:
     ],
 )
 def test_what_is_no_query(client: RetrievalClient, query: Any) -> None:
-    with pytest.raises(InvalidArgument, match="neither a text, nor a passage, nor a vector"):
+    with pytest.raises(InvalidArgument, match="give a text, a passage, or a vector of numbers"):
         client.search(query)
 
 

@@ -134,7 +134,7 @@ def web_server() -> Iterator[str]:
 
 
 def test_a_web_server(web_server: str) -> None:
-    assert "is no gRPC server" in reason(web_server)
+    assert "is not a gRPC server" in reason(web_server)
     assert "does not speak TLS" in reason(web_server, Tls())
 
 
@@ -143,9 +143,9 @@ def test_a_proxy_of_the_environment(web_server: str, monkeypatch: pytest.MonkeyP
     for name in ("grpc_proxy", "https_proxy", "no_proxy", "no_grpc_proxy"):
         monkeypatch.delenv(name, raising=False)
     message = reason("search.invalid:50051")
-    assert "the proxy that http_proxy names refused to connect" in message
+    assert "the proxy in http_proxy refused to connect" in message
     assert "(HTTP status 502)" in message
-    assert "put its host into no_proxy" in message
+    assert "add its host to no_proxy" in message
 
 
 def answer_502(listener: socket.socket) -> None:
@@ -209,15 +209,15 @@ def test_a_server_that_goes_down_is_not_taken_for_one_with_tls() -> None:
         ("127.0.0.1:-1", "not '-1'"),
         ("127.0.0.1:٥٠٠٥١", "not '٥٠٠٥١'"),
         (":50051", "it has no host; give HOST:PORT, such as '127.0.0.1:50051'"),
-        ("::1:50051", r"IPv6 address stands in brackets"),
+        ("::1:50051", r"put an IPv6 address in brackets"),
         ("http://127.0.0.1:50051", "give '127.0.0.1:50051'$"),
         ("HTTP://127.0.0.1", "give '127.0.0.1:50051'$"),
         ("https://search.example.org/x", "give 'search.example.org:50051'; connect with TLS"),
         ("grpc://127.0.0.1:50051", "give '127.0.0.1:50051'$"),
-        ("127.0.0.1:50051/search", "a host and a port, and nothing else"),
-        ("me@127.0.0.1:50051", "a host and a port, and nothing else"),
-        (" 127.0.0.1:50051", "a host and a port, and nothing else"),
-        ("127.0.0.1:50051\n", "a host and a port, and nothing else"),
+        ("127.0.0.1:50051/search", "give HOST:PORT and nothing else"),
+        ("me@127.0.0.1:50051", "give HOST:PORT and nothing else"),
+        (" 127.0.0.1:50051", "give HOST:PORT and nothing else"),
+        ("127.0.0.1:50051\n", "give HOST:PORT and nothing else"),
         ("", "no target: give the server's HOST:PORT"),
         ("  ", "no target"),
         (None, "no target"),
