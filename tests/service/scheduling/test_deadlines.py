@@ -87,7 +87,7 @@ def test_a_text_that_would_be_too_late_is_refused_before_it_waits() -> None:
         first = asyncio.create_task(asks(batcher, model, "long", 0.5))
         while not model.batches:
             await asyncio.sleep(0.001)
-        with pytest.raises(Overloaded, match="20 s more"):
+        with pytest.raises(Overloaded, match="estimated wait of 20 s"):
             await asks(batcher, model, "text", 19)
         patient = asyncio.create_task(asks(batcher, model, "also", 21))
         while not batcher.waiting:
