@@ -233,7 +233,7 @@ def test_a_page_token_is_for_its_query_only(client: RetrievalClient) -> None:
             client.search(page_token=token, **arguments)  # type: ignore[arg-type]
         assert caught.value.status == "INVALID_ARGUMENT"
         assert caught.value.metadata["field"] == "page_token"
-    with pytest.raises(ServiceError, match="next_page_token as it was answered"):
+    with pytest.raises(ServiceError, match="next_page_token unchanged"):
         client.search("bread", page_token="garbage")
 
 
