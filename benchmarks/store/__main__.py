@@ -178,11 +178,11 @@ def report_search(folder: Path, queries: Vectors) -> None:
     with reader:
         for share in (1.0, *SHARES):
             where = None if share == 1 else parse_filter(f"share<{share}")
-            exact = reader.search_vectors(queries, 10, where=where, exact=True).vector_ids
+            exact = reader.search_vectors(queries, 10, filter=where, exact=True).vector_ids
             taken, found = [], []
             for query in queries:
                 started = time.perf_counter()
-                found.append(reader.search_vectors(query[None], 10, where=where).vector_ids[0])
+                found.append(reader.search_vectors(query[None], 10, filter=where).vector_ids[0])
                 taken.append(time.perf_counter() - started)
             recall = np.mean(
                 [np.isin(row, wanted).mean() for row, wanted in zip(found, exact, strict=True)]

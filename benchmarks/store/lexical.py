@@ -112,11 +112,11 @@ def speed(folder: Path, chunks: int, queries: int, words: int) -> None:
             asked = [generator.choice(asked) for _ in range(queries)]
             for name, where in (("no filter", ""), ("half of them", "path:*[02468]")):
                 condition = parse_filter(where) if where else None
-                reader.search_lexical(asked[0], 10, where=condition)
+                reader.search_lexical(asked[0], 10, filter=condition)
                 seconds = []
                 for query in asked:
                     started = time.perf_counter()
-                    reader.search_lexical(query, 10, where=condition)
+                    reader.search_lexical(query, 10, filter=condition)
                     seconds.append(time.perf_counter() - started)
                 p50, p99 = np.percentile(seconds, [50, 99]) * 1e3
                 print(f"{words} words, {name}: p50 {p50:.2f} ms, p99 {p99:.2f} ms")

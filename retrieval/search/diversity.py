@@ -61,7 +61,7 @@ def collapse(
 
 
 def _nearest(every: NDArray[np.float32], threshold: float, most: int) -> list[int]:
-    """For each vector the place of the kept one that it is nearly the same as.
+    """Return for each vector the place of the kept one that it is nearly the same as.
 
     Args:
         every: float32 [n, dim], best first.
@@ -103,7 +103,7 @@ def _nearest(every: NDArray[np.float32], threshold: float, most: int) -> list[in
 
 
 def by_document(heads: Sequence[Head]) -> list[Head]:
-    """The best passage of each document."""
+    """Return the best passage of each document."""
     first: dict[int, Head] = {}
     for head in heads:
         first.setdefault(head.hit.document_id, head)

@@ -14,7 +14,7 @@ _BREAK: Final = re.compile(
 
 
 def highlight(finder: TermFinder, text: str) -> Highlights:
-    """Where a passage fits the words of a query.
+    """Return where a passage fits the words of a query.
 
     Args:
         finder: of the query.
@@ -39,7 +39,7 @@ def highlight(finder: TermFinder, text: str) -> Highlights:
 
 
 def _apart(terms: Sequence[TermSpan]) -> Iterator[Span]:
-    """Places in order, those that overlap made one."""
+    """Yield places in order; overlapping ones are joined."""
     start = end = 0
     for term in terms:
         if term.start < end:
@@ -53,7 +53,7 @@ def _apart(terms: Sequence[TermSpan]) -> Iterator[Span]:
 
 
 def _sentences(text: str) -> Iterator[Span]:
-    """The sentences of a text, without the white space around them."""
+    """Yield the sentences of a text, without the white space around them."""
     start = 0
     for end, following in [(m.start(), m.end()) for m in _BREAK.finditer(text)] + [
         (len(text),) * 2

@@ -28,13 +28,13 @@ class Listing:
         self._reader = reader
         self._query = query
         self._ranking = ranking
-        self._where = query.where
+        self._filter = query.parsed_filter
         # As scores are shown: a passage's own score must not leave it out.
         self._lowest = np.float32(-math.inf if query.min_score is None else query.min_score)
         self._looked_at = 0
 
     def page(self) -> tuple[list[Head], bool]:
-        """The page's passages in order, and whether there are more after them.
+        """Return the page's passages in order, and whether there are more after them.
 
         Where passages are grouped by document, ``k`` and ``offset`` count documents, and each has
         up to ``group_size`` passages, one after the other.
@@ -57,11 +57,11 @@ class Listing:
             )
 
     def first(self, limit: int) -> list[Head]:
-        """The best ``limit`` passages, for a query that asks for no other list than that."""
+        """Return the best ``limit`` passages, from the start of the list."""
         return self._arranged(limit)[:limit]
 
     def _arranged(self, needed: int) -> list[Head]:
-        """The list: at least ``needed`` entries, if available."""
+        """Return the list: at least ``needed`` entries, if available."""
         query = self._query
         # The passage that was asked about is not listed.
         wanted = needed + (query.passage is not None)
@@ -82,7 +82,7 @@ class Listing:
         return heads
 
     def _best(self, wanted: int, needed: int) -> tuple[list[Head], bool]:
-        """The list of the best texts or passages, and whether that is all of it."""
+        """Return the list of the best texts or passages, and whether it is complete."""
         query = self._query
         texts, complete = self._texts(wanted)
         if query.collapse is not None:
@@ -96,7 +96,7 @@ class Listing:
         return by_document(heads) if query.group_by_document else heads, complete
 
     def _texts(self, wanted: int) -> tuple[Ranked, bool]:
-        """The best texts, and whether there are no others."""
+        """Return the best texts, and whether there are no others."""
         texts = self._ranking.best(wanted)
         complete = len(texts.scores) < wanted
         kept = self._above_lowest(texts)
@@ -106,12 +106,12 @@ class Listing:
         return texts.first(int(np.count_nonzero(texts.scores.astype(np.float32) >= self._lowest)))
 
     def _hits(self, texts: Ranked, limit: int) -> list[Hit]:
-        """The first passages, text by text; those of one text in the order of indexing."""
-        (places,) = self._reader.first_places([keys_of(texts)], limit, self._where)
+        """Return the first passages, text by text; those of one text in the order of indexing."""
+        (places,) = self._reader.first_places([keys_of(texts)], limit, self._filter)
         return self._made(texts, places)
 
     def _made(self, texts: Ranked, places: Sequence[Sequence[PassageKey]]) -> list[Hit]:
-        """The passages of the first texts."""
+        """Return the passages of the first texts."""
         count = len(places)
         return [
             Hit(score, *place, vector_id, scores)
@@ -126,11 +126,11 @@ class Listing:
         ]
 
     def _collapsed(self, texts: Ranked, threshold: float, most: int) -> list[Head]:
-        """The first passage of each text that no better one is nearly the same as."""
+        """Return the first passage of each text that is not nearly the same as a better one."""
         keys = keys_of(texts)
         # The passage that was asked about may come first.
         firsts = self._reader.first_places(
-            [[key] for key in keys], 1 + (self._query.passage is not None), self._where, named=keys
+            [[key] for key in keys], 1 + (self._query.passage is not None), self._filter, named=keys
         )
         places = [
             [place for place in first if place != self._query.passage][:1] for (first,) in firsts
@@ -147,34 +147,34 @@ class Listing:
         ]
 
     def _named(self, page: Sequence[Head]) -> list[Head]:
-        """The heads of a page with the names of the passages that each stands for."""
+        """Return the heads of a page with the names of the passages that each stands for."""
         groups = [head.texts for head in page]
         if not any(groups):
             return list(page)
         # Its own, and perhaps the passage that was asked about, are not named.
         limit = MAX_SIMILAR + 2
         listed = [text for group in groups for text in group]
-        found = self._reader.first_places(groups, limit + 1, self._where, named=listed)
+        found = self._reader.first_places(groups, limit + 1, self._filter, named=listed)
         named = []
         for head, parts in zip(page, found, strict=True):
             places = [place for part in parts for place in part]
             others = [p for p in places if p not in (head.hit[1:3], self._query.passage)]
             count = len(others)
             if len(places) > limit:
-                count = sum(self._reader.count_places(head.texts, listed, self._where))
+                count = sum(self._reader.count_places(head.texts, listed, self._filter))
                 count -= len(places) - len(others)
             named.append(head._replace(similar=tuple(others[:MAX_SIMILAR]), similar_count=count))
         return named
 
     def _grouped(self, page: Sequence[Head]) -> list[Head]:
-        """The heads of a page, each with the best passages of its document after it."""
+        """Return the heads of a page, each followed by the best passages of its document."""
         passages = self._reader.passages_of_documents([head.hit.document_id for head in page])
         return [
             member for head in page for member in self._group(head, passages[head.hit.document_id])
         ]
 
     def _group(self, head: Head, passages: Sequence[DocumentPassage]) -> list[Head]:
-        """The best passages of a document: all of it is compared, however far down they rank."""
+        """Return the best passages of a document; all of them are scored, however low they rank."""
         vector_ids, text_ids = (
             np.unique(np.array(ids, dtype=np.int64))
             for ids in zip(*((one.vector_id, one.text_id) for one in passages), strict=True)
@@ -201,7 +201,7 @@ class Listing:
 def _of_document(
     texts: Sequence[TextKey], document_id: int, passages: Sequence[DocumentPassage]
 ) -> list[list[PassageKey]]:
-    """Where each text stands in a document."""
+    """Return where each text stands in a document."""
     named = {text.text_id for text in texts if text.text_id}
     places: dict[TextKey, list[PassageKey]] = {text: [] for text in texts}
     for ordinal, vector_id, text_id in passages:
@@ -212,7 +212,7 @@ def _of_document(
 
 
 def _stages(texts: Ranked, count: int, kind: ScoreKind) -> Iterator[StageScores]:
-    """How each of the first ``count`` texts came to its score."""
+    """Yield how each of the first ``count`` texts came to its score."""
     dense, lexical, fused = (
         [None if math.isnan(score) else score for score in part[:count].tolist()]
         for part in (texts.dense, texts.lexical, texts.fused)

@@ -28,8 +28,8 @@ class Query(QueryOptions):
     """Find passages like this one, and leave out the passage itself."""
 
     @property
-    def where(self) -> Filter | None:
-        """The filter, parsed; None: there is none."""
+    def parsed_filter(self) -> Filter | None:
+        """The filter, parsed; None if there is none."""
         return parse_filter(self.filter) if self.filter else None
 
     @property

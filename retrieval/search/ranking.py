@@ -72,15 +72,15 @@ class Ranked(NamedTuple):
     """What was made of both; NaN: it was one search alone."""
 
     def first(self, count: int) -> "Ranked":
-        """The best ``count``."""
+        """Return the best ``count``."""
         return self.take(slice(count))
 
     def among(self, vector_ids: NDArray[np.int64]) -> "Ranked":
-        """Those of given vectors."""
+        """Return those of given vectors."""
         return self.take(np.flatnonzero(np.isin(self.vector_ids, vector_ids)))
 
     def take(self, rows: NDArray[np.int64] | slice) -> "Ranked":
-        """Some of them, in this order."""
+        """Return some of them, in this order."""
         return Ranked._make(column[rows] for column in self)
 
 
@@ -93,11 +93,11 @@ class Ranking(Protocol):
         ...
 
     def best(self, count: int) -> Ranked:
-        """The ``count`` best texts, ≥ 1; fewer where there are no more."""
+        """Return the ``count`` best texts, ≥ 1; fewer where there are no more."""
         ...
 
     def of(self, vector_ids: NDArray[np.int64], text_ids: NDArray[np.int64]) -> Ranked:
-        """Given texts; those never reached are left out.
+        """Rank given texts; those that the ranking never reaches are left out.
 
         Args:
             vector_ids: int64 [m] ascending, the vectors of the texts.
@@ -113,7 +113,7 @@ class Dense:
     reader: Reader
     vector: NDArray[np.float32]
     """[dim], L2-normalised."""
-    where: Filter | None
+    filter: Filter | None
     exact: bool
     kind: ScoreKind = field(default="cosine", init=False)
     _known: dict[int, Ranked] = field(default_factory=dict, init=False)
@@ -129,7 +129,7 @@ class Dense:
 
     def _search(self, count: int) -> Ranked:
         hits = self.reader.search_vectors(
-            self.vector[None], count, where=self.where, exact=self.exact
+            self.vector[None], count, filter=self.filter, exact=self.exact
         )
         found = hits.vector_ids[0] >= 0
         scores = hits.scores[0][found].astype(np.float64)
@@ -155,7 +155,7 @@ class Lexical:
 
     reader: Reader
     text: str
-    where: Filter | None
+    filter: Filter | None
     kind: ScoreKind = field(default="bm25", init=False)
     _known: dict[int, Ranked] = field(default_factory=dict, init=False)
 
@@ -163,18 +163,18 @@ class Lexical:
         """See ``Ranking``."""
         depth = _depth_for(count)
         if depth not in self._known:
-            hits = self.reader.search_lexical(self.text, depth, where=self.where)
+            hits = self.reader.search_lexical(self.text, depth, filter=self.filter)
             self._known[depth] = self._ranked(hits, _places(hits.scores))
         return self._known[depth].first(count)
 
     def of(self, _vector_ids: NDArray[np.int64], text_ids: NDArray[np.int64]) -> Ranked:
         """See ``Ranking``."""
-        hits = self.reader.score_texts(self.text, text_ids, where=self.where)
+        hits = self.reader.score_texts(self.text, text_ids, filter=self.filter)
         return self._ranked(hits, np.zeros_like(hits.vector_ids))
 
     def of_vectors(self, vector_ids: NDArray[np.int64], most: int) -> Ranked:
-        """Up to ``most`` of the texts of each vector, int64 [m], the best of it."""
-        hits = self.reader.score_texts_of_vectors(self.text, vector_ids, most, where=self.where)
+        """Rank the best texts of each vector, int64 [m], up to ``most`` of each."""
+        hits = self.reader.score_texts_of_vectors(self.text, vector_ids, most, filter=self.filter)
         return self._ranked(hits, np.zeros_like(hits.vector_ids))
 
     @staticmethod
@@ -250,7 +250,7 @@ class Weighted:
         return texts._replace(scores=scores, fused=scores)
 
     def _add(self, cosines: NDArray[np.float64], bm25: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The score of two scores."""
+        """Add up cosines and BM25 scores."""
         away = cosines - self._average
         above, below = (max(1 + sign * self._average, _LEAST_RANGE) for sign in (-1, 1))
         near = np.clip(away / np.where(away > 0, above, below), -1.0, 1.0)
@@ -258,7 +258,7 @@ class Weighted:
         return total
 
     def _compare(self, dense: Ranked, lexical: Ranked, more_texts: int = 0) -> Ranked:
-        """All that either search has found, with both scores; in order of vector id.
+        """Join what either search has found, with both scores, in order of vector id.
 
         Args:
             dense: found by vectors.
@@ -359,13 +359,13 @@ class StableRanking:
 
 
 def keys_of(texts: Ranked) -> list[TextKey]:
-    """What the texts of a ranking are looked up by."""
+    """Return the keys by which the texts of a ranking are looked up."""
     pairs = zip(texts.vector_ids.tolist(), texts.text_ids.tolist(), strict=True)
     return [TextKey(*pair) for pair in pairs]
 
 
 def _depth_for(count: int) -> int:
-    """How many texts to ask a search for where ``count`` are wanted.
+    """Return how many texts to ask a search for where ``count`` are wanted.
 
     One of a few numbers, so that what was found for a shorter list serves for a longer one.
     """
@@ -376,12 +376,12 @@ def _depth_for(count: int) -> int:
 
 
 def _places(scores: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The place of each of some descending scores, from 1; equal ones share theirs."""
+    """Return the rank of each of some descending scores, from 1; equal scores share one."""
     return np.searchsorted(-scores, -scores) + 1
 
 
 def _united(dense: Ranked, *lexical: Ranked) -> Ranked:
-    """All that any search has found, each with what is known of it; in order of vector id.
+    """Join what several searches have found, in order of vector id, then text id.
 
     Args:
         dense: found by vectors; what it says of a vector holds for all its texts.
@@ -420,19 +420,19 @@ def _united(dense: Ranked, *lexical: Ranked) -> Ranked:
 
 
 def ordered(texts: Ranked, count: int) -> Ranked:
-    """The ``count`` best, best first."""
+    """Return the ``count`` best, best first."""
     unnamed = texts.text_ids == 0  # after those that it stands beside
     keys = (texts.text_ids, unnamed, texts.vector_ids, -texts.scores)
     return texts.take(np.lexsort(keys)[:count])
 
 
 def _among(texts: Ranked, others: Ranked) -> NDArray[np.bool_]:
-    """Bool [n]: which texts are among others."""
+    """Return which texts are among others, bool [n]."""
     known = set(zip(others.vector_ids.tolist(), others.text_ids.tolist(), strict=True))
     pairs = zip(texts.vector_ids.tolist(), texts.text_ids.tolist(), strict=True)
     return np.fromiter((pair in known for pair in pairs), dtype=bool, count=len(texts.scores))
 
 
 def _joined(parts: Sequence[Ranked]) -> Ranked:
-    """One after the other."""
+    """Join rankings, one after the other."""
     return Ranked._make(np.concatenate(columns) for columns in zip(*parts, strict=True))

@@ -25,7 +25,7 @@ class PairScores(Protocol):
 
     @property
     def truncated(self) -> int:
-        """How many passages were cut."""
+        """Number of passages that were cut."""
         ...
 
 
@@ -33,7 +33,7 @@ class PairScorer(Protocol):
     """What reranking needs of a model; ``retrieval.encoding.reranker.Reranker`` is one."""
 
     def score(self, query: str, passages: Sequence[str]) -> PairScores:
-        """How likely each passage answers a query."""
+        """Return how likely each passage answers a query."""
         ...
 
 
@@ -50,7 +50,7 @@ class Reranked:
     text: str
     """The query."""
     top: int
-    where: Filter | None
+    filter: Filter | None
     kind: ScoreKind = field(default="rerank", init=False)
     seconds: float = field(default=0.0, init=False)
     """That the model took."""
@@ -77,10 +77,10 @@ class Reranked:
         return ordered(texts._replace(scores=scores.probabilities), self.top)
 
     def _found(self) -> tuple[Ranked, list[Hit]]:
-        """The texts, and where each stands first."""
+        """Return the texts, and where each stands first."""
         texts = self.first.best(self.top)
         keys = keys_of(texts)
-        places = self.reader.first_places([[key] for key in keys], 1, self.where)
+        places = self.reader.first_places([[key] for key in keys], 1, self.filter)
         hits = [
             Hit(0.0, *standing[0], key.vector_id)
             for key, (standing,) in zip(keys, places, strict=True)
@@ -89,7 +89,7 @@ class Reranked:
         return texts.take(np.flatnonzero([bool(standing) for (standing,) in places])), hits
 
     def _read(self, hits: Sequence[Hit]) -> list[str]:
-        """The texts, as they were embedded where they first stand."""
+        """Return the texts, as they were embedded where they first stand."""
         context = self.reader.info.chunking.context
         return [
             embedded_text(one.text, title=one.title, heading_path=one.heading_path, context=context)

@@ -110,8 +110,8 @@ class Searcher:
             InvalidArgument: the filter is malformed.
             DeadlinePassed: nobody waits for the answer any more.
         """
-        if query.where is not None:
-            self.reader.prepare(query.where)
+        if query.parsed_filter is not None:
+            self.reader.prepare(query.parsed_filter)
 
     def stream(
         self,
@@ -145,7 +145,7 @@ class Searcher:
         return _Asked(self, query, embedded, ranking, self._reranked(query, ranking))
 
     def _reranked(self, query: Query, ranking: Ranking) -> Reranked | None:
-        """The ranking that a model makes of the best of another; None: it is not wanted."""
+        """Return the ranking that a model makes of another's best; None if it is not wanted."""
         if not query.rerank_top or query.text is None:
             return None
         if self._reranker is None:
@@ -154,10 +154,10 @@ class Searcher:
                 "`retrieval serve` and `indexer search`, or search without"
             )
         top = query.rerank_top
-        return Reranked(ranking, self.reader, self._reranker, query.text, top, query.where)
+        return Reranked(ranking, self.reader, self._reranker, query.text, top, query.parsed_filter)
 
     def read(self, query: Query, heads: Sequence[Head]) -> Iterator[Passage]:
-        """The passages of a page, with all that the query wants to know of them."""
+        """Yield the passages of a page, with all that the query asks for."""
         passages = self.reader.passages([head.hit for head in heads])
         finder = None
         if query.highlight and query.text is not None:
@@ -176,7 +176,7 @@ class Searcher:
             yield _without_text(shown) if query.omit_text else shown
 
     def _with_context(self, query: Query, passages: Sequence[Passage]) -> list[Passage]:
-        """Passages with those before and after each."""
+        """Add to each passage those before and after it."""
         every = self.reader.neighbours_of(
             [(passage.document_id, passage.ordinal) for passage in passages],
             before=query.context_before,
@@ -189,7 +189,7 @@ class Searcher:
         return found
 
     def _with_sections(self, passages: Sequence[Passage], most_chars: int) -> list[Passage]:
-        """Passages with the text around them, unless a better one has it."""
+        """Add to each passage the text around it, unless a better one has it already."""
         places = [(passage.document_id, passage.ordinal) for passage in passages]
         stretches = self.reader.section_spans(places, most_chars)
         told: dict[int, list[SectionSpan]] = {}
@@ -207,8 +207,10 @@ class Searcher:
         return found
 
     def warnings(self, query: Query) -> Iterator[str]:
-        """Sentences about fields of the filter that no document has, and limits of the words."""
-        for name, close in self.reader.unknown_fields(query.where).items() if query.where else ():
+        """Warn about fields of the filter that no document has, and limits of the words."""
+        for name, close in (
+            self.reader.unknown_fields(query.parsed_filter).items() if query.parsed_filter else ()
+        ):
             hint = f"; did you mean {close!r}?" if close else ""
             yield f"the filter asks for {name!r}, a field that no document has{hint}"
         compares_words = query.mode != "dense" and (
@@ -237,11 +239,11 @@ class Searcher:
         return EmbeddedText((vector / length).astype(np.float32), 0, truncated=False)
 
     def _ranking(self, query: Query, embedded: EmbeddedText) -> Ranking:
-        """How the query wants passages ranked."""
-        dense = Dense(self.reader, embedded.vector, query.where, query.exact)
+        """Return the ranking that the query asks for."""
+        dense = Dense(self.reader, embedded.vector, query.parsed_filter, query.exact)
         if query.text is None or query.mode == "dense":
             return dense
-        lexical = Lexical(self.reader, query.text, query.where)
+        lexical = Lexical(self.reader, query.text, query.parsed_filter)
         if query.mode == "lexical":
             return lexical
         if query.mode == "auto" and not self.reader.has_lexical_index:

@@ -91,11 +91,11 @@ class Reader(Protocol):
         """Whether a filter was evaluated lately, so that a search with it need not do that."""
         ...
 
-    def prepare(self, where: Filter) -> None:
+    def prepare(self, filter: Filter) -> None:
         """Evaluate a filter, and remember the result for searches with it."""
         ...
 
-    def unknown_fields(self, where: Filter) -> dict[str, str]:
+    def unknown_fields(self, filter: Filter) -> dict[str, str]:
         """Return the metadata fields of a filter that no document has.
 
         Returns:
@@ -115,7 +115,7 @@ class Reader(Protocol):
         queries: NDArray[np.float32],
         k: int,
         *,
-        where: Filter | None = None,
+        filter: Filter | None = None,
         exact: bool = False,
     ) -> VectorHits:
         """Find each query's nearest vectors, best first; equal scores in order of vector id.
@@ -123,7 +123,7 @@ class Reader(Protocol):
         Args:
             queries: float32 [n, dim], L2-normalised.
             k: how many, ≥ 1.
-            where: only vectors of documents that pass this filter.
+            filter: only vectors of documents that pass this filter.
             exact: look at every vector, also where there is an approximate index.
 
         Raises:
@@ -160,13 +160,13 @@ class Reader(Protocol):
         """Whether the index can be searched by words."""
         ...
 
-    def search_lexical(self, text: str, k: int, *, where: Filter | None = None) -> LexicalHits:
+    def search_lexical(self, text: str, k: int, *, filter: Filter | None = None) -> LexicalHits:
         """Find the texts that fit the words of a query best.
 
         Args:
             text: the query, see ``retrieval.store.lexical.query``.
             k: how many, ≥ 1.
-            where: only texts of documents that pass this filter.
+            filter: only texts of documents that pass this filter.
 
         Returns:
             at most k; texts with none of the words are left out.
@@ -179,7 +179,7 @@ class Reader(Protocol):
         vector_ids: NDArray[np.int64],
         most: int | None = None,
         *,
-        where: Filter | None = None,
+        filter: Filter | None = None,
     ) -> LexicalHits:
         """Score the texts of given vectors; see ``search_lexical``.
 
@@ -187,12 +187,12 @@ class Reader(Protocol):
             text: the query.
             vector_ids: int64 [m].
             most: how many texts of each vector, the best of it; None: all.
-            where: only texts of documents that pass this filter.
+            filter: only texts of documents that pass this filter.
         """
         ...
 
     def score_texts(
-        self, text: str, text_ids: NDArray[np.int64], *, where: Filter | None = None
+        self, text: str, text_ids: NDArray[np.int64], *, filter: Filter | None = None
     ) -> LexicalHits:
         """Score given texts, int64 [m]; see ``search_lexical``."""
         ...
@@ -211,7 +211,7 @@ class Reader(Protocol):
         self,
         groups: Sequence[Sequence[TextKey]],
         limit: int,
-        where: Filter | None = None,
+        filter: Filter | None = None,
         *,
         named: Sequence[TextKey] | None = None,
     ) -> list[list[list[PassageKey]]]:
@@ -220,7 +220,7 @@ class Reader(Protocol):
         Args:
             groups: texts in order.
             limit: how many passages of each group are wanted.
-            where: only passages of documents that pass this filter.
+            filter: only passages of documents that pass this filter.
             named: all texts that are listed; None: those of the groups.
 
         Returns:
@@ -230,7 +230,7 @@ class Reader(Protocol):
         ...
 
     def count_places(
-        self, texts: Sequence[TextKey], named: Sequence[TextKey], where: Filter | None = None
+        self, texts: Sequence[TextKey], named: Sequence[TextKey], filter: Filter | None = None
     ) -> list[int]:
         """Count the passages that have each of some texts; see ``first_places``."""
         ...

@@ -19,20 +19,20 @@ class Location:
     """The folder, or what follows ``://``."""
 
     @classmethod
-    def parse(cls, where: "LocationLike") -> "Location":
+    def parse(cls, place: "LocationLike") -> "Location":
         """Read a location: ``scheme://…`` is an address; anything else is a folder.
 
         A ``pathlib`` path is always a folder. So is a text that begins with ``./``.
         """
-        if isinstance(where, Location):
-            return where
-        text = os.fspath(where)
-        match = None if isinstance(where, PurePath) else _ADDRESS.fullmatch(text)
+        if isinstance(place, Location):
+            return place
+        text = os.fspath(place)
+        match = None if isinstance(place, PurePath) else _ADDRESS.fullmatch(text)
         return cls(match["scheme"], match["path"]) if match else cls("", text)
 
     @property
     def folder(self) -> Path:
-        """The folder; for locations without a scheme only."""
+        """The folder of a location without a scheme."""
         if self.scheme:
             raise ValueError(f"{self} is not a folder")
         return Path(self.path)

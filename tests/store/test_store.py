@@ -324,7 +324,7 @@ def test_metadata_of_an_older_version_can_be_filtered(tmp_path: Path) -> None:
             "date>=2024-05-01": True,
             "date<2030": False,
         }.items():
-            hits = reader.search_vectors(unit_vectors(1), 2, where=parse_filter(condition))
+            hits = reader.search_vectors(unit_vectors(1), 2, filter=parse_filter(condition))
             assert (hits.vector_ids[0] >= 0).any() == passes, condition
         assert reader.document(1).metadata == old
     assert list(verify(tmp_path)) == []

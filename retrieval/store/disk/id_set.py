@@ -20,7 +20,7 @@ class IdSet:
         return cls(int(np.count_nonzero(mask)), np.packbits(mask, bitorder="little"))
 
     def contains(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Bool [n]: which of n ids are in the set."""
+        """Return which of n ids are in the set, bool [n]."""
         byte = ids >> 3
         inside = byte < len(self.bits)
         found = self.bits[np.where(inside, byte, 0)] >> (ids & 7).astype(np.uint8) & 1
@@ -28,5 +28,5 @@ class IdSet:
         return both
 
     def ids(self) -> NDArray[np.int64]:
-        """Int64 [count], ascending."""
+        """Return the ids, int64 [count], ascending."""
         return np.flatnonzero(np.unpackbits(self.bits, bitorder="little"))

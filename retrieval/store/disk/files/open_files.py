@@ -14,7 +14,7 @@ its name is, and even if it has none any more."""
 
 @contextmanager
 def library_path(path: Path) -> Iterator[str]:
-    """A name by which a library written in another language can open a file or folder.
+    """Yield a name by which a library in another language can open a file or folder.
 
     Args:
         path: may hold bytes that are not UTF-8, which Python keeps as surrogates.
@@ -62,7 +62,7 @@ class OpenFiles:
                 continue
 
     def path(self, name: str) -> Path:
-        """A path that the file can be read by until ``close``, also when its name is gone.
+        """Return a path that reads the file until ``close``, even when its name is gone.
 
         Systems without ``/proc`` only have the name.
         """

@@ -36,7 +36,7 @@ class Once(Generic[Key, Value]):
         return key in self._recent.get([key])
 
     def get(self, key: Key, make: Callable[[], Value]) -> Value:
-        """The value of a key.
+        """Return the value of a key.
 
         Args:
             key: whose value is wanted.

@@ -113,7 +113,7 @@ def write_file(folder: Path, prefix: str, blocks: Iterable[bytes | memoryview]) 
 
 
 def describe_file(path: Path) -> WrittenFile:
-    """What a commit records of a file that somebody else wrote.
+    """Return what a commit records of a file that the engine wrote.
 
     Raises:
         OSError: it can't be read.
@@ -128,7 +128,7 @@ def _described(path: Path, size: int, sha256: str) -> WrittenFile:
 
 
 def sample_sha256(path: Path) -> str:
-    """The SHA-256 of a file of up to 16 MiB; of 64 blocks of 4 KiB, evenly spread, of a larger one.
+    """Return the SHA-256 of a file, or of a sample where it has more than 16 MiB.
 
     What opening an index checks: cheap at any size, and enough to notice a file that was cut,
     exchanged or overwritten. ``indexer verify`` reads every byte.
@@ -150,7 +150,7 @@ def sample_sha256(path: Path) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """The SHA-256 of a whole file.
+    """Return the SHA-256 of a whole file.
 
     Raises:
         OSError: it can't be read.
@@ -241,7 +241,7 @@ def sync(path: Path) -> None:
 def search_rows(
     vectors: faiss.Index, queries: NDArray[np.float32], rows: NDArray[np.int64], k: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Exact search over some rows; only those are read, and none is copied.
+    """Search some rows exactly; only those are read, and none is copied.
 
     Args:
         vectors: a flat index.

@@ -51,12 +51,12 @@ Leaf = Comparison | In | Glob | Exists
 
 
 @lru_cache(maxsize=8)
-def filter_check(where: Filter) -> Sql:
+def filter_check(filter: Filter) -> Sql:
     """Return ``check_sql`` of a whole filter; pages of one search ask for it again and again.
 
     Few are kept, as each may hold 20,000 values.
     """
-    return check_sql(where.tree)
+    return check_sql(filter.tree)
 
 
 def check_sql(condition: Condition) -> Sql:
@@ -132,7 +132,7 @@ def _joined(word: str, parts: Sequence[Sql]) -> Sql:
 
 
 def _depth(sql: Sql) -> int:
-    """How deep parentheses are nested."""
+    """Return how deep parentheses are nested."""
     return max(accumulate((char == "(") - (char == ")") for char in sql.text))
 
 
@@ -232,7 +232,7 @@ def _floor(column: str, length: int) -> str:
 def _by_type(
     values: Sequence[Value],
 ) -> tuple[list[int | float], dict[int, list[int]], list[str]]:
-    """Numbers; first microseconds of dates and times by their length; texts."""
+    """Return numbers; first microseconds of dates and times by their length; texts."""
     numbers: list[int | float] = []
     moments: dict[int, list[int]] = {}
     texts: list[str] = []

@@ -79,7 +79,7 @@ class FilterEvaluator:
         return every.vector_ids[passing].astype(np.int64), every.text_ids[passing].astype(np.int64)
 
     def documents(self, condition: Condition) -> Mask:
-        """By document id: whether a document passes; ids that no document has may pass, too."""
+        """Return whether each document passes, by id; ids of no document may pass, too."""
         match condition:
             case And(parts):
                 few = self._few(parts)
@@ -95,7 +95,7 @@ class FilterEvaluator:
                 return reduce(np.logical_or, found, self._mask(np.empty(0, np.int64)))
 
     def _few(self, parts: Sequence[Condition]) -> Ids | None:
-        """The documents that pass one of some conditions, if it is soon found that they are few."""
+        """Return the documents that pass one of the conditions, if a query finds few of them."""
         for part in parts:
             if not isinstance(part, Comparison | In | Exists):
                 continue
@@ -108,19 +108,19 @@ class FilterEvaluator:
         return None
 
     def _checked(self, ids: Ids, condition: Condition) -> Ids:
-        """Those of some documents that pass."""
+        """Return those of some documents that pass."""
         check = check_sql(condition)
         these = "d.id IN (SELECT value FROM json_each(?))"
         query = f"SELECT d.id AS id FROM documents d WHERE {these} AND {check.text}"
         return self._ids(Sql(query, (json.dumps(ids.tolist()), *check.parameters)))
 
     def _ids(self, query: Sql) -> Ids:
-        """What a query gives in its column ``id``."""
+        """Return what a query gives in its column ``id``."""
         joined = f"SELECT group_concat(id) FROM ({query.text})"
         return _numbers(self._rows(joined, query.parameters)[0][0])
 
     def _mask(self, ids: Ids) -> Mask:
-        """Bool [highest document id + 1]."""
+        """Return the ids as a mask, bool [highest document id + 1]."""
         mask = np.zeros(self._most + 1, dtype=bool)
         mask[ids] = True
         return mask
@@ -129,11 +129,13 @@ class FilterEvaluator:
     def _most(self) -> int:
         return int(self._rows("SELECT max(id) FROM documents", [])[0][0] or 0)
 
-    def _read_passages(self, where: str, parameters: Sequence[Parameter]) -> tuple[Ids, Ids, Ids]:
-        """Documents, vectors and texts of some passages."""
+    def _read_passages(
+        self, condition: str, parameters: Sequence[Parameter]
+    ) -> tuple[Ids, Ids, Ids]:
+        """Read the document, vector and text ids of some passages."""
         rows = self._rows(
             "SELECT group_concat(document_id), group_concat(vector_id), group_concat(text_id) "
-            f"FROM chunks WHERE {where}",
+            f"FROM chunks WHERE {condition}",
             parameters,
         )
         documents, vectors, texts = map(_numbers, rows[0])
@@ -149,11 +151,11 @@ class FilterEvaluator:
 
 
 def _numbers(text: str | None) -> Ids:
-    """The numbers that SQLite has joined by commas, int64 [n]; None: there are none."""
+    """Return the numbers that SQLite has joined by commas, int64 [n]; none for None."""
     return np.fromstring(text or "", dtype=np.int64, sep=",")
 
 
 def _compact(blocks: Sequence[Ids]) -> NDArray[np.integer[Any]]:
-    """One array of several, in as few bytes as its numbers take."""
+    """Join arrays into one, in as few bytes as its numbers take."""
     numbers = np.concatenate(blocks)
     return numbers.astype(np.int32) if numbers.max(initial=0) < 1 << 31 else numbers

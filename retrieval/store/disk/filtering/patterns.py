@@ -80,7 +80,7 @@ def path_glob_sql(column: str, pattern: str) -> Sql:
 
 
 def _fixed_depth(column: str, pattern: str, parts: list[str]) -> Sql:
-    """A pattern that has no ``**``.
+    """Return the test for a pattern without ``**``.
 
     Each of its slashes stands for one of the path, so where both have equally many, nothing else
     in the pattern can stand for a slash.
@@ -99,7 +99,7 @@ def _fixed_depth(column: str, pattern: str, parts: list[str]) -> Sql:
 
 
 def _below(column: str, pattern: str, folder: str, name: str) -> Sql:
-    """``folder/**/name``: the name is a pattern of the last part, at any depth below a folder."""
+    """Return the test for ``folder/**/name``: the last part, at any depth below a folder."""
     glob = _to_glob(name)
     if not glob.is_exact:
         return _checked_path(column, pattern, [*folder.split("/"), _ANY_PARTS, name])
@@ -115,7 +115,7 @@ def _below(column: str, pattern: str, folder: str, name: str) -> Sql:
 
 
 def _checked_path(column: str, pattern: str, parts: list[str]) -> Sql:
-    """Any other pattern: SQLite finds what may match, and a function checks it."""
+    """Return the test for any other pattern: SQLite narrows down, a function decides."""
     text = ""
     for number, part in enumerate(parts):
         if part == _ANY_PARTS:
@@ -140,13 +140,13 @@ def _glob_test(column: str, glob: _Glob) -> Sql:
 
 
 def _without_nul(column: str, function: str, pattern: str, test: Sql) -> Sql:
-    """A test for texts without NUL; the others are checked by a function."""
+    """Use a test for texts without NUL, and a function for the others."""
     text = f"CASE WHEN instr({column}, char(0)) THEN {function}(?, {column}) ELSE {test.text} END"
     return Sql(f"({text})", (pattern, *test.parameters))
 
 
 def _beginning_with(column: str, start: str, test: Sql) -> Sql:
-    """A test for texts that begin with another one, which are found by an index."""
+    """Restrict a test to texts that begin with another one, found by an index."""
     if not start:
         return test
     end = _after(start)
@@ -156,7 +156,7 @@ def _beginning_with(column: str, start: str, test: Sql) -> Sql:
 
 
 def _after(start: str) -> str | None:
-    """The first text after all that begin with another; None: there is none."""
+    """Return the first text after all that begin with another; None if there is none."""
     while start:
         code = ord(start[-1]) + 1
         start = start[:-1]
@@ -166,12 +166,12 @@ def _after(start: str) -> str | None:
 
 
 def _fixed_beginning(pattern: str) -> str:
-    """What a pattern begins with, up to its first special character."""
+    """Return what a pattern begins with, up to its first special character."""
     return pattern[: next((at for at, char in enumerate(pattern) if char in _SPECIAL), None)]
 
 
 def _to_glob(pattern: str) -> _Glob:
-    """A pattern as SQLite takes it; the sets in it are found as ``fnmatch`` finds them."""
+    """Return a pattern as SQLite takes it; sets are found as ``fnmatch`` finds them."""
     text, is_exact, at = "", True, 0
     while at < len(pattern):
         char = pattern[at]

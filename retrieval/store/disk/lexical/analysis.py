@@ -26,7 +26,7 @@ _WITHOUT_STOP_WORDS: Final = frozenset({"ar", "el", "ro", "ta", "tr"})
 
 @cache
 def words_analyzer(language: str) -> tantivy.TextAnalyzer:
-    """Cuts ``words_of`` a text into terms.
+    """Return what cuts ``words_of`` a text into terms.
 
     Args:
         language: a key of ``LANGUAGES``, or ``NO_LANGUAGE``.
@@ -42,7 +42,7 @@ def words_analyzer(language: str) -> tantivy.TextAnalyzer:
 
 @cache
 def plain_analyzer() -> tantivy.TextAnalyzer:
-    """Cuts ``plain_of`` a text into terms."""
+    """Return what cuts ``plain_of`` a text into terms."""
     return (
         _between_spaces()
         .filter(tantivy.Filter.custom_stopword([BREAK]))
@@ -54,7 +54,7 @@ def plain_analyzer() -> tantivy.TextAnalyzer:
 
 @cache
 def identifiers_analyzer() -> tantivy.TextAnalyzer:
-    """Cuts ``identifiers_of`` a text into terms."""
+    """Return what cuts ``identifiers_of`` a text into terms."""
     return _between_spaces().filter(tantivy.Filter.lowercase()).build()
 
 

@@ -76,7 +76,7 @@ NO_HITS: Final = LexicalHits(np.empty(0), np.empty(0, np.int64), np.empty(0, np.
 
 
 def make_schema() -> tantivy.Schema:
-    """The fields of a text; the plain ones alone know where a word stands."""
+    """Return the fields of a text; only the plain ones record positions."""
     return (
         tantivy.SchemaBuilder()
         .add_text_field(WORDS, tokenizer_name=WORDS, index_option="freq")
@@ -103,7 +103,7 @@ class LexicalIndex:
 
     @property
     def texts(self) -> int:
-        """How many texts it holds."""
+        """Number of texts."""
         return int(self._searcher.num_docs)
 
     def search(self, query: tantivy.Query, k: int, allowed: IdSet | None) -> LexicalHits:
@@ -135,7 +135,7 @@ class LexicalIndex:
         most: int | None,
         allowed: IdSet | None,
     ) -> LexicalHits:
-        """The same for the texts of given vectors; those without any of the words are left out.
+        """Score the texts of given vectors; those without any of the words are left out.
 
         Args:
             query: see ``search``.
@@ -165,20 +165,20 @@ class LexicalIndex:
     def score_texts(
         self, query: tantivy.Query, text_ids: NDArray[np.int64], allowed: IdSet | None
     ) -> LexicalHits:
-        """The same for given texts, int64 [m]; those without any of the words are left out."""
+        """Score given texts, int64 [m]; those without any of the words are left out."""
         hits = self._run(self._among(query, TEXT, text_ids), len(text_ids))
         return hits if allowed is None else _take(hits, allowed.contains(hits.text_ids))
 
     def terms_with_prefix(self, field: str, prefix: str) -> list[tuple[str, int]]:
-        """Terms of a field that begin so, and how many texts have each; the most common first."""
+        """Return the terms of a field that begin so, with their text counts, commonest first."""
         return list(self._searcher.terms_with_prefix(field, prefix))
 
     def texts_with(self, field: str, term: str) -> int:
-        """How many texts have a term in a field."""
+        """Count the texts that have a term in a field."""
         return self._searcher.doc_freq(field, term)
 
     def rarity(self, having: float) -> float:
-        """What BM25 gives a term for being rare (its idf), > 0.
+        """Return BM25's idf of a term, > 0.
 
         Args:
             having: how many texts have it.
@@ -188,7 +188,7 @@ class LexicalIndex:
     def _among(
         self, query: tantivy.Query, field: str, ids: NDArray[np.int64]
     ) -> tantivy.Query | None:
-        """A query for some texts or vectors alone; None: for none at all."""
+        """Restrict a query to some texts or vectors; None if there are none."""
         if not len(ids):
             return None
         these = tantivy.Query.term_set_query(self.schema, field, ids.tolist())
@@ -197,7 +197,7 @@ class LexicalIndex:
         return tantivy.Query.boolean_query(both)
 
     def _run(self, query: tantivy.Query | None, limit: int) -> LexicalHits:
-        """The best, best first."""
+        """Run a query; return the best texts, best first."""
         if query is None or limit < 1:
             return NO_HITS
         hits: list[tuple[Any, tantivy.DocAddress]]
@@ -263,15 +263,15 @@ def _warnings(index: LexicalIndex, query: LexicalQuery) -> Iterator[str]:
 
 
 def _terms(index: LexicalIndex, field: str, text: str, weight: float) -> Iterator[_Clause]:
-    """Each term of a text, as often as it is in it; at most the ``MAX_TERMS`` rarest."""
+    """Yield each term of a text, weighted by its count; at most the ``MAX_TERMS`` rarest."""
     terms = _cut(index, field, text)
-    for where, term in _rarest(index, terms)[:MAX_TERMS]:
-        query = tantivy.Query.term_query(index.schema, where, term, "freq")
-        yield _should(query, weight * terms[where, term])
+    for field_of, term in _rarest(index, terms)[:MAX_TERMS]:
+        query = tantivy.Query.term_query(index.schema, field_of, term, "freq")
+        yield _should(query, weight * terms[field_of, term])
 
 
 def _rarest(index: LexicalIndex, terms: Counter[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Different terms; where they are too many, those that a text has alone, the rarest first."""
+    """Return the distinct terms; if too many, only those that texts have, rarest first."""
     if len(terms) <= MAX_TERMS:
         return list(terms)
     having = {term: index.texts_with(*term) for term in terms}
@@ -279,7 +279,7 @@ def _rarest(index: LexicalIndex, terms: Counter[tuple[str, str]]) -> list[tuple[
 
 
 def _cut(index: LexicalIndex, field: str, text: str) -> Counter[tuple[str, str]]:
-    """The terms of a text, and the field where each is looked up.
+    """Count the terms of a text, each with the field where it is looked up.
 
     Scripts without spaces are pairs of characters in a field; a single one is looked up where they
     are all single.
@@ -300,9 +300,9 @@ def _phrase(index: LexicalIndex, phrase: Phrase) -> Iterator[_Clause]:
     if phrase.outranks_words:
         # More than its words could give to any text without the phrase.
         most = sum(
-            weight * count * index.rarity(index.texts_with(where, term))
+            weight * count * index.rarity(index.texts_with(field_of, term))
             for field, weight in WEIGHTS.items()
-            for (where, term), count in _cut(index, field, phrase.text).items()
+            for (field_of, term), count in _cut(index, field, phrase.text).items()
         )
         query = tantivy.Query.const_score_query(found[0][0], _BM25_LIMIT * most)
         yield tantivy.Occur.Should, query
@@ -328,7 +328,7 @@ def _prefix(index: LexicalIndex, prefix: Prefix) -> Iterator[_Clause]:
 
 
 def _word_beginning(index: LexicalIndex, field: str, prefix: str) -> tantivy.Query | None:
-    """All words that begin so, each as rare as they are together; the best one in a text counts."""
+    """Return a query for words that begin so, all equally rare; the best in a text counts."""
     found = index.terms_with_prefix(field, prefix)
     rarity = _rarity_of_all(index, found)
     queries = [
@@ -347,7 +347,7 @@ def _word_beginning(index: LexicalIndex, field: str, prefix: str) -> tantivy.Que
 def _phrase_beginning(
     index: LexicalIndex, field: str, words: Sequence[tuple[int, str]]
 ) -> tantivy.Query | None:
-    """A phrase whose last word begins so."""
+    """Return a query for a phrase whose last word begins so."""
     *whole, (at, prefix) = words
     found = index.terms_with_prefix(field, prefix)
     if not found:
@@ -367,14 +367,14 @@ def _phrase_beginning(
 
 
 def _rarity_of_all(index: LexicalIndex, found: Sequence[tuple[str, int]]) -> float:
-    """About how rare a text with any of some terms is: as if each were there by chance."""
+    """Estimate how rare a text with any of some terms is, taking them as independent."""
     texts = max(1, index.texts)
     without = sum(math.log1p(-min(having / texts, 1 - _ROUNDING)) for _, having in found)
     return index.rarity(-math.expm1(without) * texts)
 
 
 def _at_places(index: LexicalIndex, field: str, words: Sequence[tuple[int, str]]) -> tantivy.Query:
-    """Words, each at its place from the first one on."""
+    """Return a query for words, each at its place from the first one on."""
     if len(words) == 1:
         return tantivy.Query.term_query(index.schema, field, words[0][1], "freq")
     return tantivy.Query.phrase_query(index.schema, field, list(words))

@@ -97,7 +97,7 @@ def lexical_is_due(connection: sqlite3.Connection, language: str) -> bool:
 
 
 def _gone(connection: sqlite3.Connection) -> list[int]:
-    """Texts in the lexical index that no passage has any more."""
+    """Return the texts in the lexical index that no passage has any more."""
     rows = connection.execute(
         "SELECT text_id FROM unused_texts EXCEPT SELECT text_id FROM pending_texts"
     )
@@ -105,7 +105,7 @@ def _gone(connection: sqlite3.Connection) -> list[int]:
 
 
 def _pending(connection: sqlite3.Connection) -> Iterator[_Text]:
-    """Texts that are not in the lexical index, document by document."""
+    """Yield the texts that are not in the lexical index yet, document by document."""
     rows = connection.execute(
         """SELECT p.text_id, c.vector_id, c.document_id, d.title, c.heading_path,
                   c.char_start, c.char_end

@@ -61,12 +61,12 @@ class LexicalRecord:
 
 
 def engine_name(file: WrittenFile) -> str:
-    """What the engine calls a file of its own."""
+    """Return the engine's name for a file."""
     return file.name.removeprefix(LEXICAL)
 
 
 def load_state(connection: sqlite3.Connection) -> LexicalRecord | None:
-    """What the connection's snapshot records of the lexical index; None: there is none yet.
+    """Read what a snapshot records of the lexical index; None if there is none yet.
 
     Raises:
         IndexDamaged: the list of its segments has changed.
@@ -96,7 +96,7 @@ def lexical_state(connection: sqlite3.Connection) -> LexicalState:
 
 @contextmanager
 def assembled(folder: Path, state: LexicalRecord, place: Path | None = None) -> Iterator[Path]:
-    """A folder as the engine wants it, made of links; removed at the end.
+    """Yield a folder as the engine wants it, made of links; it is removed at the end.
 
     Args:
         folder: the index.
@@ -161,7 +161,7 @@ def _remove(made: Path) -> None:
 
 
 def segment_files(folder: Path, meta: str) -> list[str]:
-    """Names of the files of the segments that an engine's list names, in its folder.
+    """Return the files of the segments that an engine's list names, in its folder.
 
     A segment that texts were taken out of has a file that says which; only the newest one counts.
     """
@@ -311,7 +311,7 @@ def write_view(folder: Path, meta: str, files: Sequence[str]) -> None:
 
 
 def find_view(folder: Path, meta: str, files: Sequence[str]) -> Path | None:
-    """The view of some segments, if it is there and holds nothing but what it should.
+    """Return the view of some segments, if it is there and holds exactly what it should.
 
     Args:
         folder: the index.

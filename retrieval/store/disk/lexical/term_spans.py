@@ -67,7 +67,7 @@ class TermFinder:
         self._known: dict[str, _Known] = {}
 
     def find(self, text: str) -> list[TermSpan]:
-        """Every place of a term, in order; places may overlap. Takes time linear in the text."""
+        """Return every place of a term, in order; places may overlap. Linear in the text."""
         spans = [
             TermSpan(match.start(), match.end(), term)
             for match in (IDENTIFIER.finditer(text) if self._identifiers else ())
@@ -102,7 +102,7 @@ class TermFinder:
             self._known[word] = _Known(known, plain_terms)
 
     def _in_sequence(self, tokens: Sequence[_Token]) -> Iterator[TermSpan]:
-        """The words of each phrase, and those that begin as is wanted."""
+        """Yield the words of each phrase, and those that begin with a prefix."""
         known = [self._known[word].plain for _, _, word, _ in tokens]
         words = [plain[0] for plain in known]
         places = list(range(len(words)))
@@ -116,7 +116,7 @@ class TermFinder:
 
 
 def _sequences(clauses: Iterable[Clause]) -> Iterator[str]:
-    """What to look for among words with a space before and after each; nothing for titles alone."""
+    """Yield what to look for in words joined by spaces; clauses for titles alone are left out."""
     for clause in clauses:
         match clause:
             case Phrase(text, outranks_words=True):
@@ -134,7 +134,7 @@ def _joined(words: Sequence[tuple[int, str]]) -> str:
 
 
 def _covered(words: Sequence[str], sequences: Iterable[str]) -> Iterator[int]:
-    """The places of words that are in any of some sequences."""
+    """Yield the places of words that are in any of some sequences."""
     joined = f" {' '.join(words)} "
     starts = list(accumulate((len(word) + 1 for word in words), initial=0))
     changes = [0] * (len(words) + 1)
@@ -149,7 +149,7 @@ def _covered(words: Sequence[str], sequences: Iterable[str]) -> Iterator[int]:
 
 
 def _terms(analyzer: tantivy.TextAnalyzer, words: Sequence[str]) -> list[str]:
-    """The term of each word; empty where it is left out."""
+    """Return the term of each word; empty where the analyzer drops it."""
     terms = [""] * len(words)
     for token in analyzer.pre_tokenize(" ".join(words)).tokens:
         terms[token.position] = token.text
@@ -157,7 +157,7 @@ def _terms(analyzer: tantivy.TextAnalyzer, words: Sequence[str]) -> list[str]:
 
 
 def _tokens(text: str) -> Iterator[_Token]:
-    """The words of a text, folded."""
+    """Yield the words of a text, folded."""
     folded = fold(text)
     if len(folded) == len(text) and compatible(text) == text:  # a character each
         yield from _cut(folded, range(len(text)), range(1, len(text) + 1))
@@ -175,7 +175,7 @@ def _tokens(text: str) -> Iterator[_Token]:
 
 
 def _cut(folded: str, starts: Sequence[int], ends: Sequence[int]) -> Iterator[_Token]:
-    """The words of a folded text, given where each of its characters was."""
+    """Yield the words of a folded text, given where each of its characters was."""
     for match in (_ASCII_TOKEN if folded.isascii() else TOKEN).finditer(folded):
         word, start, end = match.group(), match.start(), match.end()
         if UNSPACED_RUN.match(word):
@@ -186,7 +186,7 @@ def _cut(folded: str, starts: Sequence[int], ends: Sequence[int]) -> Iterator[_T
 
 
 def _aligned(text: str, folded: str) -> tuple[list[int], list[int]] | None:
-    """Where each character of a folded text was; None: it is not to be told."""
+    """Return where each character of a folded text was; None if that can't be told."""
     starts: list[int] = []
     ends: list[int] = []
     known: dict[str, str] = {}

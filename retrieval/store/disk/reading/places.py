@@ -45,16 +45,16 @@ class Places:
         self,
         groups: Sequence[Sequence[TextKey]],
         limit: int,
-        where: Filter | None = None,
+        filter: Filter | None = None,
         *,
         named: Sequence[TextKey] | None = None,
     ) -> list[list[list[PassageKey]]]:
-        """The first places of some groups of texts, text by text.
+        """Return the first places of some groups of texts, text by text.
 
         Args:
             groups: texts in order.
             limit: how many places of each group are wanted.
-            where: only places in documents that pass this filter.
+            filter: only places in documents that pass this filter.
             named: all texts that are listed; None: those of the groups.
 
         Returns:
@@ -70,32 +70,32 @@ class Places:
             for text in (named if named is not None else (t for group in groups for t in group))
             if text.text_id
         }
-        known = self._known(wanted.asked(), beside) if where is None else {}
+        known = self._known(wanted.asked(), beside) if filter is None else {}
         wanted.take(known, whole=True)
         most = _FEW
         while asked := wanted.asked():
             most = min(most, limit)
-            wanted.take(self._read(asked, most, beside, where), whole=False, most=most)
+            wanted.take(self._read(asked, most, beside, filter), whole=False, most=most)
             most *= _WIDEN
         return wanted.found()
 
     def counts(
-        self, texts: Sequence[TextKey], named: Sequence[TextKey], where: Filter | None = None
+        self, texts: Sequence[TextKey], named: Sequence[TextKey], filter: Filter | None = None
     ) -> list[int]:
-        """In how many places each of some texts stands.
+        """Count the places where each of some texts stands.
 
         Takes time linear in the places, most of it for the filter where there is one.
 
         Args:
             texts: which.
             named: all texts that are listed.
-            where: only places in documents that pass this filter.
+            filter: only places in documents that pass this filter.
         """
         beside = sorted({text.text_id for text in named if text.text_id})
         counts = [0] * len(texts)
         for numbers, condition in _kinds(texts, beside):
             if numbers:
-                joined, parameters = _joined(where)
+                joined, parameters = _joined(filter)
                 rows = self._rows(
                     f"""SELECT w.key, count(*) FROM json_each(?) w
                         CROSS JOIN chunks k ON {condition} {joined} GROUP BY w.key""",
@@ -106,7 +106,7 @@ class Places:
         return counts
 
     def _known(self, texts: Sequence[TextKey], beside: set[int]) -> dict[TextKey, list[PassageKey]]:
-        """The places of the texts whose vectors stand in few places."""
+        """Return the places of the texts whose vectors stand in few places."""
         vector_ids = list(dict.fromkeys(text.vector_id for text in texts))
         standing = self._recent.get_or_read(vector_ids, self._read_standing)
         return {
@@ -120,7 +120,7 @@ class Places:
         }
 
     def _read_standing(self, vector_ids: Sequence[int]) -> dict[int, list[_Standing]]:
-        """All passages that have each of some vectors; of more than a few, the first ones."""
+        """Read the passages that have each of some vectors; at most the first few and one more."""
         rows = self._rows(
             """SELECT w.value, c.id, c.text_id, c.document_id, c.ordinal FROM json_each(?) w
                CROSS JOIN chunks c ON c.id IN
@@ -135,11 +135,11 @@ class Places:
         return standing
 
     def _read(
-        self, texts: Sequence[TextKey], most: int, beside: set[int], where: Filter | None
+        self, texts: Sequence[TextKey], most: int, beside: set[int], filter: Filter | None
     ) -> dict[TextKey, list[PassageKey]]:
-        """The first places of each text."""
+        """Read the first places of each text."""
         found: dict[TextKey, list[PassageKey]] = {text: [] for text in texts}
-        joined, parameters = _joined(where)
+        joined, parameters = _joined(filter)
         for numbers, condition in _kinds(texts, beside):
             if not numbers:
                 continue
@@ -179,7 +179,7 @@ class _Wanted:
         }
 
     def asked(self) -> list[TextKey]:
-        """The texts whose places are needed next, taking each to stand somewhere."""
+        """Return the texts whose places are needed next, assuming each stands somewhere."""
         asked: dict[TextKey, None] = {}
         for group in self._groups:
             total = 0
@@ -194,7 +194,7 @@ class _Wanted:
         return list(asked)
 
     def found(self) -> list[list[list[PassageKey]]]:
-        """The places of each group, when nothing is asked any more."""
+        """Return the places of each group, once nothing more is asked."""
         result = []
         for group in self._groups:
             parts: list[list[PassageKey]] = []
@@ -214,7 +214,7 @@ _OTHERS: Final = f"{_SINGLE} AND k.text_id NOT IN (SELECT value FROM json_each(?
 
 
 def _kinds(texts: Sequence[TextKey], beside: Collection[int]) -> list[tuple[list[int], str]]:
-    """The numbers of the texts of each kind, and the condition that finds their places."""
+    """Group texts by the condition that finds their places; return their numbers."""
     kinds: dict[str, list[int]] = {_NAMED: [], _SINGLE: [], _OTHERS: []}
     for number, text in enumerate(texts):
         kinds[_NAMED if text.text_id else _OTHERS if beside else _SINGLE].append(number)
@@ -226,13 +226,13 @@ def _beside(condition: str, text_ids: Sequence[int]) -> tuple[str, ...]:
 
 
 def _keys(texts: Sequence[TextKey], numbers: Sequence[int]) -> str:
-    """The ids that a query looks up, as JSON."""
+    """Return the ids that a query looks up, as JSON."""
     return json.dumps([texts[number].text_id or texts[number].vector_id for number in numbers])
 
 
-def _joined(where: Filter | None) -> tuple[str, tuple[object, ...]]:
-    """A join that leaves out passages of documents which don't pass, and its parameters."""
-    if where is None:
+def _joined(filter: Filter | None) -> tuple[str, tuple[object, ...]]:
+    """Return a join that keeps only passages of passing documents, and its parameters."""
+    if filter is None:
         return "", ()
-    passes, parameters = filter_check(where)
+    passes, parameters = filter_check(filter)
     return f"CROSS JOIN documents d ON d.id = k.document_id AND ({passes})", parameters

@@ -154,7 +154,7 @@ class DiskReader:
         """Whether a filter was evaluated lately, so that a search with it need not do that."""
         return self._vectors.knows(filter_text)
 
-    def prepare(self, where: Filter) -> None:
+    def prepare(self, filter: Filter) -> None:
         """Evaluate a filter; searches with it find the result remembered.
 
         Threads that ask for the same filter at once wait for the one that evaluates it.
@@ -162,14 +162,14 @@ class DiskReader:
         Raises:
             DeadlinePassed: nobody waits for the answer any more (see ``deadline``).
         """
-        self._vectors.prepare(where)
+        self._vectors.prepare(filter)
 
     def search_vectors(
         self,
         queries: NDArray[np.float32],
         k: int,
         *,
-        where: Filter | None = None,
+        filter: Filter | None = None,
         exact: bool = False,
     ) -> VectorHits:
         """Find each query's nearest vectors.
@@ -177,7 +177,7 @@ class DiskReader:
         Args:
             queries: float32 [n, dim].
             k: how many, ≥ 1.
-            where: only vectors of documents that pass this filter.
+            filter: only vectors of documents that pass this filter.
             exact: look at every vector, also where there is an approximate index.
 
         Returns:
@@ -186,7 +186,7 @@ class DiskReader:
         Raises:
             InvalidArgument: queries of another shape.
         """
-        return self._vectors.search(queries, k, where=where, exact=exact)
+        return self._vectors.search(queries, k, filter=filter, exact=exact)
 
     @property
     def is_exact(self) -> bool:
@@ -198,7 +198,7 @@ class DiskReader:
         return load_segments(self._snapshot.rows)
 
     def passage_vector(self, document_id: int, ordinal: int) -> NDArray[np.float32]:
-        """A passage's own vector, float32 [dim].
+        """Return a passage's own vector, float32 [dim].
 
         Raises:
             NotFound: no such document or passage.
@@ -212,7 +212,7 @@ class DiskReader:
     def score_vectors(
         self, query: NDArray[np.float32], vector_ids: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """How near given vectors are to a query.
+        """Return how near given vectors are to a query.
 
         Args:
             query: float32 [dim].
@@ -224,11 +224,11 @@ class DiskReader:
         return self._vectors.scores(query, vector_ids)
 
     def vectors(self, vector_ids: Sequence[int]) -> NDArray[np.float32]:
-        """Some vectors of this generation, float32 [n, dim]."""
+        """Return vectors of this generation, float32 [n, dim]."""
         return self._vectors.vectors(np.array(vector_ids, dtype=np.int64))
 
     def average_score(self, query: NDArray[np.float32]) -> float:
-        """How near the vectors of the index are to a query on average, as a sample of them says."""
+        """Return a query's inner product with an average vector, estimated from a sample."""
         return float(self._vectors.centre @ query)
 
     @property
@@ -236,13 +236,13 @@ class DiskReader:
         """Whether there is a lexical index that this version can search."""
         return self._lexical is not None or not self.info.chunks
 
-    def search_lexical(self, text: str, k: int, *, where: Filter | None = None) -> LexicalHits:
+    def search_lexical(self, text: str, k: int, *, filter: Filter | None = None) -> LexicalHits:
         """Find the passages' texts that fit the words of a query best.
 
         Args:
             text: the query, see ``retrieval.store.lexical.query``.
             k: how many, ≥ 1.
-            where: only texts of documents that pass this filter.
+            filter: only texts of documents that pass this filter.
 
         Returns:
             at most k, those with none of the words left out. The text id of a vector's only text
@@ -252,7 +252,7 @@ class DiskReader:
             NoLexicalIndex: the index has none, or those of an older version.
         """
         return self._fitting(
-            text, where, lambda words, query, allowed: words.search(query, k, allowed)
+            text, filter, lambda words, query, allowed: words.search(query, k, allowed)
         )
 
     def score_texts_of_vectors(
@@ -261,61 +261,61 @@ class DiskReader:
         vector_ids: NDArray[np.int64],
         most: int | None = None,
         *,
-        where: Filter | None = None,
+        filter: Filter | None = None,
     ) -> LexicalHits:
-        """How well the texts of given vectors fit the words of a query; see ``search_lexical``.
+        """Score the texts of given vectors; see ``search_lexical``.
 
         Args:
             text: the query.
             vector_ids: int64 [m].
             most: how many texts of each vector, the best of it; None: all.
-            where: only texts of documents that pass this filter.
+            filter: only texts of documents that pass this filter.
 
         Raises:
             NoLexicalIndex: the index has none, or those of an older version.
         """
         return self._fitting(
             text,
-            where,
+            filter,
             lambda words, query, allowed: words.score(query, vector_ids, most, allowed),
         )
 
     def score_texts(
-        self, text: str, text_ids: NDArray[np.int64], *, where: Filter | None = None
+        self, text: str, text_ids: NDArray[np.int64], *, filter: Filter | None = None
     ) -> LexicalHits:
-        """How well given texts fit the words of a query; see ``search_lexical``.
+        """Score given texts; see ``search_lexical``.
 
         Args:
             text: the query.
             text_ids: int64 [m], as the tables have them.
-            where: only texts of documents that pass this filter.
+            filter: only texts of documents that pass this filter.
 
         Raises:
             NoLexicalIndex: the index has none, or those of an older version.
         """
         return self._fitting(
-            text, where, lambda words, query, allowed: words.score_texts(query, text_ids, allowed)
+            text, filter, lambda words, query, allowed: words.score_texts(query, text_ids, allowed)
         )
 
     def _fitting(
         self,
         text: str,
-        where: Filter | None,
+        filter: Filter | None,
         find: Callable[[LexicalIndex, tantivy.Query, IdSet | None], LexicalHits],
     ) -> LexicalHits:
-        """What is found by the words of a query, among the texts that a filter allows.
+        """Return what the words of a query find among the texts that a filter allows.
 
         The text id of a vector's only text is 0.
         """
         query = self._lexical_query(text)
         if query is None or self._lexical is None:
             return NO_HITS
-        hits = find(self._lexical, query, self._vectors.allowed_texts(where))
+        hits = find(self._lexical, query, self._vectors.allowed_texts(filter))
         text_ids = np.where(np.isin(hits.vector_ids, self._shared), hits.text_ids, 0)
         return LexicalHits(hits.scores, hits.vector_ids, text_ids)
 
     def lexical_warnings(self, text: str) -> tuple[str, ...]:
-        """Which limits a lexical query exceeds, in sentences without an end.
+        """Say which limits a lexical query exceeds, in sentences without a full stop.
 
         Raises:
             NoLexicalIndex: the index has none, or those of an older version.
@@ -343,12 +343,12 @@ class DiskReader:
             "or search in dense mode"
         )
 
-    def unknown_fields(self, where: Filter) -> dict[str, str]:
-        """The fields of metadata in a filter that no document has, each with a name close to it.
+    def unknown_fields(self, filter: Filter) -> dict[str, str]:
+        """Return the metadata fields of a filter that no document has, each with a close name.
 
         The name is that of a field which documents have; empty where none is close.
         """
-        unknown = [field for field in where.metadata_fields if not self._has_field(field)]
+        unknown = [field for field in filter.metadata_fields if not self._has_field(field)]
         if not unknown:
             return {}
         known = [*BUILT_IN, *(row[0] for row in self._rows(FIELD_NAMES_QUERY, []))]
@@ -365,18 +365,18 @@ class DiskReader:
         self,
         groups: Sequence[Sequence[TextKey]],
         limit: int,
-        where: Filter | None = None,
+        filter: Filter | None = None,
         *,
         named: Sequence[TextKey] | None = None,
     ) -> list[list[list[PassageKey]]]:
         """Return the first passages that have the texts of some groups; see ``Reader``."""
-        return self._places.first(groups, limit, where, named=named)
+        return self._places.first(groups, limit, filter, named=named)
 
     def count_places(
-        self, texts: Sequence[TextKey], named: Sequence[TextKey], where: Filter | None = None
+        self, texts: Sequence[TextKey], named: Sequence[TextKey], filter: Filter | None = None
     ) -> list[int]:
         """Count the passages that have each of some texts; see ``Reader``."""
-        return self._places.counts(texts, named, where)
+        return self._places.counts(texts, named, filter)
 
     def term_finder(self, text: str) -> TermFinder:
         """Return what finds the terms of a query in passages."""
@@ -385,7 +385,7 @@ class DiskReader:
     def passages_of_documents(
         self, document_ids: Sequence[int]
     ) -> dict[int, list[DocumentPassage]]:
-        """Of each document its passages, in order."""
+        """Return the passages of each document, in order."""
         rows = self._rows(
             """SELECT c.document_id, c.ordinal, c.vector_id, c.text_id FROM json_each(?) w
                CROSS JOIN chunks c ON c.document_id = w.value""",
@@ -397,7 +397,7 @@ class DiskReader:
         return passages
 
     def sample_places(self, count: int) -> list[PassageKey]:
-        """(document id, ordinal) of some passages, spread evenly over the index."""
+        """Return (document id, ordinal) of some passages, spread evenly over the index."""
         count = min(count, self.info.chunks)
         step = max(1, self.info.chunks // max(1, count))
         rows = self._rows(
@@ -410,7 +410,7 @@ class DiskReader:
         return [(row[0], row[1]) for row in rows]
 
     def passages(self, hits: Sequence[Hit]) -> list[Passage]:
-        """The passages that a search has found, in its order.
+        """Read the passages that a search has found, in its order.
 
         Raises:
             NotFound: no such document or passage.
@@ -436,7 +436,7 @@ class DiskReader:
         return dict(zip(places, checked, strict=True))
 
     def passage(self, document_id: int, ordinal: int) -> Passage:
-        """One passage.
+        """Read one passage.
 
         Raises:
             NotFound: no such document or passage.
@@ -447,7 +447,7 @@ class DiskReader:
     def neighbours(
         self, document_id: int, ordinal: int, *, before: int = 0, after: int = 0
     ) -> list[Passage]:
-        """The passages around one, in order, itself left out.
+        """Read the passages around one, in order, itself left out.
 
         Raises:
             NotFound: no such document or passage.
@@ -459,7 +459,7 @@ class DiskReader:
     def neighbours_of(
         self, places: Sequence[PassageKey], *, before: int = 0, after: int = 0
     ) -> list[list[Passage]]:
-        """The passages around each of some that exist, in order, itself left out.
+        """Read the passages around each of some that exist, in order, itself left out.
 
         All are read by a fixed number of queries.
         """
@@ -478,7 +478,7 @@ class DiskReader:
         ]
 
     def section_spans(self, places: Sequence[PassageKey], most_chars: int) -> list[SectionSpan]:
-        """How far the section around each of some passages goes; see ``section``.
+        """Find how far the section around each of some passages goes.
 
         All are found by a fixed number of queries.
         """
@@ -501,7 +501,7 @@ class DiskReader:
         return [found[place] for place in places]
 
     def sections(self, stretches: Sequence[tuple[int, SectionSpan]]) -> list[SectionText]:
-        """The texts of some stretches, each given with the id of its document."""
+        """Read the texts of some spans, each given with the id of its document."""
         pieces = [TextPiece(document_id, one.start, one.end) for document_id, one in stretches]
         return [
             SectionText(text, one.start, one.end, one.complete)
@@ -509,7 +509,7 @@ class DiskReader:
         ]
 
     def document(self, document_id: int) -> DocumentRow:
-        """One document.
+        """Return one document.
 
         Raises:
             NotFound: no such document.
@@ -517,7 +517,7 @@ class DiskReader:
         return self._one_document("id = ?", document_id)
 
     def document_by_uri(self, uri: str) -> DocumentRow:
-        """One document by its URI.
+        """Return one document by its URI.
 
         Raises:
             NotFound: no such document.
@@ -525,7 +525,7 @@ class DiskReader:
         return self._one_document("uri = ?", uri)
 
     def document_text(self, document_id: int) -> str:
-        """A document's whole text.
+        """Read a document's whole text.
 
         Raises:
             NotFound: no such document.
@@ -534,7 +534,7 @@ class DiskReader:
         return next(read_texts(self._rows, [whole]))
 
     def documents(self, limit: int, after_uri: str = "") -> list[DocumentRow]:
-        """Documents in order of URI.
+        """Return documents in order of URI.
 
         Args:
             limit: most documents to return.
@@ -547,7 +547,7 @@ class DiskReader:
         return [read_document(row) for row in rows]
 
     def skipped(self) -> list[Skipped]:
-        """Every file that the last builds left out, in order of URI."""
+        """Return every file that the last builds left out, in order of URI."""
         rows = self._rows("SELECT uri, root, reason, detail FROM skipped ORDER BY uri", [])
         return [Skipped(*row) for row in rows]
 
@@ -561,7 +561,7 @@ class DiskReader:
         return read_document(rows[0])
 
     def _passage_row(self, document_id: int, ordinal: int) -> tuple[Any, ...]:
-        """The row of ``PASSAGE_QUERY`` of one passage.
+        """Read the row of ``PASSAGE_QUERY`` of one passage.
 
         Raises:
             NotFound: no such document or passage.
@@ -574,7 +574,7 @@ class DiskReader:
         return rows[0]
 
     def _passages(self, rows: Sequence[tuple[Any, ...]]) -> list[Passage]:
-        """Rows of ``PASSAGE_QUERY`` with their texts, checked."""
+        """Return the passages in rows of ``PASSAGE_QUERY``, with their texts, checked."""
         return [one.passage for one in self._checked(rows)]
 
     def _checked(self, rows: Sequence[tuple[Any, ...]]) -> list[_Checked]:
@@ -585,7 +585,7 @@ class DiskReader:
         ]
 
     def _texts(self, stored: Sequence[StoredPassage]) -> Iterator[str]:
-        """The texts of passages, each as it was embedded."""
+        """Yield the texts of passages, each checked against what was embedded."""
         pieces = [
             TextPiece(one.document_id, one.chunk.char_start, one.chunk.char_end) for one in stored
         ]

@@ -23,7 +23,7 @@ class Neighbour(NamedTuple):
 def section_around(
     ordinal: int, neighbours: Mapping[int, Neighbour], most_chars: int, around: int
 ) -> SectionSpan | None:
-    """The passage of an ordinal with those after and before it, in turn, as far as there is room.
+    """Return the span of a passage with those after and before it, as far as there is room.
 
     Args:
         ordinal: which of the passages.

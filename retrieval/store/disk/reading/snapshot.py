@@ -64,7 +64,7 @@ class Snapshot:
             self._free.put(connection)
 
     def rows(self, sql: str, arguments: Sequence[object]) -> list[tuple[Any, ...]]:
-        """What a query gives.
+        """Run a query and return its rows.
 
         Raises:
             DeadlinePassed: nobody waits for it any more.
@@ -78,7 +78,7 @@ class Snapshot:
 
     @contextmanager
     def _borrowed(self) -> Iterator[ReadConnection]:
-        """A connection that no other thread uses meanwhile."""
+        """Yield a connection that no other thread uses meanwhile."""
         while True:
             try:
                 connection = self._free.get(timeout=LOOK_SECONDS)
@@ -215,14 +215,14 @@ def _check_not_named(folder: Path, missing: str) -> None:
 
 
 def changing(folder: Path) -> StorageError:
-    """The error of an index that is written faster than it can be opened."""
+    """Return the error for an index that is written faster than it can be opened."""
     return StorageError(
         f"the files of {folder} change faster than they can be opened; try again when less is built"
     )
 
 
 def newest_names(folder: Path) -> set[str]:
-    """Names of the files that an index's newest commit needs.
+    """Return the names of the files that an index's newest commit needs.
 
     Raises:
         NotAnIndex, IndexVersionError, IndexDamaged, StorageError: see ``connect_for_reading``.

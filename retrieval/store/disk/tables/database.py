@@ -85,7 +85,7 @@ def sqlite_error(folder: Path, error: sqlite3.DatabaseError) -> RetrievalError:
 
 
 def _true_reason(folder: Path, error: sqlite3.OperationalError) -> str:
-    """What is wrong, where SQLite's own words say little: a full disk is an I/O error to it."""
+    """Say what is wrong where SQLite says little: a full disk is an I/O error to it."""
     try:
         disk = os.statvfs(folder)
     except OSError as unreadable:
@@ -191,7 +191,7 @@ def check_kind(folder: Path, connection: sqlite3.Connection) -> None:
 
 
 def applied_migrations(connection: sqlite3.Connection) -> set[str]:
-    """Names of the migrations that a database has seen."""
+    """Return the names of the migrations that a database has seen."""
     table = Migrations.migrations_table
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", [table]).fetchone():
         return set()

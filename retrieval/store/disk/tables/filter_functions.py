@@ -19,12 +19,12 @@ def register_functions(connection: sqlite3.Connection) -> None:
 
 
 def filter_path(uri: str) -> str:
-    """A document's path within its root: its URI without the root's name."""
+    """Return a document's path within its root: its URI without the root's name."""
     return uri.partition("/")[2] or uri
 
 
 def filter_extension(uri: str) -> str:
-    """The extension of a document's file, in small letters and without its dot."""
+    """Return the extension of a document's file, in lower case and without its dot."""
     return PurePosixPath(uri).suffix[1:].lower()
 
 
@@ -34,7 +34,7 @@ def filter_glob(pattern: str, text: str | None) -> bool:
 
 
 def filter_path_glob(pattern: str, path: str) -> bool:
-    """The same part by part of a path; the part ``**`` stands for any parts, also none."""
+    """Whether a pattern matches a path part by part; ``**`` stands for any number of parts."""
     patterns, parts = pattern.split("/"), path.split("/")
     at = part = 0
     # The last "**" and the part from which it was last tried: going back to it alone is enough.

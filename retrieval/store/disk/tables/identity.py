@@ -28,12 +28,12 @@ class FileIdentity:
 
 
 def new_id() -> str:
-    """A random id, 32 hexadecimal digits."""
+    """Return a random id, 32 hexadecimal digits."""
     return secrets.token_hex(_ID_BYTES)
 
 
 def file_identity(folder: Path) -> FileIdentity:
-    """Where an index's database lies now.
+    """Return which file an index's database is now.
 
     Raises:
         NotAnIndex: there is none.
@@ -44,7 +44,7 @@ def file_identity(folder: Path) -> FileIdentity:
 
 
 def read_identity(folder: Path, connection: sqlite3.Connection) -> GenerationId:
-    """Which generation a connection's snapshot shows.
+    """Read which generation a connection's snapshot shows.
 
     Raises:
         NotAnIndex: nothing was committed yet.
@@ -61,7 +61,7 @@ def read_identity(folder: Path, connection: sqlite3.Connection) -> GenerationId:
 
 
 def substitute_ids(folder: Path, connection: sqlite3.Connection) -> tuple[str, str]:
-    """Ids of index and commit for an index of an older version, which recorded none.
+    """Return ids of index and commit for an older version's index, which recorded none.
 
     They tell two indexes apart by when they were made and by their files on the disk.
 

@@ -172,7 +172,7 @@ def _open_frozen(folder: Path) -> ReadConnection:
 
 
 def _open_copy(folder: Path) -> ReadConnection:
-    """A copy in memory of a database with what is still in its log."""
+    """Copy a database into memory, with what is still in its log."""
     database, log = _files(folder)
     for _ in range(_COPY_ATTEMPTS):
         before = frozen_stamps(folder)
@@ -188,7 +188,7 @@ def _open_copy(folder: Path) -> ReadConnection:
 
 
 def frozen_stamps(folder: Path) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Bytes and time (ns) of the database and of its log, zeros where that is empty or missing.
+    """Return size and time (ns) of the database and its log; zeros if empty or missing.
 
     They tell whether a frozen index has changed, which costs less than to open it again.
 
@@ -206,7 +206,7 @@ def frozen_stamps(folder: Path) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def _files(folder: Path) -> tuple[Path, Path]:
-    """Where the database and its write-ahead log lie; SQLite follows links before it adds -wal."""
+    """Return the paths of database and log; SQLite follows links before it adds -wal."""
     database = Path(os.path.realpath(folder / DATABASE_NAME))
     return database, database.with_name(f"{database.name}-wal")
 
@@ -236,7 +236,7 @@ def _upgraded(folder: Path, connection: ReadConnection) -> ReadConnection:
 
 
 def _upgraded_copy(folder: Path, connection: ReadConnection) -> ReadConnection:
-    """A copy of a database in memory, with its tables brought up to date; closes the original."""
+    """Copy a database into memory and bring its tables up to date; close the original."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as copy:
         with closing(connection):
             ids = substitute_ids(folder, connection)

@@ -254,7 +254,7 @@ def _fill_texts(db: Database) -> None:
 
 
 def header_key(title: str, heading_path: Sequence[str]) -> bytes:
-    """What tells a passage's title and headings from others in ``texts.header``: 16 bytes."""
+    """Return a 16-byte hash of a passage's title and headings, for ``texts.header``."""
     line = context_line(title, heading_path).encode("utf-8", "surrogatepass")
     return hashlib.blake2b(line, digest_size=_HEADER_BYTES).digest()
 

@@ -35,7 +35,7 @@ class _Frame(NamedTuple):
 
 
 def with_log(database: bytes, log: bytes) -> bytes:
-    """The database as it is after all commits of its log, marked as one that has no log.
+    """Return a database after all commits of its log, marked as one that has no log.
 
     Args:
         database: the bytes of the database's file.
@@ -62,12 +62,12 @@ def with_log(database: bytes, log: bytes) -> bytes:
 
 
 def without_log(database: bytes | bytearray) -> bytes:
-    """The bytes of a database's file, marked as one that has no log."""
+    """Return the bytes of a database's file, marked as one that has no log."""
     return bytes(database[:_WRITE_VERSION]) + b"\x01\x01" + bytes(database[_WRITE_VERSION + 2 :])
 
 
 def _frames(log: bytes) -> Iterator[_Frame]:
-    """The frames that count, in order, those of an unfinished transaction at the end included."""
+    """Yield the frames that count, in order, those of an unfinished last transaction included."""
     if len(log) < _HEADER.size:
         return
     magic, version, page_size, _, *salts, sum1, sum2 = _HEADER.unpack_from(log)
@@ -89,7 +89,7 @@ def _frames(log: bytes) -> Iterator[_Frame]:
 
 
 def _checksum(order: str, data: bytes, sums: tuple[int, int]) -> tuple[int, int]:
-    """SQLite's checksum of some bytes, going on from the one before.
+    """Return SQLite's checksum of some bytes, continuing from the one before.
 
     SQLite takes the words in pairs: ``first += even + second; second += odd + first``. That is
     linear, so each word counts with a weight that depends on its place alone.
@@ -109,7 +109,7 @@ def _checksum(order: str, data: bytes, sums: tuple[int, int]) -> tuple[int, int]
 
 @lru_cache(maxsize=8)
 def _weights(count: int) -> tuple[NDArray[np.uint64], tuple[int, int]]:
-    """Weights of ``count`` words in the two sums, [2, count], and those of the sums before.
+    """Return the weights of ``count`` words in the two sums, [2, count], and of the old sums.
 
     They are Fibonacci numbers F(n), modulo 2**32.
     """

@@ -48,7 +48,7 @@ class Ann:
         selector: faiss.IDSelector | None = None,
         share: float = 1.0,
     ) -> NDArray[np.int64]:
-        """Rows that may be among the k nearest of each query.
+        """Propose rows that may be among the k nearest of each query.
 
         Args:
             queries: float32 [n, dim].

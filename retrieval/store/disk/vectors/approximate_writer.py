@@ -51,7 +51,7 @@ def write_ann(
 
 
 def _trained(vectors: faiss.Index, kind: AnnKind) -> tuple[faiss.Index, int]:
-    """An empty index ready for rows, and its number of lists."""
+    """Return an empty index ready for rows, and its number of lists."""
     rows, dim = vectors.ntotal, vectors.d
     if kind == "hnsw":
         coder = faiss.ScalarQuantizer.QT_8bit
@@ -71,7 +71,7 @@ def _trained(vectors: faiss.Index, kind: AnnKind) -> tuple[faiss.Index, int]:
 
 
 def _sample(vectors: faiss.Index, count: int) -> NDArray[np.float32]:
-    """Some of the rows, spread evenly, in order: a disk reads them in one sweep."""
+    """Return some rows, evenly spread and in order, so that a disk reads them in one sweep."""
     count = min(count, vectors.ntotal)
     rows = np.linspace(0, vectors.ntotal - 1, count).astype(np.int64)
     sampled: NDArray[np.float32] = vectors.reconstruct_batch(rows)
@@ -79,6 +79,6 @@ def _sample(vectors: faiss.Index, count: int) -> NDArray[np.float32]:
 
 
 def _parts(vectors: faiss.Index, rows: int) -> Iterator[NDArray[np.float32]]:
-    """All rows in order, some at a time."""
+    """Yield all rows in order, some at a time."""
     for start in range(0, vectors.ntotal, rows):
         yield vectors.reconstruct_n(start, min(rows, vectors.ntotal - start))

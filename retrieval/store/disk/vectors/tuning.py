@@ -31,7 +31,7 @@ _SEED = 20_240_801
 
 
 def tune(ann: Ann, vectors: faiss.Index, target: float) -> AnnSettings:
-    """The cheapest setting that reaches a recall; the one of the best recall, if none does.
+    """Return the cheapest setting that reaches a recall, or else the one with the best recall.
 
     Args:
         ann: the index; its present settings do not matter.
@@ -67,7 +67,7 @@ class _Tuner:
         self.best = replace(ann.settings, recall=0.0)
 
     def cheaper(self, candidates: int, than: AnnSettings | None) -> AnnSettings | None:
-        """The least effort that reaches the target with some candidates, where that costs less."""
+        """Find the least effort that reaches the target, if it costs less than another setting."""
         tried: list[AnnSettings] = []
         effort = 1 if self._ann.settings.kind == "ivf" else candidates
         while effort <= (self._ann.settings.lists or _MOST_BREADTH):
@@ -83,7 +83,7 @@ class _Tuner:
         return than
 
     def _refined(self, tried: list[AnnSettings]) -> AnnSettings:
-        """The least effort that is enough, between the last two that were tried."""
+        """Find the least effort that is enough, between the last two that were tried."""
         enough = tried[-1]
         too_little = tried[-2].effort if len(tried) > 1 else enough.effort
         for _ in range(_REFINEMENTS):
@@ -98,7 +98,7 @@ class _Tuner:
         return enough
 
     def _measure(self, effort: int, candidates: int) -> AnnSettings:
-        """A setting with its recall."""
+        """Measure the recall of a setting."""
         tried = replace(
             self._ann.settings,
             effort=effort,
@@ -117,7 +117,7 @@ class _Tuner:
         return tried
 
     def _cost(self, effort: int, candidates: int) -> float:
-        """About how many bytes a query touches."""
+        """Estimate how many bytes a query touches."""
         dim, rows = int(self._vectors.d), int(self._vectors.ntotal)
         again = candidates * dim * 4 * _RANDOM_READ
         settings = self._ann.settings
@@ -128,7 +128,7 @@ class _Tuner:
 
 
 def made_queries(vectors: faiss.Index) -> NDArray[np.float32]:
-    """Queries near a segment's own vectors, but none of them: float32 [≤ QUERIES, dim].
+    """Make queries near a segment's own vectors, but none of them: float32 [≤ QUERIES, dim].
 
     A row plus the difference of two others, which is a direction the data varies in; about as far
     from its row as a question is from the passage that answers it (cosine about 0.7).

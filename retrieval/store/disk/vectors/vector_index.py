@@ -51,7 +51,7 @@ class Chosen:
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """Size in bytes."""
         return self.bitmap.nbytes + (0 if self.rows is None else self.rows.nbytes)
 
     @classmethod
@@ -72,7 +72,7 @@ class RowIds:
 
     @cached_property
     def order(self) -> NDArray[np.int64] | None:
-        """The rows in order of their ids; None: they lie in that order."""
+        """The rows in order of their ids; None if they lie in that order."""
         ids = self.vector_ids
         return None if (ids[:-1] < ids[1:]).all() else np.argsort(ids)
 
@@ -95,7 +95,7 @@ class Segment:
         return self.ids.vector_ids
 
     def rows_of(self, vector_ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Where some vectors lie.
+        """Find some vectors.
 
         Returns:
             the rows of those that are in this segment, and bool [n]: which they are.
@@ -108,7 +108,7 @@ class Segment:
         return rows[inside].astype(np.int64), inside
 
     def choose(self, allowed: NDArray[np.bool_] | None) -> Chosen | None:
-        """Which rows may be found; None: all of them.
+        """Return which rows may be found; None for all of them.
 
         Args:
             allowed: by vector id: whether it may be found; None: all may.
@@ -173,7 +173,7 @@ def open_segments(
 
 
 def _stamp(folder: Path, name: str) -> FileStamp:
-    """Which file it is that an index names.
+    """Return which file it is that an index names.
 
     Raises:
         IndexDamaged: it lies elsewhere.
@@ -206,12 +206,12 @@ def _records_disagree(path: Path) -> IndexDamaged:
 
 
 def row_ids(blob: bytes) -> NDArray[np.int64]:
-    """The vector ids of a segment's rows, as the database keeps them; none if it is cut."""
+    """Return the vector ids of a segment's rows from the database's form; none if it is cut."""
     return np.frombuffer(blob if len(blob) % 8 == 0 else b"", "<i8").astype(np.int64, copy=False)
 
 
 def _unused_rows(connection: sqlite3.Connection) -> dict[int, NDArray[np.int64]]:
-    """Segment id → the rows that no chunk uses, for the segments that have any.
+    """Return the rows that no chunk uses, by segment id, for the segments that have any.
 
     Raises:
         IndexDamaged: a chunk uses one of them.
@@ -272,7 +272,7 @@ def _search_segment(
     *,
     exact: bool,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Scores and rows, [n, ≤ k] each; row -1 where there are fewer."""
+    """Search one segment: scores and rows, [n, ≤ k] each; row -1 where there are fewer."""
     total = segment.index.ntotal
     count = total if chosen is None else chosen.count
     k = min(k, count)
@@ -297,7 +297,7 @@ def _search_segment(
 
 
 def _best(scores: NDArray[np.float32], ids: NDArray[np.int64], k: int) -> VectorHits:
-    """The k best of each row, best first, ties by vector id; missing ones (-1) last."""
+    """Return the k best of each row, best first, ties by vector id, missing ones (-1) last."""
     scores = np.where(ids >= 0, scores, -np.inf)
     order = np.lexsort((ids, -scores), axis=1)[:, :k]
     return VectorHits(
@@ -345,7 +345,7 @@ class VectorIndex:
         return all(segment.ann is None for segment in self._segments)
 
     def search(
-        self, queries: NDArray[np.float32], k: int, *, where: Filter | None, exact: bool
+        self, queries: NDArray[np.float32], k: int, *, filter: Filter | None, exact: bool
     ) -> VectorHits:
         """Find each query's nearest vectors; see ``Reader.search_vectors``."""
         if queries.shape[1:] != (self._dim,):
@@ -353,24 +353,24 @@ class VectorIndex:
                 f"query vectors must be [n, {self._dim}], not {list(queries.shape)}",
                 field="vector",
             )
-        choice = self._unfiltered if where is None else self._choose(where)
+        choice = self._unfiltered if filter is None else self._choose(filter)
         return search_segments(self._segments, queries, k, chosen=choice.rows, exact=exact)
 
-    def allowed_texts(self, where: Filter | None) -> IdSet | None:
-        """Which texts are those of a passage that passes; None: all of them."""
-        return (self._unfiltered if where is None else self._choose(where)).texts
+    def allowed_texts(self, filter: Filter | None) -> IdSet | None:
+        """Return the texts of passages that pass a filter; None for all texts."""
+        return (self._unfiltered if filter is None else self._choose(filter)).texts
 
     def scores(
         self, query: NDArray[np.float32], vector_ids: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """Inner products of a query and some vectors; see ``Reader.score_vectors``."""
+        """Return the inner products of a query and some vectors; see ``Reader.score_vectors``."""
         scores = np.full(len(vector_ids), -np.inf, dtype=np.float32)
         for inside, part in self._read(vector_ids):
             scores[inside] = part @ query
         return scores
 
     def vectors(self, vector_ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Some vectors, float32 [n, dim]."""
+        """Return some vectors, float32 [n, dim]."""
         found = np.zeros((len(vector_ids), self._dim), dtype=np.float32)
         for inside, part in self._read(vector_ids):
             found[inside] = part
@@ -379,7 +379,7 @@ class VectorIndex:
     def _read(
         self, vector_ids: NDArray[np.int64]
     ) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.float32]]]:
-        """Segment by segment: bool [n], which of n vectors are in it, and these, [m, dim]."""
+        """Yield for each segment which of n vectors are in it, bool [n], and these, [m, dim]."""
         for segment in self._segments:
             rows, inside = segment.rows_of(vector_ids)
             if len(rows):
@@ -387,7 +387,7 @@ class VectorIndex:
 
     @cached_property
     def centre(self) -> NDArray[np.float32]:
-        """About the average of all vectors, float32 [dim]."""
+        """The average of a sample of the vectors, float32 [dim]."""
         total = sum(segment.index.ntotal for segment in self._segments)
         sums = np.zeros(self._dim)
         taken = 0
@@ -399,37 +399,37 @@ class VectorIndex:
         return (sums / max(1, taken)).astype(np.float32)
 
     def vector(self, vector_id: int) -> NDArray[np.float32] | None:
-        """One vector, float32 [dim]; None: it is in none of the segments."""
+        """Return one vector, float32 [dim]; None if it is in none of the segments."""
         return next((part[0] for _, part in self._read(np.array([vector_id]))), None)
 
     def knows(self, filter_text: str) -> bool:
         """Whether a filter's result is remembered."""
         return filter_text in self._filtered
 
-    def prepare(self, where: Filter) -> None:
+    def prepare(self, filter: Filter) -> None:
         """Evaluate a filter and remember the result for searches; see ``Reader.prepare``."""
-        self._choose(where)
+        self._choose(filter)
 
-    def _choose(self, where: Filter) -> Choice:
-        """Which rows of each segment a filter lets through; the latest filters are remembered.
+    def _choose(self, filter: Filter) -> Choice:
+        """Return which rows of each segment pass a filter; recent filters are remembered.
 
         Raises:
             DeadlinePassed: nobody waits for the answer any more.
         """
-        return self._filtered.get(where.text, lambda: self._evaluate(where)).choice
+        return self._filtered.get(filter.text, lambda: self._evaluate(filter)).choice
 
-    def _evaluate(self, where: Filter) -> _Kept:
-        vector_ids, text_ids = self._evaluator.passages(where.tree)
+    def _evaluate(self, filter: Filter) -> _Kept:
+        vector_ids, text_ids = self._evaluator.passages(filter.tree)
         most = max((int(segment.vector_ids.max()) for segment in self._segments), default=0)
         vectors = _mask(vector_ids, most)
         texts = IdSet.from_mask(_mask(text_ids, int(text_ids.max(initial=0))))
         rows = [segment.choose(vectors) for segment in self._segments]
         size = sum(chosen.size for chosen in rows if chosen) + texts.bits.nbytes
-        return _Kept(Choice(rows, texts), size + len(where.text) + _BYTES_BESIDE)
+        return _Kept(Choice(rows, texts), size + len(filter.text) + _BYTES_BESIDE)
 
 
 def _mask(ids: NDArray[np.int64], most: int) -> NDArray[np.bool_]:
-    """Bool [most + 1]: which ids are among some."""
+    """Return some ids as a mask, bool [most + 1]."""
     mask = np.zeros(most + 1, dtype=bool)
     mask[ids] = True
     return mask

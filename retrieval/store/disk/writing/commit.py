@@ -337,14 +337,14 @@ class DiskCommit:
 
 
 def utc_now() -> str:
-    """The present time as RFC 3339, UTC, to the second."""
+    """Return the present time as RFC 3339, UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _dealt(
     parts: Iterable[NDArray[np.float32]], sizes: Iterable[int]
 ) -> Iterator[Iterator[NDArray[np.float32]]]:
-    """The rows of all parts, dealt out in groups of given sizes; each must be used up in turn."""
+    """Deal out the rows of all parts in groups of given sizes; use each up in turn."""
     source = iter(parts)
     left = np.empty((0, 0), np.float32)
 

@@ -101,14 +101,14 @@ def maintain(writer: Maintainable) -> Maintained:
 
 
 def _due_to_merge(small: Sequence[SegmentInfo]) -> Sequence[SegmentInfo]:
-    """Small segments to be made one, if there are many."""
+    """Return small segments to be merged, if there are many."""
     return small if len(small) > MAX_SMALL_SEGMENTS else ()
 
 
 def _due_to_index(
     segments: Sequence[SegmentInfo], kind: AnnKind, info: IndexInfo
 ) -> Sequence[SegmentInfo]:
-    """Segments to be made one that gets an approximate index; none, most of the time.
+    """Return segments to merge into one with an approximate index; usually none.
 
     One that has been tried in vain counts as indexed: it is tried again with enough new vectors.
     """
@@ -163,7 +163,7 @@ def compact(writer: Maintainable) -> Maintained:
 
 
 def _kind(index_type: str, rows: int) -> AnnKind | None:
-    """What an index of so many vectors gets; None: it is searched exactly."""
+    """Return the kind of approximate index for a number of vectors; None for exact search."""
     if rows < MIN_ANN_ROWS:
         return None
     if index_type == "hnsw":
@@ -261,7 +261,7 @@ def _kept_parts(
     kept: Sequence[NDArray[np.int64]],
     dim: int,
 ) -> Iterator[NDArray[np.float32]]:
-    """The kept vectors of some segments, in order, a few thousand at a time."""
+    """Yield the kept vectors of some segments, in order, a few thousand at a time."""
     for segment, rows in zip(segments, kept, strict=True):
         index = open_vector_file(writer.folder / segment.file, rows=segment.rows, dim=dim)
         for start in range(0, len(rows), _COPY_ROWS):

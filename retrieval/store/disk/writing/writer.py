@@ -138,12 +138,12 @@ class DiskWriter:
             self._database.table("index_info").insert(row)
 
     def roots(self) -> dict[str, RootInfo]:
-        """Every root that was ever indexed here, by name."""
+        """Return every root that was ever indexed here, by name."""
         with sqlite_errors(self.folder):
             return load_roots(self._connection)
 
     def known_files(self, root: str) -> dict[str, KnownFile]:
-        """URI → what is remembered of every document under a root."""
+        """Return what is remembered of every document under a root, by URI."""
         with sqlite_errors(self.folder):
             rows = self._connection.execute(
                 """SELECT uri, id, sha256, size, mtime_ns, sidecar_size, sidecar_mtime_ns
@@ -156,7 +156,7 @@ class DiskWriter:
             }
 
     def find_vectors(self, content_keys: Iterable[bytes]) -> dict[bytes, int]:
-        """Content key → vector id, for those texts that have a vector already."""
+        """Return content key → vector id, for those texts that have a vector already."""
         keys = list(dict.fromkeys(content_keys))
         found: dict[bytes, int] = {}
         with sqlite_errors(self.folder):
@@ -172,7 +172,7 @@ class DiskWriter:
         return found
 
     def skipped(self, root: str) -> list[Skipped]:
-        """What was skipped under a root when it was last indexed, in order of URI."""
+        """Return what was skipped under a root when it was last indexed, in order of URI."""
         with sqlite_errors(self.folder):
             rows = self._connection.execute(
                 "SELECT uri, root, reason, detail FROM skipped WHERE root = ? ORDER BY uri", [root]
@@ -180,7 +180,7 @@ class DiskWriter:
             return [Skipped(*row) for row in rows]
 
     def containers(self, root: str) -> dict[str, ContainerStamp]:
-        """URI → stamp of every container under a root that was read to its end."""
+        """Return the stamp of every container under a root that was read to its end, by URI."""
         with sqlite_errors(self.folder):
             rows = self._connection.execute(
                 "SELECT uri, size, mtime_ns, rules FROM containers WHERE root = ?", [root]
@@ -188,7 +188,7 @@ class DiskWriter:
             return {uri: ContainerStamp(*stamp) for uri, *stamp in rows}
 
     def truncated_chunks(self) -> int:
-        """How many chunks in the index were longer than the model takes."""
+        """Count the chunks in the index that were longer than the model takes."""
         with sqlite_errors(self.folder):
             row = self._connection.execute(
                 "SELECT count(*) FROM chunks c JOIN vectors v ON v.id = c.vector_id "
@@ -229,12 +229,12 @@ class DiskWriter:
         return compact(self)
 
     def segments(self) -> list[SegmentInfo]:
-        """Every segment, oldest first."""
+        """Return every segment, oldest first."""
         with sqlite_errors(self.folder):
             return load_segments(self._connection.execute)
 
     def rows_of(self, segment_id: int) -> NDArray[np.int64]:
-        """The rows of a segment that are vectors of the index, in order."""
+        """Return the rows of a segment that are vectors of the index, in order."""
         with sqlite_errors(self.folder):
             rows = self._connection.execute(
                 "SELECT row FROM vectors WHERE segment_id = ? ORDER BY row", [segment_id]

@@ -233,7 +233,7 @@ def test_an_index_that_is_upgraded_in_memory_has_as_many_connections(
     monkeypatch.setattr("retrieval.store.disk.tables.read_only.connect_for_writing", refuse)
     with open_reader(tmp_path) as reader:
         for text, passes in (("path:**/a.txt", True), ("extension=txt", True), ("path=b", False)):
-            hits = reader.search_vectors(unit_vectors(1), 2, where=parse_filter(text))
+            hits = reader.search_vectors(unit_vectors(1), 2, filter=parse_filter(text))
             assert (hits.vector_ids >= 0).any() == passes
         snapshot = reader._snapshot
         held = [snapshot._free.get() for _ in range(CONNECTIONS)]

@@ -131,8 +131,8 @@ def test_filters_keep_recall(
     where = parse_filter(f"number<{int(300 * share)}")
     queries = clustered(50, 3)
     with open_reader(approximate) as reader:
-        exact = reader.search_vectors(queries, 10, where=where, exact=True)
-        found = reader.search_vectors(queries, 10, where=where)
+        exact = reader.search_vectors(queries, 10, filter=where, exact=True)
+        found = reader.search_vectors(queries, 10, filter=where)
         assert recall(found.vector_ids, exact.vector_ids) >= 0.97
         allowed = range(1, int(300 * share) * PER_DOCUMENT + 1)
         assert set(found.vector_ids.ravel()) - {-1} <= set(allowed)
@@ -141,10 +141,10 @@ def test_filters_keep_recall(
 def test_few_rows_are_searched_exactly(approximate: Path) -> None:
     where, queries = parse_filter("number=7"), clustered(20, 4)
     with open_reader(approximate) as reader:
-        exact = reader.search_vectors(queries, 20, where=where, exact=True)
-        found = reader.search_vectors(queries, 20, where=where)
+        exact = reader.search_vectors(queries, 20, filter=where, exact=True)
+        found = reader.search_vectors(queries, 20, filter=where)
         assert (found.vector_ids == exact.vector_ids).all()
-        assert not reader.search_vectors(queries, 5, where=parse_filter("number=999")).scores.size
+        assert not reader.search_vectors(queries, 5, filter=parse_filter("number=999")).scores.size
 
 
 def test_a_filter_holds_for_places_too(tmp_path: Path) -> None:
