@@ -379,6 +379,7 @@ def test_int8_is_refused_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_qwen2_decoder(tmp_path: Path, causal: bool | None) -> None:
     """A tiny random Qwen2 through the same Encoder, against transformers run by hand."""
     from transformers import Qwen2Config, Qwen2Model
+    from transformers.utils import logging
 
     torch.manual_seed(0)
     config = Qwen2Config(
@@ -401,7 +402,9 @@ def test_qwen2_decoder(tmp_path: Path, causal: bool | None) -> None:
     prompts = {"prompts": {"query": MODEL_CARDS[folder.name].query_prompt}}
     (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
     (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 256}')
+    shown = logging.is_progress_bar_enabled()
     encoder = Encoder.load(str(folder), device="cpu")
+    assert logging.is_progress_bar_enabled() == shown  # the host's setting is restored
     texts = ["abc", "a much longer text", "xyz", ""]
     vectors = encoder.encode(texts)
     assert vectors.shape == (4, 64)
