@@ -1,7 +1,7 @@
-"""Ranked passages → the list that is shown: without repeats, by document, diverse.
+"""Arrange a ranking: collapse near-duplicates, group by document, diversify.
 
-All of these look at a passage and at those that are better, or at the first hundred, never at how
-many are asked for: so pages of an arranged list follow each other as those of a plain one do.
+Each decision depends on a passage and the better ones, or on the first hundred, but never on how
+many are asked for. So the pages of an arranged list follow each other like those of a plain one.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,10 +14,10 @@ from retrieval.domain.passages import Hit
 from retrieval.store import PassageKey, TextKey
 
 MMR_POOL: Final = 100
-"""Passages that are made diverse; those after them stay in order of score."""
+"""Number of passages to diversify; those after them stay in order of score."""
 
 _BLOCK: Final = 64
-"""Vectors that are compared with all kept ones at once."""
+"""Number of vectors to compare with all kept ones in one matrix product."""
 
 Vectors = Callable[[Sequence[int]], NDArray[np.float32]]
 """Vector ids → float32 [n, dim], of length 1."""
@@ -118,7 +118,7 @@ def diversify(heads: Sequence[Head], vectors: Vectors, balance: float) -> list[H
     (https://doi.org/10.1145/290941.291025).
 
     Args:
-        heads: best first; at least a hundred, where there are so many.
+        heads: best first; at least a hundred, if available.
         vectors: looks vectors up.
         balance: 1 is by score alone; the lower, the more diverse.
     """

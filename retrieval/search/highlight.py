@@ -1,4 +1,4 @@
-"""Which words of a passage are the query's, and which sentence has most of them."""
+"""Highlights: the words of a passage that the query has, and the sentence with most of them."""
 
 import re
 from collections.abc import Iterator, Sequence

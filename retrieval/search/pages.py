@@ -1,4 +1,4 @@
-"""A ranking of texts → the page of passages that a query asks for."""
+"""From a ranking of texts to the page of passages that a query asks for."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ MAX_SIMILAR: Final = 100
 
 
 class Listing:
-    """The passages that a query finds, as it wants them listed."""
+    """The list of passages that a query asks for, read page by page."""
 
     def __init__(self, reader: Reader, query: Query, ranking: Ranking) -> None:
         """Bind a checked query, and the ranking that it asks for."""

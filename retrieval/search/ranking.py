@@ -1,4 +1,4 @@
-"""Three ways to rank texts: by vectors, by words, by both.
+"""Rank texts: by vectors, by words, or by both.
 
 A text is what stands under one title and headings, so one vector may have several texts: vectors
 are of the text alone, words also of its headings. Where that is so, a ranking lists the texts that
@@ -33,19 +33,20 @@ from retrieval.domain.passages import ScoreKind
 from retrieval.store import Filter, LexicalHits, Reader, TextKey
 
 RRF_RANK: Final = 60
-"""Added to a rank: how little the first few places differ."""
+"""Added to each rank; the larger, the less the first ranks differ. 60 is the paper's."""
 RRF_DEPTH: Final = 1_000
-"""Texts of each search that are fused by rank."""
+"""Number of texts from each search to fuse by rank."""
 
 _FIRST_DEPTH: Final = 200
-"""Candidates of each search to begin with: for ten passages it is enough, most of the time."""
+"""Number of candidates from each search to start with; for ten passages it is usually enough."""
 _DEEPER: Final = 4
+"""Factor by which the number of candidates grows."""
 _LEAST_RANGE: Final = 0.01
 """Lower bound of ``1 - c`` and ``1 + c``. Where all passages are alike to a query, dividing by less
 would turn rounding errors into a ranking."""
 
 FIRST_STAGE: Final = 16
-"""Texts of the first stage: enough for a page of ten."""
+"""Number of texts in the first stage: enough for a page of ten."""
 _GROWTH: Final = 2
 """All stages together cost at most twice as much as the last one alone."""
 _NOISE: Final = 1e-5

@@ -1,4 +1,4 @@
-"""The best few texts of a ranking, in the order that a cross-encoder gives them."""
+"""Rerank the best texts of a ranking with a cross-encoder."""
 
 import time
 from collections.abc import Sequence

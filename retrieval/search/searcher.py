@@ -1,4 +1,4 @@
-"""The path of a query: check → (embed) → rank → passages with their texts."""
+"""The path of a query: check it, rank texts, read the passages that it asks for."""
 
 import math
 import time

@@ -1,4 +1,4 @@
-"""What an index is and holds, in numbers."""
+"""Read what an index is and holds, without opening its files."""
 
 import os
 import sqlite3
@@ -155,7 +155,7 @@ class DiskVersion:
 
 
 def read_version(folder: Path) -> DiskVersion:
-    """Read which generation of which index lies in a folder now; takes about 1 ms.
+    """Read which generation of which index lies in a folder now; takes about 0.5 ms.
 
     Raises:
         NotAnIndex: there is none, or nothing was committed yet.

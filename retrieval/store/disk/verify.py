@@ -1,4 +1,4 @@
-"""Is an index whole? Every byte of its files, and every promise between its tables, is checked."""
+"""Check an index: every byte of its files, and the consistency of its tables."""
 
 import hashlib
 import math
@@ -37,7 +37,9 @@ from retrieval.store.filters.values import value_rows
 from retrieval.store.records import Problem
 
 _LENGTH_TOLERANCE = 1e-3
+"""Vectors are normalised in float32, or in bfloat16 by some models."""
 _ROWS = 65_536
+"""Rows to check at a time: 100 MB of vectors at 384 dimensions."""
 
 RESTORE = "restore it from a backup, or build the index anew"
 

@@ -44,16 +44,20 @@ from retrieval.store.filters.tree import (
 from retrieval.store.filters.values import Moment, Number, Text, Value, read_moment, read_value
 
 MAX_FILTER_CHARS: Final = 1_000_000
+"""Room for ``MAX_VALUES`` values of 50 characters; to read that many takes 30 ms."""
 MAX_VALUES: Final = 20_000
-"""Of one filter: those of its ``IN`` lists, which are looked up in a set."""
+"""Maximum number of values in all ``IN`` lists of a filter; they are looked up in a set."""
 MAX_PATTERN_CHARS: Final = 1_024
-"""Of one pattern: Python takes about 10 µs a character to prepare one, and stops for nothing."""
+"""Maximum length of a pattern. Python takes about 10 µs a character to compile one, and can't be
+interrupted meanwhile."""
 MAX_CONDITIONS: Final = 200
-"""Of one filter. SQLite takes expressions up to 1000 levels deep, and an ``OR`` is one a level."""
+"""Maximum number of comparisons in a filter. SQLite takes expressions up to 1000 levels deep, and
+each ``OR`` adds one."""
 MAX_DEPTH: Final = 40
+"""Maximum depth of parentheses and ``NOT``: SQLite's parser has a stack of 100."""
 
 _SHORT_FILTER_CHARS: Final = 4_096
-"""Filters up to here are remembered in greater number."""
+"""Filters up to this length are cached in greater number."""
 
 _METADATA_PREFIX: Final = "meta."
 

@@ -22,7 +22,7 @@ from itertools import groupby, pairwise
 from typing import Final
 
 MAX_TERM_BYTES: Final = 128
-"""A longer term, as in encoded data, can't be searched for."""
+"""Maximum length of a term: longer ones, as in encoded data, can't be searched for."""
 
 BREAK: Final = "|"
 """Separates parts of a plain text: no phrase matches across it. It is never part of a word."""
@@ -156,7 +156,7 @@ def fold(text: str) -> str:
 
 
 _MAX_KNOWN: Final = 65_536
-"""Most characters to remember; a text that has all of Unicode must not fill the memory."""
+"""Maximum number of characters to remember, so that a text with all of Unicode fills no memory."""
 
 
 class _Apart(dict[int, str]):

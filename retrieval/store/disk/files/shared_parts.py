@@ -1,9 +1,9 @@
-"""What a generation has open, for the next one to take over instead of opening it again.
+"""Open files and indexes that one generation of an index takes over from the one before.
 
-Each part has a key of all that its content depends on: the names and checksums that the database
-records, and which files on the disk these are now. A part of an older generation is taken over
-where the next one has the very same key. Parts never change. They hold their files themselves, and
-close them when the last generation that has them is gone.
+Each part has a key made of everything that its content depends on: the names and checksums that the
+database records, and which files on the disk these are now. A generation takes over a part of the
+older one under the same key instead of opening it again. Parts never change. They hold their files
+themselves, and close them when the last generation that has them is gone.
 """
 
 import os
@@ -21,9 +21,9 @@ class FileStamp(NamedTuple):
     inode: int
     size: int
     modified: int
-    """ns; whoever writes to a file can set it."""
+    """ns; any program that writes to a file can set it."""
     changed: int
-    """ns; the system alone sets it, with every change of content, name or owner."""
+    """ns; only the system sets it, with every change of content, name or owner."""
 
     @classmethod
     def of(cls, path: Path) -> "FileStamp":
@@ -39,7 +39,7 @@ class FileStamp(NamedTuple):
 
 
 class Opened:
-    """The open parts of one generation; belongs to the thread that opens it."""
+    """Open parts of one generation; belongs to the thread that opens it."""
 
     def __init__(self, before: "Opened | None" = None) -> None:
         """Start with none.

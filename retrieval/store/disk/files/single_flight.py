@@ -1,4 +1,4 @@
-"""Values that take long to make: made once, whoever asks meanwhile."""
+"""Single flight: a value that takes long is made once, however many threads ask for it."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ class _Turn:
 
 
 class Once(Generic[Key, Value]):
-    """A bounded memory of values, each made by one thread at a time; see ``Recent``."""
+    """Bounded cache whose values are each made by one thread at a time; see ``Recent``."""
 
     def __init__(self, most: int, cost: Callable[[Value], int]) -> None:
         """Start empty; see ``Recent``."""
@@ -32,7 +32,7 @@ class Once(Generic[Key, Value]):
         self._turns: dict[Key, _Turn] = {}
 
     def __contains__(self, key: Key) -> bool:
-        """Whether a value is remembered."""
+        """Whether a value is in the cache."""
         return key in self._recent.get([key])
 
     def get(self, key: Key, make: Callable[[], Value]) -> Value:

@@ -31,8 +31,8 @@ LEXICAL = "lexical-"
 """Prefix of the names of the lexical index's files, and of the folder where it is written."""
 
 MAX_SEGMENT_ROWS = 1 << 26
-"""Most rows of a segment. Their ids are one value in the database, 8 bytes a row, and SQLite takes
-no value of more than 1,000,000,000 bytes; half of that leaves room, and lets two be merged."""
+"""Maximum number of rows in a segment. Their ids are one value in the database, 8 bytes a row, and
+SQLite takes no value above 1,000,000,000 bytes; half of that leaves room to merge two."""
 
 # fourcc, dim, rows, two unused, is_trained, metric (0 = inner product), number of floats
 _HEADER = struct.Struct("<4siqqq?iQ")
@@ -40,8 +40,9 @@ _UNUSED = 1 << 20  # what FAISS writes there
 
 _SAMPLE_BLOCKS = 64
 _SAMPLE_BYTES = 4096
+"""A sample is 64 blocks of 4 KiB, a page of a disk each: 256 KiB in all."""
 _WHOLE_BYTES = 16 << 20
-"""Files up to here are read whole when they are opened: some hundredths of a second."""
+"""Files up to this size are read whole when they are opened, which takes up to 20 ms."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,33 +41,35 @@ IDENTIFIERS: Final = "identifiers"
 TEXT: Final = "text"
 VECTOR: Final = "vector"
 _FEW_IDS = 4_096
-"""Where fewer texts may be found, the engine is told which; else what it finds is sorted out."""
+"""Up to this many eligible texts, the engine gets their ids; above, its hits are filtered."""
 _WIDEN = 4
+"""Factor by which a search grows whose hits were filtered away."""
 
 MAX_TERMS: Final = 1_024
-"""Maximum number of different words that are looked up for a query, the rarest ones. Each costs as
-much as there are passages with it, and the common ones hardly change a score."""
+"""Maximum number of distinct words to look up for a query, the rarest ones. A word costs as much as
+there are passages with it, and common words hardly change a score."""
 
 _PLAIN: Final[dict[str, str]] = {WORDS: PLAIN, TITLE: PLAIN_TITLE}
-"""Where the words of a field stand unstemmed, each at its place."""
+"""Field → the field that has its words unstemmed, with positions."""
 
 _SCORED_WORDS: Final = 64
-"""Words that a beginning stands for and that are scored by BM25 each: the most common ones."""
+"""Number of words matching a prefix that BM25 scores one by one: the most common ones."""
 
 _OTHERS: Final = 0.5
-"""What a text gets for having only others, as a share of what one of the most common would give it
-at the average length. Texts differ less in length than would make up for the half."""
+"""Score of a text that has only other words with the prefix, as a fraction of what one of the most
+common would give at average length. Lengths differ too little to make up for the half."""
 
 _MAX_LAST_WORDS: Final = 10_000
 _MAX_LAST_PLACES: Final = 500_000
-"""Words that may end a phrase, and texts with one of them, word by word. The engine takes 16,384
-words, and a second for a million such texts; beyond, the last word may stand anywhere."""
+"""Limits on the words that may end a phrase, and on the texts that have them. The engine takes at
+most 16,384 words, and a second for a million texts. Above either limit, the last word may stand
+anywhere in the text."""
 
 _ROUNDING: Final = 1e-9
 """Keeps a term that every text has from making a logarithm infinite."""
 
 _BM25_LIMIT: Final = 2.2
-"""BM25 of a term is below its rarity times this (k1 + 1), however often it is in a text."""
+"""BM25 of a term stays below its rarity times this (k1 + 1), however often a text has it."""
 
 _Clause = tuple[tantivy.Occur, tantivy.Query]
 

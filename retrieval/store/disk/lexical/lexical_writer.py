@@ -1,4 +1,4 @@
-"""Puts the texts of new passages into the lexical index, within the commit that brings them."""
+"""Put the texts of new passages into the lexical index, within the commit that brings them."""
 
 import hashlib
 import sqlite3
@@ -41,7 +41,7 @@ from retrieval.store.disk.tables.rows import from_json
 from retrieval.store.lexical.folding import identifiers_of, plain_of, words_of
 
 _HEAP_BYTES = 64_000_000
-"""That the engine gathers before it writes a segment."""
+"""Memory that the engine fills before it writes a segment; it takes no less than 15 MB."""
 
 
 class _Text(NamedTuple):
@@ -130,8 +130,8 @@ def _extend(
 ) -> LexicalRecord:
     """Take texts out, write the segments of some more, and flush them to the disk.
 
-    The engine merges small segments with each other on this occasion: so texts are written anew a
-    few times, however many commits there are.
+    The engine also merges small segments now, so each text is rewritten a few times, however many
+    commits there are.
 
     Returns:
         what to record.

@@ -45,6 +45,7 @@ META = "meta.json"
 """The engine's list of segments."""
 _SEGMENT_FILE = re.compile(r"(?P<segment>[0-9a-f]{32})\.(?:(?P<opstamp>[0-9]+)\.del|[a-z]+)")
 _REMOVALS = 10
+"""How often to try to remove a folder that the engine may still write to."""
 _LOCK = ".tantivy-meta.lock"
 _LOCK_TARGET = "/dev/null"
 """Can be opened for writing on a read-only disk, too, and is empty to a copy that follows links."""
@@ -147,8 +148,8 @@ def _linked_somewhere(folder: Path, state: LexicalRecord) -> Path:
 def _remove(made: Path) -> None:
     """Remove a folder that the engine has used.
 
-    A thread of the engine's looks at the list of segments on its own time, under a lock that is a
-    file in there: it may appear while the folder is being emptied.
+    A thread of the engine reads the list of segments now and then, under a lock that is a file in
+    the folder. The file may appear while the folder is being emptied.
     """
     for left in reversed(range(_REMOVALS)):
         try:
@@ -180,7 +181,7 @@ def segment_files(folder: Path, meta: str) -> list[str]:
 
 
 def check_file(folder: Path, file: WrittenFile, path: Path | None = None) -> None:
-    """Refuse a file that is not what a commit recorded, as far as is seen in no time.
+    """Refuse a file that is not what a commit recorded, as far as a sample shows.
 
     Args:
         folder: the index.

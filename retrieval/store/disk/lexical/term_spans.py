@@ -1,4 +1,4 @@
-"""Where the words of a query stand in a text."""
+"""Find where the terms of a query stand in a text, for highlights."""
 
 import re
 from bisect import bisect_right
@@ -32,7 +32,7 @@ from retrieval.store.records import TermSpan
 _ASCII_TOKEN: Final = re.compile("[^ ]+")
 _RAW_WORD: Final = re.compile("[A-Za-z0-9\x80-\U0010ffff]+")
 _MAX_KNOWN: Final = 20_000
-"""Words whose terms are remembered from one text to the next."""
+"""Maximum number of words whose terms are remembered from one text to the next."""
 
 
 _Token = tuple[int, int, str, bool]
@@ -41,7 +41,7 @@ it is a character that follows another."""
 
 
 class _Known(NamedTuple):
-    """What a word is to a query."""
+    """How a word matches a query."""
 
     term: str
     """The term of the query that it is, or the first that is a part of it; else empty."""

@@ -1,4 +1,4 @@
-"""Where texts stand: the passages that have them, read as far as a list needs them.
+"""Where texts stand: the passages that have them, read only as far as a list needs them.
 
 One text may stand in every document of an index, so reading all its places would cost as much as
 reading the index. Every query here reads a limited number of places of each text, in the order in
@@ -18,8 +18,9 @@ from retrieval.store.filters.language import Filter
 from retrieval.store.records import PassageKey, TextKey
 
 _FEW: Final = 4
-"""Most texts stand in fewer places than this; those of their vectors are read at once and kept."""
+"""Nearly every text stands in fewer places than this; those are read at once and kept."""
 _WIDEN: Final = 8
+"""Factor by which the number of places to read grows: three steps reach 2,048."""
 _MAX_RECENT: Final = 1 << 15
 """Maximum number of places kept in memory."""
 
@@ -38,7 +39,7 @@ class Places:
     def __init__(self, rows: Rows) -> None:
         """Read by queries."""
         self._rows = rows
-        # A generation never changes, so nothing that is kept grows old.
+        # A generation never changes, so nothing in the cache becomes stale.
         self._recent = Recent[int, list[_Standing]](_MAX_RECENT, len)
 
     def first(

@@ -1,4 +1,4 @@
-"""Reading an index: one generation, whole, for as long as the reader is open."""
+"""One generation of an index, whole, for as long as the reader is open."""
 
 import hashlib
 import json
@@ -60,9 +60,9 @@ from retrieval.store.records import (
 )
 
 _RECENT_CHARS: Final = 8 << 20
-"""Most characters of the passages that are kept in memory."""
+"""Characters of recent passages to keep in memory: about 8,000 passages of 1,000 characters."""
 _CHARS_BESIDE_TEXT: Final = 1_000
-"""What else is kept of a passage, in characters, about."""
+"""Size of the rest of a passage, in characters, about."""
 
 
 class _Checked(NamedTuple):
@@ -76,7 +76,7 @@ class _Checked(NamedTuple):
 _RECENT_QUERY_CHARS: Final = 256 << 10
 """Maximum size of the lexical queries kept in memory, in characters of their texts."""
 _CHARS_BESIDE_QUERY: Final = 8 << 10
-"""Characters that each query counts for besides its text: with 32 prefixes it has thousands of
+"""Characters that each query counts besides its text, because one with 32 prefixes has thousands of
 terms. So at most 32 queries are kept."""
 
 
@@ -96,7 +96,7 @@ class DiskReader:
         self.info = generation.info
         self._snapshot = generation.snapshot
         self._rows = generation.snapshot.rows
-        # A generation never changes, so nothing that is kept grows old.
+        # A generation never changes, so nothing in the cache becomes stale.
         self._recent_passages = Recent[PassageKey, _Checked](
             _RECENT_CHARS, lambda one: len(one.passage.text) + _CHARS_BESIDE_TEXT
         )
@@ -106,7 +106,7 @@ class DiskReader:
         )
         self._lexical = generation.lexical
         self._opened = generation.opened
-        # One search looks for its words several times, and prefixes take long to look up.
+        # One search looks up its words several times, and prefixes take long.
         self._recent_queries = Recent[str, _KeptQuery](
             _RECENT_QUERY_CHARS, lambda one: one.chars + _CHARS_BESIDE_QUERY
         )

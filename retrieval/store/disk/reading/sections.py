@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from retrieval.store.records import SectionSpan
 
 AROUND: Final = (8, 40, 200)
-"""Passages that are looked at before one and after it; most sections are decided by the first."""
+"""Passages to look at before and after one, step by step; the first step decides nearly always."""
 
 
 class Neighbour(NamedTuple):
@@ -32,8 +32,8 @@ def section_around(
         around: how far to look.
 
     Returns:
-        None if that depends on passages further away; within the last of ``AROUND`` the section is
-        incomplete there.
+        None if that depends on passages further away. At the last step of ``AROUND`` the section
+        is cut there, and incomplete.
     """
     passage = neighbours[ordinal]
     start, end = passage.start, passage.end

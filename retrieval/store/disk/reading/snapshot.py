@@ -1,4 +1,4 @@
-"""One generation of an index's tables, for as long as it is wanted."""
+"""One generation of an index, opened: its tables, its vector files and its lexical index."""
 
 import queue
 import sqlite3
@@ -30,16 +30,16 @@ from retrieval.store.disk.tables.schema import NAMED_FILES_QUERY
 from retrieval.store.disk.vectors.vector_index import Segment, open_segments
 
 OPEN_SECONDS = 30.0
-"""For how long to try again where a build beside replaces files before they are opened."""
+"""How long to retry while a concurrent build replaces files before they are opened."""
 
 
 _BEGIN_ATTEMPTS: Final = 1_000
-"""How often to begin transactions again, about 1 ms each, because of a commit in between."""
+"""How often to begin the transactions again, about 1 ms each, when a commit comes between them."""
 CONNECTIONS: Final = 4
-"""Of a generation. A query that takes long keeps one busy; searches go on with the others."""
+"""Connections of a generation. A slow query keeps one busy; searches continue on the others."""
 _STEPS_BETWEEN_LOOKS: Final = 100_000
-"""Of SQLite's machine, about 5 ms: it asks so often whether a query is still wanted. That is a call
-into Python, for which it waits up to 5 ms while another thread computes."""
+"""Steps of SQLite's virtual machine, about 5 ms, between checks whether a query is still wanted. A
+check calls Python, and waits up to 5 ms for its lock while another thread computes."""
 
 
 class Snapshot:
@@ -48,7 +48,7 @@ class Snapshot:
     def __init__(self, folder: Path, connections: Sequence[ReadConnection]) -> None:
         """Take over connections that have begun to read.
 
-        Queries that take long end when nobody waits for them any more (``deadline``).
+        A slow query ends when nobody waits for it any more (``deadline``).
 
         Args:
             folder: the index.
@@ -56,7 +56,7 @@ class Snapshot:
         """
         self.folder = folder
         self._count = len(connections)
-        # The one used last comes first: its cache has what was read last.
+        # Last in, first out: the cache of the connection used last has what was read last.
         self._free: queue.LifoQueue[ReadConnection] = queue.LifoQueue()
         for connection in reversed(connections):
             register_functions(connection)

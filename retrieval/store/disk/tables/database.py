@@ -1,4 +1,4 @@
-"""The SQLite side of an index: how its database is opened, and what is done about its errors."""
+"""The SQLite database of an index: opening it for writing, and translating its errors."""
 
 import os
 import sqlite3
@@ -23,11 +23,12 @@ from retrieval.store.disk.tables.schema import KNOWN_MIGRATIONS, migrations
 DATABASE_NAME = "index.db"
 APPLICATION_ID = 0x47544552  # "GTER": tells an index from any other SQLite file
 BUSY_TIMEOUT_SECONDS = 30.0
+"""How long to wait for another connection's lock; the longest is held while a log is merged."""
 
 WRITER_CACHE_KIB = 256 << 10
-"""Most memory for pages that a writer has touched. Content keys are hashes and fall all over their
-index: with SQLite's 2 MiB, a commit to a large index reads and writes the same pages again and
-again, and takes half as long again."""
+"""Maximum memory for pages that a writer has touched. Content keys are hashes and spread all over
+their index: with SQLite's default of 2 MiB, a commit to a large index reads and writes the same
+pages repeatedly, and takes 1.5 times as long."""
 
 LOOKUP_BATCH = 500
 """Values of one ``IN (…)``; SQLite may be built to take no more than 999."""

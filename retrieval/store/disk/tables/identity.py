@@ -1,8 +1,8 @@
-"""Which generation of which index is open, so that another one is told from it.
+"""Which generation of which index is open, to tell it from any other.
 
-A generation's number alone does not say: an index that is deleted and built anew counts from 1
-again, and a copy that is restored may go on to the same number with other documents. So an index
-has a random id from when it is made, and each commit writes a new random one.
+A generation's number is not enough: an index that is deleted and rebuilt counts from 1 again, and a
+restored copy may reach the same number with other documents. So an index gets a random id when it
+is made, and each commit writes a new random one.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from retrieval.errors import NotAnIndex, StorageError
 from retrieval.store.disk.tables.database import DATABASE_NAME, not_an_index
 
 _ID_BYTES = 16
+"""Random bytes of an id: no two of them will ever be equal."""
 
 
 @dataclass(frozen=True, slots=True)

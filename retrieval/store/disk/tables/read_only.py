@@ -1,4 +1,4 @@
-"""Open an index's database for reading, also where nothing can be written.
+"""Open an index's database for reading, even where nothing can be written.
 
 A reader of a write-ahead log shares memory with others through a file beside the database
 (``index.db-shm``), which SQLite makes even to read. On a read-only or a full disk it can't be made.
@@ -35,21 +35,23 @@ from retrieval.store.disk.tables.writer_lock import writer_lock
 _NO_SHARED_MEMORY = frozenset(
     {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL}
 )
-"""What SQLite says where it can't make or use the file of shared memory."""
+"""SQLite's errors where it can't make or use the shared-memory file."""
 
 _COPY_ATTEMPTS = 5
+"""How often to copy a database that changes meanwhile before giving up."""
 _NAME_BYTES = 16
+"""Random bytes in the name of a database in memory, so that no two share one."""
 
 
 class ReadConnection(sqlite3.Connection):
     """A connection to an index's database that only reads."""
 
     uri: str = ""
-    """Opens another connection to the same database, also where that lies in memory."""
+    """Opens another connection to the same database, even one in memory."""
     frozen: bool = False
     """Whether it was opened without SQLite's locks, because nothing can be written beside the
-    database. A build must not run meanwhile, so whoever keeps it open should look now and then
-    whether it can be opened properly."""
+    database. A build must not run meanwhile, so a long-lived reader should check now and then
+    whether the index can be opened properly."""
 
 
 def connect_for_reading(folder: Path) -> ReadConnection:

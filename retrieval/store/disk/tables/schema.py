@@ -17,7 +17,7 @@ TEXT_PART_CHARS = 1 << 16
 document is read without reading the document."""
 
 _HEADER_BYTES = 16
-"""Of a hash that tells titles and headings apart: no two of an index will ever share one."""
+"""Bytes of a hash that tells titles and headings apart: no two of an index will ever share one."""
 
 NAMED_FILES_QUERY = """
     SELECT file FROM segments UNION SELECT file FROM ann_files

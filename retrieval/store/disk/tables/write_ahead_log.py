@@ -2,8 +2,8 @@
 
 The format is SQLite's (https://www.sqlite.org/fileformat2.html#the_write_ahead_log): a header of 32
 bytes, then frames of 24 bytes and a page each. A frame counts if its salts are the header's, its
-checksum goes on from the frame before, and a frame at or after it ends a transaction. SQLite itself
-reads a log this way after a crash.
+checksum continues that of the frame before, and a frame at or after it ends a transaction. SQLite
+itself reads a log this way after a crash.
 """
 
 import struct

@@ -1,10 +1,10 @@
-"""Approximate search over one segment, exact at the top; ``ann_writer`` makes what is read here.
+"""Approximate search over one segment, exact at the top; ``approximate_writer`` makes the index.
 
 An approximate index only proposes rows. Their scores come from the segment's full vectors, which
-stay memory-mapped on disk, so whatever is returned has its true score and is in true order; what
-can go wrong is that a row is not proposed. How often that happens, recall@10 against exact search,
-is measured on queries made from the segment itself, and the effort for a query is the least that
-reaches the target (``tuning``).
+stay memory-mapped on disk, so every result has its true score and is in true order. The only error
+is a row that is not proposed. How often that happens, recall@10 against exact search, is measured
+on queries made from the segment itself, and a query takes the least effort that reaches the target
+(``tuning``).
 
 - ``ivf``: an inverted file (https://hal.inria.fr/inria-00514462) over product-quantised codes of 4
   bits, scanned in registers (https://arxiv.org/abs/1704.07355): 1/32 of the vectors' size.
@@ -25,12 +25,12 @@ from retrieval.store.disk.files.vector_file import file_sha256, read_index, sear
 from retrieval.store.records import AnnSettings
 
 RECALL_K = 10
-"""Recall is measured over so many nearest rows."""
+"""Number of nearest rows over which recall is measured: a page of results."""
 
 LINKS = 32
-"""Of a node of a graph."""
+"""Links of a node of a graph: FAISS's default, good for dimensions from 384 to 1024."""
 MOST = 0.9
-"""From this share of all rows on, a search need not go further than over all of them."""
+"""Above this fraction of eligible rows, don't widen the search for the filter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Ann:
             queries: float32 [n, dim].
             k: how many are wanted in the end.
             selector: the only rows that count.
-            share: what part of all rows those are; the rarer, the further the search goes.
+            share: their fraction of all rows; the smaller, the wider the search.
 
         Returns:
             [n, ≥ k] rows, -1 where there are fewer.

@@ -1,7 +1,7 @@
 """How hard an approximate index is searched: measured against exact search, not guessed.
 
-Queries are made from the segment itself. Every number of candidates is tried with the least effort
-that reaches the target, and the setting that touches the fewest bytes is kept.
+Queries are made from the segment itself. For every number of candidates the tuner finds the least
+effort that reaches the target, and it keeps the setting that touches the fewest bytes.
 """
 
 from dataclasses import replace
@@ -15,19 +15,22 @@ from retrieval.store.disk.vectors.approximate import LINKS, RECALL_K, Ann, reran
 from retrieval.store.records import AnnSettings
 
 QUERIES = 200
+"""Queries to measure with: with ten results each, recall is known to about half a percent."""
 CANDIDATES = (20, 50, 100, 200, 400, 800)
-"""Rows proposed for re-ranking, as tried."""
+"""Numbers of proposed rows to try, each about twice the one before."""
 
 _MOST_BREADTH = 4096
+"""Largest breadth to try: FAISS visits at least as many nodes for each query."""
 _ENOUGH = 0.001
-"""Twice the effort that gains less recall than this, twice in a row, is the end of it."""
+"""Give up when doubling the effort gains less recall than this twice in a row."""
 _REFINEMENTS = 3
-"""Halvings between an effort that was too little and its double that was enough."""
+"""Number of halvings between an effort that was too little and its double, which was enough."""
 _SAME_SCORE = 1e-6
-"""Scores closer than this are the same: a sum in another order differs by as much."""
+"""Scores closer than this are equal: summing in another order changes them by as much."""
 _RANDOM_READ = 4
-"""A byte of a vector somewhere on the disk costs as much as so many bytes in a row."""
+"""A byte at a random place on the disk costs about as much as this many bytes in sequence."""
 _SEED = 20_240_801
+"""Fixed, so that tuning the same index again gives the same setting."""
 
 
 def tune(ann: Ann, vectors: faiss.Index, target: float) -> AnnSettings:

@@ -24,19 +24,19 @@ from retrieval.store.filters.language import Filter
 from retrieval.store.records import VectorHits
 
 EXACT_ROWS = 50_000
-"""Where no more rows than this may be found, all of them are looked at."""
+"""Search up to this many eligible rows exactly: at 384 dimensions that takes 10 ms on one core."""
 
 _GATHER_SHARE = 0.1
-"""Below this share of a segment rows are picked out one by one; above, it is read in a sweep."""
+"""Below this fraction of a segment, rows are read one by one; above, all in one sweep."""
 
 _KEPT_BYTES: Final = 64 << 20
 """Maximum size of the filters that a generation remembers. At a million vectors a filter takes
 250 KB (two bits a vector) to 1 MB (where it leaves just under a tenth: 8 bytes for each row)."""
 _BYTES_BESIDE: Final = 2_000
-"""Of a remembered filter, besides its arrays and its text."""
+"""Bytes that a remembered filter takes besides its arrays and its text, about."""
 
 _CENTRE_ROWS = 512
-"""Rows whose average stands for that of all; scores of hybrid search hardly tell the two apart."""
+"""Rows whose average stands for that of all; hybrid scores hardly differ between the two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,12 +280,12 @@ def _search_segment(
         return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
     selector = None if chosen is None else faiss.IDSelectorBitmap(chosen.bitmap)
     share = count / total
-    # Rows that few are all looked at; but one that is deleted here and there changes nothing.
+    # A filter that leaves few rows is searched exactly; a few deleted rows change nothing.
     if segment.ann is not None and not exact and (count > EXACT_ROWS or share > MOST):
         rows = segment.ann.propose(queries, k, selector=selector, share=share)
         if (np.count_nonzero(rows >= 0, axis=1) >= k).all():
             return rerank(segment.index, queries, rows, k)
-        # What was looked into has not as many rows as are wanted: they are found exactly.
+        # The index proposed fewer rows than wanted: search exactly.
     if chosen is None:
         scores, rows = segment.index.search(queries, k)
     elif chosen.rows is not None:

@@ -1,4 +1,4 @@
-"""What one transaction changes: vectors, documents, roots."""
+"""One transaction: the vectors, documents and roots that it changes."""
 
 import hashlib
 import json

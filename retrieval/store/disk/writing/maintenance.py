@@ -1,7 +1,7 @@
-"""Keeping an index fast as it grows: small segments merged, large ones indexed, leftovers dropped.
+"""Keep an index fast as it grows: merge small segments, index large ones, drop unused vectors.
 
-Segments are never changed; whatever is done here writes new files and one commit that names them in
-place of the old ones. A run that is cut off in between leaves the index as it was.
+Segments never change. Maintenance writes new files, and one commit that names them in place of the
+old ones. An interrupted run leaves the index as it was.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,22 +24,25 @@ from retrieval.store.disk.writing.commit import DiskCommit
 from retrieval.store.records import AnnKind, AnnSettings, Maintained, SegmentInfo
 
 SMALL_SEGMENT_ROWS = 16_384
-"""Segments below this are merged when there are many of them."""
+"""Segments with fewer rows are merged when there are many of them."""
 MAX_SMALL_SEGMENTS = 8
+"""Number of small segments above which they are merged: each costs a search
+some microseconds of its own."""
 
 MAX_UNUSED_SHARE = 0.3
-"""Of an index's vectors; beyond, the index is compacted."""
+"""Fraction of unused vectors above which the index is compacted."""
 MAX_SIDE_SHARE = 0.1
-"""Of an index's vectors that may lie beside the largest approximate index; beyond, all segments are
-made one. So each vector is moved a few times, however the index grows."""
+"""Fraction of the vectors outside the largest approximate index, above which all segments are
+merged. So each vector is moved only a few times, however the index grows."""
 MAX_PLAIN_ROWS = 4_096
-"""In segments without an approximate index, where there is one: every search reads them all.
-Beyond, they are made one segment that gets an approximate index of its own."""
+"""Number of rows in segments without an approximate index, beside one that has it, above which they
+are merged and get an index of their own: every search reads these rows."""
 
 MIN_ANN_ROWS = 1_000
-"""Fewer are searched exactly, whatever is wanted: there is nothing to gain, little to train on."""
+"""Fewer rows are always searched exactly: there is nothing to gain, and little to train on."""
 
 _COPY_ROWS = 16_384
+"""Rows copied at a time: 25 MB of vectors at 384 dimensions."""
 
 
 class Maintainable(Protocol):
@@ -71,7 +74,7 @@ class Maintainable(Protocol):
 
 
 def maintain(writer: Maintainable) -> Maintained:
-    """Do what is due after a build; nothing, most of the time.
+    """Do what is due after a build; usually nothing.
 
     Raises:
         StorageError, IndexDamaged: a file can't be written or read; nothing is changed.

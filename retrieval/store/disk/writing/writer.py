@@ -1,4 +1,4 @@
-"""Writing an index: stage documents and vectors, commit them together."""
+"""The writer of an index: one process at a time, one transaction a commit."""
 
 import json
 import sqlite3
@@ -242,7 +242,7 @@ class DiskWriter:
             return np.fromiter((row[0] for row in rows), dtype=np.int64)
 
     def remove_strays(self) -> None:
-        """Delete the files that no commit names: replaced ones, and those of a run cut off."""
+        """Delete the files that no commit names: replaced ones, and those of an interrupted run."""
         with sqlite_errors(self.folder):
             keep = {row[0] for row in self._connection.execute(NAMED_FILES_QUERY)}
             metas = self._connection.execute("SELECT meta FROM lexical_index").fetchall()

@@ -178,8 +178,8 @@ def test_what_is_removed_or_filtered_is_not_found(
         monkeypatch.setattr(lexical, "_FEW_IDS", few)
         with open_reader(folder) as reader:
             assert texts_of(reader, "fox", 1) == ["a fox and a server"]
-            assert texts_of(reader, "server fox", filter="path:a") == []
-            assert texts_of(reader, "server fox", filter="path:b") == ["a fox and a server"]
+            assert texts_of(reader, "server fox", where="path:a") == []
+            assert texts_of(reader, "server fox", where="path:b") == ["a fox and a server"]
 
 
 def test_a_text_that_comes_back_is_found_again(folder: Path) -> None:
