@@ -75,11 +75,11 @@ BUILD = "indexer build docs --index index"
         (f"{BUILD} --context headings", "made with --context none, not with --context headings"),
         (f"{BUILD} --text-field a.b", "made without --text-field, not with --text-field a.b"),
         (f"{BUILD} --chunk-tokens 9", "made with --chunk-tokens 40, not with --chunk-tokens 9"),
-        (f"{BUILD} --chunk-tokens document", "not with --chunk-tokens document: leave"),
+        (f"{BUILD} --chunk-tokens document", "not with --chunk-tokens document: omit"),
         (f"{BUILD} --chunk-overlap 9", "made with --chunk-overlap 5, not with --chunk-overlap 9"),
         (
             f"{BUILD} --dtype int8",
-            "made with --dtype float32, not with --dtype int8: leave",
+            "made with --dtype float32, not with --dtype int8: omit",
         ),
         (
             f"{BUILD} --model mini-gte-en-v1",

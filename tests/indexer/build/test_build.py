@@ -287,7 +287,7 @@ def test_a_folder_that_lost_all_its_files_is_not_emptied(place: Workplace) -> No
     path = place.write("a.md", "alpha text")
     place.build()
     path.unlink()
-    with pytest.raises(SourceError, match="left as it is"):
+    with pytest.raises(SourceError, match="the index keeps the documents"):
         place.build()
     assert place.uris() == ["docs/a.md"]
 
@@ -422,7 +422,7 @@ def test_settings_out_of_range(place: Workplace, options: dict[str, object], mes
 def test_a_model_too_small_for_context(place: Workplace) -> None:
     (place.model / "sentence_bert_config.json").write_text('{"max_seq_length": 50}')
     place.write("a.md", "alpha text")
-    with pytest.raises(InvalidArgument, match="reads 50: build with --context none"):
+    with pytest.raises(InvalidArgument, match="reads only 50: build with --context none"):
         place.build(chunk_tokens=None, context=True)
 
 
