@@ -30,6 +30,7 @@ def set_up_logging(form: LogFormat, level: str) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("retrieval").setLevel(level.upper())
     logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
+    logging.getLogger("faiss").setLevel(logging.WARNING)  # it names the processor's instructions
 
 
 def _is_news(record: logging.LogRecord) -> bool:
