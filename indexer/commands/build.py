@@ -1,4 +1,4 @@
-"""The commands that make an index: once, or again whenever a file changes."""
+"""Commands that build an index: once, or again whenever files change."""
 
 import json
 import sys
@@ -38,14 +38,14 @@ _WATCH_EXAMPLES = (
 
 
 class ChunkTokens(click.ParamType[int]):
-    """A number of tokens, or ``document`` for one chunk a document (as 0)."""
+    """A number of tokens, or ``document`` (as 0) for one chunk per document."""
 
     name = "N|document"
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> int:
-        """Parse the option's value."""
+        """Return the number of tokens."""
         if value == "document":
             return 0
         try:
@@ -70,19 +70,20 @@ _OPTIONS: Final = (
         "--chunk-tokens",
         type=ChunkTokens(),
         metavar="N|document",
-        help="Most tokens in a chunk; 'document': one chunk a document, cut at the model's "
-        "maximum. [default: what suits the model, 512 or fewer]",
+        help="Maximum number of tokens in a chunk; 'document' for one chunk per document, of which "
+        "the model reads the start. [default: what suits the model, at most 512]",
     ),
     click.option(
         "--chunk-overlap",
         type=click.IntRange(min=0),
-        help="Most tokens repeated from the chunk before. [default: an eighth of --chunk-tokens]",
+        help="Maximum number of tokens that a chunk repeats from the one before. [default: an "
+        "eighth of --chunk-tokens]",
     ),
     click.option(
         "--context",
         type=click.Choice(["none", "headings"]),
-        help="What a chunk is embedded under, beside its own text: nothing, or its document's "
-        "title and its headings. [default: none]",
+        help="What to embed with each chunk: nothing, or its document's title and its headings. "
+        "[default: none]",
     ),
     click.option(
         "--text-field",
@@ -90,13 +91,13 @@ _OPTIONS: Final = (
         multiple=True,
         callback=not_empty,
         metavar="PATH",
-        help="Field of JSON records that is their text, as in answer.body. [default: the usual "
-        "ones]",
+        help="Field that holds the text of JSON records, such as answer.body. [default: the usual "
+        "names, such as text and body]",
     ),
-    click.option("--include", multiple=True, metavar="GLOB", help="Index only files that match."),
-    click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out files that match."),
+    click.option("--include", multiple=True, metavar="GLOB", help="Index only matching files."),
+    click.option("--exclude", multiple=True, metavar="GLOB", help="Skip matching files."),
     click.option(
-        "--no-ignore", is_flag=True, help="Do not read .gitignore and .indexerignore files."
+        "--no-ignore", is_flag=True, help="Don't follow .gitignore and .indexerignore files."
     ),
     DEVICE_OPTION,
     click.option(
@@ -104,31 +105,32 @@ _OPTIONS: Final = (
         type=click.Choice(["auto", *DTYPE_NAMES]),
         default="auto",
         show_default=True,
-        help="Type of the weights while embedding; int8 is for the CPU.",
+        help="Type of the model's weights; int8 is for the CPU.",
     ),
     click.option(
         "--index-type",
         type=click.Choice(["auto", "flat", "ivf", "hnsw"]),
-        help="How vectors are searched; auto: exactly (flat) up to 50,000 of them, then ivf. "
-        "[default: the index's own; for a new one auto]",
+        help="How to search vectors; auto means exact search (flat) up to 50,000 vectors, and ivf "
+        "above. [default: the index's own; for a new one auto]",
     ),
     click.option(
         "--target-recall",
         type=FiniteRange(0.5, 1.0),
-        help="Recall@10 that an approximate index is tuned to. [default: the index's own, or 0.98]",
+        help="Recall@10 to tune an approximate index to. [default: the index's own; for a new one "
+        "0.98]",
     ),
     click.option(
         "--language",
         type=click.Choice([*LANGUAGES, NO_LANGUAGE]),
-        help="Of the texts (ISO 639-1), by which words are stemmed and left out for search by "
-        "words; 'none': no word is. [default: the index's own; for a new one en]",
+        help="Language of the texts (ISO 639-1): chooses the stemmer and the stop words of lexical "
+        "search; 'none' for neither. [default: the index's own; for a new one en]",
     ),
     JSON_OPTION,
 )
 
 
 def _build_options(command: Command) -> Command:
-    """Give a command the options of a build."""
+    """Add the options of a build to a command."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -139,15 +141,15 @@ def _build_options(command: Command) -> Command:
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Say what would be done, and about how long it would take; write nothing.",
+    help="Estimate the work and the time without writing anything.",
 )
 def build(*, dry_run: bool, as_json: bool, **chosen: Any) -> None:
-    """Index folders and files, or bring an index in step with them.
+    """Build an index of folders and files, or bring it up to date.
 
     DOCS are folders and files, or `-` for a list of files on standard input.
 
-    Only what changed since the last build is read and embedded; files that are gone leave the
-    index. A build that is cut off goes on from its last commit: run it again.
+    Only files that changed since the last build are read and embedded, and files that are gone
+    leave the index. An interrupted build continues from its last commit when you run it again.
     """
     from indexer.build.build import build as run  # loads faiss
     from indexer.build.dry_run import dry_run as estimate
@@ -155,7 +157,7 @@ def build(*, dry_run: bool, as_json: bool, **chosen: Any) -> None:
     listed = read_list(sys.stdin.buffer) if Path("-") in chosen["docs"] else None
     if listed is not None:
         if len(chosen["docs"]) > 1:
-            raise InvalidArgument("`-` takes its files from standard input, and no folder beside")
+            raise InvalidArgument("`-` reads a list of files from standard input; name no folders")
         chosen["docs"] = (Path.cwd(),)
     options = _chosen(listed=listed, **chosen)
     with ConsoleProgress() as progress:
@@ -166,9 +168,9 @@ def build(*, dry_run: bool, as_json: bool, **chosen: Any) -> None:
 @click.command(epilog=_WATCH_EXAMPLES)
 @_build_options
 def watch(*, as_json: bool, **chosen: Any) -> None:
-    """Keep an index in step with folders, until it is stopped.
+    """Keep an index up to date with folders until you stop it.
 
-    Builds, and builds again whenever files have changed; prints a line for each generation.
+    Builds the index, and builds it again whenever files change. Prints a line for each generation.
     """
     from indexer.build.watch import watch as run  # loads faiss
 
@@ -180,7 +182,7 @@ def watch(*, as_json: bool, **chosen: Any) -> None:
 def _chosen(
     *, context: str | None, text_fields: tuple[str, ...], no_ignore: bool, **chosen: Any
 ) -> "BuildOptions":
-    """What was said on the command line."""
+    """Return the options of the command line."""
     from indexer.build.settings import BuildOptions
 
     return BuildOptions(

@@ -1,4 +1,4 @@
-"""The ``indexer`` command."""
+"""The program ``indexer``: its commands, with those that search an index and list the models."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -41,16 +41,14 @@ _MODELS_EXAMPLES = "\b\nExamples:\n  indexer models\n  indexer models --json\n"
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_CLI_EXAMPLES)
 @click.version_option(__version__, prog_name="indexer")
 def cli() -> None:
-    """Build a search index from folders of documents, and look into it."""
+    """Build a search index from folders of documents, and inspect it."""
 
 
 @cli.command(epilog=_SEARCH_EXAMPLES)
 @QUERY_ARGUMENT
 @INDEX_OPTION
 @search_options
-@click.option(
-    "--model", callback=not_empty, help="Where the index's model is now, if it has moved."
-)
+@click.option("--model", callback=not_empty, help="Folder of the index's model, if it has moved.")
 @DEVICE_OPTION
 @QUERY_DTYPE_OPTION
 @RERANKER_OPTION
@@ -66,7 +64,7 @@ def search(
     as_json: bool,
     **options: Any,  # noqa: ANN401  (the keywords of a Query)
 ) -> None:
-    """Search an index right here, without a server.
+    """Search an index without a server.
 
     A query of several words needs no quotes.
     """
@@ -98,14 +96,14 @@ def search(
 
 
 def _notes(asked: "Query", result: "SearchResult") -> Iterator[str]:
-    """Yield what there is to know of an answer beside its passages, a line each."""
+    """Yield notes and warnings about a result, a line each."""
     if count := result.rerank_truncated:
-        yield f"note: the reranker read {counted(count, 'passage')} in part"
+        yield f"note: the reranker read only the start of {counted(count, 'passage')}"
     if result.query_truncated:
-        yield "note: the query is longer than the model takes; its end was cut off"
+        yield "note: the query is longer than the model reads; its end was cut off"
     if asked.mode == "auto" and result.mode == "dense":
         yield (
-            "note: searched by meaning alone: an older version indexed the words; "
+            "note: searched by meaning only, because an older version built the lexical index; "
             "run `indexer build` once"
         )
     yield from (f"warning: {warning}" for warning in result.warnings)
@@ -149,5 +147,5 @@ for _command in (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; see ``retrieval.commands.program.run``."""
-    note = "interrupted; what was committed is kept, run it again to go on"
+    note = "interrupted; committed work is kept, run the command again to continue"
     return program.run(cli, "indexer", arguments, interrupted=note)

@@ -1,4 +1,4 @@
-"""Commands that show what is read, and how it was cut."""
+"""Commands that show which formats are supported, and how a document was cut."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -61,7 +61,7 @@ def _missing_extras() -> Iterator[tuple[Extra, list[str]]]:
 @INDEX_OPTION
 @JSON_OPTION
 def show(document: str, index: Location, as_json: bool) -> None:
-    """Show how a document was cut: its passages, and where each begins and ends.
+    """Show the chunks of a document, and where each begins and ends.
 
     DOCUMENT is a URI, as `indexer list` shows it.
     """
@@ -70,7 +70,7 @@ def show(document: str, index: Location, as_json: bool) -> None:
             row = reader.document_by_uri(document)
         except NotFound as error:
             raise NotFound(
-                f"{index} has no {document!r}; `indexer list` shows what it has"
+                f"{index} has no {document!r}; `indexer list` shows its documents"
             ) from error
         passages = [
             reader.passage(row.id, 0),
@@ -85,7 +85,7 @@ def show(document: str, index: Location, as_json: bool) -> None:
 def _as_json(row: DocumentRow, passages: Sequence[Passage]) -> dict[str, Any]:
     shown = [passage_as_json(passage) for passage in passages]
     for one in shown:
-        for key in ("metadata", "score", "title", "uri"):  # the document's, or none
+        for key in ("metadata", "score", "title", "uri"):  # of the document, or empty
             del one[key]
     return {**asdict(row), "passages": shown}
 
@@ -94,7 +94,7 @@ def _as_text(row: DocumentRow, passages: Sequence[Passage]) -> Iterator[str]:
     yield f"{row.uri}  {row.title}"
     yield (
         f"{row.format}, {row.encoding}, {counted(row.char_count, 'character')}, "
-        f"{counted(row.chunk_count, 'passage')}"
+        f"{counted(row.chunk_count, 'chunk')}"
     )
     yield from (f"{key}: {value}" for key, value in sorted(flat_texts(row.metadata).items()))
     end = 0
@@ -106,7 +106,7 @@ def _as_text(row: DocumentRow, passages: Sequence[Passage]) -> Iterator[str]:
 
 
 def _boundary(passage: Passage, *, repeated: int) -> str:
-    """The line above a passage."""
+    """Return the line above a chunk: its number, offsets, lines, pages, tokens and headings."""
     parts = [
         f"{passage.ordinal + 1}",
         f"characters {passage.char_start}-{passage.char_end}",
@@ -116,7 +116,7 @@ def _boundary(passage: Passage, *, repeated: int) -> str:
     if passage.page_start:
         parts.insert(3, _from_to("page", passage.page_start, passage.page_end))
     if repeated:
-        parts.append(f"the first {counted(repeated, 'character')} again")
+        parts.append(f"the first {counted(repeated, 'character')} repeated")
     if passage.heading_path:
         parts.append(" › ".join(passage.heading_path))
     return f"──── {' · '.join(parts)}"

@@ -1,4 +1,4 @@
-"""Commands that look into an index, or look after it."""
+"""Commands that inspect or maintain an index: status, list, remove, compact, verify."""
 
 import json
 from dataclasses import asdict
@@ -8,11 +8,13 @@ import click
 from indexer.build.settings import choice_as_typed
 from indexer.commands.options import DEVICE_OPTION, INDEX_OPTION, JSON_OPTION
 from retrieval.commands.parameters import not_empty
+from retrieval.domain.embedded_text import embedded_text
 from retrieval.domain.records import FileChoice, RootInfo, Skipped
 from retrieval.domain.wording import counted, printable
 from retrieval.errors import IndexDamaged, NotFound
 from retrieval.store import (
     Location,
+    Problem,
     open_reader,
     open_writer,
     read_status,
@@ -31,12 +33,16 @@ _VERIFY_EXAMPLES = "\b\nExamples:\n  indexer verify\n  indexer verify --sample 0
 
 _LIST_EXAMPLES = "\b\nExamples:\n  indexer list\n  indexer list --skipped --json\n"
 
+_MIN_COSINE = {"float32": 0.9999, "bfloat16": 0.99, "float16": 0.999, "int8": 0.99}
+"""Smallest cosine between two embeddings of a text, by the type of the weights: rounding differs
+between processors."""
+
 
 @click.command(epilog=_STATUS_EXAMPLES)
 @INDEX_OPTION
 @JSON_OPTION
 def status(index: Location, as_json: bool) -> None:
-    """Show what an index is and holds."""
+    """Show the state of an index: its size, its model and its settings."""
     found = read_status(index)
     info, segments, roots = found.info, found.segments, found.roots
     anns = [segment.ann for segment in segments if segment.ann]
@@ -84,7 +90,7 @@ def status(index: Location, as_json: bool) -> None:
 
 
 def _as_text(root: RootInfo) -> str:
-    """A root as a person reads it: where it was, and how its files were chosen."""
+    """Return a root's name, its path, and the options that chose its files."""
     chosen = ""
     if root.choice is not None and root.choice != FileChoice():
         chosen = f", files chosen with {choice_as_typed(root.choice)}"
@@ -93,10 +99,10 @@ def _as_text(root: RootInfo) -> str:
 
 @click.command(name="list", epilog=_LIST_EXAMPLES)
 @INDEX_OPTION
-@click.option("--skipped", is_flag=True, help="List the files that were left out, and why.")
+@click.option("--skipped", is_flag=True, help="List the skipped files and the reasons.")
 @JSON_OPTION
 def list_(index: Location, skipped: bool, as_json: bool) -> None:
-    """List the documents of an index, or the files that it left out."""
+    """List the documents of an index, or the files that were skipped."""
     with open_reader(index) as reader:
         entries = reader.skipped() if skipped else reader.documents(reader.info.documents)
     if as_json:
@@ -117,9 +123,10 @@ def list_(index: Location, skipped: bool, as_json: bool) -> None:
 @INDEX_OPTION
 @JSON_OPTION
 def remove(paths: tuple[str, ...], index: Location, as_json: bool) -> None:
-    """Take documents out of an index: by URI, as `indexer list` shows it, or whole folders.
+    """Remove documents from an index.
 
-    The files themselves stay; a later build of their folder takes them in again.
+    PATHS are URIs of documents, as `indexer list` shows them, or of folders. The files themselves
+    stay, and a later build of their folder adds them again.
     """
     removed, missing = remove_documents(index, paths)
     if as_json:
@@ -130,7 +137,7 @@ def remove(paths: tuple[str, ...], index: Location, as_json: bool) -> None:
         click.echo(f"{counted(len(removed), 'document')} removed")
     if missing:
         raise NotFound(
-            f"{index} has no {', '.join(map(repr, missing))}; `indexer list` shows what it has"
+            f"{index} has no {', '.join(map(repr, missing))}; `indexer list` shows its documents"
         )
 
 
@@ -138,7 +145,7 @@ def remove(paths: tuple[str, ...], index: Location, as_json: bool) -> None:
 @INDEX_OPTION
 @JSON_OPTION
 def compact(index: Location, as_json: bool) -> None:
-    """Drop what no document uses any more, and index all vectors anew."""
+    """Drop vectors that no document uses, merge segments, and rebuild the vector index."""
     with open_writer(index, create=False) as writer:
         done = writer.compact()
         target = writer.info.target_recall if writer.info else 0.0
@@ -153,7 +160,7 @@ def compact(index: Location, as_json: bool) -> None:
         f"{counted(done.removed, 'unused vector')} dropped"
     )
     if done.ann:
-        click.echo(f"{done.ann.kind} index: recall@10 {done.ann.recall} of exact search")
+        click.echo(f"{done.ann.kind} index: recall@10 {done.ann.recall} compared with exact search")
     for warning in warnings:
         click.echo(f"warning: {warning}")
 
@@ -165,20 +172,16 @@ def compact(index: Location, as_json: bool) -> None:
     type=click.IntRange(min=0),
     default=16,
     show_default=True,
-    help="Chunks to embed again, to see that their vectors come out the same; 0: none, and the "
-    "model is not loaded.",
+    help="Number of chunks to embed again and compare with their vectors. With 0, the model is not "
+    "loaded.",
 )
-@click.option(
-    "--model", callback=not_empty, help="Where the index's model is now, if it has moved."
-)
+@click.option("--model", callback=not_empty, help="Folder of the index's model, if it has moved.")
 @DEVICE_OPTION
 @JSON_OPTION
 def verify(index: Location, sample: int, model: str | None, device: str, as_json: bool) -> None:
-    """Check every byte of an index, and every promise between its parts."""
+    """Check the hashes and the consistency of an index, and embed a sample of it again."""
     problems = list(verify_index(index))
     if sample and not problems:
-        from indexer.commands.reembed import compare_sample  # loads torch
-
         problems += compare_sample(index, sample, model=model, device=device)
     if as_json:
         click.echo(json.dumps({"problems": [asdict(problem) for problem in problems]}))
@@ -188,3 +191,54 @@ def verify(index: Location, sample: int, model: str | None, device: str, as_json
         raise IndexDamaged(f"{index} has {counted(len(problems), 'problem')}")
     if not as_json:
         click.echo(printable(f"{index} is whole"))
+
+
+def compare_sample(
+    index: Location, count: int, *, model: str | None = None, device: str = "auto"
+) -> list[Problem]:
+    """Embed a sample of chunks again, and compare the vectors with those of the index.
+
+    Args:
+        index: location of the index.
+        count: number of chunks, spread evenly over the index.
+        model: folder of the index's model, if it has moved.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+
+    Returns:
+        a problem for each chunk whose vector differs.
+
+    Raises:
+        NotAnIndex, IndexDamaged: the index can't be read.
+        ModelNotFound, CheckpointError, ModelMismatch: the model can't be used.
+    """
+    import numpy as np
+
+    from retrieval.encoding.encoder import load_for_index  # loads torch
+
+    with open_reader(index) as reader:
+        encoder = load_for_index(reader.info.model, model=model, device=device)
+        context = reader.info.chunking.context
+        places = reader.sample_places(count)
+        passages = [reader.passage(*place) for place in places]
+        stored = [reader.passage_vector(*place) for place in places]
+    if not passages:
+        return []
+    texts = [
+        embedded_text(
+            passage.text, title=passage.title, heading_path=passage.heading_path, context=context
+        )
+        for passage in passages
+    ]
+    vectors = encoder.encode(texts, "passage")
+    cosines = (vectors * np.stack(stored)).sum(axis=1)
+    lowest = _MIN_COSINE[encoder.dtype]
+    return [
+        Problem(
+            "index.db",
+            f"chunk {passage.ordinal} of {passage.uri} now embeds to another vector "
+            f"(cosine {cosine:.4f})",
+            "the model may have changed: build the index again in another folder",
+        )
+        for passage, cosine in zip(passages, cosines, strict=True)
+        if cosine < lowest
+    ]

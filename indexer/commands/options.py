@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options and input that several commands share."""
 
 import os
 from typing import IO, Final
@@ -9,13 +9,14 @@ from retrieval.commands.parameters import IndexLocation
 from retrieval.errors import InvalidArgument
 
 _MAX_LIST_BYTES: Final = 256 << 20
+"""Room for some million paths; more is most likely not a list of files."""
 
 INDEX_OPTION = click.option(
     "--index",
     type=IndexLocation(),
     default="./index",
     show_default=True,
-    help="The index's folder.",
+    help="Folder of the index.",
 )
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 DEVICE_OPTION = click.option(
@@ -24,10 +25,10 @@ DEVICE_OPTION = click.option(
 
 
 def read_list(stream: IO[bytes]) -> list[str]:
-    """Paths from a stream, one a line, or with NUL between them if there is any.
+    """Return the paths in a stream, which are separated by line ends, or by NULs if it has any.
 
     Raises:
-        InvalidArgument: there are none, or too many.
+        InvalidArgument: there are no paths, or too many.
     """
     data = stream.read(_MAX_LIST_BYTES + 1)
     if len(data) > _MAX_LIST_BYTES:

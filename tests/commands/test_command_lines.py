@@ -152,7 +152,7 @@ BUILD = "indexer build docs --index index"
         ("indexer search x --mdoe dense", "Did you mean"),
         ("indexer search x --mode hybird", "'hybird' is not one of"),
         ("indexer search", "Missing argument 'QUERY...'"),
-        ("indexer show ferry.md", "`indexer list` shows what it has"),
+        ("indexer show ferry.md", "`indexer list` shows its documents"),
         ("retrieval eval", "give test QUERIES"),
     ],
 )

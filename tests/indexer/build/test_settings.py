@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from indexer.build.dry_run import dry_run
 from indexer.build.progress import SilentProgress
 from indexer.commands.cli import cli
-from indexer.commands.reembed import compare_sample
+from indexer.commands.maintain import compare_sample
 from retrieval.domain.embedded_text import embedded_text
 from retrieval.errors import ModelMismatch
 from retrieval.store import open_reader, read_info, verify
@@ -96,14 +96,14 @@ def test_show(place: Workplace) -> None:
     shown = run("show", "docs/a.md", "--index", str(place.index))
     assert shown.startswith("docs/a.md  Guide\nmarkdown, utf-8, ")
     assert "──── 1 · characters 0-" in shown
-    assert "characters again · Guide › Part\n" in shown
+    assert "characters repeated · Guide › Part\n" in shown
     answer = json.loads(run("show", "docs/a.md", "--index", str(place.index), "--json"))
     assert answer["uri"] == "docs/a.md"
     text = GUIDE.strip()
     for passage in answer["passages"]:
         assert text[passage["char_start"] : passage["char_end"]] == passage["text"]
     missing = CliRunner().invoke(cli, ["show", "docs/x.md", "--index", str(place.index)])
-    assert "has no 'docs/x.md'; `indexer list` shows what it has" in str(missing.exception)
+    assert "has no 'docs/x.md'; `indexer list` shows its documents" in str(missing.exception)
 
 
 def test_formats() -> None:

@@ -281,7 +281,7 @@ def test_interrupt_says_what_to_do(docs: Path, model: Path, tmp_path: Path) -> N
     process.send_signal(2)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
-    assert "run it again to go on" in stderr
+    assert "run the command again to continue" in stderr
     assert "Traceback" not in stderr
 
 

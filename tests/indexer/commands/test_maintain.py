@@ -103,7 +103,7 @@ def test_words_that_an_older_version_made_are_named_and_made_anew(place: Path) -
         connection.execute("UPDATE lexical_index SET analysis = analysis - 1")
     assert status(place)["words"] == "outdated"
     found = indexer("search", "text", "--json", cwd=place)
-    assert "searched by meaning alone" in found.stderr
+    assert "searched by meaning only" in found.stderr
     assert "`indexer build` once" in found.stderr
     assert json.loads(found.stdout)["passages"]
     refused = indexer("search", "text", "--mode", "lexical", cwd=place)
