@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from benchmarks.common.synthetic import Source, Vectors
 from retrieval.store.disk.files.vector_file import open_vector_file, write_vector_file
-from retrieval.store.disk.vectors.approximate import RECALL_K, Ann, AnnSettings, rerank
+from retrieval.store.disk.vectors.approximate import RECALL_K, Ann, rescore
 from retrieval.store.disk.vectors.tuning import tune
+from retrieval.store.records import AnnSettings
 
 PART_ROWS = 50_000
 QUERIES, PASSES = 500, 3
@@ -110,7 +111,7 @@ def compare(
     for query in np.tile(queries, (PASSES, 1)):
         begun = time.perf_counter()
         rows = ann.propose(query[None], RECALL_K)
-        found.append(rerank(vectors, query[None], rows, RECALL_K)[1][0])
+        found.append(rescore(vectors, query[None], rows, RECALL_K)[1][0])
         taken.append(time.perf_counter() - begun)
     faiss.omp_set_num_threads(threads)
     recall = np.mean([np.isin(row, own).mean() for row, own in zip(exact, found, strict=False)])

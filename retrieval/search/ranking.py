@@ -59,18 +59,18 @@ class Ranked(NamedTuple):
 
     vector_ids: NDArray[np.int64]
     text_ids: NDArray[np.int64]
-    """0: all texts of the vector that are not listed by themselves; after those, if they tie."""
+    """0 for all texts of the vector that are not listed individually; in ties, after those."""
     scores: NDArray[np.float64]
     dense: NDArray[np.float64]
-    """NaN: not compared."""
+    """Cosines; NaN where not compared."""
     lexical: NDArray[np.float64]
-    """The same."""
+    """BM25 scores; NaN where not compared."""
     dense_ranks: NDArray[np.int64]
-    """Places in the dense search, from 1; 0: not compared, or further down than was looked."""
+    """Ranks in the dense search, from 1; 0 if not compared, or ranked below the depth searched."""
     lexical_ranks: NDArray[np.int64]
-    """The same of the lexical search."""
+    """Ranks in the lexical search, likewise."""
     fused: NDArray[np.float64]
-    """What was made of both; NaN: it was one search alone."""
+    """The two combined; NaN if only one search was made."""
 
     def first(self, count: int) -> "Ranked":
         """Return the best ``count``."""
@@ -190,7 +190,7 @@ class _Candidates(NamedTuple):
 
     ranked: Ranked
     unseen: float
-    """The most that a text which neither has found can score; -inf: there is none."""
+    """Upper bound on the score of texts that neither search found; -inf if there are none."""
 
 
 @dataclass(frozen=True)

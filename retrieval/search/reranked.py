@@ -55,7 +55,7 @@ class Reranked:
     seconds: float = field(default=0.0, init=False)
     """That the model took."""
     truncated: int = field(default=0, init=False)
-    """Texts that the model read in part only."""
+    """Number of texts that the model read only in part."""
 
     def best(self, count: int) -> Ranked:
         """See ``Ranking``."""

@@ -108,7 +108,7 @@ class Searcher:
 
         Raises:
             InvalidArgument: the filter is malformed.
-            DeadlinePassed: nobody waits for the answer any more.
+            DeadlinePassed: no client waits for the answer any more.
         """
         if query.parsed_filter is not None:
             self.reader.prepare(query.parsed_filter)

@@ -186,7 +186,7 @@ class Reader(Protocol):
         Args:
             text: the query.
             vector_ids: int64 [m].
-            most: how many texts of each vector, the best of it; None: all.
+            most: how many texts of each vector, the best of it; None for all.
             filter: only texts of documents that pass this filter.
         """
         ...
@@ -221,7 +221,7 @@ class Reader(Protocol):
             groups: texts in order.
             limit: how many passages of each group are wanted.
             filter: only passages of documents that pass this filter.
-            named: all texts that are listed; None: those of the groups.
+            named: all texts that are listed; None for those of the groups.
 
         Returns:
             for each group the passages of its first texts, as far as it takes to have ``limit``;

@@ -160,7 +160,7 @@ class SegmentInfo:
     size: int
     """Bytes of the file, which is memory-mapped."""
     ann: AnnSettings | None
-    """Its approximate index; None: it is searched exactly."""
+    """Its approximate index; None if it is searched exactly."""
     missed: AnnSettings | None
     """The best approximate index that was tried and dropped because it missed the wanted recall."""
     ann_file: str

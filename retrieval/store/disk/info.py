@@ -149,7 +149,7 @@ class DiskVersion:
 
     place: FileIdentity
     identity: GenerationId | None
-    """None: the index is frozen (see ``ReadConnection``), and ``stamps`` stand for it."""
+    """None if the index is frozen (see ``ReadConnection``); ``stamps`` then identify it."""
     stamps: tuple[tuple[int, int], ...] = ()
     """See ``frozen_stamps``; empty where it is not frozen."""
 

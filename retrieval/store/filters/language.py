@@ -239,7 +239,7 @@ class _Parser:
         """Read the values of a list and its end at once, because there may be thousands.
 
         Returns:
-            None: something is wrong with it, and reading one value after the other will say what.
+            None if something is wrong with it; reading value by value will then say what.
         """
         match = _LIST.match(self._text, self._ahead.at)
         if match is None:

@@ -84,7 +84,7 @@ def read_value(text: str) -> Value:
 
 
 def read_number(text: str) -> int | float | None:
-    """Return the number that a text is in plain decimal notation; None: it is none.
+    """Return the number that a text is in plain decimal notation, or None.
 
     An integer that takes more than 64 bits is none either: such a text is an identifier, and two
     of them may be equal as doubles.
@@ -98,7 +98,7 @@ def read_number(text: str) -> int | float | None:
 
 
 def read_moment(text: str) -> Moment | None:
-    """Return the date or time that a text is, UTC where it names no zone; None: it is none."""
+    """Return the date or time that a text is, UTC where it names no zone; else None."""
     match = _DATE.fullmatch(text)
     if match is None:
         return None

@@ -7,7 +7,7 @@ checked on single documents instead where one comparison leaves few.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from typing import Any, Final
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from retrieval.store.disk.files.single_flight import Once
 from retrieval.store.disk.filtering.conditions import check_sql, find_sql
 from retrieval.store.disk.filtering.patterns import Parameter, Sql
+from retrieval.store.disk.tables.rows import Rows
 from retrieval.store.filters.tree import And, Comparison, Condition, Exists, In, Not, Or
 
 FEW_DOCUMENTS: Final = 2_000
@@ -30,8 +31,6 @@ all in memory. To read them all takes 0.4 s a million, once for a generation."""
 _BLOCK_ROWS: Final = 1 << 18
 """Passages read with one query, so that their texts in memory stay small."""
 
-Rows = Callable[[str, Sequence[object]], list[tuple[Any, ...]]]
-"""SQL and its parameters → the rows that it gives."""
 Mask = NDArray[np.bool_]
 Ids = NDArray[np.int64]
 
@@ -66,7 +65,7 @@ class FilterEvaluator:
             the ids of their vectors, and of their texts; some may stand there several times.
 
         Raises:
-            DeadlinePassed: nobody waits for them any more.
+            DeadlinePassed: no client waits for them any more.
         """
         documents = self.documents(condition)
         ids = np.flatnonzero(documents)

@@ -114,7 +114,7 @@ class LexicalIndex:
         Args:
             query: of ``engine_query``.
             k: how many, ≥ 1.
-            allowed: ids of the texts that may be found; None: all.
+            allowed: ids of the texts that may be found; None for all.
         """
         if allowed is not None and allowed.count <= _FEW_IDS:
             return self._run(self._among(query, TEXT, allowed.ids()), min(k, allowed.count))
@@ -142,7 +142,7 @@ class LexicalIndex:
         Args:
             query: see ``search``.
             vector_ids: int64 [m], which vectors.
-            most: how many texts of each, the best of it; None: all.
+            most: how many texts of each, the best of it; None for all.
             allowed: see ``search``.
         """
         # Few vectors have several texts, and room for all is made before anything is found.
@@ -223,7 +223,7 @@ class EngineQuery(NamedTuple):
     """What a lexical query becomes for the engine."""
 
     query: tantivy.Query | None
-    """None: there is nothing in it to look for."""
+    """None if there is nothing in it to look for."""
     warnings: tuple[str, ...] = ()
     """Which limits it exceeds, in sentences without an end."""
 

@@ -102,7 +102,7 @@ def assembled(folder: Path, state: LexicalRecord, place: Path | None = None) -> 
     Args:
         folder: the index.
         state: what belongs in it.
-        place: where to make it; None: where temporary files go.
+        place: where to make it; None for where temporary files go.
 
     Raises:
         OSError: it can't be made.
@@ -116,7 +116,7 @@ def assembled(folder: Path, state: LexicalRecord, place: Path | None = None) -> 
 
 
 def _linked(folder: Path, state: LexicalRecord, place: Path | None) -> Path:
-    """Make a folder of links in a place; None: in the usual one for temporary files."""
+    """Make a folder of links in a place, or where temporary files go."""
     made = Path(tempfile.mkdtemp(".tmp", LEXICAL, place))
     try:
         for file in state.files:
@@ -186,7 +186,7 @@ def check_file(folder: Path, file: WrittenFile, path: Path | None = None) -> Non
     Args:
         folder: the index.
         file: what was recorded.
-        path: where to read it; None: in the folder.
+        path: where to read it, if not in the folder.
 
     Raises:
         FileNotFoundError: it is not there.
@@ -214,7 +214,7 @@ def open_lexical(
         opened: what is open already.
 
     Returns:
-        None: there is none, or one that another version made; the next build makes it.
+        None if there is none, or another version made it; the next build makes one.
 
     Raises:
         FileNotFoundError: a file is not there.

@@ -56,7 +56,7 @@ class Places:
             groups: texts in order.
             limit: how many places of each group are wanted.
             filter: only places in documents that pass this filter.
-            named: all texts that are listed; None: those of the groups.
+            named: all texts that are listed; None for those of the groups.
 
         Returns:
             for each group the places of its first texts, as far as it takes to have ``limit``; the

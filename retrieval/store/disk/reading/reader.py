@@ -160,7 +160,7 @@ class DiskReader:
         Threads that ask for the same filter at once wait for the one that evaluates it.
 
         Raises:
-            DeadlinePassed: nobody waits for the answer any more (see ``deadline``).
+            DeadlinePassed: no client waits for the answer any more (see ``deadline``).
         """
         self._vectors.prepare(filter)
 
@@ -268,7 +268,7 @@ class DiskReader:
         Args:
             text: the query.
             vector_ids: int64 [m].
-            most: how many texts of each vector, the best of it; None: all.
+            most: how many texts of each vector, the best of it; None for all.
             filter: only texts of documents that pass this filter.
 
         Raises:

@@ -48,7 +48,7 @@ class Snapshot:
     def __init__(self, folder: Path, connections: Sequence[ReadConnection]) -> None:
         """Take over connections that have begun to read.
 
-        A slow query ends when nobody waits for it any more (``deadline``).
+        A slow query ends when no client waits for it any more (``retrieval.domain.deadline``).
 
         Args:
             folder: the index.
@@ -67,7 +67,7 @@ class Snapshot:
         """Run a query and return its rows.
 
         Raises:
-            DeadlinePassed: nobody waits for it any more.
+            DeadlinePassed: no client waits for it any more.
             IndexDamaged, StorageError: see ``sqlite_errors``.
         """
         with self._borrowed() as connection:
@@ -109,7 +109,7 @@ class Generation:
     """What tells it from any other."""
     segments: Sequence[Segment]
     lexical: LexicalIndex | None
-    """None: there is none yet."""
+    """None if there is none yet."""
     opened: Opened
     """The files, for the next generation."""
 

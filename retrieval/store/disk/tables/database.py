@@ -54,7 +54,7 @@ def sqlite_errors(folder: Path) -> Iterator[None]:
         StorageError: the disk is full or refuses writes, or a value is too large for SQLite.
         NotAnIndex: the file is no SQLite database.
         IndexDamaged: the database is malformed, or not what its tables should be.
-        DeadlinePassed: the query was stopped, as nobody waits for it any more.
+        DeadlinePassed: the query was stopped, as no client waits for it any more.
     """
     try:
         yield
@@ -66,7 +66,7 @@ def sqlite_error(folder: Path, error: sqlite3.DatabaseError) -> RetrievalError:
     """Return our error for one of SQLite's; see ``sqlite_errors``.
 
     Raises:
-        DeadlinePassed: the query was stopped, as nobody waits for it any more.
+        DeadlinePassed: the query was stopped, as no client waits for it any more.
     """
     path, code = folder / DATABASE_NAME, getattr(error, "sqlite_errorcode", 0)
     if isinstance(error, sqlite3.OperationalError):

@@ -2,7 +2,7 @@
 
 A reader of a write-ahead log shares memory with others through a file beside the database
 (``index.db-shm``), which SQLite makes even to read. On a read-only or a full disk it can't be made.
-There the database is opened *frozen*: as a file that nobody changes, or, where commits are still in
+There the database is opened *frozen*: as a file that does not change, or, if commits are still in
 the log, as a copy in memory. An index of an older version that can't be brought up to date on the
 disk is brought up to date in memory.
 """
@@ -83,7 +83,7 @@ def open_live(folder: Path) -> ReadConnection | None:
     """Open a database as SQLite wants it, with its locks, its tables as they are.
 
     Returns:
-        None: the file of shared memory can't be made or used here.
+        None if the shared-memory file can't be made or used here.
 
     Raises:
         sqlite3.Error: something else is wrong; see ``sqlite_errors``.

@@ -29,7 +29,7 @@ class _Frame(NamedTuple):
     page: int
     """Number of the page, from 1."""
     pages: int
-    """Pages of the database after the transaction that this frame ends; 0: it ends none."""
+    """Pages of the database after the transaction that this frame ends; 0 if it ends none."""
     start: int
     """Offset of the page's bytes in the log."""
 

@@ -98,7 +98,7 @@ def open_ann(path: Path, *, sha256: str, settings: str, rows: int, dim: int) -> 
     )
 
 
-def rerank(
+def rescore(
     vectors: faiss.Index, queries: NDArray[np.float32], rows: NDArray[np.int64], k: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Score proposed rows by their full vectors.

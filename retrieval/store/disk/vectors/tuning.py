@@ -11,7 +11,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.store.disk.vectors.approximate import LINKS, RECALL_K, Ann, rerank
+from retrieval.store.disk.vectors.approximate import LINKS, RECALL_K, Ann, rescore
 from retrieval.store.records import AnnSettings
 
 QUERIES = 200
@@ -111,7 +111,7 @@ class _Tuner:
         )
         k = self._exact.shape[1]
         proposed = Ann(self._ann.index, tried).propose(self._queries, k)
-        scores = rerank(self._vectors, self._queries, proposed, k)[0]
+        scores = rescore(self._vectors, self._queries, proposed, k)[0]
         # By score: of rows as near as each other, one is as good as another.
         found = (scores >= self._exact[:, -1:] - _SAME_SCORE).mean()
         tried = replace(tried, recall=round(float(found), 4))

@@ -16,10 +16,10 @@ from retrieval.errors import IndexDamaged, InvalidArgument
 from retrieval.store.disk.files.shared_parts import FileStamp, Opened
 from retrieval.store.disk.files.single_flight import Once
 from retrieval.store.disk.files.vector_file import open_vector_file, search_rows
-from retrieval.store.disk.filtering.evaluation import FilterEvaluator, Rows
+from retrieval.store.disk.filtering.evaluation import FilterEvaluator
 from retrieval.store.disk.id_set import IdSet
-from retrieval.store.disk.tables.rows import damaged_row
-from retrieval.store.disk.vectors.approximate import MOST, Ann, open_ann, rerank
+from retrieval.store.disk.tables.rows import Rows, damaged_row
+from retrieval.store.disk.vectors.approximate import MOST, Ann, open_ann, rescore
 from retrieval.store.filters.language import Filter
 from retrieval.store.records import VectorHits
 
@@ -47,7 +47,7 @@ class Chosen:
     bitmap: NDArray[np.uint8]
     """A bit a row, as FAISS takes it."""
     rows: NDArray[np.int64] | None
-    """The rows themselves, where they are few; None: they are many."""
+    """The rows themselves, if they are few; else None."""
 
     @property
     def size(self) -> int:
@@ -85,7 +85,7 @@ class Segment:
     """Flat, over the file's own pages."""
     ids: RowIds
     used: NDArray[np.bool_] | None
-    """[rows]: which rows a chunk uses; None: all of them."""
+    """[rows]: which rows a chunk uses; None for all of them."""
     ann: Ann | None
     """For search that does not look at every row."""
 
@@ -111,7 +111,7 @@ class Segment:
         """Return which rows may be found; None for all of them.
 
         Args:
-            allowed: by vector id: whether it may be found; None: all may.
+            allowed: by vector id: whether it may be found; None if all may.
         """
         mask = self.used
         if allowed is not None:
@@ -248,7 +248,7 @@ def search_segments(
         segments: where to search.
         queries: float32 [n, dim].
         k: how many, ≥ 1.
-        chosen: of each segment, which rows may be found; None: all of them.
+        chosen: of each segment, which rows may be found; None for all of them.
         exact: look at every row, also where there is an approximate index.
 
     Returns:
@@ -284,7 +284,7 @@ def _search_segment(
     if segment.ann is not None and not exact and (count > EXACT_ROWS or share > MOST):
         rows = segment.ann.propose(queries, k, selector=selector, share=share)
         if (np.count_nonzero(rows >= 0, axis=1) >= k).all():
-            return rerank(segment.index, queries, rows, k)
+            return rescore(segment.index, queries, rows, k)
         # The index proposed fewer rows than wanted: search exactly.
     if chosen is None:
         scores, rows = segment.index.search(queries, k)
@@ -309,9 +309,9 @@ class Choice(NamedTuple):
     """What may be found."""
 
     rows: Sequence[Chosen | None]
-    """Of each segment, which rows; None: all of them."""
+    """For each segment, which rows; None for all of them."""
     texts: IdSet | None
-    """Which texts; None: all of them."""
+    """Which texts; None for all of them."""
 
 
 class _Kept(NamedTuple):
@@ -414,7 +414,7 @@ class VectorIndex:
         """Return which rows of each segment pass a filter; recent filters are remembered.
 
         Raises:
-            DeadlinePassed: nobody waits for the answer any more.
+            DeadlinePassed: no client waits for the answer any more.
         """
         return self._filtered.get(filter.text, lambda: self._evaluate(filter)).choice
 
