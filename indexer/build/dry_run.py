@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from indexer.build.plan import Plan, check_not_empty, plan_build
-from indexer.build.progress import BuildProgress
+from indexer.build.progress import BuildProgress, duration_as_text
 from indexer.build.report import BuildReport
 from indexer.build.settings import (
     BuildOptions,
@@ -81,9 +81,10 @@ class DryRun:
             lines.append(f"would skip {counted(self.skipped.total(), 'file')}: {reasons}")
         if self.estimated_seconds:
             lines.append(
-                f"about {counted(self.estimated_chunks, 'chunk')} of "
-                f"{counted(self.estimated_tokens, 'token')} in all, "
-                f"{_duration(self.estimated_seconds)} at {self.tokens_per_second:.0f} tokens/s"
+                f"about {counted(self.estimated_chunks, 'chunk')} with "
+                f"{counted(self.estimated_tokens, 'token')} in total, "
+                f"{duration_as_text(self.estimated_seconds)} "
+                f"at {self.tokens_per_second:.0f} tokens/s"
             )
             lines.append(
                 f"estimated from {counted(self.sampled_files, 'file')} "
@@ -203,9 +204,3 @@ def _measure(encoder: "Encoder", chunks: Sequence[Chunk]) -> float:
         if time.perf_counter() - started > SAMPLE_SECONDS:
             break
     return tokens / max(1e-9, time.perf_counter() - started)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

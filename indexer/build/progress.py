@@ -125,10 +125,11 @@ class ConsoleProgress:
         )
         if seconds < LEFT_AFTER_SECONDS or share < LEFT_AFTER_SHARE:
             return counts
-        return f"{counts}, {_duration(seconds * (1 / share - 1))} left"
+        return f"{counts}, {duration_as_text(seconds * (1 / share - 1))} left"
 
 
-def _duration(seconds: float) -> str:
+def duration_as_text(seconds: float) -> str:
+    """Return a duration as people read it: ``45 s``, ``3 min``, ``2 h 5 min``."""
     if seconds < 100:  # noqa: PLR2004 -- up to here, seconds read well
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)
