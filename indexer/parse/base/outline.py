@@ -17,6 +17,7 @@ MAX_SECTIONS: Final = 100_000
 hostile file can make the index hold."""
 
 _RAW_CHARS: Final = 4 * MAX_HEADING_CHARS
+"""Number of characters to collapse the white space of: enough for a heading with some."""
 _LINE_END: Final = re.compile(r"\r\n?|\n")
 
 

@@ -46,6 +46,7 @@ _HEADER: Final = re.compile(r"([A-Z][\w-]*):(?:[ \t]+(.*))?$")
 _LEAST_HEADERS: Final = 2
 """One line with a colon is prose; two are a block of headers."""
 _MAX_HEADER_CHARS: Final = 16_000
+"""Number of characters to look for headers in: those of enhancement proposals have about 1,000."""
 
 
 @dataclass(frozen=True, slots=True)
