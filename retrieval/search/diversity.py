@@ -24,31 +24,31 @@ Vectors = Callable[[Sequence[int]], NDArray[np.float32]]
 
 
 class Head(NamedTuple):
-    """A passage of the list, and those that it stands for."""
+    """An entry of the list: a passage, and the ones that it stands for."""
 
     hit: Hit
     similar: tuple[PassageKey, ...] = ()
-    """Passages left out because they say nearly the same, best first, as many as are named."""
+    """Passages collapsed into it, best first, up to the number that is named."""
     similar_count: int = 0
-    """How many were left out."""
+    """Number of passages collapsed into it."""
     texts: tuple[TextKey, ...] = ()
-    """The texts of all of them, its own first; empty where no passage is left out."""
+    """The texts of all of them, its own first; empty if nothing was collapsed."""
 
 
 def collapse(
     vector_ids: Sequence[int], vectors: Vectors, threshold: float, most: int
 ) -> list[list[int]]:
-    """Leave out each text that is nearly the same as a better one that is kept.
+    """Collapse each text into the nearest better one that is kept, if they are nearly the same.
 
     Args:
         vector_ids: of the texts, best first.
         vectors: looks vectors up.
-        threshold: cosine of two vectors from which they are nearly the same.
-        most: how many to keep; of the texts after them only those are told that are nearly the
-            same as one of these.
+        threshold: cosine from which two vectors count as nearly the same.
+        most: how many to keep; later texts count only if they are nearly the same as one of
+            these.
 
     Returns:
-        for each text that is kept its number and those of the texts that are left out for it.
+        for each kept text, its number and those of the texts collapsed into it.
     """
     distinct = list(dict.fromkeys(vector_ids))
     nearest = _nearest(vectors(distinct), threshold, most) if distinct else []
@@ -71,13 +71,13 @@ def _nearest(every: NDArray[np.float32], threshold: float, most: int) -> list[in
     Returns:
         n places among the kept ones; -1 where ``most`` others are kept already.
     """
-    # Equal vectors have a cosine of 1 to the last bits only.
+    # The cosine of equal vectors is 1 up to rounding.
     least = threshold - 1e-6
     kept = np.empty((min(most, len(every)), every.shape[1]), dtype=np.float32)
     count = 0
     nearest: list[int] = []
     for start in range(0, len(every), _BLOCK):
-        # Always as many rows, so that the last bits don't depend on how many are compared.
+        # Always the same shape, so that rounding doesn't depend on how many are compared.
         block = np.zeros((_BLOCK, every.shape[1]), dtype=np.float32)
         part = every[start : start + _BLOCK]
         block[: len(part)] = part

@@ -13,11 +13,11 @@ from retrieval.search.ranking import Ranked, Ranking, keys_of
 from retrieval.store import DocumentPassage, PassageKey, Reader, TextKey
 
 MAX_LOOKED_AT: Final = 1 << 15
-"""Maximum number of passages that a list by document is made of: three for each of 11,000."""
+"""Maximum number of passages to group by document: three for each of 11,000 documents."""
 MAX_COMPARED: Final = 1 << 13
-"""Maximum number of texts that a list without repeats is made of: eight for each of 1,000."""
+"""Maximum number of texts to compare when collapsing: eight for each of 1,000 passages."""
 MAX_SIMILAR: Final = 100
-"""Maximum number of passages left out as nearly the same that are named with a passage."""
+"""Maximum number of collapsed passages to name with the passage that stands for them."""
 
 
 class Listing:
@@ -29,7 +29,7 @@ class Listing:
         self._query = query
         self._ranking = ranking
         self._filter = query.parsed_filter
-        # As scores are shown: a passage's own score must not leave it out.
+        # In float32, like the scores shown: min_score set to a shown score must keep its passage.
         self._lowest = np.float32(-math.inf if query.min_score is None else query.min_score)
         self._looked_at = 0
 
@@ -49,11 +49,11 @@ class Listing:
         return page, len(heads) > end
 
     def warnings(self) -> Iterator[str]:
-        """Say if the list ends because no more passages are looked at."""
+        """Warn if the list ends only because no more passages are considered."""
         if self._looked_at:
             yield (
-                f"the list is made of the best {self._looked_at} passages, and has all that they "
-                "give; there may be more after them"
+                f"the list is made of the best {self._looked_at} passages only; "
+                "there may be more after it"
             )
 
     def first(self, limit: int) -> list[Head]:
@@ -63,7 +63,7 @@ class Listing:
     def _arranged(self, needed: int) -> list[Head]:
         """Return the list: at least ``needed`` entries, if available."""
         query = self._query
-        # The passage that was asked about is not listed.
+        # The query's own passage is not listed.
         wanted = needed + (query.passage is not None)
         shortens = query.group_by_document or query.collapse is not None
         most = MAX_LOOKED_AT if query.collapse is None else MAX_COMPARED
@@ -86,7 +86,7 @@ class Listing:
         query = self._query
         texts, complete = self._texts(wanted)
         if query.collapse is not None:
-            # Of the passages of a document one is listed, and any number is kept.
+            # One passage of each document is listed, so any number may be kept.
             most = wanted if query.group_by_document else needed
             heads = self._collapsed(texts, query.collapse, most)
         else:
@@ -128,7 +128,7 @@ class Listing:
     def _collapsed(self, texts: Ranked, threshold: float, most: int) -> list[Head]:
         """Return the first passage of each text that is not nearly the same as a better one."""
         keys = keys_of(texts)
-        # The passage that was asked about may come first.
+        # The query's own passage may come first.
         firsts = self._reader.first_places(
             [[key] for key in keys], 1 + (self._query.passage is not None), self._filter, named=keys
         )
@@ -151,7 +151,7 @@ class Listing:
         groups = [head.texts for head in page]
         if not any(groups):
             return list(page)
-        # Its own, and perhaps the passage that was asked about, are not named.
+        # The head itself, and perhaps the query's own passage, are not named.
         limit = MAX_SIMILAR + 2
         listed = [text for group in groups for text in group]
         found = self._reader.first_places(groups, limit + 1, self._filter, named=listed)

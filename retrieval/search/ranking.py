@@ -1,22 +1,22 @@
 """Rank texts: by vectors, by words, or by both.
 
-A text is what stands under one title and headings, so one vector may have several texts: vectors
-are of the text alone, words also of its headings. Where that is so, a ranking lists the texts that
-have words of the query one by one, and all others of the vector as one, with the text id 0. Where a
-vector has a single text, its id is always 0.
+A vector is made of a passage's text alone; its words include its title and headings. So passages
+with the same text under different headings share a vector, but are different *texts*. A ranking
+lists the texts that have words of the query one by one, and all others of the vector as one entry
+with text id 0. If a vector has a single text, that text's id is always 0.
 
 - ``Dense``: the cosine of query and passage.
 - ``Lexical``: BM25 (see ``retrieval.store.disk.lexical.lexical_index``).
 - ``Weighted``: ``w · near + (1 - w) · bm25 / best``, a convex combination
   (https://doi.org/10.1145/3596512). ``near`` is the cosine relative to ``c``, the query's cosine
   with an average passage: ``(cos - c) / (1 - c)`` above it and ``(cos - c) / (1 + c)`` below. So it
-  is 1 for the query's own text, 0 for an average passage and -1 for the opposite of the query,
-  whatever the model. ``best`` is the BM25 of the best text. Both are known of every candidate, also
-  where only one of the searches has found it, and candidates are taken until no other text can be
+  is 1 for the query's own text, 0 for an average passage and -1 for the opposite of the query, for
+  any model. ``best`` is the BM25 of the best text. Both scores are computed for every candidate,
+  even if only one of the searches found it, and candidates are added until no other text can be
   among the n best (the threshold algorithm, https://doi.org/10.1145/375551.375567).
-- ``Reranked`` (in ``rerank``): a model's judgement of the best few of one of these.
+- ``Reranked`` (in ``reranked``): a cross-encoder's probabilities for the best few of another.
 - ``Fused``: reciprocal rank fusion, ``Σ 1 / (60 + rank)`` over the best thousand of each search
-  (https://doi.org/10.1145/1571941.1572114). It knows places alone, not how far apart they are.
+  (https://doi.org/10.1145/1571941.1572114). It uses ranks alone, not the distances between scores.
 
 ``StableRanking`` makes pages of any of them follow each other.
 """
@@ -121,7 +121,7 @@ class Dense:
 
     def best(self, count: int) -> Ranked:
         """See ``Ranking``."""
-        # An approximate search reads vectors for each text that it is asked for.
+        # The cost of an approximate search grows with the number of texts asked for.
         is_exact = self.exact or self.reader.is_exact
         depth = _depth_for(count) if is_exact else count
         if depth not in self._known:

@@ -22,14 +22,14 @@ from retrieval.store import Reader, SectionSpan
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedText:
-    """A text's vector and what was seen on the way to it."""
+    """A text's vector, and how the model read the text."""
 
     vector: NDArray[np.float32]
     """[dim], L2-normalised."""
     token_count: int
-    """Tokens that the model read, prompt and special tokens counted."""
+    """Number of tokens that the model read, prompt and special tokens included."""
     truncated: bool
-    """Whether the text had more tokens than the model takes, and its end was cut off."""
+    """Whether the text had more tokens than the model takes, so that its end was cut off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Timings:
     search_seconds: float
     fetch_seconds: float
     rerank_seconds: float = 0.0
-    """Within those of the search."""
+    """Part of the search's seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +51,19 @@ class SearchResult:
     score_kind: ScoreKind
     """What their scores are."""
     generation: int
-    """Of the index that was searched."""
+    """Generation of the index that was searched."""
     more: bool
     """Whether there are passages after these."""
     query_token_count: int
-    """0 where no text was embedded."""
+    """Number of tokens in the query; 0 if no text was embedded."""
     query_truncated: bool
     mode: Mode
     """How it was searched; never ``auto``."""
     timings: Timings
     rerank_truncated: int = 0
-    """Passages that the reranker read in part only."""
+    """Number of passages that the reranker read only in part."""
     warnings: tuple[str, ...] = ()
-    """What about the query is probably not as meant, in sentences without an end."""
+    """What the user probably did not mean, in sentences without a full stop."""
 
 
 _MODES: Mapping[ScoreKind, Mode] = {
@@ -78,7 +78,7 @@ class Searcher:
     """Search over one generation of an index; safe to share between threads."""
 
     def __init__(self, reader: Reader, reranker: PairScorer | None = None) -> None:
-        """Bind an open index, and the model for queries that want their best passages reranked."""
+        """Bind an open index, and the model that reranks for queries that ask for it."""
         self.reader = reader
         self._reranker = reranker
 
@@ -89,22 +89,22 @@ class Searcher:
 
         Args:
             query: what is asked.
-            embedded: its text, embedded with the index's model; None where it needs none.
-            embed_seconds: what that took.
+            embedded: its text, embedded with the index's model, if it needs that.
+            embed_seconds: how long that took.
 
         Raises:
             InvalidArgument: a value is out of range; ``metadata["field"]`` names it.
             NotFound: the query's passage does not exist.
-            NoLexicalIndex: it asks for the words of an index that has none yet.
+            NoLexicalIndex: it needs a lexical index, and there is none yet.
             NoReranker: it asks for reranking, and there is no model for it.
-            ValueError: the query needs an embedding, and it is not given, or the other way round.
+            ValueError: an embedding is missing, or given to a query that needs none.
         """
         asked = self._ask(query, embedded)
         heads, more = asked.listing.page()
         return asked.result(heads, embed_seconds, more=more)
 
     def prepare(self, query: Query) -> None:
-        """Read and evaluate a query's filter, so that the search finds it remembered.
+        """Parse and evaluate a query's filter, and cache the result for the search.
 
         Raises:
             InvalidArgument: the filter is malformed.
@@ -121,10 +121,10 @@ class Searcher:
         limit: int,
         embed_seconds: float = 0.0,
     ) -> Iterator[SearchResult]:
-        """Answer one query with up to ``limit`` passages, of which ``query.k`` are read at a time.
+        """Answer one query with up to ``limit`` passages, reading ``query.k`` at a time.
 
-        The passages are found once, when the first are asked for. See ``search``, whose pages they
-        are; ``query.offset`` is 0.
+        The passages are found once, before the first result. The results equal the pages of
+        ``search``; ``query.offset`` is 0.
 
         Yields:
             at least one result.
@@ -136,7 +136,7 @@ class Searcher:
             yield asked.result(heads[start:end], embed_seconds, more=end < len(heads))
 
     def _ask(self, query: Query, embedded: EmbeddedText | None) -> "_Asked":
-        """Check a query, and bind what ranks passages for it."""
+        """Check a query, and choose the ranking for it."""
         check_query(query)
         if (embedded is not None) != query.needs_embedding:
             raise ValueError("the embedding of a query's text goes with the text")
@@ -262,7 +262,7 @@ def _without_text(passage: Passage) -> Passage:
 
 
 class _Asked:
-    """One query on its way: what ranks passages for it, and the clock."""
+    """One query in progress: its ranking, and its timings."""
 
     def __init__(
         self,
@@ -283,7 +283,7 @@ class _Asked:
         self._since = time.perf_counter()
 
     def result(self, heads: Sequence[Head], embed_seconds: float, *, more: bool) -> SearchResult:
-        """Read what was found; the search took as long as has passed since the last call."""
+        """Read what was found; the time since the last call counts as the search's."""
         found = time.perf_counter()
         reranked = self._reranked
         passages = tuple(self._searcher.read(self._query, heads))
