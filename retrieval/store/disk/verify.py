@@ -44,7 +44,7 @@ _ROWS = 65_536
 RESTORE = "restore it from a backup, or build the index anew"
 
 
-# What must hold in the database beyond its own constraints: a query for what breaks the rule.
+# Rules beyond the database's own constraints, each with a query for what breaks it.
 _RULES = (
     (
         "documents whose number of chunks is not what is recorded",
@@ -62,7 +62,7 @@ _RULES = (
            GROUP BY d.id HAVING coalesce(sum(length(t.text)), 0) != d.char_count""",
     ),
     (
-        "vectors that are wrongly taken for unused, or for used",
+        "vectors that are wrongly recorded as unused, or as used",
         """SELECT v.id FROM vectors v LEFT JOIN unused_vectors u ON u.vector_id = v.id
            WHERE (u.vector_id IS NULL) !=
                  EXISTS (SELECT 1 FROM chunks c WHERE c.vector_id = v.id)""",
@@ -73,13 +73,13 @@ _RULES = (
            WHERE t.vector_id IS NOT c.vector_id""",
     ),
     (
-        "texts that are wrongly taken for unused, or for used",
+        "texts that are wrongly recorded as unused, or as used",
         """SELECT t.id FROM texts t LEFT JOIN unused_texts u ON u.text_id = t.id
            WHERE (u.text_id IS NULL) !=
                  EXISTS (SELECT 1 FROM chunks c WHERE c.text_id = t.id)""",
     ),
     (
-        "vectors that are wrongly taken for those of one text, or of several",
+        "vectors that are wrongly recorded as those of one text, or of several",
         """SELECT v.id FROM vectors v LEFT JOIN shared_vectors s ON s.vector_id = v.id
            LEFT JOIN texts t ON t.vector_id = v.id
            GROUP BY v.id HAVING (s.vector_id IS NOT NULL) != (count(t.id) > 1)""",

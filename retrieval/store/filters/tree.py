@@ -1,4 +1,4 @@
-"""What a filter means, as a tree: ``language`` makes it, and each store evaluates it."""
+"""Filters as trees: ``language`` parses them, and each store emits its own form of them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Final, Literal, get_args
 from retrieval.store.filters.values import Value
 
 FieldKind = Literal["text", "path", "extension", "number", "time", "metadata"]
-"""How the values of a field compare; those of metadata by the type of each value."""
+"""How the values of a field compare; metadata compare by the type of each value."""
 
 BUILT_IN: Final[dict[str, FieldKind]] = {
     "path": "path",
@@ -33,15 +33,15 @@ class Field:
     """A field of a document."""
 
     name: str
-    """In small letters."""
+    """In lower case."""
     kind: FieldKind
     keys: tuple[str, ...] = ()
-    """For metadata, the names that it may have there."""
+    """For metadata: the names that it may have there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Whether a value of the field has the type of the given one and compares so with it."""
+    """A value of the field has the type of the given one, and compares to it as wanted."""
 
     field: Field
     operator: Operator
@@ -50,7 +50,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class In:
-    """Whether a value of the field is equal to one of some."""
+    """A value of the field equals one of the given ones."""
 
     field: Field
     values: tuple[Value, ...]
@@ -58,7 +58,7 @@ class In:
 
 @dataclass(frozen=True, slots=True)
 class Glob:
-    """Whether a pattern matches a value of the field."""
+    """The pattern matches a value of the field."""
 
     field: Field
     pattern: str
@@ -66,28 +66,28 @@ class Glob:
 
 @dataclass(frozen=True, slots=True)
 class Exists:
-    """Whether a document has the field, which is of its metadata."""
+    """The document has the field, which is one of its metadata."""
 
     field: Field
 
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """Whether a document does not pass another condition."""
+    """The document does not pass another condition."""
 
     condition: "Condition"
 
 
 @dataclass(frozen=True, slots=True)
 class And:
-    """Whether a document passes all of at least two conditions."""
+    """The document passes all of at least two conditions."""
 
     conditions: tuple["Condition", ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Or:
-    """Whether a document passes one of at least two conditions."""
+    """The document passes at least one of two or more conditions."""
 
     conditions: tuple["Condition", ...]
 

@@ -1,8 +1,8 @@
-"""Parts of filters → SQL.
+"""Emit SQL for the tree of a filter.
 
-Every value is a parameter: nothing that a user writes is ever read as SQL. The condition of a whole
-filter checks documents that were found in another way. A single comparison also comes as a query
-that finds all documents that pass, by an index.
+Every value is a parameter: nothing that a user writes is ever read as SQL. ``check_sql`` makes a
+whole filter a condition on documents found in another way. ``find_sql`` makes a single comparison a
+query that finds all passing documents by an index.
 """
 
 import json
@@ -45,7 +45,7 @@ _NANOSECONDS: Final = 1000
 _INT64: Final = range(-(2**63), 2**63)
 
 _ANY_TEXT: Final = f"m.kind IN ({Kind.TEXT:d}, {Kind.NUMBER:d}, {Kind.DATE:d}, {Kind.BOOLEAN:d})"
-"""All but objects. Said in full, as the index on texts begins with the kind."""
+"""All kinds but objects, listed because the index on texts begins with the kind."""
 
 Leaf = Comparison | In | Glob | Exists
 
@@ -123,8 +123,8 @@ def _joined(word: str, parts: Sequence[Sql]) -> Sql:
     """Join conditions; none of them is a condition that nothing passes."""
     if not parts:
         return Sql("FALSE")
-    # SQLite's parser has a stack of 100. What is nested deepest comes first: of a part that does,
-    # each level takes one place, and of the others three.
+    # SQLite's parser has a stack of 100. Put the deepest part first: there each level takes one
+    # place, in the other parts three.
     parts = sorted(parts, key=_depth, reverse=True)
     conditions = f" {word} ".join(part.text for part in parts)
     parameters = tuple(chain.from_iterable(part.parameters for part in parts))
@@ -138,8 +138,8 @@ def _depth(sql: Sql) -> int:
 
 def _has_value(field: Field, test: Sql) -> Sql:
     """Whether a row ``m`` of the field's values passes a test."""
-    # A column with a plus has no index: SQLite must begin with the document's own few rows, and
-    # not with all that the field has anywhere.
+    # The plus signs disable indexes on these columns: SQLite must begin with the document's own
+    # few rows, not with all rows of the field.
     rows = f"""SELECT +kind AS kind, +text AS text, +number AS number FROM metadata_values
                WHERE document_id = d.id AND key IN ({_marks(field.keys)})"""
     parameters = (*field.keys, *test.parameters)

@@ -1,9 +1,9 @@
-"""Which documents pass a filter, and which vectors and texts their passages have.
+"""Evaluate filters: which documents pass, and which vectors and texts their passages have.
 
-Each comparison of a filter is one query that finds documents by an index; AND, OR and NOT are taken
-of sets of documents, a byte for each document of the index. SQLite gives the ids of a set as one
-text: it joins them without the interpreter's lock, and to read a million takes 20 ms. A filter is
-checked on single documents instead where one comparison leaves few.
+Each comparison of a filter is one query that finds documents by an index. AND, OR and NOT work on
+sets of documents, a byte for each document of the index. SQLite returns the ids of a set as one
+text: it joins them without the interpreter's lock, and a million take 20 ms to read. If one
+comparison leaves few documents, the whole filter is checked on these instead.
 """
 
 import json
@@ -22,14 +22,14 @@ from retrieval.store.disk.tables.rows import Rows
 from retrieval.store.filters.tree import And, Comparison, Condition, Exists, In, Not, Or
 
 FEW_DOCUMENTS: Final = 2_000
-"""Maximum number of documents that are checked one by one, which takes about 10 µs each."""
+"""Maximum number of documents to check one by one, which takes about 10 µs each."""
 
 _LOOKED_UP: Final = 20_000
-"""Maximum number of documents whose passages are looked up (4 µs each) while the passages are not
-all in memory. To read them all takes 0.4 s a million, once for a generation."""
+"""Maximum number of documents whose passages are looked up (4 µs each) before all passages are read
+into memory, which takes 0.4 s a million, once for a generation."""
 
 _BLOCK_ROWS: Final = 1 << 18
-"""Passages read with one query, so that their texts in memory stay small."""
+"""Passages to read with one query, so that the texts of their ids stay small."""
 
 Mask = NDArray[np.bool_]
 Ids = NDArray[np.int64]

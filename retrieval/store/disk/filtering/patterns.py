@@ -1,10 +1,10 @@
-"""Patterns of filters → SQL.
+"""Emit SQL for the patterns of filters.
 
-SQLite's own ``GLOB`` is about ten times as fast as a function in Python, and other threads go on
-meanwhile. It differs from the language of filters in a few points, and each is seen to here:
+SQLite's own ``GLOB`` is about ten times as fast as a function in Python, and lets other threads run
+meanwhile. It differs from the language of filters in three points, which are handled here:
 
-- A ``[`` that nothing closes stands for itself. Sets of other characters than letters and digits
-  are put down as ``?``, and what that finds is checked by ``filter_glob``.
+- A ``[`` that nothing closes stands for itself. Sets with characters other than letters and
+  digits become ``?``, and ``filter_glob`` checks what that finds.
 - ``GLOB`` reads a text up to its first NUL. Texts with one are checked by ``filter_glob``.
 - In paths, ``*`` and ``?`` stay within a part, and ``**`` stands for any number of parts.
 

@@ -1,4 +1,4 @@
-"""What filters take from a URI, and how patterns match, where SQLite's own functions don't do.
+"""Functions that filters need beyond SQLite's own: parts of a URI, and patterns.
 
 Each function takes time linear in its arguments.
 """

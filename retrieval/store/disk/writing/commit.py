@@ -26,7 +26,7 @@ from retrieval.store.records import AnnSettings, StagedChunk, StagedDocument
 
 
 class DiskCommit:
-    """What one transaction changes; from ``DiskWriter.commit``."""
+    """One transaction; made by ``DiskWriter.commit``."""
 
     def __init__(self, folder: Path, database: Database) -> None:
         """Use ``DiskWriter.commit``."""
@@ -165,13 +165,13 @@ class DiskCommit:
         """Move the vectors of several segments into one new segment, in order.
 
         Args:
-            sources: the segments' ids. Vectors of theirs that are gone from the table are left out.
+            sources: the segments' ids. Their vectors that are no longer in the table are left out.
             parts: the vectors that are kept, in order of segment and row; float32 [n, dim] each.
             dim: length of a vector.
             kept: how many there are.
 
         Returns:
-            the new segment's id; several, alike in size, where one would be too large; none if
+            the new segment's id; several of similar size if one would be too large; empty if
             nothing is kept.
         """
         marks = ", ".join("?" * len(sources))
@@ -201,7 +201,7 @@ class DiskCommit:
         return merged
 
     def remove_unused_vectors(self) -> int:
-        """Forget the vectors that no chunk uses; their rows stay until ``move_vectors``.
+        """Remove the vectors that no chunk uses; their rows stay until ``move_vectors``.
 
         Returns:
             how many.
@@ -256,14 +256,14 @@ class DiskCommit:
         self._forget_missed(segment_id)
 
     def set_ann_settings(self, segment_id: int, settings: AnnSettings) -> None:
-        """Search a segment's approximate index in another way from now on."""
+        """Change how hard a segment's approximate index is searched."""
         self._connection.execute(
             "UPDATE ann_files SET settings = ? WHERE segment_id = ?",
             [settings.as_json(), segment_id],
         )
 
     def remove_ann(self, segment_id: int) -> None:
-        """Take a segment's approximate index away: it is then searched exactly."""
+        """Remove a segment's approximate index, so that it is searched exactly."""
         self._connection.execute("DELETE FROM ann_files WHERE segment_id = ?", [segment_id])
         self._forget_missed(segment_id)
 
@@ -271,8 +271,8 @@ class DiskCommit:
         """Note that an approximate index missed the wanted recall: the segment is searched exactly.
 
         Args:
-            segment_id: the segment's; the approximate index that it had, if any, is taken away.
-            settings: the best that was measured; says when it is worth trying again.
+            segment_id: the segment; any approximate index that it had is removed.
+            settings: the best that was measured; they tell when to try again.
         """
         self.remove_ann(segment_id)
         self._connection.execute(
@@ -283,7 +283,7 @@ class DiskCommit:
         self._connection.execute("DELETE FROM ann_missed WHERE segment_id = ?", [segment_id])
 
     def set_language(self, language: str) -> None:
-        """Say which language the texts are in; the lexical index is made anew with this commit.
+        """Say which language the texts are in; this commit rebuilds the lexical index.
 
         Args:
             language: a key of ``retrieval.domain.languages.LANGUAGES``, or ``NO_LANGUAGE``.
@@ -291,7 +291,7 @@ class DiskCommit:
         self._connection.execute("UPDATE index_info SET language = ?", [language])
 
     def forget_lexical(self) -> None:
-        """Make the lexical index anew with this commit, of the passages that there are then."""
+        """Rebuild the lexical index with this commit, from the passages that there are then."""
         forget_lexical(self._connection)
 
     def set_index_type(self, index_type: str, target_recall: float) -> None:

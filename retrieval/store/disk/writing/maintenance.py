@@ -113,11 +113,11 @@ def _due_to_index(
 ) -> Sequence[SegmentInfo]:
     """Return segments to merge into one with an approximate index; usually none.
 
-    One that has been tried in vain counts as indexed: it is tried again with enough new vectors.
+    A segment whose index missed the recall counts as indexed; enough new vectors trigger a retry.
     """
     total, half = sum(row.rows for row in segments), vector_file.MAX_SEGMENT_ROWS // 2
     indexed = [row for row in segments if row.ann_kind == kind or _in_vain(row, kind, info)]
-    # What is at least half full stays as it is: merged with more, it would be cut in two again.
+    # A segment at least half full stays as it is: merged, it would be cut in two again.
     rest = [row for row in segments if row not in indexed or row.rows < half]
     indexed = [row for row in indexed if row.rows < half]
     main = max(indexed, key=lambda row: row.rows, default=None)
@@ -133,7 +133,7 @@ def _due_to_index(
 
 
 def _in_vain(segment: SegmentInfo, kind: AnnKind, info: IndexInfo) -> bool:
-    """Whether it is known that an approximate index would miss the recall that is wanted."""
+    """Whether an approximate index is known to miss the wanted recall."""
     tried = segment.missed
     return (
         _must_reach(info)
@@ -144,14 +144,14 @@ def _in_vain(segment: SegmentInfo, kind: AnnKind, info: IndexInfo) -> bool:
 
 
 def _must_reach(info: IndexInfo) -> bool:
-    """Whether a segment stays exact where an approximate index misses the wanted recall."""
+    """Whether a segment stays exact if an approximate index misses the wanted recall."""
     return info.index_type == "auto"
 
 
 def compact(writer: Maintainable) -> Maintained:
-    """Make all segments one, without the vectors that no chunk uses, and index it all anew.
+    """Merge all segments, without the vectors that no chunk uses, and index the result.
 
-    There are several in the end where one would be too large.
+    The result is several segments if one would be too large.
 
     Raises:
         StorageError, IndexDamaged: a file can't be written or read; nothing is changed.
@@ -186,7 +186,7 @@ def _into_one(
 ) -> Maintained:
     """Merge segments in one commit, and index the result in another.
 
-    A run that ends between the two leaves a segment that is searched exactly: slower, not wrong.
+    A run that ends between the two leaves a segment that is searched exactly: slower, but right.
     """
     removed = 0
     merged, single = [segments[0].id], segments[0]
@@ -219,7 +219,7 @@ def _tune_anew(
 ) -> Maintained:
     """Tune the approximate indexes that were tuned for another recall than the wanted one.
 
-    Those that miss it are taken away, where the index type leaves the choice.
+    Those that miss it are removed, if the index type is ``auto``.
     """
     done = Maintained()
     for segment in segments:
@@ -242,10 +242,7 @@ def _tune_anew(
 def _tuned(
     writer: Maintainable, segment: SegmentInfo, settings: AnnSettings, info: IndexInfo
 ) -> AnnSettings:
-    """Return the settings with which a segment's approximate index reaches the wanted recall.
-
-    Or else the best recall.
-    """
+    """Return the settings that reach the wanted recall on a segment, or else the best recall."""
     rows, dim = segment.rows, info.model.dim
     vectors = open_vector_file(writer.folder / segment.file, rows=rows, dim=dim)
     ann = open_ann(
@@ -274,7 +271,7 @@ def _kept_parts(
 def _index_segment(
     writer: Maintainable, segment_id: int, kind: AnnKind | None, info: IndexInfo
 ) -> Maintained:
-    """Give a segment an approximate index of a kind, or none."""
+    """Give a segment an approximate index of a kind, or remove the one that it has."""
     (segment,) = [row for row in writer.segments() if row.id == segment_id]
     if kind is None:
         if segment.ann or segment.missed:

@@ -44,7 +44,7 @@ from retrieval.store.records import KnownFile, Maintained, SegmentInfo
 
 
 class DiskWriter:
-    """The one writer of an index; a context manager that holds the writer's lock."""
+    """Only writer of an index; a context manager that holds the writer's lock."""
 
     def __init__(self, folder: Path, database: Database, resources: ExitStack) -> None:
         """Use ``open``."""
@@ -211,7 +211,7 @@ class DiskWriter:
 
     @property
     def lexical_is_due(self) -> bool:
-        """Whether the next commit, whatever it changes, puts passages into the lexical index."""
+        """Whether the lexical index lags behind the passages; any commit then updates it."""
         with sqlite_errors(self.folder):
             return lexical_is_due(self._connection, self._language)
 
@@ -225,7 +225,7 @@ class DiskWriter:
         return maintain(self)
 
     def compact(self) -> Maintained:
-        """Make all segments one, and index it all anew; see ``maintenance``."""
+        """Merge all segments and index the result; see ``maintenance``."""
         return compact(self)
 
     def segments(self) -> list[SegmentInfo]:
@@ -249,7 +249,7 @@ class DiskWriter:
             remove_stray_files(self.folder, keep=keep | {view_name(meta) for (meta,) in metas})
 
     def _keep_view(self) -> None:
-        """Have a view of the lexical index that the present transaction names.
+        """Make the view of the lexical index that the current transaction names.
 
         Raises:
             StorageError: the disk refuses.
@@ -276,7 +276,7 @@ _MODEL_COLUMNS = {
 
 
 def _checkpoint(connection: sqlite3.Connection) -> None:
-    """Move what was committed from the write-ahead log into ``index.db``, as far as readers let."""
+    """Move commits from the write-ahead log into ``index.db``, as far as open readers allow."""
     with suppress(sqlite3.OperationalError):
         connection.execute("PRAGMA busy_timeout = 0")  # wait for no reader
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -304,7 +304,7 @@ def check_free(folder: Path) -> None:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make the folder of an index, if it is not there.
+    """Create an index's folder if it does not exist.
 
     Raises:
         StorageError: the disk refuses.
