@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from tests.tiny_model import TINY_BERT, write_tokenizer
 from training.convert import convert
 from training.data.batches import Batches, SpecialTokens
 from training.data.text_data import TextData
+from training.from_bert import heads
 from training.prepare import prepare
 from training.stages import Stage
 
@@ -60,13 +62,20 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory, teacher_folder: Path) 
     return out
 
 
+def convert_soon(teacher: Path, data: Path, out: Path, **options: Any) -> None:
+    """Convert with a tenth of the steps for each head: training need not start well here."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(heads, "_STEPS", 100)
+        convert(str(teacher), data, out, rope_theta=10_000.0, max_positions=512, **options)
+
+
 @pytest.fixture(scope="session")
 def start_folder(
     tmp_path_factory: pytest.TempPathFactory, teacher_folder: Path, data_folder: Path
 ) -> Path:
     """The GTE encoder that the teacher becomes."""
     out = tmp_path_factory.mktemp("start")
-    convert(str(teacher_folder), data_folder, out, rope_theta=10_000.0, max_positions=512)
+    convert_soon(teacher_folder, data_folder, out)
     return out
 
 
@@ -76,8 +85,7 @@ def deeper_folder(
 ) -> Path:
     """The same with a layer that takes the mean."""
     out = tmp_path_factory.mktemp("deeper")
-    shape = {"rope_theta": 10_000.0, "max_positions": 512, "pool_layer": True}
-    convert(str(teacher_folder), data_folder, out, **shape)
+    convert_soon(teacher_folder, data_folder, out, pool_layer=True)
     return out
 
 
