@@ -6,13 +6,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.encoding import backend
+from retrieval.encoding import backend, cores
 from retrieval.encoding.backend import CoreBackend
 from retrieval.encoding.cores import (
     ahead,
@@ -86,9 +87,20 @@ def test_a_model_for_queries_is_traced_on_one_core(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize(("on_one", "suits"), [(0.001, True), (0.005, True), (0.02, False)])
-def test_one_core_suits_where_it_is_about_as_fast(on_one: float, suits: bool) -> None:
+def test_one_core_suits_where_it_is_about_as_fast(
+    on_one: float, suits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    clock = SimpleNamespace(sleep=sleep, perf_counter=lambda: now)
+    monkeypatch.setattr(cores, "time", clock)
+
     def call() -> None:
-        time.sleep(on_one if torch.get_num_threads() == 1 else 0.005)
+        sleep(on_one if torch.get_num_threads() == 1 else 0.005)
 
     assert suits_one_core(call) == suits
 

@@ -21,6 +21,7 @@ def torture(*arguments: str) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 def test_a_few_kills_and_broken_files_lose_nothing() -> None:
     said = torture("--kills", "1", "--flips", "4", "--flushes", "1", "--disks", "1")
     assert "1 kill" in said
