@@ -1,4 +1,4 @@
-"""``benchmarks/torture/``: a taste of it by default, all of it with ``-m slow``."""
+"""``benchmarks/torture/``: a taste of it (a minute of a core), and all of it."""
 
 import subprocess
 import sys
