@@ -24,7 +24,7 @@ def run(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[i
 
 
 def test_search_for_a_person(server: RunningServer, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["search", "when does the boat leave?", "-k", "2", "--target", server.target]
+    arguments = ["search", "does the ferry leave every hour?", "-k", "2", "--target", server.target]
     code, out, err = run(arguments, capsys)
     assert (code, err) == (0, "")
     assert out.startswith(" 1.")

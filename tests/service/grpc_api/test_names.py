@@ -20,6 +20,7 @@ from retrieval.domain.resource_names import (
 from retrieval.errors import InvalidArgument, StaleGeneration
 from retrieval.service.config import Address, ServiceConfig, parse_address, parse_indexes
 from retrieval.service.page_tokens import PageScope, page_size
+from retrieval.store import Location
 
 collections = st.from_regex(COLLECTION_ID, fullmatch=True)
 document_ids = st.integers(1, 2**63 - 1)
@@ -171,11 +172,11 @@ def test_a_grace_period_is_a_length_of_time(grace: float) -> None:
 
 
 def test_index_options() -> None:
-    assert parse_indexes(["docs/index"]) == {"default": Path("docs/index")}
+    assert parse_indexes(["docs/index"]) == {"default": Location.parse("docs/index")}
     assert parse_indexes(["a=x", "b=y=z", "./c=d"]) == {
-        "a": Path("x"),
-        "b": Path("y=z"),
-        "default": Path("./c=d"),
+        "a": Location.parse("x"),
+        "b": Location.parse("y=z"),
+        "default": Location.parse("./c=d"),
     }
     with pytest.raises(InvalidArgument, match="two indexes for collection default"):
         parse_indexes(["x", "y"])
