@@ -30,7 +30,7 @@ def test_search_for_a_person(server: RunningServer, capsys: pytest.CaptureFixtur
     assert out.startswith(" 1.")
     assert "The ferry › " in out
     assert "notes/ferry.md:" in out
-    assert "bicycles travel free" in out
+    assert "bicycles travel free" in " ".join(out.split()), "lines are wrapped to the terminal"
     assert "\n 2." in out
 
 
