@@ -1,4 +1,4 @@
-"""A set of vector ids, a bit each."""
+"""A set of ids as a bitmap."""
 
 from dataclasses import dataclass
 
@@ -8,19 +8,19 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class IdSet:
-    """Which vectors may be found."""
+    """Ids of the vectors or texts that a search may find."""
 
     count: int
     bits: NDArray[np.uint8]
-    """By vector id, the lowest bit first."""
+    """One bit for each id, the lowest bit first."""
 
     @classmethod
     def from_mask(cls, mask: NDArray[np.bool_]) -> "IdSet":
-        """From bool [highest id + 1]."""
+        """Return the set of a mask, bool [highest id + 1]."""
         return cls(int(np.count_nonzero(mask)), np.packbits(mask, bitorder="little"))
 
     def contains(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return which of n ids are in the set, bool [n]."""
+        """Return for each of n ids whether it is in the set, bool [n]."""
         byte = ids >> 3
         inside = byte < len(self.bits)
         found = self.bits[np.where(inside, byte, 0)] >> (ids & 7).astype(np.uint8) & 1

@@ -1,4 +1,4 @@
-"""Read what an index is and holds, without opening its files."""
+"""Read an index's description, counts and version without opening its files."""
 
 import os
 import sqlite3
@@ -26,10 +26,10 @@ from retrieval.store.records import AnnSettings, IndexStatus, SegmentInfo
 
 
 def load_info(folder: Path, connection: sqlite3.Connection) -> IndexInfo:
-    """Read what the index is and holds, in the connection's present snapshot.
+    """Read an index's description and counts in the connection's present snapshot.
 
     Raises:
-        NotAnIndex: the index was created but never got a model: nothing was committed.
+        NotAnIndex: nothing was committed yet, so the index has no model.
     """
     row = connection.execute(
         """SELECT generation, model_name, model_source, model_location, model_revision,
@@ -69,10 +69,10 @@ def load_info(folder: Path, connection: sqlite3.Connection) -> IndexInfo:
 def load_segments(
     execute: Callable[[str, Sequence[object]], Iterable[tuple[Any, ...]]],
 ) -> list[SegmentInfo]:
-    """Read what an index's segments are, oldest first.
+    """Read the records of an index's segments, oldest first.
 
     Args:
-        execute: runs a statement in the snapshot to read.
+        execute: function that runs a statement in the snapshot to read.
     """
     rows = execute(
         """SELECT s.id, s.file, s.rows, coalesce(u.count, 0), s.bytes, a.settings,
@@ -113,7 +113,7 @@ def load_roots(connection: sqlite3.Connection) -> dict[str, RootInfo]:
     """Read every root that was ever indexed, by name, in the connection's present snapshot.
 
     Raises:
-        IndexDamaged: what was written of one is not what is there.
+        IndexDamaged: the record of a root is malformed.
     """
     rows = connection.execute("SELECT name, path, choice FROM roots ORDER BY name")
     return {name: RootInfo(name, path, _choice(choice)) for name, path, choice in rows}
@@ -131,7 +131,7 @@ def _choice(text: str) -> FileChoice | None:
 
 
 def read_info(folder: Path) -> IndexInfo:
-    """Read what an index is and holds.
+    """Read an index's description and counts.
 
     Raises:
         NotAnIndex, IndexVersionError, IndexDamaged: see ``connect_for_reading``.
@@ -142,26 +142,26 @@ def read_info(folder: Path) -> IndexInfo:
 
 @dataclass(frozen=True, slots=True)
 class DiskVersion:
-    """What a look at an index finds: which generation, in which file.
+    """Identity of the generation in a folder, and of its database file.
 
-    Two looks that differ saw another generation, another index, or another copy of it.
+    Two versions differ if the generation, the index, or the copy of the index differs.
     """
 
     place: FileIdentity
     identity: GenerationId | None
     """None if the index is frozen (see ``ReadConnection``); ``stamps`` then identify it."""
     stamps: tuple[tuple[int, int], ...] = ()
-    """See ``frozen_stamps``; empty where it is not frozen."""
+    """See ``frozen_stamps``; empty if the index is not frozen."""
 
 
 def read_version(folder: Path) -> DiskVersion:
-    """Read which generation of which index lies in a folder now; takes about 0.5 ms.
+    """Read which generation of which index is in a folder now; takes about 0.5 ms.
 
     Raises:
-        NotAnIndex: there is none, or nothing was committed yet.
+        NotAnIndex: there is no index, or nothing was committed yet.
         IndexVersionError, IndexDamaged, StorageError: see ``connect_for_reading``.
     """
-    # Before the database is opened: if it is replaced in between, the next look differs.
+    # Read before the database is opened: if the file is replaced in between, the next read differs.
     place = file_identity(folder)
     with sqlite_errors(folder):
         connection = open_live(folder)
@@ -172,7 +172,7 @@ def read_version(folder: Path) -> DiskVersion:
 
 
 def read_status(folder: Path) -> IndexStatus:
-    """Read all that an index says of itself, in one snapshot.
+    """Read everything that an index records about itself, in one snapshot.
 
     Raises:
         NotAnIndex, IndexVersionError, IndexDamaged: see ``connect_for_reading``.
@@ -189,7 +189,7 @@ def read_status(folder: Path) -> IndexStatus:
 
 
 def _bytes_on_disk(folder: Path) -> int:
-    """Return the bytes of all files in a folder; a build may add and remove some meanwhile.
+    """Return the total size of a folder's files, in bytes; a build may be changing them.
 
     Raises:
         StorageError: the folder can't be looked into.
@@ -198,7 +198,7 @@ def _bytes_on_disk(folder: Path) -> int:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                with suppress(FileNotFoundError):  # listed, then gone
+                with suppress(FileNotFoundError):  # listed, then removed
                     total += entry.stat(follow_symlinks=False).st_size
     except OSError as error:
         raise StorageError(f"can't look into {folder}: {error.strerror}") from error

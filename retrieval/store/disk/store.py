@@ -13,7 +13,7 @@ from retrieval.store.records import IndexStatus, Problem
 
 
 class DiskStore:
-    """Folders; see ``retrieval.store.api.Store``."""
+    """Opens indexes in folders; see ``retrieval.store.api.Store``."""
 
     def exists(self, location: Location) -> bool:
         """See ``Store``."""
@@ -36,7 +36,7 @@ class DiskStore:
         return read_version(location.folder)
 
     def open_reader(self, location: Location, before: object = None) -> DiskReader:
-        """See ``Store``; nothing is shared with a reader of another store."""
+        """See ``Store``; a reader of another store shares nothing with the new one."""
         same = before if isinstance(before, DiskReader) else None
         return DiskReader.open(location.folder, before=same)
 

@@ -37,14 +37,14 @@ from retrieval.store.filters.values import value_rows
 from retrieval.store.records import Problem
 
 _LENGTH_TOLERANCE = 1e-3
-"""Vectors are normalised in float32, or in bfloat16 by some models."""
+"""Allowed deviation of a vector's length from 1; some models normalise in bfloat16."""
 _ROWS = 65_536
-"""Rows to check at a time: 100 MB of vectors at 384 dimensions."""
+"""Number of rows to check at a time: 100 MB of vectors at 384 dimensions."""
 
 RESTORE = "restore it from a backup, or build the index anew"
 
 
-# Rules beyond the database's own constraints, each with a query for what breaks it.
+# Rules beyond the database's own constraints, each with a query for the rows that violate it.
 _RULES = (
     (
         "documents whose number of chunks is not what is recorded",
@@ -96,13 +96,13 @@ def verify(folder: Path) -> Iterator[Problem]:
     """Check an index's last commit.
 
     Args:
-        folder: the index; it may be written meanwhile.
+        folder: the index. A build may write to it during the check.
 
     Yields:
-        what is wrong; nothing if all is well.
+        each problem found.
 
     Raises:
-        NotAnIndex, IndexVersionError, StorageError: there is nothing to check.
+        NotAnIndex, IndexVersionError, StorageError: the index can't be opened at all.
     """
     with ExitStack() as stack:
         try:
@@ -122,10 +122,10 @@ def verify(folder: Path) -> Iterator[Problem]:
 
 
 def _opened(folder: Path) -> tuple[sqlite3.Connection, OpenFiles]:
-    """Open a snapshot of the database, and its files before a build can remove them.
+    """Open a snapshot of the database, and the files that it names.
 
     Raises:
-        StorageError: a build replaces files again and again before they are opened.
+        StorageError: a concurrent build kept replacing files before they could be opened.
     """
     deadline = time.monotonic() + OPEN_SECONDS
     while True:
@@ -162,7 +162,7 @@ def _database_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
 def _segment_problems(
     folder: Path, connection: sqlite3.Connection, files: OpenFiles, dim: int
 ) -> Iterator[Problem]:
-    """Check every byte of every vector file, and the records of which vector each row is."""
+    """Check every byte of every vector file, and the records of its rows' vectors."""
     segments = connection.execute(
         "SELECT id, file, rows, sha256, sample_sha256, vector_ids FROM segments ORDER BY id"
     ).fetchall()
@@ -243,7 +243,7 @@ def _row_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
 
 
 def _metadata_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
-    """Check that filters see the metadata and the paths that documents have."""
+    """Check that the columns that filters compare match documents' metadata and URIs."""
     query = "SELECT id, uri, metadata, path, extension FROM documents"
     for document, uri, metadata, path, extension in connection.execute(query):
         if (path, extension) != (filter_path(uri), filter_extension(uri)):
@@ -263,7 +263,7 @@ def _metadata_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
 
 
 def _text_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
-    """Check that each chunk's offsets still cut the text that its vector was made of."""
+    """Check that each chunk's offsets still give the text that its vector was made from."""
     documents = connection.execute("SELECT id, uri, title FROM documents").fetchall()
     (context,) = connection.execute("SELECT context FROM index_info").fetchone() or (0,)
     for document, uri, title in documents:

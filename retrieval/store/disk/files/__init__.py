@@ -1,1 +1,1 @@
-"""Files of an index: vector files, paths for libraries, parts that generations share."""
+"""Files of an index: vector files, paths for libraries, and parts that generations share."""

@@ -1,4 +1,4 @@
-"""Paths by which files can be read: by libraries that take UTF-8 alone, and after their removal."""
+"""Paths of open files: for libraries that only take UTF-8, and for files removed meanwhile."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -8,23 +8,23 @@ from types import TracebackType
 from typing import Self
 
 OPEN_FILES = Path("/proc/self/fd")
-"""Where Linux shows a process its open files: a file can be opened by its number there, whatever
-its name is, and even if it has none any more."""
+"""Folder where Linux lists a process's open files by descriptor. A path in it opens the file
+whatever its name is, even after the name was removed."""
 
 
 @contextmanager
 def library_path(path: Path) -> Iterator[str]:
-    """Yield a name by which a library in another language can open a file or folder.
+    """Yield a name by which a native library can open a file or folder.
 
     Args:
-        path: may hold bytes that are not UTF-8, which Python keeps as surrogates.
+        path: path to open; it may hold bytes that are not UTF-8, which Python keeps as surrogates.
 
     Yields:
-        the path itself if it is valid UTF-8; else another name of the same file, which holds
-        for as long as the block runs.
+        the path itself if it is valid UTF-8, else another name of the same file that is valid
+        until the block ends.
 
     Raises:
-        OSError: there is no file.
+        OSError: the file can't be opened.
     """
     name = str(path)
     try:
@@ -47,12 +47,13 @@ class OpenFiles:
 
         Args:
             folder: the index.
-            names: of files in it. One that can't be opened is left out: reading ``path`` says why.
+            names: names of files in the folder. A file that can't be opened is left out; reading
+                its ``path`` then raises the error.
         """
         self._folder = folder
         self._open: dict[str, int] = {}
         self.missing: set[str] = set()
-        """Those that are not there."""
+        """Names of the files that do not exist."""
         for name in names:
             try:
                 self._open[name] = os.open(folder / name, os.O_RDONLY | os.O_CLOEXEC)
@@ -62,9 +63,9 @@ class OpenFiles:
                 continue
 
     def path(self, name: str) -> Path:
-        """Return a path that reads the file until ``close``, even when its name is gone.
+        """Return a path that reads the file until ``close``, even if its name was removed.
 
-        Systems without ``/proc`` only have the name.
+        On systems without ``/proc`` this is the path of its name.
         """
         by_number = OPEN_FILES / str(self._open.get(name, "none"))
         return by_number if by_number.exists() else self._folder / name

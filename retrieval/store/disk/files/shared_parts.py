@@ -1,9 +1,9 @@
-"""Open files and indexes that one generation of an index takes over from the one before.
+"""Open files and indexes that one generation of an index reuses from the previous one.
 
 Each part has a key made of everything that its content depends on: the names and checksums that the
-database records, and which files on the disk these are now. A generation takes over a part of the
-older one under the same key instead of opening it again. Parts never change. They hold their files
-themselves, and close them when the last generation that has them is gone.
+database records, and the present stamps of those files. A new generation reuses the older one's
+part with the same key instead of opening it again. Parts never change. Each part holds its files
+open until the last generation that uses it is gone.
 """
 
 import os
@@ -15,22 +15,22 @@ Part = TypeVar("Part")
 
 
 class FileStamp(NamedTuple):
-    """Which file it is, in which state."""
+    """Identity and state of a file."""
 
     device: int
     inode: int
     size: int
     modified: int
-    """ns; any program that writes to a file can set it."""
+    """Time of modification in ns; any program that may write the file can set it."""
     changed: int
-    """ns; only the system sets it, with every change of content, name or owner."""
+    """Time of change in ns; only the system sets it, on every change of content, name or owner."""
 
     @classmethod
     def of(cls, path: Path) -> "FileStamp":
-        """Look at a file.
+        """Return the stamp of a file.
 
         Raises:
-            FileNotFoundError: no such file.
+            FileNotFoundError: there is no file.
         """
         status = os.stat(path)  # noqa: PTH116 -- its errors have the file's name
         return cls(
@@ -39,28 +39,28 @@ class FileStamp(NamedTuple):
 
 
 class Opened:
-    """Open parts of one generation; belongs to the thread that opens it."""
+    """Open parts of one generation; used only by the thread that opens the generation."""
 
     def __init__(self, before: "Opened | None" = None) -> None:
-        """Start with none.
+        """Start without parts.
 
         Args:
-            before: those of an older generation; not kept.
+            before: parts of an older generation, to reuse. The object itself is not kept.
         """
         self._parts: dict[Hashable, object] = {}
         self._before = before._parts if before else {}
 
     def take(self, key: Hashable, make: Callable[[], Part]) -> Part:
-        """Return the part with a key: the older generation's, or else a new one.
+        """Return the older generation's part with a key, or open a new one.
 
         Args:
-            key: all that the part depends on; the first element names its kind.
-            make: opens it; what it raises is raised.
+            key: everything that the part depends on; the first element names its kind.
+            make: function that opens the part. Its errors are passed on.
         """
         part = self._before[key] if key in self._before else make()
         self._parts[key] = part
         return cast(Part, part)
 
     def forget_older(self) -> None:
-        """Let go of the older generation: everything is open."""
+        """Release the older generation, once all parts are open."""
         self._before = {}

@@ -1,4 +1,4 @@
-"""Single flight: a value that takes long is made once, however many threads ask for it."""
+"""Single flight: compute an expensive value once, even if many threads ask at the same time."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -15,15 +15,15 @@ Value = TypeVar("Value")
 
 @dataclass(slots=True)
 class _Turn:
-    """The right to make a value."""
+    """The right to compute a value."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     askers: int = 0
-    """Threads that hold it or wait for it."""
+    """Number of threads that hold the turn or wait for it."""
 
 
 class Once(Generic[Key, Value]):
-    """Bounded cache whose values are each made by one thread at a time; see ``Recent``."""
+    """Bounded cache in which only one thread at a time computes a given value; see ``Recent``."""
 
     def __init__(self, most: int, cost: Callable[[Value], int]) -> None:
         """Start empty; see ``Recent``."""
@@ -39,12 +39,13 @@ class Once(Generic[Key, Value]):
         """Return the value of a key.
 
         Args:
-            key: whose value is wanted.
-            make: makes the value where it is not remembered. If that fails, the error is raised
-                here, and the next thread that waits for the value makes it.
+            key: key of the value.
+            make: function that computes the value if it is not cached. If it fails, the error is
+                raised here, and the next thread that waits for the value tries again.
 
         Raises:
-            DeadlinePassed: another thread makes the value, and nobody waits for it here any more.
+            DeadlinePassed: another thread is computing the value, and no client of this thread
+                waits for it any more.
         """
         found = self._recent.get([key])
         if found:

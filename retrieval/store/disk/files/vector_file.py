@@ -1,8 +1,8 @@
-"""Vector files: immutable, flat FAISS indexes (inner product), memory-mapped when read.
+"""Vector files: immutable flat FAISS indexes (inner product), memory-mapped for reading.
 
-The file is what ``faiss.write_index`` makes of an ``IndexFlatIP``: a 45-byte header and the float32
-rows. Any FAISS can open it. The header is checked here first, so FAISS never parses a file whose
-sizes it could not trust.
+The file has the format that ``faiss.write_index`` gives an ``IndexFlatIP``: a 45-byte header and
+the float32 rows. Any version of FAISS can open it. The header is checked here first, so FAISS never
+parses a file with wrong sizes.
 """
 
 import errno
@@ -26,35 +26,35 @@ from retrieval.store.disk.files.open_files import library_path
 SUFFIX = ".faiss"
 VECTORS = "vectors-"
 ANN = "ann-"
-"""Prefixes of the names of vector files, and of approximate indexes beside them."""
+"""Name prefixes of vector files and of the approximate indexes beside them."""
 LEXICAL = "lexical-"
-"""Prefix of the names of the lexical index's files, and of the folder where it is written."""
+"""Name prefix of the lexical index's files, and of the folder where they are written."""
 
 MAX_SEGMENT_ROWS = 1 << 26
-"""Maximum number of rows in a segment. Their ids are one value in the database, 8 bytes a row, and
-SQLite takes no value above 1,000,000,000 bytes; half of that leaves room to merge two."""
+"""Maximum number of rows in a segment. The database stores their ids as one value of 8 bytes a row,
+and SQLite takes at most 1,000,000,000 bytes; about half of that leaves room to merge two."""
 
-# fourcc, dim, rows, two unused, is_trained, metric (0 = inner product), number of floats
+# fourcc, dim, rows, two unused fields, is_trained, metric (0 = inner product), number of floats
 _HEADER = struct.Struct("<4siqqq?iQ")
-_UNUSED = 1 << 20  # what FAISS writes there
+_UNUSED = 1 << 20  # the value that FAISS writes into unused fields
 
 _SAMPLE_BLOCKS = 64
 _SAMPLE_BYTES = 4096
-"""A sample is 64 blocks of 4 KiB, a page of a disk each: 256 KiB in all."""
+"""Size of a sample: 64 blocks of 4 KiB, which is one page of a disk, so 256 KiB in all."""
 _WHOLE_BYTES = 16 << 20
-"""Files up to this size are read whole when they are opened, which takes up to 20 ms."""
+"""Files up to this size are checked completely when opened, which takes up to 20 ms."""
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenFile:
-    """A file of an index that was written whole, as a commit records it."""
+    """A completely written file of an index, as a commit records it."""
 
     name: str
     size: int
     """Bytes."""
     sha256: str
     sample: str
-    """SHA-256 of some blocks of it: see ``sample_sha256``."""
+    """SHA-256 of some blocks of the file; see ``sample_sha256``."""
 
 
 def write_vector_file(
@@ -64,16 +64,16 @@ def write_vector_file(
 
     Args:
         folder: the index.
-        parts: float32 [n, dim] each, L2-normalised; written as they come, so that a large file
-            needs little memory.
-        rows: how many there are in all, ≥ 1.
+        parts: L2-normalised vectors, float32 [n, dim] each. Parts are written one by one, so a
+            large file needs little memory.
+        rows: total number of vectors, ≥ 1.
         dim: length of a vector.
 
     Returns:
-        what was written.
+        name, size and hashes of the file.
 
     Raises:
-        StorageError: the disk refused; a partial file is removed.
+        StorageError: the file can't be written; a partial file is removed.
     """
     header = _HEADER.pack(b"IxFI", dim, rows, _UNUSED, _UNUSED, True, 0, rows * dim)
     little_endian = (np.ascontiguousarray(part, dtype="<f4").data.cast("B") for part in parts)
@@ -85,11 +85,11 @@ def write_file(folder: Path, prefix: str, blocks: Iterable[bytes | memoryview]) 
 
     Args:
         folder: the index.
-        prefix: of the name.
-        blocks: the content.
+        prefix: start of the new file's name.
+        blocks: content of the file.
 
     Raises:
-        StorageError: the disk refused; a partial file is removed.
+        StorageError: the file can't be written; a partial file is removed.
     """
     path = folder / f"{prefix}{secrets.token_hex(8)}{SUFFIX}"
     digest, size = hashlib.sha256(), 0
@@ -114,28 +114,28 @@ def write_file(folder: Path, prefix: str, blocks: Iterable[bytes | memoryview]) 
 
 
 def describe_file(path: Path) -> WrittenFile:
-    """Return what a commit records of a file that the engine wrote.
+    """Return the record of a file that the lexical engine wrote.
 
     Raises:
-        OSError: it can't be read.
+        OSError: the file can't be read.
     """
     return _described(path, path.stat().st_size, file_sha256(path))
 
 
 def _described(path: Path, size: int, sha256: str) -> WrittenFile:
-    # The sample of a small file is all of it.
+    # The sample of a small file is the whole file.
     sample = sha256 if size <= _WHOLE_BYTES else sample_sha256(path)
     return WrittenFile(path.name, size, sha256, sample)
 
 
 def sample_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, or of a sample where it has more than 16 MiB.
+    """Return the SHA-256 of a file, or of a sample if it is larger than 16 MiB.
 
-    What opening an index checks: cheap at any size, and enough to notice a file that was cut,
-    exchanged or overwritten. ``indexer verify`` reads every byte.
+    Opening an index checks this hash. It is cheap at any size, and enough to notice a file that was
+    truncated, replaced or overwritten. ``indexer verify`` reads every byte.
 
     Raises:
-        FileNotFoundError: no such file.
+        FileNotFoundError: there is no file.
     """
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -154,7 +154,7 @@ def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a whole file.
 
     Raises:
-        OSError: it can't be read.
+        OSError: the file can't be read.
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -165,15 +165,15 @@ def open_vector_file(path: Path, *, rows: int, dim: int, sample: str = "") -> fa
 
     Args:
         path: the file.
-        rows: how many vectors it must hold.
-        dim: how long each must be.
-        sample: what ``sample_sha256`` must give; empty: that was not recorded.
+        rows: expected number of vectors.
+        dim: expected length of a vector.
+        sample: expected ``sample_sha256``; empty if the index recorded none.
 
     Returns:
         a flat FAISS index over the file's own pages.
 
     Raises:
-        FileNotFoundError: no such file.
+        FileNotFoundError: there is no file.
         IndexDamaged: the file is not what the index recorded.
     """
     with path.open("rb") as file:
@@ -192,11 +192,11 @@ def open_vector_file(path: Path, *, rows: int, dim: int, sample: str = "") -> fa
 
 
 def read_index(path: Path, flags: int = 0) -> faiss.Index:
-    """Have FAISS open a file that was checked before.
+    """Let FAISS open a file that was checked before.
 
     Raises:
-        FileNotFoundError: no such file.
-        StorageError: the system refuses, as where memory or open files run out.
+        FileNotFoundError: there is no file.
+        StorageError: the file can't be opened, for example because memory has run out.
     """
     with library_path(path) as name:
         try:
@@ -208,10 +208,10 @@ def read_index(path: Path, flags: int = 0) -> faiss.Index:
 
 
 def remove_stray_files(folder: Path, *, keep: set[str]) -> list[str]:
-    """Delete the vector files, approximate and lexical indexes that no commit names.
+    """Delete vector files, approximate indexes and lexical files that no commit names.
 
-    The writer's lock must be held. A reader that has one open goes on with it: the kernel keeps
-    the file until it is closed.
+    The caller must hold the writer's lock. A reader that has such a file open can still use it:
+    the kernel keeps the file until it is closed.
 
     Returns:
         the names of the deleted files.
@@ -223,7 +223,7 @@ def remove_stray_files(folder: Path, *, keep: set[str]) -> list[str]:
         if path.name not in keep
     ]
     for path in strays:
-        if path.is_dir():  # where a lexical index was being written
+        if path.is_dir():  # a folder in which a lexical index was being written
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
@@ -231,7 +231,7 @@ def remove_stray_files(folder: Path, *, keep: set[str]) -> list[str]:
 
 
 def sync(path: Path) -> None:
-    """Flush a file, or a folder's own entries, to the disk, so that it survives a power cut."""
+    """Flush a file, or a folder's entries, to the disk, so that it survives a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -242,16 +242,16 @@ def sync(path: Path) -> None:
 def search_rows(
     vectors: faiss.Index, queries: NDArray[np.float32], rows: NDArray[np.int64], k: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Search some rows exactly; only those are read, and none is copied.
+    """Search some rows exactly, reading only those and copying none.
 
     Args:
-        vectors: a flat index.
+        vectors: flat index.
         queries: float32 [n, dim].
-        rows: int64 [m], which may be found.
-        k: how many are wanted.
+        rows: rows to search, int64 [m].
+        k: maximum number of results.
 
     Returns:
-        [n, min(k, m)] inner products and rows, best first.
+        inner products and rows, [n, min(k, m)] each, best first.
     """
     parameters = faiss.SearchParameters(sel=faiss.IDSelectorArray(rows))
     found: tuple[NDArray[np.float32], NDArray[np.int64]]
@@ -260,8 +260,9 @@ def search_rows(
 
 
 def search_on_one_core() -> None:
-    """Have FAISS use no core but the calling thread's own, for searches of this thread.
+    """Make FAISS use a single core for searches of the calling thread.
 
-    Where many threads search, cores that help each other wait for each other.
+    When many threads search at once, spreading each search over several cores makes them wait for
+    each other.
     """
     faiss.omp_set_num_threads(1)

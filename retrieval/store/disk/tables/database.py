@@ -1,4 +1,4 @@
-"""The SQLite database of an index: opening it for writing, and translating its errors."""
+"""Open an index's SQLite database for writing, and translate SQLite's errors."""
 
 import os
 import sqlite3
@@ -21,17 +21,17 @@ from retrieval.errors import (
 from retrieval.store.disk.tables.schema import KNOWN_MIGRATIONS, migrations
 
 DATABASE_NAME = "index.db"
-APPLICATION_ID = 0x47544552  # "GTER": tells an index from any other SQLite file
+APPLICATION_ID = 0x47544552  # "GTER"; distinguishes an index from any other SQLite file
 BUSY_TIMEOUT_SECONDS = 30.0
-"""How long to wait for another connection's lock; the longest is held while a log is merged."""
+"""How long to wait for another connection's lock. A checkpoint of the log holds one longest."""
 
 WRITER_CACHE_KIB = 256 << 10
-"""Maximum memory for pages that a writer has touched. Content keys are hashes and spread all over
-their index: with SQLite's default of 2 MiB, a commit to a large index reads and writes the same
-pages repeatedly, and takes 1.5 times as long."""
+"""Maximum size of a writer's page cache. Content keys are hashes, so their inserts touch pages all
+over the table's index. With SQLite's default of 2 MiB, a commit to a large index reads and writes
+the same pages repeatedly, and takes 1.5 times as long."""
 
 LOOKUP_BATCH = 500
-"""Values of one ``IN (…)``; SQLite may be built to take no more than 999."""
+"""Number of values in one ``IN (…)``; some builds of SQLite take at most 999."""
 
 
 _REFUSALS: Final = frozenset(
@@ -43,7 +43,7 @@ _REFUSALS: Final = frozenset(
         sqlite3.SQLITE_BUSY,
     }
 )
-"""What SQLite says when the disk or its permissions are at fault, not the database."""
+"""SQLite's error codes for a problem with the disk or its permissions, not with the database."""
 
 
 @contextmanager
@@ -51,10 +51,10 @@ def sqlite_errors(folder: Path) -> Iterator[None]:
     """Turn SQLite's errors into ours, naming the index.
 
     Raises:
-        StorageError: the disk is full or refuses writes, or a value is too large for SQLite.
-        NotAnIndex: the file is no SQLite database.
-        IndexDamaged: the database is malformed, or not what its tables should be.
-        DeadlinePassed: the query was stopped, as no client waits for it any more.
+        StorageError: the disk is full or can't be used, or a value is too large for SQLite.
+        NotAnIndex: the file is not a SQLite database.
+        IndexDamaged: the database is malformed, or its tables are not those of an index.
+        DeadlinePassed: the query was stopped because no client waits for it any more.
     """
     try:
         yield
@@ -66,7 +66,7 @@ def sqlite_error(folder: Path, error: sqlite3.DatabaseError) -> RetrievalError:
     """Return our error for one of SQLite's; see ``sqlite_errors``.
 
     Raises:
-        DeadlinePassed: the query was stopped, as no client waits for it any more.
+        DeadlinePassed: the query was stopped because no client waits for it any more.
     """
     path, code = folder / DATABASE_NAME, getattr(error, "sqlite_errorcode", 0)
     if isinstance(error, sqlite3.OperationalError):
@@ -86,7 +86,7 @@ def sqlite_error(folder: Path, error: sqlite3.DatabaseError) -> RetrievalError:
 
 
 def _true_reason(folder: Path, error: sqlite3.OperationalError) -> str:
-    """Say what is wrong where SQLite says little: a full disk is an I/O error to it."""
+    """Return the reason of an error; SQLite reports a full disk as a mere I/O error."""
     try:
         disk = os.statvfs(folder)
     except OSError as unreadable:
@@ -96,7 +96,7 @@ def _true_reason(folder: Path, error: sqlite3.OperationalError) -> str:
 
 
 def not_an_index(folder: Path) -> NotAnIndex:
-    """Return the error for a folder without a database: what it is, and where an index may be."""
+    """Return the error for a folder without a database; it names an index inside, if any."""
     if folder.is_file():
         return NotAnIndex(f"{folder} is a file; an index is a folder")
     inside = _index_in(folder)
@@ -109,7 +109,7 @@ def not_an_index(folder: Path) -> NotAnIndex:
 
 
 def _index_in(folder: Path) -> Path | None:
-    """Return the first folder in a folder that holds an index, if there is one."""
+    """Return the first subfolder that holds an index, or None."""
     try:
         return next((path for path in sorted(folder.iterdir()) if is_index(path)), None)
     except (OSError, StorageError):
@@ -117,7 +117,7 @@ def _index_in(folder: Path) -> Path | None:
 
 
 def is_index(folder: Path) -> bool:
-    """Whether a folder holds an index's database (which may still be unusable).
+    """Whether a folder holds an index's database, even an unusable one.
 
     Raises:
         StorageError: the folder can't be looked into.
@@ -131,13 +131,13 @@ def is_index(folder: Path) -> bool:
 
 
 def connect_for_writing(folder: Path) -> Database:
-    """Open (or make) an index's database and bring its tables up to date.
+    """Open or create an index's database and upgrade its tables.
 
     Raises:
-        NotAnIndex: the database belongs to something else.
-        IndexVersionError: it was written by a newer version.
-        IndexDamaged: it is malformed.
-        StorageError: the disk refuses.
+        NotAnIndex: the database belongs to another program.
+        IndexVersionError: the index was written by a newer version.
+        IndexDamaged: the database is malformed.
+        StorageError: the database can't be read or written.
     """
     with sqlite_errors(folder):
         connection = sqlite3.connect(
@@ -149,7 +149,7 @@ def connect_for_writing(folder: Path) -> Database:
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             check_kind(folder, connection)
             connection.execute("PRAGMA journal_mode = WAL")
-            # FULL: a commit is on the disk when it returns, power cut or not.
+            # FULL makes a commit survive a power cut from the moment it returns.
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
@@ -162,8 +162,8 @@ def connect_for_writing(folder: Path) -> Database:
 
 
 def prepare(connection: sqlite3.Connection) -> None:
-    """Guard a connection against what a hostile file may hold."""
-    # A hostile file's views and triggers get no functions with side effects.
+    """Protect a connection against a hostile database file."""
+    # Views and triggers in a hostile file must not call functions with side effects.
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("PRAGMA cell_size_check = ON")
 
@@ -174,11 +174,11 @@ def _is_blank(connection: sqlite3.Connection) -> bool:
 
 
 def check_kind(folder: Path, connection: sqlite3.Connection) -> None:
-    """Refuse another program's database, and one that a newer version wrote.
+    """Refuse a database of another program or of a newer version of this one.
 
     Raises:
-        NotAnIndex: it belongs to something else.
-        IndexVersionError: it was written by a newer version.
+        NotAnIndex: the database belongs to another program.
+        IndexVersionError: the index was written by a newer version.
     """
     application_id = connection.execute("PRAGMA application_id").fetchone()[0]
     if application_id != APPLICATION_ID:
@@ -192,7 +192,7 @@ def check_kind(folder: Path, connection: sqlite3.Connection) -> None:
 
 
 def applied_migrations(connection: sqlite3.Connection) -> set[str]:
-    """Return the names of the migrations that a database has seen."""
+    """Return the names of the migrations that were applied to a database."""
     table = Migrations.migrations_table
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", [table]).fetchone():
         return set()

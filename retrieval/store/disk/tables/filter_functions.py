@@ -1,6 +1,7 @@
-"""Functions that filters need beyond SQLite's own: parts of a URI, and patterns.
+"""SQL functions for filters: parts of a URI, and patterns.
 
-Each function takes time linear in its arguments.
+Pattern matching never backtracks over more than one ``**`` or ``*``, so it can't take exponential
+time.
 """
 
 import fnmatch
@@ -29,7 +30,7 @@ def filter_extension(uri: str) -> str:
 
 
 def filter_glob(pattern: str, text: str | None) -> bool:
-    """Whether a pattern of ``*``, ``?`` and ``[...]`` matches a whole text; none matches None."""
+    """Whether a pattern of ``*``, ``?`` and ``[...]`` matches a whole text; never for None."""
     return text is not None and bool(_pattern(pattern).fullmatch(text))
 
 
@@ -37,7 +38,7 @@ def filter_path_glob(pattern: str, path: str) -> bool:
     """Whether a pattern matches a path part by part; ``**`` stands for any number of parts."""
     patterns, parts = pattern.split("/"), path.split("/")
     at = part = 0
-    # The last "**" and the part from which it was last tried: going back to it alone is enough.
+    # The last "**", and the part from which it was last tried. Backtracking to that one suffices.
     any_folders, tried = -1, 0
     while part < len(parts):
         if at < len(patterns) and patterns[at] == _ANY_FOLDERS:
@@ -55,5 +56,5 @@ def filter_path_glob(pattern: str, path: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def _pattern(pattern: str) -> re.Pattern[str]:
-    # What fnmatch makes of several stars does not backtrack from one into the one before.
+    # With several stars, the expression that fnmatch makes does not backtrack into earlier stars.
     return re.compile(fnmatch.translate(pattern))

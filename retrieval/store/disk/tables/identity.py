@@ -1,8 +1,8 @@
-"""Which generation of which index is open, to tell it from any other.
+"""Identity of an index and of its generation.
 
 A generation's number is not enough: an index that is deleted and rebuilt counts from 1 again, and a
-restored copy may reach the same number with other documents. So an index gets a random id when it
-is made, and each commit writes a new random one.
+restored copy may reach the same number with other documents. So each index gets a random id when it
+is created, and each commit writes another random id.
 """
 
 import hashlib
@@ -17,12 +17,12 @@ from retrieval.errors import NotAnIndex, StorageError
 from retrieval.store.disk.tables.database import DATABASE_NAME, not_an_index
 
 _ID_BYTES = 16
-"""Random bytes of an id: no two of them will ever be equal."""
+"""Number of random bytes in an id; 16 make collisions negligible."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileIdentity:
-    """Which file on the disk an index's database is."""
+    """Device and inode of an index's database file."""
 
     device: int
     inode: int
@@ -34,10 +34,10 @@ def new_id() -> str:
 
 
 def file_identity(folder: Path) -> FileIdentity:
-    """Return which file an index's database is now.
+    """Return the present device and inode of an index's database file.
 
     Raises:
-        NotAnIndex: there is none.
+        NotAnIndex: there is no database.
         StorageError: the folder can't be looked into.
     """
     status = _status(folder)
@@ -45,7 +45,7 @@ def file_identity(folder: Path) -> FileIdentity:
 
 
 def read_identity(folder: Path, connection: sqlite3.Connection) -> GenerationId:
-    """Read which generation a connection's snapshot shows.
+    """Read the identity of the generation that a connection's snapshot shows.
 
     Raises:
         NotAnIndex: nothing was committed yet.
@@ -62,9 +62,9 @@ def read_identity(folder: Path, connection: sqlite3.Connection) -> GenerationId:
 
 
 def substitute_ids(folder: Path, connection: sqlite3.Connection) -> tuple[str, str]:
-    """Return ids of index and commit for an older version's index, which recorded none.
+    """Return index and commit ids for an index of an older version, which recorded none.
 
-    They tell two indexes apart by when they were made and by their files on the disk.
+    The ids are derived from the index's times and from its file on the disk.
 
     Raises:
         NotAnIndex, StorageError: see ``file_identity``.

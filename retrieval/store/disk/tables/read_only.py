@@ -1,10 +1,10 @@
-"""Open an index's database for reading, even where nothing can be written.
+"""Open an index's database for reading, even on a read-only disk.
 
 A reader of a write-ahead log shares memory with others through a file beside the database
-(``index.db-shm``), which SQLite makes even to read. On a read-only or a full disk it can't be made.
-There the database is opened *frozen*: as a file that does not change, or, if commits are still in
-the log, as a copy in memory. An index of an older version that can't be brought up to date on the
-disk is brought up to date in memory.
+(``index.db-shm``), which SQLite creates even for reading. On a read-only or full disk SQLite can't
+create that file. Then the database is opened *frozen*: as a file that does not change, or, if
+commits are still in the log, as a copy in memory. If the tables of an older version can't be
+upgraded on the disk, they are upgraded in memory.
 """
 
 import os
@@ -35,36 +35,36 @@ from retrieval.store.disk.tables.writer_lock import writer_lock
 _NO_SHARED_MEMORY = frozenset(
     {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL}
 )
-"""SQLite's errors where it can't make or use the shared-memory file."""
+"""Errors that SQLite gives when it can't create or use the shared-memory file."""
 
 _COPY_ATTEMPTS = 5
-"""How often to copy a database that changes meanwhile before giving up."""
+"""Number of attempts to copy a database that changes during the copy."""
 _NAME_BYTES = 16
-"""Random bytes in the name of a database in memory, so that no two share one."""
+"""Number of random bytes in the name of a database in memory, so that names never collide."""
 
 
 class ReadConnection(sqlite3.Connection):
-    """A connection to an index's database that only reads."""
+    """Read-only connection to an index's database."""
 
     uri: str = ""
-    """Opens another connection to the same database, even one in memory."""
+    """URI that opens another connection to the same database, even to one in memory."""
     frozen: bool = False
-    """Whether it was opened without SQLite's locks, because nothing can be written beside the
-    database. A build must not run meanwhile, so a long-lived reader should check now and then
-    whether the index can be opened properly."""
+    """Whether the database was opened without SQLite's locks, because the folder can't be written.
+    No build may run while it is open, so a long-lived reader should check now and then whether the
+    index can be opened with locks."""
 
 
 def connect_for_reading(folder: Path) -> ReadConnection:
     """Open an index's database read-only.
 
-    The tables of an older version are brought up to date: on the disk, or in memory where that is
-    not possible.
+    The tables of an older version are upgraded on the disk, or in memory if the disk can't be
+    written.
 
     Raises:
-        NotAnIndex: no database there, or it belongs to something else.
-        IndexVersionError: it was written by a newer version.
-        IndexDamaged: it is malformed.
-        StorageError: the disk or its permissions don't let us read it.
+        NotAnIndex: there is no database, or it belongs to another program.
+        IndexVersionError: the index was written by a newer version.
+        IndexDamaged: the database is malformed.
+        StorageError: the database can't be read.
     """
     if not is_index(folder):
         raise not_an_index(folder)
@@ -80,13 +80,13 @@ def connect_for_reading(folder: Path) -> ReadConnection:
 
 
 def open_live(folder: Path) -> ReadConnection | None:
-    """Open a database as SQLite wants it, with its locks, its tables as they are.
+    """Open a database with SQLite's locks, without upgrading its tables.
 
     Returns:
-        None if the shared-memory file can't be made or used here.
+        the connection, or None if the shared-memory file can't be created or used.
 
     Raises:
-        sqlite3.Error: something else is wrong; see ``sqlite_errors``.
+        sqlite3.Error: SQLite reports any other error; see ``sqlite_errors``.
         NotAnIndex, IndexVersionError: see ``check_kind``.
     """
     try:
@@ -116,10 +116,9 @@ def _connect(uri: str) -> ReadConnection:
 
 
 def connect_again(connection: ReadConnection) -> ReadConnection:
-    """Open another connection to a connection's database.
+    """Open another connection to the database of a connection.
 
-    Both see the same commit only if nothing is committed in between, and if the file is not
-    replaced.
+    Both see the same commit unless something is committed in between or the file is replaced.
 
     Raises:
         sqlite3.Error: see ``sqlite_errors``.
@@ -135,10 +134,12 @@ def connect_again(connection: ReadConnection) -> ReadConnection:
 
 
 def _connect_to_image(image: bytes | bytearray) -> ReadConnection:
-    """Open a database in memory that connections can share; it goes with the last of them.
+    """Open a database in memory that several connections can share.
+
+    The database is freed when the last of its connections is closed.
 
     Args:
-        image: its file's bytes.
+        image: content of the database file.
     """
     connection = _connect(f"file:/{secrets.token_hex(_NAME_BYTES)}?vfs=memdb")
     try:
@@ -165,7 +166,7 @@ def _open_frozen(folder: Path) -> ReadConnection:
     """Open the database without shared memory.
 
     Raises:
-        StorageError: it can't be read, or changes while it is read.
+        StorageError: the database can't be read, or changes while it is read.
     """
     _, (log_bytes, _) = frozen_stamps(folder)
     connection = _open_copy(folder) if log_bytes else _open(folder, "mode=ro&immutable=1")
@@ -174,7 +175,7 @@ def _open_frozen(folder: Path) -> ReadConnection:
 
 
 def _open_copy(folder: Path) -> ReadConnection:
-    """Copy a database into memory, with what is still in its log."""
+    """Copy a database into memory, including the commits that are still in its log."""
     database, log = _files(folder)
     for _ in range(_COPY_ATTEMPTS):
         before = frozen_stamps(folder)
@@ -190,9 +191,9 @@ def _open_copy(folder: Path) -> ReadConnection:
 
 
 def frozen_stamps(folder: Path) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return size and time (ns) of the database and its log; zeros if empty or missing.
+    """Return size and time (ns) of the database and of its log; zeros if empty or missing.
 
-    They tell whether a frozen index has changed, which costs less than to open it again.
+    Comparing stamps tells whether a frozen index has changed, and is cheaper than reopening it.
 
     Raises:
         StorageError: the files can't be read.
@@ -208,7 +209,7 @@ def frozen_stamps(folder: Path) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def _files(folder: Path) -> tuple[Path, Path]:
-    """Return the paths of database and log; SQLite follows links before it adds -wal."""
+    """Return the paths of database and log; SQLite resolves links before it appends ``-wal``."""
     database = Path(os.path.realpath(folder / DATABASE_NAME))
     return database, database.with_name(f"{database.name}-wal")
 
@@ -218,18 +219,19 @@ def _stamp(file: Path) -> tuple[int, int]:
         status = file.stat()
     except FileNotFoundError:
         return 0, 0
-    # SQLite may make an empty log when it tries to open the database.
+    # SQLite may create an empty log when it tries to open the database.
     return (status.st_size, status.st_mtime_ns) if status.st_size else (0, 0)
 
 
 def _upgraded(folder: Path, connection: ReadConnection) -> ReadConnection:
-    """Bring the tables of an index that an older version wrote up to date."""
+    """Upgrade the tables of an index that an older version wrote, on the disk if possible."""
     if not connection.frozen:
         try:
             with writer_lock(folder):
                 connect_for_writing(folder).close()
         except (StorageError, IndexLocked):
-            # Read-only, full, or being written; and the attempt may have left another journal mode.
+            # The disk is read-only or full, or another process is writing. The attempt may also
+            # have changed the journal mode, so open the database again.
             connection.close()
             connection = open_live(folder) or _open_frozen(folder)
         else:
@@ -238,14 +240,14 @@ def _upgraded(folder: Path, connection: ReadConnection) -> ReadConnection:
 
 
 def _upgraded_copy(folder: Path, connection: ReadConnection) -> ReadConnection:
-    """Copy a database into memory and bring its tables up to date; close the original."""
+    """Copy a database into memory and upgrade the copy's tables; close the original."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as copy:
         with closing(connection):
             ids = substitute_ids(folder, connection)
             connection.backup(copy)
         prepare(copy)
         migrations.apply(Database(copy, execute_plugins=False))
-        # The same ones for every copy: page tokens hold, and nothing looks changed.
+        # Every copy gets the same ids, so page tokens stay valid and the index looks unchanged.
         copy.execute("UPDATE index_info SET index_id = ?, commit_id = ?", ids)
         shared = _connect_to_image(copy.serialize())
     prepare(shared)

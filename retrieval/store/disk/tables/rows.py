@@ -1,8 +1,8 @@
-"""Rows of documents and passages: their columns, in both directions, with a checksum each.
+"""Read and write the rows of documents and passages, each with a checksum.
 
-``DocumentColumns`` and ``ChunkColumns`` name the columns once. Queries, inserts, records and
-checksums all follow from them. SQLite has no checksums of its own, and a flipped bit must not be
-shown as truth: a row whose checksum does not fit is damage, not an answer.
+``DocumentColumns`` and ``ChunkColumns`` define the columns; queries, inserts, records and checksums
+are derived from them. SQLite has no checksums of its own, so every row carries one. A row whose
+checksum does not match raises ``IndexDamaged`` instead of being returned.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from retrieval.store.records import StagedChunk, StagedDocument
 
 
 class DocumentColumns(NamedTuple):
-    """What the table says of a document, but for what a touched file changes."""
+    """Columns of a document, without those that change when its file is merely touched."""
 
     uri: str
     root: str
@@ -42,7 +42,7 @@ class DocumentColumns(NamedTuple):
 
 
 class ChunkColumns(NamedTuple):
-    """What the table says of a chunk of a document."""
+    """Columns of a chunk."""
 
     ordinal: int
     vector_id: int
@@ -59,34 +59,35 @@ class ChunkColumns(NamedTuple):
 
 DOCUMENT_COLUMNS: Final = DocumentColumns._fields
 CHUNK_COLUMNS: Final = ChunkColumns._fields
-"""In the order of queries and checksums: it must stay as it is."""
+"""Column names in the order of queries and checksums, which must not change."""
 
 _NO_PAGES: Final = (0, 0)
 
 _DIGEST_BYTES: Final = 8
-"""Of a checksum that finds accidents: one in 2**64 goes unnoticed."""
+"""Size of a checksum. It detects accidental damage; the chance to miss one is 1 in 2**64."""
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False)
 
 _DOCUMENT = ", ".join(f"d.{column}" for column in DOCUMENT_COLUMNS)
 _CHUNK = ", ".join(f"c.{column}" for column in CHUNK_COLUMNS)
 
 DOCUMENT_QUERY = f"SELECT d.id, d.mtime_ns, d.digest, {_DOCUMENT} FROM documents d"
-"""Gives rows for ``read_document``."""
+"""Selects rows for ``read_document``."""
 
 _PASSAGE = f"v.content_key, c.document_id, c.digest, d.digest, {_DOCUMENT}, {_CHUNK}"
 _BEFORE_COLUMNS: Final = 4
 _JOINED = "JOIN documents d ON d.id = c.document_id JOIN vectors v ON v.id = c.vector_id"
 
 PASSAGE_QUERY = f"SELECT {_PASSAGE} FROM chunks c {_JOINED}"
-"""Gives rows for ``read_passage``."""
+"""Selects rows for ``read_passage``."""
 
-# CROSS JOIN tells SQLite to begin with what is wanted, and not with a whole table.
+# CROSS JOIN makes SQLite begin with the wanted rows, not with a whole table.
 PASSAGES_QUERY = f"""
     SELECT {_PASSAGE} FROM wanted w
     CROSS JOIN chunks c ON c.document_id = w.document_id AND c.ordinal BETWEEN w.first AND w.last
     {_JOINED}
 """
-"""The same, for the rows of a table ``wanted (document_id, first, last)``; see ``read_ranges``."""
+"""Selects the same rows for the ranges in a table ``wanted (document_id, first, last)``; see
+``read_ranges``."""
 
 _INSERTED_CHUNK = ("document_id", *CHUNK_COLUMNS, "digest")
 INSERT_CHUNK = f"""
@@ -94,21 +95,21 @@ INSERT_CHUNK = f"""
     VALUES ({", ".join("?" * len(_INSERTED_CHUNK))},
             (SELECT id FROM texts WHERE vector_id = ? AND header = ?))
 """
-"""Takes the document's id, ``chunk_values`` and the key of a row of ``texts``."""
+"""Takes as parameters the document's id, ``chunk_values`` and the key of a row of ``texts``."""
 
 NEIGHBOURS_QUERY = """
     SELECT c.document_id, c.ordinal, c.char_start, c.char_end, c.heading_path FROM wanted w
     CROSS JOIN chunks c ON c.document_id = w.document_id AND c.ordinal BETWEEN w.first AND w.last
 """
-"""Document id and ``Neighbour`` of passages, by ``wanted`` as well."""
+"""Selects the document id and the fields of ``Neighbour`` for the ranges in ``wanted``."""
 
 TEXTS_QUERY = """
     SELECT t.document_id, t.part, t.text FROM wanted w CROSS JOIN document_texts t
     ON t.document_id = w.document_id AND t.part BETWEEN w.first AND w.last
 """
-"""Parts of documents' texts, by ``wanted`` as well."""
+"""Selects parts of documents' texts for the ranges in ``wanted``."""
 
-# From each name to the next one in the index, past all values of a field.
+# Each step jumps to the next name in the table's index, past all values of a field.
 FIELD_NAMES_QUERY = """
     WITH RECURSIVE names (name) AS (
         SELECT min(key) FROM metadata_values
@@ -117,7 +118,7 @@ FIELD_NAMES_QUERY = """
         WHERE name IS NOT NULL)
     SELECT name FROM names WHERE name IS NOT NULL LIMIT 10000
 """
-"""The names of the fields that documents have in their metadata, in order; the first 10,000."""
+"""Selects the names of all metadata fields in order, at most 10,000."""
 
 _DOCUMENT_END = _BEFORE_COLUMNS + len(DOCUMENT_COLUMNS)
 _ORDINAL = _DOCUMENT_END + CHUNK_COLUMNS.index("ordinal")
@@ -127,7 +128,7 @@ def document_digest(*columns: str | int) -> bytes:
     """Return the checksum of a document's row.
 
     Args:
-        columns: the values of ``DOCUMENT_COLUMNS``, as stored.
+        columns: stored values of ``DOCUMENT_COLUMNS``.
     """
     return _digest(columns)
 
@@ -136,10 +137,10 @@ def chunk_digest(uri: str, *columns: str | int) -> bytes:
     """Return the checksum of a chunk's row.
 
     Args:
-        uri: its document's: they belong together.
-        columns: the values of ``CHUNK_COLUMNS``, as stored.
+        uri: URI of the chunk's document; including it ties the chunk to that document.
+        columns: stored values of ``CHUNK_COLUMNS``.
     """
-    # Older versions knew no pages: a row without any has the checksum that they gave it.
+    # Older versions had no pages, so a row without pages keeps the checksum that they computed.
     kept = columns[: -len(_NO_PAGES)] if columns[-len(_NO_PAGES) :] == _NO_PAGES else columns
     return _digest((uri, *kept))
 
@@ -150,7 +151,7 @@ def _digest(values: tuple[str | int, ...]) -> bytes:
 
 
 def document_values(staged: StagedDocument) -> dict[str, str | int | bytes]:
-    """Return a document's columns by name, its checksum among them and its id not."""
+    """Return a document's columns by name, with its checksum but without its id."""
     document, source = staged.document, staged.source
     columns = DocumentColumns(
         uri=document.uri,
@@ -174,7 +175,7 @@ def document_values(staged: StagedDocument) -> dict[str, str | int | bytes]:
 
 
 def chunk_values(uri: str, staged: StagedChunk) -> tuple[int | str | bytes, ...]:
-    """Return the columns of a chunk of a document, and its checksum."""
+    """Return the columns of a chunk, followed by its checksum."""
     chunk = staged.chunk
     columns = ChunkColumns(
         ordinal=chunk.ordinal,
@@ -191,7 +192,7 @@ def chunk_values(uri: str, staged: StagedChunk) -> tuple[int | str | bytes, ...]
     return (*columns, chunk_digest(uri, *columns))
 
 
-@lru_cache(maxsize=256)  # the chunks of a section share it
+@lru_cache(maxsize=256)  # chunks of one section have the same headings
 def _heading_json(heading_path: tuple[str, ...]) -> str:
     return json.dumps(heading_path, ensure_ascii=False)
 
@@ -200,7 +201,7 @@ def read_document(row: Sequence[Any]) -> DocumentRow:
     """Return the document in a row of ``DOCUMENT_QUERY``.
 
     Raises:
-        IndexDamaged: the row is not what was written.
+        IndexDamaged: the row's checksum does not match.
     """
     identifier, mtime_ns, digest, *values = row
     document = DocumentColumns._make(values)
@@ -221,16 +222,16 @@ def read_document(row: Sequence[Any]) -> DocumentRow:
 
 
 class StoredPassage(NamedTuple):
-    """A passage as the tables hold it: all but its text."""
+    """A passage as stored in the tables, without its text."""
 
     content_key: bytes
-    """SHA-256 of the text that was embedded."""
+    """SHA-256 of the embedded text."""
     document_id: int
     document: DocumentColumns
     chunk: ChunkColumns
 
     def embedded_text(self, text: str, *, context: bool) -> str:
-        """Return what its vector was made of; see ``retrieval.domain.embedded_text``.
+        """Return the text that its vector was made from; see ``retrieval.domain.embedded_text``.
 
         Raises:
             IndexDamaged: a field is not JSON.
@@ -239,7 +240,7 @@ class StoredPassage(NamedTuple):
         return embedded_text(text, title=self.document.title, heading_path=path, context=context)
 
     def passage(self, text: str, score: float) -> Passage:
-        """Return it with its text, and its score if a search found it (else NaN).
+        """Return the passage with its text and its score; NaN if no search found it.
 
         Raises:
             IndexDamaged: a field is not JSON.
@@ -269,7 +270,7 @@ def read_passage(row: Sequence[Any]) -> StoredPassage:
     """Return the passage in a row of ``PASSAGE_QUERY``.
 
     Raises:
-        IndexDamaged: the row is not what was written.
+        IndexDamaged: the row's checksum does not match.
     """
     content_key, document_id, chunk_sum, document_sum = row[:_BEFORE_COLUMNS]
     document = DocumentColumns._make(row[_BEFORE_COLUMNS:_DOCUMENT_END])
@@ -281,15 +282,15 @@ def read_passage(row: Sequence[Any]) -> StoredPassage:
 
 
 def passage_key(row: Sequence[Any]) -> tuple[int, int]:
-    """Return (document id, ordinal) of a row of ``PASSAGE_QUERY``, unchecked."""
+    """Return (document id, ordinal) of a row of ``PASSAGE_QUERY`` without checking the row."""
     return row[1], row[_ORDINAL]
 
 
 def from_json(text: str) -> Any:  # noqa: ANN401  (whatever was stored)
-    """Return what a column of JSON holds.
+    """Parse the value of a JSON column.
 
     Raises:
-        IndexDamaged: it is not JSON any more.
+        IndexDamaged: the value is not valid JSON.
     """
     try:
         return json.loads(text)
@@ -298,7 +299,7 @@ def from_json(text: str) -> Any:  # noqa: ANN401  (whatever was stored)
 
 
 def damaged_row(what: str) -> IndexDamaged:
-    """Return the error for a database that is whole to SQLite, but not what was written."""
+    """Return the error for damage that SQLite itself does not notice."""
     return IndexDamaged(
         f"{DATABASE_NAME} is damaged: {what}; restore it from a backup, or build the index anew",
         file=DATABASE_NAME,
@@ -314,7 +315,7 @@ Rows = Callable[[str, Sequence[object]], list[tuple[Any, ...]]]
 """Runs a query with its parameters and returns all rows; ``Snapshot.rows`` is one."""
 
 NumberRange = tuple[int, int, int]
-"""Document id, and the first and last number of its passages, or parts of its text."""
+"""Document id, then the first and last number of its passages or of the parts of its text."""
 
 
 class TextPiece(NamedTuple):
@@ -326,7 +327,7 @@ class TextPiece(NamedTuple):
 
 
 def read_texts(rows: Rows, pieces: Sequence[TextPiece]) -> Iterator[str]:
-    """Yield pieces of texts, in order; one query reads the parts that they lie in, each once."""
+    """Yield pieces of texts in order; a single query reads each part that they lie in once."""
     spans = [(one.document_id, *_part_numbers(one)) for one in pieces]
     parts = {
         (document_id, part): text
@@ -339,13 +340,13 @@ def read_texts(rows: Rows, pieces: Sequence[TextPiece]) -> Iterator[str]:
 
 
 def _part_numbers(piece: TextPiece) -> tuple[int, int]:
-    """Return the first and the last part that a piece lies in."""
+    """Return the numbers of the first and the last part that a piece lies in."""
     last = max(piece.start, piece.end - 1)
     return piece.start // TEXT_PART_CHARS, last // TEXT_PART_CHARS
 
 
 def read_ranges(rows: Rows, query: str, ranges: Sequence[NumberRange]) -> list[tuple[Any, ...]]:
-    """Run one of the queries over ``wanted``; each row comes once."""
+    """Run one of the queries over ``wanted``; return each row once even if ranges overlap."""
     return rows(
         f"""WITH wanted (document_id, first, last) AS
             (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'),

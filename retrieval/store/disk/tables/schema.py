@@ -1,4 +1,4 @@
-"""The tables of an index, and their versions."""
+"""Tables of an index's database, defined by its migrations."""
 
 import hashlib
 import json
@@ -13,27 +13,28 @@ from retrieval.store.disk.tables.filter_functions import filter_extension, filte
 from retrieval.store.filters.values import ValueRow, value_rows
 
 TEXT_PART_CHARS = 1 << 16
-"""Documents' texts are stored in parts of this many characters, so that a passage of a huge
-document is read without reading the document."""
+"""Number of characters in each stored part of a document's text. Reading a passage of a huge
+document reads only the parts that hold it."""
 
 _HEADER_BYTES = 16
-"""Bytes of a hash that tells titles and headings apart: no two of an index will ever share one."""
+"""Size of the hash of a title and headings; at 16 bytes, collisions within an index are not a
+concern."""
 
 NAMED_FILES_QUERY = """
     SELECT file FROM segments UNION SELECT file FROM ann_files
     UNION SELECT file FROM lexical_files
 """
-"""Names of all files that count."""
+"""Selects the names of all files that belong to the last commit."""
 
 INSERT_METADATA_VALUE = "INSERT INTO metadata_values VALUES (?, ?, ?, ?, ?, ?)"
-"""A document's id and the values of a ``ValueRow``."""
+"""Inserts a document's id and the values of a ``ValueRow``."""
 
 migrations = Migrations("index")
 
 
 @migrations()
 def m001_initial(db: Database) -> None:
-    """Documents, their texts and chunks; vectors by content; segments; what was skipped."""
+    """Create tables for documents, texts, chunks, vectors by content, segments, skipped files."""
     for statement in (
         """CREATE TABLE index_info (
             id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -43,7 +44,7 @@ def m001_initial(db: Database) -> None:
             dim INTEGER NOT NULL, max_tokens INTEGER NOT NULL, dtype TEXT NOT NULL,
             chunk_tokens INTEGER NOT NULL, chunk_overlap INTEGER NOT NULL,
             created_at TEXT NOT NULL, updated_at TEXT NOT NULL)""",
-        # Where each root lies, to notice two folders of the same name.
+        # The path of each root, to notice two folders of the same name.
         "CREATE TABLE roots (name TEXT PRIMARY KEY, path TEXT NOT NULL)",
         """CREATE TABLE documents (
             id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -58,7 +59,7 @@ def m001_initial(db: Database) -> None:
             id INTEGER PRIMARY KEY AUTOINCREMENT,
             file TEXT NOT NULL UNIQUE, rows INTEGER NOT NULL,
             bytes INTEGER NOT NULL, sha256 TEXT NOT NULL, created_at TEXT NOT NULL)""",
-        # One row a distinct embedded text; its content key finds it again, whatever the file.
+        # One row for each distinct embedded text. The content key finds it again in any document.
         """CREATE TABLE vectors (
             id INTEGER PRIMARY KEY AUTOINCREMENT,
             segment_id INTEGER NOT NULL REFERENCES segments (id), row INTEGER NOT NULL,
@@ -83,19 +84,20 @@ def m001_initial(db: Database) -> None:
 
 @migrations()
 def m002_approximate_indexes(db: Database) -> None:
-    """Approximate indexes beside segments; what opening a large index needs, ready to be read."""
+    """Add approximate indexes for segments, and store what opening a large index needs."""
     for statement in (
         "ALTER TABLE index_info ADD COLUMN index_type TEXT NOT NULL DEFAULT 'auto'",
         "ALTER TABLE index_info ADD COLUMN target_recall REAL NOT NULL DEFAULT 0.98",
-        # Of some blocks of the file; empty where the segment is older than this.
+        # The hash of some blocks of the file; empty for segments written before this migration.
         "ALTER TABLE segments ADD COLUMN sample_sha256 TEXT NOT NULL DEFAULT ''",
-        # The id of each row's vector, int64 little-endian: the table has them too, a row each.
+        # The vector id of each row, int64 little-endian. The table `vectors` has the same ids,
+        # but one in each row, which takes longer to read.
         "ALTER TABLE segments ADD COLUMN vector_ids BLOB NOT NULL DEFAULT x''",
         """CREATE TABLE ann_files (
             segment_id INTEGER PRIMARY KEY REFERENCES segments (id) ON DELETE CASCADE,
             file TEXT NOT NULL UNIQUE, bytes INTEGER NOT NULL, sha256 TEXT NOT NULL,
             settings TEXT NOT NULL, created_at TEXT NOT NULL)""",
-        # Vectors that no chunk uses; kept by the triggers.
+        # Vectors that no chunk uses; the triggers keep the table up to date.
         """CREATE TABLE unused_vectors (
             vector_id INTEGER PRIMARY KEY REFERENCES vectors (id) ON DELETE CASCADE)""",
         """INSERT INTO unused_vectors
@@ -120,14 +122,14 @@ def m002_approximate_indexes(db: Database) -> None:
 
 @migrations()
 def m003_sidecars(db: Database) -> None:
-    """Size and time of the file with a document's own fields; zeros where there is none."""
+    """Record size and time of each document's metadata sidecar file; zeros if there is none."""
     db.execute("ALTER TABLE documents ADD COLUMN sidecar_size INTEGER NOT NULL DEFAULT 0")
     db.execute("ALTER TABLE documents ADD COLUMN sidecar_mtime_ns INTEGER NOT NULL DEFAULT 0")
 
 
 @migrations()
 def m004_digests(db: Database) -> None:
-    """Checksums of rows; empty for those that an older version wrote, which are not checked."""
+    """Add checksums to rows; empty in rows of an older version, which are not checked."""
     db.execute("ALTER TABLE documents ADD COLUMN digest BLOB NOT NULL DEFAULT x''")
     db.execute("ALTER TABLE chunks ADD COLUMN digest BLOB NOT NULL DEFAULT x''")
     db.execute("ALTER TABLE segments ADD COLUMN ids_sha256 TEXT NOT NULL DEFAULT ''")
@@ -135,7 +137,7 @@ def m004_digests(db: Database) -> None:
 
 @migrations()
 def m005_containers(db: Database) -> None:
-    """Archives and the like that were read to their end: size and time, to tell if they changed."""
+    """Record size and time of each archive or mailbox read to its end, to notice changes."""
     db.execute(
         """CREATE TABLE containers (
             uri TEXT PRIMARY KEY, root TEXT NOT NULL,
@@ -145,25 +147,25 @@ def m005_containers(db: Database) -> None:
 
 @migrations()
 def m006_pages(db: Database) -> None:
-    """Which pages a chunk is on; zeros where its document has none."""
+    """Record the pages that a chunk is on; zeros if its document has no pages."""
     db.execute("ALTER TABLE chunks ADD COLUMN page_start INTEGER NOT NULL DEFAULT 0")
     db.execute("ALTER TABLE chunks ADD COLUMN page_end INTEGER NOT NULL DEFAULT 0")
 
 
 @migrations()
 def m007_reading(db: Database) -> None:
-    """Whether chunks are embedded under their headings; which JSON fields are texts."""
+    """Record whether chunks are embedded with their headings, and which JSON fields are text."""
     db.execute("ALTER TABLE index_info ADD COLUMN context INTEGER NOT NULL DEFAULT 0")
     db.execute("ALTER TABLE index_info ADD COLUMN text_fields TEXT NOT NULL DEFAULT '[]'")
 
 
 @migrations()
 def m008_lexical(db: Database) -> None:
-    """The lexical index: its files, and the vectors whose texts are still to be put into it."""
+    """Add the lexical index: its files, and the vectors whose texts it does not hold yet."""
     for statement in (
-        # Of the texts, as the next build is to take it.
+        # The language of the texts that the next build will assume.
         "ALTER TABLE index_info ADD COLUMN language TEXT NOT NULL DEFAULT 'en'",
-        # How it was made, and the engine's own list of its segments.
+        # How the lexical index was made, and the engine's own list of its segments.
         """CREATE TABLE lexical_index (
             id INTEGER PRIMARY KEY CHECK (id = 1),
             language TEXT NOT NULL, analysis INTEGER NOT NULL,
@@ -182,7 +184,7 @@ def m008_lexical(db: Database) -> None:
 
 @migrations()
 def m009_index_id(db: Database) -> None:
-    """Random ids of the index and of its last commit, which tell it from any other."""
+    """Add random ids that identify the index and its last commit."""
     for name in ("index_id", "commit_id"):
         db.execute(f"ALTER TABLE index_info ADD COLUMN {name} TEXT NOT NULL DEFAULT ''")
         db.execute(f"UPDATE index_info SET {name} = lower(hex(randomblob(16)))")
@@ -190,10 +192,10 @@ def m009_index_id(db: Database) -> None:
 
 @migrations()
 def m010_texts(db: Database) -> None:
-    """What search ranks: a text under one title and headings; a vector is of the text alone.
+    """Add the texts that search ranks; one text is a vector's text under one title and headings.
 
-    The lexical index has an entry for each, so that a text that several documents share is found
-    by the words of each one's title, and by no other's.
+    The lexical index has an entry for each of them. So a passage that several documents share is
+    found in each document by the words of that document's title only.
     """
     for statement in (
         """CREATE TABLE texts (
@@ -202,12 +204,12 @@ def m010_texts(db: Database) -> None:
             header BLOB NOT NULL, UNIQUE (vector_id, header))""",
         "ALTER TABLE chunks ADD COLUMN text_id INTEGER NOT NULL DEFAULT 0",
         "CREATE INDEX chunks_by_text ON chunks (text_id)",
-        # Texts that are still to be put into the lexical index, and those to be taken out of it.
+        # Texts to add to the lexical index, and texts to remove from it.
         """CREATE TABLE pending_texts (
             text_id INTEGER PRIMARY KEY REFERENCES texts (id) ON DELETE CASCADE)""",
         """CREATE TABLE unused_texts (
             text_id INTEGER PRIMARY KEY REFERENCES texts (id) ON DELETE CASCADE)""",
-        # Vectors with several texts: few, so that a reader can keep them in memory.
+        # Vectors with several texts. They are few, so a reader can keep their ids in memory.
         """CREATE TABLE shared_vectors (
             vector_id INTEGER PRIMARY KEY REFERENCES vectors (id) ON DELETE CASCADE)""",
         """CREATE TRIGGER text_added AFTER INSERT ON texts BEGIN
@@ -215,7 +217,7 @@ def m010_texts(db: Database) -> None:
         """CREATE TRIGGER vector_shared AFTER INSERT ON texts
            WHEN EXISTS (SELECT 1 FROM texts WHERE vector_id = NEW.vector_id AND id != NEW.id) BEGIN
                INSERT OR IGNORE INTO shared_vectors VALUES (NEW.vector_id); END""",
-        # OFFSET 1: whether a second one is left, without counting them all.
+        # OFFSET 1 finds out whether a second text is left without counting all of them.
         """CREATE TRIGGER vector_not_shared AFTER DELETE ON texts
            WHEN NOT EXISTS (SELECT 1 FROM texts WHERE vector_id = OLD.vector_id LIMIT 1 OFFSET 1)
            BEGIN DELETE FROM shared_vectors WHERE vector_id = OLD.vector_id; END""",
@@ -233,7 +235,7 @@ def m010_texts(db: Database) -> None:
 
 
 def _fill_texts(db: Database) -> None:
-    """Say of each chunk that an older version wrote which text it is."""
+    """Fill in the text of each chunk that an older version wrote."""
 
     def header(title: str, heading_path: str) -> bytes:
         return header_key(title, json.loads(heading_path))
@@ -261,7 +263,7 @@ def header_key(title: str, heading_path: Sequence[str]) -> bytes:
 
 @migrations()
 def m011_metadata_values(db: Database) -> None:
-    """Each value of documents' metadata as a row with its type, for filters."""
+    """Store each value of documents' metadata as a row with its type, for filters."""
     db.execute(
         """CREATE TABLE metadata_values (
             document_id INTEGER NOT NULL REFERENCES documents (id) ON DELETE CASCADE,
@@ -273,7 +275,7 @@ def m011_metadata_values(db: Database) -> None:
     for document_id, metadata in documents.fetchall():
         rows = ((document_id, *row) for row in old_value_rows(metadata))
         db.conn.executemany(INSERT_METADATA_VALUE, rows)
-    # An index over rows that are there is made faster than it grows.
+    # Building an index over existing rows is faster than updating it row by row.
     db.execute("CREATE INDEX metadata_by_text ON metadata_values (key, kind, text)")
     db.execute(
         """CREATE INDEX metadata_by_number ON metadata_values (key, kind, number)
@@ -283,13 +285,13 @@ def m011_metadata_values(db: Database) -> None:
 
 @migrations()
 def m012_choices(db: Database) -> None:
-    """Approximate indexes that missed the wanted recall; how each root's files were chosen."""
+    """Record approximate indexes that missed their target, and how each root chose its files."""
     db.execute(
         """CREATE TABLE ann_missed (
             segment_id INTEGER PRIMARY KEY REFERENCES segments (id) ON DELETE CASCADE,
             settings TEXT NOT NULL)"""
     )
-    # A JSON object; empty where an older version built the root.
+    # A JSON object; empty if an older version built the root.
     db.execute("ALTER TABLE roots ADD COLUMN choice TEXT NOT NULL DEFAULT ''")
 
 
@@ -301,7 +303,7 @@ _FILTERED_COLUMNS = (
 
 @migrations()
 def m013_filtered_columns(db: Database) -> None:
-    """What filters compare of documents: two columns for parts of the URI, and an index on each."""
+    """Add two columns for parts of the URI, and an index for each column that filters compare."""
     for function in (filter_path, filter_extension):
         name = function.__name__.removeprefix("filter_")
         db.execute(f"ALTER TABLE documents ADD COLUMN {name} TEXT NOT NULL DEFAULT ''")
@@ -315,18 +317,18 @@ def m013_filtered_columns(db: Database) -> None:
 KNOWN_MIGRATIONS = frozenset(
     migration.name for migration in migrations.pending(Database(memory=True))
 )
-"""Names of all: a database that has seen another was written by a newer version."""
+"""Names of all migrations. A database with any other migration was written by a newer version."""
 
 
 def old_value_rows(metadata: str) -> Iterator[ValueRow]:
-    """Yield the rows of a document's values as an older version wrote them: all as texts.
+    """Yield the value rows of metadata that an older version wrote, all of them texts.
 
-    It joined the values of a list by commas, so each part of a text between commas may be a value,
-    and the whole text is one.
+    The older version joined the values of a list by commas. So the whole text is a value, and each
+    part between commas may be one too.
     """
     try:
         fields = json.loads(metadata)
-    except ValueError:  # damage, which the row's checksum tells of
+    except ValueError:  # damaged; the row's checksum reports it
         return
     values = {
         name: [text, *(part.strip() for part in text.split(","))]

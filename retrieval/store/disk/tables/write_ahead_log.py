@@ -22,24 +22,25 @@ _CHECKED_HEADER_BYTES, _CHECKED_FRAME_BYTES = 24, 8
 _MASK = 0xFFFFFFFF
 
 _WRITE_VERSION = 18
-"""Offset in a database of the two bytes that say whether it has a log: 2, or 1 for none."""
+"""Offset in a database of the two bytes that say whether it has a log: 2 if it has one, else 1."""
 
 
 class _Frame(NamedTuple):
     page: int
     """Number of the page, from 1."""
     pages: int
-    """Pages of the database after the transaction that this frame ends; 0 if it ends none."""
+    """Number of pages in the database after the transaction that this frame ends; 0 if the frame
+    does not end a transaction."""
     start: int
     """Offset of the page's bytes in the log."""
 
 
 def with_log(database: bytes, log: bytes) -> bytes:
-    """Return a database after all commits of its log, marked as one that has no log.
+    """Return a database with all commits of its log applied, marked as having no log.
 
     Args:
-        database: the bytes of the database's file.
-        log: the bytes of its write-ahead log; may be empty or end in the middle of a commit.
+        database: content of the database file.
+        log: content of its write-ahead log; may be empty or end in the middle of a commit.
     """
     image = bytearray(database)
     page_size = _HEADER.unpack_from(log)[2] if len(log) >= _HEADER.size else 0
@@ -53,7 +54,7 @@ def with_log(database: bytes, log: bytes) -> bytes:
             image.extend(bytes(size - len(image)))
         del image[size:]
         for page, _, start in begun:
-            # A page that a later frame of the transaction cut off.
+            # Skip pages that the end of the transaction has cut off.
             if page <= frame.pages:
                 at = (page - 1) * page_size
                 image[at : at + page_size] = log[start : start + page_size]
@@ -62,12 +63,12 @@ def with_log(database: bytes, log: bytes) -> bytes:
 
 
 def without_log(database: bytes | bytearray) -> bytes:
-    """Return the bytes of a database's file, marked as one that has no log."""
+    """Return the bytes of a database file, marked as having no log."""
     return bytes(database[:_WRITE_VERSION]) + b"\x01\x01" + bytes(database[_WRITE_VERSION + 2 :])
 
 
 def _frames(log: bytes) -> Iterator[_Frame]:
-    """Yield the frames that count, in order, those of an unfinished last transaction included."""
+    """Yield the valid frames in order, including those of an unfinished last transaction."""
     if len(log) < _HEADER.size:
         return
     magic, version, page_size, _, *salts, sum1, sum2 = _HEADER.unpack_from(log)
@@ -89,15 +90,15 @@ def _frames(log: bytes) -> Iterator[_Frame]:
 
 
 def _checksum(order: str, data: bytes, sums: tuple[int, int]) -> tuple[int, int]:
-    """Return SQLite's checksum of some bytes, continuing from the one before.
+    """Return SQLite's checksum of some bytes, continuing from an earlier one.
 
-    SQLite takes the words in pairs: ``first += even + second; second += odd + first``. That is
-    linear, so each word counts with a weight that depends on its place alone.
+    SQLite takes the words in pairs: ``first += even + second; second += odd + first``. The sums are
+    linear, so each word has a weight that depends only on its position.
 
     Args:
-        order: ``">"`` or ``"<"``, the byte order of the words.
-        data: a multiple of 8 bytes.
-        sums: of what comes before.
+        order: byte order of the words, ``">"`` or ``"<"``.
+        data: bytes to sum; their number is a multiple of 8.
+        sums: checksum of the bytes before ``data``.
     """
     words = np.frombuffer(data, f"{order}u4").astype(np.uint64)
     weights, carried = _weights(len(words))
@@ -111,10 +112,10 @@ def _checksum(order: str, data: bytes, sums: tuple[int, int]) -> tuple[int, int]
 def _weights(count: int) -> tuple[NDArray[np.uint64], tuple[int, int]]:
     """Return the weights of ``count`` words in the two sums, [2, count], and of the old sums.
 
-    They are Fibonacci numbers F(n), modulo 2**32.
+    The weights are Fibonacci numbers F(n), modulo 2**32.
     """
     weights = np.zeros((2, count), np.uint64)
-    one, two = 1, 1  # F(2n - 1) and F(2n), for the pair that is the n-th from the end
+    one, two = 1, 1  # F(2n - 1) and F(2n) for the n-th pair from the end
     for even in range(count - 2, -1, -2):
         weights[:, even] = one, two
         weights[:, even + 1] = (two - one) & _MASK, one
