@@ -1,8 +1,8 @@
-"""Where texts stand: the passages that have them, read only as far as a list needs them.
+"""Find the places of texts, i.e. the passages that have them, reading no more than needed.
 
-One text may stand in every document of an index, so reading all its places would cost as much as
+One text may be in every document of an index, so reading all its places would cost as much as
 reading the index. Every query here reads a limited number of places of each text, in the order in
-which they were indexed, which is that of an index of the table and needs no sorting.
+which they were indexed. An index of the table has that order, so nothing needs sorting.
 """
 
 import json
@@ -18,15 +18,15 @@ from retrieval.store.filters.language import Filter
 from retrieval.store.records import PassageKey, TextKey
 
 _FEW: Final = 4
-"""Nearly every text stands in fewer places than this; those are read at once and kept."""
+"""Nearly every text has fewer places than this. They are read in one step and cached."""
 _WIDEN: Final = 8
-"""Factor by which the number of places to read grows: three steps reach 2,048."""
+"""Factor by which the number of places to read grows; three steps reach 2,048."""
 _MAX_RECENT: Final = 1 << 15
-"""Maximum number of places kept in memory."""
+"""Maximum number of places cached."""
 
 
 class _Standing(NamedTuple):
-    """A passage that has a vector: which text it is, and where it stands."""
+    """A passage of a vector: the id of its text, and its place."""
 
     text_id: int
     document_id: int
@@ -34,10 +34,10 @@ class _Standing(NamedTuple):
 
 
 class Places:
-    """Where the texts of one generation stand; safe to share between threads."""
+    """Places of the texts of one generation; safe to share between threads."""
 
     def __init__(self, rows: Rows) -> None:
-        """Read by queries."""
+        """Read from a generation's tables by running queries with ``rows``."""
         self._rows = rows
         # A generation never changes, so nothing in the cache becomes stale.
         self._recent = Recent[int, list[_Standing]](_MAX_RECENT, len)
@@ -53,17 +53,17 @@ class Places:
         """Return the first places of some groups of texts, text by text.
 
         Args:
-            groups: texts in order.
-            limit: how many places of each group are wanted.
-            filter: only places in documents that pass this filter.
-            named: all texts that are listed; None for those of the groups.
+            groups: groups of texts, each in order.
+            limit: maximum number of places for each group.
+            filter: if given, return only places in documents that pass this filter.
+            named: all texts of the ranking; None if these are the texts of the groups.
 
         Returns:
-            for each group the places of its first texts, as far as it takes to have ``limit``; the
-            places of the last text may be cut after the ``limit`` th.
+            for each group, the places of its first texts until there are ``limit`` of them. Texts
+            after that are left out.
 
         Raises:
-            IndexDamaged: a vector stands nowhere.
+            IndexDamaged: a vector has no place.
         """
         wanted = _Wanted(groups, limit)
         beside = {
@@ -83,14 +83,14 @@ class Places:
     def counts(
         self, texts: Sequence[TextKey], named: Sequence[TextKey], filter: Filter | None = None
     ) -> list[int]:
-        """Count the places where each of some texts stands.
+        """Count the places of each of some texts.
 
-        Takes time linear in the places, most of it for the filter where there is one.
+        Takes time linear in the number of places, most of it for the filter if there is one.
 
         Args:
-            texts: which.
-            named: all texts that are listed.
-            filter: only places in documents that pass this filter.
+            texts: texts to count places of.
+            named: all texts of the ranking.
+            filter: if given, count only places in documents that pass this filter.
         """
         beside = sorted({text.text_id for text in named if text.text_id})
         counts = [0] * len(texts)
@@ -107,7 +107,7 @@ class Places:
         return counts
 
     def _known(self, texts: Sequence[TextKey], beside: set[int]) -> dict[TextKey, list[PassageKey]]:
-        """Return the places of the texts whose vectors stand in few places."""
+        """Return the places of the texts whose vectors have few places."""
         vector_ids = list(dict.fromkeys(text.vector_id for text in texts))
         standing = self._recent.get_or_read(vector_ids, self._read_standing)
         return {
@@ -121,7 +121,7 @@ class Places:
         }
 
     def _read_standing(self, vector_ids: Sequence[int]) -> dict[int, list[_Standing]]:
-        """Read the passages that have each of some vectors; at most the first few and one more."""
+        """Read the first ``_FEW`` passages of each vector, and one more to see if that is all."""
         rows = self._rows(
             """SELECT w.value, c.id, c.text_id, c.document_id, c.ordinal FROM json_each(?) w
                CROSS JOIN chunks c ON c.id IN
@@ -162,7 +162,7 @@ class Places:
 
 
 class _Wanted:
-    """Groups of texts, and what is known of the places of each so far."""
+    """Groups of texts, and the places of each text that are known so far."""
 
     def __init__(self, groups: Sequence[Sequence[TextKey]], limit: int) -> None:
         self._groups = groups
@@ -171,7 +171,7 @@ class _Wanted:
         self._whole: set[TextKey] = set()
 
     def take(self, places: dict[TextKey, list[PassageKey]], *, whole: bool, most: int = 0) -> None:
-        """Note places of texts: all of them, or the first ``most``."""
+        """Add places of texts: all places if ``whole``, else the first ``most``."""
         self._places.update(places)
         self._whole |= {
             text
@@ -180,7 +180,7 @@ class _Wanted:
         }
 
     def asked(self) -> list[TextKey]:
-        """Return the texts whose places are needed next, assuming each stands somewhere."""
+        """Return the texts to read next, assuming that each text has at least one place."""
         asked: dict[TextKey, None] = {}
         for group in self._groups:
             total = 0
@@ -195,7 +195,7 @@ class _Wanted:
         return list(asked)
 
     def found(self) -> list[list[list[PassageKey]]]:
-        """Return the places of each group, once nothing more is asked."""
+        """Return the places of each group; call it once ``asked`` returns nothing."""
         result = []
         for group in self._groups:
             parts: list[list[PassageKey]] = []
@@ -232,7 +232,7 @@ def _keys(texts: Sequence[TextKey], numbers: Sequence[int]) -> str:
 
 
 def _joined(filter: Filter | None) -> tuple[str, tuple[object, ...]]:
-    """Return a join that keeps only passages of passing documents, and its parameters."""
+    """Return a join that keeps only passages of documents that pass, and its parameters."""
     if filter is None:
         return "", ()
     passes, parameters = filter_check(filter)

@@ -1,4 +1,4 @@
-"""One generation of an index, whole, for as long as the reader is open."""
+"""Reader of one generation of an index."""
 
 import hashlib
 import json
@@ -60,28 +60,28 @@ from retrieval.store.records import (
 )
 
 _RECENT_CHARS: Final = 8 << 20
-"""Characters of recent passages to keep in memory: about 8,000 passages of 1,000 characters."""
+"""Maximum size of the cached passages in characters: about 4,000 passages of 1,000 characters."""
 _CHARS_BESIDE_TEXT: Final = 1_000
-"""Size of the rest of a passage, in characters, about."""
+"""Approximate size of a cached passage besides its text, in characters."""
 
 
 class _Checked(NamedTuple):
-    """A passage as it was read, and found to be whole."""
+    """A passage whose checksums were verified."""
 
     passage: Passage
-    """Without a score."""
+    """The passage without a score."""
     vector_id: int
 
 
 _RECENT_QUERY_CHARS: Final = 256 << 10
-"""Maximum size of the lexical queries kept in memory, in characters of their texts."""
+"""Maximum size of the cached lexical queries, in characters of their texts."""
 _CHARS_BESIDE_QUERY: Final = 8 << 10
-"""Characters that each query counts besides its text, because one with 32 prefixes has thousands of
-terms. So at most 32 queries are kept."""
+"""Characters added to each cached query's size, because a query with 32 prefixes has thousands of
+terms. So at most 32 queries are cached."""
 
 
 class _KeptQuery(NamedTuple):
-    """A lexical query that is kept."""
+    """A cached lexical query."""
 
     chars: int
     made: EngineQuery
@@ -106,32 +106,33 @@ class DiskReader:
         )
         self._lexical = generation.lexical
         self._opened = generation.opened
-        # One search looks up its words several times, and prefixes take long.
+        # A search uses its query several times, and prefixes take long to expand.
         self._recent_queries = Recent[str, _KeptQuery](
             _RECENT_QUERY_CHARS, lambda one: one.chars + _CHARS_BESIDE_QUERY
         )
         shared = generation.snapshot.rows("SELECT vector_id FROM shared_vectors", [])
         self._shared = np.array([row[0] for row in shared], dtype=np.int64)
-        """Vectors that several texts have."""
+        """Ids of the vectors that several texts share."""
         self.version = generation.version
-        """Tells what is open from any other generation and index; see ``read_version``."""
+        """Identifies the open generation among all generations and indexes; see
+        ``read_version``."""
 
     @classmethod
     def open(cls, folder: Path, *, before: "DiskReader | None" = None) -> "DiskReader":
         """Open the last committed generation.
 
-        A build may go on beside it: the reader holds a snapshot of the database and maps the
+        A build may run at the same time: the reader holds a snapshot of the database and maps the
         files, which never change.
 
         Args:
             folder: the index.
-            before: a reader of another generation, open or closed: files that both have are
-                neither read again nor twice in memory.
+            before: reader of another generation, open or closed. Files that both generations have
+                are shared instead of read again.
 
         Raises:
-            NotAnIndex: no index there, or nothing was committed yet.
-            IndexVersionError: it was written by a newer version.
-            IndexDamaged: a file is missing or not what the index recorded.
+            NotAnIndex: there is no index, or nothing was committed yet.
+            IndexVersionError: the index was written by a newer version.
+            IndexDamaged: a file is missing or does not match the index's record.
         """
         return cls(open_generation(folder, before._opened if before else None))
 
@@ -147,17 +148,17 @@ class DiskReader:
         self.close()
 
     def close(self) -> None:
-        """Let go of the snapshot and the files."""
+        """Release the snapshot."""
         self._snapshot.close()
 
     def knows(self, filter_text: str) -> bool:
-        """Whether a filter was evaluated lately, so that a search with it need not do that."""
+        """Whether the result of a filter is cached, so a search need not evaluate it."""
         return self._vectors.knows(filter_text)
 
     def prepare(self, filter: Filter) -> None:
-        """Evaluate a filter; searches with it find the result remembered.
+        """Evaluate a filter and cache the result for searches.
 
-        Threads that ask for the same filter at once wait for the one that evaluates it.
+        If several threads ask for the same filter at once, one evaluates it and the others wait.
 
         Raises:
             DeadlinePassed: no client waits for the answer any more (see ``deadline``).
@@ -176,32 +177,32 @@ class DiskReader:
 
         Args:
             queries: float32 [n, dim].
-            k: how many, ≥ 1.
-            filter: only vectors of documents that pass this filter.
-            exact: look at every vector, also where there is an approximate index.
+            k: maximum number of results for each query, ≥ 1.
+            filter: if given, find only vectors of documents that pass this filter.
+            exact: score every vector, even if there is an approximate index.
 
         Returns:
-            [n, k] scores and vector ids, best first; equal scores in order of vector id.
+            scores and vector ids, [n, ≤ k] each, best first; equal scores in order of vector id.
 
         Raises:
-            InvalidArgument: queries of another shape.
+            InvalidArgument: the queries have another shape.
         """
         return self._vectors.search(queries, k, filter=filter, exact=exact)
 
     @property
     def is_exact(self) -> bool:
-        """Whether there is no approximate index: every search looks at every vector."""
+        """Whether every search is exact because there is no approximate index."""
         return self._vectors.is_exact
 
     def segments(self) -> list[SegmentInfo]:
-        """Return what the vector files are, oldest first."""
+        """Return the records of the vector files, oldest first."""
         return load_segments(self._snapshot.rows)
 
     def passage_vector(self, document_id: int, ordinal: int) -> NDArray[np.float32]:
         """Return a passage's own vector, float32 [dim].
 
         Raises:
-            NotFound: no such document or passage.
+            NotFound: the document or the passage does not exist.
         """
         row = self._passage_row(document_id, ordinal)
         vector = self._vectors.vector(read_passage(row).chunk.vector_id)
@@ -212,11 +213,11 @@ class DiskReader:
     def score_vectors(
         self, query: NDArray[np.float32], vector_ids: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """Return how near given vectors are to a query.
+        """Return the similarity of given vectors to a query.
 
         Args:
             query: float32 [dim].
-            vector_ids: int64 [m], of this generation.
+            vector_ids: ids of vectors of this generation, int64 [m].
 
         Returns:
             float32 [m] inner products; cosine similarity for unit vectors.
@@ -237,19 +238,19 @@ class DiskReader:
         return self._lexical is not None or not self.info.chunks
 
     def search_lexical(self, text: str, k: int, *, filter: Filter | None = None) -> LexicalHits:
-        """Find the passages' texts that fit the words of a query best.
+        """Find the passages' texts that match the words of a query best.
 
         Args:
-            text: the query, see ``retrieval.store.lexical.query``.
-            k: how many, ≥ 1.
-            filter: only texts of documents that pass this filter.
+            text: the query; see ``retrieval.store.lexical.query``.
+            k: maximum number of texts, ≥ 1.
+            filter: if given, find only texts of documents that pass this filter.
 
         Returns:
-            at most k, those with none of the words left out. The text id of a vector's only text
-            is 0, as it needs none to be told from others.
+            at most k texts; texts with none of the words are left out. If a vector has only one
+            text, its text id is given as 0.
 
         Raises:
-            NoLexicalIndex: the index has none, or those of an older version.
+            NoLexicalIndex: the index has no lexical index, or one of an older version.
         """
         return self._fitting(
             text, filter, lambda words, query, allowed: words.search(query, k, allowed)
@@ -267,12 +268,12 @@ class DiskReader:
 
         Args:
             text: the query.
-            vector_ids: int64 [m].
-            most: how many texts of each vector, the best of it; None for all.
-            filter: only texts of documents that pass this filter.
+            vector_ids: ids of the vectors, int64 [m].
+            most: maximum number of texts for each vector, the best first; None for all.
+            filter: if given, score only texts of documents that pass this filter.
 
         Raises:
-            NoLexicalIndex: the index has none, or those of an older version.
+            NoLexicalIndex: the index has no lexical index, or one of an older version.
         """
         return self._fitting(
             text,
@@ -287,11 +288,11 @@ class DiskReader:
 
         Args:
             text: the query.
-            text_ids: int64 [m], as the tables have them.
-            filter: only texts of documents that pass this filter.
+            text_ids: ids of the texts in the table ``texts``, int64 [m].
+            filter: if given, score only texts of documents that pass this filter.
 
         Raises:
-            NoLexicalIndex: the index has none, or those of an older version.
+            NoLexicalIndex: the index has no lexical index, or one of an older version.
         """
         return self._fitting(
             text, filter, lambda words, query, allowed: words.score_texts(query, text_ids, allowed)
@@ -303,9 +304,9 @@ class DiskReader:
         filter: Filter | None,
         find: Callable[[LexicalIndex, tantivy.Query, IdSet | None], LexicalHits],
     ) -> LexicalHits:
-        """Return what the words of a query find among the texts that a filter allows.
+        """Run a lexical search over the texts that a filter allows.
 
-        The text id of a vector's only text is 0.
+        If a vector has only one text, its text id is given as 0.
         """
         query = self._lexical_query(text)
         if query is None or self._lexical is None:
@@ -315,10 +316,10 @@ class DiskReader:
         return LexicalHits(hits.scores, hits.vector_ids, text_ids)
 
     def lexical_warnings(self, text: str) -> tuple[str, ...]:
-        """Say which limits a lexical query exceeds, in sentences without a full stop.
+        """Return a sentence without a full stop for each limit that a lexical query exceeds.
 
         Raises:
-            NoLexicalIndex: the index has none, or those of an older version.
+            NoLexicalIndex: the index has no lexical index, or one of an older version.
         """
         return self._query_of(text).warnings
 
@@ -344,9 +345,9 @@ class DiskReader:
         )
 
     def unknown_fields(self, filter: Filter) -> dict[str, str]:
-        """Return the metadata fields of a filter that no document has, each with a close name.
+        """Return the metadata fields of a filter that no document has, each with a suggestion.
 
-        The name is that of a field which documents have; empty where none is close.
+        The suggestion is the closest name of an existing field, or empty if none is close.
         """
         unknown = [field for field in filter.metadata_fields if not self._has_field(field)]
         if not unknown:
@@ -379,7 +380,7 @@ class DiskReader:
         return self._places.counts(texts, named, filter)
 
     def term_finder(self, text: str) -> TermFinder:
-        """Return what finds the terms of a query in passages."""
+        """Return a finder for the terms of a query in passages."""
         return TermFinder(text, self.info.language)
 
     def passages_of_documents(
@@ -413,8 +414,8 @@ class DiskReader:
         """Read the passages that a search has found, in its order.
 
         Raises:
-            NotFound: no such document or passage.
-            IndexDamaged: what the index holds of one has changed, or it has another vector.
+            NotFound: a document or passage does not exist.
+            IndexDamaged: a passage's checksum does not match, or it has another vector.
         """
         places = [(hit.document_id, hit.ordinal) for hit in hits]
         found = self._recent_passages.get_or_read(places, self._read_passages)
@@ -439,18 +440,18 @@ class DiskReader:
         """Read one passage.
 
         Raises:
-            NotFound: no such document or passage.
-            IndexDamaged: what the index holds of it has changed.
+            NotFound: the document or the passage does not exist.
+            IndexDamaged: the passage's checksum does not match.
         """
         return self._passages([self._passage_row(document_id, ordinal)])[0]
 
     def neighbours(
         self, document_id: int, ordinal: int, *, before: int = 0, after: int = 0
     ) -> list[Passage]:
-        """Read the passages around one, in order, itself left out.
+        """Read the passages around a given one, in order and without it.
 
         Raises:
-            NotFound: no such document or passage.
+            NotFound: the document or the passage does not exist.
         """
         self.passage(document_id, ordinal)
         (around,) = self.neighbours_of([(document_id, ordinal)], before=before, after=after)
@@ -459,9 +460,9 @@ class DiskReader:
     def neighbours_of(
         self, places: Sequence[PassageKey], *, before: int = 0, after: int = 0
     ) -> list[list[Passage]]:
-        """Read the passages around each of some that exist, in order, itself left out.
+        """Read the passages around each given one, in order and without it.
 
-        All are read by a fixed number of queries.
+        The given passages must exist. The number of queries does not depend on how many they are.
         """
         spans = [(document, ordinal - before, ordinal + after) for document, ordinal in places]
         rows = {passage_key(row): row for row in read_ranges(self._rows, PASSAGES_QUERY, spans)}
@@ -478,9 +479,9 @@ class DiskReader:
         ]
 
     def section_spans(self, places: Sequence[PassageKey], most_chars: int) -> list[SectionSpan]:
-        """Find how far the section around each of some passages goes.
+        """Find the span of the section around each of some passages.
 
-        All are found by a fixed number of queries.
+        The number of queries does not depend on the number of passages.
         """
         found: dict[PassageKey, SectionSpan] = {}
         for around in AROUND:
@@ -501,7 +502,7 @@ class DiskReader:
         return [found[place] for place in places]
 
     def sections(self, stretches: Sequence[tuple[int, SectionSpan]]) -> list[SectionText]:
-        """Read the texts of some spans, each given with the id of its document."""
+        """Read the texts of spans; each span comes with the id of its document."""
         pieces = [TextPiece(document_id, one.start, one.end) for document_id, one in stretches]
         return [
             SectionText(text, one.start, one.end, one.complete)
@@ -512,7 +513,7 @@ class DiskReader:
         """Return one document.
 
         Raises:
-            NotFound: no such document.
+            NotFound: the document does not exist.
         """
         return self._one_document("id = ?", document_id)
 
@@ -520,7 +521,7 @@ class DiskReader:
         """Return one document by its URI.
 
         Raises:
-            NotFound: no such document.
+            NotFound: the document does not exist.
         """
         return self._one_document("uri = ?", uri)
 
@@ -528,7 +529,7 @@ class DiskReader:
         """Read a document's whole text.
 
         Raises:
-            NotFound: no such document.
+            NotFound: the document does not exist.
         """
         whole = TextPiece(document_id, 0, self.document(document_id).char_count)
         return next(read_texts(self._rows, [whole]))
@@ -537,8 +538,8 @@ class DiskReader:
         """Return documents in order of URI.
 
         Args:
-            limit: most documents to return.
-            after_uri: only those after this one; empty = from the first.
+            limit: maximum number of documents.
+            after_uri: return only documents after this URI; empty to begin with the first.
         """
         rows = self._rows(
             f"{DOCUMENT_QUERY} WHERE d.uri > ? ORDER BY d.uri LIMIT ?",
@@ -561,10 +562,10 @@ class DiskReader:
         return read_document(rows[0])
 
     def _passage_row(self, document_id: int, ordinal: int) -> tuple[Any, ...]:
-        """Read the row of ``PASSAGE_QUERY`` of one passage.
+        """Read one passage's row of ``PASSAGE_QUERY``.
 
         Raises:
-            NotFound: no such document or passage.
+            NotFound: the document or the passage does not exist.
         """
         rows = self._rows(
             f"{PASSAGE_QUERY} WHERE c.document_id = ? AND c.ordinal = ?", [document_id, ordinal]
@@ -590,7 +591,8 @@ class DiskReader:
             TextPiece(one.document_id, one.chunk.char_start, one.chunk.char_end) for one in stored
         ]
         for one, text in zip(stored, read_texts(self._rows, pieces), strict=True):
-            # SQLite's pages carry no checksums: what is shown must be what was embedded.
+            # SQLite's pages carry no checksums, so compare the text with the hash of what was
+            # embedded.
             embedded = one.embedded_text(text, context=self.info.chunking.context)
             if hashlib.sha256(embedded.encode(errors="surrogatepass")).digest() != one.content_key:
                 raise IndexDamaged(

@@ -1,4 +1,4 @@
-"""The section around a passage: those before and after it that are under the same headings."""
+"""The section around a passage: the adjacent passages under the same headings."""
 
 from collections.abc import Mapping
 from typing import Final, NamedTuple
@@ -6,34 +6,34 @@ from typing import Final, NamedTuple
 from retrieval.store.records import SectionSpan
 
 AROUND: Final = (8, 40, 200)
-"""Passages to look at before and after one, step by step; the first step decides nearly always."""
+"""Number of passages to look at on either side, step by step; the first step usually suffices."""
 
 
 class Neighbour(NamedTuple):
-    """A passage, as far as it matters here."""
+    """Place and headings of a passage."""
 
     ordinal: int
     start: int
     """First character in the document's text."""
     end: int
     headings: str
-    """JSON."""
+    """The heading path as JSON."""
 
 
 def section_around(
     ordinal: int, neighbours: Mapping[int, Neighbour], most_chars: int, around: int
 ) -> SectionSpan | None:
-    """Return the span of a passage with those after and before it, as far as there is room.
+    """Return the span of a passage's section, extended after and before it while there is room.
 
     Args:
-        ordinal: which of the passages.
-        neighbours: passages of its document by ordinal, at least ``around`` before it and after it.
-        most_chars: length that the stretch stays within, unless the passage itself is longer.
-        around: how far to look.
+        ordinal: ordinal of the passage.
+        neighbours: passages of its document by ordinal, at least ``around`` on either side.
+        most_chars: maximum length of the span, unless the passage itself is longer.
+        around: number of passages to look at on either side.
 
     Returns:
-        None if that depends on passages further away. At the last step of ``AROUND`` the section
-        is cut there, and incomplete.
+        the span, or None if it depends on passages further away. At the last step of ``AROUND``
+        the section is cut there and marked as incomplete.
     """
     passage = neighbours[ordinal]
     start, end = passage.start, passage.end

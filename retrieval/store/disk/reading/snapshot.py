@@ -1,4 +1,4 @@
-"""One generation of an index, opened: its tables, its vector files and its lexical index."""
+"""Open one generation of an index: its tables, its vector files and its lexical index."""
 
 import queue
 import sqlite3
@@ -30,33 +30,35 @@ from retrieval.store.disk.tables.schema import NAMED_FILES_QUERY
 from retrieval.store.disk.vectors.vector_index import Segment, open_segments
 
 OPEN_SECONDS = 30.0
-"""How long to retry while a concurrent build replaces files before they are opened."""
+"""How long to retry if a concurrent build replaces files before they are opened."""
 
 
 _BEGIN_ATTEMPTS: Final = 1_000
-"""How often to begin the transactions again, about 1 ms each, when a commit comes between them."""
+"""Number of attempts, about 1 ms each, to begin all transactions without a commit in between."""
 CONNECTIONS: Final = 4
-"""Connections of a generation. A slow query keeps one busy; searches continue on the others."""
+"""Number of connections of a generation. While a slow query keeps one busy, searches continue on
+the others."""
 _STEPS_BETWEEN_LOOKS: Final = 100_000
-"""Steps of SQLite's virtual machine, about 5 ms, between checks whether a query is still wanted. A
-check calls Python, and waits up to 5 ms for its lock while another thread computes."""
+"""Number of steps of SQLite's virtual machine, about 5 ms, between checks whether a query is still
+wanted. A check calls Python, so it may wait 5 ms for the interpreter's lock."""
 
 
 class Snapshot:
-    """Read transactions that see the same commit; safe to share between threads."""
+    """Several read transactions on the same commit; safe to share between threads."""
 
     def __init__(self, folder: Path, connections: Sequence[ReadConnection]) -> None:
         """Take over connections that have begun to read.
 
-        A slow query ends when no client waits for it any more (``retrieval.domain.deadline``).
+        A slow query is stopped when no client waits for it any more
+        (``retrieval.domain.deadline``).
 
         Args:
             folder: the index.
-            connections: at least one.
+            connections: one or more connections in transactions on the same commit.
         """
         self.folder = folder
         self._count = len(connections)
-        # Last in, first out: the cache of the connection used last has what was read last.
+        # Last in, first out: the connection used last has the recent pages in its cache.
         self._free: queue.LifoQueue[ReadConnection] = queue.LifoQueue()
         for connection in reversed(connections):
             register_functions(connection)
@@ -67,7 +69,7 @@ class Snapshot:
         """Run a query and return its rows.
 
         Raises:
-            DeadlinePassed: no client waits for it any more.
+            DeadlinePassed: no client waits for the query any more.
             IndexDamaged, StorageError: see ``sqlite_errors``.
         """
         with self._borrowed() as connection:
@@ -78,7 +80,7 @@ class Snapshot:
 
     @contextmanager
     def _borrowed(self) -> Iterator[ReadConnection]:
-        """Yield a connection that no other thread uses meanwhile."""
+        """Yield a connection that no other thread uses until the block ends."""
         while True:
             try:
                 connection = self._free.get(timeout=LOOK_SECONDS)
@@ -92,7 +94,7 @@ class Snapshot:
             self._free.put(connection)
 
     def close(self) -> None:
-        """End the transactions when no query runs any more."""
+        """Wait until no query is running, and end the transactions."""
         connections = [self._free.get() for _ in range(self._count)]
         for connection in connections:
             connection.close()
@@ -101,40 +103,40 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A generation that is open."""
+    """An open generation."""
 
     snapshot: Snapshot
     info: IndexInfo
     version: DiskVersion
-    """What tells it from any other."""
+    """Identifies the generation; see ``read_version``."""
     segments: Sequence[Segment]
     lexical: LexicalIndex | None
-    """None if there is none yet."""
+    """The lexical index; None if there is none that this version can search."""
     opened: Opened
-    """The files, for the next generation."""
+    """The open files, for the next generation to reuse."""
 
 
 def open_generation(folder: Path, before: Opened | None = None) -> Generation:
-    """Open the last committed generation: its tables, what it is, its files.
+    """Open the last committed generation.
 
-    A build may go on beside it: the snapshot stays as it is, and files never change.
+    A build may run at the same time: the snapshot stays as it is, and files never change.
 
     Args:
         folder: the index.
-        before: what another generation has open.
+        before: open files of another generation, to reuse.
 
     Raises:
-        NotAnIndex: no index there, or nothing was committed yet.
-        IndexVersionError: it was written by a newer version.
-        IndexDamaged: a file is missing or not what the index recorded.
-        StorageError: the disk or its permissions don't let us read it.
+        NotAnIndex: there is no index, or nothing was committed yet.
+        IndexVersionError: the index was written by a newer version.
+        IndexDamaged: a file is missing or does not match the index's record.
+        StorageError: the index can't be read.
     """
     deadline = time.monotonic() + OPEN_SECONDS
     while True:
         try:
             return _open(folder, Opened(before))
         except FileNotFoundError as error:
-            # A merge may have replaced the file since the snapshot: look again.
+            # A merge may have replaced the file since the snapshot was taken, so try again.
             _check_not_named(folder, Path(str(error.filename)).name)
             if time.monotonic() > deadline:
                 raise changing(folder) from error
@@ -143,12 +145,12 @@ def open_generation(folder: Path, before: Opened | None = None) -> Generation:
 
 
 def _open(folder: Path, opened: Opened) -> Generation:
-    """Try once.
+    """Try once to open a generation.
 
     Raises:
-        OSError: a file is not there, or can't be read.
+        OSError: a file is missing or can't be read.
     """
-    # Before the database is opened: if it is replaced in between, the next look differs.
+    # Read before the database is opened: if the file is replaced in between, the next read differs.
     place, stamps = file_identity(folder), frozen_stamps(folder)
     with ExitStack() as stack:
         connection = connect_for_reading(folder)
@@ -172,18 +174,18 @@ def _open(folder: Path, opened: Opened) -> Generation:
 
 
 def _begin(folder: Path, first: ReadConnection, stack: ExitStack) -> Sequence[ReadConnection]:
-    """Begin to read over several connections, which see the same commit.
+    """Open further connections and begin transactions that all see the same commit.
 
     Args:
         folder: the index.
         first: an open connection.
-        stack: closes the others.
+        stack: closes the other connections if something fails.
 
     Returns:
-        the first and the others.
+        the first connection and the others.
 
     Raises:
-        StorageError: there are commits all the time.
+        StorageError: each attempt was interrupted by a commit.
     """
     connections = [first]
     for _ in range(CONNECTIONS - 1):
@@ -191,11 +193,11 @@ def _begin(folder: Path, first: ReadConnection, stack: ExitStack) -> Sequence[Re
         stack.callback(connections[-1].close)
     with closing(connect_again(first)) as observer:
         for _ in range(_BEGIN_ATTEMPTS):
-            # The version changes with every commit of any other connection.
+            # The version changes on every commit of another connection.
             before = observer.execute("PRAGMA data_version").fetchone()
             for connection in connections:
                 connection.execute("BEGIN")
-                # The first query is what binds a transaction to a commit.
+                # A transaction takes its snapshot only with its first query.
                 connection.execute("SELECT count(*) FROM index_info").fetchone()
             if observer.execute("PRAGMA data_version").fetchone() == before:
                 return connections
@@ -205,7 +207,7 @@ def _begin(folder: Path, first: ReadConnection, stack: ExitStack) -> Sequence[Re
 
 
 def _check_not_named(folder: Path, missing: str) -> None:
-    """Refuse an index whose newest commit names a file that is not there."""
+    """Refuse an index whose newest commit names the missing file."""
     if missing not in newest_names(folder):
         return
     advice = "restore it from a backup, or build the index anew"

@@ -1,10 +1,10 @@
-"""Approximate search over one segment, exact at the top; ``approximate_writer`` makes the index.
+"""Approximate search over one segment with exact scores; ``approximate_writer`` builds the index.
 
 An approximate index only proposes rows. Their scores come from the segment's full vectors, which
-stay memory-mapped on disk, so every result has its true score and is in true order. The only error
-is a row that is not proposed. How often that happens, recall@10 against exact search, is measured
-on queries made from the segment itself, and a query takes the least effort that reaches the target
-(``tuning``).
+stay memory-mapped on disk, so every result has its exact score. The only possible error is a row
+that is not proposed. Recall@10 against exact search measures how often that happens. It is measured
+on queries made from the segment itself, and ``tuning`` chooses the cheapest search that reaches the
+target.
 
 - ``ivf``: an inverted file (https://hal.inria.fr/inria-00514462) over product-quantised codes of 4
   bits, scanned in registers (https://arxiv.org/abs/1704.07355): 1/32 of the vectors' size.
@@ -25,10 +25,10 @@ from retrieval.store.disk.files.vector_file import file_sha256, read_index, sear
 from retrieval.store.records import AnnSettings
 
 RECALL_K = 10
-"""Number of nearest rows over which recall is measured: a page of results."""
+"""Number of nearest rows over which recall is measured: one page of results."""
 
 LINKS = 32
-"""Links of a node of a graph: FAISS's default, good for dimensions from 384 to 1024."""
+"""Number of links of a graph's node (M): FAISS's default, good for 384 to 1,024 dimensions."""
 MOST = 0.9
 """Above this fraction of eligible rows, don't widen the search for the filter."""
 
@@ -52,20 +52,20 @@ class Ann:
 
         Args:
             queries: float32 [n, dim].
-            k: how many are wanted in the end.
-            selector: the only rows that count.
-            share: their fraction of all rows; the smaller, the wider the search.
+            k: number of results that the caller needs.
+            selector: selects the eligible rows; None if all are.
+            share: fraction of rows that are eligible; the smaller it is, the wider the search.
 
         Returns:
-            [n, ≥ k] rows, -1 where there are fewer.
+            rows, [n, ≥ k] if there are that many; -1 fills missing ones.
         """
         settings = self.settings
-        # In steps, so that one more page of results comes from the same proposals as the last.
+        # Grow in steps, so that adjacent pages of results usually come from the same proposals.
         steps = math.ceil(4 * k / settings.candidates)
         count = min(settings.candidates * 2 ** (steps - 1).bit_length(), self.index.ntotal)
         wider = settings.effort if share > MOST else math.ceil(2 * settings.effort / share)
         if settings.kind == "ivf":
-            # The effort is for the nearest few; more rows lie in more lists.
+            # The effort was tuned for few results; more results lie in more lists.
             more = (count - settings.candidates) / (share * self.index.ntotal)
             wider += math.ceil(max(0.0, more) * settings.lists)
             parameters = faiss.SearchParametersIVF(nprobe=min(wider, settings.lists), sel=selector)
@@ -77,11 +77,11 @@ class Ann:
 
 
 def open_ann(path: Path, *, sha256: str, settings: str, rows: int, dim: int) -> Ann:
-    """Read an approximate index into memory; every byte is checked before FAISS sees it.
+    """Read an approximate index into memory after checking the hash of the whole file.
 
     Raises:
-        FileNotFoundError: no such file.
-        IndexDamaged: it is not what the index recorded.
+        FileNotFoundError: there is no file.
+        IndexDamaged: the file does not match the index's record.
     """
     try:
         parsed = AnnSettings.from_json(settings)
@@ -106,11 +106,11 @@ def rescore(
     Args:
         vectors: flat index of the segment.
         queries: float32 [n, dim].
-        rows: [n, m] proposed rows; -1 is none.
-        k: how many to keep.
+        rows: proposed rows, [n, m]; -1 is skipped.
+        k: maximum number of results.
 
     Returns:
-        [n, min(k, m)] inner products and rows, best first, equal scores in order of row.
+        inner products and rows, [n, min(k, m)] each, best first; equal scores in order of row.
     """
     k = min(k, rows.shape[1])
     scores = np.full((len(queries), k), -np.inf, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Make approximate indexes: train on a sample of a segment, add its rows, tune, write."""
+"""Build approximate indexes: train on a sample of a segment, add its rows, tune, and write."""
 
 import math
 from collections.abc import Iterator
@@ -14,16 +14,16 @@ from retrieval.store.disk.vectors.tuning import tune
 from retrieval.store.records import AnnKind, AnnSettings
 
 _TRAIN_ROWS_PER_LIST = 40
-"""Rows to train each list on: FAISS warns below 39, and more move the centres little."""
+"""Number of training rows for each list. FAISS warns below 39, and more hardly move the centres."""
 _MAX_LISTS = 8192
-"""Enough for 16 million rows at twice the square root; choosing among more costs more than the
-lists save."""
+"""Maximum number of lists; enough for 16 million rows at twice their square root. With more lists,
+choosing among them costs more than they save."""
 _ADD_ROWS = 65_536
-"""Rows added at a time: 100 MB of vectors at 384 dimensions."""
+"""Number of rows added at a time: 100 MB of vectors at 384 dimensions."""
 _BUILD_EFFORT = 100
 """Breadth of the search for a new node's neighbours (efConstruction)."""
 _SEED = 20_240_801
-"""Fixed, so that the same vectors give the same index."""
+"""The seed is fixed, so the same vectors give the same index."""
 
 
 def write_ann(
@@ -34,16 +34,16 @@ def write_ann(
     Args:
         folder: the index.
         vectors: the segment's own flat, memory-mapped vectors.
-        kind: which structure.
-        target_recall: recall@10 to reach, if any effort reaches it.
-        or_none: whether one that misses the target is not written.
+        kind: kind of index to build.
+        target_recall: recall@10 to reach.
+        or_none: whether to discard an index that misses the target.
 
     Returns:
-        the file, None where it was not written; and the cheapest setting that reaches the target,
-        or else the best.
+        the file, or None if the index was discarded; and the cheapest setting that reaches the
+        target, or else the one with the best recall.
 
     Raises:
-        StorageError: the disk refused.
+        StorageError: the file can't be written.
     """
     index, lists = _trained(vectors, kind)
     for part in _parts(vectors, _ADD_ROWS):
@@ -65,8 +65,8 @@ def _trained(vectors: faiss.Index, kind: AnnKind) -> tuple[faiss.Index, int]:
         graph.hnsw.efConstruction = _BUILD_EFFORT
         graph.train(_sample(vectors, 100_000))
         return graph, 0
-    # Codes are scanned so fast that more lists would only take longer to choose from; and a graph
-    # over the lists misses too many of the right ones (benchmarks/store/codes.py).
+    # Scanning codes is so fast that more lists would only add to the time of choosing among them.
+    # A graph over the lists misses too many of the right ones (benchmarks/store/codes.py).
     lists = min(_MAX_LISTS, 2 ** round(math.log2(max(1.0, 2 * math.sqrt(rows)))))
     lists = max(1, min(lists, rows // _TRAIN_ROWS_PER_LIST))
     codes = f"PQ{dim // 4}x4fs" if dim % 4 == 0 else "SQ8"
@@ -77,7 +77,7 @@ def _trained(vectors: faiss.Index, kind: AnnKind) -> tuple[faiss.Index, int]:
 
 
 def _sample(vectors: faiss.Index, count: int) -> NDArray[np.float32]:
-    """Return some rows, evenly spread and in order, so that a disk reads them in one sweep."""
+    """Return a sample of rows, evenly spread and in order, so the disk reads them in one sweep."""
     count = min(count, vectors.ntotal)
     rows = np.linspace(0, vectors.ntotal - 1, count).astype(np.int64)
     sampled: NDArray[np.float32] = vectors.reconstruct_batch(rows)
@@ -85,6 +85,6 @@ def _sample(vectors: faiss.Index, count: int) -> NDArray[np.float32]:
 
 
 def _parts(vectors: faiss.Index, rows: int) -> Iterator[NDArray[np.float32]]:
-    """Yield all rows in order, some at a time."""
+    """Yield all vectors in order, ``rows`` at a time."""
     for start in range(0, vectors.ntotal, rows):
         yield vectors.reconstruct_n(start, min(rows, vectors.ntotal - start))

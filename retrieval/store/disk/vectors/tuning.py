@@ -1,7 +1,7 @@
-"""How hard an approximate index is searched: measured against exact search, not guessed.
+"""Tune an approximate index by measuring its recall against exact search.
 
-Queries are made from the segment itself. For every number of candidates the tuner finds the least
-effort that reaches the target, and it keeps the setting that touches the fewest bytes.
+Queries are made from the segment itself. For each number of candidates the tuner finds the lowest
+effort that reaches the target, and it keeps the setting that reads the fewest bytes.
 """
 
 from dataclasses import replace
@@ -15,29 +15,29 @@ from retrieval.store.disk.vectors.approximate import LINKS, RECALL_K, Ann, resco
 from retrieval.store.records import AnnSettings
 
 QUERIES = 200
-"""Queries to measure with: with ten results each, recall is known to about half a percent."""
+"""Number of queries to measure with: ten results each give recall to about half a percent."""
 CANDIDATES = (20, 50, 100, 200, 400, 800)
 """Numbers of proposed rows to try, each about twice the one before."""
 
 _MOST_BREADTH = 4096
-"""Largest breadth to try: FAISS visits at least as many nodes for each query."""
+"""Largest breadth (efSearch) to try; FAISS visits at least that many nodes for each query."""
 _ENOUGH = 0.001
 """Give up when doubling the effort gains less recall than this twice in a row."""
 _REFINEMENTS = 3
-"""Number of halvings between an effort that was too little and its double, which was enough."""
+"""Number of halvings between an effort that was too low and its double, which was enough."""
 _SAME_SCORE = 1e-6
-"""Scores closer than this are equal: summing in another order changes them by as much."""
+"""Scores closer than this count as equal: summing in another order changes them by that much."""
 _RANDOM_READ = 4
-"""A byte at a random place on the disk costs about as much as this many bytes in sequence."""
+"""Cost of reading a byte at a random place on the disk, relative to a byte read in sequence."""
 _SEED = 20_240_801
-"""Fixed, so that tuning the same index again gives the same setting."""
+"""The seed is fixed, so tuning the same index again gives the same setting."""
 
 
 def tune(ann: Ann, vectors: faiss.Index, target: float) -> AnnSettings:
     """Return the cheapest setting that reaches a recall, or else the one with the best recall.
 
     Args:
-        ann: the index; its present settings do not matter.
+        ann: the index to tune; its present settings are ignored, except for kind and lists.
         vectors: the segment's own flat vectors.
         target: recall@10 against exact search.
     """
@@ -51,7 +51,7 @@ def tune(ann: Ann, vectors: faiss.Index, target: float) -> AnnSettings:
 
 
 class _Tuner:
-    """Tries settings on one segment, and remembers the best that it has seen."""
+    """Tries settings on one segment and keeps the one with the best recall."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class _Tuner:
         exact: NDArray[np.float32],
         target: float,
     ) -> None:
-        """Keep what settings are tried on; ``exact`` is [n, k], the scores that count as found."""
+        """Take what to measure on; ``exact`` is [n, k], the scores of exact search."""
         self._ann = ann
         self._vectors = vectors
         self._queries = queries
@@ -70,7 +70,7 @@ class _Tuner:
         self.best = replace(ann.settings, recall=0.0)
 
     def cheaper(self, candidates: int, than: AnnSettings | None) -> AnnSettings | None:
-        """Find the least effort that reaches the target, if it costs less than another setting."""
+        """Find the lowest effort that reaches the target, if it costs less than ``than``."""
         tried: list[AnnSettings] = []
         effort = 1 if self._ann.settings.kind == "ivf" else candidates
         while effort <= (self._ann.settings.lists or _MOST_BREADTH):
@@ -86,7 +86,7 @@ class _Tuner:
         return than
 
     def _refined(self, tried: list[AnnSettings]) -> AnnSettings:
-        """Find the least effort that is enough, between the last two that were tried."""
+        """Find the lowest sufficient effort between the last two that were tried."""
         enough = tried[-1]
         too_little = tried[-2].effort if len(tried) > 1 else enough.effort
         for _ in range(_REFINEMENTS):
@@ -112,7 +112,7 @@ class _Tuner:
         k = self._exact.shape[1]
         proposed = Ann(self._ann.index, tried).propose(self._queries, k)
         scores = rescore(self._vectors, self._queries, proposed, k)[0]
-        # By score: of rows as near as each other, one is as good as another.
+        # Compare scores instead of rows: rows with equal scores are equally good.
         found = (scores >= self._exact[:, -1:] - _SAME_SCORE).mean()
         tried = replace(tried, recall=round(float(found), 4))
         if tried.recall > self.best.recall:
@@ -120,7 +120,7 @@ class _Tuner:
         return tried
 
     def _cost(self, effort: int, candidates: int) -> float:
-        """Estimate how many bytes a query touches."""
+        """Estimate the cost of a query as a number of bytes read in sequence."""
         dim, rows = int(self._vectors.d), int(self._vectors.ntotal)
         again = candidates * dim * 4 * _RANDOM_READ
         settings = self._ann.settings
@@ -131,10 +131,11 @@ class _Tuner:
 
 
 def made_queries(vectors: faiss.Index) -> NDArray[np.float32]:
-    """Make queries near a segment's own vectors, but none of them: float32 [≤ QUERIES, dim].
+    """Make queries near a segment's vectors, but different from them: float32 [≤ QUERIES, dim].
 
-    A row plus the difference of two others, which is a direction the data varies in; about as far
-    from its row as a question is from the passage that answers it (cosine about 0.7).
+    Each query is a row plus the normalised difference of two others, a direction in which the data
+    varies. Its distance from the row is like that of a question from the passage that answers it
+    (cosine about 0.7).
     """
     generator = np.random.default_rng(_SEED)
     count = min(QUERIES, vectors.ntotal)

@@ -1,4 +1,4 @@
-"""The vectors of one generation: mapped files, search with or without a filter, and look-up."""
+"""The vectors of one generation: mapped files, search with or without a filter, and lookup."""
 
 import hashlib
 import sqlite3
@@ -27,25 +27,26 @@ EXACT_ROWS = 50_000
 """Search up to this many eligible rows exactly: at 384 dimensions that takes 10 ms on one core."""
 
 _GATHER_SHARE = 0.1
-"""Below this fraction of a segment, rows are read one by one; above, all in one sweep."""
+"""If a filter leaves less than this fraction of a segment, read its rows one by one; else scan the
+whole segment."""
 
 _KEPT_BYTES: Final = 64 << 20
-"""Maximum size of the filters that a generation remembers. At a million vectors a filter takes
-250 KB (two bits a vector) to 1 MB (where it leaves just under a tenth: 8 bytes for each row)."""
+"""Maximum size of the filters that a generation caches. At a million vectors a filter takes 250 KB
+(two bits for each vector) to 1 MB (if it leaves just under a tenth, at 8 bytes for each row)."""
 _BYTES_BESIDE: Final = 2_000
-"""Bytes that a remembered filter takes besides its arrays and its text, about."""
+"""Approximate size of a cached filter besides its arrays and its text, in bytes."""
 
 _CENTRE_ROWS = 512
-"""Rows whose average stands for that of all; hybrid scores hardly differ between the two."""
+"""Number of rows to average for the centre; averaging all rows hardly changes hybrid scores."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The rows of a segment that may be found, ready to be searched."""
+    """The eligible rows of a segment, ready to be searched."""
 
     count: int
     bitmap: NDArray[np.uint8]
-    """A bit a row, as FAISS takes it."""
+    """One bit for each row of the segment, in the order that FAISS expects."""
     rows: NDArray[np.int64] | None
     """The rows themselves, if they are few; else None."""
 
@@ -56,7 +57,7 @@ class Chosen:
 
     @classmethod
     def from_mask(cls, mask: NDArray[np.bool_]) -> "Chosen":
-        """From bool [rows]."""
+        """Return the rows of a mask, bool [rows]."""
         count = int(np.count_nonzero(mask))
         few = count < _GATHER_SHARE * len(mask)
         rows = np.flatnonzero(mask) if few else None
@@ -65,40 +66,41 @@ class Chosen:
 
 @dataclass(frozen=True)
 class RowIds:
-    """Which vector each row of a segment is."""
+    """The vector ids of a segment's rows."""
 
     vector_ids: NDArray[np.int64]
-    """[rows]."""
+    """The vector id of each row, int64 [rows]."""
 
     @cached_property
     def order(self) -> NDArray[np.int64] | None:
-        """The rows in order of their ids; None if they lie in that order."""
+        """The rows in order of their vector ids; None if the rows are in that order already."""
         ids = self.vector_ids
         return None if (ids[:-1] < ids[1:]).all() else np.argsort(ids)
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A mapped vector file and what its rows stand for."""
+    """A mapped vector file and the records of its rows."""
 
     index: faiss.Index
-    """Flat, over the file's own pages."""
+    """Flat index over the file's own pages."""
     ids: RowIds
     used: NDArray[np.bool_] | None
-    """[rows]: which rows a chunk uses; None for all of them."""
+    """Whether a chunk uses each row, bool [rows]; None if all are used."""
     ann: Ann | None
-    """For search that does not look at every row."""
+    """The approximate index, if there is one."""
 
     @property
     def vector_ids(self) -> NDArray[np.int64]:
-        """[rows]: the id of each row's vector."""
+        """The vector id of each row, int64 [rows]."""
         return self.ids.vector_ids
 
     def rows_of(self, vector_ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Find some vectors.
+        """Find the rows of given vectors.
 
         Returns:
-            the rows of those that are in this segment, and bool [n]: which they are.
+            the rows of the vectors that are in this segment; and whether each of the n vectors is
+            in it, bool [n].
         """
         order = self.ids.order
         at = np.searchsorted(self.vector_ids, vector_ids, sorter=order)
@@ -108,10 +110,10 @@ class Segment:
         return rows[inside].astype(np.int64), inside
 
     def choose(self, allowed: NDArray[np.bool_] | None) -> Chosen | None:
-        """Return which rows may be found; None for all of them.
+        """Return the eligible rows; None if all are.
 
         Args:
-            allowed: by vector id: whether it may be found; None if all may.
+            allowed: whether each vector is eligible, indexed by vector id; None if all are.
         """
         mask = self.used
         if allowed is not None:
@@ -127,13 +129,13 @@ def open_segments(
 
     Args:
         folder: the index.
-        connection: has begun to read.
+        connection: connection in a read transaction.
         dim: length of a vector.
-        opened: what is open already.
+        opened: files that are open already.
 
     Raises:
-        FileNotFoundError: a file is not there.
-        IndexDamaged: a file is not what the snapshot recorded.
+        FileNotFoundError: a file is missing.
+        IndexDamaged: a file does not match the snapshot's record.
     """
     rows = connection.execute(
         """SELECT s.id, s.file, s.rows, s.sample_sha256, s.ids_sha256, a.file, a.sha256, a.settings
@@ -147,7 +149,7 @@ def open_segments(
             partial(open_vector_file, folder / file, rows=count, dim=dim, sample=sample),
         )
         read_ids = partial(_read_ids, connection, segment_id, folder / file, count, ids_sha256)
-        # An older version recorded no checksum.
+        # Older versions recorded no checksum of the ids; those can't be shared by key.
         ids = opened.take(("ids", file, count, ids_sha256), read_ids) if ids_sha256 else read_ids()
         ann = None
         if ann_file is not None:
@@ -173,11 +175,11 @@ def open_segments(
 
 
 def _stamp(folder: Path, name: str) -> FileStamp:
-    """Return which file it is that an index names.
+    """Return the stamp of a file that an index names.
 
     Raises:
-        IndexDamaged: it lies elsewhere.
-        FileNotFoundError: it is not there.
+        IndexDamaged: the name points outside the index's folder.
+        FileNotFoundError: there is no file.
     """
     if Path(name).name != name:
         raise IndexDamaged(f"{folder} names a vector file outside itself: {name!r}")
@@ -187,10 +189,10 @@ def _stamp(folder: Path, name: str) -> FileStamp:
 def _read_ids(
     connection: sqlite3.Connection, segment_id: int, path: Path, rows: int, sha256: str
 ) -> RowIds:
-    """Read which vectors the rows of a segment are.
+    """Read the vector ids of a segment's rows.
 
     Raises:
-        IndexDamaged: these are not what was recorded.
+        IndexDamaged: the ids do not match their checksum or the number of rows.
     """
     (blob,) = connection.execute(
         "SELECT vector_ids FROM segments WHERE id = ?", [segment_id]
@@ -206,15 +208,15 @@ def _records_disagree(path: Path) -> IndexDamaged:
 
 
 def row_ids(blob: bytes) -> NDArray[np.int64]:
-    """Return the vector ids of a segment's rows from the database's form; none if it is cut."""
+    """Decode the stored vector ids of a segment's rows; empty if the value is truncated."""
     return np.frombuffer(blob if len(blob) % 8 == 0 else b"", "<i8").astype(np.int64, copy=False)
 
 
 def _unused_rows(connection: sqlite3.Connection) -> dict[int, NDArray[np.int64]]:
-    """Return the rows that no chunk uses, by segment id, for the segments that have any.
+    """Return the rows that no chunk uses by segment id, without segments that have none.
 
     Raises:
-        IndexDamaged: a chunk uses one of them.
+        IndexDamaged: a chunk uses one of these rows.
     """
     used = connection.execute(
         """SELECT 1 FROM unused_vectors u
@@ -245,14 +247,14 @@ def search_segments(
     """Find each query's nearest vectors over all segments.
 
     Args:
-        segments: where to search.
+        segments: segments to search.
         queries: float32 [n, dim].
-        k: how many, ≥ 1.
-        chosen: of each segment, which rows may be found; None for all of them.
-        exact: look at every row, also where there is an approximate index.
+        k: maximum number of results for each query, ≥ 1.
+        chosen: eligible rows of each segment; None for all rows.
+        exact: score every row, even if there is an approximate index.
 
     Returns:
-        [n, ≤ k] scores and vector ids, best first; equal scores in order of vector id.
+        scores and vector ids, [n, ≤ k] each, best first; equal scores in order of vector id.
     """
     queries = np.ascontiguousarray(queries, dtype=np.float32)
     scores = [np.empty((len(queries), 0), np.float32)]
@@ -272,7 +274,7 @@ def _search_segment(
     *,
     exact: bool,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Search one segment: scores and rows, [n, ≤ k] each; row -1 where there are fewer."""
+    """Search one segment; return scores and rows, [n, ≤ k] each, with row -1 for missing ones."""
     total = segment.index.ntotal
     count = total if chosen is None else chosen.count
     k = min(k, count)
@@ -280,12 +282,12 @@ def _search_segment(
         return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
     selector = None if chosen is None else faiss.IDSelectorBitmap(chosen.bitmap)
     share = count / total
-    # A filter that leaves few rows is searched exactly; a few deleted rows change nothing.
+    # Search exactly if a filter leaves few rows, but not because a few rows are unused.
     if segment.ann is not None and not exact and (count > EXACT_ROWS or share > MOST):
         rows = segment.ann.propose(queries, k, selector=selector, share=share)
         if (np.count_nonzero(rows >= 0, axis=1) >= k).all():
             return rescore(segment.index, queries, rows, k)
-        # The index proposed fewer rows than wanted: search exactly.
+        # The index proposed fewer than k rows, so search exactly.
     if chosen is None:
         scores, rows = segment.index.search(queries, k)
     elif chosen.rows is not None:
@@ -297,7 +299,7 @@ def _search_segment(
 
 
 def _best(scores: NDArray[np.float32], ids: NDArray[np.int64], k: int) -> VectorHits:
-    """Return the k best of each row, best first, ties by vector id, missing ones (-1) last."""
+    """Return the k best of each row, best first; ties by vector id, missing ones (-1) last."""
     scores = np.where(ids >= 0, scores, -np.inf)
     order = np.lexsort((ids, -scores), axis=1)[:, :k]
     return VectorHits(
@@ -306,20 +308,20 @@ def _best(scores: NDArray[np.float32], ids: NDArray[np.int64], k: int) -> Vector
 
 
 class Choice(NamedTuple):
-    """What may be found."""
+    """The vectors and texts that a search may find."""
 
     rows: Sequence[Chosen | None]
-    """For each segment, which rows; None for all of them."""
+    """Eligible rows of each segment; None for all rows."""
     texts: IdSet | None
-    """Which texts; None for all of them."""
+    """Ids of the eligible texts; None for all texts."""
 
 
 class _Kept(NamedTuple):
-    """A filter that was evaluated."""
+    """The cached result of a filter."""
 
     choice: Choice
     size: int
-    """In bytes, its text included."""
+    """Size in bytes, including the filter's text."""
 
 
 class VectorIndex:
@@ -329,9 +331,9 @@ class VectorIndex:
         """Take over open segments.
 
         Args:
-            segments: of the generation.
+            segments: all segments of the generation.
             dim: length of a vector.
-            rows: reads the generation's tables.
+            rows: function that runs a query on the generation's tables.
         """
         self._segments = segments
         self._dim = dim
@@ -341,7 +343,7 @@ class VectorIndex:
 
     @property
     def is_exact(self) -> bool:
-        """Whether there is no approximate index: every search looks at every vector."""
+        """Whether every search is exact because there is no approximate index."""
         return all(segment.ann is None for segment in self._segments)
 
     def search(
@@ -370,7 +372,7 @@ class VectorIndex:
         return scores
 
     def vectors(self, vector_ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return some vectors, float32 [n, dim]."""
+        """Return vectors by id, float32 [n, dim]; zeros for ids that do not exist."""
         found = np.zeros((len(vector_ids), self._dim), dtype=np.float32)
         for inside, part in self._read(vector_ids):
             found[inside] = part
@@ -379,7 +381,10 @@ class VectorIndex:
     def _read(
         self, vector_ids: NDArray[np.int64]
     ) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.float32]]]:
-        """Yield for each segment which of n vectors are in it, bool [n], and these, [m, dim]."""
+        """Yield for each segment whether it has each of n vectors, bool [n], and those, [m, dim].
+
+        Segments that have none of the vectors are skipped.
+        """
         for segment in self._segments:
             rows, inside = segment.rows_of(vector_ids)
             if len(rows):
@@ -399,19 +404,19 @@ class VectorIndex:
         return (sums / max(1, taken)).astype(np.float32)
 
     def vector(self, vector_id: int) -> NDArray[np.float32] | None:
-        """Return one vector, float32 [dim]; None if it is in none of the segments."""
+        """Return one vector, float32 [dim]; None if no segment has it."""
         return next((part[0] for _, part in self._read(np.array([vector_id]))), None)
 
     def knows(self, filter_text: str) -> bool:
-        """Whether a filter's result is remembered."""
+        """Whether the result of a filter is cached."""
         return filter_text in self._filtered
 
     def prepare(self, filter: Filter) -> None:
-        """Evaluate a filter and remember the result for searches; see ``Reader.prepare``."""
+        """Evaluate a filter and cache the result for searches; see ``Reader.prepare``."""
         self._choose(filter)
 
     def _choose(self, filter: Filter) -> Choice:
-        """Return which rows of each segment pass a filter; recent filters are remembered.
+        """Return the rows and texts that pass a filter, from the cache if possible.
 
         Raises:
             DeadlinePassed: no client waits for the answer any more.
@@ -429,7 +434,7 @@ class VectorIndex:
 
 
 def _mask(ids: NDArray[np.int64], most: int) -> NDArray[np.bool_]:
-    """Return some ids as a mask, bool [most + 1]."""
+    """Return ids as a mask, bool [most + 1]."""
     mask = np.zeros(most + 1, dtype=bool)
     mask[ids] = True
     return mask
