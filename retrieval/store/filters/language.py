@@ -1,4 +1,4 @@
-"""Filters: which documents a search may find, as in ``path:guides/** AND modified>=2024-01-01``.
+"""Parse filters, which restrict a search: ``path:guides/** AND modified>=2024-01-01``.
 
 ::
 
@@ -12,8 +12,8 @@
     name       = letters and digits of any script, "_", "-" and "." | 'text' | "text"
     value      = 'text' | "text" | a word without spaces, quotes, commas, parentheses, "=!<>"
 
-This module reads the language into the tree of ``filters.tree``. Each store turns the tree into its
-own form: the one on disk into SQL, in ``disk.filtering``.
+This module parses the language into the tree of ``filters.tree``. Each store translates the tree
+into its own form: the store on disk into SQL, in ``disk.filtering``.
 """
 
 import re
@@ -44,7 +44,8 @@ from retrieval.store.filters.tree import (
 from retrieval.store.filters.values import Moment, Number, Text, Value, read_moment, read_value
 
 MAX_FILTER_CHARS: Final = 1_000_000
-"""Room for ``MAX_VALUES`` values of 50 characters; to read that many takes 30 ms."""
+"""Maximum length of a filter: enough for ``MAX_VALUES`` values of 50 characters, which take 30 ms
+to parse."""
 MAX_VALUES: Final = 20_000
 """Maximum number of values in all ``IN`` lists of a filter; they are looked up in a set."""
 MAX_PATTERN_CHARS: Final = 1_024
@@ -57,7 +58,7 @@ MAX_DEPTH: Final = 40
 """Maximum depth of parentheses and ``NOT``: SQLite's parser has a stack of 100."""
 
 _SHORT_FILTER_CHARS: Final = 4_096
-"""Filters up to this length are cached in greater number."""
+"""Filters up to this length have a larger cache: 256 of them, and 4 longer ones."""
 
 _METADATA_PREFIX: Final = "meta."
 
@@ -73,7 +74,7 @@ _TOKEN: Final = re.compile(
 _MEMBER: Final = r"""[^\s(),"'<>=!:][^\s(),"'<>=!]*|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'"""
 _MEMBERS: Final = re.compile(_MEMBER, re.DOTALL)
 _LIST: Final = re.compile(rf"\s*(?:{_MEMBER})(?:\s*,\s*(?:{_MEMBER}))*\s*(?=\))", re.DOTALL)
-"""What stands within the parentheses of a list that is written as it should be."""
+"""The content of a well-formed list, without its parentheses."""
 _SIZE: Final = re.compile(r"(\d{1,15}(?:\.\d{1,3})?)\s*([kmg]?)(?:i?b)?", re.I | re.ASCII)
 _UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _NO_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
@@ -85,11 +86,11 @@ class Filter:
 
     text: str
     tree: Condition = dataclass_field(compare=False)
-    """What the text means; equal texts have equal trees."""
+    """The filter as a tree; equal texts have equal trees."""
 
     @cached_property
     def metadata_fields(self) -> tuple[Field, ...]:
-        """The metadata fields that it names, each once."""
+        """The distinct metadata fields that the filter names."""
         named = (field for field in fields_of(self.tree) if field.kind == "metadata")
         return tuple(dict.fromkeys(named))
 
@@ -98,14 +99,14 @@ class _Token(NamedTuple):
     kind: str
     text: str
     at: int
-    """Position of its first character."""
+    """Position of the token's first character."""
 
 
 def parse_filter(text: str) -> Filter:
     """Parse a filter.
 
     Raises:
-        InvalidArgument: it is malformed; the message names the character, from 1.
+        InvalidArgument: the filter is malformed; the message names the character, counted from 1.
     """
     return _parse_short(text) if len(text) <= _SHORT_FILTER_CHARS else _parse_long(text)
 
@@ -133,7 +134,7 @@ _parse_long = lru_cache(maxsize=4)(_parse)
 
 
 class _Parser:
-    """Recursive descent."""
+    """Recursive-descent parser of one filter."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -148,7 +149,7 @@ class _Parser:
         return self._joined("OR", Or, lambda: self._joined("AND", And, lambda: self._not(depth)))
 
     def expect_end(self) -> None:
-        """Refuse what is left over."""
+        """Refuse any text after the filter."""
         token = self._peek()
         if token.kind != "end":
             self._fail(token, "expected AND, OR or the end")
@@ -236,10 +237,11 @@ class _Parser:
         return In(field, tuple(values))
 
     def _whole_list(self, field: Field) -> tuple[Value, ...] | None:
-        """Read the values of a list and its end at once, because there may be thousands.
+        """Read a whole list at once, which is faster than value by value if there are thousands.
 
         Returns:
-            None if something is wrong with it; reading value by value will then say what.
+            the values, or None if the list is malformed; reading it value by value then finds the
+            error.
         """
         match = _LIST.match(self._text, self._ahead.at)
         if match is None:
@@ -257,13 +259,13 @@ class _Parser:
         return values
 
     def _reader_of(self, field: Field, at: int) -> Callable[[str], Value]:
-        """Return a function that reads the text of a value as the field's kind takes it."""
+        """Return a function that parses the text of a value for the field's kind."""
         if field.kind == "metadata":
             return read_value
         return lambda text: self._typed(field, _Token("word", text, at))
 
     def _typed(self, field: Field, token: _Token) -> Value:
-        """Return the value as the field's kind takes it."""
+        """Parse a value for the field's kind."""
         match field.kind:
             case "time":
                 return self._moment(field, token)
@@ -307,7 +309,7 @@ class _Parser:
             return _Token("quoted", _unquoted(token.text), token.at)
         if token.kind != "word":
             self._fail(token, f"expected a value after {after!r}")
-        # A time has colons in it.
+        # A time contains colons, so join the words and colons that follow without a space.
         text = token.text
         while self._peek().text == ":" and self._peek().at == token.at + len(text):
             text += self._take().text
@@ -353,7 +355,7 @@ def _operator(text: str) -> Operator:
 
 
 def _metadata_field(name: str) -> Field:
-    """Return the field that ``meta.NAME`` is: NAME, or NAME in an object called ``meta``."""
+    """Return the field of ``meta.NAME``: NAME itself, or NAME in an object called ``meta``."""
     return Field(name, "metadata", (name, f"{_METADATA_PREFIX}{name}"))
 
 
@@ -372,7 +374,7 @@ def _unquoted(text: str) -> str:
 
 
 def _is_name(text: str) -> bool:
-    """Whether a word needs no quotes to be a field's name."""
+    """Whether a word is a valid field name without quotes."""
     return text[0] not in "-." and all(
         char in "_-." or char.isalnum() or unicodedata.category(char).startswith("M")
         for char in text
@@ -380,9 +382,9 @@ def _is_name(text: str) -> bool:
 
 
 def _token_at(text: str, at: int) -> _Token:
-    """Return the next token from a character on; the last is the end."""
+    """Return the first token at or after a position; at the end, a token of kind ``end``."""
     match = _TOKEN.match(text, at)
-    if match is None:  # never: "stray" takes whatever nothing else does
+    if match is None:  # never happens, because "stray" matches any character
         return _Token("end", "", len(text))
     kind = str(match.lastgroup)
     return _Token(kind, match[kind], match.start(kind))

@@ -1,4 +1,4 @@
-"""Filters as trees: ``language`` parses them, and each store emits its own form of them."""
+"""Filters as trees, which ``language`` parses and each store translates into its own form."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Final, Literal, get_args
 from retrieval.store.filters.values import Value
 
 FieldKind = Literal["text", "path", "extension", "number", "time", "metadata"]
-"""How the values of a field compare; metadata compare by the type of each value."""
+"""How the values of a field are compared; metadata are compared by the type of each value."""
 
 BUILT_IN: Final[dict[str, FieldKind]] = {
     "path": "path",
@@ -22,7 +22,7 @@ BUILT_IN: Final[dict[str, FieldKind]] = {
     "chunks": "number",
     "modified": "time",
 }
-"""The fields that every document has; every other name is a field of its metadata."""
+"""Fields that every document has; any other name is a field of the metadata."""
 
 Operator = Literal["=", "<", "<=", ">", ">="]
 OPERATORS: Final[tuple[Operator, ...]] = get_args(Operator)
@@ -33,15 +33,15 @@ class Field:
     """A field of a document."""
 
     name: str
-    """In lower case."""
+    """The name in lower case."""
     kind: FieldKind
     keys: tuple[str, ...] = ()
-    """For metadata: the names that it may have there."""
+    """For metadata, the names under which the value may be stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A value of the field has the type of the given one, and compares to it as wanted."""
+    """A value of the field has the same type as the given value and compares to it as stated."""
 
     field: Field
     operator: Operator
@@ -50,7 +50,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class In:
-    """A value of the field equals one of the given ones."""
+    """A value of the field equals one of the given values."""
 
     field: Field
     values: tuple[Value, ...]
@@ -66,28 +66,28 @@ class Glob:
 
 @dataclass(frozen=True, slots=True)
 class Exists:
-    """The document has the field, which is one of its metadata."""
+    """The document's metadata have the field."""
 
     field: Field
 
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """The document does not pass another condition."""
+    """The document does not pass the condition."""
 
     condition: "Condition"
 
 
 @dataclass(frozen=True, slots=True)
 class And:
-    """The document passes all of at least two conditions."""
+    """The document passes all of the conditions, of which there are at least two."""
 
     conditions: tuple["Condition", ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Or:
-    """The document passes at least one of two or more conditions."""
+    """The document passes at least one of the conditions, of which there are at least two."""
 
     conditions: tuple["Condition", ...]
 

@@ -1,8 +1,8 @@
-"""The types that values have for filters, and the rows of metadata that are compared with them.
+"""Types of values in filters and metadata, and the rows of metadata to compare filters with.
 
-The text of a value alone decides its type, whether the value stands in a filter or in metadata: a
-front matter's ``year: "2024"`` and a JSON file's ``{"year": 2024}`` are the same number. There is
-one exception: a JSON number is a number in whatever notation.
+A value's type depends only on its text, both in a filter and in metadata: a front matter's
+``year: "2024"`` and a JSON file's ``{"year": 2024}`` are the same number. There is one exception: a
+JSON number is a number in any notation.
 """
 
 import re
@@ -27,46 +27,46 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _MAX_INT64: Final = 2**63 - 1
 
 DAY: Final = 86_400_000_000
-"""In microseconds, like the lengths below."""
+"""Length of a day in microseconds; the lengths below have the same unit."""
 _MINUTE: Final = 60_000_000
 _SECOND: Final = 1_000_000
 
 
 class Kind(IntEnum):
-    """The type of a value; the numbers stand in the table ``metadata_values``."""
+    """The type of a value; the table ``metadata_values`` stores these numbers."""
 
     TEXT = 1
     NUMBER = 2
     DATE = 3
     BOOLEAN = 4
     OBJECT = 5
-    """A place holder for an object: its fields have rows of their own."""
+    """A placeholder for an object, whose fields have rows of their own."""
 
 
 class Number(NamedTuple):
-    """A number in plain decimal notation: no exponent, no zeros in front."""
+    """A number in plain decimal notation, without an exponent or leading zeros."""
 
     text: str
     value: int | float
 
 
 class Moment(NamedTuple):
-    """A date or a time, which stands for a stretch: the whole day, minute or second."""
+    """A date or a time, which is an interval: the whole day, minute or second."""
 
     text: str
     first: int
-    """First microsecond of it since 1970, UTC."""
+    """First microsecond of the interval, counted from 1970 in UTC."""
     length: int
-    """In microseconds."""
+    """Length of the interval in microseconds."""
 
     @property
     def last(self) -> int:
-        """Last microsecond of it."""
+        """Last microsecond of the interval."""
         return self.first + self.length - 1
 
 
 class Text(NamedTuple):
-    """Any other value."""
+    """A value that is neither a number nor a date."""
 
     text: str
 
@@ -75,7 +75,7 @@ Value = Number | Moment | Text
 
 
 def read_value(text: str) -> Value:
-    """Return a text with the type that it has."""
+    """Return a text as a value of its type."""
     if text[:1] not in _FIRST:
         return Text(text)
     if (number := read_number(text)) is not None:
@@ -84,10 +84,10 @@ def read_value(text: str) -> Value:
 
 
 def read_number(text: str) -> int | float | None:
-    """Return the number that a text is in plain decimal notation, or None.
+    """Parse a number in plain decimal notation; return None for any other text.
 
-    An integer that takes more than 64 bits is none either: such a text is an identifier, and two
-    of them may be equal as doubles.
+    An integer of more than 64 bits is not a number: it is likely an identifier, and two different
+    ones may be equal as doubles.
     """
     if not _NUMBER.fullmatch(text):
         return None
@@ -98,7 +98,7 @@ def read_number(text: str) -> int | float | None:
 
 
 def read_moment(text: str) -> Moment | None:
-    """Return the date or time that a text is, UTC where it names no zone; else None."""
+    """Parse a date or time, in UTC unless it names a zone; return None for any other text."""
     match = _DATE.fullmatch(text)
     if match is None:
         return None
@@ -120,20 +120,20 @@ def read_moment(text: str) -> Moment | None:
 
 
 class ValueRow(NamedTuple):
-    """A row of ``metadata_values`` but for its document."""
+    """A row of ``metadata_values`` without the document's id."""
 
     key: str
     place: int
-    """Tells apart the values that a document has under one key."""
+    """Number that distinguishes a document's values under one key."""
     kind: Kind
     text: str | None
-    """As it is written; None for an object."""
+    """The value as written; None for an object."""
     number: int | float | None
-    """A number's value, or a date's first microsecond since 1970; None for others."""
+    """A number's value, or a date's first microsecond since 1970; None for other kinds."""
 
 
 def value_rows(metadata: Metadata) -> Iterator[ValueRow]:
-    """Yield a row for every value in a document's metadata, equal ones once."""
+    """Yield a row for each distinct value in a document's metadata."""
     places: dict[str, int] = {}
     seen: set[tuple[str, Kind, str | None]] = set()
     for key, value in leaves(metadata):

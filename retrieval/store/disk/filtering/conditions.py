@@ -1,8 +1,8 @@
 """Emit SQL for the tree of a filter.
 
-Every value is a parameter: nothing that a user writes is ever read as SQL. ``check_sql`` makes a
-whole filter a condition on documents found in another way. ``find_sql`` makes a single comparison a
-query that finds all passing documents by an index.
+Every value is a parameter, so user input is never parsed as SQL. ``check_sql`` turns a whole filter
+into a condition on documents found in another way. ``find_sql`` turns a single comparison into
+queries that find all passing documents by an index.
 """
 
 import json
@@ -41,26 +41,27 @@ _COLUMNS: Final = {
     "modified": "d.mtime_ns",
 }
 _NANOSECONDS: Final = 1000
-"""Of a microsecond, the unit of ``Moment``; files' times are in nanoseconds."""
+"""Nanoseconds in a microsecond. ``Moment`` counts microseconds, files' times are in nanoseconds."""
 _INT64: Final = range(-(2**63), 2**63)
 
 _ANY_TEXT: Final = f"m.kind IN ({Kind.TEXT:d}, {Kind.NUMBER:d}, {Kind.DATE:d}, {Kind.BOOLEAN:d})"
-"""All kinds but objects, listed because the index on texts begins with the kind."""
+"""Condition for all kinds but objects. It lists them because the index on texts begins with the
+kind."""
 
 Leaf = Comparison | In | Glob | Exists
 
 
 @lru_cache(maxsize=8)
 def filter_check(filter: Filter) -> Sql:
-    """Return ``check_sql`` of a whole filter; pages of one search ask for it again and again.
+    """Return ``check_sql`` of a whole filter, cached because pages of one search need it again.
 
-    Few are kept, as each may hold 20,000 values.
+    The cache is small, because each filter may hold 20,000 values.
     """
     return check_sql(filter.tree)
 
 
 def check_sql(condition: Condition) -> Sql:
-    """Return a filter's condition over a row ``d`` of the documents, found in another way."""
+    """Return a condition in SQL for a row ``d`` of the documents, found in another way."""
     match condition:
         case And(parts):
             return _joined("AND", [check_sql(part) for part in parts])
@@ -79,7 +80,7 @@ def check_sql(condition: Condition) -> Sql:
 def find_sql(leaf: Leaf) -> Iterator[Sql]:
     """Yield queries for the ids of all documents that pass one comparison, in a column ``id``.
 
-    A document passes that any of the queries finds; one may find it several times.
+    A document passes if any of the queries finds it. The same document may be found several times.
     """
     if leaf.field.kind != "metadata":
         for test in _built_in(leaf):
@@ -120,11 +121,11 @@ def _built_in(condition: Comparison | In | Glob | Exists) -> Iterator[Sql]:
 
 
 def _joined(word: str, parts: Sequence[Sql]) -> Sql:
-    """Join conditions; none of them is a condition that nothing passes."""
+    """Join conditions; without any, return a condition that nothing passes."""
     if not parts:
         return Sql("FALSE")
-    # SQLite's parser has a stack of 100. Put the deepest part first: there each level takes one
-    # place, in the other parts three.
+    # SQLite's parser has a stack of 100 entries. Put the deepest part first, where each level takes
+    # one entry; in other parts it takes three.
     parts = sorted(parts, key=_depth, reverse=True)
     conditions = f" {word} ".join(part.text for part in parts)
     parameters = tuple(chain.from_iterable(part.parameters for part in parts))
@@ -151,7 +152,7 @@ def _marks(keys: Sequence[str]) -> str:
 
 
 def _compare(column: str, operator: Operator, value: Value) -> Sql:
-    """Compare a column, whose values all have the type of the given one."""
+    """Compare a column whose values all have the type of the given value."""
     match value:
         case Moment():
             return _compare_moment(column, operator, value, _NANOSECONDS)
@@ -162,7 +163,7 @@ def _compare(column: str, operator: Operator, value: Value) -> Sql:
 
 
 def _compare_typed(operator: Operator, value: Value) -> Sql:
-    """Compare a value of metadata; one of another type does not pass."""
+    """Compare a value of metadata; values of another type do not pass."""
     match value:
         case Moment():
             test = _compare_moment("m.number", operator, value, 1)
@@ -176,13 +177,13 @@ def _compare_typed(operator: Operator, value: Value) -> Sql:
 
 
 def _compare_moment(column: str, operator: Operator, moment: Moment, unit: int) -> Sql:
-    """Compare a time; ``<=`` takes the whole day in, ``=`` is any time of it.
+    """Compare a time with an interval: ``<=`` includes the whole day, ``=`` is any time in it.
 
     Args:
-        column: in units of 1/``unit`` microseconds.
-        operator: how.
-        moment: what with.
-        unit: see ``column``.
+        column: column or expression of the time, in units of 1/``unit`` microseconds.
+        operator: operator of the comparison.
+        moment: interval to compare with.
+        unit: number of the column's units in a microsecond.
     """
     first, last = moment.first * unit, (moment.last + 1) * unit - 1
     if operator == "=":
@@ -191,7 +192,7 @@ def _compare_moment(column: str, operator: Operator, moment: Moment, unit: int) 
 
 
 def _bound(number: int) -> int | float:
-    """Return a number that SQLite takes, and that compares with 64-bit integers as this one."""
+    """Return a number that SQLite accepts and that compares equally to all 64-bit integers."""
     return number if number in _INT64 else float(number)
 
 
@@ -220,19 +221,19 @@ def _and_kind(kind: str, test: Sql) -> Sql:
 
 
 def _in_set(value: str, members: Sequence[Parameter]) -> Sql:
-    """Look a value up in a set, which is one parameter however many members it has."""
+    """Look up a value in a set, which is a single parameter for any number of members."""
     return Sql(f"{value} IN (SELECT value FROM json_each(?))", (json.dumps(members),))
 
 
 def _floor(column: str, length: int) -> str:
-    """Return the start of the day, minute, ... that a time is in; ``%`` keeps the sign."""
+    """Return the start of the day, minute or second of a time; SQLite's ``%`` keeps the sign."""
     return f"{column} - (({column} % {length}) + {length}) % {length}"
 
 
 def _by_type(
     values: Sequence[Value],
 ) -> tuple[list[int | float], dict[int, list[int]], list[str]]:
-    """Return numbers; first microseconds of dates and times by their length; texts."""
+    """Return the numbers, the first microseconds of dates and times by length, and the texts."""
     numbers: list[int | float] = []
     moments: dict[int, list[int]] = {}
     texts: list[str] = []

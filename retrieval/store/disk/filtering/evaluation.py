@@ -1,8 +1,8 @@
-"""Evaluate filters: which documents pass, and which vectors and texts their passages have.
+"""Evaluate filters: find the documents that pass, and the vectors and texts of their passages.
 
 Each comparison of a filter is one query that finds documents by an index. AND, OR and NOT work on
-sets of documents, a byte for each document of the index. SQLite returns the ids of a set as one
-text: it joins them without the interpreter's lock, and a million take 20 ms to read. If one
+sets of documents, with one byte for each document of the index. SQLite returns the ids of a set as
+one text: it joins them without the interpreter's lock, and a million take 20 ms to read. If one
 comparison leaves few documents, the whole filter is checked on these instead.
 """
 
@@ -37,7 +37,7 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class _Passages:
-    """Every passage of a generation, a column each; 12 bytes a passage where ids are below 2³¹."""
+    """All passages of a generation in columns; 12 bytes a passage while ids are below 2³¹."""
 
     document_ids: NDArray[np.integer[Any]]
     vector_ids: NDArray[np.integer[Any]]
@@ -51,8 +51,8 @@ class FilterEvaluator:
         """Read from a generation's tables.
 
         Args:
-            rows: reads them.
-            few: maximum number of documents that are checked one by one.
+            rows: function that runs a query on the tables.
+            few: maximum number of documents to check one by one.
         """
         self._rows = rows
         self._most_few = few
@@ -62,10 +62,10 @@ class FilterEvaluator:
         """Find the passages of the documents that pass.
 
         Returns:
-            the ids of their vectors, and of their texts; some may stand there several times.
+            the ids of their vectors and of their texts; ids may occur several times.
 
         Raises:
-            DeadlinePassed: no client waits for them any more.
+            DeadlinePassed: no client waits for the answer any more.
         """
         documents = self.documents(condition)
         ids = np.flatnonzero(documents)
@@ -78,7 +78,7 @@ class FilterEvaluator:
         return every.vector_ids[passing].astype(np.int64), every.text_ids[passing].astype(np.int64)
 
     def documents(self, condition: Condition) -> Mask:
-        """Return whether each document passes, by id; ids of no document may pass, too."""
+        """Return whether each document passes, by id; ids without a document may pass too."""
         match condition:
             case And(parts):
                 few = self._few(parts)
@@ -107,14 +107,14 @@ class FilterEvaluator:
         return None
 
     def _checked(self, ids: Ids, condition: Condition) -> Ids:
-        """Return those of some documents that pass."""
+        """Return the documents among the given ones that pass."""
         check = check_sql(condition)
         these = "d.id IN (SELECT value FROM json_each(?))"
         query = f"SELECT d.id AS id FROM documents d WHERE {these} AND {check.text}"
         return self._ids(Sql(query, (json.dumps(ids.tolist()), *check.parameters)))
 
     def _ids(self, query: Sql) -> Ids:
-        """Return what a query gives in its column ``id``."""
+        """Return the values of a query's column ``id``."""
         joined = f"SELECT group_concat(id) FROM ({query.text})"
         return _numbers(self._rows(joined, query.parameters)[0][0])
 
@@ -150,11 +150,11 @@ class FilterEvaluator:
 
 
 def _numbers(text: str | None) -> Ids:
-    """Return the numbers that SQLite has joined by commas, int64 [n]; none for None."""
+    """Parse numbers that SQLite has joined by commas, int64 [n]; return none for None."""
     return np.fromstring(text or "", dtype=np.int64, sep=",")
 
 
 def _compact(blocks: Sequence[Ids]) -> NDArray[np.integer[Any]]:
-    """Join arrays into one, in as few bytes as its numbers take."""
+    """Join arrays into one of int32 if its numbers fit, else of int64."""
     numbers = np.concatenate(blocks)
     return numbers.astype(np.int32) if numbers.max(initial=0) < 1 << 31 else numbers

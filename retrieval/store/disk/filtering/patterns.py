@@ -1,14 +1,14 @@
 """Emit SQL for the patterns of filters.
 
 SQLite's own ``GLOB`` is about ten times as fast as a function in Python, and lets other threads run
-meanwhile. It differs from the language of filters in three points, which are handled here:
+at the same time. It differs from the language of filters in three points, which are handled here:
 
-- A ``[`` that nothing closes stands for itself. Sets with characters other than letters and
-  digits become ``?``, and ``filter_glob`` checks what that finds.
-- ``GLOB`` reads a text up to its first NUL. Texts with one are checked by ``filter_glob``.
-- In paths, ``*`` and ``?`` stay within a part, and ``**`` stands for any number of parts.
+- In filters, an unclosed ``[`` is an ordinary character. Sets with characters other than letters
+  and digits become ``?``, and ``filter_glob`` checks the texts found.
+- ``GLOB`` reads a text up to its first NUL. ``filter_glob`` checks texts that contain one.
+- In paths, ``*`` and ``?`` don't match a slash, and ``**`` matches any number of parts.
 
-Where a pattern has a fixed beginning, only the texts that begin with it are read, by an index.
+If a pattern has a fixed beginning, only the texts that begin with it are read, by an index.
 """
 
 import re
@@ -19,7 +19,7 @@ Parameter = str | int | float
 
 
 class Sql(NamedTuple):
-    """A piece of SQL, and the values of its marks in order."""
+    """A piece of SQL and the values of its placeholders in order."""
 
     text: str
     parameters: tuple[Parameter, ...] = ()
@@ -30,23 +30,23 @@ _SPECIAL: Final = frozenset("*?[")
 _PLAIN_SET: Final = re.compile(r"!?(?:[0-9A-Za-z](?:-[0-9A-Za-z])?)+", re.ASCII)
 _RANGE: Final = re.compile(r"(.)-(.)")
 _AFTER_SLASH: Final = "0"
-"""The character after ``/``."""
+"""The character after ``/`` in code order."""
 _FIRST_SURROGATE: Final = 0xD800
-"""From here on there are no characters, up to the next code."""
+"""First of the surrogate codes, which are not characters."""
 _AFTER_SURROGATES: Final = 0xE000
 
 
 class _Glob(NamedTuple):
-    """A pattern as SQLite takes it."""
+    """A pattern in the syntax of SQLite's ``GLOB``."""
 
     text: str
-    """Matches whatever the pattern matches."""
+    """A pattern that matches at least everything that the filter's pattern matches."""
     is_exact: bool
     """Whether it matches nothing else."""
 
 
 def glob_sql(column: str, pattern: str) -> Sql:
-    """Whether a pattern matches a column's whole text."""
+    """Return a condition that a pattern matches a column's whole text."""
     start = _fixed_beginning(pattern)
     if start == pattern:
         return Sql(f"{column} = ?", (pattern,))
@@ -59,7 +59,7 @@ def glob_sql(column: str, pattern: str) -> Sql:
 
 
 def path_glob_sql(column: str, pattern: str) -> Sql:
-    """Whether a pattern matches a column's path, part by part."""
+    """Return a condition that a pattern matches a column's path, part by part."""
     parts = pattern.split("/")
     while len(parts) > 1 and parts[-1] == parts[-2] == _ANY_PARTS:
         parts.pop()
@@ -82,8 +82,8 @@ def path_glob_sql(column: str, pattern: str) -> Sql:
 def _fixed_depth(column: str, pattern: str, parts: list[str]) -> Sql:
     """Return the test for a pattern without ``**``.
 
-    Each of its slashes stands for one of the path, so where both have equally many, nothing else
-    in the pattern can stand for a slash.
+    Each slash of the pattern matches a slash of the path. So if both have the same number, nothing
+    else in the pattern can match a slash.
     """
     start = _fixed_beginning(pattern)
     if start == pattern:
@@ -103,29 +103,29 @@ def _below(column: str, pattern: str, folder: str, name: str) -> Sql:
     glob = _to_glob(name)
     if not glob.is_exact:
         return _checked_path(column, pattern, [*folder.split("/"), _ANY_PARTS, name])
-    # What is left when all characters but slashes are cut off from its end is the path's folder.
+    # Removing all characters but slashes from the end of a path leaves its folder.
     parent = f"rtrim({column}, replace({column}, '/', ''))"
     ends = _glob_test(column, _Glob(f"*{glob.text}", is_exact=True))
     last = _glob_test(f"substr({column}, length({parent}) + 1)", glob)
     if name.startswith("*") and _fixed_beginning(name[1:]) == name[1:]:
-        last = Sql("TRUE")  # a fixed end has no slash in it
+        last = Sql("TRUE")  # a fixed ending contains no slash
     test = Sql(f"{ends.text} AND {last.text}", (*ends.parameters, *last.parameters))
     start = f"{folder}/" if folder else ""
     return _beginning_with(column, start, _without_nul(column, "filter_path_glob", pattern, test))
 
 
 def _checked_path(column: str, pattern: str, parts: list[str]) -> Sql:
-    """Return the test for any other pattern: SQLite narrows down, a function decides."""
+    """Return the test for any other pattern: ``GLOB`` narrows down, and a function decides."""
     text = ""
     for number, part in enumerate(parts):
         if part == _ANY_PARTS:
-            # It may stand for no part, so the slash before it at the end, or after it, goes.
+            # "**" may match no part, so drop the slash after it, or before it at the end.
             text = text.removesuffix("/") if number == len(parts) - 1 else text
             text += "*"
         else:
             text += _to_glob(part).text + ("/" if number < len(parts) - 1 else "")
     fixed = _fixed_beginning(pattern)
-    # With "**" as the next part, the folder itself may match, too.
+    # If the next part is "**", the folder itself may match too.
     start = fixed.removesuffix("/")
     glob = _glob_test(column, _Glob(text, is_exact=False))
     may = _without_nul(column, "filter_path_glob", pattern, glob)
@@ -140,13 +140,13 @@ def _glob_test(column: str, glob: _Glob) -> Sql:
 
 
 def _without_nul(column: str, function: str, pattern: str, test: Sql) -> Sql:
-    """Use a test for texts without NUL, and a function for the others."""
+    """Apply a test to texts without NUL, and a function to the others."""
     text = f"CASE WHEN instr({column}, char(0)) THEN {function}(?, {column}) ELSE {test.text} END"
     return Sql(f"({text})", (pattern, *test.parameters))
 
 
 def _beginning_with(column: str, start: str, test: Sql) -> Sql:
-    """Restrict a test to texts that begin with another one, found by an index."""
+    """Restrict a test to texts with a given beginning, which an index finds."""
     if not start:
         return test
     end = _after(start)
@@ -156,7 +156,7 @@ def _beginning_with(column: str, start: str, test: Sql) -> Sql:
 
 
 def _after(start: str) -> str | None:
-    """Return the first text after all that begin with another; None if there is none."""
+    """Return the first text after all texts with a given beginning; None if there is none."""
     while start:
         code = ord(start[-1]) + 1
         start = start[:-1]
@@ -166,12 +166,12 @@ def _after(start: str) -> str | None:
 
 
 def _fixed_beginning(pattern: str) -> str:
-    """Return what a pattern begins with, up to its first special character."""
+    """Return the beginning of a pattern up to its first special character."""
     return pattern[: next((at for at, char in enumerate(pattern) if char in _SPECIAL), None)]
 
 
 def _to_glob(pattern: str) -> _Glob:
-    """Return a pattern as SQLite takes it; sets are found as ``fnmatch`` finds them."""
+    """Translate a pattern into SQLite's syntax; sets are recognised as in ``fnmatch``."""
     text, is_exact, at = "", True, 0
     while at < len(pattern):
         char = pattern[at]

@@ -1,11 +1,11 @@
-"""tantivy's analyzers: how folded words become terms, in passages and queries alike.
+"""tantivy's analyzers, which turn folded words of passages and queries into terms.
 
-The three forms of a text (``retrieval.store.lexical.folding``) go through three analyses. Each has
-a field of its own; the first two have a second one for titles.
+Each of the three forms of a text (``retrieval.store.lexical.folding``) has its own analyzer and its
+own field. The first two forms have a second field for titles.
 
-- words: lower case, without accents, without stop words, stemmed;
-- plain: every word in lower case and without accents, with its position;
-- identifiers: lower case, nothing stemmed.
+- words: in lower case, without accents, without stop words, stemmed;
+- plain: every word in lower case, without accents, with its position;
+- identifiers: in lower case, not stemmed.
 """
 
 from functools import cache
@@ -17,16 +17,16 @@ from retrieval.domain.languages import LANGUAGES
 from retrieval.store.lexical.folding import BREAK, MAX_TERM_BYTES, plain_text
 
 VERSION: Final = 3
-"""Of the analysis, folding included: a lexical index made by another version is made anew by the
-next build."""
+"""Version of the analysis, including folding. The next build rebuilds a lexical index that was made
+with another version."""
 
 _WITHOUT_STOP_WORDS: Final = frozenset({"ar", "el", "ro", "ta", "tr"})
-"""Languages that the engine has a stemmer for, but no list of stop words."""
+"""Languages for which the engine has a stemmer, but no list of stop words."""
 
 
 @cache
 def words_analyzer(language: str) -> tantivy.TextAnalyzer:
-    """Return what cuts ``words_of`` a text into terms.
+    """Return the analyzer of ``words_of`` a text.
 
     Args:
         language: a key of ``LANGUAGES``, or ``NO_LANGUAGE``.
@@ -42,7 +42,7 @@ def words_analyzer(language: str) -> tantivy.TextAnalyzer:
 
 @cache
 def plain_analyzer() -> tantivy.TextAnalyzer:
-    """Return what cuts ``plain_of`` a text into terms."""
+    """Return the analyzer of ``plain_of`` a text."""
     return (
         _between_spaces()
         .filter(tantivy.Filter.custom_stopword([BREAK]))
@@ -54,17 +54,17 @@ def plain_analyzer() -> tantivy.TextAnalyzer:
 
 @cache
 def identifiers_analyzer() -> tantivy.TextAnalyzer:
-    """Return what cuts ``identifiers_of`` a text into terms."""
+    """Return the analyzer of ``identifiers_of`` a text."""
     return _between_spaces().filter(tantivy.Filter.lowercase()).build()
 
 
 def _between_spaces() -> tantivy.TextAnalyzerBuilder:
-    # The filter keeps what is shorter than it is told.
+    # The filter keeps only words shorter than its argument.
     longest = tantivy.Filter.remove_long(MAX_TERM_BYTES + 1)
     return tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace()).filter(longest)
 
 
 def plain_terms(text: str) -> list[tuple[int, str]]:
-    """Return the words of a text, without parts, as a plain field has them: (position, term)."""
+    """Return (position, term) of a text's words in a plain field, without ``camelCase`` parts."""
     tokens = plain_analyzer().pre_tokenize(plain_text(text)).tokens
     return [(token.position, token.text) for token in tokens]

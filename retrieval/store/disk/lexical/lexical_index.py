@@ -1,9 +1,8 @@
-"""The lexical index in memory: BM25 over the terms of texts, by tantivy.
+"""Lexical search: BM25 over the terms of texts, by tantivy.
 
-A ``LexicalQuery`` becomes a query of the engine's here (``engine_query``). Scores are BM25 with
-k1 = 1.2, b = 0.75 (https://doi.org/10.1561/1500000019), summed over the clauses, each with its
-weight. All segments have one set of statistics, so scores do not depend on how often something was
-committed.
+``engine_query`` turns a ``LexicalQuery`` into a query of the engine. Scores are BM25 with k1 = 1.2,
+b = 0.75 (https://doi.org/10.1561/1500000019), summed over the clauses with their weights. All
+segments share one set of statistics, so scores do not depend on the number of commits.
 """
 
 import math
@@ -43,33 +42,34 @@ VECTOR: Final = "vector"
 _FEW_IDS = 4_096
 """Up to this many eligible texts, the engine gets their ids; above, its hits are filtered."""
 _WIDEN = 4
-"""Factor by which a search grows whose hits were filtered away."""
+"""Factor by which to increase the number of hits if too many were filtered out."""
 
 MAX_TERMS: Final = 1_024
-"""Maximum number of distinct words to look up for a query, the rarest ones. A word costs as much as
-there are passages with it, and common words hardly change a score."""
+"""Maximum number of distinct words of a query to look up, the rarest first. The cost of a word
+grows with the number of passages that have it, and common words hardly change a score."""
 
 _PLAIN: Final[dict[str, str]] = {WORDS: PLAIN, TITLE: PLAIN_TITLE}
-"""Field → the field that has its words unstemmed, with positions."""
+"""For each field, the field with the same words unstemmed and with positions."""
 
 _SCORED_WORDS: Final = 64
-"""Number of words matching a prefix that BM25 scores one by one: the most common ones."""
+"""Number of words matching a prefix that BM25 scores one by one, the most common first."""
 
 _OTHERS: Final = 0.5
-"""Score of a text that has only other words with the prefix, as a fraction of what one of the most
-common would give at average length. Lengths differ too little to make up for the half."""
+"""Score of a text that only has other words with the prefix, as a fraction of the score that one of
+the most common words gives in a text of average length. Differences in length change scores too
+little to make up for a factor of a half."""
 
 _MAX_LAST_WORDS: Final = 10_000
 _MAX_LAST_PLACES: Final = 500_000
 """Limits on the words that may end a phrase, and on the texts that have them. The engine takes at
-most 16,384 words, and a second for a million texts. Above either limit, the last word may stand
+most 16,384 words, and needs a second for a million texts. Above either limit, the last word may be
 anywhere in the text."""
 
 _ROUNDING: Final = 1e-9
-"""Keeps a term that every text has from making a logarithm infinite."""
+"""Keeps the logarithm finite for a term that every text has."""
 
 _BM25_LIMIT: Final = 2.2
-"""BM25 of a term stays below its rarity times this (k1 + 1), however often a text has it."""
+"""Upper limit of a term's BM25 score as a multiple of its rarity (k1 + 1), for any frequency."""
 
 _Clause = tuple[tantivy.Occur, tantivy.Query]
 
@@ -78,7 +78,7 @@ NO_HITS: Final = LexicalHits(np.empty(0), np.empty(0, np.int64), np.empty(0, np.
 
 
 def make_schema() -> tantivy.Schema:
-    """Return the fields of a text; only the plain ones record positions."""
+    """Return the engine's schema; only the plain fields record positions."""
     return (
         tantivy.SchemaBuilder()
         .add_text_field(WORDS, tokenizer_name=WORDS, index_option="freq")
@@ -109,12 +109,12 @@ class LexicalIndex:
         return int(self._searcher.num_docs)
 
     def search(self, query: tantivy.Query, k: int, allowed: IdSet | None) -> LexicalHits:
-        """Find the texts that fit best.
+        """Find the texts that match best.
 
         Args:
-            query: of ``engine_query``.
-            k: how many, ≥ 1.
-            allowed: ids of the texts that may be found; None for all.
+            query: query made by ``engine_query``.
+            k: maximum number of texts, ≥ 1.
+            allowed: ids of the eligible texts; None for all.
         """
         if allowed is not None and allowed.count <= _FEW_IDS:
             return self._run(self._among(query, TEXT, allowed.ids()), min(k, allowed.count))
@@ -137,15 +137,16 @@ class LexicalIndex:
         most: int | None,
         allowed: IdSet | None,
     ) -> LexicalHits:
-        """Score the texts of given vectors; those without any of the words are left out.
+        """Score the texts of given vectors; texts with none of the words are left out.
 
         Args:
             query: see ``search``.
-            vector_ids: int64 [m], which vectors.
-            most: how many texts of each, the best of it; None for all.
+            vector_ids: ids of the vectors, int64 [m].
+            most: maximum number of texts for each vector, the best first; None for all.
             allowed: see ``search``.
         """
-        # Few vectors have several texts, and room for all is made before anything is found.
+        # Begin with a small limit: few vectors have several texts, and the engine allocates space
+        # for the limit before it searches.
         limit = len(vector_ids) + 1
         highest = self.texts + 1 if most is None else len(vector_ids) + most
         while True:
@@ -155,7 +156,7 @@ class LexicalIndex:
             if limit >= highest:
                 break
             limit = min(limit * _WIDEN, highest)
-        # Some vector has many texts. One by one, it takes no room from the others.
+        # A vector has many texts. Search one by one, so it does not crowd out the others.
         parts = [
             self.search(found, most or highest, allowed)
             for one in np.unique(vector_ids)
@@ -167,12 +168,12 @@ class LexicalIndex:
     def score_texts(
         self, query: tantivy.Query, text_ids: NDArray[np.int64], allowed: IdSet | None
     ) -> LexicalHits:
-        """Score given texts, int64 [m]; those without any of the words are left out."""
+        """Score given texts, int64 [m]; texts with none of the words are left out."""
         hits = self._run(self._among(query, TEXT, text_ids), len(text_ids))
         return hits if allowed is None else _take(hits, allowed.contains(hits.text_ids))
 
     def terms_with_prefix(self, field: str, prefix: str) -> list[tuple[str, int]]:
-        """Return the terms of a field that begin so, with their text counts, commonest first."""
+        """Return a field's terms that begin with a prefix, with text counts, most common first."""
         return list(self._searcher.terms_with_prefix(field, prefix))
 
     def texts_with(self, field: str, term: str) -> int:
@@ -180,17 +181,17 @@ class LexicalIndex:
         return self._searcher.doc_freq(field, term)
 
     def rarity(self, having: float) -> float:
-        """Return BM25's idf of a term, > 0.
+        """Return BM25's inverse document frequency of a term, > 0.
 
         Args:
-            having: how many texts have it.
+            having: number of texts that have the term.
         """
         return math.log1p((max(0.0, self.texts - having) + 0.5) / (having + 0.5))
 
     def _among(
         self, query: tantivy.Query, field: str, ids: NDArray[np.int64]
     ) -> tantivy.Query | None:
-        """Restrict a query to some texts or vectors; None if there are none."""
+        """Restrict a query to given texts or vectors; return None if none are given."""
         if not len(ids):
             return None
         these = tantivy.Query.term_set_query(self.schema, field, ids.tolist())
@@ -215,25 +216,25 @@ class LexicalIndex:
 
 
 def _take(hits: LexicalHits, rows: NDArray[np.int64] | NDArray[np.bool_] | slice) -> LexicalHits:
-    """Return some of the hits, in this order."""
+    """Return the selected hits."""
     return LexicalHits(hits.scores[rows], hits.vector_ids[rows], hits.text_ids[rows])
 
 
 class EngineQuery(NamedTuple):
-    """What a lexical query becomes for the engine."""
+    """A lexical query in the engine's form."""
 
     query: tantivy.Query | None
-    """None if there is nothing in it to look for."""
+    """The engine's query; None if there is nothing to look for."""
     warnings: tuple[str, ...] = ()
-    """Which limits it exceeds, in sentences without an end."""
+    """A sentence without a full stop for each limit that the query exceeds."""
 
 
 def engine_query(index: LexicalIndex, query: LexicalQuery) -> EngineQuery:
-    """Turn a lexical query into one of the engine's.
+    """Turn a lexical query into a query of the engine.
 
     Args:
-        index: cuts texts into terms as it cut those of the passages, and knows how rare each is.
-        query: what is asked.
+        index: index to search; it has the analyzers and the frequencies of terms.
+        query: the lexical query.
     """
     clauses: list[_Clause] = []
     for clause in query.clauses:
@@ -265,7 +266,7 @@ def _warnings(index: LexicalIndex, query: LexicalQuery) -> Iterator[str]:
 
 
 def _terms(index: LexicalIndex, field: str, text: str, weight: float) -> Iterator[_Clause]:
-    """Yield each term of a text, weighted by its count; at most the ``MAX_TERMS`` rarest."""
+    """Yield a weighted clause for each term of a text, or for the ``MAX_TERMS`` rarest."""
     terms = _cut(index, field, text)
     for field_of, term in _rarest(index, terms)[:MAX_TERMS]:
         query = tantivy.Query.term_query(index.schema, field_of, term, "freq")
@@ -273,7 +274,7 @@ def _terms(index: LexicalIndex, field: str, text: str, weight: float) -> Iterato
 
 
 def _rarest(index: LexicalIndex, terms: Counter[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return the distinct terms; if too many, only those that texts have, rarest first."""
+    """Return the distinct terms; above ``MAX_TERMS``, only those that texts have, rarest first."""
     if len(terms) <= MAX_TERMS:
         return list(terms)
     having = {term: index.texts_with(*term) for term in terms}
@@ -281,10 +282,10 @@ def _rarest(index: LexicalIndex, terms: Counter[tuple[str, str]]) -> list[tuple[
 
 
 def _cut(index: LexicalIndex, field: str, text: str) -> Counter[tuple[str, str]]:
-    """Count the terms of a text, each with the field where it is looked up.
+    """Count the terms of a text, each with the field to look it up in.
 
-    Scripts without spaces are pairs of characters in a field; a single one is looked up where they
-    are all single.
+    Fields of words hold scripts without spaces as pairs of characters. A single character is looked
+    up in the plain field, which holds single characters.
     """
     if field == IDENTIFIERS:
         terms = index.identifiers.analyze(identifiers_of(text))
@@ -294,13 +295,13 @@ def _cut(index: LexicalIndex, field: str, text: str) -> Counter[tuple[str, str]]
 
 
 def _phrase(index: LexicalIndex, phrase: Phrase) -> Iterator[_Clause]:
-    """Yield a phrase in each of its fields."""
+    """Yield a clause for a phrase in each of its fields."""
     words = plain_terms(phrase.text)
     found = [(_at_places(index, _PLAIN[field], words), weight) for field, weight in phrase.weights]
     for query, weight in found:
         yield _should(query, weight)
     if phrase.outranks_words:
-        # More than its words could give to any text without the phrase.
+        # Score the phrase higher than its words could score in any text without the phrase.
         most = sum(
             weight * count * index.rarity(index.texts_with(field_of, term))
             for field, weight in WEIGHTS.items()
@@ -311,7 +312,7 @@ def _phrase(index: LexicalIndex, phrase: Phrase) -> Iterator[_Clause]:
 
 
 def _prefix(index: LexicalIndex, prefix: Prefix) -> Iterator[_Clause]:
-    """Yield the texts with words that begin so; where a form has several words, the last."""
+    """Yield a clause for words with a prefix; in a form of several words, the last has it."""
     field = _PLAIN[prefix.field]
     queries = []
     for form in prefix.forms:
@@ -330,7 +331,7 @@ def _prefix(index: LexicalIndex, prefix: Prefix) -> Iterator[_Clause]:
 
 
 def _word_beginning(index: LexicalIndex, field: str, prefix: str) -> tantivy.Query | None:
-    """Return a query for words that begin so, all equally rare; the best in a text counts."""
+    """Return a query for words with a prefix, all equally rare; a text's best word counts."""
     found = index.terms_with_prefix(field, prefix)
     rarity = _rarity_of_all(index, found)
     queries = [
@@ -349,7 +350,7 @@ def _word_beginning(index: LexicalIndex, field: str, prefix: str) -> tantivy.Que
 def _phrase_beginning(
     index: LexicalIndex, field: str, words: Sequence[tuple[int, str]]
 ) -> tantivy.Query | None:
-    """Return a query for a phrase whose last word begins so."""
+    """Return a query for a phrase whose last word is a prefix."""
     *whole, (at, prefix) = words
     found = index.terms_with_prefix(field, prefix)
     if not found:
@@ -364,19 +365,19 @@ def _phrase_beginning(
         return tantivy.Query.const_score_query(tantivy.Query.boolean_query(both), _OTHERS * aim)
     pattern: list[str | tuple[int, str]] = [*whole, (at, f"{prefix}.*")]
     query = tantivy.Query.regex_phrase_query(index.schema, field, pattern)
-    # The engine takes the pattern for a word that no text has.
+    # The engine weights the pattern like a word that no text has.
     return tantivy.Query.boost_query(query, aim / (rarity + index.rarity(0)))
 
 
 def _rarity_of_all(index: LexicalIndex, found: Sequence[tuple[str, int]]) -> float:
-    """Estimate how rare a text with any of some terms is, taking them as independent."""
+    """Estimate the rarity of texts with any of some terms, assuming the terms are independent."""
     texts = max(1, index.texts)
     without = sum(math.log1p(-min(having / texts, 1 - _ROUNDING)) for _, having in found)
     return index.rarity(-math.expm1(without) * texts)
 
 
 def _at_places(index: LexicalIndex, field: str, words: Sequence[tuple[int, str]]) -> tantivy.Query:
-    """Return a query for words, each at its place from the first one on."""
+    """Return a query for words at their positions relative to the first."""
     if len(words) == 1:
         return tantivy.Query.term_query(index.schema, field, words[0][1], "freq")
     return tantivy.Query.phrase_query(index.schema, field, list(words))

@@ -1,4 +1,4 @@
-"""Put the texts of new passages into the lexical index, within the commit that brings them."""
+"""Update the lexical index within the commit that adds or removes passages."""
 
 import hashlib
 import sqlite3
@@ -41,11 +41,11 @@ from retrieval.store.disk.tables.rows import from_json
 from retrieval.store.lexical.folding import identifiers_of, plain_of, words_of
 
 _HEAP_BYTES = 64_000_000
-"""Memory that the engine fills before it writes a segment; it takes no less than 15 MB."""
+"""Memory that the engine fills before it writes a segment; its minimum is 15 MB."""
 
 
 class _Text(NamedTuple):
-    """A text to be indexed, under its title and headings."""
+    """A text to index, with its title and headings."""
 
     text_id: int
     vector_id: int
@@ -54,16 +54,16 @@ class _Text(NamedTuple):
 
 
 def update_lexical(folder: Path, connection: sqlite3.Connection, language: str) -> None:
-    """Bring the lexical index in step with the passages, within the transaction that is open.
+    """Update the lexical index to match the passages, within the open transaction.
 
     Args:
         folder: the index.
-        connection: in a transaction.
-        language: of ``languages``; where the lexical index was made for another, it
-            is made anew.
+        connection: connection in a write transaction.
+        language: a key of ``LANGUAGES``, or ``NO_LANGUAGE``. A lexical index made for another
+            language is rebuilt.
 
     Raises:
-        StorageError: the disk refused.
+        StorageError: the lexical index can't be written.
     """
     state = load_state(connection)
     if state is not None and (state.language, state.analysis) != (language, VERSION):
@@ -81,14 +81,14 @@ def update_lexical(folder: Path, connection: sqlite3.Connection, language: str) 
 
 
 def forget_lexical(connection: sqlite3.Connection) -> None:
-    """Have the lexical index made anew, of all passages, at the end of this transaction."""
+    """Mark the lexical index to be rebuilt from all passages at the end of this transaction."""
     connection.execute("DELETE FROM lexical_index")
     connection.execute("DELETE FROM lexical_files")
     connection.execute("INSERT OR IGNORE INTO pending_texts SELECT id FROM texts")
 
 
 def lexical_is_due(connection: sqlite3.Connection, language: str) -> bool:
-    """Whether the lexical index is not in step with the passages, or was made in another way."""
+    """Whether the lexical index must be updated, or rebuilt for another language or version."""
     row = connection.execute("SELECT language, analysis FROM lexical_index").fetchone()
     if row is not None and tuple(row) != (language, VERSION):
         return True
@@ -97,7 +97,7 @@ def lexical_is_due(connection: sqlite3.Connection, language: str) -> bool:
 
 
 def _gone(connection: sqlite3.Connection) -> list[int]:
-    """Return the texts in the lexical index that no passage has any more."""
+    """Return the ids of texts in the lexical index that no passage has any more."""
     rows = connection.execute(
         "SELECT text_id FROM unused_texts EXCEPT SELECT text_id FROM pending_texts"
     )
@@ -105,7 +105,7 @@ def _gone(connection: sqlite3.Connection) -> list[int]:
 
 
 def _pending(connection: sqlite3.Connection) -> Iterator[_Text]:
-    """Yield the texts that are not in the lexical index yet, document by document."""
+    """Yield the texts to add to the lexical index, document by document."""
     rows = connection.execute(
         """SELECT p.text_id, c.vector_id, c.document_id, d.title, c.heading_path,
                   c.char_start, c.char_end
@@ -128,13 +128,13 @@ def _pending(connection: sqlite3.Connection) -> Iterator[_Text]:
 def _extend(
     folder: Path, state: LexicalRecord, gone: Sequence[int], texts: Iterator[_Text]
 ) -> LexicalRecord:
-    """Take texts out, write the segments of some more, and flush them to the disk.
+    """Remove texts, add others as new segments, and flush the files to the disk.
 
-    The engine also merges small segments now, so each text is rewritten a few times, however many
-    commits there are.
+    The engine also merges small segments. It rewrites each text only a few times, no matter how
+    many commits there are.
 
     Returns:
-        what to record.
+        the new record of the lexical index.
     """
     known = {engine_name(file): file for file in state.files}
     try:
@@ -144,7 +144,7 @@ def _extend(
             names = segment_files(place, meta)
             files = [known.get(name) or _move(place / name, folder) for name in names]
             sync(folder)
-    except (OSError, ValueError) as error:  # ValueError: what the engine makes of the disk's
+    except (OSError, ValueError) as error:  # the engine raises ValueError for the disk's errors
         raise StorageError(
             f"can't write the lexical index of {folder}: {error}; "
             "what was committed before is untouched"
@@ -153,14 +153,14 @@ def _extend(
 
 
 def _write(place: Path, language: str, gone: Sequence[int], texts: Iterator[_Text]) -> None:
-    """Take texts out of the engine's folder, and add others."""
+    """Remove texts from the lexical index in the engine's folder, and add others."""
     schema = make_schema()
     with library_path(place) as name:
         index = tantivy.Index(schema, name)
     index.register_tokenizer(WORDS, words_analyzer(language))
     index.register_tokenizer(PLAIN, plain_analyzer())
     index.register_tokenizer(IDENTIFIERS, identifiers_analyzer())
-    # One thread, as the cores are the encoder's.
+    # One thread is enough, because the encoder needs the cores.
     writer = index.writer(_HEAP_BYTES, 1)
     if gone:
         these = tantivy.Query.term_set_query(schema, TEXT, list(gone))
@@ -189,7 +189,7 @@ def _document(text: _Text) -> tantivy.Document:
 
 
 def _move(path: Path, folder: Path) -> WrittenFile:
-    """Put a file of the engine's into the index, flushed to the disk."""
+    """Move a file from the engine's folder into the index and flush it to the disk."""
     sync(path)
     return describe_file(path.rename(folder / f"{LEXICAL}{path.name}"))
 

@@ -1,18 +1,17 @@
-"""The lexical index as files: which segments a commit records, and the folder to open them by.
+"""Files of the lexical index: the segments that a commit records, and a folder to open them in.
 
-tantivy's segments are files that never change. They lie in the index's own folder, each under a
-name that a commit records, with their sizes and checksums. The engine wants a folder of its own
-with its segments and a list of them, and takes a lock in there even to read. There are two ways to
-make one out of links:
+tantivy's segments are files that never change. They are in the index's folder, and a commit records
+their names, sizes and checksums. The engine needs a folder of its own with the segments and a list
+of them, and takes a lock in that folder even for reading. Such a folder is made of links, in one of
+two ways:
 
-- A *view* is kept in the index by the writer: relative links to the index's own files, the list,
-  and, in the place of the lock, a link to a device that everyone may open. A reader of a view needs
-  no place to write in.
-- Where there is no view, as in a copy that has lost its links, a reader puts a folder together
-  where temporary files go, for as long as it takes to open it.
+- The writer keeps a *view* in the index: relative links to the index's own files, the list, and, in
+  place of the lock, a link to a device that everyone may open. A reader of a view needs no place to
+  write in.
+- If there is no view, as in a copy that has lost its links, the reader makes a temporary folder,
+  and removes it after opening the index.
 
-Either way a reader writes nothing into the index, and sees the segments of its own generation
-alone.
+Either way a reader writes nothing into the index, and sees only the segments of its own generation.
 """
 
 import errno
@@ -45,15 +44,16 @@ META = "meta.json"
 """The engine's list of segments."""
 _SEGMENT_FILE = re.compile(r"(?P<segment>[0-9a-f]{32})\.(?:(?P<opstamp>[0-9]+)\.del|[a-z]+)")
 _REMOVALS = 10
-"""How often to try to remove a folder that the engine may still write to."""
+"""Number of attempts to remove a folder that the engine may still write to."""
 _LOCK = ".tantivy-meta.lock"
 _LOCK_TARGET = "/dev/null"
-"""Can be opened for writing on a read-only disk, too, and is empty to a copy that follows links."""
+"""Target of the link in place of the lock. It can be opened for writing even on a read-only disk,
+and a copy that follows links makes an empty file of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class LexicalRecord:
-    """What a commit records of the lexical index."""
+    """Record of the lexical index in a commit."""
 
     language: str
     analysis: int
@@ -67,10 +67,10 @@ def engine_name(file: WrittenFile) -> str:
 
 
 def load_state(connection: sqlite3.Connection) -> LexicalRecord | None:
-    """Read what a snapshot records of the lexical index; None if there is none yet.
+    """Read a snapshot's record of the lexical index; None if there is none yet.
 
     Raises:
-        IndexDamaged: the list of its segments has changed.
+        IndexDamaged: the checksum of the list of segments does not match.
     """
     row = connection.execute(
         "SELECT language, analysis, meta, meta_sha256 FROM lexical_index"
@@ -87,7 +87,7 @@ def load_state(connection: sqlite3.Connection) -> LexicalRecord | None:
 
 
 def lexical_state(connection: sqlite3.Connection) -> LexicalState:
-    """Whether the words of the connection's snapshot can be searched."""
+    """Return whether the connection's snapshot can be searched by words."""
     row = connection.execute("SELECT analysis FROM lexical_index").fetchone()
     if row is not None:
         return "searchable" if row[0] == VERSION else "outdated"
@@ -97,16 +97,16 @@ def lexical_state(connection: sqlite3.Connection) -> LexicalState:
 
 @contextmanager
 def assembled(folder: Path, state: LexicalRecord, place: Path | None = None) -> Iterator[Path]:
-    """Yield a folder as the engine wants it, made of links; it is removed at the end.
+    """Yield a folder of links in the layout that the engine needs; remove it at the end.
 
     Args:
         folder: the index.
-        state: what belongs in it.
-        place: where to make it; None for where temporary files go.
+        state: record of the lexical index.
+        place: folder to make it in; None for the folder of temporary files.
 
     Raises:
-        OSError: it can't be made.
-        StorageError: there is no place for temporary files.
+        OSError: the folder can't be made.
+        StorageError: no folder for temporary files can be written.
     """
     made = _linked(folder, state, place) if place else _linked_somewhere(folder, state)
     try:
@@ -116,7 +116,7 @@ def assembled(folder: Path, state: LexicalRecord, place: Path | None = None) -> 
 
 
 def _linked(folder: Path, state: LexicalRecord, place: Path | None) -> Path:
-    """Make a folder of links in a place, or where temporary files go."""
+    """Make a folder of links in a place, or in the folder of temporary files."""
     made = Path(tempfile.mkdtemp(".tmp", LEXICAL, place))
     try:
         for file in state.files:
@@ -130,7 +130,7 @@ def _linked(folder: Path, state: LexicalRecord, place: Path | None) -> Path:
 
 
 def _linked_somewhere(folder: Path, state: LexicalRecord) -> Path:
-    """Make a folder of links wherever that is possible."""
+    """Make a folder of links in the first temporary folder that can be written."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     places = [None, *(Path(place) for place in ("/dev/shm", runtime, "/run") if place)]  # noqa: S108
     for place in places:
@@ -148,8 +148,8 @@ def _linked_somewhere(folder: Path, state: LexicalRecord) -> Path:
 def _remove(made: Path) -> None:
     """Remove a folder that the engine has used.
 
-    A thread of the engine reads the list of segments now and then, under a lock that is a file in
-    the folder. The file may appear while the folder is being emptied.
+    A thread of the engine reads the list of segments now and then, and locks it with a file in the
+    folder. That file may appear while the folder is being emptied.
     """
     for left in reversed(range(_REMOVALS)):
         try:
@@ -162,9 +162,9 @@ def _remove(made: Path) -> None:
 
 
 def segment_files(folder: Path, meta: str) -> list[str]:
-    """Return the files of the segments that an engine's list names, in its folder.
+    """Return the names of the files in an engine's folder that belong to the listed segments.
 
-    A segment that texts were taken out of has a file that says which; only the newest one counts.
+    A segment has a file of deletions if texts were removed from it; only the newest one is used.
     """
     live = {
         segment["segment_id"].replace("-", ""): (segment["deletes"] or {}).get("opstamp")
@@ -181,16 +181,16 @@ def segment_files(folder: Path, meta: str) -> list[str]:
 
 
 def check_file(folder: Path, file: WrittenFile, path: Path | None = None) -> None:
-    """Refuse a file that is not what a commit recorded, as far as a sample shows.
+    """Refuse a file whose size or sample does not match a commit's record.
 
     Args:
         folder: the index.
-        file: what was recorded.
-        path: where to read it, if not in the folder.
+        file: the record of the file.
+        path: path to read the file by; None for its name in the folder.
 
     Raises:
-        FileNotFoundError: it is not there.
-        IndexDamaged: it is another.
+        FileNotFoundError: there is no file.
+        IndexDamaged: the file does not match its record.
     """
     if not file.name.startswith(LEXICAL) or not _SEGMENT_FILE.fullmatch(engine_name(file)):
         raise IndexDamaged(f"{folder} names a lexical file outside itself: {file.name!r}")
@@ -210,16 +210,17 @@ def open_lexical(
 
     Args:
         folder: the index.
-        connection: has begun to read.
-        opened: what is open already.
+        connection: connection in a read transaction.
+        opened: files that are open already.
 
     Returns:
-        None if there is none, or another version made it; the next build makes one.
+        the lexical index, or None if there is none or another version made it. The next build
+        makes a new one.
 
     Raises:
-        FileNotFoundError: a file is not there.
-        IndexDamaged: a file is not what the snapshot recorded.
-        StorageError: there is no place for temporary links, where they are needed.
+        FileNotFoundError: a file is missing.
+        IndexDamaged: a file does not match the snapshot's record.
+        StorageError: temporary links are needed but can't be made.
     """
     state = load_state(connection)
     if state is None or state.analysis != VERSION:
@@ -235,13 +236,13 @@ def open_lexical(
 
 
 def _checked(folder: Path, file: WrittenFile, key: Hashable) -> Hashable:
-    """Check a file once: the key stands for one that was found to be whole."""
+    """Check a file and return its key, which later generations take as proof of the check."""
     check_file(folder, file)
     return key
 
 
 def _open_checked(folder: Path, state: LexicalRecord) -> LexicalIndex:
-    """Open files that were checked.
+    """Open a lexical index whose files were checked.
 
     Raises:
         FileNotFoundError, IndexDamaged, StorageError: see ``open_lexical``.
@@ -251,13 +252,13 @@ def _open_checked(folder: Path, state: LexicalRecord) -> LexicalIndex:
         try:
             return _open(view, state)
         except (ValueError, OSError):
-            pass  # a writer has just replaced it, or the system has no such device
+            pass  # a writer has just replaced the view, or the system has no such device
     with assembled(folder, state) as place:
         try:
             return _open(place, state)
         except ValueError as error:
             for file in state.files:
-                check_file(folder, file)  # a merge may have removed one since
+                check_file(folder, file)  # a merge may have removed a file meanwhile
             raise IndexDamaged(
                 f"the lexical index of {folder} can't be read ({error}); "
                 f"make it anew with: indexer compact --index {folder}"
@@ -265,11 +266,11 @@ def _open_checked(folder: Path, state: LexicalRecord) -> LexicalIndex:
 
 
 def _open(place: Path, state: LexicalRecord) -> LexicalIndex:
-    """Open the engine's folder.
+    """Open a lexical index by the engine's folder.
 
     Raises:
-        ValueError: the engine can't.
-        OSError: the folder is gone.
+        ValueError: the engine can't open it.
+        OSError: the folder does not exist.
     """
     with library_path(place) as name:
         index = tantivy.Index.open(name)
@@ -278,12 +279,12 @@ def _open(place: Path, state: LexicalRecord) -> LexicalIndex:
 
 
 def view_name(meta: str) -> str:
-    """Name of the view of the segments that an engine's list names."""
+    """Return the name of the view for an engine's list of segments."""
     return f"{LEXICAL}{hashlib.sha256(meta.encode()).hexdigest()[:32]}.view"
 
 
 def write_view(folder: Path, meta: str, files: Sequence[str]) -> None:
-    """Make the view of some segments, unless it is there.
+    """Make the view of some segments, unless it exists.
 
     Args:
         folder: the index.
@@ -291,7 +292,7 @@ def write_view(folder: Path, meta: str, files: Sequence[str]) -> None:
         files: names of the segments' files in the index.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: the view can't be written.
     """
     if find_view(folder, meta, files):
         return
@@ -304,7 +305,7 @@ def write_view(folder: Path, meta: str, files: Sequence[str]) -> None:
     sync(made)
     final = folder / view_name(meta)
     if final.is_dir():
-        # What a copy that follows links made of it.
+        # The folder is not a valid view: a copy that follows links has put files in their place.
         replaced = final.rename(folder / f"{LEXICAL}{secrets.token_hex(8)}.tmp")
         shutil.rmtree(replaced, ignore_errors=True)
     made.rename(final)
@@ -312,7 +313,7 @@ def write_view(folder: Path, meta: str, files: Sequence[str]) -> None:
 
 
 def find_view(folder: Path, meta: str, files: Sequence[str]) -> Path | None:
-    """Return the view of some segments, if it is there and holds exactly what it should.
+    """Return the view of some segments if it exists and is complete and correct, else None.
 
     Args:
         folder: the index.
@@ -334,6 +335,6 @@ def find_view(folder: Path, meta: str, files: Sequence[str]) -> Path | None:
 
 
 def _links(files: Sequence[str]) -> dict[str, str]:
-    """Name in a view → what it links to."""
+    """Return the links of a view: each link's name and its target."""
     links = {name.removeprefix(LEXICAL): f"../{name}" for name in files}
     return {**links, _LOCK: _LOCK_TARGET}

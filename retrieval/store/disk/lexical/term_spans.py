@@ -1,4 +1,4 @@
-"""Find where the terms of a query stand in a text, for highlights."""
+"""Find the terms of a query in a text, for highlights."""
 
 import re
 from bisect import bisect_right
@@ -32,32 +32,33 @@ from retrieval.store.records import TermSpan
 _ASCII_TOKEN: Final = re.compile("[^ ]+")
 _RAW_WORD: Final = re.compile("[A-Za-z0-9\x80-\U0010ffff]+")
 _MAX_KNOWN: Final = 20_000
-"""Maximum number of words whose terms are remembered from one text to the next."""
+"""Maximum number of words whose terms are cached from one text to the next."""
 
 
 _Token = tuple[int, int, str, bool]
-"""Start and end in the text; the folded word, or character of a script without spaces; whether
-it is a character that follows another."""
+"""Start and end in the text; the folded word, or character of a script without spaces; and whether
+it is a character that directly follows another."""
 
 
 class _Known(NamedTuple):
-    """How a word matches a query."""
+    """The cached terms of a word."""
 
     term: str
-    """The term of the query that it is, or the first that is a part of it; else empty."""
+    """The query's term that the word matches, or the first that one of its parts matches; else
+    empty."""
     plain: Sequence[str]
-    """As it is in a plain field; of ``camelCase`` also its parts, after a ``BREAK``."""
+    """The word's term in a plain field; for ``camelCase`` also its parts, after a ``BREAK``."""
 
 
 class TermFinder:
-    """Finds the terms of one query in texts, as the lexical index would."""
+    """Finds the terms of one query in texts with the analyzers of the lexical index."""
 
     def __init__(self, query: str, language: str) -> None:
-        """Cut the query.
+        """Analyze the query.
 
         Args:
-            query: as it was typed; see ``retrieval.store.lexical.query``.
-            language: of the index.
+            query: the query as typed; see ``retrieval.store.lexical.query``.
+            language: language of the index.
         """
         self._analyzer = words_analyzer(language)
         parsed = parse_lexical_query(query)
@@ -67,7 +68,7 @@ class TermFinder:
         self._known: dict[str, _Known] = {}
 
     def find(self, text: str) -> list[TermSpan]:
-        """Return every place of a term, in order; places may overlap. Linear in the text."""
+        """Return the span of every term in order; spans may overlap. Takes linear time."""
         spans = [
             TermSpan(match.start(), match.end(), term)
             for match in (IDENTIFIER.finditer(text) if self._identifiers else ())
@@ -88,7 +89,7 @@ class TermFinder:
         return sorted(spans)
 
     def _learn(self, words: Iterable[str]) -> None:
-        """Look up words, all at once."""
+        """Analyze the words that are not cached yet, all at once."""
         if len(self._known) > _MAX_KNOWN:
             self._known.clear()
         new = [word for word in words if word not in self._known]
@@ -102,7 +103,7 @@ class TermFinder:
             self._known[word] = _Known(known, plain_terms)
 
     def _in_sequence(self, tokens: Sequence[_Token]) -> Iterator[TermSpan]:
-        """Yield the words of each phrase, and those that begin with a prefix."""
+        """Yield the spans of words in phrases, and of words that begin with a prefix."""
         known = [self._known[word].plain for _, _, word, _ in tokens]
         words = [plain[0] for plain in known]
         places = list(range(len(words)))
@@ -116,7 +117,7 @@ class TermFinder:
 
 
 def _sequences(clauses: Iterable[Clause]) -> Iterator[str]:
-    """Yield what to look for in words joined by spaces; clauses for titles alone are left out."""
+    """Yield the strings to find in words joined by spaces, without clauses for titles only."""
     for clause in clauses:
         match clause:
             case Phrase(text, outranks_words=True):
@@ -134,7 +135,7 @@ def _joined(words: Sequence[tuple[int, str]]) -> str:
 
 
 def _covered(words: Sequence[str], sequences: Iterable[str]) -> Iterator[int]:
-    """Yield the places of words that are in any of some sequences."""
+    """Yield the positions of words that are in any of some sequences."""
     joined = f" {' '.join(words)} "
     starts = list(accumulate((len(word) + 1 for word in words), initial=0))
     changes = [0] * (len(words) + 1)
@@ -149,7 +150,7 @@ def _covered(words: Sequence[str], sequences: Iterable[str]) -> Iterator[int]:
 
 
 def _terms(analyzer: tantivy.TextAnalyzer, words: Sequence[str]) -> list[str]:
-    """Return the term of each word; empty where the analyzer drops it."""
+    """Return the term of each word; empty if the analyzer drops the word."""
     terms = [""] * len(words)
     for token in analyzer.pre_tokenize(" ".join(words)).tokens:
         terms[token.position] = token.text
@@ -157,13 +158,13 @@ def _terms(analyzer: tantivy.TextAnalyzer, words: Sequence[str]) -> list[str]:
 
 
 def _tokens(text: str) -> Iterator[_Token]:
-    """Yield the words of a text, folded."""
+    """Yield the folded words of a text with their places."""
     folded = fold(text)
-    if len(folded) == len(text) and compatible(text) == text:  # a character each
+    if len(folded) == len(text) and compatible(text) == text:  # each character was folded to one
         yield from _cut(folded, range(len(text)), range(1, len(text) + 1))
     elif (aligned := _aligned(text, folded)) is not None:
         yield from _cut(folded, *aligned)
-    else:  # the characters of some word can't be told apart: it is found as a whole
+    else:  # the characters of some word can't be aligned, so find that word as a whole
         for match in _RAW_WORD.finditer(text):
             folded = fold(match.group())
             starts, ends = _aligned(match.group(), folded) or (
@@ -175,7 +176,7 @@ def _tokens(text: str) -> Iterator[_Token]:
 
 
 def _cut(folded: str, starts: Sequence[int], ends: Sequence[int]) -> Iterator[_Token]:
-    """Yield the words of a folded text, given where each of its characters was."""
+    """Yield the words of a folded text, given the place of each character before folding."""
     for match in (_ASCII_TOKEN if folded.isascii() else TOKEN).finditer(folded):
         word, start, end = match.group(), match.start(), match.end()
         if UNSPACED_RUN.match(word):
@@ -186,7 +187,7 @@ def _cut(folded: str, starts: Sequence[int], ends: Sequence[int]) -> Iterator[_T
 
 
 def _aligned(text: str, folded: str) -> tuple[list[int], list[int]] | None:
-    """Return where each character of a folded text was; None if that can't be told."""
+    """Return the place of each character before folding; None if it can't be determined."""
     starts: list[int] = []
     ends: list[int] = []
     known: dict[str, str] = {}
