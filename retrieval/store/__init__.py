@@ -1,8 +1,8 @@
-"""Stores: where indexes are kept, read and written.
+"""Stores, which keep indexes.
 
-``open_reader`` and ``open_writer`` open an index by its location; ``api`` says what they give. The
-store on disk is in ``disk``. What stores have in common, the filter language and lexical queries,
-is beside it. Importing this package loads no store, and neither torch nor grpc.
+``open_reader`` and ``open_writer`` open an index by its location; ``api`` defines what they return.
+The store on disk is in ``disk``. The filter language and lexical queries, which all stores share,
+are beside it. Importing this package loads no store, and neither torch nor grpc.
 """
 
 from retrieval.domain.records import DocumentRow, IndexInfo, ModelIdentity

@@ -1,8 +1,8 @@
-"""What every store offers, and how an index is opened: by its location.
+"""The interface of every store, and functions that open an index by its location.
 
-A folder is read and written by the store on disk (``store.disk``). The scheme of any other location
-names its store, which is imported only then. A store is a class that satisfies ``Store``; mypy
-proves it where ``_STORES`` names it.
+The store on disk (``store.disk``) reads and writes folders. Any other location has a scheme that
+names its store, which is imported on first use. A store is a class that satisfies ``Store``; mypy
+checks that in ``_STORES``.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -44,22 +44,22 @@ from retrieval.store.records import (
 )
 
 Version = Hashable
-"""Tells one generation of one index from any other; equal for the same generation only."""
+"""Identifies one generation of one index; equal only for the same generation."""
 
 
 class TermFinder(Protocol):
-    """Finds the terms of one query in texts, as the lexical index would."""
+    """Finds the terms of one query in texts with the analyzers of the lexical index."""
 
     def find(self, text: str) -> list[TermSpan]:
-        """Return every place of a term, in order; places may overlap."""
+        """Return the span of every term in order; spans may overlap."""
         ...
 
 
 class Reader(Protocol):
     """One generation of an index; a context manager, safe to share between threads.
 
-    Methods that take long end with DeadlinePassed when nobody waits for them any more
-    (``retrieval.domain.deadline``), and raise IndexDamaged where the index is not what was written.
+    Slow methods raise DeadlinePassed when no client waits for them any more
+    (``retrieval.domain.deadline``). Any method raises IndexDamaged if it finds a damaged part.
     """
 
     @property
@@ -69,7 +69,7 @@ class Reader(Protocol):
 
     @property
     def version(self) -> Version:
-        """What ``read_version`` gave when the reader was opened."""
+        """The result of ``read_version`` when the reader was opened."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -82,24 +82,24 @@ class Reader(Protocol):
     ) -> None: ...
 
     def close(self) -> None:
-        """Let go of the generation."""
+        """Release the generation."""
         ...
 
     # Filters.
 
     def knows(self, filter_text: str) -> bool:
-        """Whether a filter was evaluated lately, so that a search with it need not do that."""
+        """Whether the result of a filter is cached, so a search need not evaluate it."""
         ...
 
     def prepare(self, filter: Filter) -> None:
-        """Evaluate a filter, and remember the result for searches with it."""
+        """Evaluate a filter and cache the result for searches."""
         ...
 
     def unknown_fields(self, filter: Filter) -> dict[str, str]:
         """Return the metadata fields of a filter that no document has.
 
         Returns:
-            field → the closest name of a field that documents have; empty where none is close.
+            for each unknown field the closest name of an existing one, or empty if none is close.
         """
         ...
 
@@ -107,7 +107,7 @@ class Reader(Protocol):
 
     @property
     def is_exact(self) -> bool:
-        """Whether there is no approximate index: every search looks at every vector."""
+        """Whether every search is exact because there is no approximate index."""
         ...
 
     def search_vectors(
@@ -122,12 +122,12 @@ class Reader(Protocol):
 
         Args:
             queries: float32 [n, dim], L2-normalised.
-            k: how many, ≥ 1.
-            filter: only vectors of documents that pass this filter.
-            exact: look at every vector, also where there is an approximate index.
+            k: maximum number of results for each query, ≥ 1.
+            filter: if given, find only vectors of documents that pass this filter.
+            exact: score every vector, even if there is an approximate index.
 
         Raises:
-            InvalidArgument: queries of another shape.
+            InvalidArgument: the queries have another shape.
         """
         ...
 
@@ -145,7 +145,7 @@ class Reader(Protocol):
         """Return a passage's own vector, float32 [dim].
 
         Raises:
-            NotFound: no such document or passage.
+            NotFound: the document or the passage does not exist.
         """
         ...
 
@@ -153,7 +153,7 @@ class Reader(Protocol):
         """Return a query's inner product with an average vector, estimated from a sample."""
         ...
 
-    # Words. All of these raise NoLexicalIndex where ``has_lexical_index`` is false.
+    # Words. All of these methods raise NoLexicalIndex if ``has_lexical_index`` is false.
 
     @property
     def has_lexical_index(self) -> bool:
@@ -161,15 +161,15 @@ class Reader(Protocol):
         ...
 
     def search_lexical(self, text: str, k: int, *, filter: Filter | None = None) -> LexicalHits:
-        """Find the texts that fit the words of a query best.
+        """Find the texts that match the words of a query best.
 
         Args:
-            text: the query, see ``retrieval.store.lexical.query``.
-            k: how many, ≥ 1.
-            filter: only texts of documents that pass this filter.
+            text: the query; see ``retrieval.store.lexical.query``.
+            k: maximum number of texts, ≥ 1.
+            filter: if given, find only texts of documents that pass this filter.
 
         Returns:
-            at most k; texts with none of the words are left out.
+            at most k texts; texts with none of the words are left out.
         """
         ...
 
@@ -185,9 +185,9 @@ class Reader(Protocol):
 
         Args:
             text: the query.
-            vector_ids: int64 [m].
-            most: how many texts of each vector, the best of it; None for all.
-            filter: only texts of documents that pass this filter.
+            vector_ids: ids of the vectors, int64 [m].
+            most: maximum number of texts for each vector, the best first; None for all.
+            filter: if given, score only texts of documents that pass this filter.
         """
         ...
 
@@ -198,14 +198,14 @@ class Reader(Protocol):
         ...
 
     def lexical_warnings(self, text: str) -> tuple[str, ...]:
-        """Say which limits a lexical query exceeds, in sentences without a full stop."""
+        """Return a sentence without a full stop for each limit that a lexical query exceeds."""
         ...
 
     def term_finder(self, text: str) -> TermFinder:
-        """Return what finds the terms of a query in passages."""
+        """Return a finder for the terms of a query in passages."""
         ...
 
-    # Where texts stand.
+    # Places of texts.
 
     def first_places(
         self,
@@ -218,14 +218,14 @@ class Reader(Protocol):
         """Return the first passages that have the texts of some groups, in order of indexing.
 
         Args:
-            groups: texts in order.
-            limit: how many passages of each group are wanted.
-            filter: only passages of documents that pass this filter.
-            named: all texts that are listed; None for those of the groups.
+            groups: groups of texts, each in order.
+            limit: maximum number of passages for each group.
+            filter: if given, return only passages of documents that pass this filter.
+            named: all texts of the ranking; None if these are the texts of the groups.
 
         Returns:
-            for each group the passages of its first texts, as far as it takes to have ``limit``;
-            those of the last text may be cut after the ``limit`` th.
+            for each group, the passages of its first texts until there are ``limit`` of them.
+            Texts after that are left out.
         """
         ...
 
@@ -247,7 +247,7 @@ class Reader(Protocol):
         """Read the passages that a search has found, in its order.
 
         Raises:
-            NotFound: no such document or passage.
+            NotFound: a document or passage does not exist.
         """
         ...
 
@@ -255,40 +255,40 @@ class Reader(Protocol):
         """Read one passage.
 
         Raises:
-            NotFound: no such document or passage.
+            NotFound: the document or the passage does not exist.
         """
         ...
 
     def neighbours(
         self, document_id: int, ordinal: int, *, before: int = 0, after: int = 0
     ) -> list[Passage]:
-        """Read the passages around one, in order, itself left out.
+        """Read the passages around a given one, in order and without it.
 
         Raises:
-            NotFound: no such document or passage.
+            NotFound: the document or the passage does not exist.
         """
         ...
 
     def neighbours_of(
         self, places: Sequence[PassageKey], *, before: int = 0, after: int = 0
     ) -> list[list[Passage]]:
-        """Read the passages around each of some that exist; see ``neighbours``."""
+        """Read the passages around each given one, which must exist; see ``neighbours``."""
         ...
 
     def section_spans(self, places: Sequence[PassageKey], most_chars: int) -> list[SectionSpan]:
-        """Find how far the section around each of some passages goes.
+        """Find the span of the section around each of some passages.
 
         Args:
             places: the passages.
-            most_chars: length that a span stays within; the passage itself is always in it.
+            most_chars: maximum length of a span, unless the passage itself is longer.
 
         Raises:
-            NotFound: no such document or passage.
+            NotFound: a document or passage does not exist.
         """
         ...
 
     def sections(self, spans: Sequence[tuple[int, SectionSpan]]) -> list[SectionText]:
-        """Read the texts of some spans, each given with the id of its document."""
+        """Read the texts of spans; each span comes with the id of its document."""
         ...
 
     def sample_places(self, count: int) -> list[PassageKey]:
@@ -301,7 +301,7 @@ class Reader(Protocol):
         """Return one document.
 
         Raises:
-            NotFound: no such document.
+            NotFound: the document does not exist.
         """
         ...
 
@@ -309,7 +309,7 @@ class Reader(Protocol):
         """Return one document by its URI.
 
         Raises:
-            NotFound: no such document.
+            NotFound: the document does not exist.
         """
         ...
 
@@ -317,12 +317,12 @@ class Reader(Protocol):
         """Read a document's whole text.
 
         Raises:
-            NotFound: no such document.
+            NotFound: the document does not exist.
         """
         ...
 
     def documents(self, limit: int, after_uri: str = "") -> list[DocumentRow]:
-        """Return up to ``limit`` documents in order of URI, those after a given one."""
+        """Return up to ``limit`` documents after a URI, in order of URI."""
         ...
 
     def skipped(self) -> list[Skipped]:
@@ -335,7 +335,7 @@ class Reader(Protocol):
 
 
 class Commit(Protocol):
-    """What one transaction changes; from ``Writer.commit``."""
+    """One transaction's changes; made by ``Writer.commit``."""
 
     def add_vectors(
         self, content_keys: Sequence[bytes], vectors: NDArray[np.float32], truncated: Sequence[bool]
@@ -344,7 +344,7 @@ class Commit(Protocol):
 
         Args:
             content_keys: n distinct keys that the index does not hold yet: the SHA-256 (32 bytes)
-                of each text in UTF-8, which a reader checks texts against.
+                of each text in UTF-8. Readers check texts against it.
             vectors: float32 [n, dim], L2-normalised.
             truncated: whether each text was longer than the model takes.
 
@@ -358,18 +358,18 @@ class Commit(Protocol):
         ...
 
     def touch_document(self, document_id: int, source: SourceFile) -> None:
-        """Note the new modification times where no content changed."""
+        """Record a document's new modification times when its content has not changed."""
         ...
 
     def remove_document(self, uri: str) -> None:
-        """Take a document out of the index, its text and chunks with it."""
+        """Remove a document with its text and chunks."""
         ...
 
     def remove_under(self, uri: str) -> list[str]:
-        """Take a document out of the index, and all documents under it where it is a folder.
+        """Remove a document, or all documents in a folder or container.
 
         Returns:
-            the URIs of what was removed, in order.
+            the URIs of the removed documents, in order.
         """
         ...
 
@@ -379,29 +379,29 @@ class Commit(Protocol):
         skipped: Sequence[Skipped],
         containers: Mapping[str, ContainerStamp],
     ) -> None:
-        """Note where a root lies, and what is under it beside documents, replacing what was before.
+        """Record a root with its skipped files and containers, replacing its earlier record.
 
         Args:
-            root: its name, where it lies and how its files were chosen.
+            root: name and path of the root, and how its files were chosen.
             skipped: the files that were left out.
-            containers: URI → stamp of those that were read to their end.
+            containers: stamps by URI of the containers that were read completely.
         """
         ...
 
     def set_language(self, language: str) -> None:
-        """Say which language the texts are in, a key of ``LANGUAGES`` or ``NO_LANGUAGE``."""
+        """Set the language of the texts, a key of ``LANGUAGES`` or ``NO_LANGUAGE``."""
         ...
 
     def set_index_type(self, index_type: str, target_recall: float) -> None:
-        """Say how vectors are to be searched from now on; ``Writer.maintain`` sees to it."""
+        """Set how vectors are to be searched; the next ``Writer.maintain`` puts it into effect."""
         ...
 
 
 class Writer(Protocol):
-    """The one writer of an index; a context manager that holds the writer's lock.
+    """The only writer of an index; a context manager that holds the writer's lock.
 
-    Its methods raise StorageError where the store refuses, and IndexDamaged where the index is not
-    what was written.
+    Any method raises StorageError if the store can't be read or written, and IndexDamaged if it
+    finds a damaged part.
     """
 
     @property
@@ -419,16 +419,16 @@ class Writer(Protocol):
     ) -> None: ...
 
     def close(self) -> None:
-        """Release the lock; what was not committed is gone."""
+        """Release the lock and discard uncommitted changes."""
         ...
 
     def set_model(self, model: ModelIdentity, chunking: ChunkSettings, language: str) -> None:
-        """Say what the index is made with; model and chunking can't be changed from then on.
+        """Set the model and the chunk settings of a new index; they can't be changed later.
 
         Args:
-            model: what embeds its texts.
-            chunking: how documents are cut.
-            language: of the texts, where the index is new.
+            model: the model that embeds the texts.
+            chunking: how documents are cut into chunks.
+            language: language of the texts; only used if the index is new.
 
         Raises:
             ModelMismatch: the index was made with another model or other chunk settings.
@@ -436,23 +436,23 @@ class Writer(Protocol):
         ...
 
     def roots(self) -> dict[str, RootInfo]:
-        """Return every root that was ever indexed here, by name."""
+        """Return every root that was ever indexed, by name."""
         ...
 
     def known_files(self, root: str) -> dict[str, KnownFile]:
-        """Return URI → what is remembered, for every document under a root."""
+        """Return the records of all documents under a root, by URI."""
         ...
 
     def skipped(self, root: str) -> list[Skipped]:
-        """Return what was skipped under a root when it was last indexed, in order of URI."""
+        """Return the files that the last build skipped under a root, in order of URI."""
         ...
 
     def containers(self, root: str) -> dict[str, ContainerStamp]:
-        """Return URI → stamp of every container under a root that was read to its end."""
+        """Return the stamps of all completely read containers under a root, by URI."""
         ...
 
     def find_vectors(self, content_keys: Iterable[bytes]) -> dict[bytes, int]:
-        """Return content key → vector id, for those texts that have a vector already."""
+        """Return the vector ids of the texts that have a vector already, by content key."""
         ...
 
     def truncated_chunks(self) -> int:
@@ -460,7 +460,7 @@ class Writer(Protocol):
         ...
 
     def commit(self) -> AbstractContextManager[Commit]:
-        """Stage changes; leaving the block commits them all, an exception none of them."""
+        """Stage changes; leaving the block commits all of them, or none after an exception."""
         ...
 
     def segments(self) -> list[SegmentInfo]:
@@ -468,16 +468,16 @@ class Writer(Protocol):
         ...
 
     def maintain(self) -> Maintained:
-        """Do what is due after a build: merge, drop, index or tune; most of the time nothing."""
+        """Merge, drop, index or tune vectors if that is due after a build; usually it is not."""
         ...
 
     def compact(self) -> Maintained:
-        """Drop every vector that no chunk uses, and index all others anew."""
+        """Drop every vector that no chunk uses, and rebuild the index of all others."""
         ...
 
 
 class Store(Protocol):
-    """Where indexes are kept."""
+    """A place that keeps indexes."""
 
     def exists(self, location: Location) -> bool:
         """See ``exists``."""
@@ -519,7 +519,7 @@ def _disk() -> Store:
 
 
 _STORES: Final[Mapping[str, Callable[[], Store]]] = {"": _disk}
-"""Scheme → its store; each is imported when the first location of its scheme is opened."""
+"""Stores by scheme; each is imported when the first location with its scheme is opened."""
 
 
 def store_of(location: Location) -> Store:
@@ -540,33 +540,33 @@ def store_of(location: Location) -> Store:
 
 
 def exists(location: LocationLike) -> bool:
-    """Whether there is an index (which may still be unusable).
+    """Whether there is an index, even an unusable one.
 
     Raises:
-        StorageError: the store can't be looked into.
+        StorageError: the store can't be read.
     """
     at = Location.parse(location)
     return store_of(at).exists(at)
 
 
 def check_free(location: LocationLike) -> None:
-    """Refuse a location where no index is and none can be made; nothing is changed.
+    """Refuse a location that has no index and where none can be created; change nothing.
 
     Raises:
-        NotAnIndex: something else is there.
-        StorageError: the store can't be looked into.
+        NotAnIndex: the location holds something else.
+        StorageError: the store can't be read.
     """
     at = Location.parse(location)
     store_of(at).check_free(at)
 
 
 def read_info(location: LocationLike) -> IndexInfo:
-    """Read what an index is and holds.
+    """Read an index's description and counts.
 
     Raises:
-        NotAnIndex: there is none, or nothing was committed yet.
-        IndexVersionError: it was written by a newer version.
-        IndexDamaged: it is malformed.
+        NotAnIndex: there is no index, or nothing was committed yet.
+        IndexVersionError: the index was written by a newer version.
+        IndexDamaged: the index is malformed.
         StorageError: the store can't be read.
     """
     at = Location.parse(location)
@@ -574,7 +574,7 @@ def read_info(location: LocationLike) -> IndexInfo:
 
 
 def read_status(location: LocationLike) -> IndexStatus:
-    """Read all that an index says of itself, in one snapshot.
+    """Read everything that an index records about itself, in one snapshot.
 
     Raises:
         NotAnIndex, IndexVersionError, IndexDamaged, StorageError: see ``read_info``.
@@ -584,7 +584,7 @@ def read_status(location: LocationLike) -> IndexStatus:
 
 
 def read_version(location: LocationLike) -> Version:
-    """Read which generation of which index is there now; cheap enough to ask every second.
+    """Read which generation of which index is there now; cheap enough to call every second.
 
     Raises:
         NotAnIndex, IndexVersionError, IndexDamaged, StorageError: see ``read_info``.
@@ -594,12 +594,12 @@ def read_version(location: LocationLike) -> Version:
 
 
 def open_reader(location: LocationLike, *, before: Reader | None = None) -> Reader:
-    """Open the last committed generation of an index. A build may go on beside it.
+    """Open the last committed generation of an index; a build may run at the same time.
 
     Args:
         location: the index.
-        before: a reader of another generation, open or closed: what both have in common is neither
-            read again nor twice in memory.
+        before: reader of another generation, open or closed. Parts that both generations have are
+            shared instead of read again.
 
     Raises:
         NotAnIndex, IndexVersionError, IndexDamaged, StorageError: see ``read_info``.
@@ -609,14 +609,14 @@ def open_reader(location: LocationLike, *, before: Reader | None = None) -> Read
 
 
 def open_writer(location: LocationLike, *, create: bool = True) -> Writer:
-    """Open an index for writing; what an interrupted run left behind is removed.
+    """Open an index for writing, and remove what an interrupted run left behind.
 
     Args:
         location: the index.
-        create: whether to make one where there is none.
+        create: whether to create the index if it does not exist.
 
     Raises:
-        NotAnIndex: something else is there, or nothing and ``create`` is false.
+        NotAnIndex: the location holds something else, or no index although ``create`` is false.
         IndexLocked: another process is writing it.
         IndexVersionError, IndexDamaged, StorageError: see ``read_info``.
     """
@@ -625,30 +625,30 @@ def open_writer(location: LocationLike, *, create: bool = True) -> Writer:
 
 
 def verify(location: LocationLike) -> Iterator[Problem]:
-    """Check every byte of an index's last commit; it may be written meanwhile.
+    """Check every byte of an index's last commit; a build may run at the same time.
 
     Yields:
-        what is wrong; nothing if all is well.
+        each problem found.
 
     Raises:
-        NotAnIndex, IndexVersionError, StorageError: there is nothing to check.
+        NotAnIndex, IndexVersionError, StorageError: the index can't be opened at all.
     """
     at = Location.parse(location)
     return store_of(at).verify(at)
 
 
 def remove_documents(location: LocationLike, uris: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Take documents out of an index, in one commit.
+    """Remove documents from an index in one commit.
 
     Args:
         location: the index.
-        uris: of documents, or of folders with documents in them.
+        uris: URIs of documents, or of folders that contain documents.
 
     Returns:
-        the URIs of the documents that were removed, and the given ones that named none.
+        the URIs of the removed documents, and the given URIs that matched no document.
 
     Raises:
-        NotAnIndex: there is none.
+        NotAnIndex: there is no index.
         IndexLocked: another process is writing it.
     """
     removed: list[str] = []
@@ -664,9 +664,10 @@ def remove_documents(location: LocationLike, uris: Sequence[str]) -> tuple[list[
 
 
 def search_on_one_core() -> None:
-    """Have searches of the calling thread use no core but its own.
+    """Make searches of the calling thread use a single core.
 
-    Where many threads search, cores that help each other wait for each other.
+    When many threads search at once, spreading each search over several cores makes them wait for
+    each other.
     """
     from retrieval.store.disk.files.vector_file import search_on_one_core as on_one_core
 

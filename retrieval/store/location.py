@@ -1,4 +1,4 @@
-"""Where an index is: a folder on a disk, or an address in another store."""
+"""Location of an index: a folder on a disk, or an address in another store."""
 
 import os
 import re
@@ -11,18 +11,18 @@ _ADDRESS: Final = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<path>.*)", re
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where an index is. Equal locations name the same place; ``str`` gives it as it was typed."""
+    """Location of an index. Equal locations name the same place; ``str`` gives the typed text."""
 
     scheme: str
-    """Names the store, as ``lake`` in ``lake://…``; empty for a folder."""
+    """Name of the store, such as ``lake`` in ``lake://…``; empty for a folder."""
     path: str
-    """The folder, or what follows ``://``."""
+    """The folder, or the part after ``://``."""
 
     @classmethod
     def parse(cls, place: "LocationLike") -> "Location":
-        """Read a location: ``scheme://…`` is an address; anything else is a folder.
+        """Parse a location: ``scheme://…`` is an address, and anything else is a folder.
 
-        A ``pathlib`` path is always a folder. So is a text that begins with ``./``.
+        A ``pathlib`` path is always a folder, and so is a text that begins with ``./``.
         """
         if isinstance(place, Location):
             return place
@@ -42,9 +42,9 @@ class Location:
         return self if self.scheme else Location("", str(self.folder.resolve()))
 
     def __str__(self) -> str:
-        """Return the location as messages show it."""
+        """Return the location in the form that messages show."""
         return f"{self.scheme}://{self.path}" if self.scheme else str(Path(self.path))
 
 
 LocationLike = Location | str | os.PathLike[str]
-"""What can be read as a location."""
+"""Types that ``Location.parse`` accepts."""

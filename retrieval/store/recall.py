@@ -1,4 +1,4 @@
-"""Warn about approximate indexes that miss the wanted recall."""
+"""Warn about approximate indexes that miss the target recall."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -9,11 +9,11 @@ _WAYS_OUT: Final = "a lower --target-recall, or with another --index-type"
 
 
 def recall_warnings(segments: Sequence[SegmentInfo], target: float) -> Iterator[str]:
-    """Yield a line for each segment whose approximate index misses the wanted recall.
+    """Yield a warning for each segment whose approximate index misses the target recall.
 
     Args:
-        segments: an index's.
-        target: recall@10 against exact search that is wanted of it.
+        segments: segments of an index.
+        target: recall@10 against exact search that was asked for.
     """
     for segment in segments:
         if segment.ann and segment.ann.recall < target:

@@ -1,4 +1,4 @@
-"""What the stores take and give: plain data, no behaviour."""
+"""Records that stores take and return: plain data without behaviour."""
 
 import json
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ PassageKey = tuple[int, int]
 
 
 class TextKey(NamedTuple):
-    """A text, as a ranking lists it: what stands under one title and headings."""
+    """A text in a ranking: the text of a vector under one title and headings."""
 
     vector_id: int
     text_id: int
-    """0: all texts of the vector but those that are listed beside it."""
+    """Id of the text; 0 means all texts of the vector that the ranking does not list themselves."""
 
 
 class DocumentPassage(NamedTuple):
@@ -34,28 +34,28 @@ class VectorHits(NamedTuple):
     """The nearest vectors of each query, best first."""
 
     scores: NDArray[np.float32]
-    """[n, k] inner products, higher is better; cosine similarity for unit vectors."""
+    """Inner products, [n, k]; higher is better. For unit vectors they are cosine similarities."""
     vector_ids: NDArray[np.int64]
-    """[n, k]; -1 where there are fewer than k vectors."""
+    """Ids of the vectors, [n, k]; -1 fills missing ones."""
 
 
 class LexicalHits(NamedTuple):
-    """The texts that fit the words of a query best, best first; equal scores by text id.
+    """The texts that match the words of a query best, best first; equal scores by text id.
 
-    The engine decides which of the texts that tie with the last one are among them: always the same
-    ones for a generation, so that it need not read all of them.
+    If several texts tie with the last one, the engine chooses which of them to return, without
+    reading all of them. The choice is the same for every search of a generation.
     """
 
     scores: NDArray[np.float64]
-    """[n] BM25, ≥ 0."""
+    """BM25 scores, [n], ≥ 0."""
     vector_ids: NDArray[np.int64]
-    """[n]."""
+    """Ids of the texts' vectors, [n]; several texts may share one."""
     text_ids: NDArray[np.int64]
-    """[n]; several texts may have one vector. 0 for a vector's only text."""
+    """Ids of the texts, [n]; 0 if the vector has only one text."""
 
 
 class TermSpan(NamedTuple):
-    """Characters ``start`` to ``end`` of a text, and the term of the query that they are."""
+    """Characters ``start`` to ``end`` of a text, and the query's term that they match."""
 
     start: int
     end: int
@@ -63,18 +63,18 @@ class TermSpan(NamedTuple):
 
 
 class SectionSpan(NamedTuple):
-    """A part of a document's text: passages under the same headings, one after the other."""
+    """A part of a document's text: consecutive passages under the same headings."""
 
     start: int
-    """First character in the document's text."""
+    """Position of the first character in the document's text."""
     end: int
     complete: bool
-    """Whether all passages of the section are in it."""
+    """Whether the span contains all passages of the section."""
 
 
 @dataclass(frozen=True, slots=True)
 class StagedChunk:
-    """A chunk and the vector that stands for it."""
+    """A chunk and the id of its vector."""
 
     chunk: Chunk
     vector_id: int
@@ -87,13 +87,13 @@ class StagedDocument:
     document: Document
     source: SourceFile
     sha256: str
-    """Hex digest of the file's bytes, and of its sidecar's where it has one."""
+    """Hex digest of the bytes of the file and its sidecar, if it has one."""
     chunks: Sequence[StagedChunk]
 
 
 @dataclass(frozen=True, slots=True)
 class KnownFile:
-    """What an index remembers of a file, to tell whether it changed."""
+    """The record of an indexed file, to tell whether it has changed."""
 
     document_id: int
     sha256: str
@@ -101,121 +101,121 @@ class KnownFile:
 
 
 IndexType = Literal["auto", "flat", "ivf", "hnsw"]
-"""How vectors are searched. ``auto``: exactly where they are few, else by an ``ivf`` index where
-that reaches the wanted recall."""
+"""How vectors are searched. ``auto`` searches few vectors exactly, and many by an ``ivf`` index if
+that reaches the target recall."""
 
 AnnKind = Literal["ivf", "hnsw"]
 
 LexicalState = Literal["searchable", "outdated", "missing"]
-"""Whether an index can be searched by words. An older version made an index that is ``outdated`` or
-where it is ``missing``; the next build mends it."""
+"""Whether an index can be searched by words. If an older version built the index, its lexical index
+is ``outdated`` or ``missing``; the next build repairs that."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnnSettings:
-    """What an approximate index is, and how hard it is searched."""
+    """Kind and search settings of an approximate index."""
 
     kind: AnnKind
     effort: int
-    """Lists to look into (ivf: nprobe), or breadth of the search (hnsw: efSearch)."""
+    """Number of lists to scan (ivf: nprobe), or breadth of the search (hnsw: efSearch)."""
     candidates: int
-    """Rows to propose for re-scoring, where no more than that are wanted."""
+    """Number of rows to propose for rescoring in a search for few results; more for many."""
     lists: int
     """Number of lists (ivf), else 0."""
     recall: float
-    """Recall@10 against exact search, as measured when it was written."""
+    """Measured recall@10 against exact search."""
     queries: int
     """Number of queries in that measurement."""
     target: float = 0.0
-    """The recall that it was tuned to; 0 where that was not recorded."""
+    """The recall that the index was tuned to; 0 if it was not recorded."""
 
     @property
     def reached(self) -> bool:
-        """Whether the measured recall is what it was tuned to."""
+        """Whether the measured recall reaches the target."""
         return self.recall >= self.target
 
     def as_json(self) -> str:
-        """Return the settings as an index keeps them."""
+        """Return the settings as JSON, the form in which an index stores them."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "AnnSettings":
-        """Read what ``as_json`` wrote.
+        """Parse the result of ``as_json``.
 
         Raises:
-            ValueError, TypeError: it is something else.
+            ValueError, TypeError: the text is something else.
         """
         return cls(**json.loads(text))
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentInfo:
-    """A part of an index's vectors that is searched by itself."""
+    """A part of an index's vectors with a file and, optionally, an approximate index of its own."""
 
     id: int
     file: str
     rows: int
     unused: int
-    """Rows that no chunk uses."""
+    """Number of rows that no chunk uses."""
     size: int
-    """Bytes of the file, which is memory-mapped."""
+    """Size of the memory-mapped file in bytes."""
     ann: AnnSettings | None
-    """Its approximate index; None if it is searched exactly."""
+    """Settings of its approximate index; None if the segment is searched exactly."""
     missed: AnnSettings | None
     """The best approximate index that was tried and dropped because it missed the wanted recall."""
     ann_file: str
     ann_size: int
-    """Bytes of the approximate index, which is read into memory."""
+    """Size of the approximate index in bytes; it is read into memory."""
     ann_sha256: str
 
     @property
     def memory(self) -> int:
-        """Bytes that a search needs in memory: ids, and the approximate index."""
+        """Memory that a search needs in bytes, for the ids and the approximate index."""
         return self.ann_size + 8 * self.rows
 
     @property
     def ann_kind(self) -> str:
-        """``"ivf"`` or ``"hnsw"``; empty: it is searched exactly."""
+        """``"ivf"`` or ``"hnsw"``; empty if the segment is searched exactly."""
         return self.ann.kind if self.ann else ""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexStatus:
-    """All that an index says of itself, of one generation."""
+    """Everything that an index records about one generation."""
 
     info: IndexInfo
     segments: Sequence[SegmentInfo]
-    """Oldest first."""
+    """The segments, oldest first."""
     roots: dict[str, RootInfo]
-    """By name."""
+    """The roots by name."""
     lexical: LexicalState
-    """Whether it can be searched by words."""
+    """Whether the index can be searched by words."""
     size: int
-    """Bytes in the store; a build may add and remove some meanwhile."""
+    """Total size in the store in bytes; a running build may change it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Maintained:
-    """What maintenance did."""
+    """The result of maintenance."""
 
     merged: int = 0
-    """Segments that were written anew as one."""
+    """Number of segments that were merged."""
     removed: int = 0
-    """Unused vectors that were dropped."""
+    """Number of unused vectors that were dropped."""
     ann: AnnSettings | None = None
-    """The approximate index that was made, if one was."""
+    """The approximate index that was built, if any."""
     tuned: AnnSettings | None = None
-    """The one that was only tuned anew, because another recall is wanted now."""
+    """The approximate index that was only tuned again for a new target recall, if any."""
     missed: AnnSettings | None = None
-    """The best approximate index that was tried in vain: it missed the wanted recall."""
+    """The best approximate index that was tried and discarded because it missed the target."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong with an index."""
+    """A problem found in an index."""
 
     file: str
-    """Name of the file, within the index's folder."""
+    """Name of the file within the index's folder."""
     what: str
     advice: str
-    """What to do about it."""
+    """How to solve the problem."""

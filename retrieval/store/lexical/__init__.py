@@ -1,1 +1,1 @@
-"""Words: how texts and queries are folded, and what a lexical query asks, for any engine."""
+"""Folding of texts and queries, and lexical queries, independent of any engine."""

@@ -1,18 +1,18 @@
-"""How the words of texts and queries are folded into one form, whatever engine indexes them.
+"""Fold the words of texts and queries into one form, independent of any engine.
 
 ``fold`` brings a text into one form. It unifies compatible characters (full width, ligatures: NFKC)
 and removes invisible ones (soft hyphens, zero-width spaces and joiners), the vowel points of Arabic
 and Hebrew, and the accents of Greek. Everything between words becomes a space. The signs of
 Devanagari, Thai and similar scripts remain part of their words.
 
-A text is prepared for an engine in three forms, each for a field of its own:
+A text is prepared in three forms, each for its own field:
 
 - ``words_of``: all words; Chinese, Japanese, Korean, Thai and other scripts that put no spaces
   between words become pairs of characters (https://dl.acm.org/doi/10.1145/258525.258531);
 - ``plain_of``: all words at their positions, scripts without spaces as single characters; for
   phrases and prefixes;
-- ``identifiers_of``: ``get_user``, ``os.path.join``, ``v1.2.3``, ``CVE-2021-44228`` and ``C++`` as
-  they stand. Their parts are words as well.
+- ``identifiers_of``: ``get_user``, ``os.path.join``, ``v1.2.3``, ``CVE-2021-44228`` and ``C++``
+  unchanged. Their parts are words as well.
 """
 
 import re
@@ -22,10 +22,10 @@ from itertools import groupby, pairwise
 from typing import Final
 
 MAX_TERM_BYTES: Final = 128
-"""Maximum length of a term: longer ones, as in encoded data, can't be searched for."""
+"""Maximum length of a term; longer terms, as in encoded data, can't be searched for."""
 
 BREAK: Final = "|"
-"""Separates parts of a plain text: no phrase matches across it. It is never part of a word."""
+"""Separator between parts of a plain text. No phrase matches across it, and no word contains it."""
 
 # Scripts without spaces: Thai, Lao; Myanmar; Khmer; Hangul; Kana; Bopomofo; Han.
 _UNSPACED = (
@@ -47,22 +47,21 @@ _IGNORABLE = (
 _IGNORABLES = re.compile(f"[{_IGNORABLE}]+")
 
 # Marks that most writers leave out: general accents, and the points of Cyrillic, Hebrew, Arabic,
-# Syriac and Vedic. The marks of other scripts are vowels and the like, without which it is another
-# word.
+# Syriac and Vedic. Marks of other scripts are vowels and similar signs that distinguish words.
 _ACCENTS = re.compile(
     "[\u0300-\u036f\u0483-\u0489\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed\u0711"
     "\u0730-\u074a\u0898-\u089f\u08ca-\u08ff\u0951-\u0954\u1ab0-\u1aff\u1cd0-\u1cff\u1dc0-\u1dff"
     "\u20d0-\u20ff\ufe20-\ufe2f]"
 )
 _GREEK = re.compile("[\u0370-\u03ff\u1f00-\u1fff]")
-# Final sigma; Cyrillic letters with an accent (not those that are letters of their own, as й is);
-# a letter that the engine folds to a capital; the stretch between Arabic letters.
+# Final sigma; Cyrillic letters with an accent, but not separate letters such as й; a letter that
+# the engine folds to a capital; and tatweel, which only stretches Arabic words.
 _LETTERS: Final = {
     **{"ς": "σ", "ё": "е", "Ё": "Е", "ѐ": "е", "Ѐ": "Е", "ѝ": "и", "Ѝ": "И", "ǧ": "g", "Ǧ": "G"},
     "\u0640": "",
 }
 
-# Words that a sign or two hold together, or that end in one; or with "_" or "+" in them.
+# Words joined by one or two signs, or ending in one, or containing "_" or "+".
 _JOIN = r"(?:::|->|[./:@+#~-])"
 IDENTIFIER = re.compile(
     rf"\b\w++(?:(?:{_JOIN}\w++)++(?:\+\+|\#)?|\+\+|\#)|\b[^\W_]*+_(?=\w*[^\W_])\w*+"
@@ -73,7 +72,7 @@ _HUMPED = re.compile(r"\b\w*[a-z0-9][A-Z]\w*\b|\b[A-Z]{2,}[a-z]\w*\b")
 
 
 def words_of(text: str) -> str:
-    """Return a text's words: unspaced scripts as pairs, parts of ``camelCase`` at the end."""
+    """Return a text's words: unspaced scripts as pairs, with ``camelCase`` parts at the end."""
     words = fold(text)
     parts = parts_of_words(words)
     if not words.isascii():
@@ -82,7 +81,7 @@ def words_of(text: str) -> str:
 
 
 def plain_of(*texts: str) -> str:
-    """Return the words of texts at their places, scripts without spaces as characters.
+    """Return the words of texts in order, scripts without spaces as single characters.
 
     The parts of each ``camelCase`` word come after all texts. There is a ``BREAK`` between the
     texts, and before each word's parts.
@@ -94,7 +93,7 @@ def plain_of(*texts: str) -> str:
 
 
 def plain_text(text: str) -> str:
-    """Return the words of a text at their places, without parts of ``camelCase``."""
+    """Return the words of a text in order, without ``camelCase`` parts."""
     return UNSPACED_RUN.sub(_characters, fold(text))
 
 
@@ -105,17 +104,17 @@ def word_count(text: str) -> int:
 
 
 def identifiers_of(text: str) -> str:
-    """Return the identifiers in a text, with spaces between them."""
+    """Return the identifiers in a text, separated by spaces."""
     return " ".join(IDENTIFIER.findall(compatible(text)))
 
 
 def parts_of_words(words: str) -> list[str]:
-    """Return the parts of each ``camelCase`` word, with spaces between them.
+    """Return the parts of each ``camelCase`` word, separated by spaces.
 
     Args:
-        words: folded.
+        words: folded words.
     """
-    if not _ANY_HUMP.search(words):  # most texts have none, which is seen sooner than word by word
+    if not _ANY_HUMP.search(words):  # most texts have none, and this test is the faster one
         return []
     return [_apart(word) for word in _HUMPED.finditer(words)]
 
@@ -124,7 +123,7 @@ def in_parts(words: str) -> str:
     """Replace each ``camelCase`` word by its parts.
 
     Args:
-        words: folded.
+        words: folded words.
     """
     return _HUMPED.sub(_apart, words)
 
@@ -139,7 +138,7 @@ def is_character(term: str) -> bool:
 
 
 def compatible(text: str) -> str:
-    """Return a text in NFKC without invisible characters; punctuation, accents and case stay."""
+    """Return a text in NFKC without invisible characters; keep punctuation, accents and case."""
     if text.isascii():
         return text
     visible = _IGNORABLES.sub("", text).translate(_APART)
@@ -147,29 +146,29 @@ def compatible(text: str) -> str:
 
 
 def fold(text: str) -> str:
-    """Return the words of a text in one form; every other character becomes a space.
+    """Return the words of a text in one form; replace all other characters by spaces.
 
-    Case stays, as it shows the parts of ``camelCase``. Latin accents stay, too: the lists of stop
-    words have them. The analyzers remove both.
+    Case is kept because it shows the parts of ``camelCase``. Latin accents are kept because the
+    lists of stop words have them. The analyzers remove both.
     """
     return compatible(text).translate(_FOLDED)
 
 
 _MAX_KNOWN: Final = 65_536
-"""Maximum number of characters to remember, so that a text with all of Unicode fills no memory."""
+"""Maximum number of characters to cache, so a text with all of Unicode can't fill the memory."""
 
 
 class _Apart(dict[int, str]):
     """Replacement of each character before NFKC.
 
-    Signs that stand for letters (™, ㎏) and fractions get spaces around them: NFKC alone would
-    make one word of Java™, and 11/2 of 1½.
+    Signs made of letters (™, ㎏) and fractions get spaces around them. NFKC alone would turn Java™
+    into one word, and 1½ into 11/2.
     """
 
     def __missing__(self, point: int) -> str:
         character = chr(point)
         replaced = character
-        if character == "İ":  # in lower case it would be two characters, "i" and a dot
+        if character == "İ":  # its lower case has two characters, "i" and a dot
             replaced = "I"
         elif unicodedata.category(character) in ("So", "No"):
             letters = unicodedata.normalize("NFKC", character)
@@ -212,7 +211,7 @@ def _is_mark(character: str) -> bool:
 
 
 def _pairs(run: re.Match[str]) -> str:
-    """Return every two adjacent characters; a single character as it is."""
+    """Return the pairs of adjacent characters; a single character is left unchanged."""
     text = run.group()
     return f" {' '.join(a + b for a, b in pairwise(text)) or text} "
 
@@ -222,7 +221,7 @@ def _characters(run: re.Match[str]) -> str:
 
 
 def clusters(text: str) -> list[str]:
-    """Cut a text into characters, each with the marks that NFKC may compose with it."""
+    """Split a text into characters, each with the marks that NFKC may compose with it."""
     found: list[str] = _cluster().findall(text)
     return found
 
@@ -235,5 +234,5 @@ def _cluster() -> re.Pattern[str]:
         for _, pairs in groupby(enumerate(points), lambda pair: pair[1] - pair[0])
         if (group := [point for _, point in pairs])
     )
-    # Besides: parts of Hangul syllables, and the half-width signs of Kana.
+    # In addition, match parts of Hangul syllables and the half-width signs of Kana.
     return re.compile(f"(?s).[{marks}{_IGNORABLE}\u1160-\u11ff\ud7b0-\ud7ff\uff9e\uff9f]*")

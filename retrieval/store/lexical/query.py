@@ -1,12 +1,12 @@
-"""What somebody typed → a lexical query: plain data, which each store turns into its engine's form.
+"""Parse a typed query into a lexical query: plain data, independent of any engine.
 
-Each word counts for itself; none is required. In addition these are understood:
+Every word adds to the score; none is required. In addition, this syntax is understood:
 
-- ``"exactly these words"``: the words and, on top, the phrase;
-- ``config*``, ``get_user*``: words that begin so;
-- ``title:install``, ``title:"quick start"``: in the title and headings alone.
+- ``"exactly these words"``: the words and, in addition, the phrase;
+- ``config*``, ``get_user*``: words with this prefix;
+- ``title:install``, ``title:"quick start"``: words in the title and headings only.
 
-Anything else in it, as in code or an error message, is text like any other.
+Anything else in a query, such as code or an error message, is ordinary text.
 """
 
 import re
@@ -22,19 +22,20 @@ from retrieval.store.lexical.folding import (
 )
 
 Field = Literal["words", "title", "identifiers"]
-"""What a passage is searched by: all its words, those of its title and headings, its
+"""A searched part of a passage: all its words, the words of its title and headings, or its
 identifiers."""
 
 WEIGHTS: Final[dict[Field, float]] = {"words": 1.0, "title": 0.25, "identifiers": 0.5}
-"""Of the fields' scores (benchmarks/store/lexical.py); titles are among the words, too."""
+"""Weights of the fields' scores (benchmarks/store/lexical.py). Words of titles count in ``words``
+too."""
 
 MAX_SPECIAL: Final = 32
 """Maximum number of phrases, prefixes and title words in a query; further ones count as plain
 words."""
 
 MAX_PHRASE_WORDS: Final = 128
-"""Maximum number of words in all phrases and prefixes of a query. A phrase of 1,000 times the same
-word takes 20 ms for each passage that repeats it as often."""
+"""Maximum number of words in all phrases and prefixes of a query. A phrase that repeats a word
+1,000 times takes 20 ms for each passage that does the same."""
 
 _PART = re.compile(
     r'(?P<title>\btitle:)?(?:"(?P<phrase>[^"\n]+)"'
@@ -45,11 +46,11 @@ _PART = re.compile(
 
 _Kind = Literal["phrase", "prefix", "title", "title_phrase", "title_prefix"]
 _ORDER: Final[tuple[_Kind, ...]] = ("phrase", "title_phrase", "prefix", "title_prefix", "title")
-"""Order of the clauses, so that sums of scores come out the same to the last bit."""
+"""Order of the clauses; a fixed order makes sums of scores reproducible to the last bit."""
 
 
 class Terms(NamedTuple):
-    """Each word of a text that a passage has in a field, as often as the text has it."""
+    """The words of a text, each counted as often as it occurs in the text."""
 
     field: Field
     text: str
@@ -57,24 +58,25 @@ class Terms(NamedTuple):
 
 
 class Phrase(NamedTuple):
-    """Several words, one after the other."""
+    """Several consecutive words."""
 
     text: str
     weights: tuple[tuple[Field, float], ...]
-    """The fields to look in, and the weight of each."""
+    """The fields to search, each with its weight."""
     outranks_words: bool
-    """Whether a passage with the phrase ranks above all that have only its words."""
+    """Whether a passage with the phrase ranks above all passages that only have its words."""
 
 
 class Prefix(NamedTuple):
-    """Words that begin so: ``getUser*`` is ``getuser*`` and, as ``get_user*``, ``get user*``."""
+    """Words with a prefix; ``getUser*`` stands for ``getuser*`` and for ``get user*``."""
 
     field: Field
     forms: tuple[str, ...]
-    """Folded. Where a form has several words, they follow each other, and the last may go on."""
+    """Folded forms of the prefix. If a form has several words, they are consecutive, and only the
+    last is a prefix."""
     whole: bool
-    """Whether the last word is whole, too: the prefix ends in a sign (``os.path.*``), or in a
-    character of a script without spaces."""
+    """Whether the last word is a whole word too, because the prefix ends in a sign (``os.path.*``)
+    or in a character of a script without spaces."""
     weight: float
 
 
@@ -83,20 +85,20 @@ Clause = Terms | Phrase | Prefix
 
 @dataclass(frozen=True, slots=True)
 class LexicalQuery:
-    """What a lexical search looks for. The score of a passage is the sum over the clauses."""
+    """A parsed lexical query. The score of a passage is the sum over the clauses."""
 
     text: str
-    """All words, those of phrases included; not those for titles alone."""
+    """All words, including words of phrases, but not words for titles only."""
     clauses: tuple[Clause, ...]
     left_over: int
-    """How many phrases, prefixes and title words exceed the limits, and count as plain words."""
+    """Number of phrases, prefixes and title words above the limits, which count as plain words."""
 
 
 def parse_lexical_query(text: str) -> LexicalQuery:
-    """Take a query apart.
+    """Parse a query.
 
-    Beyond ``MAX_SPECIAL`` phrases, prefixes and title words, or ``MAX_PHRASE_WORDS`` words in them,
-    the rest are plain words.
+    Above ``MAX_SPECIAL`` phrases, prefixes and title words, or ``MAX_PHRASE_WORDS`` words in them,
+    the rest count as plain words.
     """
     words: list[str] = []
     special: dict[tuple[_Kind, str], None] = {}
@@ -132,7 +134,7 @@ def parse_lexical_query(text: str) -> LexicalQuery:
 
 
 def _kind(only_title: bool, phrase: bool, prefix: bool) -> _Kind | None:
-    """Return what a part of a query is; None for a plain word."""
+    """Return the kind of a part of a query; None for a plain word."""
     if phrase:
         return "title_phrase" if only_title else "phrase"
     if prefix:
@@ -158,7 +160,7 @@ def _clauses(kind: _Kind, what: str) -> list[Clause]:
 
 
 def _is_long_enough(prefix: str) -> bool:
-    """Whether a prefix has two characters, or one of a script without spaces."""
+    """Whether a prefix has at least two characters, or one of a script without spaces."""
     folded = fold(prefix)
     return len(folded.replace(" ", "")) > 1 or UNSPACED_RUN.search(folded) is not None
 

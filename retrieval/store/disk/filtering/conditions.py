@@ -192,7 +192,7 @@ def _compare_moment(column: str, operator: Operator, moment: Moment, unit: int) 
 
 
 def _bound(number: int) -> int | float:
-    """Return a number that SQLite accepts and that compares equally to all 64-bit integers."""
+    """Return the number, as a float if SQLite's 64-bit integers can't hold it."""
     return number if number in _INT64 else float(number)
 
 
