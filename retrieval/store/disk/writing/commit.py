@@ -39,11 +39,11 @@ class DiskCommit:
         vectors: NDArray[np.float32],
         truncated: Sequence[bool],
     ) -> list[int]:
-        """Write vectors as a new segment, or several where one would be too large.
+        """Write vectors as a new segment, or as several if one would be too large.
 
         Args:
             content_keys: n distinct keys that the index does not hold yet: the SHA-256 (32 bytes)
-                of each text in UTF-8, which a reader checks texts against.
+                of each text in UTF-8. Readers check texts against it.
             vectors: float32 [n, dim], L2-normalised.
             truncated: whether each text was longer than the model takes.
 
@@ -51,7 +51,7 @@ class DiskCommit:
             the vectors' ids, in order.
 
         Raises:
-            StorageError: the disk refused.
+            StorageError: the file can't be written.
         """
         if len(content_keys) != len(vectors) or len(truncated) != len(vectors):
             raise InvalidArgument("content_keys, vectors and truncated differ in length")
@@ -97,7 +97,7 @@ class DiskCommit:
         return document_id
 
     def touch_document(self, document_id: int, source: SourceFile) -> None:
-        """Note the new modification times where no content changed."""
+        """Record a document's new modification times when its content has not changed."""
         stamp = source.stamp
         self._connection.execute(
             "UPDATE documents SET mtime_ns = ?, sidecar_mtime_ns = ? WHERE id = ?",
@@ -105,14 +105,14 @@ class DiskCommit:
         )
 
     def remove_document(self, uri: str) -> None:
-        """Take a document out of the index, its text and chunks with it."""
+        """Remove a document with its text and chunks."""
         self._connection.execute("DELETE FROM documents WHERE uri = ?", [uri])
 
     def remove_under(self, uri: str) -> list[str]:
-        """Take a document out of the index, and all documents under it where it is a folder.
+        """Remove a document, or all documents in a folder or container.
 
         Returns:
-            the URIs of what was removed, in order.
+            the URIs of the removed documents, in order.
         """
         # A container that has lost a member must be read again by the next build.
         self._connection.execute(
@@ -132,12 +132,12 @@ class DiskCommit:
         skipped: Sequence[Skipped],
         containers: Mapping[str, ContainerStamp] = MappingProxyType({}),
     ) -> None:
-        """Note where a root lies, and what is under it beside documents, replacing what was before.
+        """Record a root with its skipped files and containers, replacing its earlier record.
 
         Args:
-            root: its name, where it lies and how its files were chosen.
-            skipped: what is left out.
-            containers: URI → stamp of those that were read to their end.
+            root: name and path of the root, and how its files were chosen.
+            skipped: the files that were left out.
+            containers: stamps by URI of the containers that were read completely.
         """
         name, choice = root.name, json.dumps(asdict(root.choice)) if root.choice else ""
         self._connection.execute(
@@ -165,14 +165,14 @@ class DiskCommit:
         """Move the vectors of several segments into one new segment, in order.
 
         Args:
-            sources: the segments' ids. Their vectors that are no longer in the table are left out.
-            parts: the vectors that are kept, in order of segment and row; float32 [n, dim] each.
+            sources: ids of the segments. Vectors that are no longer in the table are left out.
+            parts: the vectors to keep, in order of segment and row; float32 [n, dim] each.
             dim: length of a vector.
-            kept: how many there are.
+            kept: number of vectors to keep.
 
         Returns:
-            the new segment's id; several of similar size if one would be too large; empty if
-            nothing is kept.
+            the id of the new segment, or of several with similar sizes if one would be too large;
+            empty if nothing is kept.
         """
         marks = ", ".join("?" * len(sources))
         ids = np.fromiter(
@@ -204,7 +204,7 @@ class DiskCommit:
         """Remove the vectors that no chunk uses; their rows stay until ``move_vectors``.
 
         Returns:
-            how many.
+            the number of removed vectors.
         """
         return self._connection.execute(
             "DELETE FROM vectors WHERE id IN (SELECT vector_id FROM unused_vectors)"
@@ -213,11 +213,11 @@ class DiskCommit:
     def add_segment(
         self, parts: Iterable[NDArray[np.float32]], ids: NDArray[np.int64], dim: int
     ) -> int:
-        """Write a segment's file and name it.
+        """Write a segment's file and record it in the transaction.
 
         Args:
-            parts: float32 [n, dim] each.
-            ids: int64 [rows], the id of each row's vector; ``MAX_SEGMENT_ROWS`` at most.
+            parts: vectors of the segment, float32 [n, dim] each.
+            ids: vector id of each row, int64 [rows]; at most ``MAX_SEGMENT_ROWS``.
             dim: length of a vector.
 
         Returns:
@@ -225,7 +225,7 @@ class DiskCommit:
 
         Raises:
             InvalidArgument: there are too many rows.
-            StorageError: the disk refused.
+            StorageError: the file can't be written.
         """
         if len(ids) > vector_file.MAX_SEGMENT_ROWS:
             raise InvalidArgument(
@@ -245,7 +245,7 @@ class DiskCommit:
         return int(cursor.lastrowid or 0)
 
     def put_ann(self, segment_id: int, written: WrittenFile, settings: AnnSettings) -> None:
-        """Name a segment's approximate index, in place of the one it had, if any."""
+        """Record a segment's approximate index, replacing the previous one, if any."""
         self._connection.execute(
             "INSERT OR REPLACE INTO ann_files VALUES (?, ?, ?, ?, ?, ?)",
             [
@@ -256,7 +256,7 @@ class DiskCommit:
         self._forget_missed(segment_id)
 
     def set_ann_settings(self, segment_id: int, settings: AnnSettings) -> None:
-        """Change how hard a segment's approximate index is searched."""
+        """Change the search settings of a segment's approximate index."""
         self._connection.execute(
             "UPDATE ann_files SET settings = ? WHERE segment_id = ?",
             [settings.as_json(), segment_id],
@@ -268,11 +268,11 @@ class DiskCommit:
         self._forget_missed(segment_id)
 
     def put_missed(self, segment_id: int, settings: AnnSettings) -> None:
-        """Note that an approximate index missed the wanted recall: the segment is searched exactly.
+        """Record that an approximate index missed its target; the segment is searched exactly.
 
         Args:
-            segment_id: the segment; any approximate index that it had is removed.
-            settings: the best that was measured; they tell when to try again.
+            segment_id: the segment. Its approximate index is removed, if it has one.
+            settings: the best settings measured; they decide when to try again.
         """
         self.remove_ann(segment_id)
         self._connection.execute(
@@ -283,7 +283,7 @@ class DiskCommit:
         self._connection.execute("DELETE FROM ann_missed WHERE segment_id = ?", [segment_id])
 
     def set_language(self, language: str) -> None:
-        """Say which language the texts are in; this commit rebuilds the lexical index.
+        """Set the language of the texts; if it changes, this commit rebuilds the lexical index.
 
         Args:
             language: a key of ``retrieval.domain.languages.LANGUAGES``, or ``NO_LANGUAGE``.
@@ -291,11 +291,11 @@ class DiskCommit:
         self._connection.execute("UPDATE index_info SET language = ?", [language])
 
     def forget_lexical(self) -> None:
-        """Rebuild the lexical index with this commit, from the passages that there are then."""
+        """Mark the lexical index to be rebuilt from all passages at the end of this commit."""
         forget_lexical(self._connection)
 
     def set_index_type(self, index_type: str, target_recall: float) -> None:
-        """Say which kind of index is wanted from now on."""
+        """Set the kind of index and the target recall for later maintenance."""
         self._connection.execute(
             "UPDATE index_info SET index_type = ?, target_recall = ?", [index_type, target_recall]
         )
@@ -344,7 +344,7 @@ def utc_now() -> str:
 def _dealt(
     parts: Iterable[NDArray[np.float32]], sizes: Iterable[int]
 ) -> Iterator[Iterator[NDArray[np.float32]]]:
-    """Deal out the rows of all parts in groups of given sizes; use each up in turn."""
+    """Yield the rows of all parts in groups of given sizes; consume each group before the next."""
     source = iter(parts)
     left = np.empty((0, 0), np.float32)
 

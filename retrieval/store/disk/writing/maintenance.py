@@ -26,27 +26,26 @@ from retrieval.store.records import AnnKind, AnnSettings, Maintained, SegmentInf
 SMALL_SEGMENT_ROWS = 16_384
 """Segments with fewer rows are merged when there are many of them."""
 MAX_SMALL_SEGMENTS = 8
-"""Number of small segments above which they are merged: each costs a search
-some microseconds of its own."""
+"""Number of small segments above which they are merged: each adds some microseconds to a search."""
 
 MAX_UNUSED_SHARE = 0.3
 """Fraction of unused vectors above which the index is compacted."""
 MAX_SIDE_SHARE = 0.1
-"""Fraction of the vectors outside the largest approximate index, above which all segments are
-merged. So each vector is moved only a few times, however the index grows."""
+"""Fraction of vectors outside the largest approximate index above which all segments are merged.
+The limit is relative, so each vector is moved only a few times while the index grows."""
 MAX_PLAIN_ROWS = 4_096
-"""Number of rows in segments without an approximate index, beside one that has it, above which they
-are merged and get an index of their own: every search reads these rows."""
+"""Number of rows without an approximate index, in an index that has one, above which their segments
+are merged and get an index of their own: every search reads all of these rows."""
 
 MIN_ANN_ROWS = 1_000
-"""Fewer rows are always searched exactly: there is nothing to gain, and little to train on."""
+"""Fewer rows are always searched exactly, because an index would gain nothing."""
 
 _COPY_ROWS = 16_384
-"""Rows copied at a time: 25 MB of vectors at 384 dimensions."""
+"""Number of rows copied at a time: 25 MB of vectors at 384 dimensions."""
 
 
 class Maintainable(Protocol):
-    """What maintenance needs of a writer; ``DiskWriter`` is one."""
+    """The part of a writer that maintenance needs; ``DiskWriter`` satisfies it."""
 
     folder: Path
 
@@ -57,7 +56,7 @@ class Maintainable(Protocol):
 
     @property
     def lexical_is_due(self) -> bool:
-        """Whether the next commit, whatever it changes, puts passages into the lexical index."""
+        """Whether the lexical index lags behind the passages; any commit then updates it."""
         ...
 
     def segments(self) -> list[SegmentInfo]:
@@ -65,7 +64,7 @@ class Maintainable(Protocol):
         ...
 
     def rows_of(self, segment_id: int) -> NDArray[np.int64]:
-        """Return the rows of a segment that are vectors of the index, in order."""
+        """Return the rows of a segment whose vectors are still in the index, in order."""
         ...
 
     def commit(self) -> AbstractContextManager[DiskCommit]:
@@ -74,10 +73,10 @@ class Maintainable(Protocol):
 
 
 def maintain(writer: Maintainable) -> Maintained:
-    """Do what is due after a build; usually nothing.
+    """Do the maintenance that is due after a build; usually none is.
 
     Raises:
-        StorageError, IndexDamaged: a file can't be written or read; nothing is changed.
+        StorageError, IndexDamaged: a file can't be written or read. Its commit changes nothing.
     """
     if writer.lexical_is_due:  # an older version wrote it, or another language is wanted
         with writer.commit():
@@ -113,11 +112,11 @@ def _due_to_index(
 ) -> Sequence[SegmentInfo]:
     """Return segments to merge into one with an approximate index; usually none.
 
-    A segment whose index missed the recall counts as indexed; enough new vectors trigger a retry.
+    A segment whose index missed the target counts as indexed; enough new vectors trigger a retry.
     """
     total, half = sum(row.rows for row in segments), vector_file.MAX_SEGMENT_ROWS // 2
     indexed = [row for row in segments if row.ann_kind == kind or _in_vain(row, kind, info)]
-    # A segment at least half full stays as it is: merged, it would be cut in two again.
+    # A segment at least half full is left alone: a merge would only split it again.
     rest = [row for row in segments if row not in indexed or row.rows < half]
     indexed = [row for row in indexed if row.rows < half]
     main = max(indexed, key=lambda row: row.rows, default=None)
@@ -133,7 +132,7 @@ def _due_to_index(
 
 
 def _in_vain(segment: SegmentInfo, kind: AnnKind, info: IndexInfo) -> bool:
-    """Whether an approximate index is known to miss the wanted recall."""
+    """Whether an approximate index of a segment is known to miss the target recall."""
     tried = segment.missed
     return (
         _must_reach(info)
@@ -144,7 +143,7 @@ def _in_vain(segment: SegmentInfo, kind: AnnKind, info: IndexInfo) -> bool:
 
 
 def _must_reach(info: IndexInfo) -> bool:
-    """Whether a segment stays exact if an approximate index misses the wanted recall."""
+    """Whether a segment is searched exactly if an approximate index misses the target recall."""
     return info.index_type == "auto"
 
 
@@ -154,7 +153,7 @@ def compact(writer: Maintainable) -> Maintained:
     The result is several segments if one would be too large.
 
     Raises:
-        StorageError, IndexDamaged: a file can't be written or read; nothing is changed.
+        StorageError, IndexDamaged: a file can't be written or read. Its commit changes nothing.
     """
     info, segments = writer.info, writer.segments()
     if info is None or not segments:
@@ -186,7 +185,8 @@ def _into_one(
 ) -> Maintained:
     """Merge segments in one commit, and index the result in another.
 
-    A run that ends between the two leaves a segment that is searched exactly: slower, but right.
+    A run interrupted between the two leaves a segment that is searched exactly, which is correct
+    but slower.
     """
     removed = 0
     merged, single = [segments[0].id], segments[0]
@@ -217,9 +217,9 @@ def _recall(settings: AnnSettings) -> float:
 def _tune_anew(
     writer: Maintainable, info: IndexInfo, segments: Sequence[SegmentInfo]
 ) -> Maintained:
-    """Tune the approximate indexes that were tuned for another recall than the wanted one.
+    """Tune the approximate indexes again that were tuned for another target recall.
 
-    Those that miss it are removed, if the index type is ``auto``.
+    If the index type is ``auto``, indexes that miss the target are removed.
     """
     done = Maintained()
     for segment in segments:
@@ -242,7 +242,7 @@ def _tune_anew(
 def _tuned(
     writer: Maintainable, segment: SegmentInfo, settings: AnnSettings, info: IndexInfo
 ) -> AnnSettings:
-    """Return the settings that reach the wanted recall on a segment, or else the best recall."""
+    """Return the settings that reach the target recall on a segment, or else the best ones."""
     rows, dim = segment.rows, info.model.dim
     vectors = open_vector_file(writer.folder / segment.file, rows=rows, dim=dim)
     ann = open_ann(
@@ -271,7 +271,7 @@ def _kept_parts(
 def _index_segment(
     writer: Maintainable, segment_id: int, kind: AnnKind | None, info: IndexInfo
 ) -> Maintained:
-    """Give a segment an approximate index of a kind, or remove the one that it has."""
+    """Build a segment's approximate index; if ``kind`` is None, remove the one that it has."""
     (segment,) = [row for row in writer.segments() if row.id == segment_id]
     if kind is None:
         if segment.ann or segment.missed:

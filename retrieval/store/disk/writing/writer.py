@@ -1,4 +1,4 @@
-"""The writer of an index: one process at a time, one transaction a commit."""
+"""The writer of an index: one process at a time, one transaction for each commit."""
 
 import json
 import sqlite3
@@ -55,17 +55,17 @@ class DiskWriter:
 
     @classmethod
     def open(cls, folder: Path, *, create: bool = True) -> "DiskWriter":
-        """Open an index for writing, or make a new one in a missing or empty folder.
+        """Open an index for writing, or create one in a missing or empty folder.
 
-        Vector files that no commit names, left by an interrupted run, are removed.
+        Files that no commit names, left by an interrupted run, are removed.
 
         Args:
             folder: the index.
-            create: whether to make one where there is none.
+            create: whether to create the index if it does not exist.
 
         Raises:
-            NotAnIndex: the folder holds other files, or another program's database; or it holds no
-                index, and none is to be made.
+            NotAnIndex: the folder holds other files or another program's database, or no index
+                although ``create`` is false.
             IndexLocked: another process is writing it.
             IndexVersionError, IndexDamaged, StorageError: see ``database``.
         """
@@ -81,7 +81,7 @@ class DiskWriter:
             writer = cls(folder, database, stack.pop_all())
             try:
                 writer.remove_strays()
-                with suppress(StorageError, IndexDamaged):  # readers can do without
+                with suppress(StorageError, IndexDamaged):  # readers work without a view
                     writer._keep_view()
             except BaseException:
                 writer.close()
@@ -100,7 +100,7 @@ class DiskWriter:
         self.close()
 
     def close(self) -> None:
-        """Release the lock; what was not committed is gone."""
+        """Release the lock and discard uncommitted changes."""
         self._resources.close()
 
     @property
@@ -114,12 +114,13 @@ class DiskWriter:
     def set_model(
         self, model: ModelIdentity, chunking: ChunkSettings, language: str = DEFAULT_LANGUAGE
     ) -> None:
-        """Say what the index is made with; model and chunking can't be changed from then on.
+        """Set the model and the chunk settings of a new index; they can't be changed later.
 
         Args:
-            model: what embeds its texts.
-            chunking: how documents are cut.
-            language: of the texts, where the index is new; see ``Commit.set_language``.
+            model: the model that embeds the texts.
+            chunking: how documents are cut into chunks.
+            language: language of the texts; only used if the index is new. See
+                ``Commit.set_language``.
 
         Raises:
             ModelMismatch: the index was made with another model or other chunk settings.
@@ -138,12 +139,12 @@ class DiskWriter:
             self._database.table("index_info").insert(row)
 
     def roots(self) -> dict[str, RootInfo]:
-        """Return every root that was ever indexed here, by name."""
+        """Return every root that was ever indexed, by name."""
         with sqlite_errors(self.folder):
             return load_roots(self._connection)
 
     def known_files(self, root: str) -> dict[str, KnownFile]:
-        """Return what is remembered of every document under a root, by URI."""
+        """Return the records of all documents under a root, by URI."""
         with sqlite_errors(self.folder):
             rows = self._connection.execute(
                 """SELECT uri, id, sha256, size, mtime_ns, sidecar_size, sidecar_mtime_ns
@@ -156,7 +157,7 @@ class DiskWriter:
             }
 
     def find_vectors(self, content_keys: Iterable[bytes]) -> dict[bytes, int]:
-        """Return content key → vector id, for those texts that have a vector already."""
+        """Return the vector ids of the texts that have a vector already, by content key."""
         keys = list(dict.fromkeys(content_keys))
         found: dict[bytes, int] = {}
         with sqlite_errors(self.folder):
@@ -172,7 +173,7 @@ class DiskWriter:
         return found
 
     def skipped(self, root: str) -> list[Skipped]:
-        """Return what was skipped under a root when it was last indexed, in order of URI."""
+        """Return the files that the last build skipped under a root, in order of URI."""
         with sqlite_errors(self.folder):
             rows = self._connection.execute(
                 "SELECT uri, root, reason, detail FROM skipped WHERE root = ? ORDER BY uri", [root]
@@ -180,7 +181,7 @@ class DiskWriter:
             return [Skipped(*row) for row in rows]
 
     def containers(self, root: str) -> dict[str, ContainerStamp]:
-        """Return the stamp of every container under a root that was read to its end, by URI."""
+        """Return the stamps of all completely read containers under a root, by URI."""
         with sqlite_errors(self.folder):
             rows = self._connection.execute(
                 "SELECT uri, size, mtime_ns, rules FROM containers WHERE root = ?", [root]
@@ -198,7 +199,7 @@ class DiskWriter:
 
     @contextmanager
     def commit(self) -> Iterator[DiskCommit]:
-        """Stage changes; leaving the block commits them all, an exception none of them."""
+        """Stage changes; leaving the block commits all of them, or none after an exception."""
         with sqlite_errors(self.folder), self._database.atomic():
             yield DiskCommit(self.folder, self._database)
             update_lexical(self.folder, self._connection, self._language)
@@ -221,7 +222,7 @@ class DiskWriter:
         return str(row[0]) if row else NO_LANGUAGE
 
     def maintain(self) -> Maintained:
-        """Do what is due after a build; see ``maintenance``."""
+        """Do the maintenance that is due after a build; see ``maintenance``."""
         return maintain(self)
 
     def compact(self) -> Maintained:
@@ -234,7 +235,7 @@ class DiskWriter:
             return load_segments(self._connection.execute)
 
     def rows_of(self, segment_id: int) -> NDArray[np.int64]:
-        """Return the rows of a segment that are vectors of the index, in order."""
+        """Return the rows of a segment whose vectors are still in the index, in order."""
         with sqlite_errors(self.folder):
             rows = self._connection.execute(
                 "SELECT row FROM vectors WHERE segment_id = ? ORDER BY row", [segment_id]
@@ -242,17 +243,17 @@ class DiskWriter:
             return np.fromiter((row[0] for row in rows), dtype=np.int64)
 
     def remove_strays(self) -> None:
-        """Delete the files that no commit names: replaced ones, and those of an interrupted run."""
+        """Delete files that no commit names: replaced ones, and those of an interrupted run."""
         with sqlite_errors(self.folder):
             keep = {row[0] for row in self._connection.execute(NAMED_FILES_QUERY)}
             metas = self._connection.execute("SELECT meta FROM lexical_index").fetchall()
             remove_stray_files(self.folder, keep=keep | {view_name(meta) for (meta,) in metas})
 
     def _keep_view(self) -> None:
-        """Make the view of the lexical index that the current transaction names.
+        """Write the view of the lexical index that the current transaction names.
 
         Raises:
-            StorageError: the disk refuses.
+            StorageError: the view can't be written.
         """
         state = load_state(self._connection)
         if state is None:
@@ -278,16 +279,16 @@ _MODEL_COLUMNS = {
 def _checkpoint(connection: sqlite3.Connection) -> None:
     """Move commits from the write-ahead log into ``index.db``, as far as open readers allow."""
     with suppress(sqlite3.OperationalError):
-        connection.execute("PRAGMA busy_timeout = 0")  # wait for no reader
+        connection.execute("PRAGMA busy_timeout = 0")  # don't wait for readers
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def check_free(folder: Path) -> None:
-    """Refuse a folder that is neither an index nor missing or empty; nothing is changed.
+    """Refuse a folder unless it is an index, empty or missing; change nothing.
 
     Raises:
-        NotAnIndex: it holds other files, or is a file itself.
-        StorageError: it can't be looked into.
+        NotAnIndex: the folder holds other files, or is a file itself.
+        StorageError: the folder can't be read.
     """
     if folder.exists() and not folder.is_dir():
         raise NotAnIndex(f"{folder} is a file; an index is a folder")
@@ -307,7 +308,7 @@ def _make_folder(folder: Path) -> None:
     """Create an index's folder if it does not exist.
 
     Raises:
-        StorageError: the disk refuses.
+        StorageError: the folder can't be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -321,7 +322,7 @@ def _check_same(
     """Refuse a model or settings other than those that an index was made with.
 
     Raises:
-        ModelMismatch: which, and what to do.
+        ModelMismatch: the model or a setting differs; the message names it and the way out.
     """
     if info.model.fingerprint != model.fingerprint:
         raise ModelMismatch(
