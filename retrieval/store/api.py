@@ -64,7 +64,7 @@ class Reader(Protocol):
 
     @property
     def info(self) -> IndexInfo:
-        """What the index is and holds."""
+        """Description and counts of the index."""
         ...
 
     @property
@@ -406,7 +406,7 @@ class Writer(Protocol):
 
     @property
     def info(self) -> IndexInfo | None:
-        """What the index is and holds; None until ``set_model`` was called once."""
+        """Description and counts of the index; None until ``set_model`` was called once."""
         ...
 
     def __enter__(self) -> Self: ...

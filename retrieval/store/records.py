@@ -19,7 +19,7 @@ class TextKey(NamedTuple):
 
     vector_id: int
     text_id: int
-    """Id of the text; 0 means all texts of the vector that the ranking does not list themselves."""
+    """Id of the text; 0 means all texts of the vector that the ranking does not list separately."""
 
 
 class DocumentPassage(NamedTuple):
@@ -162,7 +162,7 @@ class SegmentInfo:
     ann: AnnSettings | None
     """Settings of its approximate index; None if the segment is searched exactly."""
     missed: AnnSettings | None
-    """The best approximate index that was tried and dropped because it missed the wanted recall."""
+    """The best approximate index that was tried and discarded because it missed the target."""
     ann_file: str
     ann_size: int
     """Size of the approximate index in bytes; it is read into memory."""

@@ -1,4 +1,4 @@
-"""Paths of open files: for libraries that only take UTF-8, and for files removed meanwhile."""
+"""Paths of open files, for libraries that only take UTF-8 and for files removed while open."""
 
 import os
 from collections.abc import Iterable, Iterator

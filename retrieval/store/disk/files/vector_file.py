@@ -174,7 +174,7 @@ def open_vector_file(path: Path, *, rows: int, dim: int, sample: str = "") -> fa
 
     Raises:
         FileNotFoundError: there is no file.
-        IndexDamaged: the file is not what the index recorded.
+        IndexDamaged: the file does not match the index's record.
     """
     with path.open("rb") as file:
         header = file.read(_HEADER.size)

@@ -2,7 +2,7 @@
 
 tantivy's segments are files that never change. They are in the index's folder, and a commit records
 their names, sizes and checksums. The engine needs a folder of its own with the segments and a list
-of them, and takes a lock in that folder even for reading. Such a folder is made of links, in one of
+of them, and takes a lock in that folder even for reading. The folder is made of links, in one of
 two ways:
 
 - The writer keeps a *view* in the index: relative links to the index's own files, the list, and, in
@@ -252,7 +252,7 @@ def _open_checked(folder: Path, state: LexicalRecord) -> LexicalIndex:
         try:
             return _open(view, state)
         except (ValueError, OSError):
-            pass  # a writer has just replaced the view, or the system has no such device
+            pass  # a writer has just replaced the view, or the system has no ``/dev/null``
     with assembled(folder, state) as place:
         try:
             return _open(place, state)

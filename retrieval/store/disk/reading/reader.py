@@ -462,7 +462,7 @@ class DiskReader:
     ) -> list[list[Passage]]:
         """Read the passages around each given one, in order and without it.
 
-        The given passages must exist. The number of queries does not depend on how many they are.
+        The given passages must exist. Their number does not affect the number of queries.
         """
         spans = [(document, ordinal - before, ordinal + after) for document, ordinal in places]
         rows = {passage_key(row): row for row in read_ranges(self._rows, PASSAGES_QUERY, spans)}

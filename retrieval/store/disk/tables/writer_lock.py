@@ -1,4 +1,4 @@
-"""One writer at a time: an advisory lock on ``writer.lock`` that dies with its holder."""
+"""Advisory lock on ``writer.lock`` that admits one writer at a time."""
 
 import fcntl
 import os
@@ -15,10 +15,10 @@ LOCK_NAME = "writer.lock"
 def writer_lock(folder: Path) -> Iterator[None]:
     """Hold an index's writer lock.
 
-    The kernel releases it when the process ends, however it ends, so a lock is never stale.
+    The kernel releases the lock when the process ends, even after a crash, so it is never stale.
 
     Raises:
-        IndexLocked: another process holds it; the message names that process.
+        IndexLocked: another process holds the lock; the message names that process.
         StorageError: the lock file can't be made.
     """
     path = folder / LOCK_NAME

@@ -51,7 +51,7 @@ class Maintainable(Protocol):
 
     @property
     def info(self) -> IndexInfo | None:
-        """What the index is and holds."""
+        """Description and counts of the index."""
         ...
 
     @property
@@ -78,7 +78,7 @@ def maintain(writer: Maintainable) -> Maintained:
     Raises:
         StorageError, IndexDamaged: a file can't be written or read. Its commit changes nothing.
     """
-    if writer.lexical_is_due:  # an older version wrote it, or another language is wanted
+    if writer.lexical_is_due:  # an older version wrote it, or the language was changed
         with writer.commit():
             pass
     info, segments = writer.info, writer.segments()

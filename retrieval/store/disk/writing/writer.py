@@ -105,7 +105,7 @@ class DiskWriter:
 
     @property
     def info(self) -> IndexInfo | None:
-        """What the index is and holds; None until ``set_model`` was called once."""
+        """Description and counts of the index; None until ``set_model`` was called once."""
         with sqlite_errors(self.folder):
             if not self._connection.execute("SELECT count(*) FROM index_info").fetchone()[0]:
                 return None
