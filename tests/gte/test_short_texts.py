@@ -94,13 +94,20 @@ def test_a_token_out_of_range_is_refused() -> None:
         short.embed(pack([[1, 1000]]))
 
 
+class Wrong(torch.nn.Module):
+    """Stands for a trace that computes something else."""
+
+    def forward(self, *_: object) -> torch.Tensor:
+        return torch.ones(1, 64)
+
+
 @pytest.mark.parametrize("failure", ["missing", "refused", "wrong"])
 def test_where_tracing_fails_nothing_is_taken(
     monkeypatch: pytest.MonkeyPatch, failure: str
 ) -> None:
     def trace(*_: object, **__: object) -> object:
         if failure == "wrong":
-            return lambda *_: torch.ones(1, 64)
+            return Wrong()
         raise AttributeError if failure == "missing" else RuntimeError
 
     monkeypatch.setattr(torch.jit, "trace", trace)

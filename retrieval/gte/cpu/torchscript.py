@@ -3,11 +3,17 @@
 A trace records the operators of one run, so a Python loop over a batch's runs would be frozen as
 the example had it. The ``traceable_…`` functions find the runs themselves, in TorchScript, and stay
 functions inside the trace. They compute what their namesakes in ``attention`` and ``pooling`` do.
+
+A trace is freed with the model it belongs to. Left to itself, torch registers each trace in a
+compilation unit of the process and keeps it until the process ends
+(https://github.com/pytorch/pytorch/issues/35600).
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
+from threading import Lock
 from typing import Any, cast
 
 import torch
@@ -47,8 +53,7 @@ def trace(
             # The warnings say that TorchScript is old and that sizes may have become constants;
             # the examples of other sizes show whether they have.
             warnings.simplefilter("ignore")
-            make: Any = torch.jit.trace
-            traced: Traced = make(function, examples[0], check_trace=False)
+            traced = _trace_to_be_freed(function, examples[0])
             for _ in range(_WARM_UP):
                 results = [traced(*example) for example in examples]
             same = all(
@@ -58,6 +63,44 @@ def trace(
     except (AttributeError, RuntimeError, TypeError, ValueError):
         return None
     return traced if same else None
+
+
+def _trace_to_be_freed(function: nn.Module, example: tuple[Tensor, ...]) -> Traced:
+    """Trace a module into a compilation unit of its own, which the trace alone keeps alive.
+
+    If another thread compiles a function meanwhile, torch may have to compile it once more later.
+    """
+    make: Any = torch.jit.trace
+    with _one_at_a_time:
+        _process_unit()  # looked up before the first trace replaces it
+        with _compile_into(torch._C.CompilationUnit()):
+            traced = make(function, example, check_trace=False)
+    # torch notes here which types are compiled, to compile none twice. No other module shares one.
+    compiled = torch.jit._recursive.concrete_type_store.methods_compiled
+    for module in traced.modules():
+        compiled.discard(getattr(module, "_concrete_type", None))
+    return cast(Traced, traced)
+
+
+_one_at_a_time = Lock()
+"""Held while the process's compilation unit is replaced."""
+
+
+@contextmanager
+def _compile_into(unit: torch._C.CompilationUnit) -> Iterator[None]:
+    """Have torch register functions and types in a compilation unit other than the process's."""
+    state: Any = torch.jit._state
+    replaced, state._python_cu = state._python_cu, unit
+    try:
+        yield
+    finally:
+        state._python_cu = replaced
+
+
+@cache
+def _process_unit() -> torch._C.CompilationUnit:
+    """Return the compilation unit of the process: it keeps what it holds until the process ends."""
+    return torch.jit._state._python_cu
 
 
 def is_tracing() -> bool:
@@ -93,9 +136,13 @@ def traceable_mean(hidden: Tensor, bounds: Tensor) -> Tensor:
 
 @cache
 def script(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Compile a function with TorchScript, so that a trace can hold it as a function."""
+    """Compile a function with TorchScript, so that a trace can hold it as a function.
+
+    It is shared by all traces, so it does not belong to the one that is being made.
+    """
     compile_: Callable[[Callable[..., Tensor]], object] = torch.jit.script
-    return cast(Callable[..., Tensor], compile_(function))
+    with _compile_into(_process_unit()):
+        return cast(Callable[..., Tensor], compile_(function))
 
 
 # The functions below are compiled by TorchScript, which understands only a part of Python.
