@@ -18,7 +18,7 @@ from torch import Tensor
 
 from retrieval.domain.own_process import is_own_process
 from retrieval.errors import CheckpointError
-from retrieval.gte.cpu import Workload, tune_process
+from retrieval.gte.cpu import Workload, compiler_folder_unchanged, tune_process
 from retrieval.gte.encoder_config import EncoderConfig, HeadKind
 from retrieval.gte.json_files import read_json
 from retrieval.gte.model import GteModel
@@ -130,7 +130,7 @@ def load_model(
     head = _head_of({source.target for source in sources})
     if head != "sequence_classification":
         sources = [source for source in sources if not source.target.startswith("pooler.")]
-    with torch.device("meta"):
+    with compiler_folder_unchanged(), torch.device("meta"):
         model = GteModel(config, head)
     _check(folder, sources, model)
     stored = torch.float32 if trainable or dtype == torch.int8 else dtype

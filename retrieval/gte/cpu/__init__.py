@@ -5,7 +5,7 @@ that these operators read, TorchScript traces, and settings of the C library. Th
 the same without them, within rounding. Each has a switch that turns it off; see ``switches``.
 """
 
-from retrieval.gte.cpu.host import tune_process
+from retrieval.gte.cpu.host import compiler_folder_unchanged, tune_process
 from retrieval.gte.cpu.int8_linear import has_exact_int8
 from retrieval.gte.cpu.layout import Workload, lay_out
 from retrieval.gte.cpu.torchscript import (
@@ -20,6 +20,7 @@ from retrieval.gte.cpu.torchscript import (
 __all__ = [
     "Traced",
     "Workload",
+    "compiler_folder_unchanged",
     "has_exact_int8",
     "is_tracing",
     "lay_out",

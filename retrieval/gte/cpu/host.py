@@ -7,6 +7,8 @@ build``; in any other process loading a model changes nothing (``retrieval.domai
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ctypes import CDLL
 from functools import cache
 from typing import Final
@@ -68,3 +70,17 @@ def do_without_temporary_files() -> None:
         tempfile.gettempdir()
     except FileNotFoundError:
         os.environ[_COMPILER_FOLDER] = os.sep
+
+
+@contextmanager
+def compiler_folder_unchanged() -> Iterator[None]:
+    """Undo what torch's compiler does to the environment if it is imported in this context.
+
+    The first layer made on the meta device imports it, and its import names its folder.
+    """
+    was_named = _COMPILER_FOLDER in os.environ
+    try:
+        yield
+    finally:
+        if not was_named:
+            os.environ.pop(_COMPILER_FOLDER, None)
