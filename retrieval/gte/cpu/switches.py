@@ -12,16 +12,13 @@ The environment variable ``RETRIEVAL_CPU_OFF`` lists what to turn off, separated
 It is read when a model is loaded.
 """
 
-import os
 from typing import Final, Literal, get_args
 
-from retrieval.errors import InvalidArgument
+from retrieval.domain.own_process import is_turned_off
 
 Optimisation = Literal["int8", "prepack", "gelu", "trace", "malloc"]
 
 VARIABLE: Final = "RETRIEVAL_CPU_OFF"
-_ALL: Final = "all"
-_NAMES: Final = (*get_args(Optimisation), _ALL)
 
 
 def is_on(optimisation: Optimisation) -> bool:
@@ -30,9 +27,4 @@ def is_on(optimisation: Optimisation) -> bool:
     Raises:
         InvalidArgument: the variable names something else.
     """
-    off = {name.strip() for name in os.environ.get(VARIABLE, "").split(",")} - {""}
-    if unknown := sorted(off.difference(_NAMES)):
-        raise InvalidArgument(
-            f"{VARIABLE} names {', '.join(unknown)}; it may name {', '.join(_NAMES)}"
-        )
-    return off.isdisjoint((optimisation, _ALL))
+    return not is_turned_off(optimisation, variable=VARIABLE, names=get_args(Optimisation))

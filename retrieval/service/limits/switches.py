@@ -7,16 +7,13 @@ The environment variable ``RETRIEVAL_SERVER_OFF`` lists what to turn off, separa
 - ``all``: both.
 """
 
-import os
 from typing import Final, Literal, get_args
 
-from retrieval.errors import InvalidArgument
+from retrieval.domain.own_process import is_turned_off
 
 Mechanism = Literal["hang-up", "trim"]
 
 VARIABLE: Final = "RETRIEVAL_SERVER_OFF"
-_ALL: Final = "all"
-_NAMES: Final = (*get_args(Mechanism), _ALL)
 
 
 def is_on(mechanism: Mechanism) -> bool:
@@ -25,9 +22,4 @@ def is_on(mechanism: Mechanism) -> bool:
     Raises:
         InvalidArgument: the variable names something else.
     """
-    off = {name.strip() for name in os.environ.get(VARIABLE, "").split(",")} - {""}
-    if unknown := sorted(off.difference(_NAMES)):
-        raise InvalidArgument(
-            f"{VARIABLE} names {', '.join(unknown)}; it may name {', '.join(_NAMES)}"
-        )
-    return off.isdisjoint((mechanism, _ALL))
+    return not is_turned_off(mechanism, variable=VARIABLE, names=get_args(Mechanism))
