@@ -12,7 +12,15 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-from retrieval.domain.records import Chunk, ChunkSettings, Document, Section, Skipped, SourceFile
+from retrieval.domain.records import (
+    Chunk,
+    ChunkSettings,
+    Document,
+    Section,
+    Skipped,
+    SourceFile,
+    Table,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,13 +206,23 @@ def _encode_document(document: Document) -> Mapping[str, Any]:
         "encoding": document.encoding,
         "metadata": dict(document.metadata),
         "page_starts": document.page_starts,
+        "tables": [
+            (table.char_start, table.char_end, table.header, table.rows_start)
+            for table in document.tables
+        ],
     }
 
 
 def _decode_document(raw: Mapping[str, Any], text: str) -> Document:
     sections = tuple(Section(start, tuple(path), level) for start, path, level in raw["sections"])
-    pages = tuple(raw["page_starts"])
-    return Document(**{**raw, "text": text, "sections": sections, "page_starts": pages})
+    raw = {
+        **raw,
+        "text": text,
+        "sections": sections,
+        "page_starts": tuple(raw["page_starts"]),
+        "tables": tuple(Table(*table) for table in raw["tables"]),
+    }
+    return Document(**raw)
 
 
 def _encode_chunk(chunk: Chunk) -> Sequence[Any]:

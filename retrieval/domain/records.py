@@ -51,6 +51,20 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
+class Table:
+    """A table in a document's text, whose rows are lines or groups of lines."""
+
+    char_start: int
+    """First character of its first row."""
+    char_end: int
+    """End of its last row."""
+    header: str
+    """Names of its columns on one line, between bars; empty if no row names them."""
+    rows_start: int
+    """First character of the rows below those that name the columns."""
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """A parsed file."""
 
@@ -69,6 +83,8 @@ class Document:
     page_starts: tuple[int, ...] = ()
     """First character of each page or slide, in order, beginning with 0; an empty page starts where
     the next one does. Empty if the format has no pages."""
+    tables: tuple[Table, ...] = ()
+    """Tables in order; none lies in another."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
 """Put a text together from blocks, for formats whose source is not readable text."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
-from indexer.parse.base.fields import bounded_metadata
+from indexer.parse.base.fields import UNREAD, bounded_metadata
 from indexer.parse.base.outline import (
     MAX_SECTIONS,
     Heading,
@@ -12,12 +12,14 @@ from indexer.parse.base.outline import (
     sections_of,
     title_of,
 )
-from retrieval.domain.records import Document
+from retrieval.domain.records import Document, Table
 
 # Not part of any text: control characters except tab and line feed, lone surrogates, and
 # noncharacters.
 _UNWANTED: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 _LINE_END: Final = re.compile(r"\r\n?|\x0b|\x0c|\x85|\u2028|\u2029")
+_BAR: Final = " | "
+"""What stands between the cells of a row."""
 _TRAILING: Final = re.compile(r"[ \t]+$", re.MULTILINE)
 
 
@@ -28,6 +30,22 @@ def clean(text: str) -> str:
     return _UNWANTED.sub("", _LINE_END.sub("\n", text))
 
 
+def column_names(header: Sequence[Sequence[str]]) -> str:
+    """Return the names of a table's columns on one line, between bars.
+
+    Args:
+        header: the rows that name the columns, white space collapsed; a column's different cells
+            are joined from top to bottom.
+    """
+    width = max(map(len, header), default=0)
+    columns = (dict.fromkeys(row[n] for row in header if n < len(row)) for n in range(width))
+    return _BAR.join(" ".join(filter(None, cells)) for cells in columns).strip()
+
+
+def _row_line(row: Sequence[str]) -> str:
+    return _BAR.join(row).rstrip()
+
+
 class Composer:
     """Builds a text block by block, and keeps where headings and pages begin."""
 
@@ -36,6 +54,8 @@ class Composer:
         self.length = 0
         self._parts: list[str] = []
         self._page_starts: list[int] = []
+        self._tables: list[Table] = []
+        self._unread: dict[str, None] = {}
         self._pages_due = 0
 
     def add(self, text: str, line_ends: int = 2) -> None:
@@ -65,6 +85,32 @@ class Composer:
         if title and len(self.headings) < MAX_SECTIONS:
             self.headings.append(Heading(start, level, title))
 
+    def add_table(self, rows: Sequence[Sequence[str]], header_rows: int = 0) -> None:
+        """Add a table as a block: a line for each row that is not empty, with bars between cells.
+
+        Passages that begin below the header get the names of its columns as context.
+
+        Args:
+            rows: the cells of each row; a cell's white space is collapsed. A cell that spans
+                several rows or columns is repeated in each.
+            header_rows: number of rows at the top that name the columns. Where there are several,
+                a column's name is made of all its different cells.
+        """
+        lines = [[" ".join(clean(cell).split()) for cell in row] for row in rows]
+        header = [row for row in lines[:header_rows] if any(row)]
+        body = [row for row in lines[header_rows:] if any(row)]
+        if not header and not body:
+            return
+        above, below = ("\n".join(map(_row_line, part)) for part in (header, body))
+        self.add("\n".join(filter(None, (above, below))))
+        rows_start = self.length - len(below)
+        start = rows_start - len(above) - bool(above and below)
+        self._tables.append(Table(start, self.length, column_names(header), rows_start))
+
+    def unread(self, part: str) -> None:
+        """Note a part that could not be read, such as ``page 2``; named in the metadata."""
+        self._unread[part] = None
+
     def begin_page(self) -> None:
         """Begin a page with the next block."""
         self._pages_due += 1
@@ -83,7 +129,8 @@ class Composer:
             uri: as in ``Document``.
             format_: as in ``Document``.
             titles: the first that is not empty becomes the title; if all are, the first heading.
-            metadata: fields of the file; see ``fields.bounded_metadata``.
+            metadata: fields of the file; see ``fields.bounded_metadata``. The parts that could not
+                be read come first, as ``unread``.
             encoding: as in ``Document``.
         """
         self._begin_pages()
@@ -98,8 +145,9 @@ class Composer:
             text=text,
             sections=sections_of(headings),
             encoding=encoding,
-            metadata=bounded_metadata(metadata),
+            metadata=bounded_metadata([(UNREAD, list(self._unread)), *metadata]),
             page_starts=tuple(self._page_starts),
+            tables=tuple(self._tables),
         )
 
     def _append(self, part: str) -> None:

@@ -17,6 +17,9 @@ MAX_METADATA_VALUES: Final = 1_000
 MAX_METADATA_DEPTH: Final = 8
 """Maximum depth of lists and objects in each other; deeper ones become text."""
 
+UNREAD: Final = "unread"
+"""Field that lists the parts of a file that could not be read, such as ``page 2``."""
+
 _MAX_DIGITS: Final = 40
 """Longer integers become text: other programs can't read them back."""
 _INTEGER: Final = re.compile(r"-?[0-9]+", re.ASCII)
