@@ -17,6 +17,7 @@ from indexer.build.settings import (
     load_encoder,
     reader_setup,
 )
+from indexer.parse.base.fields import UNREAD
 from indexer.readers.messages import Job, Parsed, Setup, Unchanged
 from indexer.readers.pool import Finished, Readers, reader_count
 from retrieval.domain.languages import DEFAULT_LANGUAGE
@@ -55,7 +56,7 @@ def build(
         check_free(options.index)
         encoder = load(options, None, report, progress)
     with open_writer(options.index) as writer:
-        plan = plan_build(writer, discovery)
+        plan = plan_build(writer, discovery, reread=options.reread)
         report.warnings += plan.warnings
         for warning in plan.warnings:
             progress.note(f"warning: {warning}")
@@ -116,6 +117,7 @@ def _count_and_embed(
     known = plan.known.get(source.uri)
     if isinstance(outcome, Parsed):
         report.encodings[outcome.document.encoding] += 1
+        report.incomplete += UNREAD in outcome.document.metadata
         report.added += known is None
         report.changed += known is not None
         embedder.add(outcome)

@@ -120,7 +120,7 @@ def dry_run(options: BuildOptions, progress: BuildProgress) -> DryRun:
     else:
         check_settings(options, existing)
     with _writer(options.index if existing else None) as writer:
-        plan = plan_build(writer, discovery)
+        plan = plan_build(writer, discovery, reread=options.reread)
     result = _compare(plan)
     if plan.to_read:
         encoder = load_encoder(options, existing, BuildReport(), progress)

@@ -15,7 +15,7 @@ from indexer.parse.formats import (
     is_container,
 )
 from indexer.skip import SkipReason
-from retrieval.domain.records import ContainerStamp, RootInfo, Skipped, SourceFile
+from retrieval.domain.records import DEFAULT_READING, ContainerStamp, RootInfo, Skipped, SourceFile
 from retrieval.domain.wording import counted
 from retrieval.errors import SourceError
 from retrieval.store import KnownFile, Writer
@@ -40,6 +40,8 @@ class Plan:
     """Documents, by id, whose file has a new modification time but the same content."""
     gone: set[str] = field(default_factory=set)
     """URIs of documents to remove from the index."""
+    reread: set[str] = field(default_factory=set)
+    """Names of the roots whose files are all read, also those that have not changed."""
     kept: set[str] = field(default_factory=set)
     """URIs of documents whose file can't be read now; the version in the index stays."""
     rules: str = ""
@@ -62,7 +64,13 @@ class Plan:
             self.gone.add(skip.uri)
 
     def known_of(self, source: SourceFile) -> dict[str, str]:
-        """Return URI to digest of the index's documents of a file or container."""
+        """Return URI to digest of the index's documents that need not be parsed if it is the same.
+
+        Args:
+            source: a file, whose document is meant, or a container, whose members are.
+        """
+        if source.root in self.reread:
+            return {}
         known = self.members.get(source.uri, {})
         if source.uri in self.known:
             known = {**known, source.uri: self.known[source.uri]}
@@ -84,8 +92,14 @@ class Plan:
                 self.containers[source.uri] = self.stamp(source)
 
 
-def plan_build(writer: Writer, discovery: Discovery) -> Plan:
+def plan_build(writer: Writer, discovery: Discovery, *, reread: bool = False) -> Plan:
     """Compare files and index by size and modification time.
+
+    Args:
+        writer: the index.
+        discovery: the files found.
+        reread: whether to read all files; those of a root that was read with other settings are
+            read in any case.
 
     Raises:
         SourceError: a root has no documents now but has some in the index, or another folder of
@@ -94,6 +108,9 @@ def plan_build(writer: Writer, discovery: Discovery) -> Plan:
     roots = [RootInfo(name, str(path), discovery.choice) for name, path in discovery.roots]
     plan = Plan(roots, rules=_rules(discovery))
     recorded = writer.roots()
+    plan.reread = {
+        root.name for root in roots if reread or _is_read_differently(root, recorded.get(root.name))
+    }
     for name, path in discovery.roots:
         _check_root(name, path, recorded[name].path if name in recorded else None)
         plan.known |= writer.known_files(name)
@@ -104,13 +121,21 @@ def plan_build(writer: Writer, discovery: Discovery) -> Plan:
     seen |= _plan_containers(plan, writer, discovery)
     for source in discovery.files:
         known = plan.known.get(source.uri)
-        if known and known.stamp == source.stamp:
+        if known and known.stamp == source.stamp and source.root not in plan.reread:
             plan.unchanged += 1
         elif source.uri not in plan.containers:
             plan.to_read.append(source)
     plan.gone |= plan.known.keys() - seen - plan.kept
     plan.warnings += _choice_warnings(plan, recorded)
     return plan
+
+
+def _is_read_differently(root: RootInfo, recorded: RootInfo | None) -> bool:
+    """Whether the last build read the files of a root with other settings."""
+    if recorded is None or root.choice is None:
+        return False
+    before = recorded.choice.reading if recorded.choice else DEFAULT_READING
+    return before != root.choice.reading
 
 
 def _choice_warnings(plan: Plan, recorded: Mapping[str, RootInfo]) -> Iterator[str]:
@@ -121,8 +146,13 @@ def _choice_warnings(plan: Plan, recorded: Mapping[str, RootInfo]) -> Iterator[s
             continue
         yield (
             f"the last build chose the files of {root.name} with {choice_as_typed(before)}, this "
-            f"build uses {choice_as_typed(root.choice)}; documents that are no longer chosen leave "
-            f"the index"
+            f"build uses {choice_as_typed(root.choice)}; "
+            + (
+                "all files are read again, and "
+                if _is_read_differently(root, recorded[root.name])
+                else ""
+            )
+            + "documents that are no longer chosen leave the index"
         )
 
 
@@ -139,7 +169,7 @@ def _plan_containers(plan: Plan, writer: Writer, discovery: Discovery) -> set[st
     members = {uri for known in plan.members.values() for uri in known}
     for name, _ in discovery.roots:
         for uri, stamp in writer.containers(name).items():
-            if uri in found and plan.stamp(found[uri]) == stamp:
+            if name not in plan.reread and uri in found and plan.stamp(found[uri]) == stamp:
                 plan.containers[uri] = stamp
                 plan.unchanged += len(plan.members.pop(uri, {}))
         plan.skipped += [

@@ -26,6 +26,8 @@ class BuildReport:
     """Number of files left out, by reason."""
     encodings: Counter[str] = field(default_factory=Counter)
     """Number of files read, by encoding."""
+    incomplete: int = 0
+    """Number of documents read of which some part could not be."""
     chunks_embedded: int = 0
     chunks_reused: int = 0
     """Number of chunks whose text already had a vector."""
@@ -69,6 +71,7 @@ class BuildReport:
                 "removed": self.removed,
                 "unchanged": self.unchanged,
                 "kept": self.kept,
+                "incomplete": self.incomplete,
                 "skipped": sum(self.skipped.values()),
             },
             "skipped_by_reason": dict(sorted(self.skipped.items())),
@@ -119,6 +122,11 @@ class BuildReport:
         if self.skipped:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.most_common())
             lines.append(f"  skipped    {counted(self.skipped.total(), 'file')}: {reasons}")
+        if self.incomplete:
+            lines.append(
+                f"  incomplete {counted(self.incomplete, 'document')}, whose metadata 'unread' "
+                f"names what could not be read"
+            )
         fallbacks = {name: n for name, n in self.encodings.items() if name != "utf-8"}
         if fallbacks:
             decoded = ", ".join(f"{count} as {name}" for name, count in sorted(fallbacks.items()))

@@ -12,7 +12,14 @@ from indexer.build.report import BuildReport
 from indexer.files.discover import Discovery, discover
 from indexer.readers.messages import Setup
 from retrieval.domain.embedded_text import CONTEXT_TOKENS
-from retrieval.domain.records import ChunkSettings, FileChoice, IndexInfo, ModelIdentity
+from retrieval.domain.records import (
+    DEFAULT_READING,
+    ChunkSettings,
+    FileChoice,
+    IndexInfo,
+    ModelIdentity,
+    ReadSettings,
+)
 from retrieval.domain.wording import printable
 from retrieval.encoding.model_cards import DEFAULT_CHUNK_TOKENS, DEFAULT_MODEL, find_card
 from retrieval.errors import InvalidArgument, ModelMismatch, NotAnIndex
@@ -60,6 +67,11 @@ class BuildOptions:
     """Whether to follow ``.gitignore`` and ``.indexerignore`` files."""
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
+    reading: ReadSettings = DEFAULT_READING
+    """How to read files that leave it open; other settings than the last build's make it read all
+    files again."""
+    reread: bool = False
+    """Whether to read all files again, also those that have not changed."""
     device: str = "auto"
     dtype: str = "auto"
     index_type: IndexType | None = None
@@ -91,6 +103,7 @@ def find_documents(options: BuildOptions) -> Discovery:
         options.exclude,
         use_ignore_files=options.use_ignore_files,
         listed=options.listed,
+        reading=options.reading,
     )
 
 
@@ -192,13 +205,18 @@ def _context_as_typed(context: bool) -> str:
 
 
 def choice_as_typed(choice: FileChoice) -> str:
-    """Return the options that choose files, as they are typed; "the defaults" if there are none."""
+    """Return the options that choose and read files, as typed; "the defaults" if there are none."""
+    reading = choice.reading
     options = [f"--include {shlex.quote(pattern)}" for pattern in choice.include]
     options += [f"--exclude {shlex.quote(pattern)}" for pattern in choice.exclude]
     if not choice.ignore_files:
         options.append("--no-ignore")
     if choice.listed:
         options.append("a list of files")
+    if reading.encoding:
+        options.append(f"--encoding {reading.encoding}")
+    options += [f"--as {key}:{end}" for end, key in reading.read_as]
+    options += [f"--ocr-language {language}" for language in reading.ocr_languages]
     return printable(" ".join(options)) or "the defaults"
 
 
@@ -254,6 +272,7 @@ def reader_setup(
         settings=settings,
         include=tuple(options.include),
         exclude=tuple(options.exclude),
+        reading=options.reading,
         memory_bytes=FILE_MEMORY_BYTES,
         seconds=FILE_SECONDS,
         seconds_per_mb=FILE_SECONDS_PER_MB,

@@ -1,5 +1,6 @@
 """Commands that build an index: once, or again whenever files change."""
 
+import codecs
 import json
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from indexer.commands.options import DEVICE_OPTION, INDEX_OPTION, JSON_OPTION, r
 from retrieval.commands.parameters import NonEmptyPath, not_empty
 from retrieval.commands.program import FiniteRange
 from retrieval.domain.languages import LANGUAGES, NO_LANGUAGE
-from retrieval.domain.records import DTYPE_NAMES
+from retrieval.domain.records import DTYPE_NAMES, ReadSettings
 from retrieval.domain.wording import printable
 from retrieval.encoding.model_cards import DEFAULT_MODEL
 from retrieval.errors import InvalidArgument
@@ -55,6 +56,19 @@ class ChunkTokens(click.ParamType[int]):
         if number < 1:
             self.fail(f"{value!r} is neither a number from 1 up nor 'document'", param, ctx)
         return number
+
+
+def _codec(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """Return the name of the codec that a user means."""
+    if not value:
+        return ""
+    try:
+        "".encode(value)  # some codecs, such as base64, are not of texts
+        return codecs.lookup(value).name
+    except (LookupError, UnicodeError, ValueError):
+        raise click.BadParameter(
+            f"{value!r} is no encoding; try a name such as cp1251, shift_jis or gb18030", ctx, param
+        ) from None
 
 
 _OPTIONS: Final = (
@@ -99,6 +113,14 @@ _OPTIONS: Final = (
     click.option(
         "--no-ignore", is_flag=True, help="Don't follow .gitignore and .indexerignore files."
     ),
+    click.option(
+        "--encoding",
+        default="",
+        callback=_codec,
+        metavar="NAME",
+        help="Encoding of files that are not UTF-8 and name none, such as cp1251. [default: to "
+        "detect it]",
+    ),
     DEVICE_OPTION,
     click.option(
         "--dtype",
@@ -138,6 +160,12 @@ def _build_options(command: Command) -> Command:
 
 @click.command(epilog=_BUILD_EXAMPLES)
 @_build_options
+@click.option(
+    "--reread",
+    is_flag=True,
+    help="Read all files again, also those that have not changed, as after an upgrade; texts that "
+    "the index has are not embedded again.",
+)
 @click.option(
     "--dry-run",
     is_flag=True,
@@ -180,7 +208,12 @@ def watch(*, as_json: bool, **chosen: Any) -> None:
 
 
 def _chosen(
-    *, context: str | None, text_fields: tuple[str, ...], no_ignore: bool, **chosen: Any
+    *,
+    context: str | None,
+    text_fields: tuple[str, ...],
+    no_ignore: bool,
+    encoding: str,
+    **chosen: Any,
 ) -> "BuildOptions":
     """Return the options of the command line."""
     from indexer.build.settings import BuildOptions
@@ -189,5 +222,6 @@ def _chosen(
         context=None if context is None else context == "headings",
         text_fields=text_fields or None,
         use_ignore_files=not no_ignore,
+        reading=ReadSettings(encoding=encoding),
         **chosen,
     )

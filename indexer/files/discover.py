@@ -19,7 +19,7 @@ from indexer.files import sidecar
 from indexer.files.ignore import BadIgnoreFile, IgnoreRules, rules_above, rules_in
 from indexer.parse.formats import format_of, is_container, unsupported
 from indexer.skip import SkipReason
-from retrieval.domain.records import FileChoice, Skipped, SourceFile
+from retrieval.domain.records import DEFAULT_READING, FileChoice, ReadSettings, Skipped, SourceFile
 from retrieval.errors import InvalidArgument, SourceError
 
 
@@ -65,6 +65,7 @@ def discover(
     *,
     use_ignore_files: bool = True,
     listed: Sequence[str] | None = None,
+    reading: ReadSettings = DEFAULT_READING,
 ) -> Discovery:
     """List the files under ``roots`` that can be indexed.
 
@@ -78,6 +79,7 @@ def discover(
         exclude: files that match one of these patterns are skipped, even if they are included.
         use_ignore_files: whether to follow ``.gitignore`` and ``.indexerignore`` files.
         listed: list these files only; paths in the only root, absolute or relative to it.
+        reading: how the files are to be read.
 
     Raises:
         SourceError: a root is missing or can't be read, two roots have the same name, or one root
@@ -104,7 +106,9 @@ def discover(
             skipped.append(Skipped(file.uri, file.root, SkipReason.DUPLICATE_NAME, detail))
     skipped.sort(key=lambda skip: (skip.uri, skip.reason))
     named = tuple((path_text(root.name), root) for root in resolved)
-    choice = FileChoice(tuple(include), tuple(exclude), use_ignore_files, listed is not None)
+    choice = FileChoice(
+        tuple(include), tuple(exclude), use_ignore_files, listed is not None, reading
+    )
     return Discovery(tuple(unique.values()), tuple(skipped), named, choice)
 
 

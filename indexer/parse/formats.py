@@ -19,7 +19,7 @@ from indexer.decoding.decompress import (
 from indexer.parse.base.outline import words
 from indexer.parse.plain import code
 from indexer.skip import SkipDocument, SkipReason
-from retrieval.domain.records import Document
+from retrieval.domain.records import DEFAULT_READING, Document, ReadSettings
 
 if TYPE_CHECKING:
     from indexer.parse.containers import Entry
@@ -35,6 +35,7 @@ class ParseOptions:
 
     text_fields: Sequence[str] = ()
     """Paths of the fields that make up the text of a JSON record; empty for the usual ones."""
+    reading: ReadSettings = DEFAULT_READING
 
 
 Parser = Callable[[str, bytes, ParseOptions], Document]

@@ -16,6 +16,7 @@ from retrieval.domain.records import (
     Chunk,
     ChunkSettings,
     Document,
+    ReadSettings,
     Section,
     Skipped,
     SourceFile,
@@ -36,6 +37,8 @@ class Setup:
     """Patterns that members of containers must match, if there are any."""
     exclude: tuple[str, ...]
     """Patterns of members of containers to skip."""
+    reading: ReadSettings
+    """How files are read."""
     memory_bytes: int
     """Limit on the memory of the process."""
     seconds: float
@@ -119,12 +122,18 @@ def decode_setup(data: bytes) -> Setup:
     raw |= {
         "model_folder": Path(raw["model_folder"]),
         "settings": _decode_settings(raw["settings"]),
+        "reading": _decode_reading(raw["reading"]),
     }
     return Setup(**raw)
 
 
 def _decode_settings(raw: Mapping[str, Any]) -> ChunkSettings:
     return ChunkSettings(**{**raw, "text_fields": tuple(raw["text_fields"])})
+
+
+def _decode_reading(raw: Mapping[str, Any]) -> ReadSettings:
+    read_as = tuple((end, key) for end, key in raw["read_as"])
+    return ReadSettings(raw["encoding"], read_as, tuple(raw["ocr_languages"]))
 
 
 def encode_job(job: Job) -> bytes:

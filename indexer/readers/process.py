@@ -14,6 +14,7 @@ from queue import SimpleQueue
 from threading import Thread
 
 from indexer.files.discover import compile_patterns
+from indexer.parse.formats import ParseOptions
 from indexer.readers.messages import Done, Job, decode_job, decode_setup, encode_message
 from indexer.readers.read_file import Reading, read_file
 from retrieval.encoding.tokenizer import Tokenizer
@@ -31,6 +32,7 @@ def main(descriptor: str) -> None:
     reading = Reading(
         counter=Tokenizer.from_folder(setup.model_folder, max_tokens=setup.max_tokens),
         settings=setup.settings,
+        options=ParseOptions(setup.settings.text_fields, setup.reading),
         patterns=compile_patterns(setup.include, setup.exclude),
     )
     _limit_memory(setup.memory_bytes)

@@ -27,6 +27,8 @@ class Reading:
     counter: TokenCounter
     """Tokenizer of the model that the chunks are for."""
     settings: ChunkSettings
+    options: ParseOptions
+    """How files are read."""
     patterns: Patterns
     """Patterns that choose the members of containers."""
 
@@ -110,7 +112,7 @@ def _parse_data(
     sha256 = hashlib.sha256(data + fields).hexdigest()
     if sha256 == known_sha256:
         return Unchanged(source, source.size)
-    document = parse(source.uri, data, ParseOptions(reading.settings.text_fields))
+    document = parse(source.uri, data, reading.options)
     if source.sidecar:
         document = with_sidecar(document, fields)
     chunks = chunk_document(document, reading.counter, reading.settings)

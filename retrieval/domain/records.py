@@ -100,8 +100,24 @@ class FileStamp:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadSettings:
+    """How files are read, where they leave it open."""
+
+    encoding: str = ""
+    """Encoding of files that are not UTF-8 and name none: the name of a Python codec; empty to
+    detect it."""
+    read_as: tuple[tuple[str, str], ...] = ()
+    """Extensions, in lower case with their dot, and the key of the format to read them as."""
+    ocr_languages: tuple[str, ...] = ()
+    """Languages to recognise in pictures of text (ISO 639-1); empty for the engine's own choice."""
+
+
+DEFAULT_READING: Final = ReadSettings()
+
+
+@dataclass(frozen=True, slots=True)
 class FileChoice:
-    """Which files under a root are indexed."""
+    """Which files under a root are indexed, and how they are read."""
 
     include: tuple[str, ...] = ()
     """Patterns in the form of ``.gitignore``; if there are any, a file must match one."""
@@ -111,6 +127,7 @@ class FileChoice:
     """Whether ``.gitignore`` and ``.indexerignore`` files are followed."""
     listed: bool = False
     """Whether only the files of a given list are considered."""
+    reading: ReadSettings = DEFAULT_READING
 
 
 @dataclass(frozen=True, slots=True)

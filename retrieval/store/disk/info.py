@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from retrieval.domain.records import (
     GenerationId,
     IndexInfo,
     ModelIdentity,
+    ReadSettings,
     RootInfo,
 )
 from retrieval.errors import NotAnIndex, StorageError
@@ -119,14 +120,29 @@ def load_roots(connection: sqlite3.Connection) -> dict[str, RootInfo]:
     return {name: RootInfo(name, path, _choice(choice)) for name, path, choice in rows}
 
 
+def _reading(raw: Mapping[str, Any]) -> ReadSettings:
+    """Return how files were read; an older version recorded nothing, and had no choices."""
+    return ReadSettings(
+        encoding=str(raw.get("encoding", "")),
+        read_as=tuple((str(end), str(key)) for end, key in raw.get("read_as", ())),
+        ocr_languages=tuple(map(str, raw.get("ocr_languages", ()))),
+    )
+
+
 def _choice(text: str) -> FileChoice | None:
     if not text:
         return None
     try:
         raw = from_json(text)
         include, exclude = (tuple(map(str, raw[name])) for name in ("include", "exclude"))
-        return FileChoice(include, exclude, bool(raw["ignore_files"]), bool(raw["listed"]))
-    except (TypeError, KeyError) as error:
+        return FileChoice(
+            include,
+            exclude,
+            ignore_files=bool(raw["ignore_files"]),
+            listed=bool(raw["listed"]),
+            reading=_reading(raw.get("reading", {})),
+        )
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise damaged_row("a root's choice of files is not as it was written") from error
 
 

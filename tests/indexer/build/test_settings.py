@@ -1,6 +1,7 @@
 """What an index is built with: context, text fields; and the commands that show what was made."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ from indexer.build.progress import SilentProgress
 from indexer.commands.cli import cli
 from indexer.commands.maintain import compare_sample
 from retrieval.domain.embedded_text import embedded_text
+from retrieval.domain.records import ReadSettings
 from retrieval.errors import ModelMismatch
 from retrieval.store import open_reader, read_info, verify
 from tests.indexer.build.test_build import Workplace
+from tests.indexer.commands.test_cli import indexer
 
 GUIDE = "# Guide\n\nSome words.\n\n## Part\n\n" + " ".join(f"Is {n} more?" for n in range(40))
 
@@ -150,3 +153,36 @@ def test_a_dry_run_says_what_a_build_does(place: Workplace) -> None:
     assert json.loads(json.dumps(again.as_json()))["unchanged"] == 88
     with pytest.raises(ModelMismatch):
         dry_run(place.options(chunk_tokens=50), SilentProgress())
+
+
+def test_other_settings_of_reading_read_all_files_again(place: Workplace) -> None:
+    place.write("a.md", GUIDE)
+    (place.docs / "b.txt").write_bytes("Чайник пора чистить.".encode("cp1251"))
+    with zipfile.ZipFile(place.docs / "c.zip", "w") as archive:
+        archive.writestr("inside.txt", "Within.")
+    place.build()
+    assert place.build().unchanged == 3
+    report = place.build(reading=ReadSettings(encoding="cp1251"))
+    (warning,) = report.warnings
+    assert "this build uses --encoding cp1251; all files are read again, and documents" in warning
+    assert (report.changed, report.unchanged) == (3, 0)
+    again = place.build(reading=ReadSettings(encoding="cp1251"))
+    assert (again.changed, again.unchanged, again.warnings) == (0, 3, [])
+
+
+def test_all_files_are_read_again_where_asked_for(place: Workplace) -> None:
+    place.write("a.md", GUIDE)
+    with zipfile.ZipFile(place.docs / "c.zip", "w") as archive:
+        archive.writestr("inside.txt", "Within.")
+    place.build()
+    report = place.build(reread=True)
+    assert (report.changed, report.unchanged, report.chunks_embedded) == (2, 0, 0)
+    assert list(verify(place.index)) == []
+    assert place.build().unchanged == 2
+
+
+def test_an_encoding_that_is_none_is_refused(place: Workplace) -> None:
+    for wrong in ("klingon", "base64"):
+        refused = indexer("build", place.docs, "--encoding", wrong, cwd=place.folder)
+        assert refused.returncode == 2
+        assert "is no encoding; try a name such as cp1251" in refused.stderr

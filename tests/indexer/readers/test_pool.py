@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.files.discover import compile_patterns, discover
+from indexer.parse.formats import ParseOptions
 from indexer.readers.messages import (
     Begun,
     Job,
@@ -26,7 +27,7 @@ from indexer.readers.messages import (
 )
 from indexer.readers.pool import Finished, Readers
 from indexer.readers.read_file import Reading, read_file
-from retrieval.domain.records import ChunkSettings, Skipped, SourceFile
+from retrieval.domain.records import ChunkSettings, ReadSettings, Skipped, SourceFile
 from retrieval.encoding.tokenizer import Tokenizer
 from retrieval.errors import RetrievalError
 
@@ -36,7 +37,7 @@ SETTINGS = ChunkSettings(chunk_tokens=64, chunk_overlap=8)
 def make_setup(
     folder: Path, *, memory: int = 1 << 30, seconds: float = 60.0, seconds_per_mb: float = 2.0
 ) -> Setup:
-    return Setup(folder, 256, SETTINGS, (), (), memory, seconds, seconds_per_mb)
+    return Setup(folder, 256, SETTINGS, (), (), ReadSettings(), memory, seconds, seconds_per_mb)
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def endless(tmp_path: Path) -> Path:
 
 def in_process(files: Iterable[SourceFile], model: Path) -> list[Outcome]:
     tokenizer = Tokenizer.from_folder(model, max_tokens=256)
-    reading = Reading(tokenizer, SETTINGS, compile_patterns((), ()))
+    reading = Reading(tokenizer, SETTINGS, ParseOptions(), compile_patterns((), ()))
     news = [one for file in files for one in read_file(Job(file, {}), reading)]
     return [one for one in news if not isinstance(one, Begun)]
 
