@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.common.bombs import STRANGE_NAMES, bombs
-from benchmarks.documents.reading import offline_setup
+from benchmarks.corpora.reading import offline_setup
 from indexer.files.discover import discover
 from indexer.parse.formats import FORMATS, format_of
 from indexer.readers.messages import Begun, Job, Parsed, Setup, Unchanged

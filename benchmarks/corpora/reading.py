@@ -1,6 +1,6 @@
 """How fast files are read, parsed and cut, without the model.
 
-    python -m benchmarks.documents.reading FOLDER [--megabytes 300] [--chunk-tokens 512]
+    python -m benchmarks.corpora.reading FOLDER [--megabytes 300] [--chunk-tokens 512]
         [--processes N]
 
 Copies the text files (Markdown, reStructuredText, plain text) of a folder, each copy with a line of
@@ -20,7 +20,7 @@ from indexer.files.discover import discover
 from indexer.parse.formats import format_of
 from indexer.readers.messages import Job, Parsed, Setup
 from indexer.readers.pool import Readers
-from retrieval.domain.records import ChunkSettings
+from retrieval.domain.records import DEFAULT_READING, ChunkSettings
 from retrieval.encoding.model_cards import OFFLINE_MODEL
 from retrieval.encoding.model_folders import find_model
 
@@ -55,6 +55,7 @@ def offline_setup(chunk_tokens: int, *, max_tokens: int) -> Setup:
         ChunkSettings(chunk_tokens, chunk_tokens // 8),
         (),
         (),
+        DEFAULT_READING,
         FILE_MEMORY_BYTES,
         FILE_SECONDS,
         FILE_SECONDS_PER_MB,

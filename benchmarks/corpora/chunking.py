@@ -1,6 +1,6 @@
 """Retrieval quality by chunk size, overlap and context, on test sets with long documents.
 
-    python -m benchmarks.documents.chunking DATA_DIR... [--model NAME] [--max-tokens N]
+    python -m benchmarks.corpora.chunking DATA_DIR... [--model NAME] [--max-tokens N]
         [--sizes 128,254,510] [--overlaps 0,8,4] [--documents N] [--json]
 
 Each ``DATA_DIR`` is a test set in BEIR form (see ``benchmarks.common.beir``). Documents are cut,

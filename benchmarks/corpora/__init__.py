@@ -1,0 +1,1 @@
+"""Benchmarks of reading and chunking documents; see ``benchmarks.corpora.__main__``."""
