@@ -138,26 +138,34 @@ def _pdf(uri: str, data: bytes, _: ParseOptions) -> Document:
     return parse_pdf(uri, data)
 
 
-def _docx(uri: str, data: bytes, _: ParseOptions) -> Document:
-    from indexer.parse.office.docx import parse_docx
-
-    return parse_docx(uri, data)
+def _office(uri: str, data: bytes, options: ParseOptions) -> Document:
+    return _by_content(uri, data, options, _text)
 
 
-def _pptx(uri: str, data: bytes, _: ParseOptions) -> Document:
-    from indexer.parse.office.pptx import parse_pptx
-
-    return parse_pptx(uri, data)
+def _workbook(uri: str, data: bytes, options: ParseOptions) -> Document:
+    return _by_content(uri, data, options, _delimited)
 
 
-def _workbook(uri: str, data: bytes, _: ParseOptions) -> Document:
-    from indexer.parse.office.sheet import parse_workbook
+def _by_content(uri: str, data: bytes, options: ParseOptions, text: Parser) -> Document:
+    """Read an office file as what it is, whatever its extension says.
 
-    return parse_workbook(uri, data)
+    Args:
+        uri: as in ``Parser``.
+        data: as in ``Parser``.
+        options: as in ``Parser``.
+        text: what parses the file if it is plain text.
+    """
+    from indexer.parse.office.content import Content, content_of, parse_office
+
+    others = {Content.HTML: _html, Content.TEXT: text}
+    content = content_of(data)
+    if content in others:
+        return others[content](uri, data, options)
+    return parse_office(uri, data, content)
 
 
 def _delimited(uri: str, data: bytes, _: ParseOptions) -> Document:
-    from indexer.parse.office.sheet import parse_delimited
+    from indexer.parse.office.sheets.delimited import parse_delimited
 
     return parse_delimited(uri, data)
 
@@ -242,9 +250,16 @@ FORMATS: Final = (
     ),
     Format("html", "HTML", (".html", ".htm", ".xhtml"), _html),
     Format("pdf", "PDF", (".pdf",), _pdf, is_wrapped=True),
-    Format("docx", "Word", (".docx",), _docx),
-    Format("pptx", "PowerPoint", (".pptx",), _pptx),
-    Format("spreadsheet", "spreadsheet", (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"), _workbook),
+    Format("docx", "Word", (".docx", ".docm", ".dotx", ".dotm"), _office),
+    Format("pptx", "PowerPoint", (".pptx", ".pptm", ".ppsx", ".ppsm", ".potx", ".potm"), _office),
+    Format(
+        "spreadsheet",
+        "spreadsheet",
+        (".xlsx", ".xlsm", ".xltx", ".xltm", ".xlsb", ".xls", ".ods", ".ots", ".fods"),
+        _workbook,
+    ),
+    Format("odt", "OpenDocument text", (".odt", ".ott", ".fodt"), _office),
+    Format("odp", "OpenDocument presentation", (".odp", ".otp", ".fodp", ".odg"), _office),
     Format("table", "delimited table", (".csv", ".tsv"), _delimited),
     Format("epub", "EPUB", (".epub",), _epub),
     Format(

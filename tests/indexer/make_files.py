@@ -93,34 +93,99 @@ def make_templated_docx() -> bytes:
     return make_zip({**files, "word/footnotes.xml": notes})
 
 
+_ODF_SPACES = (
+    "".join(
+        f' xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{space}:1.0"'
+        for name, space in {
+            "draw": "drawing",
+            "fo": "xsl-fo-compatible",
+            "manifest": "manifest",
+            "meta": "meta",
+            "office": "office",
+            "presentation": "presentation",
+            "style": "style",
+            "svg": "svg-compatible",
+            "table": "table",
+            "text": "text",
+        }.items()
+    )
+    + ' xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:xlink="http://www.w3.org/1999/xlink"'
+)
+
+
+def make_odf(
+    kind: str, body: str, styles: str = "", meta: str = "", more: Mapping[str, str] | None = None
+) -> bytes:
+    """An OpenDocument file: ``kind`` is text, presentation or spreadsheet."""
+    media = f"application/vnd.oasis.opendocument.{kind}"
+    files = {
+        "mimetype": media,
+        "META-INF/manifest.xml": f"<manifest:manifest{_ODF_SPACES}><manifest:file-entry "
+        f'manifest:full-path="/" manifest:media-type="{media}"/></manifest:manifest>',
+        "content.xml": f"<office:document-content{_ODF_SPACES}>"
+        f"<office:automatic-styles>{styles}</office:automatic-styles>"
+        f"<office:body><office:{kind}>{body}</office:{kind}></office:body>"
+        "</office:document-content>",
+        "meta.xml": f"<office:document-meta{_ODF_SPACES}><office:meta>{meta}</office:meta>"
+        "</office:document-meta>",
+    }
+    return make_zip({**files, **(more or {})})
+
+
 def make_ods() -> bytes:
     """An OpenDocument spreadsheet of one sheet."""
     rows = "".join(
         f"<table:table-row>{''.join(map(_ods_cell, row))}</table:table-row>"
         for row in (("Kind", "Weight"), ("Mallard", "1.1 kg"), ("Swan", "11 kg"))
     )
-    spaces = "".join(
-        f' xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"'
-        for name in ("office", "table", "text")
-    )
-    content = (
-        f"<office:document-content{spaces}><office:body><office:spreadsheet>"
-        f'<table:table table:name="Birds">{rows}</table:table>'
-        "</office:spreadsheet></office:body></office:document-content>"
-    )
-    kind = "application/vnd.oasis.opendocument.spreadsheet"
-    manifest = (
-        '<manifest:manifest xmlns:manifest="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0">'
-        f'<manifest:file-entry manifest:full-path="/" manifest:media-type="{kind}"/>'
-        "</manifest:manifest>"
-    )
-    return make_zip({"mimetype": kind, "META-INF/manifest.xml": manifest, "content.xml": content})
+    return make_odf("spreadsheet", f'<table:table table:name="Birds">{rows}</table:table>')
 
 
 def _ods_cell(text: str) -> str:
     return (
         f'<table:table-cell office:value-type="string"><text:p>{text}</text:p></table:table-cell>'
     )
+
+
+def make_odt() -> bytes:
+    """An OpenDocument text with a heading, a list, a table and a note."""
+    row = "<table:table-row>" + "<table:table-cell><text:p>{}</text:p></table:table-cell>" * 2
+    table = "".join(
+        row.format(*cells) + "</table:table-row>"
+        for cells in (("Kind", "Weight"), ("Mallard", "1.1 kg"), ("Swan", "11 kg"))
+    )
+    items = "".join(
+        f"<text:list-item><text:p>{item}</text:p></text:list-item>" for item in ("white", "brown")
+    )
+    return make_odf(
+        "text",
+        '<text:h text:outline-level="1">Of Ducks</text:h>'
+        '<text:p>They are<text:s text:c="2"/>water<text:span>proof.</text:span><text:note>'
+        "<text:note-citation>1</text:note-citation><text:note-body><text:p>Seldom wet.</text:p>"
+        "</text:note-body></text:note></text:p>"
+        f'<text:list>{items}</text:list><text:h text:outline-level="2">Sizes</text:h>'
+        f"<table:table>{table}</table:table><text:p>The end.</text:p>",
+        meta="<dc:creator>A. Author</dc:creator><dc:title>Untitled</dc:title>",
+    )
+
+
+def make_odp() -> bytes:
+    """An OpenDocument presentation of two slides, the first with a title."""
+
+    def frame(text: str, top: str, kind: str = "outline") -> str:
+        return (
+            f'<draw:frame presentation:class="{kind}" svg:y="{top}"><draw:text-box>'
+            f"<text:p>{text}</text:p></draw:text-box></draw:frame>"
+        )
+
+    first = (
+        frame("They dive", "9cm")
+        + frame("They swim", "5cm")
+        + frame("Why ducks", "1cm", "title")
+        + f"<presentation:notes>{frame('Speak slowly.', '0cm', 'notes')}</presentation:notes>"
+    )
+    second = frame("No title here", "1cm")
+    return make_odf("presentation", "".join(f"<draw:page>{s}</draw:page>" for s in (first, second)))
 
 
 def make_pptx() -> bytes:

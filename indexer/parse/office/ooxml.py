@@ -3,20 +3,18 @@
 import io
 import posixpath
 import zipfile
+import zlib
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from lxml import etree
 
 from indexer.parse.base.fields import with_lists
+from indexer.parse.base.titles import is_junk_title
 from indexer.skip import SkipDocument, SkipReason
 
 MAX_PART_BYTES: Final = 256 << 20
 """Files with a larger part are skipped: its XML tree takes several times as much memory."""
-
-_OLD_OFFICE: Final = bytes.fromhex("d0cf11e0a1b11ae1")
-"""First bytes of a compound file: a format of Office before 2007, or an encrypted new one."""
-_ENCRYPTED: Final = "EncryptedPackage".encode("utf-16-le")
 
 _METADATA: Final = {
     "creator": "author",
@@ -25,6 +23,9 @@ _METADATA: Final = {
     "created": "date",
 }
 """Core property to the name of the metadata field."""
+
+PART_ERRORS: Final = (KeyError, ValueError, zipfile.BadZipFile, zlib.error, etree.XMLSyntaxError)
+"""What reading a damaged part raises; it costs only this part."""
 
 Element = etree._Element
 
@@ -49,11 +50,11 @@ class Package:
             data: the file.
 
         Raises:
-            SkipDocument: the file is encrypted, or has an old format.
             zipfile.BadZipFile: the file is damaged.
         """
-        refuse_old_office(data)
         self._zip = zipfile.ZipFile(io.BytesIO(data))
+        # Some programs write backslashes, and names in another case than the relations have.
+        self._members = {_key(name): info for name, info in self._zip.NameToInfo.items()}
 
     def main_part(self) -> str:
         """Return the name of the main part, which holds the document.
@@ -66,11 +67,28 @@ class Package:
                 return relation.target
         raise SkipDocument(SkipReason.DAMAGED, "no document in it")
 
+    def main_type(self) -> str:
+        """Return the media type of the main part, in lower case; empty if it isn't told.
+
+        Raises:
+            SkipDocument: there is no main part.
+        """
+        main = self.main_part().lower()
+        extension = posixpath.splitext(main)[1].lstrip(".")
+        default = ""
+        types = "[Content_Types].xml"
+        for node in self.read(types) if self.has(types) else ():
+            if node.get("PartName", "").lower().lstrip("/") == main:
+                return node.get("ContentType", "").lower()
+            if node.get("Extension", "").lower() == extension:
+                default = node.get("ContentType", "").lower()
+        return default
+
     def relations(self, part: str) -> list[Relation]:
         """Return the relations of a part to other parts of the package."""
         folder, name = posixpath.split(part)
         path = posixpath.join(folder, "_rels", f"{name}.rels")
-        if path not in self._zip.NameToInfo:
+        if not self.has(path):
             return []
         return [
             Relation(
@@ -82,6 +100,14 @@ class Package:
             if node.get("TargetMode") != "External"
         ]
 
+    def has(self, part: str) -> bool:
+        """Whether there is a part of this name."""
+        return _key(part) in self._members
+
+    def read_bytes(self, part: str) -> bytes:
+        """Return the bytes of a part; raises what ``read`` does."""
+        return read_info(self._zip, self._members[_key(part)])
+
     def read(self, part: str) -> Element:
         """Return the root element of a part.
 
@@ -90,12 +116,12 @@ class Package:
             etree.XMLSyntaxError: the part is not XML.
             SkipDocument: the part is too large, or encrypted.
         """
-        return parse_xml(read_member(self._zip, part))
+        return parse_xml(self.read_bytes(part))
 
     def read_related(self, part: str, kind: str) -> Iterator[Element]:
         """Yield the root elements of the parts that have a kind of relation to a part."""
         for relation in self.relations(part):
-            if relation.kind == kind and relation.target in self._zip.NameToInfo:
+            if relation.kind == kind and self.has(relation.target):
                 yield self.read(relation.target)
 
     def _properties(self) -> dict[str, str]:
@@ -105,10 +131,22 @@ class Package:
         return {}
 
     def about(self) -> tuple[str, list[tuple[str, object]]]:
-        """Return the title of the package, and its metadata under the names of all formats."""
-        properties = self._properties()
+        """Return the title of the package, and its metadata under the names of all formats.
+
+        The title is empty if a program wrote it. Damaged properties count as none.
+        """
+        try:
+            properties = self._properties()
+        except PART_ERRORS:
+            properties = {}
         metadata = [(key, properties.get(name, "")) for name, key in _METADATA.items()]
-        return properties.get("title", ""), list(with_lists(metadata))
+        title = properties.get("title", "")
+        return "" if is_junk_title(title) else title, list(with_lists(metadata))
+
+
+def _key(name: str) -> str:
+    """Return the name by which a part is found."""
+    return name.replace("\\", "/").lower().lstrip("/")
 
 
 def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
@@ -118,7 +156,11 @@ def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
         KeyError: there is no such member.
         SkipDocument: the member is too large, or encrypted.
     """
-    info = archive.getinfo(name)
+    return read_info(archive, archive.getinfo(name))
+
+
+def read_info(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """Return the bytes of a member; raises what ``read_member`` does."""
     if info.flag_bits & 1:
         raise SkipDocument(SkipReason.ENCRYPTED)
     if info.file_size > MAX_PART_BYTES:
@@ -152,15 +194,6 @@ def attribute(node: Element, name: str) -> str:
     return ""
 
 
-def refuse_old_office(data: bytes) -> None:
-    """Refuse a file that only has the name of a newer format.
-
-    Raises:
-        SkipDocument: the file is encrypted, or has a format of Office before 2007.
-    """
-    if data.startswith(_OLD_OFFICE):
-        if _ENCRYPTED in data:
-            raise SkipDocument(SkipReason.ENCRYPTED)
-        raise SkipDocument(
-            SkipReason.DAMAGED, "a format of Office before 2007; save it as a new one"
-        )
+def whole_text(node: Element) -> str:
+    """Return all text in an element."""
+    return "".join(map(str, node.itertext()))

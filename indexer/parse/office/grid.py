@@ -1,0 +1,78 @@
+"""Tables with cells that span rows and columns, as rows of the same columns."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+from indexer.parse.base.compose import Composer
+from indexer.parse.office.sheets.header import find_header
+
+_MAX_COLUMNS: Final = 1_000
+"""Cells beyond are written without a place; Word has at most 63 columns, a web page some dozens."""
+_MAX_REPEATED: Final = 100_000
+"""Maximum number of cells in a table that repeat the value of a span; bounds hostile files."""
+
+
+class Cell(NamedTuple):
+    """A cell of a table."""
+
+    text: str
+    columns: int = 1
+    """Number of columns that it spans."""
+    rows: int = 1
+    """Number of rows that it spans."""
+
+
+def spread(rows: Iterable[Sequence[Cell]]) -> list[list[str]]:
+    """Return the texts of the cells of each row; a span repeats its text in all its places.
+
+    Args:
+        rows: the cells of each row, without those that a span covers.
+    """
+    table: list[list[str]] = []
+    below: dict[int, tuple[int, str]] = {}
+    left = _MAX_REPEATED
+    for row in rows:
+        line: list[str] = []
+        for cell in row:
+            _fill(line, below, to_next=True)
+            width = max(1, min(cell.columns, _MAX_COLUMNS - len(line), left))
+            left -= width - 1
+            if cell.rows > 1 and len(line) < _MAX_COLUMNS:
+                for column in range(len(line), len(line) + width):
+                    below[column] = (cell.rows, cell.text)
+            line += [cell.text] * width
+        _fill(line, below, to_next=False)
+        left -= len(below)
+        below = {
+            column: (number - 1, text)
+            for column, (number, text) in below.items()
+            if number > 1 and left > 0
+        }
+        table.append(line)
+    return table
+
+
+def _fill(line: list[str], below: dict[int, tuple[int, str]], *, to_next: bool) -> None:
+    """Add the values of spans from above, up to the next free place or to the last of them."""
+    while len(line) in below and below[len(line)][0] > 0:
+        line.append(below[len(line)][1])
+    if not to_next:
+        for column in sorted(below):
+            if column >= len(line):
+                line += [""] * (column - len(line))
+                line.append(below[column][1])
+
+
+def add_table(composer: Composer, rows: Sequence[Sequence[str]], header_rows: int = 0) -> None:
+    """Add a table to a text, with the names of its columns.
+
+    Args:
+        composer: where to add it.
+        rows: the texts of each row.
+        header_rows: number of rows that the file itself marks as names; if 0, they are guessed.
+    """
+    filled = [row for row in ([" ".join(cell.split()) for cell in row] for row in rows) if any(row)]
+    marked = min(header_rows, max(len(filled) - 1, 0))
+    if not marked and (header := find_header(filled[:50])) is not None:
+        marked = header + 1
+    composer.add_table(filled, marked)

@@ -1,0 +1,233 @@
+"""Which row of a table names its columns, and sheets that are large, damaged or mislabelled."""
+
+import io
+import re
+import time
+import zipfile
+
+import pytest
+import xlsxwriter
+from hypothesis import given
+from hypothesis import strategies as st
+
+from indexer.parse.formats import parse
+from indexer.parse.office.sheets.table_lines import table_lines
+from tests.indexer import make_files
+from tests.indexer.make_files import make_odf
+from tests.indexer.parse.test_formats import refused
+
+
+def lines(text: str) -> list[str]:
+    return list(table_lines([line.split(",") for line in text.splitlines()]))
+
+
+@pytest.mark.parametrize(
+    ("table", "second"),
+    [
+        ("Region,2022,2023\nNorth,10,11\nSouth,20,21", "Region: North | 2022: 10 | 2023: 11"),
+        ("Area,1,2,3\nNorth,10,11,9\nSouth,20,2,8", "Area: North | 1: 10 | 2: 11 | 3: 9"),
+        (
+            "Name,Value,Name,Value\nKettle,3,Pump,5",
+            "Name: Kettle | Value: 3 | Name: Pump | Value: 5",
+        ),
+        ("Name,Place\nKettle,North,extra\nPump,South", "Name: Kettle | Place: North | extra"),
+        ("Kind,Weight\nMallard,1.1 kg\nSwan,11 kg", "Kind: Mallard | Weight: 1.1 kg"),
+        (",2022,2023\nNorth,1,2\nSouth,3,4", "North | 2022: 1 | 2023: 2"),
+        ("Pump,Runs\nA,yes\nB,no\nC,yes", "Pump: A | Runs: yes"),
+        (
+            "zipf_rank,lemma\nFoo Bar,Baz Qux\nBar Foo,Qux Baz",
+            "zipf_rank: Foo Bar | lemma: Baz Qux",
+        ),
+    ],
+)
+def test_the_first_row_names_the_columns(table: str, second: str) -> None:
+    assert lines(table)[1] == second
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "Kettle,North,blue\nPump,South,red\nValve,West,green",
+        "Mallard,1.1 kg\nSwan,11 kg",
+        "North,2022,10\nSouth,2023,11\nWest,2024,12",
+        "Anna,Berlin\nBob,Paris",
+        "Main Street,New York City\nBroadway,Boston",
+        "Kettle,yes\nPump,no",
+        "2024-05-01,opened\n2024-05-02,closed",
+        "1,2\n3,4",
+        "one\ntwo",
+    ],
+)
+def test_a_table_without_a_header_is_not_labelled_by_its_first_row(table: str) -> None:
+    assert lines(table) == [row.replace(",", " | ") for row in table.splitlines()]
+
+
+def test_words_that_come_again_are_values_and_words_that_do_not_are_names() -> None:
+    header = "Thing,Mood"
+    rows = [f"K{number % 3} x,{('glad', 'sad')[number % 2]}" for number in range(24)]
+    assert lines("\n".join([header, *rows]))[1] == "Thing: K0 x | Mood: glad"
+    assert lines("\n".join(rows))[1] == "K1 x | sad"
+
+
+def test_titles_stand_above_the_names_of_columns() -> None:
+    table = "Export of stock\nMade by,A. Author\n\nName,Place,Count\nKettle,North,3\nPump,South,5"
+    assert lines(table) == [
+        "Export of stock",
+        "Made by | A. Author",
+        "Name | Place | Count",
+        "Name: Kettle | Place: North | Count: 3",
+        "Name: Pump | Place: South | Count: 5",
+    ]
+
+
+def test_each_table_of_a_sheet_has_its_own_names() -> None:
+    table = "Name,Count\nKettle,3\n\nPump,5\n\nTowns\nTown,People\nUlm,126000\n\nSource: own"
+    assert lines(table) == [
+        "Name | Count",
+        "Name: Kettle | Count: 3",
+        "Name: Pump | Count: 5",
+        "Towns",
+        "Town | People",
+        "Town: Ulm | People: 126000",
+        "Town: Source: own",
+    ]
+
+
+@given(st.lists(st.lists(st.sampled_from(["", "a", "b", "1", "2022", "x y"]), max_size=4)))
+def test_each_filled_row_is_a_line(rows: list[list[str]]) -> None:
+    found = list(table_lines(rows))
+    filled = [row for row in rows if any(row)]
+    assert len(found) == len(filled)
+    for row, line in zip(filled, found, strict=True):
+        assert all(value in line for value in row)
+
+
+def test_the_line_that_names_the_delimiter_is_no_row() -> None:
+    text = parse("a.csv", b"sep=;\r\nName;Ort;Menge\r\nKessel;Nord;3,5\r\n").text
+    assert text == "Name | Ort | Menge\nName: Kessel | Ort: Nord | Menge: 3,5"
+
+
+def far_xlsx(cell: str = "XFD1048576") -> bytes:
+    stream = io.BytesIO()
+    with xlsxwriter.Workbook(stream) as book:
+        book.add_worksheet("S").write_column(0, 0, ["near", "below"])
+    with zipfile.ZipFile(stream) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    row = re.sub("[A-Z]", "", cell)
+    stray = f'<row r="{row}"><c r="{cell}"><v>7</v></c></row></sheetData>'
+    part = "xl/worksheets/sheet1.xml"
+    files[part] = files[part].replace(b"</sheetData>", stray.encode())
+    return make_files.make_zip(files)
+
+
+@pytest.mark.parametrize("cell", ["XFD1048576", "BA1048576", "XFD3", "A1048576"])
+def test_a_stray_cell_costs_no_time(cell: str) -> None:
+    start = time.process_time()
+    assert parse("a.xlsx", far_xlsx(cell)).text.replace(" | ", "").split() == [
+        "S",
+        "near",
+        "below",
+        "7",
+    ]
+    assert time.process_time() - start < 2
+
+
+def test_cells_on_a_diagonal_are_refused_by_name() -> None:
+    stray = "".join(
+        f'<row r="{100 * n}"><c r="{chr(65 + n // 676)}{chr(65 + n // 26 % 26)}{chr(65 + n % 26)}'
+        f'{100 * n}"><v>1</v></c></row>'
+        for n in range(1, 10_000)
+    )
+    with zipfile.ZipFile(io.BytesIO(far_xlsx())) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    part = "xl/worksheets/sheet1.xml"
+    files[part] = files[part].replace(b"</sheetData>", f"{stray}</sheetData>".encode())
+    assert refused("a.xlsx", make_files.make_zip(files)) == (
+        "over a limit: cells of a sheet lie too far apart"
+    )
+
+
+@pytest.mark.parametrize("far", [True, False])
+def test_repeated_rows_and_columns_cost_no_time(far: bool) -> None:
+    def row(cells: str, times: int = 1) -> str:
+        return f'<table:table-row table:number-rows-repeated="{times}">{cells}</table:table-row>'
+
+    def cell(text: str, times: int = 1) -> str:
+        return (
+            f'<table:table-cell office:value-type="string" table:number-columns-repeated="{times}">'
+            f"<text:p>{text}</text:p></table:table-cell>"
+        )
+
+    empty = '<table:table-cell table:number-columns-repeated="16384"/>'
+    rows = row(cell("near")) + row(empty, 1 << 20)
+    rows += row(cell("far")) if far else row(cell("x", 16384), 1 << 20)
+    start = time.process_time()
+    data = make_odf("spreadsheet", f'<table:table table:name="S">{rows}</table:table>')
+    text = parse("a.ods", data).text
+    assert time.process_time() - start < 5
+    assert text.startswith("S\n\nnear\n")
+    assert text.endswith("far" if far else "x | x")
+    assert len(text) < 10_000_000
+
+
+def test_merged_rows_repeat_their_value() -> None:
+    stream = io.BytesIO()
+    with xlsxwriter.Workbook(stream) as book:
+        sheet = book.add_worksheet("S")
+        sheet.write_row(2, 1, ["Region", "Units"])
+        sheet.merge_range(3, 1, 4, 1, "North")
+        sheet.write_column(3, 2, [10, 20])
+    assert parse("a.xlsx", stream.getvalue()).text == (
+        "S\n\nRegion | Units\nRegion: North | Units: 10\nRegion: North | Units: 20"
+    )
+
+
+def test_a_sheet_that_can_not_be_read_is_named() -> None:
+    with zipfile.ZipFile(io.BytesIO(make_files.make_xlsx())) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    files["xl/worksheets/sheet1.xml"] = b"<worksheet><sheetData><row r='x'"
+    document = parse("a.xlsx", make_files.make_zip(files))
+    assert document.metadata["unread"] == ["sheet Birds"]
+    assert "just | words" in document.text
+
+
+def test_the_title_of_a_workbook_is_no_junk() -> None:
+    for title, expected in (("Book1", "a"), ("Birds of 2024", "Birds of 2024")):
+        stream = io.BytesIO()
+        with xlsxwriter.Workbook(stream) as book:
+            book.set_properties({"title": title})
+            book.add_worksheet("S").write(0, 0, "x")
+        assert parse("a.xlsx", stream.getvalue()).title == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "format_", "text"),
+    [
+        (b"<html><table><tr><td>Kettle<td>3</table>", "html", "Kettle | 3"),
+        (b"\xef\xbb\xbf\n<table><tr><td>Kettle<td>3</table>", "html", "Kettle | 3"),
+        (b"Name\tCount\nKettle\t3\n", "table", "Name | Count\nName: Kettle | Count: 3"),
+        (
+            "Name\tCount\nKettle\t3\n".encode("utf-16"),
+            "table",
+            "Name | Count\nName: Kettle | Count: 3",
+        ),
+        (
+            make_files.make_ods(),
+            "spreadsheet",
+            "Birds\n\nKind | Weight\nKind: Mallard | Weight: 1.1 kg",
+        ),
+    ],
+)
+def test_what_is_only_named_xls_is_read_for_what_it_is(
+    data: bytes, format_: str, text: str
+) -> None:
+    document = parse("a.xls", data)
+    assert (document.format, document.title) == (format_, "a")
+    assert document.text.startswith(text)
+
+
+def test_rubbish_named_xls_is_damaged() -> None:
+    assert refused("a.xls", bytes(range(256)) * 20) == "damaged: not an office file"
+    assert refused("a.xls", b"\x09\x04\x06\x00" + bytes(50)).startswith(
+        "damaged: a format of Excel 4"
+    )
