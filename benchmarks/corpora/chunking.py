@@ -30,7 +30,7 @@ from ir_measures import R, nDCG
 from benchmarks.common.beir import Run, load_set, read_jsonl
 from indexer.chunking.chunk import chunk_document
 from indexer.parse.formats import parse
-from retrieval.domain.embedded_text import CONTEXT_TOKENS, embedded_text
+from retrieval.domain.embedded_text import CONTEXT_TOKENS, embedded_text_of
 from retrieval.domain.records import Chunk, ChunkSettings, Document
 from retrieval.encoding.encoder import Encoder
 from retrieval.encoding.model_cards import OFFLINE_MODEL
@@ -106,12 +106,7 @@ def measure(
         for chunk in chunk_document(source.document, embeddings.encoder.tokenizer, settings):
             owners.append(source.parts_of(chunk))
             texts.append(
-                embedded_text(
-                    chunk.text,
-                    title=source.document.title,
-                    heading_path=chunk.heading_path,
-                    context=settings.context,
-                )
+                embedded_text_of(chunk, title=source.document.title, context=settings.context)
             )
     vectors = embeddings.of(texts)
     run: Run = {}

@@ -11,7 +11,7 @@ import numpy as np
 from indexer.build.progress import BuildProgress
 from indexer.build.report import BuildReport
 from indexer.readers.messages import Parsed
-from retrieval.domain.embedded_text import embedded_text
+from retrieval.domain.embedded_text import embedded_text_of
 from retrieval.store import Commit, StagedChunk, StagedDocument, Writer
 
 if TYPE_CHECKING:
@@ -81,12 +81,7 @@ class Embedder:
     def add(self, parsed: Parsed) -> None:
         """Add a document; embed and commit the window if it is full."""
         texts = [
-            embedded_text(
-                chunk.text,
-                title=parsed.document.title,
-                heading_path=chunk.heading_path,
-                context=self._context,
-            )
+            embedded_text_of(chunk, title=parsed.document.title, context=self._context)
             for chunk in parsed.chunks
         ]
         keys = [content_key(text) for text in texts]

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from typing import Final, NamedTuple
 
+from indexer.chunking.omit import ReadDocument, read_document
 from indexer.chunking.units import (
     BATCH_CHARS,
     BATCH_TEXTS,
@@ -59,11 +60,14 @@ def chunk_document(
     r"""Cut a document into chunks.
 
     Chunks are in order. Every chunk is exactly ``document.text[char_start:char_end]``, without
-    white space around it, and every character that is not white space is in at least one chunk. A
-    chunk has at most ``chunk_tokens`` tokens, counted on its own text (a single character may have
-    more), and at most ``CHARS_PER_TOKEN * chunk_tokens`` characters. Its heading path is that of
-    the section with most of its characters. Lines are counted by ``\n``. Memory in addition to the
-    document and the chunks is bounded.
+    white space around it, and every character that is neither white space nor left out is in at
+    least one chunk. A chunk has at most ``chunk_tokens`` tokens, counted on its own text (a single
+    character may have more), and at most ``CHARS_PER_TOKEN * chunk_tokens`` characters. Its heading
+    path is that of the section with most of its characters. Lines are counted by ``\n``. Memory in
+    addition to the document and the chunks is bounded.
+
+    The ranges in ``document.omitted`` are left out: they don't count, and a chunk neither begins
+    nor ends with one. ``Chunk.omitted`` says which of its characters they are.
 
     Args:
         document: the document to cut.
@@ -76,13 +80,16 @@ def chunk_document(
             ``chunk_tokens``.
     """
     _check(settings)
+    read = read_document(document, document.omitted)
     if settings.chunk_tokens:
-        units = cut_units(document, counter, settings.chunk_tokens)
-        drafts = _ChunkBuilder(document, counter, settings).build(units)
-        counted = _count_drafts(document.text, drafts, counter, settings.chunk_tokens)
+        units = cut_units(read.document, counter, settings.chunk_tokens)
+        drafts = _ChunkBuilder(read.document, counter, settings).build(units)
+        counted = _count_drafts(read.document.text, drafts, counter, settings.chunk_tokens)
     else:
-        counted = _count_whole(document.text, counter)
-    return list(_finish(document, counted, whole=not settings.chunk_tokens))
+        counted = _count_whole(read.document.text, counter)
+    if read.ranges:
+        counted = _count_parts(read, counted, counter)
+    return list(_finish(document, read, counted, whole=not settings.chunk_tokens))
 
 
 def _check(settings: ChunkSettings) -> None:
@@ -155,6 +162,21 @@ def _count_whole(text: str, counter: TokenCounter) -> Iterator[tuple[int, int, i
         yield start, end, sum(counter.count([text[left:right]])[0] for left, right in parts)
 
 
+def _count_parts(
+    read: ReadDocument, counted: Iterable[tuple[int, int, int]], counter: TokenCounter
+) -> Iterator[tuple[int, int, int]]:
+    """Yield (start, end, tokens) of chunks, cut where they would hold too much that is left out."""
+    text = read.document.text
+    for start, end, tokens in counted:
+        parts = [_trim(text, *part) for part in read.parts(start, end)]
+        if len(parts) == 1:
+            yield start, end, tokens
+            continue
+        for left, right in parts:
+            if left < right:
+                yield left, right, counter.count([text[left:right]])[0]
+
+
 def _trim(text: str, start: int, end: int) -> tuple[int, int]:
     """Return a range without the white space at its ends."""
     within = text[start:end]
@@ -163,13 +185,25 @@ def _trim(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def _finish(
-    document: Document, counted: Iterable[tuple[int, int, int]], *, whole: bool
+    document: Document,
+    read: ReadDocument,
+    counted: Iterable[tuple[int, int, int]],
+    *,
+    whole: bool,
 ) -> Iterator[Chunk]:
-    """Yield the chunks with their lines, pages and headings."""
-    starts = [section.char_start for section in document.sections]
+    """Yield the chunks with their lines, pages and headings.
+
+    Args:
+        document: the whole document.
+        read: the document as it was cut.
+        counted: (start, end, tokens) in the text as it was cut.
+        whole: whether there is one chunk for all of it.
+    """
+    starts = [section.char_start for section in read.document.sections]
     pages = document.page_starts
     offset, line = 0, 1
-    for ordinal, (start, end, tokens) in enumerate(counted):
+    for ordinal, (*cut, tokens) in enumerate(counted):
+        start, end = read.whole(*cut)
         if start >= offset:
             line += document.text.count("\n", offset, start)
         else:
@@ -182,10 +216,11 @@ def _finish(
             text=document.text[start:end],
             line_start=line,
             line_end=line + document.text.count("\n", start, end),
-            heading_path=_common_path(document) if whole else _path(document, starts, start, end),
+            heading_path=_common_path(document) if whole else _path(read.document, starts, *cut),
             token_count=tokens,
             page_start=bisect_right(pages, start),
             page_end=bisect_right(pages, end - 1),
+            omitted=read.within(start, end),
         )
 
 

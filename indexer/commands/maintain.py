@@ -8,7 +8,7 @@ import click
 from indexer.build.settings import choice_as_typed
 from indexer.commands.options import DEVICE_OPTION, INDEX_OPTION, JSON_OPTION
 from retrieval.commands.parameters import not_empty
-from retrieval.domain.embedded_text import embedded_text
+from retrieval.domain.embedded_text import embedded_text_of
 from retrieval.domain.records import FileChoice, RootInfo, Skipped
 from retrieval.domain.wording import counted, printable
 from retrieval.errors import IndexDamaged, NotFound
@@ -223,12 +223,7 @@ def compare_sample(
         stored = [reader.passage_vector(*place) for place in places]
     if not passages:
         return []
-    texts = [
-        embedded_text(
-            passage.text, title=passage.title, heading_path=passage.heading_path, context=context
-        )
-        for passage in passages
-    ]
+    texts = [embedded_text_of(one, title=one.title, context=context) for one in passages]
     vectors = encoder.encode(texts, "passage")
     cosines = (vectors * np.stack(stored)).sum(axis=1)
     lowest = _MIN_COSINE[encoder.dtype]

@@ -219,6 +219,7 @@ def _encode_document(document: Document) -> Mapping[str, Any]:
             (table.char_start, table.char_end, table.header, table.rows_start)
             for table in document.tables
         ],
+        "omitted": document.omitted,
     }
 
 
@@ -230,6 +231,7 @@ def _decode_document(raw: Mapping[str, Any], text: str) -> Document:
         "sections": sections,
         "page_starts": tuple(raw["page_starts"]),
         "tables": tuple(Table(*table) for table in raw["tables"]),
+        "omitted": _ranges(raw["omitted"]),
     }
     return Document(**raw)
 
@@ -237,12 +239,19 @@ def _decode_document(raw: Mapping[str, Any], text: str) -> Document:
 def _encode_chunk(chunk: Chunk) -> Sequence[Any]:
     """Return all fields but the ordinal, which is the place in the list, and the text."""
     lines, pages = (chunk.line_start, chunk.line_end), (chunk.page_start, chunk.page_end)
-    return (chunk.char_start, chunk.char_end, *lines, chunk.heading_path, chunk.token_count, *pages)
+    where = (chunk.char_start, chunk.char_end, *lines)
+    what = (chunk.heading_path, chunk.token_count, *pages, chunk.table_header, chunk.omitted)
+    return (*where, *what)
 
 
 def _decode_chunk(number: int, row: Sequence[Any], text: str) -> Chunk:
     start, end, line_start, line_end, path, *rest = row
+    rest[-1] = _ranges(rest[-1])
     return Chunk(number, start, end, text[start:end], line_start, line_end, tuple(path), *rest)
+
+
+def _ranges(raw: Sequence[Any]) -> tuple[tuple[int, int], ...]:
+    return tuple((start, end) for start, end in raw)
 
 
 def _dump(value: Mapping[str, Any]) -> bytes:

@@ -116,6 +116,8 @@ def _parse_data(
     if source.sidecar:
         document = with_sidecar(document, fields)
     chunks = chunk_document(document, reading.counter, reading.settings)
+    if not chunks:
+        raise SkipDocument(SkipReason.NO_TEXT, "all of it is comments or encoded data")
     return Parsed(source, sha256, document, chunks, source.size)
 
 

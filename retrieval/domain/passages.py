@@ -130,3 +130,9 @@ class Passage(NamedTuple):
     """The text around it, if asked for, unless a better passage has the same."""
     similar_count: int = 0
     """Number of near-duplicates that were left out."""
+    table_header: str = ""
+    """Names of the columns, on one line, if the passage begins in a table below the rows that name
+    them; it is embedded and found with them."""
+    omitted: tuple[Span, ...] = ()
+    """Places in ``text`` that are neither embedded nor found by their words: comments, encoded
+    data."""

@@ -85,6 +85,9 @@ class Document:
     the next one does. Empty if the format has no pages."""
     tables: tuple[Table, ...] = ()
     """Tables in order; none lies in another."""
+    omitted: tuple[tuple[int, int], ...] = ()
+    """Ranges (start, end) of the text that readers don't see, such as comments: they are neither
+    embedded nor found by their words. In any order; they may overlap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,11 +255,17 @@ class Chunk:
     """Line of the last character, from 1."""
     heading_path: tuple[str, ...]
     token_count: int
-    """Tokens of ``text`` by the model's tokenizer, without special tokens."""
+    """Tokens of ``text`` without ``omitted``, by the model's tokenizer, without special tokens."""
     page_start: int = 0
     """Page of the first character, from 1; 0 where the format has no pages."""
     page_end: int = 0
     """Page of the last character."""
+    table_header: str = ""
+    """Names of the columns if the chunk begins in a table, below the rows that name them; embedded
+    and found with the text."""
+    omitted: tuple[tuple[int, int], ...] = ()
+    """Ranges (start, end) of ``text``, in order and apart, that are neither embedded nor found:
+    comments, encoded data."""
 
 
 @dataclass(frozen=True, slots=True)

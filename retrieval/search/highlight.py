@@ -13,18 +13,19 @@ _BREAK: Final = re.compile(
 )
 
 
-def highlight(finder: TermFinder, text: str) -> Highlights:
+def highlight(finder: TermFinder, text: str, omitted: Sequence[tuple[int, int]] = ()) -> Highlights:
     """Return where a passage fits the words of a query.
 
     Args:
         finder: of the query.
         text: the passage's.
+        omitted: as in ``Passage``; nothing is found there.
 
     Returns:
         every place of a term; and the sentence with most different ones, the first of equals, if
         there are any.
     """
-    terms = finder.find(text)
+    terms = finder.find(_blanked(text, omitted))
     best: Span | None = None
     most = at = 0
     for sentence in _sentences(text):
@@ -36,6 +37,15 @@ def highlight(finder: TermFinder, text: str) -> Highlights:
         if len(inside) > most:
             best, most = sentence, len(inside)
     return Highlights(tuple(_apart(terms)), best)
+
+
+def _blanked(text: str, omitted: Sequence[tuple[int, int]]) -> str:
+    """Return a text with spaces in place of some ranges."""
+    parts, at = list[str](), 0
+    for start, end in omitted:
+        parts += (text[at:start], " " * (end - start))
+        at = end
+    return "".join([*parts, text[at:]])
 
 
 def _apart(terms: Sequence[TermSpan]) -> Iterator[Span]:

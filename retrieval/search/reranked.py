@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.domain.embedded_text import embedded_text
+from retrieval.domain.embedded_text import embedded_text_of
 from retrieval.domain.passages import Hit, ScoreKind
 from retrieval.search.ranking import Ranked, Ranking, keys_of, ordered
 from retrieval.store import Filter, Reader
@@ -92,6 +92,6 @@ class Reranked:
         """Return the texts, as they were embedded where they first stand."""
         context = self.reader.info.chunking.context
         return [
-            embedded_text(one.text, title=one.title, heading_path=one.heading_path, context=context)
+            embedded_text_of(one, title=one.title, context=context)
             for one in self.reader.passages(hits)
         ]

@@ -172,7 +172,7 @@ class Searcher:
                 names = tuple(passage_name(*place) for place in head.similar)
                 shown = shown._replace(similar=names, similar_count=head.similar_count)
             if finder:
-                shown = shown._replace(highlights=highlight(finder, shown.text))
+                shown = shown._replace(highlights=highlight(finder, shown.text, shown.omitted))
             yield _without_text(shown) if query.omit_text else shown
 
     def _with_context(self, query: Query, passages: Sequence[Passage]) -> list[Passage]:

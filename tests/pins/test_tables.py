@@ -29,6 +29,7 @@ MIGRATIONS = [
     "m011_metadata_values",
     "m012_choices",
     "m013_filtered_columns",
+    "m014_embedded_texts",
 ]
 
 COLUMNS = {
@@ -36,7 +37,8 @@ COLUMNS = {
     "ann_files": "segment_id file bytes sha256 settings created_at",
     "ann_missed": "segment_id settings",
     "chunks": "id document_id ordinal vector_id char_start char_end line_start line_end "
-    "heading_path token_count digest page_start page_end text_id",
+    "heading_path token_count digest page_start page_end text_id "
+    "table_header omitted",
     "containers": "uri root size mtime_ns rules",
     "document_texts": "document_id part text",
     "documents": "id uri root title format encoding metadata size mtime_ns sha256 char_count "
@@ -100,7 +102,7 @@ def test_columns_under_the_rows_checksums() -> None:
     documents = "uri root title format encoding metadata size sha256 char_count chunk_count"
     chunks = (
         "ordinal vector_id char_start char_end line_start line_end heading_path token_count "
-        "page_start page_end"
+        "page_start page_end table_header omitted"
     )
     assert " ".join(DOCUMENT_COLUMNS) == documents
     assert " ".join(CHUNK_COLUMNS) == chunks

@@ -1,5 +1,7 @@
 """Keys and terms made of texts: an index finds its vectors and its words again by them."""
 
+from functools import partial
+
 import pytest
 
 from indexer.build.embed import content_key
@@ -46,6 +48,18 @@ def test_embedded_text() -> None:
     assert context_line("Boats", path) == "Boats › Ferry › Times › Sundays"
 
 
+def test_embedded_text_that_is_not_the_text_itself() -> None:
+    made = partial(embedded_text, title="Ferry", heading_path=["Times"])
+    columns = made("8 | 40", context=False, table_header="Time | Fare")
+    assert columns == "Time | Fare\n8 | 40"
+    under = made("8 | 40", context=True, table_header="Time | Fare")
+    assert under == "Ferry › Times\n\nTime | Fare\n8 | 40"
+    comments = [(3, 13), (16, 24)]
+    assert made("At <!-- x -->ten<!--y-->.", context=False, omitted=comments) == "At ten."
+    assert made("\ufeffthermo\u200bstat a\u00adb\u2060c", context=False) == "thermostat abc"
+    assert made("thermo\u200bstat", context=False, invisible=True) == "thermo\u200bstat"
+
+
 def test_header_key() -> None:
     assert header_key("Ferry", ["Ferry", "Times"]).hex() == "d129ba0a427c1d82c3e84db1af105276"
     assert header_key("", []).hex() == "cae66941d9efbd404e4d88758ea67670"
@@ -69,6 +83,18 @@ def test_document_digest() -> None:
 def test_chunk_digest(pages: tuple[int, int], expected: str) -> None:
     columns = (1, 7, 0, 26, 1, 2, '["Ferry", "Times"]', 9)
     assert chunk_digest("docs/fähre.md", *columns, *pages).hex() == expected
+    assert chunk_digest("docs/fähre.md", *columns, *pages, "", "").hex() == expected
+
+
+@pytest.mark.parametrize(
+    ("embedded_with", "expected"),
+    [(("Time | Fare", ""), "6ac390d88ebe0d3b"), (("", "[[3,9]]"), "bfa8cd8432319b3c")],
+)
+def test_chunk_digest_of_a_chunk_that_is_not_embedded_as_it_stands(
+    embedded_with: tuple[str, str], expected: str
+) -> None:
+    columns = (1, 7, 0, 26, 1, 2, '["Ferry", "Times"]', 9, 0, 0)
+    assert chunk_digest("docs/fähre.md", *columns, *embedded_with).hex() == expected
 
 
 def test_version_of_the_analysis() -> None:

@@ -1,6 +1,5 @@
 """Check an index: every byte of its files, and the consistency of its tables."""
 
-import hashlib
 import math
 import sqlite3
 import time
@@ -11,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from retrieval.domain.embedded_text import embedded_text
 from retrieval.domain.passages import Passage
 from retrieval.errors import IndexDamaged
 from retrieval.store.disk.files.open_files import OpenFiles
@@ -24,9 +22,12 @@ from retrieval.store.disk.tables.database import DATABASE_NAME, sqlite_errors
 from retrieval.store.disk.tables.filter_functions import filter_extension, filter_path
 from retrieval.store.disk.tables.read_only import connect_for_reading
 from retrieval.store.disk.tables.rows import (
+    CHUNK_LIST,
     DOCUMENT_QUERY,
     PASSAGE_QUERY,
+    ChunkColumns,
     from_json,
+    is_embedded,
     read_document,
     read_passage,
 )
@@ -272,23 +273,19 @@ def _text_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
         )
         text = "".join(row[0] for row in parts)
         chunks = connection.execute(
-            """SELECT c.ordinal, c.char_start, c.char_end, c.heading_path, v.content_key, t.header
-               FROM chunks c JOIN vectors v ON v.id = c.vector_id
+            f"""SELECT v.content_key, t.header, {CHUNK_LIST} FROM chunks c
+               JOIN vectors v ON v.id = c.vector_id
                JOIN texts t ON t.id = c.text_id WHERE c.document_id = ?""",
             [document],
         )
-        for ordinal, start, end, path, key, header in chunks:
-            if header_key(title, from_json(path)) != header:
-                what = f"chunk {ordinal} of {uri} is not found by its title and headings"
+        for key, header, *columns in chunks:
+            chunk = ChunkColumns._make(columns)
+            if header_key(title, from_json(chunk.heading_path)) != header:
+                what = f"chunk {chunk.ordinal} of {uri} is not found by its title and headings"
                 yield Problem(DATABASE_NAME, what, RESTORE)
                 break
-            embedded = embedded_text(
-                text[start:end],
-                title=title,
-                heading_path=from_json(path) if context else (),
-                context=bool(context),
-            )
-            if hashlib.sha256(embedded.encode()).digest() != key:
-                what = f"chunk {ordinal} of {uri} is not the text that was embedded"
+            own = text[chunk.char_start : chunk.char_end]
+            if not is_embedded(key, title, chunk, own, context=bool(context)):
+                what = f"chunk {chunk.ordinal} of {uri} is not the text that was embedded"
                 yield Problem(DATABASE_NAME, what, RESTORE)
                 break

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,8 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from indexer.chunking.chunk import chunk_document
+from indexer.chunking.omit import MAX_OMITTED_CHARS
 from indexer.chunking.units import BATCH_CHARS, CHARS_PER_TOKEN, cut_units
 from indexer.parse.formats import parse
+from retrieval.domain.embedded_text import without
 from retrieval.domain.records import Chunk, ChunkSettings, Document, TokenCounter
 from retrieval.encoding.tokenizer import Tokenizer
 from retrieval.errors import InvalidArgument
@@ -60,16 +63,25 @@ def check(document: Document, chunks: list[Chunk], counter: TokenCounter, tokens
     """What holds for all chunks, whatever the document and the tokenizer."""
     text = document.text
     covered = bytearray(len(text))
+    for start, end in document.omitted:
+        covered[start:end] = b"\1" * (end - start)
+    left_out = bytes(covered)
     for ordinal, chunk in enumerate(chunks):
         assert chunk.ordinal == ordinal
         assert text[chunk.char_start : chunk.char_end] == chunk.text
         assert chunk.text == chunk.text.strip() != ""
-        assert chunk.token_count == counter.count([chunk.text])[0]
+        read = without(chunk.text, chunk.omitted)
+        assert chunk.token_count == counter.count([read])[0]
+        inside = left_out[chunk.char_start : chunk.char_end]
+        assert sum(end - start for start, end in chunk.omitted) == sum(inside) <= MAX_OMITTED_CHARS
+        assert all(all(inside[start:end]) for start, end in chunk.omitted)
+        assert not inside[0]
+        assert not inside[-1]
         assert chunk.line_start == 1 + text.count("\n", 0, chunk.char_start)
         assert chunk.line_end == 1 + text.count("\n", 0, chunk.char_end)
         if tokens:
-            assert chunk.token_count <= tokens or len(chunk.text) == 1
-            assert len(chunk.text) <= CHARS_PER_TOKEN * tokens
+            assert chunk.token_count <= tokens or len(read) == 1
+            assert len(read) <= CHARS_PER_TOKEN * tokens
         covered[chunk.char_start : chunk.char_end] = b"\1" * len(chunk.text)
     assert all(covered[i] or character.isspace() for i, character in enumerate(text))
 
@@ -119,6 +131,45 @@ def test_any_document_with_other_tokenizers(
 ) -> None:
     for document in documents(source):
         check(document, chunk_document(document, counter, sizes), counter, sizes.chunk_tokens)
+
+
+@settings(deadline=None)
+@given(SOURCES, SIZES, st.lists(st.tuples(st.integers(0, 400), st.integers(0, 400)), max_size=5))
+@example(". . .", ChunkSettings(0, 0), [(0, 2), (3, 9)])
+def test_any_document_with_ranges_left_out(
+    source: str, sizes: ChunkSettings, ranges: list[tuple[int, int]]
+) -> None:
+    for document in documents(source):
+        length = len(document.text)
+        omitted = tuple(sorted((min(start, length), min(end, length))) for start, end in ranges)
+        shortened = replace(document, omitted=omitted)
+        chunks = chunk_document(shortened, Words(), sizes)
+        check(shortened, chunks, Words(), sizes.chunk_tokens)
+
+
+def test_what_is_left_out_takes_no_tokens() -> None:
+    text = (
+        "# Pumps\n\nThe pump <!-- is not --> lifts\n\n<!-- a b c d e f -->\n\nwater.\n<!-- end -->"
+    )
+    comments = tuple(match.span() for match in re.finditer("<!--.*?-->", text))
+    document = replace(parse("a.md", text.encode()), omitted=comments)
+    (chunk,) = chunk_document(document, Words(), ChunkSettings(6, 0))
+    assert without(chunk.text, chunk.omitted) == "# Pumps\n\nThe pump  lifts\n\n\n\nwater."
+    assert chunk.text.endswith("water.")
+    assert (chunk.token_count, chunk.line_start, chunk.line_end) == (6, 1, 7)
+
+
+@pytest.mark.parametrize("tokens", [0, 40])
+def test_a_chunk_is_cut_where_too_much_is_left_out(tokens: int) -> None:
+    text = "Before it. " + "x" * (MAX_OMITTED_CHARS + 1) + " After it."
+    document = replace(parse("a.md", text.encode()), omitted=((11, 12 + MAX_OMITTED_CHARS),))
+    chunks = chunk_document(document, Words(), ChunkSettings(tokens, 0))
+    check(document, chunks, Words(), tokens)
+    assert [(chunk.text, chunk.token_count) for chunk in chunks] == [
+        ("Before it.", 2),
+        ("After it.", 2),
+    ]
+    assert chunks[1].char_end == len(text)
 
 
 @settings(deadline=None)

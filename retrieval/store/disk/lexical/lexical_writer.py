@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import tantivy
 
-from retrieval.domain.embedded_text import context_line
+from retrieval.domain.embedded_text import context_line, without
 from retrieval.errors import StorageError
 from retrieval.store.disk.files.open_files import library_path
 from retrieval.store.disk.files.vector_file import LEXICAL, WrittenFile, describe_file, sync
@@ -37,7 +37,7 @@ from retrieval.store.disk.lexical.segment_files import (
     load_state,
     segment_files,
 )
-from retrieval.store.disk.tables.rows import from_json
+from retrieval.store.disk.tables.rows import from_json, spans_from_json
 from retrieval.store.lexical.folding import identifiers_of, plain_of, words_of
 
 _HEAP_BYTES = 64_000_000
@@ -45,12 +45,15 @@ _HEAP_BYTES = 64_000_000
 
 
 class _Text(NamedTuple):
-    """A text to index, with its title and headings."""
+    """A text to index."""
 
     text_id: int
     vector_id: int
     header: str
+    """Title and headings."""
+    table_header: str
     text: str
+    """The passage's own text, without what is omitted."""
 
 
 def update_lexical(folder: Path, connection: sqlite3.Connection, language: str) -> None:
@@ -108,13 +111,13 @@ def _pending(connection: sqlite3.Connection) -> Iterator[_Text]:
     """Yield the texts to add to the lexical index, document by document."""
     rows = connection.execute(
         """SELECT p.text_id, c.vector_id, c.document_id, d.title, c.heading_path,
-                  c.char_start, c.char_end
+                  c.char_start, c.char_end, c.table_header, c.omitted
            FROM pending_texts p
            JOIN chunks c ON c.id = (SELECT min(id) FROM chunks WHERE text_id = p.text_id)
            JOIN documents d ON d.id = c.document_id ORDER BY c.document_id, c.ordinal"""
     )
     last, text = 0, ""
-    for text_id, vector_id, document_id, title, heading_path, start, end in rows:
+    for text_id, vector_id, document_id, title, heading_path, start, end, columns, omitted in rows:
         if document_id != last:
             parts = connection.execute(
                 "SELECT text FROM document_texts WHERE document_id = ? ORDER BY part",
@@ -122,7 +125,8 @@ def _pending(connection: sqlite3.Connection) -> Iterator[_Text]:
             )
             last, text = document_id, "".join(row[0] for row in parts)
         header = context_line(title, from_json(heading_path))
-        yield _Text(text_id, vector_id, header, text[start:end])
+        own = without(text[start:end], spans_from_json(omitted))
+        yield _Text(text_id, vector_id, header, columns, own)
 
 
 def _extend(
@@ -172,11 +176,12 @@ def _write(place: Path, language: str, gone: Sequence[int], texts: Iterator[_Tex
 
 
 def _document(text: _Text) -> tantivy.Document:
-    whole = f"{text.header}\n{text.text}"
+    parts = (text.header, text.table_header, text.text)
+    whole = "\n".join(filter(None, parts))
     fields = {
         WORDS: words_of(whole),
         TITLE: words_of(text.header),
-        PLAIN: plain_of(text.header, text.text),
+        PLAIN: plain_of(*filter(None, parts)),
         PLAIN_TITLE: plain_of(text.header),
         IDENTIFIERS: identifiers_of(whole),
     }

@@ -1,6 +1,5 @@
 """Reader of one generation of an index."""
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -593,8 +592,7 @@ class DiskReader:
         for one, text in zip(stored, read_texts(self._rows, pieces), strict=True):
             # SQLite's pages carry no checksums, so compare the text with the hash of what was
             # embedded.
-            embedded = one.embedded_text(text, context=self.info.chunking.context)
-            if hashlib.sha256(embedded.encode(errors="surrogatepass")).digest() != one.content_key:
+            if not one.was_made_from(text, context=self.info.chunking.context):
                 raise IndexDamaged(
                     f"passage {one.chunk.ordinal} of {one.document.uri} in {self.folder} is not "
                     "the text that was embedded; see what else is wrong with: "

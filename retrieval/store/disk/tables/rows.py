@@ -10,13 +10,13 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from retrieval.domain.embedded_text import embedded_text
-from retrieval.domain.passages import Passage, passage_name
+from retrieval.domain.passages import Passage, Span, passage_name
 from retrieval.domain.records import DocumentRow
 from retrieval.errors import IndexDamaged
 from retrieval.store.disk.tables.database import DATABASE_NAME
@@ -55,6 +55,9 @@ class ChunkColumns(NamedTuple):
     token_count: int
     page_start: int
     page_end: int
+    table_header: str
+    omitted: str
+    """JSON; empty if nothing is left out."""
 
 
 DOCUMENT_COLUMNS: Final = DocumentColumns._fields
@@ -62,18 +65,22 @@ CHUNK_COLUMNS: Final = ChunkColumns._fields
 """Column names in the order of queries and checksums, which must not change."""
 
 _NO_PAGES: Final = (0, 0)
+_AS_IT_STANDS: Final = ("", "")
+"""Values of ``table_header`` and ``omitted`` of a chunk that is embedded as it stands."""
 
 _DIGEST_BYTES: Final = 8
 """Size of a checksum. It detects accidental damage; the chance to miss one is 1 in 2**64."""
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False)
 
 _DOCUMENT = ", ".join(f"d.{column}" for column in DOCUMENT_COLUMNS)
-_CHUNK = ", ".join(f"c.{column}" for column in CHUNK_COLUMNS)
 
 DOCUMENT_QUERY = f"SELECT d.id, d.mtime_ns, d.digest, {_DOCUMENT} FROM documents d"
 """Selects rows for ``read_document``."""
 
-_PASSAGE = f"v.content_key, c.document_id, c.digest, d.digest, {_DOCUMENT}, {_CHUNK}"
+CHUNK_LIST: Final = ", ".join(f"c.{column}" for column in CHUNK_COLUMNS)
+"""Columns of ``ChunkColumns`` in a query that calls the table of chunks ``c``."""
+
+_PASSAGE = f"v.content_key, c.document_id, c.digest, d.digest, {_DOCUMENT}, {CHUNK_LIST}"
 _BEFORE_COLUMNS: Final = 4
 _JOINED = "JOIN documents d ON d.id = c.document_id JOIN vectors v ON v.id = c.vector_id"
 
@@ -140,9 +147,12 @@ def chunk_digest(uri: str, *columns: str | int) -> bytes:
         uri: URI of the chunk's document; including it ties the chunk to that document.
         columns: stored values of ``CHUNK_COLUMNS``.
     """
-    # Older versions had no pages, so a row without pages keeps the checksum that they computed.
-    kept = columns[: -len(_NO_PAGES)] if columns[-len(_NO_PAGES) :] == _NO_PAGES else columns
-    return _digest((uri, *kept))
+    # Older versions lacked the last columns, so a row without them keeps the checksum that they
+    # computed.
+    for unknown in (_AS_IT_STANDS, _NO_PAGES):
+        if columns[-len(unknown) :] == unknown:
+            columns = columns[: -len(unknown)]
+    return _digest((uri, *columns))
 
 
 def _digest(values: tuple[str | int, ...]) -> bytes:
@@ -188,6 +198,8 @@ def chunk_values(uri: str, staged: StagedChunk) -> tuple[int | str | bytes, ...]
         token_count=chunk.token_count,
         page_start=chunk.page_start,
         page_end=chunk.page_end,
+        table_header=chunk.table_header,
+        omitted=json.dumps(chunk.omitted, separators=(",", ":")) if chunk.omitted else "",
     )
     return (*columns, chunk_digest(uri, *columns))
 
@@ -230,14 +242,13 @@ class StoredPassage(NamedTuple):
     document: DocumentColumns
     chunk: ChunkColumns
 
-    def embedded_text(self, text: str, *, context: bool) -> str:
-        """Return the text that its vector was made from; see ``retrieval.domain.embedded_text``.
+    def was_made_from(self, text: str, *, context: bool) -> bool:
+        """Whether its vector was made from this text of its own.
 
         Raises:
             IndexDamaged: a field is not JSON.
         """
-        path = from_json(self.chunk.heading_path)
-        return embedded_text(text, title=self.document.title, heading_path=path, context=context)
+        return is_embedded(self.content_key, self.document.title, self.chunk, text, context=context)
 
     def passage(self, text: str, score: float) -> Passage:
         """Return the passage with its text and its score; NaN if no search found it.
@@ -263,7 +274,53 @@ class StoredPassage(NamedTuple):
             score=score,
             page_start=chunk.page_start,
             page_end=chunk.page_end,
+            table_header=chunk.table_header,
+            omitted=spans_from_json(chunk.omitted),
         )
+
+
+def is_embedded(
+    content_key: bytes, title: str, chunk: ChunkColumns, text: str, *, context: bool
+) -> bool:
+    """Whether the vector with a content key was made from a chunk.
+
+    Args:
+        content_key: SHA-256 of what was embedded.
+        title: the document's title.
+        chunk: the chunk as stored.
+        text: the chunk's own text.
+        context: as in ``ChunkSettings``.
+
+    Raises:
+        IndexDamaged: a field is not JSON.
+    """
+    make = partial(
+        embedded_text,
+        text,
+        title=title,
+        heading_path=from_json(chunk.heading_path) if context else (),
+        context=context,
+        table_header=chunk.table_header,
+        omitted=spans_from_json(chunk.omitted),
+    )
+    if _sha256(made := make()) == content_key:
+        return True
+    # Versions before 0.2 embedded invisible characters.
+    with_invisible = make(invisible=True)
+    return with_invisible != made and _sha256(with_invisible) == content_key
+
+
+def _sha256(text: str) -> bytes:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
+
+
+def spans_from_json(text: str) -> tuple[Span, ...]:
+    """Return the spans in the column ``chunks.omitted``.
+
+    Raises:
+        IndexDamaged: the value is not valid JSON.
+    """
+    return tuple(Span(*span) for span in from_json(text)) if text else ()
 
 
 def read_passage(row: Sequence[Any]) -> StoredPassage:

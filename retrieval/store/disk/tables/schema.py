@@ -314,6 +314,14 @@ def m013_filtered_columns(db: Database) -> None:
         db.execute(f"CREATE INDEX documents_by_{name} ON documents ({name})")
 
 
+@migrations()
+def m014_embedded_texts(db: Database) -> None:
+    """Record what a chunk is embedded without and with: parts left out, and names of columns."""
+    db.execute("ALTER TABLE chunks ADD COLUMN table_header TEXT NOT NULL DEFAULT ''")
+    # A JSON list of [start, end]; empty if nothing is left out.
+    db.execute("ALTER TABLE chunks ADD COLUMN omitted TEXT NOT NULL DEFAULT ''")
+
+
 KNOWN_MIGRATIONS = frozenset(
     migration.name for migration in migrations.pending(Database(memory=True))
 )
