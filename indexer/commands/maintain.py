@@ -113,9 +113,10 @@ def list_(index: Location, skipped: bool, as_json: bool) -> None:
             detail = f" ({entry.detail})" if entry.detail else ""
             click.echo(printable(f"{entry.uri}: {entry.reason}{detail}"))
         else:
-            click.echo(
-                printable(f"{entry.uri}  {entry.title}  [{counted(entry.chunk_count, 'chunk')}]")
-            )
+            shown = [counted(entry.chunk_count, "chunk")]
+            if entry.encoding.partition("+")[2]:  # guessed, or not all of it could be decoded
+                shown.append(entry.encoding)
+            click.echo(printable(f"{entry.uri}  {entry.title}  [{', '.join(shown)}]"))
 
 
 @click.command(epilog=_REMOVE_EXAMPLES)

@@ -102,34 +102,34 @@ class Format:
         return MAX_CONTAINER_BYTES if self.is_container else MAX_FILE_BYTES
 
 
-def _markdown(uri: str, data: bytes, _: ParseOptions) -> Document:
+def _markdown(uri: str, data: bytes, options: ParseOptions) -> Document:
     from indexer.parse.markup.markdown import parse_markdown
 
-    return parse_markdown(uri, data)
+    return parse_markdown(uri, data, options.reading.encoding)
 
 
-def _rst(uri: str, data: bytes, _: ParseOptions) -> Document:
+def _rst(uri: str, data: bytes, options: ParseOptions) -> Document:
     from indexer.parse.markup.rst import parse_rst
 
-    return parse_rst(uri, data)
+    return parse_rst(uri, data, options.reading.encoding)
 
 
-def _asciidoc(uri: str, data: bytes, _: ParseOptions) -> Document:
+def _asciidoc(uri: str, data: bytes, options: ParseOptions) -> Document:
     from indexer.parse.markup.asciidoc import parse_asciidoc
 
-    return parse_asciidoc(uri, data)
+    return parse_asciidoc(uri, data, options.reading.encoding)
 
 
-def _text(uri: str, data: bytes, _: ParseOptions) -> Document:
+def _text(uri: str, data: bytes, options: ParseOptions) -> Document:
     from indexer.parse.plain.text import parse_text
 
-    return parse_text(uri, data)
+    return parse_text(uri, data, options.reading.encoding)
 
 
-def _html(uri: str, data: bytes, _: ParseOptions) -> Document:
+def _html(uri: str, data: bytes, options: ParseOptions) -> Document:
     from indexer.parse.web.html import parse_html
 
-    return parse_html(uri, data)
+    return parse_html(uri, data, options.reading.encoding)
 
 
 def _pdf(uri: str, data: bytes, _: ParseOptions) -> Document:
@@ -164,10 +164,10 @@ def _by_content(uri: str, data: bytes, options: ParseOptions, text: Parser) -> D
     return parse_office(uri, data, content)
 
 
-def _delimited(uri: str, data: bytes, _: ParseOptions) -> Document:
+def _delimited(uri: str, data: bytes, options: ParseOptions) -> Document:
     from indexer.parse.office.sheets.delimited import parse_delimited
 
-    return parse_delimited(uri, data)
+    return parse_delimited(uri, data, options.reading.encoding)
 
 
 def _epub(uri: str, data: bytes, _: ParseOptions) -> Document:
@@ -176,10 +176,10 @@ def _epub(uri: str, data: bytes, _: ParseOptions) -> Document:
     return parse_epub(uri, data)
 
 
-def _notebook(uri: str, data: bytes, _: ParseOptions) -> Document:
+def _notebook(uri: str, data: bytes, options: ParseOptions) -> Document:
     from indexer.parse.markup.notebook import parse_notebook
 
-    return parse_notebook(uri, data)
+    return parse_notebook(uri, data, options.reading.encoding)
 
 
 def _mail(uri: str, data: bytes, _: ParseOptions) -> Document:
@@ -188,14 +188,14 @@ def _mail(uri: str, data: bytes, _: ParseOptions) -> Document:
     return parse_mail(uri, data)
 
 
-def _code(uri: str, data: bytes, _: ParseOptions) -> Document:
-    return code.parse_code(uri, data)
+def _code(uri: str, data: bytes, options: ParseOptions) -> Document:
+    return code.parse_code(uri, data, options.reading.encoding)
 
 
 def _json(uri: str, data: bytes, options: ParseOptions) -> Document:
     from indexer.parse.plain.json_records import parse_json
 
-    return parse_json(uri, data, options.text_fields)
+    return parse_json(uri, data, options.text_fields, options.reading.encoding)
 
 
 def _zip(file: IO[bytes]) -> "Iterator[Entry]":

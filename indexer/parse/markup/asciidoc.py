@@ -36,7 +36,7 @@ _MAX_HEADER_LINES: Final = 200
 """A header has no blank line; this bounds the search in a file without any."""
 
 
-def parse_asciidoc(uri: str, data: bytes) -> Document:
+def parse_asciidoc(uri: str, data: bytes, encoding: str = "") -> Document:
     """Make a document of an AsciiDoc file.
 
     The title is that of the document (``= Title``), that of the first section, or the file's name,
@@ -45,7 +45,7 @@ def parse_asciidoc(uri: str, data: bytes) -> Document:
     Raises:
         SkipDocument: the data is binary.
     """
-    text, encoding = decode(data)
+    text, encoding = decode(data, encoding)
     headings = usable(_headings(text))
     return Document(
         uri=uri,

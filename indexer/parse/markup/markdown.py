@@ -38,7 +38,7 @@ _COMMENT: Final = re.compile(r"\s#.*$")
 _ATTRIBUTES: Final = re.compile(r"\s*\{[#.:][^{}]*\}\s*$")
 
 
-def parse_markdown(uri: str, data: bytes) -> Document:
+def parse_markdown(uri: str, data: bytes, encoding: str = "") -> Document:
     """Make a document of a Markdown file.
 
     Headings inside lists and quotations don't count. The title is that of the front matter, the
@@ -48,7 +48,7 @@ def parse_markdown(uri: str, data: bytes) -> Document:
     Raises:
         SkipDocument: the data is binary.
     """
-    return parse_markdown_text(uri, *decode(data), "markdown")
+    return parse_markdown_text(uri, *decode(data, encoding), "markdown")
 
 
 def parse_markdown_text(uri: str, text: str, encoding: str, format_: str) -> Document:

@@ -14,13 +14,13 @@ from retrieval.domain.records import Document
 _FENCE: Final = re.compile(r"^\s*(`{3,})", re.MULTILINE)
 
 
-def parse_notebook(uri: str, data: bytes) -> Document:
+def parse_notebook(uri: str, data: bytes, encoding: str = "") -> Document:
     """Make a document of a notebook; code is fenced, and its output is left out.
 
     Raises:
         SkipDocument: the file is not a notebook.
     """
-    source, encoding = decode(data)
+    source, encoding = decode(data, encoding)
     with parser_errors_as_damage():
         notebook = json.loads(source)
         if not isinstance(notebook, dict):

@@ -63,7 +63,7 @@ class _Line:
         return _Line(text.rfind("\n", 0, self.start - 1) + 1, self.start - 1)
 
 
-def parse_rst(uri: str, data: bytes) -> Document:
+def parse_rst(uri: str, data: bytes, encoding: str = "") -> Document:
     """Make a document of a reStructuredText file.
 
     The title is that of a block of headers at the top (``Title: ...``, as in Python's enhancement
@@ -73,7 +73,7 @@ def parse_rst(uri: str, data: bytes) -> Document:
     Raises:
         SkipDocument: the data is binary.
     """
-    text, encoding = decode(data)
+    text, encoding = decode(data, encoding)
     headings = usable(_headings(text))
     first = headings[0].char_start if headings else len(text)
     headers = _headers(text[: min(first, _MAX_HEADER_CHARS)])

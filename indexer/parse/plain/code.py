@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from indexer.decoding.decode import decode
+from indexer.decoding.decode import decode, decode_labelled, has_mark
 from indexer.decoding.decompress import without_compression
 from indexer.parse.base.outline import MAX_SECTIONS, line_starts, one_line, title_of, words
 from retrieval.domain.records import Document, Section
@@ -69,6 +69,10 @@ _LEADING: Final = words(
 """Node types before a definition that belong to it."""
 _CLOSING: Final = re.compile(r"(?:end\b|[\s;})])*")
 """Text after a definition that belongs to it."""
+_CODING: Final = re.compile(
+    rb"(?:[^\n]{0,200}\n)?[ \t]*(?:#|//|--|;|/\*|\*)[^\n]{0,200}?coding[:=][ \t]*([\w.-]{1,40})"
+)
+"""A comment in one of the first two lines that names the file's encoding."""
 _MAX_DEPTH: Final = 100
 """Definitions nested deeper make no sections: only generated or hostile code has them."""
 
@@ -84,13 +88,13 @@ class _Definition(NamedTuple):
     name: str
 
 
-def parse_code(uri: str, data: bytes) -> Document:
+def parse_code(uri: str, data: bytes, encoding: str = "") -> Document:
     """Make a document of a source file; its title is the file's name.
 
     Raises:
         SkipDocument: the data is binary.
     """
-    text, encoding = decode(data)
+    text, encoding = _decode(data, encoding)
     name = PurePosixPath(without_compression(uri)).name
     extension = PurePosixPath(name).suffix.lower()
     if extension in _PYTHON:
@@ -101,6 +105,13 @@ def parse_code(uri: str, data: bytes) -> Document:
         found = iter(())
     sections = _sections(text, found)
     return Document(uri, title_of(uri, name), "code", text, sections, encoding)
+
+
+def _decode(data: bytes, encoding: str) -> tuple[str, str]:
+    """Decode a source file; its first lines may name the encoding (PEP 263, editors)."""
+    label = None if has_mark(data) else _CODING.match(data)
+    named = decode_labelled(data, label[1].decode("ascii")) if label else None
+    return named or decode(data, encoding)
 
 
 def has_grammar(extension: str) -> bool:

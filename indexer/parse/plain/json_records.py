@@ -34,7 +34,9 @@ class Field(NamedTuple):
     """The value as metadata writes it, if it keeps the value whole."""
 
 
-def parse_json(uri: str, data: bytes, text_fields: Sequence[str] = ()) -> Document:
+def parse_json(
+    uri: str, data: bytes, text_fields: Sequence[str] = (), encoding: str = ""
+) -> Document:
     """Make a document of a JSON file (RFC 8259): one record, or a list of records.
 
     The title of a record is its first field of ``title``, ``headline``, ``subject`` or ``name``.
@@ -46,11 +48,12 @@ def parse_json(uri: str, data: bytes, text_fields: Sequence[str] = ()) -> Docume
         data: the file.
         text_fields: paths of the only fields that make up the text; by default the fields of
             ``DEFAULT_TEXT_FIELDS`` that the record has.
+        encoding: as in ``indexer.decoding.decode.decode``.
 
     Raises:
         SkipDocument: the file is not JSON.
     """
-    source, encoding = decode(data)
+    source, encoding = decode(data, encoding)
     with parser_errors_as_damage():
         value = read_json(source)
     composer = Composer()

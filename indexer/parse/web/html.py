@@ -1,6 +1,5 @@
 """HTML and XHTML: the text is what a reader sees, and headings make the sections."""
 
-import codecs
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -8,6 +7,7 @@ from typing import Final
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from indexer.decoding.decode import decode, decode_labelled, has_mark
+from indexer.decoding.labels import codec_of_markup
 from indexer.parse.base.fields import bounded_metadata, with_lists
 from indexer.parse.base.outline import sections_of, title_of, usable, words
 from indexer.parse.web.html_depth import limit_depth
@@ -21,27 +21,13 @@ _LABEL: Final = re.compile(
     rb"""<\?xml[^<>]*\bencoding\s*=\s*["']([\w.:-]+)|<meta\b[^<>]*\bcharset\s*=\s*["']?\s*([\w.:-]+)""",
     re.IGNORECASE,
 )
-_CODECS: Final = words(
-    """
-    ascii big5 big5hkscs cp1250 cp1251 cp1252 cp1253 cp1254 cp1255 cp1256 cp1257 cp1258 cp866 cp874
-    euc_jp euc_kr gb18030 gb2312 gbk iso2022_jp iso8859-1 iso8859-2 iso8859-3 iso8859-4 iso8859-5
-    iso8859-6 iso8859-7 iso8859-8 iso8859-10 iso8859-13 iso8859-14 iso8859-15 iso8859-16 koi8-r
-    koi8-u mac-cyrillic mac-roman shift_jis utf-8
-    """
-)
-"""Encodings that a document may name, as Python calls them: those of the HTML standard. Some of
-Python's other codecs don't encode text, or are slow on hostile input."""
-
-_READ_AS: Final = {"ascii": "cp1252", "iso8859-1": "cp1252", "gb2312": "gbk"}
-"""The HTML standard takes these labels for supersets of the encodings that they name."""
-
 _METADATA: Final = frozenset({"author", "date", "description", "keywords"})
 
 _SELF_CLOSED: Final = re.compile(r"<([A-Za-z][\w:.-]*)((?:\s[^<>]*)?)/>")
 _VOID: Final = words("area base br col embed hr img input link meta param source track wbr")
 
 
-def parse_html(uri: str, data: bytes) -> Document:
+def parse_html(uri: str, data: bytes, encoding: str = "") -> Document:
     """Make a document of an HTML file.
 
     The encoding is that of the byte order mark, that which the document names, or that which the
@@ -51,7 +37,7 @@ def parse_html(uri: str, data: bytes) -> Document:
     Raises:
         SkipDocument: the data is binary.
     """
-    source, encoding = read_markup(data, xml=uri.lower().endswith(".xhtml"))
+    source, encoding = read_markup(data, encoding, xml=uri.lower().endswith(".xhtml"))
     tree = LexborHTMLParser(source)
     text, found = extract_text(tree.root) if tree.root else ("", [])
     headings = usable(found)
@@ -67,34 +53,31 @@ def parse_html(uri: str, data: bytes) -> Document:
     )
 
 
-def read_markup(data: bytes, *, xml: bool) -> tuple[str, str]:
+def read_markup(data: bytes, encoding: str = "", *, xml: bool) -> tuple[str, str]:
     """Return the source of a file, safe to parse, and its encoding.
 
     Args:
         data: the file.
+        encoding: codec of a file that is not UTF-8 and names none; empty to guess it.
         xml: whether it is XHTML; a file that begins with ``<?xml`` is in any case.
 
     Raises:
         SkipDocument: the data is binary.
     """
-    source, encoding = _decode(data)
+    source, encoding = _decode(data, encoding)
     if xml or source.startswith("<?xml"):
         source = _SELF_CLOSED.sub(_open_and_close, source)
     return limit_depth(source), encoding
 
 
-def _decode(data: bytes) -> tuple[str, str]:
+def _decode(data: bytes, encoding: str) -> tuple[str, str]:
     """Decode by byte order mark, by the document's own label, or by what the bytes look like."""
     label = None if has_mark(data) else _LABEL.search(data, 0, _LABEL_WITHIN)
     if label:
-        name = (label[1] or label[2]).decode("ascii", "replace")
-        try:
-            codec = codecs.lookup(name).name
-        except LookupError:
-            codec = ""
-        if codec in _CODECS and (decoded := decode_labelled(data, _READ_AS.get(codec, codec))):
+        codec = codec_of_markup((label[1] or label[2]).decode("ascii", "replace"))
+        if decoded := decode_labelled(data, codec):
             return decoded
-    return decode(data)
+    return decode(data, encoding)
 
 
 def _open_and_close(tag: re.Match[str]) -> str:

@@ -25,13 +25,13 @@ _SEPARATOR_LINE: Final = re.compile(r"\s*+\"?sep=([^\w\s\"]|\t)\"?[^\S\n]*+(?:\r
 """A first line that tells Excel the delimiter; it is no row of the table."""
 
 
-def parse_delimited(uri: str, data: bytes) -> Document:
+def parse_delimited(uri: str, data: bytes, encoding: str = "") -> Document:
     """Make a document of a CSV file (RFC 4180, or with another delimiter) or a TSV file.
 
     Raises:
         SkipDocument: the data is binary, or not a table.
     """
-    source, encoding = decode(data)
+    source, encoding = decode(data, encoding)
     composer = Composer()
     csv.field_size_limit(len(source) + 1)
     with parser_errors_as_damage():
