@@ -184,7 +184,7 @@ def make_odp() -> bytes:
         + frame("Why ducks", "1cm", "title")
         + f"<presentation:notes>{frame('Speak slowly.', '0cm', 'notes')}</presentation:notes>"
     )
-    second = frame("No title here", "1cm")
+    second = frame("No title is here, but there are some more words than on the first.", "1cm")
     return make_odf("presentation", "".join(f"<draw:page>{s}</draw:page>" for s in (first, second)))
 
 

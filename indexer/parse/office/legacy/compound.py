@@ -28,12 +28,12 @@ class Compound:
 
         Raises:
             SkipDocument: it holds an encrypted file.
-            OSError: it is damaged.
+            Exception: it is damaged.
         """
         self._data = data
         try:
             self._file = olefile.OleFileIO(io.BytesIO(data))
-        except OSError:
+        except Exception:  # whatever olefile raises for a damaged file
             if _ENCRYPTED.encode("utf-16-le") in data:
                 raise SkipDocument(SkipReason.ENCRYPTED) from None
             raise

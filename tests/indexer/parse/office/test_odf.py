@@ -22,7 +22,8 @@ def test_presentation() -> None:
     document = parse("docs/a.odp", make_files.make_odp())
     assert (document.title, document.format) == ("Why ducks", "odp")
     assert document.text == (
-        "Why ducks\n\nThey swim\n\nThey dive\n\nNotes: Speak slowly.\n\nNo title here"
+        "Why ducks\n\nThey swim\n\nThey dive\n\nNotes: Speak slowly.\n\n"
+        "No title is here, but there are some more words than on the first."
     )
     assert paths(document) == ["Why ducks", "Slide 2"]
     assert len(document.page_starts) == 2
