@@ -84,9 +84,9 @@ def seconds(work: Callable[[], object], times: int = 3) -> float:
 def within(most: float, small: Callable[[], object], large: Callable[[], object]) -> bool:
     """Whether the one costs at most so many times as much as the other.
 
-    Tried again where it does not: what else the machine does makes single runs slow, not three.
+    Tried again where it does not: what else the machine does makes single runs slow, not five.
     """
-    return any(seconds(large) <= most * seconds(small) for _ in range(3))
+    return any(seconds(large) <= most * seconds(small) for _ in range(5))
 
 
 def long_document(index: Index) -> int:

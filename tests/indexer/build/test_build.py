@@ -13,7 +13,7 @@ import tarfile
 import time
 import zipfile
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -672,7 +672,7 @@ def test_each_root_has_a_choice_of_files(place: Workplace) -> None:
     assert json.loads(shown)["roots"][0] == {
         "name": "docs",
         "path": str(place.docs),
-        "choice": {"include": [], "exclude": [], "ignore_files": True, "listed": False},
+        "choice": json.loads(json.dumps(asdict(FileChoice()))),
     }
     connection = sqlite3.connect(place.index / "index.db")
     connection.execute("UPDATE roots SET choice = '[1]'")
