@@ -20,7 +20,7 @@ from retrieval.domain.records import (
     ModelIdentity,
     ReadSettings,
 )
-from retrieval.domain.wording import printable
+from retrieval.domain.wording import on_one_line
 from retrieval.encoding.model_cards import DEFAULT_CHUNK_TOKENS, DEFAULT_MODEL, find_card
 from retrieval.errors import InvalidArgument, ModelMismatch, NotAnIndex
 from retrieval.store import IndexType, LocationLike, exists, read_info
@@ -217,7 +217,7 @@ def choice_as_typed(choice: FileChoice) -> str:
         options.append(f"--encoding {reading.encoding}")
     options += [f"--as {key}:{end}" for end, key in reading.read_as]
     options += [f"--ocr-language {language}" for language in reading.ocr_languages]
-    return printable(" ".join(options)) or "the defaults"
+    return on_one_line(" ".join(options)) or "the defaults"
 
 
 def is_recorded(model: str | None, recorded: ModelIdentity) -> bool:

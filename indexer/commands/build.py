@@ -15,7 +15,7 @@ from retrieval.commands.parameters import NonEmptyPath, not_empty
 from retrieval.commands.program import FiniteRange
 from retrieval.domain.languages import LANGUAGES, NO_LANGUAGE
 from retrieval.domain.records import DTYPE_NAMES, ReadSettings
-from retrieval.domain.wording import printable
+from retrieval.domain.wording import on_one_line, printable
 from retrieval.encoding.model_cards import DEFAULT_MODEL
 from retrieval.errors import InvalidArgument
 
@@ -202,8 +202,8 @@ def watch(*, as_json: bool, **chosen: Any) -> None:
     """
     from indexer.build.watch import watch as run  # loads faiss
 
-    for report in run(_chosen(**chosen), note=lambda line: click.echo(line, err=True)):
-        click.echo(json.dumps(report.as_json()) if as_json else report.as_line())
+    for report in run(_chosen(**chosen), note=lambda line: click.echo(on_one_line(line), err=True)):
+        click.echo(json.dumps(report.as_json()) if as_json else on_one_line(report.as_line()))
         sys.stdout.flush()
 
 

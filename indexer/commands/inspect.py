@@ -14,7 +14,7 @@ from retrieval.commands.render import passage_as_json
 from retrieval.domain.metadata import flat_texts
 from retrieval.domain.passages import Passage
 from retrieval.domain.records import DocumentRow
-from retrieval.domain.wording import counted, printable
+from retrieval.domain.wording import counted, on_one_line, printable
 from retrieval.errors import NotFound
 from retrieval.store import Location, open_reader
 
@@ -79,7 +79,7 @@ def show(document: str, index: Location, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(_as_json(row, passages)))
     else:
-        click.echo(printable("\n".join(_as_text(row, passages))))
+        click.echo("\n".join(_as_text(row, passages)))
 
 
 def _as_json(row: DocumentRow, passages: Sequence[Passage]) -> dict[str, Any]:
@@ -91,17 +91,18 @@ def _as_json(row: DocumentRow, passages: Sequence[Passage]) -> dict[str, Any]:
 
 
 def _as_text(row: DocumentRow, passages: Sequence[Passage]) -> Iterator[str]:
-    yield f"{row.uri}  {row.title}"
+    yield on_one_line(f"{row.uri}  {row.title}")
     yield (
         f"{row.format}, {row.encoding}, {counted(row.char_count, 'character')}, "
         f"{counted(row.chunk_count, 'chunk')}"
     )
-    yield from (f"{key}: {value}" for key, value in sorted(flat_texts(row.metadata).items()))
+    for key, value in sorted(flat_texts(row.metadata).items()):
+        yield on_one_line(f"{key}: {value}")
     end = 0
     for passage in passages:
         yield ""
-        yield _boundary(passage, repeated=max(0, end - passage.char_start))
-        yield passage.text
+        yield on_one_line(_boundary(passage, repeated=max(0, end - passage.char_start)))
+        yield printable(passage.text)
         end = passage.char_end
 
 

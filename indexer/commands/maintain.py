@@ -10,7 +10,7 @@ from indexer.commands.options import DEVICE_OPTION, INDEX_OPTION, JSON_OPTION
 from retrieval.commands.parameters import not_empty
 from retrieval.domain.embedded_text import embedded_text_of
 from retrieval.domain.records import FileChoice, RootInfo, Skipped
-from retrieval.domain.wording import counted, printable
+from retrieval.domain.wording import counted, on_one_line
 from retrieval.errors import IndexDamaged, NotFound
 from retrieval.store import (
     Location,
@@ -86,7 +86,7 @@ def status(index: Location, as_json: bool) -> None:
     lines = [*rows.items(), *(("root", _as_text(root)) for root in roots.values())]
     lines += [("warning", warning) for warning in warnings]
     for key, value in lines:
-        click.echo(printable(f"{key.replace('_', ' '):<18} {value}"))
+        click.echo(on_one_line(f"{key.replace('_', ' '):<18} {value}"))
 
 
 def _as_text(root: RootInfo) -> str:
@@ -94,7 +94,7 @@ def _as_text(root: RootInfo) -> str:
     chosen = ""
     if root.choice is not None and root.choice != FileChoice():
         chosen = f", files chosen with {choice_as_typed(root.choice)}"
-    return printable(f"{root.name}: {root.path}{chosen}")
+    return on_one_line(f"{root.name}: {root.path}{chosen}")
 
 
 @click.command(name="list", epilog=_LIST_EXAMPLES)
@@ -111,12 +111,12 @@ def list_(index: Location, skipped: bool, as_json: bool) -> None:
     for entry in entries:
         if isinstance(entry, Skipped):
             detail = f" ({entry.detail})" if entry.detail else ""
-            click.echo(printable(f"{entry.uri}: {entry.reason}{detail}"))
+            click.echo(on_one_line(f"{entry.uri}: {entry.reason}{detail}"))
         else:
             shown = [counted(entry.chunk_count, "chunk")]
             if entry.encoding.partition("+")[2]:  # guessed, or not all of it could be decoded
                 shown.append(entry.encoding)
-            click.echo(printable(f"{entry.uri}  {entry.title}  [{', '.join(shown)}]"))
+            click.echo(on_one_line(f"{entry.uri}  {entry.title}  [{', '.join(shown)}]"))
 
 
 @click.command(epilog=_REMOVE_EXAMPLES)
@@ -134,7 +134,7 @@ def remove(paths: tuple[str, ...], index: Location, as_json: bool) -> None:
         click.echo(json.dumps({"removed": removed, "missing": missing}))
     else:
         for uri in removed:
-            click.echo(printable(uri))
+            click.echo(on_one_line(uri))
         click.echo(f"{counted(len(removed), 'document')} removed")
     if missing:
         raise NotFound(
@@ -187,11 +187,11 @@ def verify(index: Location, sample: int, model: str | None, device: str, as_json
     if as_json:
         click.echo(json.dumps({"problems": [asdict(problem) for problem in problems]}))
     for problem in () if as_json else problems:
-        click.echo(printable(f"{problem.file}: {problem.what}; {problem.advice}"))
+        click.echo(on_one_line(f"{problem.file}: {problem.what}; {problem.advice}"))
     if problems:
         raise IndexDamaged(f"{index} has {counted(len(problems), 'problem')}")
     if not as_json:
-        click.echo(printable(f"{index} is whole"))
+        click.echo(on_one_line(f"{index} is whole"))
 
 
 def compare_sample(

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from retrieval.domain.passages import Passage
-from retrieval.domain.wording import counted, printable
+from retrieval.domain.wording import counted, on_one_line, printable
 
 MAX_TEXT_LINES = 8
 """Lines that are shown of a passage, so that three fit on a screen; the rest is counted."""
@@ -118,7 +118,10 @@ def _block(rank: int, passage: Passage, columns: int) -> str:
     place = f"{passage.uri}:{passage.line_start}-{passage.line_end}"
     if passage.page_start:
         place = f"{passage.uri}, {_pages(passage)}"
-    lines = [f"{rank:>2}.{_score(passage)}  {printable(title)}", f"{_INDENT}{printable(place)}"]
+    lines = [
+        f"{rank:>2}.{_score(passage)}  {on_one_line(title)}",
+        f"{_INDENT}{on_one_line(place)}",
+    ]
     text, most = _text(passage)
     body = [
         wrapped

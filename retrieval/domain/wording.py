@@ -62,3 +62,11 @@ def printable(text: str) -> str:
         else char.encode("unicode_escape", "surrogatepass").decode()
         for char in text.expandtabs(4)
     )
+
+
+def on_one_line(text: str) -> str:
+    """Return text as ``printable`` does, with line ends as escapes too: names may contain them."""
+    return "".join(
+        char.encode("unicode_escape").decode() if char in "\n\u2028\u2029" else char
+        for char in printable(text)
+    )

@@ -81,6 +81,11 @@ def test_control_characters_become_escapes(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 
+def test_titles_and_names_stay_on_one_line() -> None:
+    passage = PASSAGE._replace(title="a\nb", heading_path=("c\u2028d",), uri="e\nf", text="g")
+    assert len(passages_as_text([passage], width=80).splitlines()) == 3
+
+
 def test_json_has_null_for_no_score() -> None:
     assert passage_as_json(PASSAGE)["score"] == 0.12345
     assert passage_as_json(PASSAGE._replace(score=float("nan")))["score"] is None

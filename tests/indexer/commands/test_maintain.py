@@ -111,3 +111,26 @@ def test_words_that_an_older_version_made_are_named_and_made_anew(place: Path) -
     assert indexer("build", "docs", cwd=place).returncode == 0
     assert status(place)["words"] == "searchable"
     assert indexer("search", "text", cwd=place).stderr == ""
+
+
+def test_names_with_line_ends_stay_on_one_line(tmp_path: Path) -> None:
+    make_tiny_model(tmp_path / "model")
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "new\nline.md").write_text("---\ntag: |\n  a\n---\n# A title\u2028of two\n\nText.\n")
+    (docs / "bad\nname.pdf").write_text("no PDF")
+    build = ("build", "docs", "--model", "model", "--exclude", "x\ny")
+    assert indexer(*build, cwd=tmp_path).returncode == 0
+    shown = indexer("list", cwd=tmp_path).stdout
+    assert shown == "docs/new\\nline.md  A title of two  [1 chunk]\n"
+    skipped = indexer("list", "--skipped", cwd=tmp_path).stdout
+    assert skipped.startswith("docs/bad\\nname.pdf: damaged")
+    assert len(skipped.splitlines()) == 1
+    document = indexer("show", "docs/new\nline.md", cwd=tmp_path).stdout
+    assert document.startswith("docs/new\\nline.md  A title of two\nmarkdown, ")
+    found = indexer("search", "text", cwd=tmp_path).stdout
+    assert "docs/new\\nline.md:" in found
+    assert "--exclude 'x\\ny'" in indexer("status", cwd=tmp_path).stdout
+    assert indexer("remove", "docs/new\nline.md", cwd=tmp_path).stdout == (
+        "docs/new\\nline.md\n1 document removed\n"
+    )
