@@ -17,7 +17,7 @@ from indexer.decoding.decompress import (
     without_compression,
 )
 from indexer.parse.base.outline import words
-from indexer.parse.plain import code
+from indexer.parse.plain import code, config, languages
 from indexer.skip import SkipDocument, SkipReason
 from retrieval.domain.records import DEFAULT_READING, Document, ReadSettings
 
@@ -126,6 +126,52 @@ def _text(uri: str, data: bytes, options: ParseOptions) -> Document:
     return parse_text(uri, data, options.reading.encoding)
 
 
+def _latex(uri: str, data: bytes, options: ParseOptions) -> Document:
+    from indexer.parse.markup.latex import parse_latex
+
+    return parse_latex(uri, data, options.reading.encoding)
+
+
+def _org(uri: str, data: bytes, options: ParseOptions) -> Document:
+    from indexer.parse.markup.org import parse_org
+
+    return parse_org(uri, data, options.reading.encoding)
+
+
+def _typst(uri: str, data: bytes, options: ParseOptions) -> Document:
+    from indexer.parse.markup.typst import parse_typst
+
+    return parse_typst(uri, data, options.reading.encoding)
+
+
+def _mediawiki(uri: str, data: bytes, options: ParseOptions) -> Document:
+    from indexer.parse.markup.mediawiki import parse_mediawiki
+
+    return parse_mediawiki(uri, data, options.reading.encoding)
+
+
+def _man(uri: str, data: bytes, options: ParseOptions) -> Document:
+    from indexer.parse.markup.troff.man import parse_man
+
+    return parse_man(uri, data, options.reading.encoding)
+
+
+def _xml(uri: str, data: bytes, options: ParseOptions) -> Document:
+    from indexer.parse.markup.xml import parse_xml_document
+
+    return parse_xml_document(uri, data, options.reading.encoding)
+
+
+def _config(uri: str, data: bytes, options: ParseOptions) -> Document:
+    return config.parse_config(uri, data, options.reading.encoding)
+
+
+def _subtitles(uri: str, data: bytes, options: ParseOptions) -> Document:
+    from indexer.parse.plain.subtitles import parse_subtitles
+
+    return parse_subtitles(uri, data, options.reading.encoding)
+
+
 def _html(uri: str, data: bytes, options: ParseOptions) -> Document:
     from indexer.parse.web.html import parse_html
 
@@ -229,6 +275,18 @@ _TEXT_NAMES: Final = words(
     """
 )
 
+_MAN_EXTENSIONS: Final = (
+    *(f".{number}" for number in range(1, 10)),
+    *(".1m", ".1p", ".1ssl", ".3ossl", ".3p", ".3perl", ".3pm", ".3ssl", ".3x", ".5ssl", ".7ssl"),
+    *(".man", ".mdoc", ".roff"),
+)
+_XML_EXTENSIONS: Final = (
+    *(".xml", ".dbk", ".dita", ".ditamap", ".docbook", ".jats", ".nxml", ".tei"),
+    *(".atom", ".gpx", ".graphml", ".kml", ".opml", ".rdf", ".rss", ".svg"),
+    *(".plist", ".resx", ".wsdl", ".xaml", ".xlf", ".xliff", ".xsd", ".xsl", ".xslt"),
+    *(".csproj", ".fsproj", ".pom", ".props", ".targets", ".vbproj", ".vcxproj"),
+)
+
 FORMATS: Final = (
     Format(
         "markdown",
@@ -240,6 +298,12 @@ FORMATS: Final = (
     ),
     Format("rst", "reStructuredText", (".rst",), _rst, is_wrapped=True),
     Format("asciidoc", "AsciiDoc", (".adoc", ".asciidoc", ".asc"), _asciidoc, is_wrapped=True),
+    Format("latex", "LaTeX", (".tex", ".latex", ".ltx"), _latex, is_wrapped=True),
+    Format("org", "Org", (".org",), _org, is_wrapped=True),
+    Format("typst", "Typst", (".typ",), _typst, is_wrapped=True),
+    Format("mediawiki", "MediaWiki", (".wiki", ".mediawiki"), _mediawiki, is_wrapped=True),
+    Format("man", "manual page", _MAN_EXTENSIONS, _man, is_wrapped=True),
+    Format("xml", "XML", _XML_EXTENSIONS, _xml),
     Format(
         "text",
         "plain text",
@@ -269,11 +333,14 @@ FORMATS: Final = (
     Format(
         "code",
         "source code",
-        code.EXTENSIONS,
+        (*code.EXTENSIONS, *languages.EXTENSIONS),
         _code,
+        names=languages.NAMES,
         extra=Extra("code", code.has_grammar, is_required=False),
         is_code=True,
     ),
+    Format("config", "configuration", (*config.YAML, *config.BY_HEADERS), _config, is_code=True),
+    Format("subtitles", "subtitles", (".srt", ".vtt"), _subtitles, is_wrapped=True),
     Format("json", "JSON", (".json",), _json),
     Format("zip", "ZIP archive", (".zip",), opener=_zip, undoes_compression=True),
     Format(
@@ -308,7 +375,7 @@ _DEFAULT_OPTIONS: Final = ParseOptions()
 def format_of(name: str) -> Format | None:
     """Return the format of a file, by its name or its path; None if it isn't supported."""
     file = name.lower().rpartition("/")[2]
-    if (format_ := _by_extension(file)) is not None:
+    if (format_ := _BY_NAME.get(file) or _by_extension(file)) is not None:
         return format_
     bare = without_compression(file)
     format_ = _BY_NAME.get(bare) or _by_extension(bare)

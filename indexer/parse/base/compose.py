@@ -20,7 +20,7 @@ _UNWANTED: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]
 _LINE_END: Final = re.compile(r"\r\n?|\x0b|\x0c|\x85|\u2028|\u2029")
 _BAR: Final = " | "
 """What stands between the cells of a row."""
-_TRAILING: Final = re.compile(r"[ \t]+$", re.MULTILINE)
+_TRAILING: Final = re.compile(r"(?<![ \t])[ \t]++$", re.MULTILINE)
 
 
 def clean(text: str) -> str:

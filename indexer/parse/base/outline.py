@@ -1,13 +1,13 @@
 """Outline of a text: its headings, the sections that they make, and the title."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import PurePosixPath
 from typing import Final
 
-from retrieval.domain.records import Section
+from retrieval.domain.records import Document, Section
 
 MAX_HEADING_CHARS: Final = 500
 """Maximum length of titles, headings and texts in metadata: longer ones are usually text that was
@@ -41,6 +41,19 @@ def one_line(text: str) -> str:
     """Collapse the white space of a text, and cut it to ``MAX_HEADING_CHARS``."""
     # Cut roughly first: the text may have megabytes.
     return " ".join(text[:_RAW_CHARS].split())[:MAX_HEADING_CHARS].rstrip()
+
+
+def lines_of(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a text without white space at their end, each with its offset."""
+    start = 0
+    for line in text.splitlines(keepends=True):
+        yield start, line.rstrip()
+        start += len(line)
+
+
+def heading_source(source: str) -> str:
+    """Return the start of a heading's source: enough for any title, whatever its markup."""
+    return source[:_RAW_CHARS].rstrip()
 
 
 def usable(headings: Iterable[Heading]) -> list[Heading]:
@@ -77,6 +90,11 @@ def title_of(uri: str, *candidates: str) -> str:
         if title := one_line(candidate):
             return title
     return uri
+
+
+def plain_document(uri: str, text: str, encoding: str) -> Document:
+    """Return a document of plain text: one section, named after the file."""
+    return Document(uri, title_of(uri), "text", text, sections_of(()), encoding)
 
 
 def line_starts(text: str) -> list[int]:

@@ -99,8 +99,8 @@ def parse_code(uri: str, data: bytes, encoding: str = "") -> Document:
     extension = PurePosixPath(name).suffix.lower()
     if extension in _PYTHON:
         found = _python(text)
-    elif has_grammar(extension):
-        found = _by_grammar(text, grammar_of(extension))
+    elif (grammar := grammar_of(extension)) and has_grammar(extension):
+        found = _by_grammar(text, grammar)
     else:
         found = iter(())
     sections = _sections(text, found)
@@ -115,13 +115,13 @@ def _decode(data: bytes, encoding: str) -> tuple[str, str]:
 
 
 def has_grammar(extension: str) -> bool:
-    """Whether the grammar for one of ``EXTENSIONS`` is installed; Python needs none."""
+    """Whether the grammar for an extension is installed; Python needs none, others have none."""
     module, _, _ = grammar_of(extension).partition(":")
     return not module or all(find_spec(name) for name in (module, "tree_sitter"))
 
 
 def grammar_of(extension: str) -> str:
-    """Return the grammar for an extension, as in ``_GRAMMARS``; empty for Python."""
+    """Return the grammar for an extension, as in ``_GRAMMARS``; empty if it has none."""
     return _BY_EXTENSION.get(extension, "")
 
 

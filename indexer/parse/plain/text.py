@@ -1,7 +1,7 @@
 """Plain text, which is taken as it is."""
 
 from indexer.decoding.decode import decode
-from indexer.parse.base.outline import sections_of, title_of
+from indexer.parse.base.outline import plain_document
 from retrieval.domain.records import Document
 
 
@@ -11,12 +11,4 @@ def parse_text(uri: str, data: bytes, encoding: str = "") -> Document:
     Raises:
         SkipDocument: the data is binary.
     """
-    text, encoding = decode(data, encoding)
-    return Document(
-        uri=uri,
-        title=title_of(uri),
-        format="text",
-        text=text,
-        sections=sections_of(()),
-        encoding=encoding,
-    )
+    return plain_document(uri, *decode(data, encoding))

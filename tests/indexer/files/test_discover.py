@@ -54,7 +54,7 @@ def test_every_handled_extension_is_found(root: Path) -> None:
 def test_reasons_of_skipped_files(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("indexer.parse.formats.MAX_FILE_BYTES", 10)
     write(root / "picture.PNG")
-    write(root / "Makefile")
+    write(root / "program.exe")
     write(root / "empty.md", "")
     write(root / "large.md", "x" * 11)
     write(root / ".hidden.md")
@@ -64,7 +64,7 @@ def test_reasons_of_skipped_files(root: Path, monkeypatch: pytest.MonkeyPatch) -
     assert uris(found) == []
     assert reasons(found) == {
         "docs/picture.PNG": "unsupported format",
-        "docs/Makefile": "unsupported format",
+        "docs/program.exe": "unsupported format",
         "docs/empty.md": "empty",
         "docs/large.md": "too large",
         "docs/.hidden.md": "hidden",

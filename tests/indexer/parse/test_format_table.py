@@ -23,6 +23,14 @@ TEXTS = {
     "a.ipynb": '{"cells": [{"cell_type": "markdown", "source": "text"}]}',
     "a.py": "pass\n",
     "a.json": '{"text": "text"}',
+    "a.tex": "\\section{A}\ntext",
+    "a.org": "* A\ntext",
+    "a.typ": "= A\ntext",
+    "a.wiki": "== A ==\ntext",
+    "a.1": ".TH A 1\n.SH NAME\ntext",
+    "a.xml": "<p>text</p>",
+    "a.yaml": "key: text",
+    "a.srt": "1\n00:00:01,000 --> 00:00:02,000\ntext",
 }
 
 
@@ -33,7 +41,7 @@ def test_no_name_is_in_two_formats() -> None:
     for given in (extensions, names, keys):
         assert len(given) == len(set(given))
     assert all(end == end.lower() and end.startswith(".") for end in extensions)
-    assert all(name == name.lower() and "." not in name for name in names)
+    assert all(name == name.lower() for name in names)
     assert all((one.parser is None) == one.is_container for one in FORMATS)
 
 

@@ -348,7 +348,9 @@ def test_texts_without_an_extension(name: str) -> None:
     format_ = format_of(name)
     assert format_ is not None
     assert format_.name == "plain text"
-    assert format_of("docs/Makefile") is None
+    makefile = format_of("docs/Makefile")
+    assert makefile is not None
+    assert makefile.key == "code"
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])

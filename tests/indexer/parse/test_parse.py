@@ -43,7 +43,6 @@ def test_the_extension_chooses_the_parser() -> None:
     ("uri", "data", "reason"),
     [
         ("a.exe", b"MZ", "unsupported format"),
-        ("Makefile", b"text", "unsupported format"),
         ("a.md", b"", "empty"),
         ("a.md", b" \n\t\xe2\x80\x83\n", "no text"),
         ("a.html", b"<script>x()</script><p> &nbsp; </p>", "no text"),
