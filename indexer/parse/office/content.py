@@ -12,9 +12,10 @@ from enum import StrEnum
 from typing import Final
 
 from indexer.decoding.decode import decode
+from indexer.parse.base.fields import UNREAD
 from indexer.parse.office.legacy.compound import MAGIC, Compound
 from indexer.parse.office.ooxml import PART_ERRORS, Package, read_member
-from indexer.skip import SkipDocument, SkipReason, parser_errors_as_damage
+from indexer.skip import MAX_DETAIL_CHARS, SkipDocument, SkipReason, parser_errors_as_damage
 from retrieval.domain.records import Document
 
 
@@ -151,7 +152,13 @@ def parse_office(uri: str, data: bytes, content: Content) -> Document:
     """
     if content not in _PARSERS:
         raise SkipDocument(SkipReason.UNSUPPORTED, f"{content} under another extension")
-    return _PARSERS[content](uri, data)
+    document = _PARSERS[content](uri, data)
+    unread = document.metadata.get(UNREAD)
+    if isinstance(unread, list) and unread and not document.text.strip():
+        raise SkipDocument(
+            SkipReason.DAMAGED, f"unreadable: {', '.join(map(str, unread))}"[:MAX_DETAIL_CHARS]
+        )
+    return document
 
 
 def _docx(uri: str, data: bytes) -> Document:

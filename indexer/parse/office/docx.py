@@ -4,13 +4,31 @@ The XML is walked here instead of by python-docx, whose paragraphs lack the text
 controls, tracked insertions, text boxes and notes.
 """
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from indexer.parse.base.compose import Composer
 from indexer.parse.base.outline import words
-from indexer.parse.office.ooxml import Element, Package, attribute, local
+from indexer.parse.office.docx_styles import (
+    LAST_LEVEL,
+    TITLE,
+    Styles,
+    is_on,
+    outline_level,
+    read_styles,
+)
+from indexer.parse.office.drawing import described, graphic_words
+from indexer.parse.office.grid import add_table
+from indexer.parse.office.ooxml import (
+    PART_ERRORS,
+    Element,
+    Package,
+    attribute,
+    local,
+    number_of,
+    relation_ids,
+)
+from indexer.parse.office.symbols import symbol
 from indexer.skip import parser_errors_as_damage
 from retrieval.domain.records import Document
 
@@ -22,31 +40,25 @@ _UNREAD: Final = words(
     """
 )
 _BOXES: Final = frozenset({"txbxContent"})
+_DESCRIBED: Final = {"docPr": "descr", "shape": "alt"}
+"""Elements of pictures to the attribute with the text for those who can't see them."""
+_DRAWN: Final = frozenset({*_DESCRIBED, "chart", "relIds"})
 _BREAKS: Final = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "softHyphen": ""}
 _NOTES: Final = {"footnoteReference": "footnotes", "endnoteReference": "endnotes"}
 _MAX_INDENT: Final = 8
 """List items nested deeper are not indented further: Word has nine levels."""
 
-_TITLE: Final = 0
-"""Level of the document's title, above all headings."""
-_LAST_LEVEL: Final = 9
-"""Deepest outline level of a heading; a paragraph at a deeper level is body text."""
-
-_HEADING: Final = re.compile(r"heading ([1-9])$", re.IGNORECASE)
-_CHAPTER: Final = re.compile(r"(?:chapter|part|appendix|(?:front|back)matter) ?title$", re.I)
-_LETTERED: Final = re.compile(r"(?i:head(?:ing)?) ?([A-D])(?:$|[A-Z ])")
-"""Names of heading styles in the templates of publishers; A is below a chapter's title."""
-_CODE: Final = re.compile(r"code|listing|preformatted|source|verbatim", re.IGNORECASE)
-_MAX_BASES: Final = 20
-"""Longest chain of styles based on each other; a longer one is taken for a loop."""
+_MAX_SPAN: Final = 63
+"""Number of columns that a table of Word may have."""
+_GRAPHICS: Final = frozenset({"chart", "chartEx", "diagramData"})
 
 
 def parse_docx(uri: str, data: bytes) -> Document:
     """Make a document of a DOCX file.
 
     A paragraph with a heading's style or an outline level is a heading. A row of a table is a
-    line. Footnotes and endnotes follow at the end; page headers and footers, comments and deleted
-    text are left out.
+    line. Footnotes and endnotes follow at the end; page headers and footers, comments, deleted and
+    hidden text are left out. A part that can't be read is named in the metadata ``unread``.
 
     Raises:
         SkipDocument: it is damaged or encrypted.
@@ -54,24 +66,12 @@ def parse_docx(uri: str, data: bytes) -> Document:
     with parser_errors_as_damage():
         package = Package(data)
         main = package.main_part()
-        walk = _Walk(_read_styles(package, main))
+        walk = _Walk(package, main)
         walk.blocks(package.read(main))
         for kind in _NOTES.values():
-            for notes in package.read_related(main, kind):
-                walk.notes(notes)
+            walk.notes(kind)
         title, metadata = package.about()
-    return walk.composer.document(uri, "docx", [title, walk.title], metadata)
-
-
-class _Styles(NamedTuple):
-    """What the styles of a document say of paragraphs, by the style's id."""
-
-    levels: Mapping[str, int]
-    """Level of each heading style, from 1 up; ``_TITLE`` for the style of the document's title."""
-    code: frozenset[str]
-    """Styles of code."""
-    items: frozenset[str]
-    """Styles of list items."""
+    return walk.composer.document(uri, "docx", [walk.title, title], metadata)
 
 
 class _Kind(NamedTuple):
@@ -91,14 +91,23 @@ class _Kind(NamedTuple):
 class _Walk:
     """One walk over the parts of a document."""
 
-    def __init__(self, styles: _Styles) -> None:
+    def __init__(self, package: Package, main: str) -> None:
         self.composer = Composer()
         self.title = ""
         """Text of the first paragraph in the title's style."""
-        self._styles = styles
+        self._package = package
+        self._main = main
+        self._relations = {one.id: one for one in package.relations(main)}
+        try:
+            self._styles = read_styles(package.read_related(main, "styles"))
+        except PART_ERRORS:
+            self._styles = Styles()
+            self.composer.unread("styles")
         self._boxes: list[Element] = []
-        """Text boxes met in a paragraph; they follow it."""
+        """Text boxes and drawings met in a paragraph; they follow it."""
         self._above = _Kind()
+        self._drop_cap = ""
+        """First letters of the next paragraph, which stand in a frame of their own."""
 
     def blocks(self, node: Element) -> None:
         """Add the paragraphs and tables below a node."""
@@ -107,27 +116,35 @@ class _Walk:
             if name == "p":
                 self._paragraph(child)
             elif name == "tbl":
-                rows = "\n".join(filter(None, (self._row(row) for row in _find(child, "tr"))))
-                self.composer.add(rows)
-                self._above = _Kind()
-                self._add_boxes()
+                self._table(child)
+            elif name == "altChunk":
+                self.composer.unread("embedded document")
             else:
                 self.blocks(child)
 
-    def notes(self, root: Element) -> None:
+    def notes(self, kind: str) -> None:
         """Add footnotes or endnotes, but not separators, which are notes with a type."""
-        for note in root:
+        try:
+            roots = list(self._package.read_related(self._main, kind))
+        except PART_ERRORS:
+            self.composer.unread(kind)
+            return
+        for note in (note for root in roots for note in root):
             if not attribute(note, "type"):
                 text = " ".join(filter(None, (self._text(part) for part in _find(note, "p"))))
                 self.composer.add(f"[{attribute(note, 'id')}] {text.strip()}" if text else "")
+                self._add_boxes()
 
     def _paragraph(self, node: Element) -> None:
-        text = self._text(node)
+        text = self._drop_cap + self._text(node)
+        self._drop_cap = ""
         kind = self._kind(node)
         if not text.strip():
             pass
+        elif _is_drop_cap(node):
+            self._drop_cap = text.strip()
         elif kind.level is not None:
-            self.title = self.title or (text.strip() if kind.level == _TITLE else "")
+            self.title = self.title or (text.strip() if kind.level == TITLE else "")
             self.composer.add_heading(kind.level, text)
             self._above = kind
         else:
@@ -145,8 +162,8 @@ class _Walk:
                 name = local(child)
                 if name == "pStyle":
                     style = attribute(child, "val")
-                elif name == "outlineLvl" and _outline_level(child) <= _LAST_LEVEL:
-                    level = _outline_level(child)
+                elif name == "outlineLvl" and outline_level(child) <= LAST_LEVEL:
+                    level = outline_level(child)
                 elif name == "numPr":
                     depths = [attribute(part, "val") for part in child if local(part) == "ilvl"]
                     indent = int(depths[0]) if depths and depths[0].isdecimal() else 0
@@ -155,17 +172,97 @@ class _Walk:
             indent = 0
         return _Kind(level, indent, style in self._styles.code)
 
-    def _row(self, row: Element) -> str:
-        """Return the cells of a row, nested tables included, on one line."""
-        cells = [
-            " ".join(" ".join(self._text(part) for part in _find(cell, "p")).split())
-            for cell in _find(row, "tc")
+    def _table(self, table: Element) -> None:
+        rows: list[list[str]] = []
+        header = 0
+        is_bold = True
+        for row in _find(table, "tr"):
+            properties = {
+                local(one): one
+                for part in row
+                if local(part) == "trPr"
+                for one in part
+                if is_on(one)
+            }
+            if not {"del", "hidden"} & properties.keys():
+                header += "tblHeader" in properties and header == len(rows)
+                cells = self._cells(row, rows[-1] if rows else [], _columns_before(properties))
+                if not rows:
+                    is_bold = self._is_bold(row)
+                elif any(cells) and len(rows) == 1:
+                    is_bold = is_bold and not self._is_bold(row)
+                rows.append(cells)
+        add_table(self.composer, rows, header or int(is_bold and len(rows) > 1))
+        self._above = _Kind()
+        self._add_boxes()
+
+    def _cells(self, row: Element, above: list[str], before: int) -> list[str]:
+        """Return the texts of a row; merged cells all have the text of the first.
+
+        Args:
+            row: the row.
+            above: the texts of the row above.
+            before: number of columns left out before the first cell.
+        """
+        texts = [""] * min(before, _MAX_SPAN)
+        for cell in _find(row, "tc"):
+            # Nested tables are on the same line.
+            paragraphs = " ".join(self._text(part) for part in _find(cell, "p"))
+            text = " ".join(paragraphs.split())
+            span = 1
+            for part in cell:
+                for one in part if local(part) == "tcPr" else ():
+                    if local(one) == "gridSpan":
+                        span = min(max(number_of(one, "val", 1), 1), _MAX_SPAN)
+                    elif attribute(one, "val") == "restart" or text:
+                        continue
+                    elif local(one) == "vMerge":
+                        text = above[len(texts)] if len(texts) < len(above) else ""
+                    elif local(one) == "hMerge":
+                        text = texts[-1] if texts else ""
+            texts += [text] * span
+        return texts
+
+    def _is_bold(self, row: Element) -> bool:
+        """Whether all text of a row is bold."""
+        runs = [
+            (paragraph, run)
+            for paragraph in _find(row, "p")
+            for run in _find(paragraph, "r")
+            if any(local(node) == "t" and (node.text or "").strip() for node in run)
         ]
-        return " | ".join(cells) if any(cells) else ""
+        return bool(runs) and all(
+            self._has(run, "b", self._style(paragraph), self._styles.bold)
+            for paragraph, run in runs
+        )
+
+    @staticmethod
+    def _style(paragraph: Element) -> str:
+        """Return the style of a paragraph; empty for the usual one."""
+        for properties in paragraph:
+            if local(properties) == "pPr":
+                for child in properties:
+                    if local(child) == "pStyle":
+                        return attribute(child, "val")
+        return ""
+
+    @staticmethod
+    def _has(run: Element, name: str, style: str, styles: frozenset[str]) -> bool:
+        """Whether a run has a property, by itself, by its style, or by that of its paragraph."""
+        found = style in styles
+        for properties in run:
+            if local(properties) == "rPr":
+                for child in properties:
+                    if local(child) == name:
+                        return is_on(child)
+                    if local(child) == "rStyle":
+                        found = found or attribute(child, "val") in styles
+        return found
 
     def _text(self, node: Element) -> str:
-        """Return the text of a paragraph, and keep its text boxes for later."""
+        """Return the text of a paragraph, and keep its text boxes and drawings for later."""
         parts: list[str] = []
+        style = self._style(node)
         pending = [iter(_read(node))]
         while pending:
             child = next(pending[-1], None)
@@ -175,20 +272,57 @@ class _Walk:
             name = local(child)
             if name == "t":
                 parts.append(child.text or "")
+            elif name == "r" and self._has(child, "vanish", style, self._styles.hidden):
+                continue
             elif name in _BREAKS:
                 parts.append(_BREAKS[name])
+            elif name == "sym":
+                parts.append(symbol(attribute(child, "font"), attribute(child, "char")))
             elif name in _NOTES:
                 parts.append(f"[{attribute(child, 'id')}]")
             elif name in _BOXES:
                 self._boxes.append(child)
             else:
+                if name in _DRAWN:
+                    self._boxes.append(child)
                 pending.append(iter(_read(child)))
         return "".join(parts)
 
     def _add_boxes(self) -> None:
         boxes, self._boxes = self._boxes, []
         for box in boxes:
-            self.blocks(box)
+            if local(box) in _BOXES:
+                self.blocks(box)
+            elif local(box) in _DESCRIBED:
+                self.composer.add(described(attribute(box, _DESCRIBED[local(box)])))
+            else:
+                self._add_graphic(box)
+
+    def _add_graphic(self, node: Element) -> None:
+        """Add the words of a chart or diagram."""
+        for relation in filter(None, map(self._relations.get, relation_ids(node))):
+            if relation.kind in _GRAPHICS:
+                try:
+                    self.composer.add(graphic_words(self._package, relation.target))
+                except PART_ERRORS:
+                    self.composer.unread(f"graphic {relation.target.rpartition('/')[2]}")
+
+
+def _is_drop_cap(paragraph: Element) -> bool:
+    """Whether a paragraph is a large first letter of the next."""
+    return any(
+        attribute(frame, "dropCap") in {"drop", "margin"}
+        for properties in paragraph
+        if local(properties) == "pPr"
+        for frame in properties
+        if local(frame) == "framePr"
+    )
+
+
+def _columns_before(properties: dict[str, Element]) -> int:
+    """Return the number of columns left out before the first cell of a row."""
+    before = properties.get("gridBefore")
+    return 0 if before is None else max(number_of(before, "val"), 0)
 
 
 def _read(node: Element) -> Iterator[Element]:
@@ -208,55 +342,3 @@ def _find(node: Element, name: str) -> Iterator[Element]:
             yield child
         else:
             yield from _find(child, name)
-
-
-def _read_styles(package: Package, main: str) -> _Styles:
-    """Return the styles of the document whose main part this is."""
-    own: dict[str, int] = {}
-    bases: dict[str, str] = {}
-    code, items = set(), set()
-    for root in package.read_related(main, "styles"):
-        for style in root:
-            identity, name = attribute(style, "styleId"), ""
-            for node in style.iter():
-                if local(node) == "basedOn":
-                    bases[identity] = attribute(node, "val")
-                elif local(node) == "outlineLvl":
-                    own.setdefault(identity, _outline_level(node))
-                elif local(node) == "numPr":
-                    items.add(identity)
-                elif local(node) == "name":
-                    name = attribute(node, "val")
-            own.update({} if (level := _named_level(name)) is None else {identity: level})
-            if _CODE.search(name):
-                code.add(identity)
-    levels = {identity: _inherited(identity, own, bases) for identity in {*own, *bases}}
-    headings = {name: level for name, level in levels.items() if level <= _LAST_LEVEL}
-    return _Styles(headings, frozenset(code), frozenset(items))
-
-
-def _outline_level(node: Element) -> int:
-    """Return a level from 1 up for an outline level, which counts from 0; 10 for body text."""
-    value = attribute(node, "val")
-    return int(value) + 1 if value.isdecimal() else _LAST_LEVEL + 1
-
-
-def _named_level(name: str) -> int | None:
-    """Return the level of a heading style by its name; None for other styles."""
-    if name.lower() == "title":
-        return _TITLE
-    if match := _HEADING.match(name):
-        return int(match[1])
-    if _CHAPTER.match(name):
-        return 1
-    match = _LETTERED.match(name)
-    return "ABCD".index(match[1]) + 2 if match else None
-
-
-def _inherited(identity: str, own: Mapping[str, int], bases: Mapping[str, str]) -> int:
-    """Return the level of a style: its own, or that of the nearest style it is based on."""
-    for _ in range(_MAX_BASES):
-        if identity in own:
-            return own[identity]
-        identity = bases.get(identity, "")
-    return _LAST_LEVEL + 1

@@ -16,6 +16,13 @@ from indexer.skip import SkipDocument, SkipReason
 MAX_PART_BYTES: Final = 256 << 20
 """Files with a larger part are skipped: its XML tree takes several times as much memory."""
 
+_RELATIONS: Final = (
+    "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}",
+    "{http://purl.oclc.org/ooxml/officeDocument/relationships}",
+)
+"""Namespaces of references to relations, in both editions of the standard."""
+_MAX_DIGITS: Final = 15
+
 _METADATA: Final = {
     "creator": "author",
     "keywords": "keywords",
@@ -24,8 +31,16 @@ _METADATA: Final = {
 }
 """Core property to the name of the metadata field."""
 
-PART_ERRORS: Final = (KeyError, ValueError, zipfile.BadZipFile, zlib.error, etree.XMLSyntaxError)
-"""What reading a damaged part raises; it costs only this part."""
+PART_ERRORS: Final = (
+    KeyError,
+    NotImplementedError,
+    ValueError,
+    SkipDocument,
+    zipfile.BadZipFile,
+    zlib.error,
+    etree.XMLSyntaxError,
+)
+"""What reading a part raises if it is missing, damaged or too large; only this part is lost."""
 
 Element = etree._Element
 
@@ -192,6 +207,18 @@ def attribute(node: Element, name: str) -> str:
         if str(key).rpartition("}")[2] == name:
             return str(value)
     return ""
+
+
+def number_of(node: Element, name: str, default: int = 0) -> int:
+    """Return an attribute that is a whole number; the default if it is none."""
+    value = attribute(node, name)
+    digits = value.removeprefix("-")
+    return int(value) if digits.isdecimal() and len(digits) <= _MAX_DIGITS else default
+
+
+def relation_ids(node: Element) -> list[str]:
+    """Return the ids of relations that an element refers to, as in ``r:id`` and ``r:embed``."""
+    return [str(value) for key, value in node.items() if str(key).startswith(_RELATIONS)]
 
 
 def whole_text(node: Element) -> str:

@@ -89,7 +89,7 @@ def test_docx_of_a_template() -> None:
 
 def test_pptx() -> None:
     document = parse("a.pptx", make_files.make_pptx())
-    assert document.title == "All About Ducks"
+    assert document.title == "Why ducks"
     assert document.text == (
         "Why ducks\n\nThey swim\n  - and dive\n\nNotes: Speak slowly.\n\n"
         "Numbers\n\nKind | Weight\nMallard | 1.1 kg"

@@ -30,7 +30,7 @@ _MAX_INDENT: Final = 8
 """List items nested deeper are not indented further: Writer has ten levels."""
 _MAX_REPEATED: Final = 100
 """Cells and rows of a table in a text that are repeated more often are cut."""
-_DRAWN: Final = words("frame a rect line polyline polygon path circle ellipse g connector control")
+_DRAWN: Final = words("frame rect line polyline polygon path circle ellipse g connector control")
 _SPACES: Final = re.compile(r"[ \t\r\n]++")
 
 
