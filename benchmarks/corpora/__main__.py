@@ -29,6 +29,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
+from typing import NamedTuple
 
 from benchmarks.corpora import peers
 from benchmarks.corpora.reading import offline_setup
@@ -56,6 +57,16 @@ CHUNK_TOKENS = 512
 COLUMNS = ("recall", "order", "title", "headings", "absent", "peers", "best peer")
 
 
+class Share(NamedTuple):
+    """A share for one file."""
+
+    value: float
+    weight: int
+    """The number of words that it is a share of, or 1."""
+    detail: str
+    """What is missing or wrong."""
+
+
 @dataclass
 class Row:
     """Figures of one format."""
@@ -63,17 +74,22 @@ class Row:
     read: int = 0
     skipped: int = 0
     incomplete: int = 0
-    shares: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    shares: dict[str, list[Share]] = field(default_factory=lambda: defaultdict(list))
     """Name of a column to a share for each file."""
 
     def as_text(self, name: str) -> str:
         """Return the figures as a line of the table."""
-        cells = (
-            f"{fmean(self.shares[column]):.4f}" if self.shares[column] else "-"
-            for column in COLUMNS
-        )
+        cells = (_mean_as_text(self.shares[column]) for column in COLUMNS)
         counts = f"{self.read:>6} {self.skipped:>7} {self.incomplete:>10}"
         return f"{name:<14} {counts} " + " ".join(f"{cell:>9}" for cell in cells)
+
+
+def _mean_as_text(shares: Sequence[Share]) -> str:
+    """Return the mean of shares, each by its weight; a dash if there are none."""
+    weights = [share.weight for share in shares]
+    if not sum(weights):
+        return "-"
+    return f"{fmean((share.value for share in shares), weights):.4f}"
 
 
 def main() -> None:
@@ -110,8 +126,8 @@ def main() -> None:
         print(row.as_text(name))
     for column, scored in worst.items() if options.show else ():
         print(f"\nlowest {column}:")
-        for share, uri, detail in sorted(scored)[: options.show]:
-            print(f"  {share:.4f}  {uri}  {detail}")
+        for share, uri in sorted(scored)[: options.show]:
+            print(f"  {share.value:.4f}  {uri}  {share.detail}")
     for skip in skipped[: options.show]:
         print(f"skipped: {skip.uri}: {skip.reason} {skip.detail}")
 
@@ -147,48 +163,52 @@ def compare(
     documents: Iterable[Document],
     references: Mapping[str, Reference],
     texts: Mapping[str, Sequence[str]],
-) -> tuple[dict[str, Row], dict[str, list[tuple[float, str, str]]]]:
-    """Return a row for each format, and for each column the share and details of each file."""
+) -> tuple[dict[str, Row], dict[str, list[tuple[Share, str]]]]:
+    """Return a row for each format, and for each column the share and the URI of each file."""
     rows: dict[str, Row] = defaultdict(Row)
-    worst: dict[str, list[tuple[float, str, str]]] = defaultdict(list)
+    worst: dict[str, list[tuple[Share, str]]] = defaultdict(list)
     for document in documents:
         row = rows[_format_name(document.uri)]
         row.read += 1
         row.incomplete += UNREAD in document.metadata
         reference = references.get(document.uri.removeprefix(folder.name + "/"), Reference())
         others = [words(text) for text in texts.get(document.uri, ())]
-        for column, share, detail in judge(document, reference, others):
+        for column, share in judge(document, reference, others):
             row.shares[column].append(share)
-            worst[column].append((share, document.uri, detail))
+            worst[column].append((share, document.uri))
     return rows, worst
 
 
 def judge(
     document: Document, reference: Reference, others: Sequence[Counter[str]]
-) -> Iterable[tuple[str, float, str]]:
-    """Yield (column, share, detail) of all that is known of a document."""
+) -> Iterable[tuple[str, Share]]:
+    """Yield (column, share) of all that is known of a document."""
     found = words(document.text)
     if reference.text is not None:
         expected = words(reference.text)
         missing = ", ".join(word for word, _ in (expected - found).most_common(8))
-        yield "recall", recall(expected, found), missing
-        yield "order", order_agrees(reference.text, document.text), ""
+        yield "recall", Share(recall(expected, found), expected.total(), missing)
+        yield "order", Share(order_agrees(reference.text, document.text), 1, "")
         if others:
-            yield "best peer", max(recall(expected, other) for other in others), ""
+            best = max(recall(expected, other) for other in others)
+            yield "best peer", Share(best, expected.total(), "")
     if reference.titles is not None:
         right = any(is_same(title, document.title) for title in reference.titles)
-        yield "title", float(right), f"{document.title!r}, expected {reference.titles[0]!r}"
+        detail = f"{document.title!r}, expected {reference.titles[0]!r}"
+        yield "title", Share(float(right), 1, detail)
     if reference.headings is not None:
-        yield "headings", headings_agree(reference.headings, headings_of(document)), ""
+        agreement = headings_agree(reference.headings, headings_of(document))
+        yield "headings", Share(agreement, 1, "")
     if reference.absent:
         there = [text for text in reference.absent if text in document.text]
-        yield "absent", len(there) / len(reference.absent), ", ".join(there)[:100]
+        share = len(there) / len(reference.absent)
+        yield "absent", Share(share, len(reference.absent), ", ".join(there)[:100])
     if others and all(others):
         agreed = others[0]
         for other in others[1:]:
             agreed = agreed & other
         missing = ", ".join(word for word, _ in (agreed - found).most_common(8))
-        yield "peers", recall(agreed, found), missing
+        yield "peers", Share(recall(agreed, found), agreed.total(), missing)
 
 
 def _format_name(uri: str) -> str:

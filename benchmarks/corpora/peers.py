@@ -15,6 +15,10 @@ extract = lambda path: convert(path).text_content
 from kreuzberg import extract_file_sync
 extract = lambda path: extract_file_sync(path).content
 """,
+    "pandoc": """
+import pypandoc
+extract = lambda path: pypandoc.convert_file(path, "plain", extra_args=["--wrap=none"])
+""",
     "trafilatura": """
 import trafilatura
 extract = lambda path: trafilatura.extract(open(path, "rb").read(), favor_recall=True) or ""
