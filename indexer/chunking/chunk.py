@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from typing import Final, NamedTuple
 
+from indexer.chunking.encoded import encoded_ranges
 from indexer.chunking.omit import ReadDocument, read_document
 from indexer.chunking.units import (
     BATCH_CHARS,
@@ -66,8 +67,8 @@ def chunk_document(
     path is that of the section with most of its characters. Lines are counted by ``\n``. Memory in
     addition to the document and the chunks is bounded.
 
-    The ranges in ``document.omitted`` are left out: they don't count, and a chunk neither begins
-    nor ends with one. ``Chunk.omitted`` says which of its characters they are.
+    The ranges in ``document.omitted`` and encoded data are left out: they don't count, and a chunk
+    neither begins nor ends with them. ``Chunk.omitted`` says which of its characters they are.
 
     Args:
         document: the document to cut.
@@ -80,7 +81,7 @@ def chunk_document(
             ``chunk_tokens``.
     """
     _check(settings)
-    read = read_document(document, document.omitted)
+    read = read_document(document, [*document.omitted, *encoded_ranges(document.text)])
     if settings.chunk_tokens:
         units = cut_units(read.document, counter, settings.chunk_tokens)
         drafts = _ChunkBuilder(read.document, counter, settings).build(units)

@@ -102,7 +102,9 @@ def _as_text(row: DocumentRow, passages: Sequence[Passage]) -> Iterator[str]:
     for passage in passages:
         yield ""
         yield on_one_line(_boundary(passage, repeated=max(0, end - passage.char_start)))
-        yield printable(passage.text)
+        if passage.table_header:
+            yield on_one_line(f"(columns: {passage.table_header})")
+        yield printable(_text_of(passage))
         end = passage.char_end
 
 
@@ -121,6 +123,15 @@ def _boundary(passage: Passage, *, repeated: int) -> str:
     if passage.heading_path:
         parts.append(" › ".join(passage.heading_path))
     return f"──── {' · '.join(parts)}"
+
+
+def _text_of(passage: Passage) -> str:
+    """Return the text of a passage, with the length of what is not embedded in its place."""
+    text, shown, at = passage.text, "", 0
+    for start, end in passage.omitted:
+        shown += f"{text[at:start]}[{counted(end - start, 'character')} not embedded]"
+        at = end
+    return shown + text[at:]
 
 
 def _from_to(noun: str, first: int, last: int) -> str:

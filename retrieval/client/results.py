@@ -354,6 +354,8 @@ def passage_from(message: document_pb2.Passage) -> Passage:
         after=tuple(map(passage_from, message.context_after)),
         highlights=_highlights_from(message.highlights) if message.HasField("highlights") else None,
         section=_section_from(message.section) if message.HasField("section") else None,
+        table_header=message.table_header,
+        omitted=tuple(Span(one.start, one.end) for one in message.omitted),
     )
 
 

@@ -57,7 +57,9 @@ def passage_as_json(passage: Passage) -> dict[str, Any]:
         "char_end": passage.char_end,
         "token_count": passage.token_count,
         "metadata": dict(passage.metadata),
+        "table_header": passage.table_header or None,
         "text": passage.text,
+        "omitted": [list(span) for span in passage.omitted],
         "similar": list(passage.similar),
         "similar_count": passage.similar_count,
         "highlights": _highlights(passage),
@@ -71,10 +73,9 @@ def _text(passage: Passage) -> tuple[str, int]:
     """Return the text to show of a passage, and the maximum number of lines."""
     if passage.section:
         return passage.section.text, MAX_SECTION_LINES
-    if not passage.before and not passage.after:
-        return _marked(passage), MAX_TEXT_LINES
-    parts = [one.text for one in passage.before], [one.text for one in passage.after]
-    return "\n\n".join([*parts[0], _marked(passage), *parts[1]]), MAX_SECTION_LINES
+    most = MAX_SECTION_LINES if passage.before or passage.after else MAX_TEXT_LINES
+    parts = (*passage.before, passage, *passage.after)
+    return "\n\n".join(map(_marked, parts)), most
 
 
 def _highlights(passage: Passage) -> dict[str, Any] | None:
@@ -87,10 +88,18 @@ def _highlights(passage: Passage) -> dict[str, Any] | None:
 
 
 def _marked(passage: Passage) -> str:
-    """Return the text; highlighted words are in double asterisks."""
+    """Return the text under the names of its columns, if it has any.
+
+    Highlighted words are in double asterisks, and what is not embedded is an ellipsis.
+    """
     text, shown, at = passage.text, "", 0
-    for start, end in passage.highlights.terms if passage.highlights else ():
-        shown += f"{text[at:start]}**{text[start:end]}**"
+    if passage.table_header:
+        shown = f"{passage.table_header}\n"
+    terms = passage.highlights.terms if passage.highlights else ()
+    omitted = frozenset(passage.omitted)
+    for start, end in sorted((*terms, *passage.omitted)):
+        found = "…" if (start, end) in omitted else f"**{text[start:end]}**"
+        shown += text[at:start] + found
         at = end
     return shown + text[at:]
 

@@ -256,6 +256,7 @@ class Searcher:
 def _without_text(passage: Passage) -> Passage:
     return passage._replace(
         text="",
+        omitted=(),
         before=tuple(map(_without_text, passage.before)),
         after=tuple(map(_without_text, passage.after)),
     )

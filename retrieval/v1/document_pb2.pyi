@@ -296,6 +296,8 @@ class Passage(_message.Message):
     STAGE_SCORES_FIELD_NUMBER: _builtins.int
     SIMILAR_FIELD_NUMBER: _builtins.int
     SIMILAR_COUNT_FIELD_NUMBER: _builtins.int
+    TABLE_HEADER_FIELD_NUMBER: _builtins.int
+    OMITTED_FIELD_NUMBER: _builtins.int
     SECTION_FIELD_NUMBER: _builtins.int
     HIGHLIGHTS_FIELD_NUMBER: _builtins.int
     CONTEXT_BEFORE_FIELD_NUMBER: _builtins.int
@@ -328,7 +330,7 @@ class Passage(_message.Message):
     the document has no pages.
     """
     token_count: _builtins.int
-    """token_count is the number of tokens in text, without special tokens."""
+    """token_count is the number of tokens in text without omitted, special tokens not counted."""
     score: _builtins.float
     """score is how well the passage fits the query, on the scale of score_kind. Higher is better. It
     is zero and meaningless if score_kind is SCORE_KIND_UNSPECIFIED.
@@ -340,6 +342,10 @@ class Passage(_message.Message):
     similar_count: _builtins.int
     """similar_count is the number of passages that the search left out as near-duplicates of this
     one, including those that similar does not name.
+    """
+    table_header: _builtins.str
+    """table_header is the names of the columns, between bars, if the passage begins in a table below
+    the rows that name them. The passage was embedded and is found with them. Empty otherwise.
     """
     @_builtins.property
     def document(self) -> Global___DocumentSummary:
@@ -361,6 +367,13 @@ class Passage(_message.Message):
     def similar(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """similar are the names of passages that the search left out as near-duplicates of this one, best
         first, at most 100. See SearchRequest.collapse.
+        """
+
+    @_builtins.property
+    def omitted(self) -> _containers.RepeatedCompositeFieldContainer[Global___Span]:
+        """omitted are the parts of text that say nothing to a reader, in order: comments, and encoded data
+        such as pictures. They were not embedded, and no word in them is found. Empty if
+        SearchRequest.omit_text asked for that.
         """
 
     @_builtins.property
@@ -405,6 +418,8 @@ class Passage(_message.Message):
         stage_scores: Global___StageScores | None = ...,
         similar: _abc.Iterable[_builtins.str] | None = ...,
         similar_count: _builtins.int = ...,
+        table_header: _builtins.str = ...,
+        omitted: _abc.Iterable[Global___Span] | None = ...,
         section: Global___Section | None = ...,
         highlights: Global___Highlights | None = ...,
         context_before: _abc.Iterable[Global___Passage] | None = ...,
@@ -412,7 +427,7 @@ class Passage(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "highlights", b"highlights", "section", b"section", "stage_scores", b"stage_scores"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_end", b"char_end", "char_start", b"char_start", "context_after", b"context_after", "context_before", b"context_before", "document", b"document", "heading_path", b"heading_path", "highlights", b"highlights", "line_end", b"line_end", "line_start", b"line_start", "name", b"name", "page_end", b"page_end", "page_start", b"page_start", "score", b"score", "score_kind", b"score_kind", "section", b"section", "similar", b"similar", "similar_count", b"similar_count", "stage_scores", b"stage_scores", "text", b"text", "token_count", b"token_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_end", b"char_end", "char_start", b"char_start", "context_after", b"context_after", "context_before", b"context_before", "document", b"document", "heading_path", b"heading_path", "highlights", b"highlights", "line_end", b"line_end", "line_start", b"line_start", "name", b"name", "omitted", b"omitted", "page_end", b"page_end", "page_start", b"page_start", "score", b"score", "score_kind", b"score_kind", "section", b"section", "similar", b"similar", "similar_count", b"similar_count", "stage_scores", b"stage_scores", "table_header", b"table_header", "text", b"text", "token_count", b"token_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -224,6 +224,9 @@ def fill_passage(message: document_pb2.Passage, collection: str, passage: Passag
     message.page_end = passage.page_end
     message.heading_path.extend(passage.heading_path)
     message.token_count = passage.token_count
+    message.table_header = passage.table_header
+    for start, end in passage.omitted:
+        message.omitted.add(start=start, end=end)
     if scores := passage.scores:
         message.score = passage.score
         message.score_kind = _SCORE_KINDS[scores.kind]
