@@ -322,6 +322,7 @@ FORMATS: Final = (
         (".xlsx", ".xlsm", ".xltx", ".xltm", ".xlsb", ".xls", ".ods", ".ots", ".fods"),
         _workbook,
     ),
+    Format("rtf", "RTF", (".rtf",), _office),
     Format("odt", "OpenDocument text", (".odt", ".ott", ".fodt"), _office),
     Format("odp", "OpenDocument presentation", (".odp", ".otp", ".fodp", ".odg"), _office),
     Format("table", "delimited table", (".csv", ".tsv"), _delimited),

@@ -169,6 +169,25 @@ def make_odt() -> bytes:
     )
 
 
+def make_rtf() -> bytes:
+    """An RTF file with a heading, a list, a table and a note."""
+
+    def row(*cells: str) -> str:
+        texts = "".join(rf"\intbl {cell}\cell " for cell in cells)
+        return rf"\trowd\cellx1\cellx2 {texts}\row\pard "
+
+    items = "".join(rf"{{\listtext\bullet\tab}}{item}\par " for item in ("white", "brown"))
+    return (
+        r"{\rtf1\ansi\ansicpg1252\deff0{\fonttbl{\f0\fcharset0 Arial;}}{\stylesheet{\s0 Normal;}"
+        r"{\s1\outlinelevel0 heading 1;}{\s2 heading 2;}}{\info{\title Untitled}"
+        r"{\author A. Author}{\creatim\yr2024\mo5\dy1}}"
+        r"\pard\s1 Of Ducks\par\pard They are {\b water}proof.{\super\chftn}"
+        r"{\footnote\pard{\super\chftn} Seldom wet.\par}\par "
+        rf"{items}\pard\s2 Sizes\par\pard "
+        rf"{row('Kind', 'Weight')}{row('Mallard', '1.1 kg')}{row('Swan', '11 kg')}The end.\par}}"
+    ).encode("ascii")
+
+
 def make_odp() -> bytes:
     """An OpenDocument presentation of two slides, the first with a title."""
 

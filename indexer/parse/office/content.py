@@ -185,9 +185,16 @@ def _open_document(uri: str, data: bytes) -> Document:
     return parse_open_document(uri, data)
 
 
+def _rtf(uri: str, data: bytes) -> Document:
+    from indexer.parse.office.rtf.document import parse_rtf
+
+    return parse_rtf(uri, data)
+
+
 _PARSERS: Final[dict[Content, Callable[[str, bytes], Document]]] = {
     Content.DOCX: _docx,
     Content.PPTX: _pptx,
     Content.WORKBOOK: _workbook,
     Content.OPEN_DOCUMENT: _open_document,
+    Content.RTF: _rtf,
 }

@@ -61,7 +61,7 @@ def read_styles(roots: Iterable[Element]) -> Styles:
                 hidden[identity] = is_on(node)
             elif key == "b" and not _is_conditional(node):
                 bold[identity] = is_on(node)
-        own.update({} if (level := _named_level(name)) is None else {identity: level})
+        own.update({} if (level := named_level(name)) is None else {identity: level})
         if _CODE.search(name):
             code.add(identity)
     levels = {name: _inherited(name, own, bases, LAST_LEVEL + 1) for name in {*own, *bases}}
@@ -90,7 +90,7 @@ def _is_conditional(node: Element) -> bool:
     return any(local(above) == "tblStylePr" for above in node.iterancestors())
 
 
-def _named_level(name: str) -> int | None:
+def named_level(name: str) -> int | None:
     """Return the level of a heading style by its name; None for other styles."""
     if name.lower() == "title":
         return TITLE

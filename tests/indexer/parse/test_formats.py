@@ -29,6 +29,7 @@ MAKERS: dict[str, Callable[[], bytes]] = {
     "a.xlsx": make_files.make_xlsx,
     "a.odt": make_files.make_odt,
     "a.odp": make_files.make_odp,
+    "a.rtf": make_files.make_rtf,
     "a.pdf": make_files.make_pdf,
     "plain.pdf": make_files.make_plain_pdf,
     "a.epub": make_files.make_epub,

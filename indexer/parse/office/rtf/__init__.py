@@ -1,0 +1,1 @@
+"""Rich Text Format (Microsoft, version 1.9.1)."""
