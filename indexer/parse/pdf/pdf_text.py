@@ -1,22 +1,13 @@
-"""Text of PDF pages: turn the characters that PDFium reads into lines, paragraphs and words.
-
-PDFium returns characters in the order in which the page draws them. In documents made by word
-processors and typesetters, columns are drawn in reading order.
-"""
+"""Text of PDF pages: paragraphs made of lines, and words that were broken at their ends."""
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 from typing import Final
 
-import pypdfium2 as pdfium
-import pypdfium2.raw as pdfium_c
-
-HYPHEN: Final = "\ufffe"
-"""PDFium's replacement for a hyphen at the end of a line, which it joins with the next line."""
+from indexer.parse.pdf.lines import HYPHEN, Line
 
 _WIDE: Final = 1.35
 """Lines this many times as far apart as usual on the page belong to different paragraphs."""
@@ -24,56 +15,15 @@ _INDENT: Final = (0.6, 4.0)
 """Smallest and largest indent of a paragraph's first line, in heights of a line."""
 _SENTENCE_ENDS: Final = tuple(".!?:;\"'”’)")
 _WORD: Final = re.compile(r"\w+(?:-\w+)*")
-_BROKEN: Final = re.compile(rf"(\w*){HYPHEN}(\w*)")
+_BROKEN: Final = re.compile(rf"(\w{{0,60}}){HYPHEN}(\w{{0,60}})")
+"""Bounded, so that a page without a space takes no more than linear time."""
 _SHORTEST_PART: Final = 3
 """Shorter parts of a broken word are often words by chance."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A line of a page."""
-
-    text: str
-    x: float = 0.0
-    """Left edge of its first character, in points."""
-    y: float = 0.0
-    """Bottom edge of its first character, in points from the bottom of the page; 0 if unknown."""
-    size: float = 0.0
-    """Type size in points; 0 if unknown."""
-
-
-def read_lines(page: pdfium.PdfPage) -> list[Line]:
-    """Return the lines of a page that are not empty, in the order in which they are drawn.
-
-    Raises:
-        pdfium.PdfiumError: the page is damaged.
-    """
-    text_page = page.get_textpage()
-    try:
-        text = text_page.get_text_range()
-        # PDFium counts a character beyond the basic plane as two, so offsets would be wrong.
-        placed = len(text) == text_page.count_chars()
-        lines = []
-        start = 0
-        for raw in text.split("\r\n"):
-            if raw.strip():
-                first = start + len(raw) - len(raw.lstrip())
-                line = raw.replace("\r", "").strip()
-                lines.append(_place(text_page, first, line) if placed else Line(line))
-            start += len(raw) + 2
-        return lines
-    finally:
-        text_page.close()
-
-
-def _place(text_page: pdfium.PdfTextPage, index: int, text: str) -> Line:
-    left, bottom, _, _ = text_page.get_charbox(index, loose=True)
-    return Line(text, left, bottom, pdfium_c.FPDFText_GetFontSize(text_page, index))
-
-
 def page_text(lines: Sequence[Line]) -> str:
     """Return the text of a page, with blank lines between its paragraphs."""
-    steps = [above.y - below.y for above, below in pairwise(lines)]
+    steps = [above.end_y - below.y for above, below in pairwise(lines)]
     usual = median([step for step in steps if step > 0] or [0.0])
     parts: list[str] = []
     for number, line in enumerate(lines):
@@ -85,7 +35,7 @@ def page_text(lines: Sequence[Line]) -> str:
 
 def _parted(above: Line, below: Line, usual: float) -> bool:
     """Whether a paragraph ends between two lines."""
-    step = above.y - below.y
+    step = above.end_y - below.y
     if not usual:
         return False
     if step < -usual / 2:  # up again: the next column, where the paragraph may continue
@@ -100,7 +50,8 @@ def vocabulary(texts: Iterable[str]) -> Counter[str]:
     """Count the words, in lower case, that are not broken at the end of a line."""
     words: Counter[str] = Counter()
     for text in texts:
-        words.update(_WORD.findall(_BROKEN.sub(" ", text).lower()))
+        whole = _BROKEN.sub(" ", text) if HYPHEN in text else text
+        words.update(_WORD.findall(whole.lower()))
     return words
 
 
