@@ -29,7 +29,7 @@ from indexer.chunking.units import (
     split,
     windows,
 )
-from retrieval.domain.records import Chunk, ChunkSettings, Document, TokenCounter
+from retrieval.domain.records import Chunk, ChunkSettings, Document, Section, TokenCounter
 from retrieval.errors import InvalidArgument
 
 _SMALL: Final = 4
@@ -44,6 +44,7 @@ worth a quarter of a chunk."""
 
 _LINE_WITH_WORDS: Final = re.compile("[^\\W_][^\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]*+")
 """Rest of a line from its first letter or digit on."""
+_WORD: Final = re.compile("[^\\W_]+")
 
 
 class _Draft(NamedTuple):
@@ -303,8 +304,8 @@ class _ChunkBuilder:
         if self.units and unit.section != self.units[-1].section and (done := self._end_section()):
             yield done
         while not self._fits(unit):
-            if self._is_to_split(unit):
-                for part in self._split(unit):
+            if parts := self._parts_to_add(unit):
+                for part in parts:
                     yield from self._add(part)
                 return
             if self.repeated == len(self.units):
@@ -313,20 +314,32 @@ class _ChunkBuilder:
                 yield self._end_chunk(unit)
         self._take(unit)
 
-    def _is_to_split(self, unit: Unit) -> bool:
-        """Whether to split a unit that does not fit, and put its start into the chunk."""
-        if unit.grain is not Grain.PARAGRAPH:
-            return unit.grain is Grain.SECTION
+    def _parts_to_add(self, unit: Unit) -> list[Unit]:
+        """Return the parts of a unit that does not fit, if its start is to go into the chunk."""
+        if unit.grain is Grain.SENTENCE:
+            return self._after_heading(unit)
         stays = unit.kept_whole and not self._is_stub()
-        return not stays and not self.mark and not self._ends_well()
+        if unit.grain is Grain.PARAGRAPH and (stays or self.mark or self._ends_well()):
+            return []
+        return self._split(unit)
 
     def _split(self, unit: Unit) -> list[Unit]:
         return split(self.document, unit, self.counter, self.settings.chunk_tokens)
 
+    def _after_heading(self, unit: Unit) -> list[Unit]:
+        """Return the parts of a sentence that does not fit under headings alone, if it has any."""
+        room = self.settings.chunk_tokens - self.tokens
+        is_heading = unit.start == self.document.sections[unit.section].char_start
+        if room < 1 or is_heading or self._end_of_text(len(self.units)):
+            return []
+        parts = split(self.document, unit, self.counter, room)
+        return parts if len(parts) > 1 else []
+
     def _ends_well(self) -> bool:
         """Whether the chunk is full enough to end here, at the end of a paragraph."""
         enough = self.tokens >= _FULL * self.settings.chunk_tokens
-        return self.repeated < len(self.units) and enough and self.units[-1].ends_paragraph
+        ends = self.repeated < len(self.units) and self.units[-1].ends_paragraph
+        return enough and ends and self._end_of_text(len(self.units)) > 0
 
     def _fits(self, unit: Unit, after: int = 0) -> bool:
         """Whether the unit fits into the chunk without its first ``after`` units."""
@@ -343,13 +356,29 @@ class _ChunkBuilder:
         """End the chunk with its section and return it; empty if the chunk runs on instead."""
         if self._is_stub():
             self.mark = 0
-        elif self.tokens * _SMALL < self.settings.chunk_tokens:
-            self.mark = len(self.units)
-        else:
-            done = self.units
-            self._keep([], 0)
-            return done
-        return []
+            return []
+        # Headings without text of their own go on to the section below them.
+        end = self._end_of_text(len(self.units)) or len(self.units)
+        if self.tokens * _SMALL < self.settings.chunk_tokens:
+            self.mark = end
+            return []
+        done = self.units[:end]
+        self._keep(self.units[end:], 0)
+        return done
+
+    def _end_of_text(self, end: int) -> int:
+        """Return after how many of the first ``end`` units there are only headings."""
+        while end:
+            last = self.units[end - 1]
+            first = end - 1
+            while first and self.units[first - 1].section == last.section:
+                first -= 1
+            section = self.document.sections[last.section]
+            whole = self.units[first].start == section.char_start
+            if not whole or not _is_heading(self.document, section, last.end):
+                break
+            end = first
+        return end
 
     def _is_stub(self) -> bool:
         """Whether the chunk is too short to stand alone.
@@ -398,10 +427,11 @@ class _ChunkBuilder:
         for cut in range(len(self.units), self.repeated, -1):
             if tokens < _FULL * self.settings.chunk_tokens or not self._fits(unit, after=cut):
                 break
-            if self.units[cut - 1].ends_paragraph:
+            if self.units[cut - 1].ends_paragraph and self._end_of_text(cut) == cut:
                 return cut
             tokens -= self.units[cut - 1].tokens
-        return len(self.units)
+        end = self._end_of_text(len(self.units))
+        return end if end > self.repeated else len(self.units)
 
     def _overlap_start(self, cut: int, following: Unit) -> int:
         """Return the index of the first unit that the next chunk repeats.
@@ -431,6 +461,21 @@ class _ChunkBuilder:
         self.tokens = _total(units)
         self.repeated = repeated
         self.mark = 0
+
+
+def _is_heading(document: Document, section: Section, end: int) -> bool:
+    """Whether a section holds nothing but its heading up to a place.
+
+    The heading is the section's first line with words, if it has a word of the title. Lines without
+    words below it are blank, or the rule under the heading.
+    """
+    line = _LINE_WITH_WORDS.search(document.text, section.char_start, end)
+    if not section.level or line is None:
+        return False
+    words = _WORD.findall(section.heading_path[-1])
+    if words and not any(word in line[0] for word in words):
+        return False
+    return _LINE_WITH_WORDS.search(document.text, line.end(), end) is None
 
 
 def _total(units: Sequence[Unit]) -> int:

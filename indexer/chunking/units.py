@@ -74,7 +74,7 @@ class Grain(Enum):
     PARAGRAPH = "paragraph"
     """Splits into sentences, or lines."""
     SENTENCE = "sentence"
-    """A sentence, a line, or a part of a long one: never split."""
+    """A sentence, a line, or a part of a long one; split only where its heading needs room."""
 
 
 class Piece(NamedTuple):
@@ -134,17 +134,19 @@ def cut_units(document: Document, counter: TokenCounter, max_tokens: int) -> Ite
 
 
 def split(document: Document, unit: Unit, counter: TokenCounter, max_tokens: int) -> list[Unit]:
-    """Cut a section into its paragraphs, or a paragraph into its sentences or lines.
+    """Cut a section into paragraphs, a paragraph into sentences or lines, a sentence anywhere.
 
     Args:
         document: the document that the unit is of.
-        unit: a section or a paragraph.
+        unit: the unit.
         counter: as for ``cut_units``.
         max_tokens: as for ``cut_units``.
 
     Returns:
-        units of a finer grain that tile the unit.
+        units that tile the unit, of a finer grain unless it is a sentence.
     """
+    if unit.grain is Grain.SENTENCE:
+        return list(_cut_long(document.text, Piece(*unit[:-1]), counter, max_tokens))
     return _count(document, list(_parts_of(document, Piece(*unit[:-1]))), counter, max_tokens)
 
 
