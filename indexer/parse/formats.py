@@ -315,7 +315,9 @@ FORMATS: Final = (
     Format("html", "HTML", (".html", ".htm", ".xhtml"), _html),
     Format("pdf", "PDF", (".pdf",), _pdf, is_wrapped=True),
     Format("docx", "Word", (".docx", ".docm", ".dotx", ".dotm"), _office),
+    Format("doc", "Word 97", (".doc",), _office),
     Format("pptx", "PowerPoint", (".pptx", ".pptm", ".ppsx", ".ppsm", ".potx", ".potm"), _office),
+    Format("ppt", "PowerPoint 97", (".ppt", ".pps"), _office),
     Format(
         "spreadsheet",
         "spreadsheet",

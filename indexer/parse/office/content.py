@@ -191,10 +191,24 @@ def _rtf(uri: str, data: bytes) -> Document:
     return parse_rtf(uri, data)
 
 
+def _doc(uri: str, data: bytes) -> Document:
+    from indexer.parse.office.legacy.doc import parse_doc
+
+    return parse_doc(uri, data)
+
+
+def _ppt(uri: str, data: bytes) -> Document:
+    from indexer.parse.office.legacy.ppt import parse_ppt
+
+    return parse_ppt(uri, data)
+
+
 _PARSERS: Final[dict[Content, Callable[[str, bytes], Document]]] = {
     Content.DOCX: _docx,
     Content.PPTX: _pptx,
     Content.WORKBOOK: _workbook,
     Content.OPEN_DOCUMENT: _open_document,
     Content.RTF: _rtf,
+    Content.DOC: _doc,
+    Content.PPT: _ppt,
 }

@@ -19,7 +19,7 @@ from indexer.parse.pdf import pdf_text
 from indexer.parse.plain import code
 from indexer.skip import SkipDocument
 from retrieval.domain.records import ChunkSettings, Document
-from tests.indexer import make_files
+from tests.indexer import make_compound, make_files
 from tests.indexer.chunking.test_chunk import Words, check
 from tests.indexer.parse.test_parse import check_tiling, outline_of
 
@@ -30,6 +30,8 @@ MAKERS: dict[str, Callable[[], bytes]] = {
     "a.odt": make_files.make_odt,
     "a.odp": make_files.make_odp,
     "a.rtf": make_files.make_rtf,
+    "a.doc": make_compound.make_small_doc,
+    "a.ppt": make_compound.make_small_ppt,
     "a.pdf": make_files.make_pdf,
     "plain.pdf": make_files.make_plain_pdf,
     "a.epub": make_files.make_epub,
@@ -372,8 +374,8 @@ def test_what_can_not_be_read_is_named() -> None:
     locked = old + "EncryptedPackage".encode("utf-16-le")
     for name in ("a.xlsx", "a.docx", "a.pptx"):
         assert refused(name, locked) == "encrypted"
-    for name in ("a.doc", "a.ppt"):
-        assert refused(name, old).startswith("unsupported format")
+    for name in ("a.doc", "a.ppt", "a.xls"):
+        assert refused(name, old).startswith("damaged: ")
     drm = {
         "META-INF/encryption.xml": '<encryption><CipherReference URI="OPS/text/c%200.xhtml"/>'
         "</encryption>"

@@ -90,6 +90,14 @@ def code_page(number: int) -> str:
     return name
 
 
+def western(raw: bytes) -> str:
+    """Return text of one byte a character: cp1252, with what that leaves undefined as it is."""
+    return raw.decode() if raw.isascii() else "".join(_CP1252[byte] for byte in raw)
+
+
+_CP1252: Final = tuple(bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte in range(256))
+
+
 def _encoding(page: Any) -> str:  # noqa: ANN401  (whatever type the property has)
     # The property is a signed number of 16 bits.
     return code_page(page & 0xFFFF) if isinstance(page, int) else "cp1252"
