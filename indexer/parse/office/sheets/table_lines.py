@@ -6,7 +6,7 @@ from itertools import chain, islice
 from typing import Final
 
 from indexer.parse.base.compose import Composer
-from indexer.parse.office.sheets.header import Row, find_header
+from indexer.parse.office.sheets.header import Row, find_headers
 
 _LOOK_AHEAD: Final = 50
 """Number of rows that tell which row names the columns."""
@@ -28,37 +28,34 @@ def table_lines(rows: Iterable[Sequence[str]]) -> Iterator[str]:
 
     Below a row that names the columns, rows become ``name: value | name: value``, so that a line
     makes sense by itself, and empty values are left out. Otherwise a line is the values with bars
-    between them. A sheet may hold several tables with empty rows between; each may have names.
+    between them. A sheet may hold several tables with empty rows or columns between; each may have
+    names.
 
     Args:
         rows: values of each row; rows may differ in length.
     """
     ahead = _Ahead(map(_tidy, rows))
-    names: Row = ()
     # The first header may have titles and empty rows above.
-    if (header := find_header([row for row in ahead.peek() if row])) is not None:
-        for row in _skip_blank(ahead, header):
-            yield _line((), row)
-        names = next(_skip_blank(ahead, 1))
-        yield " | ".join(filter(None, names))
+    headers = find_headers([row for row in ahead.peek() if row])
+    names: list[str] = []
     after_blank = False
+    number = 0
     while ahead:
         row = ahead.pop()
-        if (
-            row
-            and after_blank
-            and (header := find_header(part := [row, *ahead.part()])) is not None
-        ):
-            for title in part[:header]:
-                yield _line((), title)
-            names = part[header]
-            yield " | ".join(filter(None, names))
-            ahead.skip(header)
-        elif row:
-            # A title below an empty row ends a table; a lone cell after it has no column.
-            if after_blank and len(row) == 1 and len(names) > 1 and ahead.part():
-                names = ()
-            yield _line(names, row)
+        if row and after_blank and not any(header.row >= number for header in headers):
+            if found := find_headers([row, *ahead.part()]):
+                headers, names, number = found, [], 0
+            elif len(row) == 1 and len(names) > 1 and ahead.part():
+                names = []  # a title below an empty row ends a table
+        if row:
+            own = [header for header in headers if header.row == number]
+            for header in own:
+                names += [""] * (header.end - len(names))
+                names[header.start : header.end] = [""] * (header.end - header.start)
+            yield _line(names, row, is_header=any(own))
+            for header in own:
+                names[header.start : header.end] = header.names
+            number += 1
         after_blank = not row
 
 
@@ -87,19 +84,6 @@ class _Ahead:
         self.peek(1)
         return self._next.popleft()
 
-    def skip(self, number: int) -> None:
-        """Take a number of rows."""
-        for _ in range(number):
-            self.pop()
-
-
-def _skip_blank(ahead: _Ahead, number: int) -> Iterator[list[str]]:
-    """Take a number of rows that are not empty, and the empty ones before them."""
-    while number:
-        if row := ahead.pop():
-            number -= 1
-            yield row
-
 
 def _tidy(row: Sequence[str]) -> list[str]:
     """Return values on one line each, without empty ones at the end."""
@@ -109,8 +93,8 @@ def _tidy(row: Sequence[str]) -> list[str]:
     return values
 
 
-def _line(names: Row, row: Row) -> str:
-    if not names:
+def _line(names: Row, row: Row, *, is_header: bool) -> str:
+    if not (is_header or any(names)):
         return " | ".join(row)
     named = (
         f"{name}: {value}" if name else value
