@@ -2,11 +2,11 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import islice
 from typing import Final
 
 from indexer.parse.base.compose import Composer
-from indexer.parse.office.sheets.header import Row, find_headers
+from indexer.parse.office.sheets.header import Header, Row, find_headers
 
 _LOOK_AHEAD: Final = 50
 """Number of rows that tell which row names the columns."""
@@ -36,27 +36,40 @@ def table_lines(rows: Iterable[Sequence[str]]) -> Iterator[str]:
     """
     ahead = _Ahead(map(_tidy, rows))
     # The first header may have titles and empty rows above.
-    headers = find_headers([row for row in ahead.peek() if row])
-    names: list[str] = []
+    headers = _by_row(find_headers([row for row in ahead.peek() if row]))
+    prefixes: list[str] = []
     after_blank = False
     number = 0
-    while ahead:
-        row = ahead.pop()
-        if row and after_blank and not any(header.row >= number for header in headers):
+    for row in ahead:
+        if not row:
+            after_blank = True
+            continue
+        if after_blank and number > max(headers, default=-1):
             if found := find_headers([row, *ahead.part()]):
-                headers, names, number = found, [], 0
-            elif len(row) == 1 and len(names) > 1 and ahead.part():
-                names = []  # a title below an empty row ends a table
-        if row:
-            own = [header for header in headers if header.row == number]
-            for header in own:
-                names += [""] * (header.end - len(names))
-                names[header.start : header.end] = [""] * (header.end - header.start)
-            yield _line(names, row, is_header=any(own))
-            for header in own:
-                names[header.start : header.end] = header.names
-            number += 1
-        after_blank = not row
+                headers, prefixes, number = _by_row(found), [], 0
+            elif len(row) == 1 and len(prefixes) > 1 and ahead.part():
+                prefixes = []  # a title below an empty row ends a table
+        after_blank = False
+        own = headers.get(number, ())
+        for header in own:
+            _rename(prefixes, header, [""] * len(header.names))
+        yield _line(prefixes, row) if prefixes else " | ".join(row)
+        for header in own:
+            _rename(prefixes, header, [f"{name}: " if name else "" for name in header.names])
+        number += 1
+
+
+def _by_row(headers: Iterable[Header]) -> dict[int, list[Header]]:
+    rows: dict[int, list[Header]] = {}
+    for header in headers:
+        rows.setdefault(header.row, []).append(header)
+    return rows
+
+
+def _rename(prefixes: list[str], header: Header, names: Sequence[str]) -> None:
+    """Set what stands before the values of a header's columns."""
+    prefixes += [""] * (header.end - len(prefixes))
+    prefixes[header.start : header.end] = names
 
 
 class _Ahead:
@@ -66,8 +79,14 @@ class _Ahead:
         self._rows = rows
         self._next: deque[list[str]] = deque()
 
-    def __bool__(self) -> bool:
-        return bool(self.peek(1))
+    def __iter__(self) -> Iterator[list[str]]:
+        while True:
+            if self._next:
+                yield self._next.popleft()
+            elif (row := next(self._rows, None)) is not None:
+                yield row
+            else:
+                return
 
     def peek(self, number: int = _LOOK_AHEAD) -> list[list[str]]:
         """Return the next rows, at most a number of them."""
@@ -79,11 +98,6 @@ class _Ahead:
         rows = self.peek()
         return rows[: next((index for index, row in enumerate(rows) if not row), len(rows))]
 
-    def pop(self) -> list[str]:
-        """Take the next row."""
-        self.peek(1)
-        return self._next.popleft()
-
 
 def _tidy(row: Sequence[str]) -> list[str]:
     """Return values on one line each, without empty ones at the end."""
@@ -93,12 +107,9 @@ def _tidy(row: Sequence[str]) -> list[str]:
     return values
 
 
-def _line(names: Row, row: Row, *, is_header: bool) -> str:
-    if not (is_header or any(names)):
-        return " | ".join(row)
-    named = (
-        f"{name}: {value}" if name else value
-        for name, value in zip(chain(names, [""] * len(row)), row, strict=False)
-        if value
-    )
-    return " | ".join(named)
+def _line(prefixes: Sequence[str], row: Row) -> str:
+    """Return the values that a row has, each after the name of its column."""
+    if len(row) > len(prefixes):
+        prefixes = [*prefixes, *[""] * (len(row) - len(prefixes))]
+    named = zip(prefixes, row, strict=False)
+    return " | ".join([prefix + value for prefix, value in named if value])
