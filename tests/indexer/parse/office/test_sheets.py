@@ -226,6 +226,30 @@ def test_what_is_only_named_xls_is_read_for_what_it_is(
     assert document.text.startswith(text)
 
 
+SHEET_XML = """<?xml version="1.0"?><?mso-application progid="Excel.Sheet"?>
+<Workbook xmlns="urn:schemas-microsoft-com:office:spreadsheet"
+ xmlns:ss="urn:schemas-microsoft-com:office:spreadsheet">
+ <DocumentProperties xmlns="urn:schemas-microsoft-com:office:office"><Author>A. Author</Author>
+ </DocumentProperties><Worksheet ss:Name="Birds"><Table>
+ <Row><Cell><Data ss:Type="String">Kind</Data></Cell>
+ <Cell><Data ss:Type="String">Seen</Data></Cell></Row>
+ <Row><Cell ss:MergeDown="1"><Data ss:Type="String">Duck</Data></Cell>
+ <Cell><Data ss:Type="Number">3</Data><Comment><Data>remark</Data></Comment></Cell></Row>
+ <Row><Cell ss:Index="2"><Data ss:Type="Number">4</Data></Cell></Row>
+ <Row ss:Index="1048576"><Cell ss:Index="16384"><Data ss:Type="String">far</Data></Cell></Row>
+ </Table></Worksheet></Workbook>"""
+
+
+def test_xml_of_excel_2003() -> None:
+    for data in (SHEET_XML.encode(), SHEET_XML.encode("utf-16")):
+        document = parse("x/a.xls", data)
+        assert (document.title, document.format) == ("a", "spreadsheet")
+        assert document.metadata == {"author": "A. Author"}
+        assert document.text == (
+            "Birds\n\nKind | Seen\nKind: Duck | Seen: 3\nKind: Duck | Seen: 4\nfar"
+        )
+
+
 def test_rubbish_named_xls_is_damaged() -> None:
     assert refused("a.xls", bytes(range(256)) * 20) == "damaged: not an office file"
     assert refused("a.xls", b"\x09\x04\x06\x00" + bytes(50)).startswith(
