@@ -34,6 +34,7 @@ _DAMAGED_SHARE: Final = 2
 """Number of valid characters beyond ASCII for each bad byte above which data is damaged UTF-8.
 Chinese and Japanese encodings have up to 0.5 by chance, DOS's Cyrillic in 20 bytes 1."""
 
+_ESCAPE: Final = b"\x1b$"
 _ESCAPES: Final = (b"\x1b$B", b"\x1b$@", b"\x1b$)C", b"\x1b$(D")
 """What begins Japanese and Korean text in the encodings that switch between sets of characters."""
 
@@ -119,7 +120,7 @@ def _decode_utf8(data: bytes) -> tuple[str, str] | None:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
         return None
-    if any(escape in data for escape in _ESCAPES) and text.isascii():
+    if _ESCAPE in data and any(escape in data for escape in _ESCAPES) and text.isascii():
         for codec in ("iso2022_jp", "iso2022_jp_ext", "iso2022_kr"):
             try:
                 return _checked(data.decode(codec), codec + GUESSED)

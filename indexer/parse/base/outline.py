@@ -1,7 +1,7 @@
 """Outline of a text: its headings, the sections that they make, and the title."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import PurePosixPath
@@ -18,6 +18,12 @@ hostile file can make the index hold."""
 
 _RAW_CHARS: Final = 4 * MAX_HEADING_CHARS
 """Number of characters to collapse the white space of: enough for a heading with some."""
+_WORD: Final = re.compile(r"[^\W_]+")
+_LONG_WORD: Final = 3
+"""Number of letters of a word that says something."""
+_NAMELESS: Final = frozenset({"readme", "index", "_index", "main"})
+"""Names of files, without their extension, that say nothing about their content."""
+_TAG: Final = re.compile("<[^<>]*+>")
 _LINE_END: Final = re.compile(r"\r\n?|\n")
 
 
@@ -95,6 +101,50 @@ def title_of(uri: str, *candidates: str) -> str:
 def plain_document(uri: str, text: str, encoding: str) -> Document:
     """Return a document of plain text: one section, named after the file."""
     return Document(uri, title_of(uri), "text", text, sections_of(()), encoding)
+
+
+def title_heading(
+    uri: str,
+    text: str,
+    headings: Sequence[Heading],
+    *,
+    start: int = 0,
+    omitted: Sequence[tuple[int, int]] = (),
+) -> str:
+    """Return the heading that names a document whose text is its source; empty if none does.
+
+    That is the first of level 1. Without one it is the first heading, if the text begins with it
+    or with HTML without words, and if it is the only one of its level, has a word of the file's
+    name, or that says nothing, as "README". A heading below other text names a part.
+
+    Args:
+        uri: of the document.
+        text: its text.
+        headings: its headings.
+        start: first character of the text proper, such as after front matter.
+        omitted: ranges that readers don't see.
+    """
+    if title := next((heading.title for heading in headings if heading.level == 1), ""):
+        return title
+    if not headings:
+        return ""
+    first = headings[0]
+    above = list[str]()
+    for left, right in sorted(omitted):
+        if left < first.char_start:
+            above.append(text[start:left])
+            start = max(start, right)
+    above.append(text[start : first.char_start])
+    if _TAG.sub("", "".join(above)).strip():
+        return ""
+    is_only = sum(heading.level <= first.level for heading in headings) == 1
+    name = PurePosixPath(uri).stem.casefold()
+    names = is_only or name in _NAMELESS or _long_words(name) & _long_words(first.title)
+    return first.title if names else ""
+
+
+def _long_words(text: str) -> set[str]:
+    return {word for word in _WORD.findall(text.casefold()) if len(word) >= _LONG_WORD}
 
 
 def line_starts(text: str) -> list[int]:

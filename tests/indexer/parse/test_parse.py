@@ -151,6 +151,8 @@ def test_markdown_front_matter() -> None:
         "author": "A. Person",
         "tags": ["one", "two"],
         "more": ["three", "four"],
+        "nested": {"key": "value"},
+        "text": "block",
     }
     assert document.title == "The: title"
     assert outline_of(document) == [((), "---"), (("Heading",), "# Heading")]

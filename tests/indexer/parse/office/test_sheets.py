@@ -93,6 +93,24 @@ def test_each_table_of_a_sheet_has_its_own_names() -> None:
     ]
 
 
+def test_tables_side_by_side_have_their_own_names() -> None:
+    table = "Name,Count,,,\nKettle,3,,Town,People\nPump,5,,Ulm,126000\n,,,Bonn,330000"
+    assert lines(table) == [
+        "Name | Count",
+        "Name: Kettle | Count: 3 | Town | People",
+        "Name: Pump | Count: 5 | Town: Ulm | People: 126000",
+        "Town: Bonn | People: 330000",
+    ]
+
+
+def test_names_of_groups_of_columns_stand_before_names_that_come_again() -> None:
+    table = "Sales\n,2022,,2023\nRegion,Q1,Q2,Q1,Q2\nNorth,1,2,3,4\nSouth,5,6,7,8"
+    assert lines(table)[-2:] == [
+        "Region: North | 2022 Q1: 1 | 2022 Q2: 2 | 2023 Q1: 3 | 2023 Q2: 4",
+        "Region: South | 2022 Q1: 5 | 2022 Q2: 6 | 2023 Q1: 7 | 2023 Q2: 8",
+    ]
+
+
 @given(st.lists(st.lists(st.sampled_from(["", "a", "b", "1", "2022", "x y"]), max_size=4)))
 def test_each_filled_row_is_a_line(rows: list[list[str]]) -> None:
     found = list(table_lines(rows))
