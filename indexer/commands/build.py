@@ -2,6 +2,7 @@
 
 import codecs
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from indexer.build.settings import BuildOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+_LANGUAGE: Final = re.compile(r"[a-zA-Z]{2,8}(?:[-_][a-zA-Z]{2,8})?")
+"""Code of a language in ISO 639, or of Tesseract's data for it."""
 
 _BUILD_EXAMPLES = (
     "\b\nExamples:\n"
@@ -69,6 +73,18 @@ def _codec(ctx: click.Context, param: click.Parameter, value: str) -> str:
         raise click.BadParameter(
             f"{value!r} is no encoding; try a name such as cp1251, shift_jis or gb18030", ctx, param
         ) from None
+
+
+def _languages(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return codes of languages, which become arguments of a program."""
+    for value in values:
+        if not _LANGUAGE.fullmatch(value):
+            raise click.BadParameter(
+                f"{value!r} is no code of a language; try one such as de, ru or chi_sim", ctx, param
+            )
+    return values
 
 
 _OPTIONS: Final = (
@@ -120,6 +136,15 @@ _OPTIONS: Final = (
         metavar="NAME",
         help="Encoding of files that are not UTF-8 and name none, such as cp1251. [default: to "
         "detect it]",
+    ),
+    click.option(
+        "--ocr-language",
+        "ocr_languages",
+        multiple=True,
+        callback=_languages,
+        metavar="CODE",
+        help="Language of scanned pages and pictures, such as de or ru. [default: any that the "
+        "engine knows]",
     ),
     DEVICE_OPTION,
     click.option(
@@ -213,6 +238,7 @@ def _chosen(
     text_fields: tuple[str, ...],
     no_ignore: bool,
     encoding: str,
+    ocr_languages: tuple[str, ...],
     **chosen: Any,
 ) -> "BuildOptions":
     """Return the options of the command line."""
@@ -222,6 +248,6 @@ def _chosen(
         context=None if context is None else context == "headings",
         text_fields=text_fields or None,
         use_ignore_files=not no_ignore,
-        reading=ReadSettings(encoding=encoding),
+        reading=ReadSettings(encoding=encoding, ocr_languages=ocr_languages),
         **chosen,
     )

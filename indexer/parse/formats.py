@@ -17,6 +17,7 @@ from indexer.decoding.decompress import (
     without_compression,
 )
 from indexer.parse.base.outline import words
+from indexer.parse.ocr.recognize import can_read_pictures
 from indexer.parse.plain import code, config, languages
 from indexer.skip import SkipDocument, SkipReason
 from retrieval.domain.records import DEFAULT_READING, Document, ReadSettings
@@ -36,6 +37,9 @@ class ParseOptions:
     text_fields: Sequence[str] = ()
     """Paths of the fields that make up the text of a JSON record; empty for the usual ones."""
     reading: ReadSettings = DEFAULT_READING
+    part_done: Callable[[], None] = lambda: None
+    """Called after each part of a file that took seconds, such as a page whose text was recognised.
+    The limit on processor time is one for each part."""
 
 
 Parser = Callable[[str, bytes, ParseOptions], Document]
@@ -178,10 +182,16 @@ def _html(uri: str, data: bytes, options: ParseOptions) -> Document:
     return parse_html(uri, data, options.reading.encoding)
 
 
-def _pdf(uri: str, data: bytes, _: ParseOptions) -> Document:
+def _pdf(uri: str, data: bytes, options: ParseOptions) -> Document:
     from indexer.parse.pdf.pdf import parse_pdf
 
-    return parse_pdf(uri, data)
+    return parse_pdf(uri, data, options.reading.ocr_languages, options.part_done)
+
+
+def _image(uri: str, data: bytes, options: ParseOptions) -> Document:
+    from indexer.parse.pdf.image import parse_image
+
+    return parse_image(uri, data, options.reading.ocr_languages, options.part_done)
 
 
 def _office(uri: str, data: bytes, options: ParseOptions) -> Document:
@@ -314,6 +324,14 @@ FORMATS: Final = (
     ),
     Format("html", "HTML", (".html", ".htm", ".xhtml"), _html),
     Format("pdf", "PDF", (".pdf",), _pdf, is_wrapped=True),
+    Format(
+        "image",
+        "picture of text",
+        (".png", ".jpg", ".jpeg", ".tif", ".tiff"),
+        _image,
+        extra=Extra("ocr", can_read_pictures, is_required=True),
+        is_wrapped=True,
+    ),
     Format("docx", "Word", (".docx", ".docm", ".dotx", ".dotm"), _office),
     Format("doc", "Word 97", (".doc",), _office),
     Format("pptx", "PowerPoint", (".pptx", ".pptm", ".ppsx", ".ppsm", ".potx", ".potm"), _office),

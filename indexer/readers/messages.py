@@ -98,13 +98,18 @@ Outcome = Unchanged | Parsed | Skipped
 
 
 @dataclass(frozen=True, slots=True)
+class Working:
+    """A part of a document that took seconds has been read; there are more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """A file has been read to its end."""
 
 
-Message = Outcome | Begun | Done
-"""What a reader sends for a file: ``Begun`` for each member of a container, an outcome for each
-document, and ``Done`` at the end."""
+Message = Outcome | Begun | Working | Done
+"""What a reader sends for a file: ``Begun`` for each member of a container, ``Working`` while it
+reads, an outcome for each document, and ``Done`` at the end."""
 
 
 _SOURCE_FIELDS: Final = tuple(field.name for field in fields(SourceFile))
@@ -151,6 +156,8 @@ def encode_message(message: Message) -> bytes:
     """Return a reader's message as bytes to send."""
     if isinstance(message, Begun):
         return _dump({"begun": message.uri})
+    if isinstance(message, Working):
+        return _dump({"working": True})
     if isinstance(message, Done):
         return _dump({"done": True})
     return _encode_outcome(message)
@@ -162,6 +169,8 @@ def decode_message(data: bytes) -> Message:
     raw = _load(line)
     if "begun" in raw:
         return Begun(raw["begun"])
+    if "working" in raw:
+        return Working()
     return Done() if "done" in raw else _decode_outcome(raw, _to_text(text))
 
 

@@ -23,6 +23,7 @@ from indexer.readers.messages import (
     Outcome,
     Parsed,
     Setup,
+    Working,
     decode_message,
     encode_job,
     encode_setup,
@@ -346,7 +347,7 @@ def _handle(reader: _Reader, data: bytes) -> None:
         elif isinstance(message, Done):
             task.done = True
             reader.tasks.popleft()
-        else:
+        elif not isinstance(message, Working):
             task.add(message)
 
 

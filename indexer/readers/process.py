@@ -15,7 +15,7 @@ from threading import Thread
 
 from indexer.files.discover import compile_patterns
 from indexer.parse.formats import ParseOptions
-from indexer.readers.messages import Done, Job, decode_job, decode_setup, encode_message
+from indexer.readers.messages import Done, Job, Working, decode_job, decode_setup, encode_message
 from indexer.readers.read_file import Reading, read_file
 from retrieval.encoding.tokenizer import Tokenizer
 
@@ -29,10 +29,17 @@ def main(descriptor: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the build decides what an interrupt means
     connection = Connection(int(descriptor))
     setup = decode_setup(connection.recv_bytes())
+
+    def part_done() -> None:
+        """Allow the next part of a document as much time as a document, and show a sign of life."""
+        left, _ = signal.getitimer(signal.ITIMER_PROF)
+        signal.setitimer(signal.ITIMER_PROF, max(left, setup.seconds))
+        connection.send_bytes(encode_message(Working()))
+
     reading = Reading(
         counter=Tokenizer.from_folder(setup.model_folder, max_tokens=setup.max_tokens),
         settings=setup.settings,
-        options=ParseOptions(setup.settings.text_fields, setup.reading),
+        options=ParseOptions(setup.settings.text_fields, setup.reading, part_done),
         patterns=compile_patterns(setup.include, setup.exclude),
     )
     _limit_memory(setup.memory_bytes)

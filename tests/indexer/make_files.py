@@ -313,15 +313,6 @@ def make_locked_pdf() -> bytes:
     return bytes(pdf.output())
 
 
-def make_scan() -> bytes:
-    from PIL import Image
-
-    pdf = fpdf.FPDF()
-    pdf.add_page()
-    pdf.image(Image.new("L", (40, 40), 128), w=50)
-    return bytes(pdf.output())
-
-
 def _heading(pdf: fpdf.FPDF, text: str) -> None:
     pdf.set_font(size=18)
     pdf.cell(0, 12, text, new_x="LMARGIN", new_y="NEXT")

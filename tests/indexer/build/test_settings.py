@@ -110,7 +110,8 @@ def test_show(place: Workplace) -> None:
     assert "has no 'docs/x.md'; `indexer list` shows its documents" in str(missing.exception)
 
 
-def test_formats() -> None:
+def test_formats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indexer.parse.ocr.recognize.is_installed", lambda: True)
     shown = run("formats")
     assert re.search(r"^Word +\.docx \.docm", shown, re.MULTILINE)
     assert " README " in shown
@@ -121,8 +122,13 @@ def test_formats() -> None:
 
 def test_formats_name_what_an_extra_would_add(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("indexer.parse.plain.code.find_spec", lambda name: None)
+    monkeypatch.setattr("indexer.parse.ocr.recognize.is_installed", lambda: False)
     assert "pip install 'gte-retrieval[code]'" in run("formats")
-    (extra,) = json.loads(run("formats", "--json"))["extras"]
+    ocr, extra = json.loads(run("formats", "--json"))["extras"]
+    assert ocr == {
+        "install": "pip install 'gte-retrieval[ocr]'",
+        "reads": [".png", ".jpg", ".jpeg", ".tif", ".tiff"],
+    }
     assert ".go" in extra["sections_in"]
     assert ".py" not in extra["sections_in"]
 

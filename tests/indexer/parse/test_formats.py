@@ -367,7 +367,6 @@ def test_compressed_files(pack: Callable[[bytes], bytes]) -> None:
 
 def test_what_can_not_be_read_is_named() -> None:
     assert refused("a.pdf", make_files.make_locked_pdf()) == "encrypted: needs a password"
-    assert refused("a.pdf", make_files.make_scan()) == "scanned, no text: 1 pages"
     assert refused("a.pdf", b"%PDF-1.7\nrubbish").startswith("damaged: ")
     old = bytes.fromhex("d0cf11e0a1b11ae1") + bytes(600)
     assert refused("a.docx", old).startswith("damaged: ")

@@ -1,0 +1,1 @@
+"""Character recognition, with the extra ``ocr`` or with Tesseract."""
