@@ -30,7 +30,7 @@ from indexer.parse.formats import FORMATS, format_of
 from indexer.readers.messages import Begun, Job, Parsed, Setup, Unchanged
 from indexer.readers.pool import Finished, Readers
 from retrieval.domain.records import Document, Skipped
-from tests.indexer import make_files
+from tests.indexer import make_compound, make_files
 
 BATCH: Final = 500
 LARGEST_SAMPLE: Final = 300_000
@@ -44,6 +44,13 @@ def make_samples(folder: Path | None) -> dict[str, list[bytes]]:
         ".docx": [make_files.make_docx()],
         ".pptx": [make_files.make_pptx()],
         ".xlsx": [make_files.make_xlsx()],
+        ".odt": [make_files.make_odt()],
+        ".ods": [make_files.make_ods()],
+        ".odp": [make_files.make_odp()],
+        ".rtf": [make_files.make_rtf()],
+        ".doc": [make_compound.make_small_doc()],
+        ".ppt": [make_compound.make_small_ppt()],
+        ".xls": [make_compound.make_xls([(0, 0, 1.5), (3, 2, 7)])],
         ".pdf": [make_files.make_pdf(), make_files.make_plain_pdf(), make_files.make_columns_pdf()],
         ".epub": [make_files.make_epub()],
         ".eml": [make_files.make_mail()],

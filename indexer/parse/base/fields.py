@@ -78,20 +78,21 @@ class _Bounds:
 
     def keep(self, value: object, depth: int) -> MetadataValue | None:
         """Return what is kept of a value; None if nothing is."""
-        if isinstance(value, Mapping | list | tuple):
-            if depth >= MAX_METADATA_DEPTH:
-                return self.keep(json.dumps(value, ensure_ascii=False), depth)
-            parts = (
-                self._object(value, depth)
-                if isinstance(value, Mapping)
-                else [kept for part in value if (kept := self.keep(part, depth + 1)) is not None]
-            )
-            return parts or None
-        scalar = _scalar(value)
-        if scalar is None or self._values >= MAX_METADATA_VALUES:
+        if self._values >= MAX_METADATA_VALUES:
             return None
-        self._values += 1
-        return scalar
+        # Most values are texts; looking whether one is a mapping takes far longer.
+        if isinstance(value, str) or not isinstance(value, Mapping | list | tuple):
+            scalar = _scalar(value)
+            self._values += scalar is not None
+            return scalar
+        if depth >= MAX_METADATA_DEPTH:
+            return self.keep(json.dumps(value, ensure_ascii=False), depth)
+        parts = (
+            self._object(value, depth)
+            if isinstance(value, Mapping)
+            else [kept for part in value if (kept := self.keep(part, depth + 1)) is not None]
+        )
+        return parts or None
 
     def _object(self, value: Mapping[Any, object], depth: int) -> dict[str, MetadataValue]:
         fields: dict[str, MetadataValue] = {}
@@ -103,6 +104,8 @@ class _Bounds:
 
 
 def _scalar(value: object) -> Scalar | None:
+    if value.__class__ is str:
+        return _clean(value) or None
     if isinstance(value, Written):
         value = value.number
     if isinstance(value, bool):
@@ -115,6 +118,8 @@ def _scalar(value: object) -> Scalar | None:
 
 
 def _clean(text: str) -> str:
+    if len(text) <= MAX_HEADING_CHARS and text.isprintable() and "  " not in text:
+        return text.strip()
     return one_line(_UNWANTED.sub("", text[: 8 * MAX_HEADING_CHARS]))
 
 

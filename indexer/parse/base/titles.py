@@ -14,12 +14,17 @@ _NAMELESS: Final = frozenset(
         document dokument documento documents dokumentti документ 文档 文書
         presentation präsentation présentation presentación apresentação presentazione presentatie
         prezentacja презентация プレゼンテーション 演示文稿 簡報 프레젠테이션
-        slide slides folie diapositive diapositiva diapositivo слайд スライド 幻灯片
+        slide slides folie diapositive diapositiva diapositivo dia lysbilde snímek slajd slayt слайд
+        スライド 幻灯片 投影片 슬라이드
         book workbook mappe classeur libro cartel книга 工作簿 spreadsheet sheet tabelle
         untitled unbenannt ohne_titel sans_titre sans_nom senza_titolo sin_título sem_título
         naamloos bez_tytułu utan_titel uten_navn без_имени без_названия 無題 无标题 無標題
         untitled_document untitled_presentation untitled_spreadsheet new_document blank_document
-        blank_presentation no_slide_title no_title notitle title
+        blank_presentation no_title notitle title
+        no_slide_title aucun_titre_de_diapositive brak_tytułu_slajdu geen_diatitel ingen_bildrubrik
+        ingen_diastitel ingen_lysbildetittel kein_folientitel nenhum_título_de_slide
+        nessun_titolo_diapositiva sem_título_de_slide sin_título_de_diapositiva нет_заголовка_слайда
+        没有幻灯片标题 沒有投影片標題 スライド_タイトルなし 슬라이드_제목_없음
         anonymous unknown none null n/a default template blank temp tmp test layout print
         """
     )

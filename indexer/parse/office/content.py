@@ -179,6 +179,12 @@ def _workbook(uri: str, data: bytes) -> Document:
     return parse_workbook(uri, data)
 
 
+def _sheet_xml(uri: str, data: bytes) -> Document:
+    from indexer.parse.office.sheets.sheet_xml import parse_sheet_xml
+
+    return parse_sheet_xml(uri, data)
+
+
 def _open_document(uri: str, data: bytes) -> Document:
     from indexer.parse.office.odf.document import parse_open_document
 
@@ -207,6 +213,7 @@ _PARSERS: Final[dict[Content, Callable[[str, bytes], Document]]] = {
     Content.DOCX: _docx,
     Content.PPTX: _pptx,
     Content.WORKBOOK: _workbook,
+    Content.SHEET_XML: _sheet_xml,
     Content.OPEN_DOCUMENT: _open_document,
     Content.RTF: _rtf,
     Content.DOC: _doc,

@@ -11,7 +11,7 @@ from selectolax.lexbor import LexborHTMLParser
 
 from indexer.parse.base.compose import Composer
 from indexer.parse.office.ooxml import Element, attribute, local, parse_xml, read_member
-from indexer.parse.web.html import read_markup
+from indexer.parse.web.html_source import read_markup
 from indexer.parse.web.html_text import extract_text
 from indexer.skip import SkipDocument, SkipReason, parser_errors_as_damage
 from retrieval.domain.records import Document
@@ -91,7 +91,8 @@ def _encrypted(archive: zipfile.ZipFile) -> set[str]:
 def _add_chapter(composer: Composer, data: bytes) -> None:
     source, _ = read_markup(data, xml=True)
     root = LexborHTMLParser(source).root
-    text, headings = extract_text(root) if root else ("", [])
+    extracted = extract_text(root, whole=True)
+    text, headings = extracted.text, extracted.headings
     start = 0
     for heading in headings:
         composer.add(text[start : heading.char_start])

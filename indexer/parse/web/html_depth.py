@@ -34,11 +34,38 @@ def limit_depth(html: str) -> str:
     """Return HTML without the tags of elements that would be more than ``MAX_OPEN`` deep.
 
     Args:
-        html: source of the document; returned as it is if it has few tags.
+        html: source of the document; returned as it is if it has few tags, or is not deep.
     """
-    if html.count("<") <= MAX_OPEN:
+    if html.count("<") <= MAX_OPEN or not _is_deep(html):
         return html
     return _TAG.sub(_DepthLimit(), html)
+
+
+def _is_deep(html: str) -> bool:
+    """Whether more than ``MAX_OPEN`` elements may be open at once; counts as ``_DepthLimit``."""
+    depth = 0
+    scope: dict[str, int] = {}
+    scopes = [scope]
+    for tag in _TAG.finditer(html):
+        end, name = tag.groups()
+        if name is None or name in _UNCOUNTED or (name := name.lower()) in _UNCOUNTED:
+            continue
+        if not end:
+            if depth >= MAX_OPEN:
+                return True
+            depth += 1
+            scope[name] = scope.get(name, 0) + 1
+            if name == "table":
+                scope = {}
+                scopes.append(scope)
+            continue
+        if name == "table" and len(scopes) > 1:
+            depth -= sum(scopes.pop().values())
+            scope = scopes[-1]
+        if scope.get(name):
+            scope[name] -= 1
+            depth -= 1
+    return False
 
 
 class _DepthLimit:

@@ -119,5 +119,5 @@ def _text(part: EmailMessage) -> str:
         text = data.decode("utf-8", "replace")
     if part.get_content_subtype() == "html":
         root = LexborHTMLParser(limit_depth(text)).root
-        return extract_text(root)[0] if root else ""
+        return extract_text(root, whole=True).text
     return text

@@ -299,7 +299,7 @@ def f():
     return 1
 
 a | b
-c | | d
+| c | | d
 
 term
 meaning
@@ -439,7 +439,6 @@ def test_metadata_is_bounded() -> None:
 
 def test_shallow_html_is_left_alone() -> None:
     source = "<ul>" + "<li>item <b>bold</b><p>par" * 5000 + "</ul><!-- <div> --" + "<div>" * 100
-    assert limit_depth(source) is not source
     assert limit_depth(source) == source
 
 

@@ -106,4 +106,5 @@ def _encoding(page: Any) -> str:  # noqa: ANN401  (whatever type the property ha
 def _text(value: Any, encoding: str) -> str:  # noqa: ANN401  (as above)
     if isinstance(value, bytes):
         value = value.decode(encoding, "replace")
-    return str(value).replace("\0", " ").strip() if value else ""
+    # Some programs leave what was in the buffer before after the end of the text.
+    return str(value).partition("\0")[0].strip() if value else ""

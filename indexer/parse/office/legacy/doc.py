@@ -20,7 +20,8 @@ from indexer.skip import SkipDocument, SkipReason, parser_errors_as_damage
 from retrieval.domain.records import Document
 
 _DOCUMENT: Final = "WordDocument"
-_MAGIC: Final = (b"\xec\xa5", b"\xdc\xa5")
+_MAGIC: Final = (b"\xa5", b"\xa6")
+"""Second bytes of the header; the first depends on the version."""
 _WORD_97: Final = 0x00C1
 """First version whose text is Unicode."""
 _ENCRYPTED: Final = 0x0100
@@ -107,7 +108,7 @@ def _read(compound: Compound) -> _File:
         Exception: it is damaged.
     """
     document = compound.read(_DOCUMENT)
-    if document[:2] not in _MAGIC:
+    if document[1:2] not in _MAGIC:
         raise SkipDocument(SkipReason.DAMAGED, "no Word document in it")
     version, flags = (struct.unpack_from("<H", document, at)[0] for at in (_VERSION, _FLAGS))
     if flags & _ENCRYPTED:

@@ -25,6 +25,8 @@ _MAX_SPREAD: Final = 20
 # any other is hardly larger than allowed.
 _FAR: Final = re.compile(rb"\br=[\"'](?:[A-Z]{2,3}[0-9]|[A-Z]?[0-9]{5})")
 _REFERENCE: Final = re.compile(rb"(\br=[\"'])([A-Z]{0,3})([0-9]{1,7})(?=[\"'])")
+_COLUMN: Final = re.compile(rb"\br=[\"']([A-Z]{1,3})[0-9]")
+_ROW_NUMBER: Final = re.compile(rb"\br=[\"'][A-Z]{0,3}([0-9]{1,7})[\"']")
 _EMPTY_CELL: Final = re.compile(rb"<(?:\w{1,20}:)?c\s[^<>]{0,500}+(?<=/)>")
 
 # Records of a binary sheet ([MS-XLSB] 2.3), each of which begins with its row or column.
@@ -110,7 +112,7 @@ def new_places(references: Iterable[Reference]) -> tuple[dict[int, int], dict[in
 
 def _close_xml(part: bytes) -> bytes | None:
     """Return a sheet of an XLSX file with its gaps closed; None if they don't matter."""
-    if not _FAR.search(part) or is_sane(_xml_references(part)):
+    if not _FAR.search(part) or _is_sane_xml(part):
         return None
     part = _EMPTY_CELL.sub(b"", part)
     rows, columns = new_places(_xml_references(part))
@@ -126,6 +128,15 @@ def _close_xml(part: bytes) -> bytes | None:
         return b"%b%d" % (match[1], row + 1)
 
     return _REFERENCE.sub(moved, part)
+
+
+def _is_sane_xml(part: bytes) -> bool:
+    """Return what ``is_sane`` does, by passes over the XML that make few objects."""
+    columns = set(_COLUMN.findall(part))
+    rows = set(_ROW_NUMBER.findall(part))
+    right, bottom = max(map(_column, columns), default=0), max(map(int, rows), default=0)
+    cells = part.count(b"<c ") + part.count(b":c ")
+    return (right + 1) * bottom <= max(_MAX_AREA, _MAX_SPREAD * cells)
 
 
 def _xml_references(part: bytes) -> Iterator[Reference]:

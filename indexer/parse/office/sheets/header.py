@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from math import prod
-from typing import Final
+from typing import Final, NamedTuple
 
 from indexer.parse.base.outline import words
 
@@ -84,6 +84,72 @@ _FLAGS: Final = words("true false yes no y n x ja nein oui non")
 _TEXT, _NUMBER, _SPAN, _BLANK = "text", "number", "period", "blank"
 
 
+class Header(NamedTuple):
+    """Where a row names the columns of a table."""
+
+    row: int
+    start: int
+    """First of the columns."""
+    end: int
+    names: list[str]
+    """Names of the columns; empty for a column without one."""
+
+
+def find_headers(rows: Sequence[Row]) -> list[Header]:
+    """Return the rows that name columns: of one table, or of each of several side by side.
+
+    Args:
+        rows: the first rows of a sheet, tidied, empty ones left out.
+    """
+    if (one := find_header(rows)) is not None:
+        return [Header(one, 0, len(rows[one]), _names(rows, one, 0, len(rows[one])))]
+    headers: list[Header] = []
+    for start, end in _blocks(rows):
+        block = [(index, part) for index, row in enumerate(rows) if any(part := row[start:end])]
+        parts = [_stripped(part) for _, part in block]
+        if (found := find_header(parts)) is not None:
+            row = block[found][0]
+            headers.append(Header(row, start, end, _names(rows, row, start, end)))
+    return headers
+
+
+def _blocks(rows: Sequence[Row]) -> Iterator[tuple[int, int]]:
+    """Yield the first column and the end of each block of columns, if there are several."""
+    width = max(map(len, rows), default=0)
+    used = [any(column < len(row) and row[column] for row in rows) for column in range(width)]
+    ends = [column for column in range(1, width + 1) if column == width or not used[column]]
+    if len(ends) > 1:
+        start = 0
+        for end in ends:
+            if end - start >= _PAIR:
+                yield start, end
+            start = end + 1
+
+
+def _stripped(row: Row) -> Row:
+    """Return a row without the empty values at its end."""
+    end = len(row)
+    while end and not row[end - 1]:
+        end -= 1
+    return row[:end]
+
+
+def _names(rows: Sequence[Row], header: int, start: int, end: int) -> list[str]:
+    """Return the names of columns: those of a group of columns, such as a year, before their own.
+
+    The groups are a row above that has gaps, where names below come again.
+    """
+    names = [*rows[header][start:end], *[""] * (end - len(rows[header]))]
+    above = rows[header - 1][start:end] if header else []
+    filled = list(filter(None, names))
+    if sum(map(bool, above)) > 1 and len(set(filled)) < len(filled) and not all(above):
+        group = ""
+        for column, name in enumerate(names):
+            group = above[column] if column < len(above) and above[column] else group
+            names[column] = f"{group} {name}".strip() if name else name
+    return names
+
+
 def find_header(rows: Sequence[Row]) -> int | None:
     """Return the index of the row that names the columns; None if no row does.
 
@@ -105,6 +171,14 @@ def find_header(rows: Sequence[Row]) -> int | None:
         # cells is not a header.
         missing = 1 if index == 0 and width > _PAIR else 0
         if filled > 1 and filled > width / 2 and len(row) >= width - missing:
+            # A title of two cells may stand above a table of three columns.
+            if (
+                len(row) < width
+                and len(rows) > 1
+                and len(rows[1]) >= width
+                and is_header(rows[1], rows[2:])
+            ):
+                return 1
             return index if is_header(row, rows[index + 1 :]) else None
     return None
 

@@ -2,11 +2,11 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import islice
 from typing import Final
 
 from indexer.parse.base.compose import Composer
-from indexer.parse.office.sheets.header import Row, find_header
+from indexer.parse.office.sheets.header import Header, Row, find_headers
 
 _LOOK_AHEAD: Final = 50
 """Number of rows that tell which row names the columns."""
@@ -28,38 +28,48 @@ def table_lines(rows: Iterable[Sequence[str]]) -> Iterator[str]:
 
     Below a row that names the columns, rows become ``name: value | name: value``, so that a line
     makes sense by itself, and empty values are left out. Otherwise a line is the values with bars
-    between them. A sheet may hold several tables with empty rows between; each may have names.
+    between them. A sheet may hold several tables with empty rows or columns between; each may have
+    names.
 
     Args:
         rows: values of each row; rows may differ in length.
     """
     ahead = _Ahead(map(_tidy, rows))
-    names: Row = ()
     # The first header may have titles and empty rows above.
-    if (header := find_header([row for row in ahead.peek() if row])) is not None:
-        for row in _skip_blank(ahead, header):
-            yield _line((), row)
-        names = next(_skip_blank(ahead, 1))
-        yield " | ".join(filter(None, names))
+    headers = _by_row(find_headers([row for row in ahead.peek() if row]))
+    prefixes: list[str] = []
     after_blank = False
-    while ahead:
-        row = ahead.pop()
-        if (
-            row
-            and after_blank
-            and (header := find_header(part := [row, *ahead.part()])) is not None
-        ):
-            for title in part[:header]:
-                yield _line((), title)
-            names = part[header]
-            yield " | ".join(filter(None, names))
-            ahead.skip(header)
-        elif row:
-            # A title below an empty row ends a table; a lone cell after it has no column.
-            if after_blank and len(row) == 1 and len(names) > 1 and ahead.part():
-                names = ()
-            yield _line(names, row)
-        after_blank = not row
+    number = 0
+    for row in ahead:
+        if not row:
+            after_blank = True
+            continue
+        if after_blank and number > max(headers, default=-1):
+            if found := find_headers([row, *ahead.part()]):
+                headers, prefixes, number = _by_row(found), [], 0
+            elif len(row) == 1 and len(prefixes) > 1 and ahead.part():
+                prefixes = []  # a title below an empty row ends a table
+        after_blank = False
+        own = headers.get(number, ())
+        for header in own:
+            _rename(prefixes, header, [""] * len(header.names))
+        yield _line(prefixes, row) if prefixes else " | ".join(row)
+        for header in own:
+            _rename(prefixes, header, [f"{name}: " if name else "" for name in header.names])
+        number += 1
+
+
+def _by_row(headers: Iterable[Header]) -> dict[int, list[Header]]:
+    rows: dict[int, list[Header]] = {}
+    for header in headers:
+        rows.setdefault(header.row, []).append(header)
+    return rows
+
+
+def _rename(prefixes: list[str], header: Header, names: Sequence[str]) -> None:
+    """Set what stands before the values of a header's columns."""
+    prefixes += [""] * (header.end - len(prefixes))
+    prefixes[header.start : header.end] = names
 
 
 class _Ahead:
@@ -69,8 +79,14 @@ class _Ahead:
         self._rows = rows
         self._next: deque[list[str]] = deque()
 
-    def __bool__(self) -> bool:
-        return bool(self.peek(1))
+    def __iter__(self) -> Iterator[list[str]]:
+        while True:
+            if self._next:
+                yield self._next.popleft()
+            elif (row := next(self._rows, None)) is not None:
+                yield row
+            else:
+                return
 
     def peek(self, number: int = _LOOK_AHEAD) -> list[list[str]]:
         """Return the next rows, at most a number of them."""
@@ -82,24 +98,6 @@ class _Ahead:
         rows = self.peek()
         return rows[: next((index for index, row in enumerate(rows) if not row), len(rows))]
 
-    def pop(self) -> list[str]:
-        """Take the next row."""
-        self.peek(1)
-        return self._next.popleft()
-
-    def skip(self, number: int) -> None:
-        """Take a number of rows."""
-        for _ in range(number):
-            self.pop()
-
-
-def _skip_blank(ahead: _Ahead, number: int) -> Iterator[list[str]]:
-    """Take a number of rows that are not empty, and the empty ones before them."""
-    while number:
-        if row := ahead.pop():
-            number -= 1
-            yield row
-
 
 def _tidy(row: Sequence[str]) -> list[str]:
     """Return values on one line each, without empty ones at the end."""
@@ -109,12 +107,9 @@ def _tidy(row: Sequence[str]) -> list[str]:
     return values
 
 
-def _line(names: Row, row: Row) -> str:
-    if not names:
-        return " | ".join(row)
-    named = (
-        f"{name}: {value}" if name else value
-        for name, value in zip(chain(names, [""] * len(row)), row, strict=False)
-        if value
-    )
-    return " | ".join(named)
+def _line(prefixes: Sequence[str], row: Row) -> str:
+    """Return the values that a row has, each after the name of its column."""
+    if len(row) > len(prefixes):
+        prefixes = [*prefixes, *[""] * (len(row) - len(prefixes))]
+    named = zip(prefixes, row, strict=False)
+    return " | ".join([prefix + value for prefix, value in named if value])

@@ -93,6 +93,24 @@ def test_each_table_of_a_sheet_has_its_own_names() -> None:
     ]
 
 
+def test_tables_side_by_side_have_their_own_names() -> None:
+    table = "Name,Count,,,\nKettle,3,,Town,People\nPump,5,,Ulm,126000\n,,,Bonn,330000"
+    assert lines(table) == [
+        "Name | Count",
+        "Name: Kettle | Count: 3 | Town | People",
+        "Name: Pump | Count: 5 | Town: Ulm | People: 126000",
+        "Town: Bonn | People: 330000",
+    ]
+
+
+def test_names_of_groups_of_columns_stand_before_names_that_come_again() -> None:
+    table = "Sales\n,2022,,2023\nRegion,Q1,Q2,Q1,Q2\nNorth,1,2,3,4\nSouth,5,6,7,8"
+    assert lines(table)[-2:] == [
+        "Region: North | 2022 Q1: 1 | 2022 Q2: 2 | 2023 Q1: 3 | 2023 Q2: 4",
+        "Region: South | 2022 Q1: 5 | 2022 Q2: 6 | 2023 Q1: 7 | 2023 Q2: 8",
+    ]
+
+
 @given(st.lists(st.lists(st.sampled_from(["", "a", "b", "1", "2022", "x y"]), max_size=4)))
 def test_each_filled_row_is_a_line(rows: list[list[str]]) -> None:
     found = list(table_lines(rows))
@@ -224,6 +242,30 @@ def test_what_is_only_named_xls_is_read_for_what_it_is(
     document = parse("a.xls", data)
     assert (document.format, document.title) == (format_, "a")
     assert document.text.startswith(text)
+
+
+SHEET_XML = """<?xml version="1.0"?><?mso-application progid="Excel.Sheet"?>
+<Workbook xmlns="urn:schemas-microsoft-com:office:spreadsheet"
+ xmlns:ss="urn:schemas-microsoft-com:office:spreadsheet">
+ <DocumentProperties xmlns="urn:schemas-microsoft-com:office:office"><Author>A. Author</Author>
+ </DocumentProperties><Worksheet ss:Name="Birds"><Table>
+ <Row><Cell><Data ss:Type="String">Kind</Data></Cell>
+ <Cell><Data ss:Type="String">Seen</Data></Cell></Row>
+ <Row><Cell ss:MergeDown="1"><Data ss:Type="String">Duck</Data></Cell>
+ <Cell><Data ss:Type="Number">3</Data><Comment><Data>remark</Data></Comment></Cell></Row>
+ <Row><Cell ss:Index="2"><Data ss:Type="Number">4</Data></Cell></Row>
+ <Row ss:Index="1048576"><Cell ss:Index="16384"><Data ss:Type="String">far</Data></Cell></Row>
+ </Table></Worksheet></Workbook>"""
+
+
+def test_xml_of_excel_2003() -> None:
+    for data in (SHEET_XML.encode(), SHEET_XML.encode("utf-16")):
+        document = parse("x/a.xls", data)
+        assert (document.title, document.format) == ("a", "spreadsheet")
+        assert document.metadata == {"author": "A. Author"}
+        assert document.text == (
+            "Birds\n\nKind | Seen\nKind: Duck | Seen: 3\nKind: Duck | Seen: 4\nfar"
+        )
 
 
 def test_rubbish_named_xls_is_damaged() -> None:
