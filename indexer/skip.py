@@ -17,6 +17,7 @@ class SkipReason(StrEnum):
     HIDDEN = "hidden"
     EXCLUDED = "excluded"
     IGNORED = "ignored"
+    GENERATED = "generated"
     MISSING = "missing"
     EMPTY = "empty"
     TOO_LARGE = "too large"

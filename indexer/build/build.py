@@ -17,6 +17,7 @@ from indexer.build.settings import (
     load_encoder,
     reader_setup,
 )
+from indexer.files.sniff import without_binaries
 from indexer.parse.base.fields import UNREAD
 from indexer.readers.messages import Job, Parsed, Setup, Unchanged
 from indexer.readers.pool import Finished, Readers, reader_count
@@ -52,6 +53,7 @@ def build(
     discovery = find_documents(options)
     existing = existing_info(options.index)
     if existing is None:
+        discovery = without_binaries(discovery, lambda _: False)
         check_not_empty(discovery)
         check_free(options.index)
         encoder = load(options, None, report, progress)

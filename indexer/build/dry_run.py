@@ -20,7 +20,8 @@ from indexer.build.settings import (
     load_encoder,
     reader_setup,
 )
-from indexer.parse.formats import is_container
+from indexer.files.sniff import without_binaries
+from indexer.parse.formats import ReadAs, is_container
 from indexer.readers.messages import Job, Parsed, Setup
 from indexer.readers.pool import Readers, reader_count
 from retrieval.domain.records import Chunk, Skipped, SourceFile
@@ -116,6 +117,7 @@ def dry_run(options: BuildOptions, progress: BuildProgress) -> DryRun:
     discovery = find_documents(options)
     existing = existing_info(options.index)
     if existing is None:
+        discovery = without_binaries(discovery, lambda _: False)
         check_not_empty(discovery)
     else:
         check_settings(options, existing)
@@ -158,7 +160,7 @@ def _estimate(
     result: DryRun, files: Sequence[SourceFile], setup: Setup, encoder: "Encoder"
 ) -> None:
     """Read and embed a sample, and scale up by bytes."""
-    sample = _sample(files)
+    sample = _sample(files, setup.reading.read_as)
     if not sample:
         return
     started = time.perf_counter()
@@ -185,10 +187,12 @@ def _estimate(
     result.estimated_seconds = max(reading, embedding) * scale
 
 
-def _sample(files: Sequence[SourceFile]) -> list[SourceFile]:
+def _sample(files: Sequence[SourceFile], read_as: ReadAs) -> list[SourceFile]:
     """Return a sample of the smaller files, spread evenly."""
     small = [
-        file for file in files if file.size <= SAMPLE_FILE_BYTES and not is_container(file.uri)
+        file
+        for file in files
+        if file.size <= SAMPLE_FILE_BYTES and not is_container(file.uri, read_as)
     ]
     step = max(1, -(-len(small) // SAMPLE_FILES))
     return small[step // 2 :: step]

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from indexer.build.settings import choice_as_typed
 from indexer.files.discover import Discovery
+from indexer.files.sniff import without_binaries
 from indexer.parse.formats import (
     CONTAINER_EXTENSIONS,
     DOCUMENT_EXTENSIONS,
     WHOLE_NAMES,
+    ReadAs,
     is_container,
 )
 from indexer.skip import SkipReason
@@ -44,6 +46,8 @@ class Plan:
     """Names of the roots whose files are all read, also those that have not changed."""
     kept: set[str] = field(default_factory=set)
     """URIs of documents whose file can't be read now; the version in the index stays."""
+    read_as: ReadAs = ()
+    """Formats of extensions that the user chose."""
     rules: str = ""
     """As in ``ContainerStamp``."""
     containers: dict[str, ContainerStamp] = field(default_factory=dict)
@@ -76,6 +80,12 @@ class Plan:
             known = {**known, source.uri: self.known[source.uri]}
         return {uri: file.sha256 for uri, file in known.items()}
 
+    def is_unchanged(self, source: SourceFile) -> bool:
+        """Return whether the index has a file as it is now, and it need not be read again."""
+        known = self.known.get(source.uri)
+        is_same = known is not None and known.stamp == source.stamp
+        return is_same and source.root not in self.reread
+
     def stamp(self, source: SourceFile) -> ContainerStamp:
         """Return the stamp by which an unchanged container is recognised."""
         return ContainerStamp(source.size, source.mtime_ns, self.rules)
@@ -86,7 +96,7 @@ class Plan:
 
     def finish(self, source: SourceFile, *, complete: bool) -> None:
         """Note that a file has been read: members of a container that were not found are gone."""
-        if is_container(source.uri):
+        if is_container(source.uri, self.read_as):
             self.gone |= self.members.pop(source.uri, {}).keys() - self.kept
             if complete:
                 self.containers[source.uri] = self.stamp(source)
@@ -106,7 +116,7 @@ def plan_build(writer: Writer, discovery: Discovery, *, reread: bool = False) ->
             the same name is indexed already.
     """
     roots = [RootInfo(name, str(path), discovery.choice) for name, path in discovery.roots]
-    plan = Plan(roots, rules=_rules(discovery))
+    plan = Plan(roots, read_as=discovery.choice.reading.read_as, rules=_rules(discovery))
     recorded = writer.roots()
     plan.reread = {
         root.name for root in roots if reread or _is_read_differently(root, recorded.get(root.name))
@@ -114,14 +124,14 @@ def plan_build(writer: Writer, discovery: Discovery, *, reread: bool = False) ->
     for name, path in discovery.roots:
         _check_root(name, path, recorded[name].path if name in recorded else None)
         plan.known |= writer.known_files(name)
+    discovery = without_binaries(discovery, plan.is_unchanged)
     check_not_empty(discovery, plan.known)
     for skip in discovery.skipped:
         plan.skip(skip)
     seen = {source.uri for source in discovery.files} | {skip.uri for skip in discovery.skipped}
     seen |= _plan_containers(plan, writer, discovery)
     for source in discovery.files:
-        known = plan.known.get(source.uri)
-        if known and known.stamp == source.stamp and source.root not in plan.reread:
+        if plan.is_unchanged(source):
             plan.unchanged += 1
         elif source.uri not in plan.containers:
             plan.to_read.append(source)
@@ -158,7 +168,7 @@ def _choice_warnings(plan: Plan, recorded: Mapping[str, RootInfo]) -> Iterator[s
 
 def _plan_containers(plan: Plan, writer: Writer, discovery: Discovery) -> set[str]:
     """Find the containers that have not changed; return the documents in all containers."""
-    found = {file.uri: file for file in discovery.files if is_container(file.uri)}
+    found = {file.uri: file for file in discovery.files if is_container(file.uri, plan.read_as)}
     if not found:
         return set()
     for uri, file in plan.known.items():
@@ -183,7 +193,8 @@ def _plan_containers(plan: Plan, writer: Writer, discovery: Discovery) -> set[st
 def _rules(discovery: Discovery) -> str:
     """Return a digest of the rules that choose the members of containers."""
     handled = (*DOCUMENT_EXTENSIONS, *WHOLE_NAMES, *CONTAINER_EXTENSIONS)
-    rules = json.dumps([discovery.choice.include, discovery.choice.exclude, handled])
+    choice = discovery.choice
+    rules = json.dumps([choice.include, choice.exclude, choice.generated, handled])
     return hashlib.sha256(rules.encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -23,7 +23,7 @@ from retrieval.domain.records import (
 from retrieval.domain.wording import on_one_line
 from retrieval.encoding.model_cards import DEFAULT_CHUNK_TOKENS, DEFAULT_MODEL, find_card
 from retrieval.errors import InvalidArgument, ModelMismatch, NotAnIndex
-from retrieval.store import IndexType, LocationLike, exists, read_info
+from retrieval.store import IndexType, Location, LocationLike, exists, read_info
 
 if TYPE_CHECKING:
     from retrieval.encoding.encoder import Encoder
@@ -65,6 +65,8 @@ class BuildOptions:
     """Paths of files in the only folder of ``docs``, to index no others; None for all files."""
     use_ignore_files: bool = True
     """Whether to follow ``.gitignore`` and ``.indexerignore`` files."""
+    generated: bool = False
+    """Whether to take in files and folders that programs generate."""
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
     reading: ReadSettings = DEFAULT_READING
@@ -102,8 +104,10 @@ def find_documents(options: BuildOptions) -> Discovery:
         options.include,
         options.exclude,
         use_ignore_files=options.use_ignore_files,
+        generated=options.generated,
         listed=options.listed,
         reading=options.reading,
+        index=None if (place := Location.parse(options.index)).scheme else place.folder,
     )
 
 
@@ -211,6 +215,8 @@ def choice_as_typed(choice: FileChoice) -> str:
     options += [f"--exclude {shlex.quote(pattern)}" for pattern in choice.exclude]
     if not choice.ignore_files:
         options.append("--no-ignore")
+    if choice.generated:
+        options.append("--all-files")
     if choice.listed:
         options.append("a list of files")
     if reading.encoding:
@@ -273,6 +279,7 @@ def reader_setup(
         include=tuple(options.include),
         exclude=tuple(options.exclude),
         reading=options.reading,
+        generated=options.generated,
         memory_bytes=FILE_MEMORY_BYTES,
         seconds=FILE_SECONDS,
         seconds_per_mb=FILE_SECONDS_PER_MB,

@@ -16,10 +16,12 @@ from indexer.build.report import BuildReport
 from indexer.build.settings import BuildOptions, load_encoder
 from indexer.files import sidecar
 from indexer.files.discover import is_hidden
+from indexer.files.generated import folder_by_name, generated_file
 from indexer.files.ignore import IGNORE_FILES
-from indexer.parse.formats import format_of
+from indexer.parse.formats import content_decides, format_of
 from retrieval.domain.records import IndexInfo
 from retrieval.errors import InvalidArgument, RetrievalError, StorageError
+from retrieval.store import Location
 
 if TYPE_CHECKING:
     from retrieval.encoding.encoder import Encoder
@@ -72,7 +74,7 @@ def watch(options: BuildOptions, note: Callable[[str], None]) -> Iterator[BuildR
     looked, failed = time.monotonic(), False
     while True:
         due = time.monotonic() - looked > (RETRY_SECONDS if failed else LOOK_AGAIN_SECONDS)
-        if not (_matter(next(changes), options.docs) or due):
+        if not (_matter(next(changes), options) or due):
             continue
         looked, before = time.monotonic(), report.info
         try:
@@ -109,20 +111,28 @@ def _changes(roots: Sequence[Path]) -> Iterator[FileChanges]:
     return chain([first], changes)
 
 
-def _matter(changes: FileChanges, roots: Sequence[Path]) -> bool:
+def _matter(changes: FileChanges, options: BuildOptions) -> bool:
     """Whether any change concerns a file that can be indexed, a sidecar or an ignore file."""
-    real = [os.path.realpath(root) for root in roots]
+    real = [os.path.realpath(root) for root in options.docs]
+    place, read_as = Location.parse(options.index), options.reading.read_as
+    own = None if place.scheme else os.path.realpath(place.folder)
     for change, path in changes:
+        if own and (path == own or path.startswith(own + "/")):
+            continue
         inside = next((path[len(root) :] for root in real if path.startswith(root + "/")), path)
         *folders, name = inside.strip("/").split("/")
         if any(map(is_hidden, folders)):
+            continue
+        if not options.generated and (any(map(folder_by_name, folders)) or generated_file(name)):
             continue
         if name in IGNORE_FILES or name.endswith(sidecar.SUFFIX):
             return True
         if is_hidden(name):
             continue
         # A path that is gone may have been a folder.
-        if format_of(name) or change is Change.deleted:
+        if format_of(name, read_as) or content_decides(name, read_as):
+            return True
+        if change is Change.deleted:
             return True
         if Path(path).is_dir():
             return True

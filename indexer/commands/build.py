@@ -12,11 +12,12 @@ import click
 
 from indexer.build.progress import ConsoleProgress
 from indexer.commands.options import DEVICE_OPTION, INDEX_OPTION, JSON_OPTION, read_list
+from indexer.parse.formats import FORMAT_OF_KEY
 from retrieval.commands.parameters import NonEmptyPath, not_empty
 from retrieval.commands.program import FiniteRange
 from retrieval.domain.languages import LANGUAGES, NO_LANGUAGE
 from retrieval.domain.records import DTYPE_NAMES, ReadSettings
-from retrieval.domain.wording import on_one_line, printable
+from retrieval.domain.wording import did_you_mean, on_one_line, printable
 from retrieval.encoding.model_cards import DEFAULT_MODEL
 from retrieval.errors import InvalidArgument
 
@@ -87,6 +88,27 @@ def _languages(
     return values
 
 
+def _read_as(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[tuple[str, str], ...]:
+    """Return the extensions in ``FORMAT:.EXT,.EXT`` and the formats to read them as."""
+    chosen: dict[str, str] = {}
+    for value in values:
+        key, _, listed = value.partition(":")
+        ends = [end.strip().lower() for end in listed.split(",")]
+        if not all(end.startswith(".") and end[1:] and "/" not in end for end in ends):
+            raise click.BadParameter(
+                f"{value!r} must be a format and extensions, such as text:.log,.foo", ctx, param
+            )
+        if key not in FORMAT_OF_KEY:
+            advice = (
+                did_you_mean(key, FORMAT_OF_KEY) or f"; the formats are {', '.join(FORMAT_OF_KEY)}"
+            )
+            raise click.BadParameter(f"there is no format {key!r}{advice}", ctx, param)
+        chosen |= dict.fromkeys(ends, key)
+    return tuple(sorted(chosen.items()))
+
+
 _OPTIONS: Final = (
     click.argument("docs", nargs=-1, required=True, type=NonEmptyPath()),
     INDEX_OPTION,
@@ -128,6 +150,22 @@ _OPTIONS: Final = (
     click.option("--exclude", multiple=True, metavar="GLOB", help="Skip matching files."),
     click.option(
         "--no-ignore", is_flag=True, help="Don't follow .gitignore and .indexerignore files."
+    ),
+    click.option(
+        "--all-files",
+        "generated",
+        is_flag=True,
+        help="Take in what programs generate, too, such as node_modules, lock files and minified "
+        "scripts.",
+    ),
+    click.option(
+        "--as",
+        "read_as",
+        multiple=True,
+        callback=_read_as,
+        metavar="FORMAT:.EXT,...",
+        help="Read files with these extensions as another format, as in text:.log,.foo. "
+        "[default: as `indexer formats` lists them; others as text if they look like it]",
     ),
     click.option(
         "--encoding",
@@ -239,6 +277,7 @@ def _chosen(
     no_ignore: bool,
     encoding: str,
     ocr_languages: tuple[str, ...],
+    read_as: tuple[tuple[str, str], ...],
     **chosen: Any,
 ) -> "BuildOptions":
     """Return the options of the command line."""
@@ -248,6 +287,6 @@ def _chosen(
         context=None if context is None else context == "headings",
         text_fields=text_fields or None,
         use_ignore_files=not no_ignore,
-        reading=ReadSettings(encoding=encoding, ocr_languages=ocr_languages),
+        reading=ReadSettings(encoding=encoding, read_as=read_as, ocr_languages=ocr_languages),
         **chosen,
     )

@@ -16,8 +16,16 @@ from pathlib import Path
 from pathspec import GitIgnoreSpec
 
 from indexer.files import sidecar
+from indexer.files.generated import folder_by_name, generated_file, generated_folder
 from indexer.files.ignore import BadIgnoreFile, IgnoreRules, rules_above, rules_in
-from indexer.parse.formats import format_of, is_container, unsupported
+from indexer.parse.formats import (
+    ReadAs,
+    content_decides,
+    extension_of,
+    is_container,
+    max_bytes,
+    unsupported,
+)
 from indexer.skip import SkipReason
 from retrieval.domain.records import DEFAULT_READING, FileChoice, ReadSettings, Skipped, SourceFile
 from retrieval.errors import InvalidArgument, SourceError
@@ -56,6 +64,8 @@ class Discovery:
     """Name and real path of each root, in the order given."""
     choice: FileChoice
     """Patterns and switches that chose the files."""
+    unsure: frozenset[str] = frozenset()
+    """URIs of files whose name tells no format; see ``indexer.files.sniff``."""
 
 
 def discover(
@@ -64,8 +74,10 @@ def discover(
     exclude: Sequence[str] = (),
     *,
     use_ignore_files: bool = True,
+    generated: bool = False,
     listed: Sequence[str] | None = None,
     reading: ReadSettings = DEFAULT_READING,
+    index: Path | None = None,
 ) -> Discovery:
     """List the files under ``roots`` that can be indexed.
 
@@ -78,8 +90,10 @@ def discover(
         include: if there are any, only files that match one of these patterns are listed.
         exclude: files that match one of these patterns are skipped, even if they are included.
         use_ignore_files: whether to follow ``.gitignore`` and ``.indexerignore`` files.
+        generated: whether to list what programs generate; see ``indexer.files.generated``.
         listed: list these files only; paths in the only root, absolute or relative to it.
         reading: how the files are to be read.
+        index: folder of the index, which is passed over if it lies under a root.
 
     Raises:
         SourceError: a root is missing or can't be read, two roots have the same name, or one root
@@ -90,8 +104,9 @@ def discover(
     files: list[SourceFile] = []
     skipped: list[Skipped] = []
     resolved = _resolve_roots(roots)
+    own = os.path.realpath(index) if index else ""
     for root in resolved:
-        walk = _Walk(root, patterns, use_ignore_files=use_ignore_files)
+        walk = _Walk(root, patterns, use_ignore_files, generated, reading.read_as, own)
         if listed is None:
             walk.run()
         else:
@@ -107,9 +122,15 @@ def discover(
     skipped.sort(key=lambda skip: (skip.uri, skip.reason))
     named = tuple((path_text(root.name), root) for root in resolved)
     choice = FileChoice(
-        tuple(include), tuple(exclude), use_ignore_files, listed is not None, reading
+        include=tuple(include),
+        exclude=tuple(exclude),
+        ignore_files=use_ignore_files,
+        listed=listed is not None,
+        generated=generated,
+        reading=reading,
     )
-    return Discovery(tuple(unique.values()), tuple(skipped), named, choice)
+    unsure = frozenset(uri for uri in unique if content_decides(uri, reading.read_as))
+    return Discovery(tuple(unique.values()), tuple(skipped), named, choice, unsure)
 
 
 def _relative(path: str, root: Path) -> str:
@@ -192,6 +213,12 @@ class _Walk:
 
     root: Path
     patterns: Patterns
+    use_ignore_files: bool
+    generated: bool
+    """Whether to list what programs generate."""
+    read_as: ReadAs
+    own: str
+    """Real path of the index's folder, which is passed over; empty for none."""
     files: list[SourceFile] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
@@ -200,7 +227,6 @@ class _Walk:
     """URI of a document to the sidecar found for it."""
     seen: set[str] = field(default_factory=set)
     """Real paths of the files and folders listed so far."""
-    use_ignore_files: bool = True
     rules: dict[str, IgnoreRules | None] = field(default_factory=dict)
     """Path of a folder to the rules of its ignore files and of those above it."""
 
@@ -272,9 +298,10 @@ class _Walk:
             except (OSError, BadIgnoreFile) as error:
                 self._skip(folder, SkipReason.UNREADABLE, cause(error))
                 continue
+            beside = frozenset(names)
             for name in names:
                 path = f"{folder}/{name}" if folder else name
-                if self._visit_entry(path, f"{folder_real}/{name}"):
+                if self._visit_entry(path, f"{folder_real}/{name}", beside):
                     pending.append((path, f"{folder_real}/{name}"))
 
     def _rules_in(self, folder: str, real: str) -> IgnoreRules | None:
@@ -285,8 +312,16 @@ class _Walk:
             return rules_in(real, "", rules_above(self.root))
         return rules_in(real, folder + "/", self.rules.get(folder.rpartition("/")[0]))
 
-    def _visit_entry(self, relative: str, real: str) -> bool:
-        """List or skip an entry of a folder; return whether it is a folder to enter."""
+    def _visit_entry(self, relative: str, real: str, beside: frozenset[str]) -> bool:
+        """List or skip an entry of a folder; return whether it is a folder to enter.
+
+        Args:
+            relative: path of the entry, relative to the root.
+            real: its path without links.
+            beside: names of all entries of the folder.
+        """
+        if real == self.own:
+            return False
         if is_hidden(relative.rpartition("/")[2]):
             self._skip(relative, SkipReason.HIDDEN)
             return False
@@ -299,6 +334,8 @@ class _Walk:
         rules = self.rules.get(relative.rpartition("/")[0])
         if by := rules.ignoring(relative, folder=is_folder) if rules else "":
             self._skip(relative, SkipReason.IGNORED, f"by {path_text(by)}")
+        elif detail := self._generated(relative, real, is_folder, beside):
+            self._skip(relative, SkipReason.GENERATED, path_text(detail))
         elif stat.S_ISLNK(status.st_mode):
             self.links.append(relative)
         elif not is_folder:
@@ -309,6 +346,13 @@ class _Walk:
             return True
         return False
 
+    def _generated(self, relative: str, real: str, is_folder: bool, beside: frozenset[str]) -> str:
+        """Return which program generates an entry; empty if it is to be listed."""
+        name = relative.rpartition("/")[2]
+        if self.generated:
+            return ""
+        return generated_folder(name, beside, real) if is_folder else generated_file(name)
+
     def _visit_file(self, relative: str, real: str, status: os.stat_result) -> None:
         """List or skip one file; ``real`` is its path without links."""
         name = relative or self.root.name
@@ -317,9 +361,9 @@ class _Walk:
             self.sidecars[found.uri.removesuffix(sidecar.SUFFIX)] = found
         elif real in self.seen:
             self._skip(relative, SkipReason.DUPLICATE_LINK, path_text(real))
-        elif detail := self.patterns.excluded(name, folder=is_container(name)):
+        elif detail := self.patterns.excluded(name, folder=is_container(name, self.read_as)):
             self._skip(relative, SkipReason.EXCLUDED, detail)
-        elif problem := _problem(name, status):
+        elif problem := _problem(name, status, self.read_as):
             self._skip(relative, *problem)
         else:
             self.seen.add(real)
@@ -375,12 +419,11 @@ class _Walk:
         return path_text(f"{self.root.name}/{relative}" if relative else self.root.name)
 
 
-def _problem(name: str, status: os.stat_result) -> tuple[SkipReason, str] | None:
+def _problem(name: str, status: os.stat_result, read_as: ReadAs) -> tuple[SkipReason, str] | None:
     """Return why a file can't be indexed; None if it can."""
     if not stat.S_ISREG(status.st_mode):
         return SkipReason.NOT_REGULAR, ""
-    format_ = format_of(name)
-    return why_skipped(name, status.st_size, format_.max_bytes if format_ else 0)
+    return why_skipped(name, status.st_size, max_bytes(name, read_as), read_as)
 
 
 def is_hidden(name: str) -> bool:
@@ -388,20 +431,29 @@ def is_hidden(name: str) -> bool:
     return name.startswith((".", "~$"))
 
 
-def why_skipped(name: str, size: int, max_bytes: int) -> tuple[SkipReason, str] | None:
+def generated_member(parts: Sequence[str]) -> str:
+    """Return which program generates a member of a container, by its path; empty for none."""
+    *folders, name = parts
+    return next(filter(None, map(folder_by_name, folders)), "") or generated_file(name)
+
+
+def why_skipped(name: str, size: int, most: int, read_as: ReadAs) -> tuple[SkipReason, str] | None:
     """Return why a file can't be indexed, by its name and size; None if it can.
 
     Args:
         name: name or path of the file.
         size: its size in bytes.
-        max_bytes: maximum size.
+        most: maximum size.
+        read_as: formats of extensions that the user chose.
     """
-    if (detail := unsupported(name)) is not None:
+    if (detail := unsupported(name, read_as)) is not None:
         return SkipReason.UNSUPPORTED, path_text(detail)
     if size == 0:
         return SkipReason.EMPTY, ""
-    if size > max_bytes:
-        return SkipReason.TOO_LARGE, f"{size} bytes, at most {max_bytes}"
+    if size > most and content_decides(name, read_as):
+        return SkipReason.UNSUPPORTED, f"{path_text(extension_of(name))}, and too large for text"
+    if size > most:
+        return SkipReason.TOO_LARGE, f"{size} bytes, at most {most}"
     return None
 
 

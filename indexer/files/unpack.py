@@ -12,9 +12,16 @@ from typing import IO, Final
 
 from indexer.decoding.decompress import MAX_FILE_BYTES
 from indexer.files import sidecar
-from indexer.files.discover import Patterns, path_text, why_skipped
+from indexer.files.discover import Patterns, generated_member, path_text, why_skipped
+from indexer.parse.base.unknown import looks_like_text
 from indexer.parse.containers import DAMAGE, Entry
-from indexer.parse.formats import is_container, open_container
+from indexer.parse.formats import (
+    ReadAs,
+    content_decides,
+    extension_of,
+    is_container,
+    open_container,
+)
 from indexer.skip import SkipDocument, SkipReason, read_errors_as_skips
 from retrieval.domain.records import Skipped, SourceFile
 
@@ -40,7 +47,9 @@ class Member:
     has been read."""
 
 
-def unpack(source: SourceFile, patterns: Patterns) -> Iterator[Member | Skipped]:
+def unpack(
+    source: SourceFile, patterns: Patterns, *, generated: bool = False, read_as: ReadAs = ()
+) -> Iterator[Member | Skipped]:
     """Yield the members of a container, in its order.
 
     If the container is damaged or exceeds a limit, a ``Skipped`` with its own URI follows the
@@ -49,10 +58,13 @@ def unpack(source: SourceFile, patterns: Patterns) -> Iterator[Member | Skipped]
     Args:
         source: the container.
         patterns: matched against paths in the root, as if containers were folders.
+        generated: whether to yield what programs generate; see ``indexer.files.generated``.
+        read_as: formats of extensions that the user chose.
     """
     try:
         with read_errors_as_skips(), source.path.open("rb") as file:
-            yield from _Unpacking(source, patterns).run(source.uri, file, 1, file.tell)
+            unpacking = _Unpacking(source, patterns, generated, read_as)
+            yield from unpacking.run(source.uri, file, 1, file.tell)
     except SkipDocument as skip:
         yield Skipped(source.uri, source.root, skip.reason, skip.detail)
     except _OverLimitError as error:
@@ -69,6 +81,8 @@ class _Unpacking:
 
     source: SourceFile
     patterns: Patterns
+    generated: bool
+    read_as: ReadAs
     seen: set[str] = field(default_factory=set)
     """URIs of the members that were read."""
     members: int = 0
@@ -91,7 +105,7 @@ class _Unpacking:
         """
         try:
             with read_errors_as_skips(DAMAGE):
-                for entry in open_container(uri, file):
+                for entry in open_container(uri, file, self.read_as):
                     yield from self._visit(uri, entry, depth, consumed)
         except SkipDocument as skip:
             yield Skipped(uri, self.source.root, skip.reason, skip.detail)
@@ -116,7 +130,7 @@ class _Unpacking:
         if len(data) > MAX_FILE_BYTES:
             problem = SkipReason.TOO_LARGE, f"more than {MAX_FILE_BYTES} bytes"
             yield Skipped(uri, self.source.root, *problem)
-        elif is_container(uri):
+        elif is_container(uri, self.read_as):
             inner = io.BytesIO(data)
             each = (after - before) / max(1, len(data))
             yield from self.run(uri, inner, depth + 1, lambda: before + each * inner.tell())
@@ -137,7 +151,22 @@ class _Unpacking:
             return SkipReason.DUPLICATE_NAME, "the container has another member of that name"
         if detail := self.patterns.excluded(uri.partition("/")[2], folder=False):
             return SkipReason.EXCLUDED, detail
-        return entry.problem or _why_skipped(uri, entry.size, depth)
+        if not self.generated and (detail := generated_member(parts)):
+            return SkipReason.GENERATED, detail
+        return entry.problem or self._why_skipped(uri, entry, depth)
+
+    def _why_skipped(self, uri: str, entry: Entry, depth: int) -> tuple[SkipReason, str] | None:
+        """Return why a member can't be indexed, without reading all of it; None if it can."""
+        if uri.endswith(sidecar.SUFFIX):
+            return SkipReason.LONE_SIDECAR, "sidecars are not read in containers"
+        if problem := why_skipped(uri, entry.size, MAX_FILE_BYTES, self.read_as):
+            return problem
+        if is_container(uri, self.read_as) and depth == MAX_NESTING:
+            return SkipReason.OVER_LIMIT, f"containers are {MAX_NESTING} deep at most"
+        unsure = content_decides(uri, self.read_as)
+        if unsure and entry.head and not looks_like_text(uri, entry.head()):
+            return SkipReason.UNSUPPORTED, extension_of(uri)
+        return None
 
     def _source_of(self, uri: str, entry: Entry, size: int) -> SourceFile:
         return SourceFile(
@@ -148,14 +177,3 @@ class _Unpacking:
             mtime_ns=entry.mtime_ns or self.source.mtime_ns,
             container=self.source.uri,
         )
-
-
-def _why_skipped(uri: str, size: int, depth: int) -> tuple[SkipReason, str] | None:
-    """Return why a member can't be indexed, by its name and size; None if it can."""
-    if uri.endswith(sidecar.SUFFIX):
-        return SkipReason.LONE_SIDECAR, "sidecars are not read in containers"
-    if problem := why_skipped(uri, size, MAX_FILE_BYTES):
-        return problem
-    if is_container(uri) and depth == MAX_NESTING:
-        return SkipReason.OVER_LIMIT, f"containers are {MAX_NESTING} deep at most"
-    return None

@@ -14,6 +14,7 @@ from functools import partial
 from typing import IO, Final
 
 from indexer.decoding.decompress import MAX_FILE_BYTES
+from indexer.parse.base.unknown import SNIFFED_BYTES
 from indexer.skip import SkipReason
 
 MAX_LINE_BYTES: Final = 16 << 20
@@ -48,6 +49,9 @@ class Entry:
     read: Callable[[], bytes]
     """Return the member's bytes, at most ``MAX_FILE_BYTES + 1`` of them. Call it before asking for
     the next entry."""
+    head: Callable[[], bytes] | None = None
+    """Return the member's first ``SNIFFED_BYTES``, if that can be done without reading it all. Call
+    it before ``read``."""
     problem: tuple[SkipReason, str] | None = None
     """Reason and detail if it is clear without reading that the member can't be indexed."""
 
@@ -66,14 +70,16 @@ def zip_entries(file: IO[bytes]) -> Iterator[Entry]:
         for info in archive.infolist():
             if not info.is_dir():
                 read = partial(_read_zipped, archive, info)
-                yield Entry(
-                    info.filename, info.file_size, _zip_time(info), read, _zip_problem(info)
-                )
+                head = partial(_read_zipped, archive, info, SNIFFED_BYTES)
+                problem = _zip_problem(info)
+                yield Entry(info.filename, info.file_size, _zip_time(info), read, head, problem)
 
 
-def _read_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+def _read_zipped(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int = MAX_FILE_BYTES + 1
+) -> bytes:
     with archive.open(info) as member:
-        return member.read(MAX_FILE_BYTES + 1)
+        return member.read(most)
 
 
 def _zip_time(info: zipfile.ZipInfo) -> int:
@@ -100,7 +106,7 @@ def tar_entries(file: IO[bytes]) -> Iterator[Entry]:
                 continue
             problem = None if info.isreg() else (SkipReason.NOT_REGULAR, "a link or a device")
             read = partial(_read_tarred, archive, info)
-            yield Entry(info.name, info.size, _tar_time(info), read, problem)
+            yield Entry(info.name, info.size, _tar_time(info), read, problem=problem)
 
 
 def _tar_time(info: tarfile.TarInfo) -> int:
@@ -153,4 +159,4 @@ def json_line_entries(file: IO[bytes]) -> Iterator[Entry]:
 
 
 def _in_memory(name: str, data: bytes, problem: tuple[SkipReason, str] | None = None) -> Entry:
-    return Entry(name, len(data), 0, lambda: data, problem)
+    return Entry(name, len(data), 0, lambda: data, problem=problem)

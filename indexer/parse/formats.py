@@ -17,6 +17,7 @@ from indexer.decoding.decompress import (
     without_compression,
 )
 from indexer.parse.base.outline import words
+from indexer.parse.base.unknown import is_library, may_be_text
 from indexer.parse.ocr.recognize import can_read_pictures
 from indexer.parse.plain import code, config, languages
 from indexer.skip import SkipDocument, SkipReason
@@ -393,14 +394,35 @@ _MOST_DOTS: Final = max(end.count(".") for end in _BY_EXTENSION)
 _DEFAULT_OPTIONS: Final = ParseOptions()
 
 
-def format_of(name: str) -> Format | None:
-    """Return the format of a file, by its name or its path; None if it isn't supported."""
+ReadAs = tuple[tuple[str, str], ...]
+"""As in ``ReadSettings``: extensions, and the keys of the formats to read them as."""
+
+
+def format_of(name: str, read_as: ReadAs = ()) -> Format | None:
+    """Return the format that a file's name tells; None if it tells none.
+
+    Args:
+        name: name or path of the file.
+        read_as: formats of extensions that the user chose.
+    """
     file = name.lower().rpartition("/")[2]
+    bare = without_compression(file)
+    if read_as and (chosen := _chosen(file, read_as) or _chosen(bare, read_as)) is not None:
+        return chosen
+    if is_library(file):
+        return None
     if (format_ := _BY_NAME.get(file) or _by_extension(file)) is not None:
         return format_
-    bare = without_compression(file)
     format_ = _BY_NAME.get(bare) or _by_extension(bare)
     return None if format_ is not None and format_.undoes_compression else format_
+
+
+def _chosen(file: str, read_as: ReadAs) -> Format | None:
+    """Return the format that the user chose for the extension of a name in lower case."""
+    fitting = [pair for pair in read_as if file[1:].endswith(pair[0])]
+    # The longest extension is the most exact one: ".d.ts" before ".ts".
+    best = max(fitting, key=lambda pair: len(pair[0]), default=None)
+    return FORMAT_OF_KEY[best[1]] if best else None
 
 
 def _by_extension(file: str) -> Format | None:
@@ -410,21 +432,40 @@ def _by_extension(file: str) -> Format | None:
     return next((_BY_EXTENSION[end] for end in extensions if end in _BY_EXTENSION), None)
 
 
-def is_container(name: str) -> bool:
+def content_decides(name: str, read_as: ReadAs = ()) -> bool:
+    """Whether the name of a file tells no format, and the file is text if its content looks so."""
+    file = name.lower().rpartition("/")[2]
+    bare = without_compression(file)
+    is_known = format_of(name, read_as) or _by_extension(bare)  # such as "a.zip.gz"
+    return is_known is None and may_be_text(file)
+
+
+def is_container(name: str, read_as: ReadAs = ()) -> bool:
     """Whether a file of this name holds other files."""
-    format_ = format_of(name)
+    format_ = format_of(name, read_as)
     return format_ is not None and format_.is_container
 
 
-def unsupported(name: str) -> str | None:
+def max_bytes(name: str, read_as: ReadAs = ()) -> int:
+    """Return the size above which a file is skipped."""
+    format_ = format_of(name, read_as)
+    return format_.max_bytes if format_ else MAX_FILE_BYTES
+
+
+def extension_of(name: str) -> str:
+    """Return the extension of a name, in lower case, or that it has none."""
+    return PurePosixPath(name).suffix.lower() or "no extension"
+
+
+def unsupported(name: str, read_as: ReadAs = ()) -> str | None:
     """Return what is not supported about a file's name; None if the file can be indexed.
 
     Returns:
         the file's extension; if it needs libraries that aren't installed, also how to install them.
     """
-    format_ = format_of(name)
+    format_ = format_of(name, read_as)
     if format_ is None:
-        return PurePosixPath(name).suffix.lower()
+        return None if content_decides(name, read_as) else extension_of(name)
     extension = PurePosixPath(without_compression(name)).suffix.lower()
     if (extra := format_.extra) and extra.is_required and not extra.is_installed(extension):
         return f"{extension} needs {extra.install}"
@@ -443,24 +484,41 @@ def parse(uri: str, data: bytes, options: ParseOptions = _DEFAULT_OPTIONS) -> Do
         SkipDocument: there is nothing to index, because the format isn't supported, the data is
             binary, or no text is left.
     """
-    format_ = format_of(uri)
-    problem = unsupported(uri)
-    if format_ is None or format_.parser is None or problem is not None:
-        raise SkipDocument(SkipReason.UNSUPPORTED, problem or "a container")
+    read_as = options.reading.read_as
+    format_ = format_of(uri, read_as)
+    problem = unsupported(uri, read_as)
+    if problem is not None:
+        raise SkipDocument(SkipReason.UNSUPPORTED, problem)
+    parser = format_.parser if format_ else _text_by_content
+    if parser is None:
+        raise SkipDocument(SkipReason.UNSUPPORTED, "a container")
     if not data:
         raise SkipDocument(SkipReason.EMPTY)
-    document = format_.parser(uri, decompress(uri, data), options)
+    document = parser(uri, decompress(uri, data), options)
     if not document.text or document.text.isspace():
         raise SkipDocument(SkipReason.NO_TEXT)
     return document
 
 
-def open_container(uri: str, file: IO[bytes]) -> "Iterator[Entry]":
+def _text_by_content(uri: str, data: bytes, options: ParseOptions) -> Document:
+    """Make a document of a file whose name tells no format.
+
+    Raises:
+        SkipDocument: the file is no text.
+    """
+    try:
+        return _text(uri, data, options)
+    except SkipDocument as skip:
+        raise SkipDocument(SkipReason.UNSUPPORTED, extension_of(uri)) from skip
+
+
+def open_container(uri: str, file: IO[bytes], read_as: ReadAs = ()) -> "Iterator[Entry]":
     """Yield the members of a container, without its folders.
 
     Args:
         uri: of the container; its extension chooses the opener.
         file: the container, open for reading.
+        read_as: as in ``format_of``.
 
     Raises:
         OSError: the disk can't be read.
@@ -468,7 +526,7 @@ def open_container(uri: str, file: IO[bytes]) -> "Iterator[Entry]":
             ``indexer.skip.read_errors_as_skips`` takes for damage.
         ValueError: it is no container.
     """
-    format_ = format_of(uri)
+    format_ = format_of(uri, read_as)
     if format_ is None or format_.opener is None:
         raise ValueError(f"{uri} is no container")
     return format_.opener(file if format_.undoes_compression else open_decompressed(uri, file))

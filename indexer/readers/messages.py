@@ -45,6 +45,8 @@ class Setup:
     """Limit on the processor time for one document, without the part that depends on its file."""
     seconds_per_mb: float
     """Processor time added to the limit for each million bytes of the file."""
+    generated: bool = False
+    """Whether members of containers that programs generate are read."""
 
     def seconds_for(self, size: int) -> float:
         """Return the limit on the processor time for one document of a file of ``size`` bytes."""

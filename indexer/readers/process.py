@@ -41,6 +41,7 @@ def main(descriptor: str) -> None:
         settings=setup.settings,
         options=ParseOptions(setup.settings.text_fields, setup.reading, part_done),
         patterns=compile_patterns(setup.include, setup.exclude),
+        generated=setup.generated,
     )
     _limit_memory(setup.memory_bytes)
     connection.send_bytes(b"ready")

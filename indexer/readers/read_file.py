@@ -31,6 +31,8 @@ class Reading:
     """How files are read."""
     patterns: Patterns
     """Patterns that choose the members of containers."""
+    generated: bool = False
+    """Whether to read members that programs generate."""
 
 
 def read_file(job: Job, reading: Reading) -> Iterator[Outcome | Begun]:
@@ -41,11 +43,13 @@ def read_file(job: Job, reading: Reading) -> Iterator[Outcome | Begun]:
         outcome of the container itself if not all of it could be read.
     """
     found = job.source
-    if not is_container(found.uri):
+    read_as = reading.options.reading.read_as
+    if not is_container(found.uri, read_as):
         yield _guarded(found, partial(_read_document, found, job.known.get(found.uri, ""), reading))
         return
     consumed = 0
-    members = _guarded_members(found, unpack(found, reading.patterns))
+    unpacked = unpack(found, reading.patterns, generated=reading.generated, read_as=read_as)
+    members = _guarded_members(found, unpacked)
     for number, member in enumerate(members):
         if isinstance(member, Skipped):
             if number >= job.after:

@@ -130,6 +130,8 @@ class FileChoice:
     """Whether ``.gitignore`` and ``.indexerignore`` files are followed."""
     listed: bool = False
     """Whether only the files of a given list are considered."""
+    generated: bool = False
+    """Whether files and folders that programs generate are taken in."""
     reading: ReadSettings = DEFAULT_READING
 
 

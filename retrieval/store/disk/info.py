@@ -140,6 +140,8 @@ def _choice(text: str) -> FileChoice | None:
             exclude,
             ignore_files=bool(raw["ignore_files"]),
             listed=bool(raw["listed"]),
+            # An older version took them in.
+            generated=bool(raw.get("generated", True)),
             reading=_reading(raw.get("reading", {})),
         )
     except (TypeError, KeyError, ValueError, AttributeError) as error:

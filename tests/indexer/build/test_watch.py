@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from indexer.build import watch as module
+from indexer.build.settings import BuildOptions
 from indexer.build.watch import Change, _matter, watch
 from retrieval.errors import InvalidArgument
 from retrieval.store import open_writer, read_info, verify
@@ -71,7 +72,7 @@ def test_an_index_is_kept_in_step(place: Workplace) -> None:
         # As editors save: a temporary file, renamed over the old one.
         place.write(".a.md.swp", "x")
         place.write("a.md~", "x")
-        place.write("4913", "x")
+        place.write("4913", "x").unlink()
         place.write("new.tmp", "Gamma text.")
         (place.docs / "new.tmp").rename(place.docs / "a.md")
         report = report_of(process)
@@ -157,12 +158,26 @@ def test_changes_that_matter(tmp_path: Path) -> None:
     root = os.path.realpath(tmp_path)
 
     def matters(name: str, change: Change = Change.modified) -> bool:
-        return _matter({(change, f"{root}/{name}")}, [tmp_path])
+        options = BuildOptions([tmp_path], tmp_path / "index")
+        return _matter({(change, f"{root}/{name}")}, options)
 
-    for name in ("a.md", "x/a.PDF", "README", "a.zip", "a.md.meta.json", ".gitignore", "folder.x"):
+    for name in (
+        "a.md",
+        "x/a.PDF",
+        "README",
+        "a.zip",
+        "a.md.meta.json",
+        ".gitignore",
+        "folder.x",
+        "4913",
+        "a.foo",
+    ):
         assert matters(name)
-    for name in ("a.exe", ".a.md", ".git/a.md", "~$a.docx", "4913", "a.md~", "x/.y/.gitignore"):
+    for name in ("a.exe", ".a.md", ".git/a.md", "~$a.docx", "a.md~", "x/.y/.gitignore"):
         assert not matters(name)
+    for name in ("index", "index/index.db", "node_modules/a/README.md", "a/yarn.lock", "a.min.js"):
+        assert not matters(name)
+        assert not matters(name, Change.deleted)
     assert matters("gone", Change.deleted)
 
 
