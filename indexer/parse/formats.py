@@ -132,7 +132,7 @@ def _text(uri: str, data: bytes, options: ParseOptions) -> Document:
 
 
 def _latex(uri: str, data: bytes, options: ParseOptions) -> Document:
-    from indexer.parse.markup.latex import parse_latex
+    from indexer.parse.typeset.latex import parse_latex
 
     return parse_latex(uri, data, options.reading.encoding)
 
@@ -144,7 +144,7 @@ def _org(uri: str, data: bytes, options: ParseOptions) -> Document:
 
 
 def _typst(uri: str, data: bytes, options: ParseOptions) -> Document:
-    from indexer.parse.markup.typst import parse_typst
+    from indexer.parse.typeset.typst import parse_typst
 
     return parse_typst(uri, data, options.reading.encoding)
 
@@ -156,13 +156,13 @@ def _mediawiki(uri: str, data: bytes, options: ParseOptions) -> Document:
 
 
 def _man(uri: str, data: bytes, options: ParseOptions) -> Document:
-    from indexer.parse.markup.troff.man import parse_man
+    from indexer.parse.typeset.troff.man import parse_man
 
     return parse_man(uri, data, options.reading.encoding)
 
 
 def _xml(uri: str, data: bytes, options: ParseOptions) -> Document:
-    from indexer.parse.markup.xml import parse_xml_document
+    from indexer.parse.typeset.xml import parse_xml_document
 
     return parse_xml_document(uri, data, options.reading.encoding)
 

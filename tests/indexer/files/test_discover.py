@@ -48,12 +48,15 @@ def test_files_come_sorted_with_size_and_time(root: Path) -> None:
 def test_every_handled_extension_is_found(root: Path) -> None:
     for extension in DOCUMENT_EXTENSIONS:
         write(root / f"file{extension}")
-    assert len(discover([root]).files) == len(DOCUMENT_EXTENSIONS)
+    found = discover([root])
+    assert len(found.files) + len(found.skipped) == len(DOCUMENT_EXTENSIONS)
+    assert all("needs pip install" in skip.detail for skip in found.skipped), "an extra"
+    assert found.unsure == frozenset()
 
 
 def test_reasons_of_skipped_files(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("indexer.parse.formats.MAX_FILE_BYTES", 10)
-    write(root / "picture.PNG")
+    write(root / "film.MP4")
     write(root / "program.exe")
     write(root / "empty.md", "")
     write(root / "large.md", "x" * 11)
@@ -63,7 +66,7 @@ def test_reasons_of_skipped_files(root: Path, monkeypatch: pytest.MonkeyPatch) -
     found = discover([root])
     assert uris(found) == []
     assert reasons(found) == {
-        "docs/picture.PNG": "unsupported format",
+        "docs/film.MP4": "unsupported format",
         "docs/program.exe": "unsupported format",
         "docs/empty.md": "empty",
         "docs/large.md": "too large",
@@ -72,7 +75,7 @@ def test_reasons_of_skipped_files(root: Path, monkeypatch: pytest.MonkeyPatch) -
         "docs/pipe.md": "not a regular file",
     }
     details = {skip.uri: skip.detail for skip in found.skipped}
-    assert details["docs/picture.PNG"] == ".png"
+    assert details["docs/film.MP4"] == ".mp4"
     assert details["docs/large.md"] == "11 bytes, at most 10"
     assert [skip.uri for skip in found.skipped] == sorted(details)
 

@@ -13,7 +13,7 @@ from indexer.parse.pdf.bidi import Glyph, in_reading_order
 from indexer.parse.pdf.lines import Line
 from indexer.skip import SkipDocument, SkipReason
 from retrieval.domain.records import Document
-from tests.indexer.parse.make_pdf import Piece, pdf_of, pdf_of_glyphs
+from tests.indexer.parse.pdf.make_pdf import Piece, pdf_of, pdf_of_glyphs
 
 PROSE = (
     "The pump lifts water from the lower basin into the upper one. A valve keeps it",

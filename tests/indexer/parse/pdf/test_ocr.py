@@ -19,7 +19,7 @@ from indexer.parse.ocr.recognize import Recognized
 from indexer.parse.pdf.recognized import recognized_lines
 from indexer.skip import SkipDocument
 from retrieval.domain.records import ReadSettings
-from tests.indexer.parse.make_pdf import Piece, pdf_of
+from tests.indexer.parse.pdf.make_pdf import Piece, pdf_of
 
 PAGE: list[Piece] = [
     (72, 780, 24, "Care of pumps"),

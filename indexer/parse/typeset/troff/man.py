@@ -14,8 +14,8 @@ from typing import Final
 from indexer.decoding.decode import decode
 from indexer.parse.base.compose import Composer
 from indexer.parse.base.outline import plain_document, words
-from indexer.parse.markup.troff.escapes import Escapes
-from indexer.parse.markup.troff.mdoc import MACROS, Line
+from indexer.parse.typeset.troff.escapes import Escapes
+from indexer.parse.typeset.troff.mdoc import MACROS, Line
 from retrieval.domain.records import Document
 
 _IS_PAGE: Final = re.compile(
