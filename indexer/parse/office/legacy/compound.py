@@ -1,8 +1,9 @@
 """Compound files ([MS-CFB]), which hold the streams of an Office file before 2007."""
 
 import io
-from datetime import datetime
-from typing import Any, Final
+import struct
+from datetime import datetime, timedelta
+from typing import Final
 
 import olefile
 
@@ -15,8 +16,15 @@ MAGIC: Final = bytes.fromhex("d0cf11e0a1b11ae1")
 _ENCRYPTED: Final = "EncryptedPackage"
 
 _SUMMARY: Final = "\x05SummaryInformation"
-_CODE_PAGE, _TITLE, _SUBJECT, _AUTHOR, _KEYWORDS, _CREATED = 1, 2, 3, 4, 5, 12
+_CODE_PAGE, _TITLE = 1, 2
 """Numbers of properties in the summary ([MS-OLEPS] 3.1)."""
+_METADATA: Final = {4: "author", 5: "keywords", 3: "subject", 12: "date"}
+"""Numbers of further properties to the names of the fields."""
+_TEXT, _WIDE_TEXT, _TIME = 30, 31, 64
+"""Types of properties."""
+_MAX_PROPERTIES: Final = 1000
+_MAX_TEXT: Final = 10_000
+"""Longer texts are cut."""
 _UTF_8: Final = 65001
 
 
@@ -64,20 +72,57 @@ class Compound:
 
         The title is empty if a program wrote it. Damaged properties count as none.
         """
-        if not self.has(_SUMMARY):
-            return "", []
-        # olefile logs what is damaged, and returns the other properties.
-        properties = self._file.getproperties(_SUMMARY, convert_time=True, no_conversion=[10])
-        encoding = _encoding(properties.get(_CODE_PAGE))
-        title = _text(properties.get(_TITLE), encoding)
-        metadata = [
-            ("author", _text(properties.get(_AUTHOR), encoding)),
-            ("keywords", _text(properties.get(_KEYWORDS), encoding)),
-            ("subject", _text(properties.get(_SUBJECT), encoding)),
-        ]
-        created = properties.get(_CREATED)
-        date = created.isoformat() + "Z" if isinstance(created, datetime) else ""
-        return "" if is_junk_title(title) else title, [*with_lists(metadata), ("date", date)]
+        try:
+            said = _properties(self.read(_SUMMARY))
+        except (OSError, ValueError, struct.error):
+            said = {}
+        title = said.get(_TITLE, "")
+        fields = [(key, said.get(number, "")) for number, key in _METADATA.items()]
+        return "" if is_junk_title(title) else title, list(with_lists(fields))
+
+
+def _properties(data: bytes) -> dict[int, str]:
+    """Return the properties that are texts and times ([MS-OLEPS] 2.20).
+
+    olefile reads them, too, but counts on as long as a damaged file says.
+
+    Raises:
+        struct.error: the data is damaged.
+    """
+    start = struct.unpack_from("<I", data, 44)[0]
+    count = min(struct.unpack_from("<I", data, start + 4)[0], _MAX_PROPERTIES)
+    places = dict(struct.unpack_from("<II", data, start + 8 + 8 * n) for n in range(count))
+    encoding = "cp1252"
+    if _CODE_PAGE in places:
+        encoding = code_page(struct.unpack_from("<H", data, start + places[_CODE_PAGE] + 4)[0])
+    found: dict[int, str] = {}
+    for number in (_TITLE, *_METADATA):
+        if number in places:
+            at = start + places[number]
+            kind, size = struct.unpack_from("<II", data, at)
+            text = data[at + 8 : at + 8 + min(size, _MAX_TEXT)]
+            if kind == _TEXT:
+                found[number] = _ended(text.decode(encoding, "replace"))
+            elif kind == _WIDE_TEXT:
+                wide = data[at + 8 : at + 8 + 2 * min(size, _MAX_TEXT)]
+                found[number] = _ended(wide.decode("utf-16-le", "replace"))
+            elif kind == _TIME:
+                ticks = struct.unpack_from("<Q", data, at + 4)[0]
+                found[number] = _date(ticks) if ticks else ""
+    return found
+
+
+def _ended(text: str) -> str:
+    # Some programs leave what was in the buffer before after the end of the text.
+    return text.partition("\0")[0].strip()
+
+
+def _date(ticks: int) -> str:
+    """Return a time, which is in tenths of a microsecond since 1601; empty if it is no time."""
+    try:
+        return (datetime(1601, 1, 1) + timedelta(microseconds=ticks // 10)).isoformat() + "Z"
+    except OverflowError:
+        return ""
 
 
 def code_page(number: int) -> str:
@@ -96,15 +141,3 @@ def western(raw: bytes) -> str:
 
 
 _CP1252: Final = tuple(bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte in range(256))
-
-
-def _encoding(page: Any) -> str:  # noqa: ANN401  (whatever type the property has)
-    # The property is a signed number of 16 bits.
-    return code_page(page & 0xFFFF) if isinstance(page, int) else "cp1252"
-
-
-def _text(value: Any, encoding: str) -> str:  # noqa: ANN401  (as above)
-    if isinstance(value, bytes):
-        value = value.decode(encoding, "replace")
-    # Some programs leave what was in the buffer before after the end of the text.
-    return str(value).partition("\0")[0].strip() if value else ""
