@@ -10,6 +10,7 @@ Finally the tokens of each chunk are counted, and the chunk gets its lines, page
 """
 
 import re
+import sys
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from typing import Final, NamedTuple
 
 from indexer.chunking.encoded import encoded_ranges
 from indexer.chunking.omit import ReadDocument, read_document
+from indexer.chunking.table_headers import TableHeaders
 from indexer.chunking.units import (
     BATCH_CHARS,
     BATCH_TEXTS,
@@ -44,6 +46,8 @@ worth a quarter of a chunk."""
 
 _LINE_WITH_WORDS: Final = re.compile("[^\\W_][^\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]*+")
 """Rest of a line from its first letter or digit on."""
+_MAX_HEADING_CHARS: Final = 1_000
+"""A longer heading, markup included, is text: bounds the time to look for one."""
 _WORD: Final = re.compile("[^\\W_]+")
 
 
@@ -71,6 +75,10 @@ def chunk_document(
     The ranges in ``document.omitted`` and encoded data are left out: they don't count, and a chunk
     neither begins nor ends with them. ``Chunk.omitted`` says which of its characters they are.
 
+    A chunk that begins in a table, below the rows that name its columns, has their names in
+    ``table_header``. They are within ``chunk_tokens``: as many as fit into a quarter of it, and
+    into what the text leaves if a single row takes more than the rest.
+
     Args:
         document: the document to cut.
         counter: tokenizer of the model that the chunks are for.
@@ -83,15 +91,16 @@ def chunk_document(
     """
     _check(settings)
     read = read_document(document, [*document.omitted, *encoded_ranges(document.text)])
+    headers = TableHeaders(read.document.tables, counter, settings.chunk_tokens)
     if settings.chunk_tokens:
         units = cut_units(read.document, counter, settings.chunk_tokens)
-        drafts = _ChunkBuilder(read.document, counter, settings).build(units)
+        drafts = _ChunkBuilder(read.document, counter, settings, headers).build(units)
         counted = _count_drafts(read.document.text, drafts, counter, settings.chunk_tokens)
     else:
         counted = _count_whole(read.document.text, counter)
     if read.ranges:
         counted = _count_parts(read, counted, counter)
-    return list(_finish(document, read, counted, whole=not settings.chunk_tokens))
+    return list(_finish(document, read, counted, headers, settings.chunk_tokens))
 
 
 def _check(settings: ChunkSettings) -> None:
@@ -190,22 +199,24 @@ def _finish(
     document: Document,
     read: ReadDocument,
     counted: Iterable[tuple[int, int, int]],
-    *,
-    whole: bool,
+    headers: TableHeaders,
+    chunk_tokens: int,
 ) -> Iterator[Chunk]:
-    """Yield the chunks with their lines, pages and headings.
+    """Yield the chunks with their lines, pages, headings and names of columns.
 
     Args:
         document: the whole document.
         read: the document as it was cut.
         counted: (start, end, tokens) in the text as it was cut.
-        whole: whether there is one chunk for all of it.
+        headers: of the tables in the text as it was cut.
+        chunk_tokens: as in ``ChunkSettings``.
     """
+    common = None if chunk_tokens else _common_path(document)
     starts = [section.char_start for section in read.document.sections]
     pages = document.page_starts
     offset, line = 0, 1
     for ordinal, (*cut, tokens) in enumerate(counted):
-        start, end = read.whole(*cut)
+        start, end = read.whole(*cut) if read.ranges else cut
         if start >= offset:
             line += document.text.count("\n", offset, start)
         else:
@@ -218,11 +229,12 @@ def _finish(
             text=document.text[start:end],
             line_start=line,
             line_end=line + document.text.count("\n", start, end),
-            heading_path=_common_path(document) if whole else _path(read.document, starts, *cut),
+            heading_path=_path(read.document, starts, *cut) if common is None else common,
             token_count=tokens,
             page_start=bisect_right(pages, start),
             page_end=bisect_right(pages, end - 1),
-            omitted=read.within(start, end),
+            table_header=headers.within(cut[0], (chunk_tokens or sys.maxsize) - tokens),
+            omitted=read.within(start, end) if read.ranges else (),
         )
 
 
@@ -257,8 +269,11 @@ class _ChunkBuilder:
     document: Document
     counter: TokenCounter
     settings: ChunkSettings
+    headers: TableHeaders
     units: list[Unit] = field(default_factory=list)
     tokens: int = 0
+    room: int = 0
+    """Number of tokens that it may have, without the names of columns above it."""
     repeated: int = 0
     """Number of units at the start that repeat the end of the chunk before."""
     mark: int = 0
@@ -296,6 +311,8 @@ class _ChunkBuilder:
         return same_section and self._fits(unit)
 
     def _take(self, unit: Unit) -> None:
+        if not self.units:
+            self.room = self._room(unit.start)
         self.units.append(unit)
         self.tokens += unit.tokens
 
@@ -318,6 +335,8 @@ class _ChunkBuilder:
         """Return the parts of a unit that does not fit, if its start is to go into the chunk."""
         if unit.grain is Grain.SENTENCE:
             return self._after_heading(unit)
+        if not self.units:
+            return self._split(unit)
         stays = unit.kept_whole and not self._is_stub()
         if unit.grain is Grain.PARAGRAPH and (stays or self.mark or self._ends_well()):
             return []
@@ -328,7 +347,9 @@ class _ChunkBuilder:
 
     def _after_heading(self, unit: Unit) -> list[Unit]:
         """Return the parts of a sentence that does not fit under headings alone, if it has any."""
-        room = self.settings.chunk_tokens - self.tokens
+        if not self.units:
+            return []
+        room = self.room - self.tokens
         is_heading = unit.start == self.document.sections[unit.section].char_start
         if room < 1 or is_heading or self._end_of_text(len(self.units)):
             return []
@@ -344,13 +365,22 @@ class _ChunkBuilder:
     def _fits(self, unit: Unit, after: int = 0) -> bool:
         """Whether the unit fits into the chunk without its first ``after`` units."""
         if after >= len(self.units):
-            return True
-        tokens = _total(self.units[after:]) if after else self.tokens
-        return self._within_limits(tokens + unit.tokens, unit.end - self.units[after].start)
+            # A row that leaves no room for the names of its columns stands without them.
+            return unit.grain is Grain.SENTENCE or unit.tokens <= self._room(unit.start)
+        if after:
+            tokens = _total(self.units[after:]) + unit.tokens
+            return self._within_limits(self.units[after].start, unit.end, tokens)
+        if unit.end - self.units[0].start > CHARS_PER_TOKEN * self.settings.chunk_tokens:
+            return False
+        return self.tokens + unit.tokens <= self.room
 
-    def _within_limits(self, tokens: int, chars: int) -> bool:
-        max_tokens = self.settings.chunk_tokens
-        return tokens <= max_tokens and chars <= CHARS_PER_TOKEN * max_tokens
+    def _within_limits(self, start: int, end: int, tokens: int) -> bool:
+        max_chars = CHARS_PER_TOKEN * self.settings.chunk_tokens
+        return tokens <= self._room(start) and end - start <= max_chars
+
+    def _room(self, start: int) -> int:
+        """Return how many tokens a chunk may have that begins at a place."""
+        return self.settings.chunk_tokens - self.headers.at(start).tokens
 
     def _end_section(self) -> list[Unit]:
         """End the chunk with its section and return it; empty if the chunk runs on instead."""
@@ -370,14 +400,12 @@ class _ChunkBuilder:
         """Return after how many of the first ``end`` units there are only headings."""
         while end:
             last = self.units[end - 1]
-            first = end - 1
-            while first and self.units[first - 1].section == last.section:
-                first -= 1
             section = self.document.sections[last.section]
-            whole = self.units[first].start == section.char_start
-            if not whole or not _is_heading(self.document, section, last.end):
+            has_heading = section.char_start >= self.units[0].start
+            if not has_heading or not _is_heading(self.document, section, last.end):
                 break
-            end = first
+            while end and self.units[end - 1].section == last.section:
+                end -= 1
         return end
 
     def _is_stub(self) -> bool:
@@ -403,7 +431,7 @@ class _ChunkBuilder:
         if not done or not self.units or self.repeated or not self._is_stub():
             return False
         tokens = self.tokens + _total(done)
-        return self._within_limits(tokens, self.units[-1].end - done[0].start)
+        return self._within_limits(done[0].start, self.units[-1].end, tokens)
 
     def _end_chunk(self, unit: Unit) -> list[Unit]:
         """End the chunk, because ``unit`` does not fit, and return it; begin the next."""
@@ -430,7 +458,10 @@ class _ChunkBuilder:
             if self.units[cut - 1].ends_paragraph and self._end_of_text(cut) == cut:
                 return cut
             tokens -= self.units[cut - 1].tokens
-        end = self._end_of_text(len(self.units))
+        end = len(self.units)
+        while end and self.headers.names_columns(self.units[end - 1].start):
+            end -= 1  # the names of columns go on to the rows
+        end = self._end_of_text(end)
         return end if end > self.repeated else len(self.units)
 
     def _overlap_start(self, cut: int, following: Unit) -> int:
@@ -458,6 +489,8 @@ class _ChunkBuilder:
 
     def _keep(self, units: list[Unit], repeated: int) -> None:
         self.units = units
+        if units:
+            self.room = self._room(units[0].start)
         self.tokens = _total(units)
         self.repeated = repeated
         self.mark = 0
@@ -469,8 +502,10 @@ def _is_heading(document: Document, section: Section, end: int) -> bool:
     The heading is the section's first line with words, if it has a word of the title. Lines without
     words below it are blank, or the rule under the heading.
     """
+    if not section.level or end - section.char_start > _MAX_HEADING_CHARS:
+        return False
     line = _LINE_WITH_WORDS.search(document.text, section.char_start, end)
-    if not section.level or line is None:
+    if line is None:
         return False
     words = _WORD.findall(section.heading_path[-1])
     if words and not any(word in line[0] for word in words):

@@ -20,6 +20,7 @@ All rules take time linear in the text.
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import Final, NamedTuple
@@ -282,7 +283,10 @@ def _paragraphs(document: Document, section: Piece) -> Iterator[Piece]:
         if start == end:
             continue
         is_code = is_fenced or format_.is_code
-        kept_whole = is_code or (has_tables and _TABLE.match(text, start, end) is not None)
+        is_table = _in_table(document, start) or (
+            has_tables and _TABLE.match(text, start, end) is not None
+        )
+        kept_whole = is_code or is_table
         yield Piece(start, end, number, True, Grain.PARAGRAPH, is_code, kept_whole)
 
 
@@ -291,7 +295,8 @@ def _sentences(document: Document, paragraph: Piece) -> Iterator[Piece]:
     is_wrapped = FORMAT_OF_KEY[document.format].is_wrapped
     prose_end = _PROSE_END if is_wrapped else _LINE_OR_SENTENCE_END
     start, end, section, _, _, is_code, _ = paragraph
-    pattern = _LINE_END if is_code else prose_end
+    is_lines = is_code or _in_table(document, start)
+    pattern = _LINE_END if is_lines else prose_end
     for match in pattern.finditer(document.text, start, end):
         if match.end() < end:
             # In code, a blank line is as good as the end of a paragraph.
@@ -299,6 +304,14 @@ def _sentences(document: Document, paragraph: Piece) -> Iterator[Piece]:
             yield Piece(start, match.end(), section, ends, Grain.SENTENCE, is_code, False)
             start = match.end()
     yield Piece(start, end, section, paragraph.ends_paragraph, Grain.SENTENCE, is_code, False)
+
+
+def _in_table(document: Document, place: int) -> bool:
+    """Whether a place is in a table."""
+    if not (tables := document.tables):
+        return False
+    number = bisect_right(tables, place, key=lambda table: table.char_start)
+    return number > 0 and place < tables[number - 1].char_end
 
 
 def _split_at_blank_lines(text: str, start: int, end: int) -> Iterator[tuple[int, int, bool]]:

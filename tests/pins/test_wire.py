@@ -72,6 +72,7 @@ PASSAGE = Passage(
     section=SectionText("First On Sundays at ten. ß", 0, 26, complete=True),
     similar_count=2,
 )
+TABLE = NEIGHBOUR._replace(table_header="Time | Fare", omitted=(Span(1, 3), Span(4, 5)))
 DOCUMENT = DocumentRow(
     id=7,
     uri="docs/ferry.md",
@@ -90,6 +91,8 @@ def messages() -> dict[str, Message]:
     """Return messages as the client and the server of today make them."""
     passage = document_pb2.Passage()
     fill_passage(passage, "default", PASSAGE)
+    table = document_pb2.Passage()
+    fill_passage(table, "default", TABLE)
     vector = np.array([0.5, -0.25], dtype=np.float32)
     return {
         "search": search_request("when?", k=10),
@@ -137,6 +140,7 @@ def messages() -> dict[str, Message]:
             "collections/docs/documents/7/passages/2", before=1, after=2
         ),
         "passage": passage,
+        "passage of a table": table,
         "document": document_message("default", DOCUMENT, "the text"),
         "answer": search_service_pb2.SearchResponse(
             passages=[passage],

@@ -28,7 +28,7 @@ def place(tmp_path: Path) -> Workplace:
 
 def by_words(place: Workplace, words: str) -> list[Passage]:
     with open_reader(place.index) as reader:
-        query = Query(text=words, mode="lexical", highlight=True)
+        query = Query(text=words, mode="lexical", highlight=True, k=100)
         return list(Searcher(reader).search(query).passages)
 
 
@@ -73,6 +73,48 @@ def test_how_it_is_shown(place: Workplace) -> None:
     assert f"![pump]([{len(DATA_URI)} characters not embedded])" in shown.output
     found = run(cli, ["search", "valve", "--mode", "lexical", "--index", str(place.index)])
     assert "![pump](…)" in found.output
+
+
+def docbook(names: tuple[str, ...], rows: int) -> str:
+    """A document of one table, which has a value of its own in each row."""
+    entries = "".join(f"<entry>{name}</entry>" for name in names)
+    body = "".join(f"<row><entry>valve{n}</entry><entry>{n}</entry></row>" for n in range(rows))
+    return (
+        "<article><title>Stock</title><informaltable><tgroup>"
+        f"<thead><row>{entries}</row></thead><tbody>{body}</tbody></tgroup></informaltable></article>"
+    )
+
+
+def test_rows_are_embedded_and_found_with_the_names_of_their_columns(place: Workplace) -> None:
+    place.write("a.xml", docbook(("Part", "Weight"), 60))
+    first = place.build(chunk_tokens=60)
+    assert list(verify(place.index)) == []
+    assert first.info.chunks > 3
+    with open_reader(place.index) as reader:
+        row = reader.document_by_uri("docs/a.xml")
+        text = reader.document_text(row.id)
+        passages = [reader.passage(row.id, ordinal) for ordinal in range(row.chunk_count)]
+    assert [one.table_header for one in passages[1:]] == ["Part | Weight"] * (len(passages) - 1)
+    assert all(text[one.char_start : one.char_end] == one.text for one in passages)
+    assert {one.ordinal for one in by_words(place, "weight")} == set(range(len(passages)))
+    best = by_words(place, "weight valve59")[0]
+    assert "valve59" in best.text
+    assert by_words(place, '"part weight"')
+    shown = CliRunner().invoke(cli, ["show", "docs/a.xml", "--index", str(place.index)])
+    assert shown.output.count("(columns: Part | Weight)\nvalve") == len(passages) - 1
+    found = CliRunner().invoke(
+        cli, ["search", "valve59", "--mode", "lexical", "--index", str(place.index)]
+    )
+    assert "    Part | Weight\n    valve" in found.output
+
+
+def test_equal_rows_under_other_names_have_other_vectors(place: Workplace) -> None:
+    place.write("a.xml", docbook(("Part", "Weight"), 40))
+    place.write("b.xml", docbook(("Part", "Price"), 40))
+    report = place.build()
+    assert report.chunks_embedded == report.info.chunks
+    assert list(verify(place.index)) == []
+    assert {one.uri for one in by_words(place, "price")} == {"docs/b.xml"}
 
 
 def test_invisible_characters_are_no_part_of_a_word(place: Workplace) -> None:
