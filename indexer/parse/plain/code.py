@@ -1,25 +1,26 @@
 """Source code: the text is the source itself, and functions and classes are the sections.
 
-Python is parsed by its own parser, other languages by tree-sitter grammars, which the extra
+Python's are found by indentation, those of other languages by tree-sitter grammars, which the extra
 ``code`` installs. Without its grammar a file is one section.
 """
 
-import ast
 import re
-import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
+from operator import itemgetter
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from indexer.decoding.decode import decode, decode_labelled, has_mark
 from indexer.decoding.decompress import without_compression
-from indexer.parse.base.outline import MAX_SECTIONS, line_starts, one_line, title_of, words
+from indexer.parse.base.outline import MAX_SECTIONS, one_line, title_of, words
+from indexer.parse.plain.python import find_definitions
 from retrieval.domain.records import Document, Section
 
 if TYPE_CHECKING:
-    from tree_sitter import Node
+    from tree_sitter import Language, Node, Query
 
 _PYTHON: Final = frozenset({".py", ".pyi"})
 
@@ -62,13 +63,21 @@ _HOLDERS: Final = words(
 """Node types of definitions that functions may stand in."""
 _WRAPPERS: Final = words("decorated_definition export_statement template_declaration")
 """Node types that wrap a definition and belong to it."""
+_ASSIGNMENT: Final = "lexical_declaration"
+"""Node type of a statement that gives functions their names: ``const f = () => 1``."""
+_ASSIGNED: Final = words("arrow_function function_expression")
+"""Node types of those functions."""
+_MAX_WRAPPED: Final = 16
+"""A wrapper has a handful of children; this bounds the search in broken code."""
+_MAX_GAP: Final = 200
+"""Maximum number of bytes of white space between a definition and what leads to it."""
 _LEADING: Final = words(
     "annotation attribute_item attribute_list block_comment comment decorator line_comment "
     "multiline_comment"
 )
 """Node types before a definition that belong to it."""
-_CLOSING: Final = re.compile(r"(?:end\b|[\s;})])*")
-"""Text after a definition that belongs to it."""
+_CLOSING: Final = re.compile(r"(?:end\b|[\s;,(){}\[\]])*+")
+"""Text after a definition that belongs to it: no words, as in the end of ``(() => {...})();``."""
 _CODING: Final = re.compile(
     rb"(?:[^\n]{0,200}\n)?[ \t]*(?:#|//|--|;|/\*|\*)[^\n]{0,200}?coding[:=][ \t]*([\w.-]{1,40})"
 )
@@ -157,23 +166,10 @@ def _sections(text: str, definitions: Iterable[_Definition]) -> tuple[Section, .
 
 
 def _python(text: str) -> Iterator[_Definition]:
-    """Yield the definitions of a Python file; none if this Python can't parse it."""
-    try:
-        with warnings.catch_warnings(action="ignore"):  # about the file
-            tree = ast.parse(text)
-    except (SyntaxError, ValueError):
-        return
-    starts = [*line_starts(text), len(text)]
-    pending: list[tuple[ast.AST, int]] = [(node, 0) for node in reversed(tree.body)]
-    while pending:
-        node, depth = pending.pop()
-        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = min([node.lineno, *(mark.lineno for mark in node.decorator_list)])
-            end = starts[min(node.end_lineno or first, len(starts) - 1)]
-            start = _above_comments(text, starts[first - 1])
-            yield _Definition(start, end, depth, node.name)
-            if isinstance(node, ast.ClassDef) and depth < _MAX_DEPTH:
-                pending += [(part, depth + 1) for part in reversed(node.body)]
+    """Yield the definitions of a Python file."""
+    for start, line, depth, name in find_definitions(text, _MAX_DEPTH):
+        end = line - text.endswith("\n", start, line)  # the next line is another section's
+        yield _Definition(_above_comments(text, start), end, depth, name)
 
 
 def _above_comments(text: str, start: int) -> int:
@@ -186,32 +182,80 @@ def _above_comments(text: str, start: int) -> int:
     return start
 
 
-def _by_grammar(text: str, grammar: str) -> Iterator[_Definition]:
-    """Yield the definitions that a grammar finds; it skips what it can't parse."""
-    from tree_sitter import Language, Parser
+class _Grammar(NamedTuple):
+    """A language, and a query for the nodes that make sections in it."""
+
+    language: "Language"
+    query: "Query"
+
+
+@lru_cache
+def _load(grammar: str) -> _Grammar:
+    """Return a grammar by its name in ``_GRAMMARS``."""
+    from tree_sitter import Language, Query
 
     module, _, function = grammar.partition(":")
     language = Language(getattr(import_module(module), function or "language")())
+    patterns = [
+        f"[{kinds}] @{name}"
+        for name, types in (
+            ("definition", _FUNCTIONS | _HOLDERS),
+            ("wrapper", _WRAPPERS | {_ASSIGNMENT}),
+            ("leading", _LEADING),
+        )
+        if (kinds := _kinds(language, types))
+    ]
+    values = _kinds(language, _ASSIGNED)
+    if values and _kinds(language, ["variable_declarator"]):
+        patterns.append(f"(variable_declarator value: [{values}]) @definition")
+    return _Grammar(language, Query(language, "\n".join(patterns)))
+
+
+def _kinds(language: "Language", types: Iterable[str]) -> str:
+    """Return those of some types of nodes that a language has, as a query writes them."""
+    return " ".join(
+        f"({kind})" for kind in sorted(types) if language.id_for_node_kind(kind, True) is not None
+    )
+
+
+def _by_grammar(text: str, grammar: str) -> Iterator[_Definition]:
+    """Yield the definitions that a grammar finds; it skips what it can't parse.
+
+    A query finds the nodes, because neither visiting all of them in Python nor asking a node for
+    its parent or its sibling before is fast: each of these looks through all siblings.
+    """
+    from tree_sitter import Parser, QueryCursor
+
+    language, query = _load(grammar)
     data = text.encode("utf-8", "surrogatepass")
+    root = Parser(language).parse(data).root_node
+    found = QueryCursor(query).captures(root)
+    nodes = [
+        (node.start_byte, -node.end_byte, kind, node)
+        for kind, some in found.items()
+        for node in some
+    ]
+    nodes.sort(key=itemgetter(0, 1))
     place = _CharCounter(text, data)
-    pending: list[tuple[Node, int, bool]] = [(Parser(language).parse(data).root_node, 0, False)]
-    last = 0
-    while pending:
-        node, depth, in_function = pending.pop()
-        name = _name(node, data)
-        if name and not in_function:
-            start = max(last, _line_start(data, _first(node).start_byte))
-            last = start
-            yield _Definition(place(start), place(node.end_byte, peek=True), depth, name)
-        in_function = in_function or (bool(name) and not _holds(node))
-        if not in_function and depth < _MAX_DEPTH:
-            pending += [
-                (child, depth + bool(name), in_function) for child in reversed(node.named_children)
-            ]
-
-
-def _holds(node: "Node") -> bool:
-    return node.type in _HOLDERS
+    leading = _Leading(data)
+    open_: list[int] = []
+    wrappers: list[Node] = []
+    function_end = last = 0
+    for start, negative_end, kind, node in nodes:
+        if kind == "leading":
+            leading.add(start, -negative_end)
+        elif start >= function_end and kind == "wrapper":
+            wrappers = [one for one in wrappers if one.end_byte > start] + [node]
+        elif start >= function_end and (name := _name(node, data)):
+            while open_ and open_[-1] <= start:
+                open_.pop()
+            first = _start_of(node, wrappers)
+            last = max(last, _line_start(data, leading.start_before(first)))
+            yield _Definition(place(last), place(node.end_byte, peek=True), len(open_), name)
+            if node.type in _HOLDERS and len(open_) < _MAX_DEPTH:
+                open_.append(node.end_byte)
+            else:
+                function_end = node.end_byte
 
 
 def _name(node: "Node", data: bytes) -> str:
@@ -225,11 +269,7 @@ def _name(node: "Node", data: bytes) -> str:
 def _named(node: "Node") -> "Node | None":
     """Return the node with the name of a node's definition."""
     if node.type == "variable_declarator":  # JavaScript: const f = () => ...
-        value = node.child_by_field_name("value")
-        is_function = value is not None and value.type in {"arrow_function", "function_expression"}
-        return node.child_by_field_name("name") if is_function else None
-    if node.type not in _FUNCTIONS and node.type not in _HOLDERS:
-        return None
+        return node.child_by_field_name("name")
     if node.type.endswith("_specifier") and node.child_by_field_name("body") is None:
         return None  # C: a type that is only mentioned
     for field in ("name", "declarator", "type"):
@@ -242,25 +282,51 @@ def _named(node: "Node") -> "Node | None":
     return specs[0].child_by_field_name("name") if specs else next(iter(names), None)
 
 
-def _first(node: "Node") -> "Node":
-    """Return the node that a definition begins with, such as a comment right above it."""
-    while node.parent is not None and node.parent.type in _WRAPPERS | {"lexical_declaration"}:
-        node = node.parent
-    before = node.prev_named_sibling
-    while (
-        before is not None
-        and before.type in _LEADING
-        and before.end_point.row + 1 >= node.start_point.row
-        and not (before.start_byte == 0 and (before.text or b"").startswith(b"#!"))
-    ):
-        node, before = before, before.prev_named_sibling
-    return node
+def _start_of(node: "Node", wrappers: Sequence["Node"]) -> int:
+    """Return where a definition begins, with the nodes around it that belong to it."""
+    for wrapper in reversed(wrappers):
+        count = wrapper.named_child_count
+        inner = range(count) if count <= _MAX_WRAPPED else ()
+        if wrapper.type == _ASSIGNMENT:
+            inner = range(1)  # a second function of a statement begins at its own name
+        if not any(wrapper.named_child(number) == node for number in inner):
+            break
+        node = wrapper
+    return node.start_byte
+
+
+class _Leading:
+    """Comments, attributes and annotations that stand right after each other."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._start = self._end = -1
+
+    def add(self, start: int, end: int) -> None:
+        """Add one; places must not decrease."""
+        if start < self._end:
+            return  # within another
+        if self._data.startswith(b"#!") and start == 0:
+            return
+        if not self._touches(start):
+            self._start = start
+        self._end = end
+
+    def start_before(self, start: int) -> int:
+        """Return the start of those that end right before a place, or the place."""
+        return self._start if self._touches(start) else start
+
+    def _touches(self, start: int) -> bool:
+        between = self._data[self._end : start] if 0 <= start - self._end <= _MAX_GAP else b"-"
+        return self._end >= 0 and not between.strip() and between.count(b"\n") <= 1
 
 
 def _line_start(data: bytes, place: int) -> int:
     """Return the start of the line if only white space precedes the place, else the place."""
-    start = data.rfind(b"\n", 0, place) + 1
-    return start if not data[start:place].strip() else place
+    start = place
+    while start and data[start - 1] in b" \t\r":
+        start -= 1
+    return start if start == 0 or data[start - 1] == ord("\n") else place
 
 
 class _CharCounter:
