@@ -89,6 +89,7 @@ class _Reader:
     """Reads the characters of a page."""
 
     def __init__(self, text_page: pdfium.PdfTextPage) -> None:
+        self._text_page = text_page
         self._page = text_page.raw
         self._text = text_page.get_text_range()
         self._astral: list[int] | None = None
@@ -97,6 +98,7 @@ class _Reader:
         if text_page.count_chars() != len(self._text):
             self._astral = [match.start() for match in _ASTRAL.finditer(self._text)]
         self._x, self._y = ctypes.c_double(), ctypes.c_double()
+        self._edges_of_rectangle = [ctypes.c_double() for _ in range(4)]
         self._matrix, self._box = pdfium_c.FS_MATRIX(), pdfium_c.FS_RECTF()
         self._lines: list[Line] = []
         self._starts: list[int] = []
@@ -119,15 +121,15 @@ class _Reader:
 
     def _char(self, offset: int) -> int:
         """Return PDFium's number of the character at an offset of the text."""
-        if self._astral is None:
-            return offset
-        wide = offset + bisect_left(self._astral, offset)
+        wide = offset + bisect_left(self._astral or (), offset)
         return int(pdfium_c.FPDFText_GetCharIndexFromTextIndex(self._page, wide))
 
     def _place(self, text: str, start: int) -> None:
         """Add a line with its place, on a page that isn't turned."""
         page, matrix, box, x, y = self._page, self._matrix, self._box, self._x, self._y
-        first, last = self._char(start), self._char(start + len(text) - 1)
+        first, last = start, start + len(text) - 1
+        if self._astral is not None:
+            first, last = self._char(first), self._char(last)
         pdfium_c.FPDFText_GetMatrix(page, first, matrix)
         pdfium_c.FPDFText_GetLooseCharBox(page, last, box)
         pdfium_c.FPDFText_GetCharOrigin(page, first, x, y)
@@ -219,7 +221,9 @@ class _Reader:
             return [line]
         # Pieces that stand apart are mostly drawn apart. Only a line that is very wide is worth
         # the time to look at each of its spaces.
-        first, last = self._char(begin), self._char(begin + len(text) - 1)
+        first, last = begin, begin + len(text) - 1
+        if self._astral is not None:
+            first, last = self._char(first), self._char(last)
         count = pdfium_c.FPDFText_CountRects(self._page, first, last - first + 1)
         very_wide = (line.right - line.x) / line.size > _MUCH_WIDER * usual * len(text)
         if not very_wide and (count <= 1 or not self._has_gap(count, limit)):
@@ -231,13 +235,14 @@ class _Reader:
             left = self._edges(begin + space.start() - 1)[1]
             right = self._edges(begin + space.end())[0]
             if right - left > limit:
-                pieces.append(line._replace(text=text[start : space.start()], x=x, right=left))
+                piece = text[start : space.start()]
+                pieces.append(Line(piece, x, line.y, left, line.size, line.end_y))
                 start, x = space.end(), right
         return [*pieces, line._replace(text=text[start:], x=x)]
 
     def _has_gap(self, count: int, limit: float) -> bool:
         """Return whether there is a gap between the rectangles that PDFium counted last."""
-        left, top, right, bottom = (ctypes.c_double() for _ in range(4))
+        left, top, right, bottom = self._edges_of_rectangle
         spans = []
         for index in range(min(count, _MAX_RECTANGLES)):
             pdfium_c.FPDFText_GetRect(self._page, index, left, top, right, bottom)
@@ -259,7 +264,8 @@ class _Reader:
     def _edges(self, offset: int) -> tuple[float, float]:
         """Return the left and the right edge of the character at an offset of the text."""
         box = self._box
-        pdfium_c.FPDFText_GetLooseCharBox(self._page, self._char(offset), box)
+        char = offset if self._astral is None else self._char(offset)
+        pdfium_c.FPDFText_GetLooseCharBox(self._page, char, box)
         if not self._turn:
             return box.left, box.right
         ends = [self._upright(place)[0] for place in ((box.left, box.bottom), (box.right, box.top))]

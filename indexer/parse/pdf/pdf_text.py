@@ -15,8 +15,10 @@ _INDENT: Final = (0.6, 4.0)
 """Smallest and largest indent of a paragraph's first line, in heights of a line."""
 _SENTENCE_ENDS: Final = tuple(".!?:;\"'”’)")
 _WORD: Final = re.compile(r"\w+(?:-\w+)*")
-_BROKEN: Final = re.compile(rf"(\w{{0,60}}){HYPHEN}(\w{{0,60}})")
-"""Bounded, so that a page without a space takes no more than linear time."""
+_LAST_WORD: Final = re.compile(r"\w+\Z")
+_FIRST_WORD: Final = re.compile(r"\w*")
+_LONGEST_PART: Final = 60
+"""Longer parts of a broken word are cut, so that a page without a space takes linear time."""
 _SHORTEST_PART: Final = 3
 """Shorter parts of a broken word are often words by chance."""
 
@@ -50,7 +52,15 @@ def vocabulary(texts: Iterable[str]) -> Counter[str]:
     """Count the words, in lower case, that are not broken at the end of a line."""
     words: Counter[str] = Counter()
     for text in texts:
-        whole = _BROKEN.sub(" ", text) if HYPHEN in text else text
+        whole = text
+        if HYPHEN in text:
+            parts = text.split(HYPHEN)
+            ends = [*(_last_word(part) for part in parts[:-1]), ""]
+            starts = ["", *(_first_word(part) for part in parts[1:])]
+            whole = " ".join(
+                part[len(start) : max(len(start), len(part) - len(end))]
+                for part, start, end in zip(parts, starts, ends, strict=True)
+            )
         words.update(_WORD.findall(whole.lower()))
     return words
 
@@ -64,15 +74,31 @@ def join_words(text: str, known: Counter[str]) -> str:
         text: a text with ``HYPHEN`` where PDFium joined lines.
         known: the ``vocabulary`` of the document.
     """
+    if HYPHEN not in text:
+        return text
+    above, *parts = text.split(HYPHEN)
+    result = [above]
+    for part in parts:
+        keeps = _keeps_hyphen(_last_word(above).lower(), _first_word(part).lower(), known)
+        result += ("-" if keeps else "", part)
+        above = part
+    return "".join(result)
 
-    def join(match: re.Match[str]) -> str:
-        first, second = match[1], match[2]
-        left, right = first.lower(), second.lower()
-        whole, compound = known[left + right], known[f"{left}-{right}"]
-        if whole or compound:
-            return first + second if whole >= compound else f"{first}-{second}"
-        both = known[left] and known[right] and min(len(left), len(right)) >= _SHORTEST_PART
-        hyphen = both or not right[:1].isalpha() or not left[-1:].isalpha()
-        return f"{first}-{second}" if hyphen else first + second
 
-    return _BROKEN.sub(join, text) if HYPHEN in text else text
+def _keeps_hyphen(left: str, right: str, known: Counter[str]) -> bool:
+    """Whether a word of two parts is written with a hyphen."""
+    whole, compound = known[left + right], known[f"{left}-{right}"]
+    if whole or compound:
+        return compound > whole
+    both = known[left] and known[right] and min(len(left), len(right)) >= _SHORTEST_PART
+    return bool(both) or not right[:1].isalpha() or not left[-1:].isalpha()
+
+
+def _last_word(text: str) -> str:
+    match = _LAST_WORD.search(text[-_LONGEST_PART:])
+    return match[0] if match else ""
+
+
+def _first_word(text: str) -> str:
+    match = _FIRST_WORD.match(text[:_LONGEST_PART])
+    return match[0] if match else ""

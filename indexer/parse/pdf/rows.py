@@ -8,7 +8,7 @@ import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from operator import itemgetter
 from statistics import median
@@ -58,22 +58,25 @@ _MARKER: Final = re.compile(
 _NUMBER: Final = re.compile(r"[-+±~<>≤≥(]?[\d.,]*\d[\d.,]*\W{0,3}(?:[^\W\d]{1,3})?\W?|[-–—]")
 
 
-@dataclass(slots=True)
 class Row:
     """Pieces of text on one baseline."""
 
-    pieces: list[Line]
-    cells: list[Line] = field(default_factory=list)
+    __slots__ = ("cells", "pieces", "size", "y")
 
-    @property
-    def y(self) -> float:
+    def __init__(self, line: Line) -> None:
+        """Begin with one piece."""
+        self.pieces = [line]
+        self.cells = self.pieces
+        """Pieces that stand apart, from left to right or as they are read."""
+        self.y = line.y
         """Baseline."""
-        return self.pieces[0].y
-
-    @property
-    def size(self) -> float:
+        self.size = line.size
         """Largest type size."""
-        return max(piece.size for piece in self.pieces)
+
+    def add(self, line: Line) -> None:
+        """Add a piece."""
+        self.pieces.append(line)
+        self.size = max(self.size, line.size)
 
     def takes(self, line: Line) -> bool:
         """Whether a line stands on the row's baseline, beside its last piece."""
@@ -109,9 +112,9 @@ def arrange(lines: Sequence[Line]) -> list[Line | Grid]:
     Args:
         lines: lines and pieces of lines, in the order in which they are drawn.
     """
-    rows = _rows(lines)
-    if len(rows) == len(lines):
+    if not any(_may_be_beside(*pair) for pair in pairwise(lines)):
         return list(lines)
+    rows = _rows(lines)
     blocks: list[Line | Grid] = []
     for run in _runs(rows):
         if len(run) == 1:
@@ -119,6 +122,12 @@ def arrange(lines: Sequence[Line]) -> list[Line | Grid]:
         else:
             blocks += _table(run)
     return blocks
+
+
+def _may_be_beside(first: Line, second: Line) -> bool:
+    """Whether a line may be on the baseline of the one before it; quick, for pages of prose."""
+    step = first.y - second.y
+    return -second.size < step < second.size
 
 
 def _rows(lines: Sequence[Line]) -> list[Row]:
@@ -131,14 +140,14 @@ def _rows(lines: Sequence[Line]) -> list[Row]:
             row = _returned_to(rows, line) if line.y > y else None
         y, step = line.y, line.size
         if row:
-            row.pieces.append(line)
+            row.add(line)
         else:
-            rows.append(Row([line]))
+            rows.append(Row(line))
     for row in rows:
         if len(row.pieces) > 1:
             from_right = any(has_right_to_left(piece.text) for piece in row.pieces)
             row.pieces.sort(key=lambda piece: piece.x, reverse=from_right)
-        row.cells = _cells(row.pieces)
+            row.cells = _cells(row.pieces)
     return rows
 
 
@@ -157,8 +166,6 @@ def _returned_to(rows: Sequence[Row], line: Line) -> Row | None:
 
 def _cells(pieces: Sequence[Line]) -> list[Line]:
     """Return the pieces of a row as cells; those that are close together are one."""
-    if len(pieces) == 1:
-        return list(pieces)
     cells: list[list[Line]] = []
     for piece in pieces:
         if cells:
@@ -185,12 +192,14 @@ def _joined(pieces: Sequence[Line]) -> Line:
         parts.append(" " if _gap(before, piece) > _SPACE * max(piece.size, before.size) else "")
         parts.append(piece.text)
     largest = max(pieces, key=lambda piece: piece.size)
-    return pieces[0]._replace(
-        text="".join(parts),
-        x=min(piece.x for piece in pieces),
-        right=max(piece.right for piece in pieces),
-        size=largest.size,
-        end_y=pieces[-1].end_y,
+    return Line(
+        "".join(parts),
+        min(piece.x for piece in pieces),
+        pieces[0].y,
+        max(piece.right for piece in pieces),
+        largest.size,
+        pieces[-1].end_y,
+        pieces[0].upright,
     )
 
 
@@ -237,16 +246,23 @@ def _table(run: Sequence[Row]) -> Iterator[Line | Grid]:
     """Yield the rows of a run as a table if they are one, otherwise as lines."""
     full = [row for row in run if row.has_cells()]
     columns = _columns(full)
-    fitting = sum(_fits(row, columns) for row in full)
+    placed = [[(_column_of(cell, columns), cell) for cell in row.cells] for row in run]
+    fitting = sum(
+        len(cells) > 1 and len({number for number, _ in cells}) == len(cells) for cells in placed
+    )
     is_small = len(full) < _FEWEST_ROWS or len(full) + len(columns) < _FEWEST_IN_ALL
     if is_small or fitting < _FITTING * len(full):
         yield from (row.line() for row in run)
-    elif _is_prose(full, columns):
-        for number in range(len(columns)):
-            for row in run:
-                yield from (cell for cell in row.cells if _column_of(cell, columns) == number)
+        return
+    by_column: list[list[Line]] = [[] for _ in columns]
+    for cells in placed:
+        for number, cell in cells:
+            by_column[number].append(cell)
+    if _is_prose(full, by_column, columns):
+        for column in by_column:
+            yield from column
     else:
-        yield _grid(run, columns)
+        yield _grid(run, placed, len(columns))
 
 
 def _columns(rows: Sequence[Row]) -> list[tuple[float, float]]:
@@ -280,40 +296,37 @@ def _column_of(cell: Line, columns: Sequence[tuple[float, float]]) -> int:
     return number
 
 
-def _fits(row: Row, columns: Sequence[tuple[float, float]]) -> bool:
-    """Whether no two cells of a row stand in the same column."""
-    return len({_column_of(cell, columns) for cell in row.cells}) == len(row.cells)
-
-
-def _is_prose(rows: Sequence[Row], columns: Sequence[tuple[float, float]]) -> bool:
+def _is_prose(
+    rows: Sequence[Row],
+    by_column: Sequence[Sequence[Line]],
+    columns: Sequence[tuple[float, float]],
+) -> bool:
     """Whether the cells are lines of text in columns."""
     if len(rows) < _PROSE_ROWS:
         return False
-    for number, (left, right) in enumerate(columns):
-        cells = [cell for row in rows for cell in row.cells if _column_of(cell, columns) == number]
-        words = median(len(cell.text.split()) for cell in cells)
-        width = median(cell.right - cell.x for cell in cells)
+    for cells, (left, right) in zip(by_column, columns, strict=True):
+        words = median([len(cell.text.split()) for cell in cells] or [0])
+        width = median([cell.right - cell.x for cell in cells] or [0.0])
         if words < _PROSE_WORDS or width < _PROSE_FILL * (right - left):
             return False
     return True
 
 
-def _grid(run: Sequence[Row], columns: Sequence[tuple[float, float]]) -> Grid:
+def _grid(run: Sequence[Row], placed: Sequence[Sequence[tuple[int, Line]]], columns: int) -> Grid:
     """Return rows as a table with a cell in each column."""
     from_right = run[0].cells[0].x > run[0].cells[-1].x
     rows: list[list[str]] = []
     above: Row | None = None
-    for row in run:
-        cells = [""] * len(columns)
-        for cell in row.cells:
-            number = _column_of(cell, columns)
-            cells[number] = f"{cells[number]} {cell.text}".strip()
-        first = cells[-1] if from_right else cells[0]
+    for row, cells in zip(run, placed, strict=True):
+        texts = [""] * columns
+        for number, cell in cells:
+            texts[number] = f"{texts[number]} {cell.text}" if texts[number] else cell.text
+        first = texts[-1] if from_right else texts[0]
         close = above is not None and above.y - row.y < _CONTINUED * row.size
         if close and not first and not row.has_cells():
-            rows[-1] = [f"{old} {new}".strip() for old, new in zip(rows[-1], cells, strict=True)]
+            rows[-1] = [f"{old} {new}".strip() for old, new in zip(rows[-1], texts, strict=True)]
         else:
-            rows.append(cells)
+            rows.append(texts)
         above = row
     if from_right:
         rows = [row[::-1] for row in rows]
