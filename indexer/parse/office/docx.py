@@ -9,12 +9,15 @@ from typing import Final, NamedTuple
 
 from indexer.parse.base.compose import Composer
 from indexer.parse.base.outline import words
+from indexer.parse.office.docx_numbering import Numbering
 from indexer.parse.office.docx_styles import (
     LAST_LEVEL,
     TITLE,
+    Item,
     Styles,
     is_on,
     outline_level,
+    read_item,
     read_styles,
 )
 from indexer.parse.office.drawing import described, graphic_words
@@ -48,6 +51,8 @@ _NOTES: Final = {"footnoteReference": "footnotes", "endnoteReference": "endnotes
 _MAX_INDENT: Final = 8
 """List items nested deeper are not indented further: Word has nine levels."""
 
+_NO_LIST: Final = "0"
+"""Takes a paragraph out of the list that its style is in."""
 _MAX_SPAN: Final = 63
 """Number of columns that a table of Word may have."""
 _GRAPHICS: Final = frozenset({"chart", "chartEx", "diagramData"})
@@ -81,6 +86,8 @@ class _Kind(NamedTuple):
     """Level of a heading; None for other paragraphs."""
     indent: int | None = None
     """Depth of a list item, from 0; None for other paragraphs."""
+    list: str = ""
+    """Which list the item is in."""
     is_code: bool = False
 
     def goes_on_from(self, above: "_Kind") -> bool:
@@ -103,6 +110,11 @@ class _Walk:
         except PART_ERRORS:
             self._styles = Styles()
             self.composer.unread("styles")
+        try:
+            self._numbering = Numbering(package.read_related(main, "numbering"))
+        except PART_ERRORS:
+            self._numbering = Numbering()
+            self.composer.unread("numbering")
         self._boxes: list[Element] = []
         """Text boxes and drawings met in a paragraph; they follow it."""
         self._above = _Kind()
@@ -148,14 +160,18 @@ class _Walk:
             self.composer.add_heading(kind.level, text)
             self._above = kind
         else:
-            mark = "" if kind.indent is None else "  " * min(kind.indent, _MAX_INDENT) + "- "
+            mark = ""
+            if kind.indent is not None:
+                number = self._numbering.next_mark(kind.list, kind.indent) or "-"
+                mark = "  " * min(kind.indent, _MAX_INDENT) + number + " "
             goes_on = kind.goes_on_from(self._above)
             self.composer.add(text if kind.is_code else mark + text.strip(), 1 if goes_on else 2)
             self._above = kind
         self._add_boxes()
 
     def _kind(self, node: Element) -> "_Kind":
-        level = indent = None
+        level = None
+        item: Item | None = None
         style = ""
         for properties in (child for child in node if local(child) == "pPr"):
             for child in properties:
@@ -165,12 +181,15 @@ class _Walk:
                 elif name == "outlineLvl" and outline_level(child) <= LAST_LEVEL:
                     level = outline_level(child)
                 elif name == "numPr":
-                    depths = [attribute(part, "val") for part in child if local(part) == "ilvl"]
-                    indent = int(depths[0]) if depths and depths[0].isdecimal() else 0
+                    item = read_item(child)
         level = self._styles.levels.get(style, level) if level is None else level
-        if indent is None and style in self._styles.items:
-            indent = 0
-        return _Kind(level, indent, style in self._styles.code)
+        by_style = self._styles.items.get(style)
+        item = by_style if item is None else item
+        if item is None or item.list == _NO_LIST:
+            return _Kind(level, is_code=style in self._styles.code)
+        if not item.list and by_style is not None:
+            item = item._replace(list=by_style.list)
+        return _Kind(level, item.level, item.list, style in self._styles.code)
 
     def _table(self, table: Element) -> None:
         rows: list[list[str]] = []

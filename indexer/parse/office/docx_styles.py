@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
-from indexer.parse.office.ooxml import Element, attribute, local
+from indexer.parse.office.ooxml import Element, attribute, local, number_of
 
 TITLE: Final = 0
 """Level of the document's title, above all headings."""
@@ -19,6 +19,16 @@ _CODE: Final = re.compile(r"code|listing|preformatted|source|verbatim", re.IGNOR
 _MAX_BASES: Final = 20
 """Longest chain of styles based on each other; a longer one is taken for a loop."""
 
+_T = TypeVar("_T")
+_U = TypeVar("_U")
+
+
+class Item(NamedTuple):
+    """Which list an item is in, and at which level, from 0."""
+
+    list: str = ""
+    level: int = 0
+
 
 class Styles(NamedTuple):
     """What the styles of a document say, by the style's id."""
@@ -27,8 +37,8 @@ class Styles(NamedTuple):
     """Level of each heading style, from 1 up; ``TITLE`` for the style of the document's title."""
     code: frozenset[str] = frozenset()
     """Styles of code."""
-    items: frozenset[str] = frozenset()
-    """Styles of list items."""
+    items: Mapping[str, Item] = {}
+    """Which list the items of a style are in."""
     hidden: frozenset[str] = frozenset()
     """Styles of text that isn't shown."""
     bold: frozenset[str] = frozenset()
@@ -44,7 +54,8 @@ def read_styles(roots: Iterable[Element]) -> Styles:
     bases: dict[str, str] = {}
     hidden: dict[str, bool] = {}
     bold: dict[str, bool] = {}
-    code, items = set(), set()
+    items: dict[str, Item] = {}
+    code = set()
     for style in (style for root in roots for style in root if local(style) == "style"):
         identity, name = attribute(style, "styleId"), ""
         for node in style.iter():
@@ -54,7 +65,7 @@ def read_styles(roots: Iterable[Element]) -> Styles:
             elif key == "outlineLvl":
                 own.setdefault(identity, outline_level(node))
             elif key == "numPr":
-                items.add(identity)
+                items[identity] = read_item(node)
             elif key == "name":
                 name = attribute(node, "val")
             elif key == "vanish":
@@ -68,7 +79,11 @@ def read_styles(roots: Iterable[Element]) -> Styles:
     return Styles(
         levels={name: level for name, level in levels.items() if level <= LAST_LEVEL},
         code=frozenset(code),
-        items=frozenset(items),
+        items={
+            name: item
+            for name in {*items, *bases}
+            if (item := _inherited(name, items, bases, None)) is not None
+        },
         hidden=frozenset(n for n in {*hidden, *bases} if _inherited(n, hidden, bases, 0)),
         bold=frozenset(n for n in {*bold, *bases} if _inherited(n, bold, bases, 0)),
     )
@@ -102,7 +117,14 @@ def named_level(name: str) -> int | None:
     return "ABCD".index(match[1]) + 2 if match else None
 
 
-def _inherited(identity: str, own: Mapping[str, int], bases: Mapping[str, str], none: int) -> int:
+def read_item(node: Element) -> Item:
+    """Return which list a paragraph or a style is in."""
+    said = {local(one): one for one in node}
+    level = number_of(said["ilvl"], "val") if "ilvl" in said else 0
+    return Item(attribute(said["numId"], "val") if "numId" in said else "", max(level, 0))
+
+
+def _inherited(identity: str, own: Mapping[str, _T], bases: Mapping[str, str], none: _U) -> _T | _U:
     """Return the value of a style: its own, or that of the nearest style it is based on."""
     for _ in range(_MAX_BASES):
         if identity in own:

@@ -148,6 +148,27 @@ def test_charts_and_pictures_follow_their_paragraph() -> None:
     assert document.metadata["unread"] == ["graphic chart2.xml"]
 
 
+NUMBERING = f"""<w:numbering {SPACES}><w:abstractNum w:abstractNumId="7">
+<w:lvl w:ilvl="0"><w:start w:val="3"/><w:numFmt w:val="decimal"/><w:lvlText w:val="%1."/></w:lvl>
+<w:lvl w:ilvl="1"><w:numFmt w:val="upperRoman"/><w:lvlText w:val="%1.%2)"/></w:lvl>
+<w:lvl w:ilvl="2"><w:numFmt w:val="bullet"/><w:lvlText w:val="o"/></w:lvl></w:abstractNum>
+<w:num w:numId="8"><w:abstractNumId w:val="7"/></w:num>
+<w:num w:numId="9"><w:abstractNumId w:val="7"/><w:lvlOverride w:ilvl="0">
+<w:startOverride w:val="1"/></w:lvlOverride></w:num></w:numbering>"""
+
+
+def test_items_have_the_numbers_that_word_shows() -> None:
+    def item(text: str, level: int, identity: int) -> str:
+        return p(text, f'<w:numPr><w:ilvl w:val="{level}"/><w:numId w:val="{identity}"/></w:numPr>')
+
+    items = [("a", 0, 8), ("b", 1, 8), ("c", 1, 8), ("d", 2, 8), ("e", 0, 8), ("f", 1, 8)]
+    items += [("g", 0, 9), ("h", 0, 9), ("i", 0, 99), ("k", 0, 0)]
+    data = make(*(item(*one) for one in items), more={"numbering9": NUMBERING})
+    assert parse("a.docx", data).text == (
+        "3. a\n  3.I) b\n  3.II) c\n    - d\n4. e\n  4.I) f\n1. g\n2. h\n- i\n\nk"
+    )
+
+
 def test_symbols_are_read() -> None:
     data = make(
         '<w:p><w:r><w:sym w:font="Symbol" w:char="F061"/><w:sym w:font="Wingdings" w:char="F0E0"/>'
