@@ -51,5 +51,7 @@ def graphic_words(package: Package, part: str) -> str:
 def _is_name(value: Element) -> bool:
     """Whether a chart's value is a text and not a number."""
     point = value.getparent()
+    if point is not None and local(point) == "tx":  # the name of a series, not that of a cell
+        return True
     cache = point.getparent() if point is not None else None
     return cache is not None and local(cache) in {"strCache", "strLit", "lvl"}

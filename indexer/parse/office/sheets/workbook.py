@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from indexer.parse.base.compose import Composer
 from indexer.parse.office.legacy.compound import Compound
 from indexer.parse.office.ooxml import Package
+from indexer.parse.office.sheets.drawings import add_drawing, drawings_of
 from indexer.parse.office.sheets.gaps import close_gaps
 from indexer.parse.office.sheets.old_gaps import close_old_gaps
 from indexer.parse.office.sheets.table_lines import add_rows
@@ -40,8 +41,11 @@ def parse_workbook(uri: str, data: bytes) -> Document:
     composer = Composer()
     title, metadata = "", list[tuple[str, object]]()
     with parser_errors_as_damage():
+        drawings: dict[str, list[str]] = {}
+        package: Package | None = None
         if data.startswith(b"PK"):
             package = Package(data)
+            drawings = drawings_of(package)
             title, metadata = package.about()
             closed = close_gaps(data, package)
         else:
@@ -54,6 +58,7 @@ def parse_workbook(uri: str, data: bytes) -> Document:
         except CalamineError as error:  # it only says that no format fits
             raise SkipDocument(SkipReason.DAMAGED, "not readable as a workbook") from error
         for sheet in workbook.sheets_metadata:
+            cells: CalamineSheet | None
             try:
                 with _panics_as_damage():
                     cells = workbook.get_sheet_by_name(sheet.name)
@@ -61,11 +66,17 @@ def parse_workbook(uri: str, data: bytes) -> Document:
                 # A sheet that is a chart or a macro has no cells.
                 if sheet.typ == SheetTypeEnum.WorkSheet:
                     composer.unread(f"sheet {sheet.name}")
-                continue
+                if not drawings.get(sheet.name):
+                    continue
+                cells = None
             composer.begin_page()
             composer.add_heading(1, sheet.name)
-            # The references of merged cells are those before gaps were closed.
-            add_rows(composer, _rows(cells) if closed is data else _plain_rows(cells))
+            if cells is not None:
+                # The references of merged cells are those before gaps were closed.
+                add_rows(composer, _rows(cells) if closed is data else _plain_rows(cells))
+            for part in drawings.get(sheet.name, ()):
+                if package is not None:
+                    add_drawing(composer, package, part, sheet.name)
     return composer.document(uri, "spreadsheet", [title, PurePosixPath(uri).stem], metadata)
 
 

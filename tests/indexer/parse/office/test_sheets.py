@@ -200,6 +200,40 @@ def test_merged_rows_repeat_their_value() -> None:
     )
 
 
+def drawn_xlsx() -> bytes:
+    stream = io.BytesIO()
+    with xlsxwriter.Workbook(stream) as book:
+        sheet = book.add_worksheet("S")
+        sheet.write_column(0, 0, [1, 2])
+        chart = book.add_chart({"type": "bar"})
+        chart.add_series({"values": "=S!$A$1:$A$2", "name": "Ducks seen"})
+        chart.set_title({"name": "Ducks by year"})
+        sheet.insert_chart(3, 0, chart)
+        sheet.insert_textbox(20, 0, "A remark", {"description": "A yellow box"})
+        alone = book.add_chart({"type": "bar"})
+        alone.add_series({"values": "=S!$A$1:$A$2", "name": "Alone"})
+        book.add_chartsheet("Only a chart").set_chart(alone)
+    return stream.getvalue()
+
+
+def test_charts_and_text_boxes_follow_the_rows() -> None:
+    document = parse("a.xlsx", drawn_xlsx())
+    assert document.text == (
+        "S\n\n1\n2\n\nDucks by year\nDucks seen\n\nA remark\n\nA yellow box\n\n"
+        "Only a chart\n\nAlone"
+    )
+    assert len(document.page_starts) == 2
+
+
+def test_a_damaged_drawing_costs_only_itself() -> None:
+    with zipfile.ZipFile(io.BytesIO(drawn_xlsx())) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    files["xl/drawings/drawing1.xml"] = b"<broken"
+    document = parse("a.xlsx", make_files.make_zip(files))
+    assert document.metadata["unread"] == ["drawing on sheet S"]
+    assert document.text == "S\n\n1\n2\n\nOnly a chart\n\nAlone"
+
+
 def test_a_sheet_that_can_not_be_read_is_named() -> None:
     with zipfile.ZipFile(io.BytesIO(make_files.make_xlsx())) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
