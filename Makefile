@@ -16,7 +16,7 @@ STAMP := .venv/.installed
 PYTEST := OMP_WAIT_POLICY=passive $(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal
 SOURCES := retrieval indexer training tests benchmarks examples proto docs
 
-.PHONY: help install demo test test-slow fuzz coverage check lint types imports proto-check stubs release-contract docs-check dist format docs clean
+.PHONY: help install demo test test-slow test-ocr fuzz coverage check lint types imports proto-check stubs release-contract docs-check dist format docs clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -39,6 +39,10 @@ test: $(STAMP)  ## Run the fast test suite; WORKERS=N sets the number of process
 
 test-slow: $(STAMP)  ## Run the slow tests too
 	$(PYTEST) -m 'slow or not slow'
+
+test-ocr: $(STAMP)  ## Install character recognition, which is large, and test it
+	$(BIN)/pip install --quiet '.[ocr]'
+	$(BIN)/pytest tests/indexer/parse/pdf/test_ocr.py
 
 fuzz: $(STAMP)  ## Draw new examples for the property tests, ten times as many; SEED=N repeats a run
 	@echo "SEED=$(SEED)"

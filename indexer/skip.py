@@ -3,11 +3,17 @@
 import errno
 import gzip
 import lzma
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Final
+
+if sys.version_info >= (3, 14):
+    from compression.zstd import ZstdError
+else:
+    from backports.zstd import ZstdError
 
 
 class SkipReason(StrEnum):
@@ -63,6 +69,7 @@ _STREAM_DAMAGE: Final[tuple[type[Exception], ...]] = (
     zlib.error,
     lzma.LZMAError,
     gzip.BadGzipFile,
+    ZstdError,
 )
 """Exceptions of a damaged compressed stream, besides an ``OSError`` without a number."""
 

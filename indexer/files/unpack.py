@@ -14,7 +14,7 @@ from indexer.decoding.decompress import MAX_FILE_BYTES
 from indexer.files import sidecar
 from indexer.files.discover import Patterns, generated_member, path_text, why_skipped
 from indexer.parse.base.unknown import looks_like_text
-from indexer.parse.containers import DAMAGE, Entry
+from indexer.parse.containers import DAMAGE, MAX_UNPACKED_BYTES, Entry
 from indexer.parse.formats import (
     ReadAs,
     content_decides,
@@ -25,10 +25,6 @@ from indexer.parse.formats import (
 from indexer.skip import SkipDocument, SkipReason, read_errors_as_skips
 from retrieval.domain.records import Skipped, SourceFile
 
-MAX_UNPACKED_BYTES: Final = 16 << 30
-"""Maximum number of bytes of all members of a container, inner containers included. Stops a small
-file that unpacks without end; it is four times the size of the largest container, because text
-rarely packs to less than a quarter."""
 MAX_MEMBERS: Final = 1_000_000
 """Maximum number of members of a container, inner containers included."""
 MAX_NESTING: Final = 3

@@ -13,13 +13,18 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import IO, Final
 
-from indexer.decoding.decompress import MAX_FILE_BYTES
+from indexer.decoding.decompress import MAX_FILE_BYTES, ZSTD_MAGIC, open_zstd
 from indexer.parse.base.unknown import SNIFFED_BYTES
 from indexer.skip import SkipReason
 
 MAX_LINE_BYTES: Final = 16 << 20
 """Longer lines of a file of JSON lines are skipped: a line is held in memory whole, and even a long
 article with its metadata has less than 1 MB."""
+
+MAX_UNPACKED_BYTES: Final = 16 << 30
+"""Maximum number of bytes of all members of a container, inner containers included. Stops a small
+file that unpacks without end; it is four times the size of the largest container, because text
+rarely packs to less than a quarter."""
 
 DAMAGE: Final = (
     zipfile.BadZipFile,
@@ -99,8 +104,12 @@ def _zip_problem(info: zipfile.ZipInfo) -> tuple[SkipReason, str] | None:
 
 
 def tar_entries(file: IO[bytes]) -> Iterator[Entry]:
-    """Yield the files of a tar archive, compressed with gzip, bzip2 or xz or not at all."""
-    with tarfile.open(fileobj=file, mode="r|*") as archive:
+    """Yield the files of a tar archive, compressed with gzip, bzip2, xz or Zstandard or not."""
+    is_zstd = file.read(len(ZSTD_MAGIC)) == ZSTD_MAGIC
+    file.seek(0)
+    # Before Python 3.14, tarfile does not know Zstandard.
+    source = open_zstd(file) if is_zstd else file
+    with tarfile.open(fileobj=source, mode="r|" if is_zstd else "r|*") as archive:
         for info in archive:
             if info.isdir():
                 continue

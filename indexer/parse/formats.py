@@ -6,6 +6,7 @@ parser in a module of its own and add an entry to ``FORMATS``.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Final
@@ -261,6 +262,16 @@ def _zip(file: IO[bytes]) -> "Iterator[Entry]":
     return zip_entries(file)
 
 
+def _sevenzip(file: IO[bytes]) -> "Iterator[Entry]":
+    from indexer.parse.sevenzip import sevenzip_entries
+
+    return sevenzip_entries(file)
+
+
+def _has_py7zr(_: str) -> bool:
+    return find_spec("py7zr") is not None
+
+
 def _tar(file: IO[bytes]) -> "Iterator[Entry]":
     from indexer.parse.containers import tar_entries
 
@@ -366,9 +377,17 @@ FORMATS: Final = (
     Format("json", "JSON", (".json",), _json),
     Format("zip", "ZIP archive", (".zip",), opener=_zip, undoes_compression=True),
     Format(
+        "7z",
+        "7z archive",
+        (".7z",),
+        opener=_sevenzip,
+        undoes_compression=True,
+        extra=Extra("archives", _has_py7zr, is_required=True),
+    ),
+    Format(
         "tar",
         "tar archive",
-        (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz"),
+        (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst"),
         opener=_tar,
         undoes_compression=True,
     ),

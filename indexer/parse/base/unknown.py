@@ -1,13 +1,10 @@
 """Files whose name tells no format: which are never text, and which look like it."""
 
-import bz2
-import lzma
-import zlib
 from pathlib import PurePosixPath
-from typing import Final, Protocol
+from typing import Final
 
 from indexer.decoding.decode import decode
-from indexer.decoding.decompress import without_compression
+from indexer.decoding.decompress import decompressed_start, without_compression
 from indexer.parse.base.outline import words
 from indexer.skip import SkipDocument
 
@@ -57,10 +54,6 @@ NOT_TEXT: Final = words(
 """Extensions of files that are not opened to find out what they are."""
 
 
-class _Decompressor(Protocol):
-    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
-
-
 def may_be_text(name: str) -> bool:
     """Whether a file whose name tells no format may be text; its content decides."""
     extension = PurePosixPath(without_compression(name)).suffix.lower()
@@ -80,28 +73,8 @@ def looks_like_text(name: str, head: bytes) -> bool:
         name: its name, whose extension tells the compression.
         head: its first ``SNIFFED_BYTES``, compressed if the name says so.
     """
-    if (plain := _decompressed(name, head)) is None:
-        return False
     try:
-        decode(plain)
+        decode(decompressed_start(name, head, SNIFFED_BYTES))
     except SkipDocument:
         return False
     return True
-
-
-def _decompressed(name: str, head: bytes) -> bytes | None:
-    """Return the start of a file without compression; None if it is damaged."""
-    extension = PurePosixPath(name.lower()).suffix
-    unpacker: _Decompressor
-    if extension == ".gz":
-        unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
-    elif extension == ".bz2":
-        unpacker = bz2.BZ2Decompressor()
-    elif extension == ".xz":
-        unpacker = lzma.LZMADecompressor(memlimit=256 << 20)
-    else:
-        return head
-    try:
-        return unpacker.decompress(head, SNIFFED_BYTES)
-    except (OSError, zlib.error, lzma.LZMAError):
-        return None

@@ -5,10 +5,12 @@ import gzip
 import io
 import lzma
 import random
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,11 @@ from indexer.files.discover import compile_patterns, discover
 from indexer.files.unpack import Member, unpack
 from indexer.parse.formats import format_of, open_container
 from retrieval.domain.records import Skipped
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 Made = tuple[dict[str, bytes], dict[str, tuple[str, str]]]
 
@@ -57,6 +64,28 @@ def make_tar(files: dict[str, bytes], mode: str = "w") -> bytes:
     return buffer.getvalue()
 
 
+def make_tar_zst(files: dict[str, bytes]) -> bytes:
+    return compress_zstd(make_tar(files))
+
+
+def compress_zstd(data: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zstd.open(buffer, "wb") as file:
+        file.write(data)
+    return buffer.getvalue()
+
+
+def make_7z(files: dict[str, bytes], **options: Any) -> bytes:
+    py7zr = pytest.importorskip("py7zr")
+    buffer = io.BytesIO()
+    with py7zr.SevenZipFile(buffer, "w", **options) as archive:
+        for number, data in enumerate(files.values()):
+            archive.writestr(data, f"{number:03}")
+        for file, name in zip(archive.files, files, strict=True):
+            file._file_info["filename"] = name  # it refuses paths that lead out
+    return buffer.getvalue()
+
+
 FILES = {
     "a.md": b"# A\n",
     "deep/er/b.txt": b"b",
@@ -94,6 +123,9 @@ REASONS = {
         ("a.tgz", lambda files: make_tar(files, "w:gz")),
         ("a.tar.bz2", lambda files: make_tar(files, "w:bz2")),
         ("a.tar.xz", lambda files: make_tar(files, "w:xz")),
+        ("a.tar.zst", make_tar_zst),
+        ("a.TZST", make_tar_zst),
+        ("a.7z", make_7z),
     ],
 )
 def test_archives(tmp_path: Path, name: str, make: Callable[[dict[str, bytes]], bytes]) -> None:
@@ -101,6 +133,49 @@ def test_archives(tmp_path: Path, name: str, make: Callable[[dict[str, bytes]], 
     found, skipped = members_of(tmp_path / name)
     assert found == {name: FILES[name] for name in KEPT}
     assert {name: reason for name, (reason, _) in skipped.items()} == REASONS
+
+
+def test_7z_archives_need_a_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indexer.parse.formats.find_spec", lambda _: None)
+    (tmp_path / "a.7z").write_bytes(b"x")
+    (skipped,) = discover([tmp_path]).skipped
+    assert skipped.detail == ".7z needs pip install 'gte-retrieval[archives]'"
+
+
+def test_7z_archives(tmp_path: Path) -> None:
+    path = tmp_path / "a.7z"
+    texts = {f"{number}.md": f"text {number} ".encode() * 500 for number in range(100)}
+    path.write_bytes(make_7z({**texts, "huge.md": bytes(101 << 20), "last.md": b"end"}))
+    found, skipped = members_of(path)
+    assert found == {**texts, "last.md": b"end"}
+    assert skipped == {"huge.md": ("too large", "105906176 bytes, at most 104857600")}
+    (source,) = discover([path]).files
+    first = next(unpack(source, compile_patterns((), ())))
+    assert isinstance(first, Member)
+    assert first.source.mtime_ns > 1_700_000_000 * 10**9
+    for options in ({"password": "x"}, {"password": "x", "header_encryption": True}):
+        path.write_bytes(make_7z({"a.md": b"a"}, **options))
+        assert members_of(path) == ({}, {"a.7z": ("encrypted", "")})
+
+
+def test_damaged_7z_archives(tmp_path: Path) -> None:
+    path = tmp_path / "a.7z"
+    intact = make_7z({f"{number}.md": random.Random(number).randbytes(999) for number in range(9)})
+    for damaged in (b"7z", intact[:-20], intact[:500] + b"0123456789" + intact[510:], b"\0" * 99):
+        path.write_bytes(damaged)
+        _, skipped = members_of(path)
+        assert skipped["a.7z"][0] == "damaged"
+
+
+def test_what_a_7z_archive_unpacks_to_is_limited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexer.parse.sevenzip.MAX_UNPACKED_BYTES", 1 << 20)
+    path = tmp_path / "a.7z"
+    path.write_bytes(make_7z({"a.md": b"a", "skipped.mp4": bytes(2 << 20), "b.md": b"b"}))
+    found, skipped = members_of(path)
+    assert found == {"a.md": b"a"}
+    assert skipped["a.7z"] == ("over a limit", "more than 1048576 bytes unpacked")
 
 
 def test_times_are_those_of_the_members(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from indexer.skip import SkipDocument
 from retrieval.domain.records import ChunkSettings, Document
 from tests.indexer import make_compound, make_files
 from tests.indexer.chunking.test_chunk import Words, check
+from tests.indexer.files.test_unpack import compress_zstd
 from tests.indexer.parse.test_parse import check_tiling, outline_of
 
 MAKERS: dict[str, Callable[[], bytes]] = {
@@ -356,9 +357,9 @@ def test_texts_without_an_extension(name: str) -> None:
     assert makefile.key == "code"
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, compress_zstd])
 def test_compressed_files(pack: Callable[[bytes], bytes]) -> None:
-    ending = {gzip.compress: ".gz", bz2.compress: ".bz2", lzma.compress: ".xz"}[pack]
+    ending = {gzip.compress: ".gz", bz2.compress: ".bz2", lzma.compress: ".xz"}.get(pack, ".zst")
     document = parse(f"docs/notes.md{ending}", pack(b"# Title\n\nText.\n"))
     assert (document.format, document.title) == ("markdown", "Title")
     assert document.text == "# Title\n\nText.\n"
