@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
-from indexer.parse.office.ooxml import Package, read_member
+from indexer.parse.office.ooxml import PART_ERRORS, Package, read_member
 from indexer.skip import SkipDocument, SkipReason
 
 _MAX_AREA: Final = 200_000
@@ -60,7 +60,12 @@ def close_gaps(data: bytes, package: Package) -> bytes:
     changed: dict[str, bytes] = {}
     for relation in package.relations(main):
         if relation.kind == "worksheet" and package.has(relation.target):
-            part = package.read_bytes(relation.target)
+            try:
+                part = package.read_bytes(relation.target)
+            except SkipDocument:
+                raise
+            except PART_ERRORS:  # calamine tells which sheet it is
+                continue
             close = _close_binary if relation.target.lower().endswith(".bin") else _close_xml
             if (closed := close(part)) is not None:
                 changed[relation.target] = closed

@@ -243,6 +243,16 @@ def test_a_sheet_that_can_not_be_read_is_named() -> None:
     assert "just | words" in document.text
 
 
+def test_a_sheet_with_a_wrong_checksum_is_named() -> None:
+    data = bytearray(make_files.make_xlsx())
+    at = data.index(b"xl/worksheets/sheet1.xml") - 30
+    data[at + 14 : at + 18] = b"\0\0\0\0"
+    central = data.rindex(b"xl/worksheets/sheet1.xml") - 46
+    data[central + 16 : central + 20] = b"\0\0\0\0"
+    document = parse("a.xlsx", bytes(data))
+    assert "just | words" in document.text
+
+
 def test_the_title_of_a_workbook_is_no_junk() -> None:
     for title, expected in (("Book1", "a"), ("Birds of 2024", "Birds of 2024")):
         stream = io.BytesIO()
