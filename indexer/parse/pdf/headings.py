@@ -10,11 +10,16 @@ from indexer.parse.base.outline import words
 from indexer.parse.pdf.lines import Line
 from indexer.parse.pdf.rows import Grid
 
-_LARGER: Final = 1.1
+_LARGER: Final = 1.15
 """A line is a heading if its type is this many times as large as the text's."""
+_LITTLE_LARGER: Final = 1.1
+"""So is one in slightly larger type, if it is set off from the line above."""
+_SET_OFF: Final = 1.6
+"""Distance from the line above, in type sizes, from which a line is set off."""
+_BULLETS: Final = tuple("•◦▪‣·●○■□➢✓–—*-")
 _SAME_SIZE: Final = 0.5
 """Sizes that differ by less, in points, are the same."""
-_MAX_STEP: Final = 1.9
+_MAX_STEP: Final = 2.1
 """Lines of one heading are at most this many type sizes apart."""
 _MAX_HEADING: Final = 150
 """Longer lines in large type, in characters, are taken for text."""
@@ -23,7 +28,7 @@ _MAX_TITLE: Final = 300
 _MIN_TITLE: Final = 3
 """Fewer Latin letters in the largest type are an initial or a logo."""
 _PART: Final = re.compile(
-    r"(?:\d{1,2}|[A-Z]|[IVX]{1,5})(?:\.\d{1,2}){0,4}[.:)]? .*"
+    r"[01]\.? .*|(?:(?:\d{1,2}|[A-Z]|[IVX]{1,5})[.:)]|\d{1,2}(?:\.\d{1,2}){1,4}) .*"
     r"|(?i:(?:chapter|part|section|appendix|kapitel|chapitre|cap[ií]tulo) [\divx]+\b.*"
     r"|(?:table of )?contents|inhalt(?:sverzeichnis)?|sommaire|table des mati[eè]res|[ií]ndice"
     r"|abstract|summary|introduction|foreword|preface|einleitung|zusammenfassung|vorwort"
@@ -32,6 +37,12 @@ _PART: Final = re.compile(
 """Headings of parts, which are no titles."""
 _MAX_ABOVE_TITLE: Final = 500
 """Maximum number of characters above the title, as of a letterhead."""
+_LONGEST_WORD: Final = 25
+_SENTENCE_SPACES: Final = 4
+"""A line of more words that begins with a small letter, or ends with a full stop, is part of a
+text."""
+_LONG_LINE: Final = 50
+"""Longer lines above, in characters, are text, below which no title stands."""
 _FEWEST_NAMES: Final = 2
 _MAX_HEADING_SHARE: Final = 0.2
 """If more of the text than this is in large type, it is a poster and has no headings."""
@@ -81,17 +92,26 @@ def large_lines(pages: Sequence[Sequence[Block]], usual: float) -> list[Large]:
     found: list[Large] = []
     for number, blocks in enumerate(pages):
         for place, block in enumerate(blocks):
-            if isinstance(block, Grid) or not block.upright or block.size <= _LARGER * usual:
+            if isinstance(block, Grid) or block.size <= _LITTLE_LARGER * usual:
                 continue
+            if not block.upright or block.text.startswith(_BULLETS):
+                continue
+            above = blocks[place - 1] if place else None
             last = found[-1] if found else None
-            if last and (last.page, last.end) == (number, place):
-                above = blocks[place - 1]
-                if isinstance(above, Line) and _continues(above, block):
-                    text = f"{last.text}\n{block.text}"
-                    found[-1] = last._replace(end=place + 1, text=text)
-                    continue
-            found.append(Large(number, place, place + 1, block.size, block.text))
+            is_next = last is not None and (last.page, last.end) == (number, place)
+            if last and is_next and isinstance(above, Line) and _continues(above, block):
+                text = f"{last.text}\n{block.text}"
+                found[-1] = last._replace(end=place + 1, text=text)
+            elif block.size > _LARGER * usual or _is_set_off(above, block):
+                found.append(Large(number, place, place + 1, block.size, block.text))
     return [large for large in found if _has_words(large.text)]
+
+
+def _is_set_off(above: Block | None, line: Line) -> bool:
+    """Whether a line is not just the next one of a paragraph."""
+    if not isinstance(above, Line):
+        return True
+    return not 0 < above.end_y - line.y <= _SET_OFF * line.size
 
 
 def _continues(above: Line, below: Line) -> bool:
@@ -113,8 +133,9 @@ def title_of_page(larges: Sequence[Large], pages: Sequence[Sequence[Block]]) -> 
         return None
     largest = max(large.size for large in there)
     first = next(large for large in there if large.size > largest - _SAME_SIZE)
-    above = sum(len(line.text) for line in pages[page][: first.start] if isinstance(line, Line))
-    return first if above <= _MAX_ABOVE_TITLE else None
+    above = [len(line.text) for line in pages[page][: first.start] if isinstance(line, Line)]
+    is_below_text = sum(length > _LONG_LINE for length in above) > 1
+    return None if is_below_text or sum(above) > _MAX_ABOVE_TITLE else first
 
 
 def _may_be_title(text: str) -> bool:
@@ -123,7 +144,10 @@ def _may_be_title(text: str) -> bool:
     longest = max(map(len, re.findall(r"[^\W\d_]+", line)), default=0)
     if longest < (_MIN_TITLE if line.isascii() else 1) or _PART.fullmatch(line):
         return False
-    return not (line[0].islower() and "." in line)
+    if " " not in line and len(line) > _LONGEST_WORD and line.isascii():
+        return False  # letters of a font that doesn't say what they stand for
+    is_long = line.count(" ") >= _SENTENCE_SPACES
+    return not (is_long and (line[0].islower() or line.endswith(".")))
 
 
 def headings(

@@ -30,6 +30,8 @@ _METADATA: Final = {
     "Keywords": "keywords",
     "CreationDate": "date",
 }
+_UNSAID: Final = ("anonymous", "unspecified", "untitled", "unknown")
+"""What programs write where nobody said anything."""
 _DATE: Final = re.compile(r"D:(\d{4})(\d\d)(\d\d)")
 _NUMBER: Final = (
     r"(?:(?:chapter|section|part|appendix)\s+)?"
@@ -70,6 +72,10 @@ class Pages:
     """Numbers of the pages, from 0, that can't be read."""
     recognized: list[int] = field(default_factory=list)
     """Numbers of the pages, from 0, that are pictures whose text was recognised."""
+    unread_parts: list[str] = field(default_factory=list)
+    """Names of other parts that can't be read."""
+    attachments: list[str] = field(default_factory=list)
+    """Names of attached files."""
     marks: list[Mark] = field(default_factory=list)
     properties: dict[str, str] = field(default_factory=dict)
 
@@ -118,13 +124,14 @@ class _Writer:
         for number, blocks in enumerate(self._pages):
             composer.begin_page()
             self._add_page(number, blocks, begins)
-        for part in _names(sorted(content.unread)):
+        for part in (*_names(sorted(content.unread)), *content.unread_parts):
             composer.unread(part)
         said = with_lists((key, _property(name, content)) for name, key in _METADATA.items())
         unread = set(content.unread)
         without = sum(not lines and n not in unread for n, lines in enumerate(content.lines))
         metadata = [
             *said,
+            ("attachments", content.attachments),
             ("recognized", _names(content.recognized)),
             ("page headers", self._headers),
             ("pages without text", without or None),
@@ -182,6 +189,8 @@ class _Writer:
 
 def _property(name: str, content: Pages) -> str:
     value = content.properties.get(name, "")
+    if value.strip("()").lower() in _UNSAID:
+        return ""
     match = _DATE.match(value)
     return "-".join(match.groups()) if match else value
 

@@ -8,6 +8,7 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
 from indexer.parse.base.compose import clean
+from indexer.parse.base.fields import MAX_METADATA_VALUES
 from indexer.parse.base.outline import MAX_SECTIONS, one_line
 from indexer.parse.ocr.recognize import MAX_SIDE, Recognizer, recognizer
 from indexer.parse.pdf.lines import Line, read_lines
@@ -105,6 +106,9 @@ class _Reader:
                         raise
         if self._refusal is not None and not any(pages.lines):
             raise SkipDocument(SkipReason.SCANNED, f"{len(pdf)} pages; {self._refusal.detail}")
+        if pdf.get_formtype() == pdfium_c.FORMTYPE_XFA_FULL:
+            pages.unread_parts.append("form in XFA")
+        pages.attachments = list(_attachments(pdf))
         pages.properties = pdf.get_metadata_dict(skip_empty=True)
         pages.marks = list(islice(_bookmarks(pdf), MAX_SECTIONS))
         return pages
@@ -153,6 +157,13 @@ class _Reader:
             except SkipDocument as refusal:
                 self._refusal = refusal
         return self._recognizer
+
+
+def _attachments(pdf: pdfium.PdfDocument) -> Iterator[str]:
+    """Yield the names of attached files."""
+    for index in range(min(pdf.count_attachments(), MAX_METADATA_VALUES)):
+        if name := one_line(clean(pdf.get_attachment(index).get_name())):
+            yield name
 
 
 def _is_scan(page: pdfium.PdfPage, *, has_text: bool) -> bool:

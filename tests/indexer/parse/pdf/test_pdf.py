@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
+import fpdf
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -523,3 +524,49 @@ def test_a_file_without_a_good_page_is_damaged() -> None:
     with pytest.raises(SkipDocument) as caught:
         read(pdf_of([[], []], broken=[0, 1]))
     assert caught.value.reason is SkipReason.DAMAGED
+
+
+def test_attached_files_are_named() -> None:
+    pdf = fpdf.FPDF()
+    pdf.add_page()
+    pdf.set_font("helvetica", size=11)
+    pdf.cell(text="See the attached files.")
+    for name in ("prices.csv", "plan.txt"):
+        pdf.embed_file(bytes=b"x", basename=name)
+    assert sorted(read(bytes(pdf.output())).metadata["attachments"]) == ["plan.txt", "prices.csv"]
+
+
+def test_what_programs_write_for_nothing_is_no_author() -> None:
+    data = pdf_of([prose(760)], title="x").replace(b"<</Title ", b"<</Author(anonymous)/Title ")
+    assert "author" not in read(data).metadata
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "A Comparison of Pumps",
+        "5-Level Paging",
+        "2010 Form of Pumps",
+        "I, the Pump",
+        "Introduction to Pumps",
+    ],
+)
+def test_titles_that_begin_like_numbers_are_titles(title: str) -> None:
+    page = [(72, 790, 20, title), *prose(760)]
+    assert read(pdf_of([page], bookmarks=["1. Introduction"])).title == title
+
+
+def test_a_large_line_below_text_or_in_the_midst_of_it_is_no_title() -> None:
+    assert (
+        read(pdf_of([[*prose(760), (72, 560, 20, "Care of pumps"), *prose(540)]])).title == "file"
+    )
+    sentence = "pumps in the lower basin are looked after once a month."
+    assert read(pdf_of([[(72, 790, 16, sentence), *prose(760)]])).title == "file"
+
+
+def test_lists_in_larger_type_have_no_headings() -> None:
+    page = [
+        *((72, 790 - 20 * n, 12, f"- point {n} of the list") for n in range(5)),
+        *prose(660, 40),
+    ]
+    assert paths(read(pdf_of([page]))) == [""]
