@@ -16,6 +16,7 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from retrieval.domain.arguments import refuse_one_text
+from retrieval.encoding.word_pieces import word_pieces_of
 from retrieval.errors import CheckpointError
 
 MAX_TOKENIZER_BYTES = 128 << 20
@@ -221,7 +222,8 @@ class _WordCounts:
         added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
         self._added = re.compile("|".join(map(re.escape, added)) or "$^", re.IGNORECASE)
         self._words = _Memory(self._count_parts)
-        self._parts = _Memory(self._count_whole)
+        self._parts = _Memory(self._count_part)
+        self._pieces = word_pieces_of(tokenizer)
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Return the number of tokens of each text."""
@@ -232,6 +234,11 @@ class _WordCounts:
         if word.isascii() and word.isprintable() and not self._added.search(word):
             return sum(map(self._parts.__getitem__, _PART.findall(word)))
         return self._count_whole(word)
+
+    def _count_part(self, part: str) -> int:
+        if self._pieces and part.isalnum():
+            return self._pieces.count(part)
+        return self._count_whole(part)
 
     def _count_whole(self, text: str) -> int:
         return _count(self._tokenizer, [text])[0]

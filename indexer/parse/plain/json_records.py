@@ -7,6 +7,7 @@ of its values, each on a line with its path.
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from indexer.decoding.decode import decode
@@ -97,7 +98,8 @@ def parse_json(
     if not isinstance(value, list) or not any(isinstance(record, dict) for record in value):
         kept = bounded_metadata(_metadata(value, names))
         _add(composer, value, names, kept, only=bool(text_fields))
-        return composer.document(uri, "json", [_title(value)], kept.items(), encoding)
+        document = composer.document(uri, "json", [_title(value)], encoding=encoding)
+        return replace(document, metadata={**document.metadata, **kept})
     for number, record in enumerate(value, 1):
         composer.begin_section(1, _title(record) or f"Record {number}")
         _add(composer, record, names, None, only=bool(text_fields))
