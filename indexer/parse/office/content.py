@@ -162,7 +162,7 @@ def parse_office(uri: str, data: bytes, content: Content) -> Document:
 
 
 def _docx(uri: str, data: bytes) -> Document:
-    from indexer.parse.office.docx import parse_docx
+    from indexer.parse.office.docx.document import parse_docx
 
     return parse_docx(uri, data)
 

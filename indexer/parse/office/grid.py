@@ -1,6 +1,6 @@
 """Tables with cells that span rows and columns, as rows of the same columns."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from indexer.parse.base.compose import Composer
@@ -10,6 +10,8 @@ _MAX_COLUMNS: Final = 1_000
 """Cells beyond are written without a place; Word has at most 63 columns, a web page some dozens."""
 _MAX_REPEATED: Final = 100_000
 """Maximum number of cells in a table that repeat the value of a span; bounds hostile files."""
+_LOOK_AHEAD: Final = 50
+"""Number of rows that tell which row names the columns."""
 
 
 class Cell(NamedTuple):
@@ -52,15 +54,14 @@ def spread(rows: Iterable[Sequence[Cell]]) -> list[list[str]]:
     return table
 
 
-def _fill(line: list[str], below: dict[int, tuple[int, str]], *, to_next: bool) -> None:
+def _fill(line: list[str], below: Mapping[int, tuple[int, str]], *, to_next: bool) -> None:
     """Add the values of spans from above, up to the next free place or to the last of them."""
-    while len(line) in below and below[len(line)][0] > 0:
+    while len(line) in below:
         line.append(below[len(line)][1])
-    if not to_next:
-        for column in sorted(below):
-            if column >= len(line):
-                line += [""] * (column - len(line))
-                line.append(below[column][1])
+    for column in () if to_next else sorted(below):
+        if column >= len(line):
+            line += [""] * (column - len(line))
+            line.append(below[column][1])
 
 
 def add_table(composer: Composer, rows: Sequence[Sequence[str]], header_rows: int = 0) -> None:
@@ -73,6 +74,6 @@ def add_table(composer: Composer, rows: Sequence[Sequence[str]], header_rows: in
     """
     filled = [row for row in ([" ".join(cell.split()) for cell in row] for row in rows) if any(row)]
     marked = min(header_rows, max(len(filled) - 1, 0))
-    if not marked and (header := find_header(filled[:50])) is not None:
+    if not marked and (header := find_header(filled[:_LOOK_AHEAD])) is not None:
         marked = header + 1
     composer.add_table(filled, marked)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from indexer.parse.base.compose import Composer
-from indexer.parse.office.docx_styles import TITLE
+from indexer.parse.office.docx.styles import TITLE
 from indexer.parse.office.grid import add_table
 from indexer.parse.office.legacy.compound import Compound, code_page, western
 from indexer.parse.office.legacy.doc_format import (

@@ -5,7 +5,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from indexer.parse.office.docx_styles import LAST_LEVEL, TITLE
+from indexer.parse.office.docx.styles import LAST_LEVEL, TITLE
 
 _PAGE: Final = 512
 """Size of a page of formatting."""

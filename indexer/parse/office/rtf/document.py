@@ -10,7 +10,7 @@ from indexer.parse.base.compose import Composer
 from indexer.parse.base.fields import with_lists
 from indexer.parse.base.outline import words
 from indexer.parse.base.titles import is_junk_title
-from indexer.parse.office.docx_styles import LAST_LEVEL, TITLE, named_level
+from indexer.parse.office.docx.styles import LAST_LEVEL, TITLE, named_level
 from indexer.parse.office.grid import add_table
 from indexer.parse.office.legacy.compound import code_page
 from indexer.parse.office.rtf.tokens import SYMBOL, Token, encoding_of_charset, tokens

@@ -9,8 +9,8 @@ from typing import Final, NamedTuple
 
 from indexer.parse.base.compose import Composer
 from indexer.parse.base.outline import words
-from indexer.parse.office.docx_numbering import Numbering
-from indexer.parse.office.docx_styles import (
+from indexer.parse.office.docx.numbering import Numbering
+from indexer.parse.office.docx.styles import (
     LAST_LEVEL,
     TITLE,
     Item,
