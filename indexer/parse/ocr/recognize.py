@@ -1,5 +1,6 @@
 """Recognise the text of a picture: one interface to the engines that are installed."""
 
+import os
 import shutil
 from collections.abc import Sequence
 from functools import lru_cache
@@ -64,12 +65,12 @@ class Recognizer(Protocol):
 
 def is_installed() -> bool:
     """Whether text can be recognised at all."""
-    return _has_rapidocr() or shutil.which("tesseract") is not None
+    return _has_rapidocr() or _tesseract(os.environ.get("PATH", "")) is not None
 
 
 def can_read_pictures(_: str) -> bool:
     """Whether files that are pictures can be read."""
-    return is_installed() and find_spec("PIL") is not None
+    return is_installed() and _is_found("PIL")
 
 
 @lru_cache(maxsize=2)
@@ -88,7 +89,7 @@ def recognizer(languages: tuple[str, ...]) -> Recognizer:
         from indexer.parse.ocr.rapid import RapidRecognizer
 
         return RapidRecognizer()
-    if program := shutil.which("tesseract"):
+    if program := _tesseract(os.environ.get("PATH", "")):
         from indexer.parse.ocr.tesseract import TesseractRecognizer
 
         codes = [_TESSERACT.get(language.lower(), language) for language in languages]
@@ -100,4 +101,18 @@ def recognizer(languages: tuple[str, ...]) -> Recognizer:
 
 
 def _has_rapidocr() -> bool:
-    return find_spec("rapidocr") is not None and find_spec("onnxruntime") is not None
+    return _is_found("rapidocr") and _is_found("onnxruntime")
+
+
+# Each picture of a folder asks for these.
+
+
+@lru_cache
+def _is_found(module: str) -> bool:
+    return find_spec(module) is not None
+
+
+@lru_cache(maxsize=1)
+def _tesseract(path: str) -> str | None:
+    """Return where Tesseract is in the folders of a ``PATH``."""
+    return shutil.which("tesseract", path=path)

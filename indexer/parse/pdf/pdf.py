@@ -143,8 +143,15 @@ class _Reader:
         width, height = page.get_size()
         scale = min(_DOTS, MAX_SIDE / max(width, height, 1))
         picture = page.render(scale=scale, rev_byteorder=True, may_draw_forms=False).to_numpy()
-        found = recognized_lines(engine(picture[:, :, :3]), height * scale, scale)
+        try:
+            with parser_errors_as_damage():
+                lines_of_picture = engine(picture[:, :, :3])
+        except SkipDocument as failure:
+            self._refusal = failure
+            self._pages.unread.append(number)
+            return lines
         self._part_done()
+        found = recognized_lines(lines_of_picture, height * scale, scale)
         if sum(len(line.text) for line in found) <= 2 * sum(len(line.text) for line in lines):
             return lines
         self._pages.recognized.append(number)

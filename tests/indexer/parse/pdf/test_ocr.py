@@ -274,6 +274,13 @@ def test_tesseract_is_used_for_languages_that_rapidocr_does_not_know(
     assert "eng+rus" in (tesseract / "arguments").read_text()
 
 
+def test_a_page_that_the_engine_fails_on_is_named(tesseract: Path) -> None:
+    (tesseract / "status").write_text("1")
+    words = "A page with enough text that it is no scan with a number on it."
+    document = parse("a.pdf", scan(words, picture()))
+    assert (document.text, document.metadata["unread"]) == (words, ["page 2"])
+
+
 def test_a_failure_of_tesseract_is_the_reason(tesseract: Path) -> None:
     (tesseract / "status").write_text("1")
     assert refused("a.png", saved(picture(), "PNG")).startswith("scanned, no text: Tesseract")
