@@ -13,7 +13,13 @@ from retrieval import __version__
 from retrieval.commands import program
 from retrieval.commands.parameters import QUERY_ARGUMENT, not_empty
 from retrieval.commands.render import passage_as_json, passages_as_text
-from retrieval.commands.search_options import QUERY_DTYPE_OPTION, RERANKER_OPTION, search_options
+from retrieval.commands.search_options import (
+    COPIES_OPTION,
+    QUERY_DTYPE_OPTION,
+    RERANKER_OPTION,
+    search_options,
+    without_copies,
+)
 from retrieval.domain.wording import counted, printable
 from retrieval.encoding.model_cards import MODEL_CARDS, OFFLINE_EXTRA, REMARKS
 from retrieval.errors import InvalidArgument
@@ -48,6 +54,7 @@ def cli() -> None:
 @QUERY_ARGUMENT
 @INDEX_OPTION
 @search_options
+@COPIES_OPTION
 @click.option("--model", callback=not_empty, help="Folder of the index's model, if it has moved.")
 @DEVICE_OPTION
 @QUERY_DTYPE_OPTION
@@ -61,6 +68,7 @@ def search(
     device: str,
     query_dtype: str,
     reranker: str | None,
+    copies: bool,
     as_json: bool,
     **options: Any,  # noqa: ANN401  (the keywords of a Query)
 ) -> None:
@@ -71,6 +79,7 @@ def search(
     from retrieval.local import open_local
     from retrieval.search import Query
 
+    options["collapse"] = without_copies(options["collapse"], copies=copies, as_json=as_json)
     asked = Query(text=query, **options)
     if reranker is not None and not asked.rerank_top:
         raise InvalidArgument("--reranker has no effect without --rerank N, the number to rerank")

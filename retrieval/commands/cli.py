@@ -17,7 +17,7 @@ from retrieval.commands.connection_options import CONNECTION_NAMES, connect, con
 from retrieval.commands.evaluate import evaluate
 from retrieval.commands.parameters import DEVICE_OPTION, QUERY_ARGUMENT, not_empty
 from retrieval.commands.render import passage_as_json, passages_as_text
-from retrieval.commands.search_options import search_options
+from retrieval.commands.search_options import COPIES_OPTION, search_options, without_copies
 from retrieval.commands.serve import serve, token
 from retrieval.commands.text_lines import text_batches
 from retrieval.domain.records import DTYPE_NAMES, TextKind
@@ -75,6 +75,7 @@ def cli() -> None:
     help="Collection to search.",
 )
 @search_options
+@COPIES_OPTION
 @connection_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def search(
@@ -82,6 +83,7 @@ def search(
     query: str,
     target: str,
     collection: str,
+    copies: bool,
     as_json: bool,
     **options: Any,  # noqa: ANN401  (ConnectionOptions, and ListOptions of the client)
 ) -> None:
@@ -89,6 +91,7 @@ def search(
 
     A query of several words needs no quotes.
     """
+    options["collapse"] = without_copies(options["collapse"], copies=copies, as_json=as_json)
     connection: Any = {name: options.pop(name) for name in CONNECTION_NAMES}
     with connect(target, connection) as client:
         results = client.search(query, collection=collection, **options)

@@ -1,7 +1,7 @@
 """The options of a search on the command line, made from the table of options."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -26,6 +26,27 @@ RERANKER_OPTION = click.option(
     metavar="NAME|FOLDER",
     help="Cross-encoder for searches with --rerank: known name, hub id or local folder.",
 )
+
+
+COPIES_OPTION = click.option(
+    "--copies",
+    is_flag=True,
+    help="Show every copy of a passage; by default the best one stands for identical ones. With "
+    "--json all are shown in any case.",
+)
+IDENTICAL: Final = 1.0
+"""Cosine of the vectors of identical passages."""
+
+
+def without_copies(collapse: float | None, *, copies: bool, as_json: bool) -> float | None:
+    """Return ``collapse`` as a command searches: people don't want to read a passage twice.
+
+    Args:
+        collapse: what the user chose; None for nothing.
+        copies: whether the user wants every copy.
+        as_json: whether the result is for a program, which gets what it asked for.
+    """
+    return IDENTICAL if collapse is None and not copies and not as_json else collapse
 
 
 def ranking_options(command: Command) -> Command:

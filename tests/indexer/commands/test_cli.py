@@ -293,3 +293,21 @@ def test_a_huge_one_line_file(model: Path, tmp_path: Path) -> None:
     result = indexer("build", docs, "--index", tmp_path / "i", "--model", model, "--json")
     assert result.returncode == 0
     assert json.loads(result.stdout)["documents"]["added"] == 1
+
+
+def test_identical_passages_are_shown_once(tmp_path: Path, model: Path) -> None:
+    for name in ("one", "two", "three"):
+        path = tmp_path / "docs" / name / "note.md"
+        path.parent.mkdir(parents=True)
+        path.write_text("# Note\n\nThe same words.\n")
+    assert indexer("build", "docs", "--model", model, cwd=tmp_path).returncode == 0
+    once = indexer("search", "same words", cwd=tmp_path).stdout
+    assert once.count("note.md:") == 1
+    assert "(2 more say nearly the same)" in once
+    assert indexer("search", "same words", "--copies", cwd=tmp_path).stdout.count("note.md:") == 3
+    as_json = json.loads(indexer("search", "same words", "--json", cwd=tmp_path).stdout)
+    assert len(as_json["passages"]) == 3
+    chosen = indexer("search", "same words", "--json", "--collapse", "1", cwd=tmp_path).stdout
+    assert len(json.loads(chosen)["passages"]) == 1
+    by_document = indexer("search", "same words", "--by-document", cwd=tmp_path)
+    assert by_document.stdout.count("note.md:") == 1
