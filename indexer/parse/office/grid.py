@@ -4,12 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from indexer.parse.base.compose import Composer
+from indexer.parse.office.repeats import Repeats
 from indexer.parse.office.sheets.header import find_header
 
 _MAX_COLUMNS: Final = 1_000
 """Cells beyond are written without a place; Word has at most 63 columns, a web page some dozens."""
-_MAX_REPEATED: Final = 100_000
-"""Maximum number of cells in a table that repeat the value of a span; bounds hostile files."""
 _LOOK_AHEAD: Final = 50
 """Number of rows that tell which row names the columns."""
 
@@ -24,44 +23,41 @@ class Cell(NamedTuple):
     """Number of rows that it spans."""
 
 
-def spread(rows: Iterable[Sequence[Cell]]) -> list[list[str]]:
+def spread(rows: Iterable[Sequence[Cell]], repeats: Repeats) -> list[list[str]]:
     """Return the texts of the cells of each row; a span repeats its text in all its places.
 
     Args:
         rows: the cells of each row, without those that a span covers.
+        repeats: bounds how much is repeated.
     """
     table: list[list[str]] = []
     below: dict[int, tuple[int, str]] = {}
-    left = _MAX_REPEATED
     for row in rows:
         line: list[str] = []
         for cell in row:
-            _fill(line, below, to_next=True)
-            width = max(1, min(cell.columns, _MAX_COLUMNS - len(line), left))
-            left -= width - 1
+            _fill(line, below, repeats, to_next=True)
+            width = max(1, min(cell.columns, _MAX_COLUMNS - len(line)))
             if cell.rows > 1 and len(line) < _MAX_COLUMNS:
                 for column in range(len(line), len(line) + width):
                     below[column] = (cell.rows, cell.text)
-            line += [cell.text] * width
-        _fill(line, below, to_next=False)
-        left -= len(below)
-        below = {
-            column: (number - 1, text)
-            for column, (number, text) in below.items()
-            if number > 1 and left > 0
-        }
+            line.append(cell.text)
+            line += [repeats.again(cell.text) for _ in range(width - 1)]
+        _fill(line, below, repeats, to_next=False)
+        below = {column: (n - 1, text) for column, (n, text) in below.items() if n > 1}
         table.append(line)
     return table
 
 
-def _fill(line: list[str], below: Mapping[int, tuple[int, str]], *, to_next: bool) -> None:
+def _fill(
+    line: list[str], below: Mapping[int, tuple[int, str]], repeats: Repeats, *, to_next: bool
+) -> None:
     """Add the values of spans from above, up to the next free place or to the last of them."""
     while len(line) in below:
-        line.append(below[len(line)][1])
+        line.append(repeats.again(below[len(line)][1]))
     for column in () if to_next else sorted(below):
         if column >= len(line):
             line += [""] * (column - len(line))
-            line.append(below[column][1])
+            line.append(repeats.again(below[column][1]))
 
 
 def add_table(composer: Composer, rows: Sequence[Sequence[str]], header_rows: int = 0) -> None:

@@ -19,6 +19,7 @@ from indexer.parse.office.ooxml import (
     number_of,
     relation_ids,
 )
+from indexer.parse.office.repeats import Repeats
 from indexer.skip import parser_errors_as_damage
 from retrieval.domain.records import Document
 
@@ -83,6 +84,7 @@ class _Walk:
         self.title = ""
         """Title of the first slide."""
         self._package = package
+        self._repeats = Repeats()
         self._places: dict[str, dict[str, _Place]] = {}
         """For each layout, the places of its placeholders."""
 
@@ -118,7 +120,7 @@ class _Walk:
         """Add what a shape shows: text, a table, the words of a chart or diagram, a picture."""
         rows = [node for node in shape.iter() if local(node) == "tr"]
         if rows:
-            cells = spread([list(_cells(row)) for row in rows])
+            cells = spread([list(_cells(row)) for row in rows], self._repeats)
             add_table(self.composer, cells, header_rows=int(_has_header(shape)))
         elif local(shape) == "graphicFrame":
             identities = [one for node in shape.iter() for one in relation_ids(node)]

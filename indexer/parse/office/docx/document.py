@@ -31,6 +31,7 @@ from indexer.parse.office.ooxml import (
     number_of,
     relation_ids,
 )
+from indexer.parse.office.repeats import Repeats
 from indexer.parse.office.symbols import symbol
 from indexer.skip import parser_errors_as_damage
 from retrieval.domain.records import Document
@@ -118,6 +119,7 @@ class _Walk:
         self._boxes: list[Element] = []
         """Text boxes and drawings met in a paragraph; they follow it."""
         self._above = _Kind()
+        self._repeats = Repeats()
         self._drop_cap = ""
         """First letters of the next paragraph, which stand in a frame of their own."""
 
@@ -236,10 +238,11 @@ class _Walk:
                     elif attribute(one, "val") == "restart" or text:
                         continue
                     elif local(one) == "vMerge":
-                        text = above[len(texts)] if len(texts) < len(above) else ""
+                        text = self._repeats.again("".join(above[len(texts) : len(texts) + 1]))
                     elif local(one) == "hMerge":
-                        text = texts[-1] if texts else ""
-            texts += [text] * span
+                        text = self._repeats.again("".join(texts[-1:]))
+            texts.append(text)
+            texts += [self._repeats.again(text) for _ in range(span - 1)]
         return texts
 
     def _is_bold(self, row: Element) -> bool:

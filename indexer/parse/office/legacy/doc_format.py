@@ -77,10 +77,6 @@ class Runs(Generic[T]):
             return self._default
         return self._runs[index][2]
 
-    def edges(self) -> list[int]:
-        """Return the offsets at which values may change, in order."""
-        return sorted({edge for start, end, _ in self._runs for edge in (start, end)})
-
 
 def hidden_runs(document: bytes, table: bytes) -> Runs[bool | None]:
     """Return where text is hidden or deleted; None where the paragraph's style decides.
@@ -150,6 +146,7 @@ def _runs(
         value: returns the value of a stretch of a page whose properties are at an offset.
     """
     number = (len(table) - _U32.size) // (2 * _U32.size)
+    number = min(number, len(document) // _PAGE)  # a hostile table may name a page many times
     pages = table[(number + 1) * _U32.size :]
     for index in range(number):
         start = (_U32.unpack_from(pages, index * _U32.size)[0] & 0x3FFFFF) * _PAGE

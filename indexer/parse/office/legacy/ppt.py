@@ -67,6 +67,8 @@ class _Text:
 
     kind: int
     text: str = ""
+    is_used: bool = False
+    """Whether a shape shows it."""
 
 
 @dataclass(slots=True)
@@ -118,7 +120,10 @@ class _File:
         """Where the records are that others refer to by number."""
         self._lists: dict[int, list[_Entry]] = {0: [], 2: []}
         """Slides and notes in order."""
-        found = list(self._walk(0, len(data)))
+        self._used: set[int] = set()
+        """Where slides, notes and texts are that were read: a hostile file names one many times."""
+        known = {_DIRECTORY, _LIST}
+        found = [record for record in self._walk(0, len(data)) if record.kind in known]
         for record in found:  # a later edit replaces records of earlier ones
             if record.kind == _DIRECTORY:
                 self._read_directory(record)
@@ -216,7 +221,10 @@ class _File:
         """Return the record of a number, if it is of the kind."""
         offset = self._offsets.get(reference, len(self._data))
         record = next(self._records(offset, len(self._data)), None)
-        return record if record is not None and record.kind == kind else None
+        if record is None or record.kind != kind or offset in self._used:
+            return None
+        self._used.add(offset)
+        return record
 
     def _entries(self, record: _Record) -> Iterator[_Entry]:
         entry: _Entry | None = None
@@ -278,7 +286,9 @@ class _File:
                 box.is_table = box.is_table or self._has_table(record)
             elif record.kind == _OUTLINE:
                 index = _number(self._data, record.start)
-                box.texts += outline[index : index + 1]
+                box.texts += (one for one in outline[index : index + 1] if not one.is_used)
+                for one in box.texts:
+                    one.is_used = True
             else:
                 self._take_text(record, box.texts)
         return box

@@ -23,13 +23,10 @@ _FORMATS: Final = {
 }
 _UNREAD: Final = words("date-time footer header page-number page")
 """Kinds of frames whose content is the same on every slide, such as its number."""
-_NUMBERS: Final = frozenset({"float"})
-_MAX_REPEATED: Final = 1_000_000
-"""Maximum number of cells in a sheet that repeat the one before; bounds hostile files."""
+_MAX_REPEATED: Final = 10_000_000
+"""Maximum number of characters that a sheet repeats; bounds hostile files."""
 _MAX_COLUMNS: Final = 16_384
 """Width of the largest sheets of any program."""
-_MAX_ROWS: Final = 1 << 20
-"""Height of the largest sheets."""
 
 
 def parse_open_document(uri: str, data: bytes) -> Document:
@@ -128,21 +125,23 @@ def _sheet_rows(walk: TextWalk, table: Element) -> Iterator[Sequence[str]]:
             value = _value(walk, cell)
             column = len(values)
             if not value and column in merged and local(cell) == "covered-table-cell":
-                value = merged[column][1]
+                value = merged[column][1] if len(merged[column][1]) <= left else ""
+                left -= len(value)
             elif (spanned := repeats(cell, "number-rows-spanned")) > 1:
                 merged[column] = (spanned, value)
             number = min(repeats(cell, "number-columns-repeated"), _MAX_COLUMNS)
-            if value and number > 1:
-                number = min(number, left + 1)
-                left -= number - 1
+            if value:
+                number = min(number, max(left, 0) // (len(value) + 1) + 1)
+                left -= (number - 1) * (len(value) + 1)
             values.extend(repeat(value, number))
         merged = {column: (n - 1, text) for column, (n, text) in merged.items() if n > 1}
         while values and not values[-1]:
             values.pop()
         # An empty row separates tables, however often it is repeated.
-        number = min(repeats(row, "number-rows-repeated"), left // max(len(values), 1) + 1)
+        size = sum(map(len, values)) + len(values)
+        number = min(repeats(row, "number-rows-repeated"), max(left, 0) // max(size, 1) + 1)
         number = number if values else 1
-        left -= (number - 1) * len(values)
+        left -= (number - 1) * size
         yield from repeat(values, number)
 
 

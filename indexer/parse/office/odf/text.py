@@ -13,6 +13,7 @@ from indexer.parse.office.grid import Cell, add_table, spread
 from indexer.parse.office.odf.package import OpenDocument, children, repeats
 from indexer.parse.office.odf.styles import TITLE, Styles
 from indexer.parse.office.ooxml import PART_ERRORS, Element, attribute, local, whole_text
+from indexer.parse.office.repeats import Repeats
 
 _UNREAD: Final = words(
     """
@@ -54,6 +55,7 @@ class TextWalk:
         """Frames met in a paragraph; they follow it."""
         self._notes: list[tuple[str, Element]] = []
         self._above = _Above()
+        self._repeats = Repeats()
 
     def blocks(self, root: Element) -> None:
         """Add the paragraphs, lists, tables and frames below a node."""
@@ -199,7 +201,7 @@ class TextWalk:
                 header += is_header
             else:
                 rows.append(cells)
-        add_table(self.composer, spread(rows), header)
+        add_table(self.composer, spread(rows, self._repeats), header)
         self._above = _Above()
         self._add_frames()
 

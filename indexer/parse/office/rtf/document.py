@@ -13,6 +13,7 @@ from indexer.parse.base.titles import is_junk_title
 from indexer.parse.office.docx.styles import LAST_LEVEL, TITLE, named_level
 from indexer.parse.office.grid import add_table
 from indexer.parse.office.legacy.compound import code_page
+from indexer.parse.office.repeats import Repeats
 from indexer.parse.office.rtf.tokens import SYMBOL, Token, encoding_of_charset, tokens
 from indexer.parse.office.symbols import symbol
 from indexer.skip import SkipDocument, SkipReason, parser_errors_as_damage
@@ -169,6 +170,7 @@ class _Reader:
         self._notes: list[str] = []
         self._boxes: list[str] = []
         self._was_item = False
+        self._repeats = Repeats()
 
     def take(self, token: Token) -> None:
         """Read one part of the file."""
@@ -394,9 +396,9 @@ class _Reader:
         above = target.rows[-1] if target.rows else []
         for column, merge in enumerate(target.merges[: len(cells)]):
             if merge == "above" and not cells[column]:
-                cells[column] = above[column] if column < len(above) else ""
+                cells[column] = self._repeats.again("".join(above[column : column + 1]))
             elif merge == "left" and not cells[column] and column:
-                cells[column] = cells[column - 1]
+                cells[column] = self._repeats.again(cells[column - 1])
         if cells:
             target.rows.append(cells)
         target.cells = []

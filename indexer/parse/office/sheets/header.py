@@ -14,8 +14,9 @@ Row = Sequence[str]
 MAX_TITLE_ROWS: Final = 20
 """Number of rows above the header that may hold titles and remarks."""
 _MOST_LONG: Final = 0.5
-"""Share of names over ``_LONGEST_NAME`` above which a row is text and not names."""
-_LONGEST_NAME: Final = 80
+"""Share of names over ``LONGEST_NAME`` above which a row is text and not names."""
+LONGEST_NAME: Final = 80
+"""Longer names are cut where they stand before values."""
 _PAIR: Final = 2
 """Two columns are too few to miss one, and two numbers too few to be a series."""
 _MOST: Final = 0.8
@@ -187,7 +188,7 @@ def is_header(row: Row, below: Sequence[Row]) -> bool:
     """Return whether a row plainly names the columns of the rows below."""
     names = [(column, name) for column, name in enumerate(row) if name]
     below = [other for other in below if other != row]  # printed again at the top of each page
-    if not below or sum(len(name) > _LONGEST_NAME for _, name in names) > _MOST_LONG * len(names):
+    if not below or sum(len(name) > LONGEST_NAME for _, name in names) > _MOST_LONG * len(names):
         return False
     counts_up = _counts_up(row) and not any(map(_counts_up, below))
     is_plain = seen = False

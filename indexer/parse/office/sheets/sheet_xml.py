@@ -7,6 +7,7 @@ from typing import Final
 from indexer.parse.base.compose import Composer
 from indexer.parse.base.titles import is_junk_title
 from indexer.parse.office.ooxml import Element, attribute, local, number_of, parse_xml, whole_text
+from indexer.parse.office.repeats import Repeats
 from indexer.parse.office.sheets.table_lines import add_rows
 from indexer.skip import parser_errors_as_damage
 from retrieval.domain.records import Document
@@ -47,6 +48,7 @@ def _rows(table: Element) -> Iterator[list[str]]:
     """Yield the values of each row; rows that are merged into one cell all have its value."""
     number = 1
     merged: dict[int, tuple[int, str]] = {}
+    repeats = Repeats()
     for row in table:
         if local(row) != "Row":
             continue
@@ -67,7 +69,7 @@ def _rows(table: Element) -> Iterator[list[str]]:
                 del merged[column]
             else:
                 values += [""] * (column + 1 - len(values))
-                values[column] = values[column] or value
+                values[column] = values[column] or repeats.again(value)
         number = max(at, number) + 1
         yield values
 

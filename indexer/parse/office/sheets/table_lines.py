@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Final
 
 from indexer.parse.base.compose import Composer
-from indexer.parse.office.sheets.header import Header, Row, find_headers
+from indexer.parse.office.sheets.header import LONGEST_NAME, Header, Row, find_headers
 
 _LOOK_AHEAD: Final = 50
 """Number of rows that tell which row names the columns."""
@@ -55,7 +55,11 @@ def table_lines(rows: Iterable[Sequence[str]]) -> Iterator[str]:
             _rename(prefixes, header, [""] * len(header.names))
         yield _line(prefixes, row) if prefixes else " | ".join(row)
         for header in own:
-            _rename(prefixes, header, [f"{name}: " if name else "" for name in header.names])
+            _rename(
+                prefixes,
+                header,
+                [f"{name[:LONGEST_NAME]}: " if name else "" for name in header.names],
+            )
         number += 1
 
 

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, time
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from indexer.parse.base.compose import Composer
 from indexer.parse.office.legacy.compound import Compound
 from indexer.parse.office.ooxml import Package
+from indexer.parse.office.repeats import Repeats
 from indexer.parse.office.sheets.drawings import add_drawing, drawings_of
 from indexer.parse.office.sheets.gaps import close_gaps
 from indexer.parse.office.sheets.old_gaps import close_old_gaps
@@ -20,9 +21,6 @@ from retrieval.domain.records import Document
 
 if TYPE_CHECKING:
     from python_calamine import CalamineSheet
-
-_MAX_REPEATED: Final = 1_000_000
-"""Maximum number of cells in merged rows that get the value of the first; bounds hostile files."""
 
 _Merges = dict[int, list[tuple[int, int]]]
 """For each row, the columns of the cells that span rows from here on, and their last rows."""
@@ -103,15 +101,14 @@ def _plain_rows(sheet: "CalamineSheet") -> Iterator[list[str]]:
 def _rows(sheet: "CalamineSheet") -> Iterator[list[str]]:
     """Yield the values of each row; rows that are merged into one cell all have its value."""
     merges = _merged_rows(sheet)
-    left = _MAX_REPEATED
+    repeats = Repeats()
     open_: dict[int, tuple[int, str]] = {}
     for number, row in enumerate(_plain_rows(sheet)):
         for column, (last, value) in list(open_.items()):
             if number > last:
                 del open_[column]
-            elif left and not row[column]:
-                left -= 1
-                row[column] = value
+            elif not row[column]:
+                row[column] = repeats.again(value)
         for column, last in merges.get(number, ()):
             if column < len(row) and row[column]:
                 open_[column] = (last, row[column])

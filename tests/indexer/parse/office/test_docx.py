@@ -117,6 +117,12 @@ def test_the_row_that_names_the_columns(
     assert [found.header for found in parse("a.docx", data).tables] == [header]
 
 
+def test_a_long_text_is_not_repeated_for_ever() -> None:
+    rows = [tr(tc("x" * 100_000, '<w:vMerge w:val="restart"/>'), tc("y"))]
+    rows += [tr(tc("", "<w:vMerge/>"), tc("y"))] * 1_000
+    assert len(parse("a.docx", make(table(*rows))).text) < 11_000_000
+
+
 def test_deleted_rows_are_left_out() -> None:
     deleted = tr(tc("old"), properties='<w:del w:id="1" w:author="a"/>')
     assert parse("a.docx", make(table(tr(tc("new")), deleted))).text == "new"
