@@ -23,7 +23,7 @@ _FORMATS: Final = {
 }
 _UNREAD: Final = words("date-time footer header page-number page")
 """Kinds of frames whose content is the same on every slide, such as its number."""
-_MAX_REPEATED: Final = 10_000_000
+_MAX_REPEATED: Final = 2_000_000
 """Maximum number of characters that a sheet repeats; bounds hostile files."""
 _MAX_COLUMNS: Final = 16_384
 """Width of the largest sheets of any program."""
