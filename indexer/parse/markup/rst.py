@@ -20,6 +20,7 @@ from indexer.parse.base.outline import (
     title_of,
     usable,
 )
+from indexer.parse.markup.rst_tables import find_tables
 from retrieval.domain.metadata import flat_texts
 from retrieval.domain.records import Document
 
@@ -41,6 +42,12 @@ _INLINE: Final = re.compile(
     r"|\\(?P<escaped>.)"
 )
 
+_COMMENT: Final = re.compile(
+    r"\n\.\.(?:[ \t]*+\r?\n(?=[ \t])"
+    r"|[ \t]++(?!\[|_|\||[^\s:]+(?:[:+.][^\s:]+)*+::)[^\n]*+)"
+)
+"""First line of a comment: it is no directive, target, footnote or substitution."""
+_NOT_INDENTED: Final = re.compile(r"\n(?=[^\s])")
 _FIELD: Final = re.compile(r":([A-Za-z][\w -]*):(?:[ \t]+(.*))?$")
 _HEADER: Final = re.compile(r"([A-Z][\w-]*):(?:[ \t]+(.*))?$")
 _LEAST_HEADERS: Final = 2
@@ -81,14 +88,28 @@ def parse_rst(uri: str, data: bytes, encoding: str = "") -> Document:
     return Document(
         uri=uri,
         title=title_of(
-            uri, flat_texts(metadata).get("title", ""), *(heading.title for heading in headings[:1])
+            uri,
+            _plain(flat_texts(metadata).get("title", "")),
+            *(heading.title for heading in headings[:1]),
         ),
         format="rst",
         text=text,
         sections=sections_of(headings),
         encoding=encoding,
         metadata=metadata,
+        tables=tuple(find_tables(text)),
+        omitted=tuple(_comments(text)),
     )
+
+
+def _comments(text: str) -> Iterator[tuple[int, int]]:
+    """Yield the ranges of the comments: ``..`` that begins nothing else, and what is indented."""
+    shift = 0
+    if text.startswith(".."):  # a search for line ends is many times as fast as one for line starts
+        text, shift = "\n" + text, 1
+    for start in _COMMENT.finditer(text):
+        end = _NOT_INDENTED.search(text, start.end())
+        yield start.start() + 1 - shift, (end.start() + 1 if end else len(text)) - shift
 
 
 def _headings(text: str) -> Iterator[Heading]:

@@ -82,6 +82,22 @@ def test_build_status_list_search(docs: Path, model: Path, tmp_path: Path) -> No
     assert "docs/a.md:1-3" in text
 
 
+def test_guessed_encodings_are_listed_and_can_be_named(
+    docs: Path, model: Path, tmp_path: Path
+) -> None:
+    (docs / "old.txt").write_bytes("Öl für die Pumpe, größere Mengen im März".encode("cp850"))
+    (docs / "short.txt").write_bytes("Öl".encode("cp850"))
+    build = ("build", "docs", "--model", model)
+    built = indexer(*build, cwd=tmp_path)
+    assert "cp850+guessed" in built.stdout
+    assert "docs/old.txt  old  [1 chunk, cp850+guessed]" in indexer("list", cwd=tmp_path).stdout
+    named = indexer(*build, "--encoding", "cp850", cwd=tmp_path)
+    assert named.returncode == 0, named.stderr
+    assert "guessed" not in named.stdout + indexer("list", cwd=tmp_path).stdout
+    assert "Öl\n" in indexer("show", "docs/short.txt", cwd=tmp_path).stdout
+    assert_user_error(indexer(*build, "--encoding", "nonsense", cwd=tmp_path), "nonsense")
+
+
 def test_the_default_model_needs_no_download(docs: Path, tmp_path: Path) -> None:
     (docs / "long.md").write_text("# Long\n\n" + "Some words about beta. " * 100)
     built = subprocess.run(
