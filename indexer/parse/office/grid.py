@@ -26,6 +26,8 @@ class Cell(NamedTuple):
 def spread(rows: Iterable[Sequence[Cell]], repeats: Repeats) -> list[list[str]]:
     """Return the texts of the cells of each row; a span repeats its text in all its places.
 
+    A cell that is the whole row is a title, and is not repeated.
+
     Args:
         rows: the cells of each row, without those that a span covers.
         repeats: bounds how much is repeated.
@@ -41,7 +43,8 @@ def spread(rows: Iterable[Sequence[Cell]], repeats: Repeats) -> list[list[str]]:
                 for column in range(len(line), len(line) + width):
                     below[column] = (cell.rows, cell.text)
             line.append(cell.text)
-            line += [repeats.again(cell.text) for _ in range(width - 1)]
+            if len(row) > 1 or below:  # a cell over the whole width is a title
+                line += [repeats.again(cell.text) for _ in range(width - 1)]
         _fill(line, below, repeats, to_next=False)
         below = {column: (n - 1, text) for column, (n, text) in below.items() if n > 1}
         table.append(line)

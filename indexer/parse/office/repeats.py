@@ -4,6 +4,9 @@ from typing import Final
 
 _MAX_CHARS: Final = 10_000_000
 """Number of characters that a document may repeat: more than the text of most."""
+_LONGEST: Final = 200
+"""A longer text in a cell that spans others is a passage and no value: it is there once. One form
+of 300 kB became three times as long by such cells."""
 
 
 class Repeats:
@@ -13,8 +16,8 @@ class Repeats:
         self._left = _MAX_CHARS
 
     def again(self, text: str) -> str:
-        """Return a text once more; empty if the budget is spent."""
-        if len(text) > self._left:
+        """Return a text once more; empty if it is long, or the budget is spent."""
+        if len(text) > min(self._left, _LONGEST):
             return ""
         self._left -= len(text) + 1
         return text

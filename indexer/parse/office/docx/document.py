@@ -226,7 +226,8 @@ class _Walk:
             before: number of columns left out before the first cell.
         """
         texts = [""] * min(before, _MAX_SPAN)
-        for cell in _find(row, "tc"):
+        cells = list(_find(row, "tc"))
+        for cell in cells:
             # Nested tables are on the same line.
             paragraphs = " ".join(self._text(part) for part in _find(cell, "p"))
             text = " ".join(paragraphs.split())
@@ -242,7 +243,8 @@ class _Walk:
                     elif local(one) == "hMerge":
                         text = self._repeats.again("".join(texts[-1:]))
             texts.append(text)
-            texts += [self._repeats.again(text) for _ in range(span - 1)]
+            if len(cells) > 1:  # a cell over the whole width is a title
+                texts += [self._repeats.again(text) for _ in range(span - 1)]
         return texts
 
     def _is_bold(self, row: Element) -> bool:

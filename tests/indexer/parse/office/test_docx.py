@@ -120,7 +120,7 @@ def test_the_row_that_names_the_columns(
 def test_a_long_text_is_not_repeated_for_ever() -> None:
     rows = [tr(tc("x" * 100_000, '<w:vMerge w:val="restart"/>'), tc("y"))]
     rows += [tr(tc("", "<w:vMerge/>"), tc("y"))] * 1_000
-    assert len(parse("a.docx", make(table(*rows))).text) < 11_000_000
+    assert len(parse("a.docx", make(table(*rows))).text) < 200_000
 
 
 def test_deleted_rows_are_left_out() -> None:

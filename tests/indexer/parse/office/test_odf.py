@@ -67,14 +67,15 @@ def test_spans_repeat_their_value_and_marked_rows_name_the_columns() -> None:
     wide = 'table:number-columns-spanned="2"'
     high = 'table:number-rows-spanned="2"'
     rows = (
-        f"<table:table-header-rows><table:table-row>{cell('Fowl', wide)}{covered}"
-        "</table:table-row></table:table-header-rows>"
+        f"<table:table-header-rows><table:table-row>{cell('Of fowl', wide)}{covered}"
+        f"</table:table-row><table:table-row>{cell('Kind')}{cell('Habit')}</table:table-row>"
+        "</table:table-header-rows>"
         f"<table:table-row>{cell('Duck', high)}{cell('wet')}</table:table-row>"
-        f"<table:table-row>{covered}{cell('dry')}</table:table-row>"
+        f"<table:table-row>{covered}{cell('dry')}{cell('both', wide)}{covered}</table:table-row>"
     )
     document = parse("a.odt", make_odf("text", f"<table:table>{rows}</table:table>"))
-    assert document.text == "Fowl | Fowl\nDuck | wet\nDuck | dry"
-    assert document.tables[0].header == "Fowl | Fowl"
+    assert document.text == "Of fowl\nKind | Habit\nDuck | wet\nDuck | dry | both | both"
+    assert document.tables[0].header == "Of fowl Kind | Habit"
 
 
 def test_frames_pictures_and_charts() -> None:
