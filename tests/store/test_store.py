@@ -149,7 +149,7 @@ def test_a_commit_is_read_back_whole(tmp_path: Path) -> None:
     removed=st.sets(st.integers(0, 4)),
     k=st.integers(1, 60),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_search_equals_brute_force(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], removed: set[int], k: int
 ) -> None:
