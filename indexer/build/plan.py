@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from indexer.build.settings import choice_as_typed
 from indexer.files.discover import Discovery
@@ -14,13 +15,31 @@ from indexer.parse.formats import (
     DOCUMENT_EXTENSIONS,
     WHOLE_NAMES,
     ReadAs,
+    installed_extras,
     is_container,
 )
 from indexer.skip import SkipReason
+from retrieval import __version__
 from retrieval.domain.records import DEFAULT_READING, ContainerStamp, RootInfo, Skipped, SourceFile
 from retrieval.domain.wording import counted
 from retrieval.errors import SourceError
 from retrieval.store import KnownFile, Writer
+
+_SETTLED: Final = frozenset(
+    {
+        SkipReason.BINARY,
+        SkipReason.DAMAGED,
+        SkipReason.EMPTY,
+        SkipReason.ENCRYPTED,
+        SkipReason.NO_TEXT,
+        SkipReason.SCANNED,
+    }
+)
+"""Reasons that lie in a file alone: it is not read again before it changes. Of the others, some
+pass, such as a limit of time on a busy machine, and some are known without reading."""
+
+_READERS: Final = " ".join(("version", __version__, *installed_extras()))
+"""Names the readers that a file was skipped by: others may find text in it."""
 
 
 @dataclass(slots=True)
@@ -42,6 +61,8 @@ class Plan:
     """Documents, by id, whose file has a new modification time but the same content."""
     gone: set[str] = field(default_factory=set)
     """URIs of documents to remove from the index."""
+    settled: set[str] = field(default_factory=set)
+    """URIs of skipped files that would be skipped again as they are."""
     reread: set[str] = field(default_factory=set)
     """Names of the roots whose files are all read, also those that have not changed."""
     kept: set[str] = field(default_factory=set)
@@ -51,7 +72,8 @@ class Plan:
     rules: str = ""
     """As in ``ContainerStamp``."""
     containers: dict[str, ContainerStamp] = field(default_factory=dict)
-    """URI to the stamp of containers that have been read to their end, now or before."""
+    """URI to the stamp of what need not be read again while it stays as it is: containers that
+    have been read to their end, and files with nothing to index."""
     members: dict[str, dict[str, KnownFile]] = field(default_factory=dict)
     """URI of a container to read, to its documents in the index that were not found in it yet."""
 
@@ -61,6 +83,8 @@ class Plan:
         If a file or folder can't be read *now*, its documents stay as they were indexed.
         """
         self.skipped.append(skip)
+        if skip.reason in _SETTLED:
+            self.settled.add(skip.uri)
         if skip.reason == SkipReason.UNREADABLE:
             inside = skip.uri + "/"
             self.kept |= {uri for uri in self.known if uri == skip.uri or uri.startswith(inside)}
@@ -87,8 +111,9 @@ class Plan:
         return is_same and source.root not in self.reread
 
     def stamp(self, source: SourceFile) -> ContainerStamp:
-        """Return the stamp by which an unchanged container is recognised."""
-        return ContainerStamp(source.size, source.mtime_ns, self.rules)
+        """Return the stamp by which an unchanged container or skipped file is recognised."""
+        rules = self.rules if is_container(source.uri, self.read_as) else _READERS
+        return ContainerStamp(source.size, source.mtime_ns, rules)
 
     def turned_up(self, source: SourceFile) -> None:
         """Note that a member of a container is still there."""
@@ -100,6 +125,8 @@ class Plan:
             self.gone |= self.members.pop(source.uri, {}).keys() - self.kept
             if complete:
                 self.containers[source.uri] = self.stamp(source)
+        elif source.uri in self.settled and source.sidecar is None:
+            self.containers[source.uri] = self.stamp(source)
 
 
 def plan_build(writer: Writer, discovery: Discovery, *, reread: bool = False) -> Plan:
@@ -167,11 +194,10 @@ def _choice_warnings(plan: Plan, recorded: Mapping[str, RootInfo]) -> Iterator[s
 
 
 def _plan_containers(plan: Plan, writer: Writer, discovery: Discovery) -> set[str]:
-    """Find the containers that have not changed; return the documents in all containers."""
+    """Find what need not be read again; return the documents in all containers."""
     found = {file.uri: file for file in discovery.files if is_container(file.uri, plan.read_as)}
-    if not found:
-        return set()
-    for uri, file in plan.known.items():
+    files = {**found, **{file.uri: file for file in discovery.files if file.sidecar is None}}
+    for uri, file in plan.known.items() if found else ():
         # The outermost container counts: an inner one is read with it.
         outer = next((path for path in _folders(uri) if path in found), None)
         if outer:
@@ -179,13 +205,14 @@ def _plan_containers(plan: Plan, writer: Writer, discovery: Discovery) -> set[st
     members = {uri for known in plan.members.values() for uri in known}
     for name, _ in discovery.roots:
         for uri, stamp in writer.containers(name).items():
-            if name not in plan.reread and uri in found and plan.stamp(found[uri]) == stamp:
+            if name not in plan.reread and uri in files and plan.stamp(files[uri]) == stamp:
                 plan.containers[uri] = stamp
                 plan.unchanged += len(plan.members.pop(uri, {}))
         plan.skipped += [
             skip
             for skip in writer.skipped(name)
-            if any(path in plan.containers for path in _folders(skip.uri))
+            if skip.uri in plan.containers
+            or any(path in plan.containers for path in _folders(skip.uri))
         ]
     return members
 

@@ -459,6 +459,18 @@ def content_decides(name: str, read_as: ReadAs = ()) -> bool:
     return is_known is None and may_be_text(file)
 
 
+def installed_extras() -> tuple[str, ...]:
+    """Return the names of the extras without which files are skipped, as far as installed."""
+    extras = {
+        format_.extra.name
+        for format_ in FORMATS
+        if format_.extra is not None
+        and format_.extra.is_required
+        and any(map(format_.extra.is_installed, format_.extensions))
+    }
+    return tuple(sorted(extras))
+
+
 def is_container(name: str, read_as: ReadAs = ()) -> bool:
     """Whether a file of this name holds other files."""
     format_ = format_of(name, read_as)

@@ -149,14 +149,17 @@ class RootInfo:
 
 @dataclass(frozen=True, slots=True)
 class ContainerStamp:
-    """Size, time and rules of an archive or similar file, to detect changes without reading it."""
+    """Size, time and rules of a file that is no document, to detect changes without reading it.
+
+    It is an archive or similar, or a file with nothing to index.
+    """
 
     size: int
     """Bytes."""
     mtime_ns: int
     """Modification time, nanoseconds since the epoch."""
     rules: str
-    """Identifies the rules by which its members were chosen."""
+    """Identifies the rules by which its members were chosen, or the programs that read it."""
 
 
 @dataclass(frozen=True, slots=True)

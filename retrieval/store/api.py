@@ -384,7 +384,7 @@ class Commit(Protocol):
         Args:
             root: name and path of the root, and how its files were chosen.
             skipped: the files that were left out.
-            containers: stamps by URI of the containers that were read completely.
+            containers: stamps by URI of what need not be read again while it stays as it is.
         """
         ...
 
@@ -448,7 +448,7 @@ class Writer(Protocol):
         ...
 
     def containers(self, root: str) -> dict[str, ContainerStamp]:
-        """Return the stamps of all completely read containers under a root, by URI."""
+        """Return the stamps of what need not be read again under a root, by URI."""
         ...
 
     def find_vectors(self, content_keys: Iterable[bytes]) -> dict[bytes, int]:

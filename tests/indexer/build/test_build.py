@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from indexer.build import embed
 from indexer.build.build import build
 from indexer.build.dry_run import dry_run
+from indexer.build.plan import plan_build
 from indexer.build.progress import SilentProgress
 from indexer.build.report import BuildReport
 from indexer.build.settings import BuildOptions
@@ -38,7 +39,7 @@ from retrieval.errors import (
     RetrievalError,
     SourceError,
 )
-from retrieval.store import open_reader, read_info, read_status, remove_documents
+from retrieval.store import open_reader, open_writer, read_info, read_status, remove_documents
 from retrieval.store.disk.vectors import tuning
 from retrieval.store.disk.writing import maintenance
 from tests.indexer.commands.test_cli import indexer
@@ -680,3 +681,31 @@ def test_each_root_has_a_choice_of_files(place: Workplace) -> None:
     connection.close()
     with pytest.raises(IndexDamaged, match="choice of files"):
         place.build()
+
+
+def test_files_with_nothing_to_index_are_read_once(place: Workplace) -> None:
+    place.write("a.md", "# A\n\nWords.\n")
+    nothing = {"empty.txt": b"", "no.json": b"{}", "bad.docx": b"PK", "b.md": b"\0\1"}
+    for name, data in nothing.items():
+        (place.docs / name).write_bytes(data)
+    (place.docs / "b.md.meta.json").write_text('{"tag": "x"}')  # a file with fields is read anew
+
+    def to_read() -> set[str]:
+        with open_writer(place.index) as writer:
+            return {file.uri for file in plan_build(writer, discover([place.docs])).to_read}
+
+    report = place.build()
+    assert report.skipped.total() == 4
+    assert to_read() == {"docs/b.md"}
+    assert place.build().skipped == report.skipped
+    assert place.uris() == ["docs/a.md"]
+    place.write("no.json", '{"text": "Now it has words."}')
+    assert to_read() == {"docs/b.md", "docs/no.json"}
+    assert place.build().added == 1
+    assert to_read() == {"docs/b.md"}
+    place.write("empty.txt", "Filled.")
+    place.write("a.md", "")
+    report = place.build()
+    assert (report.added, report.removed) == (1, 1)
+    assert to_read() == {"docs/b.md"}
+    assert place.build(reread=True).changed == 2

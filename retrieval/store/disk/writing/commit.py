@@ -137,7 +137,7 @@ class DiskCommit:
         Args:
             root: name and path of the root, and how its files were chosen.
             skipped: the files that were left out.
-            containers: stamps by URI of the containers that were read completely.
+            containers: stamps by URI of what need not be read again while it stays as it is.
         """
         name, choice = root.name, json.dumps(asdict(root.choice)) if root.choice else ""
         self._connection.execute(

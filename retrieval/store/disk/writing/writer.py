@@ -181,7 +181,7 @@ class DiskWriter:
             return [Skipped(*row) for row in rows]
 
     def containers(self, root: str) -> dict[str, ContainerStamp]:
-        """Return the stamps of all completely read containers under a root, by URI."""
+        """Return the stamps of what need not be read again under a root, by URI."""
         with sqlite_errors(self.folder):
             rows = self._connection.execute(
                 "SELECT uri, size, mtime_ns, rules FROM containers WHERE root = ?", [root]
