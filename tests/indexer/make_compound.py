@@ -64,6 +64,7 @@ DELETED = sprm(0x0800, b"\1")
 IN_TABLE = sprm(0x2416, b"\1")
 ROW_END = IN_TABLE + sprm(0x2417, b"\1")
 ITEM = sprm(0x260A, b"\1") + sprm(0x460B, b"\1\0")
+DROP_CAP = sprm(0x442C, b"\x19\0")
 HEADING_1, TITLE, GHOST = 1, 2, 3
 """Numbers of styles; 0 is that of body text."""
 

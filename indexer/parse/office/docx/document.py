@@ -74,6 +74,7 @@ def parse_docx(uri: str, data: bytes) -> Document:
         main = package.main_part()
         walk = _Walk(package, main)
         walk.blocks(package.read(main))
+        walk.finish()
         for kind in _NOTES.values():
             walk.notes(kind)
         title, metadata = package.about()
@@ -135,6 +136,11 @@ class _Walk:
                 self.composer.unread("embedded document")
             else:
                 self.blocks(child)
+
+    def finish(self) -> None:
+        """Add what waits for a paragraph that is missing."""
+        self.composer.add(self._drop_cap)
+        self._drop_cap = ""
 
     def notes(self, kind: str) -> None:
         """Add footnotes or endnotes, but not separators, which are notes with a type."""

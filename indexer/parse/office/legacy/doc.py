@@ -213,6 +213,8 @@ class _Walk:
         self._cell: list[str] = []
         """Paragraphs of the cell that is being read."""
         self._was_item = False
+        self._drop_cap = ""
+        """First letters of the next paragraph, which stand in a frame of their own."""
 
     def add(self) -> None:
         """Add the body, text boxes and notes."""
@@ -231,6 +233,8 @@ class _Walk:
         for text, mark, paragraph in self._paragraphs(start, end):
             self._paragraph(text.replace("\x02", ""), mark, paragraph)
         self._end_table()
+        self.composer.add(self._drop_cap)  # of a paragraph that is missing
+        self._drop_cap = ""
 
     def _add_notes(self, start: int, end: int, *, first: int) -> None:
         """Add notes, each of which begins with its mark."""
@@ -300,8 +304,11 @@ class _Walk:
             self._cell.append(text)
             return
         self._end_table()
-        text = text.strip()
+        text, self._drop_cap = self._drop_cap + text.strip(), ""
         if not text:
+            return
+        if said.is_drop_cap:
+            self._drop_cap = text
             return
         if said.level is not None:
             self.title = self.title or (text if said.level == TITLE else "")

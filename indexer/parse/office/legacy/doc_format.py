@@ -20,7 +20,11 @@ _IN_TABLE: Final = 0x2416
 _ROW_END: Final = 0x2417
 _LIST: Final = 0x460B
 _LIST_LEVEL: Final = 0x260A
+_DROP_CAP: Final = 0x442C
 _TABLE_DEFINITION: Final = 0xD608
+
+_DROP_CAP_KIND: Final = 7
+"""Bits that say which kind of drop cap a paragraph is; 0 for none."""
 
 _SIZES: Final = (1, 1, 2, 4, 2, 2, 0, 3)
 """Number of bytes of a property by the upper three bits of its number; 0 if it says so itself."""
@@ -43,6 +47,8 @@ class Paragraph(NamedTuple):
     ends_row: bool = False
     indent: int | None = None
     """Depth of a list item, from 0; None for other paragraphs."""
+    is_drop_cap: bool = False
+    """Whether it is a large first letter of the next."""
 
 
 class Style(NamedTuple):
@@ -130,7 +136,8 @@ def _paragraph(number: int, found: Mapping[int, bytes], style: Style | None) -> 
         level=level,
         in_table=any(found.get(_IN_TABLE, b"")),
         ends_row=any(found.get(_ROW_END, b"")),
-        indent=found.get(_LIST_LEVEL, b"\0")[0] if is_item else None,
+        indent=(found.get(_LIST_LEVEL) or b"\0")[0] if is_item else None,
+        is_drop_cap=bool((found.get(_DROP_CAP) or b"\0")[0] & _DROP_CAP_KIND),
     )
 
 

@@ -11,6 +11,7 @@ from indexer.parse.base.fields import with_lists
 from indexer.parse.base.outline import words
 from indexer.parse.base.titles import is_junk_title
 from indexer.parse.office.docx.styles import LAST_LEVEL, TITLE, named_level
+from indexer.parse.office.drawing import described
 from indexer.parse.office.grid import add_table
 from indexer.parse.office.legacy.compound import code_page
 from indexer.parse.office.repeats import Repeats
@@ -32,7 +33,7 @@ _UNREAD: Final = words(
     colortbl datastore filetbl fldinst header headerf headerl headerr footer footerf footerl
     footerr listoverridetable listtable nonshppict objclass objdata pict pntxta pntxtb private
     revtbl rxe stylesheet tc themedata txe xe annotation atnid atnauthor bkmkstart bkmkend
-    ftnsep ftnsepc ftncn aftnsep aftnsepc aftncn template sp nonesttables
+    ftnsep ftnsepc ftncn aftnsep aftnsepc aftncn template nonesttables
     """
 )
 _STARRED: Final = words(
@@ -51,6 +52,8 @@ _INFO: Final = MappingProxyType(
         "title": "title",
     }
 )
+_DESCRIPTION: Final = "wzDescription"
+"""Property of a shape that describes it for those who can't see it."""
 _DATE: Final = MappingProxyType({"yr": "{:04}", "mo": "-{:02}", "dy": "-{:02}"})
 """Control words of a date, in their order."""
 _CHARACTERS: Final = MappingProxyType(
@@ -92,6 +95,8 @@ class _State:
     """Level of a heading."""
     indent: int = 0
     """Depth of a list item."""
+    is_drop_cap: bool = False
+    """Whether the paragraph is a large first letter of the next."""
 
 
 @dataclass(slots=True)
@@ -167,6 +172,10 @@ class _Reader:
         self._is_first = False
         """Whether the last part began a group, so that a control word names a destination."""
         self._is_optional = False
+        self._property = ""
+        """Name of the last property of a shape."""
+        self._drop_cap = ""
+        """First letters of the next paragraph, which stand in a frame of their own."""
         self._notes: list[str] = []
         self._boxes: list[str] = []
         self._was_item = False
@@ -199,6 +208,7 @@ class _Reader:
         self._flush()
         while len(self._targets) > 1:
             self._end_target()
+        self._state.is_drop_cap = False
         self._end_paragraph()
         self._end_table()
         for note in self._notes:
@@ -252,6 +262,11 @@ class _Reader:
         elif state.table == "fonts":
             if self._fonts.get(state.font) == SYMBOL:
                 self._symbol_fonts.setdefault(state.font, text.rstrip("; ").lower())
+        elif state.table == "shape":
+            if state.field == "sn":
+                self._property = text
+            elif state.field == "sv" and self._property == _DESCRIPTION and not state.hidden:
+                self._boxes.append(described(text))
         elif state.table == "styles":
             self._style_name.append(text)
         elif state.table == "list":
@@ -321,6 +336,8 @@ class _Reader:
         elif word in {"listtext", "pntext"}:
             state.table = "list"
             self._targets[-1].mark = ["-"]
+        elif word in {"sp", "sn", "sv"}:
+            state.table, state.field = "shape", word
         elif word in {"footnote", "shptxt", "dptxbxtext"}:
             self._begin_target("note" if word == "footnote" else "box")
         elif word in _UNREAD or (
@@ -360,6 +377,10 @@ class _Reader:
         if state.in_table or target.cells:
             target.cell.append(text)
             return
+        if state.is_drop_cap:
+            self._drop_cap += text.strip()
+            return
+        text, self._drop_cap = self._drop_cap + text, ""
         self._end_table()
         if not text.strip():
             pass
@@ -460,6 +481,7 @@ class _Reader:
         self._state.in_table = False
         self._state.level = None
         self._state.indent = 0
+        self._state.is_drop_cap = False
 
     def _reset_characters(self, _: int | None) -> None:
         self._state.hidden = False
@@ -475,6 +497,9 @@ class _Reader:
 
     def _put_in_table(self, _: int | None) -> None:
         self._state.in_table = True
+
+    def _set_drop_cap(self, number: int | None) -> None:
+        self._state.is_drop_cap = bool(number)
 
     def _set_indent(self, number: int | None) -> None:
         self._state.indent = max(number or 0, 0)
@@ -500,6 +525,7 @@ _HANDLERS: Final[dict[str, Callable[[_Reader, int | None], None]]] = {
     "clvmrg": lambda reader, _: reader._merge("above"),
     "deleted": _Reader._hide,
     "deff": _Reader._set_font,
+    "dropcapt": _Reader._set_drop_cap,
     "f": _Reader._set_font,
     "fcharset": _Reader._set_charset,
     "ilvl": _Reader._set_indent,

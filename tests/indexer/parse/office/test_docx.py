@@ -131,6 +131,7 @@ def test_deleted_rows_are_left_out() -> None:
 def test_a_drop_cap_joins_its_paragraph() -> None:
     data = make(p("O", '<w:framePr w:dropCap="drop" w:lines="3"/>'), p("nce upon a time"))
     assert parse("a.docx", data).text == "Once upon a time"
+    assert parse("a.docx", make(p("O", '<w:framePr w:dropCap="drop"/>'))).text == "O"
 
 
 def test_charts_and_pictures_follow_their_paragraph() -> None:

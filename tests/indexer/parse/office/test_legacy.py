@@ -15,7 +15,9 @@ from tests.indexer.make_compound import make_compound, make_doc, make_ppt, make_
 from tests.indexer.parse.test_formats import paths, refused
 
 N = b""
-BEFORE_NOTE = len("Of Ducks\rCare\rThey are über—hidgonewet\x0band \x13 HYPERLINK x \x14linked\x15")
+BEFORE_NOTE = len(
+    "Of Ducks\rCare\rT\rhey are über—hidgonewet\x0band \x13 HYPERLINK x \x14linked\x15"
+)
 
 
 def doc() -> bytes:
@@ -23,7 +25,8 @@ def doc() -> bytes:
         [
             ("Of Ducks\r", make.TITLE, N, N),
             ("Care\r", make.HEADING_1, N, N),
-            ("They are \u00fcber\u2014", 0, N, N),
+            ("T\r", 0, make.DROP_CAP, N),
+            ("hey are \u00fcber\u2014", 0, N, N),
             ("hid", 0, N, make.HIDDEN),
             ("gone", 0, N, make.DELETED),
             ("wet\x0band \x13 HYPERLINK x \x14linked\x15\x02.\r", 0, N, N),

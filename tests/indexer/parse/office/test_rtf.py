@@ -84,6 +84,12 @@ def test_text_boxes_follow_their_paragraph() -> None:
     assert rtf(body) == "before it\n\nboxed\n\nafter"
 
 
+def test_drop_caps_and_descriptions_of_pictures() -> None:
+    body = r"\pard\dropcapli3\dropcapt1 O\par\pard nce upon\par "
+    body += r"{\shp{\*\shpinst{\sp{\sn wzName}{\sv x}}{\sp{\sn wzDescription}{\sv A duck}}}}\par"
+    assert rtf(body) == "Once upon\n\nA duck"
+
+
 def test_titles() -> None:
     junk = rb"{\rtf1{\info{\title Microsoft Word - x.doc}}text}"
     assert parse("x/a.rtf", junk).title == "a"
