@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 from tokenizers import Tokenizer
 
@@ -67,6 +68,7 @@ def test_scores_are_the_same_in_the_balanced_basis() -> None:
     torch.testing.assert_close(moments[0], moments[1], atol=1e-3, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_bert_is_closer_to_what_it_was_with_its_positions(minilm_folder: Path) -> None:
     bert = load_model(minilm_folder, trainable=True)
     tokenizer = Tokenizer.from_file(str(minilm_folder / "tokenizer.json"))

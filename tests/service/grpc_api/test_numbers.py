@@ -203,7 +203,12 @@ PROGRAMS = {"indexer": indexer.commands.cli, "retrieval": retrieval.commands.cli
 
 @pytest.mark.parametrize(
     "command",
-    [(name, *path) for name, module in PROGRAMS.items() for path in commands(module.cli)],
+    [
+        (name, *path)
+        for name, module in PROGRAMS.items()
+        for path in commands(module.cli)
+        if path != ("watch",)  # has the options of a build
+    ],
     ids=" ".join,
 )
 def test_numbers_on_the_command_line(
@@ -224,7 +229,6 @@ def test_numbers_on_the_command_line(
         + (["--index", str(index)] if program == "indexer" else ["--target", server.target]),
         # Each ends before it does its work, which would take long: no document is there.
         ("build",): [str(tmp_path / "missing"), "--index", str(tmp_path / "index")],
-        ("watch",): [str(tmp_path / "missing"), "--index", str(tmp_path / "index")],
         ("verify",): ["--index", str(tmp_path / "missing")],
         ("compact",): ["--index", str(tmp_path / "missing")],
         ("serve",): ["--index", str(tmp_path / "missing"), "--listen", "127.0.0.1:0"],
@@ -240,3 +244,11 @@ def test_numbers_on_the_command_line(
             in_time = option.name != "timeout" or code != 1  # a timeout may be too short
             assert code in (0, 2) or not in_time, (option.opts, number, code, shown.err)
             assert code == 0 or "error: " in shown.err.splitlines()[-1]
+
+
+def test_watching_takes_the_numbers_of_a_build() -> None:
+    build, watch = (
+        [option.opts for option in number_options(indexer.commands.cli.cli.commands[name])]
+        for name in ("build", "watch")
+    )
+    assert build == watch
