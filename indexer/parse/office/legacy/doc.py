@@ -4,6 +4,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
+from indexer.decoding.detect import detect
 from indexer.parse.base.compose import Composer
 from indexer.parse.office.docx.styles import TITLE
 from indexer.parse.office.grid import add_table
@@ -140,8 +141,11 @@ def _read_old(document: bytes) -> _File:
         struct.unpack_from("<H", document, _LANGUAGE)[0],
         struct.unpack_from("<I", document, _FIRST_CHARACTER)[0],
     )
-    encoding = _OF_LANGUAGE.get(language & 0x3FF, "cp1252")
     lengths = struct.unpack_from(f"<{_NUMBER_OF_LENGTHS}I", document, _OLD_LENGTHS)
+    encoding = _OF_LANGUAGE.get(language & 0x3FF, "")
+    if not encoding:  # the language is that of the program, and often not that of the text
+        encoding = detect(document[first : first + sum(lengths)].translate(None, _CONTROLS))
+        encoding = encoding if encoding.startswith(_SINGLE_BYTE) else "cp1252"
     offset, size = struct.unpack_from("<II", document, _OLD_PIECES)
     pieces = list(_pieces(document[offset : offset + size], document, encoding))
     if not pieces:
@@ -151,6 +155,9 @@ def _read_old(document: bytes) -> _File:
     return _File(pieces, lengths, Runs[bool | None]([], None), none, {}, {}, 0)
 
 
+_CONTROLS: Final = bytes({*range(0x20)} - {0x09, 0x0A, 0x0D})
+_SINGLE_BYTE: Final = ("cp125", "cp86", "koi8", "iso8859", "mac")
+"""How the names of encodings begin that have a character in a byte."""
 _OF_LANGUAGE: Final = {
     **dict.fromkeys((0x05, 0x0E, 0x15, 0x18, 0x1A, 0x1B, 0x24), code_page(1250)),
     **dict.fromkeys((0x02, 0x19, 0x22, 0x23), code_page(1251)),
