@@ -28,9 +28,13 @@ _MEASURED_CHARS: Final = 20
 """Shorter lines say little about the usual width of a character."""
 _WIDER: Final = 1.12
 """The usual width of a character varies less than this from line to line of a text."""
+_NARROWER: Final = 0.8
+"""Beside a line with a gap, a line may have one whose characters are this narrow."""
+_TYPEWRITER: Final = (0.5995, 0.6005)
+"""Width of each character of Courier and its kin, in type sizes: a line of them has no gap."""
 _MUCH_WIDER: Final = 1.6
 """No type is wider than usual by more than this."""
-LEADER: Final = re.compile(r"(?:\. ?){4}|…{2}|_{4}")
+_LEADERS: Final = ("....", ". . . .", "……", "____")
 """Dots of a table of contents; a line to write on."""
 _MAX_RECTANGLES: Final = 200
 """Further parts of a line are not looked at."""
@@ -190,9 +194,7 @@ class _Reader:
             if line.upright and line.size:
                 if right_to_left and has_right_to_left(line.text):
                     pieces[number] = self._right_to_left(number, from_right=from_right)
-                elif (line.right - line.x) / line.size >= (
-                    _WIDER * usual * len(line.text) + CELL_GAP
-                ):
+                elif _may_have_gap(line, _WIDER * usual):
                     due.append(number)
         # A gap may hide in a long line, but seldom in all rows of a table.
         seen = set(pieces)
@@ -200,6 +202,8 @@ class _Reader:
             number = due.pop()
             if 0 <= number < len(lines) and number not in seen:
                 seen.add(number)
+                if not _may_have_gap(lines[number], _NARROWER * usual):
+                    continue
                 cut = self._cut(number, usual)
                 if len(cut) > 1:
                     pieces[number] = cut
@@ -217,7 +221,7 @@ class _Reader:
         """
         line, begin = self._lines[number], self._starts[number]
         text, limit = line.text, CELL_GAP * line.size
-        if not (line.upright and line.size) or LEADER.search(text):
+        if has_leader(text):
             return [line]
         # Pieces that stand apart are mostly drawn apart. Only a line that is very wide is worth
         # the time to look at each of its spaces.
@@ -296,3 +300,17 @@ class _Reader:
             for piece in pieces
             if any(not glyph.text.isspace() for glyph in piece)
         ]
+
+
+def has_leader(text: str) -> bool:
+    """Whether a text has dots or a line that lead the eye over a gap."""
+    return any(leader in text for leader in _LEADERS)
+
+
+def _may_have_gap(line: Line, width: float) -> bool:
+    """Return whether a line is wide enough for characters of a width, in type sizes, and a gap."""
+    if not (line.upright and line.size):
+        return False
+    length, whole = len(line.text), (line.right - line.x) / line.size
+    low, high = _TYPEWRITER
+    return whole >= width * length + CELL_GAP and not low * length <= whole <= high * length

@@ -15,7 +15,7 @@ from statistics import median
 from typing import Final
 
 from indexer.parse.pdf.bidi import has_right_to_left
-from indexer.parse.pdf.lines import CELL_GAP, LEADER, Line
+from indexer.parse.pdf.lines import CELL_GAP, Line, has_leader
 
 _SAME_BASELINE: Final = 0.35
 """Lines whose baselines differ by at most this many type sizes are one to a reader: marks of
@@ -61,13 +61,15 @@ _NUMBER: Final = re.compile(r"[-+±~<>≤≥(]?[\d.,]*\d[\d.,]*\W{0,3}(?:[^\W\d]
 class Row:
     """Pieces of text on one baseline."""
 
-    __slots__ = ("cells", "pieces", "size", "y")
+    __slots__ = ("cells", "has_cells", "pieces", "size", "y")
 
     def __init__(self, line: Line) -> None:
         """Begin with one piece."""
         self.pieces = [line]
         self.cells = self.pieces
         """Pieces that stand apart, from left to right or as they are read."""
+        self.has_cells = False
+        """Whether it may be a row of a table."""
         self.y = line.y
         """Baseline."""
         self.size = line.size
@@ -92,10 +94,6 @@ class Row:
     def line(self) -> Line:
         """Return all of it as one line."""
         return _joined(self.pieces)
-
-    def has_cells(self) -> bool:
-        """Whether it may be a row of a table."""
-        return len(self.cells) > 1 and not any(LEADER.search(cell.text) for cell in self.cells)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +146,9 @@ def _rows(lines: Sequence[Line]) -> list[Row]:
             from_right = any(has_right_to_left(piece.text) for piece in row.pieces)
             row.pieces.sort(key=lambda piece: piece.x, reverse=from_right)
             row.cells = _cells(row.pieces)
+            row.has_cells = len(row.cells) > 1 and not any(
+                has_leader(cell.text) for cell in row.cells
+            )
     return rows
 
 
@@ -208,7 +209,7 @@ def _runs(rows: Sequence[Row]) -> Iterator[list[Row]]:
     start = 0
     while start < len(rows):
         end = start + 1
-        if rows[start].has_cells():
+        if rows[start].has_cells:
             end = _run_end(rows, start)
         yield list(rows[start:end])
         start = end
@@ -224,7 +225,7 @@ def _run_end(rows: Sequence[Row], start: int) -> int:
         size = max(row.size, above.size)
         if not 0 < above.y - row.y <= _MAX_STEP * size or row.size > _SIMILAR * rows[start].size:
             break
-        if row.has_cells():
+        if row.has_cells:
             end, between = index + 1, 0
             left = min(left, *(cell.x for cell in row.cells))
             right = max(right, *(cell.right for cell in row.cells))
@@ -244,7 +245,7 @@ def _run_end(rows: Sequence[Row], start: int) -> int:
 
 def _table(run: Sequence[Row]) -> Iterator[Line | Grid]:
     """Yield the rows of a run as a table if they are one, otherwise as lines."""
-    full = [row for row in run if row.has_cells()]
+    full = [row for row in run if row.has_cells]
     columns = _columns(full)
     placed = [[(_column_of(cell, columns), cell) for cell in row.cells] for row in run]
     fitting = sum(
@@ -323,7 +324,7 @@ def _grid(run: Sequence[Row], placed: Sequence[Sequence[tuple[int, Line]]], colu
             texts[number] = f"{texts[number]} {cell.text}" if texts[number] else cell.text
         first = texts[-1] if from_right else texts[0]
         close = above is not None and above.y - row.y < _CONTINUED * row.size
-        if close and not first and not row.has_cells():
+        if close and not first and not row.has_cells:
             rows[-1] = [f"{old} {new}".strip() for old, new in zip(rows[-1], texts, strict=True)]
         else:
             rows.append(texts)
