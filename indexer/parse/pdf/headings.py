@@ -35,6 +35,11 @@ _PART: Final = re.compile(
     r"|please wait\.*)",
 )
 """Headings of parts, which are no titles."""
+_CENTRED_MARGIN: Final = 0.04
+"""A centred line is indented on both sides by this share of the width of the text, and by as much
+on either side, within this share."""
+_TITLE_LINES: Final = 12
+"""Number of lines at the top of the first page that may be the title in usual type."""
 _MAX_ABOVE_TITLE: Final = 500
 """Maximum number of characters above the title, as of a letterhead."""
 _LONGEST_WORD: Final = 25
@@ -136,6 +141,32 @@ def title_of_page(larges: Sequence[Large], pages: Sequence[Sequence[Block]]) -> 
     above = [len(line.text) for line in pages[page][: first.start] if isinstance(line, Line)]
     is_below_text = sum(length > _LONG_LINE for length in above) > 1
     return None if is_below_text or sum(above) > _MAX_ABOVE_TITLE else first
+
+
+def centred_title(pages: Sequence[Sequence[Block]]) -> str:
+    """Return the first centred lines of the first page that are set off; empty if none are.
+
+    For files in one size of type, such as those made of plain text.
+    """
+    page = next((blocks for blocks in pages if blocks), [])
+    lines = [line for line in page if isinstance(line, Line) and line.upright and line.size]
+    if not lines:
+        return ""
+    left, right = min(line.x for line in lines), max(line.right for line in lines)
+    margin = _CENTRED_MARGIN * (right - left)
+    found: list[str] = []
+    for number, line in enumerate(lines[:_TITLE_LINES]):
+        indent, rest = line.x - left, right - line.right
+        is_centred = min(indent, rest) > margin and abs(indent - rest) < margin
+        is_set_off = number == 0 or lines[number - 1].end_y - line.y > _SET_OFF * line.size
+        if found and not is_set_off:
+            found = [*found, line.text] if is_centred else []
+        elif found:
+            break
+        elif is_centred and is_set_off and _has_words(line.text):
+            found = [line.text]
+    title = "\n".join(found)
+    return title if len(title) <= _MAX_HEADING and title and _may_be_title(title) else ""
 
 
 def _may_be_title(text: str) -> bool:

@@ -14,6 +14,7 @@ from indexer.parse.pdf.furniture import header_texts, page_furniture
 from indexer.parse.pdf.headings import (
     Block,
     Large,
+    centred_title,
     headings,
     large_lines,
     title_of_page,
@@ -172,7 +173,10 @@ class _Writer:
 
     def _drawn(self) -> str:
         """Return the title that is drawn on the first page."""
-        return one_line(clean(join_words(self._title.text, self._known))) if self._title else ""
+        text = self._title.text if self._title else ""
+        if not self._larges:
+            text = centred_title(self._pages)
+        return one_line(clean(join_words(text, self._known)))
 
     def _named(self, document: Document) -> str:
         """Return the title in the properties if it is one that people wrote for this text."""

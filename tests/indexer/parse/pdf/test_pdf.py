@@ -556,6 +556,14 @@ def test_titles_that_begin_like_numbers_are_titles(title: str) -> None:
     assert read(pdf_of([page], bookmarks=["1. Introduction"])).title == title
 
 
+def test_a_centred_line_is_the_title_where_all_type_is_alike() -> None:
+    head = [(72, 790, 10, "Waterers' Task Force"), (330, 790, 10, "December 2017")]
+    page = [*head, (199, 750, 10, "How to Care for Pumps"), (205, 738, 10, "and Valves, and Why")]
+    assert read(pdf_of([[*page, *prose(700)]])).title == "How to Care for Pumps and Valves, and Why"
+    assert read(pdf_of([[*head, (72, 750, 10, "No centred line"), *prose(700)]])).title == "file"
+    assert read(pdf_of([prose(760)])).title == "file"
+
+
 def test_a_large_line_below_text_or_in_the_midst_of_it_is_no_title() -> None:
     assert (
         read(pdf_of([[*prose(760), (72, 560, 20, "Care of pumps"), *prose(540)]])).title == "file"
