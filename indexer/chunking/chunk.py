@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 
 from indexer.chunking.encoded import encoded_ranges
 from indexer.chunking.omit import ReadDocument, read_document
+from indexer.chunking.rules import rule_ranges
 from indexer.chunking.table_headers import TableHeaders
 from indexer.chunking.units import (
     BATCH_CHARS,
@@ -72,8 +73,9 @@ def chunk_document(
     path is that of the section with most of its characters. Lines are counted by ``\n``. Memory in
     addition to the document and the chunks is bounded.
 
-    The ranges in ``document.omitted`` and encoded data are left out: they don't count, and a chunk
-    neither begins nor ends with them. ``Chunk.omitted`` says which of its characters they are.
+    The ranges in ``document.omitted``, encoded data and long rules are left out: they don't count,
+    and a chunk neither begins nor ends with them. ``Chunk.omitted`` says which of its characters
+    they are.
 
     A chunk that begins in a table, below the rows that name its columns, has their names in
     ``table_header``. They are within ``chunk_tokens``: as many as fit into a quarter of it, and
@@ -90,7 +92,8 @@ def chunk_document(
             ``chunk_tokens``.
     """
     _check(settings)
-    read = read_document(document, [*document.omitted, *encoded_ranges(document.text)])
+    text = document.text
+    read = read_document(document, [*document.omitted, *encoded_ranges(text), *rule_ranges(text)])
     headers = TableHeaders(read.document.tables, counter, settings.chunk_tokens)
     if settings.chunk_tokens:
         units = cut_units(read.document, counter, settings.chunk_tokens)

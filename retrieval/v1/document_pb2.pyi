@@ -371,9 +371,9 @@ class Passage(_message.Message):
 
     @_builtins.property
     def omitted(self) -> _containers.RepeatedCompositeFieldContainer[Global___Span]:
-        """omitted are the parts of text that say nothing to a reader, in order: comments, and encoded data
-        such as pictures. They were not embedded, and no word in them is found. Empty if
-        SearchRequest.omit_text asked for that.
+        """omitted are the parts of text that say nothing to a reader, in order: comments, encoded data such
+        as pictures, and long rules of dashes. They were not embedded, and no word in them is found.
+        Empty if SearchRequest.omit_text asked for that.
         """
 
     @_builtins.property

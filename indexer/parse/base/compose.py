@@ -14,9 +14,11 @@ from indexer.parse.base.outline import (
 )
 from retrieval.domain.records import Document, Table
 
-# Not part of any text: control characters except tab and line feed, lone surrogates, and
-# noncharacters.
-_UNWANTED: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+# Not part of any text: control characters except tab and line feed, lone surrogates, noncharacters,
+# and what only says where a line may end: soft hyphens, zero-width spaces, word joiners.
+_UNWANTED: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f\xad\u200b\u2060\ud800-\udfff\ufeff\ufffe\uffff]"
+)
 _LINE_END: Final = re.compile(r"\r\n?|\x0b|\x0c|\x85|\u2028|\u2029")
 _BAR: Final = " | "
 """What stands between the cells of a row."""

@@ -72,3 +72,14 @@ def test_parts_that_were_not_read_are_named() -> None:
     composer.unread("page 7")
     document = composer.document("docs/a.pdf", "pdf", metadata=[("unread", "no"), ("by", "Kim")])
     assert document.metadata == {"unread": ["page 2", "page 7"], "by": "Kim"}
+
+
+def test_what_only_says_where_a_line_may_end_is_no_text() -> None:
+    composer = Composer()
+    composer.add_heading(1, "Dampf\u00adschiff")
+    composer.add("The thermo\u200bstat\ufeff of the wa\u2060ter \u0645\u06cc\u200c\u062e\u0648")
+    document = composer.document("a.html", "html")
+    assert document.title == "Dampfschiff"
+    assert document.text == (
+        "Dampfschiff\n\nThe thermostat of the water \u0645\u06cc\u200c\u062e\u0648"
+    )
