@@ -215,7 +215,7 @@ def _by_content(uri: str, data: bytes, options: ParseOptions, text: Parser) -> D
     """
     from indexer.parse.office.content import Content, content_of, parse_office
 
-    others = {Content.HTML: _html, Content.TEXT: text}
+    others = {Content.HTML: _html, Content.MIME: _mail, Content.TEXT: text}
     content = content_of(data)
     if content in others:
         return others[content](uri, data, options)

@@ -145,13 +145,11 @@ def parse_office(uri: str, data: bytes, content: Content) -> Document:
     Args:
         uri: of the file.
         data: the file.
-        content: what it is; no text.
+        content: what it is: neither HTML, nor a message, nor plain text.
 
     Raises:
         SkipDocument: it is damaged or encrypted.
     """
-    if content not in _PARSERS:
-        raise SkipDocument(SkipReason.UNSUPPORTED, f"{content} under another extension")
     document = _PARSERS[content](uri, data)
     unread = document.metadata.get(UNREAD)
     if isinstance(unread, list) and unread and not document.text.strip():

@@ -119,6 +119,11 @@ def test_old_names_of_new_files_and_new_names_of_old_files() -> None:
     assert parse("a.xlsx", make_xls([(0, 0, 1)])).format == "spreadsheet"
     assert parse("a.doc", b"<html><body><h1>One</h1><p>Two").format == "html"
     assert parse("a.doc", b"only text").format == "text"
+    page = (
+        b"MIME-Version: 1.0\r\nContent-Type: multipart/related; boundary=x\r\n\r\n--x\r\n"
+        b"Content-Type: text/html\r\n\r\n<h1>One</h1><p>Two\r\n--x--\r\n"
+    )
+    assert "Two" in parse("a.doc", page).text
 
 
 @given(st.integers(0, 2**32), st.sampled_from(["doc", "ppt", "xls"]))
