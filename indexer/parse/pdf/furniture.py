@@ -9,10 +9,15 @@ from typing import Final, NamedTuple
 
 from indexer.parse.pdf.lines import Line
 
+_FEWEST_TIMES: Final = 2
+"""A single page has no line that others have too."""
 _FEWEST_PAGES: Final = 3
-"""Fewer pages say little about what stands on each."""
+"""Fewer pages say little about what changes from chapter to chapter."""
 _SHARE: Final = 0.4
 """Share of the pages that a header stands on: those of left and right pages may differ."""
+_FEW_PAGES: Final = 5
+_SHARE_OF_FEW: Final = 0.6
+"""As above, for fewer than five pages: two of three, three of four."""
 _PLACE_SHARE: Final = 0.6
 """Share of the pages with a line at a place where headers name the chapter."""
 _REPEATED: Final = 0.7
@@ -56,7 +61,7 @@ def page_furniture(pages: Sequence[Sequence[Line]]) -> dict[int, set[int]]:
     """Return the numbers of the lines of each page that are page headers, footers or numbers."""
     filled = sum(map(bool, pages))
     found: dict[int, set[int]] = defaultdict(set)
-    if filled < _FEWEST_PAGES:
+    if filled < _FEWEST_TIMES:
         return found
     step = _usual_step(pages)
     edges = [edge for page, lines in enumerate(pages) for edge in _edges(page, lines, step)]
@@ -131,7 +136,12 @@ def _repeated(edges: Iterable[_Edge], pages: int) -> Iterator[_Edge]:
     for same in groups.values():
         usual = median(edge.y for edge in same)
         there = [edge for edge in same if abs(edge.y - usual) <= _SAME_PLACE]
-        if len({edge.page for edge in there}) >= max(_FEWEST_PAGES, _SHARE * pages):
+        times = len({edge.page for edge in there})
+        few = pages < _FEW_PAGES
+        needed = _SHARE_OF_FEW * pages if few else max(_FEWEST_PAGES, _SHARE * pages)
+        # Two pages may have the same title; only a number that counts them tells.
+        is_telling = pages > _FEWEST_TIMES or "#" in there[0].text
+        if times >= needed and is_telling:
             yield from there
 
 

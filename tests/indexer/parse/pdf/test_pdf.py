@@ -228,6 +228,18 @@ def test_text_that_is_alike_on_all_pages_stays() -> None:
     assert read(pdf_of(names)).text.count("Kind") == 4
 
 
+def test_two_pages_lose_only_their_numbers() -> None:
+    text = read(pdf_of(book(2))).text
+    assert text.count("Water Works Yearbook") == 2
+    assert "Page 1" not in text
+
+
+def test_a_header_may_be_missing_on_the_first_page() -> None:
+    first, *rest = book(3)
+    text = read(pdf_of([first[2:], *rest])).text
+    assert "Yearbook" not in text
+
+
 def test_titles_of_slides_stay() -> None:
     titles = ["Why pumps", "Where from", "What they cost", "Who keeps them", "Questions"]
     pages = [
