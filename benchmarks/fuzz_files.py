@@ -11,7 +11,6 @@ its chunks are the text between their offsets, and nothing but white space is ou
 
 import argparse
 import io
-import json
 import os
 import random
 import resource
@@ -24,61 +23,16 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.common.bombs import STRANGE_NAMES, bombs
+from benchmarks.common.samples import make_samples
 from benchmarks.corpora.reading import offline_setup
 from indexer.files.discover import discover
+from indexer.files.sniff import without_binaries
 from indexer.parse.formats import FORMATS, format_of
 from indexer.readers.messages import Begun, Job, Parsed, Setup, Unchanged
 from indexer.readers.pool import Finished, Readers
 from retrieval.domain.records import Document, Skipped
-from tests.indexer import make_compound, make_files
 
 BATCH: Final = 500
-LARGEST_SAMPLE: Final = 300_000
-
-
-def make_samples(folder: Path | None) -> dict[str, list[bytes]]:
-    """Return sample files by extension."""
-    table = "kind,weight\n" + "duck,1.5\n" * 20
-    notebook = {"cells": [{"cell_type": "code", "source": "x = 1"}], "metadata": {}}
-    samples: dict[str, list[bytes]] = {
-        ".docx": [make_files.make_docx()],
-        ".pptx": [make_files.make_pptx()],
-        ".xlsx": [make_files.make_xlsx()],
-        ".odt": [make_files.make_odt()],
-        ".ods": [make_files.make_ods()],
-        ".odp": [make_files.make_odp()],
-        ".rtf": [make_files.make_rtf()],
-        ".doc": [make_compound.make_small_doc()],
-        ".ppt": [make_compound.make_small_ppt()],
-        ".xls": [make_compound.make_xls([(0, 0, 1.5), (3, 2, 7)])],
-        ".pdf": [make_files.make_pdf(), make_files.make_plain_pdf(), make_files.make_columns_pdf()],
-        ".epub": [make_files.make_epub()],
-        ".eml": [make_files.make_mail()],
-        ".mbox": [b"From x\n" + make_files.make_mail()],
-        ".csv": [table.encode()],
-        ".tsv": [table.replace(",", "\t").encode()],
-        ".ipynb": [json.dumps(notebook).encode()],
-        ".json": [json.dumps([{"title": "T", "text": "words", "n": [1, {"a": None}]}]).encode()],
-        ".jsonl": [b'{"text": "one"}\n{"text": "two"}\n'],
-        ".zip": [make_files.make_zip({"a.md": "# A\n\ntext", "b/c.html": "<p>x"})],
-        ".md": [
-            b"---\na: b\n---\n# A\n\n- x\n\n```\ncode\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
-        ],
-        ".rst": [b":a: b\n\nTitle\n=====\n\n.. note:: x\n\nPart\n----\n\ntext\n"],
-        ".adoc": [b"= Title\n:a: b\n\n== Part\n\n----\ncode\n----\n"],
-        ".html": [
-            b"<html><head><title>T</title></head><body><h1>A</h1><p>x<pre>y</pre><table><tr><td>1"
-        ],
-        ".txt": ["Plain text, zoë.\n\nMore.".encode()],
-        ".py": [b"class A:\n    def f(self):\n        return 1\n\nprint(1)\n"],
-        ".ts": [b"export class A { m() {} }\nconst f = () => 1;\n"],
-        ".c": [b"int f(int a) { return 0; }\n"],
-    }
-    for path in sorted(folder.rglob("*")) if folder else ():
-        end = path.suffix.lower()
-        if end in samples and path.is_file() and path.stat().st_size <= LARGEST_SAMPLE:
-            samples[end].append(path.read_bytes())
-    return {end: files[:12] for end, files in samples.items()}
 
 
 def mutate(data: bytes, others: list[bytes], source: random.Random) -> bytes:
@@ -135,7 +89,7 @@ class Tally:
 
     def run(self, root: Path, setup: Setup) -> None:
         """Read a folder and count the outcomes."""
-        found = discover([root])
+        found = without_binaries(discover([root]), lambda _: False)
         self.files += len(found.files) + len(found.skipped)
         for skip in found.skipped:
             self.outcomes[kind_of(skip.uri), str(skip.reason)] += 1
@@ -156,7 +110,7 @@ class Tally:
 def kind_of(uri: str) -> str:
     """Return the format of a file."""
     format_ = format_of(uri)
-    return format_.name if format_ else "other"
+    return format_.name if format_ else "told by content"
 
 
 def check(parsed: Parsed) -> Iterator[str]:

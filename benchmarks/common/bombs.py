@@ -43,6 +43,15 @@ def bombs() -> Iterator[tuple[str, bytes]]:
     yield "heads.adoc", b"= a\n" * 1_000_000
     yield "parts.eml", b"Content-Type: multipart/mixed; boundary=a\n\n" + b"--a\n\nx\n" * 200_000
     yield "word.txt", b"x" * 20_000_000
+    yield "deep.xml", b"<a>" * 1_000_000
+    yield "wide.xml", b"<a>" + b"<b>x</b>y" * 500_000 + b"</a>"
+    yield "deep.yaml", b"".join(b" " * n + b"a:\n" for n in range(2_000))
+    yield "keys.yaml", b"a:\n  b: c\n" * 500_000
+    yield "heads.tex", b"\\section{" * 500_000
+    yield "heads.org", b"* a\n" * 1_000_000
+    yield "macros.1", b".TH A 1\n" + b".It Fl a Ar b Op c\n" * 200_000
+    yield "cues.srt", b"00:00:01,000 --> 00:00:02,000\na\n\n" * 200_000
+    yield "zeros.unknown", bytes(50 << 20)
     yield "marks.txt", "e\u0301".encode() * 3_000_000
 
 
@@ -61,3 +70,4 @@ def _laughs() -> Iterator[tuple[str, bytes]]:
                 name: archive.read(name) for name in archive.namelist()
             }
         yield f"laughs.{end}", make_files.make_zip({**files, part: bomb})
+    yield "laughs.xml", bomb.encode()

@@ -45,7 +45,11 @@ _TOKEN: Final = re.compile(
       | \\.""",
     re.VERBOSE | re.DOTALL,
 )
-_BRACKET: Final = re.compile(r"\\.|[{}\]>]", re.DOTALL)
+_BRACKET: Final = re.compile(
+    r"\\(?P<ends>(?:sub)*+section|chapter|begin|end)\b|\\.|[{}\]>]|(?P<blank>\n[ \t]*+\n)",
+    re.DOTALL,
+)
+"""Brackets, and what no title contains: other sections and blank lines."""
 _ARGUMENT_CHARS: Final = 2 * MAX_HEADING_CHARS
 """An argument that is longer is no title."""
 _SPACE: Final = re.compile(r"[ \t]*+\n?[ \t]*+")
@@ -164,6 +168,8 @@ def _closing(text: str, start: int, limit: int, closing: str) -> int:
     depth = 0
     for match in _BRACKET.finditer(text, start + 1, limit):
         char = match[0]
+        if match["ends"] or match["blank"]:
+            return -1
         if depth == 0 and char == closing:
             return match.start()
         depth += (char == "{") - (char == "}")
