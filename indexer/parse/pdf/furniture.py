@@ -133,14 +133,14 @@ def _repeated(edges: Iterable[_Edge], pages: int) -> Iterator[_Edge]:
     groups: dict[tuple[bool, str], list[_Edge]] = defaultdict(list)
     for edge in edges:
         groups[edge.is_top, edge.text].append(edge)
-    for same in groups.values():
+    for (_, text), same in groups.items():
         usual = median(edge.y for edge in same)
         there = [edge for edge in same if abs(edge.y - usual) <= _SAME_PLACE]
         times = len({edge.page for edge in there})
         few = pages < _FEW_PAGES
         needed = _SHARE_OF_FEW * pages if few else max(_FEWEST_PAGES, _SHARE * pages)
         # Two pages may have the same title; only a number that counts them tells.
-        is_telling = pages > _FEWEST_TIMES or "#" in there[0].text
+        is_telling = pages > _FEWEST_TIMES or "#" in text
         if times >= needed and is_telling:
             yield from there
 

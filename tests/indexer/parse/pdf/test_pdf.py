@@ -234,6 +234,11 @@ def test_two_pages_lose_only_their_numbers() -> None:
     assert "Page 1" not in text
 
 
+def test_the_same_line_at_different_places_is_no_header() -> None:
+    pages = [[(72, y, 10, "Page 7"), (72, 400, 10, "Some text.")] for y in (800, 700)]
+    assert read(pdf_of(pages)).text.count("Page 7") == 2
+
+
 def test_a_header_may_be_missing_on_the_first_page() -> None:
     first, *rest = book(3)
     text = read(pdf_of([first[2:], *rest])).text
