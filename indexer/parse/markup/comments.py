@@ -20,7 +20,7 @@ def may_have_comments(text: str, *, mdx: bool, obsidian: bool) -> bool:
         "<!--" in text
         or (mdx and "{/*" in text)
         or (obsidian and "%%" in text)
-        or any(target in text for target in _TARGETS)
+        or ("]: " in text and any(target in text for target in _TARGETS))
     )
 
 

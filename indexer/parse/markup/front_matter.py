@@ -25,6 +25,11 @@ _SCALAR: Final = re.compile(
     r"""(?P<key>"[^"]{1,100}"|'[^']{1,100}'|\w[^:#"'\[\]{},]{0,100}?)[ \t]*:"""
     r"""(?:[ \t]+(?P<value>.*))?$"""
 )
+_SIMPLE: Final = re.compile(
+    r"""(?:[ \t\r]*+\n|[A-Za-z_][\w-]*+:(?:[ ]++(?:"[^"\\\n]*+"|'[^'\n]*+'"""
+    r"""|[A-Za-z0-9/.](?:[^\n:#]|:(?![ \t\r\n])|(?<![ \t])#)*+))?+[ \t\r]*+\n)*+"""
+)
+"""YAML of scalars alone, which is told by its lines in a fifth of the time."""
 _LIST_ITEM: Final = re.compile(r"[ \t]*-[ \t]+(.*)$")
 _ITEM: Final = re.compile(r"""\s*("[^"]*"|'[^']*'|[^,]+)\s*(?:,|$)""")
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,17})?", re.ASCII)
@@ -107,7 +112,8 @@ def _plain(value: Any) -> object:  # noqa: ANN401  (any TOML value)
 
 def _yaml(matter: str) -> Iterator[tuple[str, object]]:
     """Yield the top-level fields; line by line if the whole is not valid YAML."""
-    fields = None if _TEMPLATE.search(matter) else _read_yaml(matter)
+    is_simple = _SIMPLE.fullmatch(matter) is not None
+    fields = None if is_simple or _TEMPLATE.search(matter) else _read_yaml(matter)
     for key, value in _read_lines(matter) if fields is None else fields.items():
         if isinstance(value, _Bare) and key.lower() in LISTS:
             yield key, split_list(value)

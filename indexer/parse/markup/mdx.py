@@ -33,9 +33,11 @@ _MAX_ESM_LINES: Final = 200
 
 
 _SPECIAL: Final = re.compile(
-    r"^(?:[ \t]*(?:<[A-Za-z/>]|`{3}|~{3})|import\b|export\b)", re.MULTILINE
+    r"\n(?:[ \t]*+(?:<[A-Za-z/>]|`{3}|~{3})|import\b|export\b)"  # no "^", which is slow
 )
-"""Start of a line that may be a tag, a fence or JavaScript."""
+"""Start of a line that may be a tag, a fence or JavaScript, with the line end before it."""
+_MAX_START_CHARS: Final = 200
+"""Number of characters to look for such a start in at the start of a file."""
 
 
 class Shadow(NamedTuple):
@@ -110,8 +112,11 @@ class _Rewriter:
         """Take over the lines before the next one that may be more than Markdown; return them."""
         if self._moves():
             return ""
-        special = _SPECIAL.search(self._text, self._position)
-        plain = self._text[self._position : special.start() if special else None]
+        start = self._position
+        special = _SPECIAL.search(self._text, max(0, start - 1))
+        plain = self._text[start : special.start() + 1 if special else None]
+        if start == 0 and _SPECIAL.match("\n" + self._text[:_MAX_START_CHARS]):
+            plain = ""
         if plain:
             self._take(len(plain))
             self._close(plain)
