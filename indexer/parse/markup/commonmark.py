@@ -71,8 +71,9 @@ def _places(encoded: bytes, found: Found) -> dict[int, int]:
     return dict(zip(offsets, accumulate(lengths, initial=0), strict=True))
 
 
-_WANTED: Final = frozenset({"HtmlBlock", "Table", "TableCell", "TableHead"})
-"""Blocks without properties that are looked at."""
+_WANTED: Final = frozenset({"CodeBlock", "Heading", "HtmlBlock", "Table", "TableHead"})
+"""Blocks that are looked at."""
+_WANTED_IN_HEADER: Final = _WANTED | {"TableCell"}
 
 
 class _Reader:
@@ -91,27 +92,30 @@ class _Reader:
 
     def read(self, events: Iterable[tuple[Any, Any]]) -> Found:
         depth = 0
-        is_wanted = False  # Whether the texts are: most events are texts that are not.
+        wanted = _WANTED
+        takes_text = False  # Most events are texts that are not wanted, and what they are in.
         for event, span in events:  # an event without properties is a text itself
             if "Text" in event:
-                if is_wanted:
+                if takes_text:
                     self._text(event["Text"])
             elif "Start" in event:
                 tag = event["Start"]
-                if tag.__class__ is dict or tag in _WANTED:
+                if (tag if tag.__class__ is str else next(iter(tag))) in wanted:
                     self._start(tag, span, depth)
-                    is_wanted = self._parts is not None or self._html_heading is not None
+                    wanted = _WANTED_IN_HEADER if tag == "TableHead" else wanted
+                    takes_text = self._parts is not None or self._html_heading is not None
                 depth += 1
             elif "End" in event:
                 depth -= 1
                 tag = event["End"]
-                if tag.__class__ is dict or tag in _WANTED:
+                if (tag if tag.__class__ is str else next(iter(tag))) in wanted:
                     self._end(tag, span, depth)
-                    is_wanted = self._parts is not None or self._html_heading is not None
+                    wanted = _WANTED if tag == "TableHead" else wanted
+                    takes_text = self._parts is not None or self._html_heading is not None
             else:
                 if self._with_code and "Code" in event:
                     self._found.code.append((span["start"], span["end"]))
-                if is_wanted:
+                if takes_text:
                     self._text(_words_of(event))
         return self._found
 
@@ -136,8 +140,7 @@ class _Reader:
     def _end(self, tag: Any, span: Any, depth: int) -> None:  # noqa: ANN401  (the same)
         """End a block."""
         if tag == "TableCell":
-            if self._rows_start == 0:
-                self._header.append(" ".join("".join(self._parts or ()).split()))
+            self._header.append(" ".join("".join(self._parts or ()).split()))
             self._parts = None
         elif tag == "TableHead":
             # The line below the header marks the columns.

@@ -8,6 +8,7 @@ moved to their indentation, and so are the ``import`` and ``export`` lines of Ja
 
 import re
 from bisect import bisect_right
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 _LINE: Final = re.compile(r"[^\n]*\n|[^\n]+\Z")
@@ -133,8 +134,7 @@ class _Rewriter:
 
     def _copy_fenced(self, fence: str) -> None:
         """Take code over, to the fence that ends it."""
-        end = re.compile(rf"^[ \t]*{fence}{fence[0]}*[ \t\r]*$", re.MULTILINE)
-        closing = end.search(self._text, self._position + len(self._line()))
+        closing = _closing(fence).search(self._text, self._position + len(self._line()) - 1)
         stop = closing.end() + 1 if closing else len(self._text)
         if not self._moves():
             self._take(stop - self._position)
@@ -212,6 +212,12 @@ class _Rewriter:
         if self._open and "</" in line:
             count = len(_CLOSING.findall(line)) - len(_OPENING.findall(line))
             del self._open[len(self._open) - max(0, min(count, len(self._open))) :]
+
+
+@lru_cache
+def _closing(fence: str) -> re.Pattern[str]:
+    """Return the pattern of the line that ends a fence, with the line end before it."""
+    return re.compile(rf"\n[ \t]*+{fence}{fence[0]}*+[ \t\r]*+(?=\n|\Z)")
 
 
 def _tag_end(text: str, start: int) -> int:
