@@ -12,6 +12,7 @@ from indexer.parse.formats import parse
 from indexer.parse.pdf import bidi, furniture, rows
 from indexer.parse.pdf.bidi import Glyph, in_reading_order
 from indexer.parse.pdf.lines import Line
+from indexer.parse.pdf.pages import Pages
 from indexer.skip import SkipDocument, SkipReason
 from retrieval.domain.records import Document
 from tests.indexer.parse.pdf.make_pdf import Piece, pdf_of, pdf_of_glyphs
@@ -276,6 +277,17 @@ def test_no_text_is_lost_in_rows_and_tables(pages: list[list[Line]]) -> None:
             texts = [block.text] if isinstance(block, Line) else [c for r in block.rows for c in r]
             after.update(char for text in texts for char in text if not char.isspace())
         assert after == before
+
+
+@given(st.lists(st.lists(LINES, max_size=8), max_size=6))
+def test_any_pages_make_a_document(pages: list[list[Line]]) -> None:
+    document = Pages(lines=pages).document("a.pdf", "pdf")
+    assert len(document.page_starts) == len(pages)
+    assert all(0 <= section.char_start <= len(document.text) for section in document.sections)
+    before = Counter(char for lines in pages for line in lines for char in line.text)
+    after = Counter(document.text)
+    gone = sum((before - after).values()) - before[" "]
+    assert gone <= sum(before.values()) / 4  # page headers
 
 
 @given(st.lists(st.lists(LINES, max_size=8), max_size=8))
