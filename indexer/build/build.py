@@ -106,7 +106,7 @@ def _ingest(
                 if isinstance(outcome, Unchanged):
                     progress.advance(size=outcome.consumed)
                 else:
-                    embedded = not outcome.source.container
+                    embedded = embedded or not outcome.source.container
     embedder.flush()
 
 

@@ -15,8 +15,8 @@ from indexer.parse.formats import (
     DOCUMENT_EXTENSIONS,
     WHOLE_NAMES,
     ReadAs,
+    holds_files,
     installed_extras,
-    is_container,
 )
 from indexer.skip import SkipReason
 from retrieval import __version__
@@ -112,7 +112,7 @@ class Plan:
 
     def stamp(self, source: SourceFile) -> ContainerStamp:
         """Return the stamp by which an unchanged container or skipped file is recognised."""
-        rules = self.rules if is_container(source.uri, self.read_as) else _READERS
+        rules = self.rules if holds_files(source.uri, self.read_as) else _READERS
         return ContainerStamp(source.size, source.mtime_ns, rules)
 
     def turned_up(self, source: SourceFile) -> None:
@@ -121,7 +121,7 @@ class Plan:
 
     def finish(self, source: SourceFile, *, complete: bool) -> None:
         """Note that a file has been read: members of a container that were not found are gone."""
-        if is_container(source.uri, self.read_as):
+        if holds_files(source.uri, self.read_as):
             self.gone |= self.members.pop(source.uri, {}).keys() - self.kept
             if complete:
                 self.containers[source.uri] = self.stamp(source)
@@ -158,9 +158,11 @@ def plan_build(writer: Writer, discovery: Discovery, *, reread: bool = False) ->
     seen = {source.uri for source in discovery.files} | {skip.uri for skip in discovery.skipped}
     seen |= _plan_containers(plan, writer, discovery)
     for source in discovery.files:
-        if plan.is_unchanged(source):
+        holds = holds_files(source.uri, plan.read_as)
+        is_read = source.uri in plan.containers
+        if plan.is_unchanged(source) and (is_read or not holds):
             plan.unchanged += 1
-        elif source.uri not in plan.containers:
+        elif not is_read or (holds and source.uri in plan.known):
             plan.to_read.append(source)
     plan.gone |= plan.known.keys() - seen - plan.kept
     plan.warnings += _choice_warnings(plan, recorded)
@@ -195,7 +197,7 @@ def _choice_warnings(plan: Plan, recorded: Mapping[str, RootInfo]) -> Iterator[s
 
 def _plan_containers(plan: Plan, writer: Writer, discovery: Discovery) -> set[str]:
     """Find what need not be read again; return the documents in all containers."""
-    found = {file.uri: file for file in discovery.files if is_container(file.uri, plan.read_as)}
+    found = {file.uri: file for file in discovery.files if holds_files(file.uri, plan.read_as)}
     files = {**found, **{file.uri: file for file in discovery.files if file.sidecar is None}}
     for uri, file in plan.known.items() if found else ():
         # The outermost container counts: an inner one is read with it.

@@ -19,6 +19,7 @@ from indexer.parse.formats import (
     ReadAs,
     content_decides,
     extension_of,
+    holds_files,
     is_container,
     open_container,
 )
@@ -46,7 +47,7 @@ class Member:
 def unpack(
     source: SourceFile, patterns: Patterns, *, generated: bool = False, read_as: ReadAs = ()
 ) -> Iterator[Member | Skipped]:
-    """Yield the members of a container, in its order.
+    """Yield the members of a container, in its order, or the files attached to a message.
 
     If the container is damaged or exceeds a limit, a ``Skipped`` with its own URI follows the
     members that could be read.
@@ -134,6 +135,8 @@ class _Unpacking:
         else:
             self.consumed = after
             yield Member(self._source_of(uri, entry, len(data)), data, after)
+            if holds_files(uri, self.read_as) and depth <= MAX_NESTING:
+                yield from self.run(uri, io.BytesIO(data), depth + 1, lambda: after)
 
     def _problem(
         self, uri: str, parts: tuple[str, ...], entry: Entry, depth: int
@@ -157,7 +160,7 @@ class _Unpacking:
             return SkipReason.LONE_SIDECAR, "sidecars are not read in containers"
         if problem := why_skipped(uri, entry.size, MAX_FILE_BYTES, self.read_as):
             return problem
-        if is_container(uri, self.read_as) and depth == MAX_NESTING:
+        if is_container(uri, self.read_as) and depth >= MAX_NESTING:
             return SkipReason.OVER_LIMIT, f"containers are {MAX_NESTING} deep at most"
         unsure = content_decides(uri, self.read_as)
         if unsure and entry.head and not looks_like_text(uri, entry.head()):

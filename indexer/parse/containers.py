@@ -8,6 +8,7 @@ import stat
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -15,7 +16,7 @@ from typing import IO, Final
 
 from indexer.decoding.decompress import MAX_FILE_BYTES, ZSTD_MAGIC, open_zstd
 from indexer.parse.base.unknown import SNIFFED_BYTES
-from indexer.skip import SkipReason
+from indexer.skip import SkipDocument, SkipReason, parser_errors_as_damage
 
 MAX_LINE_BYTES: Final = 16 << 20
 """Longer lines of a file of JSON lines are skipped: a line is held in memory whole, and even a long
@@ -147,6 +148,15 @@ def mailbox_entries(file: IO[bytes]) -> Iterator[Entry]:
         yield _in_memory(f"{number}.eml", bytes(message))
     else:
         raise ValueError("no message in it")
+
+
+def mail_entries(file: IO[bytes]) -> Iterator[Entry]:
+    """Yield the files attached to a message; nothing if it is not one, which its document says."""
+    from indexer.parse.mail.mail import attached_files
+
+    with suppress(SkipDocument), parser_errors_as_damage():
+        for name, data in attached_files(file.read(MAX_FILE_BYTES)):
+            yield _in_memory(name, data)
 
 
 def json_line_entries(file: IO[bytes]) -> Iterator[Entry]:

@@ -82,6 +82,8 @@ class Format:
     """Imports its module when it is first called, so that a process loads only the libraries of
     the formats that it meets."""
     opener: Opener | None = None
+    attachments: Opener | None = None
+    """Yields the files attached to a document of this format, which are documents of their own."""
     names: frozenset[str] = frozenset()
     """Whole names, in lower case, of files that are in this format by custom."""
     undoes_compression: bool = False
@@ -240,10 +242,10 @@ def _notebook(uri: str, data: bytes, options: ParseOptions) -> Document:
     return parse_notebook(uri, data, options.reading.encoding)
 
 
-def _mail(uri: str, data: bytes, _: ParseOptions) -> Document:
-    from indexer.parse.web.mail import parse_mail
+def _mail(uri: str, data: bytes, options: ParseOptions) -> Document:
+    from indexer.parse.mail.mail import parse_mail
 
-    return parse_mail(uri, data)
+    return parse_mail(uri, data, options.reading.encoding)
 
 
 def _code(uri: str, data: bytes, options: ParseOptions) -> Document:
@@ -282,6 +284,12 @@ def _mailbox(file: IO[bytes]) -> "Iterator[Entry]":
     from indexer.parse.containers import mailbox_entries
 
     return mailbox_entries(file)
+
+
+def _mail_files(file: IO[bytes]) -> "Iterator[Entry]":
+    from indexer.parse.containers import mail_entries
+
+    return mail_entries(file)
 
 
 def _json_lines(file: IO[bytes]) -> "Iterator[Entry]":
@@ -362,7 +370,7 @@ FORMATS: Final = (
     Format(
         "notebook", "Jupyter notebook", (".ipynb",), _notebook, has_fences=True, is_wrapped=True
     ),
-    Format("mail", "e-mail", (".eml",), _mail, is_wrapped=True),
+    Format("mail", "e-mail", (".eml",), _mail, attachments=_mail_files, is_wrapped=True),
     Format(
         "code",
         "source code",
@@ -472,9 +480,15 @@ def installed_extras() -> tuple[str, ...]:
 
 
 def is_container(name: str, read_as: ReadAs = ()) -> bool:
-    """Whether a file of this name holds other files."""
+    """Whether a file of this name holds other files, and is no document itself."""
     format_ = format_of(name, read_as)
     return format_ is not None and format_.is_container
+
+
+def holds_files(name: str, read_as: ReadAs = ()) -> bool:
+    """Whether a file of this name holds other files, as containers and messages do."""
+    format_ = format_of(name, read_as)
+    return format_ is not None and (format_.is_container or format_.attachments is not None)
 
 
 def max_bytes(name: str, read_as: ReadAs = ()) -> int:
@@ -544,7 +558,7 @@ def _text_by_content(uri: str, data: bytes, options: ParseOptions) -> Document:
 
 
 def open_container(uri: str, file: IO[bytes], read_as: ReadAs = ()) -> "Iterator[Entry]":
-    """Yield the members of a container, without its folders.
+    """Yield the members of a container, without its folders, or the files of a message.
 
     Args:
         uri: of the container; its extension chooses the opener.
@@ -558,6 +572,7 @@ def open_container(uri: str, file: IO[bytes], read_as: ReadAs = ()) -> "Iterator
         ValueError: it is no container.
     """
     format_ = format_of(uri, read_as)
-    if format_ is None or format_.opener is None:
+    opener = (format_.opener or format_.attachments) if format_ else None
+    if format_ is None or opener is None:
         raise ValueError(f"{uri} is no container")
-    return format_.opener(file if format_.undoes_compression else open_decompressed(uri, file))
+    return opener(file if format_.undoes_compression else open_decompressed(uri, file))

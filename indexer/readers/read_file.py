@@ -14,7 +14,7 @@ from indexer.decoding.decompress import MAX_FILE_BYTES
 from indexer.files.discover import Patterns
 from indexer.files.sidecar import with_sidecar
 from indexer.files.unpack import Member, unpack
-from indexer.parse.formats import ParseOptions, is_container, parse
+from indexer.parse.formats import ParseOptions, holds_files, is_container, parse
 from indexer.readers.messages import Begun, Job, Outcome, Parsed, Unchanged
 from indexer.skip import SkipDocument, SkipReason, read_errors_as_skips
 from retrieval.domain.records import ChunkSettings, Skipped, SourceFile, TokenCounter
@@ -40,17 +40,24 @@ def read_file(job: Job, reading: Reading) -> Iterator[Outcome | Begun]:
 
     Yields:
         the outcome of the file; for a container, ``Begun`` and an outcome for each member, and an
-        outcome of the container itself if not all of it could be read.
+        outcome of the container itself if not all of it could be read. A file with attachments,
+        which are its members, comes before them, with ``Begun``.
     """
     found = job.source
     read_as = reading.options.reading.read_as
+    first = consumed = 0
     if not is_container(found.uri, read_as):
-        yield _guarded(found, partial(_read_document, found, job.known.get(found.uri, ""), reading))
-        return
-    consumed = 0
+        act = partial(_read_document, found, job.known.get(found.uri, ""), reading)
+        if not holds_files(found.uri, read_as):
+            yield _guarded(found, act)
+            return
+        if job.after == 0:
+            yield Begun(found.uri)
+            yield _guarded(found, act)
+        first, consumed = 1, found.size
     unpacked = unpack(found, reading.patterns, generated=reading.generated, read_as=read_as)
     members = _guarded_members(found, unpacked)
-    for number, member in enumerate(members):
+    for number, member in enumerate(members, first):
         if isinstance(member, Skipped):
             if number >= job.after:
                 yield member

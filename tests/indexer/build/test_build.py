@@ -15,6 +15,7 @@ import zipfile
 from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import datetime
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
@@ -542,6 +543,31 @@ def test_an_archive_is_kept_in_step_by_its_members(place: Workplace) -> None:
     archive.unlink()
     assert counts(place.build()) == (0, 0, 1, 1)
     assert place.uris() == ["docs/a.md"]
+
+
+def test_files_of_a_message_are_kept_in_step(place: Workplace) -> None:
+    def write(**files: str) -> None:
+        message = EmailMessage()
+        message["Subject"] = "Ducks"
+        message.set_content("About ducks.")
+        for name, text in files.items():
+            message.add_attachment(text, filename=f"{name}.md")
+        (place.docs / "a.eml").write_bytes(bytes(message))
+
+    write(b="beta text", c="gamma text")
+    assert counts(place.build()) == (3, 0, 0, 0)
+    assert place.uris() == ["docs/a.eml", "docs/a.eml/b.md", "docs/a.eml/c.md"]
+    again = place.build()
+    assert (counts(again), again.load_seconds) == ((0, 0, 0, 3), 0)
+    write(b="beta text", d="delta text")
+    assert counts(place.build()) == (1, 1, 1, 1)
+    assert counts(place.build(exclude=["d.md"])) == (0, 0, 1, 2)
+    assert counts(place.build()) == (1, 0, 0, 2)
+    (place.docs / "a.eml").rename(place.docs / "b.eml")
+    assert counts(place.build()) == (3, 0, 3, 0)
+    (place.docs / "b.eml").unlink()
+    place.write("e.md", "epsilon")
+    assert counts(place.build()) == (1, 0, 3, 0)
 
 
 def test_an_archive_is_read_again_where_what_is_wanted_of_it_changes(place: Workplace) -> None:

@@ -9,6 +9,7 @@ import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +252,39 @@ def test_mailboxes(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
     first, second = open_container(path.name, path.open("rb"))
     assert first.read() == b"Subject: one\n\nFrom the start\nFrom here\n\n"
     assert (first.name, second.name) == ("1.eml", "2.eml")
+
+
+def test_files_attached_to_messages(tmp_path: Path) -> None:
+    inner = EmailMessage()
+    inner["Subject"] = "Inner"
+    inner.add_attachment("deep", filename="deep.txt")
+    message = EmailMessage()
+    message["Subject"] = "Outer"
+    message.add_attachment("one", filename="one.md")
+    message.add_attachment(b"\0\1", maintype="image", subtype="x-no", filename="two.exe")
+    message.add_attachment(
+        make_zip({"c.md": b"c"}), maintype="application", subtype="zip", filename="three.zip"
+    )
+    message.add_attachment(
+        bytes(inner), maintype="application", subtype="octet-stream", filename="four.eml"
+    )
+    names = ["one.md", "three.zip/c.md", "four.eml", "four.eml/deep.txt"]
+    (tmp_path / "a.eml").write_bytes(bytes(message))
+    found, skipped = members_of(tmp_path / "a.eml")
+    assert [*found] == names
+    assert skipped == {"two.exe": ("unsupported format", ".exe")}
+    (tmp_path / "b.mbox").write_bytes(b"From x\n" + bytes(message))
+    found, _ = members_of(tmp_path / "b.mbox")
+    assert [*found] == ["1.eml", *(f"1.eml/{name}" for name in names)]
+    (tmp_path / "c.zip").write_bytes(make_zip({"d.zip": make_zip({"a.eml": bytes(message)})}))
+    found, skipped = members_of(tmp_path / "c.zip")
+    assert "d.zip/a.eml/four.eml" in found
+    assert skipped["d.zip/a.eml/three.zip"] == ("over a limit", "containers are 3 deep at most")
+
+
+def test_a_message_that_is_none_has_no_files(tmp_path: Path) -> None:
+    (tmp_path / "a.eml").write_bytes(b"no header")
+    assert members_of(tmp_path / "a.eml") == ({}, {})
 
 
 def test_lines_of_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1 @@
+"""E-mail and web archives: MIME messages, their headers, texts and attachments."""
