@@ -9,7 +9,7 @@ import click
 
 from indexer.commands.options import INDEX_OPTION, JSON_OPTION
 from indexer.decoding.decompress import COMPRESSED
-from indexer.parse.formats import FORMATS, WHOLE_NAMES, Extra
+from indexer.parse.formats import FORMATS, Extra
 from retrieval.commands.render import passage_as_json
 from retrieval.domain.metadata import flat_texts
 from retrieval.domain.passages import Passage
@@ -41,7 +41,10 @@ def formats(as_json: bool) -> None:
         return
     for name, extensions in rows:
         click.echo(f"{name:<18} {' '.join(extensions)}")
-    click.echo(f"{'text by its name':<18} {' '.join(WHOLE_NAMES).upper()}")
+    for entry in FORMATS:
+        if entry.names:
+            click.echo(f"{entry.name + ', by name':<18} {' '.join(sorted(entry.names)).upper()}")
+    click.echo(f"{'any other name':<18} plain text, if the content looks like it")
     for one, missing in extras:
         adds = "reads" if one.is_required else "finds functions and classes in"
         click.echo(f"\n{one.install} {adds}\n{' '.join(missing)}")
