@@ -382,7 +382,7 @@ FORMATS: Final = (
     ),
     Format("config", "configuration", (*config.YAML, *config.BY_HEADERS), _config, is_code=True),
     Format("subtitles", "subtitles", (".srt", ".vtt"), _subtitles, is_wrapped=True),
-    Format("json", "JSON", (".json",), _json),
+    Format("json", "JSON", (".json", ".jsonc", ".json5", ".geojson"), _json),
     Format("zip", "ZIP archive", (".zip",), opener=_zip, undoes_compression=True),
     Format(
         "7z",
