@@ -242,6 +242,18 @@ def _notebook(uri: str, data: bytes, options: ParseOptions) -> Document:
     return parse_notebook(uri, data, options.reading.encoding)
 
 
+def _mhtml(uri: str, data: bytes, options: ParseOptions) -> Document:
+    from indexer.parse.mail.mhtml import parse_mhtml
+
+    return parse_mhtml(uri, data, options.reading.encoding)
+
+
+def _fiction_book(uri: str, data: bytes, _: ParseOptions) -> Document:
+    from indexer.parse.web.fb2 import parse_fb2
+
+    return parse_fb2(uri, data)
+
+
 def _mail(uri: str, data: bytes, options: ParseOptions) -> Document:
     from indexer.parse.mail.mail import parse_mail
 
@@ -370,6 +382,8 @@ FORMATS: Final = (
     Format(
         "notebook", "Jupyter notebook", (".ipynb",), _notebook, has_fences=True, is_wrapped=True
     ),
+    Format("fb2", "FictionBook", (".fb2",), _fiction_book),
+    Format("mhtml", "web archive", (".mhtml", ".mht"), _mhtml),
     Format("mail", "e-mail", (".eml",), _mail, attachments=_mail_files, is_wrapped=True),
     Format(
         "code",

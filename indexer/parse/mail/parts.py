@@ -143,13 +143,13 @@ def _role(part: Message, kind: str, *, related: bool) -> Role:
 def _chosen(forms: list[Message], decoder: Decoder) -> Message | None:
     """Return the form of a text to show; None to show all."""
     plain = next((one for one in forms if one.get_content_type() == "text/plain"), None)
-    rich = next((one for one in reversed(forms) if _html_in(one) is not None), None)
+    rich = next((one for one in reversed(forms) if html_in(one) is not None), None)
     if plain is None or rich is None or plain is rich:
         return plain or rich
-    return rich if _is_stub(_words(plain, decoder), _words(_html_in(rich), decoder)) else plain
+    return rich if _is_stub(_words(plain, decoder), _words(html_in(rich), decoder)) else plain
 
 
-def _html_in(part: Message) -> Message | None:
+def html_in(part: Message) -> Message | None:
     """Return the first HTML in a part, at most ``MAX_PARTS`` parts away."""
     pending = [part]
     for _ in range(MAX_PARTS):

@@ -31,6 +31,8 @@ _METADATA: Final = {
 def parse_epub(uri: str, data: bytes) -> Document:
     """Make a document of a book, with sections by headings as in HTML.
 
+    A chapter that can't be read is named in the metadata, and the others are read.
+
     Raises:
         SkipDocument: the file is damaged, or encrypted by a shop (DRM).
     """
@@ -42,11 +44,16 @@ def parse_epub(uri: str, data: bytes) -> Document:
         chapters = list(_spine(package, posixpath.dirname(path)))
         if _encrypted(archive) & set(chapters):
             raise SkipDocument(SkipReason.ENCRYPTED, "protected by its publisher")
-        missing = [chapter for chapter in chapters if chapter not in archive.NameToInfo]
-        if missing:
-            raise SkipDocument(SkipReason.DAMAGED, f"{missing[0]} is missing")
-        for chapter in chapters:
-            _add_chapter(composer, read_member(archive, chapter))
+    problem = None
+    for chapter in chapters:
+        try:
+            with parser_errors_as_damage():
+                _add_chapter(composer, read_member(archive, chapter))
+        except SkipDocument as skip:
+            problem = skip
+            composer.unread(chapter)
+    if problem is not None and not composer.length:
+        raise problem
     found = [
         (local(node), node.text or "")
         for part in package

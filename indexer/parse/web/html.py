@@ -14,7 +14,7 @@ from retrieval.domain.records import Document
 _METADATA: Final = frozenset({"author", "date", "description", "keywords"})
 
 
-def parse_html(uri: str, data: bytes, encoding: str = "") -> Document:
+def parse_html(uri: str, data: bytes, encoding: str = "", *, label: str = "") -> Document:
     """Make a document of an HTML file.
 
     The encoding is that of the byte order mark, that which the document names, or that which the
@@ -22,10 +22,16 @@ def parse_html(uri: str, data: bytes, encoding: str = "") -> Document:
     form controls are left out. The title is the first ``<h1>`` if ``<title>`` repeats it, else
     ``<title>``, the first ``<h1>``, or the file's name.
 
+    Args:
+        uri: as in ``Document``.
+        data: the file.
+        encoding: codec of a file that is not UTF-8 and names none; empty to guess it.
+        label: name of the encoding if it came with the file, as in a message.
+
     Raises:
         SkipDocument: the data is binary.
     """
-    source, encoding = read_markup(data, encoding, xml=uri.lower().endswith(".xhtml"))
+    source, encoding = read_markup(data, encoding, xml=uri.lower().endswith(".xhtml"), label=label)
     tree = LexborHTMLParser(source)
     extracted = extract_text(tree.root)
     headings = usable(extracted.headings)

@@ -19,6 +19,8 @@ TEXTS = {
     "a.adoc": "= A\n\ntext",
     "a.txt": "text",
     "a.html": "<p>text</p>",
+    "a.fb2": "<FictionBook><body><p>text</p></body></FictionBook>",
+    "a.mhtml": "MIME-Version: 1.0\nContent-Type: text/html\n\n<p>text</p>",
     "a.csv": "a,b\nc,d\n",
     "a.ipynb": '{"cells": [{"cell_type": "markdown", "source": "text"}]}',
     "a.py": "pass\n",
