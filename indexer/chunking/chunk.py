@@ -310,8 +310,8 @@ class _ChunkBuilder:
 
     def _goes_on(self, unit: Unit) -> bool:
         """Whether the unit simply continues the chunk, as most do."""
-        same_section = bool(self.units) and unit.section == self.units[-1].section
-        return same_section and self._fits(unit)
+        units = self.units
+        return bool(units) and unit.section == units[-1].section and self._fits(unit)
 
     def _take(self, unit: Unit) -> None:
         if not self.units:
@@ -367,15 +367,15 @@ class _ChunkBuilder:
 
     def _fits(self, unit: Unit, after: int = 0) -> bool:
         """Whether the unit fits into the chunk without its first ``after`` units."""
+        if self.units and not after:
+            max_chars = CHARS_PER_TOKEN * self.settings.chunk_tokens
+            tokens = self.tokens + unit.tokens
+            return tokens <= self.room and unit.end - self.units[0].start <= max_chars
         if after >= len(self.units):
             # A row that leaves no room for the names of its columns stands without them.
             return unit.grain is Grain.SENTENCE or unit.tokens <= self._room(unit.start)
-        if after:
-            tokens = _total(self.units[after:]) + unit.tokens
-            return self._within_limits(self.units[after].start, unit.end, tokens)
-        if unit.end - self.units[0].start > CHARS_PER_TOKEN * self.settings.chunk_tokens:
-            return False
-        return self.tokens + unit.tokens <= self.room
+        tokens = _total(self.units[after:]) + unit.tokens
+        return self._within_limits(self.units[after].start, unit.end, tokens)
 
     def _within_limits(self, start: int, end: int, tokens: int) -> bool:
         max_chars = CHARS_PER_TOKEN * self.settings.chunk_tokens
