@@ -25,6 +25,12 @@ _UNCOUNTED: Final = words(
     optgroup option p param script source style tbody td textarea tfoot th thead title tr track wbr
     """
 )
+_COUNTED: Final = re.compile(
+    rf"<!--(?:-?>|.*?--!?>|.*)|<(/?)(?!(?:{'|'.join(sorted(_UNCOUNTED))})(?![^\s/<>]))"
+    r"([A-Za-z][^\s/<>]*)",
+    re.DOTALL | re.IGNORECASE,
+)
+"""Comments, and the tags that count."""
 _INLINE: Final = words(
     "a abbr b big cite code em font i kbd mark nobr q s samp small span strike strong tt u"
 )
@@ -46,10 +52,11 @@ def _is_deep(html: str) -> bool:
     depth = 0
     scope: dict[str, int] = {}
     scopes = [scope]
-    for tag in _TAG.finditer(html):
+    for tag in _COUNTED.finditer(html):
         end, name = tag.groups()
-        if name is None or name in _UNCOUNTED or (name := name.lower()) in _UNCOUNTED:
+        if name is None:
             continue
+        name = name.lower()
         if not end:
             if depth >= MAX_OPEN:
                 return True

@@ -39,6 +39,7 @@ _CONTENT: Final = frozenset({"article", "main"})
 """Elements that hold the content of a page."""
 _LINES: Final = words("div h2 h3 h4 h5 h6 li p")
 """Elements whose text may lead to another page, or be the title of a part that does."""
+_MAY_BE_LEFT_OUT: Final = _LINES | {"aside"}
 _ENDS: Final = frozenset({"article", "body", "main"})
 
 _BLOCKS: Final = words(
@@ -83,7 +84,7 @@ _TITLE_CHARS: Final = 60
 _LINE_CHARS: Final = 200
 _NOTHING_CHARS: Final = 30
 """With fewer characters, what follows a title is not what it is the title of."""
-_RESTORED_SHARE: Final = 1.0
+_RESTORED_SHARE: Final = 1.5
 """A part with more text outside of links than this share of all that was kept is content after all,
 whatever it is called, if it has more than a few lines."""
 _RESTORED_CHARS: Final = 200
@@ -389,7 +390,9 @@ class _Extraction:
             self._end_heading(opened)
         if tag == "button" and self._is_control(node, opened):
             self._cut(opened)
-        elif not self.keep_parts and node.mem_id not in self.restored:
+        elif not self.keep_parts and (
+            tag in _MAY_BE_LEFT_OUT or opened.title is not None or opened.part is not Part.CONTENT
+        ):
             self._leave_out(node, opened)
         self.in_content -= tag in _CONTENT
         if tag in _LINE_ENDS and not self.in_heading:
@@ -441,7 +444,7 @@ class _Extraction:
     def _leave_out(self, node: LexborNode, opened: _Open) -> None:
         """Remove an element that is no content, or what follows a title in it that says so."""
         chars = self.out.length - opened.length
-        if not chars:
+        if not chars or (self.restored and node.mem_id in self.restored):
             return
         links = self.link_chars - opened.link_chars
         if self.contents == opened.contents and self._is_left_out(opened, chars, links):
