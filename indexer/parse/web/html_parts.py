@@ -32,7 +32,7 @@ class Part(IntEnum):
     """Left out also inside the content."""
 
 
-MAY_BE_PARTS: Final = words("aside div dl footer form header li nav ol p section span table td ul")
+MAY_BE_PARTS: Final = words("aside div dl footer form header nav ol p section ul")
 """Elements whose roles and names are looked at."""
 _TAGS: Final = {"nav": Part.FURNITURE, "footer": Part.FURNITURE, "aside": Part.PAGE}
 _TAGS["header"] = Part.PAGE

@@ -37,7 +37,7 @@ _INLINE: Final = words(
 """Elements that only pass their text on."""
 _CONTENT: Final = frozenset({"article", "main"})
 """Elements that hold the content of a page."""
-_LINES: Final = words("div h2 h3 h4 h5 h6 li p")
+_LINES: Final = words("div h2 h3 h4 h5 h6 p")
 """Elements whose text may lead to another page, or be the title of a part that does."""
 _MAY_BE_LEFT_OUT: Final = _LINES | {"aside"}
 _ENDS: Final = frozenset({"article", "body", "main"})
