@@ -101,6 +101,16 @@ def _texts() -> dict[str, list[bytes]]:
             b"1\n00:00:01,000 --> 00:00:02,000\n<i>a</i>\nb\n\n2\n00:09:00,000 --> 00:09:01,000\nc"
         ],
         ".vtt": [b"WEBVTT\n\nNOTE x\n\n00:01.000 --> 00:02.000 align:start\n<v A>b &amp; c\n"],
+        ".fb2": [
+            b'<FictionBook xmlns="http://www.gribuser.ru/xml/fictionbook/2.0"><description><title-info>'
+            b"<book-title>T</book-title></title-info></description><body><section><title><p>A</p>"
+            b"</title><p>b <emphasis>c</emphasis></p></section></body></FictionBook>"
+        ],
+        ".mhtml": [
+            b'From: x\nSubject: T\nContent-Type: multipart/related; boundary="b"\n\n'
+            b"--b\nContent-Type: text/html; charset=utf-8\nContent-Location: http://a/\n\n"
+            b"<html><body><h1>A</h1><p>x</p></body></html>\n--b--\n"
+        ],
         ".sql": [b"SELECT a FROM b; -- c\n"],
         ".unknown": [b"Text of a file whose name tells nothing.\n"],
     }
