@@ -44,6 +44,15 @@ def make_samples(folder: Path | None) -> dict[str, list[bytes]]:
         ".pdf": [make_files.make_pdf(), make_files.make_plain_pdf(), make_files.make_columns_pdf()],
         ".epub": [make_files.make_epub()],
         ".eml": [make_files.make_mail()],
+        ".msg": [
+            make_compound.make_compound(
+                make_compound.make_msg(
+                    {"0037": "Of ducks", "1000": "They are wet.", "1013": "<p>They are wet."},
+                    {0x3FFD: 1252},
+                    [{"__substg1.0_3707001F": b"a\0", "__substg1.0_37010102": b"words " * 700}],
+                )
+            )
+        ],
         ".mbox": [b"From x\n" + make_files.make_mail()],
         ".csv": [table.encode()],
         ".tsv": [table.replace(",", "\t").encode()],

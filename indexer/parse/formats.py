@@ -384,7 +384,7 @@ FORMATS: Final = (
     ),
     Format("fb2", "FictionBook", (".fb2",), _fiction_book),
     Format("mhtml", "web archive", (".mhtml", ".mht"), _mhtml),
-    Format("mail", "e-mail", (".eml",), _mail, attachments=_mail_files, is_wrapped=True),
+    Format("mail", "e-mail", (".eml", ".msg"), _mail, attachments=_mail_files, is_wrapped=True),
     Format(
         "code",
         "source code",

@@ -1,8 +1,8 @@
-"""Small compound files ([MS-CFB]), and minimal DOC, PPT and XLS files in them."""
+"""Small compound files ([MS-CFB]), and minimal DOC, PPT, XLS and MSG files in them."""
 
 import struct
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 SECTOR = 512
 FREE, END, FAT = 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD
@@ -11,19 +11,35 @@ SMALLEST = 4096
 
 
 def make_compound(streams: Mapping[str, bytes]) -> bytes:
-    """A compound file of a few streams, all in the root folder."""
+    """A compound file of a few streams; a name may have a folder before each slash."""
     padded = {name: data.ljust(SMALLEST, b"\0") for name, data in streams.items()}
-    entries = [_entry("Root Entry", 5, END, 0, child=1 if padded else FREE)]
+    folders = {
+        "/".join(name.split("/")[:depth]) for name in padded for depth in range(name.count("/") + 1)
+    }
+    numbers = {path: number for number, path in enumerate(["", *sorted(folders - {""}), *padded])}
+    inside: dict[str, list[str]] = {}
+    for path in numbers:
+        if path:
+            inside.setdefault(path.rpartition("/")[0], []).append(path)
+    after = {
+        path: numbers[following] for paths in inside.values() for path, following in pairwise(paths)
+    }
+    entries: list[bytes] = []
     sectors: list[bytes] = []
     chain: list[int] = []
-    for number, (name, data) in enumerate(padded.items(), 1):
-        start = len(sectors)
+    for path in numbers:
+        name, right = path.rpartition("/")[2] or "Root Entry", after.get(path, FREE)
+        if path not in padded:
+            child = numbers[inside[path][0]] if path in inside else FREE
+            kind, start = (1, 0) if path else (5, END)
+            entries.append(_entry(name, kind, start, 0, right=right, child=child))
+            continue
+        data, start = padded[path], len(sectors)
         count = -(-len(data) // SECTOR)
         chain += [*range(start + 1, start + count), END]
         sectors += [
             data[at : at + SECTOR].ljust(SECTOR, b"\0") for at in range(0, len(data), SECTOR)
         ]
-        right = number + 1 if number < len(padded) else FREE
         entries.append(_entry(name, 2, start, len(data), right=right))
     while len(entries) % 4:
         entries.append(bytes(64) + struct.pack("<HBBIII", 0, 0, 1, FREE, FREE, FREE) + bytes(48))
@@ -259,3 +275,30 @@ def make_small_ppt() -> bytes:
     """A PPT file of two slides."""
     text = "They need water to swim in and a dry place to sleep, and they need company."
     return make_ppt([[("Of Ducks", 0, 0, 0), (text, 1, 500, 0)], [("The end", 4, 0, 0)]])
+
+
+Properties = Mapping[str, str | bytes]
+"""Number of a property, in hexadecimal, to its value."""
+
+
+def make_msg(
+    texts: Properties,
+    numbers: Mapping[int, int] = {},
+    attachments: Sequence[Mapping[str, bytes]] = (),
+    *,
+    header: int = 32,
+) -> dict[str, bytes]:
+    """Streams of a message of Outlook; attachments are the streams in their folders."""
+    streams = {
+        "__properties_version1.0": bytes(header)
+        + b"".join(struct.pack("<HHIQ", 3, key, 0, value) for key, value in numbers.items())
+    }
+    for key, value in texts.items():
+        if isinstance(value, str):
+            streams[f"__substg1.0_{key}001F"] = value.encode("utf-16-le")
+        else:
+            streams[f"__substg1.0_{key}"] = value
+    for number, inner in enumerate(attachments):
+        folder = f"__attach_version1.0_#{number:08X}"
+        streams |= {f"{folder}/{name}": data for name, data in inner.items()}
+    return streams

@@ -122,7 +122,13 @@ def date_of(raw: str) -> str:
 def parameters(message: Message) -> Iterator[str]:
     """Yield the names that a part gives its file, the best first."""
     for key, name in (("content-disposition", "filename"), ("content-type", "name")):
-        value = message.get_param(name, header=key)
+        raw = raw_header(message, key)
+        if raw.isascii():
+            value = message.get_param(name, header=key)
+        else:  # bytes as they came, which the message itself would replace
+            readable = Message()
+            readable[key] = Decoder().decode(_raw_bytes(raw))
+            value = readable.get_param(name, header=key)
         if value is not None:
             yield email.utils.collapse_rfc2231_value(value)
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from indexer.parse.base.compose import Composer
 from indexer.parse.mail.headers import Decoder, date_of, raw_header
+from indexer.parse.mail.outlook import is_outlook, read_outlook
 from indexer.parse.mail.parts import Role, bytes_of, name_of, text_of, walk
 from indexer.skip import SkipDocument, SkipReason, parser_errors_as_damage
 from retrieval.domain.records import Document
@@ -75,6 +76,8 @@ def attached_files(data: bytes) -> Iterator[tuple[str, bytes]]:
 
 def _read(data: bytes) -> Message:
     """Parse a message; the older policy is the one that takes headers as they come."""
+    if is_outlook(data):
+        return read_outlook(data)
     message = email.message_from_bytes(data, policy=email.policy.compat32)
     if not message.keys():
         raise SkipDocument(SkipReason.DAMAGED, "not a message: it has no header")

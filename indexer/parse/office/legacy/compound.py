@@ -2,6 +2,7 @@
 
 import io
 import struct
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -51,6 +52,10 @@ class Compound:
     def has(self, stream: str) -> bool:
         """Whether there is a stream of this name, in any case."""
         return bool(self._file.get_type(stream) == olefile.STGTY_STREAM)
+
+    def names(self) -> Iterator[str]:
+        """Yield the names of all streams, with slashes between their folders."""
+        return map("/".join, self._file.listdir())
 
     def read(self, stream: str) -> bytes:
         """Return the bytes of a stream.

@@ -186,3 +186,12 @@ def test_hostile_parts_take_linear_time() -> None:
         started = time.process_time()
         read(data)
         assert time.process_time() - started < 10
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1251"])
+def test_names_of_files_in_bytes_as_they_came(encoding: str) -> None:
+    head = b"Subject: x\nContent-Type: multipart/mixed; boundary=b\n\n--b\n"
+    name = "Чайник пора чистить.txt".encode(encoding)
+    part = b'Content-Disposition: attachment; filename="%s"\n\nA\n' % name
+    ((found, _),) = attached_files(head + part + b"--b--\n")
+    assert found == "Чайник пора чистить.txt"
