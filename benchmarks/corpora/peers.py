@@ -19,6 +19,10 @@ extract = lambda path: extract_file_sync(path).content
 import pypandoc
 extract = lambda path: pypandoc.convert_file(path, "plain", extra_args=["--wrap=none"])
 """,
+    "striprtf": """
+from striprtf.striprtf import rtf_to_text
+extract = lambda path: rtf_to_text(open(path, "rb").read().decode("latin-1"), errors="replace")
+""",
     "trafilatura": """
 import trafilatura
 extract = lambda path: trafilatura.extract(open(path, "rb").read(), favor_recall=True) or ""

@@ -135,6 +135,27 @@ def test_one_line_of_javascript_takes_linear_time(statement: str) -> None:
     assert seconds(800_000) < max(1.0, 10 * seconds(200_000))
 
 
+@pytest.mark.skipif(not has_grammar(".ts"), reason="needs the extra code")
+@pytest.mark.parametrize("extension", [".ts", ".c", ".java", ".go"])
+@pytest.mark.parametrize("opening", ["{", "((((", "if(a)", "f(a=>", "[-!"])
+def test_broken_code_takes_linear_time(extension: str, opening: str) -> None:
+    parse("a" + extension, b"f()")  # loads the grammar
+
+    def seconds(size: int) -> float:
+        data = (opening * (size // len(opening))).encode()
+        started = time.process_time()
+        parse("a" + extension, data)
+        return time.process_time() - started
+
+    assert seconds(160_000) < max(1.0, 6 * seconds(40_000))
+
+
+@pytest.mark.skipif(not has_grammar(".js"), reason="needs the extra code")
+def test_definitions_beside_an_error_are_found() -> None:
+    document = parse("x/a.js", b"function f() {}\n)(;\nfunction g() {}\n" + b"{{" * 100)
+    assert {("f",), ("g",)} <= {part.heading_path for part in document.sections}
+
+
 @pytest.mark.skipif(not has_grammar(".js"), reason="needs the extra code")
 def test_javascript() -> None:
     text = (
