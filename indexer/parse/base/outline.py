@@ -24,7 +24,6 @@ _LONG_WORD: Final = 3
 _NAMELESS: Final = frozenset({"readme", "index", "_index", "main"})
 """Names of files, without their extension, that say nothing about their content."""
 _TAG: Final = re.compile("<[^<>]*+>")
-_LINE_END: Final = re.compile(r"\r\n?|\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +144,3 @@ def title_heading(
 
 def _long_words(text: str) -> set[str]:
     return {word for word in _WORD.findall(text.casefold()) if len(word) >= _LONG_WORD}
-
-
-def line_starts(text: str) -> list[int]:
-    r"""Return the offsets at which lines start; lines end at ``\n``, ``\r\n`` or ``\r``."""
-    return [0, *(match.end() for match in _LINE_END.finditer(text))]

@@ -10,13 +10,12 @@ import email.policy
 import email.utils
 import struct
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from email.message import Message
 from typing import Final
 
 from indexer.decoding.decode import decode
 from indexer.parse.base.outline import one_line
-from indexer.parse.office.legacy.compound import MAGIC, Compound, code_page
+from indexer.parse.office.legacy.compound import MAGIC, Compound, code_page, filetime
 from indexer.parse.office.rtf.document import parse_rtf
 from indexer.skip import SkipDocument, SkipReason
 
@@ -267,11 +266,6 @@ def _raw(text: str) -> str:
 
 
 def _date(ticks: int) -> str:
-    """Return a time, which is in tenths of a microsecond since 1601, as mail writes it."""
-    if not ticks:
-        return ""
-    try:
-        when = datetime(1601, 1, 1, tzinfo=UTC) + timedelta(microseconds=ticks // 10)
-    except OverflowError:
-        return ""
-    return email.utils.format_datetime(when)
+    """Return a time as mail writes it; empty if there is none."""
+    when = filetime(ticks) if ticks else None
+    return email.utils.format_datetime(when) if when else ""

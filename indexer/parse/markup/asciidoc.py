@@ -14,6 +14,7 @@ from indexer.parse.base.fields import bounded_metadata, with_lists
 from indexer.parse.base.outline import (
     MAX_HEADING_CHARS,
     Heading,
+    lines_of,
     one_line,
     sections_of,
     title_heading,
@@ -72,7 +73,7 @@ def _comments(text: str) -> Iterator[tuple[int, int]]:
     if "//" not in text:
         return
     block, block_start = "", 0
-    for start, line in _lines(text):
+    for start, line in lines_of(text):
         if block:
             if line == block:
                 if block.startswith("////"):
@@ -95,7 +96,7 @@ def _tables(text: str) -> Iterator[Table]:
     above = ""
     rows: list[tuple[int, str]] = []
     opened = -1
-    for start, line in _lines(text):
+    for start, line in lines_of(text):
         if not _TABLE.fullmatch(line):
             if opened >= 0:
                 rows.append((start, line))
@@ -119,20 +120,13 @@ def _table(start: int, end: int, rows: list[tuple[int, str]], attributes: str) -
     return Table(start, end, "", rows[first][0] if first < len(rows) else end)
 
 
-def _lines(text: str) -> Iterator[tuple[int, str]]:
-    start = 0
-    for line in text.splitlines(keepends=True):
-        yield start, line.rstrip()
-        start += len(line)
-
-
 def _headings(text: str) -> Iterator[Heading]:
     """Yield section titles, in one line or underlined; discrete headings are left out."""
     block = ""
     discrete = False
     above = (0, "")
     before = ""
-    for start, line in _lines(text):
+    for start, line in lines_of(text):
         if block:
             block = "" if line == block else block
         elif two := _underlined(above[1], line, before):
@@ -167,7 +161,7 @@ def _plain(title: str) -> str:
 def _header(text: str) -> Iterator[tuple[str, str]]:
     """Yield the attributes before the first blank line after the title, and its authors."""
     after_title = False
-    for number, (_, line) in enumerate(_lines(text)):
+    for number, (_, line) in enumerate(lines_of(text)):
         if number == _MAX_HEADER_LINES or (after_title and not line):
             return
         if match := _ATTRIBUTE.match(line):

@@ -17,6 +17,7 @@ from indexer.decoding.decode import decode, decode_labelled, has_mark
 from indexer.decoding.labels import codec_of_markup
 from indexer.parse.base.compose import Composer
 from indexer.parse.base.outline import one_line, title_of, words
+from indexer.parse.office.ooxml import local
 from indexer.skip import SkipDocument, SkipReason, parser_errors_as_damage
 from retrieval.domain.records import Document
 
@@ -159,10 +160,6 @@ def _entities(root: Element) -> Mapping[str, str]:
     }
 
 
-def _local(node: Element) -> str:
-    return str(node.tag).rpartition("}")[2]
-
-
 def _meaning(entity: Element, entities: Mapping[str, str]) -> str:
     """Return the text of a reference; unknown ones stay as they are."""
     reference = entity.text or ""
@@ -193,12 +190,12 @@ def _events(root: Element, entities: Mapping[str, str]) -> Iterator[_Event]:
 
 def _is_document(root: Element) -> bool:
     """Whether the text is mixed with elements, or the names are those of documents."""
-    if _local(root) in _DOCUMENTS:
+    if local(root) in _DOCUMENTS:
         return True
     for node in root.iter():
         if not isinstance(node.tag, str):
             continue
-        if _local(node) in ("p", "para"):
+        if local(node) in ("p", "para"):
             return True
         if len(node) and _has_text(node) and any(isinstance(one.tag, str) for one in node):
             return True
@@ -233,9 +230,9 @@ class _Writer:
                 if not self.dropped:
                     self.words.append(event.text)
             elif event.kind == "start":
-                self._start(event.node, _local(event.node))
+                self._start(event.node, local(event.node))
             else:
-                self._end(event.node, _local(event.node))
+                self._end(event.node, local(event.node))
         self._flush()
 
     def _is_block(self, name: str) -> bool:
@@ -314,7 +311,7 @@ class _Writer:
 
 def _is_heading(node: Element) -> bool:
     parent = node.getparent()
-    return parent is not None and _local(parent) in _TITLE_HOLDERS
+    return parent is not None and local(parent) in _TITLE_HOLDERS
 
 
 def _span(node: Element) -> int:
@@ -325,12 +322,12 @@ def _span(node: Element) -> int:
 
 def _add_data(composer: Composer, root: Element, entities: Mapping[str, str]) -> None:
     """Add the values of an element, a line each; the elements in the root are sections."""
-    names = Counter(_local(child) for child in root if isinstance(child.tag, str))
+    names = Counter(local(child) for child in root if isinstance(child.tag, str))
     numbers: Counter[str] = Counter()
     for node in root.iter():
         if not isinstance(node.tag, str):
             continue
-        name = _local(node)
+        name = local(node)
         line_ends = 1
         is_holder = any(isinstance(child.tag, str) for child in node)
         if node.getparent() is root and is_holder:
@@ -367,5 +364,5 @@ def _title(node: Element) -> str:
     fields = {_unqualified(key): str(value) for key, value in node.attrib.items()}
     for child in node:
         if isinstance(child.tag, str) and not len(child):
-            fields.setdefault(_local(child), child.text or "")
+            fields.setdefault(local(child), child.text or "")
     return next((one_line(fields[name]) for name in _TITLE_FIELDS if fields.get(name)), "")

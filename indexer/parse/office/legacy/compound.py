@@ -3,7 +3,7 @@
 import io
 import struct
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import olefile
@@ -122,12 +122,17 @@ def _ended(text: str) -> str:
     return text.partition("\0")[0].strip()
 
 
-def _date(ticks: int) -> str:
-    """Return a time, which is in tenths of a microsecond since 1601; empty if it is no time."""
+def filetime(ticks: int) -> datetime | None:
+    """Return a time, which is in tenths of a microsecond since 1601; None if it is no time."""
     try:
-        return (datetime(1601, 1, 1) + timedelta(microseconds=ticks // 10)).isoformat() + "Z"
+        return datetime(1601, 1, 1, tzinfo=UTC) + timedelta(microseconds=ticks // 10)
     except OverflowError:
-        return ""
+        return None
+
+
+def _date(ticks: int) -> str:
+    when = filetime(ticks)
+    return when.replace(tzinfo=None).isoformat() + "Z" if when else ""
 
 
 def code_page(number: int) -> str:
