@@ -250,12 +250,12 @@ def _open_checked(folder: Path, state: LexicalRecord) -> LexicalIndex:
     view = find_view(folder, state.meta, [file.name for file in state.files])
     if view is not None:
         try:
-            return _open(view, state)
+            return _open(folder, view, state)
         except (ValueError, OSError):
             pass  # a writer has just replaced the view, or the system has no ``/dev/null``
     with assembled(folder, state) as place:
         try:
-            return _open(place, state)
+            return _open(folder, place, state)
         except ValueError as error:
             for file in state.files:
                 check_file(folder, file)  # a merge may have removed a file meanwhile
@@ -265,17 +265,28 @@ def _open_checked(folder: Path, state: LexicalRecord) -> LexicalIndex:
             ) from error
 
 
-def _open(place: Path, state: LexicalRecord) -> LexicalIndex:
+def _open(folder: Path, place: Path, state: LexicalRecord) -> LexicalIndex:
     """Open a lexical index by the engine's folder.
+
+    Args:
+        folder: the index.
+        place: the engine's folder.
+        state: record of the lexical index.
 
     Raises:
         ValueError: the engine can't open it.
-        OSError: the folder does not exist.
+        FileNotFoundError: a merge has removed a file meanwhile.
+        OSError: the engine's folder does not exist.
     """
     with library_path(place) as name:
         index = tantivy.Index.open(name)
         index.config_reader(reload_policy="manual")
-        return LexicalIndex(index, state.language)
+        opened = LexicalIndex(index, state.language)
+    for file in state.files:
+        # The engine takes a segment without its file of positions for one that has none, and would
+        # fail in the first search. A file that exists now was there when the engine opened it.
+        (folder / file.name).stat()
+    return opened
 
 
 def view_name(meta: str) -> str:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from indexer.commands.cli import cli
 from retrieval.domain.records import IndexInfo
-from retrieval.errors import StorageError
+from retrieval.errors import IndexDamaged, StorageError
 from retrieval.store import Reader, open_reader, read_info, read_version, remove_documents, verify
 from retrieval.store.disk import info as info_module
 from retrieval.store.disk.info import load_info
@@ -36,7 +36,7 @@ verify_module = import_module("retrieval.store.disk.verify")
 OPEN = """
 import sys
 from pathlib import Path
-from retrieval.errors import RetrievalError
+from retrieval.errors import IndexDamaged, RetrievalError
 from retrieval.store import open_reader, read_version, verify
 folder = Path(sys.argv[1])
 try:
@@ -189,7 +189,7 @@ def test_the_true_reason_of_a_write_to_a_full_disk(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from retrieval.errors import StorageError
+from retrieval.errors import IndexDamaged, StorageError
 from retrieval.domain.records import IndexInfo
 from tests.store.test_store import fill
 try:
@@ -431,3 +431,21 @@ def test_verify_beside_a_compaction_finds_nothing(tmp_path: Path) -> None:
 
         patched.setattr(verify_module, "load_info", load_and_compact)
         assert list(verify(tmp_path)) == []
+
+
+def test_a_lexical_file_that_goes_while_the_engine_opens_it_is_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine itself takes a segment without positions for one that records none."""
+    fill(tmp_path, 3)
+    found = lexical_module.find_view
+
+    def find_and_remove(*arguments: Any) -> Path | None:
+        view = found(*arguments)
+        for path in tmp_path.glob("lexical-*.pos"):
+            path.unlink()
+        return view
+
+    monkeypatch.setattr(lexical_module, "find_view", find_and_remove)
+    with pytest.raises(IndexDamaged, match=r"\.pos is missing"):
+        open_reader(tmp_path)
