@@ -36,7 +36,7 @@ verify_module = import_module("retrieval.store.disk.verify")
 OPEN = """
 import sys
 from pathlib import Path
-from retrieval.errors import IndexDamaged, RetrievalError
+from retrieval.errors import RetrievalError
 from retrieval.store import open_reader, read_version, verify
 folder = Path(sys.argv[1])
 try:
@@ -189,7 +189,7 @@ def test_the_true_reason_of_a_write_to_a_full_disk(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from retrieval.errors import IndexDamaged, StorageError
+from retrieval.errors import StorageError
 from retrieval.domain.records import IndexInfo
 from tests.store.test_store import fill
 try:
