@@ -71,7 +71,7 @@ proto-check: $(STAMP)
 docs-check: $(STAMP)
 	$(BIN)/cog --check -P README.md docs/*.md
 
-stubs: $(STAMP)  ## Regenerate retrieval/v1 from proto/
+stubs: $(STAMP)  ## Regenerate the stubs from proto/
 	$(BIN)/python proto/generate.py
 
 release-contract:  ## Make today's contract the one that `make check` holds later ones against

@@ -1,7 +1,9 @@
 """Generate the Python stubs of the wire contract, or check that they are current.
 
-    python proto/generate.py            # write retrieval/v1
+    python proto/generate.py            # write retrieval/v1 and retrieval/indexer_v1
     python proto/generate.py --check    # exit 1, naming the files, where they differ
+
+The stubs of ``indexer.v1`` are a package of ``retrieval``, because clients need them, too.
 
 Needs the ``dev`` dependencies: grpcio-tools for the code, mypy-protobuf for its types.
 """
@@ -9,6 +11,7 @@ Needs the ``dev`` dependencies: grpcio-tools for the code, mypy-protobuf for its
 import argparse
 import filecmp
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -19,9 +22,13 @@ from grpc_tools import protoc
 
 PROTO_ROOT = Path(__file__).resolve().parent
 REPOSITORY = PROTO_ROOT.parent
-PACKAGE = Path("retrieval", "v1")
+PACKAGES = {
+    Path("retrieval", "v1"): Path("retrieval", "v1"),
+    Path("indexer", "v1"): Path("retrieval", "indexer_v1"),
+}
+"""Folder of ``.proto`` files → folder of their stubs."""
 INIT = '''\
-"""Stubs generated from ``proto/retrieval/v1`` by ``proto/generate.py``; not to be edited.
+"""Stubs generated from ``proto/{source}`` by ``proto/generate.py``; not to be edited.
 
 Importing this package before ``grpc`` keeps gRPC's own log lines off standard error. gRPC writes
 one for every failed handshake, in a format of its own; its reasons are in our error messages
@@ -36,7 +43,7 @@ if "GRPC_TRACE" not in os.environ:
 
 
 def generate(destination: Path) -> None:
-    """Write the stubs of all ``.proto`` files to ``destination / "retrieval/v1"``.
+    """Write the stubs of all ``.proto`` files to their packages in a folder.
 
     Args:
         destination: an existing folder; stubs already there are replaced.
@@ -44,6 +51,14 @@ def generate(destination: Path) -> None:
     Raises:
         RuntimeError: protoc refused the files; it has said why on stderr.
     """
+    with tempfile.TemporaryDirectory() as folder:
+        _run_protoc(Path(folder))
+        for source, package in PACKAGES.items():
+            _install(Path(folder) / source, source, destination / package)
+
+
+def _run_protoc(destination: Path) -> None:
+    """Write stubs as protoc makes them, in the folders of their ``.proto`` files."""
     sources = sorted(path.relative_to(PROTO_ROOT) for path in PROTO_ROOT.rglob("*.proto"))
     arguments = [
         "protoc",
@@ -59,21 +74,23 @@ def generate(destination: Path) -> None:
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     if protoc.main(arguments) != 0:
         raise RuntimeError("protoc failed")
-    package = destination / PACKAGE
-    (package / "__init__.py").write_text(INIT, encoding="utf-8")
-    for stub in package.glob("*_pb2_grpc.py*"):
-        _drop_if_without_service(stub)
 
 
-def _drop_if_without_service(stub: Path) -> None:
-    """Delete the gRPC stub of a file that declares messages only; protoc writes one all the same.
+def _install(made: Path, source: Path, package: Path) -> None:
+    """Copy the stubs of one folder to their package, which they import by its own name.
 
-    Args:
-        stub: a ``*_pb2_grpc.py`` or ``*_pb2_grpc.pyi``.
+    protoc writes a gRPC stub for a file that declares messages only, too; it is left out.
     """
-    source = PROTO_ROOT / PACKAGE / f"{stub.name.split('_pb2_grpc')[0]}.proto"
-    if "\nservice " not in source.read_text(encoding="utf-8"):
-        stub.unlink()
+    package.mkdir(parents=True, exist_ok=True)
+    (package / "__init__.py").write_text(INIT.format(source=source.as_posix()), encoding="utf-8")
+    imported, name = (".".join(path.parts) for path in (source, PACKAGES[source]))
+    for stub in made.iterdir():
+        proto = PROTO_ROOT / source / f"{stub.name.split('_pb2')[0]}.proto"
+        has_service = "\nservice " in proto.read_text(encoding="utf-8")
+        if has_service or "_pb2_grpc" not in stub.name:
+            text = stub.read_text(encoding="utf-8")
+            text = re.sub(rf"\b{re.escape(imported)}(?=( import|\.\w+_pb2))", name, text)
+            (package / stub.name).write_text(text, encoding="utf-8")
 
 
 def stale_files(committed: Path, fresh: Path) -> list[str]:
@@ -99,16 +116,21 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         fresh = Path(folder)
         generate(fresh)
-        stale = stale_files(REPOSITORY / PACKAGE, fresh / PACKAGE)
-        if check:
-            for name in stale:
-                sys.stderr.write(f"error: {PACKAGE / name} is not what proto/generate.py writes\n")
-            return 1 if stale else 0
-        shutil.copytree(fresh / PACKAGE, REPOSITORY / PACKAGE, dirs_exist_ok=True)
+        return max(_update(package, fresh, check=check) for package in PACKAGES.values())
+
+
+def _update(package: Path, fresh: Path, *, check: bool) -> int:
+    """Bring one package up to date, or only compare it; return the exit code."""
+    stale = stale_files(REPOSITORY / package, fresh / package)
+    if check:
         for name in stale:
-            if not (fresh / PACKAGE / name).exists():
-                (REPOSITORY / PACKAGE / name).unlink()
-        sys.stdout.write(f"{PACKAGE}: {len(stale)} files changed\n")
+            sys.stderr.write(f"error: {package / name} is not what proto/generate.py writes\n")
+        return 1 if stale else 0
+    shutil.copytree(fresh / package, REPOSITORY / package, dirs_exist_ok=True)
+    for name in stale:
+        if not (fresh / package / name).exists():
+            (REPOSITORY / package / name).unlink()
+    sys.stdout.write(f"{package}: {len(stale)} files changed\n")
     return 0
 
 

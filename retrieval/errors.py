@@ -19,12 +19,18 @@
     │   ├── NotFound               no such collection, document or passage
     │   ├── Unauthenticated        the token is missing or unknown
     │   ├── PermissionDenied       the token does not allow this
+    │   ├── AlreadyExists          what is to be created exists
+    │   ├── Conflict               another caller has changed the document meanwhile
+    │   ├── ForeignRoot            a document belongs to a folder that builds keep up to date
+    │   ├── UnreadableDocument     nothing in a document that was put can be indexed
     │   └── StaleGeneration        the page token is of an older generation
     ├── IndexDamaged               a file of the index is missing or altered
     ├── StorageError               the disk, or a permission on it, refuses
+    │   └── DiskFull               there is no room left on it
     ├── NotServing                 the server is still loading, or shutting down
     ├── Overloaded                 more requests at once than the server accepts
     ├── RateLimited                more requests per second than the token allows
+    ├── QuotaExceeded              more documents or bytes a day than the token allows
     ├── DeadlinePassed             nobody waits for the answer any more, so the work was stopped
     ├── TooSlow                    a request's message does not arrive in time
     ├── AnswerTooLarge             the answer is larger than a message may be
@@ -160,6 +166,30 @@ class StaleGeneration(UserError):
     reason = "STALE_GENERATION"
 
 
+class AlreadyExists(UserError):
+    """A collection or document that is to be created exists."""
+
+    reason = "ALREADY_EXISTS"
+
+
+class Conflict(UserError):
+    """The document is not the version that the request names: another caller has changed it."""
+
+    reason = "CONFLICT"
+
+
+class ForeignRoot(UserError):
+    """A document belongs to a folder that builds keep up to date, or a folder to documents put."""
+
+    reason = "FOREIGN_ROOT"
+
+
+class UnreadableDocument(UserError):
+    """Nothing in a document that was put can be indexed."""
+
+    reason = "UNREADABLE_DOCUMENT"
+
+
 class IndexDamaged(RetrievalError):
     """A file of the index is missing, cut short or altered."""
 
@@ -170,6 +200,12 @@ class StorageError(RetrievalError):
     """The disk, or a permission on it, refuses; earlier commits are unaffected."""
 
     reason = "STORAGE_ERROR"
+
+
+class DiskFull(StorageError):
+    """There is no room left on the disk; earlier commits are unaffected."""
+
+    reason = "DISK_FULL"
 
 
 class NotServing(RetrievalError):
@@ -188,6 +224,12 @@ class RateLimited(RetrievalError):
     """More requests per second than the token allows."""
 
     reason = "RATE_LIMITED"
+
+
+class QuotaExceeded(RetrievalError):
+    """More documents or bytes a day than the token allows."""
+
+    reason = "QUOTA_EXCEEDED"
 
 
 class DeadlinePassed(RetrievalError):
@@ -212,6 +254,8 @@ _CALLERS_MISTAKES = frozenset(
     {
         "INVALID_ARGUMENT",
         "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "ABORTED",
         "FAILED_PRECONDITION",
         "UNAUTHENTICATED",
         "PERMISSION_DENIED",

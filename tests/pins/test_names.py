@@ -20,10 +20,12 @@ PUBLIC = {
     "CheckpointError NotAnIndex IndexVersionError NoLexicalIndex NoReranker ModelMismatch "
     "IndexLocked ClientClosed AddressInUse NotFound Unauthenticated PermissionDenied "
     "StaleGeneration IndexDamaged StorageError NotServing Overloaded RateLimited DeadlinePassed "
-    "TooSlow AnswerTooLarge ServiceError ServiceUnavailable",
+    "TooSlow AnswerTooLarge ServiceError ServiceUnavailable AlreadyExists Conflict ForeignRoot "
+    "UnreadableDocument DiskFull QuotaExceeded",
     "retrieval.v1.search_service_pb2_grpc": "SearchServiceStub",
     "retrieval.v1.index_service_pb2_grpc": "IndexServiceStub",
     "retrieval.v1.embedding_service_pb2_grpc": "EmbeddingServiceStub",
+    "retrieval.indexer_v1.ingest_service_pb2_grpc": "IngestServiceStub",
 }
 
 METHODS = {

@@ -10,9 +10,13 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc.aio import ServicerContext
 
 from retrieval.errors import (
+    AlreadyExists,
     AnswerTooLarge,
     CheckpointError,
+    Conflict,
     DeadlinePassed,
+    DiskFull,
+    ForeignRoot,
     IndexDamaged,
     IndexLocked,
     IndexVersionError,
@@ -26,12 +30,14 @@ from retrieval.errors import (
     NotServing,
     Overloaded,
     PermissionDenied,
+    QuotaExceeded,
     RateLimited,
     RetrievalError,
     StaleGeneration,
     StorageError,
     TooSlow,
     Unauthenticated,
+    UnreadableDocument,
 )
 from retrieval.service.observability.observer import REQUEST_ID
 from retrieval.service.observability.request_log import MAX_MESSAGE_BYTES, one_line
@@ -48,6 +54,10 @@ STATUS_CODES: dict[type[RetrievalError], grpc.StatusCode] = {
     NotFound: grpc.StatusCode.NOT_FOUND,
     Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
+    AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    Conflict: grpc.StatusCode.ABORTED,
+    ForeignRoot: grpc.StatusCode.FAILED_PRECONDITION,
+    UnreadableDocument: grpc.StatusCode.INVALID_ARGUMENT,
     StaleGeneration: grpc.StatusCode.FAILED_PRECONDITION,
     ModelMismatch: grpc.StatusCode.FAILED_PRECONDITION,
     NoLexicalIndex: grpc.StatusCode.FAILED_PRECONDITION,
@@ -60,6 +70,8 @@ STATUS_CODES: dict[type[RetrievalError], grpc.StatusCode] = {
     IndexDamaged: grpc.StatusCode.DATA_LOSS,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     RateLimited: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    QuotaExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    DiskFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     AnswerTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeadlinePassed: grpc.StatusCode.DEADLINE_EXCEEDED,
     TooSlow: grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -74,6 +86,7 @@ _RETRY_SECONDS: dict[type[RetrievalError], int] = {
     RateLimited: 1,
     NotServing: 1,
     StorageError: 5,
+    DiskFull: 5,
 }
 """When a client should retry, for errors that pass by themselves. Queues empty within a second; a
 disk that refuses takes longer."""
@@ -90,6 +103,7 @@ _SERVER_SIDE: dict[type[RetrievalError], str] = {
     NoLexicalIndex: "the collection's index holds no words that the server can search: one more "
     "`indexer build` there adds them; dense mode works without",
     StorageError: "the server's disk refuses; its log says more",
+    DiskFull: "the server's disk is full; nothing that was acknowledged is lost",
 }
 """What clients read instead of messages that name the server's files; the log has the originals."""
 

@@ -60,6 +60,7 @@ SERVER_SIDE = {
     errors.ModelMismatch,
     errors.NoLexicalIndex,
     errors.StorageError,
+    errors.DiskFull,
 }
 
 
