@@ -246,7 +246,9 @@ def make_ppt(
     return make_compound({"PowerPoint Document": stream, "Current User": user})
 
 
-def make_xls(cells: Sequence[tuple[int, int, float]], password: bool = False) -> bytes:
+def make_xls(
+    cells: Sequence[tuple[int, int, float]], password: bool = False, dimensions: bytes = b""
+) -> bytes:
     """An XLS file of one sheet with numbers: row, column and value of each."""
 
     def biff(kind: int, data: bytes = b"") -> bytes:
@@ -256,8 +258,14 @@ def make_xls(cells: Sequence[tuple[int, int, float]], password: bool = False) ->
         return biff(0x0809, struct.pack("<HHHHII", 0x0600, kind, 0, 0, 0, 0))
 
     head = begin(0x0005) + (biff(0x2F, bytes(6)) if password else b"")
-    sheet = begin(0x0010) + b"".join(
-        biff(0x0203, struct.pack("<HHHd", row, column, 0, value)) for row, column, value in cells
+    sized = biff(0x0200, dimensions) if dimensions else b""
+    sheet = (
+        begin(0x0010)
+        + sized
+        + b"".join(
+            biff(0x0203, struct.pack("<HHHd", row, column, 0, value))
+            for row, column, value in cells
+        )
     )
     name = biff(0x85, struct.pack("<IBBBB", len(head) + 13 + 4, 0, 0, 1, 0) + b"S")
     name_size = len(name)

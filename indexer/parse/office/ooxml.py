@@ -119,6 +119,10 @@ class Package:
         """Whether there is a part of this name."""
         return _key(part) in self._members
 
+    def member(self, part: str) -> str:
+        """Return the name that a part has in the ZIP file."""
+        return self._members[_key(part)].filename
+
     def read_bytes(self, part: str) -> bytes:
         """Return the bytes of a part; raises what ``read`` does."""
         return read_info(self._zip, self._members[_key(part)])

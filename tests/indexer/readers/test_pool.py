@@ -1,9 +1,12 @@
 """Reader processes: the same outcomes as without them, in order; limits, crashes, early ends."""
 
+import io
 import os
 import signal
+import struct
 import threading
 import time
+import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.files.discover import compile_patterns, discover
-from indexer.parse.formats import ParseOptions
+from indexer.parse.formats import ParseOptions, parse
 from indexer.readers.messages import (
     Begun,
     Job,
@@ -30,6 +33,8 @@ from indexer.readers.read_file import Reading, read_file
 from retrieval.domain.records import ChunkSettings, ReadSettings, Skipped, SourceFile
 from retrieval.encoding.tokenizer import Tokenizer
 from retrieval.errors import RetrievalError
+from tests.indexer.make_compound import SECTOR, make_xls
+from tests.indexer.make_files import make_xlsx
 
 SETTINGS = ChunkSettings(chunk_tokens=64, chunk_overlap=8)
 
@@ -154,6 +159,25 @@ def test_a_file_that_crashes_its_parser_is_skipped(
         crashed, _, fine, _ = told
     assert crashed == Skipped("big/a.html", "big", "crashed its parser", "ended by SIGSEGV")
     assert isinstance(fine, Parsed)
+
+
+def test_workbooks_that_lie_about_their_sizes_are_read(tmp_path: Path, minilm_folder: Path) -> None:
+    cells = [(0, 0, 1.5), (3, 2, 7)]
+    endless = bytearray(make_xls(cells))
+    directory, table = struct.unpack_from("<I", endless, 48) + struct.unpack_from("<I", endless, 76)
+    struct.pack_into("<I", endless, (1 + table) * SECTOR + 4 * directory, directory)
+    (tmp_path / "endless.xls").write_bytes(endless)
+    size = struct.pack("<IIHHH", 0, 0xFFFFFFFF, 0, 0xFF, 0)
+    (tmp_path / "huge.xls").write_bytes(make_xls(cells, dimensions=size))
+    with (
+        zipfile.ZipFile(io.BytesIO(make_xlsx())) as old,
+        zipfile.ZipFile(tmp_path / "many.xlsx", "w") as new,
+    ):
+        for name in old.namelist():
+            new.writestr(name, old.read(name).replace(b'Count="7"', b'Count="90000000000"'))
+    outcomes = read_all(make_setup(minilm_folder), tmp_path)
+    texts = [one.document.text if isinstance(one, Parsed) else one for one in outcomes]
+    assert texts == [parse("a.xls", make_xls(cells)).text] * 2 + [parse("a.xlsx", make_xlsx()).text]
 
 
 def test_one_that_dies_with_nothing_to_do_is_replaced(

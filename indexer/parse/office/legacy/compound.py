@@ -39,7 +39,6 @@ class Compound:
             SkipDocument: it holds an encrypted file.
             Exception: it is damaged.
         """
-        self._data = data
         try:
             self._file = olefile.OleFileIO(io.BytesIO(data))
         except Exception:  # whatever olefile raises for a damaged file
@@ -64,13 +63,6 @@ class Compound:
             OSError: there is no such stream, or it is damaged.
         """
         return bytes(self._file.openstream(stream).read())
-
-    def with_stream(self, stream: str, data: bytes) -> bytes:
-        """Return the file with other bytes of the same number in a stream."""
-        copy = io.BytesIO(self._data)
-        with olefile.OleFileIO(copy, write_mode=True) as file:
-            file.write_stream(stream, data)
-            return copy.getvalue()
 
     def about(self) -> tuple[str, list[tuple[str, object]]]:
         """Return the title of the file's properties, and its metadata.

@@ -11,6 +11,7 @@ import re
 import zipfile
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from indexer.parse.office.ooxml import PART_ERRORS, Package, read_member
@@ -29,6 +30,12 @@ _COLUMN: Final = re.compile(rb"\br=[\"']([A-Z]{1,3})[0-9]")
 _ROW_NUMBER: Final = re.compile(rb"\br=[\"'][A-Z]{0,3}([0-9]{1,7})[\"']")
 _EMPTY_CELL: Final = re.compile(rb"<(?:\w{1,20}:)?c\s[^<>]{0,500}+(?<=/)>")
 
+_STRINGS: Final = "xl/sharedStrings.xml"
+_COUNT: Final = re.compile(
+    rb"(<(?:\w{1,20}:)?sst\b[^<>]{0,1000}?)\suniqueCount\s*+=\s*+[\"']\s*+[0-9]{8,}+\s*+[\"']"
+)
+"""Ten million strings or more; the number serves for nothing else."""
+
 # Records of a binary sheet ([MS-XLSB] 2.3), each of which begins with its row or column.
 _ROW: Final = 0
 _CELLS: Final = frozenset({*range(2, 12), 62})
@@ -43,15 +50,14 @@ class Reference(NamedTuple):
     column: int
 
 
-def close_gaps(data: bytes, package: Package) -> bytes:
-    """Return a workbook (XLSX or XLSB) whose sheets can be held as tables.
+def close_gaps(data: bytes, package: Package) -> tuple[bytes, bool]:
+    """Return a workbook (XLSX or XLSB) whose sheets can be held as tables, and whether cells moved.
+
+    A number of strings that no workbook has is left out: calamine reserves memory for them.
 
     Args:
         data: the file.
         package: the same, open.
-
-    Returns:
-        the same object if no sheet has gaps that matter.
 
     Raises:
         SkipDocument: the cells of a sheet lie too far apart.
@@ -68,8 +74,14 @@ def close_gaps(data: bytes, package: Package) -> bytes:
                 continue
             close = _close_binary if relation.target.lower().endswith(".bin") else _close_xml
             if (closed := close(part)) is not None:
-                changed[relation.target] = closed
-    return _with_members(data, changed) if changed else data
+                changed[package.member(relation.target)] = closed
+    moved = bool(changed)
+    if package.has(_STRINGS):
+        with suppress(*PART_ERRORS):  # without the strings, calamine fails, too
+            part = package.read_bytes(_STRINGS)
+            if _COUNT.search(part):
+                changed[package.member(_STRINGS)] = _COUNT.sub(rb"\1", part, count=1)
+    return (_with_members(data, changed) if changed else data), moved
 
 
 def _with_members(data: bytes, changed: Mapping[str, bytes]) -> bytes:

@@ -45,11 +45,11 @@ def parse_workbook(uri: str, data: bytes) -> Document:
             package = Package(data)
             drawings = drawings_of(package)
             title, metadata = package.about()
-            closed = close_gaps(data, package)
+            closed, moved = close_gaps(data, package)
         else:
             file = Compound(data)
             title, metadata = file.about()
-            closed = close_old_gaps(data, file)
+            closed, moved = close_old_gaps(file)
         try:
             with _panics_as_damage():
                 workbook = CalamineWorkbook.from_filelike(io.BytesIO(closed))
@@ -71,7 +71,7 @@ def parse_workbook(uri: str, data: bytes) -> Document:
             composer.add_heading(1, sheet.name)
             if cells is not None:
                 # The references of merged cells are those before gaps were closed.
-                add_rows(composer, _rows(cells) if closed is data else _plain_rows(cells))
+                add_rows(composer, _plain_rows(cells) if moved else _rows(cells))
             for part in drawings.get(sheet.name, ()):
                 if package is not None:
                     add_drawing(composer, package, part, sheet.name)
