@@ -1,12 +1,15 @@
 """Read hostile files, mutated ones of every format and bombs, with the build's own readers.
 
     python -m benchmarks.fuzz_files [--files 20000] [--seed 7] [--samples FOLDER]
-                                   [--intact FOLDER...]
+                                   [--intact FOLDER...] [--keep FOLDER]
 
 Takes small real files of every format (and those of ``--samples``), flips bits, cuts, repeats and
 splices them, and reads them as a build does: found, read in processes with limits, parsed and cut.
 Prints the outcomes by format and reason. Every document is checked: its sections cover the text,
-its chunks are the text between their offsets, and nothing but white space is outside them.
+its chunks are the text between their offsets, and nothing is outside them but white space and what
+is left out (comments, encoded data and long rules). ``--keep`` copies the files that break a
+promise, crash a reader or take too long; some samples hold the time at which they were made, so the
+same seed makes slightly different files.
 """
 
 import argparse
@@ -18,19 +21,21 @@ import tempfile
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from benchmarks.common.bombs import STRANGE_NAMES, bombs
 from benchmarks.common.samples import make_samples
 from benchmarks.corpora.reading import offline_setup
+from indexer.chunking.omit import read_document
 from indexer.files.discover import discover
 from indexer.files.sniff import without_binaries
 from indexer.parse.formats import FORMATS, format_of
 from indexer.readers.messages import Begun, Job, Parsed, Setup, Unchanged
 from indexer.readers.pool import Finished, Readers
-from retrieval.domain.records import Document, Skipped
+from retrieval.domain.embedded_text import without
+from retrieval.domain.records import Document, Skipped, SourceFile
 
 BATCH: Final = 500
 
@@ -80,8 +85,9 @@ def rezip(damaged: bytes, data: bytes, source: random.Random) -> bytes:
 class Tally:
     """Counts of outcomes, by format."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep: Path | None) -> None:
         self.files = 0
+        self.keep = keep
         self.outcomes: Counter[tuple[str, str]] = Counter()
         self.details: Counter[str] = Counter()
         self.chunks = 0
@@ -94,17 +100,35 @@ class Tally:
         for skip in found.skipped:
             self.outcomes[kind_of(skip.uri), str(skip.reason)] += 1
         with Readers(setup, os.cpu_count() or 1) as readers:
+            bad = False
             for outcome in readers.read(Job(file, {}) for file in found.files):
-                if isinstance(outcome, Skipped):
-                    self.outcomes[kind_of(outcome.uri), str(outcome.reason)] += 1
-                    if outcome.reason in {"crashed its parser", "took too long"}:
-                        self.details[f"{outcome.uri.rpartition('.')[2]}: {outcome.detail}"] += 1
-                elif isinstance(outcome, Parsed):
-                    self.outcomes[kind_of(outcome.source.uri), "read"] += 1
-                    self.violations += check(outcome)
-                    self.chunks += len(outcome.chunks)
+                if isinstance(outcome, Finished):
+                    if bad and self.keep:
+                        self._copy(outcome.source)
+                    bad = False
+                elif isinstance(outcome, Skipped | Parsed):
+                    bad |= self._count(outcome)
                 else:
-                    assert isinstance(outcome, Finished | Unchanged | Begun)
+                    assert isinstance(outcome, Unchanged | Begun)
+
+    def _count(self, outcome: Skipped | Parsed) -> bool:
+        """Count the outcome of a document; return whether it is one that must not be."""
+        if isinstance(outcome, Parsed):
+            self.outcomes[kind_of(outcome.source.uri), "read"] += 1
+            broken = list(check(outcome))
+            self.violations += broken
+            self.chunks += len(outcome.chunks)
+            return bool(broken)
+        self.outcomes[kind_of(outcome.uri), str(outcome.reason)] += 1
+        failed = outcome.reason in {"crashed its parser", "took too long"}
+        if failed:
+            self.details[f"{outcome.uri.rpartition('.')[2]}: {outcome.detail}"] += 1
+        return failed
+
+    def _copy(self, source: SourceFile) -> None:
+        assert self.keep
+        name = source.uri.replace("/", "_")
+        (self.keep / name).write_bytes(source.path.read_bytes())
 
 
 def kind_of(uri: str) -> str:
@@ -117,15 +141,28 @@ def check(parsed: Parsed) -> Iterator[str]:
     """Return the promises that a document breaks."""
     document = parsed.document
     yield from _tiles(document)
+    left_out = read_document(document).ranges
     end = 0
     for chunk in parsed.chunks:
         if document.text[chunk.char_start : chunk.char_end] != chunk.text or not chunk.text.strip():
             yield f"{document.uri}: chunk {chunk.ordinal} is not its text"
-        if document.text[end : chunk.char_start].strip():
+        if _has_words(document.text, end, chunk.char_start, left_out):
             yield f"{document.uri}: text before chunk {chunk.ordinal} is in none"
         end = max(end, chunk.char_end)
-    if document.text[end:].strip():
+    if _has_words(document.text, end, len(document.text), left_out):
         yield f"{document.uri}: text at the end is in no chunk"
+
+
+def _has_words(text: str, start: int, end: int, left_out: Sequence[tuple[int, int]]) -> bool:
+    """Whether a range of a text holds more than white space and ranges that are left out."""
+    if not text[start:end].strip():
+        return False
+    within = [
+        (max(left, start) - start, min(right, end) - start)
+        for left, right in left_out
+        if left < end and right > start
+    ]
+    return bool(without(text[start:end], within).strip())
 
 
 def _tiles(document: Document) -> Iterator[str]:
@@ -165,11 +202,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--samples", type=Path)
     parser.add_argument("--intact", type=Path, nargs="*", default=[], help="read as they are, too")
+    parser.add_argument("--keep", type=Path, help="empty folder for copies of files that fail")
     options = parser.parse_args()
+    if options.keep:
+        options.keep.mkdir(parents=True)
     source = random.Random(options.seed)
     samples = make_samples(options.samples)
     setup = offline_setup(200, max_tokens=256)
-    tally, started = Tally(), time.perf_counter()
+    tally, started = Tally(options.keep), time.perf_counter()
     for root in options.intact:
         tally.run(root, setup)
     for row in sorted(tally.outcomes.items()):

@@ -17,9 +17,7 @@ from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from typing import Final, NamedTuple
 
-from indexer.chunking.encoded import encoded_ranges
 from indexer.chunking.omit import ReadDocument, read_document
-from indexer.chunking.rules import rule_ranges
 from indexer.chunking.table_headers import TableHeaders
 from indexer.chunking.units import (
     BATCH_CHARS,
@@ -92,8 +90,7 @@ def chunk_document(
             ``chunk_tokens``.
     """
     _check(settings)
-    text = document.text
-    read = read_document(document, [*document.omitted, *encoded_ranges(text), *rule_ranges(text)])
+    read = read_document(document)
     headers = TableHeaders(read.document.tables, counter, settings.chunk_tokens)
     if settings.chunk_tokens:
         units = cut_units(read.document, counter, settings.chunk_tokens)

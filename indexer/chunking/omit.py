@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Final
 
+from indexer.chunking.encoded import encoded_ranges
+from indexer.chunking.rules import rule_ranges
 from retrieval.domain.embedded_text import without
 from retrieval.domain.records import Document, Section, Table
 
@@ -56,14 +58,10 @@ class ReadDocument:
         return tuple((left - start, right - start) for left, right in self.ranges[first:last])
 
 
-def read_document(document: Document, ranges: Sequence[tuple[int, int]]) -> ReadDocument:
-    """Return a document without some ranges.
-
-    Args:
-        document: the whole document.
-        ranges: (start, end) of what is left out, in any order; they may overlap.
-    """
-    united = _united(ranges)
+def read_document(document: Document) -> ReadDocument:
+    """Return a document without what is omitted, encoded data and long rules."""
+    text = document.text
+    united = _united([*document.omitted, *encoded_ranges(text), *rule_ranges(text)])
     if not united:
         return ReadDocument(document, (), (), (0,))
     before = [0, *accumulate(end - start for start, end in united)]
@@ -77,10 +75,9 @@ def read_document(document: Document, ranges: Sequence[tuple[int, int]]) -> Read
             return places[number - 1]
         return offset - before[number]
 
-    text = without(document.text, united)
     shorter = replace(
         document,
-        text=text,
+        text=without(text, united),
         sections=_sections(
             replace(one, char_start=read(one.char_start)) for one in document.sections
         ),

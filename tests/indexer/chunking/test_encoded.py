@@ -80,6 +80,8 @@ def test_encoded_data(text: str, rest: str) -> None:
         "ภาษาไทยไม่มีช่องว่างระหว่างคำ" * 30,
         "function a(b,c){return b&&c?d(b.e,c.f):g[h]}" * 40,
         "word\n" * 400,
+        "Titl" * 40,
+        "ab1C" * 400,
         "-" * 500,
         "=" * 500,
         "sha512-z4PhNX7vuL3xVChQ1m2AB9Yg5AULVxXcg/SpIdNs6c5H0NE8XYXysP+DGNKHfuwvY7kxvUdBeoGlODJ6+SfaPg==",
