@@ -43,6 +43,14 @@ class DocumentName:
 
 
 @dataclass(frozen=True, slots=True)
+class DocumentUri:
+    """A document named by its URI within a collection."""
+
+    collection: str
+    uri: str
+
+
+@dataclass(frozen=True, slots=True)
 class PassageName:
     """A passage's resource name, parsed."""
 

@@ -27,7 +27,7 @@ import retrieval
 from retrieval.domain.deadline import answer_by
 from retrieval.domain.passages import Passage
 from retrieval.domain.records import DocumentRow, IndexInfo, ModelIdentity, TextKind
-from retrieval.domain.resource_names import DocumentName, PassageName
+from retrieval.domain.resource_names import DocumentName, DocumentUri, PassageName
 from retrieval.domain.search_options import MAX_K, MAX_OFFSET, OPTIONS
 from retrieval.domain.wording import counted
 from retrieval.errors import InvalidArgument
@@ -364,7 +364,7 @@ class Engine:
         return CollectionPage(infos, scope.token_after(page[-1]) if len(names) > size else "")
 
     async def document(
-        self, call: Call, name: DocumentName, *, with_text: bool
+        self, call: Call, name: DocumentName | DocumentUri, *, with_text: bool
     ) -> tuple[DocumentRow, str]:
         """Return a document, and its text if wanted (otherwise an empty one).
 
@@ -375,7 +375,7 @@ class Engine:
         _begin(call, "read")
         with self._collections.use(name.collection, call.caller) as collection:
             return await self._search_threads.run(
-                collection, _read_document, collection, name.document_id, with_text
+                collection, _read_document, collection, name, with_text
             )
 
     async def documents(
@@ -704,10 +704,14 @@ def _parts_of_about(texts: Sequence[str], chars: int) -> Iterator[list[str]]:
 
 
 def _read_document(
-    collection: OpenCollection, document_id: int, with_text: bool
+    collection: OpenCollection, name: DocumentName | DocumentUri, with_text: bool
 ) -> tuple[DocumentRow, str]:
-    row = collection.reader.document(document_id)
-    return row, collection.reader.document_text(document_id) if with_text else ""
+    reader = collection.reader
+    if isinstance(name, DocumentUri):
+        row = reader.document_by_uri(name.uri)
+    else:
+        row = reader.document(name.document_id)
+    return row, reader.document_text(row.id) if with_text else ""
 
 
 def _read_passage(

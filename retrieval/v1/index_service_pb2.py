@@ -27,7 +27,7 @@ from retrieval.v1 import collection_pb2 as retrieval_dot_v1_dot_collection__pb2
 from retrieval.v1 import document_pb2 as retrieval_dot_v1_dot_document__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n retrieval/v1/index_service.proto\x12\x0cretrieval.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dretrieval/v1/collection.proto\x1a\x1bretrieval/v1/document.proto\"$\n\x14GetCollectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"E\n\x15GetCollectionResponse\x12,\n\ncollection\x18\x01 \x01(\x0b\x32\x18.retrieval.v1.Collection\"?\n\x16ListCollectionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"a\n\x17ListCollectionsResponse\x12-\n\x0b\x63ollections\x18\x01 \x03(\x0b\x32\x18.retrieval.v1.Collection\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"L\n\x12GetDocumentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x04view\x18\x02 \x01(\x0e\x32\x1a.retrieval.v1.DocumentView\"?\n\x13GetDocumentResponse\x12(\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\x16.retrieval.v1.Document\"M\n\x14ListDocumentsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"o\n\x15ListDocumentsResponse\x12)\n\tdocuments\x18\x01 \x03(\x0b\x32\x16.retrieval.v1.Document\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x03\"@\n\x11GetPassageRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x02 \x01(\x05\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\x05\"\x9d\x01\n\x12GetPassageResponse\x12&\n\x07passage\x18\x01 \x01(\x0b\x32\x15.retrieval.v1.Passage\x12%\n\x06\x62\x65\x66ore\x18\x02 \x03(\x0b\x32\x15.retrieval.v1.Passage\x12$\n\x05\x61\x66ter\x18\x03 \x03(\x0b\x32\x15.retrieval.v1.Passage\x12\x12\n\ngeneration\x18\x04 \x01(\x03\"\'\n\x17ReloadCollectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"e\n\x18ReloadCollectionResponse\x12,\n\ncollection\x18\x01 \x01(\x0b\x32\x18.retrieval.v1.Collection\x12\x1b\n\x13previous_generation\x18\x02 \x01(\x03\"\x16\n\x14GetServerInfoRequest\"F\n\x15GetServerInfoResponse\x12-\n\x0bserver_info\x18\x01 \x01(\x0b\x32\x18.retrieval.v1.ServerInfo\"y\n\nServerInfo\x12\x0f\n\x07version\x18\x01 \x01(\t\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06limits\x18\x03 \x01(\x0b\x32\x1a.retrieval.v1.ServerLimits\"\xcb\x02\n\x0cServerLimits\x12\x15\n\rmax_page_size\x18\x01 \x01(\x05\x12\x12\n\nmax_offset\x18\x02 \x01(\x05\x12\x18\n\x10max_stream_limit\x18\x03 \x01(\x05\x12\x17\n\x0fmax_query_chars\x18\x04 \x01(\x05\x12\x16\n\x0emax_batch_size\x18\x05 \x01(\x05\x12\x16\n\x0emax_text_chars\x18\x06 \x01(\x05\x12\x16\n\x0emax_neighbours\x18\x07 \x01(\x05\x12\x19\n\x11max_message_bytes\x18\x08 \x01(\x05\x12\x1a\n\x12max_batch_passages\x18\t \x01(\x05\x12\x19\n\x11max_section_chars\x18\n \x01(\x05\x12\x16\n\x0emax_group_size\x18\x0b \x01(\x05\x12\x16\n\x0emax_rerank_top\x18\x0c \x01(\x05\x12\x13\n\x0bmax_context\x18\r \x01(\x05\x32\x84\x05\n\x0cIndexService\x12X\n\rGetCollection\x12\".retrieval.v1.GetCollectionRequest\x1a#.retrieval.v1.GetCollectionResponse\x12^\n\x0fListCollections\x12$.retrieval.v1.ListCollectionsRequest\x1a%.retrieval.v1.ListCollectionsResponse\x12R\n\x0bGetDocument\x12 .retrieval.v1.GetDocumentRequest\x1a!.retrieval.v1.GetDocumentResponse\x12X\n\rListDocuments\x12\".retrieval.v1.ListDocumentsRequest\x1a#.retrieval.v1.ListDocumentsResponse\x12O\n\nGetPassage\x12\x1f.retrieval.v1.GetPassageRequest\x1a .retrieval.v1.GetPassageResponse\x12\x61\n\x10ReloadCollection\x12%.retrieval.v1.ReloadCollectionRequest\x1a&.retrieval.v1.ReloadCollectionResponse\x12X\n\rGetServerInfo\x12\".retrieval.v1.GetServerInfoRequest\x1a#.retrieval.v1.GetServerInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n retrieval/v1/index_service.proto\x12\x0cretrieval.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dretrieval/v1/collection.proto\x1a\x1bretrieval/v1/document.proto\"$\n\x14GetCollectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"E\n\x15GetCollectionResponse\x12,\n\ncollection\x18\x01 \x01(\x0b\x32\x18.retrieval.v1.Collection\"?\n\x16ListCollectionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"a\n\x17ListCollectionsResponse\x12-\n\x0b\x63ollections\x18\x01 \x03(\x0b\x32\x18.retrieval.v1.Collection\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"m\n\x12GetDocumentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x04view\x18\x02 \x01(\x0e\x32\x1a.retrieval.v1.DocumentView\x12\x12\n\ncollection\x18\x03 \x01(\t\x12\x0b\n\x03uri\x18\x04 \x01(\t\"?\n\x13GetDocumentResponse\x12(\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\x16.retrieval.v1.Document\"M\n\x14ListDocumentsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"o\n\x15ListDocumentsResponse\x12)\n\tdocuments\x18\x01 \x03(\x0b\x32\x16.retrieval.v1.Document\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x03\"@\n\x11GetPassageRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x02 \x01(\x05\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\x05\"\x9d\x01\n\x12GetPassageResponse\x12&\n\x07passage\x18\x01 \x01(\x0b\x32\x15.retrieval.v1.Passage\x12%\n\x06\x62\x65\x66ore\x18\x02 \x03(\x0b\x32\x15.retrieval.v1.Passage\x12$\n\x05\x61\x66ter\x18\x03 \x03(\x0b\x32\x15.retrieval.v1.Passage\x12\x12\n\ngeneration\x18\x04 \x01(\x03\"\'\n\x17ReloadCollectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"e\n\x18ReloadCollectionResponse\x12,\n\ncollection\x18\x01 \x01(\x0b\x32\x18.retrieval.v1.Collection\x12\x1b\n\x13previous_generation\x18\x02 \x01(\x03\"\x16\n\x14GetServerInfoRequest\"F\n\x15GetServerInfoResponse\x12-\n\x0bserver_info\x18\x01 \x01(\x0b\x32\x18.retrieval.v1.ServerInfo\"y\n\nServerInfo\x12\x0f\n\x07version\x18\x01 \x01(\t\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06limits\x18\x03 \x01(\x0b\x32\x1a.retrieval.v1.ServerLimits\"\xcb\x02\n\x0cServerLimits\x12\x15\n\rmax_page_size\x18\x01 \x01(\x05\x12\x12\n\nmax_offset\x18\x02 \x01(\x05\x12\x18\n\x10max_stream_limit\x18\x03 \x01(\x05\x12\x17\n\x0fmax_query_chars\x18\x04 \x01(\x05\x12\x16\n\x0emax_batch_size\x18\x05 \x01(\x05\x12\x16\n\x0emax_text_chars\x18\x06 \x01(\x05\x12\x16\n\x0emax_neighbours\x18\x07 \x01(\x05\x12\x19\n\x11max_message_bytes\x18\x08 \x01(\x05\x12\x1a\n\x12max_batch_passages\x18\t \x01(\x05\x12\x19\n\x11max_section_chars\x18\n \x01(\x05\x12\x16\n\x0emax_group_size\x18\x0b \x01(\x05\x12\x16\n\x0emax_rerank_top\x18\x0c \x01(\x05\x12\x13\n\x0bmax_context\x18\r \x01(\x05\x32\x84\x05\n\x0cIndexService\x12X\n\rGetCollection\x12\".retrieval.v1.GetCollectionRequest\x1a#.retrieval.v1.GetCollectionResponse\x12^\n\x0fListCollections\x12$.retrieval.v1.ListCollectionsRequest\x1a%.retrieval.v1.ListCollectionsResponse\x12R\n\x0bGetDocument\x12 .retrieval.v1.GetDocumentRequest\x1a!.retrieval.v1.GetDocumentResponse\x12X\n\rListDocuments\x12\".retrieval.v1.ListDocumentsRequest\x1a#.retrieval.v1.ListDocumentsResponse\x12O\n\nGetPassage\x12\x1f.retrieval.v1.GetPassageRequest\x1a .retrieval.v1.GetPassageResponse\x12\x61\n\x10ReloadCollection\x12%.retrieval.v1.ReloadCollectionRequest\x1a&.retrieval.v1.ReloadCollectionResponse\x12X\n\rGetServerInfo\x12\".retrieval.v1.GetServerInfoRequest\x1a#.retrieval.v1.GetServerInfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,29 +43,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCOLLECTIONSRESPONSE']._serialized_start=317
   _globals['_LISTCOLLECTIONSRESPONSE']._serialized_end=414
   _globals['_GETDOCUMENTREQUEST']._serialized_start=416
-  _globals['_GETDOCUMENTREQUEST']._serialized_end=492
-  _globals['_GETDOCUMENTRESPONSE']._serialized_start=494
-  _globals['_GETDOCUMENTRESPONSE']._serialized_end=557
-  _globals['_LISTDOCUMENTSREQUEST']._serialized_start=559
-  _globals['_LISTDOCUMENTSREQUEST']._serialized_end=636
-  _globals['_LISTDOCUMENTSRESPONSE']._serialized_start=638
-  _globals['_LISTDOCUMENTSRESPONSE']._serialized_end=749
-  _globals['_GETPASSAGEREQUEST']._serialized_start=751
-  _globals['_GETPASSAGEREQUEST']._serialized_end=815
-  _globals['_GETPASSAGERESPONSE']._serialized_start=818
-  _globals['_GETPASSAGERESPONSE']._serialized_end=975
-  _globals['_RELOADCOLLECTIONREQUEST']._serialized_start=977
-  _globals['_RELOADCOLLECTIONREQUEST']._serialized_end=1016
-  _globals['_RELOADCOLLECTIONRESPONSE']._serialized_start=1018
-  _globals['_RELOADCOLLECTIONRESPONSE']._serialized_end=1119
-  _globals['_GETSERVERINFOREQUEST']._serialized_start=1121
-  _globals['_GETSERVERINFOREQUEST']._serialized_end=1143
-  _globals['_GETSERVERINFORESPONSE']._serialized_start=1145
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=1215
-  _globals['_SERVERINFO']._serialized_start=1217
-  _globals['_SERVERINFO']._serialized_end=1338
-  _globals['_SERVERLIMITS']._serialized_start=1341
-  _globals['_SERVERLIMITS']._serialized_end=1672
-  _globals['_INDEXSERVICE']._serialized_start=1675
-  _globals['_INDEXSERVICE']._serialized_end=2319
+  _globals['_GETDOCUMENTREQUEST']._serialized_end=525
+  _globals['_GETDOCUMENTRESPONSE']._serialized_start=527
+  _globals['_GETDOCUMENTRESPONSE']._serialized_end=590
+  _globals['_LISTDOCUMENTSREQUEST']._serialized_start=592
+  _globals['_LISTDOCUMENTSREQUEST']._serialized_end=669
+  _globals['_LISTDOCUMENTSRESPONSE']._serialized_start=671
+  _globals['_LISTDOCUMENTSRESPONSE']._serialized_end=782
+  _globals['_GETPASSAGEREQUEST']._serialized_start=784
+  _globals['_GETPASSAGEREQUEST']._serialized_end=848
+  _globals['_GETPASSAGERESPONSE']._serialized_start=851
+  _globals['_GETPASSAGERESPONSE']._serialized_end=1008
+  _globals['_RELOADCOLLECTIONREQUEST']._serialized_start=1010
+  _globals['_RELOADCOLLECTIONREQUEST']._serialized_end=1049
+  _globals['_RELOADCOLLECTIONRESPONSE']._serialized_start=1051
+  _globals['_RELOADCOLLECTIONRESPONSE']._serialized_end=1152
+  _globals['_GETSERVERINFOREQUEST']._serialized_start=1154
+  _globals['_GETSERVERINFOREQUEST']._serialized_end=1176
+  _globals['_GETSERVERINFORESPONSE']._serialized_start=1178
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=1248
+  _globals['_SERVERINFO']._serialized_start=1250
+  _globals['_SERVERINFO']._serialized_end=1371
+  _globals['_SERVERLIMITS']._serialized_start=1374
+  _globals['_SERVERLIMITS']._serialized_end=1705
+  _globals['_INDEXSERVICE']._serialized_start=1708
+  _globals['_INDEXSERVICE']._serialized_end=2352
 # @@protoc_insertion_point(module_scope)

@@ -133,21 +133,33 @@ class GetDocumentRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    URI_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """name is the resource name, "collections/{collection}/documents/{document}"."""
+    """name is the resource name, "collections/{collection}/documents/{document}". Empty means that
+    collection and uri name the document.
+    """
     view: _document_pb2.DocumentView.ValueType
     """view is how much of the document to return. DOCUMENT_VIEW_UNSPECIFIED means everything except
     the text.
     """
+    collection: _builtins.str
+    """collection is the resource name of the collection of the document that uri names,
+    "collections/{collection}". Empty means "collections/default", or the collection of name.
+    """
+    uri: _builtins.str
+    """uri names the document by Document.uri, in place of name."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         view: _document_pb2.DocumentView.ValueType = ...,
+        collection: _builtins.str = ...,
+        uri: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "name", b"name", "uri", b"uri", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

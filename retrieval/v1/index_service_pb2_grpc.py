@@ -99,8 +99,9 @@ class IndexServiceServicer:
     def GetDocument(self, request, context):
         """GetDocument returns one document, with its text if DocumentView asks for it.
 
-        Errors: INVALID_ARGUMENT for a malformed name; NOT_FOUND for an unknown one; RESOURCE_EXHAUSTED
-        with reason ANSWER_TOO_LARGE if the answer exceeds ServerLimits.max_message_bytes.
+        Errors: INVALID_ARGUMENT for a malformed name, or if neither or both of name and uri are given;
+        NOT_FOUND for an unknown one; RESOURCE_EXHAUSTED with reason ANSWER_TOO_LARGE if the answer
+        exceeds ServerLimits.max_message_bytes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -48,8 +48,9 @@ class IndexServiceStub:
     GetDocument: _grpc.UnaryUnaryMultiCallable[_index_service_pb2.GetDocumentRequest, _index_service_pb2.GetDocumentResponse]
     """GetDocument returns one document, with its text if DocumentView asks for it.
 
-    Errors: INVALID_ARGUMENT for a malformed name; NOT_FOUND for an unknown one; RESOURCE_EXHAUSTED
-    with reason ANSWER_TOO_LARGE if the answer exceeds ServerLimits.max_message_bytes.
+    Errors: INVALID_ARGUMENT for a malformed name, or if neither or both of name and uri are given;
+    NOT_FOUND for an unknown one; RESOURCE_EXHAUSTED with reason ANSWER_TOO_LARGE if the answer
+    exceeds ServerLimits.max_message_bytes.
     """
     ListDocuments: _grpc.UnaryUnaryMultiCallable[_index_service_pb2.ListDocumentsRequest, _index_service_pb2.ListDocumentsResponse]
     """ListDocuments returns one page of the documents of a collection, ordered by uri.
@@ -96,8 +97,9 @@ class IndexServiceAsyncStub(IndexServiceStub):
     GetDocument: _aio.UnaryUnaryMultiCallable[_index_service_pb2.GetDocumentRequest, _index_service_pb2.GetDocumentResponse]  # type: ignore[assignment]
     """GetDocument returns one document, with its text if DocumentView asks for it.
 
-    Errors: INVALID_ARGUMENT for a malformed name; NOT_FOUND for an unknown one; RESOURCE_EXHAUSTED
-    with reason ANSWER_TOO_LARGE if the answer exceeds ServerLimits.max_message_bytes.
+    Errors: INVALID_ARGUMENT for a malformed name, or if neither or both of name and uri are given;
+    NOT_FOUND for an unknown one; RESOURCE_EXHAUSTED with reason ANSWER_TOO_LARGE if the answer
+    exceeds ServerLimits.max_message_bytes.
     """
     ListDocuments: _aio.UnaryUnaryMultiCallable[_index_service_pb2.ListDocumentsRequest, _index_service_pb2.ListDocumentsResponse]  # type: ignore[assignment]
     """ListDocuments returns one page of the documents of a collection, ordered by uri.
@@ -159,8 +161,9 @@ class IndexServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_index_service_pb2.GetDocumentResponse, _abc.Awaitable[_index_service_pb2.GetDocumentResponse]]:
         """GetDocument returns one document, with its text if DocumentView asks for it.
 
-        Errors: INVALID_ARGUMENT for a malformed name; NOT_FOUND for an unknown one; RESOURCE_EXHAUSTED
-        with reason ANSWER_TOO_LARGE if the answer exceeds ServerLimits.max_message_bytes.
+        Errors: INVALID_ARGUMENT for a malformed name, or if neither or both of name and uri are given;
+        NOT_FOUND for an unknown one; RESOURCE_EXHAUSTED with reason ANSWER_TOO_LARGE if the answer
+        exceeds ServerLimits.max_message_bytes.
         """
 
     @_abc_1.abstractmethod

@@ -5,7 +5,13 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc.aio import ServicerContext
 
-from retrieval.domain.resource_names import parse_collection, parse_document, parse_passage
+from retrieval.domain.resource_names import (
+    DocumentName,
+    DocumentUri,
+    parse_collection,
+    parse_document,
+    parse_passage,
+)
 from retrieval.errors import InvalidArgument
 from retrieval.service.engine import Engine
 from retrieval.service.grpc_api.interceptors import current_call
@@ -48,12 +54,19 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
         self, request: pb.GetDocumentRequest, _context: ServicerContext[Any, Any]
     ) -> pb.GetDocumentResponse:
         """Answer one document, with its text in the full view."""
-        name = parse_document(request.name, field="name")
+        if bool(request.name) == bool(request.uri):
+            raise InvalidArgument("give the document's name, or its uri", field="name")
         if request.view not in document_pb2.DocumentView.values():
             raise InvalidArgument(
                 f"view is {request.view}, which this server does not know", field="view"
             )
         with_text = request.view == document_pb2.DOCUMENT_VIEW_FULL
+        name: DocumentName | DocumentUri
+        if request.name:
+            name = parse_document(request.name, field="name")
+        else:
+            collection = parse_collection(request.collection, field="collection")
+            name = DocumentUri(collection, request.uri)
         row, text = await self._engine.document(current_call.get(), name, with_text=with_text)
         return pb.GetDocumentResponse(document=document_message(name.collection, row, text))
 

@@ -70,6 +70,35 @@ def test_documents(client: RetrievalClient, index: Path, monkeypatch: pytest.Mon
     assert full.size_bytes == len(text.encode())
 
 
+def test_a_document_by_its_uri(client: RetrievalClient) -> None:
+    from retrieval.v1 import document_pb2
+    from retrieval.v1 import index_service_pb2 as pb
+
+    get = client._index.GetDocument
+    for collection, uri in (("", "notes/ferry.md"), ("collections/tea", "tea/tea.md")):
+        request = pb.GetDocumentRequest(
+            collection=collection, uri=uri, view=document_pb2.DOCUMENT_VIEW_FULL
+        )
+        found = client._connection.call(get, request).document
+        assert found.uri == uri
+        assert (
+            found
+            == client._connection.call(
+                get, pb.GetDocumentRequest(name=found.name, view=request.view)
+            ).document
+        )
+        assert len(found.text) == found.char_count > 0
+    for request, status in (
+        (pb.GetDocumentRequest(uri="notes/nothing.md"), "NOT_FOUND"),
+        (pb.GetDocumentRequest(uri="notes/ferry.md", collection="ferry"), "INVALID_ARGUMENT"),
+        (pb.GetDocumentRequest(uri="notes/ferry.md", name=found.name), "INVALID_ARGUMENT"),
+        (pb.GetDocumentRequest(), "INVALID_ARGUMENT"),
+    ):
+        with pytest.raises(ServiceError) as refused:
+            client._connection.call(get, request)
+        assert refused.value.status == status
+
+
 def test_a_document_page_token_is_for_its_collection_only(client: RetrievalClient) -> None:
     from retrieval.v1 import index_service_pb2 as pb
 
