@@ -70,7 +70,9 @@ def build(
             settings = chunk_settings(options, existing, encoder)
             language = options.language or DEFAULT_LANGUAGE
             writer.set_model(encoder.identity, settings, language)
-            embedder = Embedder(encoder, writer, report, progress, context=settings.context)
+            embedder = Embedder(
+                encoder, writer, plan.roots, report, progress, context=settings.context
+            )
             setup = reader_setup(options, encoder.folder, encoder.max_tokens, settings)
             _ingest(plan, setup, embedder, report, progress)
         _record_choices(options, writer)

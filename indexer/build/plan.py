@@ -149,7 +149,7 @@ def plan_build(writer: Writer, discovery: Discovery, *, reread: bool = False) ->
         root.name for root in roots if reread or _is_read_differently(root, recorded.get(root.name))
     }
     for name, path in discovery.roots:
-        _check_root(name, path, recorded[name].path if name in recorded else None)
+        _check_root(path, recorded.get(name))
         plan.known |= writer.known_files(name)
     discovery = without_binaries(discovery, plan.is_unchanged)
     check_not_empty(discovery, plan.known)
@@ -258,14 +258,22 @@ def check_not_empty(discovery: Discovery, known: Iterable[str] = ()) -> None:
         )
 
 
-def _check_root(name: str, path: Path, recorded: str | None) -> None:
-    """Refuse a second folder of the same name, but not one that has moved.
+def _check_root(path: Path, recorded: RootInfo | None) -> None:
+    """Refuse a second root of the same name, but not a folder that has moved.
 
     Raises:
-        SourceError: the index has a root of this name, and its folder still exists.
+        SourceError: documents of this root are written over the API, or the index has a folder of
+            this name that still exists.
     """
-    if recorded and recorded != str(path) and Path(recorded).exists():
+    if recorded is None:
+        return
+    if recorded.is_pushed:
         raise SourceError(
-            f"the index already has a root named {name!r}, {recorded}; rename {path}, or build it "
+            f"documents of {recorded.name}/ are written over the API; rename {path}, or build it "
             f"into another index with --index"
+        )
+    if recorded.path != str(path) and Path(recorded.path).exists():
+        raise SourceError(
+            f"the index already has a root named {recorded.name!r}, {recorded.path}; rename "
+            f"{path}, or build it into another index with --index"
         )

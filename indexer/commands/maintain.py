@@ -90,7 +90,9 @@ def status(index: Location, as_json: bool) -> None:
 
 
 def _as_text(root: RootInfo) -> str:
-    """Return a root's name, its path, and the options that chose its files."""
+    """Return a root's name, where it comes from, and the options that chose its files."""
+    if root.is_pushed:
+        return f"{root.name}: written over the API"
     chosen = ""
     if root.choice is not None and root.choice != FileChoice():
         chosen = f", files chosen with {choice_as_typed(root.choice)}"

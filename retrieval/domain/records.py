@@ -137,14 +137,20 @@ class FileChoice:
 
 @dataclass(frozen=True, slots=True)
 class RootInfo:
-    """A folder or file that an index was built from."""
+    """A folder or file that an index was built from, or a set of documents written over the API."""
 
     name: str
     """First part of its documents' URIs."""
-    path: str
-    """Its location at the last build."""
-    choice: FileChoice | None
-    """How its files were chosen at the last build; None if an older version built it."""
+    path: str = ""
+    """Its location at the last build; empty for a pushed root."""
+    choice: FileChoice | None = None
+    """How its files were chosen at the last build; None for a pushed root, and if an older version
+    built it."""
+
+    @property
+    def is_pushed(self) -> bool:
+        """Whether its documents are written over the API, never by builds."""
+        return not self.path
 
 
 @dataclass(frozen=True, slots=True)

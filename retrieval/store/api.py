@@ -334,8 +334,71 @@ class Reader(Protocol):
         ...
 
 
-class Commit(Protocol):
-    """One transaction's changes; made by ``Writer.commit``."""
+class Lookups(Protocol):
+    """What a writer looks up in the newest generation, and a commit also in its own changes.
+
+    Between two commits of a writer, others may change all of it.
+    """
+
+    def roots(self) -> dict[str, RootInfo]:
+        """Return every root that was ever indexed or written, by name."""
+        ...
+
+    def known_files(self, root: str) -> dict[str, KnownFile]:
+        """Return the records of all documents under a root, by URI."""
+        ...
+
+    def known_file(self, uri: str) -> KnownFile | None:
+        """Return the record of one document; None if there is no such document."""
+        ...
+
+    def pushed_documents(self, prefix: str = "", filter: Filter | None = None) -> list[str]:
+        """Return the URIs of documents in pushed roots, in order.
+
+        Args:
+            prefix: start of the URIs; empty for all.
+            filter: if given, return only documents that pass this filter.
+        """
+        ...
+
+    def skipped(self, root: str) -> list[Skipped]:
+        """Return the files that the last build skipped under a root, in order of URI."""
+        ...
+
+    def containers(self, root: str) -> dict[str, ContainerStamp]:
+        """Return the stamps of what need not be read again under a root, by URI."""
+        ...
+
+    def find_vectors(self, content_keys: Iterable[bytes]) -> dict[bytes, int]:
+        """Return the vector ids of the texts that have a vector already, by content key."""
+        ...
+
+    def truncated_chunks(self, document_id: int | None = None) -> int:
+        """Count the chunks that were longer than the model takes.
+
+        Args:
+            document_id: the document; None for the whole index.
+        """
+        ...
+
+    def segments(self) -> list[SegmentInfo]:
+        """Return the parts of the vectors, oldest first."""
+        ...
+
+
+class Commit(Lookups, Protocol):
+    """One transaction's changes; made by ``Writer.commit``.
+
+    No other writer commits while it is open, so what is looked up in it stays true.
+    """
+
+    @property
+    def generation(self) -> int:
+        """Number of the generation that this commit makes.
+
+        After a commit without changes, it is the number of the newest generation.
+        """
+        ...
 
     def add_vectors(
         self, content_keys: Sequence[bytes], vectors: NDArray[np.float32], truncated: Sequence[bool]
@@ -361,8 +424,8 @@ class Commit(Protocol):
         """Record a document's new modification times when its content has not changed."""
         ...
 
-    def remove_document(self, uri: str) -> None:
-        """Remove a document with its text and chunks."""
+    def remove_document(self, uri: str) -> bool:
+        """Remove a document with its text and chunks; return whether there was one."""
         ...
 
     def remove_under(self, uri: str) -> list[str]:
@@ -370,6 +433,20 @@ class Commit(Protocol):
 
         Returns:
             the URIs of the removed documents, in order.
+        """
+        ...
+
+    def claim_root(self, root: RootInfo) -> None:
+        """Record a root unless it is recorded already.
+
+        Documents of a root come either from builds or over the API. Whoever adds documents claims
+        their root in the same commit.
+
+        Args:
+            root: a root of a build, or a pushed one (see ``RootInfo.is_pushed``).
+
+        Raises:
+            InvalidArgument: the index has a root of this name that is written the other way.
         """
         ...
 
@@ -385,6 +462,9 @@ class Commit(Protocol):
             root: name and path of the root, and how its files were chosen.
             skipped: the files that were left out.
             containers: stamps by URI of what need not be read again while it stays as it is.
+
+        Raises:
+            InvalidArgument: the index has a root of this name that is written the other way.
         """
         ...
 
@@ -397,8 +477,11 @@ class Commit(Protocol):
         ...
 
 
-class Writer(Protocol):
-    """The only writer of an index; a context manager that holds the writer's lock.
+class Writer(Lookups, Protocol):
+    """A writer of an index; a context manager. Only one thread may use it.
+
+    A writer that is not shared excludes others that are not shared as long as it is open. Commits
+    of all writers take turns.
 
     Any method raises StorageError if the store can't be read or written, and IndexDamaged if it
     finds a damaged part.
@@ -419,7 +502,7 @@ class Writer(Protocol):
     ) -> None: ...
 
     def close(self) -> None:
-        """Release the lock and discard uncommitted changes."""
+        """Release all locks and discard uncommitted changes."""
         ...
 
     def set_model(self, model: ModelIdentity, chunking: ChunkSettings, language: str) -> None:
@@ -435,40 +518,19 @@ class Writer(Protocol):
         """
         ...
 
-    def roots(self) -> dict[str, RootInfo]:
-        """Return every root that was ever indexed, by name."""
-        ...
-
-    def known_files(self, root: str) -> dict[str, KnownFile]:
-        """Return the records of all documents under a root, by URI."""
-        ...
-
-    def skipped(self, root: str) -> list[Skipped]:
-        """Return the files that the last build skipped under a root, in order of URI."""
-        ...
-
-    def containers(self, root: str) -> dict[str, ContainerStamp]:
-        """Return the stamps of what need not be read again under a root, by URI."""
-        ...
-
-    def find_vectors(self, content_keys: Iterable[bytes]) -> dict[bytes, int]:
-        """Return the vector ids of the texts that have a vector already, by content key."""
-        ...
-
-    def truncated_chunks(self) -> int:
-        """Count the chunks in the index that were longer than the model takes."""
-        ...
-
     def commit(self) -> AbstractContextManager[Commit]:
-        """Stage changes; leaving the block commits all of them, or none after an exception."""
-        ...
+        """Stage changes; leaving the block commits all of them, or none after an exception.
 
-    def segments(self) -> list[SegmentInfo]:
-        """Return the parts of the vectors, oldest first."""
+        A commit waits until no other writer commits. What was read before it may have changed by
+        then, so look it up again in the commit. A commit without changes makes no generation.
+
+        Raises:
+            IndexLocked: another writer did not finish its commit; nothing was changed.
+        """
         ...
 
     def maintain(self) -> Maintained:
-        """Merge, drop, index or tune vectors if that is due after a build; usually it is not."""
+        """Merge, drop, index or tune vectors if that is due; usually it is not."""
         ...
 
     def compact(self) -> Maintained:
@@ -503,7 +565,7 @@ class Store(Protocol):
         """See ``open_reader``."""
         ...
 
-    def open_writer(self, location: Location, *, create: bool) -> Writer:
+    def open_writer(self, location: Location, *, create: bool, shared: bool) -> Writer:
         """See ``open_writer``."""
         ...
 
@@ -608,20 +670,23 @@ def open_reader(location: LocationLike, *, before: Reader | None = None) -> Read
     return store_of(at).open_reader(at, before)
 
 
-def open_writer(location: LocationLike, *, create: bool = True) -> Writer:
+def open_writer(location: LocationLike, *, create: bool = True, shared: bool = False) -> Writer:
     """Open an index for writing, and remove what an interrupted run left behind.
 
     Args:
         location: the index.
         create: whether to create the index if it does not exist.
+        shared: whether others may write between this writer's commits: any number of shared writers
+            and one that is not, such as a build.
 
     Raises:
         NotAnIndex: the location holds something else, or no index although ``create`` is false.
-        IndexLocked: another process is writing it.
+        IndexLocked: another process builds the index (only if ``shared`` is false), or does not
+            finish its commit.
         IndexVersionError, IndexDamaged, StorageError: see ``read_info``.
     """
     at = Location.parse(location)
-    return store_of(at).open_writer(at, create=create)
+    return store_of(at).open_writer(at, create=create, shared=shared)
 
 
 def verify(location: LocationLike) -> Iterator[Problem]:

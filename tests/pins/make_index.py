@@ -41,7 +41,7 @@ def tidy(index: Path) -> None:
     with sqlite3.connect(index / "index.db") as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
-    for leftover in (*index.glob("index.db-*"), index / "writer.lock"):
+    for leftover in (*index.glob("index.db-*"), *index.glob("*.lock")):
         leftover.unlink(missing_ok=True)
     for links in index.glob("*.view"):
         shutil.rmtree(links)

@@ -11,9 +11,9 @@ from sqlite_utils import Database
 
 from retrieval.store.disk.files.vector_file import ANN, LEXICAL, SUFFIX, VECTORS
 from retrieval.store.disk.tables.database import APPLICATION_ID, DATABASE_NAME
+from retrieval.store.disk.tables.locks import BUILD_LOCK, COMMIT_LOCK, MAINTENANCE_LOCK
 from retrieval.store.disk.tables.rows import CHUNK_COLUMNS, DOCUMENT_COLUMNS
 from retrieval.store.disk.tables.schema import migrations
-from retrieval.store.disk.tables.writer_lock import LOCK_NAME
 
 MIGRATIONS = [
     "m001_initial",
@@ -111,14 +111,15 @@ def test_columns_under_the_rows_checksums() -> None:
 def test_names_of_the_files() -> None:
     assert int.from_bytes(b"GTER", "big") == APPLICATION_ID
     assert DATABASE_NAME == "index.db"
-    assert LOCK_NAME == "writer.lock"
+    assert (COMMIT_LOCK, BUILD_LOCK) == ("writer.lock", "build.lock")
+    assert MAINTENANCE_LOCK == "maintenance.lock"
     assert (VECTORS, ANN, LEXICAL, SUFFIX) == ("vectors-", "ann-", "lexical-", ".faiss")
 
 
 def test_names_of_an_indexs_files(pinned_index: Path) -> None:
     patterns = (
         r"index\.db",
-        r"writer\.lock",
+        r"(writer|build|maintenance)\.lock",
         r"vectors-[0-9a-f]{16}\.faiss",
         r"lexical-[0-9a-f]{32}\.[a-z]+",
     )

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from indexer.build.embed import content_key
+from indexer.staging import content_key
 from retrieval.domain.embedded_text import context_line, embedded_text
 from retrieval.store.disk.lexical.analysis import (
     VERSION,

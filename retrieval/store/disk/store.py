@@ -40,9 +40,9 @@ class DiskStore:
         same = before if isinstance(before, DiskReader) else None
         return DiskReader.open(location.folder, before=same)
 
-    def open_writer(self, location: Location, *, create: bool) -> DiskWriter:
+    def open_writer(self, location: Location, *, create: bool, shared: bool) -> DiskWriter:
         """See ``Store``."""
-        return DiskWriter.open(location.folder, create=create)
+        return DiskWriter.open(location.folder, create=create, shared=shared)
 
     def verify(self, location: Location) -> Iterator[Problem]:
         """See ``Store``."""

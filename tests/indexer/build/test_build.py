@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from indexer.build import embed
+from indexer import staging
 from indexer.build.build import build
 from indexer.build.dry_run import dry_run
 from indexer.build.plan import plan_build
@@ -430,8 +430,8 @@ def test_a_model_too_small_for_context(place: Workplace) -> None:
 
 def test_slow_models_commit_on_the_way(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Vectors are committed ahead of their documents, and found again after a crash."""
-    monkeypatch.setattr(embed, "COMMIT_SECONDS", 0.0)
-    monkeypatch.setattr(embed, "SLICE_TOKENS", 50)
+    monkeypatch.setattr(staging, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(staging, "SLICE_TOKENS", 50)
     for number in range(12):
         place.write(f"{number}.md", f"document number {number} " * 5)
     commits: list[int] = []
@@ -509,7 +509,7 @@ def wait_for_generation(index: Path, generation: int) -> None:
 
 
 def test_content_keys_are_of_the_text() -> None:
-    assert embed.content_key("é") == hashlib.sha256("é".encode()).digest()
+    assert staging.content_key("é") == hashlib.sha256("é".encode()).digest()
 
 
 def make_archive(path: Path, files: dict[str, str]) -> None:

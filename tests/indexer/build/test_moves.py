@@ -11,6 +11,7 @@ import pytest
 
 from retrieval.errors import IndexLocked
 from retrieval.store import read_info
+from retrieval.store.disk.tables import locks
 from tests.indexer.build.test_build import Workplace, counts
 from tests.indexer.commands.test_cli import indexer
 
@@ -52,10 +53,14 @@ def test_a_root_of_another_name_is_another_root(place: Workplace) -> None:
     assert place.uris() == ["docs/a.md", "docs/part/b.md", "wiki/a.md", "wiki/part/b.md"]
 
 
-def test_a_copy_is_made_under_the_writers_lock(place: Workplace) -> None:
+@pytest.mark.parametrize("lock", ["writer.lock", "build.lock"])
+def test_a_copy_is_made_under_a_lock(
+    place: Workplace, lock: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As by ``flock ./index/writer.lock cp -a ./index ./index-backup``."""
+    monkeypatch.setattr(locks, "COMMIT_WAIT_SECONDS", 0.1)
     place.write("c.md", "# Gamma\n\nThird words.\n")
-    with (place.index / "writer.lock").open() as held:
+    with (place.index / lock).open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(IndexLocked):
             place.build()

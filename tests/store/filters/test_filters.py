@@ -85,9 +85,7 @@ def put(
     title, size, modified, metadata = row
     document = Document(uri, title, "text", text, (), metadata=metadata)
     source = SourceFile(Path(uri), uri, uri.split("/", maxsplit=1)[0], size, nanoseconds(modified))
-    DiskCommit(Path(), Database(connection, execute_plugins=False)).put_document(
-        StagedDocument(document, source, "", [])
-    )
+    DiskCommit(Path(), connection).put_document(StagedDocument(document, source, "", []))
 
 
 def new_database() -> sqlite3.Connection:

@@ -210,24 +210,29 @@ def read_index(path: Path, flags: int = 0) -> faiss.Index:
 def remove_stray_files(folder: Path, *, keep: set[str]) -> list[str]:
     """Delete vector files, approximate indexes and lexical files that no commit names.
 
-    The caller must hold the writer's lock. A reader that has such a file open can still use it:
-    the kernel keeps the file until it is closed.
+    The caller must hold the commit lock. A reader that has such a file open can still use it: the
+    kernel keeps the file until it is closed. A file that can't be deleted is left for the next
+    call.
 
     Returns:
         the names of the deleted files.
     """
-    strays = [
-        path
-        for pattern in (f"{VECTORS}*{SUFFIX}", f"{ANN}*{SUFFIX}", f"{LEXICAL}*")
-        for path in folder.glob(pattern)
-        if path.name not in keep
-    ]
-    for path in strays:
-        if path.is_dir():  # a folder in which a lexical index was being written
-            shutil.rmtree(path, ignore_errors=True)
-        else:
+    with os.scandir(folder) as entries:
+        names = {entry.name for entry in entries if _belongs_to_a_commit(entry.name)}
+    strays = sorted(names - keep)
+    for name in strays:
+        path = folder / name
+        try:
             path.unlink(missing_ok=True)
-    return sorted(path.name for path in strays)
+        except OSError:
+            # It is a folder of links to lexical files.
+            shutil.rmtree(path, ignore_errors=True)
+    return strays
+
+
+def _belongs_to_a_commit(name: str) -> bool:
+    """Whether a file of this name is there only for a commit that names it."""
+    return name.startswith(LEXICAL) or (name.startswith((VECTORS, ANN)) and name.endswith(SUFFIX))
 
 
 def sync(path: Path) -> None:

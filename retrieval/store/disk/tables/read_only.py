@@ -28,9 +28,9 @@ from retrieval.store.disk.tables.database import (
     sqlite_errors,
 )
 from retrieval.store.disk.tables.identity import substitute_ids
+from retrieval.store.disk.tables.locks import commit_lock
 from retrieval.store.disk.tables.schema import KNOWN_MIGRATIONS, migrations
 from retrieval.store.disk.tables.write_ahead_log import with_log, without_log
-from retrieval.store.disk.tables.writer_lock import writer_lock
 
 _NO_SHARED_MEMORY = frozenset(
     {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL}
@@ -227,7 +227,7 @@ def _upgraded(folder: Path, connection: ReadConnection) -> ReadConnection:
     """Upgrade the tables of an index that an older version wrote, on the disk if possible."""
     if not connection.frozen:
         try:
-            with writer_lock(folder):
+            with commit_lock(folder, seconds=0.0):
                 connect_for_writing(folder).close()
         except (StorageError, IndexLocked):
             # The disk is read-only or full, or another process is writing. The attempt may also

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -11,7 +12,6 @@ from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlite_utils import Database
 
 from retrieval.domain.metadata import Metadata
 from retrieval.domain.records import ContainerStamp, Document, RootInfo, Skipped, SourceFile
@@ -21,17 +21,23 @@ from retrieval.store.disk.files.vector_file import WrittenFile, write_vector_fil
 from retrieval.store.disk.lexical.lexical_writer import forget_lexical
 from retrieval.store.disk.tables.rows import INSERT_CHUNK, chunk_values, document_values
 from retrieval.store.disk.tables.schema import INSERT_METADATA_VALUE, TEXT_PART_CHARS, header_key
+from retrieval.store.disk.writing.lookups import Lookups
 from retrieval.store.filters.values import value_rows
 from retrieval.store.records import AnnSettings, StagedChunk, StagedDocument
 
 
-class DiskCommit:
+class DiskCommit(Lookups):
     """One transaction; made by ``DiskWriter.commit``."""
 
-    def __init__(self, folder: Path, database: Database) -> None:
+    generation: int
+    """Number of the generation that this commit makes. After a commit without changes, the number
+    of the newest one."""
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
         """Use ``DiskWriter.commit``."""
-        self._folder = folder
-        self._connection = database.conn
+        super().__init__(folder, connection)
+        row = connection.execute("SELECT generation FROM index_info").fetchone()
+        self.generation = row[0] + 1 if row else 1
 
     def add_vectors(
         self,
@@ -104,9 +110,9 @@ class DiskCommit:
             [stamp.mtime_ns, stamp.sidecar_mtime_ns, document_id],
         )
 
-    def remove_document(self, uri: str) -> None:
-        """Remove a document with its text and chunks."""
-        self._connection.execute("DELETE FROM documents WHERE uri = ?", [uri])
+    def remove_document(self, uri: str) -> bool:
+        """Remove a document with its text and chunks; return whether there was one."""
+        return self._connection.execute("DELETE FROM documents WHERE uri = ?", [uri]).rowcount > 0
 
     def remove_under(self, uri: str) -> list[str]:
         """Remove a document, or all documents in a folder or container.
@@ -126,6 +132,34 @@ class DiskCommit:
         )
         return sorted(row[0] for row in rows.fetchall())
 
+    def claim_root(self, root: RootInfo) -> None:
+        """Record a root unless it is recorded already.
+
+        Documents of a root come either from builds or over the API. Whoever adds documents claims
+        their root in the same commit.
+
+        Args:
+            root: a root of a build, or a pushed one (see ``RootInfo.is_pushed``).
+
+        Raises:
+            InvalidArgument: the index has a root of this name that is written the other way.
+        """
+        row = self._connection.execute(
+            "SELECT path FROM roots WHERE name = ?", [root.name]
+        ).fetchone()
+        if row is None and root.is_pushed:
+            # An interrupted build of an older version added documents of a root without recording
+            # it.
+            built = "SELECT 'unknown' FROM documents WHERE root = ? LIMIT 1"
+            row = self._connection.execute(built, [root.name]).fetchone()
+        if row is None:
+            self._connection.execute(
+                "INSERT INTO roots (name, path, choice) VALUES (?, ?, ?)",
+                [root.name, root.path, _choice_json(root)],
+            )
+        elif bool(row[0]) == root.is_pushed:
+            raise _other_kind(root)
+
     def set_root(
         self,
         root: RootInfo,
@@ -138,8 +172,12 @@ class DiskCommit:
             root: name and path of the root, and how its files were chosen.
             skipped: the files that were left out.
             containers: stamps by URI of what need not be read again while it stays as it is.
+
+        Raises:
+            InvalidArgument: the index has a root of this name that is written the other way.
         """
-        name, choice = root.name, json.dumps(asdict(root.choice)) if root.choice else ""
+        self.claim_root(root)
+        name, choice = root.name, _choice_json(root)
         self._connection.execute(
             """INSERT INTO roots (name, path, choice) VALUES (?, ?, ?) ON CONFLICT (name)
                DO UPDATE SET path = excluded.path, choice = excluded.choice""",
@@ -231,7 +269,7 @@ class DiskCommit:
             raise InvalidArgument(
                 f"a segment takes {vector_file.MAX_SEGMENT_ROWS} rows, not {len(ids)}"
             )
-        written = write_vector_file(self._folder, parts, rows=len(ids), dim=dim)
+        written = write_vector_file(self.folder, parts, rows=len(ids), dim=dim)
         named = ids.astype("<i8").tobytes()
         cursor = self._connection.execute(
             """INSERT INTO segments
@@ -334,6 +372,25 @@ class DiskCommit:
                 for staged, text in zip(chunks, texts, strict=True)
             ),
         )
+
+
+def _choice_json(root: RootInfo) -> str:
+    return json.dumps(asdict(root.choice)) if root.choice else ""
+
+
+def _other_kind(root: RootInfo) -> InvalidArgument:
+    """Return the error for a root whose name is one of the other kind."""
+    if root.is_pushed:
+        return InvalidArgument(
+            f"documents of {root.name}/ come from a folder that is indexed by `indexer build`; "
+            f"put documents under another first part of the URI",
+            field="uri",
+        )
+    return InvalidArgument(
+        f"documents of {root.name}/ are written over the API; rename the folder, or build it into "
+        f"another index with --index",
+        field="docs",
+    )
 
 
 def utc_now() -> str:

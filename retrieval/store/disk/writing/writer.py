@@ -1,60 +1,59 @@
-"""The writer of an index: one process at a time, one transaction for each commit."""
+"""A writer of an index: each commit is one transaction under the commit lock."""
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
 from sqlite_utils import Database
 
 from retrieval.domain.languages import DEFAULT_LANGUAGE, NO_LANGUAGE
 from retrieval.domain.records import (
     ChunkSettings,
-    ContainerStamp,
-    FileStamp,
     IndexInfo,
     ModelIdentity,
-    RootInfo,
-    Skipped,
 )
 from retrieval.errors import IndexDamaged, ModelMismatch, NotAnIndex, StorageError
 from retrieval.store.disk.files.vector_file import remove_stray_files
-from retrieval.store.disk.info import load_info, load_roots, load_segments
+from retrieval.store.disk.info import load_info
 from retrieval.store.disk.lexical.lexical_writer import lexical_is_due, update_lexical
 from retrieval.store.disk.lexical.segment_files import load_state, view_name, write_view
 from retrieval.store.disk.tables.database import (
-    LOOKUP_BATCH,
     connect_for_writing,
     is_index,
     not_an_index,
     sqlite_errors,
 )
-from retrieval.store.disk.tables.identity import new_id
+from retrieval.store.disk.tables.filter_functions import register_functions
+from retrieval.store.disk.tables.identity import file_identity, new_id
+from retrieval.store.disk.tables.locks import LOCK_NAMES, build_lock, commit_lock
 from retrieval.store.disk.tables.schema import NAMED_FILES_QUERY
-from retrieval.store.disk.tables.writer_lock import LOCK_NAME, writer_lock
 from retrieval.store.disk.writing.commit import DiskCommit, utc_now
+from retrieval.store.disk.writing.lookups import Lookups
 from retrieval.store.disk.writing.maintenance import compact, maintain
-from retrieval.store.records import KnownFile, Maintained, SegmentInfo
+from retrieval.store.records import Maintained
 
 
-class DiskWriter:
-    """Only writer of an index; a context manager that holds the writer's lock."""
+class DiskWriter(Lookups):
+    """Writer of an index; a context manager. Only one thread may use it.
+
+    Each commit takes the commit lock, so any number of shared writers and one other can write to an
+    index at the same time.
+    """
 
     def __init__(self, folder: Path, database: Database, resources: ExitStack) -> None:
         """Use ``open``."""
-        self.folder = folder
+        super().__init__(folder, database.conn)
         self._database = database
-        self._connection = database.conn
         self._resources = resources
+        self._place = file_identity(folder)
 
     @classmethod
-    def open(cls, folder: Path, *, create: bool = True) -> "DiskWriter":
+    def open(cls, folder: Path, *, create: bool = True, shared: bool = False) -> "DiskWriter":
         """Open an index for writing, or create one in a missing or empty folder.
 
         Files that no commit names, left by an interrupted run, are removed.
@@ -62,11 +61,12 @@ class DiskWriter:
         Args:
             folder: the index.
             create: whether to create the index if it does not exist.
+            shared: whether builds and other shared writers may write between this one's commits.
 
         Raises:
             NotAnIndex: the folder holds other files or another program's database, or no index
                 although ``create`` is false.
-            IndexLocked: another process is writing it.
+            IndexLocked: another process builds the index, or does not finish its commit.
             IndexVersionError, IndexDamaged, StorageError: see ``database``.
         """
         if not create and not is_index(folder):
@@ -74,19 +74,19 @@ class DiskWriter:
         check_free(folder)
         _make_folder(folder)
         with ExitStack() as stack:
-            stack.enter_context(writer_lock(folder))
-            database = connect_for_writing(folder)
-            stack.callback(database.close)
-            stack.callback(_checkpoint, database.conn)
-            writer = cls(folder, database, stack.pop_all())
-            try:
+            if not shared:
+                stack.enter_context(build_lock(folder))
+            with commit_lock(folder):
+                database = connect_for_writing(folder)
+                stack.callback(database.close)
+                stack.callback(_checkpoint, database.conn)
+                register_functions(database.conn)
+                writer = cls(folder, database, stack)
                 writer.remove_strays()
                 with suppress(StorageError, IndexDamaged):  # readers work without a view
                     writer._keep_view()
-            except BaseException:
-                writer.close()
-                raise
-            return writer
+            writer._resources = stack.pop_all()
+        return writer
 
     def __enter__(self) -> Self:
         return self
@@ -100,7 +100,7 @@ class DiskWriter:
         self.close()
 
     def close(self) -> None:
-        """Release the lock and discard uncommitted changes."""
+        """Release all locks and discard uncommitted changes."""
         self._resources.close()
 
     @property
@@ -125,90 +125,74 @@ class DiskWriter:
         Raises:
             ModelMismatch: the index was made with another model or other chunk settings.
         """
+        if self.info is None:
+            with self._transaction():
+                if self.info is None:  # else another writer has just set it
+                    self._insert_model(model, chunking, language)
         info = self.info
         if info is not None:
             _check_same(self.folder, info, model, chunking)
-            return
+
+    def _insert_model(self, model: ModelIdentity, chunking: ChunkSettings, language: str) -> None:
         now = utc_now()
-        with sqlite_errors(self.folder), self._database.atomic():
-            row = {_MODEL_COLUMNS.get(key, key): value for key, value in asdict(model).items()}
-            row |= {"id": 1, "generation": 0, **asdict(chunking)}
-            row |= {"index_id": new_id(), "commit_id": new_id()}
-            row["text_fields"] = json.dumps(chunking.text_fields)
-            row |= {"language": language, "created_at": now, "updated_at": now}
-            self._database.table("index_info").insert(row)
-
-    def roots(self) -> dict[str, RootInfo]:
-        """Return every root that was ever indexed, by name."""
-        with sqlite_errors(self.folder):
-            return load_roots(self._connection)
-
-    def known_files(self, root: str) -> dict[str, KnownFile]:
-        """Return the records of all documents under a root, by URI."""
-        with sqlite_errors(self.folder):
-            rows = self._connection.execute(
-                """SELECT uri, id, sha256, size, mtime_ns, sidecar_size, sidecar_mtime_ns
-                   FROM documents WHERE root = ?""",
-                [root],
-            )
-            return {
-                uri: KnownFile(document_id, sha256, FileStamp(*stamp))
-                for uri, document_id, sha256, *stamp in rows
-            }
-
-    def find_vectors(self, content_keys: Iterable[bytes]) -> dict[bytes, int]:
-        """Return the vector ids of the texts that have a vector already, by content key."""
-        keys = list(dict.fromkeys(content_keys))
-        found: dict[bytes, int] = {}
-        with sqlite_errors(self.folder):
-            for start in range(0, len(keys), LOOKUP_BATCH):
-                batch = keys[start : start + LOOKUP_BATCH]
-                marks = ", ".join("?" * len(batch))
-                found.update(
-                    self._connection.execute(
-                        f"SELECT content_key, id FROM vectors WHERE content_key IN ({marks})",
-                        batch,
-                    )
-                )
-        return found
-
-    def skipped(self, root: str) -> list[Skipped]:
-        """Return the files that the last build skipped under a root, in order of URI."""
-        with sqlite_errors(self.folder):
-            rows = self._connection.execute(
-                "SELECT uri, root, reason, detail FROM skipped WHERE root = ? ORDER BY uri", [root]
-            )
-            return [Skipped(*row) for row in rows]
-
-    def containers(self, root: str) -> dict[str, ContainerStamp]:
-        """Return the stamps of what need not be read again under a root, by URI."""
-        with sqlite_errors(self.folder):
-            rows = self._connection.execute(
-                "SELECT uri, size, mtime_ns, rules FROM containers WHERE root = ?", [root]
-            )
-            return {uri: ContainerStamp(*stamp) for uri, *stamp in rows}
-
-    def truncated_chunks(self) -> int:
-        """Count the chunks in the index that were longer than the model takes."""
-        with sqlite_errors(self.folder):
-            row = self._connection.execute(
-                "SELECT count(*) FROM chunks c JOIN vectors v ON v.id = c.vector_id "
-                "WHERE v.truncated"
-            ).fetchone()
-            return int(row[0])
+        row = {_MODEL_COLUMNS.get(key, key): value for key, value in asdict(model).items()}
+        row |= {"id": 1, "generation": 0, **asdict(chunking)}
+        row |= {"index_id": new_id(), "commit_id": new_id()}
+        row["text_fields"] = json.dumps(chunking.text_fields)
+        row |= {"language": language, "created_at": now, "updated_at": now}
+        self._database.table("index_info").insert(row)
 
     @contextmanager
     def commit(self) -> Iterator[DiskCommit]:
-        """Stage changes; leaving the block commits all of them, or none after an exception."""
-        with sqlite_errors(self.folder), self._database.atomic():
-            yield DiskCommit(self.folder, self._database)
-            update_lexical(self.folder, self._connection, self._language)
+        """Stage changes; leaving the block commits all of them, or none after an exception.
+
+        A commit without changes makes no generation.
+
+        Raises:
+            IndexLocked: another writer did not finish its commit; nothing was changed.
+            StorageError: the index can't be written, or another one has taken its place.
+        """
+        with self._transaction() as connection:
+            before = connection.total_changes
+            commit = DiskCommit(self.folder, connection)
+            yield commit
+            update_lexical(self.folder, connection, self._language)
+            if connection.total_changes == before:
+                commit.generation -= 1
+                return
             self._keep_view()
-            self._connection.execute(
-                "UPDATE index_info SET generation = generation + 1, commit_id = ?, updated_at = ?",
-                [new_id(), utc_now()],
+            connection.execute(
+                "UPDATE index_info SET generation = ?, commit_id = ?, updated_at = ?",
+                [commit.generation, new_id(), utc_now()],
             )
-        self.remove_strays()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Hold the commit lock and a transaction; commit at the end, or roll back.
+
+        Files that the tables no longer name are removed, and so are those of a transaction that
+        failed.
+        """
+        connection = self._connection
+        with commit_lock(self.folder), sqlite_errors(self.folder):
+            if file_identity(self.folder) != self._place:
+                raise StorageError(
+                    f"another index has taken the place of {self.folder} since it was opened; "
+                    f"open it again"
+                )
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                with suppress(StorageError, IndexDamaged):
+                    self.remove_strays()
+                raise
+            # The commit stands even if a file that it replaced can't be removed yet.
+            with suppress(StorageError, IndexDamaged):
+                self.remove_strays()
 
     @property
     def lexical_is_due(self) -> bool:
@@ -228,19 +212,6 @@ class DiskWriter:
     def compact(self) -> Maintained:
         """Merge all segments and index the result; see ``maintenance``."""
         return compact(self)
-
-    def segments(self) -> list[SegmentInfo]:
-        """Return every segment, oldest first."""
-        with sqlite_errors(self.folder):
-            return load_segments(self._connection.execute)
-
-    def rows_of(self, segment_id: int) -> NDArray[np.int64]:
-        """Return the rows of a segment whose vectors are still in the index, in order."""
-        with sqlite_errors(self.folder):
-            rows = self._connection.execute(
-                "SELECT row FROM vectors WHERE segment_id = ? ORDER BY row", [segment_id]
-            )
-            return np.fromiter((row[0] for row in rows), dtype=np.int64)
 
     def remove_strays(self) -> None:
         """Delete files that no commit names: replaced ones, and those of an interrupted run."""
@@ -280,6 +251,7 @@ def _checkpoint(connection: sqlite3.Connection) -> None:
     """Move commits from the write-ahead log into ``index.db``, as far as open readers allow."""
     with suppress(sqlite3.OperationalError):
         connection.execute("PRAGMA busy_timeout = 0")  # don't wait for readers
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")  # copies while others commit
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
@@ -296,7 +268,7 @@ def check_free(folder: Path) -> None:
         names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     except OSError as error:
         raise StorageError(f"can't read {folder}: {error.strerror}") from error
-    strangers = sorted(set(names) - {LOCK_NAME})
+    strangers = sorted(set(names) - LOCK_NAMES)
     if strangers and not is_index(folder):
         raise NotAnIndex(
             f"{folder} is not an index and not empty (it holds {strangers[0]!r}); "

@@ -25,8 +25,8 @@ from retrieval.store.disk import info as info_module
 from retrieval.store.disk.info import load_info
 from retrieval.store.disk.lexical import segment_files as lexical_module
 from retrieval.store.disk.reading import snapshot
+from retrieval.store.disk.tables.locks import commit_lock
 from retrieval.store.disk.tables.write_ahead_log import with_log
-from retrieval.store.disk.tables.writer_lock import writer_lock
 from tests.store.old_index import make_older
 from tests.store.places import EVERYTHING_READ_ONLY, run_with_mounts
 from tests.store.test_store import fill, new_writer, unit_vectors
@@ -247,7 +247,7 @@ def test_an_older_version_is_read_where_it_can_not_be_brought_up_to_date(tmp_pat
 def test_an_older_version_is_read_while_it_is_written(tmp_path: Path) -> None:
     fill(tmp_path, 3)
     make_older(tmp_path, "m009_index_id")
-    with writer_lock(tmp_path), open_reader(tmp_path) as reader:
+    with commit_lock(tmp_path), open_reader(tmp_path) as reader:
         assert reader.info.documents == 1
         assert reader.version == read_version(tmp_path)
     made = read_info(tmp_path).identity

@@ -1,0 +1,151 @@
+"""What writers and commits look up in an index's tables."""
+
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.domain.records import ContainerStamp, FileStamp, RootInfo, Skipped
+from retrieval.store.disk.filtering.conditions import filter_check
+from retrieval.store.disk.filtering.patterns import Parameter
+from retrieval.store.disk.info import load_roots, load_segments
+from retrieval.store.disk.tables.database import LOOKUP_BATCH, sqlite_errors
+from retrieval.store.filters.language import Filter
+from retrieval.store.records import KnownFile, SegmentInfo
+
+_LAST_CHARACTER = 0x10FFFF
+_SURROGATES = range(0xD800, 0xE000)
+
+_FILE_COLUMNS = "id, sha256, size, mtime_ns, sidecar_size, sidecar_mtime_ns"
+
+
+class Lookups:
+    """Reads the tables: outside a commit the last one, within a commit also its own changes."""
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
+        """Read by a writer's connection."""
+        self.folder = folder
+        self._connection = connection
+
+    def roots(self) -> dict[str, RootInfo]:
+        """Return every root that was ever indexed or written, by name."""
+        with sqlite_errors(self.folder):
+            return load_roots(self._connection)
+
+    def known_files(self, root: str) -> dict[str, KnownFile]:
+        """Return the records of all documents under a root, by URI."""
+        with sqlite_errors(self.folder):
+            rows = self._connection.execute(
+                f"SELECT uri, {_FILE_COLUMNS} FROM documents WHERE root = ?", [root]
+            )
+            return {
+                uri: KnownFile(document_id, sha256, FileStamp(*stamp))
+                for uri, document_id, sha256, *stamp in rows
+            }
+
+    def known_file(self, uri: str) -> KnownFile | None:
+        """Return the record of one document; None if there is no such document."""
+        with sqlite_errors(self.folder):
+            row = self._connection.execute(
+                f"SELECT {_FILE_COLUMNS} FROM documents WHERE uri = ?", [uri]
+            ).fetchone()
+            return KnownFile(row[0], row[1], FileStamp(*row[2:])) if row else None
+
+    def pushed_documents(self, prefix: str = "", filter: Filter | None = None) -> list[str]:
+        """Return the URIs of documents in pushed roots, in order.
+
+        Args:
+            prefix: start of the URIs; empty for all.
+            filter: if given, return only documents that pass this filter.
+        """
+        tests = ["d.uri >= ?", "r.path = ''"]
+        parameters: list[Parameter] = [prefix]
+        if (end := _after(prefix)) is not None:
+            tests.append("d.uri < ?")
+            parameters.append(end)
+        if filter is not None:
+            check = filter_check(filter)
+            tests.append(check.text)
+            parameters += check.parameters
+        with sqlite_errors(self.folder):
+            rows = self._connection.execute(
+                f"""SELECT d.uri FROM documents d JOIN roots r ON r.name = d.root
+                    WHERE {" AND ".join(tests)} ORDER BY d.uri""",
+                parameters,
+            )
+            return [row[0] for row in rows]
+
+    def find_vectors(self, content_keys: Iterable[bytes]) -> dict[bytes, int]:
+        """Return the vector ids of the texts that have a vector already, by content key."""
+        keys = list(dict.fromkeys(content_keys))
+        found: dict[bytes, int] = {}
+        with sqlite_errors(self.folder):
+            for start in range(0, len(keys), LOOKUP_BATCH):
+                batch = keys[start : start + LOOKUP_BATCH]
+                marks = ", ".join("?" * len(batch))
+                found.update(
+                    self._connection.execute(
+                        f"SELECT content_key, id FROM vectors WHERE content_key IN ({marks})",
+                        batch,
+                    )
+                )
+        return found
+
+    def skipped(self, root: str) -> list[Skipped]:
+        """Return the files that the last build skipped under a root, in order of URI."""
+        with sqlite_errors(self.folder):
+            rows = self._connection.execute(
+                "SELECT uri, root, reason, detail FROM skipped WHERE root = ? ORDER BY uri", [root]
+            )
+            return [Skipped(*row) for row in rows]
+
+    def containers(self, root: str) -> dict[str, ContainerStamp]:
+        """Return the stamps of what need not be read again under a root, by URI."""
+        with sqlite_errors(self.folder):
+            rows = self._connection.execute(
+                "SELECT uri, size, mtime_ns, rules FROM containers WHERE root = ?", [root]
+            )
+            return {uri: ContainerStamp(*stamp) for uri, *stamp in rows}
+
+    def truncated_chunks(self, document_id: int | None = None) -> int:
+        """Count the chunks that were longer than the model takes.
+
+        Args:
+            document_id: the document; None for the whole index.
+        """
+        query = "SELECT count(*) FROM chunks c JOIN vectors v ON v.id = c.vector_id WHERE truncated"
+        parameters = []
+        if document_id is not None:
+            query, parameters = f"{query} AND c.document_id = ?", [document_id]
+        with sqlite_errors(self.folder):
+            return int(self._connection.execute(query, parameters).fetchone()[0])
+
+    def segments(self) -> list[SegmentInfo]:
+        """Return every segment, oldest first."""
+        with sqlite_errors(self.folder):
+            return load_segments(self._connection.execute)
+
+    def rows_of(self, segment_id: int) -> NDArray[np.int64]:
+        """Return the rows of a segment whose vectors are still in the index, in order."""
+        with sqlite_errors(self.folder):
+            rows = self._connection.execute(
+                "SELECT row FROM vectors WHERE segment_id = ? ORDER BY row", [segment_id]
+            )
+            return np.fromiter((row[0] for row in rows), dtype=np.int64)
+
+
+def _after(prefix: str) -> str | None:
+    """Return the first text after all that begin with a prefix, in the order of code points.
+
+    Returns:
+        the text; None if there is none.
+    """
+    for end in range(len(prefix) - 1, -1, -1):
+        following = ord(prefix[end]) + 1
+        if following <= _LAST_CHARACTER:
+            # UTF-8 has no surrogates.
+            following = _SURROGATES.stop if following in _SURROGATES else following
+            return prefix[:end] + chr(following)
+    return None
