@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, Pipe, wait
 from threading import Condition, Thread
 from types import TracebackType
-from typing import Final, Self, cast
+from typing import Final, Self
 
+from indexer.readers.complaints import Complaints
 from indexer.readers.isolation import isolated_command
 from indexer.readers.messages import (
     Begun,
@@ -28,7 +29,7 @@ from indexer.readers.messages import (
     encode_job,
     encode_setup,
 )
-from indexer.skip import SkipReason
+from indexer.skip import MAX_DETAIL_CHARS, SkipReason
 from retrieval.domain.records import Skipped, SourceFile
 from retrieval.errors import RetrievalError
 
@@ -92,6 +93,7 @@ class _Reader:
 
     process: "subprocess.Popen[bytes]"
     connection: Connection
+    complaints: Complaints
     tasks: deque[_Task] = field(default_factory=deque)
     """The process reads the first."""
     ready: bool = False
@@ -100,7 +102,10 @@ class _Reader:
         """Kill the process, and return its exit status, which is negative for a signal."""
         self.connection.close()
         self.process.kill()
-        return self.process.wait()
+        status = self.process.wait()
+        self.complaints.take_in()
+        self.complaints.close()
+        return status
 
 
 class _BoundedQueue:
@@ -209,17 +214,20 @@ class Readers:
 
     def _start(self) -> _Reader:
         ours, theirs = Pipe()
+        complaints = Complaints()
+        descriptors = [theirs.fileno(), complaints.descriptor()]
         with theirs:
             process = subprocess.Popen(  # noqa: S603 -- this very program
-                isolated_command("indexer.readers.process", str(theirs.fileno())),
+                isolated_command("indexer.readers.process", *map(str, descriptors)),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                # There is a reader for each core already.
-                env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
+                pass_fds=descriptors,
+                # There is a reader for each core already, and backtraces would hide the message.
+                env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "RUST_BACKTRACE": "0"},
             )
+        complaints.started()
         ours.send_bytes(encode_setup(self._setup))
-        return _Reader(process, ours)
+        return _Reader(process, ours, complaints)
 
     def _supervise(self, jobs: Iterator[Job]) -> None:
         try:
@@ -280,11 +288,15 @@ class Readers:
             for reader in self._readers
             if reader.tasks and (reader.tasks[0] is first or reader.tasks[0].chars < _AHEAD_CHARS)
         }
-        ready = wait(list(busy), STUCK_SECONDS)
+        complaints = [one.complaints for one in self._readers if not one.complaints.ended]
+        ready = wait([*busy, *(one.fileno() for one in complaints)], STUCK_SECONDS)
         if self._results.closed:
             return
-        for connection in ready or list(busy):
-            reader = busy[cast(Connection, connection)]
+        for one in complaints:
+            one.take_in()
+        for connection, reader in busy.items():
+            if ready and connection not in ready:
+                continue
             try:
                 message = reader.connection.recv_bytes() if ready else b""
             except (EOFError, OSError):
@@ -305,20 +317,24 @@ class Readers:
         """
         status = reader.stop()
         if not reader.ready:
-            raise RetrievalError(f"a reader process could not start (exit status {status})")
+            said = f": {last}" if (last := reader.complaints.last()) else ""
+            raise RetrievalError(f"a reader process could not start (exit status {status}){said}")
         new = self._start()
         self._readers[self._readers.index(reader)] = new
         if reader.tasks:
-            self._skip_current(reader.tasks[0], status, stuck=stuck)
+            self._skip_current(reader, status, stuck=stuck)
         for task in reader.tasks:
             if not task.done:
                 self._assign(new, task)
         return new
 
-    def _skip_current(self, task: _Task, status: int, *, stuck: bool) -> None:
+    def _skip_current(self, reader: _Reader, status: int, *, stuck: bool) -> None:
         """Skip the file, or the member of a container, that ended its reader."""
+        task = reader.tasks[0]
         source, member = task.job.source, task.begun
         reason, detail = self._reason(task.job, status, stuck=stuck)
+        if reason is SkipReason.CRASHED and (said := reader.complaints.last()):
+            detail = f"{detail}: {said}"[:MAX_DETAIL_CHARS]
         task.add(Skipped(member or source.uri, source.root, reason, detail))
         if member:
             task.job = replace(task.job, after=task.received)

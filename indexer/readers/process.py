@@ -15,17 +15,20 @@ from threading import Thread
 
 from indexer.files.discover import compile_patterns
 from indexer.parse.formats import ParseOptions
+from indexer.readers.complaints import divert, next_document
 from indexer.readers.messages import Done, Job, Working, decode_job, decode_setup, encode_message
 from indexer.readers.read_file import Reading, read_file
 from retrieval.encoding.tokenizer import Tokenizer
 
 
-def main(descriptor: str) -> None:
+def main(descriptor: str, complaints: str) -> None:
     """Read the files that the other end of a connection asks for, until that end is closed.
 
     Args:
         descriptor: file descriptor of this end, in decimal.
+        complaints: file descriptor for what libraries write to standard error, in decimal.
     """
+    divert(int(complaints))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the build decides what an interrupt means
     connection = Connection(int(descriptor))
     setup = decode_setup(connection.recv_bytes())
@@ -73,6 +76,7 @@ def _messages(job: Job, reading: Reading, seconds: float) -> Iterator[bytes]:
     """Yield the messages about a file, with ``seconds`` of processor time for each document."""
     messages = map(encode_message, chain(read_file(job, reading), (Done(),)))
     while True:
+        next_document()
         signal.setitimer(signal.ITIMER_PROF, seconds)
         message = next(messages, None)
         signal.setitimer(signal.ITIMER_PROF, 0)

@@ -161,6 +161,25 @@ def test_a_file_that_crashes_its_parser_is_skipped(
     assert isinstance(fine, Parsed)
 
 
+def write_xlsx(path: Path, strings: int) -> None:
+    """Write a workbook that says to have a number of strings; it has seven."""
+    with zipfile.ZipFile(io.BytesIO(make_xlsx())) as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name).replace(b'Count="7"', b'Count="%d"' % strings))
+
+
+def test_why_a_library_aborts_is_told_with_the_file_only(
+    tmp_path: Path, minilm_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_xlsx(tmp_path / "many.xlsx", strings=9_999_999)
+    (tmp_path / "next.md").write_text("# Small")
+    first, then = read_all(make_setup(minilm_folder, memory=200 << 20), tmp_path, count=1)
+    assert isinstance(first, Skipped)
+    assert first.detail == "ended by SIGABRT: memory allocation of 239999976 bytes failed"
+    assert isinstance(then, Parsed)
+    assert capfd.readouterr().err == ""
+
+
 def test_workbooks_that_lie_about_their_sizes_are_read(tmp_path: Path, minilm_folder: Path) -> None:
     cells = [(0, 0, 1.5), (3, 2, 7)]
     endless = bytearray(make_xls(cells))
@@ -169,12 +188,7 @@ def test_workbooks_that_lie_about_their_sizes_are_read(tmp_path: Path, minilm_fo
     (tmp_path / "endless.xls").write_bytes(endless)
     size = struct.pack("<IIHHH", 0, 0xFFFFFFFF, 0, 0xFF, 0)
     (tmp_path / "huge.xls").write_bytes(make_xls(cells, dimensions=size))
-    with (
-        zipfile.ZipFile(io.BytesIO(make_xlsx())) as old,
-        zipfile.ZipFile(tmp_path / "many.xlsx", "w") as new,
-    ):
-        for name in old.namelist():
-            new.writestr(name, old.read(name).replace(b'Count="7"', b'Count="90000000000"'))
+    write_xlsx(tmp_path / "many.xlsx", strings=90_000_000_000)
     outcomes = read_all(make_setup(minilm_folder), tmp_path)
     texts = [one.document.text if isinstance(one, Parsed) else one for one in outcomes]
     assert texts == [parse("a.xls", make_xls(cells)).text] * 2 + [parse("a.xlsx", make_xlsx()).text]
@@ -208,9 +222,12 @@ def test_ending_early_leaves_nothing_behind(endless: Path, minilm_folder: Path) 
     assert not [thread for thread in threading.enumerate() if thread.name == "readers"]
 
 
-def test_a_reader_that_cannot_start_is_an_error(folder: Path, tmp_path: Path) -> None:
+def test_a_reader_that_cannot_start_is_an_error(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(RetrievalError, match="could not start"):
         read_all(make_setup(tmp_path / "no model"), folder)
+    assert "Traceback" in capfd.readouterr().err
 
 
 def test_what_goes_wrong_with_the_jobs_is_raised(minilm_folder: Path) -> None:
