@@ -28,23 +28,49 @@ from retrieval.client.results import (
     ServerInfo,
     ServerLimits,
 )
+from retrieval.client.writing.aio_stream import AsyncPutStream
+from retrieval.client.writing.blocking import PUT_TIMEOUT
+from retrieval.client.writing.blocking_stream import PutStream
+from retrieval.client.writing.documents import Put, PutItem, PutPassage
+from retrieval.client.writing.results import (
+    DeleteResult,
+    DeleteWhereResult,
+    PutDocument,
+    PutOutcome,
+    PutProgress,
+    PutResult,
+    SkippedPart,
+)
 
 __all__ = [
     "DEFAULT_TARGET",
     "DEFAULT_TIMEOUT",
+    "PUT_TIMEOUT",
     "AsyncPassageStream",
+    "AsyncPutStream",
     "AsyncRetrievalClient",
     "CollectionInfo",
+    "DeleteResult",
+    "DeleteWhereResult",
     "DocumentInfo",
     "Embeddings",
     "ModelInfo",
     "PassageContext",
     "PassageStream",
+    "Put",
+    "PutDocument",
+    "PutItem",
+    "PutOutcome",
+    "PutPassage",
+    "PutProgress",
+    "PutResult",
+    "PutStream",
     "QueryLike",
     "RetrievalClient",
     "SearchResults",
     "SearchTimings",
     "ServerInfo",
     "ServerLimits",
+    "SkippedPart",
     "Tls",
 ]

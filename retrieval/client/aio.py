@@ -34,10 +34,12 @@ from retrieval.client.results import (
     mode_name,
     passage_from,
 )
+from retrieval.client.writing.aio import AsyncWritingMethods
 from retrieval.domain.passages import Passage
 from retrieval.domain.records import TextKind
 from retrieval.domain.resource_names import DEFAULT_COLLECTION
 from retrieval.domain.search_options import ListOptions, SearchOptions
+from retrieval.indexer_v1.ingest_service_pb2_grpc import IngestServiceStub
 from retrieval.v1 import index_service_pb2 as index_pb
 from retrieval.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
 from retrieval.v1.index_service_pb2_grpc import IndexServiceStub
@@ -65,7 +67,7 @@ class AsyncPassageStream:
         return self.passages
 
 
-class AsyncRetrievalClient:
+class AsyncRetrievalClient(AsyncWritingMethods):
     """A connection to a server; an async context manager, for one event loop.
 
     Methods, arguments, results and errors are those of ``RetrievalClient``. Cancelling a task that
@@ -92,6 +94,7 @@ class AsyncRetrievalClient:
         self._search: Any = SearchServiceStub(channel)
         self._embedding: Any = EmbeddingServiceStub(channel)
         self._index: Any = IndexServiceStub(channel)
+        self._ingest: Any = IngestServiceStub(channel)
 
     async def __aenter__(self) -> Self:
         self._endpoint.check_open()
@@ -232,9 +235,14 @@ class AsyncRetrievalClient:
         return ServerInfo.from_message(response.server_info)
 
     async def _call(
-        self, method: Callable[..., Awaitable[ResponseT]], request: RequestT
+        self,
+        method: Callable[..., Awaitable[ResponseT]],
+        request: RequestT,
+        *,
+        timeout: float | None = None,
+        unknown: str = "",
     ) -> ResponseT:
-        """Send a request and wait for the answer.
+        """Send a request and wait for the answer; see ``Connection.call``.
 
         Raises:
             ClientClosed: the client is closed.
@@ -242,10 +250,11 @@ class AsyncRetrievalClient:
         """
         endpoint = self._endpoint
         endpoint.check_open()
+        seconds = endpoint.timeout if timeout is None else timeout
         try:
-            return await method(request, timeout=endpoint.timeout, metadata=endpoint.metadata)
+            return await method(request, timeout=seconds, metadata=endpoint.metadata)
         except grpc.RpcError as error:
-            raise endpoint.error(error) from error
+            raise endpoint.error(error, timeout=seconds, unknown=unknown) from error
         except asyncio.CancelledError:
             if _is_cancelled() or not endpoint.closed:
                 raise

@@ -30,9 +30,11 @@ from retrieval.client.results import (
     mode_name,
     passage_from,
 )
+from retrieval.client.writing.blocking import WritingMethods
 from retrieval.domain.records import TextKind
 from retrieval.domain.resource_names import DEFAULT_COLLECTION
 from retrieval.domain.search_options import ListOptions, SearchOptions
+from retrieval.indexer_v1.ingest_service_pb2_grpc import IngestServiceStub
 from retrieval.v1 import index_service_pb2 as index_pb
 from retrieval.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
 from retrieval.v1.index_service_pb2_grpc import IndexServiceStub
@@ -46,7 +48,7 @@ ITEMS_PER_PAGE = 500
 """Size of the pages in which lists are read: few round trips, and messages of about 200 kB."""
 
 
-class RetrievalClient:
+class RetrievalClient(WritingMethods):
     """A connection to a server; a context manager, safe to share between threads.
 
     All methods raise ``InvalidArgument`` for an unknown option or a value that can't be sent,
@@ -79,6 +81,7 @@ class RetrievalClient:
         self._search = SearchServiceStub(self._connection.channel)
         self._embedding = EmbeddingServiceStub(self._connection.channel)
         self._index = IndexServiceStub(self._connection.channel)
+        self._ingest = IngestServiceStub(self._connection.channel)
 
     def __enter__(self) -> Self:
         self._connection.check_open()

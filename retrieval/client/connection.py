@@ -27,7 +27,7 @@ ResponseT = TypeVar("ResponseT")
 
 _MAX_TIMEOUT = 365 * 86_400.0
 """Seconds; gRPC takes much larger values for a deadline that has passed."""
-
+_MAX_INT32 = 2**31 - 1
 
 RETRYABLE = ("UNAVAILABLE", "CANCELLED")
 """Statuses that pass by themselves. With ``CANCELLED`` gRPC ends requests that an overloaded server
@@ -42,8 +42,13 @@ SERVICE_CONFIG = {
     "methodConfig": [
         {
             "name": [
-                {"service": f"retrieval.v1.{service}"}
-                for service in ("SearchService", "EmbeddingService", "IndexService")
+                {"service": service}
+                for service in (
+                    "retrieval.v1.SearchService",
+                    "retrieval.v1.EmbeddingService",
+                    "retrieval.v1.IndexService",
+                    "indexer.v1.IngestService",
+                )
             ],
             "retryPolicy": {
                 "maxAttempts": MAX_ATTEMPTS,
@@ -53,7 +58,12 @@ SERVICE_CONFIG = {
                 "retryableStatusCodes": RETRYABLE,
             },
         },
-        {"name": [{"service": "retrieval.v1.SearchService", "method": "StreamSearch"}]},
+        {
+            "name": [
+                {"service": "retrieval.v1.SearchService", "method": "StreamSearch"},
+                {"service": "indexer.v1.IngestService", "method": "PutDocuments"},
+            ]
+        },
     ]
 }
 """https://github.com/grpc/grpc/blob/master/doc/service_config.md"""
@@ -114,6 +124,21 @@ def _no_passphrase() -> str:
     raise ValueError("the key has a passphrase; use a key without one")
 
 
+def check_timeout(timeout: float) -> float:
+    """Return a time limit in seconds, unless it can't be one.
+
+    Raises:
+        InvalidArgument: it is not a number above 0 and up to a year.
+    """
+    seconds = number(timeout, field="timeout")
+    if seconds is None or not 0 < seconds <= _MAX_TIMEOUT:
+        raise InvalidArgument(
+            f"timeout is {timeout}; it must be above 0 and at most {_MAX_TIMEOUT:.0f} seconds",
+            field="timeout",
+        )
+    return seconds
+
+
 class Endpoint:
     """Where a server is, how to reach it, and how long an answer may take."""
 
@@ -133,12 +158,7 @@ class Endpoint:
                 unencrypted, or certificates that can't be read.
         """
         check_target(target)
-        seconds = number(timeout, field="timeout")
-        if seconds is None or not 0 < seconds <= _MAX_TIMEOUT:
-            raise InvalidArgument(
-                f"timeout is {timeout}; it must be above 0 and at most {_MAX_TIMEOUT:.0f} seconds",
-                field="timeout",
-            )
+        check_timeout(timeout)
         check_text(token, field="token")
         if tls is not None and not isinstance(tls, Tls):
             raise InvalidArgument(
@@ -178,17 +198,32 @@ class Endpoint:
                 "the client is closed: make a new one, or use it inside its `with` block"
             )
 
-    def error(self, error: grpc.RpcError) -> ServiceError | ClientClosed:
-        """Return the exception to raise for a failed call."""
+    def error(
+        self, error: grpc.RpcError, *, timeout: float | None = None, unknown: str = ""
+    ) -> ServiceError | ClientClosed:
+        """Return the exception to raise for a failed call.
+
+        Args:
+            error: that gRPC raised.
+            timeout: of the call, in seconds; None for the client's.
+            unknown: advice if the server does not know the method.
+        """
         if self.closed and error.code() is grpc.StatusCode.CANCELLED:
             return closed_under_way()
         return service_error(
             error,
             target=self.target,
-            timeout=self.timeout,
+            timeout=self.timeout if timeout is None else timeout,
+            unknown=unknown,
             encrypted=self.credentials is not None,
             has_certificate=self._has_certificate,
         )
+
+
+def pause_seconds(failures: int) -> float:
+    """Return the pause before the next attempt, after a number of failures in a row."""
+    # After ten failures the pause is the longest in any case; a higher power might overflow.
+    return min(_FIRST_PAUSE_SECONDS * 2.0 ** min(failures - 1, 10), _LONGEST_PAUSE_SECONDS)
 
 
 class StreamAttempts:
@@ -211,7 +246,7 @@ class StreamAttempts:
     def pause_after(self, error: grpc.RpcError) -> float | None:
         """Return the seconds to wait before the next attempt; None if there will be none."""
         self._failed += 1
-        pause = min(_FIRST_PAUSE_SECONDS * 2 ** (self._failed - 1), _LONGEST_PAUSE_SECONDS)
+        pause = pause_seconds(self._failed)
         passes = error.code().name in RETRYABLE
         again = passes and self._failed < MAX_ATTEMPTS and pause < self.seconds_left
         return pause if again else None
@@ -241,19 +276,31 @@ class Connection(Endpoint):
         self.channel.close()
 
     def call(
-        self, method: "grpc.UnaryUnaryMultiCallable[RequestT, ResponseT]", request: RequestT
+        self,
+        method: "grpc.UnaryUnaryMultiCallable[RequestT, ResponseT]",
+        request: RequestT,
+        *,
+        timeout: float | None = None,
+        unknown: str = "",
     ) -> ResponseT:
         """Send a request and wait for the answer.
+
+        Args:
+            method: of the server.
+            request: the message.
+            timeout: in seconds; None for the client's.
+            unknown: advice if the server does not know the method.
 
         Raises:
             ClientClosed: the client is closed.
             ServiceError: the call failed; ``ServiceUnavailable`` if no server answered.
         """
         self.check_open()
+        seconds = self.timeout if timeout is None else timeout
         try:
-            return method(request, timeout=self.timeout, metadata=self.metadata)
+            return method(request, timeout=seconds, metadata=self.metadata)
         except grpc.RpcError as error:
-            raise self.error(error) from error
+            raise self.error(error, timeout=seconds, unknown=unknown) from error
         except ValueError as error:
             if not self.closed:
                 raise
@@ -297,6 +344,10 @@ def _channel_options(target: str) -> list[tuple[str, str | int]]:
         # Find a server that has just started at once, and not after gRPC's usual seconds.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 100),
+        # And one that was away for a while soon after it is back; gRPC would wait up to 2 minutes.
+        ("grpc.max_reconnect_backoff_ms", 2_000),
+        # Requests of any size are sent again; gRPC would do so up to 256 KiB.
+        ("grpc.per_rpc_retry_buffer_size", _MAX_INT32),
         ("grpc.use_local_subchannel_pool", 1),
     ]
     if is_loopback(target):

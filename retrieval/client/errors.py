@@ -32,6 +32,7 @@ def service_error(
     *,
     target: str,
     timeout: float,
+    unknown: str = "",
     encrypted: bool = False,
     has_certificate: bool = False,
 ) -> ServiceError:
@@ -41,6 +42,7 @@ def service_error(
         error: that gRPC raised.
         target: the server's address.
         timeout: of the call, in seconds.
+        unknown: advice if the server does not know the method; empty for the general one.
         encrypted: whether the client speaks TLS.
         has_certificate: whether the client has a certificate of its own.
 
@@ -63,14 +65,16 @@ def service_error(
     elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
         message = f"no answer from {target} within {timeout:g} s"
     elif code is grpc.StatusCode.UNIMPLEMENTED:
-        message = f"{target} does not know this request: it is another kind of server, or older"
+        advice = unknown or "it is another kind of server, or older"
+        message = f"{target} does not know this request: {advice}"
     else:
         message = f"{target} answered {code.name}: {details or 'without a message'}"
     kind = ServiceUnavailable if code is grpc.StatusCode.UNAVAILABLE else ServiceError
     translated = kind(message, status=code.name, reason=info.reason if info else "")
     # Not as keywords: a server may name its metadata as it likes.
     translated.metadata.update(info.metadata if info else {"details": details})
-    if diagnosis is not None and diagnosis.callers_mistake:
+    callers_mistake = diagnosis is not None and diagnosis.callers_mistake
+    if callers_mistake or (unknown and code is grpc.StatusCode.UNIMPLEMENTED):
         translated.exit_code = UserError.exit_code
     return translated
 

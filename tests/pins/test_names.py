@@ -7,6 +7,7 @@ import pytest
 
 import retrieval.client
 from retrieval.client import AsyncRetrievalClient, RetrievalClient
+from retrieval.client.writing.documents import FileOptions, PutOptions
 from retrieval.domain.search_options import ListOptions, SearchOptions
 from retrieval.encoder import Encoder
 
@@ -14,7 +15,9 @@ PUBLIC = {
     "retrieval": "__version__",
     "retrieval.client": "DEFAULT_TARGET DEFAULT_TIMEOUT AsyncPassageStream AsyncRetrievalClient "
     "CollectionInfo DocumentInfo Embeddings ModelInfo PassageContext PassageStream QueryLike "
-    "RetrievalClient SearchResults SearchTimings ServerInfo ServerLimits Tls",
+    "RetrievalClient SearchResults SearchTimings ServerInfo ServerLimits Tls PUT_TIMEOUT "
+    "AsyncPutStream DeleteResult DeleteWhereResult Put PutDocument PutItem PutOutcome PutPassage "
+    "PutProgress PutResult PutStream SkippedPart",
     "retrieval.encoder": "Encoder",
     "retrieval.errors": "RetrievalError UserError InvalidArgument SourceError ModelNotFound "
     "CheckpointError NotAnIndex IndexVersionError NoLexicalIndex NoReranker ModelMismatch "
@@ -44,8 +47,21 @@ METHODS = {
     "passage": "name before after",
     "reload": "collection",
     "server_info": "",
+    "put": "uri collection wait timeout options",
+    "put_file": "path uri root collection wait timeout options",
+    "put_many": "items root collection wait on_progress timeout",
+    "delete": "uri if_sha256 missing_ok wait collection",
+    "delete_where": "filter prefix dry_run wait collection timeout",
+    "create_collection": "collection model chunk_tokens chunk_overlap language index_type "
+    "target_recall",
+    "update_collection": "collection language index_type target_recall",
+    "delete_collection": "collection missing_ok",
 }
 """Method of both clients: its parameters; ``options`` stands for the keywords below."""
+
+PUT_OPTIONS = (
+    "text data passages file_name media_type title metadata language modified if_absent if_sha256"
+)
 
 STREAM_OPTIONS = "collection mode fusion dense_weight min_score filter exact section_chars"
 LIST_OPTIONS = (
@@ -60,9 +76,20 @@ FIELDS = {
     "Embeddings": "vectors token_counts truncated model_fingerprint",
     "ModelInfo": "name revision fingerprint dimension max_tokens dtype",
     "PassageContext": "passage before after generation",
+    "DeleteResult": "uris generation",
+    "DeleteWhereResult": "document_count uris foreign_count generation",
+    "Put": f"uri {PUT_OPTIONS.replace('passages', 'passages path')}",
+    "PutDocument": "name uri change title format encoding passage_count truncated_count unread "
+    "sha256",
+    "PutOutcome": "item uri result error",
+    "PutPassage": "text heading_path page",
+    "PutProgress": "created updated unchanged skipped failed passages tokens size waiting "
+    "reconnects",
+    "PutResult": "documents skipped generation token_count",
     "SearchResults": "passages next_page_token generation model_fingerprint query_token_count "
     "query_truncated timings mode rerank_truncated_count warnings",
     "SearchTimings": "embed search fetch total rerank",
+    "SkippedPart": "uri reason detail",
     "ServerInfo": "version started_at limits",
     "ServerLimits": "max_page_size max_offset max_stream_limit max_query_chars max_batch_size "
     "max_text_chars max_neighbours max_message_bytes max_batch_passages max_section_chars "
@@ -88,6 +115,12 @@ def test_options_of_a_search() -> None:
     stream, listed = set(STREAM_OPTIONS.split()), set(LIST_OPTIONS.split())
     assert stream <= SearchOptions.__optional_keys__
     assert stream | listed <= ListOptions.__optional_keys__
+
+
+def test_options_of_a_put() -> None:
+    contents = {"text", "data", "passages"}
+    assert set(PUT_OPTIONS.split()) <= PutOptions.__optional_keys__
+    assert set(PUT_OPTIONS.split()) - contents <= FileOptions.__optional_keys__
 
 
 @pytest.mark.parametrize("name", FIELDS)

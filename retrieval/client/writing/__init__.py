@@ -1,0 +1,1 @@
+"""Changes to collections: documents to put and to delete, and what became of them."""
