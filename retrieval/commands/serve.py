@@ -13,12 +13,12 @@ from retrieval.commands.parameters import DEVICE_OPTION, FILE, not_empty
 from retrieval.commands.program import FiniteRange
 from retrieval.commands.search_options import QUERY_DTYPE_OPTION, RERANKER_OPTION
 from retrieval.domain.wording import counted
-from retrieval.service.access.token_file import MAX_DAYS
-from retrieval.service.config import LIMIT_OPTIONS, Limits
+from retrieval.service.access.token_file import MAX_DAYS, MAX_QUOTA, SCOPES
+from retrieval.service.config import LIMIT_OPTIONS, Limits, Writing
 
 if TYPE_CHECKING:
     from retrieval.domain.records import IndexInfo
-    from retrieval.service.access.token_file import Scope
+    from retrieval.service.access.token_file import Scope, TokenRecord
     from retrieval.service.config import Address
     from retrieval.service.observability.request_log import LogFormat
 
@@ -28,12 +28,14 @@ _SERVE_EXAMPLES = (
     "\b\nExamples:\n"
     "  retrieval serve --index ./index\n"
     "  retrieval serve --index docs=./docs-index --index code=./code-index\n"
+    "  retrieval serve --data ./collections --token-file tokens.json\n"
     "  retrieval serve --listen 0.0.0.0:50051 --tls-cert cert.pem --tls-key key.pem "
     "--token-file tokens.json\n"
 )
 _EXAMPLES_OF_TOKENS = (
     "\b\nExamples:\n"
     "  retrieval token create backend --scope search --collection docs --rate 50\n"
+    "  retrieval token create crawler --scope write --max-documents-per-day 10000\n"
     "  retrieval token list\n"
     "  retrieval token revoke backend\n"
 )
@@ -62,15 +64,39 @@ def _limit(field: str, text: str) -> Callable[[FC], FC]:
     )
 
 
+def _writing(field: str, name: str, metavar: str, text: str) -> Callable[[FC], FC]:
+    """Make an option for a field of ``Writing``, with its default."""
+    default = getattr(Writing(), field)
+    return click.option(
+        f"--{name}",
+        field,
+        type=type(default),
+        default=default,
+        metavar=metavar,
+        show_default=True,
+        help=text,
+    )
+
+
 @click.command(epilog=_SERVE_EXAMPLES)
 @click.option(
     "--index",
     "indexes",
     multiple=True,
-    default=("./index",),
     metavar="DIR|NAME=DIR",
-    show_default=True,
+    show_default="./index, unless --data is given",
     help="Folder of an index, served as collection NAME (default: 'default'). Repeatable.",
+)
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of collections, an index each, which clients can create and delete; made if it "
+    "is missing. Implies --writable.",
+)
+@click.option(
+    "--writable",
+    is_flag=True,
+    help="Take documents: clients may put and delete them. Tokens need the scope write for it.",
 )
 @click.option(
     "--listen",
@@ -136,6 +162,28 @@ def _limit(field: str, text: str) -> Callable[[FC], FC]:
     "message_budget",
     "Maximum bytes of all requests and answers at once, each counted twice; others get OVERLOADED.",
 )
+@_writing("document_bytes", "max-document-bytes", "N", "Maximum bytes of a document that is put.")
+@_writing(
+    "pending_bytes",
+    "max-pending-bytes",
+    "N",
+    "Maximum bytes of all documents that wait to be written; streams then wait, and other puts get "
+    "OVERLOADED.",
+)
+@_writing(
+    "commit_seconds",
+    "commit-interval",
+    "SECONDS",
+    "Shortest time between two commits of a collection; puts that arrive in between share one.",
+)
+@click.option(
+    "--media-type",
+    "media_types",
+    multiple=True,
+    metavar="TYPE",
+    help="Media type of documents that may be put, such as text/markdown or text/*. Repeatable; "
+    "all if none is given.",
+)
 @_limit("batch_size", "Maximum number of searches or texts in one request.")
 @_limit("batch_passages", "Maximum number of passages that the searches of one request ask for.")
 @_limit("text_chars", "Maximum characters of a text to embed or count.")
@@ -169,6 +217,12 @@ def _limit(field: str, text: str) -> Callable[[FC], FC]:
 def serve(
     *,
     indexes: Sequence[str],
+    data: Path | None,
+    writable: bool,
+    document_bytes: int,
+    pending_bytes: int,
+    commit_seconds: float,
+    media_types: Sequence[str],
     listen: str,
     insecure: bool,
     tls_cert: Path | None,
@@ -193,12 +247,13 @@ def serve(
     Prints one line when it is ready, and logs one line per request to stderr. SIGHUP makes it read
     tokens and certificates again.
     """
-    from retrieval.service.config import ServiceConfig, parse_address, parse_indexes, tls_files
+    from retrieval.service.config import ServiceConfig, parse_address, served_indexes, tls_files
     from retrieval.service.observability.request_log import set_up_logging
     from retrieval.service.server import serve as run_server
 
+    writing = Writing(data, document_bytes, pending_bytes, tuple(media_types), commit_seconds)
     config = ServiceConfig(
-        indexes=parse_indexes(indexes),
+        indexes=served_indexes(indexes or (() if data else ("./index",)), data),
         listen=parse_address(listen),
         insecure=insecure,
         tls=tls_files(tls_cert, tls_key, tls_client_ca),
@@ -213,6 +268,7 @@ def serve(
         metrics_insecure=metrics_insecure,
         search_threads=search_threads,
         limits=Limits(**limits),
+        writing=writing if writable or data else None,
     )
     set_up_logging(log_format, log_level)
     asyncio.run(run_server(config, _say_ready))
@@ -245,9 +301,9 @@ def token() -> None:
     "--scope",
     "scopes",
     multiple=True,
-    type=click.Choice(["search", "embed", "read", "reload"]),
-    help="What the token allows: searching, embedding, reading documents, reloading collections. "
-    "Repeatable; all of them if none is given.",
+    type=click.Choice(SCOPES),
+    help="What the token allows: searching, embedding, reading documents, reloading collections, "
+    "or putting and deleting documents. Repeatable; all of them but write if none is given.",
 )
 @click.option(
     "--collection",
@@ -268,6 +324,20 @@ def token() -> None:
     type=FiniteRange(min=0, min_open=True, max=MAX_DAYS),
     help="Days until the token expires; never if left out.",
 )
+@click.option(
+    "--max-documents-per-day",
+    type=click.IntRange(min=0, max=MAX_QUOTA),
+    default=0,
+    metavar="N",
+    help="Documents that the token may put in a day of UTC; 0 for any number.",
+)
+@click.option(
+    "--max-bytes-per-day",
+    type=click.IntRange(min=0, max=MAX_QUOTA),
+    default=0,
+    metavar="N",
+    help="Bytes of documents that the token may put in a day of UTC; 0 for any number.",
+)
 def create(
     *,
     name: str,
@@ -276,17 +346,25 @@ def create(
     collections: Sequence[str],
     rate: float,
     days: float | None,
+    max_documents_per_day: int,
+    max_bytes_per_day: int,
 ) -> None:
     """Make a token for NAME and print it, this once."""
-    from retrieval.service.access.token_file import ANY_COLLECTION, SCOPES, create_token
+    from retrieval.service.access.token_file import (
+        ANY_COLLECTION,
+        DEFAULT_SCOPES,
+        Quota,
+        create_token,
+    )
 
     made = create_token(
         token_file,
         name,
-        scopes=scopes or SCOPES,
+        scopes=scopes or DEFAULT_SCOPES,
         collections=collections or (ANY_COLLECTION,),
         rate=rate,
         days=days,
+        quota=Quota(max_documents_per_day, max_bytes_per_day),
     )
     click.echo(made)
     click.echo("keep it now: it can't be shown again", err=True)
@@ -301,7 +379,10 @@ def list_(*, token_file: Path, as_json: bool) -> None:
 
     tokens = read_tokens(token_file)
     if as_json:
-        shown = ("id", "name", "scopes", "collections", "rate", "created_at", "expires_at")
+        shown = (
+            *("id", "name", "scopes", "collections", "rate", "created_at", "expires_at"),
+            *("max_documents_per_day", "max_bytes_per_day"),
+        )
         click.echo(json.dumps([{key: getattr(each, key) for key in shown} for each in tokens]))
         return
     for each in tokens:
@@ -309,8 +390,16 @@ def list_(*, token_file: Path, as_json: bool) -> None:
         until = f"until {each.expires_at}" if each.expires_at else "for ever"
         click.echo(
             f"{each.name}  {each.id}  {','.join(each.scopes)}  collections "
-            f"{','.join(each.collections)}  {rate}  {until}"
+            f"{','.join(each.collections)}  {rate}  {until}{_quota_of(each)}"
         )
+
+
+def _quota_of(token: "TokenRecord") -> str:
+    """Describe what a token may put in a day; empty if there is no limit."""
+    documents, most_bytes = token.quota
+    parts = [counted(documents, "document")] if documents else []
+    parts += [counted(most_bytes, "byte")] if most_bytes else []
+    return f"  at most {' and '.join(parts)} a day" if parts else ""
 
 
 @token.command(epilog=_EXAMPLES_OF_TOKENS)

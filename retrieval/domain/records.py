@@ -348,3 +348,5 @@ class DocumentRow:
     char_count: int
     """Length of the text."""
     chunk_count: int
+    sha256: str
+    """Of its content, hexadecimal; see ``KnownFile``."""

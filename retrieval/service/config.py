@@ -14,7 +14,7 @@ from retrieval.domain.resource_names import (
     lower_cased,
 )
 from retrieval.errors import InvalidArgument
-from retrieval.store import Location, LocationLike
+from retrieval.store import Location, LocationLike, exists
 
 DEFAULT_PORT = 50051
 DEFAULT_LISTEN = f"127.0.0.1:{DEFAULT_PORT}"
@@ -29,6 +29,12 @@ the parsed message. For a moment a third copy exists, of one message at a time."
 
 _MAX_PORT = 65_535
 """TCP has 16 bits for a port."""
+MAX_PENDING_BYTES: Final = 2**40
+"""Larger values must be slips."""
+MAX_COMMIT_SECONDS: Final = 60.0
+"""A put is answered once it is committed: after that time, most clients have given up."""
+_MEDIA_TYPE = re.compile(r"[a-z]+/(\*|[a-z0-9][a-z0-9.+-]*)")
+
 _INDEX_OPTION = re.compile(rf"(?P<name>{COLLECTION_ID})=(?P<folder>.+)", re.DOTALL)
 
 
@@ -155,11 +161,57 @@ MAX_SEARCH_THREADS: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
+class Writing:
+    """Settings of a server that takes documents."""
+
+    data: Path | None = None
+    """Folder of collections that clients can create and delete; None if they can do neither."""
+    document_bytes: int = 50 << 20
+    """Bytes of one document. It must also fit into a message."""
+    pending_bytes: int = 128 << 20
+    """Bytes of all documents that wait to be written: half of the default message budget, because
+    messages count twice. That leaves the other half to searches."""
+    media_types: tuple[str, ...] = ()
+    """Media types of the documents that are taken, such as ``text/*``; empty for all."""
+    commit_seconds: float = 0.2
+    """Shortest time between the beginnings of two commits of a collection."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings with which nothing could be put.
+
+        Raises:
+            InvalidArgument: a value is out of range.
+        """
+        for option, value in (
+            ("max-document-bytes", self.document_bytes),
+            ("max-pending-bytes", self.pending_bytes),
+        ):
+            if not 1 <= value <= MAX_PENDING_BYTES:
+                raise InvalidArgument(
+                    f"--{option} is {value}; it must be from 1 to {MAX_PENDING_BYTES}",
+                    field=option.replace("-", "_"),
+                )
+        if not 0 <= self.commit_seconds <= MAX_COMMIT_SECONDS:
+            raise InvalidArgument(
+                f"--commit-interval is {self.commit_seconds}; it must be from 0 to "
+                f"{MAX_COMMIT_SECONDS:g}",
+                field="commit_interval",
+            )
+        for media_type in self.media_types:
+            if not _MEDIA_TYPE.fullmatch(media_type):
+                raise InvalidArgument(
+                    f"--media-type is {media_type!r}; give a media type such as text/markdown, "
+                    "or text/*",
+                    field="media_type",
+                )
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceConfig:
     """The settings of ``retrieval serve``."""
 
     indexes: Mapping[str, LocationLike]
-    """Collection → folder of its index; at least one."""
+    """Collection → folder of its index; at least one unless ``writing.data`` is given."""
     listen: Address = Address("127.0.0.1", DEFAULT_PORT)
     insecure: bool = False
     """Whether other machines may connect without TLS, or without tokens or client certificates."""
@@ -186,6 +238,8 @@ class ServiceConfig:
     search_threads: int = 8
     """Threads that search and read; more than cores, because some wait for the disk."""
     limits: Limits = Limits()
+    writing: Writing | None = None
+    """None if the server takes no documents."""
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be served, or that open the server to others by accident.
@@ -194,7 +248,7 @@ class ServiceConfig:
             InvalidArgument: no index, an address open to others without ``insecure``, or a value
                 out of range.
         """
-        if not self.indexes:
+        if not self.indexes and (self.writing is None or self.writing.data is None):
             raise InvalidArgument("no index to serve: give --index DIR", field="indexes")
         if not self.listen.is_loopback and not self.insecure and self._open_doors():
             raise InvalidArgument(
@@ -299,6 +353,43 @@ def parse_indexes(options: Sequence[str]) -> dict[str, Location]:
             )
         indexes[name] = Location.parse(folder)
     return indexes
+
+
+def collections_in(folder: Path) -> dict[str, Location]:
+    """Return the collections in a folder of collections, which is made if it is missing.
+
+    Args:
+        folder: each folder in it that holds an index is a collection of that folder's name.
+
+    Raises:
+        InvalidArgument: the folder can't be used.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        entries = sorted(entry for entry in folder.iterdir() if entry.is_dir())
+    except OSError as error:
+        raise InvalidArgument(
+            f"can't use {folder} as the folder of collections: {error.strerror}", field="data"
+        ) from error
+    named = [entry for entry in entries if re.fullmatch(COLLECTION_ID, entry.name)]
+    return {entry.name: Location("", str(entry)) for entry in named if exists(entry)}
+
+
+def served_indexes(options: Sequence[str], data: Path | None) -> dict[str, Location]:
+    """Return the collections of ``--index`` and ``--data`` together.
+
+    Raises:
+        InvalidArgument: see ``parse_indexes`` and ``collections_in``; or a collection is in both.
+    """
+    named = parse_indexes(options)
+    found = collections_in(data) if data is not None else {}
+    for name in named.keys() & found.keys():
+        raise InvalidArgument(
+            f"two indexes for collection {name}, {named[name]} and {found[name]}: name them apart "
+            "with --index NAME=DIR",
+            field="indexes",
+        )
+    return named | found
 
 
 def _check_no_name(option: str) -> None:

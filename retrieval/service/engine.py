@@ -35,7 +35,7 @@ from retrieval.search import MAX_QUERY_CHARS, EmbeddedText, Query, SearchResult,
 from retrieval.service.access.callers import EVERYONE, Caller
 from retrieval.service.access.token_file import Scope
 from retrieval.service.collections.open_collections import Collections, OpenCollection
-from retrieval.service.config import Limits
+from retrieval.service.config import Limits, Writing
 from retrieval.service.observability.observer import Observer
 from retrieval.service.page_tokens import PageScope, page_size
 from retrieval.service.scheduling.fair_queue import turn_of
@@ -159,6 +159,8 @@ class ServerInfo(NamedTuple):
     started_at: datetime
     limits: dict[str, int]
     """By their fields in the contract's ``ServerLimits``."""
+    writable: bool
+    """Whether it takes documents."""
 
 
 class Engine:
@@ -173,6 +175,7 @@ class Engine:
         search_threads: SearchThreads,
         rerank_threads: SearchThreads,
         filter_threads: SearchThreads,
+        writing: Writing | None = None,
     ) -> None:
         """Share these with all requests; the server counts as started now.
 
@@ -184,7 +187,9 @@ class Engine:
             rerank_threads: run searches that are reranked, so that no other search waits for the
                 cross-encoder.
             filter_threads: evaluate filters, so that no other search waits for a slow one.
+            writing: how the server takes documents; None if it doesn't.
         """
+        self._writing = writing
         self._collections = collections
         self._limits = limits
         self._observer = observer
@@ -466,7 +471,11 @@ class Engine:
             "max_batch_passages": self._limits.batch_passages,
             **_OPTION_LIMITS,
         }
-        return ServerInfo(retrieval.__version__, self._started, limits)
+        if self._writing is not None:
+            limits["max_document_bytes"] = self._writing.document_bytes
+        return ServerInfo(
+            retrieval.__version__, self._started, limits, writable=self._writing is not None
+        )
 
     async def _prepare(self, plan: "_Plan[_Shown]") -> None:
         await self._evaluate_filter(plan.collection, plan.query)

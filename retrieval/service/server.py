@@ -20,9 +20,11 @@ from retrieval.domain.resource_names import collection_name
 from retrieval.errors import AddressInUse, NotServing, RetrievalError
 from retrieval.service.access.callers import EVERYONE, Access
 from retrieval.service.collections.open_collections import Collections
+from retrieval.service.collections.refresher import Refresher
 from retrieval.service.collections.watcher import Watcher
 from retrieval.service.config import Address, ServiceConfig
 from retrieval.service.engine import Engine
+from retrieval.service.grpc_api.doors import Door, Host, open_doors
 from retrieval.service.grpc_api.embedding_servicer import EmbeddingServicer
 from retrieval.service.grpc_api.health import HealthServicer
 from retrieval.service.grpc_api.index_servicer import IndexServicer
@@ -128,7 +130,10 @@ class RetrievalServer:
         )
         self._tracer = Tracer()
         self._batcher = Batcher(metrics=self._metrics)
-        self._collections = Collections(config, self._batcher, self._metrics, self._say_serving)
+        self._collections = Collections(
+            config, self._batcher, self._metrics, self._say_opened, self._say_removed
+        )
+        self._refresher = Refresher(self._collections)
         self._metrics.watch(
             lambda: self._admission.under_way,
             lambda: self._batcher.waiting,
@@ -142,14 +147,32 @@ class RetrievalServer:
             search_threads=self._search_threads,
             rerank_threads=self._rerank_threads,
             filter_threads=self._filter_threads,
+            writing=config.writing,
         )
         self._metrics_server: WSGIServer | None = None
         self._health = HealthServicer(self._access)
+        self._doors = self._open_doors() if config.writing else []
         self._server = self._build()
         self._address: Address | None = None
         self._background: list[asyncio.Task[None]] = []
         self._serving = False
         """Whether health reports the open collections as serving."""
+
+    def _open_doors(self) -> list[Door]:
+        host = Host(
+            self._config,
+            self._collections,
+            self._refresher,
+            self._transfers,
+            self._metrics,
+            self._say_serving,
+        )
+        return open_doors(host)
+
+    @property
+    def _services(self) -> tuple[str, ...]:
+        """Full names of the services that requests can be made of."""
+        return (*SERVICE_NAMES, *(name for door in self._doors for name in door.scopes))
 
     def _build(self) -> grpc.aio.Server:
         limits = self._config.limits
@@ -162,6 +185,7 @@ class RetrievalServer:
                     self._transfers,
                     max_message_bytes=limits.message_bytes,
                     max_watches=limits.concurrent_requests,
+                    scopes={k: scope for door in self._doors for k, scope in door.scopes.items()},
                 ),
             ],
             options=[
@@ -191,9 +215,11 @@ class RetrievalServer:
         add_SearchServiceServicer_to_server(SearchServicer(self._engine), server)
         add_EmbeddingServiceServicer_to_server(EmbeddingServicer(self._engine), server)
         add_IndexServiceServicer_to_server(IndexServicer(self._engine), server)
+        for door in self._doors:
+            door.add_to(server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection(
-            (*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+            (*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME), server
         )
         return server
 
@@ -222,11 +248,12 @@ class RetrievalServer:
         if self._config.reload_seconds:
             watcher = Watcher(
                 self._collections,
-                self._config.indexes,
                 self._config.reload_seconds,
                 self._metrics,
             )
             self._background.append(supervise("reload", watcher.run, self._metrics))
+        for door in self._doors:
+            await door.start()
         return address
 
     async def _keep_threads(self) -> None:
@@ -279,6 +306,8 @@ class RetrievalServer:
         remaining requests are closed. A server that didn't finish starting can be stopped, too.
         """
         self._admission.close()
+        for door in self._doors:
+            door.drain()
         for task in self._background:
             task.cancel()
         await self._health.enter_graceful_shutdown()
@@ -290,6 +319,9 @@ class RetrievalServer:
             await asyncio.sleep(_FAREWELL_SECONDS)
             hang_up(address.port)
         await self._server.stop(_CLOSE_SECONDS)
+        for door in self._doors:
+            await door.stop()
+        self._refresher.close()
         self._transfers.close()
         await asyncio.to_thread(self._close_threads)
         self._collections.close()
@@ -307,14 +339,20 @@ class RetrievalServer:
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         self._serving = status == _SERVING
-        for name in ("", *SERVICE_NAMES):
+        for name in ("", *SERVICE_NAMES):  # doors report their own
             await self._health.set(name, status)
         for name in self._collections.names:
             opened = self._collections.look(name) is not None
             await self._health.set(collection_name(name), status if opened else _NOT_SERVING)
 
-    async def _say_serving(self, collection: str) -> None:
+    async def _say_opened(self, collection: str) -> None:
         await self._health.set(collection_name(collection), _SERVING)
+
+    async def _say_removed(self, collection: str) -> None:
+        await self._health.forget(collection_name(collection))
+
+    async def _say_serving(self, service: str, serving: bool) -> None:
+        await self._health.set(service, _SERVING if serving else _NOT_SERVING)
 
 
 async def serve(

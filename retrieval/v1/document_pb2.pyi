@@ -143,6 +143,7 @@ class Document(_message.Message):
     PASSAGE_COUNT_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     TYPED_METADATA_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is the resource name, "collections/{collection}/documents/{document}". {document} is a
     positive number that does not change while the document is in the index.
@@ -166,6 +167,10 @@ class Document(_message.Message):
     text: _builtins.str
     """text is the whole text that was cut into passages. It is set in DOCUMENT_VIEW_FULL only. Empty
     means another view, or a document without text.
+    """
+    sha256: _builtins.str
+    """sha256 is 64 hexadecimal digits that change with the document's content. Of a document that was
+    put over the wire it is PutDocument.sha256, and changes with everything that was put.
     """
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -200,10 +205,11 @@ class Document(_message.Message):
         passage_count: _builtins.int = ...,
         text: _builtins.str = ...,
         typed_metadata: _struct_pb2.Struct | None = ...,
+        sha256: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["modify_time", b"modify_time", "typed_metadata", b"typed_metadata"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_count", b"char_count", "encoding", b"encoding", "format", b"format", "metadata", b"metadata", "modify_time", b"modify_time", "name", b"name", "passage_count", b"passage_count", "size_bytes", b"size_bytes", "text", b"text", "title", b"title", "typed_metadata", b"typed_metadata", "uri", b"uri"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_count", b"char_count", "encoding", b"encoding", "format", b"format", "metadata", b"metadata", "modify_time", b"modify_time", "name", b"name", "passage_count", b"passage_count", "sha256", b"sha256", "size_bytes", b"size_bytes", "text", b"text", "title", b"title", "typed_metadata", b"typed_metadata", "uri", b"uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -440,8 +440,11 @@ class ServerInfo(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    WRITABLE_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """version is the version of the program, such as "0.1.0"."""
+    writable: _builtins.bool
+    """writable is whether the server takes documents; see indexer.v1.IngestService."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """start_time is when the server started."""
@@ -456,10 +459,11 @@ class ServerInfo(_message.Message):
         version: _builtins.str = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         limits: Global___ServerLimits | None = ...,
+        writable: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "start_time", b"start_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "start_time", b"start_time", "version", b"version", "writable", b"writable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -484,6 +488,7 @@ class ServerLimits(_message.Message):
     MAX_GROUP_SIZE_FIELD_NUMBER: _builtins.int
     MAX_RERANK_TOP_FIELD_NUMBER: _builtins.int
     MAX_CONTEXT_FIELD_NUMBER: _builtins.int
+    MAX_DOCUMENT_BYTES_FIELD_NUMBER: _builtins.int
     max_page_size: _builtins.int
     """max_page_size is the maximum number of items on a page."""
     max_offset: _builtins.int
@@ -512,6 +517,10 @@ class ServerLimits(_message.Message):
     """max_rerank_top is the maximum of SearchRequest.rerank_top."""
     max_context: _builtins.int
     """max_context is the maximum of SearchRequest.context_before and SearchRequest.context_after."""
+    max_document_bytes: _builtins.int
+    """max_document_bytes is the maximum size in bytes of the content of a document that is put; see
+    indexer.v1.PutDocumentRequest. Zero means that the server takes no documents.
+    """
     def __init__(
         self,
         *,
@@ -528,10 +537,11 @@ class ServerLimits(_message.Message):
         max_group_size: _builtins.int = ...,
         max_rerank_top: _builtins.int = ...,
         max_context: _builtins.int = ...,
+        max_document_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_passages", b"max_batch_passages", "max_batch_size", b"max_batch_size", "max_context", b"max_context", "max_group_size", b"max_group_size", "max_message_bytes", b"max_message_bytes", "max_neighbours", b"max_neighbours", "max_offset", b"max_offset", "max_page_size", b"max_page_size", "max_query_chars", b"max_query_chars", "max_rerank_top", b"max_rerank_top", "max_section_chars", b"max_section_chars", "max_stream_limit", b"max_stream_limit", "max_text_chars", b"max_text_chars"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_passages", b"max_batch_passages", "max_batch_size", b"max_batch_size", "max_context", b"max_context", "max_document_bytes", b"max_document_bytes", "max_group_size", b"max_group_size", "max_message_bytes", b"max_message_bytes", "max_neighbours", b"max_neighbours", "max_offset", b"max_offset", "max_page_size", b"max_page_size", "max_query_chars", b"max_query_chars", "max_rerank_top", b"max_rerank_top", "max_section_chars", b"max_section_chars", "max_stream_limit", b"max_stream_limit", "max_text_chars", b"max_text_chars"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -84,6 +84,7 @@ DOCUMENT = DocumentRow(
     modified_at="2024-05-01T10:00:00Z",
     char_count=26,
     chunk_count=3,
+    sha256="",
 )
 
 

@@ -44,7 +44,7 @@ async def opened(limits: Limits | None = None, **indexes: Path) -> AsyncIterator
     metrics = Metrics()
     threads, batcher = SearchThreads(2, metrics=metrics), Batcher(metrics=metrics)
     config = ServiceConfig(indexes, device="cpu")
-    collections = Collections(config, batcher, metrics, ignore)
+    collections = Collections(config, batcher, metrics, ignore, ignore)
     await collections.open_all()
     try:
         yield Engine(

@@ -9,7 +9,9 @@ from pathlib import Path
 from retrieval.errors import PermissionDenied, RateLimited, Unauthenticated
 from retrieval.service.access.token_file import (
     ANY_COLLECTION,
+    NO_QUOTA,
     NOBODY,
+    Quota,
     Scope,
     TokenRecord,
     read_tokens,
@@ -32,6 +34,8 @@ class Caller:
     """Own names of the collections that it sees; None for all."""
     allowance: "Bucket | None" = None
     """What is left of its rate; None if there is no limit."""
+    quota: Quota = NO_QUOTA
+    """What it may put in a day."""
 
     def charge(self, items: int) -> None:
         """Count a request with several searches or texts as that many against the rate.
@@ -98,6 +102,11 @@ class Bucket:
                 f"try again in {wait:.3g} s"
             )
         self._left -= 1
+
+    def seconds_until_next(self) -> float:
+        """Return how long to wait until a request can be taken; 0 if one can be taken now."""
+        left = self._left + (self._clock() - self._filled) * self.rate
+        return max(0.0, (1 - left) / self.rate)
 
     def charge(self, more: int) -> None:
         """Take more for an admitted request; below zero, later requests wait longer."""
@@ -175,6 +184,7 @@ class Access:
             frozenset(record.scopes),
             None if every else frozenset(record.collections),
             bucket,
+            record.quota,
         )
 
     def _known(self, token: str) -> TokenRecord:

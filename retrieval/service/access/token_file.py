@@ -17,16 +17,19 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from retrieval.domain.resource_names import check_own_name
 from retrieval.errors import InvalidArgument, NotFound, StorageError
 
-Scope = Literal["search", "embed", "read", "reload"]
-"""What a token allows: SearchService, EmbeddingService, the reading methods of IndexService, or
-ReloadCollection."""
+Scope = Literal["search", "embed", "read", "reload", "write"]
+"""What a token allows: SearchService, EmbeddingService, the reading methods of IndexService,
+ReloadCollection, or IngestService."""
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+DEFAULT_SCOPES: tuple[Scope, ...] = tuple(scope for scope in SCOPES if scope != "write")
+"""Scopes of a token that is made without any. Writing is granted only by name."""
 
 ANY_COLLECTION = "*"
 
@@ -41,10 +44,23 @@ _PRIVATE = 0o600
 MAX_DAYS = 36_500
 """Longest life of a token: a hundred years; more must be a slip."""
 
+MAX_QUOTA: Final = 2**53
+"""Largest quota; more must be a slip."""
+
 LOCK_SECONDS = 10.0
 """How long to wait for another program that changes the file; a change takes milliseconds."""
 _LOCK_PAUSE_SECONDS = 0.01
 """Between two attempts to lock."""
+
+
+class Quota(NamedTuple):
+    """What a token may put in a day of UTC; 0 for no limit."""
+
+    documents: int
+    bytes: int
+
+
+NO_QUOTA: Final = Quota(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +83,15 @@ class TokenRecord:
     """RFC 3339, UTC."""
     expires_at: str
     """RFC 3339, UTC; empty if it never expires."""
+    max_documents_per_day: int = 0
+    """Documents that it may put in a day of UTC; 0 for no limit."""
+    max_bytes_per_day: int = 0
+    """Bytes of documents that it may put in a day of UTC; 0 for no limit."""
+
+    @property
+    def quota(self) -> Quota:
+        """What it may put in a day."""
+        return Quota(self.max_documents_per_day, self.max_bytes_per_day)
 
     def is_secret(self, secret: str) -> bool:
         """Return whether this is the token's secret, in constant time."""
@@ -112,10 +137,11 @@ def create_token(
     path: Path,
     name: str,
     *,
-    scopes: Sequence[Scope] = SCOPES,
+    scopes: Sequence[Scope] = DEFAULT_SCOPES,
     collections: Sequence[str] = (ANY_COLLECTION,),
     rate: float = 0.0,
     days: float | None = None,
+    quota: Quota = NO_QUOTA,
 ) -> str:
     """Add a token to a file; create the file if it is missing.
 
@@ -126,6 +152,7 @@ def create_token(
         collections: own names of the collections that it may see.
         rate: requests a second that it allows on average; 0 for any number.
         days: until it expires; None for never.
+        quota: what it may put in a day.
 
     Returns:
         the token, which can't be read from the file again.
@@ -144,6 +171,11 @@ def create_token(
         raise InvalidArgument(
             f"days is {days:g}; it must be above 0 and at most {MAX_DAYS}", field="days"
         )
+    for field, most in quota._asdict().items():
+        if not 0 <= most <= MAX_QUOTA:
+            raise InvalidArgument(
+                f"the quota of {field} is {most}; it must be from 0 to {MAX_QUOTA}", field=field
+            )
     salt, secret = secrets.token_bytes(_SALT_BYTES), secrets.token_urlsafe(_SECRET_BYTES)
     now = datetime.now(UTC)
     record = TokenRecord(
@@ -156,6 +188,8 @@ def create_token(
         rate=rate,
         created_at=now.isoformat(timespec="seconds"),
         expires_at="" if days is None else (now + timedelta(days=days)).isoformat(),
+        max_documents_per_day=quota.documents,
+        max_bytes_per_day=quota.bytes,
     )
     with _locked(path) as file:
         tokens = read_tokens(file) if file.exists() else []
@@ -264,6 +298,8 @@ def _record(entry: dict[str, Any]) -> TokenRecord:
     texts = (record.id, record.name, record.salt, record.sha256, record.expires_at)
     if not all(isinstance(text, str) for text in texts) or not record.rate >= 0:
         raise TypeError
+    if not all(isinstance(most, int) and most >= 0 for most in record.quota):
+        raise TypeError
     if not set(record.scopes) <= set(SCOPES):
         raise ValueError
     # Fail now rather than when the token is used.
@@ -272,13 +308,22 @@ def _record(entry: dict[str, Any]) -> TokenRecord:
     return record
 
 
+def _entry(token: TokenRecord) -> dict[str, Any]:
+    """Return a token as it is written. Older versions can read one without a quota."""
+    entry = asdict(token)
+    for field in ("max_documents_per_day", "max_bytes_per_day"):
+        if not entry[field]:
+            del entry[field]
+    return entry
+
+
 def _write(path: Path, tokens: Sequence[TokenRecord]) -> None:
     """Replace the file in one step; only its owner may read a new file.
 
     A replaced file keeps its owner and permissions, because the server that reads it may run as
     another user.
     """
-    content = {"version": _VERSION, "tokens": [asdict(token) for token in tokens]}
+    content = {"version": _VERSION, "tokens": [_entry(token) for token in tokens]}
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE)

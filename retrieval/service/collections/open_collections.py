@@ -8,6 +8,7 @@ request that uses it, and not only when the garbage collector runs.
 import asyncio
 import logging
 import threading
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -15,14 +16,27 @@ from typing import TYPE_CHECKING
 
 from retrieval.domain.records import ModelIdentity, TextKind
 from retrieval.domain.wording import counted
-from retrieval.errors import NotFound, NotServing, PermissionDenied, RetrievalError
+from retrieval.errors import (
+    AlreadyExists,
+    NotFound,
+    NotServing,
+    PermissionDenied,
+    RetrievalError,
+)
 from retrieval.search import EmbeddedText, Searcher
 from retrieval.service.access.callers import Caller
 from retrieval.service.collections.query_cache import QueryCache
 from retrieval.service.config import ServiceConfig
 from retrieval.service.observability.metrics import Metrics
 from retrieval.service.scheduling.batcher import Batcher
-from retrieval.store import IndexInfo, Reader, Version, open_reader, recall_warnings
+from retrieval.store import (
+    IndexInfo,
+    Location,
+    Reader,
+    Version,
+    open_reader,
+    recall_warnings,
+)
 
 if TYPE_CHECKING:
     from retrieval.encoding.encoder import Encoder
@@ -157,6 +171,7 @@ class Collections:
         batcher: Batcher,
         metrics: Metrics,
         on_opened: Callable[[str], Awaitable[None]],
+        on_removed: Callable[[str], Awaitable[None]],
     ) -> None:
         """Open nothing yet.
 
@@ -165,8 +180,11 @@ class Collections:
             batcher: shared by all collections.
             metrics: record what is served, and failed reloads.
             on_opened: called with the name of a collection that a reload opens for the first time.
+            on_removed: called with the name of a collection that the server no longer has.
         """
         self._on_opened = on_opened
+        self._on_removed = on_removed
+        self._locations = {name: Location.parse(at) for name, at in config.indexes.items()}
         self._config = config
         self._batcher = batcher
         self._metrics = metrics
@@ -175,13 +193,20 @@ class Collections:
         self._open: dict[str, OpenCollection] = {}
         self._models: dict[str, IndexModel] = {}
         self._reranker: Reranker | None = None
-        self._reloading = asyncio.Lock()
+        self._loading_model = threading.Lock()
+        self._reloading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._reloads = 0
+        """Reloads under way."""
         self._closed = False
 
     @property
     def names(self) -> list[str]:
         """The collections' own names, sorted."""
-        return sorted(self._config.indexes)
+        return sorted(self._locations)
+
+    def location(self, name: str) -> Location | None:
+        """Return where a collection's index is; None if the server has no such collection."""
+        return self._locations.get(name)
 
     def visible(self, caller: Caller) -> list[str]:
         """Return the own names of the open collections that a caller may see, sorted."""
@@ -216,10 +241,14 @@ class Collections:
             else:
                 self._open[name] = opened
                 self._metrics.serves(name, opened.info)
-        if errors and not self._open:
+        if errors and not self._open and not self._may_start_empty:
             raise next(iter(errors.values()))
         for name, reason in errors.items():
             LOG.error("collection %s is not served: %s", name, reason.message)
+
+    @property
+    def _may_start_empty(self) -> bool:
+        return self._config.writing is not None and self._config.writing.data is not None
 
     @contextmanager
     def use(self, name: str, caller: Caller) -> Iterator[OpenCollection]:
@@ -256,7 +285,7 @@ class Collections:
                 f"this token is not for collection {name!r}; it sees: {self._shown(caller)}",
                 collection=name,
             )
-        if name not in self._config.indexes:
+        if name not in self._locations:
             raise NotFound(
                 f"no collection {name!r}; this server has: {self._shown(caller)}", collection=name
             )
@@ -264,33 +293,70 @@ class Collections:
     def _shown(self, caller: Caller) -> str:
         return ", ".join(self.visible(caller)) or "none"
 
-    async def reload(self, name: str) -> None:
+    async def add(self, name: str, location: Location) -> None:
+        """Serve one more collection from now on.
+
+        Args:
+            name: its own name, which no collection has.
+            location: of its index.
+
+        Raises:
+            RetrievalError: the index or its model can't be used; the collection is not added.
+        """
+        if name in self._locations:
+            raise AlreadyExists(f"there is a collection {name!r}", collection=name)
+        self._locations[name] = location
+        self._metrics.has(name)
+        try:
+            await self.reload(name)
+        except BaseException:
+            await self.remove(name)
+            raise
+
+    async def remove(self, name: str) -> None:
+        """Serve a collection no longer; requests in flight finish on it."""
+        self._locations.pop(name, None)
+        collection = self._open.pop(name, None)
+        if collection is not None:
+            collection.release()
+        self._metrics.forget(name)
+        self._drop_unused_models()
+        await self._on_removed(name)
+
+    async def reload(self, name: str, *, level: int = logging.INFO) -> None:
         """Answer from the newest generation of a collection from now on.
 
         After an error the collection stays as it was.
 
         Args:
             name: own name of a collection, open or not.
+            level: of the line in the log.
 
         Raises:
             RetrievalError: the index or its model can't be used.
         """
         # A client that goes away must not leave an index open that nothing refers to.
-        await asyncio.shield(asyncio.create_task(self._reload(name)))
+        await asyncio.shield(asyncio.create_task(self._reload(name, level)))
 
-    async def _reload(self, name: str) -> None:
-        async with self._reloading:
+    async def _reload(self, name: str, level: int) -> None:
+        async with self._reloading[name]:
+            self._reloads += 1
             try:
                 fresh = await asyncio.to_thread(self._open_newest, name)
             except BaseException:
-                self._metrics.reload_failed(name)
+                if name in self._locations:
+                    self._metrics.reload_failed(name)
                 raise
-            if self._closed:
+            finally:
+                self._reloads -= 1
+            if self._closed or name not in self._locations:
                 fresh.release()
-                raise NotServing("the server shut down before the collection was reloaded")
+                why = "the server shut down" if self._closed else "the collection was deleted"
+                raise NotServing(f"{why} before the collection was reloaded")
             old = self._open.get(name)
             another = old is not None and old.info.index_id != fresh.info.index_id
-            LOG.info(
+            LOG.log(
+                level,
                 "%s: generation %d → %d%s",
                 name,
                 self.generation(name),
@@ -303,9 +369,15 @@ class Collections:
                 await self._on_opened(name)
             else:
                 old.release()
-            in_use = {other.info.model.fingerprint for other in self._open.values()}
-            for fingerprint in set(self._models) - in_use:
-                del self._models[fingerprint]
+            self._drop_unused_models()
+
+    def _drop_unused_models(self) -> None:
+        """Forget the models that no open collection uses, unless a reload may be about to."""
+        if self._reloads:
+            return
+        in_use = {other.info.model.fingerprint for other in self._open.values()}
+        for fingerprint in set(self._models) - in_use:
+            del self._models[fingerprint]
 
     def close(self) -> None:
         """Release all collections; one that a thread uses closes when the thread is done."""
@@ -315,7 +387,9 @@ class Collections:
             collection.release()
 
     def _open_newest(self, name: str) -> OpenCollection:
-        location = self._config.indexes[name]
+        location = self._locations.get(name)
+        if location is None:
+            raise NotFound(f"no collection {name!r}", collection=name)
         old = self._open.get(name)
         reader = open_reader(location, before=old.reader if old else None)
         if not reader.has_lexical_index:
@@ -350,10 +424,11 @@ class Collections:
         return Reranker.load(name, device=self._config.device)
 
     def _model_for(self, identity: ModelIdentity) -> IndexModel:
-        model = self._models.get(identity.fingerprint)
-        if model is None:
-            model = self._models[identity.fingerprint] = IndexModel(identity, self._config)
-        return model
+        with self._loading_model:  # collections are reloaded side by side, and may share it
+            model = self._models.get(identity.fingerprint)
+            if model is None:
+                model = self._models[identity.fingerprint] = IndexModel(identity, self._config)
+            return model
 
 
 def _warn_of_recall(name: str, reader: Reader) -> None:

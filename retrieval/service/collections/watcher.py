@@ -3,13 +3,13 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 from retrieval.errors import RetrievalError
 from retrieval.service.collections.open_collections import Collections
 from retrieval.service.observability.metrics import Metrics
-from retrieval.store import LocationLike, Version, read_version
+from retrieval.store import Location, Version, read_version
 
 LOG = logging.getLogger(__name__)
 
@@ -41,35 +41,44 @@ class Watcher:
     def __init__(
         self,
         collections: Collections,
-        indexes: Mapping[str, LocationLike],
         seconds: float,
         metrics: Metrics,
     ) -> None:
         """Prepare to watch.
 
         Args:
-            collections: are reloaded one by one.
-            indexes: collection → folder.
+            collections: are watched and reloaded, those included that are added later.
             seconds: between two looks.
             metrics: count failures.
         """
         self._collections = collections
-        self._indexes = indexes
         self._seconds = seconds
         self._metrics = metrics
-        self._seen = {name: _Seen() for name in indexes}
+        self._seen: defaultdict[str, _Seen] = defaultdict(_Seen)
 
     async def run(self) -> None:
         """Watch until cancelled, each index by itself, so that a slow disk delays no other."""
         async with asyncio.TaskGroup() as group:
-            for name, location in self._indexes.items():
-                group.create_task(self._watch(name, location))
+            watched: dict[str, asyncio.Task[None]] = {}
+            while True:
+                watched = {name: task for name, task in watched.items() if not task.done()}
+                for name in self._collections.names:
+                    if name not in watched:
+                        watched[name] = group.create_task(self._watch(name))
+                await asyncio.sleep(self._seconds)
 
-    async def _watch(self, name: str, location: LocationLike) -> None:
-        """Watch one index; after a failure the served generation stays, and watching goes on."""
+    async def _watch(self, name: str) -> None:
+        """Watch one index until its collection is removed.
+
+        After a failure the served generation stays, and watching goes on.
+        """
         pause = self._seconds
         while True:
             await asyncio.sleep(pause)
+            location = self._collections.location(name)
+            if location is None:
+                self._seen.pop(name, None)
+                return
             pause, started = self._seconds, time.monotonic()
             try:
                 await self._look(name, location)
@@ -82,7 +91,7 @@ class Watcher:
             # Opening a large index that fails takes a while each time: wait longer in proportion.
             pause = max(pause, min(4 * (time.monotonic() - started), _MAX_PAUSE_SECONDS))
 
-    async def _look(self, name: str, location: LocationLike) -> None:
+    async def _look(self, name: str, location: Location) -> None:
         """Reload if two looks found the same new generation, or many found newer ones."""
         seen = self._seen[name]
         try:

@@ -32,6 +32,12 @@ class HealthServicer(_HealthServicer):  # type: ignore[misc]
         super().__init__()
         self._access = access
 
+    async def forget(self, name: str) -> None:
+        """Answer as for an unknown name from now on."""
+        await self.set(name, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)  # tells who watches it
+        if not self._gracefully_shutting_down:  # it goes through all of them then
+            self._server_status.pop(name, None)
+
     async def Check(
         self, request: health_pb2.HealthCheckRequest, context: _Context
     ) -> health_pb2.HealthCheckResponse:

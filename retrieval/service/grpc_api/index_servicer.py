@@ -122,5 +122,6 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
                 version=info.version,
                 start_time=start_time,
                 limits=pb.ServerLimits(**info.limits),
+                writable=info.writable,
             )
         )

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from contextvars import ContextVar
 from types import TracebackType
@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError, Message
 from grpc.aio import AbortError, ServerInterceptor, ServicerContext
 
 from retrieval.errors import AnswerTooLarge, InvalidArgument, Overloaded, RetrievalError
-from retrieval.service.access.callers import Access, Caller
+from retrieval.service.access.callers import Access
 from retrieval.service.access.token_file import Scope
 from retrieval.service.engine import Call
 from retrieval.service.grpc_api.status import abort, status_code
@@ -35,9 +35,9 @@ current_call: ContextVar[Call] = ContextVar("current_call")
 """What the engine needs to know about the present request."""
 
 _SCOPE_OF_SERVICE: dict[str, Scope] = {
-    "SearchService": "search",
-    "EmbeddingService": "embed",
-    "IndexService": "read",
+    "retrieval.v1.SearchService": "search",
+    "retrieval.v1.EmbeddingService": "embed",
+    "retrieval.v1.IndexService": "read",
 }
 _SCOPE_OF_METHOD: dict[str, Scope] = {"ReloadCollection": "reload"}
 """Methods that need another scope than their service."""
@@ -59,7 +59,7 @@ else:
 
 
 class RequestInterceptor(_Interceptor):
-    """Wraps every method of ``retrieval.v1``, reflection and health.
+    """Wraps every method of ``retrieval.v1``, doors, reflection and health.
 
     The headers tell who calls, so a caller that may not is refused before the message is read.
     """
@@ -73,6 +73,7 @@ class RequestInterceptor(_Interceptor):
         *,
         max_message_bytes: int,
         max_watches: int,
+        scopes: Mapping[str, Scope],
     ) -> None:
         """Share these between all requests.
 
@@ -83,7 +84,9 @@ class RequestInterceptor(_Interceptor):
             transfers: limits messages in flight.
             max_message_bytes: limits an answer.
             max_watches: limits the streams that watch the server's health.
+            scopes: full name of a door's service → the scope that its methods need.
         """
+        self._scopes = _SCOPE_OF_SERVICE | dict(scopes)
         self._observer = observer
         self._access = access
         self._admission = admission
@@ -108,7 +111,7 @@ class RequestInterceptor(_Interceptor):
         # deserializer it hands over the bytes, so that we can refuse malformed ones.
         if handler.request_streaming:
             return grpc.stream_stream_rpc_method_handler(
-                self._wrap_reflection(method, handler), None, handler.response_serializer
+                self._wrap_both(method, handler), None, handler.response_serializer
             )
         if handler.response_streaming:
             return grpc.stream_stream_rpc_method_handler(
@@ -144,13 +147,20 @@ class RequestInterceptor(_Interceptor):
 
         return wrapped
 
-    def _wrap_reflection(self, method: str, handler: _Handler) -> _StreamMethod:
+    def _wrap_both(self, method: str, handler: _Handler) -> _StreamMethod:
         call = cast(_StreamMethod, handler.stream_stream)
+        # A client may keep the stream of a door open while it has nothing to send.
+        may_idle = not method.startswith(_OF_ANY_SCOPE)
 
         async def wrapped(_messages: object, context: _Context) -> AsyncGenerator[Message]:
-            async with self._request(method, context) as request:
-                async for response in call(request.read_all(handler), context):
+            async with (
+                self._request(method, context) as request,
+                aclosing(call(request.read_all(handler, may_idle=may_idle), context)) as responses,
+            ):
+                async for response in responses:
+                    sending = request.send(self._size(response))
                     yield response
+                    self._transfers.sent(sending)
 
         return wrapped
 
@@ -158,7 +168,25 @@ class RequestInterceptor(_Interceptor):
         observed = self._observer.request(
             method, tuple(context.invocation_metadata() or ()), context.peer()
         )
-        return _Request(observed, self._access, self._admission, self._transfers, context)
+        return _Request(
+            observed,
+            self._access,
+            self._admission,
+            self._transfers,
+            context,
+            scope=self._scope(method),
+        )
+
+    def _scope(self, method: str) -> Scope | None:
+        """Return the scope that a method needs; None if any will do.
+
+        Args:
+            method: full name, ``/retrieval.v1.SearchService/Search``.
+        """
+        if method.startswith(_OF_ANY_SCOPE):
+            return None
+        service, _, name = method.removeprefix("/").partition("/")
+        return _SCOPE_OF_METHOD.get(name) or self._scopes[service]
 
     def _size(self, response: Message) -> int:
         size = response.ByteSize()
@@ -183,7 +211,10 @@ class _Request:
         admission: Admission,
         transfers: Transfers,
         context: _Context,
+        *,
+        scope: Scope | None,
     ) -> None:
+        self._scope = scope
         self._access = access
         self._admission = admission
         self._transfers = transfers
@@ -228,7 +259,8 @@ class _Request:
         self._observed.certificate = subject_of(context)
         self._call = Call(caller, answer_by, caller.name or self._observed.peer)
         current_call.set(self._call)
-        _check_scope(caller, self._observed.method)
+        if self._scope is not None:
+            caller.check_scope(self._scope, self._observed.method.rpartition("/")[2])
         self._admission.enter()
         # It is in flight until the last byte is sent, which is after this block.
         context.add_done_callback(cast(Any, self._leave))
@@ -251,15 +283,25 @@ class _Request:
         self._held = len(data)
         return _parse(handler, data)
 
-    async def read_all(self, handler: _Handler) -> AsyncGenerator[Message]:
-        """Wait for one message after the other, until the client ends the stream."""
-        while data := await self._receive():
+    async def read_all(self, handler: _Handler, *, may_idle: bool) -> AsyncGenerator[Message]:
+        """Wait for one message after the other, until the client ends the stream.
+
+        A message no longer counts against the budget when it is handed over. A handler that keeps
+        it has to count it itself; see ``Transfers.hold``.
+
+        Args:
+            handler: has the messages' type.
+            may_idle: whether the client may take any time until it begins a message.
+        """
+        while data := await self._receive(may_idle=may_idle):
             self._transfers.release(len(data))
             yield _parse(handler, data)
 
-    async def _receive(self) -> bytes:
+    async def _receive(self, *, may_idle: bool = False) -> bytes:
         sender = Sender(self._observed.peer, self._call.turn)
-        return await self._transfers.receive(self._context.read, sender, self._give_up)
+        return await self._transfers.receive(
+            self._context.read, sender, self._give_up, may_idle=may_idle
+        )
 
     async def _give_up(self, error: RetrievalError) -> None:
         """End the request while the server waits for its message."""
@@ -370,23 +412,6 @@ def _parse(handler: _Handler, data: bytes) -> Message:
         raise InvalidArgument(
             "the request is malformed: it is not a message of this type"
         ) from error
-
-
-def _check_scope(caller: Caller, method: str) -> None:
-    """Refuse a method outside the scopes of the caller's token.
-
-    Args:
-        caller: of the method.
-        method: full name, ``/retrieval.v1.SearchService/Search``.
-
-    Raises:
-        PermissionDenied: the token lacks the method's scope.
-    """
-    if method.startswith(_OF_ANY_SCOPE):
-        return
-    service, _, name = method.rpartition("/")
-    scope = _SCOPE_OF_METHOD.get(name) or _SCOPE_OF_SERVICE[service.rpartition(".")[2]]
-    caller.check_scope(scope, name)
 
 
 def subject_of(context: _Context) -> str:

@@ -287,6 +287,7 @@ def document_message(collection: str, row: DocumentRow, text: str = "") -> docum
         char_count=row.char_count,
         passage_count=row.chunk_count,
         text=text,
+        sha256=row.sha256,
     )
     if row.metadata:
         _fill_metadata(message, row.metadata)

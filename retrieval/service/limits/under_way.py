@@ -7,6 +7,7 @@ a few dozen times a second.
 """
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
@@ -122,10 +123,16 @@ _SLOW_SECONDS: Final = 1.0
 """Age from which on a message counts as slow."""
 
 
+_ALLOWED_A_MESSAGE: Final = 1024
+_ALLOWED_A_SECOND: Final = 64
+"""Bytes of other frames that are expected on a connection: the headers of a message, and pings. A
+peer that hides a message behind them would need days for a megabyte."""
+
+
 class _Connection:
     """What is known about a connection that brings messages."""
 
-    __slots__ = ("base", "pending", "used", "whole")
+    __slots__ = ("allowance", "base", "pending", "used", "whole")
 
     def __init__(self) -> None:
         self.base = 0
@@ -136,6 +143,9 @@ class _Connection:
         """Number of messages on their way."""
         self.used = 0.0
         """``time.monotonic()`` when it last began a message."""
+        self.allowance = float(_WINDOW)
+        """Bytes of other frames that may still be taken for what they are, while messages that may
+        idle are pending."""
 
 
 class Sender(NamedTuple):
@@ -150,10 +160,13 @@ class Sender(NamedTuple):
 class Incoming:
     """A request's message on its way to the server."""
 
-    __slots__ = ("end", "error", "most", "sender", "size", "started")
+    __slots__ = ("begun", "end", "error", "may_idle", "most", "sender", "size", "started")
 
-    def __init__(self, sender: Sender, end: End, most: int) -> None:
+    def __init__(self, sender: Sender, end: End, most: int, *, may_idle: bool) -> None:
         """Start to wait for it; see ``Transfers.receive``."""
+        self.may_idle = may_idle
+        self.begun = math.inf if may_idle else time.monotonic()
+        """``time.monotonic()`` when its first bytes were noticed, or could have been sent."""
         self.sender = sender
         self.end = end
         self.most = most
@@ -209,7 +222,13 @@ class Transfers:
         return self._held + MESSAGE_COPIES * sum(message.size for message in self._incoming)
 
     async def receive(
-        self, read: Callable[[], Awaitable[object]], sender: Sender, end: End, most: int = 0
+        self,
+        read: Callable[[], Awaitable[object]],
+        sender: Sender,
+        end: End,
+        most: int = 0,
+        *,
+        may_idle: bool = False,
     ) -> bytes:
         """Wait for a request's message.
 
@@ -218,6 +237,7 @@ class Transfers:
             sender: of the message.
             end: ends the request if its message is too slow or too large; ``read`` must then raise.
             most: limits its bytes; 0 for ``Limits.message_bytes``.
+            may_idle: whether the sender may take any time until the message begins.
 
         Returns:
             the message, which counts against the budget until ``release``; empty if there is none.
@@ -225,7 +245,7 @@ class Transfers:
         Raises:
             Overloaded: the budget is used up.
         """
-        message = Incoming(sender, end, most or self._most)
+        message = Incoming(sender, end, most or self._most, may_idle=may_idle)
         connection = self._connections.get(sender.peer)
         if connection is None:
             connection = self._connections[sender.peer] = _Connection()
@@ -242,6 +262,7 @@ class Transfers:
             del self._incoming[message]
             connection.pending -= 1
             connection.whole += size
+            connection.allowance += _ALLOWED_A_MESSAGE
             connection.used = message.started
             if message.size > _LARGE and not size:
                 self._trimmer.freed(message.size)
@@ -336,11 +357,15 @@ class Transfers:
                 base = connection.base if connection.base <= received else 0  # a new connection
                 left = max(0, received - base - connection.whole)
             # Attribute bytes to messages that may be large first: if small ones got more than they
-            # may have, they would be ended.
-            for message in sorted(messages, key=lambda message: -message.most):
+            # may have, they would be ended. Those that may idle come last.
+            for message in sorted(messages, key=lambda each: (each.may_idle, -each.most)):
                 most = message.most if message.most == self._most else left
                 message.size = min(left, most)
                 left -= message.size
+                if message.may_idle and message.size <= _WINDOW:
+                    message.begun = math.inf
+                elif message.begun == math.inf:
+                    message.begun = time.monotonic()
 
     def _end_late(self, slow: list[Incoming], now: float) -> None:
         """End messages that are too slow or too large, and the oldest if too many are slow."""
@@ -349,13 +374,13 @@ class Transfers:
                 self._end(
                     message, InvalidArgument(f"the message has more than {message.most} bytes")
                 )
-        waiting = [message for message in slow if now - message.started > _SLOW_SECONDS]
+        waiting = [message for message in slow if now - message.begun > _SLOW_SECONDS]
         surplus = len(waiting) - self._most_slow
         for number, message in enumerate(waiting):  # the oldest first
             seconds = self._seconds + message.size / _SLOWEST_BYTES_A_SECOND
             if message.error is not None:
                 continue
-            if now - message.started > seconds:
+            if now - message.begun > seconds:
                 self._end(
                     message,
                     TooSlow(f"the request's message has not arrived within {seconds:.3g} s"),
@@ -396,12 +421,31 @@ class Transfers:
     def _rebase(self, now: float) -> None:
         """Take a new base for each connection's bytes, and forget closed connections."""
         self._rebased = now
+        idling = Counter(each.sender.peer for each in self._incoming if each.may_idle)
         for peer, connection in list(self._connections.items()):
-            idle = not connection.whole and now - connection.used < _IDLE_SECONDS
-            if connection.pending or idle:
+            if connection.pending:
+                if idling[peer] == connection.pending:
+                    self._absorb(peer, connection)
+                continue
+            if not connection.whole and now - connection.used < _IDLE_SECONDS:
                 continue
             received = self._peers.received(peer)
             if received is None:
                 del self._connections[peer]
             else:
                 connection.base, connection.whole, connection.used = received, 0, now
+                connection.allowance = float(_WINDOW)
+
+    def _absorb(self, peer: str, connection: _Connection) -> None:
+        """Take the bytes beside messages for other frames, as far as that many are expected.
+
+        Otherwise they would add up, and count as the beginning of a message that may idle.
+        """
+        connection.allowance += _ALLOWED_A_SECOND * _REBASE_SECONDS
+        received = self._peers.received(peer)
+        if received is None:
+            return
+        other = received - connection.base - connection.whole
+        if other <= min(connection.allowance, _WINDOW):
+            connection.base, connection.whole = received, 0
+            connection.allowance -= max(0, other)

@@ -8,6 +8,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from socketserver import TCPServer, ThreadingMixIn
 from threading import BoundedSemaphore, Thread
@@ -215,6 +216,19 @@ class Metrics:
     def has(self, collection: str) -> None:
         """Show a collection's counters at zero from now on."""
         self._failed_reloads.labels(collection)
+
+    def forget(self, collection: str) -> None:
+        """Show a collection no longer; what is shown of others stays."""
+        shown: tuple[Gauge | Counter, ...] = (
+            self._generation,
+            self._passages,
+            self._documents,
+            self._age,
+            self._failed_reloads,
+        )
+        for metric in shown:
+            with suppress(KeyError):
+                metric.remove(collection)
 
     def reload_failed(self, collection: str) -> None:
         """Count a look for a new generation, or a reload, that failed."""

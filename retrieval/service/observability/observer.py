@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import unquote
@@ -26,8 +27,8 @@ from retrieval.service.observability.request_log import one_line, request_id
 
 LOG = logging.getLogger(__name__)
 
-_PACKAGE: Final = "/retrieval.v1."
-"""Prefix that method names lose in the log and in metrics."""
+_PACKAGES: Final = ("/retrieval.v1.", "/indexer.v1.")
+"""Prefixes that method names lose in the log and in metrics."""
 
 _REFUSALS = frozenset(
     {
@@ -53,6 +54,9 @@ _VARIABLES = (
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
 )
 
+request_fields: ContextVar[dict[str, object]] = ContextVar("request_fields")
+"""Further fields of the present request's line in the log; whoever answers it may add some."""
+
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 
@@ -73,12 +77,15 @@ class Observed:
         """Name of the status that the request ends with."""
         self.detail = ""
         """Message of the status."""
+        self.fields: dict[str, object] = {}
+        """Further fields of its line in the log."""
         self._started = time.perf_counter()
         self._observer = observer
         self._context = observer.tracer.request(method, metadata)
 
     def __enter__(self) -> Self:
         request_id.set(self.id)
+        request_fields.set(self.fields)
         self._span = self._context.__enter__()
         return self
 
@@ -123,11 +130,12 @@ class Observer:
 
     def end(self, request: Observed, seconds: float) -> None:
         """Count a request that has ended, and log it."""
-        name = request.method.removeprefix(_PACKAGE)
+        name = short_name(request.method)
         self._metrics.answered(name, request.code, seconds)
         if not LOG.isEnabledFor(logging.INFO):
             return
-        fields = {"method": name, "code": request.code, "milliseconds": round(seconds * 1e3, 3)}
+        fields: dict[str, object] = {"method": name, "code": request.code}
+        fields["milliseconds"] = round(seconds * 1e3, 3)
         fields["peer"] = unquote(request.peer)
         if request.caller:
             fields["caller"] = request.caller
@@ -135,6 +143,7 @@ class Observer:
             fields["certificate"] = request.certificate
         if request.detail:
             fields["detail"] = request.detail
+        fields |= request.fields
         detail = f": {request.detail}" if request.detail else ""
         LOG.info(
             "%s %.1f ms %s%s",
@@ -152,6 +161,14 @@ class Observer:
         if LOG.isEnabledFor(logging.DEBUG):
             fields = {"query": query.text, "k": query.k, "passages": len(result.passages)}
             LOG.debug("searched %r", query.text, extra={"fields": fields})
+
+
+def short_name(method: str) -> str:
+    """Return a method's name without its package, such as ``SearchService/Search``."""
+    for package in _PACKAGES:
+        if method.startswith(package):
+            return method.removeprefix(package)
+    return method
 
 
 def take_request_id(metadata: Iterable[tuple[str, str | bytes]]) -> str:

@@ -230,6 +230,7 @@ def read_document(row: Sequence[Any]) -> DocumentRow:
         modified_at=modified.isoformat().replace("+00:00", "Z"),
         char_count=document.char_count,
         chunk_count=document.chunk_count,
+        sha256=document.sha256,
     )
 
 
