@@ -45,7 +45,12 @@ class Member:
 
 
 def unpack(
-    source: SourceFile, patterns: Patterns, *, generated: bool = False, read_as: ReadAs = ()
+    source: SourceFile,
+    patterns: Patterns,
+    *,
+    generated: bool = False,
+    read_as: ReadAs = (),
+    opened: Callable[[], IO[bytes]] | None = None,
 ) -> Iterator[Member | Skipped]:
     """Yield the members of a container, in its order, or the files attached to a message.
 
@@ -57,9 +62,10 @@ def unpack(
         patterns: matched against paths in the root, as if containers were folders.
         generated: whether to yield what programs generate; see ``indexer.files.generated``.
         read_as: formats of extensions that the user chose.
+        opened: opens the container; None to open its path.
     """
     try:
-        with read_errors_as_skips(), source.path.open("rb") as file:
+        with read_errors_as_skips(), opened() if opened else source.path.open("rb") as file:
             unpacking = _Unpacking(source, patterns, generated, read_as)
             yield from unpacking.run(source.uri, file, 1, file.tell)
     except SkipDocument as skip:

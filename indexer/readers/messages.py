@@ -1,16 +1,17 @@
-"""Messages between the build and its reader processes: what they say, and how they are encoded.
+"""Messages to and from reader processes: what they say, and how they are encoded.
 
-A message is a line of JSON; a document's text follows it as it is. A reader works on files that may
-be hostile, and nothing here is unpickled: even a reader whose parser was taken over can only send
-data.
+A message is a line of JSON; a file's bytes or a document's text follow it as they are. A reader
+works on files that may be hostile, and nothing here is unpickled: even a reader whose parser was
+taken over can only send data.
 """
 
+import io
 import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from retrieval.domain.records import (
     Chunk,
@@ -62,6 +63,12 @@ class Job:
     """URI to ``Parsed.sha256`` of the documents that the index has of this file."""
     after: int = 0
     """Number of members of a container to pass over."""
+    data: bytes | None = None
+    """The file's bytes, if it lies on no disk; ``source.path`` is not opened then."""
+
+    def open(self) -> BinaryIO:
+        """Open the file for reading."""
+        return self.source.path.open("rb") if self.data is None else io.BytesIO(self.data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +126,15 @@ _SOURCE_FIELDS: Final = tuple(field.name for field in fields(SourceFile))
 
 def encode_setup(setup: Setup) -> bytes:
     """Return a setup as bytes to send."""
-    return _dump(asdict(setup))
+    return _dump({"setup": asdict(setup)})
 
 
 def decode_setup(data: bytes) -> Setup:
     """Return the setup that ``encode_setup`` encoded."""
-    raw = _load(data)
+    return _decode_setup(_load(data)["setup"])
+
+
+def _decode_setup(raw: dict[str, Any]) -> Setup:
     raw |= {name: tuple(raw[name]) for name in ("include", "exclude")}
     raw |= {
         "model_folder": Path(raw["model_folder"]),
@@ -145,13 +155,29 @@ def _decode_reading(raw: Mapping[str, Any]) -> ReadSettings:
 
 def encode_job(job: Job) -> bytes:
     """Return a job as bytes to send."""
-    return _dump({"source": job.source, "known": dict(job.known), "after": job.after})
+    has_data = job.data is not None
+    line = _dump(
+        {"source": job.source, "known": dict(job.known), "after": job.after, "has_data": has_data}
+    )
+    return line if job.data is None else b"\n".join((line, job.data))
 
 
 def decode_job(data: bytes) -> Job:
     """Return the job that ``encode_job`` encoded."""
-    raw = _load(data)
-    return Job(_decode_source(raw["source"]), raw["known"], raw["after"])
+    line, _, attached = data.partition(b"\n")
+    return _decode_job(_load(line), attached)
+
+
+def _decode_job(raw: Mapping[str, Any], attached: bytes) -> Job:
+    source = _decode_source(raw["source"])
+    return Job(source, raw["known"], raw["after"], attached if raw["has_data"] else None)
+
+
+def decode_order(data: bytes) -> Setup | Job:
+    """Return what ``encode_setup`` or ``encode_job`` encoded."""
+    line, _, attached = data.partition(b"\n")
+    raw = _load(line)
+    return _decode_setup(raw["setup"]) if "setup" in raw else _decode_job(raw, attached)
 
 
 def encode_message(message: Message) -> bytes:

@@ -4,40 +4,19 @@ On a hostile file a parser may loop, exhaust memory, or crash in a C library. He
 process with limits: the file is skipped with the reason, and another process takes over.
 """
 
-import os
-import signal
-import subprocess
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection, Pipe, wait
+from dataclasses import dataclass
+from multiprocessing.connection import wait
 from threading import Condition, Thread
 from types import TracebackType
 from typing import Final, Self
 
-from indexer.readers.complaints import Complaints
-from indexer.readers.isolation import isolated_command
-from indexer.readers.messages import (
-    Begun,
-    Done,
-    Job,
-    Outcome,
-    Parsed,
-    Setup,
-    Working,
-    decode_message,
-    encode_job,
-    encode_setup,
-)
-from indexer.skip import MAX_DETAIL_CHARS, SkipReason
-from retrieval.domain.records import Skipped, SourceFile
-from retrieval.errors import RetrievalError
+from indexer.readers.messages import Job, Outcome, Setup
+from indexer.readers.worker import MAX_READERS, STUCK_SECONDS, Task, Worker, chars_of, reader_count
+from retrieval.domain.records import SourceFile
 
-MAX_READERS: Final = 8
-"""Maximum number of reader processes: each loads a tokenizer, and may use 2 GiB on a bad file."""
-STUCK_SECONDS: Final = 600.0
-"""Time without a message after which readers are killed. The limit on processor time stops loops
-much earlier, so a silent reader most likely waits for a disk that doesn't answer."""
+__all__ = ["MAX_READERS", "Finished", "Readers", "reader_count"]
 
 _ASSIGNED: Final = 2
 """Number of files assigned to a reader: the one it reads, and one more, so that it never waits."""
@@ -47,11 +26,6 @@ _AHEAD_CHARS: Final = 64 << 20
 """Number of characters that may wait for the build: bounds its memory to a few hundred MB."""
 
 
-def reader_count(files: int) -> int:
-    """Return how many processes to read a number of files with."""
-    return min(os.cpu_count() or 1, MAX_READERS, files)
-
-
 @dataclass(frozen=True, slots=True)
 class Finished:
     """A file has been read, and all of its outcomes have been yielded."""
@@ -59,53 +33,6 @@ class Finished:
     source: SourceFile
     complete: bool
     """Whether all of a container could be read."""
-
-
-@dataclass(slots=True, eq=False)
-class _Task:
-    """A file that is being read, or whose outcomes wait for those of the files before it."""
-
-    job: Job
-    outcomes: deque[Outcome] = field(default_factory=deque)
-    """Outcomes that were not passed on yet."""
-    received: int = 0
-    """Number of all outcomes so far."""
-    chars: int = 0
-    """Total length of the documents in ``outcomes``."""
-    begun: str = ""
-    """URI of the member of a container that is being parsed."""
-    done: bool = False
-    complete: bool = True
-
-    def add(self, outcome: Outcome) -> None:
-        """Add the outcome of the file, or of a member."""
-        self.outcomes.append(outcome)
-        self.received += 1
-        self.chars += _chars(outcome)
-        self.begun = ""
-        if isinstance(outcome, Skipped) and outcome.uri == self.job.source.uri:
-            self.complete = False
-
-
-@dataclass(slots=True, eq=False)
-class _Reader:
-    """A process and the files assigned to it."""
-
-    process: "subprocess.Popen[bytes]"
-    connection: Connection
-    complaints: Complaints
-    tasks: deque[_Task] = field(default_factory=deque)
-    """The process reads the first."""
-    ready: bool = False
-
-    def stop(self) -> int:
-        """Kill the process, and return its exit status, which is negative for a signal."""
-        self.connection.close()
-        self.process.kill()
-        status = self.process.wait()
-        self.complaints.take_in()
-        self.complaints.close()
-        return status
 
 
 class _BoundedQueue:
@@ -134,7 +61,7 @@ class _BoundedQueue:
         with self._changed:
             self._changed.wait_for(lambda: self._chars < self._max_chars or self.closed)
             self._items.append(item)
-            self._chars += _chars(item)
+            self._chars += chars_of(item)
             self._changed.notify_all()
             return not self.closed
 
@@ -162,7 +89,7 @@ class _BoundedQueue:
                 if not self._items:
                     break
                 item = self._items.popleft()
-                self._chars -= _chars(item)
+                self._chars -= chars_of(item)
                 self._changed.notify_all()
             yield item
         if self._error:
@@ -180,7 +107,7 @@ class Readers:
             count: number of processes.
         """
         self._setup = setup
-        self._readers = [self._start() for _ in range(count)]
+        self._readers = [Worker.start(setup) for _ in range(count)]
         self._results = _BoundedQueue(_AHEAD_CHARS)
         self._supervisor: Thread | None = None
 
@@ -212,23 +139,6 @@ class Readers:
         for reader in self._readers:
             reader.stop()
 
-    def _start(self) -> _Reader:
-        ours, theirs = Pipe()
-        complaints = Complaints()
-        descriptors = [theirs.fileno(), complaints.descriptor()]
-        with theirs:
-            process = subprocess.Popen(  # noqa: S603 -- this very program
-                isolated_command("indexer.readers.process", *map(str, descriptors)),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=descriptors,
-                # There is a reader for each core already, and backtraces would hide the message.
-                env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "RUST_BACKTRACE": "0"},
-            )
-        complaints.started()
-        ours.send_bytes(encode_setup(self._setup))
-        return _Reader(process, ours, complaints)
-
     def _supervise(self, jobs: Iterator[Job]) -> None:
         try:
             for outcome in self._in_order(jobs):
@@ -239,7 +149,7 @@ class Readers:
             self._results.finish(error)
 
     def _in_order(self, jobs: Iterator[Job]) -> Iterator[Outcome | Finished]:
-        tasks: deque[_Task] = deque()
+        tasks: deque[Task] = deque()
         while not self._results.closed:
             self._hand_out(jobs, tasks)
             if not tasks:
@@ -247,7 +157,7 @@ class Readers:
             first = tasks[0]
             if first.outcomes:
                 outcome = first.outcomes.popleft()
-                first.chars -= _chars(outcome)
+                first.chars -= chars_of(outcome)
                 yield outcome
             elif first.done:
                 tasks.popleft()
@@ -255,7 +165,7 @@ class Readers:
             else:
                 self._receive(first)
 
-    def _hand_out(self, jobs: Iterator[Job], tasks: "deque[_Task]") -> None:
+    def _hand_out(self, jobs: Iterator[Job], tasks: "deque[Task]") -> None:
         """Assign the next files to the readers that have few."""
         for assigned in range(_ASSIGNED):
             for reader in tuple(self._readers):
@@ -265,23 +175,21 @@ class Readers:
                     continue
                 if (job := next(jobs, None)) is None:
                     return
-                task = _Task(job)
+                task = Task(job)
                 tasks.append(task)
                 self._assign(reader, task)
 
-    def _assign(self, reader: _Reader, task: _Task) -> None:
+    def _assign(self, reader: Worker, task: Task) -> None:
         """Assign a file to a reader, after those that it has."""
-        message = encode_job(task.job)
         try:
-            reader.connection.send_bytes(message)
+            reader.assign(task)
         except OSError:  # the process has ended
             if not reader.tasks:
-                reader = self._replace(reader, stuck=False)
-                reader.connection.send_bytes(message)
-            # A process that had files to read is replaced in _receive, with all of its files.
-        reader.tasks.append(task)
+                self._replace(reader, stuck=False).assign(task)
+            else:  # it is replaced in _receive, with all of its files
+                reader.tasks.append(task)
 
-    def _receive(self, first: _Task) -> None:
+    def _receive(self, first: Task) -> None:
         """Wait for a message, or the end, of a reader that isn't far ahead of the first file."""
         busy = {
             reader.connection: reader
@@ -297,16 +205,10 @@ class Readers:
         for connection, reader in busy.items():
             if ready and connection not in ready:
                 continue
-            try:
-                message = reader.connection.recv_bytes() if ready else b""
-            except (EOFError, OSError):
-                message = b""
-            if message:
-                _handle(reader, message)
-            else:
+            if not ready or not reader.receive():
                 self._replace(reader, stuck=not ready)
 
-    def _replace(self, reader: _Reader, *, stuck: bool) -> _Reader:
+    def _replace(self, reader: Worker, *, stuck: bool) -> Worker:
         """Replace a process that has ended, or that is stuck, by a new one.
 
         The file that it was reading is skipped. If that was a member of a container, the new
@@ -315,57 +217,10 @@ class Readers:
         Raises:
             RetrievalError: the process ended before it was ready, and so would the next.
         """
-        status = reader.stop()
-        if not reader.ready:
-            said = f": {last}" if (last := reader.complaints.last()) else ""
-            raise RetrievalError(f"a reader process could not start (exit status {status}){said}")
-        new = self._start()
+        reader.bury(stuck=stuck)
+        new = Worker.start(self._setup)
         self._readers[self._readers.index(reader)] = new
-        if reader.tasks:
-            self._skip_current(reader, status, stuck=stuck)
         for task in reader.tasks:
             if not task.done:
                 self._assign(new, task)
         return new
-
-    def _skip_current(self, reader: _Reader, status: int, *, stuck: bool) -> None:
-        """Skip the file, or the member of a container, that ended its reader."""
-        task = reader.tasks[0]
-        source, member = task.job.source, task.begun
-        reason, detail = self._reason(task.job, status, stuck=stuck)
-        if reason is SkipReason.CRASHED and (said := reader.complaints.last()):
-            detail = f"{detail}: {said}"[:MAX_DETAIL_CHARS]
-        task.add(Skipped(member or source.uri, source.root, reason, detail))
-        if member:
-            task.job = replace(task.job, after=task.received)
-        else:
-            task.done = True
-
-    def _reason(self, job: Job, status: int, *, stuck: bool) -> tuple[SkipReason, str]:
-        if stuck:
-            return SkipReason.TIMED_OUT, f"no answer in {STUCK_SECONDS:.0f} s"
-        if status == -signal.SIGPROF:
-            seconds = self._setup.seconds_for(job.source.size)
-            return SkipReason.TIMED_OUT, f"more than {seconds:.3g} s of processor time"
-        if status < 0:
-            return SkipReason.CRASHED, f"ended by {signal.Signals(-status).name}"
-        return SkipReason.CRASHED, f"exit status {status}"
-
-
-def _handle(reader: _Reader, data: bytes) -> None:
-    """Handle a message of a reader; the first one only says that the reader is ready."""
-    if not reader.ready:
-        reader.ready = True
-    elif reader.tasks:
-        task, message = reader.tasks[0], decode_message(data)
-        if isinstance(message, Begun):
-            task.begun = message.uri
-        elif isinstance(message, Done):
-            task.done = True
-            reader.tasks.popleft()
-        elif not isinstance(message, Working):
-            task.add(message)
-
-
-def _chars(outcome: Outcome | Finished) -> int:
-    return len(outcome.document.text) if isinstance(outcome, Parsed) else 0

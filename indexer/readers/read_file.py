@@ -47,7 +47,7 @@ def read_file(job: Job, reading: Reading) -> Iterator[Outcome | Begun]:
     read_as = reading.options.reading.read_as
     first = consumed = 0
     if not is_container(found.uri, read_as):
-        act = partial(_read_document, found, job.known.get(found.uri, ""), reading)
+        act = partial(_read_document, job, reading)
         if not holds_files(found.uri, read_as):
             yield _guarded(found, act)
             return
@@ -55,7 +55,9 @@ def read_file(job: Job, reading: Reading) -> Iterator[Outcome | Begun]:
             yield Begun(found.uri)
             yield _guarded(found, act)
         first, consumed = 1, found.size
-    unpacked = unpack(found, reading.patterns, generated=reading.generated, read_as=read_as)
+    unpacked = unpack(
+        found, reading.patterns, generated=reading.generated, read_as=read_as, opened=job.open
+    )
     members = _guarded_members(found, unpacked)
     for number, member in enumerate(members, first):
         if isinstance(member, Skipped):
@@ -100,8 +102,11 @@ def _reason_for(error: Exception) -> tuple[SkipReason, str]:
     return SkipReason.CRASHED, f"{type(error).__name__}: {error}"
 
 
-def _read_document(found: SourceFile, known_sha256: str, reading: Reading) -> Outcome:
-    source, data, fields = _read_with_sidecar(found)
+def _read_document(job: Job, reading: Reading) -> Outcome:
+    known_sha256 = job.known.get(job.source.uri, "")
+    if job.data is not None:
+        return _parse_data(job.source, job.data, b"", known_sha256, reading)
+    source, data, fields = _read_with_sidecar(job.source)
     return _parse_data(source, data, fields, known_sha256, reading)
 
 

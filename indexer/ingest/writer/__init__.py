@@ -1,0 +1,1 @@
+"""The writer process: it parses, embeds and commits what clients put, apart from the server."""
