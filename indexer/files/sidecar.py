@@ -4,7 +4,7 @@ A sidecar is a JSON object. Its fields take precedence over the document's own, 
 document's title.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -39,44 +39,68 @@ def with_sidecar(document: Document, data: bytes) -> Document:
         SkipDocument: the sidecar is malformed. The document is skipped then, because a search that
             filters by the missing fields would not treat it as its author meant.
     """
-    fields = dict(_fields(data))
+    try:
+        return with_fields(document, _fields(data))
+    except FieldsError as error:
+        raise SkipDocument(SkipReason.BAD_SIDECAR, f"its {SUFFIX} file {error}") from error
+
+
+class FieldsError(ValueError):
+    """Fields that would not be kept whole; the message goes on after the name of their source."""
+
+
+def with_fields(document: Document, fields: Mapping[str, object]) -> Document:
+    """Return a document with fields that take precedence over its own.
+
+    Args:
+        document: the document as it was parsed.
+        fields: values as in JSON; ``title`` is the document's title. Names are taken in lower case.
+
+    Raises:
+        FieldsError: see ``check_fields``.
+    """
+    check_fields(fields)
+    fields = {name.lower(): value for name, value in fields.items()}
     title = one_line(flat_texts(bounded_metadata(fields.items())).get("title", ""))
     fields.pop("title", None)
     metadata = bounded_metadata([*fields.items(), *document.metadata.items()])
     return replace(document, title=title or document.title, metadata=metadata)
 
 
-def _fields(data: bytes) -> Iterator[tuple[str, object]]:
-    """Yield names in lower case, and values."""
+def check_fields(fields: Mapping[str, object]) -> None:
+    """Refuse fields that would not be kept whole.
+
+    Raises:
+        FieldsError: there are too many, or one is too long or nested too deeply.
+    """
+    if len(fields) > MAX_METADATA:
+        raise FieldsError(f"has more than {MAX_METADATA} fields")
+    if sum(_count(name, value, 0) for name, value in fields.items()) > MAX_METADATA_VALUES:
+        raise FieldsError(f"has more than {MAX_METADATA_VALUES} values")
+
+
+def _fields(data: bytes) -> Mapping[str, object]:
     if len(data) > MAX_BYTES:
-        raise _bad(f"has more than {MAX_BYTES} bytes")
+        raise FieldsError(f"has more than {MAX_BYTES} bytes")
     try:
         fields = read_json(data)
     except (ValueError, RecursionError) as error:
-        raise _bad(f"is not JSON: {one_line(str(error))}") from error
+        raise FieldsError(f"is not JSON: {one_line(str(error))}") from error
     if not isinstance(fields, Mapping):
-        raise _bad('must be an object such as {"team": "search"}')
-    if len(fields) > MAX_METADATA:
-        raise _bad(f"has more than {MAX_METADATA} fields")
-    if sum(_count(name, value, 0) for name, value in fields.items()) > MAX_METADATA_VALUES:
-        raise _bad(f"has more than {MAX_METADATA_VALUES} values")
-    for name, value in fields.items():
-        yield name.lower(), value
+        raise FieldsError('must be an object such as {"team": "search"}')
+    return fields
 
 
 def _count(name: str, value: object, depth: int) -> int:
     """Return the number of values in a value; refuse a value that would not be kept whole."""
+    shown = repr(one_line(name)[:40])
     if depth > MAX_METADATA_DEPTH:
-        raise _bad(f"field {one_line(name)[:40]!r} is nested more than {MAX_METADATA_DEPTH} deep")
+        raise FieldsError(f"has field {shown} nested more than {MAX_METADATA_DEPTH} deep")
     longest = max(len(name), len(value) if isinstance(value, str) else 0)
     if longest > MAX_HEADING_CHARS:
-        raise _bad(f"field {one_line(name)[:40]!r} has more than {MAX_HEADING_CHARS} characters")
+        raise FieldsError(f"has field {shown} of more than {MAX_HEADING_CHARS} characters")
     if isinstance(value, Mapping):
         return sum(_count(key, part, depth + 1) for key, part in value.items())
     if isinstance(value, list):
         return sum(_count(name, part, depth + 1) for part in value)
     return 1
-
-
-def _bad(what: str) -> SkipDocument:
-    return SkipDocument(SkipReason.BAD_SIDECAR, f"its {SUFFIX} file {what}")

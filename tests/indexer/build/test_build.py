@@ -195,7 +195,7 @@ def test_fields_from_a_sidecar(place: Workplace) -> None:
 BAD_SIDECARS = {
     "{": "is not JSON: Expecting property name",
     "[1]": "must be an object",
-    '{"a": ' + "[" * 9 + "1" + "]" * 9 + "}": "field 'a' is nested more than 8",
+    '{"a": ' + "[" * 9 + "1" + "]" * 9 + "}": "has field 'a' nested more than 8 deep",
     json.dumps({"a": [0] * 1001}): "more than 1000 values",
     json.dumps({"a": {"b": ["x" * 501]}}): "field 'b' has more than 500",
     json.dumps({"a": "x" * 501}): "field 'a' has more than 500",
