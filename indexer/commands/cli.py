@@ -12,7 +12,7 @@ from indexer.commands.options import DEVICE_OPTION, INDEX_OPTION, JSON_OPTION
 from retrieval import __version__
 from retrieval.commands import program
 from retrieval.commands.parameters import QUERY_ARGUMENT, not_empty
-from retrieval.commands.render import passage_as_json, passages_as_text
+from retrieval.commands.render import passages_as_text
 from retrieval.commands.search_options import (
     COPIES_OPTION,
     QUERY_DTYPE_OPTION,
@@ -20,6 +20,7 @@ from retrieval.commands.search_options import (
     search_options,
     without_copies,
 )
+from retrieval.domain.passages import passage_as_json
 from retrieval.domain.wording import counted, printable
 from retrieval.encoding.model_cards import MODEL_CARDS, OFFLINE_EXTRA, REMARKS
 from retrieval.errors import InvalidArgument

@@ -10,9 +10,8 @@ import click
 from indexer.commands.options import INDEX_OPTION, JSON_OPTION
 from indexer.decoding.decompress import COMPRESSED
 from indexer.parse.formats import FORMATS, Extra
-from retrieval.commands.render import passage_as_json
 from retrieval.domain.metadata import flat_texts
-from retrieval.domain.passages import Passage
+from retrieval.domain.passages import Passage, passage_as_json
 from retrieval.domain.records import DocumentRow
 from retrieval.domain.wording import counted, on_one_line, printable
 from retrieval.errors import NotFound

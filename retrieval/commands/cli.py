@@ -15,11 +15,13 @@ import retrieval
 from retrieval.commands import program
 from retrieval.commands.connection_options import CONNECTION_NAMES, connect, connection_options
 from retrieval.commands.evaluate import evaluate
+from retrieval.commands.gateway import gateway
 from retrieval.commands.parameters import DEVICE_OPTION, QUERY_ARGUMENT, not_empty
-from retrieval.commands.render import passage_as_json, passages_as_text
+from retrieval.commands.render import passages_as_text
 from retrieval.commands.search_options import COPIES_OPTION, search_options, without_copies
 from retrieval.commands.serve import serve, token
 from retrieval.commands.text_lines import text_batches
+from retrieval.domain.passages import passage_as_json
 from retrieval.domain.records import DTYPE_NAMES, TextKind
 from retrieval.domain.wording import counted, printable
 from retrieval.encoding.model_cards import DEFAULT_MODEL
@@ -183,6 +185,7 @@ def _print_vectors(encoder: "Encoder", texts: Sequence[str], kind: TextKind) -> 
 
 
 cli.add_command(evaluate)
+cli.add_command(gateway)
 cli.add_command(serve)
 cli.add_command(token)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_OPTIONS: Final = (
+_SERVER_OPTIONS: Final = (
     click.option(
         "--timeout",
         type=float,
@@ -30,14 +30,14 @@ _OPTIONS: Final = (
     ),
     click.option("--cert", type=FILE, help="Client certificate for the server; needs --key."),
     click.option("--key", type=FILE, help="Private key of --cert."),
-    click.option(
-        "--token",
-        envvar="RETRIEVAL_TOKEN",
-        default="",
-        show_default=False,
-        help="Access token. Better set the variable RETRIEVAL_TOKEN, which other users of this "
-        "machine can't see.",
-    ),
+)
+_TOKEN_OPTION: Final = click.option(
+    "--token",
+    envvar="RETRIEVAL_TOKEN",
+    default="",
+    show_default=False,
+    help="Access token. Better set the variable RETRIEVAL_TOKEN, which other users of this "
+    "machine can't see.",
 )
 
 
@@ -58,7 +58,12 @@ CONNECTION_NAMES: Final = tuple(ConnectionOptions.__annotations__)
 
 def connection_options(command: Command) -> Command:
     """Add the options of ``ConnectionOptions`` to a command."""
-    for option in reversed(_OPTIONS):
+    return server_options(_TOKEN_OPTION(command))
+
+
+def server_options(command: Command) -> Command:
+    """Add the options of ``ConnectionOptions`` to a command, all but the token."""
+    for option in reversed(_SERVER_OPTIONS):
         command = option(command)
     return command
 

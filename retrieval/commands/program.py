@@ -17,7 +17,7 @@ COMMANDS: Final = {
         *("build", "compact", "formats", "list", "models", "remove", "search", "show", "status"),
         *("verify", "watch"),
     ),
-    "retrieval": ("embed", "eval", "search", "serve", "token"),
+    "retrieval": ("embed", "eval", "gateway", "search", "serve", "token"),
 }
 """Commands by program, so that each program can point to the other's."""
 

@@ -1,12 +1,10 @@
-"""Rendering of passages: as text for a terminal, and as JSON."""
+"""Rendering of passages as text for a terminal."""
 
 import math
 import re
 import shutil
 import textwrap
 from collections.abc import Iterable
-from dataclasses import asdict
-from typing import Any
 
 from retrieval.domain.passages import Passage
 from retrieval.domain.wording import counted, on_one_line, printable
@@ -40,35 +38,6 @@ def passages_as_text(passages: Iterable[Passage], *, width: int | None = None) -
     return "\n\n".join(blocks) if blocks else "no passages found"
 
 
-def passage_as_json(passage: Passage) -> dict[str, Any]:
-    """Return a passage as a JSON object; ``score`` is null if it has none."""
-    return {
-        "name": passage.name,
-        "uri": passage.uri,
-        "title": passage.title,
-        "heading_path": list(passage.heading_path),
-        "score": None if math.isnan(passage.score) else passage.score,
-        "scores": passage.scores._asdict() if passage.scores else None,
-        "line_start": passage.line_start,
-        "line_end": passage.line_end,
-        "page_start": passage.page_start or None,
-        "page_end": passage.page_end or None,
-        "char_start": passage.char_start,
-        "char_end": passage.char_end,
-        "token_count": passage.token_count,
-        "metadata": dict(passage.metadata),
-        "table_header": passage.table_header or None,
-        "text": passage.text,
-        "omitted": [list(span) for span in passage.omitted],
-        "similar": list(passage.similar),
-        "similar_count": passage.similar_count,
-        "highlights": _highlights(passage),
-        "before": [passage_as_json(one) for one in passage.before],
-        "after": [passage_as_json(one) for one in passage.after],
-        "section": asdict(passage.section) if passage.section else None,
-    }
-
-
 def _text(passage: Passage) -> tuple[str, int]:
     """Return the text to show of a passage, and the maximum number of lines."""
     if passage.section:
@@ -76,15 +45,6 @@ def _text(passage: Passage) -> tuple[str, int]:
     most = MAX_SECTION_LINES if passage.before or passage.after else MAX_TEXT_LINES
     parts = (*passage.before, passage, *passage.after)
     return "\n\n".join(map(_marked, parts)), most
-
-
-def _highlights(passage: Passage) -> dict[str, Any] | None:
-    if passage.highlights is None:
-        return None
-    return {
-        "terms": [list(span) for span in passage.highlights.terms],
-        "sentence": list(passage.highlights.sentence) if passage.highlights.sentence else None,
-    }
 
 
 def _marked(passage: Passage) -> str:

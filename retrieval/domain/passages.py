@@ -1,7 +1,8 @@
-"""Passages that a search finds, and how they were scored; plain data, no behaviour."""
+"""Passages that a search finds, how they were scored, and their form in JSON."""
 
-from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal, NamedTuple
 
 from retrieval.domain.metadata import Metadata
 
@@ -136,3 +137,41 @@ class Passage(NamedTuple):
     omitted: tuple[Span, ...] = ()
     """Places in ``text`` that are neither embedded nor found by their words: comments, encoded
     data."""
+
+
+def passage_as_json(passage: Passage) -> dict[str, Any]:
+    """Return a passage as a JSON object; ``score`` is null if it has none."""
+    return {
+        "name": passage.name,
+        "uri": passage.uri,
+        "title": passage.title,
+        "heading_path": list(passage.heading_path),
+        "score": None if math.isnan(passage.score) else passage.score,
+        "scores": passage.scores._asdict() if passage.scores else None,
+        "line_start": passage.line_start,
+        "line_end": passage.line_end,
+        "page_start": passage.page_start or None,
+        "page_end": passage.page_end or None,
+        "char_start": passage.char_start,
+        "char_end": passage.char_end,
+        "token_count": passage.token_count,
+        "metadata": dict(passage.metadata),
+        "table_header": passage.table_header or None,
+        "text": passage.text,
+        "omitted": [list(span) for span in passage.omitted],
+        "similar": list(passage.similar),
+        "similar_count": passage.similar_count,
+        "highlights": _highlights_as_json(passage.highlights),
+        "before": [passage_as_json(one) for one in passage.before],
+        "after": [passage_as_json(one) for one in passage.after],
+        "section": asdict(passage.section) if passage.section else None,
+    }
+
+
+def _highlights_as_json(highlights: Highlights | None) -> dict[str, Any] | None:
+    if highlights is None:
+        return None
+    return {
+        "terms": [list(span) for span in highlights.terms],
+        "sentence": list(highlights.sentence) if highlights.sentence else None,
+    }

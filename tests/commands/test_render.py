@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.commands.render import MAX_TEXT_LINES, passage_as_json, passages_as_text
-from retrieval.domain.passages import Passage
+from retrieval.commands.render import MAX_TEXT_LINES, passages_as_text
+from retrieval.domain.passages import Passage, passage_as_json
 from retrieval.domain.wording import printable
 
 PASSAGE = Passage(

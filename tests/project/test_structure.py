@@ -9,10 +9,10 @@ ROOT = Path(__file__).resolve().parents[2]
 CHECKED = ("retrieval", "indexer", "tests")
 MOST_SIBLINGS = 12
 """Modules and packages in one folder. More than a dozen names are searched, not read."""
-TESTS_TOP = 16
+TESTS_TOP = 17
 """At the top of ``tests/``, which mirrors the folders of two packages and of the trainer."""
-NOT_COUNTED = {"retrieval/v1", "retrieval/indexer_v1"}
-"""Generated: nobody looks for a place in there."""
+NOT_COUNTED = {"retrieval/v1", "retrieval/indexer_v1", "retrieval/encoder"}
+"""Generated, or a public name for what lies elsewhere: nobody looks for a place in there."""
 
 
 def folders(root: Path) -> list[Path]:

@@ -1,0 +1,220 @@
+"""Reading of collections, documents and passages."""
+
+from dataclasses import asdict
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter
+from fastapi import Path as InPath
+from fastapi import Query as InQuery
+from starlette.requests import Request
+from starlette.responses import Response
+
+from retrieval.client.requests import passage_request, resource_name
+from retrieval.client.results import CollectionInfo, DocumentInfo, PassageContext, ServerInfo
+from retrieval.client.values import count, sendable
+from retrieval.domain.passages import passage_as_json
+from retrieval.domain.resource_names import DEFAULT_COLLECTION, DocumentName, PassageName
+from retrieval.gateway.routes.common import Gateway, as_json
+from retrieval.gateway.schemas import answers
+from retrieval.v1 import document_pb2
+from retrieval.v1 import index_service_pb2 as pb
+
+DEFAULT_PAGE_SIZE: Final = 50
+"""As on the wire."""
+
+Uri = Annotated[
+    str,
+    InPath(
+        description="The document's URI; `/` needs no escape, `?`, `#` and `%` do.", min_length=1
+    ),
+]
+Collection = Annotated[str, InQuery(description="The collection's own name.")]
+CollectionId = Annotated[str, InPath(description="The collection's own name.")]
+WithText = Annotated[bool, InQuery(description="Whether to return the whole text.")]
+PageSize = Annotated[int, InQuery(description="Maximum number of items to return.")]
+PageToken = Annotated[
+    str, InQuery(description="next_page_token of the page before; empty for the first page.")
+]
+Number = Annotated[int, InPath(ge=0, le=2**63 - 1)]
+Neighbours = Annotated[int, InQuery(description="Number of passages around it to return.")]
+
+
+def routes(gateway: Gateway) -> APIRouter:
+    """Return the routes that read what is indexed."""
+    router = APIRouter()
+    _add_documents(router, gateway)
+    _add_collections(router, gateway)
+    return router
+
+
+def _add_documents(router: APIRouter, gateway: Gateway) -> None:
+    upstream = gateway.upstream
+
+    @router.get(
+        "/v1/documents",
+        operation_id="list_documents",
+        tags=["documents"],
+        response_model=answers.DocumentPage,
+    )
+    async def list_documents(
+        request: Request,
+        collection: Collection = DEFAULT_COLLECTION,
+        page_size: PageSize = DEFAULT_PAGE_SIZE,
+        page_token: PageToken = "",
+    ) -> Response:
+        """List the documents of a collection by URI, without their texts."""
+        message = pb.ListDocumentsRequest(
+            parent=resource_name(collection),
+            page_size=count(page_size, field="page_size"),
+            page_token=sendable(page_token, field="page_token"),
+        )
+        answer = await upstream.call(upstream.index.ListDocuments, message, gateway.caller(request))
+        return as_json(
+            {
+                "documents": [asdict(DocumentInfo.from_message(one)) for one in answer.documents],
+                "next_page_token": answer.next_page_token,
+                "generation": answer.generation,
+            }
+        )
+
+    @router.get(
+        "/v1/documents/{uri:path}",
+        operation_id="get_document",
+        tags=["documents"],
+        response_model=answers.Document,
+    )
+    async def get_document(
+        request: Request,
+        uri: Uri,
+        collection: Collection = DEFAULT_COLLECTION,
+        text: WithText = True,
+    ) -> Response:
+        """Return one document by its URI."""
+        message = pb.GetDocumentRequest(
+            collection=resource_name(collection), uri=sendable(uri, field="uri"), view=_view(text)
+        )
+        return await _document(request, message, with_text=text)
+
+    @router.get(
+        "/v1/collections/{collection}/documents/{document}",
+        operation_id="get_document_by_name",
+        tags=["documents"],
+        response_model=answers.Document,
+    )
+    async def get_document_by_name(
+        request: Request, collection: CollectionId, document: Number, text: WithText = True
+    ) -> Response:
+        """Return one document by its resource name."""
+        name = str(DocumentName(sendable(collection, field="collection"), document))
+        message = pb.GetDocumentRequest(name=name, view=_view(text))
+        return await _document(request, message, with_text=text)
+
+    async def _document(
+        request: Request, message: pb.GetDocumentRequest, *, with_text: bool
+    ) -> Response:
+        answer = await upstream.call(upstream.index.GetDocument, message, gateway.caller(request))
+        return as_json(asdict(DocumentInfo.from_message(answer.document, with_text=with_text)))
+
+    @router.get(
+        "/v1/collections/{collection}/documents/{document}/passages/{passage}",
+        operation_id="get_passage",
+        tags=["documents"],
+        response_model=answers.PassageContext,
+    )
+    async def get_passage(
+        *,
+        request: Request,
+        collection: CollectionId,
+        document: Number,
+        passage: Number,
+        before: Neighbours = 0,
+        after: Neighbours = 0,
+    ) -> Response:
+        """Return one passage by its resource name, with its neighbours in the document."""
+        name = str(PassageName(sendable(collection, field="collection"), document, passage))
+        message = passage_request(name, before=before, after=after)
+        answer = await upstream.call(upstream.index.GetPassage, message, gateway.caller(request))
+        context = PassageContext.from_message(answer)
+        return as_json(
+            {
+                "passage": passage_as_json(context.passage),
+                "before": [passage_as_json(one) for one in context.before],
+                "after": [passage_as_json(one) for one in context.after],
+                "generation": context.generation,
+            }
+        )
+
+
+def _view(with_text: bool) -> document_pb2.DocumentView.ValueType:
+    return document_pb2.DOCUMENT_VIEW_FULL if with_text else document_pb2.DOCUMENT_VIEW_BASIC
+
+
+def _add_collections(router: APIRouter, gateway: Gateway) -> None:
+    upstream = gateway.upstream
+
+    @router.get(
+        "/v1/collections",
+        operation_id="list_collections",
+        tags=["collections"],
+        response_model=answers.CollectionPage,
+    )
+    async def list_collections(
+        request: Request, page_size: PageSize = DEFAULT_PAGE_SIZE, page_token: PageToken = ""
+    ) -> Response:
+        """List the collections that the server has open, by name."""
+        message = pb.ListCollectionsRequest(
+            page_size=count(page_size, field="page_size"),
+            page_token=sendable(page_token, field="page_token"),
+        )
+        answer = await upstream.call(
+            upstream.index.ListCollections, message, gateway.caller(request)
+        )
+        return as_json(
+            {
+                "collections": [collection_as_json(one) for one in answer.collections],
+                "next_page_token": answer.next_page_token,
+            }
+        )
+
+    @router.get(
+        "/v1/collections/{collection}",
+        operation_id="get_collection",
+        tags=["collections"],
+        response_model=answers.Collection,
+    )
+    async def get_collection(request: Request, collection: CollectionId) -> Response:
+        """Return what a collection holds, and the model that it was built with."""
+        message = pb.GetCollectionRequest(name=resource_name(collection))
+        answer = await upstream.call(upstream.index.GetCollection, message, gateway.caller(request))
+        return as_json(collection_as_json(answer.collection))
+
+    @router.post(
+        "/v1/collections/{collection}/reload",
+        operation_id="reload_collection",
+        tags=["collections"],
+        response_model=answers.Collection,
+    )
+    async def reload_collection(request: Request, collection: CollectionId) -> Response:
+        """Make the server open the newest generation of a collection."""
+        message = pb.ReloadCollectionRequest(name=resource_name(collection))
+        answer = await upstream.call(
+            upstream.index.ReloadCollection, message, gateway.caller(request)
+        )
+        return as_json(collection_as_json(answer.collection))
+
+    @router.get(
+        "/v1/server",
+        operation_id="get_server_info",
+        tags=["server"],
+        response_model=answers.ServerInfo,
+    )
+    async def get_server_info(request: Request) -> Response:
+        """Return the server's version and limits."""
+        message = pb.GetServerInfoRequest()
+        answer = await upstream.call(upstream.index.GetServerInfo, message, gateway.caller(request))
+        return as_json(asdict(ServerInfo.from_message(answer.server_info)))
+
+
+def collection_as_json(message: Any) -> dict[str, Any]:  # noqa: ANN401  (collection_pb2.Collection)
+    """Return a collection as a JSON object."""
+    return asdict(CollectionInfo.from_message(message))

@@ -1,0 +1,1 @@
+"""Bodies of requests and answers, for checks and for the OpenAPI document."""

@@ -1,0 +1,102 @@
+"""Bodies of requests in the gateway's own form; a search's options come from their table."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from retrieval.domain.resource_names import COLLECTION_ID, DEFAULT_COLLECTION
+from retrieval.domain.search_options import OPTIONS, ListOptions, Option, SearchOptions
+
+MAX_BATCH = 256
+"""Searches of one request: ``ServerLimits.max_batch_size``, unless the server has another limit."""
+
+Collection = Annotated[
+    str,
+    Field(description="The collection's own name.", json_schema_extra={"pattern": COLLECTION_ID}),
+]
+
+
+class Body(BaseModel):
+    """A body that is what it seems to be: no number as a text, no unknown member."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+_TYPES: dict[str, Any] = {"flag": bool, "whole number": int, "number": float, "text": str}
+
+
+def _field(option: Option) -> tuple[Any, Any]:
+    """Return the type and the field of an option, for ``create_model``."""
+    type_ = Literal[tuple(option.choices)] if option.choices else _TYPES[option.kind]
+    if option.default is None:
+        type_ = type_ | None
+    # The server checks the range, because its limits may be others; it is only documented here.
+    extra: dict[str, Any] = {}
+    if option.minimum is not None and option.maximum is not None:
+        names = ("exclusiveMinimum", "exclusiveMaximum") if option.exclusive else _INCLUSIVE
+        extra = dict(zip(names, (option.minimum, option.maximum), strict=True))
+    return type_, Field(option.default, description=_described(option), json_schema_extra=extra)
+
+
+_INCLUSIVE = ("minimum", "maximum")
+
+
+def _described(option: Option) -> str:
+    """Return what an option does, with the names of options here for those of the command line."""
+    text = option.help
+    for other in OPTIONS.values():
+        if other.flag:
+            text = re.sub(rf"(?<![\w-]){re.escape(other.flag)}(?![\w-])", other.name, text)
+    return text
+
+
+class Query(Body):
+    """What to search for: exactly one of ``query``, ``vector`` and ``passage``."""
+
+    query: str | None = Field(None, description="A question or some words.")
+    vector: list[float] | None = Field(
+        None, description="An embedding by the collection's model, in place of a text."
+    )
+    passage: str | None = Field(
+        None, description="The name of a passage to find others like it, in place of a text."
+    )
+    collection: Collection = DEFAULT_COLLECTION
+
+
+def _options(keywords: type[Any]) -> dict[str, Any]:
+    return {
+        name: _field(option)
+        for name, option in OPTIONS.items()
+        if name in keywords.__optional_keys__
+    }
+
+
+SearchBody: Any = create_model(
+    "SearchRequest",
+    __base__=Query,
+    __doc__="A search for one page of passages.",
+    k=_field(OPTIONS["k"]),
+    page_token=(
+        str,
+        Field("", description="next_page_token of the page before; empty for the first page."),
+    ),
+    **_options(ListOptions),
+)
+
+StreamBody: Any = create_model(
+    "StreamSearchRequest",
+    __base__=Query,
+    __doc__="A search for many passages, best first.",
+    limit=(
+        int | None,
+        Field(None, description="Maximum number of passages; null for as many as the server has."),
+    ),
+    **_options(SearchOptions),
+)
+
+
+class BatchSearchBody(Body):
+    """Several searches, each for its first page."""
+
+    searches: list[SearchBody] = Field(min_length=1, max_length=MAX_BATCH)

@@ -1,0 +1,95 @@
+"""Documents, passages, collections and the server, read over HTTP."""
+
+from urllib.parse import quote
+
+import pytest
+
+import retrieval
+from retrieval.client import RetrievalClient
+from retrieval.domain.passages import passage_as_json
+from retrieval.gateway.schemas import answers
+from tests.gateway.harness import Http
+from tests.service.harness import SUBJECTS
+
+
+def test_documents_by_pages(http: Http, client: RetrievalClient) -> None:
+    uris, token = [], ""
+    for _ in range(3):
+        page = http("GET", f"/v1/documents?page_size=3&page_token={quote(token)}")
+        answers.DocumentPage.model_validate_json(page.body)
+        uris += [one["uri"] for one in page.json["documents"]]
+        token = page.json["next_page_token"]
+    assert token == ""
+    assert uris == [one.uri for one in client.documents()]
+    assert all(one["text"] is None for one in page.json["documents"])
+
+
+def test_a_document_by_its_uri_or_its_name(http: Http, client: RetrievalClient) -> None:
+    expected = client.document(next(client.documents()).name, with_text=True)
+    found = http("GET", f"/v1/documents/{expected.uri}")
+    answers.Document.model_validate_json(found.body)
+    assert found.json["text"] == expected.text
+    assert found.json["uri"] == expected.uri
+    assert found.json == http("GET", f"/v1/{expected.name}").json
+    assert http("GET", f"/v1/{expected.name}?text=false").json["text"] is None
+    assert http("GET", f"/v1/documents/{quote(expected.uri, safe='')}").json == found.json
+    other = http("GET", "/v1/documents/tea/tea.md?collection=tea")
+    assert other.json["title"] == "Tea"
+
+
+def test_a_passage_and_its_neighbours(http: Http, client: RetrievalClient) -> None:
+    name = client.search("harbour", k=1)[0].name.rpartition("/")[0] + "/2"
+    found = http("GET", f"/v1/{name}?before=1&after=2")
+    answers.PassageContext.model_validate_json(found.body)
+    expected = client.passage(name, before=1, after=2)
+    assert found.json["passage"] == passage_as_json(expected.passage)
+    assert (len(found.json["before"]), len(found.json["after"])) == (1, 2)
+
+
+def test_collections(http: Http, client: RetrievalClient) -> None:
+    page = http("GET", "/v1/collections")
+    answers.CollectionPage.model_validate_json(page.body)
+    assert [one["name"] for one in page.json["collections"]] == [
+        one.name for one in client.collections()
+    ]
+    one = http("GET", "/v1/collections/default").json
+    assert one == page.json["collections"][0]
+    assert one["document_count"] == len(SUBJECTS)
+    assert http("POST", "/v1/collections/default/reload").json == one
+
+
+def test_the_server(http: Http, client: RetrievalClient) -> None:
+    found = http("GET", "/v1/server")
+    answers.ServerInfo.model_validate_json(found.body)
+    assert found.json["version"] == retrieval.__version__
+    assert found.json["limits"]["max_batch_size"] == client.server_info().limits.max_batch_size
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("/v1/documents/notes/nothing.md", (404, "NOT_FOUND")),
+        ("/v1/documents/a%00b%ff", (404, "NOT_FOUND")),
+        ("/v1/documents/notes/ferry.md?collection=nope", (404, "NOT_FOUND")),
+        ("/v1/documents/notes/ferry.md?text=perhaps", (422, "INVALID_ARGUMENT")),
+        ("/v1/documents?page_size=0", (400, "INVALID_ARGUMENT")),
+        ("/v1/documents?page_size=1001", (400, "INVALID_ARGUMENT")),
+        ("/v1/documents?page_size=a", (422, "INVALID_ARGUMENT")),
+        ("/v1/documents?page_token=a", (400, "INVALID_ARGUMENT")),
+        ("/v1/collections/nope", (404, "NOT_FOUND")),
+        ("/v1/collections/No%20pe", (400, "INVALID_ARGUMENT")),
+        ("/v1/collections/default/documents/999", (404, "NOT_FOUND")),
+        ("/v1/collections/default/documents/a", (422, "INVALID_ARGUMENT")),
+        ("/v1/collections/default/documents/1/passages/999", (404, "NOT_FOUND")),
+        ("/v1/collections/default/documents/1/passages/0?before=101", (400, "INVALID_ARGUMENT")),
+        ("/v1/nothing", (404, "NOT_FOUND")),
+    ],
+)
+def test_mistakes_are_problems(http: Http, path: str, problem: tuple[int, str]) -> None:
+    assert http("GET", path).problem == problem
+
+
+def test_another_method_is_a_problem(http: Http) -> None:
+    answered = http("DELETE", "/v1/search")
+    assert answered.problem == (405, "METHOD_NOT_ALLOWED")
+    assert answered.headers["allow"] == "POST"
