@@ -153,13 +153,19 @@ def test_pickled_weights_are_never_loaded(checkpoint: Path) -> None:
         load_model(checkpoint)
 
 
-def test_core_needs_torch_and_safetensors_only() -> None:
+def test_core_needs_torch_and_safetensors_only(golden: Path) -> None:
+    """And nothing of torch's compiler, whose import takes longer than that of torch."""
     code = (
-        "import sys, retrieval.gte; "
-        "others = {'transformers', 'tokenizers', 'grpc', 'faiss', 'huggingface_hub'}; "
+        "import sys; from pathlib import Path; from retrieval.gte import load_model, pack; "
+        "load_model(Path(sys.argv[1]), workload='latency')(pack([[1, 2]])); "
+        "others = {'transformers', 'tokenizers', 'grpc', 'faiss', 'huggingface_hub', "
+        "'sympy', 'torch._dynamo', 'torch._inductor'}; "
         "print(sorted(others & set(sys.modules)))"
     )
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, str(golden / "plain_rope_tt0")],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert result.stdout.strip() == "[]"

@@ -76,7 +76,7 @@ def do_without_temporary_files() -> None:
 def compiler_folder_unchanged() -> Iterator[None]:
     """Undo what torch's compiler does to the environment if it is imported in this context.
 
-    The first layer made on the meta device imports it, and its import names its folder.
+    Work on the meta device may import it, and its import names its folder.
     """
     was_named = _COMPILER_FOLDER in os.environ
     try:
