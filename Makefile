@@ -12,8 +12,10 @@ WORKERS ?= 2
 
 BIN := .venv/bin
 STAMP := .venv/.installed
-# Idle threads of several processes would otherwise spin on cores that the others need.
-PYTEST := OMP_WAIT_POLICY=passive $(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal
+# Idle threads of several processes would otherwise spin on cores that the others need. Tests start
+# hundreds of processes, so what is compiled is kept, also where the environment says otherwise.
+PYTEST := OMP_WAIT_POLICY=passive PYTHONDONTWRITEBYTECODE= \
+	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal
 SOURCES := retrieval indexer training tests benchmarks examples proto docs
 
 .PHONY: help install demo test test-slow test-ocr fuzz coverage check lint types imports proto-check stubs release-contract docs-check dist format docs clean

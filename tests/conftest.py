@@ -1,22 +1,32 @@
-"""Fixtures shared by all tests: golden checkpoints, models, indexes, a server."""
+"""Fixtures shared by all tests: golden checkpoints, models, indexes, a server.
 
+They import the packages when they are used. The process that only deals tests out to others reads
+this file, too, and needs none of them.
+"""
+
+import gc
 import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import is_hypothesis_test, settings
 
-from retrieval.client import RetrievalClient
-from retrieval.encoding.encoder import Encoder
-from retrieval.encoding.model_cards import OFFLINE_MODEL
-from retrieval.encoding.model_folders import find_model
 from tests.drawing import FUZZ, STEADY, draw_more
-from tests.service.harness import RunningServer, build_index, running, word_model, write_documents
+
+if TYPE_CHECKING:
+    from retrieval.client import RetrievalClient
+    from retrieval.encoding.encoder import Encoder
+    from tests.service.harness import RunningServer
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+# oneDNN and torch's layer above it keep the code for the last 1,024 shapes of a product each, and
+# drawn tests have no end of shapes: that is 450 MiB in a process that has run all of them.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
+os.environ.setdefault("LRU_CACHE_CAPACITY", "32")
 
 settings.load_profile(STEADY)
 
@@ -39,6 +49,38 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         draw_more(test)
 
 
+def pytest_collection_finish() -> None:
+    """Exempt what imports and collecting have made from garbage collection: it stays anyway.
+
+    A full collection would look at each of these million objects.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def somebodys_process() -> Iterator[None]:
+    """Keep commands that tests run in this process from claiming it as the program's own.
+
+    The C library would then keep all memory that is freed from that moment on.
+    """
+    from retrieval.commands import program
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(program, "claim_process", lambda: None)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def memory_given_back() -> Iterator[None]:
+    """Return the memory that a module's tests have freed to the system."""
+    from retrieval.service.limits.memory import trim_memory
+
+    yield
+    gc.collect()
+    trim_memory()
+
+
 @pytest.fixture(scope="session")
 def golden() -> Path:
     """Folder of the golden checkpoints."""
@@ -48,18 +90,27 @@ def golden() -> Path:
 @pytest.fixture(scope="session")
 def minilm_folder() -> Path:
     """The real all-MiniLM-L6-v2, from its package."""
+    from retrieval.encoding.model_cards import OFFLINE_MODEL
+    from retrieval.encoding.model_folders import find_model
+
     return find_model(OFFLINE_MODEL).path
 
 
 @pytest.fixture(scope="session")
-def minilm() -> Encoder:
+def minilm() -> "Encoder":
     """The real all-MiniLM-L6-v2, loaded once."""
+    from retrieval.encoding.encoder import Encoder
+    from retrieval.encoding.model_cards import OFFLINE_MODEL
+
     return Encoder.load(OFFLINE_MODEL, device="cpu")
 
 
 @pytest.fixture(scope="session")
-def encoder() -> Encoder:
+def encoder() -> "Encoder":
     """The tiny model of the indexes below."""
+    from retrieval.encoding.encoder import Encoder
+    from tests.service.harness import word_model
+
     return Encoder.load(str(word_model()), device="cpu")
 
 
@@ -76,6 +127,8 @@ def logging_as_it_was() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.service.harness import build_index, write_documents
+
     folder = tmp_path_factory.mktemp("service")
     write_documents(folder / "notes")
     return build_index(folder / "notes", folder / "index")
@@ -83,6 +136,8 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def other_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.service.harness import build_index
+
     folder = tmp_path_factory.mktemp("other")
     (folder / "tea").mkdir()
     (folder / "tea" / "tea.md").write_text("# Tea\n\nGreen tea is steeped at eighty degrees.\n")
@@ -90,12 +145,16 @@ def other_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(index: Path, other_index: Path) -> Iterator[RunningServer]:
+def server(index: Path, other_index: Path) -> Iterator["RunningServer"]:
+    from tests.service.harness import running
+
     with running({"default": index, "tea": other_index}) as running_server:
         yield running_server
 
 
 @pytest.fixture
-def client(server: RunningServer) -> Iterator[RetrievalClient]:
+def client(server: "RunningServer") -> Iterator["RetrievalClient"]:
+    from retrieval.client import RetrievalClient
+
     with RetrievalClient(server.target) as connected:
         yield connected
