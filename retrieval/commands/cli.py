@@ -1,4 +1,4 @@
-"""The program ``retrieval``: serves indexes, searches a server, embeds texts, measures a search.
+"""The program ``retrieval``: serves indexes, searches and changes a server, measures a search.
 
 Slow imports are inside the commands, so ``--help`` and ``search`` start without torch and faiss.
 """
@@ -13,7 +13,13 @@ import click
 
 import retrieval
 from retrieval.commands import program
-from retrieval.commands.connection_options import CONNECTION_NAMES, connect, connection_options
+from retrieval.commands.connection_options import (
+    CONNECTION_NAMES,
+    TARGET_OPTION,
+    collection_option,
+    connect,
+    connection_options,
+)
 from retrieval.commands.evaluate import evaluate
 from retrieval.commands.gateway import gateway
 from retrieval.commands.parameters import DEVICE_OPTION, QUERY_ARGUMENT, not_empty
@@ -21,6 +27,9 @@ from retrieval.commands.render import passages_as_text
 from retrieval.commands.search_options import COPIES_OPTION, search_options, without_copies
 from retrieval.commands.serve import serve, token
 from retrieval.commands.text_lines import text_batches
+from retrieval.commands.writing.collection import collection
+from retrieval.commands.writing.delete import delete
+from retrieval.commands.writing.put import put
 from retrieval.domain.passages import passage_as_json
 from retrieval.domain.records import DTYPE_NAMES, TextKind
 from retrieval.domain.wording import counted, printable
@@ -57,25 +66,13 @@ _NO_ARGUMENTS = {
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_CLI_EXAMPLES)
 @click.version_option(retrieval.__version__, prog_name="retrieval")
 def cli() -> None:
-    """Serve indexes over gRPC, and search them; `indexer build` makes one."""
+    """Serve indexes over gRPC, search and change them; `indexer build` makes one."""
 
 
 @cli.command(epilog=_SEARCH_EXAMPLES)
 @QUERY_ARGUMENT
-@click.option(
-    "--target",
-    default="127.0.0.1:50051",
-    metavar="HOST:PORT",
-    show_default=True,
-    help="The server's address.",
-)
-@click.option(
-    "--collection",
-    default="default",
-    metavar="NAME",
-    show_default=True,
-    help="Collection to search.",
-)
+@TARGET_OPTION
+@collection_option("to search")
 @search_options
 @COPIES_OPTION
 @connection_options
@@ -184,8 +181,11 @@ def _print_vectors(encoder: "Encoder", texts: Sequence[str], kind: TextKind) -> 
     return sum(embedded.truncated)
 
 
+cli.add_command(collection)
+cli.add_command(delete)
 cli.add_command(evaluate)
 cli.add_command(gateway)
+cli.add_command(put)
 cli.add_command(serve)
 cli.add_command(token)
 

@@ -1,4 +1,4 @@
-"""Options for the connection to a server: time limit, encryption, token."""
+"""Options for the connection to a server: address, time limit, encryption, token."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,15 +13,20 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+TARGET_OPTION = click.option(
+    "--target",
+    default="127.0.0.1:50051",
+    metavar="HOST:PORT",
+    show_default=True,
+    help="The server's address.",
+)
+
+TIMEOUT: Final = 30.0
+"""Seconds, as the client's default."""
+PUT_TIMEOUT: Final = 300.0
+"""Seconds, as the client's default for changes: to embed a long document takes minutes on a CPU."""
+
 _SERVER_OPTIONS: Final = (
-    click.option(
-        "--timeout",
-        type=float,
-        default=30.0,
-        metavar="SECONDS",
-        show_default=True,
-        help="Maximum time to wait for the answer.",
-    ),
     click.option(
         "--tls", is_flag=True, help="Encrypt; trust the certificates that the system trusts."
     ),
@@ -41,6 +46,11 @@ _TOKEN_OPTION: Final = click.option(
 )
 
 
+def changing_options(command: Command) -> Command:
+    """Add the server's address and the options of ``ConnectionOptions`` to a changing command."""
+    return TARGET_OPTION(connection_options(command, timeout=PUT_TIMEOUT))
+
+
 class ConnectionOptions(TypedDict):
     """Keywords that ``connection_options`` passes to a command."""
 
@@ -56,16 +66,43 @@ CONNECTION_NAMES: Final = tuple(ConnectionOptions.__annotations__)
 """Names of the keywords."""
 
 
-def connection_options(command: Command) -> Command:
-    """Add the options of ``ConnectionOptions`` to a command."""
-    return server_options(_TOKEN_OPTION(command))
+def collection_option(purpose: str) -> Callable[[Command], Command]:
+    """Return the option ``--collection``.
+
+    Args:
+        purpose: what the command does with the collection, such as ``"to search"``.
+    """
+    return click.option(
+        "--collection",
+        default="default",
+        metavar="NAME",
+        show_default=True,
+        help=f"Collection {purpose}.",
+    )
 
 
-def server_options(command: Command) -> Command:
+def connection_options(command: Command, *, timeout: float = TIMEOUT) -> Command:
+    """Add the options of ``ConnectionOptions`` to a command.
+
+    Args:
+        command: that has a client.
+        timeout: default of ``--timeout``.
+    """
+    return server_options(_TOKEN_OPTION(command), timeout=timeout)
+
+
+def server_options(command: Command, *, timeout: float = TIMEOUT) -> Command:
     """Add the options of ``ConnectionOptions`` to a command, all but the token."""
     for option in reversed(_SERVER_OPTIONS):
         command = option(command)
-    return command
+    return click.option(
+        "--timeout",
+        type=float,
+        default=timeout,
+        metavar="SECONDS",
+        show_default=True,
+        help="Maximum time to wait for the answer.",
+    )(command)
 
 
 def connect(target: str, options: ConnectionOptions) -> "RetrievalClient":

@@ -17,7 +17,9 @@ COMMANDS: Final = {
         *("build", "compact", "formats", "list", "models", "remove", "search", "show", "status"),
         *("verify", "watch"),
     ),
-    "retrieval": ("embed", "eval", "gateway", "search", "serve", "token"),
+    "retrieval": (
+        *("collection", "delete", "embed", "eval", "gateway", "put", "search", "serve", "token"),
+    ),
 }
 """Commands by program, so that each program can point to the other's."""
 

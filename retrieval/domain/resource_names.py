@@ -72,6 +72,11 @@ def collection_name(collection: str) -> str:
     return f"collections/{collection}"
 
 
+def own_name(name: str) -> str:
+    """Return a collection's own name, from its resource name."""
+    return name.removeprefix("collections/")
+
+
 def parse_collection(name: str, *, field: str) -> str:
     """Parse a collection's resource name.
 

@@ -44,6 +44,7 @@ class DictionaryService(pb_grpc.IngestServiceServicer):
         self.cut_before_answer = True
         """Whether the put at which a stream is cut takes effect without an answer."""
         self.refuse_streams: grpc.StatusCode | None = None
+        self.refuse_streams_after_cut: grpc.StatusCode | None = None
         self.hold = threading.Event()
         """Answers of streams wait for it."""
         self.hold.set()
@@ -76,6 +77,7 @@ class DictionaryService(pb_grpc.IngestServiceServicer):
                 if cut is not None and answered >= cut:
                     if self.cut_before_answer:
                         self._put(one.document)
+                    self.refuse_streams = self.refuse_streams_after_cut
                     context.abort(grpc.StatusCode.UNAVAILABLE, "cut")
                 yield self._answer(one)
                 answered += 1

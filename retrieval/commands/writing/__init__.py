@@ -1,0 +1,1 @@
+"""Commands that change the collections of a running server."""
