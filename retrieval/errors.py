@@ -125,7 +125,7 @@ class ModelMismatch(UserError):
 
 
 class IndexLocked(UserError):
-    """Another process is writing this index."""
+    """Another process builds this index, or does not finish its commit."""
 
     reason = "INDEX_LOCKED"
 

@@ -12,7 +12,8 @@ import secrets
 import shutil
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -29,6 +30,9 @@ ANN = "ann-"
 """Name prefixes of vector files and of the approximate indexes beside them."""
 LEXICAL = "lexical-"
 """Name prefix of the lexical index's files, and of the folder where they are written."""
+
+PENDING = ".pending"
+"""Suffix of files that maintenance writes outside commits; a commit removes it."""
 
 MAX_SEGMENT_ROWS = 1 << 26
 """Maximum number of rows in a segment. The database stores their ids as one value of 8 bytes a row,
@@ -58,7 +62,12 @@ class WrittenFile:
 
 
 def write_vector_file(
-    folder: Path, parts: Iterable[NDArray[np.float32]], *, rows: int, dim: int
+    folder: Path,
+    parts: Iterable[NDArray[np.float32]],
+    *,
+    rows: int,
+    dim: int,
+    pending: bool = False,
 ) -> WrittenFile:
     """Write vectors under a new name and flush file and folder to the disk.
 
@@ -68,6 +77,7 @@ def write_vector_file(
             large file needs little memory.
         rows: total number of vectors, ≥ 1.
         dim: length of a vector.
+        pending: see ``write_file``.
 
     Returns:
         name, size and hashes of the file.
@@ -77,21 +87,24 @@ def write_vector_file(
     """
     header = _HEADER.pack(b"IxFI", dim, rows, _UNUSED, _UNUSED, True, 0, rows * dim)
     little_endian = (np.ascontiguousarray(part, dtype="<f4").data.cast("B") for part in parts)
-    return write_file(folder, VECTORS, chain([header], little_endian))
+    return write_file(folder, VECTORS, chain([header], little_endian), pending=pending)
 
 
-def write_file(folder: Path, prefix: str, blocks: Iterable[bytes | memoryview]) -> WrittenFile:
+def write_file(
+    folder: Path, prefix: str, blocks: Iterable[bytes | memoryview], *, pending: bool = False
+) -> WrittenFile:
     """Write a file under a new name and flush file and folder to the disk.
 
     Args:
         folder: the index.
         prefix: start of the new file's name.
         blocks: content of the file.
+        pending: whether the file is written outside a commit; see ``PENDING`` and ``adopt``.
 
     Raises:
         StorageError: the file can't be written; a partial file is removed.
     """
-    path = folder / f"{prefix}{secrets.token_hex(8)}{SUFFIX}"
+    path = folder / f"{prefix}{secrets.token_hex(8)}{SUFFIX}{PENDING if pending else ''}"
     digest, size = hashlib.sha256(), 0
     try:
         with path.open("xb") as file:
@@ -111,6 +124,28 @@ def write_file(folder: Path, prefix: str, blocks: Iterable[bytes | memoryview]) 
     except BaseException:
         path.unlink(missing_ok=True)
         raise
+
+
+def adopt(folder: Path, pending: WrittenFile) -> WrittenFile:
+    """Give a pending file its final name, within the commit that names it.
+
+    Raises:
+        StorageError: the file can't be renamed.
+    """
+    name = pending.name.removesuffix(PENDING)
+    try:
+        (folder / pending.name).rename(folder / name)
+        sync(folder)
+    except OSError as error:
+        raise StorageError(f"can't rename {folder / pending.name}: {error.strerror}") from error
+    return replace(pending, name=name)
+
+
+def remove_pending_files(folder: Path) -> None:
+    """Delete files that an interrupted maintenance left; the caller holds its lock."""
+    for path in folder.glob(f"*{PENDING}"):
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def describe_file(path: Path) -> WrittenFile:

@@ -111,15 +111,19 @@ def is_building(folder: Path) -> bool:
 
 
 @contextmanager
-def maintenance_lock(folder: Path) -> Iterator[bool]:
+def maintenance_lock(folder: Path, seconds: float = 0.0) -> Iterator[bool]:
     """Hold an index's maintenance lock unless another process does; yield whether it is held.
+
+    Args:
+        folder: the index.
+        seconds: how long to wait for the other process.
 
     Raises:
         StorageError: the lock file can't be made.
     """
     lock = _opened(folder / MAINTENANCE_LOCK)
     try:
-        yield _take(lock, 0.0)
+        yield _take(lock, time.monotonic() + seconds)
     finally:
         os.close(lock)
 

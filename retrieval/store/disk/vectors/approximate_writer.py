@@ -39,8 +39,8 @@ def write_ann(
         or_none: whether to discard an index that misses the target.
 
     Returns:
-        the file, or None if the index was discarded; and the cheapest setting that reaches the
-        target, or else the one with the best recall.
+        the file, a pending one, or None if the index was discarded; and the cheapest setting that
+        reaches the target, or else the one with the best recall.
 
     Raises:
         StorageError: the file can't be written.
@@ -53,7 +53,7 @@ def write_ann(
     if or_none and not settings.reached:
         return None, settings
     data = faiss.serialize_index(index)
-    return write_file(folder, ANN, [data.data.cast("B")]), settings
+    return write_file(folder, ANN, [data.data.cast("B")], pending=True), settings
 
 
 def _trained(vectors: faiss.Index, kind: AnnKind) -> tuple[faiss.Index, int]:

@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +17,42 @@ from retrieval.domain.metadata import Metadata
 from retrieval.domain.records import ContainerStamp, Document, RootInfo, Skipped, SourceFile
 from retrieval.errors import InvalidArgument
 from retrieval.store.disk.files import vector_file
-from retrieval.store.disk.files.vector_file import WrittenFile, write_vector_file
+from retrieval.store.disk.files.vector_file import (
+    WrittenFile,
+    adopt,
+    open_vector_file,
+    write_vector_file,
+)
 from retrieval.store.disk.lexical.lexical_writer import forget_lexical
 from retrieval.store.disk.tables.rows import INSERT_CHUNK, chunk_values, document_values
 from retrieval.store.disk.tables.schema import INSERT_METADATA_VALUE, TEXT_PART_CHARS, header_key
-from retrieval.store.disk.writing.lookups import Lookups
+from retrieval.store.disk.writing.lookups import Lookups, SegmentRows
 from retrieval.store.filters.values import value_rows
-from retrieval.store.records import AnnSettings, StagedChunk, StagedDocument
+from retrieval.store.records import AnnSettings, SegmentInfo, StagedChunk, StagedDocument
+
+_COPY_ROWS = 16_384
+"""Number of rows copied at a time: 25 MB of vectors at 384 dimensions."""
+
+
+class Outdated(Exception):
+    """Gives a commit of maintenance up: what it was prepared for is no longer in the index."""
+
+
+class Merged(NamedTuple):
+    """A segment that was written outside a commit."""
+
+    written: WrittenFile
+    ids: NDArray[np.int64]
+    """Vector id of each row, int64 [rows]."""
+
+
+class Replaced(NamedTuple):
+    """The result of ``DiskCommit.replace_segments``."""
+
+    made: Sequence[int]
+    """Ids of the new segments."""
+    removed: int
+    """Number of vectors that were dropped."""
 
 
 class DiskCommit(Lookups):
@@ -197,55 +226,50 @@ class DiskCommit(Lookups):
             ),
         )
 
-    def move_vectors(
-        self, sources: Sequence[int], parts: Iterable[NDArray[np.float32]], dim: int, kept: int
-    ) -> list[int]:
-        """Move the vectors of several segments into one new segment, in order.
+    def replace_segments(
+        self, sources: Sequence[SegmentInfo], merged: Sequence[Merged], dim: int
+    ) -> Replaced:
+        """Put segments that were written outside the commit in the place of others.
 
         Args:
-            sources: ids of the segments. Vectors that are no longer in the table are left out.
-            parts: the vectors to keep, in order of segment and row; float32 [n, dim] each.
+            sources: the segments to replace. Their vectors that are not in ``merged`` are dropped
+                if no chunk uses them. If another writer has begun to use some meanwhile, those
+                become one more segment.
+            merged: the new segments.
             dim: length of a vector.
-            kept: number of vectors to keep.
 
-        Returns:
-            the id of the new segment, or of several with similar sizes if one would be too large;
-            empty if nothing is kept.
+        Raises:
+            Outdated: another program has replaced some of the segments or dropped vectors.
+            StorageError: a file can't be renamed or written.
         """
-        marks = ", ".join("?" * len(sources))
-        ids = np.fromiter(
-            (
-                row[0]
-                for row in self._connection.execute(
-                    f"SELECT id FROM vectors WHERE segment_id IN ({marks}) "
-                    f"ORDER BY segment_id, row",
-                    list(sources),
-                )
-            ),
-            dtype=np.int64,
-            count=kept,
-        )
-        count = math.ceil(kept / vector_file.MAX_SEGMENT_ROWS)
-        pieces = np.array_split(ids, count) if count else []
-        merged = []
-        for piece, vectors in zip(pieces, _dealt(parts, map(len, pieces)), strict=True):
-            merged.append(self.add_segment(vectors, piece, dim))
-            self._connection.executemany(
-                "UPDATE vectors SET segment_id = ?, row = ? WHERE id = ?",
-                ((merged[-1], row, vector_id) for row, vector_id in enumerate(piece.tolist())),
-            )
-        for segment in sources:
-            self._connection.execute("DELETE FROM segments WHERE id = ?", [segment])
-        return merged
+        marks, ids = ", ".join("?" * len(sources)), [source.id for source in sources]
+        found = self._connection.execute(f"SELECT file FROM segments WHERE id IN ({marks})", ids)
+        if {row[0] for row in found} != {source.file for source in sources}:
+            raise Outdated
+        made = []
+        for one in merged:
+            made.append(self._record_segment(adopt(self.folder, one.written), one.ids))
+            if self._move(one.ids, made[-1]) != len(one.ids):
+                raise Outdated
+        removed = self._connection.execute(
+            f"""DELETE FROM vectors WHERE segment_id IN ({marks})
+                AND id IN (SELECT vector_id FROM unused_vectors)""",
+            ids,
+        ).rowcount
+        rest = [(source, self.rows_of(source.id, used=False)) for source in sources]
+        left = np.concatenate([rows.ids for _, rows in rest])
+        if len(left):
+            parts = read_rows(self.folder, rest, dim)
+            made.append(self.add_segment(parts, left, dim))
+            self._move(left, made[-1])
+        self._connection.execute(f"DELETE FROM segments WHERE id IN ({marks})", ids)
+        return Replaced(made, removed)
 
-    def remove_unused_vectors(self) -> int:
-        """Remove the vectors that no chunk uses; their rows stay until ``move_vectors``.
-
-        Returns:
-            the number of removed vectors.
-        """
-        return self._connection.execute(
-            "DELETE FROM vectors WHERE id IN (SELECT vector_id FROM unused_vectors)"
+    def _move(self, ids: NDArray[np.int64], segment_id: int) -> int:
+        """Record that vectors are the rows of a segment, in order; return how many there are."""
+        return self._connection.executemany(
+            "UPDATE vectors SET segment_id = ?, row = ? WHERE id = ?",
+            ((segment_id, row, vector_id) for row, vector_id in enumerate(ids.tolist())),
         ).rowcount
 
     def add_segment(
@@ -270,6 +294,9 @@ class DiskCommit(Lookups):
                 f"a segment takes {vector_file.MAX_SEGMENT_ROWS} rows, not {len(ids)}"
             )
         written = write_vector_file(self.folder, parts, rows=len(ids), dim=dim)
+        return self._record_segment(written, ids)
+
+    def _record_segment(self, written: WrittenFile, ids: NDArray[np.int64]) -> int:
         named = ids.astype("<i8").tobytes()
         cursor = self._connection.execute(
             """INSERT INTO segments
@@ -282,8 +309,14 @@ class DiskCommit(Lookups):
         )
         return int(cursor.lastrowid or 0)
 
-    def put_ann(self, segment_id: int, written: WrittenFile, settings: AnnSettings) -> None:
-        """Record a segment's approximate index, replacing the previous one, if any."""
+    def put_ann(self, segment_id: int, pending: WrittenFile, settings: AnnSettings) -> None:
+        """Record a segment's approximate index, replacing the previous one, if any.
+
+        Raises:
+            Outdated: another program has replaced the segment.
+        """
+        self.check_segment(segment_id)
+        written = adopt(self.folder, pending)
         self._connection.execute(
             "INSERT OR REPLACE INTO ann_files VALUES (?, ?, ?, ?, ?, ?)",
             [
@@ -292,6 +325,16 @@ class DiskCommit(Lookups):
             ],
         )
         self._forget_missed(segment_id)
+
+    def check_segment(self, segment_id: int) -> None:
+        """Make sure that a segment is still there.
+
+        Raises:
+            Outdated: another program has replaced it.
+        """
+        query = "SELECT 1 FROM segments WHERE id = ?"
+        if not self._connection.execute(query, [segment_id]).fetchone():
+            raise Outdated
 
     def set_ann_settings(self, segment_id: int, settings: AnnSettings) -> None:
         """Change the search settings of a segment's approximate index."""
@@ -311,7 +354,11 @@ class DiskCommit(Lookups):
         Args:
             segment_id: the segment. Its approximate index is removed, if it has one.
             settings: the best settings measured; they decide when to try again.
+
+        Raises:
+            Outdated: another program has replaced the segment.
         """
+        self.check_segment(segment_id)
         self.remove_ann(segment_id)
         self._connection.execute(
             "INSERT INTO ann_missed VALUES (?, ?)", [segment_id, settings.as_json()]
@@ -398,20 +445,13 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _dealt(
-    parts: Iterable[NDArray[np.float32]], sizes: Iterable[int]
-) -> Iterator[Iterator[NDArray[np.float32]]]:
-    """Yield the rows of all parts in groups of given sizes; consume each group before the next."""
-    source = iter(parts)
-    left = np.empty((0, 0), np.float32)
-
-    def group(size: int) -> Iterator[NDArray[np.float32]]:
-        nonlocal left
-        while size:
-            if not len(left):
-                left = next(source)
-            taken, left = left[:size], left[size:]
-            size -= len(taken)
-            yield taken
-
-    return map(group, sizes)
+def read_rows(
+    folder: Path, sources: Sequence[tuple[SegmentInfo, SegmentRows]], dim: int
+) -> Iterator[NDArray[np.float32]]:
+    """Yield vectors of some segments, in order, a few thousand at a time; float32 [n, dim] each."""
+    for segment, (_, rows) in sources:
+        if not len(rows):
+            continue
+        index = open_vector_file(folder / segment.file, rows=segment.rows, dim=dim)
+        for start in range(0, len(rows), _COPY_ROWS):
+            yield index.reconstruct_batch(rows[start : start + _COPY_ROWS])

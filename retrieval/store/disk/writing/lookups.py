@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,15 @@ _LAST_CHARACTER = 0x10FFFF
 _SURROGATES = range(0xD800, 0xE000)
 
 _FILE_COLUMNS = "id, sha256, size, mtime_ns, sidecar_size, sidecar_mtime_ns"
+
+
+class SegmentRows(NamedTuple):
+    """Rows of a segment."""
+
+    ids: NDArray[np.int64]
+    """Vector id of each, int64 [n]."""
+    rows: NDArray[np.int64]
+    """Their numbers in the segment, int64 [n]."""
 
 
 class Lookups:
@@ -127,13 +137,20 @@ class Lookups:
         with sqlite_errors(self.folder):
             return load_segments(self._connection.execute)
 
-    def rows_of(self, segment_id: int) -> NDArray[np.int64]:
-        """Return the rows of a segment whose vectors are still in the index, in order."""
+    def rows_of(self, segment_id: int, *, used: bool) -> SegmentRows:
+        """Return the rows of a segment whose vectors are still in the index, in order.
+
+        Args:
+            segment_id: the segment.
+            used: whether to leave out vectors that no chunk uses.
+        """
+        query = "SELECT id, row FROM vectors WHERE segment_id = ?"
+        if used:
+            query += " AND id NOT IN (SELECT vector_id FROM unused_vectors)"
         with sqlite_errors(self.folder):
-            rows = self._connection.execute(
-                "SELECT row FROM vectors WHERE segment_id = ? ORDER BY row", [segment_id]
-            )
-            return np.fromiter((row[0] for row in rows), dtype=np.int64)
+            rows = self._connection.execute(f"{query} ORDER BY row", [segment_id])
+            pairs = np.array(rows.fetchall(), np.int64).reshape(-1, 2)
+            return SegmentRows(pairs[:, 0].copy(), pairs[:, 1].copy())
 
 
 def _after(prefix: str) -> str | None:

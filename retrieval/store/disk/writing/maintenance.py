@@ -1,32 +1,40 @@
 """Keep an index fast as it grows: merge small segments, index large ones, drop unused vectors.
 
-Segments never change. Maintenance writes new files, and one commit that names them in place of the
-old ones. An interrupted run leaves the index as it was.
+Segments never change. Maintenance writes new files outside commits, so that other writers go on,
+and one short commit names them in place of the old ones. Another writer's commit in between may add
+documents, leave vectors unused, or use them again; it never replaces a segment, because only the
+holder of the maintenance lock does that. An interrupted run leaves the index as it was.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from retrieval.domain.records import IndexInfo
+from retrieval.errors import IndexLocked
 from retrieval.store.disk.files import vector_file
-from retrieval.store.disk.files.vector_file import open_vector_file
+from retrieval.store.disk.files.vector_file import (
+    open_vector_file,
+    remove_pending_files,
+    write_vector_file,
+)
+from retrieval.store.disk.tables.locks import is_building, maintenance_lock
 from retrieval.store.disk.vectors.approximate import open_ann
 from retrieval.store.disk.vectors.approximate_writer import write_ann
 from retrieval.store.disk.vectors.tuning import tune
 from retrieval.store.disk.vectors.vector_index import EXACT_ROWS
-from retrieval.store.disk.writing.commit import DiskCommit
+from retrieval.store.disk.writing.commit import DiskCommit, Merged, Outdated, read_rows
+from retrieval.store.disk.writing.lookups import SegmentRows
 from retrieval.store.records import AnnKind, AnnSettings, Maintained, SegmentInfo
 
 SMALL_SEGMENT_ROWS = 16_384
 """Segments with fewer rows are merged when there are many of them."""
 MAX_SMALL_SEGMENTS = 8
-"""Number of small segments above which they are merged: each adds some microseconds to a search."""
+"""Number of small segments above which some are merged: each adds some microseconds to a search."""
 
 MAX_UNUSED_SHARE = 0.3
 """Fraction of unused vectors above which the index is compacted."""
@@ -40,14 +48,16 @@ are merged and get an index of their own: every search reads all of these rows."
 MIN_ANN_ROWS = 1_000
 """Fewer rows are always searched exactly, because an index would gain nothing."""
 
-_COPY_ROWS = 16_384
-"""Number of rows copied at a time: 25 MB of vectors at 384 dimensions."""
+COMPACT_WAIT_SECONDS = 60.0
+"""How long a compaction waits for another process's maintenance. Merging small segments takes less
+than a second; building a large approximate index takes minutes."""
 
 
 class Maintainable(Protocol):
     """The part of a writer that maintenance needs; ``DiskWriter`` satisfies it."""
 
     folder: Path
+    shared: bool
 
     @property
     def info(self) -> IndexInfo | None:
@@ -63,7 +73,7 @@ class Maintainable(Protocol):
         """Return every segment, oldest first."""
         ...
 
-    def rows_of(self, segment_id: int) -> NDArray[np.int64]:
+    def rows_of(self, segment_id: int, *, used: bool) -> SegmentRows:
         """Return the rows of a segment whose vectors are still in the index, in order."""
         ...
 
@@ -73,27 +83,48 @@ class Maintainable(Protocol):
 
 
 def maintain(writer: Maintainable) -> Maintained:
-    """Do the maintenance that is due after a build; usually none is.
+    """Do the maintenance that is due after a build or some commits; usually none is.
+
+    If another process does maintenance, the work is left to that process.
 
     Raises:
         StorageError, IndexDamaged: a file can't be written or read. Its commit changes nothing.
+        IndexLocked: another writer did not finish its commit.
     """
     if writer.lexical_is_due:  # an older version wrote it, or the language was changed
         with writer.commit():
             pass
+    with _alone(writer.folder, 0.0) as alone:
+        return _unless_outdated(_maintain, writer) if alone else Maintained()
+
+
+@contextmanager
+def _alone(folder: Path, seconds: float) -> Iterator[bool]:
+    """Hold the maintenance lock, if possible; yield whether it is held."""
+    with maintenance_lock(folder, seconds) as held:
+        if held:
+            remove_pending_files(folder)
+        yield held
+
+
+def _maintain(writer: Maintainable) -> Maintained:
+    """Do the maintenance that is due; the caller holds the maintenance lock."""
     info, segments = writer.info, writer.segments()
     if info is None or not segments:
         return Maintained()
     total = sum(row.rows for row in segments)
     kind = _kind(info.index_type, total)
-    if sum(row.unused for row in segments) > MAX_UNUSED_SHARE * total:
-        return compact(writer)
+    if sum(row.unused for row in segments) > MAX_UNUSED_SHARE * total and not (
+        # A build commits vectors ahead of their documents.
+        writer.shared and is_building(writer.folder)
+    ):
+        return _compact(writer)
     if kind is None:
         if any(row.ann or row.missed for row in segments):
             with writer.commit() as commit:
                 for row in segments:
                     commit.remove_ann(row.id)
-        due = _due_to_merge([row for row in segments if row.rows < SMALL_SEGMENT_ROWS])
+        due = due_to_merge([row for row in segments if row.rows < SMALL_SEGMENT_ROWS])
     else:
         due = _due_to_index(segments, kind, info)
     if due:
@@ -102,9 +133,23 @@ def maintain(writer: Maintainable) -> Maintained:
     return _tune_anew(writer, info, segments)
 
 
-def _due_to_merge(small: Sequence[SegmentInfo]) -> Sequence[SegmentInfo]:
-    """Return small segments to be merged, if there are many."""
-    return small if len(small) > MAX_SMALL_SEGMENTS else ()
+def due_to_merge(small: Sequence[SegmentInfo]) -> Sequence[SegmentInfo]:
+    """Return small segments to be merged into one, if there are many.
+
+    These are the smallest ones, and with them each larger one that is not larger than those before
+    it together, so that sizes are kept in a geometric series. A row that came in the first of
+    20,000 commits is moved about 9 times.
+    """
+    if len(small) <= MAX_SMALL_SEGMENTS:
+        return ()
+    by_size = sorted(small, key=lambda row: row.rows)
+    count, rows = 1, by_size[0].rows
+    while count < len(by_size) and (
+        by_size[count].rows <= rows or len(by_size) - count >= MAX_SMALL_SEGMENTS - 2
+    ):
+        rows += by_size[count].rows
+        count += 1
+    return sorted(by_size[:count], key=lambda row: row.id)
 
 
 def _due_to_index(
@@ -128,7 +173,7 @@ def _due_to_index(
         return side
     if sum(row.rows for row in plain) > MAX_PLAIN_ROWS:
         return plain
-    return _due_to_merge(plain)
+    return due_to_merge(plain)
 
 
 def _in_vain(segment: SegmentInfo, kind: AnnKind, info: IndexInfo) -> bool:
@@ -154,7 +199,29 @@ def compact(writer: Maintainable) -> Maintained:
 
     Raises:
         StorageError, IndexDamaged: a file can't be written or read. Its commit changes nothing.
+        IndexLocked: another process does maintenance and does not finish.
     """
+    with _alone(writer.folder, COMPACT_WAIT_SECONDS) as alone:
+        if not alone:
+            raise IndexLocked(
+                f"another process is merging or indexing vectors of {writer.folder}; "
+                f"try again when it is done"
+            )
+        return _unless_outdated(_compact, writer)
+
+
+def _unless_outdated(
+    work: Callable[[Maintainable], Maintained], writer: Maintainable
+) -> Maintained:
+    """Do maintenance; leave it to the next time if a program of an older version came between."""
+    try:
+        return work(writer)
+    except Outdated:
+        return Maintained()
+
+
+def _compact(writer: Maintainable) -> Maintained:
+    """Merge all segments; the caller holds the maintenance lock."""
     info, segments = writer.info, writer.segments()
     if info is None or not segments:
         return Maintained()
@@ -183,27 +250,21 @@ def _into_one(
     *,
     drop_unused: bool,
 ) -> Maintained:
-    """Merge segments in one commit, and index the result in another.
+    """Merge segments with one commit, and index the result with another.
 
     A run interrupted between the two leaves a segment that is searched exactly, which is correct
     but slower.
     """
     removed = 0
-    merged, single = [segments[0].id], segments[0]
+    single = segments[0]
+    merged: Sequence[int] = [single.id]
     if len(segments) > 1 or (drop_unused and single.unused):
+        written = _write_merged(writer, segments, info.model.dim, drop_unused=drop_unused)
         with writer.commit() as commit:
-            if drop_unused:
-                removed = commit.remove_unused_vectors()
-            kept = [writer.rows_of(row.id) for row in segments]
-            merged = commit.move_vectors(
-                [row.id for row in segments],
-                _kept_parts(writer, segments, kept, info.model.dim),
-                info.model.dim,
-                sum(map(len, kept)),
-            )
+            merged, removed = commit.replace_segments(segments, written, info.model.dim)
     done = [_index_segment(writer, segment, kind, info) for segment in merged]
     return Maintained(
-        merged=len(segments) if merged != [single.id] else 0,
+        merged=len(segments) if list(merged) != [single.id] else 0,
         removed=removed,
         ann=min(filter(None, (one.ann for one in done)), key=_recall, default=None),
         missed=max(filter(None, (one.missed for one in done)), key=_recall, default=None),
@@ -255,24 +316,47 @@ def _tuned(
     return tune(ann, vectors, info.target_recall)
 
 
-def _kept_parts(
-    writer: Maintainable,
-    segments: Sequence[SegmentInfo],
-    kept: Sequence[NDArray[np.int64]],
-    dim: int,
-) -> Iterator[NDArray[np.float32]]:
-    """Yield the kept vectors of some segments, in order, a few thousand at a time."""
-    for segment, rows in zip(segments, kept, strict=True):
-        index = open_vector_file(writer.folder / segment.file, rows=segment.rows, dim=dim)
-        for start in range(0, len(rows), _COPY_ROWS):
-            yield index.reconstruct_batch(rows[start : start + _COPY_ROWS])
+def _write_merged(
+    writer: Maintainable, segments: Sequence[SegmentInfo], dim: int, *, drop_unused: bool
+) -> list[Merged]:
+    """Write the vectors of some segments, in order, as pending files.
+
+    Returns:
+        one new segment, or several with similar sizes if one would be too large; empty if there are
+        no vectors.
+    """
+    sources = [(row, writer.rows_of(row.id, used=drop_unused)) for row in segments]
+    ids = np.concatenate([rows.ids for _, rows in sources])
+    count = -(-len(ids) // vector_file.MAX_SEGMENT_ROWS)
+    pieces = np.array_split(ids, count) if count else []
+    merged, done = [], 0
+    for piece in pieces:
+        parts = read_rows(writer.folder, _cut(sources, done, done + len(piece)), dim)
+        written = write_vector_file(writer.folder, parts, rows=len(piece), dim=dim, pending=True)
+        merged.append(Merged(written, piece))
+        done += len(piece)
+    return merged
+
+
+def _cut(
+    sources: Sequence[tuple[SegmentInfo, SegmentRows]], start: int, end: int
+) -> list[tuple[SegmentInfo, SegmentRows]]:
+    """Return the rows from ``start`` to ``end`` of those of all segments together."""
+    cut = []
+    for segment, (ids, rows) in sources:
+        part = slice(max(0, start), max(0, end))
+        cut.append((segment, SegmentRows(ids[part], rows[part])))
+        start, end = start - len(rows), end - len(rows)
+    return cut
 
 
 def _index_segment(
     writer: Maintainable, segment_id: int, kind: AnnKind | None, info: IndexInfo
 ) -> Maintained:
     """Build a segment's approximate index; if ``kind`` is None, remove the one that it has."""
-    (segment,) = [row for row in writer.segments() if row.id == segment_id]
+    segment = next((row for row in writer.segments() if row.id == segment_id), None)
+    if segment is None:
+        return Maintained()
     if kind is None:
         if segment.ann or segment.missed:
             with writer.commit() as commit:
@@ -289,6 +373,6 @@ def _index_segment(
     with writer.commit() as commit:
         if written is None:
             commit.put_missed(segment_id, settings)
-            return Maintained(missed=settings)
-        commit.put_ann(segment_id, written, settings)
-    return Maintained(ann=settings)
+        else:
+            commit.put_ann(segment_id, written, settings)
+    return Maintained(missed=settings) if written is None else Maintained(ann=settings)

@@ -45,9 +45,12 @@ class DiskWriter(Lookups):
     index at the same time.
     """
 
-    def __init__(self, folder: Path, database: Database, resources: ExitStack) -> None:
+    def __init__(
+        self, folder: Path, database: Database, resources: ExitStack, *, shared: bool
+    ) -> None:
         """Use ``open``."""
         super().__init__(folder, database.conn)
+        self.shared = shared
         self._database = database
         self._resources = resources
         self._place = file_identity(folder)
@@ -81,7 +84,7 @@ class DiskWriter(Lookups):
                 stack.callback(database.close)
                 stack.callback(_checkpoint, database.conn)
                 register_functions(database.conn)
-                writer = cls(folder, database, stack)
+                writer = cls(folder, database, stack, shared=shared)
                 writer.remove_strays()
                 with suppress(StorageError, IndexDamaged):  # readers work without a view
                     writer._keep_view()
