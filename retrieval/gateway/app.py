@@ -1,6 +1,6 @@
 """The gateway as an ASGI application, and its OpenAPI document."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -18,7 +18,7 @@ from retrieval.errors import RetrievalError
 from retrieval.gateway.config import GatewayConfig
 from retrieval.gateway.guard import Guard
 from retrieval.gateway.problems import MEDIA_TYPE, Problem, Refused, of_error, of_status
-from retrieval.gateway.routes import documents, health, search
+from retrieval.gateway.routes import dify, documents, embeddings, health, open_webui, search
 from retrieval.gateway.routes.common import Gateway, as_json
 from retrieval.gateway.schemas import answers
 from retrieval.gateway.upstream import REQUEST_ID, TIMEOUT_HEADER, Upstream
@@ -53,7 +53,7 @@ def create_api(config: GatewayConfig, upstream: Upstream) -> FastAPI:
         openapi_url="/openapi.json",
     )
     gateway = Gateway(upstream, config.timeout)
-    for subject in (search, documents, health):
+    for subject in (search, documents, embeddings, dify, open_webui, health):
         api.include_router(subject.routes(gateway))
     _answer_errors(api)
     api.openapi = lambda: _openapi(api)  # type: ignore[method-assign]
@@ -76,27 +76,31 @@ def _answer_errors(api: FastAPI) -> None:
     """Answer every error as a problem, in the form of the route if it has one of its own."""
 
     @api.exception_handler(Refused)
-    async def refused(_request: Request, error: Refused) -> Response:
-        return problem_response(error.problem)
+    async def refused(request: Request, error: Refused) -> Response:
+        return problem_response(error.problem, request)
 
     @api.exception_handler(RetrievalError)
-    async def mistaken(_request: Request, error: RetrievalError) -> Response:
-        return problem_response(of_error(error))
+    async def mistaken(request: Request, error: RetrievalError) -> Response:
+        return problem_response(of_error(error), request)
 
     @api.exception_handler(HTTPException)
-    async def no_route(_request: Request, error: HTTPException) -> Response:
+    async def no_route(request: Request, error: HTTPException) -> Response:
         problem = of_status(error.status_code, f"{error.detail}: see /openapi.json")
-        return problem_response(problem, error.headers or {})
+        return problem_response(problem, request, error.headers)
 
     @api.exception_handler(RequestValidationError)
-    async def malformed(_request: Request, error: RequestValidationError) -> Response:
-        return problem_response(_of_faults(error.errors()))
+    async def malformed(request: Request, error: RequestValidationError) -> Response:
+        return problem_response(_of_faults(error.errors()), request)
 
 
-def problem_response(problem: Problem, headers: Any = None) -> Response:  # noqa: ANN401
+def problem_response(
+    problem: Problem, request: Request, headers: Mapping[str, str] | None = None
+) -> Response:
     """Return the answer for a problem."""
     response = as_json(
-        problem.body(), status=problem.status, headers={**(headers or {}), **problem.headers()}
+        problem.body(request.url.path),
+        status=problem.status,
+        headers={**(headers or {}), **problem.headers()},
     )
     response.headers["content-type"] = MEDIA_TYPE
     return response

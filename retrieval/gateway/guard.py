@@ -43,7 +43,7 @@ class Guard:
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         request_id = request_id_of(headers)
         scope.setdefault("state", {})["request_id"] = request_id
-        answer = _Answer(send, request_id)
+        answer = _Answer(send, request_id, scope["path"])
         problem = self._refusal(headers)
         if problem is not None:
             await answer.refuse(problem)
@@ -143,8 +143,9 @@ class _Refusal(Exception):
 class _Answer:
     """Sends one answer, with the request's id among its headers."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, request_id: str, path: str) -> None:
         self._send = send
+        self._path = path
         self.request_id = request_id
         self.started = False
         self.complete = False
@@ -163,7 +164,7 @@ class _Answer:
 
     async def refuse(self, problem: Problem) -> None:
         """Answer with a problem, and close the connection if a body may still arrive on it."""
-        body = orjson.dumps(problem.body())
+        body = orjson.dumps(problem.body(self._path))
         headers = {
             "content-type": MEDIA_TYPE,
             "content-length": str(len(body)),

@@ -54,6 +54,21 @@ _REASON_OF_STATUS: Final[Mapping[int, str]] = {
 """Reasons of errors that a web framework finds by itself."""
 
 
+_OPENAI_TYPES: Final[Mapping[int, str]] = {
+    **dict.fromkeys((400, 404, 405, 409, 413, 421, 422), "invalid_request_error"),
+    401: "authentication_error",
+    403: "permission_error",
+    429: "rate_limit_error",
+}
+_TEI_TYPES: Final[Mapping[int, str]] = {
+    **dict.fromkeys((400, 404, 409, 413, 422), "Validation"),
+    **dict.fromkeys((429, 503), "Overloaded"),
+    **dict.fromkeys((401, 403), "Unauthorized"),
+}
+_DIFY_CODES: Final[Mapping[int, int]] = {401: 1001, 403: 1002, 404: 2001}
+"""Dify's own codes for a token that is missing or malformed or may not, and for no collection."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One error, as it is answered."""
@@ -68,9 +83,14 @@ class Problem:
     retry_after: int | None = None
     """Seconds; None if a retry does not help."""
 
-    def body(self) -> dict[str, Any]:
-        """Return the members of problem details."""
+    def body(self, path: str) -> dict[str, Any]:
+        """Return the members of problem details, and those that clients of a path read.
+
+        Args:
+            path: of the request.
+        """
         return {
+            **self._of_others(path),
             "type": "about:blank",
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
@@ -78,6 +98,16 @@ class Problem:
             "reason": self.reason,
             "metadata": dict(self.metadata),
         }
+
+    def _of_others(self, path: str) -> dict[str, Any]:
+        if path.startswith(("/v1/embeddings", "/v1/models")):
+            error = {"message": self.detail, "type": _OPENAI_TYPES.get(self.status, "server_error")}
+            return {"error": {**error, "param": self.metadata.get("field"), "code": self.reason}}
+        if path.startswith("/embed"):
+            return {"error": self.detail, "error_type": _TEI_TYPES.get(self.status, "Backend")}
+        if path.startswith("/retrieval"):
+            return {"error_code": _DIFY_CODES.get(self.status, 500), "error_msg": self.detail}
+        return {}
 
     def headers(self) -> dict[str, str]:
         """Return the headers that go with the error."""

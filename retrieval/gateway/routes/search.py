@@ -144,7 +144,7 @@ async def _events(
                 yield _event("passage", passage_as_json(passage_from(message.passage)))
                 count += 1
         except Refused as error:
-            yield _event("error", error.problem.body())
+            yield _event("error", error.problem.body(""))
             return
     yield _event("end", {"passage_count": count})
 

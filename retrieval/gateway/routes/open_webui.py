@@ -1,0 +1,58 @@
+"""Searches in Open WebUI's form of an external web search."""
+
+import re
+from typing import Annotated, Final
+from urllib.parse import quote, urlencode
+
+from fastapi import APIRouter
+from fastapi import Query as InQuery
+from starlette.requests import Request
+from starlette.responses import Response
+
+from retrieval.client.requests import search_request
+from retrieval.client.results import SearchResults
+from retrieval.domain.resource_names import DEFAULT_COLLECTION
+from retrieval.gateway.routes.common import Gateway, as_json
+from retrieval.gateway.schemas import others as schemas
+
+_ADDRESS: Final = re.compile("https?://")
+
+
+def routes(gateway: Gateway) -> APIRouter:
+    """Return the route that Open WebUI asks."""
+    router = APIRouter(tags=["open-webui"])
+
+    @router.post(
+        "/open-webui/search", operation_id="search_web", response_model=list[schemas.WebResult]
+    )
+    async def search_web(
+        request: Request,
+        body: schemas.WebSearchBody,
+        collection: Annotated[str, InQuery(description="Where to search.")] = DEFAULT_COLLECTION,
+    ) -> Response:
+        """Find passages, in Open WebUI's form of web search: one result for each document."""
+        message = search_request(
+            body.query, k=body.count, collection=collection, group_by_document=True
+        )
+        upstream = gateway.upstream
+        answer = await upstream.call(upstream.search.Search, message, gateway.caller(request))
+        return as_json(
+            [
+                {
+                    "link": _link(request, passage.uri, collection),
+                    "title": passage.title,
+                    "snippet": passage.text,
+                }
+                for passage in SearchResults.from_message(answer)
+            ]
+        )
+
+    return router
+
+
+def _link(request: Request, uri: str, collection: str) -> str:
+    """Return a document's own address if its URI is one, or else where the gateway returns it."""
+    if _ADDRESS.match(uri):
+        return uri
+    query = "" if collection == DEFAULT_COLLECTION else f"?{urlencode({'collection': collection})}"
+    return f"{request.base_url}v1/documents/{quote(uri)}{query}"
