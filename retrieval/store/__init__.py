@@ -8,6 +8,7 @@ are beside it. Importing this package loads no store, and neither torch nor grpc
 from retrieval.domain.records import DocumentRow, IndexInfo, ModelIdentity
 from retrieval.store.api import (
     Commit,
+    Lookups,
     Reader,
     Store,
     TermFinder,
@@ -57,6 +58,7 @@ __all__ = [
     "LexicalHits",
     "Location",
     "LocationLike",
+    "Lookups",
     "Maintained",
     "ModelIdentity",
     "PassageKey",

@@ -340,8 +340,21 @@ class Lookups(Protocol):
     Between two commits of a writer, others may change all of it.
     """
 
+    @property
+    def info(self) -> IndexInfo | None:
+        """Description and counts of the index; None until ``set_model`` was called once."""
+        ...
+
+    def newest_generation(self) -> int:
+        """Return the number of the newest generation; 0 before the first."""
+        ...
+
     def roots(self) -> dict[str, RootInfo]:
         """Return every root that was ever indexed or written, by name."""
+        ...
+
+    def root(self, name: str) -> RootInfo | None:
+        """Return one root; None if nothing was ever indexed or written there."""
         ...
 
     def known_files(self, root: str) -> dict[str, KnownFile]:
@@ -350,6 +363,25 @@ class Lookups(Protocol):
 
     def known_file(self, uri: str) -> KnownFile | None:
         """Return the record of one document; None if there is no such document."""
+        ...
+
+    def document_row(self, uri: str) -> DocumentRow | None:
+        """Return a document without its text; None if there is no such document."""
+        ...
+
+    def pushed_container(self, uri: str) -> tuple[str, ContainerStamp] | None:
+        """Return the container that a URI is, or that it lies in, with its stamp; None if none.
+
+        Only containers that were written over the API count.
+        """
+        ...
+
+    def skipped_in(self, uri: str) -> list[Skipped]:
+        """Return what was skipped of a container, itself included, in order of URI."""
+        ...
+
+    def count_built(self, prefix: str = "", filter: Filter | None = None) -> int:
+        """Count the documents that come from builds; see ``pushed_documents``."""
         ...
 
     def pushed_documents(self, prefix: str = "", filter: Filter | None = None) -> list[str]:
@@ -436,6 +468,27 @@ class Commit(Lookups, Protocol):
         """
         ...
 
+    def remove_documents(self, uris: Iterable[str]) -> None:
+        """Remove documents that were written over the API; forget containers that are empty then.
+
+        Args:
+            uris: URIs of documents; others are passed over.
+        """
+        ...
+
+    def put_container(
+        self, uri: str, root: str, stamp: ContainerStamp | None, skipped: Sequence[Skipped] = ()
+    ) -> None:
+        """Record a container that was written over the API, such as an archive.
+
+        Args:
+            uri: of the container; its documents are at and below this URI.
+            root: name of its root.
+            stamp: what it is recognised by; None to forget it.
+            skipped: its parts that are not indexed, in place of those recorded before.
+        """
+        ...
+
     def claim_root(self, root: RootInfo) -> None:
         """Record a root unless it is recorded already.
 
@@ -446,7 +499,7 @@ class Commit(Lookups, Protocol):
             root: a root of a build, or a pushed one (see ``RootInfo.is_pushed``).
 
         Raises:
-            InvalidArgument: the index has a root of this name that is written the other way.
+            ForeignRoot: the index has a root of this name that is written the other way.
         """
         ...
 
@@ -464,7 +517,7 @@ class Commit(Lookups, Protocol):
             containers: stamps by URI of what need not be read again while it stays as it is.
 
         Raises:
-            InvalidArgument: the index has a root of this name that is written the other way.
+            ForeignRoot: the index has a root of this name that is written the other way.
         """
         ...
 
@@ -486,11 +539,6 @@ class Writer(Lookups, Protocol):
     Any method raises StorageError if the store can't be read or written, and IndexDamaged if it
     finds a damaged part.
     """
-
-    @property
-    def info(self) -> IndexInfo | None:
-        """Description and counts of the index; None until ``set_model`` was called once."""
-        ...
 
     def __enter__(self) -> Self: ...
 

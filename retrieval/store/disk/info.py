@@ -110,13 +110,20 @@ def _ann_settings(text: str) -> AnnSettings:
         raise damaged_row("the settings of an approximate index have changed") from error
 
 
-def load_roots(connection: sqlite3.Connection) -> dict[str, RootInfo]:
-    """Read every root that was ever indexed, by name, in the connection's present snapshot.
+def load_roots(connection: sqlite3.Connection, name: str | None = None) -> dict[str, RootInfo]:
+    """Read the roots that were ever indexed, by name, in the connection's present snapshot.
+
+    Args:
+        connection: to the index's database.
+        name: the root to read; None for all.
 
     Raises:
         IndexDamaged: the record of a root is malformed.
     """
-    rows = connection.execute("SELECT name, path, choice FROM roots ORDER BY name")
+    test, parameters = ("", []) if name is None else ("WHERE name = ?", [name])
+    rows = connection.execute(
+        f"SELECT name, path, choice FROM roots {test} ORDER BY name", parameters
+    )
     return {name: RootInfo(name, path, _choice(choice)) for name, path, choice in rows}
 
 

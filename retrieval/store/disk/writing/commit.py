@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from retrieval.domain.metadata import Metadata
 from retrieval.domain.records import ContainerStamp, Document, RootInfo, Skipped, SourceFile
-from retrieval.errors import InvalidArgument
+from retrieval.errors import ForeignRoot, InvalidArgument
 from retrieval.store.disk.files import vector_file
 from retrieval.store.disk.files.vector_file import (
     WrittenFile,
@@ -161,6 +161,51 @@ class DiskCommit(Lookups):
         )
         return sorted(row[0] for row in rows.fetchall())
 
+    def remove_documents(self, uris: Iterable[str]) -> None:
+        """Remove documents that were written over the API; forget containers that are empty then.
+
+        Args:
+            uris: URIs of documents; others are passed over.
+        """
+        for uri in uris:
+            self.remove_document(uri)
+            while (found := self.pushed_container(uri)) and not self._holds_documents(found[0]):
+                self.put_container(found[0], "", None)
+
+    def _holds_documents(self, uri: str) -> bool:
+        return bool(
+            self._connection.execute(
+                "SELECT EXISTS (SELECT 1 FROM documents WHERE uri = ? OR (uri > ? AND uri < ?))",
+                [uri, f"{uri}/", f"{uri}0"],
+            ).fetchone()[0]
+        )
+
+    def put_container(
+        self, uri: str, root: str, stamp: ContainerStamp | None, skipped: Sequence[Skipped] = ()
+    ) -> None:
+        """Record a container that was written over the API, such as an archive.
+
+        Args:
+            uri: of the container; its documents are at and below this URI.
+            root: name of its root.
+            stamp: what it is recognised by; None to forget it.
+            skipped: its parts that are not indexed, in place of those recorded before.
+        """
+        self._connection.execute(
+            "DELETE FROM skipped WHERE uri = ? OR (uri > ? AND uri < ?)",
+            [uri, f"{uri}/", f"{uri}0"],
+        )
+        self._connection.execute("DELETE FROM containers WHERE uri = ?", [uri])
+        if stamp is not None:
+            self._connection.execute(
+                "INSERT INTO containers (uri, root, size, mtime_ns, rules) VALUES (?, ?, ?, ?, ?)",
+                [uri, root, stamp.size, stamp.mtime_ns, stamp.rules],
+            )
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO skipped (uri, root, reason, detail) VALUES (?, ?, ?, ?)",
+                ((skip.uri, root, skip.reason, skip.detail) for skip in skipped),
+            )
+
     def claim_root(self, root: RootInfo) -> None:
         """Record a root unless it is recorded already.
 
@@ -171,7 +216,7 @@ class DiskCommit(Lookups):
             root: a root of a build, or a pushed one (see ``RootInfo.is_pushed``).
 
         Raises:
-            InvalidArgument: the index has a root of this name that is written the other way.
+            ForeignRoot: the index has a root of this name that is written the other way.
         """
         row = self._connection.execute(
             "SELECT path FROM roots WHERE name = ?", [root.name]
@@ -203,7 +248,7 @@ class DiskCommit(Lookups):
             containers: stamps by URI of what need not be read again while it stays as it is.
 
         Raises:
-            InvalidArgument: the index has a root of this name that is written the other way.
+            ForeignRoot: the index has a root of this name that is written the other way.
         """
         self.claim_root(root)
         name, choice = root.name, _choice_json(root)
@@ -425,15 +470,15 @@ def _choice_json(root: RootInfo) -> str:
     return json.dumps(asdict(root.choice)) if root.choice else ""
 
 
-def _other_kind(root: RootInfo) -> InvalidArgument:
+def _other_kind(root: RootInfo) -> ForeignRoot:
     """Return the error for a root whose name is one of the other kind."""
     if root.is_pushed:
-        return InvalidArgument(
+        return ForeignRoot(
             f"documents of {root.name}/ come from a folder that is indexed by `indexer build`; "
             f"put documents under another first part of the URI",
             field="uri",
         )
-    return InvalidArgument(
+    return ForeignRoot(
         f"documents of {root.name}/ are written over the API; rename the folder, or build it into "
         f"another index with --index",
         field="docs",

@@ -8,11 +8,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.domain.records import ContainerStamp, FileStamp, RootInfo, Skipped
+from retrieval.domain.records import (
+    ContainerStamp,
+    DocumentRow,
+    FileStamp,
+    IndexInfo,
+    RootInfo,
+    Skipped,
+)
 from retrieval.store.disk.filtering.conditions import filter_check
 from retrieval.store.disk.filtering.patterns import Parameter
-from retrieval.store.disk.info import load_roots, load_segments
+from retrieval.store.disk.info import load_info, load_roots, load_segments
 from retrieval.store.disk.tables.database import LOOKUP_BATCH, sqlite_errors
+from retrieval.store.disk.tables.rows import DOCUMENT_QUERY, read_document
 from retrieval.store.filters.language import Filter
 from retrieval.store.records import KnownFile, SegmentInfo
 
@@ -39,10 +47,29 @@ class Lookups:
         self.folder = folder
         self._connection = connection
 
+    @property
+    def info(self) -> IndexInfo | None:
+        """Description and counts of the index; None until ``set_model`` was called once."""
+        with sqlite_errors(self.folder):
+            if not self._connection.execute("SELECT count(*) FROM index_info").fetchone()[0]:
+                return None
+            return load_info(self.folder, self._connection)
+
+    def newest_generation(self) -> int:
+        """Return the number of the newest generation; 0 before the first."""
+        with sqlite_errors(self.folder):
+            row = self._connection.execute("SELECT generation FROM index_info").fetchone()
+            return int(row[0]) if row else 0
+
     def roots(self) -> dict[str, RootInfo]:
         """Return every root that was ever indexed or written, by name."""
         with sqlite_errors(self.folder):
             return load_roots(self._connection)
+
+    def root(self, name: str) -> RootInfo | None:
+        """Return one root; None if nothing was ever indexed or written there."""
+        with sqlite_errors(self.folder):
+            return load_roots(self._connection, name).get(name)
 
     def known_files(self, root: str) -> dict[str, KnownFile]:
         """Return the records of all documents under a root, by URI."""
@@ -63,6 +90,55 @@ class Lookups:
             ).fetchone()
             return KnownFile(row[0], row[1], FileStamp(*row[2:])) if row else None
 
+    def document_row(self, uri: str) -> DocumentRow | None:
+        """Return a document without its text; None if there is no such document."""
+        with sqlite_errors(self.folder):
+            row = self._connection.execute(f"{DOCUMENT_QUERY} WHERE d.uri = ?", [uri]).fetchone()
+            return read_document(row) if row else None
+
+    def pushed_container(self, uri: str) -> tuple[str, ContainerStamp] | None:
+        """Return the container that a URI is, or that it lies in, with its stamp; None if none.
+
+        Only containers that were written over the API count.
+        """
+        ends = [at for at, character in enumerate(uri) if character == "/"]
+        above = [uri, *(uri[:end] for end in reversed(ends))]
+        with sqlite_errors(self.folder):
+            for start in range(0, len(above), LOOKUP_BATCH):
+                batch = above[start : start + LOOKUP_BATCH]
+                marks = ", ".join("?" * len(batch))
+                row = self._connection.execute(
+                    f"""SELECT c.uri, c.size, c.mtime_ns, c.rules
+                        FROM containers c JOIN roots r ON r.name = c.root
+                        WHERE r.path = '' AND c.uri IN ({marks}) ORDER BY c.uri""",
+                    batch,
+                ).fetchone()
+                if row:
+                    return row[0], ContainerStamp(*row[1:])
+        return None
+
+    def skipped_in(self, uri: str) -> list[Skipped]:
+        """Return what was skipped of a container, itself included, in order of URI."""
+        with sqlite_errors(self.folder):
+            rows = self._connection.execute(
+                """SELECT uri, root, reason, detail FROM skipped
+                   WHERE uri = ? OR (uri > ? AND uri < ?) ORDER BY uri""",
+                [uri, f"{uri}/", f"{uri}0"],  # "0" comes after "/"
+            )
+            return [Skipped(*row) for row in rows]
+
+    def count_built(self, prefix: str = "", filter: Filter | None = None) -> int:
+        """Count the documents that come from builds; see ``pushed_documents``."""
+        tests, parameters = _selection(prefix, filter)
+        with sqlite_errors(self.folder):
+            return int(
+                self._connection.execute(
+                    f"""SELECT count(*) FROM documents d LEFT JOIN roots r ON r.name = d.root
+                        WHERE {" AND ".join([*tests, "r.path IS NOT ''"])}""",
+                    parameters,
+                ).fetchone()[0]
+            )
+
     def pushed_documents(self, prefix: str = "", filter: Filter | None = None) -> list[str]:
         """Return the URIs of documents in pushed roots, in order.
 
@@ -70,19 +146,11 @@ class Lookups:
             prefix: start of the URIs; empty for all.
             filter: if given, return only documents that pass this filter.
         """
-        tests = ["d.uri >= ?", "r.path = ''"]
-        parameters: list[Parameter] = [prefix]
-        if (end := _after(prefix)) is not None:
-            tests.append("d.uri < ?")
-            parameters.append(end)
-        if filter is not None:
-            check = filter_check(filter)
-            tests.append(check.text)
-            parameters += check.parameters
+        tests, parameters = _selection(prefix, filter)
         with sqlite_errors(self.folder):
             rows = self._connection.execute(
                 f"""SELECT d.uri FROM documents d JOIN roots r ON r.name = d.root
-                    WHERE {" AND ".join(tests)} ORDER BY d.uri""",
+                    WHERE {" AND ".join([*tests, "r.path = ''"])} ORDER BY d.uri""",
                 parameters,
             )
             return [row[0] for row in rows]
@@ -151,6 +219,20 @@ class Lookups:
             rows = self._connection.execute(f"{query} ORDER BY row", [segment_id])
             pairs = np.array(rows.fetchall(), np.int64).reshape(-1, 2)
             return SegmentRows(pairs[:, 0].copy(), pairs[:, 1].copy())
+
+
+def _selection(prefix: str, filter: Filter | None) -> tuple[list[str], list[Parameter]]:
+    """Return conditions on a table of documents called ``d``, and their parameters."""
+    tests: list[str] = ["d.uri >= ?"]
+    parameters: list[Parameter] = [prefix]
+    if (end := _after(prefix)) is not None:
+        tests.append("d.uri < ?")
+        parameters.append(end)
+    if filter is not None:
+        check = filter_check(filter)
+        tests.append(check.text)
+        parameters += check.parameters
+    return tests, parameters
 
 
 def _after(prefix: str) -> str | None:

@@ -19,7 +19,6 @@ from retrieval.domain.records import (
 )
 from retrieval.errors import IndexDamaged, ModelMismatch, NotAnIndex, StorageError
 from retrieval.store.disk.files.vector_file import remove_stray_files
-from retrieval.store.disk.info import load_info
 from retrieval.store.disk.lexical.lexical_writer import lexical_is_due, update_lexical
 from retrieval.store.disk.lexical.segment_files import load_state, view_name, write_view
 from retrieval.store.disk.tables.database import (
@@ -105,14 +104,6 @@ class DiskWriter(Lookups):
     def close(self) -> None:
         """Release all locks and discard uncommitted changes."""
         self._resources.close()
-
-    @property
-    def info(self) -> IndexInfo | None:
-        """Description and counts of the index; None until ``set_model`` was called once."""
-        with sqlite_errors(self.folder):
-            if not self._connection.execute("SELECT count(*) FROM index_info").fetchone()[0]:
-                return None
-            return load_info(self.folder, self._connection)
 
     def set_model(
         self, model: ModelIdentity, chunking: ChunkSettings, language: str = DEFAULT_LANGUAGE

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.domain.records import RootInfo, SourceFile
-from retrieval.errors import IndexLocked, InvalidArgument, ModelMismatch, StorageError
+from retrieval.errors import ForeignRoot, IndexLocked, ModelMismatch, StorageError
 from retrieval.store import open_reader, open_writer, parse_filter, read_info, verify
 from retrieval.store.disk.tables import locks
 from retrieval.store.disk.writing.lookups import _after
@@ -152,14 +152,14 @@ def test_a_root_is_written_one_way(index: Path) -> None:
     assert put(index, PUSHED, "a") == 2
     assert put(index, BUILT, "a") == 3
     assert put(index, PUSHED, "b") == 4
-    with pytest.raises(InvalidArgument, match=r"docs/ come from a folder .* put documents under"):
+    with pytest.raises(ForeignRoot, match=r"docs/ come from a folder .* put documents under"):
         put(index, RootInfo("docs"), "x")
-    with pytest.raises(InvalidArgument, match=r"notes/ are written over the API; rename"):
+    with pytest.raises(ForeignRoot, match=r"notes/ are written over the API; rename"):
         put(index, RootInfo("notes", "/home/notes"), "x")
-    with open_writer(index) as writer, pytest.raises(InvalidArgument), writer.commit() as commit:
+    with open_writer(index) as writer, pytest.raises(ForeignRoot), writer.commit() as commit:
         commit.set_root(RootInfo("notes", "/home/notes"), [], {})
     # Of an interrupted build of an older version: documents without a recorded root.
-    with pytest.raises(InvalidArgument, match="another first part"):
+    with pytest.raises(ForeignRoot, match="another first part"):
         put(index, RootInfo("d"), "x")
     with open_reader(index) as reader:
         assert [row.uri for row in reader.documents(9)] == [

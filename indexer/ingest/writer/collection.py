@@ -1,0 +1,146 @@
+"""One collection: what is put is read, committed, and answered."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from indexer.ingest.writer.commits import Committer
+from indexer.ingest.writer.gather import Committed
+from indexer.ingest.writer.index_thread import IndexThread
+from indexer.ingest.writer.models import Models
+from indexer.ingest.writer.operations import (
+    MAX_LISTED,
+    ChangeSettings,
+    Conditions,
+    Deleted,
+    DeleteDocument,
+    DeleteDocuments,
+    Operation,
+    PutDocuments,
+    PutUnchanged,
+)
+from indexer.ingest.writer.reading import UploadReader
+from indexer.ingest.writer.room import Room
+from indexer.ingest.writer.uploads import Upload
+from indexer.readers.on_demand import OnDemandReaders
+from retrieval.domain.records import IndexInfo
+from retrieval.store import Lookups, read_info
+from retrieval.store.filters.language import Filter
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all collections of a process share."""
+
+    models: Models
+    readers: OnDemandReaders
+    room: Room
+    commit_seconds: float
+
+
+class WritableCollection:
+    """A collection that documents are put into; for one event loop."""
+
+    def __init__(self, folder: Path, info: IndexInfo, shared: Shared) -> None:
+        """Use ``open``, which blocks."""
+        encoder = shared.models.for_index(info.model)
+        self.folder = folder
+        self._room = shared.room
+        self._reader = UploadReader(shared.readers, encoder, info.chunking)
+        self._lookups = IndexThread(folder, "lookups")
+        self._committer = Committer(
+            folder, partial(shared.models.embed, encoder), shared.commit_seconds
+        )
+
+    @classmethod
+    def open(cls, folder: Path, shared: Shared) -> "WritableCollection":
+        """Open an index, and load its model.
+
+        Raises:
+            NotAnIndex, IndexVersionError, IndexDamaged, StorageError: the index can't be opened.
+            ModelNotFound, ModelMismatch, CheckpointError: its model can't be loaded.
+        """
+        return cls(folder, read_info(folder), shared)
+
+    async def put(self, upload: Upload, conditions: Conditions) -> Committed:
+        """Put a document; return once it is committed.
+
+        Raises:
+            UserError: a condition does not hold, or the document can't be put.
+            StorageError, IndexLocked, IndexDamaged: the index can't be written.
+        """
+        mtime_ns = upload.mtime_ns if upload.has_time else None
+        same = PutUnchanged(upload.uri, upload.sha256, mtime_ns, conditions)
+        async with self._room.hold(upload.size) as held:
+            known = await self._look_up(same.find)
+            if known.result is not None:
+                return known
+            read = await self._reader.read(upload)
+            held.grow(read.chars)
+            operation = PutDocuments(
+                upload.uri,
+                upload.sha256,
+                read.documents,
+                read.skipped,
+                read.holds_files,
+                mtime_ns,
+                conditions,
+            )
+            return await self._commit(operation)
+
+    async def delete(self, uri: str, conditions: Conditions) -> Committed:
+        """Delete what was put at a URI.
+
+        Raises:
+            NotFound: there is no such document.
+            UserError, StorageError, IndexLocked, IndexDamaged: as for ``put``.
+        """
+        return await self._commit(DeleteDocument(uri, conditions))
+
+    async def delete_matching(
+        self, prefix: str, filter: Filter | None, *, dry_run: bool
+    ) -> Committed:
+        """Delete what was put and matches a condition, or count it.
+
+        Raises:
+            StorageError, IndexLocked, IndexDamaged: as for ``put``.
+        """
+        operation = DeleteDocuments(prefix, filter)
+        if not dry_run:
+            return await self._commit(operation)
+
+        def find(lookups: Lookups) -> Deleted:
+            uris, foreign = operation.find(lookups)
+            return Deleted(uris[:MAX_LISTED], len(uris), foreign)
+
+        return await self._look_up(find)
+
+    async def change(self, settings: ChangeSettings) -> IndexInfo:
+        """Change settings; return what the collection is then."""
+        await self._commit(settings)
+        return await asyncio.to_thread(read_info, self.folder)
+
+    async def close(self) -> None:
+        """Commit what waits to be committed, and close the index's files."""
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._committer.close()
+        self._lookups.close()
+
+    async def _look_up(self, find: Callable[[Lookups], object]) -> Committed:
+        return await asyncio.wrap_future(self._lookups.call(partial(_found, find)))
+
+    async def _commit(self, operation: Operation) -> Committed:
+        return await asyncio.wrap_future(self._committer.put(operation))
+
+
+def _found(find: Callable[[Lookups], object], lookups: Lookups) -> Committed:
+    """Return what is found in one generation, and its number."""
+    while True:
+        before = lookups.newest_generation()
+        result = find(lookups)
+        if lookups.newest_generation() == before:
+            return Committed(result, before)

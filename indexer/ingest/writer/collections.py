@@ -1,0 +1,184 @@
+"""The collections of a writer process: opened on first use, created, and deleted."""
+
+import asyncio
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from indexer.build.settings import BuildOptions, chunk_settings
+from indexer.ingest.writer.collection import Shared, WritableCollection
+from indexer.ingest.writer.operations import ChangeSettings
+from retrieval.domain.languages import DEFAULT_LANGUAGE
+from retrieval.domain.records import IndexInfo
+from retrieval.domain.resource_names import check_own_name
+from retrieval.errors import AlreadyExists, InvalidArgument, NotFound, StorageError
+from retrieval.store import exists, open_writer, read_info
+
+_UNFINISHED: Final = ".unfinished-"
+"""Prefix of the folder of a collection that is being created or deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewCollection:
+    """What a new collection is to be."""
+
+    name: str
+    model: str
+    """Empty for the server's default."""
+    chunk_tokens: int | None
+    chunk_overlap: int | None
+    """None for the default of builds."""
+    settings: ChangeSettings
+
+
+class WritableCollections:
+    """Opens collections on first use; for one event loop."""
+
+    def __init__(self, named: Mapping[str, Path], data: Path | None, shared: Shared) -> None:
+        """Open nothing yet.
+
+        Args:
+            named: collection → folder of its index.
+            data: folder of further collections, each in a folder of its name; None if there is
+                none.
+            shared: what they share.
+        """
+        self._named = named
+        self._data = data
+        self._shared = shared
+        self._open: dict[str, WritableCollection] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def get(self, name: str) -> WritableCollection:
+        """Return a collection, and open it first if necessary.
+
+        Raises:
+            NotFound: there is no such collection.
+            RetrievalError: its index or model can't be opened; see ``WritableCollection.open``.
+        """
+        if name not in self._open:
+            async with self._lock(name):
+                if name not in self._open:
+                    folder = self._folder(name)
+                    self._open[name] = await asyncio.to_thread(
+                        WritableCollection.open, folder, self._shared
+                    )
+        return self._open[name]
+
+    async def create(self, new: NewCollection) -> IndexInfo:
+        """Create an empty collection.
+
+        Raises:
+            AlreadyExists: there is such a collection.
+            InvalidArgument: the name, the model or a setting is out of range.
+            StorageError: its folder can't be made.
+        """
+        check_own_name(new.name, field="collection_id")
+        folder = self._own_folder(new.name)
+        async with self._lock(new.name):
+            return await asyncio.to_thread(self._create, new, folder)
+
+    async def delete(self, name: str) -> None:
+        """Delete a collection with its files.
+
+        Raises:
+            NotFound: there is no such collection.
+            StorageError: its files can't be deleted.
+        """
+        folder = self._own_folder(name)
+        async with self._lock(name):
+            if not exists(folder):
+                raise _no_collection(name)
+            collection = self._open.pop(name, None)
+            if collection is not None:
+                await collection.close()
+            await asyncio.to_thread(_remove, folder)
+
+    async def close(self) -> None:
+        """Commit what waits, and close all collections."""
+        await asyncio.gather(*(one.close() for one in self._open.values()))
+
+    def remove_unfinished(self) -> None:
+        """Delete what an interrupted creation or deletion left behind."""
+        if self._data is not None and self._data.is_dir():
+            for path in self._data.glob(f"{_UNFINISHED}*"):
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        return self._locks.setdefault(name, asyncio.Lock())
+
+    def _folder(self, name: str) -> Path:
+        if name in self._named:
+            return self._named[name]
+        if self._data is None or not exists(self._data / name):
+            raise _no_collection(name)
+        return self._data / name
+
+    def _own_folder(self, name: str) -> Path:
+        """Return the folder of a collection that may be created or deleted."""
+        if self._data is None or name in self._named:
+            raise InvalidArgument(
+                f"collection {name!r} can't be created or deleted here: the server takes only "
+                "collections in the folder of --data for that",
+                field="collection",
+            )
+        return self._data / name
+
+    def _create(self, new: NewCollection, folder: Path) -> IndexInfo:
+        if exists(folder):
+            raise AlreadyExists(f"collection {new.name!r} exists", collection=new.name)
+        encoder = self._shared.models.named(new.model)
+        options = BuildOptions(
+            [], folder, chunk_tokens=new.chunk_tokens, chunk_overlap=new.chunk_overlap
+        )
+        chunking = chunk_settings(options, None, encoder)
+        unfinished = folder.with_name(f"{_UNFINISHED}{secrets.token_hex(8)}")
+        try:
+            with open_writer(unfinished, shared=True) as writer:
+                language = new.settings.language or DEFAULT_LANGUAGE
+                writer.set_model(encoder.identity, chunking, language)
+                with writer.commit() as commit:
+                    new.settings.apply(commit, always=True)
+            _move(unfinished, folder)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+        return read_info(folder)
+
+
+def _no_collection(name: str) -> NotFound:
+    return NotFound(f"no collection {name!r}", collection=name)
+
+
+def _move(source: Path, target: Path) -> None:
+    """Rename a folder, and make that survive a power cut.
+
+    Raises:
+        AlreadyExists: the target is a folder with files.
+        StorageError: the disk refuses.
+    """
+    try:
+        source.rename(target)
+        parent = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(parent)
+        finally:
+            os.close(parent)
+    except OSError as error:
+        if target.is_dir():
+            raise AlreadyExists(f"{target} exists and is not empty") from error
+        raise StorageError(f"can't make {target}: {error.strerror}") from error
+
+
+def _remove(folder: Path) -> None:
+    """Delete a folder; after a power cut it is whole or gone."""
+    unfinished = folder.with_name(f"{_UNFINISHED}{secrets.token_hex(8)}")
+    _move(folder, unfinished)
+    try:
+        shutil.rmtree(unfinished)
+    except OSError as error:
+        raise StorageError(f"can't delete all of {unfinished}: {error.strerror}") from error
