@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from indexer.ingest.writer.commits import Committer
-from indexer.ingest.writer.gather import Committed
-from indexer.ingest.writer.index_thread import IndexThread
-from indexer.ingest.writer.models import Models
-from indexer.ingest.writer.operations import (
+from indexer.ingest.writer.commits.committer import Committer
+from indexer.ingest.writer.commits.gather import Committed
+from indexer.ingest.writer.commits.index_thread import IndexThread
+from indexer.ingest.writer.commits.operations import (
     MAX_LISTED,
     ChangeSettings,
     Conditions,
@@ -21,6 +20,7 @@ from indexer.ingest.writer.operations import (
     PutDocuments,
     PutUnchanged,
 )
+from indexer.ingest.writer.models import Models
 from indexer.ingest.writer.reading import UploadReader
 from indexer.ingest.writer.room import Room
 from indexer.ingest.writer.uploads import Upload

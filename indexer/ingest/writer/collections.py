@@ -11,7 +11,7 @@ from typing import Final
 
 from indexer.build.settings import BuildOptions, chunk_settings
 from indexer.ingest.writer.collection import Shared, WritableCollection
-from indexer.ingest.writer.operations import ChangeSettings
+from indexer.ingest.writer.commits.operations import ChangeSettings
 from retrieval.domain.languages import DEFAULT_LANGUAGE
 from retrieval.domain.records import IndexInfo
 from retrieval.domain.resource_names import check_own_name

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from indexer.build.settings import FILE_MEMORY_BYTES, FILE_SECONDS, FILE_SECONDS_PER_MB
 from indexer.files.sidecar import with_fields
-from indexer.ingest.writer.operations import root_of
+from indexer.ingest.writer.commits.operations import root_of
 from indexer.ingest.writer.passages import chunks_of, document_of
 from indexer.ingest.writer.uploads import Upload
 from indexer.parse.base.outline import title_of

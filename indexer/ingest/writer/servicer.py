@@ -9,8 +9,8 @@ import grpc
 from grpc.aio import ServicerContext
 
 from indexer.ingest.writer.collections import NewCollection, WritableCollections
-from indexer.ingest.writer.gather import Committed
-from indexer.ingest.writer.operations import (
+from indexer.ingest.writer.commits.gather import Committed
+from indexer.ingest.writer.commits.operations import (
     ChangeSettings,
     Conditions,
     Deleted,

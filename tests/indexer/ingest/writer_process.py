@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from google.rpc import error_details_pb2
 from indexer.ingest.writer.settings import WriterSettings
 from retrieval.indexer_v1 import ingest_service_pb2 as pb
 from retrieval.indexer_v1.ingest_service_pb2_grpc import IngestServiceStub

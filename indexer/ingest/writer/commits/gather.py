@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from threading import Condition
 from typing import Final
 
-from indexer.ingest.writer.operations import Operation
+from indexer.ingest.writer.commits.operations import Operation
 from retrieval.errors import NotServing
 
 MAX_CHUNKS: Final = 1024

@@ -7,8 +7,8 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Final
 
-from indexer.ingest.writer.gather import Committed, Gatherer, Waiting
-from indexer.ingest.writer.operations import Operation
+from indexer.ingest.writer.commits.gather import Committed, Gatherer, Waiting
+from indexer.ingest.writer.commits.operations import Operation
 from indexer.staging import Put, Stager
 from retrieval.errors import ForeignRoot, IndexLocked, StorageError, UserError
 from retrieval.store import Commit, Writer, open_writer

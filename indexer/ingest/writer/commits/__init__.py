@@ -1,0 +1,1 @@
+"""Operations on a collection, gathered into commits that one thread makes."""
