@@ -1,0 +1,1 @@
+"""Documents put over the wire: throughput, visibility, kills, hostile puts."""
