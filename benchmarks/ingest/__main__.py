@@ -156,7 +156,7 @@ def found_after(server: WritableServer, count: int) -> dict[str, Any]:
         )
         answered = time.perf_counter()
         request = search_pb.SearchRequest(
-            collection=NAME, query=word, page_size=1, mode=search_pb.SEARCH_MODE_LEXICAL
+            collection=NAME, text=word, page_size=1, mode=search_pb.SEARCH_MODE_LEXICAL
         )
         while not server.search.Search(request, timeout=30).passages:
             time.sleep(POLL_SECONDS)
@@ -181,7 +181,7 @@ def searched(server: WritableServer, rate: float, seconds: float) -> dict[str, f
         time.sleep(max(0.0, due - time.perf_counter()))
         query = f"{pick.choice(queries)} {pick.randrange(10**6)}"
         call = server.search.Search.future(
-            search_pb.SearchRequest(collection=NAME, query=query, page_size=10), timeout=30
+            search_pb.SearchRequest(collection=NAME, text=query, page_size=10), timeout=30
         )
         call.add_done_callback(on_done(due))
         calls.append(call)

@@ -213,7 +213,7 @@ class Place:
 
     def _find(self, uri: str, text: str) -> None:
         answer = self.server.search.Search(
-            search_service_pb2.SearchRequest(collection=NAME, query=text[:200], page_size=50),
+            search_service_pb2.SearchRequest(collection=NAME, text=text[:200], page_size=50),
             timeout=60,
         )
         if uri not in {hit.document.uri for hit in answer.passages}:

@@ -20,6 +20,7 @@ from retrieval.client.requests import (
     document_request,
     embed_requests,
     passage_request,
+    rerank_request,
     resource_name,
     search_request,
     stream_search_request,
@@ -29,6 +30,7 @@ from retrieval.client.results import (
     DocumentInfo,
     Embeddings,
     PassageContext,
+    RerankResults,
     SearchResults,
     ServerInfo,
     mode_name,
@@ -43,6 +45,7 @@ from retrieval.indexer_v1.ingest_service_pb2_grpc import IngestServiceStub
 from retrieval.v1 import index_service_pb2 as index_pb
 from retrieval.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
 from retrieval.v1.index_service_pb2_grpc import IndexServiceStub
+from retrieval.v1.rerank_service_pb2_grpc import RerankServiceStub
 from retrieval.v1.search_service_pb2_grpc import SearchServiceStub
 
 RequestT = TypeVar("RequestT")
@@ -93,6 +96,7 @@ class AsyncRetrievalClient(AsyncWritingMethods):
         channel: Any = self._channel
         self._search: Any = SearchServiceStub(channel)
         self._embedding: Any = EmbeddingServiceStub(channel)
+        self._rerank: Any = RerankServiceStub(channel)
         self._index: Any = IndexServiceStub(channel)
         self._ingest: Any = IngestServiceStub(channel)
 
@@ -189,6 +193,13 @@ class AsyncRetrievalClient(AsyncWritingMethods):
         for request in count_requests(texts, collection=collection):
             counts += (await self._call(self._embedding.CountTokens, request)).token_counts
         return counts
+
+    async def rerank(
+        self, query: str, texts: Iterable[str], *, top_n: int | None = None
+    ) -> RerankResults:
+        """Order texts of your own by how well they answer a query, with the server's reranker."""
+        request = rerank_request(query, texts, top_n=top_n)
+        return RerankResults.from_message(await self._call(self._rerank.Rerank, request))
 
     async def collection(self, collection: str = DEFAULT_COLLECTION) -> CollectionInfo:
         """Return what a collection is and holds, by its own name."""

@@ -15,6 +15,7 @@ from retrieval.client.requests import (
     document_request,
     embed_requests,
     passage_request,
+    rerank_request,
     resource_name,
     search_request,
     stream_search_request,
@@ -25,6 +26,7 @@ from retrieval.client.results import (
     Embeddings,
     PassageContext,
     PassageStream,
+    RerankResults,
     SearchResults,
     ServerInfo,
     mode_name,
@@ -38,6 +40,7 @@ from retrieval.indexer_v1.ingest_service_pb2_grpc import IngestServiceStub
 from retrieval.v1 import index_service_pb2 as index_pb
 from retrieval.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
 from retrieval.v1.index_service_pb2_grpc import IndexServiceStub
+from retrieval.v1.rerank_service_pb2_grpc import RerankServiceStub
 from retrieval.v1.search_service_pb2_grpc import SearchServiceStub
 
 DEFAULT_TARGET = "127.0.0.1:50051"
@@ -80,6 +83,7 @@ class RetrievalClient(WritingMethods):
         self._connection = Connection(target, timeout=timeout, tls=tls, token=token)
         self._search = SearchServiceStub(self._connection.channel)
         self._embedding = EmbeddingServiceStub(self._connection.channel)
+        self._rerank = RerankServiceStub(self._connection.channel)
         self._index = IndexServiceStub(self._connection.channel)
         self._ingest = IngestServiceStub(self._connection.channel)
 
@@ -217,6 +221,26 @@ class RetrievalClient(WritingMethods):
         for request in count_requests(texts, collection=collection):
             counts += self._connection.call(self._embedding.CountTokens, request).token_counts
         return counts
+
+    def rerank(
+        self, query: str, texts: Iterable[str], *, top_n: int | None = None
+    ) -> RerankResults:
+        """Order texts of your own by how well they answer a query, with the server's reranker.
+
+        Args:
+            query: a text.
+            texts: n texts, at least one, and at most ``ServerLimits.max_batch_size``.
+            top_n: maximum number of results; None for all.
+
+        Returns:
+            the best texts, best first.
+
+        Raises:
+            InvalidArgument: an argument can't be sent.
+            ServiceError: with ``service_reason`` ``NO_RERANKER`` if the server has none.
+        """
+        request = rerank_request(query, texts, top_n=top_n)
+        return RerankResults.from_message(self._connection.call(self._rerank.Rerank, request))
 
     def collection(self, collection: str = DEFAULT_COLLECTION) -> CollectionInfo:
         """Return what a collection is and holds, by its own name."""

@@ -46,6 +46,7 @@ SERVICE_CONFIG = {
                 for service in (
                     "retrieval.v1.SearchService",
                     "retrieval.v1.EmbeddingService",
+                    "retrieval.v1.RerankService",
                     "retrieval.v1.IndexService",
                     "indexer.v1.IngestService",
                 )

@@ -25,6 +25,7 @@ from retrieval.v1 import (
     document_pb2,
     embedding_service_pb2,
     index_service_pb2,
+    rerank_service_pb2,
     search_service_pb2,
 )
 
@@ -178,6 +179,22 @@ def count_requests(
         yield embedding_service_pb2.CountTokensRequest(
             collection=resource_name(collection), texts=part
         )
+
+
+def rerank_request(
+    query: str, texts: Iterable[str], *, top_n: int | None
+) -> rerank_service_pb2.RerankRequest:
+    """Return a request for the order of texts.
+
+    Raises:
+        InvalidArgument: these are not texts in valid Unicode, or ``top_n`` is not a whole number
+            above 0.
+    """
+    return rerank_service_pb2.RerankRequest(
+        query=sendable(query, field="query"),
+        texts=text_list(texts, field="texts"),
+        top_n=0 if top_n is None else count(top_n, field="top_n"),
+    )
 
 
 def document_request(name: str, *, with_text: bool) -> index_service_pb2.GetDocumentRequest:

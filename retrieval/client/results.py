@@ -21,6 +21,7 @@ from retrieval.v1 import (
     document_pb2,
     embedding_service_pb2,
     index_service_pb2,
+    rerank_service_pb2,
     search_service_pb2,
 )
 
@@ -138,6 +139,45 @@ class PassageStream(Iterator[Passage]):
             ServiceError: the server failed after it had begun to answer.
         """
         return next(self.passages)
+
+
+@dataclass(frozen=True, slots=True)
+class RerankedText:
+    """One of the texts of a ``rerank``."""
+
+    index: int
+    """Its position among the texts, from 0."""
+    score: float
+    """The probability that it answers the query, from 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class RerankResults(Sequence[RerankedText]):
+    """The best texts, best first; a sequence."""
+
+    texts: tuple[RerankedText, ...]
+    model: str
+    """Name of the cross-encoder."""
+    truncated_count: int
+    """Number of texts of which the model read only the beginning."""
+
+    @classmethod
+    def from_message(cls, message: rerank_service_pb2.RerankResponse) -> "RerankResults":
+        """Read an answer."""
+        texts = tuple(RerankedText(one.index, one.score) for one in message.results)
+        return cls(texts, message.model, message.truncated_count)
+
+    def __len__(self) -> int:
+        """Return the number of texts."""
+        return len(self.texts)
+
+    @overload
+    def __getitem__(self, index: int) -> RerankedText: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[RerankedText, ...]: ...
+    def __getitem__(self, index: int | slice) -> RerankedText | tuple[RerankedText, ...]:
+        """Return a text, or several."""
+        return self.texts[index]
 
 
 @dataclass(frozen=True, slots=True)

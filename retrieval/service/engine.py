@@ -23,6 +23,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, Generic, NamedTuple, TypeVar
 
+import numpy as np
+
 import retrieval
 from retrieval.domain.deadline import answer_by
 from retrieval.domain.passages import Passage
@@ -30,7 +32,7 @@ from retrieval.domain.records import DocumentRow, IndexInfo, ModelIdentity, Text
 from retrieval.domain.resource_names import DocumentName, DocumentUri, PassageName
 from retrieval.domain.search_options import MAX_K, MAX_OFFSET, OPTIONS
 from retrieval.domain.wording import counted
-from retrieval.errors import InvalidArgument
+from retrieval.errors import InvalidArgument, NoReranker
 from retrieval.search import MAX_QUERY_CHARS, EmbeddedText, Query, SearchResult, check_query
 from retrieval.service.access.callers import EVERYONE, Caller
 from retrieval.service.access.token_file import Scope
@@ -118,6 +120,16 @@ class TokenCounts(NamedTuple):
 
     counts: list[int]
     model: ModelIdentity
+
+
+class Reranked(NamedTuple):
+    """The order of some texts."""
+
+    results: list[tuple[int, float]]
+    """Number and score of the best texts, best first."""
+    model: str
+    truncated: int
+    """Number of texts of which the model read only the beginning."""
 
 
 class CollectionPage(NamedTuple):
@@ -337,6 +349,37 @@ class Engine:
         self._check_texts(texts)
         with self._collections.use(collection, call.caller) as opened:
             return TokenCounts(await self._count(opened, texts), opened.info.model)
+
+    async def rerank(self, call: Call, query: str, texts: Sequence[str], top_n: int) -> Reranked:
+        """Order texts by how well they answer a query, with the cross-encoder of searches.
+
+        Args:
+            call: who asks. Each text counts against the caller's rate.
+            query: a text.
+            texts: n texts.
+            top_n: maximum number of results; 0 for all.
+
+        Raises:
+            NoReranker: the server has no cross-encoder.
+            InvalidArgument: a text or a number is out of range.
+            RetrievalError: see ``SearchThreads.run``.
+        """
+        _begin(call, "search")
+        call.caller.charge(len(texts))
+        reranker = self._collections.reranker
+        if reranker is None:
+            raise NoReranker("this server has no model to rerank with: start it with --reranker")
+        try:
+            check_query(Query(query), with_filter=False)
+        except InvalidArgument as error:  # it calls the query's field ``text``
+            raise InvalidArgument(error.message, field="query") from error
+        self._check_texts(texts)
+        if top_n < 0:
+            raise InvalidArgument(f"top_n is {top_n}; it must be 0 or more", field="top_n")
+        scores = await self._rerank_threads.run(_NOTHING, reranker.score, query, list(texts))
+        order = np.argsort(-scores.probabilities, kind="stable")[: top_n or None]
+        results = [(int(number), float(scores.probabilities[number])) for number in order]
+        return Reranked(results, reranker.name, scores.truncated)
 
     def collection(self, call: Call, name: str) -> IndexInfo:
         """Return what a collection holds.
@@ -578,6 +621,19 @@ class Engine:
                 f"may have at most {most}: send fewer texts at once",
                 field="texts",
             )
+
+
+class _Nothing:
+    """Stands in for a collection where a call needs none."""
+
+    def hold(self) -> None:
+        """Do nothing."""
+
+    def release(self) -> None:
+        """Do nothing."""
+
+
+_NOTHING: Final = _Nothing()
 
 
 @dataclass(frozen=True, slots=True)

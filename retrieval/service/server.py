@@ -29,6 +29,7 @@ from retrieval.service.grpc_api.embedding_servicer import EmbeddingServicer
 from retrieval.service.grpc_api.health import HealthServicer
 from retrieval.service.grpc_api.index_servicer import IndexServicer
 from retrieval.service.grpc_api.interceptors import RequestInterceptor
+from retrieval.service.grpc_api.rerank_servicer import RerankServicer
 from retrieval.service.grpc_api.search_servicer import SearchServicer
 from retrieval.service.grpc_api.tls import Certificates
 from retrieval.service.limits.hang_up import hang_up
@@ -39,9 +40,15 @@ from retrieval.service.observability.observer import Observer, Tracer
 from retrieval.service.scheduling.batcher import BULK_NICENESS, NICENESS, Batcher
 from retrieval.service.scheduling.threads import SearchThreads, behind_others, supervise
 from retrieval.store import search_on_one_core
-from retrieval.v1 import embedding_service_pb2, index_service_pb2, search_service_pb2
+from retrieval.v1 import (
+    embedding_service_pb2,
+    index_service_pb2,
+    rerank_service_pb2,
+    search_service_pb2,
+)
 from retrieval.v1.embedding_service_pb2_grpc import add_EmbeddingServiceServicer_to_server
 from retrieval.v1.index_service_pb2_grpc import add_IndexServiceServicer_to_server
+from retrieval.v1.rerank_service_pb2_grpc import add_RerankServiceServicer_to_server
 from retrieval.v1.search_service_pb2_grpc import add_SearchServiceServicer_to_server
 
 LOG = logging.getLogger(__name__)
@@ -51,6 +58,7 @@ SERVICE_NAMES = tuple(
     for file, service in (
         (search_service_pb2, "SearchService"),
         (embedding_service_pb2, "EmbeddingService"),
+        (rerank_service_pb2, "RerankService"),
         (index_service_pb2, "IndexService"),
     )
 )
@@ -214,6 +222,7 @@ class RetrievalServer:
         )
         add_SearchServiceServicer_to_server(SearchServicer(self._engine), server)
         add_EmbeddingServiceServicer_to_server(EmbeddingServicer(self._engine), server)
+        add_RerankServiceServicer_to_server(RerankServicer(self._engine), server)
         add_IndexServiceServicer_to_server(IndexServicer(self._engine), server)
         for door in self._doors:
             door.add_to(server)

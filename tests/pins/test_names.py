@@ -17,7 +17,7 @@ PUBLIC = {
     "CollectionInfo DocumentInfo Embeddings ModelInfo PassageContext PassageStream QueryLike "
     "RetrievalClient SearchResults SearchTimings ServerInfo ServerLimits Tls PUT_TIMEOUT "
     "AsyncPutStream DeleteResult DeleteWhereResult Put PutDocument PutItem PutOutcome PutPassage "
-    "PutProgress PutResult PutStream SkippedPart",
+    "PutProgress PutResult PutStream RerankResults RerankedText SkippedPart",
     "retrieval.encoder": "Encoder",
     "retrieval.errors": "RetrievalError UserError InvalidArgument SourceError ModelNotFound "
     "CheckpointError NotAnIndex IndexVersionError NoLexicalIndex NoReranker ModelMismatch "
@@ -28,6 +28,7 @@ PUBLIC = {
     "retrieval.v1.search_service_pb2_grpc": "SearchServiceStub",
     "retrieval.v1.index_service_pb2_grpc": "IndexServiceStub",
     "retrieval.v1.embedding_service_pb2_grpc": "EmbeddingServiceStub",
+    "retrieval.v1.rerank_service_pb2_grpc": "RerankServiceStub",
     "retrieval.indexer_v1.ingest_service_pb2_grpc": "IngestServiceStub",
 }
 
@@ -40,6 +41,7 @@ METHODS = {
     "embed": "texts kind collection",
     "embed_detailed": "texts kind collection",
     "count_tokens": "texts collection",
+    "rerank": "query texts top_n",
     "collection": "collection",
     "collections": "",
     "documents": "collection",

@@ -23,8 +23,8 @@ from retrieval.domain.resource_names import check_own_name
 from retrieval.errors import InvalidArgument, NotFound, StorageError
 
 Scope = Literal["search", "embed", "read", "reload", "write"]
-"""What a token allows: SearchService, EmbeddingService, the reading methods of IndexService,
-ReloadCollection, or IngestService."""
+"""What a token allows: SearchService and RerankService, EmbeddingService, the reading methods of
+IndexService, ReloadCollection, or IngestService."""
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 

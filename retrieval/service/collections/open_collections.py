@@ -200,6 +200,11 @@ class Collections:
         self._closed = False
 
     @property
+    def reranker(self) -> "Reranker | None":
+        """The model that reranks; None if there is none."""
+        return self._reranker
+
+    @property
     def names(self) -> list[str]:
         """The collections' own names, sorted."""
         return sorted(self._locations)

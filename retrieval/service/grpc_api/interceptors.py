@@ -37,6 +37,7 @@ current_call: ContextVar[Call] = ContextVar("current_call")
 _SCOPE_OF_SERVICE: dict[str, Scope] = {
     "retrieval.v1.SearchService": "search",
     "retrieval.v1.EmbeddingService": "embed",
+    "retrieval.v1.RerankService": "search",
     "retrieval.v1.IndexService": "read",
 }
 _SCOPE_OF_METHOD: dict[str, Scope] = {"ReloadCollection": "reload"}

@@ -5,11 +5,14 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
 
 from retrieval.client import RetrievalClient
 from retrieval.encoding.reranker import PairScores, Reranker
-from retrieval.errors import ServiceError
+from retrieval.errors import InvalidArgument, ServiceError
+from retrieval.v1 import rerank_service_pb2
+from retrieval.v1.rerank_service_pb2_grpc import RerankServiceStub
 from tests.service.harness import running, wait_until
 from tests.tiny_model import make_tiny_reranker
 
@@ -55,6 +58,58 @@ def test_a_server_without_a_model_says_so(client: RetrievalClient) -> None:
     with pytest.raises(ServiceError) as caught:
         client.search("boat", rerank_top=10_000)
     assert caught.value.metadata["field"] == "rerank_top"
+
+
+NOON = "the boat leaves at noon"
+TEXTS = ["a lamp at dusk", "", NOON, "boulders " * 400, NOON]
+
+
+def test_texts_of_the_callers_own(reranking: RetrievalClient, model: Path) -> None:
+    query = "when does the boat leave?"
+    found = reranking.rerank(query, TEXTS)
+    expected = Reranker.load(str(model)).score(query, TEXTS)
+    assert [one.index for one in found] == sorted(
+        range(len(TEXTS)), key=lambda index: -expected.probabilities[index]
+    )
+    for one in found:
+        assert one.score == pytest.approx(expected.probabilities[one.index], abs=1e-6)
+    assert found.truncated_count == expected.truncated == 1
+    assert found.model == Reranker.load(str(model)).name
+    assert reranking.rerank(query, TEXTS, top_n=2).texts == found[:2]
+
+
+@pytest.mark.parametrize(
+    ("query", "texts", "top_n", "field"),
+    [
+        (" ", ["a"], None, "query"),
+        ("x" * 100_000, ["a"], None, "query"),
+        ("boat", [], None, "texts"),
+        ("boat", ["a"] * 257, None, "texts"),
+        ("boat", ["a", "x" * 262_145], None, "texts[1]"),
+    ],
+)
+def test_what_cannot_be_reranked(
+    reranking: RetrievalClient, query: str, texts: list[str], top_n: int | None, field: str
+) -> None:
+    with pytest.raises(ServiceError) as caught:
+        reranking.rerank(query, texts, top_n=top_n)
+    assert caught.value.status == "INVALID_ARGUMENT"
+    assert caught.value.metadata["field"] == field
+
+
+def test_a_negative_number_of_texts_is_refused(reranking: RetrievalClient) -> None:
+    stub = RerankServiceStub(reranking._connection.channel)
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Rerank(rerank_service_pb2.RerankRequest(query="boat", texts=["a"], top_n=-1))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    with pytest.raises(InvalidArgument):
+        reranking.rerank("boat", ["a"], top_n=0)
+
+
+def test_texts_need_a_model_too(client: RetrievalClient) -> None:
+    with pytest.raises(ServiceError, match="--reranker") as caught:
+        client.rerank("boat", ["a"])
+    assert caught.value.service_reason == "NO_RERANKER"
 
 
 def test_no_other_search_waits_for_the_model(
