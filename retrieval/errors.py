@@ -22,6 +22,7 @@
     │   ├── AlreadyExists          what is to be created exists
     │   ├── Conflict               another caller has changed the document meanwhile
     │   ├── ForeignRoot            a document belongs to a folder that builds keep up to date
+    │   ├── FixedCollections       the server can't create or delete collections
     │   ├── UnreadableDocument     nothing in a document that was put can be indexed
     │   └── StaleGeneration        the page token is of an older generation
     ├── IndexDamaged               a file of the index is missing or altered
@@ -182,6 +183,12 @@ class ForeignRoot(UserError):
     """A document belongs to a folder that builds keep up to date, or a folder to documents put."""
 
     reason = "FOREIGN_ROOT"
+
+
+class FixedCollections(UserError):
+    """The server can't create or delete collections, or not this one."""
+
+    reason = "FIXED_COLLECTIONS"
 
 
 class UnreadableDocument(UserError):

@@ -263,3 +263,13 @@ def _named(uri: str, file_name: str) -> str:
 
 def _ending(uri: str, suffix: str) -> str:
     return uri if uri.lower().endswith(suffix.lower()) else f"{uri}{suffix}"
+
+
+def read_as(request: PutDocumentRequest) -> str:
+    """Return the name that tells how a request's content is read; see ``Upload.read_as``.
+
+    Raises:
+        InvalidArgument: the file name or the media type is malformed or unknown.
+    """
+    name, _reading = _read_as(request, request.WhichOneof("content") or "data")
+    return name

@@ -92,9 +92,7 @@ class Bucket:
         Raises:
             RateLimited: none is left.
         """
-        now = self._clock()
-        self._left = min(self._size, self._left + (now - self._filled) * self.rate)
-        self._filled = now
+        self._fill()
         if self._left < 1:
             wait = (1 - self._left) / self.rate
             raise RateLimited(
@@ -103,10 +101,15 @@ class Bucket:
             )
         self._left -= 1
 
+    def _fill(self) -> None:
+        now = self._clock()
+        self._left = min(self._size, self._left + (now - self._filled) * self.rate)
+        self._filled = now
+
     def seconds_until_next(self) -> float:
         """Return how long to wait until a request can be taken; 0 if one can be taken now."""
-        left = self._left + (self._clock() - self._filled) * self.rate
-        return max(0.0, (1 - left) / self.rate)
+        self._fill()
+        return max(0.0, (1 - self._left) / self.rate)
 
     def charge(self, more: int) -> None:
         """Take more for an admitted request; below zero, later requests wait longer."""
