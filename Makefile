@@ -10,6 +10,10 @@ SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
 # Processes that run tests; each takes about a core and up to 1 GiB of memory.
 WORKERS ?= 2
 
+# Clients of others. Their environment sees what .venv has, and has its own versions of the rest.
+CLIENTS := "openai>=3.0" "schemathesis>=4.30"
+INTEGRATIONS := .venv-integrations
+
 BIN := .venv/bin
 STAMP := .venv/.installed
 # Idle threads of several processes would otherwise spin on cores that the others need. Tests start
@@ -18,10 +22,10 @@ PYTEST := OMP_WAIT_POLICY=passive PYTHONDONTWRITEBYTECODE= \
 	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal
 SOURCES := retrieval indexer training tests benchmarks examples proto docs
 
-.PHONY: help install demo test test-slow test-ocr fuzz coverage check lint types imports proto-check stubs release-contract docs-check dist format docs clean
+.PHONY: help install demo test test-slow test-ocr test-integrations fuzz coverage check lint types imports proto-check stubs release-contract docs-check dist format docs clean
 
 help:  ## Show this help
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 install: $(STAMP)  ## Make .venv with everything, the offline model included
 
@@ -45,6 +49,16 @@ test-slow: $(STAMP)  ## Run the slow tests too
 test-ocr: $(STAMP)  ## Install character recognition, which is large, and test it
 	$(BIN)/pip install --quiet '.[ocr]'
 	$(BIN)/pytest tests/indexer/parse/pdf/test_ocr.py
+
+test-integrations: $(INTEGRATIONS)/.installed  ## Test HTTP with clients of others, set up apart
+	$(INTEGRATIONS)/bin/python -m pytest tests/gateway/integrations
+
+$(INTEGRATIONS)/.installed: $(STAMP)
+	$(BIN)/python -m venv $(INTEGRATIONS)
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$($(INTEGRATIONS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ours.pth"
+	$(INTEGRATIONS)/bin/pip install --quiet --disable-pip-version-check $(CLIENTS)
+	@touch $@
 
 fuzz: $(STAMP)  ## Draw new examples for the property tests, ten times as many; SEED=N repeats a run
 	@echo "SEED=$(SEED)"
@@ -93,4 +107,4 @@ format: $(STAMP)  ## Format the code
 	$(BIN)/ruff format $(SOURCES)
 
 clean:  ## Remove .venv and everything that was made
-	rm -rf .venv .demo dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-integrations .demo dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis

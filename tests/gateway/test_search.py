@@ -24,6 +24,18 @@ def test_a_page_is_that_of_grpc(http: Http, client: RetrievalClient) -> None:
     SearchResults.model_validate_json(found.body)
 
 
+def test_a_whole_number_may_have_a_point(http: Http) -> None:
+    found = http("POST", "/v1/search", data=b'{"query": "winter", "k": 2.0}')
+    assert found.status == 422  # without its media type it is no JSON
+    found = http(
+        "POST",
+        "/v1/search",
+        data=b'{"query": "winter", "k": 2.0}',
+        content_type="application/json",
+    )
+    assert len(found.json["passages"]) == 2
+
+
 def test_the_next_page_follows(http: Http, client: RetrievalClient) -> None:
     first = http("POST", "/v1/search", {"query": "winter", "k": 2}).json
     body = {"query": "winter", "k": 2, "page_token": first["next_page_token"]}

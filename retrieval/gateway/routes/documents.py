@@ -16,6 +16,7 @@ from retrieval.domain.passages import passage_as_json
 from retrieval.domain.resource_names import DEFAULT_COLLECTION, DocumentName, PassageName
 from retrieval.gateway.routes.common import Gateway, as_json
 from retrieval.gateway.schemas import answers
+from retrieval.gateway.schemas.requests import NAMED
 from retrieval.v1 import document_pb2
 from retrieval.v1 import index_service_pb2 as pb
 
@@ -28,8 +29,12 @@ Uri = Annotated[
         description="The document's URI; `/` needs no escape, `?`, `#` and `%` do.", min_length=1
     ),
 ]
-Collection = Annotated[str, InQuery(description="The collection's own name.")]
-CollectionId = Annotated[str, InPath(description="The collection's own name.")]
+_OWN_NAME: Final[dict[str, Any]] = {
+    "description": "The collection's own name.",
+    "json_schema_extra": NAMED,
+}
+Collection = Annotated[str, InQuery(**_OWN_NAME)]
+CollectionId = Annotated[str, InPath(**_OWN_NAME)]
 WithText = Annotated[bool, InQuery(description="Whether to return the whole text.")]
 PageSize = Annotated[int, InQuery(description="Maximum number of items to return.")]
 PageToken = Annotated[

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from retrieval.gateway.schemas.answers import Answer
-from retrieval.gateway.schemas.requests import Body
+from retrieval.gateway.schemas.requests import Body, Whole
 
 Texts = str | list[str] | list[int] | list[list[int]]
 """Token ids have the form of a request, so that their error can say what to set."""
@@ -21,7 +21,7 @@ class EmbeddingsBody(Body):
     encoding_format: Literal["float", "base64"] = Field(
         "float", description="base64 is little-endian float32."
     )
-    dimensions: int | None = Field(
+    dimensions: Whole | None = Field(
         None, description="Can't be chosen: leave it out, or give the model's own."
     )
     user: str | None = Field(None, description="Has no effect.")
@@ -90,7 +90,7 @@ class EmbedBody(Body):
     prompt_name: Literal["query", "passage"] | None = Field(
         None, description="What the texts are; passages if not given."
     )
-    dimensions: int | None = Field(
+    dimensions: Whole | None = Field(
         None, description="Can't be chosen: leave it out, or give the model's own."
     )
 

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from retrieval.domain.search_options import OPTIONS
 from retrieval.gateway.schemas.answers import Answer
+from retrieval.gateway.schemas.requests import NAMED
 
 Operator = Literal[
     "contains",
@@ -60,7 +61,7 @@ class MetadataCondition(OthersBody):
 class RetrievalBody(OthersBody):
     """A search, in Dify's form."""
 
-    knowledge_id: str = Field(description="The collection's own name.")
+    knowledge_id: str = Field(description="The collection's own name.", json_schema_extra={**NAMED})
     query: str
     retrieval_setting: RetrievalSetting
     metadata_condition: MetadataCondition | None = None

@@ -1,9 +1,9 @@
 """Bodies of requests in the gateway's own form; a search's options come from their table."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from retrieval.domain.resource_names import COLLECTION_ID, DEFAULT_COLLECTION
 from retrieval.domain.search_options import OPTIONS, ListOptions, Option, SearchOptions
@@ -11,9 +11,19 @@ from retrieval.domain.search_options import OPTIONS, ListOptions, Option, Search
 MAX_BATCH = 256
 """Searches of one request: ``ServerLimits.max_batch_size``, unless the server has another limit."""
 
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+"""A whole number, which JSON may write as 8.0."""
+
+NAMED: Final[dict[str, Any]] = {"pattern": f"^{COLLECTION_ID}$"}
+"""Form of a collection's name, for the document; the server says what is wrong with one."""
+
 Collection = Annotated[
-    str,
-    Field(description="The collection's own name.", json_schema_extra={"pattern": COLLECTION_ID}),
+    str, Field(description="The collection's own name.", json_schema_extra=NAMED)
 ]
 
 
@@ -23,7 +33,7 @@ class Body(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
 
-_TYPES: dict[str, Any] = {"flag": bool, "whole number": int, "number": float, "text": str}
+_TYPES: dict[str, Any] = {"flag": bool, "whole number": Whole, "number": float, "text": str}
 
 
 def _field(option: Option) -> tuple[Any, Any]:
@@ -89,7 +99,7 @@ StreamBody: Any = create_model(
     __base__=Query,
     __doc__="A search for many passages, best first.",
     limit=(
-        int | None,
+        Whole | None,
         Field(None, description="Maximum number of passages; null for as many as the server has."),
     ),
     **_options(SearchOptions),
