@@ -1,7 +1,7 @@
 """One collection: what is put is read, committed, and answered."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 from indexer.ingest.writer.commits.committer import Committer
 from indexer.ingest.writer.commits.gather import Committed
 from indexer.ingest.writer.commits.index_thread import IndexThread
+from indexer.ingest.writer.commits.maintenance import Maintenance
 from indexer.ingest.writer.commits.operations import (
     MAX_LISTED,
     ChangeSettings,
@@ -20,11 +21,13 @@ from indexer.ingest.writer.commits.operations import (
     PutDocuments,
     PutUnchanged,
 )
+from indexer.ingest.writer.embedding import Embedding, Vector
 from indexer.ingest.writer.models import Models
 from indexer.ingest.writer.reading import UploadReader
 from indexer.ingest.writer.room import Room
 from indexer.ingest.writer.uploads import Upload
 from indexer.readers.on_demand import OnDemandReaders
+from indexer.staging import Prepared
 from retrieval.domain.records import IndexInfo
 from retrieval.store import Lookups, read_info
 from retrieval.store.filters.language import Filter
@@ -35,6 +38,7 @@ class Shared:
     """What all collections of a process share."""
 
     models: Models
+    embedding: Embedding
     readers: OnDemandReaders
     room: Room
     commit_seconds: float
@@ -45,13 +49,18 @@ class WritableCollection:
 
     def __init__(self, folder: Path, info: IndexInfo, shared: Shared) -> None:
         """Use ``open``, which blocks."""
-        encoder = shared.models.for_index(info.model)
+        self._encoder = encoder = shared.models.for_index(info.model)
+        self._embedding = shared.embedding
         self.folder = folder
         self._room = shared.room
         self._reader = UploadReader(shared.readers, encoder, info.chunking)
         self._lookups = IndexThread(folder, "lookups")
+        self._maintenance = Maintenance(folder)
         self._committer = Committer(
-            folder, partial(shared.models.embed, encoder), shared.commit_seconds
+            folder,
+            partial(shared.embedding.embed, encoder),
+            shared.commit_seconds,
+            self._maintenance.committed,
         )
 
     @classmethod
@@ -88,7 +97,8 @@ class WritableCollection:
                 mtime_ns,
                 conditions,
             )
-            return await self._commit(operation)
+            vectors = await self._embed(read.documents)
+            return await asyncio.wrap_future(self._committer.put(operation, vectors))
 
     async def delete(self, uri: str, conditions: Conditions) -> Committed:
         """Delete what was put at a URI.
@@ -128,7 +138,24 @@ class WritableCollection:
 
     def _close(self) -> None:
         self._committer.close()
+        self._maintenance.close()
         self._lookups.close()
+
+    async def _embed(self, documents: Sequence[Prepared]) -> Mapping[str, Vector]:
+        """Embed the texts of documents that have no vector in the index."""
+        keys = {
+            key: text for one in documents for key, text in zip(one.keys, one.texts, strict=True)
+        }
+        found = await asyncio.wrap_future(
+            self._lookups.call(lambda lookups: lookups.find_vectors(keys))
+        )
+        tokens = {
+            text: chunk.token_count
+            for one in documents
+            for key, text, chunk in zip(one.keys, one.texts, one.chunks, strict=True)
+            if key not in found
+        }
+        return await asyncio.wrap_future(self._embedding.embed(self._encoder, tokens))
 
     async def _look_up(self, find: Callable[[Lookups], object]) -> Committed:
         return await asyncio.wrap_future(self._lookups.call(partial(_found, find)))

@@ -10,7 +10,7 @@ from retrieval.encoding.model_cards import DEFAULT_MODEL
 from retrieval.errors import InvalidArgument, ModelNotFound
 
 if TYPE_CHECKING:
-    from retrieval.encoding.encoder import Embedded, Encoder
+    from retrieval.encoding.encoder import Encoder
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?(@[\w.-]{1,95})?")
 """The name of a known model, or a hub id, with or without a revision; never a path."""
@@ -30,7 +30,6 @@ class Models:
         self._device = device
         self._loaded: dict[str, Encoder] = {}
         self._loading = Lock()
-        self._embedding = Lock()
 
     def for_index(self, identity: ModelIdentity) -> "Encoder":
         """Return the model of an index.
@@ -73,8 +72,3 @@ class Models:
                     field="model",
                 ) from error
             return self._loaded.setdefault(encoder.identity.fingerprint, encoder)
-
-    def embed(self, encoder: "Encoder", texts: list[str]) -> "Embedded":
-        """Embed passages; one caller at a time, because each uses all cores."""
-        with self._embedding:
-            return encoder.embed(texts, "passage")

@@ -12,6 +12,7 @@ import grpc
 
 from indexer.ingest.writer.collection import Shared
 from indexer.ingest.writer.collections import WritableCollections
+from indexer.ingest.writer.embedding import Embedding
 from indexer.ingest.writer.models import Models
 from indexer.ingest.writer.room import Room
 from indexer.ingest.writer.servicer import WriterServicer
@@ -53,9 +54,9 @@ async def _serve(settings: WriterSettings) -> None:
     loop.add_signal_handler(signal.SIGINT, stopping.set)
     Thread(target=_wait_for_end, args=(loop, stopping), name="parent", daemon=True).start()
     readers = OnDemandReaders()
-    shared = Shared(
-        Models(settings.model, settings.device), readers, Room(_ROOM_BYTES), settings.commit_seconds
-    )
+    embedding = Embedding()
+    models = Models(settings.model, settings.device)
+    shared = Shared(models, embedding, readers, Room(_ROOM_BYTES), settings.commit_seconds)
     collections = WritableCollections(settings.collections, settings.data, shared)
     await asyncio.to_thread(collections.remove_unfinished)
     largest = settings.max_document_bytes + MAX_REQUEST_OVERHEAD
@@ -72,11 +73,17 @@ async def _serve(settings: WriterSettings) -> None:
     LOG.info("the writing process is ready")
     await stopping.wait()
     await server.stop(_GRACE_SECONDS)
-    readers.close()
     try:
-        await asyncio.wait_for(collections.close(), _END_SECONDS)
+        await asyncio.wait_for(_close(collections, embedding, readers), _END_SECONDS)
     except TimeoutError:
         LOG.warning("a commit was given up: nothing that was acknowledged is lost")
+
+
+async def _close(
+    collections: WritableCollections, embedding: Embedding, readers: OnDemandReaders
+) -> None:
+    await asyncio.gather(asyncio.to_thread(readers.close), asyncio.to_thread(embedding.close))
+    await collections.close()
 
 
 def _wait_for_end(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event) -> None:

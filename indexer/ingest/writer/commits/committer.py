@@ -2,13 +2,18 @@
 
 import logging
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from threading import Thread
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
+
+import numpy as np
 
 from indexer.ingest.writer.commits.gather import Committed, Gatherer, Waiting
 from indexer.ingest.writer.commits.operations import Operation
+from indexer.ingest.writer.embedding import Vector
 from indexer.staging import Put, Stager
 from retrieval.errors import ForeignRoot, IndexLocked, StorageError, UserError
 from retrieval.store import Commit, Writer, open_writer
@@ -22,6 +27,8 @@ LOG = logging.getLogger("retrieval.ingest")
 
 _IDLE_SECONDS: Final = 60.0
 """Time without work after which the index's files are closed."""
+CHARS_PER_TOKEN: Final = 4
+"""About how many characters a token has; only the size of a slice depends on it."""
 
 
 class Committer:
@@ -30,7 +37,7 @@ class Committer:
     def __init__(
         self,
         folder: Path,
-        embed: "Callable[[list[str]], Embedded]",
+        embed: Callable[[Mapping[str, int]], "Future[Mapping[str, Vector]]"],
         seconds: float,
         committed: Callable[[], None] = lambda: None,
     ) -> None:
@@ -38,7 +45,8 @@ class Committer:
 
         Args:
             folder: the index.
-            embed: embeds passages.
+            embed: embeds passages whose vectors another process has removed meanwhile; see
+                ``Embedding.embed``.
             seconds: minimum time between two commits.
             committed: called in the thread after each commit.
         """
@@ -47,14 +55,14 @@ class Committer:
         self._committed = committed
         self._gatherer = Gatherer(seconds)
         self._writer: Writer | None = None
-        self._tokens: dict[str, int] = {}
-        """Number of tokens of each text that was embedded for the present commit."""
         self._thread = Thread(target=self._run, name="commits")
         self._thread.start()
 
-    def put(self, operation: Operation) -> "Future[Committed]":
-        """Commit an operation with others; return what becomes of it."""
-        return self._gatherer.put(operation)
+    def put(
+        self, operation: Operation, vectors: Mapping[str, Vector] = MappingProxyType({})
+    ) -> "Future[Committed]":
+        """Commit an operation with others; see ``Gatherer.put``."""
+        return self._gatherer.put(operation, vectors)
 
     def close(self) -> None:
         """Commit what waits, and end the thread."""
@@ -87,7 +95,7 @@ class Committer:
             if isinstance(outcome, UserError):
                 one.result.set_exception(outcome)
             else:
-                tokens = self._tokens_of(one)
+                tokens = sum(vector.tokens for vector in one.vectors.values())
                 one.result.set_result(Committed(outcome, generation, tokens))
         self._committed()
 
@@ -95,7 +103,6 @@ class Committer:
         """Make one commit; return what became of each operation, and the generation."""
         if self._writer is None:
             self._writer = open_writer(self._folder, create=False, shared=True)
-        self._tokens.clear()
         commits: list[Commit] = []
 
         def write(commit: Commit, put: Put) -> list[object]:
@@ -103,18 +110,24 @@ class Committer:
             return [_outcome(one.operation, commit, put) for one in batch]
 
         documents = [document for one in batch for document in one.operation.documents]
-        outcomes = Stager(self._writer, self._embed_and_count).commit(documents, write)
+        outcomes = Stager(self._writer, partial(self._embedded, batch)).commit(documents, write)
         return outcomes, commits[-1].generation
 
-    def _embed_and_count(self, texts: list[str]) -> "Embedded":
-        embedded = self._embed(texts)
-        self._tokens.update(zip(texts, embedded.token_counts, strict=True))
-        return embedded
+    def _embedded(self, batch: Sequence[Waiting], texts: list[str]) -> "Embedded":
+        """Return the vectors of texts, which are at hand but for rare cases."""
+        from retrieval.encoding.encoder import Embedded  # loads torch
 
-    def _tokens_of(self, one: Waiting) -> int:
-        """Return how many tokens were embedded for an operation; each text counts once."""
-        documents = one.operation.documents
-        return sum(self._tokens.pop(text, 0) for document in documents for text in document.texts)
+        vectors: dict[str, Vector] = {}
+        for one in batch:
+            vectors.update(one.vectors)
+        if lacking := {text: len(text) // CHARS_PER_TOKEN for text in texts if text not in vectors}:
+            vectors.update(self._embed(lacking).result())
+        found = [vectors[text] for text in texts]
+        return Embedded(
+            np.stack([one.vector for one in found]),
+            [one.tokens for one in found],
+            [one.truncated for one in found],
+        )
 
     def _close_writer(self) -> None:
         if self._writer is not None:

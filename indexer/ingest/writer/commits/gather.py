@@ -2,13 +2,15 @@
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from threading import Condition
+from types import MappingProxyType
 from typing import Final
 
 from indexer.ingest.writer.commits.operations import Operation
+from indexer.ingest.writer.embedding import Vector
 from retrieval.errors import NotServing
 
 MAX_CHUNKS: Final = 1024
@@ -22,6 +24,8 @@ class Waiting:
     """An operation that waits for its commit."""
 
     operation: Operation
+    vectors: Mapping[str, Vector]
+    """Vectors of the texts that were embedded for it."""
     result: "Future[Committed]"
     chunks: int = field(init=False)
     chars: int = field(init=False)
@@ -61,9 +65,16 @@ class Gatherer:
         self._closed = False
         self._changed = Condition()
 
-    def put(self, operation: Operation) -> "Future[Committed]":
-        """Add an operation; return what becomes of it, once it is committed."""
-        one = Waiting(operation, Future())
+    def put(
+        self, operation: Operation, vectors: Mapping[str, Vector] = MappingProxyType({})
+    ) -> "Future[Committed]":
+        """Add an operation; return what becomes of it, once it is committed.
+
+        Args:
+            operation: the operation.
+            vectors: as in ``Waiting``.
+        """
+        one = Waiting(operation, vectors, Future())
         with self._changed:
             if self._closed:
                 one.result.set_exception(NotServing("the server is shutting down"))
