@@ -32,6 +32,8 @@ _MAX_SUFFIX_DOTS: Final = 3
 """Dots of the longest extensions, such as ``.rst.txt.gz``."""
 _MARK: Final = "\ufeff"
 """As a byte order mark it says that the text is UTF-8, whatever its markup declares."""
+_PLAIN: Final = ".text"
+"""Extension of plain text. Behind ``.md``, ``.txt`` would mean Markdown."""
 _DECLARING: Final = frozenset({"html", "xml"})
 """Formats whose texts may declare an encoding, which no longer holds once they are decoded."""
 _WRITTEN: Final = words(
@@ -157,7 +159,7 @@ def _fields_of(request: PutDocumentRequest) -> dict[str, object]:
     """
     try:
         values = from_doubles(MessageToDict(request.metadata)) if request.metadata.fields else {}
-    except json_format.Error as error:
+    except (json_format.Error, ValueError, RecursionError) as error:
         raise InvalidArgument(
             f"metadata has a value that JSON has not, such as NaN: {one_line(str(error))}",
             field="metadata",
@@ -212,7 +214,7 @@ def _read_as(request: PutDocumentRequest, kind: str) -> tuple[str, ReadSettings]
     if media_type in MEDIA_TYPES:
         return _ending(uri, MEDIA_TYPES[media_type]), reading
     if kind == "text" and not _names_text(uri):
-        return _ending(uri, ".txt"), reading
+        return f"{uri}{_PLAIN}", reading
     return uri, reading
 
 
@@ -241,8 +243,8 @@ def _media_type(value: str) -> tuple[str, str]:
             field="media_type",
         )
     label = message.get_content_charset("")
-    codec = codec_of(label) if label else ""
-    if codec is None:
+    codec = codec_of(label)
+    if label and not codec:
         raise InvalidArgument(
             f"media_type names the charset {one_line(label)[:40]!r}, which is unknown",
             field="media_type",
