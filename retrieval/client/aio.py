@@ -1,7 +1,8 @@
 """The asyncio client: the methods of the blocking client, to be awaited."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+import copy
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
@@ -13,12 +14,14 @@ from numpy.typing import NDArray
 
 from retrieval.client.client import DEFAULT_TARGET, DEFAULT_TIMEOUT, ITEMS_PER_PAGE
 from retrieval.client.connection import Endpoint, StreamAttempts, Tls, closed_under_way
+from retrieval.client.loops import Loops, Stubs
 from retrieval.client.requests import (
     QueryLike,
     batch_search_request,
     count_requests,
     document_request,
     embed_requests,
+    health_request,
     passage_request,
     rerank_request,
     resource_name,
@@ -33,6 +36,7 @@ from retrieval.client.results import (
     RerankResults,
     SearchResults,
     ServerInfo,
+    is_serving,
     mode_name,
     passage_from,
 )
@@ -41,12 +45,7 @@ from retrieval.domain.passages import Passage
 from retrieval.domain.records import TextKind
 from retrieval.domain.resource_names import DEFAULT_COLLECTION
 from retrieval.domain.search_options import ListOptions, SearchOptions
-from retrieval.indexer_v1.ingest_service_pb2_grpc import IngestServiceStub
 from retrieval.v1 import index_service_pb2 as index_pb
-from retrieval.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
-from retrieval.v1.index_service_pb2_grpc import IndexServiceStub
-from retrieval.v1.rerank_service_pb2_grpc import RerankServiceStub
-from retrieval.v1.search_service_pb2_grpc import SearchServiceStub
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
@@ -71,10 +70,11 @@ class AsyncPassageStream:
 
 
 class AsyncRetrievalClient(AsyncWritingMethods):
-    """A connection to a server; an async context manager, for one event loop.
+    """A connection to a server; an async context manager.
 
     Methods, arguments, results and errors are those of ``RetrievalClient``. Cancelling a task that
-    waits cancels its request.
+    waits cancels its request. A client can be made anywhere, and used in several event loops, also
+    of several threads: each loop has a connection of its own.
     """
 
     def __init__(
@@ -87,22 +87,25 @@ class AsyncRetrievalClient(AsyncWritingMethods):
     ) -> None:
         """Prepare to connect; see ``RetrievalClient``."""
         self._endpoint = Endpoint(target, timeout=timeout, tls=tls, token=token)
-        options, credentials = self._endpoint.options, self._endpoint.credentials
-        if credentials is None:
-            self._channel = grpc.aio.insecure_channel(target, options=options)
-        else:
-            self._channel = grpc.aio.secure_channel(target, credentials, options=options)
-        # The stubs are typed for channels that block.
-        channel: Any = self._channel
-        self._search: Any = SearchServiceStub(channel)
-        self._embedding: Any = EmbeddingServiceStub(channel)
-        self._rerank: Any = RerankServiceStub(channel)
-        self._index: Any = IndexServiceStub(channel)
-        self._ingest: Any = IngestServiceStub(channel)
+        self._loops = Loops(self._endpoint)
 
     async def __aenter__(self) -> Self:
         self._endpoint.check_open()
         return self
+
+    def with_options(
+        self,
+        *,
+        timeout: float | None = None,
+        token: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Return a client with other options that shares this one's connection."""
+        other = copy.copy(self)
+        other._endpoint = self._endpoint.with_options(
+            timeout=timeout, token=token, metadata=metadata
+        )
+        return other
 
     def __repr__(self) -> str:
         """Return the address, and whether the connection is encrypted and still open."""
@@ -117,9 +120,8 @@ class AsyncRetrievalClient(AsyncWritingMethods):
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection; requests in flight fail."""
-        self._endpoint.closed = True
-        await self._channel.close(None)
+        """Close the connection, in all event loops; requests in flight fail."""
+        await self._loops.close()
 
     async def search(
         self,
@@ -131,14 +133,14 @@ class AsyncRetrievalClient(AsyncWritingMethods):
     ) -> SearchResults:
         """Find the passages that fit a query best."""
         request = search_request(query, k=k, page_token=page_token, **options)
-        return SearchResults.from_message(await self._call(self._search.Search, request))
+        return SearchResults.from_message(await self._call(self._stubs.search.Search, request))
 
     async def search_batch(
         self, queries: Iterable[QueryLike], *, k: int = 10, **options: Unpack[ListOptions]
     ) -> list[SearchResults]:
         """Answer several searches in one request."""
         request = batch_search_request(queries, k=k, **options)
-        response = await self._call(self._search.BatchSearch, request)
+        response = await self._call(self._stubs.search.BatchSearch, request)
         return [SearchResults.from_message(message) for message in response.responses]
 
     async def stream_search(
@@ -146,7 +148,7 @@ class AsyncRetrievalClient(AsyncWritingMethods):
     ) -> AsyncPassageStream:
         """Find many passages, which arrive while they are read."""
         request = stream_search_request(query, limit=limit, **options)
-        messages = self._stream(self._search.StreamSearch, request)
+        messages = self._stream(self._stubs.search.StreamSearch, request)
         header = (await anext(messages)).header
 
         async def passages() -> AsyncIterator[Passage]:
@@ -182,7 +184,7 @@ class AsyncRetrievalClient(AsyncWritingMethods):
     ) -> Embeddings:
         """Embed texts as ``embed`` does, and return token counts and what was cut off."""
         requests = embed_requests(texts, kind, collection=collection)
-        method = self._embedding.BatchEmbed
+        method = self._stubs.embedding.BatchEmbed
         return Embeddings.from_messages([await self._call(method, each) for each in requests])
 
     async def count_tokens(
@@ -191,7 +193,7 @@ class AsyncRetrievalClient(AsyncWritingMethods):
         """Count tokens as a collection's model does, without special tokens."""
         counts: list[int] = []
         for request in count_requests(texts, collection=collection):
-            counts += (await self._call(self._embedding.CountTokens, request)).token_counts
+            counts += (await self._call(self._stubs.embedding.CountTokens, request)).token_counts
         return counts
 
     async def rerank(
@@ -199,18 +201,18 @@ class AsyncRetrievalClient(AsyncWritingMethods):
     ) -> RerankResults:
         """Order texts of your own by how well they answer a query, with the server's reranker."""
         request = rerank_request(query, texts, top_n=top_n)
-        return RerankResults.from_message(await self._call(self._rerank.Rerank, request))
+        return RerankResults.from_message(await self._call(self._stubs.rerank.Rerank, request))
 
     async def collection(self, collection: str = DEFAULT_COLLECTION) -> CollectionInfo:
         """Return what a collection is and holds, by its own name."""
         request = index_pb.GetCollectionRequest(name=resource_name(collection))
-        response = await self._call(self._index.GetCollection, request)
+        response = await self._call(self._stubs.index.GetCollection, request)
         return CollectionInfo.from_message(response.collection)
 
     async def collections(self) -> AsyncIterator[CollectionInfo]:
         """Yield all collections of the server, by name."""
         request = index_pb.ListCollectionsRequest(page_size=ITEMS_PER_PAGE)
-        async for response in self._pages(self._index.ListCollections, request):
+        async for response in self._pages(self._stubs.index.ListCollections, request):
             for message in response.collections:
                 yield CollectionInfo.from_message(message)
 
@@ -219,31 +221,41 @@ class AsyncRetrievalClient(AsyncWritingMethods):
         request = index_pb.ListDocumentsRequest(
             parent=resource_name(collection), page_size=ITEMS_PER_PAGE
         )
-        async for response in self._pages(self._index.ListDocuments, request):
+        async for response in self._pages(self._stubs.index.ListDocuments, request):
             for message in response.documents:
                 yield DocumentInfo.from_message(message)
 
     async def document(self, name: str, *, with_text: bool = False) -> DocumentInfo:
         """Return one document, by its resource name."""
         request = document_request(name, with_text=with_text)
-        response = await self._call(self._index.GetDocument, request)
+        response = await self._call(self._stubs.index.GetDocument, request)
         return DocumentInfo.from_message(response.document, with_text=with_text)
 
     async def passage(self, name: str, *, before: int = 0, after: int = 0) -> PassageContext:
         """Return one passage, by its resource name, with its neighbours in the document."""
         request = passage_request(name, before=before, after=after)
-        return PassageContext.from_message(await self._call(self._index.GetPassage, request))
+        return PassageContext.from_message(await self._call(self._stubs.index.GetPassage, request))
 
     async def reload(self, collection: str = DEFAULT_COLLECTION) -> CollectionInfo:
         """Make the server open the newest generation of a collection, and return what it holds."""
         request = index_pb.ReloadCollectionRequest(name=resource_name(collection))
-        response = await self._call(self._index.ReloadCollection, request)
+        response = await self._call(self._stubs.index.ReloadCollection, request)
         return CollectionInfo.from_message(response.collection)
 
     async def server_info(self) -> ServerInfo:
         """Return the server's version and limits."""
-        response = await self._call(self._index.GetServerInfo, index_pb.GetServerInfoRequest())
+        request = index_pb.GetServerInfoRequest()
+        response = await self._call(self._stubs.index.GetServerInfo, request)
         return ServerInfo.from_message(response.server_info)
+
+    async def health(self, collection: str | None = None) -> bool:
+        """Return whether the server, or one of its collections, is ready to answer."""
+        request = health_request(collection)
+        return is_serving(await self._call(self._stubs.health.Check, request))
+
+    @property
+    def _stubs(self) -> Stubs:
+        return self._loops.stubs()
 
     async def _call(
         self,

@@ -1,10 +1,12 @@
 """The blocking client: one method for each remote procedure, with typed results."""
 
-from collections.abc import Iterable, Iterator
+import copy
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Self, Unpack
 
 import numpy as np
+from grpc_health.v1.health_pb2_grpc import HealthStub
 from numpy.typing import NDArray
 
 from retrieval.client.connection import Connection, Tls
@@ -14,6 +16,7 @@ from retrieval.client.requests import (
     count_requests,
     document_request,
     embed_requests,
+    health_request,
     passage_request,
     rerank_request,
     resource_name,
@@ -29,6 +32,7 @@ from retrieval.client.results import (
     RerankResults,
     SearchResults,
     ServerInfo,
+    is_serving,
     mode_name,
     passage_from,
 )
@@ -86,10 +90,39 @@ class RetrievalClient(WritingMethods):
         self._rerank = RerankServiceStub(self._connection.channel)
         self._index = IndexServiceStub(self._connection.channel)
         self._ingest = IngestServiceStub(self._connection.channel)
+        self._health = HealthStub(self._connection.channel)
 
     def __enter__(self) -> Self:
         self._connection.check_open()
         return self
+
+    def with_options(
+        self,
+        *,
+        timeout: float | None = None,
+        token: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Return a client with other options that shares this one's connection.
+
+        For a single call: ``client.with_options(timeout=2).search("bread")``. Closing one of the
+        clients closes the connection of both.
+
+        Args:
+            timeout: limits one request, retries included, in seconds; None as before. Puts have a
+                timeout of their own.
+            token: access token, empty for none; None as before.
+            metadata: sent with every request, such as ``x-request-id``, which is in the server's
+                log, or ``traceparent``; None as before.
+
+        Raises:
+            InvalidArgument: as the constructor, or metadata that can't be sent.
+        """
+        other = copy.copy(self)
+        other._connection = self._connection.with_options(
+            timeout=timeout, token=token, metadata=metadata
+        )
+        return other
 
     def __repr__(self) -> str:
         """Return the address, and whether the connection is encrypted and still open."""
@@ -307,3 +340,16 @@ class RetrievalClient(WritingMethods):
         """Return the server's version and limits."""
         response = self._connection.call(self._index.GetServerInfo, index_pb.GetServerInfoRequest())
         return ServerInfo.from_message(response.server_info)
+
+    def health(self, collection: str | None = None) -> bool:
+        """Return whether the server, or one of its collections, is ready to answer.
+
+        Args:
+            collection: its own name; None for the whole server.
+
+        Raises:
+            ServiceUnavailable: no server answers.
+            ServiceError: with status ``NOT_FOUND`` if there is no such collection.
+        """
+        request = health_request(collection)
+        return is_serving(self._connection.call(self._health.Check, request))

@@ -6,13 +6,15 @@ meets a restarting server may wait forever and miss its deadline (grpcio 1.85.3)
 retried here, until its first message has arrived.
 """
 
+import copy
 import json
+import re
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import grpc
 
@@ -28,6 +30,7 @@ ResponseT = TypeVar("ResponseT")
 _MAX_TIMEOUT = 365 * 86_400.0
 """Seconds; gRPC takes much larger values for a deadline that has passed."""
 _MAX_INT32 = 2**31 - 1
+_METADATA_NAME = re.compile("[a-z0-9_.-]+")
 
 RETRYABLE = ("UNAVAILABLE", "CANCELLED")
 """Statuses that pass by themselves. With ``CANCELLED`` gRPC ends requests that an overloaded server
@@ -140,6 +143,13 @@ def check_timeout(timeout: float) -> float:
     return seconds
 
 
+@dataclass(slots=True)
+class _Closing:
+    """Whether a connection is closed."""
+
+    done: bool = False
+
+
 class Endpoint:
     """Where a server is, how to reach it, and how long an answer may take."""
 
@@ -160,7 +170,6 @@ class Endpoint:
         """
         check_target(target)
         check_timeout(timeout)
-        check_text(token, field="token")
         if tls is not None and not isinstance(tls, Tls):
             raise InvalidArgument(
                 f"tls is {kind_of(tls)}; give a retrieval.client.Tls, or None for none",
@@ -168,20 +177,60 @@ class Endpoint:
             )
         self.target = target
         self.timeout = timeout
-        if token and tls is None and not is_loopback(target):
+        self.options = _channel_options(target)
+        self.credentials = tls.credentials() if tls else None
+        self._token = self._token_metadata(token)
+        self._more: tuple[tuple[str, str], ...] = ()
+        self._closing = _Closing()
+        self._has_certificate = tls is not None and tls.cert is not None
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What is sent with every call."""
+        return self._token + self._more
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is closed, for this endpoint and its copies."""
+        return self._closing.done
+
+    @closed.setter
+    def closed(self, done: bool) -> None:
+        self._closing.done = done
+
+    def with_options(
+        self, *, timeout: float | None, token: str | None, metadata: Mapping[str, str] | None
+    ) -> Self:
+        """Return a copy with other options and the same connection; None leaves one as it is.
+
+        Raises:
+            InvalidArgument: an option that can't be sent.
+        """
+        other = copy.copy(self)
+        if timeout is not None:
+            other.timeout = check_timeout(timeout)
+        if token is not None:
+            other._token = self._token_metadata(token)
+        if metadata is not None:
+            other._more = _sendable_metadata(metadata)
+        return other
+
+    def _token_metadata(self, token: str) -> tuple[tuple[str, str], ...]:
+        """Return a token as it is sent.
+
+        Raises:
+            InvalidArgument: it would travel unencrypted, or is malformed.
+        """
+        check_text(token, field="token")
+        if token and self.credentials is None and not is_loopback(self.target):
             raise InvalidArgument(
-                f"the token would travel to {target} unencrypted: use TLS",
-                field="token",
+                f"the token would travel to {self.target} unencrypted: use TLS", field="token"
             )
         if not token.isascii() or not token.isprintable():
             raise InvalidArgument(
                 "the token has characters that no token has: copy it again", field="token"
             )
-        self.metadata = (("authorization", f"Bearer {token}"),) if token else ()
-        self.options = _channel_options(target)
-        self.credentials = tls.credentials() if tls else None
-        self.closed = False
-        self._has_certificate = tls is not None and tls.cert is not None
+        return (("authorization", f"Bearer {token}"),) if token else ()
 
     def __repr__(self) -> str:
         """Return the address, and whether it is encrypted and still open."""
@@ -335,6 +384,34 @@ class Connection(Endpoint):
             time.sleep(pause)
             if self.closed:
                 raise closed_under_way()
+
+
+def _sendable_metadata(metadata: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return metadata as it is sent.
+
+    Raises:
+        InvalidArgument: a name or value that gRPC can't send, or that it sets itself.
+    """
+    if not isinstance(metadata, Mapping):
+        raise InvalidArgument(
+            f"metadata is {kind_of(metadata)}; give a dictionary of texts", field="metadata"
+        )
+    for name, value in metadata.items():
+        check_text(name, field="a name in metadata")
+        check_text(value, field=f"metadata[{name!r}]")
+        if name == "authorization":
+            raise InvalidArgument("give the token as token=, not in metadata", field="metadata")
+        if not _METADATA_NAME.fullmatch(name) or name.startswith("grpc-") or name.endswith("-bin"):
+            raise InvalidArgument(
+                f"metadata has the name {name!r}; a name has lower-case letters, digits, '-', '_' "
+                "and '.', and neither begins with grpc- nor ends in -bin",
+                field="metadata",
+            )
+        if not value.isascii() or not value.isprintable():
+            raise InvalidArgument(
+                f"metadata[{name!r}] is {value!r}; it must be printable ASCII", field="metadata"
+            )
+    return tuple(metadata.items())
 
 
 def _channel_options(target: str) -> list[tuple[str, str | int]]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, Unpack
 
 import numpy as np
+from grpc_health.v1 import health_pb2
 from numpy.typing import NDArray
 
 from retrieval.client.values import (
@@ -210,6 +211,12 @@ def passage_request(name: str, *, before: int, after: int) -> index_service_pb2.
         before=count(before, field="before", minimum=0),
         after=count(after, field="after", minimum=0),
     )
+
+
+def health_request(collection: str | None) -> health_pb2.HealthCheckRequest:
+    """Return a request for the health of a collection; None stands for the whole server."""
+    service = "" if collection is None else resource_name(collection)
+    return health_pb2.HealthCheckRequest(service=service)
 
 
 def resource_name(collection: str) -> str:

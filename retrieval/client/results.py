@@ -11,6 +11,7 @@ from typing import overload
 import numpy as np
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
+from grpc_health.v1 import health_pb2
 from numpy.typing import NDArray
 
 from retrieval.domain.metadata import Metadata, from_doubles
@@ -359,6 +360,11 @@ class ServerInfo:
             field: getattr(message.limits, field) for field in ServerLimits.__dataclass_fields__
         }
         return cls(message.version, to_datetime(message.start_time), ServerLimits(**limits))
+
+
+def is_serving(message: health_pb2.HealthCheckResponse) -> bool:
+    """Return whether a server said that it answers requests."""
+    return bool(message.status == health_pb2.HealthCheckResponse.SERVING)
 
 
 def to_datetime(message: Timestamp) -> datetime:

@@ -2,14 +2,16 @@
 
 import asyncio
 import inspect
+import socket
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 
 from retrieval.client import AsyncRetrievalClient, RetrievalClient
-from retrieval.errors import InvalidArgument, ServiceError, ServiceUnavailable
+from retrieval.errors import ClientClosed, InvalidArgument, ServiceError, ServiceUnavailable
 from tests.service.harness import RunningServer, wait_until
 
 T = TypeVar("T")
@@ -118,3 +120,30 @@ def test_many_at_once_and_some_given_up(server: RunningServer, client: Retrieval
 
     run(server, ask)
     wait_until(lambda: server.server._admission.under_way == 0)
+
+
+def test_it_is_made_anywhere_and_used_in_several_loops(server: RunningServer) -> None:
+    client = AsyncRetrievalClient(server.target)  # no loop runs
+
+    async def use() -> int:
+        info, found = await asyncio.gather(client.server_info(), client.search("bread", k=2))
+        assert info.version
+        return len(found)
+
+    assert [asyncio.run(use()) for _ in range(3)] == [2, 2, 2]
+    assert len(client._loops._stubs) == 1, "channels of closed loops are let go"
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(lambda _: asyncio.run(use()), range(20))) == [2] * 20
+
+
+def test_closing_it_closes_it_in_every_loop() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = AsyncRetrievalClient(f"127.0.0.1:{silent.getsockname()[1]}", timeout=60)
+        with ThreadPoolExecutor(2) as threads:
+            waiting = [threads.submit(asyncio.run, client.server_info()) for _ in range(2)]
+            wait_until(lambda: len(client._loops._stubs) == 2)
+            asyncio.run(client.close())
+            for one in waiting:
+                with pytest.raises(ClientClosed):
+                    one.result(30)
+    asyncio.run(client.close())

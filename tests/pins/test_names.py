@@ -49,6 +49,8 @@ METHODS = {
     "passage": "name before after",
     "reload": "collection",
     "server_info": "",
+    "health": "collection",
+    "with_options": "timeout token metadata",
     "put": "uri collection wait timeout options",
     "put_file": "path uri root collection wait timeout options",
     "put_many": "items root collection wait on_progress timeout",

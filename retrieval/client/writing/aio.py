@@ -39,6 +39,7 @@ from retrieval.domain.resource_names import DEFAULT_COLLECTION
 from retrieval.errors import ServiceError
 
 if TYPE_CHECKING:
+    from retrieval.client.loops import Stubs
     from retrieval.client.results import ServerInfo
 
 
@@ -46,7 +47,6 @@ class AsyncWritingMethods:
     """The methods of ``AsyncRetrievalClient`` that change collections; see ``WritingMethods``."""
 
     _endpoint: Endpoint
-    _ingest: Any
     _max_message_bytes: int | None = None
     """The server's limit; None if it is not known yet."""
 
@@ -99,7 +99,7 @@ class AsyncWritingMethods:
             limit = await self._message_limit()
             return PutPlan(collection, root, wait, seconds, on_progress, limit)
 
-        return AsyncPutStream(self._endpoint, self._ingest, items, plan)
+        return AsyncPutStream(self._endpoint, lambda: self._stubs.ingest.PutDocuments, items, plan)
 
     async def delete(
         self,
@@ -113,7 +113,7 @@ class AsyncWritingMethods:
         """Delete a document that was put; of an archive or a message, all its documents."""
         request = delete_request(uri, if_sha256=if_sha256, wait=wait, collection=collection)
         try:
-            response = await self._change(self._ingest.DeleteDocument, request)
+            response = await self._change(self._stubs.ingest.DeleteDocument, request)
         except ServiceError as error:
             if missing_ok and is_missing(error):
                 return DeleteResult((), 0)
@@ -134,7 +134,7 @@ class AsyncWritingMethods:
         request = delete_where_request(
             filter, prefix, dry_run=dry_run, wait=wait, collection=collection
         )
-        method, seconds = self._ingest.DeleteDocuments, check_timeout(timeout)
+        method, seconds = self._stubs.ingest.DeleteDocuments, check_timeout(timeout)
         return DeleteWhereResult.from_message(await self._change(method, request, seconds))
 
     async def create_collection(
@@ -156,7 +156,7 @@ class AsyncWritingMethods:
             chunk_overlap=chunk_overlap,
             settings=settings_message(language, index_type, target_recall),
         )
-        response = await self._change(self._ingest.CreateCollection, request)
+        response = await self._change(self._stubs.ingest.CreateCollection, request)
         return CollectionInfo.from_message(response.collection)
 
     async def update_collection(
@@ -170,14 +170,14 @@ class AsyncWritingMethods:
         """Change settings of a collection; the others stay."""
         settings = settings_message(language, index_type, target_recall)
         request = update_collection_request(collection, settings)
-        response = await self._change(self._ingest.UpdateCollection, request)
+        response = await self._change(self._stubs.ingest.UpdateCollection, request)
         return CollectionInfo.from_message(response.collection)
 
     async def delete_collection(self, collection: str, *, missing_ok: bool = False) -> None:
         """Delete a collection with all its documents, on a server started with ``--data``."""
         request = delete_collection_request(collection)
         try:
-            await self._change(self._ingest.DeleteCollection, request)
+            await self._change(self._stubs.ingest.DeleteCollection, request)
         except ServiceError as error:
             if not (missing_ok and error.status == "NOT_FOUND"):
                 raise
@@ -195,7 +195,7 @@ class AsyncWritingMethods:
         )
         if limit is None and (size := request.ByteSize()) > SMALL_BYTES:
             check_size(size, await self._message_limit())
-        response = await self._change(self._ingest.PutDocument, request, seconds)
+        response = await self._change(self._stubs.ingest.PutDocument, request, seconds)
         return PutResult.from_message(response)
 
     async def _change(
@@ -220,6 +220,9 @@ class AsyncWritingMethods:
         return self._max_message_bytes
 
     if TYPE_CHECKING:
+
+        @property
+        def _stubs(self) -> Stubs: ...
 
         async def server_info(self) -> ServerInfo:
             """Return the server's version and limits."""

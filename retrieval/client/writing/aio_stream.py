@@ -26,6 +26,9 @@ from retrieval.indexer_v1 import ingest_service_pb2 as pb
 _END_SECONDS: Final = 5.0
 """Time for the server to end a stream whose puts are all answered."""
 
+_REFUSAL_SECONDS: Final = 0.5
+"""Time for the server to refuse a stream, after a refusal may have been lost."""
+
 _Arrived = pb.PutDocumentsResponse | grpc.RpcError | None
 
 
@@ -38,7 +41,7 @@ class AsyncPutStream(AsyncIterator[PutOutcome]):
     def __init__(
         self,
         endpoint: Endpoint,
-        ingest: Any,  # noqa: ANN401  (the stub of a channel of asyncio)
+        method: Callable[[], Any],
         items: Iterable[PutItem] | AsyncIterable[PutItem],
         plan: Callable[[], Awaitable[PutPlan]],
     ) -> None:
@@ -46,12 +49,12 @@ class AsyncPutStream(AsyncIterator[PutOutcome]):
 
         Args:
             endpoint: where the server is.
-            ingest: the service.
+            method: returns ``PutDocuments`` of the running event loop.
             items: the documents.
             plan: returns what they have in common; may ask the server.
         """
         self._endpoint = endpoint
-        self._method = ingest.PutDocuments
+        self._method = method
         self._make_plan = plan
         self._ledger: PutLedger | None = None
         self._items: AsyncIterator[PutItem] | None = _each(items)
@@ -167,7 +170,7 @@ class AsyncPutStream(AsyncIterator[PutOutcome]):
         self._endpoint.check_open()
         for message in ledger.to_send():
             if self._call is None:
-                self._call = _Call(self._method, self._endpoint.metadata)
+                self._call = _Call(self._method(), self._endpoint.metadata)
             self._call.outgoing.put_nowait(message)
 
     async def _take(self, ledger: PutLedger) -> bool:
@@ -199,6 +202,10 @@ class AsyncPutStream(AsyncIterator[PutOutcome]):
         if pause is None:
             raise broken from error
         await asyncio.sleep(pause)
+        if error is not None and _is_about_sending(error):
+            # If the server refuses the next stream, its reason comes while nothing is sent.
+            self._call = _Call(self._method(), self._endpoint.metadata)
+            await self._call.something(_REFUSAL_SECONDS)
 
     async def _end(self) -> None:
         """End a stream whose puts are all answered."""
@@ -226,6 +233,11 @@ class _Call:
         if not self.arrived:
             self._something.clear()
         return asyncio.ensure_future(self._something.wait())
+
+    async def something(self, seconds: float) -> None:
+        """Wait until something has arrived, or some seconds have passed."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._something.wait(), seconds)
 
     def cancel(self) -> None:
         """End the stream now."""
