@@ -424,7 +424,7 @@ class _ChunkBuilder:
         # A line without letters or digits is blank, or the rule under a heading.
         headings = last.section - first.section + 1
         lines = _LINE_WITH_WORDS.finditer(self.document.text, first.start, last.end)
-        return sum(1 for _ in islice(lines, headings + 1)) <= headings
+        return next(islice(lines, headings, None), None) is None
 
     def _joins(self, done: list[Unit]) -> bool:
         """Whether the document's last chunk is a stub that fits into the chunk before it."""

@@ -8,7 +8,8 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from itertools import repeat
+from typing import Any, Final
 
 from indexer.decoding.decode import decode
 from indexer.parse.base.compose import Composer
@@ -33,21 +34,9 @@ Json = str | bool | list[Any] | dict[str, Any] | None
 """A JSON value; numbers are ``Written``."""
 
 
-class Field(NamedTuple):
-    """A value in a record, or the words and numbers of a list."""
-
-    path: str
-    """Path of the value, such as ``a.b``."""
-    value: Json
-    text: str
-    """The value as it is written."""
-
-    @property
-    def plain(self) -> str:
-        """The value as metadata writes it, if it keeps the value whole."""
-        if isinstance(self.value, list):
-            return ", ".join(map(_plain, self.value))
-        return _plain(self.value)
+_Field = tuple[str, Json, str]
+"""A value in a record, or the words and numbers of a list: its path, such as ``a.b``; the value;
+and the value as it is written."""
 
 
 class _Names:
@@ -97,12 +86,14 @@ def parse_json(
     names = _Names(text_fields or DEFAULT_TEXT_FIELDS)
     if not isinstance(value, list) or not any(isinstance(record, dict) for record in value):
         kept = bounded_metadata(_metadata(value, names))
-        _add(composer, value, names, kept, only=bool(text_fields))
-        document = composer.document(uri, "json", [_title(value)], encoding=encoding)
+        title = _title(value)
+        _add(composer, value, title, names, kept, only=bool(text_fields))
+        document = composer.document(uri, "json", [title], encoding=encoding)
         return replace(document, metadata={**document.metadata, **kept})
     for number, record in enumerate(value, 1):
-        composer.begin_section(1, _title(record) or f"Record {number}")
-        _add(composer, record, names, None, only=bool(text_fields))
+        title = _title(record)
+        composer.begin_section(1, title or f"Record {number}")
+        _add(composer, record, title, names, None, only=bool(text_fields))
     return composer.document(uri, "json", encoding=encoding)
 
 
@@ -168,68 +159,85 @@ def _without_texts(value: Json, path: str, names: _Names) -> Json:
 
 
 def _add(
-    composer: Composer, record: Json, names: _Names, kept: Metadata | None, *, only: bool
+    composer: Composer,
+    record: Json,
+    title: str,
+    names: _Names,
+    kept: Metadata | None,
+    *,
+    only: bool,
 ) -> None:
     """Add the text of a record, and its fields that are not in the text or in the metadata.
 
     Args:
         composer: receives the text.
         record: the record.
+        title: its title.
         names: paths of the fields that make up the text.
         kept: metadata of the record; None for a record in a list, which has none.
         only: whether the other fields are left out.
     """
-    title = _title(record)
     texts: list[str] = []
-    rest: list[Field] = []
-    for field in _fields(record):
-        if field.path in names:
-            texts.append(field.text)
-        elif not (field.text == title and field.path in _TITLES):
-            rest.append(field)
+    rest: list[_Field] = []
+    for one in _fields(record):
+        path, _, text = one
+        if path in names:
+            texts.append(text)
+        elif not only and not (text == title and path in _TITLES):
+            rest.append(one)
     composer.add(title)
     composer.add("\n\n".join(texts))
-    if only:
-        rest = []
-    elif texts and kept is not None:
+    if texts and kept is not None:
         known = set(flat_pairs(kept))
-        rest = [field for field in rest if (field_name(field.path), field.plain) not in known]
+        rest = [one for one in rest if (field_name(one[0]), _plain(one[1])) not in known]
     composer.add("\n".join([f"{path}: {text}" if path else text for path, _, text in rest]))
 
 
 def _title(record: Json) -> str:
-    if not isinstance(record, dict):
-        return ""
-    return next((str(record[key]) for key in _TITLES if isinstance(record.get(key), str)), "")
+    if isinstance(record, dict):
+        for key in _TITLES:
+            if isinstance(value := record.get(key), str):
+                return str(value)
+    return ""
 
 
-def _fields(value: Json) -> Iterator[Field]:
+def _fields(value: Json) -> Iterator[_Field]:
     """Yield the values that are not empty; the words and numbers of a list make one."""
-    pending: list[tuple[str, Json]] = [("", value)]
+    pending: list[Iterator[tuple[str, Json]]] = [iter((("", value),))]
     while pending:
-        path, value = pending.pop()
-        if isinstance(value, dict):
-            start = f"{path}." if path else ""
-            pending += [(start + key, part) for key, part in reversed(value.items())]
-        elif isinstance(value, list):
-            words = [part for part in value if not isinstance(part, dict | list) and _text(part)]
-            if words:
-                yield Field(path, words, ", ".join(map(_text, words)))
-            if len(words) < len(value):
-                pending += [(path, one) for one in reversed(value) if isinstance(one, dict | list)]
-        elif text := value.strip() if isinstance(value, str) else _text(value):
-            yield Field(path, value, text)
+        for path, part in pending[-1]:
+            if isinstance(part, str):
+                if text := part.strip():
+                    yield path, part, text
+            elif isinstance(part, dict):
+                paths = map(f"{path}.".__add__, part) if path else part
+                pending.append(zip(paths, part.values(), strict=True))
+                break
+            elif isinstance(part, list):
+                words = [one for one in part if not isinstance(one, dict | list) and _text(one)]
+                if words:
+                    yield path, words, ", ".join(map(_text, words))
+                if len(words) < len(part):
+                    nested = [one for one in part if isinstance(one, dict | list)]
+                    pending.append(zip(repeat(path), nested, strict=False))
+                    break
+            elif text := _text(part):
+                yield path, part, text
+        else:
+            pending.pop()
 
 
 def _text(value: Json) -> str:
     """Return a text, number or boolean as it is written; empty for null."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "" if value is None else str(value).strip()
+    if isinstance(value, str):
+        return value.strip()
+    return "" if value is None else str(value).lower()
 
 
 def _plain(value: Json) -> str:
-    """Return a text, number or boolean as metadata writes it."""
+    """Return a value as metadata writes it, if it keeps the value whole."""
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
     return (
         scalar_text(value.number) if isinstance(value, Written) else " ".join(_text(value).split())
     )
