@@ -20,6 +20,7 @@ All rules take time linear in the text.
 """
 
 import re
+import sys
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from enum import Enum
@@ -54,6 +55,11 @@ _BEFORE_ITEM: Final = r"(?<=\n)(?=[ \t]*+(?:[-*+•|>]\s|\d{1,3}[.)]\s|\.\.\s)| 
 _PROSE_END: Final = re.compile(rf"{_MAY_END}(?:{_END_OF_SENTENCE}|{_BEFORE_ITEM})")
 _LINE_OR_SENTENCE_END: Final = re.compile(rf"{_MAY_END}(?:{_END_OF_SENTENCE}|(?<=\n))")
 _LINE_END: Final = re.compile(r"\n")
+
+_WORD: Final = re.compile(r"\S++")
+_WORD_CHARS: Final = 64
+"""Longest word whose tokens are counted, which takes a fifth of the time of asking for the places
+of its tokens. Longer ones most likely have to be cut."""
 
 _BLANK_LINE: Final = r"(?:[^\S\n]*+\n)"
 _BLANK_END: Final = r"(?:[^\S\n]*+\Z)?"
@@ -211,7 +217,7 @@ def _count(
 def _cut_long(text: str, piece: Piece, counter: TokenCounter, max_tokens: int) -> Iterator[Unit]:
     """Yield units for a sentence that is too long for one."""
     for start, end in windows(text, piece.start, piece.end, _SPANS_CHARS):
-        cuts = _cut_points(text[start:end], counter.spans(text[start:end]), max_tokens)
+        cuts = _cut_points(text[start:end], counter, max_tokens)
         ranges = [
             (start + left, start + right) for left, right in zip([0, *cuts], cuts, strict=False)
         ]
@@ -222,7 +228,7 @@ def _cut_long(text: str, piece: Piece, counter: TokenCounter, max_tokens: int) -
             )
 
 
-def _cut_points(text: str, tokens: list[tuple[int, int]], max_tokens: int) -> list[int]:
+def _cut_points(text: str, counter: TokenCounter, max_tokens: int) -> list[int]:
     """Return where the parts of a long text end; the last end is the text's length.
 
     A part ends before the first word after a quarter of ``max_tokens``; in a run without white
@@ -233,14 +239,38 @@ def _cut_points(text: str, tokens: list[tuple[int, int]], max_tokens: int) -> li
     max_chars = CHARS_PER_TOKEN * max_tokens
     cuts = [0]
     count = 0
-    for start, end in tokens:
+    for start, end, tokens in _steps(text, counter, hard - soft):
         if start > cuts[-1] and (count >= hard or (count >= soft and text[start - 1].isspace())):
             cuts.append(start)
             count = 0
         cuts += range(cuts[-1] + max_chars, end, max_chars)
-        count += 1
+        count += tokens
     cuts += range(cuts[-1] + max_chars, len(text), max_chars)
     return [*cuts[1:], len(text)]
+
+
+def _steps(text: str, counter: TokenCounter, max_tokens: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (start, end, tokens) of words, and of the single tokens of longer ones.
+
+    Args:
+        text: the text.
+        counter: the tokenizer; if counts of words don't add up, only tokens are yielded.
+        max_tokens: maximum number of tokens of a word that is yielded as a whole.
+    """
+    if not counter.adds_up(text):
+        yield from ((start, end, 1) for start, end in counter.spans(text))
+        return
+    words = [match.span() for match in _WORD.finditer(text)]
+    short = [text[start:end] for start, end in words if end - start <= _WORD_CHARS]
+    counts = iter(counter.count(short))
+    for start, end in words:
+        tokens = next(counts) if end - start <= _WORD_CHARS else sys.maxsize
+        if tokens > max_tokens:
+            yield from (
+                (start + left, start + right, 1) for left, right in counter.spans(text[start:end])
+            )
+        elif tokens:
+            yield start, end, tokens
 
 
 def _cut_pieces(document: Document, section_chars: int, paragraph_chars: int) -> Iterator[Piece]:

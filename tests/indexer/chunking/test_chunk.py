@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from indexer.chunking.chunk import chunk_document
 from indexer.chunking.omit import MAX_OMITTED_CHARS
-from indexer.chunking.units import BATCH_CHARS, CHARS_PER_TOKEN, cut_units
+from indexer.chunking.units import BATCH_CHARS, CHARS_PER_TOKEN, _cut_points, cut_units
 from indexer.parse.formats import parse
 from retrieval.domain.embedded_text import without
 from retrieval.domain.records import Chunk, ChunkSettings, Document, TokenCounter
@@ -402,3 +402,32 @@ def test_the_tokenizer_is_never_given_too_much(piece: str, tokens: int) -> None:
     assert chunks[-1].char_end == len(text)
     assert counter.counted <= BATCH_CHARS
     assert counter.spanned <= 50_000
+
+
+class TokenByToken:
+    """A tokenizer whose counts of words don't add up, so that each token's place is asked for."""
+
+    def __init__(self, counter: TokenCounter) -> None:
+        self.count, self.spans = counter.count, counter.spans
+
+    def adds_up(self, text: str) -> bool:
+        return False
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["duck", "x" * 70, "antidisestablishmentarianism", "a,b;" * 30, "日本語", "é"]
+        ),
+        min_size=40,
+    ),
+    st.sampled_from([" ", "", " \n", "\t\t"]),
+    st.integers(1, 40),
+)
+def test_a_long_sentence_is_cut_by_words_where_it_is_cut_by_tokens(
+    wordpiece: Tokenizer, words: list[str], space: str, tokens: int
+) -> None:
+    text = space.join(words)
+    cuts = _cut_points(text, wordpiece, tokens)
+    assert cuts == _cut_points(text, TokenByToken(wordpiece), tokens)
+    assert cuts[-1] == len(text)
