@@ -218,10 +218,17 @@ def _by_content(uri: str, data: bytes, options: ParseOptions, text: Parser) -> D
     from indexer.parse.office.content import Content, content_of, parse_office
 
     others = {Content.HTML: _html, Content.MIME: _mail, Content.TEXT: text}
+
+    def parse_embedded(name: str, part: bytes) -> Document:
+        # A document within the embedded one is not read: one within itself would have no end.
+        kind = content_of(part)
+        parser = _mhtml if kind is Content.MIME else others.get(kind)
+        return parser(name, part, options) if parser else parse_office(name, part, kind)
+
     content = content_of(data)
     if content in others:
         return others[content](uri, data, options)
-    return parse_office(uri, data, content)
+    return parse_office(uri, data, content, parse_embedded)
 
 
 def _delimited(uri: str, data: bytes, options: ParseOptions) -> Document:

@@ -116,6 +116,36 @@ class Composer:
         start = rows_start - len(above) - bool(above and below)
         self._tables.append(Table(start, self.length, column_names(header), rows_start))
 
+    def add_document(self, document: Document) -> None:
+        """Add the text of a document as a block, with its headings and tables.
+
+        What of it could not be read counts as unread here, too.
+        """
+        unread = document.metadata.get(UNREAD)
+        for part in unread if isinstance(unread, list) else ():
+            self.unread(str(part))
+        text = document.text.rstrip()
+        if not text:
+            return
+        if self._parts:
+            self._append("\n\n")
+        self._begin_pages()
+        start = self.length
+        for section in document.sections:
+            if section.level and len(self.headings) < MAX_SECTIONS:
+                title = section.heading_path[-1]
+                self.headings.append(Heading(start + section.char_start, section.level, title))
+        self._tables += [
+            Table(
+                start + table.char_start,
+                start + table.char_end,
+                table.header,
+                start + table.rows_start,
+            )
+            for table in document.tables
+        ]
+        self._append(text)
+
     def unread(self, part: str) -> None:
         """Note a part that could not be read, such as ``page 2``; named in the metadata."""
         self._unread[part] = None

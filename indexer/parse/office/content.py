@@ -18,6 +18,12 @@ from indexer.parse.office.ooxml import PART_ERRORS, Package, read_member
 from indexer.skip import MAX_DETAIL_CHARS, SkipDocument, SkipReason, parser_errors_as_damage
 from retrieval.domain.records import Document
 
+EmbeddedParser = Callable[[str, bytes], Document]
+"""Makes a document of the name and the bytes of a file within another.
+
+It raises ``SkipDocument`` if it can't.
+"""
+
 
 class Content(StrEnum):
     """What a file's bytes are."""
@@ -139,30 +145,32 @@ def _of_text(data: bytes) -> Content:
     return Content.TEXT
 
 
-def parse_office(uri: str, data: bytes, content: Content) -> Document:
+def parse_office(
+    uri: str, data: bytes, content: Content, embedded: EmbeddedParser | None = None
+) -> Document:
     """Make a document of an office file.
 
     Args:
         uri: of the file.
         data: the file.
         content: what it is: neither HTML, nor a message, nor plain text.
+        embedded: reads documents within the file; None if they are not read.
 
     Raises:
         SkipDocument: it is damaged or encrypted.
     """
-    document = _PARSERS[content](uri, data)
+    if content is Content.DOCX:
+        from indexer.parse.office.docx.document import parse_docx
+
+        document = parse_docx(uri, data, embedded)
+    else:
+        document = _PARSERS[content](uri, data)
     unread = document.metadata.get(UNREAD)
     if isinstance(unread, list) and unread and not document.text.strip():
         raise SkipDocument(
             SkipReason.DAMAGED, f"unreadable: {', '.join(map(str, unread))}"[:MAX_DETAIL_CHARS]
         )
     return document
-
-
-def _docx(uri: str, data: bytes) -> Document:
-    from indexer.parse.office.docx.document import parse_docx
-
-    return parse_docx(uri, data)
 
 
 def _pptx(uri: str, data: bytes) -> Document:
@@ -208,7 +216,6 @@ def _ppt(uri: str, data: bytes) -> Document:
 
 
 _PARSERS: Final[dict[Content, Callable[[str, bytes], Document]]] = {
-    Content.DOCX: _docx,
     Content.PPTX: _pptx,
     Content.WORKBOOK: _workbook,
     Content.SHEET_XML: _sheet_xml,

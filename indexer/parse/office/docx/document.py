@@ -4,7 +4,7 @@ The XML is walked here instead of by python-docx, whose paragraphs lack the text
 controls, tracked insertions, text boxes and notes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from indexer.parse.base.compose import Composer
@@ -33,7 +33,7 @@ from indexer.parse.office.ooxml import (
 )
 from indexer.parse.office.repeats import Repeats
 from indexer.parse.office.symbols import symbol
-from indexer.skip import parser_errors_as_damage
+from indexer.skip import SkipDocument, SkipReason, parser_errors_as_damage
 from retrieval.domain.records import Document
 
 # Elements that a reader doesn't see: deleted text, field codes, ruby annotations, properties.
@@ -59,12 +59,19 @@ _MAX_SPAN: Final = 63
 _GRAPHICS: Final = frozenset({"chart", "chartEx", "diagramData"})
 
 
-def parse_docx(uri: str, data: bytes) -> Document:
+def parse_docx(
+    uri: str, data: bytes, embedded: Callable[[str, bytes], Document] | None = None
+) -> Document:
     """Make a document of a DOCX file.
 
     A paragraph with a heading's style or an outline level is a heading. A row of a table is a
     line. Footnotes and endnotes follow at the end; page headers and footers, comments, deleted and
     hidden text are left out. A part that can't be read is named in the metadata ``unread``.
+
+    Args:
+        uri: as in ``Document``.
+        data: the file.
+        embedded: makes documents of the files that are embedded in its text; see ``parse_office``.
 
     Raises:
         SkipDocument: it is damaged or encrypted.
@@ -72,7 +79,7 @@ def parse_docx(uri: str, data: bytes) -> Document:
     with parser_errors_as_damage():
         package = Package(data)
         main = package.main_part()
-        walk = _Walk(package, main)
+        walk = _Walk(package, main, embedded)
         walk.blocks(package.read(main))
         walk.finish()
         for kind in _NOTES.values():
@@ -100,12 +107,17 @@ class _Kind(NamedTuple):
 class _Walk:
     """One walk over the parts of a document."""
 
-    def __init__(self, package: Package, main: str) -> None:
+    def __init__(
+        self, package: Package, main: str, embedded: Callable[[str, bytes], Document] | None
+    ) -> None:
         self.composer = Composer()
         self.title = ""
         """Text of the first paragraph in the title's style."""
         self._package = package
         self._main = main
+        self._embedded = embedded
+        self._added: set[str] = set()
+        """Names of the embedded parts that were added."""
         self._relations = {one.id: one for one in package.relations(main)}
         try:
             self._styles = read_styles(package.read_related(main, "styles"))
@@ -133,9 +145,27 @@ class _Walk:
             elif name == "tbl":
                 self._table(child)
             elif name == "altChunk":
-                self.composer.unread("embedded document")
+                self._add_embedded(child)
             else:
                 self.blocks(child)
+
+    def _add_embedded(self, node: Element) -> None:
+        """Add the text of an embedded file, once however often it is referred to."""
+        self.finish()
+        self._above = _Kind()
+        for relation in map(self._relations.get, relation_ids(node) or [""]):
+            part = relation.target if relation else ""
+            if part in self._added:
+                continue
+            try:
+                if self._embedded is None:
+                    raise SkipDocument(SkipReason.UNSUPPORTED)
+                data = self._package.read_bytes(part)
+                self.composer.add_document(self._embedded(part, data))
+                self._added.add(part)
+            except PART_ERRORS:
+                name = part.rpartition("/")[2]
+                self.composer.unread(f"embedded document {name}".strip())
 
     def finish(self) -> None:
         """Add what waits for a paragraph that is missing."""

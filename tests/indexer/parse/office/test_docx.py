@@ -191,6 +191,64 @@ def test_a_damaged_part_costs_only_itself() -> None:
     assert refused("a.docx", make("<w:altChunk/>")) == "damaged: unreadable: embedded document"
 
 
+EMBEDDED_HTML = (
+    b"<html><body><h1>Swans</h1><p>They hiss.</p><table><tr><th>Kind</th><th>Weight</th></tr>"
+    b"<tr><td>Mute</td><td>11 kg</td></tr></table></body></html>"
+)
+EMBEDDED_MHTML = (
+    b"MIME-Version: 1.0\r\nContent-Type: multipart/related; boundary=b\r\n\r\n--b\r\n"
+    b"Content-Type: text/html\r\n\r\n<h1>Swans</h1><p>They hiss.\r\n--b--\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.html", EMBEDDED_HTML),
+        (
+            "a.xhtml",
+            b'<?xml version="1.0"?><html><body><h1>Swans</h1><p>They hiss.</p></body></html>',
+        ),
+        ("a.mht", EMBEDDED_MHTML),
+        ("a.rtf", rb"{\rtf1{\outlinelevel0 Swans\par}\pard They hiss.\par}"),
+        ("a.docx", make(p("Swans", '<w:outlineLvl w:val="0"/>'), p("They hiss."))),
+        ("a.txt", b"Swans\n\nThey hiss."),
+    ],
+)
+def test_embedded_documents_are_read_in_their_place(name: str, content: bytes) -> None:
+    data = make(p("before"), '<w:altChunk r:id="e0"/>', p("after"), '<w:altChunk r:id="e0"/>')
+    document = parse("x.docx", with_embedded(data, name, content))
+    assert document.text.startswith("before\n\nSwans\n\nThey hiss.")
+    assert document.text.endswith("\n\nafter")
+    assert document.text.count("Swans") == 1
+    assert "unread" not in document.metadata
+    if name != "a.txt":
+        assert document.sections[1].heading_path == ("Swans",)
+    assert all(document.text[one.rows_start :].startswith("Mute") for one in document.tables)
+    assert len(document.tables) == (content == EMBEDDED_HTML)
+
+
+def test_embedded_documents_that_can_not_be_read_are_named() -> None:
+    chunk = '<w:altChunk r:id="e0"/>'
+    document = parse("x.docx", with_embedded(make(p("kept"), chunk), "b.docx", b"PK broken"))
+    assert (document.text, document.metadata["unread"]) == ("kept", ["embedded document b.docx"])
+    inner = with_embedded(make(p("inner"), chunk), "c.html", EMBEDDED_HTML)
+    document = parse("x.docx", with_embedded(make(p("outer"), chunk), "b.docx", inner))
+    assert document.text == "outer\n\ninner"
+    assert document.metadata["unread"] == ["embedded document c.html"]
+
+
+def with_embedded(data: bytes, name: str, content: bytes) -> bytes:
+    """A DOCX file with a part that its body refers to as ``e0``."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        files = {member: archive.read(member) for member in archive.namelist()}
+    kind = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/aFChunk"
+    relation = f'<Relationship Id="e0" Type="{kind}" Target="{name}"/></Relationships>'
+    names = "word/_rels/document.xml.rels"
+    files[names] = files[names].replace(b"</Relationships>", relation.encode())
+    return make_files.make_zip({**files, f"word/{name}": content})
+
+
 def test_the_title_is_no_junk() -> None:
     for title in ("Document1", "Microsoft Word - thesis.doc", ""):
         assert parse("b/a.docx", make(p("text"), title=title)).title == "a"
