@@ -48,7 +48,8 @@ _HEAD: Final = 4096
 _HTML: Final = re.compile(
     rb"<(?:!doctype\s+html|html|head|body|table|div|meta|style|p|h[1-6]|script)\b", re.IGNORECASE
 )
-_MIME: Final = re.compile(rb"(?:MIME-Version|From|Content-Type|Message-ID|Date|X-[\w-]+):", re.I)
+_HEADER: Final = re.compile(rb"[A-Za-z][\w-]{1,60}:")
+_RELATED: Final = re.compile(rb"^Content-Type:\s*multipart/related\b", re.IGNORECASE | re.MULTILINE)
 _OF_MAIN_PART: Final = {
     "word": Content.DOCX,
     "presentation": Content.PPTX,
@@ -140,7 +141,7 @@ def _of_text(data: bytes) -> Content:
         return Content.OPEN_DOCUMENT
     if head.startswith(b"<") and _HTML.search(head):
         return Content.HTML
-    if _MIME.match(head) and b"multipart/related" in head:
+    if _HEADER.match(head) and _RELATED.search(head):
         return Content.MIME
     return Content.TEXT
 

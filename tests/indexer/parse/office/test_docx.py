@@ -196,7 +196,8 @@ EMBEDDED_HTML = (
     b"<tr><td>Mute</td><td>11 kg</td></tr></table></body></html>"
 )
 EMBEDDED_MHTML = (
-    b"MIME-Version: 1.0\r\nContent-Type: multipart/related; boundary=b\r\n\r\n--b\r\n"
+    b"Subject: Swans\r\nMIME-Version: 1.0\r\n"
+    b"Content-Type: multipart/related; boundary=b\r\n\r\n--b\r\n"
     b"Content-Type: text/html\r\n\r\n<h1>Swans</h1><p>They hiss.\r\n--b--\r\n"
 )
 
