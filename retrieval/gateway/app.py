@@ -1,6 +1,7 @@
 """The gateway as an ASGI application, and its OpenAPI document."""
 
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -11,14 +12,23 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import ASGIApp, Scope
 
 import retrieval
 from retrieval.errors import RetrievalError
 from retrieval.gateway.config import GatewayConfig
 from retrieval.gateway.guard import Guard
 from retrieval.gateway.problems import MEDIA_TYPE, Problem, Refused, of_error, of_status
-from retrieval.gateway.routes import dify, documents, embeddings, health, open_webui, search
+from retrieval.gateway.routes import (
+    dify,
+    documents,
+    embeddings,
+    health,
+    open_webui,
+    search,
+    writes,
+)
 from retrieval.gateway.routes.common import Gateway, as_json
 from retrieval.gateway.schemas import answers
 from retrieval.gateway.upstream import REQUEST_ID, TIMEOUT_HEADER, Upstream
@@ -53,8 +63,9 @@ def create_api(config: GatewayConfig, upstream: Upstream) -> FastAPI:
         openapi_url="/openapi.json",
     )
     gateway = Gateway(upstream, config.timeout)
-    for subject in (search, documents, embeddings, dify, open_webui, health):
-        api.include_router(subject.routes(gateway))
+    for subject in (search, documents, writes, embeddings, dify, open_webui, health):
+        # Not by include_router: a route within a router within an application costs each request.
+        api.router.routes.extend(subject.routes(gateway).routes)
     _answer_errors(api)
     api.openapi = lambda: _openapi(api)  # type: ignore[method-assign]
     return api
@@ -86,11 +97,25 @@ def _answer_errors(api: FastAPI) -> None:
     @api.exception_handler(HTTPException)
     async def no_route(request: Request, error: HTTPException) -> Response:
         problem = of_status(error.status_code, f"{error.detail}: see /openapi.json")
-        return problem_response(problem, request, error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            # Starlette names the methods of the first route of a path only.
+            headers["allow"] = ", ".join(sorted(_methods(api.routes, request.scope)))
+        return problem_response(problem, request, headers)
 
     @api.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> Response:
         return problem_response(_of_faults(error.errors()), request)
+
+
+def _methods(routes: Sequence[BaseRoute], scope: Scope) -> set[str]:
+    """Return the methods of all routes of a request's path."""
+    return {
+        method
+        for route in routes
+        if isinstance(route, Route) and route.matches(scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    }
 
 
 def problem_response(

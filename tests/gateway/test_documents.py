@@ -93,3 +93,5 @@ def test_another_method_is_a_problem(http: Http) -> None:
     answered = http("DELETE", "/v1/search")
     assert answered.problem == (405, "METHOD_NOT_ALLOWED")
     assert answered.headers["allow"] == "POST"
+    answered = http("TRACE", "/v1/documents/a/b")
+    assert answered.headers["allow"] == "DELETE, GET, PUT"

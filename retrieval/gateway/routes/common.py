@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 from starlette.requests import Request
@@ -18,8 +17,12 @@ class Gateway:
     upstream: Upstream
     timeout: float
 
-    def caller(self, request: Request) -> Caller:
+    def caller(self, request: Request, *, timeout: float | None = None) -> Caller:
         """Return who asks, as the headers of the request say.
+
+        Args:
+            request: the HTTP request.
+            timeout: seconds that it may take; None for the usual limit.
 
         Raises:
             Refused: a token or a time limit that no client sends.
@@ -27,7 +30,7 @@ class Gateway:
         return caller_of(
             request.scope["headers"],
             request_id=request.scope["state"]["request_id"],
-            timeout=self.timeout,
+            timeout=self.timeout if timeout is None else timeout,
         )
 
 
@@ -35,8 +38,3 @@ def as_json(content: object, *, status: int = 200, headers: Mapping[str, str] = 
     """Return an answer in JSON; numbers that are not finite become null."""
     body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_UTC_Z)
     return Response(body, status, {**headers}, media_type="application/json")
-
-
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the ``responses`` of a route that answers these errors, beside those of all routes."""
-    return {status: {"description": "See Problem."} for status in statuses}

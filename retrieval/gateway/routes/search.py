@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import asdict
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import orjson
 from fastapi import APIRouter
@@ -24,6 +24,16 @@ from retrieval.v1 import search_service_pb2 as pb
 MessageT = TypeVar("MessageT", pb.SearchRequest, pb.StreamSearchRequest)
 
 _QUERIES = ("query", "vector", "passage")
+
+
+_EVENT_SCHEMA: Final = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"type": "string", "enum": ["header", "passage", "end", "error"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}
 
 
 def routes(gateway: Gateway) -> APIRouter:
@@ -51,7 +61,7 @@ def routes(gateway: Gateway) -> APIRouter:
         "/v1/search/stream",
         operation_id="search_stream",
         response_class=StreamingResponse,
-        responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+        responses={200: {"content": {"text/event-stream": {"schema": _EVENT_SCHEMA}}}},
     )
     async def search_stream(request: Request, body: StreamBody) -> Response:
         """Find many passages, which arrive one by one as server-sent events.

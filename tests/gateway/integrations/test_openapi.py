@@ -4,9 +4,14 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from tests.gateway.harness import Http
+import pytest
+
+from retrieval.service.config import Writing
+from tests.gateway.harness import Http, gateway
+from tests.service.harness import build_index, running, word_model, write_documents
 
 EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "40"))
 """Requests that are drawn for each operation, beside those that cover its schema."""
@@ -23,11 +28,20 @@ def test_every_operation_has_a_name_and_a_description(http: Http) -> None:
         assert one["tags"], one["operationId"]
 
 
-def test_answers_keep_to_the_document(http: Http, tmp_path: Path) -> None:
+@pytest.fixture
+def writable(tmp_path: Path) -> Iterator[Http]:
+    write_documents(tmp_path / "notes")
+    index = build_index(tmp_path / "notes", tmp_path / "data" / "default")
+    settings = {"writing": Writing(tmp_path / "data"), "model": str(word_model())}
+    with running({"default": index}, **settings) as server, gateway(server.target) as http:
+        yield http
+
+
+def test_answers_keep_to_the_document(writable: Http, tmp_path: Path) -> None:
     command = [
         str(Path(sys.executable).with_name("schemathesis")),
         "run",
-        f"http://127.0.0.1:{http.port}/openapi.json",
+        f"http://127.0.0.1:{writable.port}/openapi.json",
         f"--max-examples={EXAMPLES}",
         "--checks=all",
         # A schema can't say what a filter or the name of a model may be.
