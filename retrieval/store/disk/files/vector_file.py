@@ -12,7 +12,6 @@ import secrets
 import shutil
 import struct
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -144,8 +143,10 @@ def adopt(folder: Path, pending: WrittenFile) -> WrittenFile:
 def remove_pending_files(folder: Path) -> None:
     """Delete files that an interrupted maintenance left; the caller holds its lock."""
     for path in folder.glob(f"*{PENDING}"):
-        with suppress(OSError):
+        try:
             path.unlink(missing_ok=True)
+        except OSError:
+            shutil.rmtree(path, ignore_errors=True)  # a folder in which lexical files were merged
 
 
 def describe_file(path: Path) -> WrittenFile:

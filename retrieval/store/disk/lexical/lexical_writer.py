@@ -1,8 +1,11 @@
 """Update the lexical index within the commit that adds or removes passages."""
 
 import hashlib
+import os
+import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -34,17 +37,25 @@ from retrieval.store.disk.lexical.segment_files import (
     LexicalRecord,
     assembled,
     engine_name,
+    joined,
     load_state,
+    parts_of,
     segment_files,
+    segments_of,
 )
 from retrieval.store.disk.tables.rows import from_json, spans_from_json
 from retrieval.store.lexical.folding import identifiers_of, plain_of, words_of
 
 _HEAP_BYTES = 64_000_000
 """Memory that the engine fills before it writes a segment; its minimum is 15 MB."""
+_FEW_CHARS = 4 << 20
+"""Up to this many characters of new texts, the engine works in memory: its own flushes take longer
+than the rest of a small commit."""
+_UNMERGED = 7
+"""Number of segments that the engine never merges; it does with eight or more of a size."""
 
 
-class _Text(NamedTuple):
+class Text(NamedTuple):
     """A text to index."""
 
     text_id: int
@@ -74,12 +85,13 @@ def update_lexical(folder: Path, connection: sqlite3.Connection, language: str) 
         state = None
     gone = _gone(connection) if state else []
     connection.execute("DELETE FROM texts WHERE id IN (SELECT text_id FROM unused_texts)")
-    texts = _pending(connection)
+    texts = texts_of(connection, "pending_texts", "text_id")
     first = next(texts, None)
     if first is None and not gone:
         return
     state = state or LexicalRecord(language, VERSION, "", ())
-    _record(connection, _extend(folder, state, gone, chain([first] if first else [], texts)))
+    texts = chain([first] if first else [], texts)
+    record_lexical(connection, _extend(folder, state, gone, texts))
     connection.execute("DELETE FROM pending_texts")
 
 
@@ -107,13 +119,13 @@ def _gone(connection: sqlite3.Connection) -> list[int]:
     return [row[0] for row in rows]
 
 
-def _pending(connection: sqlite3.Connection) -> Iterator[_Text]:
-    """Yield the texts to add to the lexical index, document by document."""
+def texts_of(connection: sqlite3.Connection, table: str, column: str) -> Iterator[Text]:
+    """Yield the texts whose ids are in a column of a table, document by document."""
     rows = connection.execute(
-        """SELECT p.text_id, c.vector_id, c.document_id, d.title, c.heading_path,
+        f"""SELECT p.{column}, c.vector_id, c.document_id, d.title, c.heading_path,
                   c.char_start, c.char_end, c.table_header, c.omitted
-           FROM pending_texts p
-           JOIN chunks c ON c.id = (SELECT min(id) FROM chunks WHERE text_id = p.text_id)
+           FROM {table} p
+           JOIN chunks c ON c.id = (SELECT min(id) FROM chunks WHERE text_id = p.{column})
            JOIN documents d ON d.id = c.document_id ORDER BY c.document_id, c.ordinal"""
     )
     last, text = 0, ""
@@ -126,48 +138,112 @@ def _pending(connection: sqlite3.Connection) -> Iterator[_Text]:
             last, text = document_id, "".join(row[0] for row in parts)
         header = context_line(title, from_json(heading_path))
         own = without(text[start:end], spans_from_json(omitted))
-        yield _Text(text_id, vector_id, header, columns, own)
+        yield Text(text_id, vector_id, header, columns, own)
 
 
 def _extend(
-    folder: Path, state: LexicalRecord, gone: Sequence[int], texts: Iterator[_Text]
+    folder: Path, state: LexicalRecord, gone: Sequence[int], texts: Iterator[Text]
 ) -> LexicalRecord:
     """Remove texts, add others as new segments, and flush the files to the disk.
 
-    The engine also merges small segments. It rewrites each text only a few times, no matter how
-    many commits there are.
+    The engine merges segments as it sees fit whenever it commits, which can take long. So it only
+    ever sees the new segment here, or few of the others; ``lexical_merge`` merges outside commits.
 
     Returns:
         the new record of the lexical index.
     """
-    known = {engine_name(file): file for file in state.files}
+    first, few = [], 0
+    for text in texts:
+        first.append(text)
+        few += len(text.text)
+        if few > _FEW_CHARS:
+            break
     try:
-        with assembled(folder, state, folder) as place:
-            _write(place, state.language, gone, texts)
-            meta = (place / META).read_text()
-            names = segment_files(place, meta)
-            files = [known.get(name) or _move(place / name, folder) for name in names]
-            sync(folder)
+        place = _fast_place(folder) if few <= _FEW_CHARS else folder
+        state = remove_texts(folder, state, gone, place)
+        if first:
+            added = replace(parts_of(state), files=()) if state.meta else state
+            state = _joined(state, _changed(folder, added, [], chain(first, texts), place))
+        sync(folder)
     except (OSError, ValueError) as error:  # the engine raises ValueError for the disk's errors
         raise StorageError(
             f"can't write the lexical index of {folder}: {error}; "
             "what was committed before is untouched"
         ) from error
+    return state
+
+
+def _fast_place(folder: Path) -> Path:
+    """Return a folder in memory where the engine's own flushes cost nothing, if there is one."""
+    memory = Path("/dev/shm")  # noqa: S108 -- each use makes a folder of its own
+    try:
+        free = os.statvfs(memory)
+    except OSError:
+        return folder
+    has_room = free.f_bavail * free.f_frsize > _HEAP_BYTES
+    return memory if has_room and os.access(memory, os.W_OK | os.X_OK) else folder
+
+
+def _joined(first: LexicalRecord, second: LexicalRecord) -> LexicalRecord:
+    return joined(first, second) if first.meta else second
+
+
+def remove_texts(
+    folder: Path, state: LexicalRecord, gone: Sequence[int], place: Path
+) -> LexicalRecord:
+    """Mark texts as removed, and flush the files to the disk; return the new record.
+
+    Raises:
+        OSError, ValueError: a file can't be written.
+    """
+    if not gone:
+        return state
+    changed = parts_of(state)
+    segments = list(segments_of(state.meta))
+    for start in range(0, len(segments), _UNMERGED):
+        some = segments[start : start + _UNMERGED]
+        changed = joined(changed, _changed(folder, parts_of(state, some), gone, iter(()), place))
+    return changed
+
+
+def _changed(
+    folder: Path,
+    state: LexicalRecord,
+    gone: Sequence[int],
+    texts: Iterator[Text],
+    place: Path,
+) -> LexicalRecord:
+    """Let the engine change some segments in a folder made in ``place``; return the new record."""
+    known = {engine_name(file): file for file in state.files}
+    with assembled(folder, state, place) as made:
+        change_segments(made, state.language, gone, texts)
+        meta = (made / META).read_text()
+        names = segment_files(made, meta)
+        files = [known.get(name) or _move(made / name, folder) for name in names]
     return LexicalRecord(state.language, state.analysis, meta, files)
 
 
-def _write(place: Path, language: str, gone: Sequence[int], texts: Iterator[_Text]) -> None:
-    """Remove texts from the lexical index in the engine's folder, and add others."""
-    schema = make_schema()
+def open_engine(place: Path, language: str) -> tantivy.Index:
+    """Open or create the engine's index in a folder, with the analyzers of a language.
+
+    Raises:
+        ValueError: the engine can't open it.
+    """
     with library_path(place) as name:
-        index = tantivy.Index(schema, name)
+        index = tantivy.Index(make_schema(), name)
     index.register_tokenizer(WORDS, words_analyzer(language))
     index.register_tokenizer(PLAIN, plain_analyzer())
     index.register_tokenizer(IDENTIFIERS, identifiers_analyzer())
+    return index
+
+
+def change_segments(place: Path, language: str, gone: Sequence[int], texts: Iterator[Text]) -> None:
+    """Remove texts from the lexical index in the engine's folder, and add others."""
+    index = open_engine(place, language)
     # One thread is enough, because the encoder needs the cores.
     writer = index.writer(_HEAP_BYTES, 1)
     if gone:
-        these = tantivy.Query.term_set_query(schema, TEXT, list(gone))
+        these = tantivy.Query.term_set_query(index.schema, TEXT, list(gone))
         writer.delete_documents_by_query(these)
     for text in texts:
         writer.add_document(_document(text))
@@ -175,7 +251,7 @@ def _write(place: Path, language: str, gone: Sequence[int], texts: Iterator[_Tex
     writer.wait_merging_threads()
 
 
-def _document(text: _Text) -> tantivy.Document:
+def _document(text: Text) -> tantivy.Document:
     parts = (text.header, text.table_header, text.text)
     whole = "\n".join(filter(None, parts))
     fields = {
@@ -195,11 +271,17 @@ def _document(text: _Text) -> tantivy.Document:
 
 def _move(path: Path, folder: Path) -> WrittenFile:
     """Move a file from the engine's folder into the index and flush it to the disk."""
-    sync(path)
-    return describe_file(path.rename(folder / f"{LEXICAL}{path.name}"))
+    final = folder / f"{LEXICAL}{path.name}"
+    if path.parent.parent == folder:
+        path.rename(final)
+    else:
+        shutil.copyfile(path, final)
+    sync(final)
+    return describe_file(final)
 
 
-def _record(connection: sqlite3.Connection, state: LexicalRecord) -> None:
+def record_lexical(connection: sqlite3.Connection, state: LexicalRecord) -> None:
+    """Record the lexical index in the open transaction."""
     connection.execute(
         "INSERT OR REPLACE INTO lexical_index VALUES (1, ?, ?, ?, ?)",
         [

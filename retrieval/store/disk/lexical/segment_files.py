@@ -25,7 +25,7 @@ import sqlite3
 import tempfile
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -34,7 +34,7 @@ import tantivy
 from retrieval.errors import IndexDamaged, StorageError
 from retrieval.store.disk.files.open_files import library_path
 from retrieval.store.disk.files.shared_parts import FileStamp, Opened
-from retrieval.store.disk.files.vector_file import LEXICAL, WrittenFile, sample_sha256, sync
+from retrieval.store.disk.files.vector_file import LEXICAL, WrittenFile, sample_sha256
 from retrieval.store.disk.lexical.analysis import VERSION
 from retrieval.store.disk.lexical.lexical_index import LexicalIndex
 from retrieval.store.disk.tables.rows import damaged_row
@@ -113,6 +113,44 @@ def assembled(folder: Path, state: LexicalRecord, place: Path | None = None) -> 
         yield made
     finally:
         _remove(made)
+
+
+def parts_of(state: LexicalRecord, segments: Sequence[str] | None = None) -> LexicalRecord:
+    """Return the record of some of the segments of a lexical index.
+
+    Args:
+        state: record of the lexical index.
+        segments: their ids as in the engine's list; None for no segments.
+    """
+    listed = json.loads(state.meta)
+    names = set(segments or ())
+    listed["segments"] = [one for one in listed["segments"] if one["segment_id"] in names]
+    bare = tuple(name.replace("-", "") for name in names)
+    files = [file for file in state.files if bare and engine_name(file).startswith(bare)]
+    return replace(state, meta=json.dumps(listed), files=files)
+
+
+def joined(first: LexicalRecord, second: LexicalRecord) -> LexicalRecord:
+    """Return the record of two lexical indexes of the same schema as one."""
+    one, two = json.loads(first.meta), json.loads(second.meta)
+    one["segments"] += two["segments"]
+    # The engine numbers its next change, which names a file, from here.
+    one["opstamp"] = max(one["opstamp"], two["opstamp"])
+    return replace(first, meta=json.dumps(one), files=[*first.files, *second.files])
+
+
+def segments_of(meta: str) -> dict[str, int]:
+    """Return the number of texts in each listed segment, by its id."""
+    sizes = {}
+    for one in json.loads(meta)["segments"]:
+        removed = one["deletes"]["num_deleted_docs"] if one["deletes"] else 0
+        sizes[one["segment_id"]] = one["max_doc"] - removed
+    return sizes
+
+
+def deletions_of(meta: str) -> dict[str, object]:
+    """Return what the engine's list records of removals from each segment, by its id."""
+    return {one["segment_id"]: one["deletes"] for one in json.loads(meta)["segments"]}
 
 
 def _linked(folder: Path, state: LexicalRecord, place: Path | None) -> Path:
@@ -247,7 +285,7 @@ def _open_checked(folder: Path, state: LexicalRecord) -> LexicalIndex:
     Raises:
         FileNotFoundError, IndexDamaged, StorageError: see ``open_lexical``.
     """
-    view = find_view(folder, state.meta, [file.name for file in state.files])
+    view = find_view(folder, state)
     if view is not None:
         try:
             return _open(folder, view, state)
@@ -284,7 +322,9 @@ def _open(folder: Path, place: Path, state: LexicalRecord) -> LexicalIndex:
         opened = LexicalIndex(index, state.language)
     for file in state.files:
         # The engine takes a segment without its file of positions for one that has none, and would
-        # fail in the first search. A file that exists now was there when the engine opened it.
+        # fail in the first search. A link and a file that exist now were there when the engine
+        # opened them.
+        (place / engine_name(file)).lstat()
         (folder / file.name).stat()
     return opened
 
@@ -294,58 +334,59 @@ def view_name(meta: str) -> str:
     return f"{LEXICAL}{hashlib.sha256(meta.encode()).hexdigest()[:32]}.view"
 
 
-def write_view(folder: Path, meta: str, files: Sequence[str]) -> None:
-    """Make the view of some segments, unless it exists.
+def write_view(folder: Path, state: LexicalRecord, before: LexicalRecord | None = None) -> None:
+    """Make the view of a lexical index, unless it exists.
+
+    A view is not flushed to the disk: ``find_view`` tells whether a power cut has left it whole.
 
     Args:
         folder: the index.
-        meta: the engine's list of segments.
-        files: names of the segments' files in the index.
+        state: record of the lexical index.
+        before: record of the generation before. Its view is turned into the new one, so that only
+            links that differ have to be made. None to make all links.
 
     Raises:
         OSError: the view can't be written.
     """
-    if find_view(folder, meta, files):
+    if find_view(folder, state):
         return
-    made = folder / f"{LEXICAL}{secrets.token_hex(8)}.tmp"
-    made.mkdir()
-    for name, target in _links(files).items():
-        (made / name).symlink_to(target)
-    (made / META).write_text(meta)
-    sync(made / META)
-    sync(made)
-    final = folder / view_name(meta)
+    made, final = folder / f"{LEXICAL}{secrets.token_hex(8)}.tmp", folder / view_name(state.meta)
+    links, old = _links(state.files), dict[str, str]()
+    view = find_view(folder, before) if before else None
+    if before and view:
+        view.rename(made)
+        old = _links(before.files)
+    else:
+        made.mkdir()
+    for name in old.keys() - links.keys():
+        (made / name).unlink()
+    for name in links.keys() - old.keys():
+        (made / name).symlink_to(links[name])
+    (made / META).write_text(state.meta)
     if final.is_dir():
         # The folder is not a valid view: a copy that follows links has put files in their place.
         replaced = final.rename(folder / f"{LEXICAL}{secrets.token_hex(8)}.tmp")
         shutil.rmtree(replaced, ignore_errors=True)
     made.rename(final)
-    sync(folder)
 
 
-def find_view(folder: Path, meta: str, files: Sequence[str]) -> Path | None:
-    """Return the view of some segments if it exists and is complete and correct, else None.
-
-    Args:
-        folder: the index.
-        meta: the engine's list of segments.
-        files: names of the segments' files in the index.
-    """
-    view, links = folder / view_name(meta), _links(files)
+def find_view(folder: Path, state: LexicalRecord) -> Path | None:
+    """Return the view of a lexical index if it exists and is complete and correct, else None."""
+    view, links = folder / view_name(state.meta), _links(state.files)
     try:
         found = {path.name for path in view.iterdir()}
         whole = (
             found == {*links, META}
             and all(str((view / name).readlink()) == target for name, target in links.items())
             and not (view / META).is_symlink()
-            and (view / META).read_text() == meta
+            and (view / META).read_text() == state.meta
         )
     except (OSError, UnicodeDecodeError):
         return None
     return view if whole else None
 
 
-def _links(files: Sequence[str]) -> dict[str, str]:
+def _links(files: Sequence[WrittenFile]) -> dict[str, str]:
     """Return the links of a view: each link's name and its target."""
-    links = {name.removeprefix(LEXICAL): f"../{name}" for name in files}
+    links = {engine_name(file): f"../{file.name}" for file in files}
     return {**links, _LOCK: _LOCK_TARGET}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from retrieval.domain.metadata import Metadata
 from retrieval.domain.records import ContainerStamp, Document, RootInfo, Skipped, SourceFile
-from retrieval.errors import ForeignRoot, InvalidArgument
+from retrieval.errors import ForeignRoot, InvalidArgument, StorageError
 from retrieval.store.disk.files import vector_file
 from retrieval.store.disk.files.vector_file import (
     WrittenFile,
@@ -23,7 +23,8 @@ from retrieval.store.disk.files.vector_file import (
     open_vector_file,
     write_vector_file,
 )
-from retrieval.store.disk.lexical.lexical_writer import forget_lexical
+from retrieval.store.disk.lexical.lexical_merge import Prepared as PreparedLexical
+from retrieval.store.disk.lexical.lexical_merge import put_in_place
 from retrieval.store.disk.tables.rows import INSERT_CHUNK, chunk_values, document_values
 from retrieval.store.disk.tables.schema import INSERT_METADATA_VALUE, TEXT_PART_CHARS, header_key
 from retrieval.store.disk.writing.lookups import Lookups, SegmentRows
@@ -420,9 +421,21 @@ class DiskCommit(Lookups):
         """
         self._connection.execute("UPDATE index_info SET language = ?", [language])
 
-    def forget_lexical(self) -> None:
-        """Mark the lexical index to be rebuilt from all passages at the end of this commit."""
-        forget_lexical(self._connection)
+    def replace_lexical(self, made: PreparedLexical) -> None:
+        """Put segments of the lexical index in the place of those that they were made from.
+
+        Raises:
+            Outdated: another writer has replaced some of these.
+            StorageError: a file can't be written.
+        """
+        try:
+            if not put_in_place(self.folder, self._connection, made):
+                raise Outdated
+        except (OSError, ValueError) as error:
+            raise StorageError(
+                f"can't write the lexical index of {self.folder}: {error}; "
+                f"what was committed before is untouched"
+            ) from error
 
     def set_index_type(self, index_type: str, target_recall: float) -> None:
         """Set the kind of index and the target recall for later maintenance."""

@@ -22,6 +22,10 @@ from retrieval.store.disk.files.vector_file import (
     remove_pending_files,
     write_vector_file,
 )
+from retrieval.store.disk.lexical.lexical_merge import Prepared as PreparedLexical
+from retrieval.store.disk.lexical.lexical_merge import due_to_merge as due_lexical
+from retrieval.store.disk.lexical.lexical_merge import merged
+from retrieval.store.disk.lexical.segment_files import LexicalRecord, segments_of
 from retrieval.store.disk.tables.locks import is_building, maintenance_lock
 from retrieval.store.disk.vectors.approximate import open_ann
 from retrieval.store.disk.vectors.approximate_writer import write_ann
@@ -73,6 +77,14 @@ class Maintainable(Protocol):
         """Return every segment, oldest first."""
         ...
 
+    def lexical_segments(self) -> LexicalRecord | None:
+        """Return the record of the lexical index; None if there is none, or if it is damaged."""
+        ...
+
+    def lexical_anew(self) -> AbstractContextManager[PreparedLexical]:
+        """Index all texts anew, outside a commit."""
+        ...
+
     def rows_of(self, segment_id: int, *, used: bool) -> SegmentRows:
         """Return the rows of a segment whose vectors are still in the index, in order."""
         ...
@@ -109,6 +121,8 @@ def _alone(folder: Path, seconds: float) -> Iterator[bool]:
 
 def _maintain(writer: Maintainable) -> Maintained:
     """Do the maintenance that is due; the caller holds the maintenance lock."""
+    while _merge_words(writer):
+        pass
     info, segments = writer.info, writer.segments()
     if info is None or not segments:
         return Maintained()
@@ -192,6 +206,34 @@ def _must_reach(info: IndexInfo) -> bool:
     return info.index_type == "auto"
 
 
+def merge_words(writer: Maintainable) -> None:
+    """Merge segments of the lexical index if that is due; leave it to another process that does.
+
+    Raises:
+        StorageError, IndexDamaged, IndexLocked: see ``maintain``.
+    """
+    with _alone(writer.folder, 0.0) as alone:
+        while alone and _merge_words(writer):
+            pass
+
+
+def _merge_words(writer: Maintainable) -> bool:
+    """Merge some segments of the lexical index; return whether there were any to merge."""
+    state = writer.lexical_segments()
+    due = due_lexical(segments_of(state.meta)) if state else []
+    if state is None or not due:
+        return False
+    with merged(writer.folder, state, due) as made:
+        if made is None:
+            return False
+        try:
+            with writer.commit() as commit:
+                commit.replace_lexical(made)
+        except Outdated:
+            return False
+    return True
+
+
 def compact(writer: Maintainable) -> Maintained:
     """Merge all segments, without the vectors that no chunk uses, and index the result.
 
@@ -207,6 +249,10 @@ def compact(writer: Maintainable) -> Maintained:
                 f"another process is merging or indexing vectors of {writer.folder}; "
                 f"try again when it is done"
             )
+        if writer.info is None or not writer.segments():
+            return Maintained()
+        with writer.lexical_anew() as made, writer.commit() as commit:
+            commit.replace_lexical(made)
         return _unless_outdated(_compact, writer)
 
 
@@ -225,8 +271,6 @@ def _compact(writer: Maintainable) -> Maintained:
     info, segments = writer.info, writer.segments()
     if info is None or not segments:
         return Maintained()
-    with writer.commit() as commit:
-        commit.forget_lexical()
     kind = _kind(info.index_type, sum(row.rows - row.unused for row in segments))
     return _into_one(writer, kind, info, segments, drop_unused=True)
 

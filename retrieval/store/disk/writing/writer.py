@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from types import TracebackType
@@ -17,10 +17,18 @@ from retrieval.domain.records import (
     IndexInfo,
     ModelIdentity,
 )
-from retrieval.errors import IndexDamaged, ModelMismatch, NotAnIndex, StorageError
+from retrieval.errors import IndexDamaged, IndexLocked, ModelMismatch, NotAnIndex, StorageError
 from retrieval.store.disk.files.vector_file import remove_stray_files
+from retrieval.store.disk.lexical.lexical_merge import TOO_MANY_SEGMENTS, made_anew
+from retrieval.store.disk.lexical.lexical_merge import Prepared as PreparedLexical
 from retrieval.store.disk.lexical.lexical_writer import lexical_is_due, update_lexical
-from retrieval.store.disk.lexical.segment_files import load_state, view_name, write_view
+from retrieval.store.disk.lexical.segment_files import (
+    LexicalRecord,
+    load_state,
+    segments_of,
+    view_name,
+    write_view,
+)
 from retrieval.store.disk.tables.database import (
     connect_for_writing,
     is_index,
@@ -33,7 +41,7 @@ from retrieval.store.disk.tables.locks import LOCK_NAMES, build_lock, commit_loc
 from retrieval.store.disk.tables.schema import NAMED_FILES_QUERY
 from retrieval.store.disk.writing.commit import DiskCommit, utc_now
 from retrieval.store.disk.writing.lookups import Lookups
-from retrieval.store.disk.writing.maintenance import compact, maintain
+from retrieval.store.disk.writing.maintenance import compact, maintain, merge_words
 from retrieval.store.records import Maintained
 
 
@@ -147,18 +155,33 @@ class DiskWriter(Lookups):
             StorageError: the index can't be written, or another one has taken its place.
         """
         with self._transaction() as connection:
-            before = connection.total_changes
+            before, lexical = connection.total_changes, self.lexical_segments()
             commit = DiskCommit(self.folder, connection)
             yield commit
             update_lexical(self.folder, connection, self._language)
             if connection.total_changes == before:
                 commit.generation -= 1
                 return
-            self._keep_view()
+            self._keep_view(lexical)
             connection.execute(
                 "UPDATE index_info SET generation = ?, commit_id = ?, updated_at = ?",
                 [commit.generation, new_id(), utc_now()],
             )
+        # The commit stands whether or not segments can be merged now.
+        with suppress(StorageError, IndexDamaged, IndexLocked):
+            state = self.lexical_segments()
+            if state and len(segments_of(state.meta)) > TOO_MANY_SEGMENTS:
+                merge_words(self)
+
+    def lexical_segments(self) -> LexicalRecord | None:
+        """Return the record of the lexical index; None if there is none, or if it is damaged."""
+        with sqlite_errors(self.folder), suppress(IndexDamaged):
+            return load_state(self._connection)
+        return None
+
+    def lexical_anew(self) -> AbstractContextManager[PreparedLexical]:
+        """Index all texts anew, outside a commit; see ``made_anew``."""
+        return made_anew(self.folder, self._connection, self._language)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -183,6 +206,7 @@ class DiskWriter(Lookups):
                     connection.execute("ROLLBACK")
                 with suppress(StorageError, IndexDamaged):
                     self.remove_strays()
+                    self._keep_view()
                 raise
             # The commit stands even if a file that it replaced can't be removed yet.
             with suppress(StorageError, IndexDamaged):
@@ -214,8 +238,11 @@ class DiskWriter(Lookups):
             metas = self._connection.execute("SELECT meta FROM lexical_index").fetchall()
             remove_stray_files(self.folder, keep=keep | {view_name(meta) for (meta,) in metas})
 
-    def _keep_view(self) -> None:
+    def _keep_view(self, before: LexicalRecord | None = None) -> None:
         """Write the view of the lexical index that the current transaction names.
+
+        Args:
+            before: see ``write_view``.
 
         Raises:
             StorageError: the view can't be written.
@@ -224,7 +251,7 @@ class DiskWriter(Lookups):
         if state is None:
             return
         try:
-            write_view(self.folder, state.meta, [file.name for file in state.files])
+            write_view(self.folder, state, before)
         except OSError as error:
             raise StorageError(
                 f"can't write the lexical index of {self.folder}: {error.strerror}; "
