@@ -29,7 +29,7 @@ import grpc
 from benchmarks.common.processes import resident
 from benchmarks.common.samples import make_samples
 from benchmarks.fuzz_files import mutate
-from benchmarks.ingest.server import WritableServer, create, problems
+from benchmarks.ingest.server import WritableServer, complaints, create, problems
 from retrieval.indexer_v1 import ingest_service_pb2 as pb
 from retrieval.v1 import index_service_pb2
 from tests.service.harness import word_model
@@ -259,7 +259,7 @@ def main() -> None:
         for what in (*sorted(missing)[:3], *wrong[:3], *touched[:3]):
             print(f"  {what}")
         if seen["bad"] or missing or wrong or touched:
-            print(log.read_text(errors="replace")[-3000:])
+            print("\n".join(complaints(log)[-20:]))
             sys.exit(1)
 
 

@@ -102,6 +102,12 @@ def create(server: WritableServer, collection: str, **fields: object) -> None:
     )
 
 
+def complaints(log: Path) -> list[str]:
+    """Return the lines of a server's log that are not about ordinary requests."""
+    lines = log.read_text(errors="replace").splitlines()
+    return [line for line in lines if '"level": "INFO"' not in line]
+
+
 def problems(index: Path) -> list[object]:
     """Return what ``indexer verify`` finds wrong with an index."""
     command = [str(BIN / "indexer"), "verify", "--index", str(index), "--json"]

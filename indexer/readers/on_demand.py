@@ -13,12 +13,22 @@ from types import TracebackType
 from typing import Final, Self
 
 from indexer.readers.messages import Job, Outcome, Setup
-from indexer.readers.worker import MAX_READERS, STUCK_SECONDS, Task, Worker, reader_count
+from indexer.readers.worker import (
+    MAX_READERS,
+    STUCK_SECONDS,
+    ReaderCannotStart,
+    Task,
+    Worker,
+    reader_count,
+)
 from retrieval.errors import NotServing
 
 _SLOW_SECONDS: Final = 0.5
 """How long a file may wait before another process is started for it, beyond one for each core: then
 all others are busy with slow files."""
+_MAX_STARTS: Final = 3
+"""Number of processes to start for a file before giving up. One that was killed while it started,
+as by a system that is short of memory, says nothing about the next."""
 _IDLE_SECONDS: Final = 60.0
 """Time without work after which a process is ended: it holds 100 MB, and starts within a second."""
 
@@ -129,13 +139,18 @@ class OnDemandReaders:
         while (request := self._take()) is not None:
             if not request.result.set_running_or_notify_cancel():
                 continue
-            task = Task(request.job)
+            task, failed = Task(request.job), 0
             try:
                 while not task.done:
                     if worker is None:
                         worker = self._start(request.setup)
-                    if not self._read(worker, task, request.setup):
-                        worker = None
+                    try:
+                        if not self._read(worker, task, request.setup):
+                            worker = None
+                    except ReaderCannotStart as error:
+                        worker, failed = None, failed + 1
+                        if failed == _MAX_STARTS:
+                            raise NotServing(error.message) from error
                 if self._closed:  # and the reader was killed for that
                     request.result.set_exception(_closing())
                 else:
@@ -164,7 +179,7 @@ class OnDemandReaders:
         """Read a file to its end, or as far as the process gets; return whether it goes on.
 
         Raises:
-            RetrievalError: the process can't start.
+            ReaderCannotStart: the process ended before it was ready.
         """
         try:
             worker.assign(task, setup)

@@ -82,6 +82,10 @@ class Task:
             self.done = True
 
 
+class ReaderCannotStart(RetrievalError):
+    """A reader process ended before it was ready."""
+
+
 @dataclass(slots=True, eq=False)
 class Worker:
     """A process and the files assigned to it."""
@@ -176,12 +180,14 @@ class Worker:
         """Stop a process that has ended or is stuck; skip what it was reading.
 
         Raises:
-            RetrievalError: the process ended before it was ready, and so would the next.
+            ReaderCannotStart: the process ended before it was ready.
         """
         status = self.stop()
         if not self.ready:
             said = f": {last}" if (last := self.complaints.last()) else ""
-            raise RetrievalError(f"a reader process could not start (exit status {status}){said}")
+            raise ReaderCannotStart(
+                f"a reader process could not start (exit status {status}){said}"
+            )
         if self.tasks:
             reason, detail = self._why_ended(status, stuck=stuck)
             if reason is SkipReason.CRASHED and (said := self.complaints.last()):

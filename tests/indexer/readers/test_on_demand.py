@@ -13,7 +13,7 @@ import pytest
 from indexer.readers.messages import Job, Parsed, Setup
 from indexer.readers.on_demand import OnDemandReaders
 from retrieval.domain.records import ChunkSettings, ReadSettings, Skipped, SourceFile
-from retrieval.errors import NotServing, RetrievalError
+from retrieval.errors import NotServing
 from tests.service.harness import word_model
 
 SETTINGS = ChunkSettings(chunk_tokens=64, chunk_overlap=8)
@@ -89,6 +89,14 @@ def test_one_that_dies_with_nothing_to_do_costs_nothing(
     assert isinstance(readers.read(job("a/2.txt", b"text"), setup).result(60)[0], Parsed)
 
 
+def test_one_that_dies_while_it_starts_costs_nothing(setup: Setup) -> None:
+    with OnDemandReaders(1, 1) as readers:
+        result = readers.read(job("a/1.txt", b"text"), setup)
+        wait_for(lambda: readers._workers)
+        next(iter(readers._workers)).process.kill()
+        assert isinstance(result.result(60)[0], Parsed)
+
+
 def test_a_file_over_the_limit_of_time_is_skipped(readers: OnDemandReaders, setup: Setup) -> None:
     strict = replace(setup, seconds=0.2, seconds_per_mb=0.0)
     [skip] = readers.read(job("a/slow.html", SLOW), strict).result(60)
@@ -127,5 +135,5 @@ def test_closing_ends_all(setup: Setup) -> None:
 
 def test_a_reader_that_cannot_start_is_an_error(readers: OnDemandReaders, tmp_path: Path) -> None:
     broken = replace(SETUP, model_folder=tmp_path)
-    with pytest.raises(RetrievalError, match="could not start"):
+    with pytest.raises(NotServing, match="could not start"):
         readers.read(job("a/1.txt", b"text"), broken).result(60)
