@@ -29,7 +29,7 @@ def tokens(length: int, seed: int) -> list[int]:
     return torch.randint(0, 1000, (length,), generator=generator).tolist()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     name=st.sampled_from(MODELS),
     dtype=st.sampled_from([torch.float32, torch.int8]),

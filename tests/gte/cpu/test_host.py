@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from retrieval.gte.cpu.host import _CHOSEN, keep_freed_memory
+from tests.tiny_model import make_tiny_model
 
 PROGRAM = """
 import resource, torch
@@ -69,7 +71,7 @@ def test_who_has_chosen_is_not_overruled(
 
 LOADING = """
 import json, locale, logging, os, signal, sys, threading, warnings
-import numpy, safetensors, sympy, tokenizers, torch  # which filter warnings when imported
+import numpy, safetensors, tokenizers, torch  # which filter warnings when imported
 from retrieval.domain import own_process
 from retrieval.gte.cpu import host
 
@@ -95,10 +97,10 @@ def state():
 
 before = state()
 from retrieval.encoder import Encoder
-if sys.argv[1] == "claimed":
+if sys.argv[2] == "claimed":
     own_process.claim_process()
 for dtype in ("float32", "int8"):
-    encoder = Encoder.load("mini-gte-en-v1", device="cpu", dtype=dtype, workload="latency")
+    encoder = Encoder.load(sys.argv[1], device="cpu", dtype=dtype, workload="latency")
     encoder.encode(["how are pods scheduled?", "short"], kind="query")
     encoder.encode([f"a longer text about {number} things" for number in range(200)])
     assert encoder.query_on_one_core in (False, True)
@@ -107,11 +109,11 @@ print(json.dumps([called, [name for name in before if before[name] != after[name
 """
 
 
-def loading(process: str) -> list[list[str]]:
+def loading(model: Path, process: str) -> list[list[str]]:
     """What loading and encoding called, and which parts of the process it changed."""
     environment = {name: value for name, value in os.environ.items() if name not in _CHOSEN}
     output = subprocess.run(
-        [sys.executable, "-c", LOADING, process],
+        [sys.executable, "-c", LOADING, str(model), process],
         capture_output=True,
         text=True,
         check=True,
@@ -121,10 +123,10 @@ def loading(process: str) -> list[list[str]]:
     return changes
 
 
-def test_loading_a_model_changes_nothing_of_the_process() -> None:
-    assert loading("somebody's") == [[], []]
+def test_loading_a_model_changes_nothing_of_the_process(tmp_path: Path) -> None:
+    assert loading(make_tiny_model(tmp_path), "somebody's") == [[], []]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it is glibc's allocator that is told")
-def test_a_program_of_ours_keeps_freed_memory() -> None:
-    assert loading("claimed") == [["mallopt"], []]
+def test_a_program_of_ours_keeps_freed_memory(tmp_path: Path) -> None:
+    assert loading(make_tiny_model(tmp_path), "claimed") == [["mallopt"], []]

@@ -26,9 +26,12 @@ MEMBERS = 120
 
 
 def text(number: int) -> str:
-    """Words that hardly compress, so that what is read shows in the compressed file, too."""
+    """Words that hardly compress, so that what is read shows in the compressed file, too.
+
+    And so long that the tokenizer makes one token of each, which is embedded in no time.
+    """
     generator = random.Random(number)
-    return " ".join(f"{generator.getrandbits(60):x}" for _ in range(30))
+    return " ".join(f"{generator.getrandbits(480):0120x}" for _ in range(4))
 
 
 def json_lines() -> bytes:
