@@ -143,13 +143,14 @@ def test_7z_archives_need_a_library(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert skipped.detail == ".7z needs pip install 'gte-retrieval[archives]'"
 
 
-def test_7z_archives(tmp_path: Path) -> None:
+def test_7z_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indexer.files.unpack.MAX_FILE_BYTES", 1 << 20)
     path = tmp_path / "a.7z"
     texts = {f"{number}.md": f"text {number} ".encode() * 500 for number in range(100)}
-    path.write_bytes(make_7z({**texts, "huge.md": bytes(101 << 20), "last.md": b"end"}))
+    path.write_bytes(make_7z({**texts, "huge.md": bytes(2 << 20), "last.md": b"end"}))
     found, skipped = members_of(path)
     assert found == {**texts, "last.md": b"end"}
-    assert skipped == {"huge.md": ("too large", "105906176 bytes, at most 104857600")}
+    assert skipped == {"huge.md": ("too large", "2097152 bytes, at most 1048576")}
     (source,) = discover([path]).files
     first = next(unpack(source, compile_patterns((), ())))
     assert isinstance(first, Member)
