@@ -129,7 +129,7 @@ def test_pages_are_one_long_page_and_a_stream(searcher: Searcher, mode: str, opt
     query = Query(text="bee title3 fox n77", k=LONG, **MODES[mode], **OPTIONS[option])
     if query.group_size > 1:
         query = replace(query, k=LONG // 3)
-    for seed, size in ((1, 7), (2, 40)):
+    for seed, size in ((1, 13), (2, 40)):
         whole = shown(searcher.search(query, embedded(query, seed)).passages)
         pages = paged(searcher, query, size, seed)
         assert pages[: len(whole)] == whole

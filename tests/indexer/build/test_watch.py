@@ -113,7 +113,9 @@ def test_killed_and_started_again(place: Workplace) -> None:
 def test_what_goes_wrong_is_told_and_tried_again(
     place: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "RETRY_SECONDS", 0.5)
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(module, "STEP_MS", 50)
+    monkeypatch.setattr(module, "_TICK_MS", 50)
     place.write("a.md", "Alpha.")
     notes: list[str] = []
     reports = watch(place.options(), notes.append)

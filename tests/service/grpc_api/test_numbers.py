@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 import indexer.commands.cli
 import retrieval.commands.cli
+import retrieval.service.server
 from retrieval.v1 import (
     embedding_service_pb2,
     index_service_pb2,
@@ -201,6 +202,13 @@ def command_of(group: click.Group, path: tuple[str, ...]) -> click.Command:
 PROGRAMS = {"indexer": indexer.commands.cli, "retrieval": retrieval.commands.cli}
 
 
+@pytest.fixture
+def no_farewell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop servers that have met no client without the pause before they hang up."""
+    monkeypatch.setattr(retrieval.service.server, "_FAREWELL_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("no_farewell")
 @pytest.mark.parametrize(
     "command",
     [

@@ -9,13 +9,14 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from retrieval.errors import IndexDamaged
-from retrieval.store import open_reader, open_writer, remove_documents
+from retrieval.store import IndexType, open_reader, open_writer, remove_documents
 from tests.service.harness import build_index, write_documents
 from tests.store.disk.vectors.test_approximate import add, clustered, make
 
@@ -69,11 +70,22 @@ def add_documents(folder: Path) -> None:
 CHANGES = [change_metadata, remove_a_document, add_documents]
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[IndexType], Path]:
+    """Indexes of ``ROWS`` rows, made once for each type; tests change copies of them."""
+
+    @cache
+    def made(kind: IndexType) -> Path:
+        folder = tmp_path_factory.mktemp("index") / kind
+        make(folder, kind, ROWS, 0.5)
+        return folder
+
+    return made
+
+
 @pytest.fixture(scope="module", params=["flat", "ivf", "hnsw"])
-def index(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("index") / request.param
-    make(folder, request.param, ROWS, 0.5)
-    return folder
+def index(request: pytest.FixtureRequest, made: Callable[[IndexType], Path]) -> Path:
+    return made(request.param)
 
 
 def large_files(folder: Path) -> dict[str, int]:
@@ -127,10 +139,11 @@ def mapped_once(files: dict[str, int]) -> list[str]:
     return sorted(name for name in files if name.startswith("vectors-"))
 
 
-def test_an_approximate_index_is_in_memory_once(tmp_path: Path) -> None:
+def test_an_approximate_index_is_in_memory_once(
+    tmp_path: Path, made: Callable[[IndexType], Path]
+) -> None:
     """In a process of its own, which has no freed memory to use."""
-    folder = tmp_path / "index"
-    make(folder, "hnsw", ROWS, 0.5)
+    folder = Path(shutil.copytree(made("hnsw"), tmp_path / "index", symlinks=True))
     (size,) = [size for name, size in large_files(folder).items() if name.startswith("ann-")]
     code = """
         import sys
@@ -150,9 +163,10 @@ def test_an_approximate_index_is_in_memory_once(tmp_path: Path) -> None:
     assert second < size / 2, "connections, and no second approximate index"
 
 
-def test_memory_does_not_grow_with_reloads(tmp_path: Path) -> None:
-    folder = tmp_path / "index"
-    make(folder, "hnsw", ROWS, 0.5)
+def test_memory_does_not_grow_with_reloads(
+    tmp_path: Path, made: Callable[[IndexType], Path]
+) -> None:
+    folder = Path(shutil.copytree(made("hnsw"), tmp_path / "index", symlinks=True))
     (size,) = [size for name, size in large_files(folder).items() if name.startswith("ann-")]
     code = """
         import gc, sys
