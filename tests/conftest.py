@@ -58,6 +58,30 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+class _Trimmed:
+    """How much memory the process had after freed memory was last returned to the system."""
+
+    resident = 0
+
+
+def _resident() -> int:
+    """Bytes of this process that are in memory; 0 where the system does not say."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Return freed memory to the system after each module, and after a test that took much."""
+    from retrieval.service.limits.memory import trim_memory
+
+    ends = nextitem is None or nextitem.path != item.path
+    if ends or _resident() > _Trimmed.resident + (64 << 20):
+        gc.collect()
+        trim_memory()
+        _Trimmed.resident = _resident()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def somebodys_process() -> Iterator[None]:
     """Keep commands that tests run in this process from claiming it as the program's own.
@@ -69,16 +93,6 @@ def somebodys_process() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(program, "claim_process", lambda: None)
         yield
-
-
-@pytest.fixture(scope="module", autouse=True)
-def memory_given_back() -> Iterator[None]:
-    """Return the memory that a module's tests have freed to the system."""
-    from retrieval.service.limits.memory import trim_memory
-
-    yield
-    gc.collect()
-    trim_memory()
 
 
 @pytest.fixture(scope="session")
@@ -96,9 +110,9 @@ def minilm_folder() -> Path:
     return find_model(OFFLINE_MODEL).path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def minilm() -> "Encoder":
-    """The real all-MiniLM-L6-v2, loaded once."""
+    """The real all-MiniLM-L6-v2, loaded once for a module."""
     from retrieval.encoding.encoder import Encoder
     from retrieval.encoding.model_cards import OFFLINE_MODEL
 

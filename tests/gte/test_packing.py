@@ -1,5 +1,6 @@
 """Packed equals single, whatever the neighbours and their order; attention equals its oracle."""
 
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +17,12 @@ from retrieval.gte.cpu.prepacked_linear import PackedLinear
 from tests.conftest import GOLDEN
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=12)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def models_let_go() -> Iterator[None]:
+    yield
+    loaded.cache_clear()
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,12 @@ def loaded(name: str, dtype: torch.dtype, pooling: Pooling) -> tuple[GteModel, S
     return model, ShortTexts(model, pooling)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def models_let_go() -> Iterator[None]:
+    yield
+    loaded.cache_clear()
+
+
 def tokens(length: int, seed: int) -> list[int]:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 1000, (length,), generator=generator).tolist()
