@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,10 @@ from tests.service.harness import word_model
 class WriterProcess:
     """A running process, and a connection to it."""
 
-    def __init__(self, settings: WriterSettings) -> None:
+    def __init__(self, settings: WriterSettings, wrap: Sequence[str] = ()) -> None:
         self.settings = settings
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "indexer.ingest.writer"],
+            [*wrap, sys.executable, "-m", "indexer.ingest.writer"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             env={**os.environ, "HF_HUB_OFFLINE": "1"},
@@ -50,6 +50,12 @@ class WriterProcess:
         )
         return list(self.stub.DeleteDocument(request, timeout=120).uris)
 
+    def readers(self) -> list[int]:
+        """Process ids of its readers."""
+        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        threads = listed.parents[1].glob("*/children")
+        return [int(pid) for thread in threads for pid in thread.read_text().split()]
+
     def close(self) -> int:
         """End the input, as the server's end does; return the exit status."""
         self.channel.close()
@@ -59,8 +65,14 @@ class WriterProcess:
 
 
 @contextmanager
-def writing(data: Path, **settings: Any) -> Iterator[WriterProcess]:
-    """A writer process over a folder of collections, with the tiny model of tests."""
+def writing(data: Path, wrap: Sequence[str] = (), **settings: Any) -> Iterator[WriterProcess]:
+    """A writer process over a folder of collections, with the tiny model of tests.
+
+    Args:
+        data: the folder.
+        wrap: command that runs the process.
+        settings: others than the defaults.
+    """
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         writer = WriterProcess(
             WriterSettings(
@@ -73,7 +85,8 @@ def writing(data: Path, **settings: Any) -> Iterator[WriterProcess]:
                     "commit_seconds": 0.0,
                     **settings,
                 },
-            )
+            ),
+            wrap,
         )
         try:
             yield writer

@@ -1,5 +1,6 @@
 """The thread that commits a collection's operations, and only it."""
 
+import errno
 import logging
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from indexer.ingest.writer.commits.gather import Committed, Gatherer, Waiting
 from indexer.ingest.writer.commits.operations import Operation
 from indexer.ingest.writer.embedding import Vector
 from indexer.staging import Put, Stager
-from retrieval.errors import ForeignRoot, IndexLocked, StorageError, UserError
+from retrieval.errors import DiskFull, ForeignRoot, IndexLocked, StorageError, UserError
 from retrieval.store import Commit, Writer, open_writer
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ LOG = logging.getLogger("retrieval.ingest")
 
 _IDLE_SECONDS: Final = 60.0
 """Time without work after which the index's files are closed."""
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 CHARS_PER_TOKEN: Final = 4
 """About how many characters a token has; only the size of a slice depends on it."""
 
@@ -89,7 +91,7 @@ class Committer:
                     self._commit([one])
                 return
             for one in batch:
-                one.result.set_exception(error)
+                one.result.set_exception(_explained(error))
             return
         for one, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, UserError):
@@ -153,3 +155,11 @@ def _is_refusal_of_the_disk(error: Exception) -> bool:
         return True
     # SQLite reports a value that is too large as a DataError; that is one document's fault.
     return isinstance(error, StorageError) and not isinstance(error.__cause__, sqlite3.DataError)
+
+
+def _explained(error: Exception) -> Exception:
+    """Return the error to raise for a commit that failed: a full disk is an error of its own."""
+    cause = error.__cause__
+    if isinstance(error, StorageError) and isinstance(cause, OSError) and cause.errno in _FULL:
+        return DiskFull(error.message, **error.metadata)
+    return error

@@ -72,4 +72,4 @@ class Maintenance:
 
     def _work(self, writer: Writer) -> None:
         while not self._closed and (done := writer.maintain()) != Maintained():
-            LOG.info("maintained %s: merged %d segments", self._folder.name, done.merged)
+            LOG.debug("maintained %s: merged %d segments", self._folder.name, done.merged)

@@ -12,6 +12,7 @@ from sqlite_utils import Database, Migrations
 
 from retrieval.domain.deadline import check_wanted
 from retrieval.errors import (
+    DiskFull,
     IndexDamaged,
     IndexVersionError,
     NotAnIndex,
@@ -51,7 +52,8 @@ def sqlite_errors(folder: Path) -> Iterator[None]:
     """Turn SQLite's errors into ours, naming the index.
 
     Raises:
-        StorageError: the disk is full or can't be used, or a value is too large for SQLite.
+        DiskFull: the disk is full.
+        StorageError: the disk can't be used, or a value is too large for SQLite.
         NotAnIndex: the file is not a SQLite database.
         IndexDamaged: the database is malformed, or its tables are not those of an index.
         DeadlinePassed: the query was stopped because no client waits for it any more.
@@ -73,10 +75,10 @@ def sqlite_error(folder: Path, error: sqlite3.DatabaseError) -> RetrievalError:
         if code == sqlite3.SQLITE_INTERRUPT:
             check_wanted()
         if code & 0xFF in _REFUSALS:
-            return StorageError(
-                f"can't use {path}: {_true_reason(folder, error)}; "
-                f"what was committed before is untouched"
-            )
+            full = code & 0xFF == sqlite3.SQLITE_FULL or _is_full(folder)
+            reason = f"the disk is full ({error})" if full else str(error)
+            make = DiskFull if full else StorageError
+            return make(f"can't use {path}: {reason}; what was committed before is untouched")
         return IndexDamaged(f"{path} is not a whole index: {error}")
     if isinstance(error, sqlite3.DataError):
         return StorageError(f"can't use {path}: {error}")
@@ -85,14 +87,13 @@ def sqlite_error(folder: Path, error: sqlite3.DatabaseError) -> RetrievalError:
     return IndexDamaged(f"{path} is damaged: {error}")
 
 
-def _true_reason(folder: Path, error: sqlite3.OperationalError) -> str:
-    """Return the reason of an error; SQLite reports a full disk as a mere I/O error."""
+def _is_full(folder: Path) -> bool:
+    """Whether a folder's disk has no room: SQLite reports that as a mere I/O error."""
     try:
         disk = os.statvfs(folder)
-    except OSError as unreadable:
-        return unreadable.strerror or str(error)
-    full = not disk.f_bavail or (disk.f_files and not disk.f_favail)
-    return f"the disk is full ({error})" if full else str(error)
+    except OSError:
+        return False
+    return not disk.f_bavail or bool(disk.f_files and not disk.f_favail)
 
 
 def not_an_index(folder: Path) -> NotAnIndex:
