@@ -240,7 +240,14 @@ def test_numbers_on_the_command_line(
         ("verify",): ["--index", str(tmp_path / "missing")],
         ("compact",): ["--index", str(tmp_path / "missing")],
         ("serve",): ["--index", str(tmp_path / "missing"), "--listen", "127.0.0.1:0"],
+        ("gateway",): ["--tls-cert", str(tmp_path / "missing"), "--listen", "127.0.0.1:0"],
         ("eval",): [str(queries), "--index", str(index), "--mode", "lexical"],
+        ("collection", "list"): ["--target", server.target],
+        ("collection", "create"): ["x", "--target", server.target],
+        ("collection", "update"): ["x", "--target", server.target],
+        ("collection", "delete"): ["x", "--yes", "--target", server.target],
+        ("delete",): ["x", "--target", server.target],
+        ("put",): [str(tmp_path / "missing"), "--target", server.target],
         ("token", "create"): ["someone", "--token-file", str(tmp_path / "tokens.json")],
     }
     module = PROGRAMS[program]
