@@ -186,6 +186,8 @@ def record(kind: int, content: bytes = b"", instance: int = 0, container: bool =
 
 Box = tuple[str, int, int, int]
 """Text, its kind, distance from the top and from the left."""
+PICTURE = -1
+"""Kind of a box that is a picture, with its alternative text."""
 
 
 def make_ppt(
@@ -221,6 +223,11 @@ def make_ppt(
             if kind == 0:
                 inside = record(0x0F9E, struct.pack("<I", 0))
                 outline += text(words, kind)
+            elif kind == PICTURE:
+                name, said = (f"{one}\0".encode("utf-16-le") for one in ("Picture 1", words))
+                values = struct.pack("<HIHIHI", 0x104, 1, 0xC380, len(name), 0xC381, len(said))
+                anchor += record(0xF00B, values + name + said, instance=3)
+                inside = b""
             else:
                 inside = text(words, kind)
             shapes += record(

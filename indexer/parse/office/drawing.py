@@ -14,7 +14,9 @@ _BY_MACHINE: Final = re.compile(
 """What Office adds to the descriptions that it makes."""
 
 
-_FILE: Final = re.compile(r"\S*\.(?:bmp|emf|gif|jpe?g|png|svg|tiff?|webp|wmf)", re.IGNORECASE)
+_FILE: Final = re.compile(
+    r"(?:\S*|[a-z]:\\.*)\.(?:bmp|emf|gif|jpe?g|png|svg|tiff?|webp|wmf)", re.IGNORECASE
+)
 
 
 def alternative_text(shape: Element) -> str:

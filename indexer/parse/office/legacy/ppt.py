@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from indexer.parse.base.compose import Composer
 from indexer.parse.base.outline import one_line
+from indexer.parse.office.drawing import described
 from indexer.parse.office.grid import add_table
 from indexer.parse.office.legacy.compound import Compound, western
 from indexer.skip import SkipDocument, SkipReason, parser_errors_as_damage
@@ -40,6 +41,12 @@ _UNREAD: Final = frozenset({7, 8, 9, 10})
 """Placeholders of the date, the number, the footer and the header of a slide."""
 _TABLE_PROPERTIES: Final = 0x039F
 """Property that only the group of a table's cells has."""
+_DESCRIPTION: Final = 0x0381
+"""Property with the text for those who can't see a picture."""
+_COMPLEX: Final = 0x8000
+"""Mark of a property whose number is the size of its value, which follows all properties."""
+_OTHER: Final = 4
+"""Kind of text that is neither a title, nor the body, nor a note."""
 _NUMBER: Final = 4
 """Number of bytes of a number."""
 _LONG_ANCHOR: Final = 16
@@ -93,7 +100,7 @@ class _Entry(NamedTuple):
 
 
 def parse_ppt(uri: str, data: bytes) -> Document:
-    """Make a document of a PPT file: titles, texts, tables and speaker's notes.
+    """Make a document of a PPT file: titles, texts, tables, alternative text and speaker's notes.
 
     Raises:
         SkipDocument: it is damaged or encrypted.
@@ -283,7 +290,11 @@ class _File:
             elif record.kind == _PLACEHOLDER and size > _NUMBER:
                 box.is_unread = self._data[record.start + _NUMBER] in _UNREAD
             elif record.kind in _PROPERTIES:
-                box.is_table = box.is_table or self._has_table(record)
+                properties = dict(self._properties(record))
+                box.is_table = box.is_table or _TABLE_PROPERTIES in properties
+                words = properties.get(_DESCRIPTION, b"").decode("utf-16-le", "replace")
+                if text := described(words.rstrip("\0")):
+                    box.texts.append(_Text(_OTHER, text))
             elif record.kind == _OUTLINE:
                 index = _number(self._data, record.start)
                 box.texts += (one for one in outline[index : index + 1] if not one.is_used)
@@ -293,12 +304,14 @@ class _File:
                 self._take_text(record, box.texts)
         return box
 
-    def _has_table(self, properties: _Record) -> bool:
-        last = min(properties.start + 6 * properties.instance, properties.end - 5)
-        return any(
-            struct.unpack_from("<H", self._data, at)[0] & 0x3FFF == _TABLE_PROPERTIES
-            for at in range(properties.start, last, 6)
-        )
+    def _properties(self, record: _Record) -> Iterator[tuple[int, bytes]]:
+        """Yield the properties of a shape: their numbers, and the values that are not numbers."""
+        values = record.start + 6 * record.instance
+        for at in range(record.start, min(values, record.end - 5), 6):
+            name = struct.unpack_from("<H", self._data, at)[0]
+            size = _number(self._data, at + 2) if name & _COMPLEX else 0
+            yield name & 0x3FFF, self._data[values : min(values + size, record.end)]
+            values += size
 
 
 def _number(data: bytes, at: int) -> int:

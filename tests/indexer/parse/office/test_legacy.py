@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from indexer.parse.formats import parse
 from indexer.skip import SkipDocument
 from tests.indexer import make_compound as make
-from tests.indexer.make_compound import make_compound, make_doc, make_ppt, make_xls
+from tests.indexer.make_compound import PICTURE, make_compound, make_doc, make_ppt, make_xls
 from tests.indexer.parse.test_formats import paths, refused
 
 N = b""
@@ -93,6 +93,12 @@ def test_ppt() -> None:
     )
     assert paths(document) == ["Why ducks", "Slide 2"]
     assert len(document.page_starts) == 2
+
+
+def test_alternative_text_in_ppt() -> None:
+    file = "C:\\Users\\A User\\duck[1].wmf"
+    boxes = [("A duck on a pond", PICTURE, 500, 0), (file, PICTURE, 600, 0), ("above", 4, 0, 0)]
+    assert parse("a.ppt", make_ppt([boxes])).text == "above\n\nA duck on a pond"
 
 
 def test_ppt_that_can_not_be_read() -> None:
