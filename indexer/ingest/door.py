@@ -158,6 +158,8 @@ def _writer_settings(config: ServiceConfig, writing: Writing) -> WriterSettings:
         device=config.device,
         commit_seconds=writing.commit_seconds,
         max_document_bytes=writing.document_bytes,
+        log_format=config.log_format,
+        log_level=config.log_level,
     )
 
 

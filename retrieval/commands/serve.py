@@ -269,6 +269,8 @@ def serve(
         search_threads=search_threads,
         limits=Limits(**limits),
         writing=writing if writable or data else None,
+        log_format=log_format,
+        log_level=log_level,
     )
     set_up_logging(log_format, log_level)
     asyncio.run(run_server(config, _say_ready))
@@ -282,7 +284,7 @@ def _say_ready(address: "Address", infos: "dict[str, IndexInfo]") -> None:
         f"model {info.model.name}"
         for name, info in infos.items()
     ]
-    click.echo(" · ".join(parts))
+    click.echo(" · ".join(parts if infos else [*parts, "no collection yet"]))
     sys.stdout.flush()
 
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from retrieval.domain.resource_names import (
     COLLECTION_ID,
@@ -240,6 +240,9 @@ class ServiceConfig:
     limits: Limits = Limits()
     writing: Writing | None = None
     """None if the server takes no documents."""
+    log_format: Literal["json", "text"] = "json"
+    """For the lines of the writer process; the server's own are set up before it starts."""
+    log_level: str = "info"
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be served, or that open the server to others by accident.

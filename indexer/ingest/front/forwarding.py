@@ -4,6 +4,7 @@ An error of the process has the form that clients get. Here it becomes an except
 the server counts and logs it, and answers with it, as with its own.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Final, TypeVar, cast
 from urllib.parse import quote
@@ -50,6 +51,12 @@ async def forward(
         return await method(request, metadata=metadata)
     except grpc.RpcError as error:
         raise _exception_of(error) from error
+    except asyncio.CancelledError as error:
+        # gRPC also raises this if the supervisor has closed the connection to a process that ended.
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise _ended() from error
 
 
 def _exception_of(error: grpc.RpcError) -> RetrievalError:
@@ -61,12 +68,16 @@ def _exception_of(error: grpc.RpcError) -> RetrievalError:
         made.metadata.update(cast(Mapping[str, str], info.metadata))
         return made
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
-        return NotServing(
-            "the writing process has ended during the request: send it again, which does no harm"
-        )
+        return _ended()
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return DeadlinePassed("the writing process did not answer in time")
     return RetrievalError(f"the writing process answered {code.name}: {error.details()}")
+
+
+def _ended() -> NotServing:
+    return NotServing(
+        "the writing process has ended during the request: send it again, which does no harm"
+    )
 
 
 def _error_info(error: grpc.RpcError) -> error_details_pb2.ErrorInfo | None:

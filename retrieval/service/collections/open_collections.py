@@ -240,7 +240,7 @@ class Collections:
         errors: dict[str, RetrievalError] = {}
         for name in self.names:
             try:
-                opened = await asyncio.to_thread(self._open_newest, name)
+                opened = await asyncio.to_thread(self._open_newest, name, self._locations[name])
             except RetrievalError as error:
                 errors[name] = error
             else:
@@ -310,13 +310,17 @@ class Collections:
         """
         if name in self._locations:
             raise AlreadyExists(f"there is a collection {name!r}", collection=name)
-        self._locations[name] = location
         self._metrics.has(name)
         try:
-            await self.reload(name)
+            fresh = await asyncio.to_thread(self._open_newest, name, location)
         except BaseException:
-            await self.remove(name)
+            self._metrics.forget(name)
             raise
+        if self._closed or name in self._locations:
+            fresh.release()
+            raise NotServing("the server shut down before the collection was added")
+        self._locations[name] = location
+        await self._serve(name, fresh, logging.INFO)
 
     async def remove(self, name: str) -> None:
         """Serve a collection no longer; requests in flight finish on it."""
@@ -345,36 +349,43 @@ class Collections:
 
     async def _reload(self, name: str, level: int) -> None:
         async with self._reloading[name]:
+            location = self._locations.get(name)
+            if location is None:
+                raise NotFound(f"no collection {name!r}", collection=name)
             self._reloads += 1
             try:
-                fresh = await asyncio.to_thread(self._open_newest, name)
+                fresh = await asyncio.to_thread(self._open_newest, name, location)
             except BaseException:
                 if name in self._locations:
                     self._metrics.reload_failed(name)
                 raise
             finally:
                 self._reloads -= 1
-            if self._closed or name not in self._locations:
+            if self._closed or self._locations.get(name) is not location:
                 fresh.release()
                 why = "the server shut down" if self._closed else "the collection was deleted"
                 raise NotServing(f"{why} before the collection was reloaded")
-            old = self._open.get(name)
-            another = old is not None and old.info.index_id != fresh.info.index_id
-            LOG.log(
-                level,
-                "%s: generation %d → %d%s",
-                name,
-                self.generation(name),
-                fresh.info.generation,
-                f" of another index ({fresh.info.index_id})" if another else "",
-            )
-            self._open[name] = fresh
-            self._metrics.serves(name, fresh.info)
-            if old is None:
-                await self._on_opened(name)
-            else:
-                old.release()
-            self._drop_unused_models()
+            await self._serve(name, fresh, level)
+
+    async def _serve(self, name: str, fresh: OpenCollection, level: int) -> None:
+        """Answer from an opened generation from now on."""
+        old = self._open.get(name)
+        another = old is not None and old.info.index_id != fresh.info.index_id
+        LOG.log(
+            level,
+            "%s: generation %d → %d%s",
+            name,
+            self.generation(name),
+            fresh.info.generation,
+            f" of another index ({fresh.info.index_id})" if another else "",
+        )
+        self._open[name] = fresh
+        self._metrics.serves(name, fresh.info)
+        if old is None:
+            await self._on_opened(name)
+        else:
+            old.release()
+        self._drop_unused_models()
 
     def _drop_unused_models(self) -> None:
         """Forget the models that no open collection uses, unless a reload may be about to."""
@@ -391,10 +402,7 @@ class Collections:
             _name, collection = self._open.popitem()
             collection.release()
 
-    def _open_newest(self, name: str) -> OpenCollection:
-        location = self._locations.get(name)
-        if location is None:
-            raise NotFound(f"no collection {name!r}", collection=name)
+    def _open_newest(self, name: str, location: Location) -> OpenCollection:
         old = self._open.get(name)
         reader = open_reader(location, before=old.reader if old else None)
         if not reader.has_lexical_index:
