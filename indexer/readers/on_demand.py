@@ -47,7 +47,12 @@ class OnDemandReaders:
     """Reader processes that are started when there is work; a context manager, thread-safe."""
 
     def __init__(
-        self, usual: int | None = None, most: int = MAX_READERS, idle_seconds: float = _IDLE_SECONDS
+        self,
+        usual: int | None = None,
+        most: int = MAX_READERS,
+        *,
+        idle_seconds: float = _IDLE_SECONDS,
+        kept: int = 0,
     ) -> None:
         """Start no process yet.
 
@@ -55,10 +60,12 @@ class OnDemandReaders:
             usual: number of processes to use unless files wait long; None for one for each core.
             most: maximum number of processes.
             idle_seconds: time without work after which a process is ended.
+            kept: number of processes to keep nevertheless, so that the next file finds one.
         """
         self._usual = min(usual or reader_count(MAX_READERS), most)
         self._most = most
         self._idle_seconds = idle_seconds
+        self._kept = kept
         self._waiting: deque[_Request] = deque()
         self._threads: set[Thread] = set()
         self._workers: set[Worker] = set()
@@ -126,7 +133,11 @@ class OnDemandReaders:
         """Wait for a file; return None, and forget this thread, if none comes for long."""
         with self._changed:
             self._idle += 1
-            self._changed.wait_for(lambda: self._waiting or self._closed, self._idle_seconds)
+            while not self._changed.wait_for(
+                lambda: self._waiting or self._closed, self._idle_seconds
+            ):
+                if len(self._threads) > self._kept:
+                    break
             self._idle -= 1
             if self._waiting and not self._closed:
                 return self._waiting.popleft()

@@ -73,6 +73,11 @@ class WritableCollection:
         """
         return cls(folder, read_info(folder), shared)
 
+    async def warm(self) -> None:
+        """Start a reader process and run the model once."""
+        await self._reader.warm()
+        await asyncio.wrap_future(self._embedding.embed(self._encoder, {"warm": 1}))
+
     async def put(self, upload: Upload, conditions: Conditions) -> Committed:
         """Put a document; return once it is committed.
 

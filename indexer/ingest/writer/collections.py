@@ -1,6 +1,7 @@
 """The collections of a writer process: opened on first use, created, and deleted."""
 
 import asyncio
+import logging
 import os
 import secrets
 import shutil
@@ -15,11 +16,15 @@ from indexer.ingest.writer.commits.operations import ChangeSettings
 from retrieval.domain.languages import DEFAULT_LANGUAGE
 from retrieval.domain.records import IndexInfo
 from retrieval.domain.resource_names import check_own_name
-from retrieval.errors import AlreadyExists, InvalidArgument, NotFound, StorageError
+from retrieval.errors import AlreadyExists, InvalidArgument, NotFound, RetrievalError, StorageError
 from retrieval.store import exists, open_writer, read_info
+
+LOG = logging.getLogger("retrieval.ingest")
 
 _UNFINISHED: Final = ".unfinished-"
 """Prefix of the folder of a collection that is being created or deleted."""
+_WARM_COLLECTIONS: Final = 8
+"""Number of collections to open at the start: each takes some threads and open files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,17 @@ class WritableCollections:
                         WritableCollection.open, folder, self._shared
                     )
         return self._open[name]
+
+    async def warm(self) -> None:
+        """Open collections before they are needed, so that the first put need not wait for it."""
+        own = sorted(self._data.iterdir()) if self._data and self._data.is_dir() else []
+        names = [*self._named, *(path.name for path in own if exists(path))]
+        for name in names[:_WARM_COLLECTIONS]:
+            try:
+                collection = await self.get(name)
+                await collection.warm()
+            except RetrievalError as error:
+                LOG.warning("collection %s can't be written: %s", name, error.message)
 
     async def create(self, new: NewCollection) -> IndexInfo:
         """Create an empty collection.

@@ -53,7 +53,7 @@ async def _serve(settings: WriterSettings) -> None:
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
     loop.add_signal_handler(signal.SIGINT, stopping.set)
     Thread(target=_wait_for_end, args=(loop, stopping), name="parent", daemon=True).start()
-    readers = OnDemandReaders()
+    readers = OnDemandReaders(kept=1)
     embedding = Embedding()
     models = Models(settings.model, settings.device)
     shared = Shared(models, embedding, readers, Room(_ROOM_BYTES), settings.commit_seconds)
@@ -71,7 +71,9 @@ async def _serve(settings: WriterSettings) -> None:
     server.add_insecure_port(f"unix:{settings.socket}")
     await server.start()
     LOG.info("the writing process is ready")
+    warming = asyncio.create_task(collections.warm())
     await stopping.wait()
+    warming.cancel()
     await server.stop(_GRACE_SECONDS)
     try:
         await asyncio.wait_for(_close(collections, embedding, readers), _END_SECONDS)

@@ -17,7 +17,14 @@ from indexer.readers.messages import Job, Outcome, Parsed, Setup
 from indexer.readers.on_demand import OnDemandReaders
 from indexer.skip import SkipReason
 from indexer.staging import Prepared, prepare
-from retrieval.domain.records import ChunkSettings, Document, Skipped, SourceFile
+from retrieval.domain.records import (
+    DEFAULT_READING,
+    ChunkSettings,
+    Document,
+    ReadSettings,
+    Skipped,
+    SourceFile,
+)
 from retrieval.errors import NotServing, UnreadableDocument
 
 if TYPE_CHECKING:
@@ -74,7 +81,7 @@ class UploadReader:
             Path(), upload.read_as, root_of(upload.read_as), upload.size, upload.mtime_ns
         )
         job = Job(source, {}, data=upload.content)
-        reading = self._readers.read(job, self._setup(upload))
+        reading = self._readers.read(job, self._setup(upload.reading))
         try:
             outcomes = await asyncio.wrap_future(reading)
         except asyncio.CancelledError:
@@ -83,14 +90,19 @@ class UploadReader:
             raise NotServing("the server is shutting down") from None
         return await asyncio.to_thread(self._documents, upload, outcomes)
 
-    def _setup(self, upload: Upload) -> Setup:
+    async def warm(self) -> None:
+        """Start a reader process, and load the tokenizer there."""
+        job = Job(SourceFile(Path(), "warm.txt", "", 1, 0), {}, data=b"a")
+        await asyncio.wrap_future(self._readers.read(job, self._setup(DEFAULT_READING)))
+
+    def _setup(self, reading: ReadSettings) -> Setup:
         return Setup(
             model_folder=self._encoder.folder,
             max_tokens=self._encoder.max_tokens,
             settings=self._chunking,
             include=(),
             exclude=(),
-            reading=upload.reading,
+            reading=reading,
             memory_bytes=FILE_MEMORY_BYTES,
             seconds=FILE_SECONDS,
             seconds_per_mb=FILE_SECONDS_PER_MB,

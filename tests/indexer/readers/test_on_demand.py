@@ -118,6 +118,16 @@ def test_idle_processes_end_and_others_start(setup: Setup) -> None:
             wait_for(lambda: not readers._workers and not readers._threads)
 
 
+def test_some_processes_are_kept(setup: Setup) -> None:
+    with OnDemandReaders(2, 2, idle_seconds=0.05, kept=1) as readers:
+        files = [readers.read(job(f"a/{n}.txt", b"text"), setup) for n in range(9)]
+        assert all(one.result(60) for one in files)
+        wait_for(lambda: len(readers._threads) == len(readers._workers) == 1)
+        [worker] = readers._workers
+        assert readers.read(job("a/1.txt", b"text"), setup).result(60)
+        assert readers._workers == {worker}
+
+
 def test_closing_ends_all(setup: Setup) -> None:
     readers = OnDemandReaders(1, 1)
     slow = readers.read(job("a/slow.html", SLOW), setup)
