@@ -1,12 +1,16 @@
 """HTTP/1.1 of uvicorn, with limits on connections that are slow, silent or greedy."""
 
 import asyncio
+import socket
+import struct
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from retrieval.gateway.config import HttpLimits
 
+_DROP = struct.pack("ii", 1, 0)
+"""Value of SO_LINGER that drops unsent bytes when a socket is closed."""
 _BYTES_A_SECOND = 64 << 10
 """As for bodies: slowest client whose reading is waited for."""
 
@@ -68,9 +72,7 @@ def limited_protocol(limits: HttpLimits) -> type[HttpToolsProtocol]:
         def pause_writing(self) -> None:
             """Wait for a client that does not read, but not for ever."""
             super().pause_writing()
-            waiting = self.transport.get_write_buffer_size()
-            seconds = limits.stall_seconds + waiting / _BYTES_A_SECOND
-            self._stall = self.loop.call_later(seconds, self.transport.abort)
+            self._await_reader()
 
         def resume_writing(self) -> None:
             """Go on: the client has read."""
@@ -80,16 +82,27 @@ def limited_protocol(limits: HttpLimits) -> type[HttpToolsProtocol]:
             super().resume_writing()
 
         def timeout_keep_alive_handler(self) -> None:
-            """Close an idle connection, also if its client never read the last answer."""
-            if self.transport.get_write_buffer_size():
-                self.transport.abort()
+            """Close an idle connection once its client has read the last answer."""
+            if self.transport.get_write_buffer_size() and self._stall is None:
+                self._await_reader()
             super().timeout_keep_alive_handler()
+
+        def _await_reader(self) -> None:
+            waiting = self.transport.get_write_buffer_size()
+            seconds = limits.stall_seconds + waiting / _BYTES_A_SECOND
+            self._stall = self.loop.call_later(seconds, self._reset)
 
         def _await_head(self) -> None:
             self._hello = self.loop.call_later(limits.hello_seconds, self._hang_up)
 
         def _hang_up(self) -> None:
             self._hello = None
+            self._reset()
+
+        def _reset(self) -> None:
+            """Drop the connection, and what its client has not read, from the kernel as well."""
+            connection = self.transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DROP)
             self.transport.abort()
 
         def _refuse_head(self) -> None:
