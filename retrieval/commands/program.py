@@ -28,6 +28,10 @@ EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
 
+_STDERR: Final = 2
+"""Number of the last standard stream (POSIX)."""
+
+
 class FiniteRange(click.FloatRange):
     """Range of numbers without NaN, which click considers to be in every range."""
 
@@ -64,6 +68,7 @@ def run(
     Returns:
         the exit code: 0 done, 1 failed, 2 the user's mistake, 130 interrupted.
     """
+    _open_standard_streams()
     claim_process()
     try:
         outcome = cli.main(arguments, prog_name=name, standalone_mode=False)
@@ -86,6 +91,23 @@ def run(
         return EXIT_FAILED
     # With standalone_mode off, click returns the exit code of `--help` and others.
     return outcome if isinstance(outcome, int) else 0
+
+
+def _open_standard_streams() -> None:
+    """Open the null device in place of standard streams that the caller has closed.
+
+    Without that, a file that is opened later, such as a database, would take the number of standard
+    error, and get what libraries print there.
+    """
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        pass
+    os.close(opened)
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(0, encoding="utf-8")
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8")
 
 
 def _fail(message: str, exit_code: int) -> int:

@@ -14,6 +14,7 @@ import pytest
 import indexer.commands.cli
 import retrieval.commands.cli
 from retrieval.commands.program import COMMANDS
+from retrieval.store import verify
 from tests.service.harness import build_index, running, word_model
 
 PROGRAMS = {"indexer": indexer.commands.cli, "retrieval": retrieval.commands.cli}
@@ -330,3 +331,17 @@ def test_one_of_a_thing(capsys: pytest.CaptureFixture[str]) -> None:
     assert "1 document, 1 chunk, model" in printed
     assert "1 document removed" in printed
     assert not re.findall(r"(?<![\d.,])1 (?:[a-z]+ )?(?:[a-z]+s)\b(?<!was)(?<!is)", printed)
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+def test_standard_streams_may_be_closed(tmp_path: Path, closed: str) -> None:
+    """A database must not get the number of one of them, nor a progress bar fail."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.txt").write_text("The ferry leaves at noon.")
+    model = word_model()
+    build = f'-m indexer build docs --index index --model "{model}"'
+    script = f'"{sys.executable}" {build} {closed}'
+    command = ["sh", "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+    assert list(verify(tmp_path / "index")) == []

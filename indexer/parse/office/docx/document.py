@@ -231,6 +231,7 @@ class _Walk:
 
     def _table(self, table: Element) -> None:
         rows: list[list[str]] = []
+        embedded: list[Element] = []
         header = 0
         is_bold = True
         for row in _find(table, "tr"):
@@ -249,9 +250,12 @@ class _Walk:
                 elif any(cells) and len(rows) == 1:
                     is_bold = is_bold and not self._is_bold(row)
                 rows.append(cells)
+                embedded += _find(row, "altChunk")
         add_table(self.composer, rows, header or int(is_bold and len(rows) > 1))
         self._above = _Kind()
         self._add_boxes()
+        for node in embedded:
+            self._add_embedded(node)
 
     def _cells(self, row: Element, above: list[str], before: int) -> list[str]:
         """Return the texts of a row; merged cells all have the text of the first.

@@ -229,6 +229,13 @@ def test_embedded_documents_are_read_in_their_place(name: str, content: bytes) -
     assert len(document.tables) == (content == EMBEDDED_HTML)
 
 
+def test_a_document_embedded_in_a_table_follows_it() -> None:
+    cell = '<w:tc><w:p><w:r><w:t>cell</w:t></w:r></w:p><w:altChunk r:id="e0"/></w:tc>'
+    data = make(f"<w:tbl><w:tr>{cell}</w:tr></w:tbl>", p("after"))
+    document = parse("x.docx", with_embedded(data, "a.txt", b"They hiss."))
+    assert document.text == "cell\n\nThey hiss.\n\nafter"
+
+
 def test_embedded_documents_that_can_not_be_read_are_named() -> None:
     chunk = '<w:altChunk r:id="e0"/>'
     document = parse("x.docx", with_embedded(make(p("kept"), chunk), "b.docx", b"PK broken"))
