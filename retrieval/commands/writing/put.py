@@ -37,6 +37,8 @@ _STANDARD_INPUT: Final = "-"
 _MAX_INPUT_BYTES: Final = 1 << 30
 """Largest message that a server can be started for."""
 _SHOWN_EVERY_SECONDS: Final = 0.2
+_OF_ALL: Final = ("UNAUTHENTICATED", "PERMISSION_DENIED", "QUOTA_EXCEEDED", "DISK_FULL")
+"""Statuses and reasons of errors that every other document would meet as well."""
 
 _Fields = dict[str, Any]
 
@@ -122,7 +124,8 @@ def put(
     files by rules, and to follow changes, is the work of `indexer build`. The path `-` is standard
     input and needs --uri.
 
-    Documents that can't be put are listed on standard error, and the exit code is then 1.
+    Documents that can't be put are listed on standard error, and the exit code is then 1. An error
+    that all others would meet as well, such as a full disk, ends the command.
     """
     connection: Any = {name: options.pop(name) for name in CONNECTION_NAMES}
     report = _Report(as_json=as_json)
@@ -228,6 +231,14 @@ def _files_below(folder: Path, on_error: Callable[[OSError], None]) -> Iterator[
                 yield path
 
 
+def _ends_all(error: RetrievalError) -> bool:
+    """Return whether no other document could be put either."""
+    if not isinstance(error, ServiceError):
+        return False
+    no_collection = error.status == "NOT_FOUND" and "collection" in error.metadata
+    return no_collection or error.status in _OF_ALL or error.service_reason in _OF_ALL
+
+
 class _Report:
     """What the command prints: failures as they happen, progress on a terminal, and a summary."""
 
@@ -244,8 +255,8 @@ class _Report:
         some = False
         try:
             for outcome in stream:
-                some = True
                 self._outcome(outcome)
+                some = True
         except BaseException:
             if some:
                 self._summary(stream.progress)
@@ -272,6 +283,8 @@ class _Report:
         from retrieval.client import Put  # loaded by now
 
         assert isinstance(outcome.item, Put)  # noqa: S101
+        if outcome.error is not None and _ends_all(outcome.error):
+            raise outcome.error
         if outcome.error is not None:
             self._failure(str(outcome.item.path or _STANDARD_INPUT), outcome.uri, outcome.error)
         elif outcome.result is not None:

@@ -171,6 +171,16 @@ def test_put_for_a_program(run: Run, service: DictionaryService, folder: Path) -
     assert (last["summary"]["created"], last["summary"]["failed"]) == (2, 1)
 
 
+def test_an_error_that_all_would_meet(run: Run, service: DictionaryService, folder: Path) -> None:
+    service.fail_puts["notes/b.md"] = deque(
+        [(grpc.StatusCode.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED")]
+    )
+    code, out, err = run("put", folder)
+    assert code == 1
+    assert out.startswith("put ")
+    assert err == "error: no: notes/b.md\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
