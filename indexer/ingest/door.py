@@ -15,20 +15,16 @@ from indexer.ingest.front.limits.pending import Pending
 from indexer.ingest.front.limits.quotas import Quotas
 from indexer.ingest.front.metrics import IngestMetrics
 from indexer.ingest.front.puts import Puts
-from indexer.ingest.front.servicer import IngestServicer
+from indexer.ingest.front.servicer import SERVICE, IngestServicer, handlers
 from indexer.ingest.front.supervisor import Writer
 from indexer.ingest.front.turns import Turns
 from indexer.ingest.writer.settings import WriterSettings
 from retrieval.errors import InvalidArgument
-from retrieval.indexer_v1 import ingest_service_pb2
-from retrieval.indexer_v1.ingest_service_pb2_grpc import add_IngestServiceServicer_to_server
 from retrieval.service.access.token_file import Scope
 from retrieval.service.config import ServiceConfig, Writing
 from retrieval.service.grpc_api.doors import Host
 from retrieval.service.scheduling.threads import supervise
 from retrieval.store import Location
-
-SERVICE: Final = ingest_service_pb2.DESCRIPTOR.services_by_name["IngestService"].full_name
 
 _ROOM_BYTES: Final = 1 << 20
 """Added to the server's limit of a message for messages to and from the writer process."""
@@ -106,7 +102,7 @@ class IngestDoor:
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register the service's handlers."""
-        add_IngestServiceServicer_to_server(self._servicer, server)
+        server.add_generic_rpc_handlers((handlers(self._servicer),))
 
     async def start(self) -> None:
         """Start the writer process, and wait until it answers.

@@ -23,19 +23,18 @@ from retrieval.service.observability.request_log import request_id
 CALLER: Final = "x-caller"
 """Header with the name of the caller's token, percent-encoded; empty if there are no tokens."""
 
-_Request = TypeVar("_Request", bound=Message)
 _Response = TypeVar("_Response", bound=Message)
 
 
 async def forward(
-    method: Callable[..., Awaitable[_Response]], request: _Request, caller: Caller
+    method: Callable[..., Awaitable[_Response]], request: Message | bytes, caller: Caller
 ) -> _Response:
     """Call a method of the writer process.
 
     There is no deadline: what has been handed over is finished, even if nobody waits any more.
 
     Args:
-        method: of its stub.
+        method: of the process.
         request: as it came from the client.
         caller: who sent it.
 

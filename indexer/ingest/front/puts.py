@@ -9,6 +9,7 @@ from indexer.ingest.front.limits.pending import Pending
 from indexer.ingest.front.limits.quotas import Quotas, Reservation
 from indexer.ingest.front.limits.uris import check_uri
 from indexer.ingest.front.metrics import IngestMetrics
+from indexer.ingest.front.received import ReceivedPut
 from indexer.ingest.front.supervisor import Writer
 from indexer.ingest.front.turns import Turns
 from retrieval.domain.resource_names import parse_collection
@@ -59,13 +60,13 @@ class Puts:
         self._handed_over = handed_over
 
     async def put(
-        self, caller: Caller, request: pb.PutDocumentRequest, pending: Pending, *, patient: bool
+        self, caller: Caller, put: ReceivedPut, pending: Pending, *, patient: bool
     ) -> pb.PutDocumentResponse:
         """Put a document. Puts of one URI take effect in the order of the calls.
 
         Args:
             caller: who puts it.
-            request: the document.
+            put: the document.
             pending: counts it until it is written.
             patient: whether to wait for room there.
 
@@ -76,13 +77,14 @@ class Puts:
             RetrievalError: see the contract.
         """
         # Until the turn is taken nothing may be awaited: it would change the order.
+        request = put.request
         collection = parse_collection(request.collection, field="collection")
         self._collections.check(collection, caller)
         try:
-            size = self._check(request)
-            message_size = request.ByteSize()
+            self._check(put)
+            message_size = len(put.raw)
             with ExitStack() as undo:
-                reservation = self._quotas.reserve(caller, size)
+                reservation = self._quotas.reserve(caller, put.content_bytes)
                 undo.callback(reservation.give_up)
                 turn = self._turns.take((collection, request.uri))
                 undo.callback(turn.end)
@@ -92,7 +94,7 @@ class Puts:
                     pending.enter(message_size)
                 undo.callback(pending.leave, message_size)
                 await turn.comes()
-                work = self._hand_over(collection, caller, request, reservation, undo.pop_all())
+                work = self._hand_over(collection, caller, put.raw, reservation, undo.pop_all())
             response = await self._handed_over.finish(work)
         except RetrievalError:
             self._metrics.failed(collection)
@@ -101,46 +103,34 @@ class Puts:
             await self._refresher.shown(collection, response.generation)
         return response
 
-    def _check(self, request: pb.PutDocumentRequest) -> int:
-        """Refuse a document that the server doesn't take; return the bytes of its content."""
-        check_uri(request.uri)
-        size = content_bytes(request)
-        if size > self._most:
+    def _check(self, put: ReceivedPut) -> None:
+        """Refuse a document that the server doesn't take."""
+        check_uri(put.request.uri)
+        kind = put.request.WhichOneof("content")
+        if kind is None:
             raise InvalidArgument(
-                f"the document has {size} bytes; this server takes at most {self._most}",
-                field=request.WhichOneof("content") or "content",
+                "the document has no content: give data, text or passages", field="content"
             )
-        self._allowed.check(request)
-        return size
+        if put.content_bytes > self._most:
+            raise InvalidArgument(
+                f"the document has {put.content_bytes} bytes; this server takes at most "
+                f"{self._most}",
+                field=kind,
+            )
+        self._allowed.check(put.request)
 
     async def _hand_over(
         self,
         collection: str,
         caller: Caller,
-        request: pb.PutDocumentRequest,
+        raw: bytes,
         reservation: Reservation,
         undo: ExitStack,
     ) -> pb.PutDocumentResponse:
         """Have the writer process put a document, and count what became of it."""
         with undo:
-            response = await forward(self._writer.stub.PutDocument, request, caller)
+            response = await forward(self._writer.put_document, raw, caller)
             reservation.settle(len(response.documents))
             self._metrics.put(collection, response, reservation.size)
             self._refresher.committed(collection, response.generation)
             return response
-
-
-def content_bytes(request: pb.PutDocumentRequest) -> int:
-    """Return the bytes of a document's content, without its names and metadata.
-
-    Raises:
-        InvalidArgument: it has none.
-    """
-    kind = request.WhichOneof("content")
-    if kind is None:
-        raise InvalidArgument("the document has no content: give data, text or passages")
-    if kind == "data":
-        return len(request.data)
-    if kind == "text":
-        return len(request.text) if request.text.isascii() else len(request.text.encode())
-    return request.passages.ByteSize()

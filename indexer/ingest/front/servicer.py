@@ -3,27 +3,30 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Final
 
+import grpc
 from grpc.aio import ServicerContext
 
 from indexer.ingest.front.collections_admin import CollectionsAdmin
 from indexer.ingest.front.deletions import Deletions
 from indexer.ingest.front.handed_over import HandedOver
 from indexer.ingest.front.limits.pending import Pending
-from indexer.ingest.front.puts import Puts, content_bytes
+from indexer.ingest.front.puts import Puts
+from indexer.ingest.front.received import ReceivedItem, ReceivedPut
 from indexer.ingest.front.stream import PutStream
 from retrieval.indexer_v1 import ingest_service_pb2 as pb
-from retrieval.indexer_v1 import ingest_service_pb2_grpc as pb_grpc
 from retrieval.service.access.callers import Caller
 from retrieval.service.grpc_api.interceptors import current_call
 from retrieval.service.limits.under_way import Transfers
 from retrieval.service.observability.observer import request_fields
 
+SERVICE: Final = pb.DESCRIPTOR.services_by_name["IngestService"].full_name
+
 _Context = ServicerContext[Any, Any]
 
 
-class IngestServicer(pb_grpc.IngestServiceServicer):
+class IngestServicer:
     """Answers IngestService; see the ``.proto`` for what each method promises."""
 
     def __init__(
@@ -58,18 +61,16 @@ class IngestServicer(pb_grpc.IngestServiceServicer):
         self.drained = asyncio.Event()
         """Set when streams are to be read no further."""
 
-    async def PutDocument(
-        self, request: pb.PutDocumentRequest, _context: _Context
-    ) -> pb.PutDocumentResponse:
+    async def PutDocument(self, request: ReceivedPut, _context: _Context) -> pb.PutDocumentResponse:
         """Answer once the document is committed."""
         response = await self._puts.put(_caller(), request, self._pending, patient=False)
         request_fields.get().update(
-            documents=len(response.documents), content_bytes=content_bytes(request)
+            documents=len(response.documents), content_bytes=request.content_bytes
         )
         return response
 
     async def PutDocuments(
-        self, requests: AsyncIterator[pb.PutDocumentsRequest], _context: _Context
+        self, requests: AsyncIterator[ReceivedItem], _context: _Context
     ) -> AsyncGenerator[pb.PutDocumentsResponse]:
         """Answer each document once it is committed."""
         stream = PutStream(
@@ -118,6 +119,31 @@ class IngestServicer(pb_grpc.IngestServiceServicer):
     ) -> pb.DeleteCollectionResponse:
         """Answer once the collection is gone."""
         return await self._handed_over.finish(self._admin.delete(_caller(), request))
+
+
+def handlers(servicer: IngestServicer) -> "grpc.GenericRpcHandler[Any, Any]":
+    """Return the methods of IngestService, of which the puts are not parsed whole."""
+    unary = grpc.unary_unary_rpc_method_handler
+    methods: dict[str, Any] = {
+        "PutDocument": unary(
+            servicer.PutDocument, ReceivedPut.parse, pb.PutDocumentResponse.SerializeToString
+        ),
+        "PutDocuments": grpc.stream_stream_rpc_method_handler(
+            servicer.PutDocuments, ReceivedItem.parse, pb.PutDocumentsResponse.SerializeToString
+        ),
+    }
+    for name in (
+        "DeleteDocument",
+        "DeleteDocuments",
+        "CreateCollection",
+        "UpdateCollection",
+        "DeleteCollection",
+    ):
+        request, response = getattr(pb, f"{name}Request"), getattr(pb, f"{name}Response")
+        methods[name] = unary(
+            getattr(servicer, name), request.FromString, response.SerializeToString
+        )
+    return grpc.method_handlers_generic_handler(SERVICE, methods)
 
 
 def _caller() -> Caller:

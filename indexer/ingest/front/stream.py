@@ -9,7 +9,8 @@ from typing import Final, Literal
 from google.rpc import error_details_pb2
 
 from indexer.ingest.front.limits.pending import Pending
-from indexer.ingest.front.puts import Puts, content_bytes
+from indexer.ingest.front.puts import Puts
+from indexer.ingest.front.received import ReceivedItem
 from retrieval.errors import NotServing, RetrievalError
 from retrieval.indexer_v1 import ingest_service_pb2 as pb
 from retrieval.service.access.callers import Caller
@@ -66,7 +67,7 @@ class PutStream:
         """Bytes of the documents that were put."""
 
     async def answers(
-        self, requests: AsyncIterator[pb.PutDocumentsRequest]
+        self, requests: AsyncIterator[ReceivedItem]
     ) -> AsyncGenerator[pb.PutDocumentsResponse]:
         """Yield an answer for each request, in the order in which they are committed.
 
@@ -95,7 +96,7 @@ class PutStream:
             for task in (reading, *self._under_way):
                 task.cancel()
 
-    async def _read(self, requests: AsyncIterator[pb.PutDocumentsRequest]) -> None:
+    async def _read(self, requests: AsyncIterator[ReceivedItem]) -> None:
         """Read and begin one document after the other, while there is room for more.
 
         Raises:
@@ -109,7 +110,7 @@ class PutStream:
 
     async def _read_all(
         self,
-        requests: AsyncIterator[pb.PutDocumentsRequest],
+        requests: AsyncIterator[ReceivedItem],
         draining: "asyncio.Task[Literal[True]]",
     ) -> None:
         while True:
@@ -118,7 +119,7 @@ class PutStream:
             if request is None:
                 return
             self._read_count += 1
-            size = request.ByteSize()
+            size = len(request.put.raw)
             self._transfers.hold(size)  # at once: the server has just stopped counting it
             self._unsent += 1
             self._unanswered_bytes += size
@@ -137,17 +138,15 @@ class PutStream:
             self._room.clear()
             await self._room.wait()
 
-    async def _put(self, request: pb.PutDocumentsRequest, size: int) -> None:
+    async def _put(self, item: ReceivedItem, size: int) -> None:
         """Put one document, and queue its answer."""
-        answer = pb.PutDocumentsResponse(request_id=request.request_id)
+        answer = pb.PutDocumentsResponse(request_id=item.request_id)
         try:
             # One without a document is refused for its empty URI.
-            response = await self._puts.put(
-                self._caller, request.document, self._pending, patient=True
-            )
+            response = await self._puts.put(self._caller, item.put, self._pending, patient=True)
             answer.response.CopyFrom(response)
             self.documents += 1
-            self.bytes += content_bytes(request.document)
+            self.bytes += item.put.content_bytes
         except RetrievalError as error:
             answer.error.CopyFrom(_put_error(error))
             self.failed += 1
@@ -172,8 +171,8 @@ class PutStream:
 
 
 async def _next(
-    requests: AsyncIterator[pb.PutDocumentsRequest], draining: "asyncio.Task[Literal[True]]"
-) -> pb.PutDocumentsRequest | None:
+    requests: AsyncIterator[ReceivedItem], draining: "asyncio.Task[Literal[True]]"
+) -> ReceivedItem | None:
     """Return the next request; None if there are no more.
 
     Raises:

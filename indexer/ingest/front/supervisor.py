@@ -23,6 +23,7 @@ import grpc.aio
 
 from indexer.ingest.writer.settings import WriterSettings
 from retrieval.errors import NotServing
+from retrieval.indexer_v1 import ingest_service_pb2 as pb
 from retrieval.indexer_v1.ingest_service_pb2_grpc import IngestServiceStub
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ acknowledged."""
 _MAX_SOCKET_BYTES: Final = 100
 """Systems allow 104 to 108 bytes for the path of a Unix socket."""
 _SOCKET: Final = "writer.sock"
+_PUT_DOCUMENT: Final = "/indexer.v1.IngestService/PutDocument"
 
 
 class Writer:
@@ -101,6 +103,20 @@ class Writer:
         if self._stub is None:
             raise NotServing("the writing process is starting: try again in a moment")
         return self._stub
+
+    @property
+    def put_document(self) -> Callable[..., Awaitable[pb.PutDocumentResponse]]:
+        """The method PutDocument of the process; it takes the request's bytes.
+
+        Raises:
+            NotServing: the process is not ready.
+        """
+        if self._stub is None or self._channel is None:
+            return self.stub.PutDocument  # raises
+        call: Callable[..., Awaitable[pb.PutDocumentResponse]] = self._channel.unary_unary(
+            _PUT_DOCUMENT, None, pb.PutDocumentResponse.FromString
+        )
+        return call
 
     async def start(self) -> None:
         """Start the process, and wait until it answers; from then on, it is kept running.
