@@ -21,6 +21,8 @@ from indexer.readers.worker import (
     Worker,
     reader_count,
 )
+from indexer.skip import SkipReason
+from retrieval.domain.records import Skipped
 from retrieval.errors import NotServing
 
 _SLOW_SECONDS: Final = 0.5
@@ -31,6 +33,10 @@ _MAX_STARTS: Final = 3
 as by a system that is short of memory, says nothing about the next."""
 _IDLE_SECONDS: Final = 60.0
 """Time without work after which a process is ended: it holds 100 MB, and starts within a second."""
+_MAX_CHARS: Final = 128 << 20
+"""Maximum length of all documents of a file together: any single document is shorter."""
+_MAX_OUTCOMES: Final = 10_000
+"""Maximum number of documents of a file, and of its parts that are skipped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +88,8 @@ class OnDemandReaders:
 
         Returns:
             what becomes all of its outcomes in order. If its reader crashes or exceeds a limit,
-            that is a ``Skipped`` with the reason. A file whose future is cancelled before it is
-            begun is not read.
+            that is a ``Skipped`` with the reason. If it holds too much, it is skipped as a whole. A
+            file whose future is cancelled before it is begun is not read.
         """
         request = _Request(job, setup, Future())
         with self._changed:
@@ -207,6 +213,10 @@ class OnDemandReaders:
                 going = silent < STUCK_SECONDS
                 with self._changed:
                     self._start_if_needed()
+            if task.chars > _MAX_CHARS or task.received > _MAX_OUTCOMES:
+                self._end(worker)
+                _give_up(task)
+                return False
             if not going:
                 with self._changed:
                     self._workers.discard(worker)
@@ -219,6 +229,15 @@ class OnDemandReaders:
             with self._changed:
                 self._workers.discard(worker)
             worker.stop()
+
+
+def _give_up(task: Task) -> None:
+    """Skip a file as a whole, because it holds too much."""
+    source = task.job.source
+    detail = f"holds more than {_MAX_OUTCOMES} documents, or {_MAX_CHARS} characters of text"
+    task.outcomes.clear()
+    task.add(Skipped(source.uri, source.root, SkipReason.OVER_LIMIT, detail))
+    task.done = True
 
 
 def _closing() -> NotServing:

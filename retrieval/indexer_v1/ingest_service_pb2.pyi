@@ -83,7 +83,10 @@ class PutDocumentRequest(_message.Message):
     data: _builtins.bytes
     """data is the content of a file of any format that `indexer build` reads."""
     text: _builtins.str
-    """text is the document's text. It is read as plain text, or as file_name or media_type says."""
+    """text is the document's text. It is read as plain text, or as file_name or media_type says. If
+    neither says so and the URI has no scheme, it is read as the extension of the URI says, such as
+    Markdown, if that is a format which people write as text.
+    """
     file_name: _builtins.str
     """file_name is a name that tells the format by its extension, such as "report.pdf". Empty means
     that media_type tells it, else the last part of the URI, else the content itself.

@@ -29,7 +29,8 @@ from indexer.ingest.writer.uploads import Upload
 from indexer.readers.on_demand import OnDemandReaders
 from indexer.staging import Prepared
 from retrieval.domain.records import IndexInfo
-from retrieval.store import Lookups, read_info
+from retrieval.errors import ModelMismatch
+from retrieval.store import Lookups, Writer, read_info
 from retrieval.store.filters.language import Filter
 
 
@@ -51,7 +52,10 @@ class WritableCollection:
         """Use ``open``, which blocks."""
         self._encoder = encoder = shared.models.for_index(info.model)
         self._embedding = shared.embedding
+        self._chunking = info.chunking
         self.folder = folder
+        self.is_replaced = False
+        """Whether an index of another model or other settings is in the folder now."""
         self._room = shared.room
         self._reader = UploadReader(shared.readers, encoder, info.chunking)
         self._lookups = IndexThread(folder, "lookups")
@@ -60,7 +64,8 @@ class WritableCollection:
             folder,
             partial(shared.embedding.embed, encoder),
             shared.commit_seconds,
-            self._maintenance.committed,
+            opened=self._check_same,
+            committed=self._maintenance.committed,
         )
 
     @classmethod
@@ -140,6 +145,20 @@ class WritableCollection:
     async def close(self) -> None:
         """Commit what waits to be committed, and close the index's files."""
         await asyncio.to_thread(self._close)
+
+    def _check_same(self, writer: Writer) -> None:
+        """Refuse an index that has taken the place of the one that was opened.
+
+        Raises:
+            ModelMismatch: its model or chunk settings are others.
+        """
+        info = writer.info
+        made_with = (info.model.fingerprint, info.chunking) if info else None
+        if made_with != (self._encoder.identity.fingerprint, self._chunking):
+            self.is_replaced = True
+            raise ModelMismatch(
+                f"another index has taken the place of {self.folder}; try again",
+            )
 
     def _close(self) -> None:
         self._committer.close()

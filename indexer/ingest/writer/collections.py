@@ -65,14 +65,21 @@ class WritableCollections:
             NotFound: there is no such collection.
             RetrievalError: its index or model can't be opened; see ``WritableCollection.open``.
         """
-        if name not in self._open:
+        folder = self._folder(name)
+        collection = self._open.get(name)
+        if collection is None or collection.is_replaced:
             async with self._lock(name):
-                if name not in self._open:
-                    folder = self._folder(name)
-                    self._open[name] = await asyncio.to_thread(
+                collection = self._open.get(name)
+                if collection is not None and collection.is_replaced:
+                    del self._open[name]
+                    await collection.close()
+                    collection = None
+                if collection is None:
+                    collection = await asyncio.to_thread(
                         WritableCollection.open, folder, self._shared
                     )
-        return self._open[name]
+                    self._open[name] = collection
+        return collection
 
     async def warm(self) -> None:
         """Open collections before they are needed, so that the first put need not wait for it."""

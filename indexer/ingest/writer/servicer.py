@@ -25,6 +25,7 @@ from retrieval.indexer_v1 import ingest_service_pb2 as pb
 from retrieval.indexer_v1.ingest_service_pb2_grpc import IngestServiceServicer
 from retrieval.service.grpc_api.messages import collection_message
 from retrieval.service.grpc_api.status import abort
+from retrieval.service.observability.request_log import one_line
 from retrieval.store.filters.language import parse_filter
 
 LOG = logging.getLogger("retrieval.ingest")
@@ -177,12 +178,17 @@ def _put_response(collection: str, done: Committed) -> pb.PutDocumentResponse:
     return pb.PutDocumentResponse(
         documents=[_put_message(collection, row) for row in result.documents],
         skipped=[
-            pb.SkippedPart(uri=skip.uri, reason=skip.reason, detail=skip.detail)
+            pb.SkippedPart(uri=_valid(skip.uri), reason=skip.reason, detail=one_line(skip.detail))
             for skip in result.skipped
         ],
         generation=done.generation,
         token_count=done.tokens,
     )
+
+
+def _valid(text: str) -> str:
+    """Return a text without lone surrogates, which names in archives may have."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _put_message(collection: str, row: PutRow) -> pb.PutDocument:

@@ -127,6 +127,27 @@ def test_a_full_disk_refuses_and_loses_nothing(tmp_path: Path) -> None:
     assert not list(verify(copy))
 
 
+def test_an_index_that_took_the_place_of_another_is_opened_anew(tmp_path: Path) -> None:
+    with writing(tmp_path) as writer:
+        folder = create(writer)
+        writer.put("a/1", text="one")
+        create(writer, "other", chunk_tokens=9)
+        shutil.rmtree(folder)
+        (tmp_path / "other").rename(folder)
+        statuses = []
+        for _ in range(4):
+            try:
+                writer.put("a/2", text="two")
+            except grpc.RpcError as error:
+                statuses.append(reason(error)[1])
+        assert len(statuses) < 4
+        assert set(statuses) <= {"STORAGE_ERROR", "MODEL_MISMATCH"}
+    with open_reader(folder) as reader:
+        assert [row.uri for row in reader.documents(9)] == ["a/2"]
+    assert read_info(folder).chunking.chunk_tokens == 9
+    assert not list(verify(folder))
+
+
 # The commit thread by itself.
 
 

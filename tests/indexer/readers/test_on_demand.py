@@ -104,6 +104,17 @@ def test_a_file_over_the_limit_of_time_is_skipped(readers: OnDemandReaders, setu
     assert skip.reason == "took too long"
 
 
+def test_a_file_that_holds_too_much_is_skipped_as_a_whole(
+    readers: OnDemandReaders, setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexer.readers.on_demand._MAX_OUTCOMES", 3)
+    lines = b"".join(b'{"text": "line %d"}\n' % n for n in range(500))
+    [skip] = readers.read(job("a/many.jsonl", lines), setup).result(60)
+    assert isinstance(skip, Skipped)
+    assert (skip.uri, skip.reason) == ("a/many.jsonl", "over a limit")
+    assert isinstance(readers.read(job("a/1.txt", b"text"), setup).result(60)[0], Parsed)
+
+
 def test_what_is_cancelled_is_not_read(readers: OnDemandReaders, setup: Setup) -> None:
     first = readers.read(job("a/slow.html", SLOW[: len(SLOW) // 10]), setup)
     others = [readers.read(job("a/slow.html", SLOW), setup) for _ in range(9)]

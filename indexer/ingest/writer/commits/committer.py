@@ -16,7 +16,15 @@ from indexer.ingest.writer.commits.gather import Committed, Gatherer, Waiting
 from indexer.ingest.writer.commits.operations import Operation
 from indexer.ingest.writer.embedding import Vector
 from indexer.staging import Put, Stager
-from retrieval.errors import DiskFull, ForeignRoot, IndexLocked, StorageError, UserError
+from retrieval.errors import (
+    DiskFull,
+    ForeignRoot,
+    IndexLocked,
+    ModelMismatch,
+    NotAnIndex,
+    StorageError,
+    UserError,
+)
 from retrieval.store import Commit, Writer, open_writer
 
 if TYPE_CHECKING:
@@ -41,6 +49,8 @@ class Committer:
         folder: Path,
         embed: Callable[[Mapping[str, int]], "Future[Mapping[str, Vector]]"],
         seconds: float,
+        *,
+        opened: Callable[[Writer], None] = lambda _: None,
         committed: Callable[[], None] = lambda: None,
     ) -> None:
         """Start the thread.
@@ -50,10 +60,13 @@ class Committer:
             embed: embeds passages whose vectors another process has removed meanwhile; see
                 ``Embedding.embed``.
             seconds: minimum time between two commits.
+            opened: called with each writer that is opened; it may raise an error for those who
+                wait.
             committed: called in the thread after each commit.
         """
         self._folder = folder
         self._embed = embed
+        self._opened = opened
         self._committed = committed
         self._gatherer = Gatherer(seconds)
         self._writer: Writer | None = None
@@ -85,7 +98,7 @@ class Committer:
             outcomes, generation = self._make(batch)
         except Exception as error:  # noqa: BLE001 -- those who wait raise it
             self._close_writer()  # whatever state it is in
-            if len(batch) > 1 and not _is_refusal_of_the_disk(error):
+            if len(batch) > 1 and not _concerns_all(error):
                 LOG.warning("a commit failed, and is made one by one: %s", error)
                 for one in batch:
                     self._commit([one])
@@ -105,6 +118,7 @@ class Committer:
         """Make one commit; return what became of each operation, and the generation."""
         if self._writer is None:
             self._writer = open_writer(self._folder, create=False, shared=True)
+            self._opened(self._writer)
         commits: list[Commit] = []
 
         def write(commit: Commit, put: Put) -> list[object]:
@@ -149,9 +163,9 @@ def _outcome(operation: Operation, commit: Commit, put: Put) -> object:
         return error
 
 
-def _is_refusal_of_the_disk(error: Exception) -> bool:
+def _concerns_all(error: Exception) -> bool:
     """Whether a commit failed for a reason that concerns all of its operations."""
-    if isinstance(error, IndexLocked):
+    if isinstance(error, IndexLocked | ModelMismatch | NotAnIndex):
         return True
     # SQLite reports a value that is too large as a DataError; that is one document's fault.
     return isinstance(error, StorageError) and not isinstance(error.__cause__, sqlite3.DataError)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Literal, Protocol
 
 from indexer.parse.base.fields import UNREAD
+from indexer.skip import SkipReason
 from indexer.staging import Prepared, Put
 from retrieval.domain.metadata import Metadata
 from retrieval.domain.records import ContainerStamp, RootInfo, Skipped, SourceFile
@@ -21,6 +22,8 @@ Change = Literal["created", "updated", "unchanged"]
 
 MAX_LISTED: Final = 1_000
 """Maximum number of URIs in the answer of ``DeleteDocuments``."""
+_PASSING: Final = frozenset({SkipReason.CRASHED, SkipReason.TIMED_OUT})
+"""Reasons to skip a member that may not hold another time, on a machine with less to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ class Held:
     """URIs of the document, or of the documents of a container."""
     is_container: bool = False
     is_whole: bool = True
-    """Whether no document of a container was deleted since."""
+    """Whether no document of a container was deleted since, and none may be read another time."""
 
 
 def held_at(lookups: Lookups, uri: str) -> Held:
@@ -123,7 +126,10 @@ def held_at(lookups: Lookups, uri: str) -> Held:
             f"{uri} lies in {holder}, which was put as a whole; put or delete {holder}", field="uri"
         )
     members = [*([uri] if known else []), *lookups.pushed_documents(f"{uri}/")]
-    return Held(stamp.rules, members, is_container=True, is_whole=len(members) == stamp.size)
+    is_whole = len(members) == stamp.size and not any(
+        skip.reason in _PASSING for skip in lookups.skipped_in(uri)
+    )
+    return Held(stamp.rules, members, is_container=True, is_whole=is_whole)
 
 
 @dataclass(frozen=True, slots=True)
