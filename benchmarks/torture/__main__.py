@@ -1,12 +1,16 @@
 """Kill builds at random moments, break files and fill the disk: is anything ever lost?
 
-    python -m benchmarks.torture [--kills 200] [--flips 200] [--flushes 6] [--disks 5] [--seed N]
+    python -m benchmarks.torture [--kills 200] [--together 100] [--flips 200] [--flushes 6]
+                                 [--disks 5] [--seed N]
 
 Works on a small folder of documents with a tiny real model, so that a build takes a fraction of a
 second and kills hit all its parts. Each round changes documents at random (added, changed, removed,
 renamed), starts a build, a removal or a compaction in a process of its own, and kills it with
 SIGKILL after a random time. After every kill the index must verify, and committed texts must not be
 embedded again. At the end the index must equal one that was built undisturbed.
+
+Before that, a build and a service that puts documents write to another index at the same time, and
+both are killed (``benchmarks.torture.together``).
 
 Then copies of the index get flipped bits and lose their ends. Opening and searching a copy must
 give the same answers as before or name the damaged file, and never crash. Finally, a build on a
@@ -29,17 +33,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.tiny_model import make_tiny_model
+from benchmarks.torture.place import Lost, Place
 
 ROOT = Path(__file__).resolve().parents[2]
-WORDS = ["segment", "commit", "vector", "index", "flush", "disk", "query", "passage", "model"]
-DOCUMENTS = 40
 REFUSED = 3
 """Exit code of a worker that ended with one of the project's own errors."""
-
-
-class Lost(AssertionError):
-    """A promise was broken."""
 
 
 class Worker:
@@ -81,49 +79,6 @@ class Worker:
             self.process.kill()
         _, said = self.process.communicate(timeout=120)
         return self.process.returncode, said[-500:].strip()
-
-
-class Place:
-    """Folder with a model, documents and an index, and the source of randomness."""
-
-    def __init__(self, folder: Path, chance: random.Random) -> None:
-        self.folder = folder
-        self.chance = chance
-        self.docs = folder / "docs"
-        self.index = folder / "index"
-        make_tiny_model(folder / "model")
-        self.docs.mkdir()
-        for number in range(DOCUMENTS):
-            self._write(self.docs / f"{number}.txt")
-
-    def change(self) -> None:
-        """Add, change, remove or rename some documents."""
-        for _ in range(self.chance.randrange(1, 6)):
-            files = sorted(self.docs.iterdir())
-            kind = self.chance.choice(["add", "change", "remove", "rename"])
-            new = self.docs / f"{self.chance.randrange(10**9)}.txt"
-            if kind == "add" or len(files) < DOCUMENTS // 2:
-                self._write(new)
-            elif kind == "change":
-                self._write(self.chance.choice(files))
-            elif kind == "remove":
-                self.chance.choice(files).unlink()
-            else:
-                self.chance.choice(files).rename(new)
-
-    def _write(self, path: Path) -> None:
-        count = self.chance.randrange(1, 30)
-        lines = [" ".join(self.chance.choices(WORDS, k=12)) for _ in range(count)]
-        path.write_text("\n\n".join(lines))
-
-    def embedded(self) -> set[str]:
-        """Return the keys of the texts embedded since the last call."""
-        log = self.folder / "embedded"
-        if not log.exists():
-            return set()
-        keys = {line for line in log.read_text().split() if len(line) == 64}
-        log.unlink()
-        return keys
 
 
 def kill_builds(place: Place, kills: int) -> None:
@@ -169,6 +124,16 @@ def kill_builds(place: Place, kills: int) -> None:
         f"the end equals an undisturbed build",
         flush=True,
     )
+
+
+def kill_together(place: Place, kills: int, seed: int) -> None:
+    """Kill a build and a service that write to one index; see ``benchmarks.torture.together``."""
+    module = "benchmarks.torture.together"
+    command = [sys.executable, "-m", module, str(place.folder), str(kills), str(seed)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Lost(done.stderr[-2000:])
+    print(done.stdout, end="", flush=True)
 
 
 def break_files(place: Place, flips: int) -> None:
@@ -261,6 +226,7 @@ def main() -> None:
     """Run all parts and print their results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--together", type=int, default=100)
     parser.add_argument("--flips", type=int, default=200)
     parser.add_argument("--flushes", type=int, default=6)
     parser.add_argument("--disks", type=int, default=5)
@@ -268,6 +234,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         place = Place(Path(name), random.Random(arguments.seed))
+        kill_together(place, arguments.together, arguments.seed)
         kill_builds(place, arguments.kills)
         break_files(place, arguments.flips)
         refuse_flushes(place, arguments.flushes)

@@ -23,7 +23,11 @@ def torture(*arguments: str) -> str:
 
 @pytest.mark.slow
 def test_a_few_kills_and_broken_files_lose_nothing() -> None:
-    said = torture("--kills", "1", "--flips", "4", "--flushes", "1", "--disks", "1")
+    said = torture(
+        *("--kills", "1", "--together", "4", "--flips", "4", "--flushes", "1", "--disks", "1")
+    )
+    assert "kills of processes that wrote at once" in said
+    assert "0 lost, 0 by halves, 0 damaged" in said
     assert "1 kill" in said
     assert "0 lost, 0 damaged, 0 texts embedded again" in said
     assert "4 broken files" in said

@@ -19,10 +19,11 @@ from retrieval.domain.records import (
 )
 from retrieval.errors import NotAnIndex, StorageError
 from retrieval.store.disk.lexical.segment_files import lexical_state
-from retrieval.store.disk.tables.database import sqlite_errors
+from retrieval.store.disk.tables.database import DATABASE_NAME, sqlite_errors
 from retrieval.store.disk.tables.identity import FileIdentity, file_identity, read_identity
 from retrieval.store.disk.tables.read_only import connect_for_reading, frozen_stamps, open_live
 from retrieval.store.disk.tables.rows import damaged_row, from_json
+from retrieval.store.disk.tables.write_ahead_log import is_copied
 from retrieval.store.records import AnnSettings, IndexStatus, SegmentInfo
 
 
@@ -177,6 +178,9 @@ class DiskVersion:
     """None if the index is frozen (see ``ReadConnection``); ``stamps`` then identify it."""
     stamps: tuple[tuple[int, int], ...] = ()
     """See ``frozen_stamps``; empty if the index is not frozen."""
+    copied: bool = True
+    """See ``is_copied``. A reader that was opened before is worth opening again, so that it no
+    longer keeps the log from beginning anew."""
 
 
 def read_version(folder: Path) -> DiskVersion:
@@ -193,7 +197,8 @@ def read_version(folder: Path) -> DiskVersion:
         if connection is None:
             return DiskVersion(place, None, frozen_stamps(folder))
         with closing(connection):
-            return DiskVersion(place, read_identity(folder, connection))
+            identity = read_identity(folder, connection)
+            return DiskVersion(place, identity, copied=is_copied(folder / DATABASE_NAME))
 
 
 def read_status(folder: Path) -> IndexStatus:

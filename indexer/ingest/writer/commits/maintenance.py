@@ -15,6 +15,9 @@ _REST: Final = 10.0
 """Share of time for maintenance: after each look it rests for this many times as long as that took,
 because the look itself reads the whole table of chunks."""
 _MIN_REST_SECONDS: Final = 0.5
+_SETTLED_SECONDS: Final = 3.0
+"""Time after the last commit to look once more: servers read that generation by then, so the
+write-ahead log can be copied to its end, and begins anew with the next commit."""
 _RETRY_SECONDS: Final = 30.0
 """Rest after a failure, such as a full disk."""
 
@@ -30,6 +33,7 @@ class Maintenance:
         """
         self._folder = folder
         self._due = True  # the process before this one may have left something
+        self._settled = True
         self._closed = False
         self._changed = Condition()
         self._thread = Thread(target=self._run, name="maintenance", daemon=True)
@@ -64,9 +68,10 @@ class Maintenance:
                 self._changed.wait_for(lambda: self._closed, rest)
 
     def _wait_until_due(self) -> bool:
-        """Wait for the next commit; return False at the end."""
+        """Wait for the next commit, or until the last one has settled; return False at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._due or self._closed)
+            seconds = None if self._settled else _SETTLED_SECONDS
+            self._settled = not self._changed.wait_for(lambda: self._due or self._closed, seconds)
             self._due = False
             return not self._closed
 

@@ -27,6 +27,7 @@ from retrieval.store.disk.tables.read_only import (
     frozen_stamps,
 )
 from retrieval.store.disk.tables.schema import NAMED_FILES_QUERY
+from retrieval.store.disk.tables.write_ahead_log import is_copied
 from retrieval.store.disk.vectors.vector_index import Segment, open_segments
 
 OPEN_SECONDS = 30.0
@@ -156,6 +157,7 @@ def _open(folder: Path, opened: Opened) -> Generation:
         connection = connect_for_reading(folder)
         stack.callback(connection.close)
         with sqlite_errors(folder):
+            copied = is_copied(folder / DATABASE_NAME)
             connections = _begin(folder, connection, stack)
             if (file_identity(folder), frozen_stamps(folder) if connection.frozen else stamps) != (
                 place,
@@ -168,7 +170,9 @@ def _open(folder: Path, opened: Opened) -> Generation:
         stack.pop_all()
     opened.forget_older()
     version = (
-        DiskVersion(place, None, stamps) if connection.frozen else DiskVersion(place, info.identity)
+        DiskVersion(place, None, stamps)
+        if connection.frozen
+        else DiskVersion(place, info.identity, copied=copied)
     )
     return Generation(Snapshot(folder, connections), info, version, segments, lexical, opened)
 

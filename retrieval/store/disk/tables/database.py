@@ -31,6 +31,9 @@ WRITER_CACHE_KIB = 256 << 10
 over the table's index. With SQLite's default of 2 MiB, a commit to a large index reads and writes
 the same pages repeatedly, and takes 1.5 times as long."""
 
+MAX_LOG_BYTES = 64 << 20
+"""Size to which the write-ahead log is cut when it begins anew: 400 commits of one document."""
+
 LOOKUP_BATCH = 500
 """Number of values in one ``IN (…)``; some builds of SQLite take at most 999."""
 
@@ -153,6 +156,7 @@ def connect_for_writing(folder: Path) -> Database:
             # FULL makes a commit survive a power cut from the moment it returns.
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute(f"PRAGMA journal_size_limit = {MAX_LOG_BYTES}")
             connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
             database = Database(connection, execute_plugins=False)
             migrations.apply(database)

@@ -9,6 +9,7 @@ itself reads a log this way after a crash.
 import struct
 from collections.abc import Iterator
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,25 @@ _MASK = 0xFFFFFFFF
 
 _WRITE_VERSION = 18
 """Offset in a database of the two bytes that say whether it has a log: 2 if it has one, else 1."""
+
+
+_SHARED = struct.Struct("=16x I 76x I")
+"""The start of SQLite's shared memory (https://www.sqlite.org/walformat.html): the number of frames
+in the log, and how many of them were copied into the database."""
+
+
+def is_copied(database: Path) -> bool:
+    """Whether all commits in the log of a database were copied into the database.
+
+    Only snapshots that begin then leave the log free: once all others have ended, the next commit
+    begins the log anew instead of making it longer.
+    """
+    try:
+        with database.with_name(f"{database.name}-shm").open("rb") as file:
+            frames, copied = _SHARED.unpack(file.read(_SHARED.size))
+    except (OSError, struct.error):
+        return True  # nothing has the log open
+    return bool(frames == copied)
 
 
 class _Frame(NamedTuple):

@@ -225,7 +225,10 @@ class DiskWriter(Lookups):
 
     def maintain(self) -> Maintained:
         """Do the maintenance that is due after a build; see ``maintenance``."""
-        return maintain(self)
+        done = maintain(self)
+        with suppress(sqlite3.OperationalError):
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        return done
 
     def compact(self) -> Maintained:
         """Merge all segments and index the result; see ``maintenance``."""

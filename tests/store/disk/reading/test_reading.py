@@ -20,7 +20,15 @@ from hypothesis import strategies as st
 from indexer.commands.cli import cli
 from retrieval.domain.records import IndexInfo
 from retrieval.errors import IndexDamaged, StorageError
-from retrieval.store import Reader, open_reader, read_info, read_version, remove_documents, verify
+from retrieval.store import (
+    Reader,
+    open_reader,
+    open_writer,
+    read_info,
+    read_version,
+    remove_documents,
+    verify,
+)
 from retrieval.store.disk import info as info_module
 from retrieval.store.disk.info import load_info
 from retrieval.store.disk.lexical import segment_files as lexical_module
@@ -449,3 +457,32 @@ def test_a_lexical_file_that_goes_while_the_engine_opens_it_is_missed(
     monkeypatch.setattr(lexical_module, "find_view", find_and_remove)
     with pytest.raises(IndexDamaged, match=r"\.pos is missing"):
         open_reader(tmp_path)
+
+
+def test_the_log_begins_anew_though_a_server_always_reads(tmp_path: Path) -> None:
+    """The server opens a new reader whenever the version differs, before it closes the old one."""
+    fill(tmp_path, 3)
+    log, sizes = tmp_path / "index.db-wal", list[int]()
+    reader = open_reader(tmp_path)
+
+    def look() -> bool:
+        nonlocal reader
+        if read_version(tmp_path) == reader.version:
+            return False
+        newer = open_reader(tmp_path, before=reader)
+        reader.close()
+        reader = newer
+        return True
+
+    with open_writer(tmp_path, shared=True) as writer:
+        for number in range(6):
+            with writer.commit() as commit:
+                commit.set_index_type("auto", 0.5 + number / 100)
+            sizes.append(log.stat().st_size)
+            assert look()
+            assert not look()
+            writer.maintain()
+            look()  # the same generation again, to let go of the log
+            assert not look()
+        reader.close()
+    assert sizes[-1] == sizes[0]
