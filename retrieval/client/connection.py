@@ -22,7 +22,7 @@ from retrieval.client.errors import service_error
 from retrieval.client.target import check_target, is_loopback
 from retrieval.client.values import number
 from retrieval.domain.arguments import check_text, kind_of
-from retrieval.errors import ClientClosed, InvalidArgument, ServiceError
+from retrieval.errors import ClientClosed, InvalidArgument, NotServing, ServiceError
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
@@ -300,6 +300,36 @@ class StreamAttempts:
         passes = error.code().name in RETRYABLE
         again = passes and self._failed < MAX_ATTEMPTS and pause < self.seconds_left
         return pause if again else None
+
+
+class ChangeAttempts:
+    """Attempts at one change within one deadline, while the server's writing process starts.
+
+    gRPC's own attempts end within a second, and the process takes several to start again.
+    """
+
+    def __init__(self, timeout: float, patience: float) -> None:
+        """Start the clock.
+
+        Args:
+            timeout: limits all attempts together, in seconds.
+            patience: seconds for which the server may say that it is not ready.
+        """
+        now = time.monotonic()
+        self._until, self._patient_until = now + timeout, now + min(timeout, patience)
+        self._failed = 0
+
+    @property
+    def seconds_left(self) -> float:
+        """Timeout of the next attempt."""
+        return max(self._until - time.monotonic(), 0.0)
+
+    def pause_after(self, error: ServiceError) -> float | None:
+        """Return the seconds to wait before the next attempt; None if there will be none."""
+        self._failed += 1
+        pause = pause_seconds(self._failed)
+        again = time.monotonic() + pause < self._patient_until
+        return pause if again and error.service_reason == NotServing.reason else None
 
 
 def closed_under_way() -> ClientClosed:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Unpack
 
-from retrieval.client.connection import Endpoint, check_timeout
+from retrieval.client.connection import ChangeAttempts, Endpoint, check_timeout
 from retrieval.client.results import CollectionInfo
 from retrieval.client.writing.aio_stream import AsyncPutStream
 from retrieval.client.writing.blocking import (
@@ -204,7 +204,17 @@ class AsyncWritingMethods:
         request: object,
         timeout: float | None = None,
     ) -> Any:  # noqa: ANN401  (the response of that method)
-        return await self._call(method, request, timeout=timeout, unknown=NOT_WRITABLE)
+        patience = self._endpoint.timeout
+        attempts = ChangeAttempts(patience if timeout is None else timeout, patience)
+        while True:
+            left = attempts.seconds_left
+            try:
+                return await self._call(method, request, timeout=left, unknown=NOT_WRITABLE)
+            except ServiceError as error:
+                pause = attempts.pause_after(error)
+                if pause is None:
+                    raise
+            await asyncio.sleep(pause)
 
     async def _message_limit(self) -> int:
         """Return the server's limit of a message, in bytes; asks once."""

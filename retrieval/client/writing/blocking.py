@@ -1,9 +1,10 @@
 """The methods of the blocking client that change collections."""
 
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
-from retrieval.client.connection import Connection, check_timeout
+from retrieval.client.connection import ChangeAttempts, Connection, check_timeout
 from retrieval.client.results import CollectionInfo
 from retrieval.client.writing.blocking_stream import PutStream
 from retrieval.client.writing.documents import (
@@ -302,7 +303,18 @@ class WritingMethods:
         request: object,
         timeout: float | None = None,
     ) -> Any:  # noqa: ANN401  (the response of that method)
-        return self._connection.call(method, request, timeout=timeout, unknown=NOT_WRITABLE)
+        connection = self._connection
+        seconds = connection.timeout if timeout is None else timeout
+        attempts = ChangeAttempts(seconds, connection.timeout)
+        while True:
+            left = attempts.seconds_left
+            try:
+                return connection.call(method, request, timeout=left, unknown=NOT_WRITABLE)
+            except ServiceError as error:
+                pause = attempts.pause_after(error)
+                if pause is None:
+                    raise
+            time.sleep(pause)
 
     def _message_limit(self) -> int:
         """Return the server's limit of a message, in bytes; asks once."""

@@ -222,6 +222,28 @@ def test_changes_are_tried_again(
     service.fail_unary.clear()
 
 
+def test_a_writing_process_that_starts_is_waited_for(
+    dictionary: DictionaryServer, service: DictionaryService
+) -> None:
+    starting = (grpc.StatusCode.UNAVAILABLE, "NOT_SERVING")
+    service.fail_unary.extend([starting] * 5)  # gRPC itself sends a request four times
+    with RetrievalClient(dictionary.target) as client:
+        assert client.put("a", text="x").document.change == "created"
+
+    async def use() -> None:
+        async with AsyncRetrievalClient(dictionary.target) as client:
+            assert (await client.delete("a")).uris == ("a",)
+
+    service.fail_unary.extend([starting] * 5)
+    asyncio.run(use())
+    service.fail_unary.extend([starting] * 50)
+    with (
+        RetrievalClient(dictionary.target, timeout=1) as client,
+        pytest.raises(ServiceUnavailable, match="NOT_SERVING"),
+    ):
+        client.put("a", text="x")
+
+
 def test_deletions(writer: RetrievalClient, service: DictionaryService) -> None:
     for uri in ("t/1", "t/2", "u/1"):
         writer.put(uri, text=uri)
