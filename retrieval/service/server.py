@@ -15,6 +15,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from retrieval.domain.own_process import is_own_process
 from retrieval.domain.records import IndexInfo
 from retrieval.domain.resource_names import collection_name
 from retrieval.errors import AddressInUse, NotServing, RetrievalError
@@ -249,8 +250,10 @@ class RetrievalServer:
         if self._config.metrics:
             self._metrics_server = self._metrics.listen(self._config.metrics)
         await self._collections.open_all()
-        # Requests make reference cycles, and collecting them must not go through all of torch.
-        gc.freeze()
+        if is_own_process():
+            # Requests make reference cycles, and collecting them must not go through all of torch.
+            # In somebody's process, what a stopped server was made of would never be collected.
+            gc.freeze()
         self._admission.open()
         await self._set_health(_SERVING)
         self._background.append(supervise("threads", self._keep_threads, self._metrics))
