@@ -95,6 +95,17 @@ def somebodys_process() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_reader() -> Iterator[None]:
+    """Read the files of builds in this process with one reader: each takes 0.15 s to start.
+
+    Programs that tests start have a reader for each core, and so have the tests of the readers.
+    """
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("indexer.build.build.reader_count", lambda files: min(files, 1))
+        yield
+
+
 @pytest.fixture(scope="session")
 def golden() -> Path:
     """Folder of the golden checkpoints."""
