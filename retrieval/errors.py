@@ -257,6 +257,10 @@ class AnswerTooLarge(RetrievalError):
     reason = "ANSWER_TOO_LARGE"
 
 
+class ReaderCannotStart(RetrievalError):
+    """A process that reads documents ended before it was ready."""
+
+
 _CALLERS_MISTAKES = frozenset(
     {
         "INVALID_ARGUMENT",

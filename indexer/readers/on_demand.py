@@ -16,14 +16,13 @@ from indexer.readers.messages import Job, Outcome, Setup
 from indexer.readers.worker import (
     MAX_READERS,
     STUCK_SECONDS,
-    ReaderCannotStart,
     Task,
     Worker,
     reader_count,
 )
 from indexer.skip import SkipReason
 from retrieval.domain.records import Skipped
-from retrieval.errors import NotServing
+from retrieval.errors import NotServing, ReaderCannotStart
 
 _SLOW_SECONDS: Final = 0.5
 """How long a file may wait before another process is started for it, beyond one for each core: then

@@ -29,7 +29,7 @@ from indexer.readers.messages import (
 )
 from indexer.skip import MAX_DETAIL_CHARS, SkipReason
 from retrieval.domain.records import Skipped
-from retrieval.errors import RetrievalError
+from retrieval.errors import ReaderCannotStart
 
 MAX_READERS: Final = 8
 """Maximum number of reader processes: each loads a tokenizer, and may use 2 GiB on a bad file."""
@@ -80,10 +80,6 @@ class Task:
             self.job = replace(self.job, after=self.received)
         else:
             self.done = True
-
-
-class ReaderCannotStart(RetrievalError):
-    """A reader process ended before it was ready."""
 
 
 @dataclass(slots=True, eq=False)
