@@ -429,7 +429,7 @@ def test_the_program_serves_and_drains(index: Path) -> None:
     assert (code, stdout) == (2, "")
     assert stderr.startswith(f"error: can't listen on {program.target}: Address already in use")
     assert stderr.count("\n") == 1
-    with RetrievalClient(program.target) as client:
+    with RetrievalClient(program.target, timeout=300) as client:
         texts = ["words that take the tokenizer a while " * 5_000] * 16  # one request
         thread, outcome = in_thread(lambda: client.embed(texts, "passage"))
         wait_until(lambda: "retrieval_requests_under_way 1.0" in read(f"http://{metrics}/metrics"))

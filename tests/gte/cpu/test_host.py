@@ -47,7 +47,7 @@ def test_pages_are_mapped_once() -> None:
     kept, faults = run()
     if not kept:
         pytest.skip("the C library is not glibc, or the environment says what to keep")
-    assert faults < 5_000
+    assert faults < 20_000  # 1,000 to 6,000 were seen: the heap grows in the first rounds
     # Two blocks of 1,024 pages, 50 times, where all is given back.
     kept, faults = run(MALLOC_TRIM_THRESHOLD_="0")
     assert not kept

@@ -274,7 +274,7 @@ def test_a_batch_counts_as_its_searches(index: Path, tmp_path: Path) -> None:
         RetrievalClient(server.target, token=given) as client,
     ):
         assert len(client.search_batch(["bread"] * 25, k=1)) == 25
-        with pytest.raises(ServiceError, match="try again in 1") as caught:
+        with pytest.raises(ServiceError, match="try again in [01]") as caught:
             client.search("bread")
         assert caught.value.service_reason == "RATE_LIMITED"
 
