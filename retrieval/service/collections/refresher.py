@@ -17,8 +17,9 @@ LOG = logging.getLogger(__name__)
 _DELAY_SECONDS: Final = 0.5
 """From a commit to the reload that shows it if nobody waits for that. Half of the second in which
 a change is to be visible is left to the reload itself."""
+_FIRST_PAUSE_SECONDS: Final = 1.0
 _MAX_PAUSE_SECONDS: Final = 30.0
-"""Longest pause between two attempts if a reload fails."""
+"""Pauses before another attempt if a reload fails: each is twice as long, up to the last."""
 
 
 @dataclass(slots=True)
@@ -98,7 +99,7 @@ class Refresher:
                     if isinstance(error, NotFound):
                         left = error
                         return
-                    pause = min(max(1.0, 2 * pause), _MAX_PAUSE_SECONDS)
+                    pause = min(max(_FIRST_PAUSE_SECONDS, 2 * pause), _MAX_PAUSE_SECONDS)
                     LOG.warning("%s can't be refreshed: %s; trying again", name, error.message)
                 else:
                     if self._collections.generation(name) < wanted == known.wanted:
