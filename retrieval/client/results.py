@@ -343,6 +343,8 @@ class ServerLimits:
     max_group_size: int
     max_rerank_top: int
     max_context: int
+    max_document_bytes: int = 0
+    """0 if the server takes no documents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,6 +354,8 @@ class ServerInfo:
     version: str
     started_at: datetime
     limits: ServerLimits
+    writable: bool = False
+    """Whether the server takes documents."""
 
     @classmethod
     def from_message(cls, message: index_service_pb2.ServerInfo) -> "ServerInfo":
@@ -359,7 +363,12 @@ class ServerInfo:
         limits = {
             field: getattr(message.limits, field) for field in ServerLimits.__dataclass_fields__
         }
-        return cls(message.version, to_datetime(message.start_time), ServerLimits(**limits))
+        return cls(
+            message.version,
+            to_datetime(message.start_time),
+            ServerLimits(**limits),
+            message.writable,
+        )
 
 
 def is_serving(message: health_pb2.HealthCheckResponse) -> bool:

@@ -94,10 +94,10 @@ FIELDS = {
     "query_truncated timings mode rerank_truncated_count warnings",
     "SearchTimings": "embed search fetch total rerank",
     "SkippedPart": "uri reason detail",
-    "ServerInfo": "version started_at limits",
+    "ServerInfo": "version started_at limits writable",
     "ServerLimits": "max_page_size max_offset max_stream_limit max_query_chars max_batch_size "
     "max_text_chars max_neighbours max_message_bytes max_batch_passages max_section_chars "
-    "max_group_size max_rerank_top max_context",
+    "max_group_size max_rerank_top max_context max_document_bytes",
     "Tls": "ca cert key",
 }
 

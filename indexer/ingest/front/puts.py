@@ -12,6 +12,7 @@ from indexer.ingest.front.metrics import IngestMetrics
 from indexer.ingest.front.received import ReceivedPut
 from indexer.ingest.front.supervisor import Writer
 from indexer.ingest.front.turns import Turns
+from indexer.ingest.writer.settings import MAX_REQUEST_OVERHEAD
 from retrieval.domain.resource_names import parse_collection
 from retrieval.errors import InvalidArgument, RetrievalError
 from retrieval.indexer_v1 import ingest_service_pb2 as pb
@@ -116,6 +117,12 @@ class Puts:
                 f"the document has {put.content_bytes} bytes; this server takes at most "
                 f"{self._most}",
                 field=kind,
+            )
+        beside = len(put.raw) - put.content_bytes
+        if beside > MAX_REQUEST_OVERHEAD:
+            raise InvalidArgument(
+                f"the document has {beside} bytes beside its content; it may have "
+                f"{MAX_REQUEST_OVERHEAD} of names and metadata"
             )
         self._allowed.check(put.request)
 

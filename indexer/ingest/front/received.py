@@ -51,7 +51,10 @@ class ReceivedPut:
         kept, begin, sizes = bytearray(), 0, {"": 0}
         for field in _fields(raw):
             if field.number in _CONTENT and field.is_bytes:
-                sizes[_CONTENT[field.number]] = field.end - field.start
+                kind = _CONTENT[field.number]
+                # Parts of a message add up; of bytes and texts, the last one counts.
+                before = sizes.get(kind, 0) if kind == "passages" else 0
+                sizes[kind] = before + field.end - field.start
             if field.number == _DATA and field.is_bytes:
                 # Of several contents the last one counts, so an empty one takes its place.
                 kept += raw[begin : field.length_at] + b"\0"

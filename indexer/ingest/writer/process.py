@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+from contextlib import suppress
 from threading import Thread
 from typing import Final
 
@@ -79,6 +80,9 @@ async def _serve(settings: WriterSettings) -> None:
         await asyncio.wait_for(_close(collections, embedding, readers), _END_SECONDS)
     except TimeoutError:
         LOG.warning("a commit was given up: nothing that was acknowledged is lost")
+    # The server removes the socket's folder, unless it was killed.
+    with suppress(OSError):
+        settings.socket.parent.rmdir()
 
 
 async def _close(

@@ -330,6 +330,39 @@ def test_the_file_keeps_hashes_for_its_owner_alone(tmp_path: Path) -> None:
     assert {each.name for each in tmp_path.iterdir()} == {"tokens.json", ".tokens.json.lock"}
 
 
+def test_writing_is_granted_by_name_alone(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    run = CliRunner().invoke
+    create = ("token", "create", "--token-file", str(path))
+    run(cli, [*create, "all"])
+    run(cli, [*create, "crawler", "--scope", "write", "--max-documents-per-day", "7"])
+    every, crawler = read_tokens(path)
+    assert every.scopes == ("search", "embed", "read", "reload")
+    assert (crawler.scopes, crawler.quota) == (("write",), (7, 0))
+    without, with_quota = json.loads(path.read_text())["tokens"]
+    assert "max_documents_per_day" not in without, "older versions must be able to read it"
+    assert with_quota["max_documents_per_day"] == 7
+    listed = run(cli, ["token", "list", "--token-file", str(path)])
+    assert "at most 7 documents a day" in listed.output
+    for wrong in ("-1", "x", str(2**60)):
+        assert run(cli, [*create, "no", "--max-bytes-per-day", wrong]).exit_code == 2
+    assert len(read_tokens(path)) == 2
+
+
+def test_an_allowance_tells_when_it_has_the_next_request() -> None:
+    now = 0.0
+    bucket = Bucket(10.0, lambda: now)
+    for _ in range(10):
+        assert bucket.seconds_until_next() == 0
+        bucket.charge(1)
+    assert bucket.seconds_until_next() == pytest.approx(0.1)
+    now = 3600.0  # a long pause saves up no more than a second's worth
+    for _ in range(10):
+        assert bucket.seconds_until_next() == 0
+        bucket.charge(1)
+    assert bucket.seconds_until_next() == pytest.approx(0.1)
+
+
 GOOD = {
     "id": "a",
     "name": "n",
@@ -364,6 +397,8 @@ GOOD = {
                 {"expires_at": "soon"},
                 {"more": 1},
                 {"sha256": 5},
+                {"max_documents_per_day": -1},
+                {"max_bytes_per_day": "x"},
             )
         ),
         "[" * 100_000,

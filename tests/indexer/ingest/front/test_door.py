@@ -21,13 +21,12 @@ from grpc_status import rpc_status
 
 from indexer.ingest.door import SERVICE, IngestDoor
 from indexer.ingest.front import supervisor
+from retrieval.client import RetrievalClient
 from retrieval.errors import NotServing
 from retrieval.indexer_v1 import ingest_service_pb2 as pb
 from retrieval.indexer_v1.ingest_service_pb2_grpc import IngestServiceStub
 from retrieval.service.access.token_file import Quota, create_token
 from retrieval.service.config import Address, Writing
-from retrieval.v1 import index_service_pb2
-from retrieval.v1.index_service_pb2_grpc import IndexServiceStub
 from tests.service.harness import RunningServer, running, wait_until
 
 COMMAND = (sys.executable, "-m", "tests.indexer.ingest.front.small_writer")
@@ -246,8 +245,8 @@ def test_metrics_and_health_name_the_service(
         health = health_pb2_grpc.HealthStub(channel)
         answer = health.Check(health_pb2.HealthCheckRequest(service=SERVICE))
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
-        index = IndexServiceStub(channel)
-        info = index.GetServerInfo(index_service_pb2.GetServerInfoRequest()).server_info
+    with RetrievalClient(server.target) as client:
+        info = client.server_info()
     assert info.writable
     assert info.limits.max_document_bytes == Writing().document_bytes
 
@@ -257,9 +256,10 @@ def test_a_server_that_takes_no_documents(index: Path) -> None:
         with pytest.raises(grpc.RpcError) as caught:
             IngestServiceStub(channel).PutDocument(put("a"))
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-        index_stub = IndexServiceStub(channel)
-        info = index_stub.GetServerInfo(index_service_pb2.GetServerInfoRequest()).server_info
+        with RetrievalClient(server.target) as client:
+            info = client.server_info()
         assert not info.writable
+        assert info.limits.max_document_bytes == 0
 
 
 def with_token(token: str) -> dict[str, Any]:
@@ -309,6 +309,9 @@ def test_sizes_and_types(index: Path) -> None:
         assert refusal(stub.PutDocument, put("a.pdf", media_type="application/pdf")) == invalid
         assert refusal(stub.PutDocument, put("a")) == invalid
         assert refusal(stub.PutDocument, pb.PutDocumentRequest(uri="a", data=b"x")) == invalid
+        large = put("a.md", metadata={"a": "x" * (1 << 20)})
+        with pytest.raises(grpc.RpcError, match="beside its content"):
+            stub.PutDocument(large)
 
 
 def test_what_waits_is_bounded_and_a_stream_waits_by_itself(index: Path) -> None:
