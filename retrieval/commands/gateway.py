@@ -22,8 +22,6 @@ _EXAMPLES = (
     "  retrieval gateway --target search.internal:50051 --ca ca.pem --listen 127.0.0.1:8080\n"
     "  retrieval gateway --listen 0.0.0.0:443 --tls-cert cert.pem --tls-key key.pem\n"
 )
-EXTRA = "pip install 'gte-retrieval[gateway]'"
-"""How to install what a gateway needs."""
 
 
 @click.command(epilog=_EXAMPLES)
@@ -109,17 +107,18 @@ EXTRA = "pip install 'gte-retrieval[gateway]'"
     show_default=True,
     help="Maximum bytes of the bodies of all requests at once; others get 503.",
 )
-def gateway(*, listen: str, **options: Any) -> None:  # noqa: ANN401  (what click passes)
+@click.option("--until-stdin-closes", is_flag=True, hidden=True)
+def gateway(*, listen: str, until_stdin_closes: bool, **options: Any) -> None:  # noqa: ANN401
     """Serve a server's collections over HTTP, until SIGTERM or Ctrl-C.
 
     The API is described at /openapi.json. Prints one line when it is ready.
     """
+    from retrieval.gateway.companion import check_extra
     from retrieval.service.config import parse_address
 
-    try:
-        from retrieval.gateway.server import run
-    except ModuleNotFoundError as error:
-        raise InvalidArgument(f"a gateway needs {error.name}: {EXTRA}") from error
+    check_extra()
+    from retrieval.gateway.server import run
+
     address = parse_address(listen)
     config = _config(address.host, address.port, **options)
 
@@ -129,7 +128,7 @@ def gateway(*, listen: str, **options: Any) -> None:  # noqa: ANN401  (what clic
         click.echo(f"listening on {scheme}://{shown} · server {config.target}")
         sys.stdout.flush()
 
-    run(config, say_ready)
+    run(config, say_ready, until_stdin_closes=until_stdin_closes)
 
 
 def _config(

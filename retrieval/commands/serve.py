@@ -4,6 +4,8 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,7 +21,7 @@ from retrieval.service.config import LIMIT_OPTIONS, Limits, Writing
 if TYPE_CHECKING:
     from retrieval.domain.records import IndexInfo
     from retrieval.service.access.token_file import Scope, TokenRecord
-    from retrieval.service.config import Address
+    from retrieval.service.config import Address, ServiceConfig
     from retrieval.service.observability.request_log import LogFormat
 
 FC = TypeVar("FC", bound=Callable[..., Any] | click.Command)
@@ -104,6 +106,12 @@ def _writing(field: str, name: str, metavar: str, text: str) -> Callable[[FC], F
     metavar="HOST:PORT",
     show_default=True,
     help="Address to listen on; port 0 picks a free port.",
+)
+@click.option(
+    "--http",
+    metavar="HOST:PORT",
+    help="Answer HTTP there, too, by `retrieval gateway` as a process of its own; with the same "
+    "certificates and tokens.",
 )
 @click.option(
     "--insecure",
@@ -224,6 +232,7 @@ def serve(
     commit_seconds: float,
     media_types: Sequence[str],
     listen: str,
+    http: str | None,
     insecure: bool,
     tls_cert: Path | None,
     tls_key: Path | None,
@@ -271,13 +280,44 @@ def serve(
         writing=writing if writable or data else None,
         log_format=log_format,
         log_level=log_level,
+        plain_port=http is not None,
     )
+    gateway = _gateway_beside(config, parse_address(http)) if http else None
     set_up_logging(log_format, log_level)
-    asyncio.run(run_server(config, _say_ready))
+    asyncio.run(run_server(config, _say_ready, gateway))
 
 
-def _say_ready(address: "Address", infos: "dict[str, IndexInfo]") -> None:
-    parts = [f"listening on {address}"]
+def _gateway_beside(
+    config: "ServiceConfig", listen: "Address"
+) -> "Callable[[Address], AbstractAsyncContextManager[str]]":
+    """Return how to run a gateway beside a server.
+
+    Raises:
+        InvalidArgument: it lacks what it needs, or it would be open to others by accident.
+    """
+    from retrieval.gateway.companion import beside, check_extra
+    from retrieval.gateway.config import GatewayConfig, HttpTls
+
+    check_extra()
+    files = config.tls
+    settings = GatewayConfig(
+        host=listen.host,
+        port=listen.port,
+        tls=HttpTls(files.cert, files.key, files.client_ca) if files else None,
+        insecure=config.insecure,
+        grace_seconds=config.grace_seconds,
+    )
+    return lambda address: beside(replace(settings, target=_reachable(address)))
+
+
+def _reachable(address: "Address") -> str:
+    """Return where a program on this machine connects to a server that listens on an address."""
+    hosts = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (no listening here)
+    return str(replace(address, host=hosts.get(address.host, address.host)))
+
+
+def _say_ready(address: "Address", infos: "dict[str, IndexInfo]", http: str) -> None:
+    parts = [f"listening on {address}{f' and {http}' if http else ''}"]
     parts += [
         f"collection {name}: {counted(info.documents, 'document')}, "
         f"{counted(info.chunks, 'passage')}, "

@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -141,12 +143,15 @@ class RunningGateway:
             await asyncio.sleep(_PROBE_EVERY)
 
 
-def run(config: GatewayConfig, on_ready: Callable[[int], None]) -> None:
+def run(
+    config: GatewayConfig, on_ready: Callable[[int], None], *, until_stdin_closes: bool = False
+) -> None:
     """Run a gateway until SIGTERM or Ctrl-C.
 
     Args:
         config: its settings.
         on_ready: called with the port once requests are answered.
+        until_stdin_closes: whether to end as well when the process that started it has ended.
 
     Raises:
         RetrievalError: see ``RunningGateway``.
@@ -158,10 +163,18 @@ def run(config: GatewayConfig, on_ready: Callable[[int], None]) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, gateway.stop)
+        if until_stdin_closes:
+            loop.add_reader(sys.stdin, _at_end_of_stdin, gateway.stop)
         await gateway.serve(on_ready)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
+
+
+def _at_end_of_stdin(stop: Callable[[], None]) -> None:
+    if not os.read(sys.stdin.fileno(), 1024):
+        asyncio.get_running_loop().remove_reader(sys.stdin)
+        stop()
 
 
 def _listen(host: str, port: int) -> socket.socket:

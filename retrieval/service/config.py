@@ -231,6 +231,9 @@ class ServiceConfig:
     """Where to serve metrics to Prometheus; None for nowhere."""
     metrics_insecure: bool = False
     """Whether other machines may reach ``metrics``; ``listen`` stays guarded."""
+    plain_port: bool = False
+    """Whether to listen without TLS on a free port of 127.0.0.1, too, if there is TLS: for a
+    gateway beside the server."""
     reload_seconds: float = DEFAULT_RELOAD_SECONDS
     """How often to look for a new generation of an index; 0 for ``ReloadCollection`` alone."""
     grace_seconds: float = DEFAULT_GRACE_SECONDS
@@ -258,6 +261,13 @@ class ServiceConfig:
                 f"other machines may reach {self.listen}, and {' and '.join(self._open_doors())}; "
                 "or give --insecure if that is what you want, or listen on 127.0.0.1",
                 field="listen",
+            )
+        without_tokens = self.token_file is None and self.tls is not None and self.tls.client_ca
+        if self.plain_port and without_tokens:
+            raise InvalidArgument(
+                "--http with --tls-client-ca needs --token-file: programs on this machine could "
+                "come in behind the gateway without a certificate",
+                field="http",
             )
         metrics_guarded = not self.metrics_insecure and not self.insecure
         if self.metrics and not self.metrics.is_loopback and metrics_guarded:

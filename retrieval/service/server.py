@@ -8,6 +8,7 @@ import resource
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from wsgiref.simple_server import WSGIServer
 
@@ -163,6 +164,8 @@ class RetrievalServer:
         self._doors = self._open_doors() if config.writing else []
         self._server = self._build()
         self._address: Address | None = None
+        self.plain_address = config.listen
+        """Where to connect without TLS from this machine; see ``ServiceConfig.plain_port``."""
         self._background: list[asyncio.Task[None]] = []
         self._serving = False
         """Whether health reports the open collections as serving."""
@@ -245,7 +248,9 @@ class RetrievalServer:
         """
         await self._set_health(_NOT_SERVING)
         address = _listen(self._server, self._config.listen, self._certificates)
-        self._address = address
+        self._address = self.plain_address = address
+        if self._config.plain_port and self._certificates is not None:
+            self.plain_address = _listen(self._server, Address("127.0.0.1", 0), None)
         await self._server.start()
         if self._config.metrics:
             self._metrics_server = self._metrics.listen(self._config.metrics)
@@ -330,6 +335,8 @@ class RetrievalServer:
         if address is not None:
             await asyncio.sleep(_FAREWELL_SECONDS)
             hang_up(address.port)
+            if self.plain_address != address:
+                hang_up(self.plain_address.port)
         await self._server.stop(_CLOSE_SECONDS)
         for door in self._doors:
             await door.stop()
@@ -368,7 +375,9 @@ class RetrievalServer:
 
 
 async def serve(
-    config: ServiceConfig, ready: Callable[[Address, dict[str, IndexInfo]], None]
+    config: ServiceConfig,
+    ready: Callable[[Address, dict[str, IndexInfo], str], None],
+    beside: Callable[[Address], AbstractAsyncContextManager[str]] | None = None,
 ) -> None:
     """Run a server until SIGTERM or SIGINT, then drain it.
 
@@ -376,7 +385,8 @@ async def serve(
 
     Args:
         config: what to serve, and where.
-        ready: called once the server answers requests.
+        ready: called once the server answers requests, with what ``beside`` gives.
+        beside: what to run beside the server while it answers requests, by its plain address.
 
     Raises:
         AddressInUse: the server can't listen on the address.
@@ -397,9 +407,13 @@ async def serve(
     loop.add_signal_handler(signal.SIGHUP, server.reload_access)
     try:
         address = await server.start()
-        if not stopping.is_set():
-            ready(address, server.infos())
-        await stopping.wait()
+        async with AsyncExitStack() as stack:
+            other = ""
+            if beside is not None and not stopping.is_set():
+                other = await stack.enter_async_context(beside(server.plain_address))
+            if not stopping.is_set():
+                ready(address, server.infos(), other)
+            await stopping.wait()
     finally:
         await server.stop()
 
