@@ -13,7 +13,7 @@ LOG = logging.getLogger("retrieval.ingest")
 
 _REST: Final = 10.0
 """Share of time for maintenance: after each look it rests for this many times as long as that took,
-because the look itself reads the whole table of chunks."""
+so that searches keep most of the processor."""
 _MIN_REST_SECONDS: Final = 0.5
 _SETTLED_SECONDS: Final = 3.0
 """Time after the last commit to look once more: servers read that generation by then, so the

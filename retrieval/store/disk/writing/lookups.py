@@ -30,6 +30,14 @@ _SURROGATES = range(0xD800, 0xE000)
 _FILE_COLUMNS = "id, sha256, size, mtime_ns, sidecar_size, sidecar_mtime_ns"
 
 
+class SearchSettings(NamedTuple):
+    """How the vectors of an index are to be searched."""
+
+    index_type: str
+    target_recall: float
+    dim: int
+
+
 class SegmentRows(NamedTuple):
     """Rows of a segment."""
 
@@ -204,6 +212,14 @@ class Lookups:
         """Return every segment, oldest first."""
         with sqlite_errors(self.folder):
             return load_segments(self._connection.execute)
+
+    def search_settings(self) -> SearchSettings | None:
+        """Return how vectors are to be searched; None if the index has no model yet."""
+        with sqlite_errors(self.folder):
+            row = self._connection.execute(
+                "SELECT index_type, target_recall, dim FROM index_info"
+            ).fetchone()
+            return SearchSettings(*row) if row else None
 
     def rows_of(self, segment_id: int, *, used: bool) -> SegmentRows:
         """Return the rows of a segment whose vectors are still in the index, in order.

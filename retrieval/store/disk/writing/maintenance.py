@@ -14,7 +14,6 @@ from typing import Protocol
 
 import numpy as np
 
-from retrieval.domain.records import IndexInfo
 from retrieval.errors import IndexLocked
 from retrieval.store.disk.files import vector_file
 from retrieval.store.disk.files.vector_file import (
@@ -32,7 +31,7 @@ from retrieval.store.disk.vectors.approximate_writer import write_ann
 from retrieval.store.disk.vectors.tuning import tune
 from retrieval.store.disk.vectors.vector_index import EXACT_ROWS
 from retrieval.store.disk.writing.commit import DiskCommit, Merged, Outdated, read_rows
-from retrieval.store.disk.writing.lookups import SegmentRows
+from retrieval.store.disk.writing.lookups import SearchSettings, SegmentRows
 from retrieval.store.records import AnnKind, AnnSettings, Maintained, SegmentInfo
 
 SMALL_SEGMENT_ROWS = 16_384
@@ -63,9 +62,8 @@ class Maintainable(Protocol):
     folder: Path
     shared: bool
 
-    @property
-    def info(self) -> IndexInfo | None:
-        """Description and counts of the index."""
+    def search_settings(self) -> SearchSettings | None:
+        """Return how vectors are to be searched; None if the index has no model yet."""
         ...
 
     @property
@@ -123,7 +121,7 @@ def _maintain(writer: Maintainable) -> Maintained:
     """Do the maintenance that is due; the caller holds the maintenance lock."""
     while _merge_words(writer):
         pass
-    info, segments = writer.info, writer.segments()
+    info, segments = writer.search_settings(), writer.segments()
     if info is None or not segments:
         return Maintained()
     total = sum(row.rows for row in segments)
@@ -167,7 +165,7 @@ def due_to_merge(small: Sequence[SegmentInfo]) -> Sequence[SegmentInfo]:
 
 
 def _due_to_index(
-    segments: Sequence[SegmentInfo], kind: AnnKind, info: IndexInfo
+    segments: Sequence[SegmentInfo], kind: AnnKind, info: SearchSettings
 ) -> Sequence[SegmentInfo]:
     """Return segments to merge into one with an approximate index; usually none.
 
@@ -190,7 +188,7 @@ def _due_to_index(
     return due_to_merge(plain)
 
 
-def _in_vain(segment: SegmentInfo, kind: AnnKind, info: IndexInfo) -> bool:
+def _in_vain(segment: SegmentInfo, kind: AnnKind, info: SearchSettings) -> bool:
     """Whether an approximate index of a segment is known to miss the target recall."""
     tried = segment.missed
     return (
@@ -201,7 +199,7 @@ def _in_vain(segment: SegmentInfo, kind: AnnKind, info: IndexInfo) -> bool:
     )
 
 
-def _must_reach(info: IndexInfo) -> bool:
+def _must_reach(info: SearchSettings) -> bool:
     """Whether a segment is searched exactly if an approximate index misses the target recall."""
     return info.index_type == "auto"
 
@@ -249,7 +247,7 @@ def compact(writer: Maintainable) -> Maintained:
                 f"another process is merging or indexing vectors of {writer.folder}; "
                 f"try again when it is done"
             )
-        if writer.info is None or not writer.segments():
+        if writer.search_settings() is None or not writer.segments():
             return Maintained()
         with writer.lexical_anew() as made, writer.commit() as commit:
             commit.replace_lexical(made)
@@ -268,7 +266,7 @@ def _unless_outdated(
 
 def _compact(writer: Maintainable) -> Maintained:
     """Merge all segments; the caller holds the maintenance lock."""
-    info, segments = writer.info, writer.segments()
+    info, segments = writer.search_settings(), writer.segments()
     if info is None or not segments:
         return Maintained()
     kind = _kind(info.index_type, sum(row.rows - row.unused for row in segments))
@@ -289,7 +287,7 @@ def _kind(index_type: str, rows: int) -> AnnKind | None:
 def _into_one(
     writer: Maintainable,
     kind: AnnKind | None,
-    info: IndexInfo,
+    info: SearchSettings,
     segments: Sequence[SegmentInfo],
     *,
     drop_unused: bool,
@@ -303,9 +301,9 @@ def _into_one(
     single = segments[0]
     merged: Sequence[int] = [single.id]
     if len(segments) > 1 or (drop_unused and single.unused):
-        written = _write_merged(writer, segments, info.model.dim, drop_unused=drop_unused)
+        written = _write_merged(writer, segments, info.dim, drop_unused=drop_unused)
         with writer.commit() as commit:
-            merged, removed = commit.replace_segments(segments, written, info.model.dim)
+            merged, removed = commit.replace_segments(segments, written, info.dim)
     done = [_index_segment(writer, segment, kind, info) for segment in merged]
     return Maintained(
         merged=len(segments) if list(merged) != [single.id] else 0,
@@ -320,7 +318,7 @@ def _recall(settings: AnnSettings) -> float:
 
 
 def _tune_anew(
-    writer: Maintainable, info: IndexInfo, segments: Sequence[SegmentInfo]
+    writer: Maintainable, info: SearchSettings, segments: Sequence[SegmentInfo]
 ) -> Maintained:
     """Tune the approximate indexes again that were tuned for another target recall.
 
@@ -345,10 +343,10 @@ def _tune_anew(
 
 
 def _tuned(
-    writer: Maintainable, segment: SegmentInfo, settings: AnnSettings, info: IndexInfo
+    writer: Maintainable, segment: SegmentInfo, settings: AnnSettings, info: SearchSettings
 ) -> AnnSettings:
     """Return the settings that reach the target recall on a segment, or else the best ones."""
-    rows, dim = segment.rows, info.model.dim
+    rows, dim = segment.rows, info.dim
     vectors = open_vector_file(writer.folder / segment.file, rows=rows, dim=dim)
     ann = open_ann(
         writer.folder / segment.ann_file,
@@ -395,7 +393,7 @@ def _cut(
 
 
 def _index_segment(
-    writer: Maintainable, segment_id: int, kind: AnnKind | None, info: IndexInfo
+    writer: Maintainable, segment_id: int, kind: AnnKind | None, info: SearchSettings
 ) -> Maintained:
     """Build a segment's approximate index; if ``kind`` is None, remove the one that it has."""
     segment = next((row for row in writer.segments() if row.id == segment_id), None)
@@ -406,7 +404,7 @@ def _index_segment(
             with writer.commit() as commit:
                 commit.remove_ann(segment_id)
         return Maintained()
-    vectors = open_vector_file(writer.folder / segment.file, rows=segment.rows, dim=info.model.dim)
+    vectors = open_vector_file(writer.folder / segment.file, rows=segment.rows, dim=info.dim)
     written, settings = write_ann(
         writer.folder,
         vectors,
