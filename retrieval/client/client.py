@@ -294,9 +294,7 @@ class RetrievalClient(WritingMethods):
     def documents(self, collection: str = DEFAULT_COLLECTION) -> Iterator[DocumentInfo]:
         """Yield all documents of a collection, by URI, without their texts.
 
-        Raises:
-            ServiceError: with reason ``STALE_GENERATION`` if the collection is reloaded while they
-                are read.
+        If the collection changes meanwhile, documents that stay are yielded once each.
         """
         request = index_pb.ListDocumentsRequest(
             parent=resource_name(collection), page_size=ITEMS_PER_PAGE

@@ -439,13 +439,16 @@ class Engine:
 
         Raises:
             InvalidArgument: the size is out of range, or the token is of another request.
-            StaleGeneration: the token is of another generation.
+            StaleGeneration: the token is of another index.
             RetrievalError: see ``Collections.use`` and ``SearchThreads.run``.
         """
         _begin(call, "read")
         size = page_size(size, default=DEFAULT_PAGE_SIZE, maximum=MAX_K)
         with self._collections.use(collection, call.caller) as opened:
-            scope = PageScope(f"ListDocuments {collection}".encode(), opened.info.identity)
+            # A page goes on after a URI, whatever has changed meanwhile: documents may be put all
+            # the time.
+            any_generation = replace(opened.info.identity, generation=0, commit_id="")
+            scope = PageScope(f"ListDocuments {collection}".encode(), any_generation)
             after = scope.key(page_token)
             # One more than the page shows whether there is another page.
             rows = await self._search_threads.run(opened, opened.reader.documents, size + 1, after)

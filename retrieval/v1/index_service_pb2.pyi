@@ -208,7 +208,8 @@ class ListDocumentsRequest(_message.Message):
     """
     page_token: _builtins.str
     """page_token is the next_page_token of the page before. Empty asks for the first page. parent
-    must be the same as for that page, and the collection must still be on the same generation.
+    must be the same as for that page. The page begins after the last uri of the page before, in
+    the newest generation.
     """
     def __init__(
         self,

@@ -108,11 +108,12 @@ class IndexServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListDocuments(self, request, context):
-        """ListDocuments returns one page of the documents of a collection, ordered by uri.
+        """ListDocuments returns one page of the documents of a collection, ordered by uri. If the
+        collection changes between two pages, documents that stay are listed once each.
 
         Errors: INVALID_ARGUMENT for a bad page size or token; NOT_FOUND for an unknown collection;
-        FAILED_PRECONDITION with reason STALE_GENERATION for a page token from before the collection
-        was reloaded.
+        FAILED_PRECONDITION with reason STALE_GENERATION if another index has taken the place of the
+        one that the page token is of.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -53,11 +53,12 @@ class IndexServiceStub:
     exceeds ServerLimits.max_message_bytes.
     """
     ListDocuments: _grpc.UnaryUnaryMultiCallable[_index_service_pb2.ListDocumentsRequest, _index_service_pb2.ListDocumentsResponse]
-    """ListDocuments returns one page of the documents of a collection, ordered by uri.
+    """ListDocuments returns one page of the documents of a collection, ordered by uri. If the
+    collection changes between two pages, documents that stay are listed once each.
 
     Errors: INVALID_ARGUMENT for a bad page size or token; NOT_FOUND for an unknown collection;
-    FAILED_PRECONDITION with reason STALE_GENERATION for a page token from before the collection
-    was reloaded.
+    FAILED_PRECONDITION with reason STALE_GENERATION if another index has taken the place of the
+    one that the page token is of.
     """
     GetPassage: _grpc.UnaryUnaryMultiCallable[_index_service_pb2.GetPassageRequest, _index_service_pb2.GetPassageResponse]
     """GetPassage returns one passage, with its neighbours in the document if the request asks for
@@ -102,11 +103,12 @@ class IndexServiceAsyncStub(IndexServiceStub):
     exceeds ServerLimits.max_message_bytes.
     """
     ListDocuments: _aio.UnaryUnaryMultiCallable[_index_service_pb2.ListDocumentsRequest, _index_service_pb2.ListDocumentsResponse]  # type: ignore[assignment]
-    """ListDocuments returns one page of the documents of a collection, ordered by uri.
+    """ListDocuments returns one page of the documents of a collection, ordered by uri. If the
+    collection changes between two pages, documents that stay are listed once each.
 
     Errors: INVALID_ARGUMENT for a bad page size or token; NOT_FOUND for an unknown collection;
-    FAILED_PRECONDITION with reason STALE_GENERATION for a page token from before the collection
-    was reloaded.
+    FAILED_PRECONDITION with reason STALE_GENERATION if another index has taken the place of the
+    one that the page token is of.
     """
     GetPassage: _aio.UnaryUnaryMultiCallable[_index_service_pb2.GetPassageRequest, _index_service_pb2.GetPassageResponse]  # type: ignore[assignment]
     """GetPassage returns one passage, with its neighbours in the document if the request asks for
@@ -172,11 +174,12 @@ class IndexServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _index_service_pb2.ListDocumentsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_index_service_pb2.ListDocumentsResponse, _abc.Awaitable[_index_service_pb2.ListDocumentsResponse]]:
-        """ListDocuments returns one page of the documents of a collection, ordered by uri.
+        """ListDocuments returns one page of the documents of a collection, ordered by uri. If the
+        collection changes between two pages, documents that stay are listed once each.
 
         Errors: INVALID_ARGUMENT for a bad page size or token; NOT_FOUND for an unknown collection;
-        FAILED_PRECONDITION with reason STALE_GENERATION for a page token from before the collection
-        was reloaded.
+        FAILED_PRECONDITION with reason STALE_GENERATION if another index has taken the place of the
+        one that the page token is of.
         """
 
     @_abc_1.abstractmethod

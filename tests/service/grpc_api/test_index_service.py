@@ -14,6 +14,7 @@ from retrieval.client import RetrievalClient
 from retrieval.errors import InvalidArgument, ServiceError
 from retrieval.search import MAX_K
 from retrieval.store import open_reader, read_info
+from retrieval.v1 import index_service_pb2
 from tests.service.harness import (
     SECTIONS,
     SUBJECTS,
@@ -169,6 +170,8 @@ def test_reload(tmp_path: Path) -> None:
     with running({"default": index}) as server, RetrievalClient(server.target) as client:
         before = client.collection()
         token = client.search("bread", k=2).next_page_token
+        listing = index_service_pb2.ListDocumentsRequest(page_size=2)
+        listed = client._connection.call(client._index.ListDocuments, listing)
         stream = client.stream_search("bread")
         (documents / "cheese.md").write_text("# Cheese\n\nMilk curdles when rennet is stirred in.")
         build_index(documents, index)
@@ -182,6 +185,11 @@ def test_reload(tmp_path: Path) -> None:
             client.search("bread", page_token=token)
         assert caught.value.status == "FAILED_PRECONDITION"
         assert caught.value.service_reason == "STALE_GENERATION"
+        listing.page_size, listing.page_token = 100, listed.next_page_token
+        rest = client._connection.call(client._index.ListDocuments, listing)
+        uris = [row.uri for row in (*listed.documents, *rest.documents)]
+        assert uris == sorted({row.uri for row in client.documents()})
+        assert (listed.generation, rest.generation) == (before.generation, after.generation)
         assert client.reload() == after
 
 
