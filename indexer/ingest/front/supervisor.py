@@ -48,6 +48,7 @@ acknowledged."""
 _MAX_SOCKET_BYTES: Final = 100
 """Systems allow 104 to 108 bytes for the path of a Unix socket."""
 _SOCKET: Final = "writer.sock"
+_NEVER_MS: Final = 2**31 - 1
 _PUT_DOCUMENT: Final = "/indexer.v1.IngestService/PutDocument"
 
 
@@ -201,6 +202,8 @@ class Writer:
             ("grpc.min_reconnect_backoff_ms", 20),
             ("grpc.max_reconnect_backoff_ms", 200),
             ("grpc.enable_http_proxy", 0),
+            # Stay connected: something may tidy the folder of the socket meanwhile.
+            ("grpc.client_idle_timeout_ms", _NEVER_MS),
         ]
         self._channel = grpc.aio.insecure_channel(f"unix:{socket}", options=options)
         connected = asyncio.create_task(self._channel.channel_ready())
