@@ -25,7 +25,8 @@ from retrieval.indexer_v1 import ingest_service_pb2 as pb
 from retrieval.indexer_v1.ingest_service_pb2_grpc import IngestServiceServicer
 from retrieval.service.grpc_api.messages import collection_message
 from retrieval.service.grpc_api.status import abort
-from retrieval.service.observability.request_log import one_line
+from retrieval.service.observability.observer import REQUEST_ID
+from retrieval.service.observability.request_log import one_line, request_id
 from retrieval.store.filters.language import parse_filter
 
 LOG = logging.getLogger("retrieval.ingest")
@@ -50,6 +51,9 @@ def _answered(
 
     @wraps(method)
     async def call(self: "WriterServicer", request: Request, context: _Context) -> Response:
+        for key, value in context.invocation_metadata() or ():
+            if key == REQUEST_ID and isinstance(value, str):
+                request_id.set(value)  # for log lines
         try:
             return await method(self, request)
         except RetrievalError as error:
