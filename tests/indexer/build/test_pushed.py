@@ -12,7 +12,7 @@ from indexer.build.settings import BuildOptions
 from indexer.staging import Stager, prepare
 from retrieval.domain.records import Document, RootInfo, Section, SourceFile
 from retrieval.encoding.encoder import Encoder
-from retrieval.errors import InvalidArgument, SourceError
+from retrieval.errors import ForeignRoot, SourceError
 from retrieval.store import open_reader, open_writer, remove_documents, verify
 from tests.indexer.build.test_build import Workplace
 from tests.indexer.commands.test_cli import indexer
@@ -66,7 +66,7 @@ def test_a_folder_named_like_a_pushed_root_is_refused(place: Workplace) -> None:
 
 def test_a_root_that_a_build_made_takes_no_pushed_documents(place: Workplace) -> None:
     place.build()
-    with pytest.raises(InvalidArgument, match=r"docs/ come from a folder"):
+    with pytest.raises(ForeignRoot, match=r"docs/ come from a folder"):
         push(place, "docs", "n", "A pushed note.")
     assert place.uris() == ["docs/a.md"]
 
@@ -89,13 +89,13 @@ def test_both_write_while_a_build_runs(place: Workplace, first: str) -> None:
     place.write("b.md", "# Beta\n\nOther words.\n")
     options = BuildOptions((place.docs,), place.index, model=str(place.model), chunk_tokens=40)
     if first == "notes":
-        with pytest.raises(InvalidArgument, match="notes/ are written over the API"):
+        with pytest.raises(ForeignRoot, match="notes/ are written over the API"):
             build(options, Pushing())
         assert place.uris() == ["docs/a.md", "notes/n"]
     else:
         assert build(options, Pushing()).added == 2
         assert place.uris() == ["docs/a.md", "notes/a.md", "notes/b.md", "other/n"]
-        with pytest.raises(InvalidArgument, match="come from a folder"):
+        with pytest.raises(ForeignRoot, match="come from a folder"):
             push(place, "notes", "n", "Too late.")
     assert pushed
     assert list(verify(place.index)) == []

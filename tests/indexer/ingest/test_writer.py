@@ -346,7 +346,8 @@ def test_documents_are_deleted_by_condition(writer: WriterProcess, index: Path) 
     )
     assert list(done.uris) == ["a/1"]
     assert uris(index) == ["a/0", "a/2", "a/3"]
-    assert done.generation == read_info(index).generation
+    # Maintenance may have made further generations.
+    assert done.generation <= read_info(index).generation
     with pytest.raises(grpc.RpcError) as raised:
         writer.stub.DeleteDocuments(
             pb.DeleteDocumentsRequest(collection="collections/notes", filter="n >=")
