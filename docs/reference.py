@@ -3,6 +3,7 @@
 ``make docs`` refreshes the pages, and ``make docs-check`` fails if one is not current.
 """
 
+import asyncio
 import contextlib
 import io
 import os
@@ -11,6 +12,7 @@ import tomllib
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import click
 from click.testing import CliRunner
@@ -23,6 +25,10 @@ from retrieval.commands.cli import cli as retrieval_cli
 from retrieval.domain.search_options import MAX_OFFSET, OPTIONS, Option, SearchOptions
 from retrieval.encoding.model_cards import MODEL_CARDS, REMARKS
 from retrieval.encoding.model_folders import FETCHED_FILES
+from retrieval.gateway import problems
+from retrieval.gateway.app import create_api
+from retrieval.gateway.config import GatewayConfig
+from retrieval.gateway.upstream import Upstream
 from retrieval.search import (
     MAX_ARRANGED,
     MAX_K,
@@ -171,6 +177,45 @@ def _limits_of_options() -> Iterator[tuple[str, float, str]]:
 def _grouped(number: float) -> str:
     """Return a whole number with its digits in groups of three."""
     return f"{int(number):_}".replace("_", " ")
+
+
+def http_operations() -> str:
+    """Return the operations of the HTTP API as a Markdown table."""
+    document = http_document()
+    rows = ["| request | operation | what it does |", "|---|---|---|"]
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            what = operation["description"].split("\n\n")[0].replace("\n", " ")
+            rows.append(f"| `{method.upper()} {path}` | `{operation['operationId']}` | {what} |")
+    return "\n".join(rows)
+
+
+def http_document() -> dict[str, Any]:
+    """Return the OpenAPI document of the HTTP API."""
+
+    async def make() -> dict[str, Any]:
+        config = GatewayConfig()
+        upstream = Upstream(config)
+        try:
+            return create_api(config, upstream).openapi()
+        finally:
+            await upstream.close()
+
+    return asyncio.run(make())
+
+
+def http_statuses() -> str:
+    """Return the statuses of HTTP with the reasons that have them, as a Markdown table."""
+    reasons: dict[int, list[str]] = {}
+    for kind, code in status.STATUS_CODES.items():
+        answered = problems.REASONS.get(kind.reason, problems.STATUSES.get(code.name, 500))
+        reasons.setdefault(answered, []).append(kind.reason)
+    for answered, reason in problems.OWN_REASONS:
+        reasons.setdefault(answered, []).append(reason)
+    rows = ["| status | reasons |", "|--:|---|"]
+    for answered, named in sorted(reasons.items()):
+        rows.append(f"| {answered} | {', '.join(f'`{one}`' for one in dict.fromkeys(named))} |")
+    return "\n".join(rows)
 
 
 def errors_table() -> str:

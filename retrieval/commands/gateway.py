@@ -107,7 +107,11 @@ _EXAMPLES = (
     show_default=True,
     help="Maximum bytes of the bodies of all requests at once; others get 503.",
 )
-@click.option("--until-stdin-closes", is_flag=True, hidden=True)
+@click.option(
+    "--until-stdin-closes",
+    is_flag=True,
+    help="Also stop when standard input closes, as when the program that started it has ended.",
+)
 def gateway(*, listen: str, until_stdin_closes: bool, **options: Any) -> None:  # noqa: ANN401
     """Serve a server's collections over HTTP, until SIGTERM or Ctrl-C.
 

@@ -13,7 +13,7 @@ from retrieval.errors import InvalidArgument, RetrievalError, ServiceError
 
 MEDIA_TYPE: Final = "application/problem+json"
 
-_STATUSES: Final[Mapping[str, int]] = {
+STATUSES: Final[Mapping[str, int]] = {
     "INVALID_ARGUMENT": 400,
     "OUT_OF_RANGE": 400,
     "UNAUTHENTICATED": 401,
@@ -30,7 +30,7 @@ _STATUSES: Final[Mapping[str, int]] = {
 }
 """HTTP's status for each of gRPC's. Any other is 500, and 502 if no server of ours answered."""
 
-_REASONS: Final[Mapping[str, int]] = {
+REASONS: Final[Mapping[str, int]] = {
     "OVERLOADED": 503,
     "DISK_FULL": 507,
     "ANSWER_TOO_LARGE": 400,
@@ -53,6 +53,19 @@ _REASON_OF_STATUS: Final[Mapping[int, str]] = {
 }
 """Reasons of errors that a web framework finds by itself."""
 
+
+OWN_REASONS: Final = (
+    *_REASON_OF_STATUS.items(),
+    (403, "FOREIGN_ORIGIN"),
+    (404, "MODEL_NOT_FOUND"),
+    (413, "MESSAGE_TOO_LARGE"),
+    (413, "TEXT_TOO_LONG"),
+    (421, "FOREIGN_HOST"),
+    (501, "NOT_WRITABLE"),
+    (503, "UNAVAILABLE"),
+    (504, "DEADLINE_EXCEEDED"),
+)
+"""Statuses and reasons that the gateway itself gives, for the documentation."""
 
 _OPENAI_TYPES: Final[Mapping[int, str]] = {
     **dict.fromkeys((400, 404, 405, 409, 413, 421, 422), "invalid_request_error"),
@@ -136,7 +149,7 @@ def of_service(error: ServiceError, *, retry_seconds: float | None, ours: bool) 
         retry_seconds: when to try again, if the server says so.
         ours: whether one of our servers made the error.
     """
-    status = _REASONS.get(error.service_reason) or _STATUSES.get(error.status, 500 if ours else 502)
+    status = REASONS.get(error.service_reason) or STATUSES.get(error.status, 500 if ours else 502)
     retry = _RETRY_SECONDS.get(status)
     if retry_seconds is not None:
         retry = max(1, round(retry_seconds))
