@@ -374,10 +374,12 @@ def find_view(folder: Path, state: LexicalRecord) -> Path | None:
     """Return the view of a lexical index if it exists and is complete and correct, else None."""
     view, links = folder / view_name(state.meta), _links(state.files)
     try:
-        found = {path.name for path in view.iterdir()}
+        with os.scandir(view) as entries:
+            found = {entry.name for entry in entries}
         whole = (
             found == {*links, META}
-            and all(str((view / name).readlink()) == target for name, target in links.items())
+            # A commit looks at hundreds of links; pathlib takes ten times as long.
+            and all(os.readlink(f"{view}/{name}") == to for name, to in links.items())  # noqa: PTH115
             and not (view / META).is_symlink()
             and (view / META).read_text() == state.meta
         )
