@@ -18,6 +18,9 @@ _MIN_REST_SECONDS: Final = 0.5
 _SETTLED_SECONDS: Final = 3.0
 """Time after the last commit to look once more: servers read that generation by then, so the
 write-ahead log can be copied to its end, and begins anew with the next commit."""
+_IDLE_SECONDS: Final = 60.0
+"""Time without work after which the index's files are closed. Each opening and closing moves the
+database's log into it, so they are kept open while there are commits."""
 _RETRY_SECONDS: Final = 30.0
 """Rest after a failure, such as a full disk."""
 
@@ -53,27 +56,38 @@ class Maintenance:
         self._thread.join()
 
     def _run(self) -> None:
-        while self._wait_until_due():
+        writer: Writer | None = None
+        while (due := self._wait_until_due()) is not None:
+            if not due and writer is not None:
+                writer.close()
+                writer = None
+            if not due:
+                continue
             started = time.monotonic()
             rest = _MIN_REST_SECONDS
             try:
-                with open_writer(self._folder, create=False, shared=True) as writer:
-                    self._work(writer)
+                if writer is None:
+                    writer = open_writer(self._folder, create=False, shared=True)
+                self._work(writer)
                 rest = max(rest, _REST * (time.monotonic() - started))
             except RetrievalError as error:
                 LOG.warning("the index is not maintained: %s", error.message)
                 rest = _RETRY_SECONDS
                 self.committed()
+                if writer is not None:
+                    writer.close()
+                    writer = None
             with self._changed:
                 self._changed.wait_for(lambda: self._closed, rest)
+        if writer is not None:
+            writer.close()
 
-    def _wait_until_due(self) -> bool:
-        """Wait for the next commit, or until the last one has settled; return False at the end."""
+    def _wait_until_due(self) -> bool | None:
+        """Wait for the next commit; return False if there is none for long, None at the end."""
         with self._changed:
-            seconds = None if self._settled else _SETTLED_SECONDS
-            self._settled = not self._changed.wait_for(lambda: self._due or self._closed, seconds)
-            self._due = False
-            return not self._closed
+            self._changed.wait_for(lambda: self._due or self._closed, _IDLE_SECONDS)
+            due, self._due = self._due, False
+            return None if self._closed else due
 
     def _work(self, writer: Writer) -> None:
         while not self._closed and (done := writer.maintain()) != Maintained():
