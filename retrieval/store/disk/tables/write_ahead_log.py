@@ -6,11 +6,13 @@ checksum continues that of the frame before, and a frame at or after it ends a t
 itself reads a log this way after a crash.
 """
 
+import os
 import struct
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from threading import Lock
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +33,11 @@ _SHARED = struct.Struct("=16x I 76x I")
 in the log, and how many of them were copied into the database."""
 
 
+_kept: Final[dict[tuple[int, int], int]] = {}
+"""Open files of shared memory, by device and inode."""
+_opening: Final = Lock()
+
+
 def is_copied(database: Path) -> bool:
     """Whether all commits in the log of a database were copied into the database.
 
@@ -38,11 +45,29 @@ def is_copied(database: Path) -> bool:
     begins the log anew instead of making it longer.
     """
     try:
-        with database.with_name(f"{database.name}-shm").open("rb") as file:
-            frames, copied = _SHARED.unpack(file.read(_SHARED.size))
+        frames, copied = _SHARED.unpack(_start_of(database.with_name(f"{database.name}-shm")))
     except (OSError, struct.error):
         return True  # nothing has the log open
     return bool(frames == copied)
+
+
+def _start_of(shared: Path) -> bytes:
+    """Return the start of SQLite's shared memory.
+
+    The file stays open. To close it would release the locks that SQLite holds on it in this
+    process, as POSIX has it, and writers would overwrite what readers here still read.
+    """
+    with _opening:
+        status = shared.stat()
+        descriptor = _kept.get((status.st_dev, status.st_ino))
+        if descriptor is None:
+            for place, open_one in list(_kept.items()):
+                if not os.fstat(open_one).st_nlink:  # deleted, so nothing is locked by it
+                    os.close(_kept.pop(place))
+            descriptor = os.open(shared, os.O_RDONLY | os.O_CLOEXEC)
+            status = os.fstat(descriptor)
+            _kept[status.st_dev, status.st_ino] = descriptor
+        return os.pread(descriptor, _SHARED.size, 0)
 
 
 class _Frame(NamedTuple):
