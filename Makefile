@@ -11,7 +11,7 @@ SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
 WORKERS ?= 2
 
 # Clients of others. Their environment sees what .venv has, and has its own versions of the rest.
-CLIENTS := "openai>=3.0" "schemathesis>=4.30"
+CLIENTS := "cohere>=7.0" "openai>=3.0" "schemathesis>=4.30"
 INTEGRATIONS := .venv-integrations
 
 BIN := .venv/bin

@@ -26,6 +26,7 @@ from retrieval.gateway.routes import (
     embeddings,
     health,
     open_webui,
+    reranking,
     search,
     writes,
 )
@@ -63,7 +64,7 @@ def create_api(config: GatewayConfig, upstream: Upstream) -> FastAPI:
         openapi_url="/openapi.json",
     )
     gateway = Gateway(upstream, config.timeout)
-    for subject in (search, documents, writes, embeddings, dify, open_webui, health):
+    for subject in (search, documents, writes, embeddings, reranking, dify, open_webui, health):
         # Not by include_router: a route within a router within an application costs each request.
         api.router.routes.extend(subject.routes(gateway).routes)
     _answer_errors(api)

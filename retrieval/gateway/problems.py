@@ -116,7 +116,9 @@ class Problem:
         if path.startswith(("/v1/embeddings", "/v1/models")):
             error = {"message": self.detail, "type": _OPENAI_TYPES.get(self.status, "server_error")}
             return {"error": {**error, "param": self.metadata.get("field"), "code": self.reason}}
-        if path.startswith("/embed"):
+        if path in ("/v1/rerank", "/v2/rerank"):
+            return {"message": self.detail}
+        if path in ("/embed", "/rerank"):
             return {"error": self.detail, "error_type": _TEI_TYPES.get(self.status, "Backend")}
         if path.startswith("/retrieval"):
             return {"error_code": _DIFY_CODES.get(self.status, 500), "error_msg": self.detail}

@@ -20,6 +20,7 @@ from retrieval.gateway.problems import Problem, Refused, of_service
 from retrieval.indexer_v1.ingest_service_pb2_grpc import IngestServiceStub
 from retrieval.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
 from retrieval.v1.index_service_pb2_grpc import IndexServiceStub
+from retrieval.v1.rerank_service_pb2_grpc import RerankServiceStub
 from retrieval.v1.search_service_pb2_grpc import SearchServiceStub
 
 ResponseT = TypeVar("ResponseT")
@@ -124,6 +125,7 @@ class Upstream:
         channel: Any = self._channel
         self.search: Any = SearchServiceStub(channel)
         self.embedding: Any = EmbeddingServiceStub(channel)
+        self.rerank: Any = RerankServiceStub(channel)
         self.index: Any = IndexServiceStub(channel)
         self.ingest: Any = IngestServiceStub(channel)
         self._health: Any = health_pb2_grpc.HealthStub(channel)
