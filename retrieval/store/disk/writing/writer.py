@@ -89,7 +89,9 @@ class DiskWriter(Lookups):
             with commit_lock(folder):
                 database = connect_for_writing(folder)
                 stack.callback(database.close)
-                stack.callback(_checkpoint, database.conn)
+                stack.callback(_checkpoint, database.conn, shared=shared)
+                if shared:
+                    database.conn.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
                 register_functions(database.conn)
                 writer = cls(folder, database, stack, shared=shared)
                 writer.remove_strays()
@@ -271,12 +273,21 @@ _MODEL_COLUMNS = {
 }
 
 
-def _checkpoint(connection: sqlite3.Connection) -> None:
-    """Move commits from the write-ahead log into ``index.db``, as far as open readers allow."""
+_LOG_PAGES = 16_384
+"""Length of the write-ahead log at which a commit of a shared writer copies it into the database,
+which flushes that to the disk while others wait; 64 MiB. ``maintain`` does so outside commits."""
+
+
+def _checkpoint(connection: sqlite3.Connection, *, shared: bool) -> None:
+    """Move commits from the write-ahead log into ``index.db``, as far as open readers allow.
+
+    Only a writer that is not shared also cuts the log, because other writers wait for that.
+    """
     with suppress(sqlite3.OperationalError):
         connection.execute("PRAGMA busy_timeout = 0")  # don't wait for readers
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)")  # copies while others commit
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        if not shared:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def check_free(folder: Path) -> None:
