@@ -193,6 +193,7 @@ class ServerInfo(Answer):
     version: str
     started_at: datetime
     limits: dict[str, int]
+    writable: bool = Field(description="Whether it takes documents.")
 
 
 class Problem(BaseModel):
