@@ -131,7 +131,7 @@ def throughput(
                 "build_inner_seconds": round(report["seconds"], 2),
                 "build_model_seconds": round(report["model_seconds"], 2),
                 "push_seconds": round(pushed, 2),
-                "passages_built": report["chunks_embedded"] + report["chunks_reused"],
+                "passages_built": report["chunks"]["embedded"] + report["chunks"]["reused"],
                 "passages_pushed": push.passages,
                 "errors": len(push.errors),
                 "ratio": round(seconds / pushed, 3),

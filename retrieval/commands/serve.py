@@ -182,7 +182,8 @@ def _writing(field: str, name: str, metavar: str, text: str) -> Callable[[FC], F
     "commit_seconds",
     "commit-interval",
     "SECONDS",
-    "Shortest time between two commits of a collection; puts that arrive in between share one.",
+    "Shortest time between two commits of a collection while puts keep coming; those in between "
+    "share a commit.",
 )
 @click.option(
     "--media-type",

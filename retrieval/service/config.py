@@ -174,7 +174,7 @@ class Writing:
     media_types: tuple[str, ...] = ()
     """Media types of the documents that are taken, such as ``text/*``; empty for all."""
     commit_seconds: float = 0.2
-    """Shortest time between the beginnings of two commits of a collection."""
+    """Shortest time between two commits of a collection while puts keep coming."""
 
     def __post_init__(self) -> None:
         """Refuse settings with which nothing could be put.

@@ -93,22 +93,23 @@ class WritableCollection:
         mtime_ns = upload.mtime_ns if upload.has_time else None
         same = PutUnchanged(upload.uri, upload.sha256, mtime_ns, conditions)
         async with self._room.hold(upload.size) as held:
-            known = await self._look_up(same.find)
-            if known.result is not None:
-                return known
-            read = await self._reader.read(upload)
-            held.grow(read.chars)
-            operation = PutDocuments(
-                upload.uri,
-                upload.sha256,
-                read.documents,
-                read.skipped,
-                read.holds_files,
-                mtime_ns,
-                conditions,
-            )
-            vectors = await self._embed(read.documents)
-            return await asyncio.wrap_future(self._committer.put(operation, vectors))
+            with self._committer.coming():
+                known = await self._look_up(same.find)
+                if known.result is not None:
+                    return known
+                read = await self._reader.read(upload)
+                held.grow(read.chars)
+                operation = PutDocuments(
+                    upload.uri,
+                    upload.sha256,
+                    read.documents,
+                    read.skipped,
+                    read.holds_files,
+                    mtime_ns,
+                    conditions,
+                )
+                committed = self._committer.put(operation, await self._embed(read.documents))
+            return await asyncio.wrap_future(committed)
 
     async def delete(self, uri: str, conditions: Conditions) -> Committed:
         """Delete what was put at a URI.

@@ -4,6 +4,7 @@ import errno
 import logging
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -59,7 +60,7 @@ class Committer:
             folder: the index.
             embed: embeds passages whose vectors another process has removed meanwhile; see
                 ``Embedding.embed``.
-            seconds: minimum time between two commits.
+            seconds: minimum time between two commits while other operations are coming.
             opened: called with each writer that is opened; it may raise an error for those who
                 wait.
             committed: called in the thread after each commit.
@@ -78,6 +79,10 @@ class Committer:
     ) -> "Future[Committed]":
         """Commit an operation with others; see ``Gatherer.put``."""
         return self._gatherer.put(operation, vectors)
+
+    def coming(self) -> AbstractContextManager[None]:
+        """Say that an operation is being prepared; see ``Gatherer.coming``."""
+        return self._gatherer.coming()
 
     def close(self) -> None:
         """Commit what waits, and end the thread."""

@@ -1,9 +1,14 @@
-"""Group commit: operations gather while a commit runs, and the next commit takes them together."""
+"""Group commit: operations gather while a commit runs, and the next commit takes them together.
+
+While others are being read and embedded, a commit waits for them for a moment. A client that waits
+for each answer before it sends the next document is alone, and its commits come at once.
+"""
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Condition
 from types import MappingProxyType
@@ -56,14 +61,28 @@ class Gatherer:
         """Start empty.
 
         Args:
-            seconds: minimum time between two takes; ends early when a commit would be full.
+            seconds: minimum time between two takes while other operations are coming; ends early
+                when a commit would be full.
         """
         self._seconds = seconds
         self._waiting: deque[Waiting] = deque()
         self._chunks = self._chars = 0
+        self._coming = 0
         self._taken = float("-inf")
         self._closed = False
         self._changed = Condition()
+
+    @contextmanager
+    def coming(self) -> Iterator[None]:
+        """Say that an operation is being prepared, and will be put before the block ends."""
+        with self._changed:
+            self._coming += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._coming -= 1
+                self._changed.notify()
 
     def put(
         self, operation: Operation, vectors: Mapping[str, Vector] = MappingProxyType({})
@@ -99,7 +118,7 @@ class Gatherer:
             if not self._changed.wait_for(lambda: self._waiting or self._closed, idle_seconds):
                 return ()
             self._changed.wait_for(
-                lambda: self._closed or self._is_full(),
+                lambda: self._closed or not self._coming or self._is_full(),
                 max(0.0, self._taken + self._seconds - time.monotonic()),
             )
             if not self._waiting:
