@@ -185,7 +185,7 @@ class GrpcConnection(asyncio.Protocol):
 
 
 class HttpConnection(asyncio.Protocol):
-    """HTTP/1.1 connection for one GET at a time."""
+    """HTTP/1.1 connection for one request at a time."""
 
     def __init__(self, url: str) -> None:
         """Prepare the headers that all requests share.
@@ -206,6 +206,14 @@ class HttpConnection(asyncio.Protocol):
         """Send a GET; return the status of the answer, 0 if none came."""
         self._future = asyncio.get_running_loop().create_future()
         self._transport.write(b"GET " + path.encode("ascii") + self._end)
+        return await self._future
+
+    async def post(self, path: str, body: bytes) -> int:
+        """Send JSON by POST; return the status of the answer, 0 if none came."""
+        self._future = asyncio.get_running_loop().create_future()
+        kind = b"\r\nContent-Type: application/json\r\nContent-Length: %d" % len(body)
+        version, headers = self._end[:9], self._end[9:]
+        self._transport.write(b"POST " + path.encode("ascii") + version + kind + headers + body)
         return await self._future
 
     def data_received(self, data: bytes) -> None:

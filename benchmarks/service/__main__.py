@@ -1,7 +1,7 @@
 """The service under load, beside its own parts and beside other services.
 
     python -m benchmarks.service DATA_DIR [--clients 1,8,64,256] [--seconds 10] [--rounds 3]
-                                 [--passages 1000] [--peers fastapi,txtai,chromadb]
+                                 [--passages 1000] [--peers http,fastapi,txtai,chromadb]
                                  [--overload SECONDS] [--timeout 60] [--library-clients]
                                  [--shape gte-base]
 
@@ -16,7 +16,8 @@ share of the machine. The parts are the encoder alone, one query at a time and i
 an exact FAISS search alone. Figures are medians of the rounds.
 
 ``--overload`` sends four times what the service can do, for that long, from clients that wait
-``--timeout`` seconds. Peers need ``pip install '.[service-peers]'``.
+``--timeout`` seconds. The peer ``http`` is our own gateway beside a server of its own. Other peers
+need ``pip install '.[service-peers]'``.
 """
 
 import argparse

@@ -176,14 +176,25 @@ class Http(Target):
             _, connection = await loop.create_connection(
                 lambda: HttpConnection(self.plan.target), *self._address
             )
-        status = await connection.get(self._path + quote(query))
+        status = await self.send(connection, query)
         if status:
             self._idle.append(connection)
         return "ok" if status == 200 else str(status)
 
+    async def send(self, connection: HttpConnection, query: str) -> int:
+        return await connection.get(self._path + quote(query))
+
     async def close(self) -> None:
         for connection in self._idle:
             connection.close()
+
+
+class Gateway(Http):
+    """Our own HTTP; it takes the query as JSON."""
+
+    async def send(self, connection: HttpConnection, query: str) -> int:
+        body = json.dumps({"query": query, "k": K}).encode()
+        return await connection.post("/v1/search", body)
 
 
 class Chroma(Target):
@@ -219,6 +230,7 @@ TARGETS: dict[str, type[Target]] = {
     "grpc": Grpc,
     "grpc-library": GrpcLibrary,
     "http": Http,
+    "gateway": Gateway,
     "chroma": Chroma,
 }
 

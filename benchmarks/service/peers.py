@@ -54,6 +54,15 @@ def ours(folder: Path, options: Sequence[str] = (), kind: str = "grpc") -> Itera
 
 
 @contextmanager
+def http(folder: Path, _passages: Sequence[str], _model: Path) -> Iterator[Service]:
+    """Run ``retrieval serve --http`` over the same index, and ask it over HTTP."""
+    port = free_port()
+    options = ["--log-level", "warning", "--http", f"127.0.0.1:{port}"]
+    with served(folder / "index", options) as (_address, pid):
+        yield Service("http", "gateway", f"http://127.0.0.1:{port}", pid)
+
+
+@contextmanager
 def fastapi(folder: Path, passages: Sequence[str], model: Path) -> Iterator[Service]:
     """Run ``benchmarks/service/fastapi_search.py`` under uvicorn."""
     (folder / "passages.json").write_text(json.dumps(passages), encoding="utf-8")
@@ -104,7 +113,7 @@ def chromadb(folder: Path, passages: Sequence[str], model: Path) -> Iterator[Ser
         yield Service("chromadb", "chroma", f"127.0.0.1:{port}", pid)
 
 
-PEERS = {"fastapi": fastapi, "txtai": txtai, "chromadb": chromadb}
+PEERS = {"http": http, "fastapi": fastapi, "txtai": txtai, "chromadb": chromadb}
 
 
 def post(url: str, body: bytes) -> None:
