@@ -129,9 +129,9 @@ def test_not_serving_while_loading(index: Path, monkeypatch: pytest.MonkeyPatch)
     loading = threading.Event()
     open_newest = Collections._open_newest
 
-    def slow(self: Collections, name: str) -> OpenCollection:
+    def slow(self: Collections, *arguments: Any) -> OpenCollection:
         assert loading.wait(60)
-        return open_newest(self, name)
+        return open_newest(self, *arguments)
 
     monkeypatch.setattr(Collections, "_open_newest", slow)
     port = free_port()

@@ -27,6 +27,7 @@ NEVER_SERVED = {
     errors.SourceError,
     errors.AddressInUse,
     errors.ClientClosed,
+    errors.ReaderCannotStart,
     errors.ServiceError,
     errors.ServiceUnavailable,
 }
