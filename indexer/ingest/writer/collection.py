@@ -30,6 +30,7 @@ from indexer.readers.on_demand import OnDemandReaders
 from indexer.staging import Prepared
 from retrieval.domain.records import IndexInfo
 from retrieval.errors import ModelMismatch
+from retrieval.service.observability.request_log import request_id
 from retrieval.store import Lookups, Writer, read_info
 from retrieval.store.filters.language import Filter
 
@@ -180,7 +181,8 @@ class WritableCollection:
             for key, text, chunk in zip(one.keys, one.texts, one.chunks, strict=True)
             if key not in found
         }
-        return await asyncio.wrap_future(self._embedding.embed(self._encoder, tokens))
+        embedded = self._embedding.embed(self._encoder, tokens, request_id.get())
+        return await asyncio.wrap_future(embedded)
 
     async def _look_up(self, find: Callable[[Lookups], object]) -> Committed:
         return await asyncio.wrap_future(self._lookups.call(partial(_found, find)))

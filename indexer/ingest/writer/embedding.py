@@ -1,7 +1,8 @@
 """The thread that embeds what all puts need, a slice of each in turn.
 
-A slice takes texts of many puts together, so small puts fill the model's batches, and a long
-document does not hold up the others: each put gets its share of every slice.
+A slice takes texts of many puts together, so small puts fill the model's batches. Requests take
+turns, each with a share of the slice, and so do the puts of one request: a stream of a thousand
+documents does not hold up a single put, nor a long document the others.
 """
 
 import logging
@@ -26,7 +27,7 @@ SLICE_TOKENS: Final = 4096
 """Number of tokens to embed at a time: enough for full batches, and half a second on a slow CPU,
 which a put that comes meanwhile has to wait."""
 _SHARE_TOKENS: Final = 512
-"""Number of tokens that a put gets of a slice before the next put has its turn."""
+"""Number of tokens that a put gets of a slice before the next turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,8 @@ class _Text:
 class _Job:
     """The texts of one put."""
 
+    turn: str
+    """The request that the put is of."""
     encoder: "Encoder"
     result: "Future[Mapping[str, Vector]]"
     todo: deque[_Text] = field(default_factory=deque)
@@ -73,7 +76,8 @@ class Embedding:
             slice_tokens: number of tokens to embed at a time.
         """
         self._slice_tokens = slice_tokens
-        self._jobs: deque[_Job] = deque()
+        self._jobs: dict[str, deque[_Job]] = {}
+        """Puts with texts to embed, by their request; the requests are in order of their turns."""
         self._texts: dict[tuple[str, str], _Text] = {}
         """Texts that are to be embedded, by fingerprint of the model and text."""
         self._closed = False
@@ -81,17 +85,20 @@ class Embedding:
         self._thread = Thread(target=self._run, name="embedding", daemon=True)
         self._thread.start()
 
-    def embed(self, encoder: "Encoder", texts: Mapping[str, int]) -> "Future[Mapping[str, Vector]]":
+    def embed(
+        self, encoder: "Encoder", texts: Mapping[str, int], turn: str = ""
+    ) -> "Future[Mapping[str, Vector]]":
         """Embed passages.
 
         Args:
             encoder: the model.
             texts: passages, and about how many tokens each has.
+            turn: the request that they are for; those of one request share its turns.
 
         Returns:
             what becomes the vector of each text. If it is cancelled, the rest is not embedded.
         """
-        job = _Job(encoder, Future(), missing=len(texts))
+        job = _Job(turn, encoder, Future(), missing=len(texts))
         if not texts:
             job.result.set_result({})
             return job.result
@@ -107,7 +114,7 @@ class Embedding:
                     job.todo.append(shared)
                 shared.jobs.append(job)
             if job.todo:
-                self._jobs.append(job)
+                self._jobs.setdefault(turn, deque()).append(job)
                 self._changed.notify()
         return job.result
 
@@ -138,20 +145,29 @@ class Embedding:
             self._changed.wait_for(lambda: self._jobs or self._closed)
             if self._closed:
                 return None
-            encoder = self._jobs[0].encoder
+            encoder = next(iter(self._jobs.values()))[0].encoder
             taken: list[_Text] = []
             tokens = passed = 0  # passed: how many jobs of other models in a row
-            while self._jobs and tokens < self._slice_tokens and passed < len(self._jobs):
-                job = self._jobs.popleft()
-                if job.encoder is not encoder:
-                    self._jobs.append(job)
+            most = sum(map(len, self._jobs.values()))
+            while self._jobs and tokens < self._slice_tokens and passed < most:
+                job = self._next_job()
+                if job.encoder is encoder:
+                    passed = 0
+                    tokens += self._take_share(job, taken)
+                else:
                     passed += 1
-                    continue
-                passed = 0
-                tokens += self._take_share(job, taken)
                 if job.todo:
-                    self._jobs.append(job)
+                    self._jobs.setdefault(job.turn, deque()).append(job)
             return encoder, taken
+
+    def _next_job(self) -> _Job:
+        """Take a job of the request whose turn it is; the request's next turn is the last."""
+        turn = next(iter(self._jobs))
+        jobs = self._jobs.pop(turn)
+        job = jobs.popleft()
+        if jobs:
+            self._jobs[turn] = jobs
+        return job
 
     def _take_share(self, job: _Job, taken: list[_Text]) -> int:
         """Take texts of a job; return their tokens."""

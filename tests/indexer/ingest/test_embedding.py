@@ -73,6 +73,21 @@ def test_each_put_gets_its_share(embedding: Embedding, encoder: Encoder) -> None
     assert sum(map(len, model.slices)) == 402
 
 
+def test_a_stream_holds_up_no_other_request(embedding: Embedding, encoder: Encoder) -> None:
+    model: Any = Recording(encoder)
+    *stream, single = together(
+        embedding,
+        lambda: [
+            *(embedding.embed(model, texts(f"{n}", 30), "stream") for n in range(40)),
+            embedding.embed(model, texts("single", 2), "single"),
+        ],
+    )
+    assert len(single.result(60)) == 2
+    assert all(len(one.result(60)) == 30 for one in stream)
+    first = next(n for n, one in enumerate(model.slices) if "single number 0" in one)
+    assert first <= 1
+
+
 def test_a_text_of_two_puts_is_embedded_once(embedding: Embedding, encoder: Encoder) -> None:
     model: Any = Recording(encoder)
     first, second = together(
