@@ -28,7 +28,7 @@ import grpc
 
 from benchmarks.common.processes import resident
 from benchmarks.common.samples import make_samples
-from benchmarks.fuzz_files import mutate
+from benchmarks.corpora.fuzz import mutate
 from benchmarks.ingest.server import WritableServer, complaints, create, problems
 from retrieval.indexer_v1 import ingest_service_pb2 as pb
 from retrieval.v1 import index_service_pb2

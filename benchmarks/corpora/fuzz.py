@@ -1,7 +1,7 @@
 """Read hostile files, mutated ones of every format and bombs, with the build's own readers.
 
-    python -m benchmarks.fuzz_files [--files 20000] [--seed 7] [--samples FOLDER]
-                                   [--intact FOLDER...] [--keep FOLDER]
+    python -m benchmarks.corpora.fuzz [--files 20000] [--seed 7] [--samples FOLDER]
+                                      [--intact FOLDER...] [--keep FOLDER]
 
 Takes small real files of every format (and those of ``--samples``), flips bits, cuts, repeats and
 splices them, and reads them as a build does: found, read in processes with limits, parsed and cut.
