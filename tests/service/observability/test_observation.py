@@ -16,6 +16,7 @@ import yaml  # type: ignore[import-untyped]
 from grpc._cython import cygrpc
 from prometheus_client.parser import text_string_to_metric_families
 
+from indexer.ingest.front.metrics import IngestMetrics
 from retrieval.client import RetrievalClient, Tls
 from retrieval.errors import AddressInUse, InvalidArgument, ServiceError
 from retrieval.service.access.token_file import create_token
@@ -317,6 +318,12 @@ def test_alerts_are_of_metrics_that_there_are() -> None:
     root = Path(__file__).parents[3]
     rules = yaml.safe_load((root / "docs" / "alerts.yml").read_text(encoding="utf-8"))
     metrics = Metrics()
+    IngestMetrics(
+        metrics.registry,
+        pending_documents=lambda: 0,
+        pending_bytes=lambda: 0,
+        writer_starts=lambda: 0,
+    )
     for task in ("x",):
         metrics.supervises(task)
         metrics.has(task)
