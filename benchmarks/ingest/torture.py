@@ -125,6 +125,8 @@ class Client(threading.Thread):
         for answer in self._place.server.ingest.PutDocuments(requests(), timeout=60):
             if answer.HasField("error"):
                 self.failures[f"in a stream: {answer.error.reason}"] += 1
+                if answer.error.reason == "INTERNAL":
+                    self.broken.append(f"in a stream: {answer.error.message}")
                 continue
             number = answer.request_id
             self.acknowledged["streamed"] += 1

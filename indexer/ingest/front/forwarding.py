@@ -23,6 +23,14 @@ from retrieval.service.observability.request_log import request_id
 CALLER: Final = "x-caller"
 """Header with the name of the caller's token, percent-encoded; empty if there are no tokens."""
 
+_OF_THE_CONNECTION: Final = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.INTERNAL,
+)
+"""With these gRPC ends calls to a process that has ended, by what was lost first. Internal errors
+of the process itself come with ``ErrorInfo``."""
+
 _Response = TypeVar("_Response", bound=Message)
 
 
@@ -66,7 +74,7 @@ def _exception_of(error: grpc.RpcError) -> RetrievalError:
         made = _BY_REASON[info.reason](error.details() or code.name)
         made.metadata.update(cast(Mapping[str, str], info.metadata))
         return made
-    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+    if code in _OF_THE_CONNECTION:
         return _ended()
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return DeadlinePassed("the writing process did not answer in time")
