@@ -21,9 +21,14 @@ from retrieval.v1.search_service_pb2_grpc import SearchServiceStub
 class Stubs:
     """A channel in the running event loop, and the services behind it."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        """Prepare to connect; the first call connects."""
-        target, options = endpoint.target, endpoint.options
+    def __init__(self, endpoint: Endpoint, *more: tuple[str, int]) -> None:
+        """Prepare to connect; the first call connects.
+
+        Args:
+            endpoint: where the server is.
+            more: options of the channel that take precedence over those of the endpoint.
+        """
+        target, options = endpoint.target, [*endpoint.options, *more]
         if endpoint.credentials is None:
             self.channel = grpc.aio.insecure_channel(target, options=options)
         else:

@@ -10,18 +10,14 @@ from typing import Any, Final, TypeVar, cast
 import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 from grpc_status import rpc_status
 
 from retrieval.client.connection import Endpoint
+from retrieval.client.loops import Stubs
 from retrieval.errors import ServiceError
 from retrieval.gateway.config import GatewayConfig
 from retrieval.gateway.problems import Problem, Refused, of_service
-from retrieval.indexer_v1.ingest_service_pb2_grpc import IngestServiceStub
-from retrieval.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
-from retrieval.v1.index_service_pb2_grpc import IndexServiceStub
-from retrieval.v1.rerank_service_pb2_grpc import RerankServiceStub
-from retrieval.v1.search_service_pb2_grpc import SearchServiceStub
 
 ResponseT = TypeVar("ResponseT")
 
@@ -104,7 +100,7 @@ def _seconds(value: bytes) -> float:
     return seconds
 
 
-class Upstream:
+class Upstream(Stubs):
     """The server behind the gateway; made in the event loop that uses it."""
 
     def __init__(self, config: GatewayConfig) -> None:
@@ -115,20 +111,7 @@ class Upstream:
         """
         tls = config.target_tls
         self._endpoint = Endpoint(config.target, timeout=config.timeout, tls=tls)
-        options = [*self._endpoint.options, *_KEEPALIVE]
-        credentials = self._endpoint.credentials
-        if credentials is None:
-            self._channel = grpc.aio.insecure_channel(config.target, options=options)
-        else:
-            self._channel = grpc.aio.secure_channel(config.target, credentials, options=options)
-        # The stubs are typed for channels that block.
-        channel: Any = self._channel
-        self.search: Any = SearchServiceStub(channel)
-        self.embedding: Any = EmbeddingServiceStub(channel)
-        self.rerank: Any = RerankServiceStub(channel)
-        self.index: Any = IndexServiceStub(channel)
-        self.ingest: Any = IngestServiceStub(channel)
-        self._health: Any = health_pb2_grpc.HealthStub(channel)
+        super().__init__(self._endpoint, *_KEEPALIVE)
 
     @property
     def target(self) -> str:
@@ -137,7 +120,7 @@ class Upstream:
 
     async def close(self) -> None:
         """Close the connection; requests in flight fail."""
-        await self._channel.close(None)
+        await self.channel.close(None)
 
     async def call(
         self, method: Callable[..., Awaitable[ResponseT]], request: object, caller: Caller
@@ -181,7 +164,7 @@ class Upstream:
             Refused: it was not reached.
         """
         caller = Caller((), _HEALTH_SECONDS, "")
-        answer = await self.call(self._health.Check, health_pb2.HealthCheckRequest(), caller)
+        answer = await self.call(self.health.Check, health_pb2.HealthCheckRequest(), caller)
         serving: int = health_pb2.HealthCheckResponse.SERVING
         return bool(answer.status == serving)
 
