@@ -214,6 +214,29 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
+class FieldInfo:
+    """Something that a filter can compare."""
+
+    name: str
+    """As a filter names it, with quotes where it needs them."""
+    built_in: bool
+    """Whether every document has it; otherwise it is in the metadata of some."""
+    has_values: bool
+    """Whether its values can be listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldValue:
+    """A value that documents have in a field."""
+
+    text: str
+    """As it was written."""
+    document_count: int
+    filter: str
+    """The condition that passes the documents with this value."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelIdentity:
     """The model that made an index's vectors, and how to find it again."""
 

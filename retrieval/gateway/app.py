@@ -24,6 +24,7 @@ from retrieval.gateway.routes import (
     dify,
     documents,
     embeddings,
+    fields,
     health,
     open_webui,
     reranking,
@@ -45,6 +46,10 @@ _CORS_HEADERS: Final = (
 _NAMED_FAULTS: Final = 5
 """Faults of a body that an error names; the rest of a thousand would say the same."""
 _REF: Final = "#/components/schemas/"
+_SUBJECTS: Final = (
+    *(search, documents, fields, writes),
+    *(embeddings, reranking, dify, open_webui, health),
+)
 
 
 def create_app(config: GatewayConfig, upstream: Upstream) -> ASGIApp:
@@ -64,7 +69,7 @@ def create_api(config: GatewayConfig, upstream: Upstream) -> FastAPI:
         openapi_url="/openapi.json",
     )
     gateway = Gateway(upstream, config.timeout)
-    for subject in (search, documents, writes, embeddings, reranking, dify, open_webui, health):
+    for subject in _SUBJECTS:
         # Not by include_router: a route within a router within an application costs each request.
         api.router.routes.extend(subject.routes(gateway).routes)
     _answer_errors(api)

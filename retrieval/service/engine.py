@@ -28,7 +28,15 @@ import numpy as np
 import retrieval
 from retrieval.domain.deadline import answer_by
 from retrieval.domain.passages import Passage
-from retrieval.domain.records import DocumentRow, IndexInfo, ModelIdentity, TextKind
+from retrieval.domain.records import (
+    DocumentRow,
+    FieldInfo,
+    FieldValue,
+    IndexInfo,
+    ModelIdentity,
+    Skipped,
+    TextKind,
+)
 from retrieval.domain.resource_names import DocumentName, DocumentUri, PassageName
 from retrieval.domain.search_options import MAX_K, MAX_OFFSET, OPTIONS
 from retrieval.domain.wording import counted
@@ -42,6 +50,7 @@ from retrieval.service.observability.observer import Observer
 from retrieval.service.page_tokens import PageScope, page_size
 from retrieval.service.scheduling.fair_queue import turn_of
 from retrieval.service.scheduling.threads import SearchThreads
+from retrieval.store.api import Reader
 
 _Asked = TypeVar("_Asked")
 _Shown = TypeVar("_Shown")
@@ -145,6 +154,16 @@ class DocumentPage(NamedTuple):
     documents: list[DocumentRow]
     next_page_token: str
     generation: int
+
+
+class SkippedPage(NamedTuple):
+    """Some files of one generation that are not indexed, by URI."""
+
+    files: list[Skipped]
+    next_page_token: str
+    generation: int
+    counts: Mapping[str, int]
+    """Of all pages together, by reason."""
 
 
 class Neighbours(NamedTuple):
@@ -445,16 +464,65 @@ class Engine:
         _begin(call, "read")
         size = page_size(size, default=DEFAULT_PAGE_SIZE, maximum=MAX_K)
         with self._collections.use(collection, call.caller) as opened:
-            # A page goes on after a URI, whatever has changed meanwhile: documents may be put all
-            # the time.
-            any_generation = replace(opened.info.identity, generation=0, commit_id="")
-            scope = PageScope(f"ListDocuments {collection}".encode(), any_generation)
+            scope = _any_generation(opened, f"ListDocuments {collection}")
             after = scope.key(page_token)
             # One more than the page shows whether there is another page.
             rows = await self._search_threads.run(opened, opened.reader.documents, size + 1, after)
         page = rows[:size]
         token = scope.token_after(page[-1].uri) if len(rows) > size else ""
         return DocumentPage(page, token, opened.info.generation)
+
+    async def skipped(
+        self, call: Call, collection: str, size: int = 0, page_token: str = ""
+    ) -> SkippedPage:
+        """Return a page of the files that are not indexed, by URI; see ``documents``."""
+        _begin(call, "read")
+        size = page_size(size, default=DEFAULT_PAGE_SIZE, maximum=MAX_K)
+        with self._collections.use(collection, call.caller) as opened:
+            scope = _any_generation(opened, f"ListSkippedFiles {collection}")
+            after = scope.key(page_token)
+            files, counts = await self._search_threads.run(
+                opened, _read_skipped, opened.reader, size + 1, after
+            )
+        page = files[:size]
+        token = scope.token_after(page[-1].uri) if len(files) > size else ""
+        return SkippedPage(page, token, opened.info.generation, counts)
+
+    async def fields(self, call: Call, collection: str) -> tuple[list[FieldInfo], int]:
+        """Return the fields that filters can compare, and the generation that was read.
+
+        Raises:
+            RetrievalError: see ``Collections.use`` and ``SearchThreads.run``.
+        """
+        _begin(call, "read")
+        with self._collections.use(collection, call.caller) as opened:
+            found = await self._search_threads.run(opened, opened.reader.fields)
+            return found, opened.info.generation
+
+    async def field_values(
+        self, call: Call, collection: str, name: str, containing: str, size: int = 0
+    ) -> tuple[list[FieldValue], int]:
+        """Return values of a field, and the generation that was read.
+
+        Args:
+            call: who asks.
+            collection: its own name.
+            name: the field as a filter names it.
+            containing: a part of the values, in any case; empty for all.
+            size: maximum number of values; 0 means ``DEFAULT_PAGE_SIZE``.
+
+        Raises:
+            InvalidArgument: the size is out of range, or values of the field are not listed.
+            RetrievalError: see ``Collections.use`` and ``SearchThreads.run``.
+        """
+        _begin(call, "read")
+        size = page_size(size, default=DEFAULT_PAGE_SIZE, maximum=MAX_K)
+        with self._collections.use(collection, call.caller) as opened:
+            # It may read a row of every document, as a filter does.
+            found = await self._filter_threads.run(
+                opened, opened.reader.field_values, name, containing, size
+            )
+            return found, opened.info.generation
 
     async def passage(
         self, call: Call, name: PassageName, *, before: int = 0, after: int = 0
@@ -769,6 +837,19 @@ def _parts_of_about(texts: Sequence[str], chars: int) -> Iterator[list[str]]:
         size += len(text)
     if part:
         yield part
+
+
+def _any_generation(opened: OpenCollection, request: str) -> PageScope:
+    """Return the scope of pages that go on after a URI, whatever has changed meanwhile.
+
+    Documents may be put all the time.
+    """
+    identity = replace(opened.info.identity, generation=0, commit_id="")
+    return PageScope(request.encode(), identity)
+
+
+def _read_skipped(reader: Reader, limit: int, after: str) -> tuple[list[Skipped], dict[str, int]]:
+    return reader.skipped(limit, after), reader.skip_counts()
 
 
 def _read_document(

@@ -18,6 +18,8 @@ from retrieval.domain.records import (
     ChunkSettings,
     ContainerStamp,
     DocumentRow,
+    FieldInfo,
+    FieldValue,
     IndexInfo,
     ModelIdentity,
     RootInfo,
@@ -325,8 +327,29 @@ class Reader(Protocol):
         """Return up to ``limit`` documents after a URI, in order of URI."""
         ...
 
-    def skipped(self) -> list[Skipped]:
-        """Return every file that the last builds left out, in order of URI."""
+    def skipped(self, limit: int | None = None, after_uri: str = "") -> list[Skipped]:
+        """Return files that the last builds left out, in order of URI; see ``documents``."""
+        ...
+
+    def skip_counts(self) -> dict[str, int]:
+        """Return the numbers of files that the last builds left out, by reason."""
+        ...
+
+    def fields(self) -> list[FieldInfo]:
+        """Return the fields that filters can compare: the built-in ones, then those of metadata."""
+        ...
+
+    def field_values(self, name: str, containing: str, limit: int) -> list[FieldValue]:
+        """Return values of a field, the most frequent first, and equally frequent ones by text.
+
+        Args:
+            name: the field as a filter names it.
+            containing: a part of the values, in any case; empty for all.
+            limit: maximum number of values.
+
+        Raises:
+            InvalidArgument: the name is malformed, or values of the field are not listed.
+        """
         ...
 
     def segments(self) -> list[SegmentInfo]:

@@ -392,6 +392,312 @@ class ReloadCollectionResponse(_message.Message):
 Global___ReloadCollectionResponse: _TypeAlias = ReloadCollectionResponse  # noqa: Y015
 
 @_typing.final
+class ListSkippedFilesRequest(_message.Message):
+    """ListSkippedFilesRequest asks for one page of the files that are not indexed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """parent is the resource name of the collection, "collections/{collection}". Empty means
+    "collections/default".
+    """
+    page_size: _builtins.int
+    """page_size is the maximum number of files to return, up to ServerLimits.max_page_size. Zero
+    means 50.
+    """
+    page_token: _builtins.str
+    """page_token is the next_page_token of the page before. Empty asks for the first page. parent
+    must be the same as for that page.
+    """
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSkippedFilesRequest: _TypeAlias = ListSkippedFilesRequest  # noqa: Y015
+
+@_typing.final
+class ListSkippedFilesResponse(_message.Message):
+    """ListSkippedFilesResponse returns one page of the files that are not indexed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class CountsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    FILES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """next_page_token is an opaque token that asks for the page after this one. Empty means that this
+    is the last page.
+    """
+    generation: _builtins.int
+    """generation is the generation of the collection that was listed; see Collection.generation."""
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___SkippedFile]:
+        """files are the files of this page, ordered by uri."""
+
+    @_builtins.property
+    def counts(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """counts are the numbers of files by reason, on all pages together."""
+
+    def __init__(
+        self,
+        *,
+        files: _abc.Iterable[Global___SkippedFile] | None = ...,
+        next_page_token: _builtins.str = ...,
+        generation: _builtins.int = ...,
+        counts: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "files", b"files", "generation", b"generation", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSkippedFilesResponse: _TypeAlias = ListSkippedFilesResponse  # noqa: Y015
+
+@_typing.final
+class SkippedFile(_message.Message):
+    """SkippedFile is a file that is not indexed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    URI_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    uri: _builtins.str
+    """uri is the name that its document would have; see Document.uri."""
+    reason: _builtins.str
+    """reason is one of a short list of phrases, such as "empty"."""
+    detail: _builtins.str
+    """detail says more about this file. It may be empty."""
+    def __init__(
+        self,
+        *,
+        uri: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "reason", b"reason", "uri", b"uri"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SkippedFile: _TypeAlias = SkippedFile  # noqa: Y015
+
+@_typing.final
+class ListFieldsRequest(_message.Message):
+    """ListFieldsRequest asks for the fields of a collection's documents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """parent is the resource name of the collection, "collections/{collection}". Empty means
+    "collections/default".
+    """
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListFieldsRequest: _TypeAlias = ListFieldsRequest  # noqa: Y015
+
+@_typing.final
+class ListFieldsResponse(_message.Message):
+    """ListFieldsResponse returns the fields of a collection's documents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELDS_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    """generation is the generation of the collection that was read; see Collection.generation."""
+    @_builtins.property
+    def fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___Field]:
+        """fields are the fields, at most 10,000 of the metadata."""
+
+    def __init__(
+        self,
+        *,
+        fields: _abc.Iterable[Global___Field] | None = ...,
+        generation: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields", "generation", b"generation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListFieldsResponse: _TypeAlias = ListFieldsResponse  # noqa: Y015
+
+@_typing.final
+class Field(_message.Message):
+    """Field is something that a filter can compare."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    BUILT_IN_FIELD_NUMBER: _builtins.int
+    HAS_VALUES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is the field as a filter names it, with quotes where it needs them."""
+    built_in: _builtins.bool
+    """built_in is true for a field that every document has, and false for one of the metadata."""
+    has_values: _builtins.bool
+    """has_values is true if ListFieldValues returns its values."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        built_in: _builtins.bool = ...,
+        has_values: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["built_in", b"built_in", "has_values", b"has_values", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Field: _TypeAlias = Field  # noqa: Y015
+
+@_typing.final
+class ListFieldValuesRequest(_message.Message):
+    """ListFieldValuesRequest asks for values of one field."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    FIELD_FIELD_NUMBER: _builtins.int
+    CONTAINING_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """parent is the resource name of the collection, "collections/{collection}". Empty means
+    "collections/default".
+    """
+    field: _builtins.str
+    """field is Field.name."""
+    containing: _builtins.str
+    """containing is a part of the values, in any case. Empty means all values."""
+    page_size: _builtins.int
+    """page_size is the maximum number of values to return, up to ServerLimits.max_page_size. Zero
+    means 50.
+    """
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        field: _builtins.str = ...,
+        containing: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["containing", b"containing", "field", b"field", "page_size", b"page_size", "parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListFieldValuesRequest: _TypeAlias = ListFieldValuesRequest  # noqa: Y015
+
+@_typing.final
+class ListFieldValuesResponse(_message.Message):
+    """ListFieldValuesResponse returns values of one field."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    """generation is the generation of the collection that was read; see Collection.generation."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldValue]:
+        """values are the values, the most frequent first, and equally frequent ones by their text."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[Global___FieldValue] | None = ...,
+        generation: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListFieldValuesResponse: _TypeAlias = ListFieldValuesResponse  # noqa: Y015
+
+@_typing.final
+class FieldValue(_message.Message):
+    """FieldValue is a value that documents have in a field."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    DOCUMENT_COUNT_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """text is the value as it was written."""
+    document_count: _builtins.int
+    """document_count is the number of documents that have it."""
+    filter: _builtins.str
+    """filter is the condition that passes the documents with this value, for SearchRequest.filter.
+    Empty means that no filter can name the value, such as a number of more than 64 bits.
+    """
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        document_count: _builtins.int = ...,
+        filter: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_count", b"document_count", "filter", b"filter", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FieldValue: _TypeAlias = FieldValue  # noqa: Y015
+
+@_typing.final
 class GetServerInfoRequest(_message.Message):
     """GetServerInfoRequest asks about the server."""
 

@@ -66,6 +66,21 @@ class IndexServiceStub:
                 request_serializer=retrieval_dot_v1_dot_index__service__pb2.ReloadCollectionRequest.SerializeToString,
                 response_deserializer=retrieval_dot_v1_dot_index__service__pb2.ReloadCollectionResponse.FromString,
                 _registered_method=True)
+        self.ListSkippedFiles = channel.unary_unary(
+                '/retrieval.v1.IndexService/ListSkippedFiles',
+                request_serializer=retrieval_dot_v1_dot_index__service__pb2.ListSkippedFilesRequest.SerializeToString,
+                response_deserializer=retrieval_dot_v1_dot_index__service__pb2.ListSkippedFilesResponse.FromString,
+                _registered_method=True)
+        self.ListFields = channel.unary_unary(
+                '/retrieval.v1.IndexService/ListFields',
+                request_serializer=retrieval_dot_v1_dot_index__service__pb2.ListFieldsRequest.SerializeToString,
+                response_deserializer=retrieval_dot_v1_dot_index__service__pb2.ListFieldsResponse.FromString,
+                _registered_method=True)
+        self.ListFieldValues = channel.unary_unary(
+                '/retrieval.v1.IndexService/ListFieldValues',
+                request_serializer=retrieval_dot_v1_dot_index__service__pb2.ListFieldValuesRequest.SerializeToString,
+                response_deserializer=retrieval_dot_v1_dot_index__service__pb2.ListFieldValuesResponse.FromString,
+                _registered_method=True)
         self.GetServerInfo = channel.unary_unary(
                 '/retrieval.v1.IndexService/GetServerInfo',
                 request_serializer=retrieval_dot_v1_dot_index__service__pb2.GetServerInfoRequest.SerializeToString,
@@ -142,6 +157,37 @@ class IndexServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSkippedFiles(self, request, context):
+        """ListSkippedFiles returns one page of the files that are not indexed, with the reason of each,
+        ordered by uri.
+
+        Errors: INVALID_ARGUMENT for a bad page size or token; NOT_FOUND for an unknown collection;
+        FAILED_PRECONDITION with reason STALE_GENERATION as for ListDocuments.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFields(self, request, context):
+        """ListFields returns the fields that a filter can compare, those of every document first, then
+        those of the documents' metadata by name.
+
+        Errors: NOT_FOUND for an unknown collection.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFieldValues(self, request, context):
+        """ListFieldValues returns values that documents have in one field, the most frequent first.
+
+        Errors: INVALID_ARGUMENT for a bad page size, or a field such as size, whose values are numbers
+        that differ from document to document; NOT_FOUND for an unknown collection.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetServerInfo(self, request, context):
         """GetServerInfo returns the server's version and limits.
         """
@@ -181,6 +227,21 @@ def add_IndexServiceServicer_to_server(servicer, server):
                     servicer.ReloadCollection,
                     request_deserializer=retrieval_dot_v1_dot_index__service__pb2.ReloadCollectionRequest.FromString,
                     response_serializer=retrieval_dot_v1_dot_index__service__pb2.ReloadCollectionResponse.SerializeToString,
+            ),
+            'ListSkippedFiles': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSkippedFiles,
+                    request_deserializer=retrieval_dot_v1_dot_index__service__pb2.ListSkippedFilesRequest.FromString,
+                    response_serializer=retrieval_dot_v1_dot_index__service__pb2.ListSkippedFilesResponse.SerializeToString,
+            ),
+            'ListFields': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFields,
+                    request_deserializer=retrieval_dot_v1_dot_index__service__pb2.ListFieldsRequest.FromString,
+                    response_serializer=retrieval_dot_v1_dot_index__service__pb2.ListFieldsResponse.SerializeToString,
+            ),
+            'ListFieldValues': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFieldValues,
+                    request_deserializer=retrieval_dot_v1_dot_index__service__pb2.ListFieldValuesRequest.FromString,
+                    response_serializer=retrieval_dot_v1_dot_index__service__pb2.ListFieldValuesResponse.SerializeToString,
             ),
             'GetServerInfo': grpc.unary_unary_rpc_method_handler(
                     servicer.GetServerInfo,
@@ -352,6 +413,87 @@ class IndexService:
             '/retrieval.v1.IndexService/ReloadCollection',
             retrieval_dot_v1_dot_index__service__pb2.ReloadCollectionRequest.SerializeToString,
             retrieval_dot_v1_dot_index__service__pb2.ReloadCollectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSkippedFiles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/retrieval.v1.IndexService/ListSkippedFiles',
+            retrieval_dot_v1_dot_index__service__pb2.ListSkippedFilesRequest.SerializeToString,
+            retrieval_dot_v1_dot_index__service__pb2.ListSkippedFilesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFields(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/retrieval.v1.IndexService/ListFields',
+            retrieval_dot_v1_dot_index__service__pb2.ListFieldsRequest.SerializeToString,
+            retrieval_dot_v1_dot_index__service__pb2.ListFieldsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFieldValues(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/retrieval.v1.IndexService/ListFieldValues',
+            retrieval_dot_v1_dot_index__service__pb2.ListFieldValuesRequest.SerializeToString,
+            retrieval_dot_v1_dot_index__service__pb2.ListFieldValuesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -75,6 +75,25 @@ class IndexServiceStub:
     can't be used; DATA_LOSS if the index is damaged. After an error the collection keeps serving
     the generation that it has.
     """
+    ListSkippedFiles: _grpc.UnaryUnaryMultiCallable[_index_service_pb2.ListSkippedFilesRequest, _index_service_pb2.ListSkippedFilesResponse]
+    """ListSkippedFiles returns one page of the files that are not indexed, with the reason of each,
+    ordered by uri.
+
+    Errors: INVALID_ARGUMENT for a bad page size or token; NOT_FOUND for an unknown collection;
+    FAILED_PRECONDITION with reason STALE_GENERATION as for ListDocuments.
+    """
+    ListFields: _grpc.UnaryUnaryMultiCallable[_index_service_pb2.ListFieldsRequest, _index_service_pb2.ListFieldsResponse]
+    """ListFields returns the fields that a filter can compare, those of every document first, then
+    those of the documents' metadata by name.
+
+    Errors: NOT_FOUND for an unknown collection.
+    """
+    ListFieldValues: _grpc.UnaryUnaryMultiCallable[_index_service_pb2.ListFieldValuesRequest, _index_service_pb2.ListFieldValuesResponse]
+    """ListFieldValues returns values that documents have in one field, the most frequent first.
+
+    Errors: INVALID_ARGUMENT for a bad page size, or a field such as size, whose values are numbers
+    that differ from document to document; NOT_FOUND for an unknown collection.
+    """
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_index_service_pb2.GetServerInfoRequest, _index_service_pb2.GetServerInfoResponse]
     """GetServerInfo returns the server's version and limits."""
 
@@ -124,6 +143,25 @@ class IndexServiceAsyncStub(IndexServiceStub):
     Errors: NOT_FOUND for an unknown collection; FAILED_PRECONDITION if the index or its model
     can't be used; DATA_LOSS if the index is damaged. After an error the collection keeps serving
     the generation that it has.
+    """
+    ListSkippedFiles: _aio.UnaryUnaryMultiCallable[_index_service_pb2.ListSkippedFilesRequest, _index_service_pb2.ListSkippedFilesResponse]  # type: ignore[assignment]
+    """ListSkippedFiles returns one page of the files that are not indexed, with the reason of each,
+    ordered by uri.
+
+    Errors: INVALID_ARGUMENT for a bad page size or token; NOT_FOUND for an unknown collection;
+    FAILED_PRECONDITION with reason STALE_GENERATION as for ListDocuments.
+    """
+    ListFields: _aio.UnaryUnaryMultiCallable[_index_service_pb2.ListFieldsRequest, _index_service_pb2.ListFieldsResponse]  # type: ignore[assignment]
+    """ListFields returns the fields that a filter can compare, those of every document first, then
+    those of the documents' metadata by name.
+
+    Errors: NOT_FOUND for an unknown collection.
+    """
+    ListFieldValues: _aio.UnaryUnaryMultiCallable[_index_service_pb2.ListFieldValuesRequest, _index_service_pb2.ListFieldValuesResponse]  # type: ignore[assignment]
+    """ListFieldValues returns values that documents have in one field, the most frequent first.
+
+    Errors: INVALID_ARGUMENT for a bad page size, or a field such as size, whose values are numbers
+    that differ from document to document; NOT_FOUND for an unknown collection.
     """
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_index_service_pb2.GetServerInfoRequest, _index_service_pb2.GetServerInfoResponse]  # type: ignore[assignment]
     """GetServerInfo returns the server's version and limits."""
@@ -207,6 +245,43 @@ class IndexServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND for an unknown collection; FAILED_PRECONDITION if the index or its model
         can't be used; DATA_LOSS if the index is damaged. After an error the collection keeps serving
         the generation that it has.
+        """
+
+    @_abc_1.abstractmethod
+    def ListSkippedFiles(
+        self,
+        request: _index_service_pb2.ListSkippedFilesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_index_service_pb2.ListSkippedFilesResponse, _abc.Awaitable[_index_service_pb2.ListSkippedFilesResponse]]:
+        """ListSkippedFiles returns one page of the files that are not indexed, with the reason of each,
+        ordered by uri.
+
+        Errors: INVALID_ARGUMENT for a bad page size or token; NOT_FOUND for an unknown collection;
+        FAILED_PRECONDITION with reason STALE_GENERATION as for ListDocuments.
+        """
+
+    @_abc_1.abstractmethod
+    def ListFields(
+        self,
+        request: _index_service_pb2.ListFieldsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_index_service_pb2.ListFieldsResponse, _abc.Awaitable[_index_service_pb2.ListFieldsResponse]]:
+        """ListFields returns the fields that a filter can compare, those of every document first, then
+        those of the documents' metadata by name.
+
+        Errors: NOT_FOUND for an unknown collection.
+        """
+
+    @_abc_1.abstractmethod
+    def ListFieldValues(
+        self,
+        request: _index_service_pb2.ListFieldValuesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_index_service_pb2.ListFieldValuesResponse, _abc.Awaitable[_index_service_pb2.ListFieldValuesResponse]]:
+        """ListFieldValues returns values that documents have in one field, the most frequent first.
+
+        Errors: INVALID_ARGUMENT for a bad page size, or a field such as size, whose values are numbers
+        that differ from document to document; NOT_FOUND for an unknown collection.
         """
 
     @_abc_1.abstractmethod

@@ -1,5 +1,6 @@
 """Documents, passages, collections and the server, read over HTTP."""
 
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -8,8 +9,8 @@ import retrieval
 from retrieval.client import RetrievalClient
 from retrieval.domain.passages import passage_as_json
 from retrieval.gateway.schemas import answers
-from tests.gateway.harness import Http
-from tests.service.harness import SUBJECTS
+from tests.gateway.harness import Http, gateway
+from tests.service.harness import SUBJECTS, build_index, running, write_documents
 
 
 def test_documents_by_pages(http: Http, client: RetrievalClient) -> None:
@@ -22,6 +23,40 @@ def test_documents_by_pages(http: Http, client: RetrievalClient) -> None:
     assert token == ""
     assert uris == [one.uri for one in client.documents()]
     assert all(one["text"] is None for one in page.json["documents"])
+
+
+def test_what_a_filter_can_say(http: Http) -> None:
+    listed = http("GET", "/v1/fields")
+    answers.Fields.model_validate_json(listed.body)
+    assert {"root", "extension", "modified"} <= {one["name"] for one in listed.json["fields"]}
+    values = http("GET", "/v1/fields/values?field=path&containing=FERRY&page_size=5")
+    answers.FieldValues.model_validate_json(values.body)
+    assert [one["text"] for one in values.json["values"]] == ["ferry.md"]
+    query = {"query": "bread", "filter": values.json["values"][0]["filter"]}
+    found = http("POST", "/v1/search", query).json["passages"]
+    assert {one["uri"] for one in found} == {"notes/ferry.md"}
+    assert http("GET", "/v1/fields/values?field=size").problem == (400, "INVALID_ARGUMENT")
+
+
+def test_skipped_files_by_pages(tmp_path: Path) -> None:
+    folder = tmp_path / "notes"
+    write_documents(folder)
+    for number in range(3):
+        (folder / f"{number}.md").write_text("")
+    with (
+        running({"default": build_index(folder, tmp_path / "index")}) as server,
+        gateway(server.target) as http,
+    ):
+        found, token = [], ""
+        for _ in range(2):
+            page = http("GET", f"/v1/skipped-files?page_size=2&page_token={quote(token)}")
+            answers.SkippedPage.model_validate_json(page.body)
+            assert sum(page.json["counts"].values()) == 3
+            found += page.json["files"]
+            token = page.json["next_page_token"]
+        assert token == ""
+        assert [one["uri"] for one in found] == [f"notes/{number}.md" for number in range(3)]
+        assert {one["reason"] for one in found} == set(page.json["counts"])
 
 
 def test_a_document_by_its_uri_or_its_name(http: Http, client: RetrievalClient) -> None:

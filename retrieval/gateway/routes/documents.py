@@ -83,6 +83,39 @@ def _add_documents(router: APIRouter, gateway: Gateway) -> None:
         )
 
     @router.get(
+        "/v1/skipped-files",
+        operation_id="list_skipped_files",
+        tags=["documents"],
+        response_model=answers.SkippedPage,
+    )
+    async def list_skipped_files(
+        request: Request,
+        collection: Collection = DEFAULT_COLLECTION,
+        page_size: PageSize = DEFAULT_PAGE_SIZE,
+        page_token: PageToken = "",
+    ) -> Response:
+        """List the files that are not indexed, with the reasons."""
+        message = pb.ListSkippedFilesRequest(
+            parent=resource_name(collection),
+            page_size=count(page_size, field="page_size"),
+            page_token=sendable(page_token, field="page_token"),
+        )
+        answer = await upstream.call(
+            upstream.index.ListSkippedFiles, message, gateway.caller(request)
+        )
+        files = [
+            {"uri": one.uri, "reason": one.reason, "detail": one.detail} for one in answer.files
+        ]
+        return as_json(
+            {
+                "files": files,
+                "counts": dict(answer.counts),
+                "next_page_token": answer.next_page_token,
+                "generation": answer.generation,
+            }
+        )
+
+    @router.get(
         "/v1/documents/{uri:path}",
         operation_id="get_document",
         tags=["documents"],

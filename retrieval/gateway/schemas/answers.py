@@ -152,6 +152,55 @@ class DocumentPage(Answer):
     generation: int
 
 
+class SkippedFile(Answer):
+    """A file that is not indexed."""
+
+    uri: str
+    reason: str
+    detail: str = Field(description="More about this file; may be empty.")
+
+
+class SkippedPage(Answer):
+    """One page of the files that are not indexed, by URI."""
+
+    files: list[SkippedFile]
+    counts: dict[str, int] = Field(description="Numbers of files by reason, on all pages.")
+    next_page_token: str
+    generation: int
+
+
+class FilterField(Answer):
+    """Something that a filter can compare."""
+
+    name: str = Field(description="As a filter names it, with quotes where it needs them.")
+    built_in: bool = Field(description="Whether every document has it.")
+    has_values: bool = Field(description="Whether its values can be listed.")
+
+
+class Fields(Answer):
+    """What a filter can compare."""
+
+    fields: list[FilterField]
+    generation: int
+
+
+class FieldValue(Answer):
+    """A value that documents have in a field."""
+
+    text: str
+    document_count: int
+    filter: str = Field(
+        description="The condition that passes the documents with this value; may be empty."
+    )
+
+
+class FieldValues(Answer):
+    """Values of a field, the most frequent first."""
+
+    values: list[FieldValue]
+    generation: int
+
+
 class Model(Answer):
     """An embedding model."""
 

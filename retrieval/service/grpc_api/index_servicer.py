@@ -84,6 +84,54 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
             generation=page.generation,
         )
 
+    async def ListSkippedFiles(
+        self, request: pb.ListSkippedFilesRequest, _context: ServicerContext[Any, Any]
+    ) -> pb.ListSkippedFilesResponse:
+        """Answer one page of files that are not indexed, by URI."""
+        name = parse_collection(request.parent, field="parent")
+        page = await self._engine.skipped(
+            current_call.get(), name, request.page_size, request.page_token
+        )
+        return pb.ListSkippedFilesResponse(
+            files=[
+                pb.SkippedFile(uri=one.uri, reason=one.reason, detail=one.detail)
+                for one in page.files
+            ],
+            next_page_token=page.next_page_token,
+            generation=page.generation,
+            counts=page.counts,
+        )
+
+    async def ListFields(
+        self, request: pb.ListFieldsRequest, _context: ServicerContext[Any, Any]
+    ) -> pb.ListFieldsResponse:
+        """Answer the fields that filters can compare."""
+        name = parse_collection(request.parent, field="parent")
+        fields, generation = await self._engine.fields(current_call.get(), name)
+        return pb.ListFieldsResponse(
+            fields=[
+                pb.Field(name=one.name, built_in=one.built_in, has_values=one.has_values)
+                for one in fields
+            ],
+            generation=generation,
+        )
+
+    async def ListFieldValues(
+        self, request: pb.ListFieldValuesRequest, _context: ServicerContext[Any, Any]
+    ) -> pb.ListFieldValuesResponse:
+        """Answer the most frequent values of a field."""
+        name = parse_collection(request.parent, field="parent")
+        values, generation = await self._engine.field_values(
+            current_call.get(), name, request.field, request.containing, request.page_size
+        )
+        return pb.ListFieldValuesResponse(
+            values=[
+                pb.FieldValue(text=one.text, document_count=one.document_count, filter=one.filter)
+                for one in values
+            ],
+            generation=generation,
+        )
+
     async def GetPassage(
         self, request: pb.GetPassageRequest, _context: ServicerContext[Any, Any]
     ) -> pb.GetPassageResponse:

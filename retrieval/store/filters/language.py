@@ -78,6 +78,7 @@ _LIST: Final = re.compile(rf"\s*(?:{_MEMBER})(?:\s*,\s*(?:{_MEMBER}))*\s*(?=\))"
 _SIZE: Final = re.compile(r"(\d{1,15}(?:\.\d{1,3})?)\s*([kmg]?)(?:i?b)?", re.I | re.ASCII)
 _UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _NO_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
+_KEYWORDS: Final = frozenset({"and", "in", "not", "or"})
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,40 @@ _parse_short = lru_cache(maxsize=256)(_parse)
 _parse_long = lru_cache(maxsize=4)(_parse)
 
 
+def parse_field(text: str) -> Field:
+    """Parse the name of a field, written as in a filter.
+
+    Raises:
+        InvalidArgument: it is malformed.
+    """
+    parser = _Parser(text)
+    field = parser.field()
+    parser.expect_end()
+    return field
+
+
+def metadata_name(key: str) -> str:
+    """Return how a filter names a field of the metadata.
+
+    Args:
+        key: the field's name as ``field_name`` returns it.
+    """
+    plain = key and _is_name(key) and key not in BUILT_IN and key not in _KEYWORDS
+    if plain and not key.startswith(_METADATA_PREFIX):
+        return key
+    return f"{_METADATA_PREFIX}{_quoted(key)}"
+
+
+def equality(name: str, value: str) -> str:
+    """Return the condition that a field has a value; empty if no filter can contain the value.
+
+    Args:
+        name: the field as a filter names it.
+        value: as it was written.
+    """
+    return "" if _NO_TEXT.search(value) else f"{name}={_quoted(value)}"
+
+
 class _Parser:
     """Recursive-descent parser of one filter."""
 
@@ -178,7 +213,7 @@ class _Parser:
         self._conditions += 1
         if self._conditions > MAX_CONDITIONS:
             self._fail(self._peek(), f"more than {MAX_CONDITIONS} conditions; join values with IN")
-        field = self._field()
+        field = self.field()
         if self._keyword("NOT"):
             if not self._keyword("IN"):
                 self._fail(self._peek(), "expected IN")
@@ -195,7 +230,8 @@ class _Parser:
             return Not(Comparison(field, "=", self._typed(field, value)))
         return Comparison(field, _operator(operator.text), self._typed(field, value))
 
-    def _field(self) -> Field:
+    def field(self) -> Field:
+        """Parse a field's name."""
         token = self._take()
         if token.kind == "word" and token.text.lower() == _METADATA_PREFIX:
             inner = self._take()
@@ -371,6 +407,11 @@ def _unquoted(text: str) -> str:
     if "\\" not in text:
         return text[1:-1]
     return re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def _is_name(text: str) -> bool:

@@ -75,6 +75,8 @@ REQUESTS: dict[str, tuple[Message, ...]] = {
     f"{INDEX}/ListDocuments": (
         index_service_pb2.ListDocumentsRequest(parent="collections/default"),
     ),
+    f"{INDEX}/ListSkippedFiles": (index_service_pb2.ListSkippedFilesRequest(),),
+    f"{INDEX}/ListFieldValues": (index_service_pb2.ListFieldValuesRequest(field="root"),),
     f"{INDEX}/GetPassage": (index_service_pb2.GetPassageRequest(name=f"{DOCUMENT}/passages/0"),),
     f"{EMBEDDING}/BatchEmbed": (
         embedding_service_pb2.BatchEmbedRequest(texts=["bread"], kind="TEXT_KIND_QUERY"),

@@ -27,7 +27,7 @@ from retrieval.store.filters.tree import (
 )
 from retrieval.store.filters.values import Kind, Moment, Number, Text, Value
 
-_COLUMNS: Final = {
+COLUMNS: Final = {
     "path": "d.path",
     "uri": "d.uri",
     "root": "d.root",
@@ -108,7 +108,7 @@ def _typed(condition: Comparison | In | Glob | Exists) -> Iterator[Sql]:
 
 def _built_in(condition: Comparison | In | Glob | Exists) -> Iterator[Sql]:
     """Yield the tests of a document's own columns, one of which must pass."""
-    column = _COLUMNS[condition.field.name]
+    column = COLUMNS[condition.field.name]
     match condition:
         case Comparison(_, operator, value):
             yield _compare(column, operator, value)

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from retrieval.domain.bounded_cache import Recent
 from retrieval.domain.passages import Hit, Passage, SectionText
-from retrieval.domain.records import DocumentRow, Skipped
+from retrieval.domain.records import DocumentRow, FieldInfo, FieldValue, Skipped
 from retrieval.errors import IndexDamaged, NoLexicalIndex, NotFound
+from retrieval.store.disk.filtering.suggestions import list_fields, list_values
 from retrieval.store.disk.id_set import IdSet
 from retrieval.store.disk.info import load_segments
 from retrieval.store.disk.lexical.lexical_index import (
@@ -546,10 +547,26 @@ class DiskReader:
         )
         return [read_document(row) for row in rows]
 
-    def skipped(self) -> list[Skipped]:
-        """Return every file that the last builds left out, in order of URI."""
-        rows = self._rows("SELECT uri, root, reason, detail FROM skipped ORDER BY uri", [])
+    def skipped(self, limit: int | None = None, after_uri: str = "") -> list[Skipped]:
+        """Return files that the last builds left out, in order of URI; see ``documents``."""
+        rows = self._rows(
+            "SELECT uri, root, reason, detail FROM skipped WHERE uri > ? ORDER BY uri LIMIT ?",
+            [after_uri, -1 if limit is None else limit],
+        )
         return [Skipped(*row) for row in rows]
+
+    def skip_counts(self) -> dict[str, int]:
+        """Return the numbers of files that the last builds left out, by reason."""
+        rows = self._rows("SELECT reason, count(*) FROM skipped GROUP BY reason", [])
+        return dict(rows)
+
+    def fields(self) -> list[FieldInfo]:
+        """Return the fields that filters can compare: the built-in ones, then those of metadata."""
+        return list_fields(self._rows)
+
+    def field_values(self, name: str, containing: str, limit: int) -> list[FieldValue]:
+        """Return values of a field, the most frequent first; see ``list_values``."""
+        return list_values(self._rows, name, containing, limit)
 
     def _one_document(self, condition: str, value: int | str) -> DocumentRow:
         rows = self._rows(
