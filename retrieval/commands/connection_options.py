@@ -1,4 +1,7 @@
-"""Options for the connection to a server: address, time limit, encryption, token."""
+"""Options for connections: of a client to its server, and of a server to its clients.
+
+Address, time limits, encryption, and the token or the limits.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +52,69 @@ _TOKEN_OPTION: Final = click.option(
 def changing_options(command: Command) -> Command:
     """Add the server's address and the options of ``ConnectionOptions`` to a changing command."""
     return TARGET_OPTION(connection_options(command, timeout=PUT_TIMEOUT))
+
+
+_LISTENING_OPTIONS: Final = (
+    click.option("--tls-cert", type=FILE, help="Certificate of the server, PEM; needs --tls-key."),
+    click.option(
+        "--tls-key", type=FILE, help="Private key of --tls-cert, PEM, without a passphrase."
+    ),
+    click.option(
+        "--tls-client-ca",
+        type=FILE,
+        help="Accept only clients with a certificate that this one signed.",
+    ),
+    click.option(
+        "--grace",
+        type=float,
+        default=10.0,
+        metavar="SECONDS",
+        show_default=True,
+        help="Time that requests have to finish after the signal to stop.",
+    ),
+    click.option(
+        "--max-requests",
+        "concurrent_requests",
+        type=int,
+        default=512,
+        metavar="N",
+        show_default=True,
+        help="Maximum number of requests at once; others get OVERLOADED.",
+    ),
+    click.option(
+        "--max-connections",
+        "connections",
+        type=int,
+        default=1024,
+        metavar="N",
+        show_default=True,
+        help="Maximum number of connections; others are closed immediately.",
+    ),
+)
+"""Their defaults are those of ``Limits`` of the service and of ``HttpLimits``."""
+
+
+def listening_options(default: str, *, insecure: str) -> Callable[[Command], Command]:
+    """Return the options of a command that serves: ``--listen``, its TLS and its limits.
+
+    Args:
+        default: address of ``--listen``.
+        insecure: what ``--insecure`` allows, as its help.
+    """
+
+    def add(command: Command) -> Command:
+        for option in reversed(_LISTENING_OPTIONS):
+            command = option(command)
+        command = click.option("--insecure", is_flag=True, help=insecure)(command)
+        return click.option(
+            "--listen",
+            default=default,
+            metavar="HOST:PORT",
+            show_default=True,
+            help="Address to listen on; port 0 picks a free port.",
+        )(command)
+
+    return add
 
 
 class ConnectionOptions(TypedDict):

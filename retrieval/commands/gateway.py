@@ -1,20 +1,20 @@
 """The command `retrieval gateway`: HTTP in front of a server."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from retrieval.commands.connection_options import server_options
-from retrieval.commands.parameters import FILE
-from retrieval.errors import InvalidArgument
+from retrieval.commands.connection_options import (
+    TARGET_OPTION,
+    listening_options,
+    server_options,
+)
 
 if TYPE_CHECKING:
     from retrieval.gateway.config import GatewayConfig
-
-FC = TypeVar("FC", bound=Callable[..., Any] | click.Command)
 
 _EXAMPLES = (
     "\b\nExamples:\n"
@@ -25,34 +25,13 @@ _EXAMPLES = (
 
 
 @click.command(epilog=_EXAMPLES)
-@click.option(
-    "--target",
-    default="127.0.0.1:50051",
-    metavar="HOST:PORT",
-    show_default=True,
-    help="The server's address.",
-)
-@click.option(
-    "--listen",
-    default="127.0.0.1:8080",
-    metavar="HOST:PORT",
-    show_default=True,
-    help="Address to listen on; port 0 picks a free port.",
+@TARGET_OPTION
+@listening_options(
+    "127.0.0.1:8080",
+    insecure="Allow other machines to connect without TLS or tokens, and a server elsewhere "
+    "without TLS.",
 )
 @server_options
-@click.option(
-    "--insecure",
-    is_flag=True,
-    help="Allow other machines to connect without TLS or tokens, and a server elsewhere without "
-    "TLS.",
-)
-@click.option("--tls-cert", type=FILE, help="Certificate for HTTPS, PEM; needs --tls-key.")
-@click.option("--tls-key", type=FILE, help="Private key of --tls-cert, PEM, without a passphrase.")
-@click.option(
-    "--tls-client-ca",
-    type=FILE,
-    help="Accept only clients with a certificate that this one signed.",
-)
 @click.option(
     "--cors-origin",
     "cors_origins",
@@ -68,31 +47,8 @@ _EXAMPLES = (
     help="Name that clients may reach the gateway by, besides that of --listen. Repeatable.",
 )
 @click.option(
-    "--grace",
-    type=float,
-    default=10.0,
-    metavar="SECONDS",
-    show_default=True,
-    help="Time that requests have to finish after the signal to stop.",
-)
-@click.option(
-    "--max-requests",
-    type=int,
-    default=512,
-    metavar="N",
-    show_default=True,
-    help="Maximum number of requests at once; others get 503.",
-)
-@click.option(
-    "--max-connections",
-    type=int,
-    default=1024,
-    metavar="N",
-    show_default=True,
-    help="Maximum number of connections; others are closed immediately.",
-)
-@click.option(
     "--max-body-bytes",
+    "body_bytes",
     type=int,
     default=64 << 20,
     metavar="N",
@@ -147,36 +103,28 @@ def _config(
     tls_key: Path | None,
     tls_client_ca: Path | None,
     grace: float,
-    max_requests: int,
-    max_connections: int,
-    max_body_bytes: int,
-    body_budget: int,
     cors_origins: Sequence[str],
     allowed_hosts: Sequence[str],
     target: str,
     timeout: float,
     insecure: bool,
+    **limits: int,
 ) -> "GatewayConfig":
     from retrieval.client import Tls
     from retrieval.gateway.config import GatewayConfig, HttpLimits, HttpTls
+    from retrieval.service.config import tls_files
 
-    if (tls_cert is None) != (tls_key is None) or (tls_client_ca and not tls_cert):
-        raise InvalidArgument("--tls-cert and --tls-key go together", field="tls")
+    files = tls_files(tls_cert, tls_key, tls_client_ca)
     return GatewayConfig(
         host=host,
         port=port,
         target=target,
         target_tls=Tls(ca, cert, key) if tls or ca or cert or key else None,
-        tls=HttpTls(tls_cert, tls_key, tls_client_ca) if tls_cert and tls_key else None,
+        tls=HttpTls(files.cert, files.key, files.client_ca) if files else None,
         insecure=insecure,
         timeout=timeout,
         cors_origins=cors_origins,
         allowed_hosts=allowed_hosts,
         grace_seconds=grace,
-        limits=HttpLimits(
-            body_bytes=max_body_bytes,
-            body_budget=body_budget,
-            concurrent_requests=max_requests,
-            connections=max_connections,
-        ),
+        limits=HttpLimits(**limits),
     )

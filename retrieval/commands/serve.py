@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from retrieval.commands.connection_options import listening_options
 from retrieval.commands.parameters import DEVICE_OPTION, FILE, not_empty
 from retrieval.commands.program import FiniteRange
 from retrieval.commands.search_options import QUERY_DTYPE_OPTION, RERANKER_OPTION
@@ -100,30 +101,16 @@ def _writing(field: str, name: str, metavar: str, text: str) -> Callable[[FC], F
     is_flag=True,
     help="Take documents: clients may put and delete them. Tokens need the scope write for it.",
 )
-@click.option(
-    "--listen",
-    default="127.0.0.1:50051",
-    metavar="HOST:PORT",
-    show_default=True,
-    help="Address to listen on; port 0 picks a free port.",
+@listening_options(
+    "127.0.0.1:50051",
+    insecure="Allow an address that other machines can reach, without TLS or without access "
+    "control.",
 )
 @click.option(
     "--http",
     metavar="HOST:PORT",
     help="Answer HTTP there, too, by `retrieval gateway` as a process of its own; with the same "
     "certificates and tokens.",
-)
-@click.option(
-    "--insecure",
-    is_flag=True,
-    help="Allow an address that other machines can reach, without TLS or without access control.",
-)
-@click.option("--tls-cert", type=FILE, help="Certificate of the server, PEM; needs --tls-key.")
-@click.option("--tls-key", type=FILE, help="Private key of --tls-cert, PEM, without a passphrase.")
-@click.option(
-    "--tls-client-ca",
-    type=FILE,
-    help="Accept only clients with a certificate that this one signed.",
 )
 @click.option("--token-file", type=FILE, help="Accept only requests with a token of this file.")
 @click.option(
@@ -145,14 +132,6 @@ def _writing(field: str, name: str, metavar: str, text: str) -> Callable[[FC], F
     help="Time between checks for a new generation of an index; 0 turns them off.",
 )
 @click.option(
-    "--grace",
-    type=float,
-    default=10.0,
-    metavar="SECONDS",
-    show_default=True,
-    help="Time that requests have to finish after the signal to stop.",
-)
-@click.option(
     "--metrics",
     metavar="HOST:PORT",
     help="Address for Prometheus, at /metrics; for example 127.0.0.1:9464.",
@@ -163,8 +142,6 @@ def _writing(field: str, name: str, metavar: str, text: str) -> Callable[[FC], F
     help="Allow a --metrics address that other machines can reach. It serves numbers only, and "
     "does not affect --listen.",
 )
-@_limit("concurrent_requests", "Maximum number of requests at once; others get OVERLOADED.")
-@_limit("connections", "Maximum number of connections; others are closed immediately.")
 @_limit("message_bytes", "Maximum bytes of a request, and of an answer.")
 @_limit(
     "message_budget",

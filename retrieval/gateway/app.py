@@ -68,10 +68,10 @@ def create_api(config: GatewayConfig, upstream: Upstream) -> FastAPI:
         redoc_url=None,
         openapi_url="/openapi.json",
     )
-    gateway = Gateway(upstream, config.timeout)
+    api.state.gateway = Gateway(upstream, config.timeout)
     for subject in _SUBJECTS:
         # Not by include_router: a route within a router within an application costs each request.
-        api.router.routes.extend(subject.routes(gateway).routes)
+        api.router.routes.extend(subject.router.routes)
     _answer_errors(api)
     api.openapi = lambda: _openapi(api)  # type: ignore[method-assign]
     return api
@@ -91,27 +91,31 @@ def _with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
 
 def _answer_errors(api: FastAPI) -> None:
     """Answer every error as a problem, in the form of the route if it has one of its own."""
+    api.add_exception_handler(Refused, _on_refused)  # type: ignore[arg-type]
+    api.add_exception_handler(RetrievalError, _on_mistake)  # type: ignore[arg-type]
+    api.add_exception_handler(RequestValidationError, _on_malformed)  # type: ignore[arg-type]
+    api.add_exception_handler(HTTPException, _on_no_route)  # type: ignore[arg-type]
 
-    @api.exception_handler(Refused)
-    async def refused(request: Request, error: Refused) -> Response:
-        return problem_response(error.problem, request)
 
-    @api.exception_handler(RetrievalError)
-    async def mistaken(request: Request, error: RetrievalError) -> Response:
-        return problem_response(of_error(error), request)
+async def _on_refused(request: Request, error: Refused) -> Response:
+    return problem_response(error.problem, request)
 
-    @api.exception_handler(HTTPException)
-    async def no_route(request: Request, error: HTTPException) -> Response:
-        problem = of_status(error.status_code, f"{error.detail}: see /openapi.json")
-        headers = dict(error.headers or {})
-        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            # Starlette names the methods of the first route of a path only.
-            headers["allow"] = ", ".join(sorted(_methods(api.routes, request.scope)))
-        return problem_response(problem, request, headers)
 
-    @api.exception_handler(RequestValidationError)
-    async def malformed(request: Request, error: RequestValidationError) -> Response:
-        return problem_response(_of_faults(error.errors()), request)
+async def _on_mistake(request: Request, error: RetrievalError) -> Response:
+    return problem_response(of_error(error), request)
+
+
+async def _on_malformed(request: Request, error: RequestValidationError) -> Response:
+    return problem_response(_of_faults(error.errors()), request)
+
+
+async def _on_no_route(request: Request, error: HTTPException) -> Response:
+    problem = of_status(error.status_code, f"{error.detail}: see /openapi.json")
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        # Starlette names the methods of the first route of a path only.
+        headers["allow"] = ", ".join(sorted(_methods(request.app.routes, request.scope)))
+    return problem_response(problem, request, headers)
 
 
 def _methods(routes: Sequence[BaseRoute], scope: Scope) -> set[str]:

@@ -10,7 +10,7 @@ from retrieval.client.requests import search_request
 from retrieval.client.results import SearchResults
 from retrieval.domain.passages import Passage
 from retrieval.errors import InvalidArgument
-from retrieval.gateway.routes.common import Gateway, as_json
+from retrieval.gateway.routes.common import as_json, server_for
 from retrieval.gateway.schemas import others as schemas
 
 _COMPARISONS: Final = {
@@ -21,27 +21,25 @@ _PATTERNS: Final = {"contains": "*{}*", "start with": "{}*", "end with": "*{}"}
 _WILDCARDS: Final = str.maketrans({char: f"[{char}]" for char in "*?["})
 
 
-def routes(gateway: Gateway) -> APIRouter:
-    """Return the route that Dify asks; it is registered there without its last part."""
-    router = APIRouter(tags=["dify"])
+router = APIRouter(tags=["dify"])
+"""The route that Dify asks; it is registered there without its last part."""
 
-    @router.post("/retrieval", operation_id="retrieve", response_model=schemas.Records)
-    async def retrieve(request: Request, body: schemas.RetrievalBody) -> Response:
-        """Find passages, in Dify's form: scores are from 0 to 1."""
-        setting = body.retrieval_setting
-        message = search_request(
-            body.query,
-            k=setting.top_k,
-            collection=body.knowledge_id,
-            filter=filter_of(body.metadata_condition),
-        )
-        upstream = gateway.upstream
-        answer = await upstream.call(upstream.search.Search, message, gateway.caller(request))
-        records = [_record(one) for one in SearchResults.from_message(answer)]
-        least = setting.score_threshold or 0.0
-        return as_json({"records": [one for one in records if one["score"] >= least]})
 
-    return router
+@router.post("/retrieval", operation_id="retrieve", response_model=schemas.Records)
+async def retrieve(request: Request, body: schemas.RetrievalBody) -> Response:
+    """Find passages, in Dify's form: scores are from 0 to 1."""
+    setting = body.retrieval_setting
+    message = search_request(
+        body.query,
+        k=setting.top_k,
+        collection=body.knowledge_id,
+        filter=filter_of(body.metadata_condition),
+    )
+    server = server_for(request)
+    answer = await server.call(server.stubs.search.Search, message)
+    records = [_record(one) for one in SearchResults.from_message(answer)]
+    least = setting.score_threshold or 0.0
+    return as_json({"records": [one for one in records if one["score"] >= least]})
 
 
 def _record(passage: Passage) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from retrieval.client.results import CollectionInfo, DocumentInfo, PassageContex
 from retrieval.client.values import count, sendable
 from retrieval.domain.passages import passage_as_json
 from retrieval.domain.resource_names import DEFAULT_COLLECTION, DocumentName, PassageName
-from retrieval.gateway.routes.common import Gateway, as_json
+from retrieval.gateway.routes.common import as_json, server_for
 from retrieval.gateway.schemas import answers
 from retrieval.gateway.schemas.requests import NAMED
 from retrieval.v1 import document_pb2
@@ -44,213 +44,211 @@ Number = Annotated[int, InPath(ge=0, le=2**63 - 1)]
 Neighbours = Annotated[int, InQuery(description="Number of passages around it to return.")]
 
 
-def routes(gateway: Gateway) -> APIRouter:
-    """Return the routes that read what is indexed."""
-    router = APIRouter()
-    _add_documents(router, gateway)
-    _add_collections(router, gateway)
-    return router
+router = APIRouter()
+"""The routes that read what is indexed."""
 
 
-def _add_documents(router: APIRouter, gateway: Gateway) -> None:
-    upstream = gateway.upstream
-
-    @router.get(
-        "/v1/documents",
-        operation_id="list_documents",
-        tags=["documents"],
-        response_model=answers.DocumentPage,
+@router.get(
+    "/v1/documents",
+    operation_id="list_documents",
+    tags=["documents"],
+    response_model=answers.DocumentPage,
+)
+async def list_documents(
+    request: Request,
+    collection: Collection = DEFAULT_COLLECTION,
+    page_size: PageSize = DEFAULT_PAGE_SIZE,
+    page_token: PageToken = "",
+) -> Response:
+    """List the documents of a collection by URI, without their texts."""
+    message = pb.ListDocumentsRequest(
+        parent=resource_name(collection),
+        page_size=count(page_size, field="page_size"),
+        page_token=sendable(page_token, field="page_token"),
     )
-    async def list_documents(
-        request: Request,
-        collection: Collection = DEFAULT_COLLECTION,
-        page_size: PageSize = DEFAULT_PAGE_SIZE,
-        page_token: PageToken = "",
-    ) -> Response:
-        """List the documents of a collection by URI, without their texts."""
-        message = pb.ListDocumentsRequest(
-            parent=resource_name(collection),
-            page_size=count(page_size, field="page_size"),
-            page_token=sendable(page_token, field="page_token"),
-        )
-        answer = await upstream.call(upstream.index.ListDocuments, message, gateway.caller(request))
-        return as_json(
-            {
-                "documents": [asdict(DocumentInfo.from_message(one)) for one in answer.documents],
-                "next_page_token": answer.next_page_token,
-                "generation": answer.generation,
-            }
-        )
-
-    @router.get(
-        "/v1/skipped-files",
-        operation_id="list_skipped_files",
-        tags=["documents"],
-        response_model=answers.SkippedPage,
+    server = server_for(request)
+    answer = await server.call(server.stubs.index.ListDocuments, message)
+    return as_json(
+        {
+            "documents": [asdict(DocumentInfo.from_message(one)) for one in answer.documents],
+            "next_page_token": answer.next_page_token,
+            "generation": answer.generation,
+        }
     )
-    async def list_skipped_files(
-        request: Request,
-        collection: Collection = DEFAULT_COLLECTION,
-        page_size: PageSize = DEFAULT_PAGE_SIZE,
-        page_token: PageToken = "",
-    ) -> Response:
-        """List the files that are not indexed, with the reasons."""
-        message = pb.ListSkippedFilesRequest(
-            parent=resource_name(collection),
-            page_size=count(page_size, field="page_size"),
-            page_token=sendable(page_token, field="page_token"),
-        )
-        answer = await upstream.call(
-            upstream.index.ListSkippedFiles, message, gateway.caller(request)
-        )
-        files = [
-            {"uri": one.uri, "reason": one.reason, "detail": one.detail} for one in answer.files
-        ]
-        return as_json(
-            {
-                "files": files,
-                "counts": dict(answer.counts),
-                "next_page_token": answer.next_page_token,
-                "generation": answer.generation,
-            }
-        )
 
-    @router.get(
-        "/v1/documents/{uri:path}",
-        operation_id="get_document",
-        tags=["documents"],
-        response_model=answers.Document,
+
+@router.get(
+    "/v1/skipped-files",
+    operation_id="list_skipped_files",
+    tags=["documents"],
+    response_model=answers.SkippedPage,
+)
+async def list_skipped_files(
+    request: Request,
+    collection: Collection = DEFAULT_COLLECTION,
+    page_size: PageSize = DEFAULT_PAGE_SIZE,
+    page_token: PageToken = "",
+) -> Response:
+    """List the files that are not indexed, with the reasons."""
+    message = pb.ListSkippedFilesRequest(
+        parent=resource_name(collection),
+        page_size=count(page_size, field="page_size"),
+        page_token=sendable(page_token, field="page_token"),
     )
-    async def get_document(
-        request: Request,
-        uri: Uri,
-        collection: Collection = DEFAULT_COLLECTION,
-        text: WithText = True,
-    ) -> Response:
-        """Return one document by its URI."""
-        message = pb.GetDocumentRequest(
-            collection=resource_name(collection), uri=sendable(uri, field="uri"), view=_view(text)
-        )
-        return await _document(request, message, with_text=text)
-
-    @router.get(
-        "/v1/collections/{collection}/documents/{document}",
-        operation_id="get_document_by_name",
-        tags=["documents"],
-        response_model=answers.Document,
+    server = server_for(request)
+    answer = await server.call(server.stubs.index.ListSkippedFiles, message)
+    files = [{"uri": one.uri, "reason": one.reason, "detail": one.detail} for one in answer.files]
+    return as_json(
+        {
+            "files": files,
+            "counts": dict(answer.counts),
+            "next_page_token": answer.next_page_token,
+            "generation": answer.generation,
+        }
     )
-    async def get_document_by_name(
-        request: Request, collection: CollectionId, document: Number, text: WithText = True
-    ) -> Response:
-        """Return one document by its resource name."""
-        name = str(DocumentName(sendable(collection, field="collection"), document))
-        message = pb.GetDocumentRequest(name=name, view=_view(text))
-        return await _document(request, message, with_text=text)
 
-    async def _document(
-        request: Request, message: pb.GetDocumentRequest, *, with_text: bool
-    ) -> Response:
-        answer = await upstream.call(upstream.index.GetDocument, message, gateway.caller(request))
-        return as_json(asdict(DocumentInfo.from_message(answer.document, with_text=with_text)))
 
-    @router.get(
-        "/v1/collections/{collection}/documents/{document}/passages/{passage}",
-        operation_id="get_passage",
-        tags=["documents"],
-        response_model=answers.PassageContext,
+@router.get(
+    "/v1/documents/{uri:path}",
+    operation_id="get_document",
+    tags=["documents"],
+    response_model=answers.Document,
+)
+async def get_document(
+    request: Request,
+    uri: Uri,
+    collection: Collection = DEFAULT_COLLECTION,
+    text: WithText = True,
+) -> Response:
+    """Return one document by its URI."""
+    message = pb.GetDocumentRequest(
+        collection=resource_name(collection), uri=sendable(uri, field="uri"), view=_view(text)
     )
-    async def get_passage(
-        *,
-        request: Request,
-        collection: CollectionId,
-        document: Number,
-        passage: Number,
-        before: Neighbours = 0,
-        after: Neighbours = 0,
-    ) -> Response:
-        """Return one passage by its resource name, with its neighbours in the document."""
-        name = str(PassageName(sendable(collection, field="collection"), document, passage))
-        message = passage_request(name, before=before, after=after)
-        answer = await upstream.call(upstream.index.GetPassage, message, gateway.caller(request))
-        context = PassageContext.from_message(answer)
-        return as_json(
-            {
-                "passage": passage_as_json(context.passage),
-                "before": [passage_as_json(one) for one in context.before],
-                "after": [passage_as_json(one) for one in context.after],
-                "generation": context.generation,
-            }
-        )
+    return await _document(request, message, with_text=text)
+
+
+@router.get(
+    "/v1/collections/{collection}/documents/{document}",
+    operation_id="get_document_by_name",
+    tags=["documents"],
+    response_model=answers.Document,
+)
+async def get_document_by_name(
+    request: Request, collection: CollectionId, document: Number, text: WithText = True
+) -> Response:
+    """Return one document by its resource name."""
+    name = str(DocumentName(sendable(collection, field="collection"), document))
+    message = pb.GetDocumentRequest(name=name, view=_view(text))
+    return await _document(request, message, with_text=text)
+
+
+async def _document(
+    request: Request, message: pb.GetDocumentRequest, *, with_text: bool
+) -> Response:
+    server = server_for(request)
+    answer = await server.call(server.stubs.index.GetDocument, message)
+    return as_json(asdict(DocumentInfo.from_message(answer.document, with_text=with_text)))
+
+
+@router.get(
+    "/v1/collections/{collection}/documents/{document}/passages/{passage}",
+    operation_id="get_passage",
+    tags=["documents"],
+    response_model=answers.PassageContext,
+)
+async def get_passage(
+    *,
+    request: Request,
+    collection: CollectionId,
+    document: Number,
+    passage: Number,
+    before: Neighbours = 0,
+    after: Neighbours = 0,
+) -> Response:
+    """Return one passage by its resource name, with its neighbours in the document."""
+    name = str(PassageName(sendable(collection, field="collection"), document, passage))
+    message = passage_request(name, before=before, after=after)
+    server = server_for(request)
+    answer = await server.call(server.stubs.index.GetPassage, message)
+    context = PassageContext.from_message(answer)
+    return as_json(
+        {
+            "passage": passage_as_json(context.passage),
+            "before": [passage_as_json(one) for one in context.before],
+            "after": [passage_as_json(one) for one in context.after],
+            "generation": context.generation,
+        }
+    )
+
+
+@router.get(
+    "/v1/collections",
+    operation_id="list_collections",
+    tags=["collections"],
+    response_model=answers.CollectionPage,
+)
+async def list_collections(
+    request: Request, page_size: PageSize = DEFAULT_PAGE_SIZE, page_token: PageToken = ""
+) -> Response:
+    """List the collections that the server has open, by name."""
+    message = pb.ListCollectionsRequest(
+        page_size=count(page_size, field="page_size"),
+        page_token=sendable(page_token, field="page_token"),
+    )
+    server = server_for(request)
+    answer = await server.call(server.stubs.index.ListCollections, message)
+    return as_json(
+        {
+            "collections": [collection_as_json(one) for one in answer.collections],
+            "next_page_token": answer.next_page_token,
+        }
+    )
+
+
+@router.get(
+    "/v1/collections/{collection}",
+    operation_id="get_collection",
+    tags=["collections"],
+    response_model=answers.Collection,
+)
+async def get_collection(request: Request, collection: CollectionId) -> Response:
+    """Return what a collection holds, and the model that it was built with."""
+    message = pb.GetCollectionRequest(name=resource_name(collection))
+    server = server_for(request)
+    answer = await server.call(server.stubs.index.GetCollection, message)
+    return as_json(collection_as_json(answer.collection))
+
+
+@router.post(
+    "/v1/collections/{collection}/reload",
+    operation_id="reload_collection",
+    tags=["collections"],
+    response_model=answers.Collection,
+)
+async def reload_collection(request: Request, collection: CollectionId) -> Response:
+    """Make the server open the newest generation of a collection."""
+    message = pb.ReloadCollectionRequest(name=resource_name(collection))
+    server = server_for(request)
+    answer = await server.call(server.stubs.index.ReloadCollection, message)
+    return as_json(collection_as_json(answer.collection))
+
+
+@router.get(
+    "/v1/server",
+    operation_id="get_server_info",
+    tags=["server"],
+    response_model=answers.ServerInfo,
+)
+async def get_server_info(request: Request) -> Response:
+    """Return the server's version and limits."""
+    message = pb.GetServerInfoRequest()
+    server = server_for(request)
+    answer = await server.call(server.stubs.index.GetServerInfo, message)
+    return as_json(asdict(ServerInfo.from_message(answer.server_info)))
 
 
 def _view(with_text: bool) -> document_pb2.DocumentView.ValueType:
     return document_pb2.DOCUMENT_VIEW_FULL if with_text else document_pb2.DOCUMENT_VIEW_BASIC
-
-
-def _add_collections(router: APIRouter, gateway: Gateway) -> None:
-    upstream = gateway.upstream
-
-    @router.get(
-        "/v1/collections",
-        operation_id="list_collections",
-        tags=["collections"],
-        response_model=answers.CollectionPage,
-    )
-    async def list_collections(
-        request: Request, page_size: PageSize = DEFAULT_PAGE_SIZE, page_token: PageToken = ""
-    ) -> Response:
-        """List the collections that the server has open, by name."""
-        message = pb.ListCollectionsRequest(
-            page_size=count(page_size, field="page_size"),
-            page_token=sendable(page_token, field="page_token"),
-        )
-        answer = await upstream.call(
-            upstream.index.ListCollections, message, gateway.caller(request)
-        )
-        return as_json(
-            {
-                "collections": [collection_as_json(one) for one in answer.collections],
-                "next_page_token": answer.next_page_token,
-            }
-        )
-
-    @router.get(
-        "/v1/collections/{collection}",
-        operation_id="get_collection",
-        tags=["collections"],
-        response_model=answers.Collection,
-    )
-    async def get_collection(request: Request, collection: CollectionId) -> Response:
-        """Return what a collection holds, and the model that it was built with."""
-        message = pb.GetCollectionRequest(name=resource_name(collection))
-        answer = await upstream.call(upstream.index.GetCollection, message, gateway.caller(request))
-        return as_json(collection_as_json(answer.collection))
-
-    @router.post(
-        "/v1/collections/{collection}/reload",
-        operation_id="reload_collection",
-        tags=["collections"],
-        response_model=answers.Collection,
-    )
-    async def reload_collection(request: Request, collection: CollectionId) -> Response:
-        """Make the server open the newest generation of a collection."""
-        message = pb.ReloadCollectionRequest(name=resource_name(collection))
-        answer = await upstream.call(
-            upstream.index.ReloadCollection, message, gateway.caller(request)
-        )
-        return as_json(collection_as_json(answer.collection))
-
-    @router.get(
-        "/v1/server",
-        operation_id="get_server_info",
-        tags=["server"],
-        response_model=answers.ServerInfo,
-    )
-    async def get_server_info(request: Request) -> Response:
-        """Return the server's version and limits."""
-        message = pb.GetServerInfoRequest()
-        answer = await upstream.call(upstream.index.GetServerInfo, message, gateway.caller(request))
-        return as_json(asdict(ServerInfo.from_message(answer.server_info)))
 
 
 def collection_as_json(message: Any) -> dict[str, Any]:  # noqa: ANN401  (collection_pb2.Collection)

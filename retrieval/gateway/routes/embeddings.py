@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 import numpy as np
@@ -14,200 +13,176 @@ from starlette.responses import Response
 
 from retrieval.client.requests import embed_requests
 from retrieval.client.results import Embeddings
-from retrieval.domain.bounded_cache import Recent
 from retrieval.domain.records import TextKind
 from retrieval.domain.resource_names import DEFAULT_COLLECTION, parse_collection
 from retrieval.domain.wording import did_you_mean
 from retrieval.errors import InvalidArgument
 from retrieval.gateway.problems import Problem, Refused
-from retrieval.gateway.routes.common import Gateway, as_json
+from retrieval.gateway.routes.common import KnownModel, Server, as_json, server_for
 from retrieval.gateway.schemas import embeddings as schemas
-from retrieval.gateway.upstream import Caller
 from retrieval.v1 import collection_pb2
 from retrieval.v1 import index_service_pb2 as pb
 
 _MOST_COLLECTIONS: Final = 1000
 """On a page of ListCollections; its maximum."""
-_REMEMBERED_MODELS: Final = 1000
 _NO_TEXTS: Final = (
     "{} has token ids, which only the tokenizer of the model that they were made for can read: "
     "send texts; OpenAIEmbeddings of LangChain sends them with check_embedding_ctx_length=False"
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """The collection that stands for the name of a model."""
-
-    collection: str
-    fingerprint: str
-    """Of the collection's model when its name was looked up."""
+router = APIRouter(tags=["embeddings"])
+"""The routes of embeddings."""
 
 
-def routes(gateway: Gateway) -> APIRouter:
-    """Return the routes of embeddings."""
-    router = APIRouter(tags=["embeddings"])
-    embedder = _Embedder(gateway)
-
-    @router.post(
-        "/v1/embeddings", operation_id="create_embeddings", response_model=schemas.Embeddings
-    )
-    async def create_embeddings(request: Request, body: schemas.EmbeddingsBody) -> Response:
-        """Embed texts, in OpenAI's form."""
-        texts = _texts(body.input, field="input")
-        caller = gateway.caller(request)
-        made = await embedder.embed_by_model(texts, body.input_type, body.model, caller)
-        _check_dimensions(body.dimensions, made)
-        tokens = sum(made.token_counts)
-        return as_json(
-            {
-                "object": "list",
-                "data": [
-                    {
-                        "object": "embedding",
-                        "index": index,
-                        "embedding": _base64(vector)
-                        if body.encoding_format == "base64"
-                        else vector,
-                        "truncated": truncated,
-                    }
-                    for index, (vector, truncated) in enumerate(
-                        zip(made.vectors, made.truncated, strict=True)
-                    )
-                ],
-                "model": body.model,
-                "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-            }
-        )
-
-    @router.get("/v1/models", operation_id="list_models", response_model=schemas.OfferedModels)
-    async def list_models(request: Request) -> Response:
-        """List what `model` can be for embeddings: models, and collections."""
-        offered = _offered(await embedder.collections(gateway.caller(request)))
-        return as_json({"object": "list", "data": [*offered.values()]})
-
-    @router.get(
-        "/v1/models/{model:path}", operation_id="get_model", response_model=schemas.OfferedModel
-    )
-    async def get_model(request: Request, model: str) -> Response:
-        """Return one of the models for embeddings."""
-        offered = _offered(await embedder.collections(gateway.caller(request)))
-        if model not in offered:
-            raise _no_model(model, offered)
-        return as_json(offered[model])
-
-    @router.post("/embed", operation_id="embed", response_model=schemas.Vectors)
-    async def embed(
-        request: Request,
-        body: schemas.EmbedBody,
-        collection: Annotated[
-            str, InQuery(description="The collection whose model to use.")
-        ] = DEFAULT_COLLECTION,
-    ) -> Response:
-        """Embed texts, in the form of text-embeddings-inference."""
-        texts = _texts(body.inputs, field="inputs")
-        kind: TextKind = body.prompt_name or "passage"
-        made = await embedder.embed(texts, kind, collection, gateway.caller(request))
-        _check_dimensions(body.dimensions, made)
-        if body.truncate is False and any(made.truncated):
-            place = made.truncated.index(True)
-            raise Refused(
-                Problem(
-                    413,
-                    "TEXT_TOO_LONG",
-                    f"inputs[{place}] is longer than the model reads, {made.token_counts[place]} "
-                    "tokens: shorten it, or set truncate",
-                    {"field": "inputs"},
+@router.post("/v1/embeddings", operation_id="create_embeddings", response_model=schemas.Embeddings)
+async def create_embeddings(request: Request, body: schemas.EmbeddingsBody) -> Response:
+    """Embed texts, in OpenAI's form."""
+    texts = _texts(body.input, field="input")
+    made = await _embed_by_model(server_for(request), texts, body.input_type, body.model)
+    _check_dimensions(body.dimensions, made)
+    tokens = sum(made.token_counts)
+    return as_json(
+        {
+            "object": "list",
+            "data": [
+                {
+                    "object": "embedding",
+                    "index": index,
+                    "embedding": _base64(vector) if body.encoding_format == "base64" else vector,
+                    "truncated": truncated,
+                }
+                for index, (vector, truncated) in enumerate(
+                    zip(made.vectors, made.truncated, strict=True)
                 )
+            ],
+            "model": body.model,
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        }
+    )
+
+
+@router.get("/v1/models", operation_id="list_models", response_model=schemas.OfferedModels)
+async def list_models(request: Request) -> Response:
+    """List what `model` can be for embeddings: models, and collections."""
+    offered = _offered(await _collections(server_for(request)))
+    return as_json({"object": "list", "data": [*offered.values()]})
+
+
+@router.get(
+    "/v1/models/{model:path}", operation_id="get_model", response_model=schemas.OfferedModel
+)
+async def get_model(request: Request, model: str) -> Response:
+    """Return one of the models for embeddings."""
+    offered = _offered(await _collections(server_for(request)))
+    if model not in offered:
+        raise _no_model(model, offered)
+    return as_json(offered[model])
+
+
+@router.post("/embed", operation_id="embed", response_model=schemas.Vectors)
+async def embed(
+    request: Request,
+    body: schemas.EmbedBody,
+    collection: Annotated[
+        str, InQuery(description="The collection whose model to use.")
+    ] = DEFAULT_COLLECTION,
+) -> Response:
+    """Embed texts, in the form of text-embeddings-inference."""
+    texts = _texts(body.inputs, field="inputs")
+    kind: TextKind = body.prompt_name or "passage"
+    made = await _embed(server_for(request), texts, kind, collection)
+    _check_dimensions(body.dimensions, made)
+    if body.truncate is False and any(made.truncated):
+        place = made.truncated.index(True)
+        raise Refused(
+            Problem(
+                413,
+                "TEXT_TOO_LONG",
+                f"inputs[{place}] is longer than the model reads, {made.token_counts[place]} "
+                "tokens: shorten it, or set truncate",
+                {"field": "inputs"},
             )
-        return as_json(made.vectors)
+        )
+    return as_json(made.vectors)
 
-    return router
+
+async def _embed(
+    server: Server, texts: Sequence[str], kind: TextKind, collection: str
+) -> Embeddings:
+    """Embed texts with the model of a collection.
+
+    Raises:
+        Refused: the server refused.
+        InvalidArgument: a text can't be sent.
+    """
+    messages = [
+        await server.call(server.stubs.embedding.BatchEmbed, message)
+        for message in embed_requests(texts, kind, collection=collection)
+    ]
+    return Embeddings.from_messages(messages)
 
 
-class _Embedder:
-    """Embeds texts with the model of a collection, named by the collection or by the model."""
+async def _embed_by_model(
+    server: Server, texts: Sequence[str], kind: TextKind, model: str
+) -> Embeddings:
+    """Embed texts with the model of that name, or of the collection of that name.
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._upstream = gateway.upstream
-        # By token as well, because callers see different collections.
-        self._known: Recent[tuple[str, str], _Known] = Recent(_REMEMBERED_MODELS, lambda _: 1)
+    Raises:
+        Refused: there is no such collection or model, or the server refused.
+        InvalidArgument: a text can't be sent.
+    """
+    remembered = server.gateway.models
+    key = (dict(server.caller.metadata).get("authorization", ""), model)
+    known = remembered.get([key]).get(key)
+    if known is None:
+        if _may_be_collection(model):
+            try:
+                return await _embed(server, texts, kind, model)
+            except Refused as refused:
+                # Without a token for a collection, it is unknown whether there is one.
+                if refused.problem.status not in (403, 404):
+                    raise
+                first = refused
+        else:
+            first = None
+        known = await _look_up(server, model, first)
+    made = await _embed(server, texts, kind, known.collection)
+    if made.model_fingerprint != known.fingerprint:
+        # The collection was built again with another model since its name was looked up.
+        known = await _look_up(server, model, None)
+        made = await _embed(server, texts, kind, known.collection)
+    remembered.put({key: known})
+    return made
 
-    async def embed(
-        self, texts: Sequence[str], kind: TextKind, collection: str, caller: Caller
-    ) -> Embeddings:
-        """Embed texts with the model of a collection.
 
-        Raises:
-            Refused: the server refused.
-            InvalidArgument: a text can't be sent.
-        """
-        method = self._upstream.embedding.BatchEmbed
-        messages = [
-            await self._upstream.call(method, message, caller)
-            for message in embed_requests(texts, kind, collection=collection)
-        ]
-        return Embeddings.from_messages(messages)
+async def _look_up(server: Server, model: str, first: Refused | None) -> KnownModel:
+    """Find a collection by the name of its model.
 
-    async def embed_by_model(
-        self, texts: Sequence[str], kind: TextKind, model: str, caller: Caller
-    ) -> Embeddings:
-        """Embed texts with the model of that name, or of the collection of that name.
+    Raises:
+        Refused: there is none. It is the first refusal if collections can't be listed.
+    """
+    try:
+        found = await _collections(server)
+    except Refused as refused:
+        raise first or refused from None
+    for one in found:
+        if one.model.name == model:
+            name = parse_collection(one.name, field="name")
+            return KnownModel(name, one.model.fingerprint)
+    raise _no_model(model, _offered(found))
 
-        Raises:
-            Refused: there is no such collection or model, or the server refused.
-            InvalidArgument: a text can't be sent.
-        """
-        key = (dict(caller.metadata).get("authorization", ""), model)
-        known = self._known.get([key]).get(key)
-        if known is None:
-            if _may_be_collection(model):
-                try:
-                    return await self.embed(texts, kind, model, caller)
-                except Refused as refused:
-                    # Without a token for a collection, it is unknown whether there is one.
-                    if refused.problem.status not in (403, 404):
-                        raise
-                    first = refused
-            else:
-                first = None
-            known = await self._look_up(model, caller, first)
-        made = await self.embed(texts, kind, known.collection, caller)
-        if made.model_fingerprint != known.fingerprint:
-            # The collection was built again with another model since its name was looked up.
-            known = await self._look_up(model, caller, None)
-            made = await self.embed(texts, kind, known.collection, caller)
-        self._known.put({key: known})
-        return made
 
-    async def _look_up(self, model: str, caller: Caller, first: Refused | None) -> _Known:
-        """Find a collection by the name of its model.
-
-        Raises:
-            Refused: there is none. It is the first refusal if collections can't be listed.
-        """
-        try:
-            found = await self.collections(caller)
-        except Refused as refused:
-            raise first or refused from None
-        for one in found:
-            if one.model.name == model:
-                name = parse_collection(one.name, field="name")
-                return _Known(name, one.model.fingerprint)
-        raise _no_model(model, _offered(found))
-
-    async def collections(self, caller: Caller) -> list[collection_pb2.Collection]:
-        """Return the collections that a caller sees, by name."""
-        request = pb.ListCollectionsRequest(page_size=_MOST_COLLECTIONS)
-        found: list[collection_pb2.Collection] = []
-        while True:
-            answer = await self._upstream.call(
-                self._upstream.index.ListCollections, request, caller
-            )
-            found += answer.collections
-            if not answer.next_page_token:
-                return found
-            request.page_token = answer.next_page_token
+async def _collections(server: Server) -> list[collection_pb2.Collection]:
+    """Return the collections that a caller sees, by name."""
+    request = pb.ListCollectionsRequest(page_size=_MOST_COLLECTIONS)
+    found: list[collection_pb2.Collection] = []
+    while True:
+        answer = await server.call(server.stubs.index.ListCollections, request)
+        found += answer.collections
+        if not answer.next_page_token:
+            return found
+        request.page_token = answer.next_page_token
 
 
 def _may_be_collection(model: str) -> bool:

@@ -12,42 +12,40 @@ from starlette.responses import Response
 from retrieval.client.requests import search_request
 from retrieval.client.results import SearchResults
 from retrieval.domain.resource_names import DEFAULT_COLLECTION
-from retrieval.gateway.routes.common import Gateway, as_json
+from retrieval.gateway.routes.common import as_json, server_for
 from retrieval.gateway.schemas import others as schemas
 
 _ADDRESS: Final = re.compile("https?://")
 
 
-def routes(gateway: Gateway) -> APIRouter:
-    """Return the route that Open WebUI asks."""
-    router = APIRouter(tags=["open-webui"])
+router = APIRouter(tags=["open-webui"])
+"""The route that Open WebUI asks."""
 
-    @router.post(
-        "/open-webui/search", operation_id="search_web", response_model=list[schemas.WebResult]
+
+@router.post(
+    "/open-webui/search", operation_id="search_web", response_model=list[schemas.WebResult]
+)
+async def search_web(
+    request: Request,
+    body: schemas.WebSearchBody,
+    collection: Annotated[str, InQuery(description="Where to search.")] = DEFAULT_COLLECTION,
+) -> Response:
+    """Find passages, in Open WebUI's form of web search: one result for each document."""
+    message = search_request(
+        body.query, k=body.count, collection=collection, group_by_document=True
     )
-    async def search_web(
-        request: Request,
-        body: schemas.WebSearchBody,
-        collection: Annotated[str, InQuery(description="Where to search.")] = DEFAULT_COLLECTION,
-    ) -> Response:
-        """Find passages, in Open WebUI's form of web search: one result for each document."""
-        message = search_request(
-            body.query, k=body.count, collection=collection, group_by_document=True
-        )
-        upstream = gateway.upstream
-        answer = await upstream.call(upstream.search.Search, message, gateway.caller(request))
-        return as_json(
-            [
-                {
-                    "link": _link(request, passage.uri, collection),
-                    "title": passage.title,
-                    "snippet": passage.text,
-                }
-                for passage in SearchResults.from_message(answer)
-            ]
-        )
-
-    return router
+    server = server_for(request)
+    answer = await server.call(server.stubs.search.Search, message)
+    return as_json(
+        [
+            {
+                "link": _link(request, passage.uri, collection),
+                "title": passage.title,
+                "snippet": passage.text,
+            }
+            for passage in SearchResults.from_message(answer)
+        ]
+    )
 
 
 def _link(request: Request, uri: str, collection: str) -> str:

@@ -16,12 +16,15 @@ from retrieval.client.values import sendable
 from retrieval.domain.passages import passage_as_json
 from retrieval.errors import InvalidArgument
 from retrieval.gateway.problems import Refused
-from retrieval.gateway.routes.common import Gateway, as_json
+from retrieval.gateway.routes.common import as_json, server_for
 from retrieval.gateway.schemas import answers
 from retrieval.gateway.schemas.requests import BatchSearchBody, Query, SearchBody, StreamBody
 from retrieval.v1 import search_service_pb2 as pb
 
 MessageT = TypeVar("MessageT", pb.SearchRequest, pb.StreamSearchRequest)
+
+router = APIRouter(tags=["search"])
+"""The routes of searches."""
 
 _QUERIES = ("query", "vector", "passage")
 
@@ -36,48 +39,44 @@ _EVENT_SCHEMA: Final = {
 }
 
 
-def routes(gateway: Gateway) -> APIRouter:
-    """Return the routes of searches."""
-    router = APIRouter(tags=["search"])
-    upstream = gateway.upstream
+@router.post("/v1/search", operation_id="search", response_model=answers.SearchResults)
+async def search(request: Request, body: SearchBody) -> Response:
+    """Find the passages that best match a question, some words, a vector or a passage."""
+    message = search_message(body)
+    server = server_for(request)
+    answer = await server.call(server.stubs.search.Search, message)
+    return as_json(results_as_json(answer))
 
-    @router.post("/v1/search", operation_id="search", response_model=answers.SearchResults)
-    async def search(request: Request, body: SearchBody) -> Response:
-        """Find the passages that best match a question, some words, a vector or a passage."""
-        message = search_message(body)
-        answer = await upstream.call(upstream.search.Search, message, gateway.caller(request))
-        return as_json(results_as_json(answer))
 
-    @router.post(
-        "/v1/search/batch", operation_id="search_batch", response_model=answers.BatchResults
-    )
-    async def search_batch(request: Request, body: BatchSearchBody) -> Response:
-        """Answer several searches at once, which is faster than one at a time."""
-        message = pb.BatchSearchRequest(requests=[search_message(one) for one in body.searches])
-        answer = await upstream.call(upstream.search.BatchSearch, message, gateway.caller(request))
-        return as_json({"results": [results_as_json(one) for one in answer.responses]})
+@router.post("/v1/search/batch", operation_id="search_batch", response_model=answers.BatchResults)
+async def search_batch(request: Request, body: BatchSearchBody) -> Response:
+    """Answer several searches at once, which is faster than one at a time."""
+    message = pb.BatchSearchRequest(requests=[search_message(one) for one in body.searches])
+    server = server_for(request)
+    answer = await server.call(server.stubs.search.BatchSearch, message)
+    return as_json({"results": [results_as_json(one) for one in answer.responses]})
 
-    @router.post(
-        "/v1/search/stream",
-        operation_id="search_stream",
-        response_class=StreamingResponse,
-        responses={200: {"content": {"text/event-stream": {"schema": _EVENT_SCHEMA}}}},
-    )
-    async def search_stream(request: Request, body: StreamBody) -> Response:
-        """Find many passages, which arrive one by one as server-sent events.
 
-        The first event is `header`, then each passage is an event `passage`, and the last event is
-        `end`. If the server fails midway, the last event is `error`.
-        """
-        query, options = _query_of(body)
-        limit = options.pop("limit", None)
-        message = _with_passage(stream_search_request(query, limit=limit, **options), body)
-        messages = upstream.stream(upstream.search.StreamSearch, message, gateway.caller(request))
-        # An error before the first message gets a status of its own.
-        header = (await anext(messages)).header
-        return StreamingResponse(_events(header, messages), media_type="text/event-stream")
+@router.post(
+    "/v1/search/stream",
+    operation_id="search_stream",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {"schema": _EVENT_SCHEMA}}}},
+)
+async def search_stream(request: Request, body: StreamBody) -> Response:
+    """Find many passages, which arrive one by one as server-sent events.
 
-    return router
+    The first event is `header`, then each passage is an event `passage`, and the last event is
+    `end`. If the server fails midway, the last event is `error`.
+    """
+    query, options = _query_of(body)
+    limit = options.pop("limit", None)
+    message = _with_passage(stream_search_request(query, limit=limit, **options), body)
+    server = server_for(request)
+    messages = server.stream(server.stubs.search.StreamSearch, message)
+    # An error before the first message gets a status of its own.
+    header = (await anext(messages)).header
+    return StreamingResponse(_events(header, messages), media_type="text/event-stream")
 
 
 def search_message(body: Any) -> pb.SearchRequest:  # noqa: ANN401  (its class is made of the table)

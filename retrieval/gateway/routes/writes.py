@@ -28,11 +28,10 @@ from retrieval.client.writing.results import DeleteResult, DeleteWhereResult, Pu
 from retrieval.domain.resource_names import DEFAULT_COLLECTION, parse_collection
 from retrieval.errors import InvalidArgument
 from retrieval.gateway.problems import Problem, Refused, of_error
-from retrieval.gateway.routes.common import Gateway, as_json
+from retrieval.gateway.routes.common import as_json, server_for
 from retrieval.gateway.routes.documents import Collection, CollectionId, Uri
 from retrieval.gateway.schemas import answers
 from retrieval.gateway.schemas import writes as schemas
-from retrieval.gateway.upstream import Caller
 from retrieval.indexer_v1 import ingest_service_pb2 as pb
 
 _NO_FORMAT: Final = ("application/octet-stream", "application/x-www-form-urlencoded")
@@ -44,6 +43,8 @@ _PUTS_AT_ONCE: Final = 64
 """Puts of a batch at the server at once: the server commits those together that wait together."""
 _OF_ALL: Final = (401, 403, 501)
 """Statuses that say nothing about one document, but about the caller or the server."""
+_CONDITIONS: Final = frozenset({"if-match", "if-none-match"})
+"""Headers with which a conflict is a 412 and not a 409."""
 
 Wait = Annotated[bool, InQuery(description="Whether to answer only once searches see the change.")]
 Text = Annotated[str, InQuery()]
@@ -69,193 +70,185 @@ _RAW_BODY: Final = {
     ],
 }
 _IF_MATCH: Final = {"parameters": _RAW_BODY["parameters"][:1]}  # type: ignore[index]
+_CREATED: Final[dict[int | str, dict[str, Any]]] = {
+    201: {"model": schemas.PutResult, "description": "The document was created."}
+}
+
+router = APIRouter()
+"""The routes that change collections."""
 
 
-def routes(gateway: Gateway) -> APIRouter:
-    """Return the routes that change collections."""
-    router = APIRouter()
-    writer = _Writer(gateway)
-    _add_puts(router, writer)
-    _add_deletions(router, writer)
-    _add_collections(router, writer)
-    return router
+@router.put(
+    "/v1/documents/{uri:path}",
+    operation_id="upload_document",
+    tags=["documents"],
+    response_model=schemas.PutResult,
+    responses=_CREATED,
+    openapi_extra=_RAW_BODY,
+)
+async def upload_document(
+    *,
+    request: Request,
+    uri: Uri,
+    collection: Collection = DEFAULT_COLLECTION,
+    title: Text = "",
+    file_name: Text = "",
+    language: Text = "",
+    metadata: JsonObject = "",
+    wait: Wait = False,
+) -> Response:
+    """Put a file: the body is its content, whatever its format.
 
-
-def _add_puts(router: APIRouter, writer: "_Writer") -> None:
-    created: dict[int | str, dict[str, Any]] = {
-        201: {"model": schemas.PutResult, "description": "The document was created."}
-    }
-
-    @router.put(
-        "/v1/documents/{uri:path}",
-        operation_id="upload_document",
-        tags=["documents"],
-        response_model=schemas.PutResult,
-        responses=created,
-        openapi_extra=_RAW_BODY,
+    The answer comes once the document is committed, and has its version as ETag.
+    """
+    if_match, if_absent = _conditions(request)
+    put = Put(
+        uri,
+        data=await request.body(),
+        media_type=_media_type(request),
+        file_name=file_name,
+        title=title,
+        language=language,
+        metadata=_metadata(metadata),
+        if_sha256=if_match,
+        if_absent=if_absent,
     )
-    async def upload_document(
-        *,
-        request: Request,
-        uri: Uri,
-        collection: Collection = DEFAULT_COLLECTION,
-        title: Text = "",
-        file_name: Text = "",
-        language: Text = "",
-        metadata: JsonObject = "",
-        wait: Wait = False,
-    ) -> Response:
-        """Put a file: the body is its content, whatever its format.
+    return await _Writer(request).put(put, collection, wait=wait)
 
-        The answer comes once the document is committed, and has its version as ETag.
-        """
-        if_match, if_absent = _conditions(request)
-        put = Put(
-            uri,
-            data=await request.body(),
-            media_type=_media_type(request),
-            file_name=file_name,
-            title=title,
-            language=language,
-            metadata=_metadata(metadata),
-            if_sha256=if_match,
-            if_absent=if_absent,
-        )
-        return await writer.put(request, put, collection, wait=wait)
 
-    @router.post(
-        "/v1/documents",
-        operation_id="put_document",
-        tags=["documents"],
-        response_model=schemas.PutResult,
-        responses=created,
+@router.post(
+    "/v1/documents",
+    operation_id="put_document",
+    tags=["documents"],
+    response_model=schemas.PutResult,
+    responses=_CREATED,
+)
+async def put_document(request: Request, body: schemas.PutBody) -> Response:
+    """Add a document, or replace the one of the same URI.
+
+    The answer comes once the document is committed.
+    """
+    return await _Writer(request).put(_put_of(body), body.collection, wait=body.wait)
+
+
+@router.post(
+    "/v1/documents:batch",
+    operation_id="put_documents",
+    tags=["documents"],
+    response_model=schemas.PutOutcomes,
+)
+async def put_documents(request: Request, body: schemas.BatchPutBody) -> Response:
+    """Put several documents; one that can't be put does not hold up the others."""
+    puts = [_put_of(one) for one in body.documents]
+    outcomes = await _Writer(request).put_all(puts, body.collection, wait=body.wait)
+    return as_json({"results": outcomes})
+
+
+@router.delete(
+    "/v1/documents/{uri:path}",
+    operation_id="delete_document",
+    tags=["documents"],
+    response_model=schemas.DeleteResult,
+    openapi_extra=_IF_MATCH,
+)
+async def delete_document(
+    request: Request,
+    uri: Uri,
+    collection: Collection = DEFAULT_COLLECTION,
+    wait: Wait = False,
+) -> Response:
+    """Delete a document that was put, or all documents of an archive that was put."""
+    if_match, _ = _conditions(request)
+    message = delete_request(uri, if_sha256=if_match, wait=wait, collection=collection)
+    answer = await _Writer(request).call("DeleteDocument", message)
+    return as_json(asdict(DeleteResult.from_message(answer)))
+
+
+@router.post(
+    "/v1/documents:delete",
+    operation_id="delete_documents",
+    tags=["documents"],
+    response_model=schemas.DeleteWhereResult,
+)
+async def delete_documents(request: Request, body: schemas.DeleteBody) -> Response:
+    """Delete all documents that were put and match a filter or a prefix, in one commit."""
+    message = delete_where_request(
+        body.filter,
+        body.prefix,
+        dry_run=body.dry_run,
+        wait=body.wait,
+        collection=body.collection,
     )
-    async def put_document(request: Request, body: schemas.PutBody) -> Response:
-        """Add a document, or replace the one of the same URI.
+    answer = await _Writer(request).call("DeleteDocuments", message)
+    return as_json(asdict(DeleteWhereResult.from_message(answer)))
 
-        The answer comes once the document is committed.
-        """
-        return await writer.put(request, _put_of(body), body.collection, wait=body.wait)
 
-    @router.post(
-        "/v1/documents:batch",
-        operation_id="put_documents",
-        tags=["documents"],
-        response_model=schemas.PutOutcomes,
+@router.post(
+    "/v1/collections",
+    operation_id="create_collection",
+    tags=["collections"],
+    status_code=201,
+    response_model=answers.Collection,
+)
+async def create_collection(request: Request, body: schemas.CreateCollectionBody) -> Response:
+    """Create an empty collection; the server must have been started with --data."""
+    message = create_collection_request(
+        body.collection,
+        model=body.model,
+        chunk_tokens=body.chunk_tokens,
+        chunk_overlap=body.chunk_overlap,
+        settings=_settings(body),
     )
-    async def put_documents(request: Request, body: schemas.BatchPutBody) -> Response:
-        """Put several documents; one that can't be put does not hold up the others."""
-        puts = [_put_of(one) for one in body.documents]
-        outcomes = await writer.put_all(request, puts, body.collection, wait=body.wait)
-        return as_json({"results": outcomes})
+    answer = await _Writer(request).call("CreateCollection", message)
+    return as_json(asdict(CollectionInfo.from_message(answer.collection)), status=201)
 
 
-def _add_deletions(router: APIRouter, writer: "_Writer") -> None:
-    @router.delete(
-        "/v1/documents/{uri:path}",
-        operation_id="delete_document",
-        tags=["documents"],
-        response_model=schemas.DeleteResult,
-        openapi_extra=_IF_MATCH,
-    )
-    async def delete_document(
-        request: Request,
-        uri: Uri,
-        collection: Collection = DEFAULT_COLLECTION,
-        wait: Wait = False,
-    ) -> Response:
-        """Delete a document that was put, or all documents of an archive that was put."""
-        if_match, _ = _conditions(request)
-        message = delete_request(uri, if_sha256=if_match, wait=wait, collection=collection)
-        answer = await writer.call(request, "DeleteDocument", message)
-        return as_json(asdict(DeleteResult.from_message(answer)))
-
-    @router.post(
-        "/v1/documents:delete",
-        operation_id="delete_documents",
-        tags=["documents"],
-        response_model=schemas.DeleteWhereResult,
-    )
-    async def delete_documents(request: Request, body: schemas.DeleteBody) -> Response:
-        """Delete all documents that were put and match a filter or a prefix, in one commit."""
-        message = delete_where_request(
-            body.filter,
-            body.prefix,
-            dry_run=body.dry_run,
-            wait=body.wait,
-            collection=body.collection,
-        )
-        answer = await writer.call(request, "DeleteDocuments", message)
-        return as_json(asdict(DeleteWhereResult.from_message(answer)))
+@router.patch(
+    "/v1/collections/{collection}",
+    operation_id="update_collection",
+    tags=["collections"],
+    response_model=answers.Collection,
+)
+async def update_collection(
+    request: Request, collection: CollectionId, body: schemas.Settings
+) -> Response:
+    """Change settings of a collection; those that are not given stay."""
+    message = update_collection_request(collection, _settings(body))
+    answer = await _Writer(request).call("UpdateCollection", message)
+    return as_json(asdict(CollectionInfo.from_message(answer.collection)))
 
 
-def _add_collections(router: APIRouter, writer: "_Writer") -> None:
-    @router.post(
-        "/v1/collections",
-        operation_id="create_collection",
-        tags=["collections"],
-        status_code=201,
-        response_model=answers.Collection,
-    )
-    async def create_collection(request: Request, body: schemas.CreateCollectionBody) -> Response:
-        """Create an empty collection; the server must have been started with --data."""
-        message = create_collection_request(
-            body.collection,
-            model=body.model,
-            chunk_tokens=body.chunk_tokens,
-            chunk_overlap=body.chunk_overlap,
-            settings=_settings(body),
-        )
-        answer = await writer.call(request, "CreateCollection", message)
-        return as_json(asdict(CollectionInfo.from_message(answer.collection)), status=201)
-
-    @router.patch(
-        "/v1/collections/{collection}",
-        operation_id="update_collection",
-        tags=["collections"],
-        response_model=answers.Collection,
-    )
-    async def update_collection(
-        request: Request, collection: CollectionId, body: schemas.Settings
-    ) -> Response:
-        """Change settings of a collection; those that are not given stay."""
-        message = update_collection_request(collection, _settings(body))
-        answer = await writer.call(request, "UpdateCollection", message)
-        return as_json(asdict(CollectionInfo.from_message(answer.collection)))
-
-    @router.delete(
-        "/v1/collections/{collection}",
-        operation_id="delete_collection",
-        tags=["collections"],
-        status_code=204,
-    )
-    async def delete_collection(request: Request, collection: CollectionId) -> Response:
-        """Delete a collection with all its documents; needs --data, as creation does."""
-        await writer.call(request, "DeleteCollection", delete_collection_request(collection))
-        return Response(status_code=204)
+@router.delete(
+    "/v1/collections/{collection}",
+    operation_id="delete_collection",
+    tags=["collections"],
+    status_code=204,
+)
+async def delete_collection(request: Request, collection: CollectionId) -> Response:
+    """Delete a collection with all its documents; needs --data, as creation does."""
+    await _Writer(request).call("DeleteCollection", delete_collection_request(collection))
+    return Response(status_code=204)
 
 
 class _Writer:
-    """Sends changes to the server."""
+    """Sends the changes of a request to the server."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-        self._upstream = gateway.upstream
+    def __init__(self, request: Request) -> None:
+        self._server = server_for(request, least_timeout=PUT_TIMEOUT)
+        self._conditional = not _CONDITIONS.isdisjoint(request.headers)
 
-    async def call(self, request: Request, method: str, message: object) -> Any:  # noqa: ANN401
+    async def call(self, method: str, message: object) -> Any:  # noqa: ANN401
         """Send a change and wait until it is committed.
 
         Raises:
             Refused: the server refused it.
         """
         try:
-            return await self._upstream.call(
-                getattr(self._upstream.ingest, method), message, self._caller(request)
-            )
+            return await self._server.call(getattr(self._server.stubs.ingest, method), message)
         except Refused as refused:
-            raise Refused(_of_write(refused.problem, request)) from refused
+            raise Refused(_of_write(refused.problem, conditional=self._conditional)) from refused
 
-    async def put(self, request: Request, put: Put, collection: str, *, wait: bool) -> Response:
+    async def put(self, put: Put, collection: str, *, wait: bool) -> Response:
         """Put one document.
 
         Raises:
@@ -263,14 +256,14 @@ class _Writer:
             InvalidArgument: it can't be sent.
         """
         message = _message(put, collection, wait=wait)
-        result = PutResult.from_message(await self.call(request, "PutDocument", message))
+        result = PutResult.from_message(await self.call("PutDocument", message))
         created = all(document.change == "created" for document in result.documents)
         one = result.document
         headers = {"etag": f'"{one.sha256}"'} if one.uri == put.uri and one.sha256 else {}
         return as_json(asdict(result), status=201 if created else 200, headers=headers)
 
     async def put_all(
-        self, request: Request, puts: Sequence[Put], collection: str, *, wait: bool
+        self, puts: Sequence[Put], collection: str, *, wait: bool
     ) -> list[dict[str, Any]]:
         """Put several documents, many at once; return what became of each, in order.
 
@@ -289,7 +282,7 @@ class _Writer:
             async with turns:
                 try:
                     message = _message(put, collection, wait=wait)
-                    return PutResult.from_message(await self.call(request, "PutDocument", message))
+                    return PutResult.from_message(await self.call("PutDocument", message))
                 except Refused as refused:
                     return refused.problem
                 except InvalidArgument as error:
@@ -305,9 +298,6 @@ class _Writer:
             else {"uri": put.uri, "result": asdict(outcome), "error": None}
             for put, outcome in zip(puts, outcomes, strict=True)
         ]
-
-    def _caller(self, request: Request) -> Caller:
-        return self._gateway.caller(request, timeout=max(self._gateway.timeout, PUT_TIMEOUT))
 
 
 def _message(put: Put, collection: str, *, wait: bool) -> pb.PutDocumentRequest:
@@ -325,12 +315,11 @@ def _message(put: Put, collection: str, *, wait: bool) -> pb.PutDocumentRequest:
     return put_request(put, collection=collection, wait=wait)
 
 
-def _of_write(problem: Problem, request: Request) -> Problem:
+def _of_write(problem: Problem, *, conditional: bool) -> Problem:
     """Return the problem of a change, as HTTP knows it."""
     if problem.status == 501:  # noqa: PLR2004  (HTTP's own number)
         detail = "the server takes no changes: start it with --writable, or with --data"
         return Problem(501, "NOT_WRITABLE", detail)
-    conditional = {"if-match", "if-none-match"} & set(request.headers)
     if conditional and problem.reason in ("CONFLICT", "ALREADY_EXISTS"):
         return replace(problem, status=412)
     return problem
