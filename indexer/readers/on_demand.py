@@ -1,11 +1,11 @@
 """Reader processes for files that come one by one: each is answered when it is read.
 
 Unlike the pool of a build, nothing is in order: a file that takes a minute holds up no other,
-unless all processes read such files.
+unless all processes read such files. Requests take turns, so that one with a thousand such files
+makes another wait for one of them.
 """
 
 import time
-from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from threading import Condition, Thread, current_thread
@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from indexer.readers.messages import Job, Outcome, Setup
+from indexer.readers.turns import TurnQueue
 from indexer.readers.worker import (
     MAX_READERS,
     STUCK_SECONDS,
@@ -71,19 +72,20 @@ class OnDemandReaders:
         self._most = most
         self._idle_seconds = idle_seconds
         self._kept = kept
-        self._waiting: deque[_Request] = deque()
+        self._waiting = TurnQueue[_Request]()
         self._threads: set[Thread] = set()
         self._workers: set[Worker] = set()
         self._idle = 0
         self._closed = False
         self._changed = Condition()
 
-    def read(self, job: Job, setup: Setup) -> "Future[list[Outcome]]":
+    def read(self, job: Job, setup: Setup, turn: str = "") -> "Future[list[Outcome]]":
         """Read a file.
 
         Args:
             job: the file.
             setup: settings to read it with.
+            turn: the request that it is for; those of one request share its turns.
 
         Returns:
             what becomes all of its outcomes in order. If its reader crashes or exceeds a limit,
@@ -95,7 +97,7 @@ class OnDemandReaders:
             if self._closed:
                 request.result.cancel()
                 return request.result
-            self._waiting.append(request)
+            self._waiting.add(turn, request)
             self._start_if_needed()
             self._changed.notify()
         return request.result
@@ -116,7 +118,7 @@ class OnDemandReaders:
         with self._changed:
             self._closed = True
             while self._waiting:
-                self._waiting.popleft().result.cancel()
+                self._waiting.take().result.cancel()
             for worker in self._workers:
                 worker.process.kill()
             threads = list(self._threads)
@@ -128,7 +130,7 @@ class OnDemandReaders:
         """Start a thread with a process if files wait for one; the lock is held."""
         if len(self._waiting) <= self._idle or len(self._threads) >= self._most:
             return
-        waited = time.monotonic() - self._waiting[0].since
+        waited = time.monotonic() - self._waiting.peek().since
         if len(self._threads) < self._usual or waited > _SLOW_SECONDS:
             thread = Thread(target=self._serve, name="reader", daemon=True)
             self._threads.add(thread)
@@ -145,7 +147,7 @@ class OnDemandReaders:
                     break
             self._idle -= 1
             if self._waiting and not self._closed:
-                return self._waiting.popleft()
+                return self._waiting.take()
             self._threads.discard(current_thread())
             return None
 

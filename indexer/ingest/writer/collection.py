@@ -93,7 +93,7 @@ class WritableCollection:
         """
         mtime_ns = upload.mtime_ns if upload.has_time else None
         same = PutUnchanged(upload.uri, upload.sha256, mtime_ns, conditions)
-        async with self._room.hold(upload.size) as held:
+        async with self._room.hold(upload.size, request_id.get()) as held:
             with self._committer.coming():
                 known = await self._look_up(same.find)
                 if known.result is not None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.readers.turns import TurnQueue
 from retrieval.errors import NotServing
 
 if TYPE_CHECKING:
@@ -76,8 +77,8 @@ class Embedding:
             slice_tokens: number of tokens to embed at a time.
         """
         self._slice_tokens = slice_tokens
-        self._jobs: dict[str, deque[_Job]] = {}
-        """Puts with texts to embed, by their request; the requests are in order of their turns."""
+        self._jobs = TurnQueue[_Job]()
+        """Puts with texts to embed."""
         self._texts: dict[tuple[str, str], _Text] = {}
         """Texts that are to be embedded, by fingerprint of the model and text."""
         self._closed = False
@@ -114,7 +115,7 @@ class Embedding:
                     job.todo.append(shared)
                 shared.jobs.append(job)
             if job.todo:
-                self._jobs.setdefault(turn, deque()).append(job)
+                self._jobs.add(turn, job)
                 self._changed.notify()
         return job.result
 
@@ -145,29 +146,20 @@ class Embedding:
             self._changed.wait_for(lambda: self._jobs or self._closed)
             if self._closed:
                 return None
-            encoder = next(iter(self._jobs.values()))[0].encoder
+            encoder = self._jobs.peek().encoder
             taken: list[_Text] = []
             tokens = passed = 0  # passed: how many jobs of other models in a row
-            most = sum(map(len, self._jobs.values()))
+            most = len(self._jobs)
             while self._jobs and tokens < self._slice_tokens and passed < most:
-                job = self._next_job()
+                job = self._jobs.take()
                 if job.encoder is encoder:
                     passed = 0
                     tokens += self._take_share(job, taken)
                 else:
                     passed += 1
                 if job.todo:
-                    self._jobs.setdefault(job.turn, deque()).append(job)
+                    self._jobs.add(job.turn, job)
             return encoder, taken
-
-    def _next_job(self) -> _Job:
-        """Take a job of the request whose turn it is; the request's next turn is the last."""
-        turn = next(iter(self._jobs))
-        jobs = self._jobs.pop(turn)
-        job = jobs.popleft()
-        if jobs:
-            self._jobs[turn] = jobs
-        return job
 
     def _take_share(self, job: _Job, taken: list[_Text]) -> int:
         """Take texts of a job; return their tokens."""

@@ -26,6 +26,7 @@ from retrieval.domain.records import (
     SourceFile,
 )
 from retrieval.errors import NotServing, UnreadableDocument
+from retrieval.service.observability.request_log import request_id
 
 if TYPE_CHECKING:
     from retrieval.encoding.encoder import Encoder
@@ -81,7 +82,7 @@ class UploadReader:
             Path(), upload.read_as, root_of(upload.read_as), upload.size, upload.mtime_ns
         )
         job = Job(source, {}, data=upload.content)
-        reading = self._readers.read(job, self._setup(upload.reading))
+        reading = self._readers.read(job, self._setup(upload.reading), request_id.get())
         try:
             outcomes = await asyncio.wrap_future(reading)
         except asyncio.CancelledError:

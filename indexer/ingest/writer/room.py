@@ -1,9 +1,10 @@
 """Bound on the size of all documents that are being read or wait for their commit."""
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+
+from indexer.readers.turns import TurnQueue
 
 
 class Held:
@@ -21,7 +22,7 @@ class Held:
 
 
 class Room:
-    """Room for documents, in bytes; those that find none wait in order. For one event loop."""
+    """Room for documents, in bytes; those that find none take turns. For one event loop."""
 
     def __init__(self, size: int) -> None:
         """Start empty.
@@ -31,18 +32,23 @@ class Room:
         """
         self._size = size
         self.taken = 0
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._waiting = TurnQueue[tuple[int, asyncio.Future[None]]]()
 
     @asynccontextmanager
-    async def hold(self, size: int) -> AsyncIterator[Held]:
-        """Wait until there is room, and hold it for the block."""
+    async def hold(self, size: int, turn: str = "") -> AsyncIterator[Held]:
+        """Wait until there is room, and hold it for the block.
+
+        Args:
+            size: of the document.
+            turn: the request that it is of; those of one request share its turns.
+        """
         if self._waiting or not self._fits(size):
-            turn = asyncio.get_running_loop().create_future()
-            self._waiting.append((size, turn))
+            let_in = asyncio.get_running_loop().create_future()
+            self._waiting.add(turn, (size, let_in))
             try:
-                await turn  # which takes the room
+                await let_in  # which takes the room
             except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
+                if let_in.done() and not let_in.cancelled():
                     self._leave(size)
                 raise
         else:
@@ -59,12 +65,12 @@ class Room:
     def _leave(self, size: int) -> None:
         self.taken -= size
         while self._waiting:
-            size, turn = self._waiting[0]
-            if turn.done():  # cancelled
-                self._waiting.popleft()
+            size, let_in = self._waiting.peek()
+            if let_in.done():  # cancelled
+                self._waiting.take()
             elif self._fits(size):
-                self._waiting.popleft()
+                self._waiting.take()
                 self.taken += size
-                turn.set_result(None)
+                let_in.set_result(None)
             else:
                 return

@@ -33,6 +33,24 @@ def test_those_without_room_wait_in_order() -> None:
     asyncio.run(scenario())
 
 
+def test_a_stream_of_large_documents_holds_up_no_other_request() -> None:
+    async def scenario() -> None:
+        room, order = Room(10), list[str]()
+
+        async def enter(name: str, turn: str) -> None:
+            async with room.hold(9, turn):
+                order.append(name)
+
+        async with room.hold(9, "stream"):
+            tasks = [asyncio.create_task(enter(f"{n}", "stream")) for n in range(5)]
+            tasks.append(asyncio.create_task(enter("single", "single")))
+            await asyncio.sleep(0)
+        await asyncio.gather(*tasks)
+        assert order == ["0", "single", "1", "2", "3", "4"]
+
+    asyncio.run(scenario())
+
+
 @given(st.lists(st.tuples(st.integers(0, 20), st.booleans()), max_size=20))
 def test_all_room_is_given_back(visits: list[tuple[int, bool]]) -> None:
     async def scenario() -> None:

@@ -66,6 +66,17 @@ def test_a_slow_file_holds_up_no_other(readers: OnDemandReaders, setup: Setup) -
     assert isinstance(slow.result(120)[0], Parsed)
 
 
+def test_a_stream_of_slow_files_holds_up_no_other_request(setup: Setup) -> None:
+    with OnDemandReaders(1, 1) as readers:
+        part = SLOW[: len(SLOW) // 50]
+        stream = [readers.read(job(f"a/{n}.html", part), setup, "stream") for n in range(8)]
+        wait_for(stream[0].running)
+        quick = readers.read(job("b/quick.txt", b"text"), setup, "single")
+        assert isinstance(quick.result(60)[0], Parsed)
+        assert sum(one.done() for one in stream) <= 2
+        assert all(isinstance(one.result(60)[0], Parsed) for one in stream)
+
+
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL])
 def test_a_crash_costs_one_file(readers: OnDemandReaders, setup: Setup, number: int) -> None:
     crashing = readers.read(job("a/slow.html", SLOW), setup)
