@@ -14,9 +14,9 @@ from indexer.ingest.front.limits.media_types import AllowedTypes
 from indexer.ingest.front.limits.pending import Pending
 from indexer.ingest.front.limits.quotas import Quotas
 from indexer.ingest.front.metrics import IngestMetrics
+from indexer.ingest.front.process.supervisor import Writer
 from indexer.ingest.front.puts import Puts
 from indexer.ingest.front.servicer import SERVICE, IngestServicer, handlers
-from indexer.ingest.front.supervisor import Writer
 from indexer.ingest.front.turns import Turns
 from indexer.ingest.writer.settings import WriterSettings
 from retrieval.errors import InvalidArgument
@@ -60,6 +60,7 @@ class IngestDoor:
             pending_documents=lambda: pending.documents + pending_streams.documents,
             pending_bytes=lambda: pending.bytes + pending_streams.bytes,
             writer_starts=lambda: self._writer.starts,
+            writer_hangs=lambda: self._writer.hangs,
         )
         self._quotas = Quotas(_quota_file(host.config))
         self._handed_over = HandedOver()

@@ -9,5 +9,5 @@ A put's path::
         turns     puts operations on one URI into order
       forwarding  hands it to the writer process, and turns the answer's error into an exception
 
-``supervisor`` keeps the writer process running.
+``process`` keeps the writer process running, and watches it.
 """

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from indexer.ingest.front.forwarding import forward
-from indexer.ingest.front.supervisor import Writer
+from indexer.ingest.front.process.supervisor import Writer
 from indexer.ingest.front.turns import Turns
 from retrieval.domain.resource_names import check_own_name, parse_collection
 from retrieval.errors import (

@@ -4,7 +4,7 @@ from indexer.ingest.front.forwarding import forward
 from indexer.ingest.front.handed_over import HandedOver
 from indexer.ingest.front.limits.uris import check_prefix, check_uri
 from indexer.ingest.front.metrics import IngestMetrics
-from indexer.ingest.front.supervisor import Writer
+from indexer.ingest.front.process.supervisor import Writer
 from indexer.ingest.front.turns import Turns
 from retrieval.domain.resource_names import parse_collection
 from retrieval.errors import InvalidArgument

@@ -25,6 +25,7 @@ class IngestMetrics:
         pending_documents: Callable[[], float],
         pending_bytes: Callable[[], float],
         writer_starts: Callable[[], float],
+        writer_hangs: Callable[[], float],
     ) -> None:
         """Start at zero.
 
@@ -33,6 +34,7 @@ class IngestMetrics:
             pending_documents: returns the documents that wait to be written.
             pending_bytes: returns their bytes.
             writer_starts: returns how often the writer process was started.
+            writer_hangs: returns how often it was killed because it gave no answer.
         """
         self._put = Counter(
             "retrieval_put_documents",
@@ -56,6 +58,7 @@ class IngestMetrics:
             ("pending_documents", "Documents that wait to be written.", pending_documents),
             ("pending_bytes", "Bytes of documents that wait to be written.", pending_bytes),
             ("writer_starts", "How often the writing process was started.", writer_starts),
+            ("writer_hangs", "How often the writing process hung and was killed.", writer_hangs),
         ):
             Gauge(f"retrieval_{name}", help_, registry=registry).set_function(function)
 

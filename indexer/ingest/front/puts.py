@@ -9,8 +9,8 @@ from indexer.ingest.front.limits.pending import Pending
 from indexer.ingest.front.limits.quotas import Quotas, Reservation
 from indexer.ingest.front.limits.uris import check_uri
 from indexer.ingest.front.metrics import IngestMetrics
+from indexer.ingest.front.process.supervisor import Writer
 from indexer.ingest.front.received import ReceivedPut
-from indexer.ingest.front.supervisor import Writer
 from indexer.ingest.front.turns import Turns
 from indexer.ingest.writer.settings import MAX_REQUEST_OVERHEAD
 from retrieval.domain.resource_names import parse_collection

@@ -10,6 +10,8 @@ from threading import Thread
 from typing import Final
 
 import grpc
+from grpc_health.v1 import health
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from indexer.ingest.writer.collection import Shared
 from indexer.ingest.writer.collections import WritableCollections
@@ -69,6 +71,7 @@ async def _serve(settings: WriterSettings) -> None:
     )
     servicer = WriterServicer(collections, settings.max_document_bytes)
     add_IngestServiceServicer_to_server(servicer, server)
+    add_HealthServicer_to_server(health.aio.HealthServicer(), server)  # type: ignore[attr-defined]
     server.add_insecure_port(f"unix:{settings.socket}")
     await server.start()
     LOG.info("the writing process is ready")

@@ -323,6 +323,7 @@ def test_alerts_are_of_metrics_that_there_are() -> None:
         pending_documents=lambda: 0,
         pending_bytes=lambda: 0,
         writer_starts=lambda: 0,
+        writer_hangs=lambda: 0,
     )
     for task in ("x",):
         metrics.supervises(task)

@@ -11,6 +11,8 @@ import threading
 from typing import Any
 
 import grpc
+from grpc_health.v1 import health
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from indexer.ingest.writer.settings import WriterSettings
 from retrieval.errors import AlreadyExists, Conflict, NotFound, RetrievalError, UnreadableDocument
@@ -83,6 +85,7 @@ async def main() -> None:
     threading.Thread(target=end_with_the_server, daemon=True).start()
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", 128 << 20)])
     pb_grpc.add_IngestServiceServicer_to_server(SmallWriter(), server)
+    add_HealthServicer_to_server(health.aio.HealthServicer(), server)  # type: ignore[attr-defined]
     server.add_insecure_port(f"unix:{settings.socket}")
     await server.start()
     await server.wait_for_termination()

@@ -20,7 +20,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 from indexer.ingest.door import SERVICE, IngestDoor
-from indexer.ingest.front import supervisor
+from indexer.ingest.front.process import supervisor
+from indexer.ingest.front.process.heartbeat import Patience
 from retrieval.client import RetrievalClient
 from retrieval.errors import NotServing
 from retrieval.indexer_v1 import ingest_service_pb2 as pb
@@ -239,6 +240,7 @@ def test_metrics_and_health_name_the_service(
         "retrieval_pending_documents 0.0",
         "retrieval_pending_bytes 0.0",
         "retrieval_writer_starts 1.0",
+        "retrieval_writer_hangs 0.0",
     ):
         assert line in text
     with grpc.insecure_channel(server.target) as channel:
@@ -356,6 +358,47 @@ def test_a_writer_that_dies_ends_calls_and_comes_back(index: Path) -> None:
         assert stub.PutDocument(put("c")).documents
         wait_until(lambda: len(door_of(server)._servicer._puts._turns) == 0)
         wait_until(lambda: server.server._transfers.held == 0)
+
+
+def test_a_writer_that_hangs_is_killed_and_replaced(
+    index: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervisor, "PATIENCE", Patience(beat_seconds=0.25, beats=2))
+    with serving(index) as server, RetrievalClient(server.target) as client:
+        writer = door_of(server).writer
+        with ThreadPoolExecutor(1) as pool, grpc.insecure_channel(server.target) as channel:
+            os.kill(writer.process_id, signal.SIGSTOP)
+            call = pool.submit(channel_error, IngestServiceStub(channel).PutDocument, put("a"))
+            # The client sends its put again, and need not know.
+            assert client.put("b", text="bread").documents
+            error = call.result()
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        status = rpc_status.from_call(error)
+        assert any(one.Is(error_details_pb2.RetryInfo.DESCRIPTOR) for one in status.details)
+        assert (writer.hangs, writer.starts, writer.is_ready) == (1, 2, True)
+    assert "does no longer answer for 0.5 s: killing it" in caplog.text
+
+
+def channel_error(call: Any, request: Any) -> Any:
+    """The error that a call must end with."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call(request)
+    return caught.value
+
+
+def test_a_writer_that_never_answers_stops_the_server(
+    index: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(600)"
+    process_id = tmp_path / "pid"
+    monkeypatch.setattr(supervisor, "COMMAND", (sys.executable, "-c", script, str(process_id)))
+    monkeypatch.setattr(supervisor, "PATIENCE", Patience(start_seconds=1.0))
+    with (
+        pytest.raises(NotServing, match="can't be started"),
+        running({"default": index}, writing=Writing()),
+    ):
+        pass
+    assert not Path("/proc", process_id.read_text()).exists()
 
 
 def test_a_server_that_stops_answers_what_it_has_read(index: Path) -> None:

@@ -1,5 +1,7 @@
 """The writer process: started with the server, started again when it ends, and stopped with it.
 
+A process that never answers, or no longer, is killed, and another one takes its place.
+
 The process gets its settings as one line on its standard input, which stays open: when the server
 ends in whatever way, the input ends, and the process ends itself. It answers on a Unix socket in a
 folder that only this user can enter. Each start has a folder of its own, so nothing of a process
@@ -10,17 +12,19 @@ import asyncio
 import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import grpc.aio
 
+from indexer.ingest.front.process.heartbeat import Heartbeat, Patience
 from indexer.ingest.writer.settings import WriterSettings
 from retrieval.errors import NotServing
 from retrieval.indexer_v1 import ingest_service_pb2 as pb
@@ -31,8 +35,12 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
+
 COMMAND: Final = (sys.executable, "-m", "indexer.ingest.writer")
 """The program of the process."""
+PATIENCE: Final = Patience()
+"""With each process."""
 
 _NICENESS: Final = 19
 """Lowest priority: where cores are short, searches (niceness 10) get seven times as much of them,
@@ -83,6 +91,8 @@ class Writer:
         self._stopping = False
         self.starts = 0
         """How often the process was started."""
+        self.hangs = 0
+        """How often it was killed because it gave no answer."""
 
     @property
     def is_ready(self) -> bool:
@@ -123,7 +133,8 @@ class Writer:
         """Start the process, and wait until it answers; from then on, it is kept running.
 
         Raises:
-            NotServing: it ended before it answered; its own lines on standard error say why.
+            NotServing: it ended before it answered, or did not answer in time; the lines on
+                standard error say why.
         """
         self._task = asyncio.create_task(self._keep_running(), name="writer")
         await self._first.wait()
@@ -184,16 +195,30 @@ class Writer:
             await process.stdin.drain()
         ended = asyncio.create_task(process.wait())
         try:
-            if await self._connect(socket, ended):
+            channel = self._channel = self._connect(socket)
+            heartbeat = Heartbeat(channel, PATIENCE)
+            if await _before(ended, heartbeat.begins()):
+                self._stub = IngestServiceStub(channel)
                 await self._on_change(True)
                 self._first.set()
-                await asyncio.shield(ended)
+                await _before(ended, heartbeat.stops())
+            if not ended.done():
+                self._kill(process)
             LOG.error("the writing process has ended with code %s", await ended)
         finally:
             ended.cancel()
 
-    async def _connect(self, socket: Path, ended: "asyncio.Task[int]") -> bool:
-        """Wait until the process answers; return whether it does."""
+    def _kill(self, process: asyncio.subprocess.Process) -> None:
+        """Kill a process that hangs, with its readers."""
+        self.hangs += 1
+        since = "no longer" if self.is_ready else "not yet"
+        seconds = PATIENCE.silent_seconds if self.is_ready else PATIENCE.start_seconds
+        LOG.error("the writing process does %s answer for %g s: killing it", since, seconds)
+        with suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    def _connect(self, socket: Path) -> grpc.aio.Channel:
+        """Return a connection to the process, which is made once it listens."""
         options = [
             ("grpc.max_receive_message_length", self._most),
             ("grpc.max_send_message_length", self._most),
@@ -205,16 +230,7 @@ class Writer:
             # Stay connected: something may tidy the folder of the socket meanwhile.
             ("grpc.client_idle_timeout_ms", _NEVER_MS),
         ]
-        self._channel = grpc.aio.insecure_channel(f"unix:{socket}", options=options)
-        connected = asyncio.create_task(self._channel.channel_ready())
-        try:
-            await asyncio.wait([connected, ended], return_when=asyncio.FIRST_COMPLETED)
-            if connected.done() and not ended.done():
-                self._stub = IngestServiceStub(self._channel)
-                return True
-            return False
-        finally:
-            connected.cancel()
+        return grpc.aio.insecure_channel(f"unix:{socket}", options=options)
 
     async def _close(self) -> None:
         """Close the connection, and end the process if it still runs."""
@@ -236,6 +252,16 @@ class Writer:
             with suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+
+
+async def _before(ended: "asyncio.Task[int]", work: Coroutine[Any, Any, _T]) -> _T | None:
+    """Return the result of some work; None if the process ends before."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait([task, ended], return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() and not ended.done() else None
+    finally:
+        task.cancel()
 
 
 def _private_folder() -> str:

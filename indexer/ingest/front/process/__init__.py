@@ -1,0 +1,1 @@
+"""The writer process as the server sees it: started, watched, and started again."""
