@@ -6,11 +6,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 import grpc
-import numpy as np
-from numpy.typing import NDArray
 
 from retrieval.client.client import DEFAULT_TARGET, DEFAULT_TIMEOUT, ITEMS_PER_PAGE
 from retrieval.client.connection import Endpoint, StreamAttempts, Tls, closed_under_way
@@ -46,6 +44,10 @@ from retrieval.domain.records import TextKind
 from retrieval.domain.resource_names import DEFAULT_COLLECTION
 from retrieval.domain.search_options import ListOptions, SearchOptions
 from retrieval.v1 import index_service_pb2 as index_pb
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
@@ -172,11 +174,12 @@ class AsyncRetrievalClient(AsyncWritingMethods):
         kind: TextKind,
         *,
         collection: str = DEFAULT_COLLECTION,
-    ) -> NDArray[np.float32]:
+    ) -> "NDArray[np.float32]":
         """Embed texts with a collection's model: float32 [n, dim], or [dim] for one text."""
         if isinstance(texts, str):
-            one = await self.embed_detailed([texts], kind, collection=collection)
-            return one.vectors.reshape(-1)
+            one: NDArray[np.float32]
+            one = (await self.embed_detailed([texts], kind, collection=collection)).vectors[0]
+            return one
         return (await self.embed_detailed(texts, kind, collection=collection)).vectors
 
     async def embed_detailed(

@@ -3,11 +3,9 @@
 import copy
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Self, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 
-import numpy as np
 from grpc_health.v1.health_pb2_grpc import HealthStub
-from numpy.typing import NDArray
 
 from retrieval.client.connection import Connection, Tls
 from retrieval.client.requests import (
@@ -46,6 +44,10 @@ from retrieval.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
 from retrieval.v1.index_service_pb2_grpc import IndexServiceStub
 from retrieval.v1.rerank_service_pb2_grpc import RerankServiceStub
 from retrieval.v1.search_service_pb2_grpc import SearchServiceStub
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 DEFAULT_TIMEOUT = 30.0
@@ -211,7 +213,7 @@ class RetrievalClient(WritingMethods):
         kind: TextKind,
         *,
         collection: str = DEFAULT_COLLECTION,
-    ) -> NDArray[np.float32]:
+    ) -> "NDArray[np.float32]":
         """Embed texts with a collection's model; ``embed_detailed`` also tells what was cut off.
 
         Args:
@@ -221,10 +223,13 @@ class RetrievalClient(WritingMethods):
             collection: the collection's own name.
 
         Returns:
-            float32 [dim] for one text, [n, dim] for n; L2-normalised.
+            float32 [dim] for one text, [n, dim] for n; L2-normalised. Without numpy, an
+            ``array("f")`` for one text and a list of n for n.
         """
         if isinstance(texts, str):
-            return self.embed_detailed([texts], kind, collection=collection).vectors.reshape(-1)
+            one: NDArray[np.float32]
+            one = self.embed_detailed([texts], kind, collection=collection).vectors[0]
+            return one
         return self.embed_detailed(texts, kind, collection=collection).vectors
 
     def embed_detailed(

@@ -1,11 +1,9 @@
 """From Python values to request messages; what can't be sent is refused first."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Union, Unpack
 
-import numpy as np
 from grpc_health.v1 import health_pb2
-from numpy.typing import NDArray
 
 from retrieval.client.values import (
     count,
@@ -15,8 +13,8 @@ from retrieval.client.values import (
     number,
     sendable,
     several,
-    vector,
 )
+from retrieval.client.vectors import query_vector
 from retrieval.domain.arguments import text_list
 from retrieval.domain.passages import Passage
 from retrieval.domain.records import TextKind
@@ -30,7 +28,12 @@ from retrieval.v1 import (
     search_service_pb2,
 )
 
-QueryLike = str | Passage | NDArray[np.floating] | Sequence[float]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+# Not with |, which does not take the name of a class that need not be installed.
+QueryLike = Union[str, Passage, "NDArray[np.floating]", Sequence[float]]
 """What to search with: a text; a passage, to find more like it; or a vector [dim]."""
 
 SearchRequestT = TypeVar(
@@ -111,7 +114,7 @@ def _fill_search(
     elif isinstance(query, Passage):
         request.passage = query.name
     else:
-        request.vector.CopyFrom(vector(query))
+        request.vector.CopyFrom(query_vector(query))
     return request
 
 

@@ -6,14 +6,13 @@ Passages are the same record that a search in the same process gives.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
-import numpy as np
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health_pb2
-from numpy.typing import NDArray
 
+from retrieval.client.vectors import answered
 from retrieval.domain.metadata import Metadata, from_doubles
 from retrieval.domain.passages import Highlights, Passage, ScoreKind, SectionText, Span, StageScores
 from retrieval.domain.resource_names import parse_passage
@@ -25,6 +24,10 @@ from retrieval.v1 import (
     rerank_service_pb2,
     search_service_pb2,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _SCORE_KINDS: dict[int, ScoreKind] = {
     document_pb2.SCORE_KIND_COSINE: "cosine",
@@ -185,8 +188,8 @@ class RerankResults(Sequence[RerankedText]):
 class Embeddings:
     """The vectors of n texts."""
 
-    vectors: NDArray[np.float32]
-    """[n, dim], L2-normalised."""
+    vectors: "NDArray[np.float32]"
+    """[n, dim], L2-normalised; a list of n ``array("f")`` if numpy is not installed."""
     token_counts: tuple[int, ...]
     """Tokens that the model read of each text, including prompt and special tokens."""
     truncated: tuple[bool, ...]
@@ -200,7 +203,7 @@ class Embeddings:
         """Join the answers to several requests."""
         embeddings = [embedding for message in messages for embedding in message.embeddings]
         return cls(
-            vectors=np.array([one.vector.values for one in embeddings], dtype=np.float32),
+            vectors=answered(one.vector.values for one in embeddings),
             token_counts=tuple(one.token_count for one in embeddings),
             truncated=tuple(one.truncated for one in embeddings),
             model_fingerprint=messages[0].model_fingerprint,

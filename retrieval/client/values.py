@@ -2,16 +2,15 @@
 
 import math
 from collections.abc import Collection, Iterable, Mapping
+from numbers import Real
 from operator import index
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import numpy as np
-
+from retrieval.client.vectors import is_numpy
 from retrieval.domain.arguments import check_text, kind_of
 from retrieval.domain.passages import Passage
 from retrieval.domain.wording import did_you_mean
 from retrieval.errors import InvalidArgument
-from retrieval.v1 import vector_pb2
 
 _Value = TypeVar("_Value")
 _MAX_INT32 = 2**31 - 1
@@ -68,7 +67,7 @@ def count(value: int, *, field: str, minimum: int = 1) -> int:
         whole = index(value)
     except TypeError:
         whole = None
-    if whole is None or isinstance(value, bool | np.bool_):
+    if whole is None or isinstance(value, bool):
         raise InvalidArgument(f"{field} is {value!r}; it must be a whole number", field=field)
     if whole < minimum:
         raise InvalidArgument(f"{field} is {whole}; it must be {minimum} or more", field=field)
@@ -85,7 +84,7 @@ def number(value: float | None, *, field: str) -> float | None:
     """
     if value is None:
         return None
-    if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
+    if isinstance(value, Real) and not isinstance(value, bool):  # numpy's numbers are real, too
         try:
             return float(value)
         except OverflowError:
@@ -99,7 +98,7 @@ def flag(value: bool, *, field: str) -> bool:
     Raises:
         InvalidArgument: the value is neither True nor False, but ``"false"``, for example.
     """
-    if not isinstance(value, bool | np.bool_):
+    if not isinstance(value, bool) and not is_numpy(value, "bool_"):
         raise InvalidArgument(f"{field} is {value!r}; it must be True or False", field=field)
     return bool(value)
 
@@ -130,31 +129,3 @@ def several(queries: Iterable[_Value]) -> list[_Value]:
     except TypeError:
         pass
     raise InvalidArgument(f"queries is {kind_of(queries)}; give a list of queries", field="queries")
-
-
-def vector(values: Any) -> vector_pb2.Vector:  # noqa: ANN401  (anything else is refused)
-    """Return a query's vector.
-
-    Raises:
-        InvalidArgument: the values are not real numbers, or not in one dimension.
-    """
-    refused = InvalidArgument(
-        f"the query is {kind_of(values)}; give a text, a passage, or a vector of numbers",
-        field="query",
-    )
-    if values is None or isinstance(values, str | bytes):
-        raise refused
-    try:
-        given = np.asarray(values)
-        if given.dtype.kind not in "iuf" or not given.ndim:
-            raise refused
-        with np.errstate(over="ignore"):  # the server refuses what is not finite
-            numbers = given.astype(np.float32)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise refused from error
-    if numbers.ndim != 1:
-        raise InvalidArgument(
-            f"the query vector has the shape {numbers.shape}; it must have one dimension",
-            field="query",
-        )
-    return vector_pb2.Vector(values=numbers)

@@ -9,12 +9,12 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import Any, Final, TypedDict
 
-import numpy as np
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from retrieval.client.requests import resource_name
 from retrieval.client.values import count, flag, known_options, sendable
+from retrieval.client.vectors import is_numpy
 from retrieval.domain.arguments import check_text, kind_of, refuse_one_text
 from retrieval.domain.metadata import MAX_EXACT_INT
 from retrieval.errors import InvalidArgument
@@ -342,7 +342,7 @@ def _plain(value: Any, field: str, depth: int) -> Any:  # noqa: ANN401  (anythin
             return _struct(value, field, depth + 1)
         parts = ((f"{field}[{place}]", part) for place, part in enumerate(value))
         return [_plain(part, place, depth + 1) for place, part in parts if part is not None]
-    if isinstance(value, np.generic):
+    if is_numpy(value, "generic"):
         value = value.item()
     if isinstance(value, str):
         return sendable(value, field=field)
