@@ -14,7 +14,6 @@ from wsgiref.simple_server import WSGIServer
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from retrieval.domain.own_process import is_own_process
 from retrieval.domain.records import IndexInfo
@@ -31,6 +30,7 @@ from retrieval.service.grpc_api.embedding_servicer import EmbeddingServicer
 from retrieval.service.grpc_api.health import HealthServicer
 from retrieval.service.grpc_api.index_servicer import IndexServicer
 from retrieval.service.grpc_api.interceptors import RequestInterceptor
+from retrieval.service.grpc_api.reflection import add_reflection
 from retrieval.service.grpc_api.rerank_servicer import RerankServicer
 from retrieval.service.grpc_api.search_servicer import SearchServicer
 from retrieval.service.grpc_api.tls import Certificates
@@ -231,9 +231,7 @@ class RetrievalServer:
         for door in self._doors:
             door.add_to(server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection(
-            (*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME), server
-        )
+        add_reflection((*self._services, health.SERVICE_NAME), server)
         return server
 
     async def start(self) -> Address:

@@ -1,4 +1,4 @@
-"""Starting, health, reflection, draining; and strangers at the port."""
+"""Starting, health, draining; and strangers at the port."""
 
 import asyncio
 import contextlib
@@ -15,11 +15,7 @@ from urllib.request import urlopen
 
 import grpc
 import pytest
-from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
-    ProtoReflectionDescriptorDatabase,
-)
 
 from retrieval.client import RetrievalClient
 from retrieval.commands.cli import main
@@ -103,19 +99,6 @@ def test_health_of_services_and_collections(server: RunningServer) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         check_health(server.target, "collections/nope")
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
-
-
-def test_reflection_describes_the_services(server: RunningServer) -> None:
-    with grpc.insecure_channel(server.target) as channel:
-        database = ProtoReflectionDescriptorDatabase(channel)
-        assert set(SERVICE_NAMES) < set(database.get_services())
-        pool = DescriptorPool(database)
-        service = pool.FindServiceByName("retrieval.v1.SearchService")
-        assert [method.name for method in service.methods] == [
-            "Search",
-            "BatchSearch",
-            "StreamSearch",
-        ]
 
 
 def test_unknown_methods_are_unimplemented(server: RunningServer) -> None:

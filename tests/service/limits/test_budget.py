@@ -36,6 +36,7 @@ METHODS = (
     "/retrieval.v1.SearchService/StreamSearch",
     "/retrieval.v1.EmbeddingService/BatchEmbed",
     "/retrieval.v1.IndexService/GetServerInfo",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 )
 BUDGET = 96 * MIB
