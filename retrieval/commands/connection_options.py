@@ -94,12 +94,38 @@ _LISTENING_OPTIONS: Final = (
 """Their defaults are those of ``Limits`` of the service and of ``HttpLimits``."""
 
 
-def listening_options(default: str, *, insecure: str) -> Callable[[Command], Command]:
-    """Return the options of a command that serves: ``--listen``, its TLS and its limits.
+_WEB_OPTIONS: Final = (
+    click.option(
+        "--cors-origin",
+        "cors_origins",
+        multiple=True,
+        metavar="URL",
+        help="Let web pages of this origin use it, e.g. https://example.org. Repeatable.",
+    ),
+    click.option(
+        "--allowed-host",
+        "allowed_hosts",
+        multiple=True,
+        metavar="NAME",
+        help="Name that clients may reach it by, besides that of its address. Repeatable.",
+    ),
+)
+
+
+def listening_options(
+    default: str | None,
+    *,
+    insecure: str,
+    name: str = "--listen",
+    help: str = "Address to listen on; port 0 picks a free port.",
+) -> Callable[[Command], Command]:
+    """Return the options of a command that serves: its address, its TLS and its limits.
 
     Args:
-        default: address of ``--listen``.
+        default: address of ``name``; None if the command listens only when it is given.
         insecure: what ``--insecure`` allows, as its help.
+        name: of the option with the address.
+        help: of the option with the address.
     """
 
     def add(command: Command) -> Command:
@@ -107,14 +133,17 @@ def listening_options(default: str, *, insecure: str) -> Callable[[Command], Com
             command = option(command)
         command = click.option("--insecure", is_flag=True, help=insecure)(command)
         return click.option(
-            "--listen",
-            default=default,
-            metavar="HOST:PORT",
-            show_default=True,
-            help="Address to listen on; port 0 picks a free port.",
+            name, default=default, metavar="HOST:PORT", show_default=True, help=help
         )(command)
 
     return add
+
+
+def web_options(command: Command) -> Command:
+    """Add the options that say which web pages, and under which names, may use a command."""
+    for option in reversed(_WEB_OPTIONS):
+        command = option(command)
+    return command
 
 
 class ConnectionOptions(TypedDict):

@@ -11,6 +11,7 @@ from retrieval.commands.connection_options import (
     TARGET_OPTION,
     listening_options,
     server_options,
+    web_options,
 )
 
 if TYPE_CHECKING:
@@ -32,20 +33,7 @@ _EXAMPLES = (
     "without TLS.",
 )
 @server_options
-@click.option(
-    "--cors-origin",
-    "cors_origins",
-    multiple=True,
-    metavar="URL",
-    help="Let web pages of this origin use the gateway, e.g. https://example.org. Repeatable.",
-)
-@click.option(
-    "--allowed-host",
-    "allowed_hosts",
-    multiple=True,
-    metavar="NAME",
-    help="Name that clients may reach the gateway by, besides that of --listen. Repeatable.",
-)
+@web_options
 @click.option(
     "--max-body-bytes",
     "body_bytes",

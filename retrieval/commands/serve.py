@@ -200,6 +200,11 @@ def _writing(field: str, name: str, metavar: str, text: str) -> Callable[[FC], F
     show_default=True,
     help="info logs a line per request; debug also logs the texts of queries.",
 )
+@click.option(
+    "--until-stdin-closes",
+    is_flag=True,
+    help="Also stop when standard input closes, as when the program that started it has ended.",
+)
 def serve(
     *,
     indexes: Sequence[str],
@@ -227,6 +232,7 @@ def serve(
     search_threads: int,
     log_format: "LogFormat",
     log_level: str,
+    until_stdin_closes: bool,
     **limits: Any,
 ) -> None:
     """Serve indexes over gRPC until SIGTERM or Ctrl-C.
@@ -262,7 +268,7 @@ def serve(
     )
     gateway = _gateway_beside(config, parse_address(http)) if http else None
     set_up_logging(log_format, log_level)
-    asyncio.run(run_server(config, _say_ready, gateway))
+    asyncio.run(run_server(config, _say_ready, gateway, until_stdin_closes=until_stdin_closes))
 
 
 def _gateway_beside(

@@ -6,7 +6,8 @@ when they start, and what is process-wide asks here first.
 """
 
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from retrieval.errors import InvalidArgument
@@ -46,3 +47,20 @@ def is_turned_off(name: str, *, variable: str, names: Sequence[str]) -> bool:
             f"{variable} names {', '.join(unknown)}; it may name {', '.join((*names, ALL))}"
         )
     return not off.isdisjoint((name, ALL))
+
+
+def at_end_of_stdin(call: Callable[[], None]) -> None:
+    """Call once standard input closes, as it does when the program that started this one has ended.
+
+    For a process whose standard input is a pipe; called in a running event loop.
+    """
+    import asyncio  # takes a while, and most commands do without
+
+    loop = asyncio.get_running_loop()
+
+    def on_readable() -> None:
+        if not os.read(sys.stdin.fileno(), 1024):
+            loop.remove_reader(sys.stdin)
+            call()
+
+    loop.add_reader(sys.stdin, on_readable)

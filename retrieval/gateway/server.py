@@ -2,19 +2,19 @@
 
 import asyncio
 import logging
-import os
 import signal
 import socket
 import ssl
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import uvicorn
+from starlette.types import ASGIApp
 
+from retrieval.domain.own_process import at_end_of_stdin
 from retrieval.errors import AddressInUse, InvalidArgument
-from retrieval.gateway.app import create_app
 from retrieval.gateway.config import GatewayConfig
 from retrieval.gateway.problems import Refused
 from retrieval.gateway.protocol import protocol_options
@@ -27,6 +27,22 @@ _BACKLOG: Final = 2048
 """uvicorn's default: connections that arrive at once wait for a moment instead of failing."""
 _PROBE_SECONDS: Final = 2.0
 _PROBE_EVERY: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What a gateway answers with."""
+
+    app: ASGIApp
+    running: AbstractAsyncContextManager[object] = field(default_factory=nullcontext)
+    """What the application needs to have entered while it answers."""
+
+
+def gateway_site(config: GatewayConfig, upstream: Upstream) -> Site:
+    """Return the site of ``retrieval gateway``."""
+    from retrieval.gateway.app import create_app  # loads FastAPI
+
+    return Site(create_app(config, upstream))
 
 
 class _Server(uvicorn.Server):
@@ -51,8 +67,16 @@ class _Server(uvicorn.Server):
 class RunningGateway:
     """One gateway; made, started and stopped in one running event loop."""
 
-    def __init__(self, config: GatewayConfig) -> None:
+    def __init__(
+        self,
+        config: GatewayConfig,
+        make_site: Callable[[GatewayConfig, Upstream], Site] = gateway_site,
+    ) -> None:
         """Listen, without answering yet.
+
+        Args:
+            config: its settings.
+            make_site: returns what it answers with, given the connection to the server.
 
         Raises:
             AddressInUse: the gateway can't listen on the address.
@@ -60,12 +84,13 @@ class RunningGateway:
         """
         self._config = config
         self._upstream = Upstream(config)
+        self._site = make_site(config, self._upstream)
         self._ready = asyncio.Event()
         self._socket = _listen(config.host, config.port)
         self.port: int = self._socket.getsockname()[1]
         """The port, also if the system picked it."""
         settings = uvicorn.Config(
-            create_app(config, self._upstream),
+            self._site.app,
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -99,13 +124,14 @@ class RunningGateway:
             if self._starting.cancelled():
                 return
             self._starting.result()
-            serving = asyncio.create_task(self._server.serve([self._socket]))
-            ready = asyncio.create_task(self._ready.wait())
-            await asyncio.wait({serving, ready}, return_when=asyncio.FIRST_COMPLETED)
-            if ready.done():
-                on_ready(self.port)
-            ready.cancel()
-            await serving
+            async with self._site.running:
+                serving = asyncio.create_task(self._server.serve([self._socket]))
+                ready = asyncio.create_task(self._ready.wait())
+                await asyncio.wait({serving, ready}, return_when=asyncio.FIRST_COMPLETED)
+                if ready.done():
+                    on_ready(self.port)
+                ready.cancel()
+                await serving
         finally:
             self._socket.close()
             await self._upstream.close()
@@ -164,17 +190,11 @@ def run(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, gateway.stop)
         if until_stdin_closes:
-            loop.add_reader(sys.stdin, _at_end_of_stdin, gateway.stop)
+            at_end_of_stdin(gateway.stop)
         await gateway.serve(on_ready)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
-
-
-def _at_end_of_stdin(stop: Callable[[], None]) -> None:
-    if not os.read(sys.stdin.fileno(), 1024):
-        asyncio.get_running_loop().remove_reader(sys.stdin)
-        stop()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -15,7 +15,7 @@ from wsgiref.simple_server import WSGIServer
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from retrieval.domain.own_process import is_own_process
+from retrieval.domain.own_process import at_end_of_stdin, is_own_process
 from retrieval.domain.records import IndexInfo
 from retrieval.domain.resource_names import collection_name
 from retrieval.errors import AddressInUse, NotServing, RetrievalError
@@ -376,6 +376,8 @@ async def serve(
     config: ServiceConfig,
     ready: Callable[[Address, dict[str, IndexInfo], str], None],
     beside: Callable[[Address], AbstractAsyncContextManager[str]] | None = None,
+    *,
+    until_stdin_closes: bool = False,
 ) -> None:
     """Run a server until SIGTERM or SIGINT, then drain it.
 
@@ -385,6 +387,7 @@ async def serve(
         config: what to serve, and where.
         ready: called once the server answers requests, with what ``beside`` gives.
         beside: what to run beside the server while it answers requests, by its plain address.
+        until_stdin_closes: whether to end as well when the process that started it has ended.
 
     Raises:
         AddressInUse: the server can't listen on the address.
@@ -401,6 +404,8 @@ async def serve(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
+    if until_stdin_closes:
+        at_end_of_stdin(stopping.set)
     server = RetrievalServer(config)
     loop.add_signal_handler(signal.SIGHUP, server.reload_access)
     try:
