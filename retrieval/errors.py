@@ -51,6 +51,8 @@ class RetrievalError(Exception):
 
     reason: ClassVar[str] = "INTERNAL"
     exit_code: int = 1
+    retry_seconds: float | None = None
+    """Seconds until the same request may succeed; None if that is not known."""
 
     def __init__(self, message: str, **metadata: str) -> None:
         """Create the error.

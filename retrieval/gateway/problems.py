@@ -4,6 +4,7 @@ A status of gRPC and its reason become a status of HTTP by one table. The forms 
 TEI, Dify) have the same members beside those of problem details.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -154,7 +155,7 @@ def of_service(error: ServiceError, *, retry_seconds: float | None, ours: bool) 
     status = REASONS.get(error.service_reason) or STATUSES.get(error.status, 500 if ours else 502)
     retry = _RETRY_SECONDS.get(status)
     if retry_seconds is not None:
-        retry = max(1, round(retry_seconds))
+        retry = max(1, math.ceil(retry_seconds))
     metadata = error.metadata if ours else {}
     return Problem(status, error.service_reason or error.status, error.message, metadata, retry)
 

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 import numpy as np
@@ -160,7 +161,8 @@ async def _look_up(server: Server, model: str, first: Refused | None) -> KnownMo
     """Find a collection by the name of its model.
 
     Raises:
-        Refused: there is none. It is the first refusal if collections can't be listed.
+        Refused: there is none. It is the first refusal if collections can't be listed, or if that
+            one was about the token.
     """
     try:
         found = await _collections(server)
@@ -170,6 +172,8 @@ async def _look_up(server: Server, model: str, first: Refused | None) -> KnownMo
         if one.model.name == model:
             name = parse_collection(one.name, field="name")
             return KnownModel(name, one.model.fingerprint)
+    if first is not None and first.problem.status == HTTPStatus.FORBIDDEN:
+        raise first
     raise _no_model(model, _offered(found))
 
 

@@ -41,7 +41,7 @@ _CONTENTS: Final = ("text", "data", "passages")
 """A client here has no path of a file: it would be a path of the gateway's machine."""
 _PUTS_AT_ONCE: Final = 64
 """Puts of a batch at the server at once: the server commits those together that wait together."""
-_OF_ALL: Final = (401, 403, 501)
+_OF_ALL: Final = (401, 403, 429, 501)
 """Statuses that say nothing about one document, but about the caller or the server."""
 _CONDITIONS: Final = frozenset({"if-match", "if-none-match"})
 """Headers with which a conflict is a 412 and not a 409."""

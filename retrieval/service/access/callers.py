@@ -95,10 +95,12 @@ class Bucket:
         self._fill()
         if self._left < 1:
             wait = (1 - self._left) / self.rate
-            raise RateLimited(
+            limited = RateLimited(
                 f"this token allows {self.rate:g} request{'s' * (self.rate != 1)} a second: "
                 f"try again in {wait:.3g} s"
             )
+            limited.retry_seconds = wait
+            raise limited
         self._left -= 1
 
     def _fill(self) -> None:

@@ -85,13 +85,12 @@ is logged in full."""
 
 _RETRY_SECONDS: dict[type[RetrievalError], int] = {
     Overloaded: 1,
-    RateLimited: 1,
     NotServing: 1,
     StorageError: 5,
     DiskFull: 5,
 }
-"""When a client should retry, for errors that pass by themselves. Queues empty within a second; a
-disk that refuses takes longer."""
+"""When a client should retry, for errors that pass by themselves and don't say when. Queues empty
+within a second; a disk that refuses takes longer."""
 
 _SERVER_SIDE: dict[type[RetrievalError], str] = {
     IndexDamaged: "the collection's index is damaged: `indexer verify` on the server says how, "
@@ -145,8 +144,10 @@ def to_status(error: Exception) -> status_pb2.Status:
             field=info.metadata["field"], description=status.message
         )
         status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
-    if type(error) in _RETRY_SECONDS:
-        delay = Duration(seconds=_RETRY_SECONDS[type(error)])
+    retry_seconds = error.retry_seconds or _RETRY_SECONDS.get(type(error))
+    if retry_seconds is not None:
+        delay = Duration()
+        delay.FromNanoseconds(int(retry_seconds * 1e9))
         status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
     return status
 

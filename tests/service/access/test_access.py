@@ -436,8 +436,9 @@ def test_a_bucket_fills_with_time() -> None:
     bucket = Bucket(2.0, lambda: now[0])
     for _ in range(2):
         bucket.take()
-    with pytest.raises(RateLimited, match="try again in 0.5 s"):
+    with pytest.raises(RateLimited, match="try again in 0.5 s") as limited:
         bucket.take()
+    assert limited.value.retry_seconds == 0.5
     now[0] = 0.5
     bucket.take()
     now[0] = 100.0

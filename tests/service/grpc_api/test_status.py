@@ -102,6 +102,13 @@ def test_what_passes_by_itself_says_when_to_retry(kind: type[errors.RetrievalErr
     assert retry.retry_delay.seconds == 1
 
 
+def test_an_error_that_knows_when_says_so() -> None:
+    error = errors.RateLimited("later")
+    error.retry_seconds = 2.5
+    (retry,) = details(to_status(error), error_details_pb2.RetryInfo)
+    assert retry.retry_delay.ToMilliseconds() == 2500
+
+
 @pytest.mark.parametrize("error", [KeyError("/secret/path"), errors.RetrievalError("a bug")])
 def test_what_is_not_in_the_table_is_internal(error: Exception) -> None:
     assert status_code(error) is grpc.StatusCode.INTERNAL

@@ -14,7 +14,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +33,15 @@ _PRIVATE: Final = 0o600
 def today() -> date:
     """Return the present day of UTC."""
     return datetime.now(UTC).date()
+
+
+def _exceeded(message: str, quota: str) -> QuotaExceeded:
+    """Return the error of a quota that is used up for today."""
+    error = QuotaExceeded(f"{message}: try again after midnight UTC", quota=quota)
+    now = datetime.now(UTC)
+    midnight = datetime.combine(now.date() + timedelta(days=1), time(), UTC)
+    error.retry_seconds = (midnight - now).total_seconds()
+    return error
 
 
 class Quotas:
@@ -76,17 +85,14 @@ class Quotas:
         documents = self._documents[caller.name] + len(under_way)
         size_so_far = self._bytes[caller.name] + sum(each.size for each in under_way)
         if 0 < caller.quota.documents <= documents:
-            raise QuotaExceeded(
-                f"this token may put {caller.quota.documents} documents a day: try again after "
-                "midnight UTC",
-                quota="documents",
-            )
+            message = f"this token may put {caller.quota.documents} documents a day"
+            raise _exceeded(message, "documents")
         if 0 < caller.quota.bytes < size_so_far + size:
-            raise QuotaExceeded(
+            message = (
                 f"this token may put {caller.quota.bytes} bytes a day, {size_so_far} are used and "
-                f"this document has {size}: try again after midnight UTC",
-                quota="bytes",
+                f"this document has {size}"
             )
+            raise _exceeded(message, "bytes")
         self._reserved[reservation] = None
         return reservation
 

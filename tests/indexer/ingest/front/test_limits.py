@@ -120,6 +120,7 @@ def test_what_is_under_way_counts_and_what_fails_does_not(tmp_path: Path) -> Non
     with pytest.raises(QuotaExceeded, match="3 documents a day") as caught:
         quotas.reserve(ANNA, 1)
     assert caught.value.metadata == {"quota": "documents"}
+    assert 0 < (caught.value.retry_seconds or 0) <= 86_400
     first.settle(1)
     second.give_up()
     third.settle(1)
