@@ -24,7 +24,7 @@ from retrieval.errors import InvalidArgument, RetrievalError
 from retrieval.indexer_v1 import ingest_service_pb2 as pb
 from retrieval.indexer_v1.ingest_service_pb2_grpc import IngestServiceServicer
 from retrieval.service.grpc_api.messages import collection_message
-from retrieval.service.grpc_api.status import abort
+from retrieval.service.grpc_api.status import abort, hides_message
 from retrieval.service.observability.observer import REQUEST_ID
 from retrieval.service.observability.request_log import one_line, request_id
 from retrieval.store.filters.language import parse_filter
@@ -59,6 +59,8 @@ def _answered(
         except RetrievalError as error:
             if type(error) is RetrievalError:
                 LOG.exception("%s failed", method.__name__)
+            elif hides_message(error):
+                LOG.warning("%s failed: %s: %s", method.__name__, error.reason, error.message)
             await abort(context, error)
         except Exception as error:
             LOG.exception("%s failed", method.__name__)

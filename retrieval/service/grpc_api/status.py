@@ -119,6 +119,11 @@ def status_code(error: Exception) -> grpc.StatusCode:
     return grpc.StatusCode.INTERNAL
 
 
+def hides_message(error: Exception) -> bool:
+    """Return whether clients read less than an error says, so that the log must have it."""
+    return type(error) in _SERVER_SIDE or status_code(error) is grpc.StatusCode.INTERNAL
+
+
 def to_status(error: Exception) -> status_pb2.Status:
     """Return an exception's status with its details.
 

@@ -28,7 +28,8 @@ def set_up_logging(form: LogFormat, level: str) -> None:
     text = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
     handler.setFormatter(JsonFormatter() if form == "json" else text)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    logging.getLogger("retrieval").setLevel(level.upper())
+    for package in ("retrieval", "indexer"):  # a door may be in the second
+        logging.getLogger(package).setLevel(level.upper())
     logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
     logging.getLogger("faiss").setLevel(logging.WARNING)  # it names the processor's instructions
 

@@ -1,5 +1,6 @@
 """The writer process when something fails: a reader, the disk, a commit, the process itself."""
 
+import json
 import os
 import shutil
 import signal
@@ -26,6 +27,7 @@ from indexer.staging import Prepared, Put, prepare
 from retrieval.domain.records import Chunk, ChunkSettings, Document, Section, SourceFile
 from retrieval.encoding.encoder import Encoder
 from retrieval.errors import Conflict, DiskFull, IndexLocked, StorageError
+from retrieval.indexer_v1 import ingest_service_pb2 as pb
 from retrieval.store import Commit, open_reader, open_writer, read_info, verify
 from tests.indexer.ingest.writer_process import WriterProcess, create, reason, writing
 from tests.store.places import can_mount
@@ -42,8 +44,14 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 @pytest.fixture(scope="module")
-def writer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WriterProcess]:
-    with writing(tmp_path_factory.mktemp("data")) as process:
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the writer process writes to standard error."""
+    return tmp_path_factory.mktemp("log") / "writer.jsonl"
+
+
+@pytest.fixture(scope="module")
+def writer(tmp_path_factory: pytest.TempPathFactory, log: Path) -> Iterator[WriterProcess]:
+    with writing(tmp_path_factory.mktemp("data"), log=log, log_format="json") as process:
         create(process)
         yield process
 
@@ -146,6 +154,21 @@ def test_an_index_that_took_the_place_of_another_is_opened_anew(tmp_path: Path) 
         assert [row.uri for row in reader.documents(9)] == ["a/2"]
     assert read_info(folder).chunking.chunk_tokens == 9
     assert not list(verify(folder))
+
+
+def test_what_clients_are_not_told_is_logged_with_the_id_of_their_request(
+    writer: WriterProcess, log: Path
+) -> None:
+    folder = create(writer, "damaged")
+    (folder / "index.db").write_bytes(b"damaged " * 1000)
+    request = pb.PutDocumentRequest(collection="collections/damaged", uri="a", text="one")
+    with pytest.raises(grpc.RpcError) as raised:
+        writer.stub.PutDocument(request, metadata=(("x-request-id", "mine"),))
+    assert str(folder) not in raised.value.details()  # type: ignore[attr-defined]
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    [line] = [line for line in lines if line.get("request_id") == "mine"]
+    assert line["level"] == "WARNING"
+    assert str(folder) in line["message"]
 
 
 # The commit thread by itself.

@@ -22,14 +22,20 @@ from tests.service.harness import word_model
 class WriterProcess:
     """A running process, and a connection to it."""
 
-    def __init__(self, settings: WriterSettings, wrap: Sequence[str] = ()) -> None:
+    def __init__(
+        self, settings: WriterSettings, wrap: Sequence[str] = (), log: Path | None = None
+    ) -> None:
         self.settings = settings
+        stderr = log.open("w") if log else None
         self.process = subprocess.Popen(
             [*wrap, sys.executable, "-m", "indexer.ingest.writer"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
+            stderr=stderr,
             env={**os.environ, "HF_HUB_OFFLINE": "1"},
         )
+        if stderr:
+            stderr.close()
         assert self.process.stdin is not None
         self.process.stdin.write(settings.to_json().encode() + b"\n")
         self.process.stdin.flush()
@@ -65,12 +71,15 @@ class WriterProcess:
 
 
 @contextmanager
-def writing(data: Path, wrap: Sequence[str] = (), **settings: Any) -> Iterator[WriterProcess]:
+def writing(
+    data: Path, wrap: Sequence[str] = (), log: Path | None = None, **settings: Any
+) -> Iterator[WriterProcess]:
     """A writer process over a folder of collections, with the tiny model of tests.
 
     Args:
         data: the folder.
         wrap: command that runs the process.
+        log: file for its standard error.
         settings: others than the defaults.
     """
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
@@ -87,6 +96,7 @@ def writing(data: Path, wrap: Sequence[str] = (), **settings: Any) -> Iterator[W
                 },
             ),
             wrap,
+            log,
         )
         try:
             yield writer
