@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import os
+import shutil
 import signal
 import sys
-from contextlib import suppress
 from threading import Thread
 from typing import Final
 
@@ -84,8 +84,7 @@ async def _serve(settings: WriterSettings) -> None:
     except TimeoutError:
         LOG.warning("a commit was given up: nothing that was acknowledged is lost")
     # The server removes the socket's folder, unless it was killed.
-    with suppress(OSError):
-        settings.socket.parent.rmdir()
+    shutil.rmtree(settings.socket.parent, ignore_errors=True)
 
 
 async def _close(

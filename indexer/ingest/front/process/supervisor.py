@@ -11,10 +11,8 @@ that was killed is in the way of the next.
 import asyncio
 import logging
 import os
-import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
@@ -25,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import grpc.aio
 
 from indexer.ingest.front.process.heartbeat import Heartbeat, Patience
+from indexer.ingest.front.process.socket_folder import SocketFolder, remove_leftovers
 from indexer.ingest.writer.settings import WriterSettings
 from retrieval.errors import NotServing
 from retrieval.indexer_v1 import ingest_service_pb2 as pb
@@ -53,9 +52,6 @@ _STEADY_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 10.0
 """For the process to finish its commit and end; then it is killed, which loses nothing that was
 acknowledged."""
-_MAX_SOCKET_BYTES: Final = 100
-"""Systems allow 104 to 108 bytes for the path of a Unix socket."""
-_SOCKET: Final = "writer.sock"
 _NEVER_MS: Final = 2**31 - 1
 _PUT_DOCUMENT: Final = "/indexer.v1.IngestService/PutDocument"
 
@@ -156,16 +152,13 @@ class Writer:
 
     async def _keep_running(self) -> None:
         pause = _FIRST_PAUSE_SECONDS
+        await asyncio.to_thread(remove_leftovers)
         while True:
             started = time.monotonic()
-            folder = Path(await asyncio.to_thread(_private_folder))
             try:
-                await self._run(folder / _SOCKET)
+                await self._run_in_folder()
             except OSError as error:
                 LOG.warning("the writing process can't be started: %s", error)
-            finally:
-                await self._close()
-                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             self._first.set()
             if time.monotonic() - started > _STEADY_SECONDS:
                 pause = _FIRST_PAUSE_SECONDS
@@ -173,8 +166,21 @@ class Writer:
             await asyncio.sleep(pause)
             pause = min(2 * pause, _MAX_PAUSE_SECONDS)
 
+    async def _run_in_folder(self) -> None:
+        """Run the process once, with a folder for its socket.
+
+        Raises:
+            OSError: it can't be started.
+        """
+        folder = await asyncio.to_thread(SocketFolder.make)
+        try:
+            await self._run(folder.socket)
+        finally:
+            await self._close()
+            await asyncio.to_thread(folder.remove)
+
     async def _run(self, socket: Path) -> None:
-        """Run the process once, until it ends.
+        """Run the process until it ends.
 
         Raises:
             OSError: it can't be started.
@@ -262,12 +268,3 @@ async def _before(ended: "asyncio.Task[int]", work: Coroutine[Any, Any, _T]) -> 
         return task.result() if task.done() and not ended.done() else None
     finally:
         task.cancel()
-
-
-def _private_folder() -> str:
-    """Make a folder that only this user can enter, with a path short enough for a socket."""
-    folder = tempfile.mkdtemp(prefix="retrieval-")
-    if len(os.fsencode(folder)) + len(_SOCKET) + 1 > _MAX_SOCKET_BYTES:
-        Path(folder).rmdir()
-        folder = tempfile.mkdtemp(prefix="retrieval-", dir="/tmp")
-    return folder

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -399,6 +400,17 @@ def test_a_writer_that_never_answers_stops_the_server(
     ):
         pass
     assert not Path("/proc", process_id.read_text()).exists()
+
+
+def test_a_server_without_room_for_a_socket_stops(
+    index: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with (
+        pytest.raises(NotServing, match="can't be started"),
+        running({"default": index}, writing=Writing()),
+    ):
+        pass
 
 
 def test_a_server_that_stops_answers_what_it_has_read(index: Path) -> None:
