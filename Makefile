@@ -20,7 +20,10 @@ STAMP := .venv/.installed
 # hundreds of processes, so what is compiled is kept, also where the environment says otherwise.
 PYTEST := OMP_WAIT_POLICY=passive PYTHONDONTWRITEBYTECODE= \
 	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal
-SOURCES := retrieval indexer training tests benchmarks examples proto docs
+SOURCES := retrieval indexer training tests benchmarks examples proto docs clients
+
+# The client is a distribution of its own that the project needs at its own version.
+CLIENT := clients/python
 
 .PHONY: help install demo test test-slow test-ocr test-integrations fuzz coverage check lint types imports proto-check stubs release-contract docs-check dist format docs clean
 
@@ -29,12 +32,13 @@ help:  ## Show this help
 
 install: $(STAMP)  ## Make .venv with everything, the offline model included
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml $(CLIENT)/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "error: Python 3.11 or newer is needed; set PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)"
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[offline,code,eval,bench,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check \
+		--editable ./$(CLIENT) --editable '.[offline,code,eval,bench,dev]'
 	@touch $@
 
 demo: $(STAMP)  ## Index docs/, serve it, ask three questions over gRPC, stop
@@ -47,7 +51,7 @@ test-slow: $(STAMP)  ## Run the slow tests too
 	$(PYTEST) -m 'slow or not slow'
 
 test-ocr: $(STAMP)  ## Install character recognition, which is large, and test it
-	$(BIN)/pip install --quiet '.[ocr]'
+	$(BIN)/pip install --quiet --editable ./$(CLIENT) --editable '.[ocr]'
 	$(BIN)/pytest tests/indexer/parse/pdf/test_ocr.py
 
 test-integrations: $(INTEGRATIONS)/.installed  ## Test HTTP with clients of others, set up apart
@@ -96,11 +100,13 @@ release-contract:  ## Make today's contract the one that `make check` holds late
 docs: $(STAMP)  ## Refresh the generated parts of the documentation
 	$(BIN)/cog -r -P README.md docs/*.md
 
-dist: $(STAMP)  ## Build the source archive and the wheel into dist/, and check both
+dist: $(STAMP)  ## Build source archives and wheels, also of the client, into dist/, and check all
 	rm -rf dist
-	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m build --no-isolation --outdir dist $(CLIENT)
+	$(BIN)/python -m build --no-isolation --outdir dist
 	$(BIN)/twine check --strict dist/*
-	$(BIN)/check-wheel-contents dist/*.whl
+	$(BIN)/check-wheel-contents --config $(CLIENT)/pyproject.toml dist/gte_retrieval_client-*.whl
+	$(BIN)/check-wheel-contents dist/gte_retrieval-*.whl
 
 format: $(STAMP)  ## Format the code
 	$(BIN)/ruff check --fix $(SOURCES)
