@@ -101,13 +101,14 @@ def search_options_table() -> str:
         "|---|---|---|---|---|---|",
     ]
     for option in OPTIONS.values():
-        if option.flag:
+        if option.flag or option.name in SearchOptions.__optional_keys__:
             names = dict.fromkeys((option.name, option.wire_field))
             has_default = option.kind != "flag" and option.default not in (None, "")
             default = f"`{option.default}`" if has_default else ""
             streamed = "yes" if option.name in SearchOptions.__optional_keys__ else ""
+            flag = f"`{option.flag}`" if option.flag else ""
             rows.append(
-                f"| `{option.flag}` | {', '.join(f'`{name}`' for name in names)} "
+                f"| {flag} | {', '.join(f'`{name}`' for name in names)} "
                 f"| {_values_of(option)} | {default} | {streamed} | {option.help} |"
             )
     return "\n".join(rows)

@@ -13,6 +13,7 @@
     │   ├── NoLexicalIndex         an older version made the index: it has no words to search
     │   ├── NoReranker             a search asks for a reranker, and there is none
     │   ├── ModelMismatch          the index and the model (or settings) disagree
+    │   ├── UnexpectedModel        a query's vector is of another model than the collection
     │   ├── IndexLocked            another process is writing the index
     │   ├── ClientClosed           a closed client was used
     │   ├── AddressInUse           the server can't listen on its address
@@ -125,6 +126,12 @@ class ModelMismatch(UserError):
     """The index was made with another model or other settings."""
 
     reason = "MODEL_MISMATCH"
+
+
+class UnexpectedModel(UserError):
+    """The collection has another model than the one that made the query's vector."""
+
+    reason = "UNEXPECTED_MODEL"
 
 
 class IndexLocked(UserError):

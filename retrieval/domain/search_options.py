@@ -260,6 +260,11 @@ class QueryOptions:
         ranks=True,
         server_limit="max_rerank_top",
     )
+    expected_model_fingerprint: str = _option(
+        "",
+        help="Fingerprint of the model that made the query's vector; a collection of another model "
+        "refuses the search. Empty for no check.",
+    )
 
 
 OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
@@ -317,6 +322,7 @@ class SearchOptions(TypedDict, total=False):
     exact: bool
     section_chars: int
     omit_text: bool
+    expected_model_fingerprint: str
 
 
 class ListOptions(SearchOptions, total=False):

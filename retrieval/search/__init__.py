@@ -1,7 +1,7 @@
 """Search: a query → the passages that fit it best in one index; no grpc."""
 
 from retrieval.domain.search_options import DEFAULT_K, MAX_K
-from retrieval.search.query import MAX_ARRANGED, MAX_QUERY_CHARS, Query, check_query
+from retrieval.search.query import MAX_ARRANGED, MAX_QUERY_CHARS, Query, check_model, check_query
 from retrieval.search.reranked import PairScorer
 from retrieval.search.searcher import EmbeddedText, Searcher, SearchResult, Timings
 
@@ -16,5 +16,6 @@ __all__ = [
     "SearchResult",
     "Searcher",
     "Timings",
+    "check_model",
     "check_query",
 ]

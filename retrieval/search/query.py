@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.domain.records import ModelIdentity
 from retrieval.domain.search_options import MAX_K, QueryOptions, check_values
-from retrieval.errors import InvalidArgument
+from retrieval.errors import InvalidArgument, UnexpectedModel
 from retrieval.store import Filter, PassageKey, parse_filter
 
 MAX_ARRANGED = 1_000
@@ -67,6 +68,23 @@ def check_query(query: Query, *, with_filter: bool = True) -> None:
         parse_filter(query.filter)
     if query.min_score is not None:
         _check_min_score(query, query.min_score)
+
+
+def check_model(query: Query, model: ModelIdentity) -> None:
+    """Refuse a query that expects another model than the index's.
+
+    Raises:
+        UnexpectedModel: the fingerprints differ.
+    """
+    expected = query.expected_model_fingerprint
+    if expected and expected != model.fingerprint:
+        raise UnexpectedModel(
+            f"the vectors here are of {model.name} (fingerprint {model.fingerprint[:12]}), not of "
+            f"the expected model (fingerprint {expected[:12]}): embed the query with this "
+            "collection's model",
+            expected_model_fingerprint=expected,
+            model_fingerprint=model.fingerprint,
+        )
 
 
 def _check_list(query: Query) -> None:

@@ -14,7 +14,7 @@ from retrieval.errors import InvalidArgument, NoReranker
 from retrieval.search.diversity import Head
 from retrieval.search.highlight import highlight
 from retrieval.search.pages import Listing
-from retrieval.search.query import Query, check_query
+from retrieval.search.query import Query, check_model, check_query
 from retrieval.search.ranking import Dense, Fused, Lexical, Ranking, StableRanking, Weighted
 from retrieval.search.reranked import PairScorer, Reranked
 from retrieval.store import Reader, SectionSpan
@@ -94,6 +94,7 @@ class Searcher:
 
         Raises:
             InvalidArgument: a value is out of range; ``metadata["field"]`` names it.
+            UnexpectedModel: it expects another model than the index's.
             NotFound: the query's passage does not exist.
             NoLexicalIndex: it needs a lexical index, and there is none yet.
             NoReranker: it asks for reranking, and there is no model for it.
@@ -138,6 +139,7 @@ class Searcher:
     def _ask(self, query: Query, embedded: EmbeddedText | None) -> "_Asked":
         """Check a query, and choose the ranking for it."""
         check_query(query)
+        check_model(query, self.reader.info.model)
         if (embedded is not None) != query.needs_embedding:
             raise ValueError("the embedding of a query's text goes with the text")
         embedded = embedded or self._given_vector(query)

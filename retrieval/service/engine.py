@@ -41,7 +41,14 @@ from retrieval.domain.resource_names import DocumentName, DocumentUri, PassageNa
 from retrieval.domain.search_options import MAX_K, MAX_OFFSET, OPTIONS
 from retrieval.domain.wording import counted
 from retrieval.errors import InvalidArgument, NoReranker
-from retrieval.search import MAX_QUERY_CHARS, EmbeddedText, Query, SearchResult, check_query
+from retrieval.search import (
+    MAX_QUERY_CHARS,
+    EmbeddedText,
+    Query,
+    SearchResult,
+    check_model,
+    check_query,
+)
 from retrieval.service.access.callers import EVERYONE, Caller
 from retrieval.service.access.token_file import Scope
 from retrieval.service.collections.open_collections import Collections, OpenCollection
@@ -326,6 +333,7 @@ class Engine:
         with self._collections.use(collection, call.caller) as opened:
             query = replace(query, k=min(limit, MAX_K), offset=0)
             check_query(query, with_filter=False)
+            check_model(query, opened.info.model)
             await self._evaluate_filter(opened, query)
             (embedded,), seconds = await _embed(opened, [query])
             results = opened.searcher.stream(query, embedded, limit=limit, embed_seconds=seconds)
@@ -747,6 +755,7 @@ def _plan(
 
     Raises:
         InvalidArgument: a value is out of range, or the page token is of another request.
+        UnexpectedModel: the query expects another model than the collection's.
         StaleGeneration: the page token is of another generation.
     """
     scope = PageScope(search.same, collection.info.identity)
@@ -754,6 +763,7 @@ def _plan(
     if search.page_token:
         query = replace(query, offset=scope.offset(search.page_token))
     check_query(query, with_filter=False)
+    check_model(query, collection.info.model)
     return _Plan(collection, query, scope, started, present)
 
 

@@ -124,6 +124,7 @@ class SearchRequest(_message.Message):
     CONTEXT_BEFORE_FIELD_NUMBER: _builtins.int
     CONTEXT_AFTER_FIELD_NUMBER: _builtins.int
     OMIT_TEXT_FIELD_NUMBER: _builtins.int
+    EXPECTED_MODEL_FINGERPRINT_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """collection is the resource name of the collection to search, "collections/{collection}". Empty
     means "collections/default".
@@ -214,6 +215,12 @@ class SearchRequest(_message.Message):
     """omit_text leaves Passage.text empty, also in context_before and context_after, for callers that
     need only names, scores or metadata. It does not change Passage.section or Passage.highlights.
     """
+    expected_model_fingerprint: _builtins.str
+    """expected_model_fingerprint is the Model.fingerprint of the model that made vector, such as
+    BatchEmbedResponse.model_fingerprint. If it is not that of the collection's model, the search
+    fails with FAILED_PRECONDITION and reason UNEXPECTED_MODEL, because vectors of two models can't
+    be compared. Empty means that it is not checked.
+    """
     @_builtins.property
     def vector(self) -> _vector_pb2.Vector:
         """vector is an embedding by the collection's model, with Model.dimension components."""
@@ -243,10 +250,11 @@ class SearchRequest(_message.Message):
         context_before: _builtins.int = ...,
         context_after: _builtins.int = ...,
         omit_text: _builtins.bool = ...,
+        expected_model_fingerprint: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_collapse", b"_collapse", "_dense_weight", b"_dense_weight", "_min_score", b"_min_score", "_mmr", b"_mmr", "collapse", b"collapse", "dense_weight", b"dense_weight", "min_score", b"min_score", "mmr", b"mmr", "passage", b"passage", "query", b"query", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collapse", b"_collapse", "_dense_weight", b"_dense_weight", "_min_score", b"_min_score", "_mmr", b"_mmr", "collapse", b"collapse", "collection", b"collection", "context_after", b"context_after", "context_before", b"context_before", "dense_weight", b"dense_weight", "exact", b"exact", "filter", b"filter", "fusion", b"fusion", "group_by_document", b"group_by_document", "group_size", b"group_size", "highlight", b"highlight", "min_score", b"min_score", "mmr", b"mmr", "mode", b"mode", "omit_text", b"omit_text", "page_size", b"page_size", "page_token", b"page_token", "passage", b"passage", "query", b"query", "rerank_top", b"rerank_top", "section_chars", b"section_chars", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collapse", b"_collapse", "_dense_weight", b"_dense_weight", "_min_score", b"_min_score", "_mmr", b"_mmr", "collapse", b"collapse", "collection", b"collection", "context_after", b"context_after", "context_before", b"context_before", "dense_weight", b"dense_weight", "exact", b"exact", "expected_model_fingerprint", b"expected_model_fingerprint", "filter", b"filter", "fusion", b"fusion", "group_by_document", b"group_by_document", "group_size", b"group_size", "highlight", b"highlight", "min_score", b"min_score", "mmr", b"mmr", "mode", b"mode", "omit_text", b"omit_text", "page_size", b"page_size", "page_token", b"page_token", "passage", b"passage", "query", b"query", "rerank_top", b"rerank_top", "section_chars", b"section_chars", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__collapse: _TypeAlias = _typing.Literal["collapse"]  # noqa: Y015
     _WhichOneofArgType__collapse: _TypeAlias = _typing.Literal["_collapse", b"_collapse"]  # noqa: Y015
@@ -476,6 +484,7 @@ class StreamSearchRequest(_message.Message):
     DENSE_WEIGHT_FIELD_NUMBER: _builtins.int
     SECTION_CHARS_FIELD_NUMBER: _builtins.int
     OMIT_TEXT_FIELD_NUMBER: _builtins.int
+    EXPECTED_MODEL_FINGERPRINT_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """collection is the resource name of the collection to search, "collections/{collection}". Empty
     means "collections/default".
@@ -519,6 +528,10 @@ class StreamSearchRequest(_message.Message):
     """
     omit_text: _builtins.bool
     """omit_text leaves Passage.text empty; see SearchRequest.omit_text."""
+    expected_model_fingerprint: _builtins.str
+    """expected_model_fingerprint is the Model.fingerprint that the collection's model must have. Empty
+    means any; see SearchRequest.expected_model_fingerprint.
+    """
     @_builtins.property
     def vector(self) -> _vector_pb2.Vector:
         """vector is an embedding by the collection's model; see SearchRequest.vector."""
@@ -539,10 +552,11 @@ class StreamSearchRequest(_message.Message):
         dense_weight: _builtins.float | None = ...,
         section_chars: _builtins.int = ...,
         omit_text: _builtins.bool = ...,
+        expected_model_fingerprint: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "_min_score", b"_min_score", "dense_weight", b"dense_weight", "min_score", b"min_score", "passage", b"passage", "query", b"query", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "_min_score", b"_min_score", "collection", b"collection", "dense_weight", b"dense_weight", "exact", b"exact", "filter", b"filter", "fusion", b"fusion", "limit", b"limit", "min_score", b"min_score", "mode", b"mode", "omit_text", b"omit_text", "passage", b"passage", "query", b"query", "section_chars", b"section_chars", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "_min_score", b"_min_score", "collection", b"collection", "dense_weight", b"dense_weight", "exact", b"exact", "expected_model_fingerprint", b"expected_model_fingerprint", "filter", b"filter", "fusion", b"fusion", "limit", b"limit", "min_score", b"min_score", "mode", b"mode", "omit_text", b"omit_text", "passage", b"passage", "query", b"query", "section_chars", b"section_chars", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dense_weight: _TypeAlias = _typing.Literal["dense_weight"]  # noqa: Y015
     _WhichOneofArgType__dense_weight: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight"]  # noqa: Y015

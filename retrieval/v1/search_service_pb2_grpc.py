@@ -73,7 +73,8 @@ class SearchServiceServicer:
         Errors: INVALID_ARGUMENT for a malformed query or a value out of range; NOT_FOUND for an
         unknown collection or passage; FAILED_PRECONDITION with reason STALE_GENERATION for a page
         token from before the collection was reloaded, NO_LEXICAL_INDEX for a collection without a
-        lexical index, or NO_RERANKER if the server has no reranker; RESOURCE_EXHAUSTED with reason
+        lexical index, NO_RERANKER if the server has no reranker, or UNEXPECTED_MODEL if the collection
+        has another model than expected_model_fingerprint; RESOURCE_EXHAUSTED with reason
         ANSWER_TOO_LARGE if the answer exceeds ServerLimits.max_message_bytes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -46,7 +46,8 @@ class SearchServiceStub:
     Errors: INVALID_ARGUMENT for a malformed query or a value out of range; NOT_FOUND for an
     unknown collection or passage; FAILED_PRECONDITION with reason STALE_GENERATION for a page
     token from before the collection was reloaded, NO_LEXICAL_INDEX for a collection without a
-    lexical index, or NO_RERANKER if the server has no reranker; RESOURCE_EXHAUSTED with reason
+    lexical index, NO_RERANKER if the server has no reranker, or UNEXPECTED_MODEL if the collection
+    has another model than expected_model_fingerprint; RESOURCE_EXHAUSTED with reason
     ANSWER_TOO_LARGE if the answer exceeds ServerLimits.max_message_bytes.
     """
     BatchSearch: _grpc.UnaryUnaryMultiCallable[_search_service_pb2.BatchSearchRequest, _search_service_pb2.BatchSearchResponse]
@@ -77,7 +78,8 @@ class SearchServiceAsyncStub(SearchServiceStub):
     Errors: INVALID_ARGUMENT for a malformed query or a value out of range; NOT_FOUND for an
     unknown collection or passage; FAILED_PRECONDITION with reason STALE_GENERATION for a page
     token from before the collection was reloaded, NO_LEXICAL_INDEX for a collection without a
-    lexical index, or NO_RERANKER if the server has no reranker; RESOURCE_EXHAUSTED with reason
+    lexical index, NO_RERANKER if the server has no reranker, or UNEXPECTED_MODEL if the collection
+    has another model than expected_model_fingerprint; RESOURCE_EXHAUSTED with reason
     ANSWER_TOO_LARGE if the answer exceeds ServerLimits.max_message_bytes.
     """
     BatchSearch: _aio.UnaryUnaryMultiCallable[_search_service_pb2.BatchSearchRequest, _search_service_pb2.BatchSearchResponse]  # type: ignore[assignment]
@@ -111,7 +113,8 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: INVALID_ARGUMENT for a malformed query or a value out of range; NOT_FOUND for an
         unknown collection or passage; FAILED_PRECONDITION with reason STALE_GENERATION for a page
         token from before the collection was reloaded, NO_LEXICAL_INDEX for a collection without a
-        lexical index, or NO_RERANKER if the server has no reranker; RESOURCE_EXHAUSTED with reason
+        lexical index, NO_RERANKER if the server has no reranker, or UNEXPECTED_MODEL if the collection
+        has another model than expected_model_fingerprint; RESOURCE_EXHAUSTED with reason
         ANSWER_TOO_LARGE if the answer exceeds ServerLimits.max_message_bytes.
         """
 

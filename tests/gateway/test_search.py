@@ -11,6 +11,7 @@ from retrieval.domain.search_options import OPTIONS, ListOptions, SearchOptions
 from retrieval.gateway.schemas.answers import BatchResults, SearchResults
 from retrieval.gateway.schemas.requests import SearchBody, StreamBody
 from tests.gateway.harness import Http
+from tests.tiny_model import DIM
 
 
 def test_a_page_is_that_of_grpc(http: Http, client: RetrievalClient) -> None:
@@ -62,6 +63,7 @@ def test_every_option_arrives(http: Http, client: RetrievalClient) -> None:
         "collapse": 0.999,
         "mmr": 0.5,
         "rerank_top": 0,
+        "expected_model_fingerprint": client.collection().model.fingerprint,
     }
     assert set(options) == set(ListOptions.__optional_keys__) - {"collection"}
     found = http("POST", "/v1/search", {"query": "harbour", "k": 4, **options})
@@ -103,6 +105,11 @@ def test_queries_of_each_kind(http: Http, client: RetrievalClient) -> None:
         ({"query": "a", "mode": "denze"}, (422, "INVALID_ARGUMENT"), "mode: input should be"),
         ({"query": "a", "top_k": 5}, (422, "INVALID_ARGUMENT"), "top_k: extra inputs"),
         ({"query": "a", "rerank_top": 5}, (409, "NO_RERANKER"), "reranker"),
+        (
+            {"vector": [1.0] * DIM, "expected_model_fingerprint": "0" * 64},
+            (409, "UNEXPECTED_MODEL"),
+            "embed the query",
+        ),
         ({"vector": [1.0, 2.0]}, (400, "INVALID_ARGUMENT"), "64"),
         ({"passage": "nope"}, (400, "INVALID_ARGUMENT"), "passage is 'nope'"),
         ([], (422, "INVALID_ARGUMENT"), "dictionary"),

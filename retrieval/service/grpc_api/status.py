@@ -38,6 +38,7 @@ from retrieval.errors import (
     StorageError,
     TooSlow,
     Unauthenticated,
+    UnexpectedModel,
     UnreadableDocument,
 )
 from retrieval.service.observability.observer import REQUEST_ID
@@ -62,6 +63,7 @@ STATUS_CODES: dict[type[RetrievalError], grpc.StatusCode] = {
     UnreadableDocument: grpc.StatusCode.INVALID_ARGUMENT,
     StaleGeneration: grpc.StatusCode.FAILED_PRECONDITION,
     ModelMismatch: grpc.StatusCode.FAILED_PRECONDITION,
+    UnexpectedModel: grpc.StatusCode.FAILED_PRECONDITION,
     NoLexicalIndex: grpc.StatusCode.FAILED_PRECONDITION,
     NoReranker: grpc.StatusCode.FAILED_PRECONDITION,
     ModelNotFound: grpc.StatusCode.FAILED_PRECONDITION,

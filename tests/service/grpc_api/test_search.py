@@ -57,6 +57,30 @@ def test_scores_are_the_cosines_of_the_model(
     np.testing.assert_allclose([p.score for p in results], passages @ query, atol=1e-5)
 
 
+def test_a_vector_of_another_model_is_refused_if_the_client_says_so(
+    client: RetrievalClient,
+) -> None:
+    """A vector can be of the right length, and of another model all the same."""
+    made = client.embed_detailed(["ferry"], "query")
+    vector, own, other = made.vectors[0], made.model_fingerprint, "0" * 64
+    unchecked = client.search(vector, k=3)
+    checked = client.search(vector, k=3, expected_model_fingerprint=own)
+    assert [one.name for one in checked] == [one.name for one in unchecked]
+    assert len([*client.stream_search(vector, limit=3, expected_model_fingerprint=own)]) == 3
+    for search in (
+        lambda: client.search(vector, expected_model_fingerprint=other),
+        lambda: client.search_batch([vector], expected_model_fingerprint=other),
+        lambda: client.stream_search(vector, expected_model_fingerprint=other),
+        lambda: client.search("ferry", expected_model_fingerprint=other),
+    ):
+        with pytest.raises(ServiceError, match="embed the query with this collection's") as caught:
+            search()
+        error = caught.value
+        assert (error.status, error.service_reason) == ("FAILED_PRECONDITION", "UNEXPECTED_MODEL")
+        assert error.metadata["model_fingerprint"] == own
+        assert error.metadata["expected_model_fingerprint"] == other
+
+
 def test_modes(client: RetrievalClient) -> None:
     by_mode = {
         mode: client.search("when does the ferry leave", k=PASSAGES, mode=mode)
