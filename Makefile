@@ -11,8 +11,8 @@ SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
 WORKERS ?= 2
 
 # Clients of others. Their environment sees what .venv has, and has its own versions of the rest.
-CLIENTS := "cohere>=7.0" "openai>=3.0" "schemathesis>=4.30"
 INTEGRATIONS := .venv-integrations
+CLIENTS := tests/gateway/integrations/requirements.txt
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -57,11 +57,11 @@ test-ocr: $(STAMP)  ## Install character recognition, which is large, and test i
 test-integrations: $(INTEGRATIONS)/.installed  ## Test HTTP with clients of others, set up apart
 	$(INTEGRATIONS)/bin/python -m pytest tests/gateway/integrations
 
-$(INTEGRATIONS)/.installed: $(STAMP)
+$(INTEGRATIONS)/.installed: $(STAMP) $(CLIENTS)
 	$(BIN)/python -m venv $(INTEGRATIONS)
 	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 		> "$$($(INTEGRATIONS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ours.pth"
-	$(INTEGRATIONS)/bin/pip install --quiet --disable-pip-version-check $(CLIENTS)
+	$(INTEGRATIONS)/bin/pip install --quiet --disable-pip-version-check --requirement $(CLIENTS)
 	@touch $@
 
 fuzz: $(STAMP)  ## Draw new examples for the property tests, ten times as many; SEED=N repeats a run

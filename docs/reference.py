@@ -6,6 +6,7 @@
 import asyncio
 import contextlib
 import io
+import json
 import os
 import tempfile
 import tomllib
@@ -203,6 +204,30 @@ def http_document() -> dict[str, Any]:
             await upstream.close()
 
     return asyncio.run(make())
+
+
+def tested_clients() -> str:
+    """Return the clients of others that `make test-integrations` runs, as a Markdown table."""
+    folder = ROOT / "tests" / "gateway" / "integrations"
+    pinned = (folder / "requirements.txt").read_text().splitlines()
+    versions = dict(line.split("==") for line in pinned if "==" in line)
+    npm = json.loads((folder / "package.json").read_text())["dependencies"]
+    versions |= {f"{name} (npm)": version for name, version in npm.items()}
+    rows = ["| client | version | what is tested |", "|---|---|---|"]
+    rows += [f"| {name} | {versions.pop(name)} | {tested} |" for name, tested in _TESTED.items()]
+    if versions:
+        raise ValueError(f"say what is tested of {', '.join(versions)}")
+    return "\n".join(rows)
+
+
+_TESTED = {
+    "openai": "vectors by default, as floats and in base64 are those of gRPC, bit for bit; models; "
+    "errors as its own exceptions; 40 requests at once",
+    "openai (npm)": "vectors, models and errors as above, with Node 20",
+    "cohere": "`Client` and `ClientV2` order texts as gRPC does; errors as its own exceptions",
+    "schemathesis": "every operation of a server that takes documents, in 1,000 cases or more: no "
+    "error of the server, and answers, statuses and media types as described",
+}
 
 
 def http_statuses() -> str:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from retrieval.client import RetrievalClient
@@ -139,3 +140,50 @@ def test_open_webui_gets_links_that_work(http: Http, client: RetrievalClient) ->
         assert http("GET", one["link"].removeprefix(prefix)).json["uri"] == passage.uri
     tea = http("POST", "/open-webui/search?collection=tea", {"query": "tea"}).json[0]
     assert http("GET", tea["link"].removeprefix(prefix)).json["title"] == "Tea"
+
+
+DIFY = {"content_type": "application/json", "authorization": "Bearer key"}
+DIFY_BODY = (
+    '{"retrieval_setting": {"top_k": 2, "score_threshold": 0.0}, "query": "harbour", '
+    '"knowledge_id": "default"}'
+)
+DIFY_CONDITION = (
+    '{"retrieval_setting": {"top_k": null, "score_threshold": 0.0}, "query": "harbour", '
+    '"knowledge_id": "default", "metadata_condition": {"logical_operator": "and", "conditions": '
+    '[{"name": "tag", "comparison_operator": "is", "value": "spam"}, '
+    '{"name": "year", "comparison_operator": "not empty", "value": null}]}}'
+)
+
+
+def test_what_dify_sends(tagged: Http) -> None:
+    """Its requests, byte by byte, and what it reads of the answers."""
+    records = tagged("POST", "/retrieval", data=DIFY_BODY.encode(), **DIFY).json["records"]
+    assert len(records) == 2
+    for record in records:
+        assert {"content", "score", "title"} <= record.keys()
+        assert isinstance(record["metadata"], dict)
+    chosen = tagged("POST", "/retrieval", data=DIFY_CONDITION.encode(), **DIFY).json["records"]
+    assert {one["metadata"]["uri"] for one in chosen} == {"notes/a.md"}
+    # To try a new address it posts nothing there, and takes 403, 404 and 502 for failures.
+    assert tagged("POST", "/retrieval", **DIFY).status == 422
+
+
+def test_what_open_webui_sends(http: Http, client: RetrievalClient) -> None:
+    """Its requests, byte by byte, and what it reads of the answers."""
+    headers = {
+        "user_agent": "Open WebUI (https://github.com/open-webui/open-webui) RAG Bot",
+        "accept_encoding": "gzip, deflate, br, zstd",
+        "accept": "*/*",
+        "authorization": "Bearer ",
+        "content_type": "application/json",
+    }
+    search = b'{"query": "harbour", "count": 3}'
+    found = http("POST", "/open-webui/search", data=search, **headers).json
+    assert [sorted(one) for one in found] == [["link", "snippet", "title"]] * 3
+    unset = http("POST", "/open-webui/search", data=b'{"query": "a", "count": null}', **headers)
+    assert unset.status == 200
+    users = {"x_openwebui_user_name": "Ann", "x_openwebui_user_id": "1", **headers}
+    body = b'{"input": ["harbour", "bread"], "model": "default", "input_type": "query"}'
+    made = http("POST", "/v1/embeddings", data=body, **users).json
+    vectors = [one["embedding"] for one in made["data"]]
+    assert np.allclose(vectors, client.embed(["harbour", "bread"], "query"), atol=1e-6)

@@ -65,3 +65,14 @@ def test_mistakes_are_problems(reranking: Http, changed: dict[str, object]) -> N
 def test_a_server_without_a_reranker_says_so(http: Http) -> None:
     answer = http("POST", "/v1/rerank", {"query": "a", "documents": ["b"]})
     assert answer.problem == (409, "NO_RERANKER")
+
+
+def test_what_open_webui_sends(reranking: Http) -> None:
+    """Its external reranking engine, which reads the scores in the order of the documents."""
+    body = (
+        b'{"model": "reranker", "query": "ferry", "documents": ["bread", "the ferry"], "top_n": 2}'
+    )
+    headers = {"content_type": "application/json", "authorization": "Bearer "}
+    results = reranking("POST", "/v1/rerank", data=body, **headers).json["results"]
+    ordered = sorted(results, key=lambda one: one["index"])
+    assert [type(one["relevance_score"]) for one in ordered] == [float, float]

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from retrieval.client.requests import search_request
 from retrieval.client.results import SearchResults
 from retrieval.domain.passages import Passage
+from retrieval.domain.search_options import OPTIONS
 from retrieval.errors import InvalidArgument
 from retrieval.gateway.routes.common import as_json, server_for
 from retrieval.gateway.schemas import others as schemas
@@ -31,7 +32,7 @@ async def retrieve(request: Request, body: schemas.RetrievalBody) -> Response:
     setting = body.retrieval_setting
     message = search_request(
         body.query,
-        k=setting.top_k,
+        k=OPTIONS["k"].default if setting.top_k is None else setting.top_k,
         collection=body.knowledge_id,
         filter=filter_of(body.metadata_condition),
     )

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from retrieval.client.requests import search_request
 from retrieval.client.results import SearchResults
 from retrieval.domain.resource_names import DEFAULT_COLLECTION
+from retrieval.domain.search_options import OPTIONS
 from retrieval.gateway.routes.common import as_json, server_for
 from retrieval.gateway.schemas import others as schemas
 
@@ -31,9 +32,8 @@ async def search_web(
     collection: Annotated[str, InQuery(description="Where to search.")] = DEFAULT_COLLECTION,
 ) -> Response:
     """Find passages, in Open WebUI's form of web search: one result for each document."""
-    message = search_request(
-        body.query, k=body.count, collection=collection, group_by_document=True
-    )
+    k = OPTIONS["k"].default if body.count is None else body.count
+    message = search_request(body.query, k=k, collection=collection, group_by_document=True)
     server = server_for(request)
     answer = await server.call(server.stubs.search.Search, message)
     return as_json(

@@ -29,6 +29,9 @@ Operator = Literal[
     "after",
 ]
 
+_USUAL = f"{OPTIONS['k'].default} if it is null"
+"""Both programs send null for what is not set."""
+
 
 class OthersBody(BaseModel):
     """A body whose form is not ours: members that a later version adds have no effect."""
@@ -39,7 +42,7 @@ class OthersBody(BaseModel):
 class RetrievalSetting(OthersBody):
     """How much Dify wants."""
 
-    top_k: int = Field(OPTIONS["k"].default, description="Maximum number of passages.")
+    top_k: int | None = Field(None, description=f"Maximum number of passages; {_USUAL}.")
     score_threshold: float | None = Field(None, description="Least score, from 0 to 1.")
 
 
@@ -86,7 +89,7 @@ class WebSearchBody(OthersBody):
     """A search, in Open WebUI's form."""
 
     query: str
-    count: int = Field(OPTIONS["k"].default, description="Maximum number of results.")
+    count: int | None = Field(None, description=f"Maximum number of results; {_USUAL}.")
 
 
 class WebResult(Answer):
