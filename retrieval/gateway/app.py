@@ -27,6 +27,7 @@ from retrieval.gateway.routes import (
     fields,
     health,
     open_webui,
+    page,
     reranking,
     search,
     writes,
@@ -48,7 +49,7 @@ _NAMED_FAULTS: Final = 5
 _REF: Final = "#/components/schemas/"
 _SUBJECTS: Final = (
     *(search, documents, fields, writes),
-    *(embeddings, reranking, dify, open_webui, health),
+    *(embeddings, reranking, dify, open_webui, health, page),
 )
 
 

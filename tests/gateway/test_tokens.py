@@ -30,6 +30,7 @@ PUT = {"uri": "a", "text": "b"}
 NOWHERE = {"collection": "nowhere"}
 """Changes are asked for where nothing is, so that those that are allowed change nothing."""
 REQUESTS = {
+    "GET /": Request(None),
     "POST /v1/search": Request("search", SEARCH),
     "POST /v1/search/batch": Request("search", {"searches": [SEARCH]}),
     "POST /v1/search/stream": Request("search", SEARCH),
