@@ -572,6 +572,11 @@ class Writer(Lookups, Protocol):
         traceback: TracebackType | None,
     ) -> None: ...
 
+    @property
+    def is_replaced(self) -> bool:
+        """Whether another index, or none, is by now in the place of the one that was opened."""
+        ...
+
     def close(self) -> None:
         """Release all locks and discard uncommitted changes."""
         ...

@@ -59,7 +59,7 @@ class WritableCollection:
         """Whether an index of another model or other settings is in the folder now."""
         self._room = shared.room
         self._reader = UploadReader(shared.readers, encoder, info.chunking)
-        self._lookups = IndexThread(folder, "lookups")
+        self._lookups = IndexThread(folder, "lookups", self._check_same)
         self._maintenance = Maintenance(folder)
         self._committer = Committer(
             folder,

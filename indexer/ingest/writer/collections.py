@@ -23,6 +23,8 @@ LOG = logging.getLogger("retrieval.ingest")
 
 _UNFINISHED: Final = ".unfinished-"
 """Prefix of the folder of a collection that is being created or deleted."""
+_LOOK_SECONDS: Final = 60.0
+"""Between two looks for collections whose files somebody else has deleted."""
 _WARM_COLLECTIONS: Final = 8
 """Number of collections to open at the start: each takes some threads and open files."""
 
@@ -91,6 +93,18 @@ class WritableCollections:
                 await collection.warm()
             except RetrievalError as error:
                 LOG.warning("collection %s can't be written: %s", name, error.message)
+
+    async def close_deleted(self) -> None:
+        """Close collections that somebody else has deleted, so that the disk frees their files."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            for name, collection in tuple(self._open.items()):
+                if await asyncio.to_thread(exists, collection.folder):
+                    continue
+                async with self._lock(name):
+                    if self._open.get(name) is collection:
+                        del self._open[name]
+                        await collection.close()
 
     async def create(self, new: NewCollection) -> IndexInfo:
         """Create an empty collection.

@@ -75,9 +75,13 @@ async def _serve(settings: WriterSettings) -> None:
     server.add_insecure_port(f"unix:{settings.socket}")
     await server.start()
     LOG.info("the writing process is ready")
-    warming = asyncio.create_task(collections.warm())
+    beside = [
+        asyncio.create_task(collections.warm()),
+        asyncio.create_task(collections.close_deleted()),
+    ]
     await stopping.wait()
-    warming.cancel()
+    for task in beside:
+        task.cancel()
     await server.stop(_GRACE_SECONDS)
     try:
         await asyncio.wait_for(_close(collections, embedding, readers), _END_SECONDS)

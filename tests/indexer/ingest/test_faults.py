@@ -156,6 +156,21 @@ def test_an_index_that_took_the_place_of_another_is_opened_anew(tmp_path: Path) 
     assert not list(verify(folder))
 
 
+def test_what_another_index_held_is_not_taken_for_what_this_one_holds(
+    writer: WriterProcess,
+) -> None:
+    folder = create(writer, "before")
+    assert writer.put("a/1", "before", text="one").documents[0].change == pb.CHANGE_CREATED
+    assert writer.put("a/1", "before", text="one").documents[0].change == pb.CHANGE_UNCHANGED
+    fresh = create(writer, "after")
+    shutil.rmtree(folder)
+    fresh.rename(folder)
+    assert writer.put("a/1", "before", text="one").documents[0].change == pb.CHANGE_CREATED
+    assert writer.put("a/2", "before", text="two").documents[0].change == pb.CHANGE_CREATED
+    with open_reader(folder) as reader:
+        assert [row.uri for row in reader.documents(9)] == ["a/1", "a/2"]
+
+
 def test_what_clients_are_not_told_is_logged_with_the_id_of_their_request(
     writer: WriterProcess, log: Path
 ) -> None:

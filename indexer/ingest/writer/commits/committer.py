@@ -121,6 +121,8 @@ class Committer:
 
     def _make(self, batch: Sequence[Waiting]) -> tuple[list[object], int]:
         """Make one commit; return what became of each operation, and the generation."""
+        if self._writer is not None and self._writer.is_replaced:
+            self._close_writer()
         if self._writer is None:
             self._writer = open_writer(self._folder, create=False, shared=True)
             self._opened(self._writer)

@@ -14,14 +14,18 @@ Result = TypeVar("Result")
 class IndexThread:
     """Calls functions with a writer of one index, one after the other, in a thread of its own."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(
+        self, folder: Path, name: str, opened: Callable[[Writer], None] = lambda _: None
+    ) -> None:
         """Open nothing yet.
 
         Args:
             folder: the index.
             name: of the thread.
+            opened: called with each writer that is opened; it may raise an error for the caller.
         """
         self._folder = folder
+        self._opened = opened
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._writer: Writer | None = None
 
@@ -35,8 +39,16 @@ class IndexThread:
         self._executor.shutdown(wait=True)
 
     def _call(self, function: Callable[[Writer], Result]) -> Result:
+        if self._writer is not None and self._writer.is_replaced:
+            self._close_writer()
         if self._writer is None:
-            self._writer = open_writer(self._folder, create=False, shared=True)
+            writer = open_writer(self._folder, create=False, shared=True)
+            try:
+                self._opened(writer)
+            except BaseException:
+                writer.close()
+                raise
+            self._writer = writer
         try:
             return function(self._writer)
         except UserError:  # the writer is as it was

@@ -111,6 +111,14 @@ class DiskWriter(Lookups):
     ) -> None:
         self.close()
 
+    @property
+    def is_replaced(self) -> bool:
+        """See ``Writer``."""
+        try:
+            return file_identity(self.folder) != self._place
+        except NotAnIndex:
+            return True
+
     def close(self) -> None:
         """Release all locks and discard uncommitted changes."""
         self._resources.close()
@@ -194,7 +202,7 @@ class DiskWriter(Lookups):
         """
         connection = self._connection
         with commit_lock(self.folder), sqlite_errors(self.folder):
-            if file_identity(self.folder) != self._place:
+            if self.is_replaced:
                 raise StorageError(
                     f"another index has taken the place of {self.folder} since it was opened; "
                     f"open it again"
