@@ -20,6 +20,7 @@ from retrieval.domain.records import IndexInfo
 from retrieval.domain.resource_names import collection_name
 from retrieval.errors import AddressInUse, NotServing, RetrievalError
 from retrieval.service.access.callers import EVERYONE, Access
+from retrieval.service.collections.data_folder import DataFolder
 from retrieval.service.collections.open_collections import Collections
 from retrieval.service.collections.refresher import Refresher
 from retrieval.service.collections.watcher import Watcher
@@ -267,9 +268,17 @@ class RetrievalServer:
                 self._metrics,
             )
             self._background.append(supervise("reload", watcher.run, self._metrics))
+            self._watch_data_folder()
         for door in self._doors:
             await door.start()
         return address
+
+    def _watch_data_folder(self) -> None:
+        """Serve what other programs build into the folder of collections, if there is one."""
+        writing = self._config.writing
+        if writing is not None and writing.data is not None:
+            folder = DataFolder(writing.data, self._collections, self._config.reload_seconds)
+            self._background.append(supervise("data folder", folder.run, self._metrics))
 
     async def _keep_threads(self) -> None:
         """Start threads again that have ended; while they can't start, report NOT_SERVING."""

@@ -71,18 +71,25 @@ class CollectionsAdmin:
         if not caller.sees(name):
             raise PermissionDenied(f"this token is not for collection {name!r}", collection=name)
         async with self._turns.taking((name,)):
-            if self._collections.location(name) is not None:
-                raise AlreadyExists(f"there is a collection {name!r} already", collection=name)
-            await forward(self._writer.stub.CreateCollection, request, caller)
-            try:
-                await self._collections.add(name, Location("", str(data / name)))
-            except RetrievalError:
-                LOG.warning("collection %s is deleted again: it can't be served", name)
-                deletion = pb.DeleteCollectionRequest(collection=f"collections/{name}")
-                await forward(self._writer.stub.DeleteCollection, deletion, caller)
-                raise
+            with self._collections.changing(name):
+                await self._create(name, data, caller, request)
         with self._collections.use(name, caller) as collection:
             return pb.CreateCollectionResponse(collection=collection_message(name, collection.info))
+
+    async def _create(
+        self, name: str, data: Path, caller: Caller, request: pb.CreateCollectionRequest
+    ) -> None:
+        """Create a collection in a folder of collections, and serve it."""
+        if self._collections.location(name) is not None:
+            raise AlreadyExists(f"there is a collection {name!r} already", collection=name)
+        await forward(self._writer.stub.CreateCollection, request, caller)
+        try:
+            await self._collections.add(name, Location("", str(data / name)))
+        except RetrievalError:
+            LOG.warning("collection %s is deleted again: it can't be served", name)
+            deletion = pb.DeleteCollectionRequest(collection=f"collections/{name}")
+            await forward(self._writer.stub.DeleteCollection, deletion, caller)
+            raise
 
     async def update(
         self, caller: Caller, request: pb.UpdateCollectionRequest
@@ -126,12 +133,13 @@ class CollectionsAdmin:
                     collection=name,
                 )
             stub = self._writer.stub  # raises before anything has changed
-            await self._collections.remove(name)
-            try:
-                return await forward(stub.DeleteCollection, request, caller)
-            except RetrievalError:
-                await self._add_again(name, location)
-                raise
+            with self._collections.changing(name):
+                await self._collections.remove(name)
+                try:
+                    return await forward(stub.DeleteCollection, request, caller)
+                except RetrievalError:
+                    await self._add_again(name, location)
+                    raise
 
     async def _add_again(self, name: str, location: Location) -> None:
         """Serve a collection that could not be deleted."""

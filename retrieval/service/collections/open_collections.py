@@ -197,6 +197,7 @@ class Collections:
         self._reloading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._reloads = 0
         """Reloads under way."""
+        self._changing: set[str] = set()
         self._closed = False
 
     @property
@@ -297,6 +298,19 @@ class Collections:
 
     def _shown(self, caller: Caller) -> str:
         return ", ".join(self.visible(caller)) or "none"
+
+    @contextmanager
+    def changing(self, name: str) -> Iterator[None]:
+        """Say that a client creates or deletes a collection while the block runs."""
+        self._changing.add(name)
+        try:
+            yield
+        finally:
+            self._changing.discard(name)
+
+    def is_changing(self, name: str) -> bool:
+        """Return whether a client creates or deletes a collection at this moment."""
+        return name in self._changing
 
     async def add(self, name: str, location: Location) -> None:
         """Serve one more collection from now on.
