@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 
 from retrieval.domain.metadata import Metadata
@@ -137,6 +138,19 @@ class Passage(NamedTuple):
     omitted: tuple[Span, ...] = ()
     """Places in ``text`` that are neither embedded nor found by their words: comments, encoded
     data."""
+    format: str = ""
+    """Format of its document; see ``Document.format``."""
+    media_type: str = ""
+    """Media type of its document; empty if the format is unknown."""
+    size_bytes: int = 0
+    """Size of its document's file."""
+    modified_at: datetime | None = None
+    """Modification time of its document's file, in UTC."""
+
+
+def rfc3339(moment: datetime) -> str:
+    """Return a point in time, given in UTC, in the form of RFC 3339."""
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 def passage_as_json(passage: Passage) -> dict[str, Any]:
@@ -155,6 +169,10 @@ def passage_as_json(passage: Passage) -> dict[str, Any]:
         "char_start": passage.char_start,
         "char_end": passage.char_end,
         "token_count": passage.token_count,
+        "format": passage.format,
+        "media_type": passage.media_type,
+        "size_bytes": passage.size_bytes,
+        "modified_at": rfc3339(passage.modified_at) if passage.modified_at else None,
         "metadata": dict(passage.metadata),
         "table_header": passage.table_header or None,
         "text": passage.text,

@@ -7,9 +7,10 @@ Offsets are in characters (Unicode code points) of ``Document.text``, end exclus
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from retrieval.domain.metadata import Metadata
+from retrieval.errors import InvalidArgument
 
 TextKind = Literal["query", "passage"]
 """What a text is embedded as; a model may have a prompt for either."""
@@ -373,3 +374,81 @@ class DocumentRow:
     chunk_count: int
     sha256: str
     """Of its content, hexadecimal; see ``KnownFile``."""
+    media_type: str = ""
+    """Such as ``text/markdown``; empty if the format is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class CharRange:
+    """A range of characters of a document's text; what lies beyond its end is empty."""
+
+    start: int = 0
+    """Position of the first character, from 0."""
+    end: int | None = None
+    """Position after the last character; None for the end of the text."""
+
+    def __post_init__(self) -> None:
+        """Refuse a range that ends before it starts.
+
+        Raises:
+            InvalidArgument: naming the field.
+        """
+        _check_range("chars", self.start, self.end, first=0)
+
+
+@dataclass(frozen=True, slots=True)
+class LineRange:
+    """A range of lines of a document's text; what lies beyond its end is empty.
+
+    A line ends with a line feed, which belongs to it.
+    """
+
+    start: int = 1
+    """The first line, from 1."""
+    end: int | None = None
+    """The last line; None for the last one of the text."""
+
+    def __post_init__(self) -> None:
+        """Refuse a range that ends before it starts.
+
+        Raises:
+            InvalidArgument: naming the field.
+        """
+        _check_range("lines", self.start, self.end, first=1)
+
+
+TextRange = CharRange | LineRange
+
+
+def _check_range(field: str, start: int, end: int | None, *, first: int) -> None:
+    if start < first:
+        raise InvalidArgument(
+            f"{field}.start is {start}; it must be at least {first}", field=f"{field}.start"
+        )
+    if end is not None and end < start:
+        raise InvalidArgument(
+            f"{field}.end is {end}; it must be at least the start, {start}", field=f"{field}.end"
+        )
+
+
+class TextPart(NamedTuple):
+    """A part of a document's text, and where it is."""
+
+    text: str
+    char_start: int
+    """Position of the first character in the whole text, from 0."""
+    char_end: int
+    """Position after the last character."""
+    line_start: int
+    """Line of the first character, from 1; 0 if the part is empty."""
+    line_end: int
+    """Line of the last character; 0 if the part is empty."""
+    line_count: int
+    """Number of lines of the whole text."""
+
+
+class DocumentCounts(NamedTuple):
+    """Numbers of documents and of their passages."""
+
+    documents: int
+    passages: int

@@ -17,6 +17,7 @@ from retrieval.domain.passages import Hit, Passage, SectionText
 from retrieval.domain.records import (
     ChunkSettings,
     ContainerStamp,
+    DocumentCounts,
     DocumentRow,
     FieldInfo,
     FieldValue,
@@ -25,6 +26,8 @@ from retrieval.domain.records import (
     RootInfo,
     Skipped,
     SourceFile,
+    TextPart,
+    TextRange,
 )
 from retrieval.errors import InvalidArgument
 from retrieval.store.filters.language import Filter
@@ -323,8 +326,37 @@ class Reader(Protocol):
         """
         ...
 
-    def documents(self, limit: int, after_uri: str = "") -> list[DocumentRow]:
-        """Return up to ``limit`` documents after a URI, in order of URI."""
+    def text_part(
+        self, document_id: int, asked: TextRange, most_chars: int | None = None
+    ) -> TextPart:
+        """Read a part of a document's text.
+
+        Args:
+            document_id: the document.
+            asked: the range; what lies beyond the text is empty.
+            most_chars: maximum number of characters, ≥ 1; None for no limit. A longer range of
+                characters is cut there, and a longer range of lines after its last whole line,
+                unless its first line alone is too long.
+
+        Raises:
+            NotFound: the document does not exist.
+        """
+        ...
+
+    def documents(
+        self, limit: int, after_uri: str = "", filter: Filter | None = None
+    ) -> list[DocumentRow]:
+        """Return up to ``limit`` documents after a URI, in order of URI.
+
+        Args:
+            limit: maximum number of documents.
+            after_uri: the URI; empty to begin with the first document.
+            filter: if given, return only documents that pass this filter.
+        """
+        ...
+
+    def count_documents(self, filter: Filter | None = None) -> DocumentCounts:
+        """Count the documents that pass a filter, or all of them, and their passages."""
         ...
 
     def skipped(self, limit: int | None = None, after_uri: str = "") -> list[Skipped]:

@@ -144,6 +144,7 @@ class Document(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     TYPED_METADATA_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
+    MEDIA_TYPE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is the resource name, "collections/{collection}/documents/{document}". {document} is a
     positive number that does not change while the document is in the index.
@@ -165,12 +166,18 @@ class Document(_message.Message):
     passage_count: _builtins.int
     """passage_count is the number of passages. Zero means that the text is empty."""
     text: _builtins.str
-    """text is the whole text that was cut into passages. It is set in DOCUMENT_VIEW_FULL only. Empty
-    means another view, or a document without text.
+    """text is the text that was cut into passages: the whole of it in DOCUMENT_VIEW_FULL, and the
+    part that GetDocumentRequest.range asks for. Empty means that no text was asked for, or a
+    document without text.
     """
     sha256: _builtins.str
     """sha256 is 64 hexadecimal digits that change with the document's content. Of a document that was
     put over the wire it is PutDocument.sha256, and changes with everything that was put.
+    """
+    media_type: _builtins.str
+    """media_type is the media type of the file's format, such as "text/markdown"; "text/plain" for
+    texts whose format has none. It follows from format and the ending of uri, not from what the
+    file's sender called it. Empty means a format that this server does not know.
     """
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -206,10 +213,11 @@ class Document(_message.Message):
         text: _builtins.str = ...,
         typed_metadata: _struct_pb2.Struct | None = ...,
         sha256: _builtins.str = ...,
+        media_type: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["modify_time", b"modify_time", "typed_metadata", b"typed_metadata"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_count", b"char_count", "encoding", b"encoding", "format", b"format", "metadata", b"metadata", "modify_time", b"modify_time", "name", b"name", "passage_count", b"passage_count", "sha256", b"sha256", "size_bytes", b"size_bytes", "text", b"text", "title", b"title", "typed_metadata", b"typed_metadata", "uri", b"uri"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_count", b"char_count", "encoding", b"encoding", "format", b"format", "media_type", b"media_type", "metadata", b"metadata", "modify_time", b"modify_time", "name", b"name", "passage_count", b"passage_count", "sha256", b"sha256", "size_bytes", b"size_bytes", "text", b"text", "title", b"title", "typed_metadata", b"typed_metadata", "uri", b"uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -246,12 +254,22 @@ class DocumentSummary(_message.Message):
     TITLE_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     TYPED_METADATA_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    MEDIA_TYPE_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    MODIFY_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is the document's resource name; see Document.name."""
     uri: _builtins.str
     """uri is the document's stable name; see Document.uri."""
     title: _builtins.str
     """title is the document's title; see Document.title."""
+    format: _builtins.str
+    """format is the format that the file was parsed as; see Document.format."""
+    media_type: _builtins.str
+    """media_type is the media type of the file's format; see Document.media_type."""
+    size_bytes: _builtins.int
+    """size_bytes is the size of the file in bytes."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """metadata is what the file says about itself, as strings; see Document.metadata."""
@@ -259,6 +277,10 @@ class DocumentSummary(_message.Message):
     @_builtins.property
     def typed_metadata(self) -> _struct_pb2.Struct:
         """typed_metadata is metadata with types; see Document.typed_metadata."""
+
+    @_builtins.property
+    def modify_time(self) -> _timestamp_pb2.Timestamp:
+        """modify_time is the modification time of the file when it was indexed."""
 
     def __init__(
         self,
@@ -268,10 +290,14 @@ class DocumentSummary(_message.Message):
         title: _builtins.str = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         typed_metadata: _struct_pb2.Struct | None = ...,
+        format: _builtins.str = ...,
+        media_type: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        modify_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["typed_metadata", b"typed_metadata"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["modify_time", b"modify_time", "typed_metadata", b"typed_metadata"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "name", b"name", "title", b"title", "typed_metadata", b"typed_metadata", "uri", b"uri"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "media_type", b"media_type", "metadata", b"metadata", "modify_time", b"modify_time", "name", b"name", "size_bytes", b"size_bytes", "title", b"title", "typed_metadata", b"typed_metadata", "uri", b"uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -135,6 +135,8 @@ class GetDocumentRequest(_message.Message):
     VIEW_FIELD_NUMBER: _builtins.int
     COLLECTION_FIELD_NUMBER: _builtins.int
     URI_FIELD_NUMBER: _builtins.int
+    CHARS_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is the resource name, "collections/{collection}/documents/{document}". Empty means that
     collection and uri name the document.
@@ -149,6 +151,18 @@ class GetDocumentRequest(_message.Message):
     """
     uri: _builtins.str
     """uri names the document by Document.uri, in place of name."""
+    @_builtins.property
+    def chars(self) -> Global___CharRange:
+        """chars is a range of characters. To read a long text part by part, begin each part at
+        TextRange.char_end of the one before, until that is Document.char_count.
+        """
+
+    @_builtins.property
+    def lines(self) -> Global___LineRange:
+        """lines is a range of lines. If it ends early, it ends with a whole line, unless its first line
+        alone is too long.
+        """
+
     def __init__(
         self,
         *,
@@ -156,14 +170,81 @@ class GetDocumentRequest(_message.Message):
         view: _document_pb2.DocumentView.ValueType = ...,
         collection: _builtins.str = ...,
         uri: _builtins.str = ...,
+        chars: Global___CharRange | None = ...,
+        lines: Global___LineRange | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chars", b"chars", "lines", b"lines", "range", b"range"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "name", b"name", "uri", b"uri", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chars", b"chars", "collection", b"collection", "lines", b"lines", "name", b"name", "range", b"range", "uri", b"uri", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_range: _TypeAlias = _typing.Literal["chars", "lines"]  # noqa: Y015
+    _WhichOneofArgType_range: _TypeAlias = _typing.Literal["range", b"range"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_range) -> _WhichOneofReturnType_range | None: ...
 
 Global___GetDocumentRequest: _TypeAlias = GetDocumentRequest  # noqa: Y015
+
+@_typing.final
+class CharRange(_message.Message):
+    """CharRange is a range of characters (Unicode code points) of Document.text. The part of it that is
+    beyond the end of the text is empty.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    start: _builtins.int
+    """start is the position of the first character, from 0."""
+    end: _builtins.int
+    """end is the position after the last character. Unset means the end of the text. A range whose
+    end equals its start is empty.
+    """
+    def __init__(
+        self,
+        *,
+        start: _builtins.int = ...,
+        end: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_end", b"_end", "end", b"end"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end", b"_end", "end", b"end", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__end: _TypeAlias = _typing.Literal["end"]  # noqa: Y015
+    _WhichOneofArgType__end: _TypeAlias = _typing.Literal["_end", b"_end"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__end) -> _WhichOneofReturnType__end | None: ...
+
+Global___CharRange: _TypeAlias = CharRange  # noqa: Y015
+
+@_typing.final
+class LineRange(_message.Message):
+    """LineRange is a range of lines of Document.text. A line ends with a line feed, which belongs to
+    it, as does a carriage return before it. The part of the range that is beyond the last line is
+    empty.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    start: _builtins.int
+    """start is the first line, from 1. Zero means 1."""
+    end: _builtins.int
+    """end is the last line, at least start. Unset means the last line of the text."""
+    def __init__(
+        self,
+        *,
+        start: _builtins.int = ...,
+        end: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_end", b"_end", "end", b"end"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end", b"_end", "end", b"end", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__end: _TypeAlias = _typing.Literal["end"]  # noqa: Y015
+    _WhichOneofArgType__end: _TypeAlias = _typing.Literal["_end", b"_end"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__end) -> _WhichOneofReturnType__end | None: ...
+
+Global___LineRange: _TypeAlias = LineRange  # noqa: Y015
 
 @_typing.final
 class GetDocumentResponse(_message.Message):
@@ -172,22 +253,79 @@ class GetDocumentResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DOCUMENT_FIELD_NUMBER: _builtins.int
+    TEXT_RANGE_FIELD_NUMBER: _builtins.int
+    LINE_COUNT_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    line_count: _builtins.int
+    """line_count is the number of lines of the whole text. Zero means that the text is empty, or that
+    no text was asked for.
+    """
+    generation: _builtins.int
+    """generation is the generation of the collection that was read; see Collection.generation."""
     @_builtins.property
     def document(self) -> _document_pb2.Document:
-        """document is the document that was asked for."""
+        """document is the document that was asked for. If the request has a range, Document.text is that
+        part of the text; Document.char_count counts the whole text in any case. Document.sha256 tells
+        whether two parts are of the same text.
+        """
+
+    @_builtins.property
+    def text_range(self) -> Global___TextRange:
+        """text_range is the place of Document.text in the whole text. Unset if no text was asked for."""
 
     def __init__(
         self,
         *,
         document: _document_pb2.Document | None = ...,
+        text_range: Global___TextRange | None = ...,
+        line_count: _builtins.int = ...,
+        generation: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "text_range", b"text_range"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "generation", b"generation", "line_count", b"line_count", "text_range", b"text_range"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetDocumentResponse: _TypeAlias = GetDocumentResponse  # noqa: Y015
+
+@_typing.final
+class TextRange(_message.Message):
+    """TextRange is the place of a part of a document's text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHAR_START_FIELD_NUMBER: _builtins.int
+    CHAR_END_FIELD_NUMBER: _builtins.int
+    LINE_START_FIELD_NUMBER: _builtins.int
+    LINE_END_FIELD_NUMBER: _builtins.int
+    char_start: _builtins.int
+    """char_start is the position of the part's first character in the whole text, from 0, in
+    characters (Unicode code points).
+    """
+    char_end: _builtins.int
+    """char_end is the position after the part's last character, in the same unit."""
+    line_start: _builtins.int
+    """line_start is the line of the part's first character, from 1. Zero means that the part is
+    empty.
+    """
+    line_end: _builtins.int
+    """line_end is the line of the part's last character, from 1. Zero means that the part is empty."""
+    def __init__(
+        self,
+        *,
+        char_start: _builtins.int = ...,
+        char_end: _builtins.int = ...,
+        line_start: _builtins.int = ...,
+        line_end: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_end", b"char_end", "char_start", b"char_start", "line_end", b"line_end", "line_start", b"line_start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TextRange: _TypeAlias = TextRange  # noqa: Y015
 
 @_typing.final
 class ListDocumentsRequest(_message.Message):
@@ -198,6 +336,8 @@ class ListDocumentsRequest(_message.Message):
     PARENT_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """parent is the resource name of the collection, "collections/{collection}". Empty means
     "collections/default".
@@ -207,9 +347,17 @@ class ListDocumentsRequest(_message.Message):
     means 50.
     """
     page_token: _builtins.str
-    """page_token is the next_page_token of the page before. Empty asks for the first page. parent
-    must be the same as for that page. The page begins after the last uri of the page before, in
-    the newest generation.
+    """page_token is the next_page_token of the page before. Empty asks for the first page. parent and
+    filter must be the same as for that page. The page begins after the last uri of the page
+    before, in the newest generation.
+    """
+    filter: _builtins.str
+    """filter is a condition on a document, such as 'path:guides/** AND modified>=2024-01-01'. Empty
+    means all documents. docs/filters.md describes the language.
+    """
+    count: _builtins.bool
+    """count asks for ListDocumentsResponse.total, which takes up to 0.3 s for a filter over a million
+    documents.
     """
     def __init__(
         self,
@@ -217,10 +365,12 @@ class ListDocumentsRequest(_message.Message):
         parent: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        count: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -235,6 +385,8 @@ class ListDocumentsResponse(_message.Message):
     DOCUMENTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """next_page_token is an opaque token that asks for the page after this one. Empty means that this
     is the last page.
@@ -245,20 +397,60 @@ class ListDocumentsResponse(_message.Message):
     def documents(self) -> _containers.RepeatedCompositeFieldContainer[_document_pb2.Document]:
         """documents are the documents of this page, ordered by uri, without their texts."""
 
+    @_builtins.property
+    def total(self) -> Global___DocumentCounts:
+        """total counts the documents on all pages, and their passages, as of this generation. Unset
+        unless ListDocumentsRequest.count asked for it.
+        """
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """warnings are English sentences about a request that was answered but may not mean what its
+        author intended: a filter on a field that no document of the collection has.
+        """
+
     def __init__(
         self,
         *,
         documents: _abc.Iterable[_document_pb2.Document] | None = ...,
         next_page_token: _builtins.str = ...,
         generation: _builtins.int = ...,
+        total: Global___DocumentCounts | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "generation", b"generation", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "generation", b"generation", "next_page_token", b"next_page_token", "total", b"total", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListDocumentsResponse: _TypeAlias = ListDocumentsResponse  # noqa: Y015
+
+@_typing.final
+class DocumentCounts(_message.Message):
+    """DocumentCounts are numbers of documents and of their passages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENT_COUNT_FIELD_NUMBER: _builtins.int
+    PASSAGE_COUNT_FIELD_NUMBER: _builtins.int
+    document_count: _builtins.int
+    """document_count is the number of documents."""
+    passage_count: _builtins.int
+    """passage_count is the number of passages in all of these documents."""
+    def __init__(
+        self,
+        *,
+        document_count: _builtins.int = ...,
+        passage_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_count", b"document_count", "passage_count", b"passage_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DocumentCounts: _TypeAlias = DocumentCounts  # noqa: Y015
 
 @_typing.final
 class GetPassageRequest(_message.Message):
@@ -796,6 +988,7 @@ class ServerLimits(_message.Message):
     MAX_RERANK_TOP_FIELD_NUMBER: _builtins.int
     MAX_CONTEXT_FIELD_NUMBER: _builtins.int
     MAX_DOCUMENT_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_RANGE_CHARS_FIELD_NUMBER: _builtins.int
     max_page_size: _builtins.int
     """max_page_size is the maximum number of items on a page."""
     max_offset: _builtins.int
@@ -828,6 +1021,10 @@ class ServerLimits(_message.Message):
     """max_document_bytes is the maximum size in bytes of the content of a document that is put; see
     indexer.v1.PutDocumentRequest. Zero means that the server takes no documents.
     """
+    max_range_chars: _builtins.int
+    """max_range_chars is the maximum number of characters that a range of GetDocument returns at
+    once.
+    """
     def __init__(
         self,
         *,
@@ -845,10 +1042,11 @@ class ServerLimits(_message.Message):
         max_rerank_top: _builtins.int = ...,
         max_context: _builtins.int = ...,
         max_document_bytes: _builtins.int = ...,
+        max_range_chars: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_passages", b"max_batch_passages", "max_batch_size", b"max_batch_size", "max_context", b"max_context", "max_document_bytes", b"max_document_bytes", "max_group_size", b"max_group_size", "max_message_bytes", b"max_message_bytes", "max_neighbours", b"max_neighbours", "max_offset", b"max_offset", "max_page_size", b"max_page_size", "max_query_chars", b"max_query_chars", "max_rerank_top", b"max_rerank_top", "max_section_chars", b"max_section_chars", "max_stream_limit", b"max_stream_limit", "max_text_chars", b"max_text_chars"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_passages", b"max_batch_passages", "max_batch_size", b"max_batch_size", "max_context", b"max_context", "max_document_bytes", b"max_document_bytes", "max_group_size", b"max_group_size", "max_message_bytes", b"max_message_bytes", "max_neighbours", b"max_neighbours", "max_offset", b"max_offset", "max_page_size", b"max_page_size", "max_query_chars", b"max_query_chars", "max_range_chars", b"max_range_chars", "max_rerank_top", b"max_rerank_top", "max_section_chars", b"max_section_chars", "max_stream_limit", b"max_stream_limit", "max_text_chars", b"max_text_chars"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

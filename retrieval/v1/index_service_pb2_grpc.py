@@ -112,23 +112,25 @@ class IndexServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetDocument(self, request, context):
-        """GetDocument returns one document, with its text if DocumentView asks for it.
+        """GetDocument returns one document, with its text if DocumentView asks for it, or with a part of
+        the text.
 
-        Errors: INVALID_ARGUMENT for a malformed name, or if neither or both of name and uri are given;
-        NOT_FOUND for an unknown one; RESOURCE_EXHAUSTED with reason ANSWER_TOO_LARGE if the answer
-        exceeds ServerLimits.max_message_bytes.
+        Errors: INVALID_ARGUMENT for a malformed name, if neither or both of name and uri are given, or
+        for a range that ends before it starts; NOT_FOUND for an unknown document; RESOURCE_EXHAUSTED
+        with reason ANSWER_TOO_LARGE if the answer exceeds ServerLimits.max_message_bytes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListDocuments(self, request, context):
-        """ListDocuments returns one page of the documents of a collection, ordered by uri. If the
-        collection changes between two pages, documents that stay are listed once each.
+        """ListDocuments returns one page of the documents of a collection, ordered by uri, and counts
+        them if the request asks for that. If the collection changes between two pages, documents that
+        stay are listed once each.
 
-        Errors: INVALID_ARGUMENT for a bad page size or token; NOT_FOUND for an unknown collection;
-        FAILED_PRECONDITION with reason STALE_GENERATION if another index has taken the place of the
-        one that the page token is of.
+        Errors: INVALID_ARGUMENT for a bad page size, token or filter; NOT_FOUND for an unknown
+        collection; FAILED_PRECONDITION with reason STALE_GENERATION if another index has taken the
+        place of the one that the page token is of.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,19 +46,21 @@ class IndexServiceStub:
     Errors: INVALID_ARGUMENT for a bad page size or token.
     """
     GetDocument: _grpc.UnaryUnaryMultiCallable[_index_service_pb2.GetDocumentRequest, _index_service_pb2.GetDocumentResponse]
-    """GetDocument returns one document, with its text if DocumentView asks for it.
+    """GetDocument returns one document, with its text if DocumentView asks for it, or with a part of
+    the text.
 
-    Errors: INVALID_ARGUMENT for a malformed name, or if neither or both of name and uri are given;
-    NOT_FOUND for an unknown one; RESOURCE_EXHAUSTED with reason ANSWER_TOO_LARGE if the answer
-    exceeds ServerLimits.max_message_bytes.
+    Errors: INVALID_ARGUMENT for a malformed name, if neither or both of name and uri are given, or
+    for a range that ends before it starts; NOT_FOUND for an unknown document; RESOURCE_EXHAUSTED
+    with reason ANSWER_TOO_LARGE if the answer exceeds ServerLimits.max_message_bytes.
     """
     ListDocuments: _grpc.UnaryUnaryMultiCallable[_index_service_pb2.ListDocumentsRequest, _index_service_pb2.ListDocumentsResponse]
-    """ListDocuments returns one page of the documents of a collection, ordered by uri. If the
-    collection changes between two pages, documents that stay are listed once each.
+    """ListDocuments returns one page of the documents of a collection, ordered by uri, and counts
+    them if the request asks for that. If the collection changes between two pages, documents that
+    stay are listed once each.
 
-    Errors: INVALID_ARGUMENT for a bad page size or token; NOT_FOUND for an unknown collection;
-    FAILED_PRECONDITION with reason STALE_GENERATION if another index has taken the place of the
-    one that the page token is of.
+    Errors: INVALID_ARGUMENT for a bad page size, token or filter; NOT_FOUND for an unknown
+    collection; FAILED_PRECONDITION with reason STALE_GENERATION if another index has taken the
+    place of the one that the page token is of.
     """
     GetPassage: _grpc.UnaryUnaryMultiCallable[_index_service_pb2.GetPassageRequest, _index_service_pb2.GetPassageResponse]
     """GetPassage returns one passage, with its neighbours in the document if the request asks for
@@ -115,19 +117,21 @@ class IndexServiceAsyncStub(IndexServiceStub):
     Errors: INVALID_ARGUMENT for a bad page size or token.
     """
     GetDocument: _aio.UnaryUnaryMultiCallable[_index_service_pb2.GetDocumentRequest, _index_service_pb2.GetDocumentResponse]  # type: ignore[assignment]
-    """GetDocument returns one document, with its text if DocumentView asks for it.
+    """GetDocument returns one document, with its text if DocumentView asks for it, or with a part of
+    the text.
 
-    Errors: INVALID_ARGUMENT for a malformed name, or if neither or both of name and uri are given;
-    NOT_FOUND for an unknown one; RESOURCE_EXHAUSTED with reason ANSWER_TOO_LARGE if the answer
-    exceeds ServerLimits.max_message_bytes.
+    Errors: INVALID_ARGUMENT for a malformed name, if neither or both of name and uri are given, or
+    for a range that ends before it starts; NOT_FOUND for an unknown document; RESOURCE_EXHAUSTED
+    with reason ANSWER_TOO_LARGE if the answer exceeds ServerLimits.max_message_bytes.
     """
     ListDocuments: _aio.UnaryUnaryMultiCallable[_index_service_pb2.ListDocumentsRequest, _index_service_pb2.ListDocumentsResponse]  # type: ignore[assignment]
-    """ListDocuments returns one page of the documents of a collection, ordered by uri. If the
-    collection changes between two pages, documents that stay are listed once each.
+    """ListDocuments returns one page of the documents of a collection, ordered by uri, and counts
+    them if the request asks for that. If the collection changes between two pages, documents that
+    stay are listed once each.
 
-    Errors: INVALID_ARGUMENT for a bad page size or token; NOT_FOUND for an unknown collection;
-    FAILED_PRECONDITION with reason STALE_GENERATION if another index has taken the place of the
-    one that the page token is of.
+    Errors: INVALID_ARGUMENT for a bad page size, token or filter; NOT_FOUND for an unknown
+    collection; FAILED_PRECONDITION with reason STALE_GENERATION if another index has taken the
+    place of the one that the page token is of.
     """
     GetPassage: _aio.UnaryUnaryMultiCallable[_index_service_pb2.GetPassageRequest, _index_service_pb2.GetPassageResponse]  # type: ignore[assignment]
     """GetPassage returns one passage, with its neighbours in the document if the request asks for
@@ -199,11 +203,12 @@ class IndexServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _index_service_pb2.GetDocumentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_index_service_pb2.GetDocumentResponse, _abc.Awaitable[_index_service_pb2.GetDocumentResponse]]:
-        """GetDocument returns one document, with its text if DocumentView asks for it.
+        """GetDocument returns one document, with its text if DocumentView asks for it, or with a part of
+        the text.
 
-        Errors: INVALID_ARGUMENT for a malformed name, or if neither or both of name and uri are given;
-        NOT_FOUND for an unknown one; RESOURCE_EXHAUSTED with reason ANSWER_TOO_LARGE if the answer
-        exceeds ServerLimits.max_message_bytes.
+        Errors: INVALID_ARGUMENT for a malformed name, if neither or both of name and uri are given, or
+        for a range that ends before it starts; NOT_FOUND for an unknown document; RESOURCE_EXHAUSTED
+        with reason ANSWER_TOO_LARGE if the answer exceeds ServerLimits.max_message_bytes.
         """
 
     @_abc_1.abstractmethod
@@ -212,12 +217,13 @@ class IndexServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _index_service_pb2.ListDocumentsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_index_service_pb2.ListDocumentsResponse, _abc.Awaitable[_index_service_pb2.ListDocumentsResponse]]:
-        """ListDocuments returns one page of the documents of a collection, ordered by uri. If the
-        collection changes between two pages, documents that stay are listed once each.
+        """ListDocuments returns one page of the documents of a collection, ordered by uri, and counts
+        them if the request asks for that. If the collection changes between two pages, documents that
+        stay are listed once each.
 
-        Errors: INVALID_ARGUMENT for a bad page size or token; NOT_FOUND for an unknown collection;
-        FAILED_PRECONDITION with reason STALE_GENERATION if another index has taken the place of the
-        one that the page token is of.
+        Errors: INVALID_ARGUMENT for a bad page size, token or filter; NOT_FOUND for an unknown
+        collection; FAILED_PRECONDITION with reason STALE_GENERATION if another index has taken the
+        place of the one that the page token is of.
         """
 
     @_abc_1.abstractmethod

@@ -116,7 +116,7 @@ class FilterEvaluator:
     def _ids(self, query: Sql) -> Ids:
         """Return the values of a query's column ``id``."""
         joined = f"SELECT group_concat(id) FROM ({query.text})"
-        return _numbers(self._rows(joined, query.parameters)[0][0])
+        return numbers(self._rows(joined, query.parameters)[0][0])
 
     def _mask(self, ids: Ids) -> Mask:
         """Return the ids as a mask, bool [highest document id + 1]."""
@@ -137,7 +137,7 @@ class FilterEvaluator:
             f"FROM chunks WHERE {condition}",
             parameters,
         )
-        documents, vectors, texts = map(_numbers, rows[0])
+        documents, vectors, texts = map(numbers, rows[0])
         return documents, vectors, texts
 
     def _read_all(self) -> _Passages:
@@ -149,7 +149,7 @@ class FilterEvaluator:
         return _Passages(*map(_compact, zip(*blocks, strict=True)))
 
 
-def _numbers(text: str | None) -> Ids:
+def numbers(text: str | None) -> Ids:
     """Parse numbers that SQLite has joined by commas, int64 [n]; return none for None."""
     return np.fromstring(text or "", dtype=np.int64, sep=",")
 

@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 
 from retrieval.domain.bounded_cache import Recent
 from retrieval.domain.passages import Hit, Passage, SectionText
-from retrieval.domain.records import DocumentRow, FieldInfo, FieldValue, Skipped
+from retrieval.domain.records import (
+    CharRange,
+    DocumentCounts,
+    DocumentRow,
+    FieldInfo,
+    FieldValue,
+    Skipped,
+    TextPart,
+    TextRange,
+)
 from retrieval.errors import IndexDamaged, NoLexicalIndex, NotFound
 from retrieval.store.disk.filtering.suggestions import list_fields, list_values
 from retrieval.store.disk.id_set import IdSet
@@ -26,9 +35,11 @@ from retrieval.store.disk.lexical.lexical_index import (
     engine_query,
 )
 from retrieval.store.disk.lexical.term_spans import TermFinder
+from retrieval.store.disk.reading.listing import DocumentList
 from retrieval.store.disk.reading.places import Places
 from retrieval.store.disk.reading.sections import AROUND, Neighbour, section_around
 from retrieval.store.disk.reading.snapshot import Generation, open_generation
+from retrieval.store.disk.reading.text_parts import TextParts
 from retrieval.store.disk.tables.database import DATABASE_NAME
 from retrieval.store.disk.tables.rows import (
     DOCUMENT_QUERY,
@@ -101,6 +112,7 @@ class DiskReader:
             _RECENT_CHARS, lambda one: len(one.passage.text) + _CHARS_BESIDE_TEXT
         )
         self._places = Places(generation.snapshot.rows)
+        self._documents = DocumentList(generation.snapshot.rows)
         self._vectors = VectorIndex(
             generation.segments, generation.info.model.dim, generation.snapshot.rows
         )
@@ -531,21 +543,35 @@ class DiskReader:
         Raises:
             NotFound: the document does not exist.
         """
-        whole = TextPiece(document_id, 0, self.document(document_id).char_count)
-        return next(read_texts(self._rows, [whole]))
+        return self.text_part(document_id, CharRange()).text
 
-    def documents(self, limit: int, after_uri: str = "") -> list[DocumentRow]:
+    def text_part(
+        self, document_id: int, asked: TextRange, most_chars: int | None = None
+    ) -> TextPart:
+        """Read a part of a document's text; see ``Reader``.
+
+        Raises:
+            NotFound: the document does not exist.
+        """
+        return TextParts(self._rows, self.document(document_id)).read(asked, most_chars)
+
+    def documents(
+        self, limit: int, after_uri: str = "", filter: Filter | None = None
+    ) -> list[DocumentRow]:
         """Return documents in order of URI.
 
         Args:
             limit: maximum number of documents.
             after_uri: return only documents after this URI; empty to begin with the first.
+            filter: if given, return only documents that pass this filter.
         """
-        rows = self._rows(
-            f"{DOCUMENT_QUERY} WHERE d.uri > ? ORDER BY d.uri LIMIT ?",
-            [after_uri, limit],
-        )
-        return [read_document(row) for row in rows]
+        return self._documents.page(limit, after_uri, filter)
+
+    def count_documents(self, filter: Filter | None = None) -> DocumentCounts:
+        """Count the documents that pass a filter, or all of them, and their passages."""
+        if filter is None:
+            return DocumentCounts(self.info.documents, self.info.chunks)
+        return self._documents.counts(filter)
 
     def skipped(self, limit: int | None = None, after_uri: str = "") -> list[Skipped]:
         """Return files that the last builds left out, in order of URI; see ``documents``."""

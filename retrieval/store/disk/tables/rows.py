@@ -16,12 +16,13 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from retrieval.domain.embedded_text import embedded_text
-from retrieval.domain.passages import Passage, Span, passage_name
+from retrieval.domain.passages import Passage, Span, passage_name, rfc3339
 from retrieval.domain.records import DocumentRow
 from retrieval.errors import IndexDamaged
 from retrieval.store.disk.tables.database import DATABASE_NAME
 from retrieval.store.disk.tables.filter_functions import filter_extension, filter_path
 from retrieval.store.disk.tables.schema import TEXT_PART_CHARS
+from retrieval.store.media_types import media_type
 from retrieval.store.records import StagedChunk, StagedDocument
 
 
@@ -80,8 +81,10 @@ DOCUMENT_QUERY = f"SELECT d.id, d.mtime_ns, d.digest, {_DOCUMENT} FROM documents
 CHUNK_LIST: Final = ", ".join(f"c.{column}" for column in CHUNK_COLUMNS)
 """Columns of ``ChunkColumns`` in a query that calls the table of chunks ``c``."""
 
-_PASSAGE = f"v.content_key, c.document_id, c.digest, d.digest, {_DOCUMENT}, {CHUNK_LIST}"
-_BEFORE_COLUMNS: Final = 4
+_PASSAGE = (
+    f"v.content_key, c.document_id, c.digest, d.digest, d.mtime_ns, {_DOCUMENT}, {CHUNK_LIST}"
+)
+_BEFORE_COLUMNS: Final = 5
 _JOINED = "JOIN documents d ON d.id = c.document_id JOIN vectors v ON v.id = c.vector_id"
 
 PASSAGE_QUERY = f"SELECT {_PASSAGE} FROM chunks c {_JOINED}"
@@ -218,7 +221,6 @@ def read_document(row: Sequence[Any]) -> DocumentRow:
     identifier, mtime_ns, digest, *values = row
     document = DocumentColumns._make(values)
     _check_document(digest, document)
-    modified = datetime.fromtimestamp(mtime_ns // 1_000_000_000, UTC)
     return DocumentRow(
         id=identifier,
         uri=document.uri,
@@ -227,11 +229,17 @@ def read_document(row: Sequence[Any]) -> DocumentRow:
         encoding=document.encoding,
         metadata=from_json(document.metadata),
         size_bytes=document.size,
-        modified_at=modified.isoformat().replace("+00:00", "Z"),
+        modified_at=rfc3339(_moment(mtime_ns)),
         char_count=document.char_count,
         chunk_count=document.chunk_count,
         sha256=document.sha256,
+        media_type=media_type(document.format, document.uri),
     )
+
+
+def _moment(nanoseconds: int) -> datetime:
+    """Return a time since the epoch, to the second."""
+    return datetime.fromtimestamp(nanoseconds // 1_000_000_000, UTC)
 
 
 class StoredPassage(NamedTuple):
@@ -240,6 +248,8 @@ class StoredPassage(NamedTuple):
     content_key: bytes
     """SHA-256 of the embedded text."""
     document_id: int
+    mtime_ns: int
+    """Modification time of the document's file."""
     document: DocumentColumns
     chunk: ChunkColumns
 
@@ -277,6 +287,10 @@ class StoredPassage(NamedTuple):
             page_end=chunk.page_end,
             table_header=chunk.table_header,
             omitted=spans_from_json(chunk.omitted),
+            format=document.format,
+            media_type=media_type(document.format, document.uri),
+            size_bytes=document.size,
+            modified_at=_moment(self.mtime_ns),
         )
 
 
@@ -330,13 +344,13 @@ def read_passage(row: Sequence[Any]) -> StoredPassage:
     Raises:
         IndexDamaged: the row's checksum does not match.
     """
-    content_key, document_id, chunk_sum, document_sum = row[:_BEFORE_COLUMNS]
+    content_key, document_id, chunk_sum, document_sum, mtime_ns = row[:_BEFORE_COLUMNS]
     document = DocumentColumns._make(row[_BEFORE_COLUMNS:_DOCUMENT_END])
     chunk = ChunkColumns._make(row[_DOCUMENT_END:])
     _check_document(document_sum, document)
     if chunk_sum and chunk_digest(document.uri, *chunk) != chunk_sum:
         raise damaged_row(f"what it says of passage {chunk.ordinal} of {document.uri} has changed")
-    return StoredPassage(content_key, document_id, document, chunk)
+    return StoredPassage(content_key, document_id, mtime_ns, document, chunk)
 
 
 def passage_key(row: Sequence[Any]) -> tuple[int, int]:
