@@ -43,6 +43,7 @@ from retrieval.client.writing.results import (
     PutResult,
     SkippedPart,
 )
+from retrieval.domain.records import DocumentCounts
 
 __all__ = [
     "DEFAULT_TARGET",
@@ -54,6 +55,7 @@ __all__ = [
     "CollectionInfo",
     "DeleteResult",
     "DeleteWhereResult",
+    "DocumentCounts",
     "DocumentInfo",
     "Embeddings",
     "ModelInfo",

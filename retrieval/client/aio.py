@@ -15,9 +15,11 @@ from retrieval.client.connection import Endpoint, StreamAttempts, Tls, closed_un
 from retrieval.client.loops import Loops, Stubs
 from retrieval.client.requests import (
     QueryLike,
+    Range,
     batch_search_request,
     count_requests,
     document_request,
+    documents_request,
     embed_requests,
     health_request,
     passage_request,
@@ -34,13 +36,14 @@ from retrieval.client.results import (
     RerankResults,
     SearchResults,
     ServerInfo,
+    counts_from,
     is_serving,
     mode_name,
     passage_from,
 )
 from retrieval.client.writing.aio import AsyncWritingMethods
 from retrieval.domain.passages import Passage
-from retrieval.domain.records import TextKind
+from retrieval.domain.records import DocumentCounts, TextKind
 from retrieval.domain.resource_names import DEFAULT_COLLECTION
 from retrieval.domain.search_options import ListOptions, SearchOptions
 from retrieval.v1 import index_service_pb2 as index_pb
@@ -219,20 +222,38 @@ class AsyncRetrievalClient(AsyncWritingMethods):
             for message in response.collections:
                 yield CollectionInfo.from_message(message)
 
-    async def documents(self, collection: str = DEFAULT_COLLECTION) -> AsyncIterator[DocumentInfo]:
-        """Yield all documents of a collection, by URI, without their texts."""
-        request = index_pb.ListDocumentsRequest(
-            parent=resource_name(collection), page_size=ITEMS_PER_PAGE
-        )
+    async def documents(
+        self, collection: str = DEFAULT_COLLECTION, *, filter: str = ""
+    ) -> AsyncIterator[DocumentInfo]:
+        """Yield the documents of a collection that pass a filter, by URI, without their texts."""
+        request = documents_request(collection, page_size=ITEMS_PER_PAGE, filter=filter)
         async for response in self._pages(self._stubs.index.ListDocuments, request):
             for message in response.documents:
                 yield DocumentInfo.from_message(message)
 
-    async def document(self, name: str, *, with_text: bool = False) -> DocumentInfo:
-        """Return one document, by its resource name."""
-        request = document_request(name, with_text=with_text)
+    async def count_documents(
+        self, collection: str = DEFAULT_COLLECTION, *, filter: str = ""
+    ) -> DocumentCounts:
+        """Count the documents of a collection that pass a filter, and their passages."""
+        request = documents_request(collection, page_size=1, filter=filter, counted=True)
+        return counts_from(await self._call(self._stubs.index.ListDocuments, request))
+
+    async def document(
+        self,
+        name: str = "",
+        *,
+        with_text: bool = False,
+        uri: str = "",
+        collection: str = DEFAULT_COLLECTION,
+        chars: Range | None = None,
+        lines: Range | None = None,
+    ) -> DocumentInfo:
+        """Return one document, by its name or by its URI; see ``RetrievalClient.document``."""
+        request = document_request(
+            name, uri=uri, collection=collection, with_text=with_text, chars=chars, lines=lines
+        )
         response = await self._call(self._stubs.index.GetDocument, request)
-        return DocumentInfo.from_message(response.document, with_text=with_text)
+        return DocumentInfo.from_answer(response, with_text=with_text)
 
     async def passage(self, name: str, *, before: int = 0, after: int = 0) -> PassageContext:
         """Return one passage, by its resource name, with its neighbours in the document."""

@@ -10,9 +10,11 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from retrieval.client.connection import Connection, Tls
 from retrieval.client.requests import (
     QueryLike,
+    Range,
     batch_search_request,
     count_requests,
     document_request,
+    documents_request,
     embed_requests,
     health_request,
     passage_request,
@@ -30,12 +32,13 @@ from retrieval.client.results import (
     RerankResults,
     SearchResults,
     ServerInfo,
+    counts_from,
     is_serving,
     mode_name,
     passage_from,
 )
 from retrieval.client.writing.blocking import WritingMethods
-from retrieval.domain.records import TextKind
+from retrieval.domain.records import DocumentCounts, TextKind
 from retrieval.domain.resource_names import DEFAULT_COLLECTION
 from retrieval.domain.search_options import ListOptions, SearchOptions
 from retrieval.indexer_v1.ingest_service_pb2_grpc import IngestServiceStub
@@ -296,14 +299,18 @@ class RetrievalClient(WritingMethods):
                 return
             request.page_token = response.next_page_token
 
-    def documents(self, collection: str = DEFAULT_COLLECTION) -> Iterator[DocumentInfo]:
+    def documents(
+        self, collection: str = DEFAULT_COLLECTION, *, filter: str = ""
+    ) -> Iterator[DocumentInfo]:
         """Yield all documents of a collection, by URI, without their texts.
 
         If the collection changes meanwhile, documents that stay are yielded once each.
+
+        Args:
+            collection: its own name.
+            filter: yield only documents that pass it; empty for all.
         """
-        request = index_pb.ListDocumentsRequest(
-            parent=resource_name(collection), page_size=ITEMS_PER_PAGE
-        )
+        request = documents_request(collection, page_size=ITEMS_PER_PAGE, filter=filter)
         while True:
             response = self._connection.call(self._index.ListDocuments, request)
             yield from map(DocumentInfo.from_message, response.documents)
@@ -311,16 +318,48 @@ class RetrievalClient(WritingMethods):
                 return
             request.page_token = response.next_page_token
 
-    def document(self, name: str, *, with_text: bool = False) -> DocumentInfo:
-        """Return one document.
+    def count_documents(
+        self, collection: str = DEFAULT_COLLECTION, *, filter: str = ""
+    ) -> DocumentCounts:
+        """Count the documents of a collection that pass a filter, and their passages.
+
+        Args:
+            collection: its own name.
+            filter: empty for all documents.
+        """
+        request = documents_request(collection, page_size=1, filter=filter, counted=True)
+        return counts_from(self._connection.call(self._index.ListDocuments, request))
+
+    def document(
+        self,
+        name: str = "",
+        *,
+        with_text: bool = False,
+        uri: str = "",
+        collection: str = DEFAULT_COLLECTION,
+        chars: Range | None = None,
+        lines: Range | None = None,
+    ) -> DocumentInfo:
+        """Return one document, by its name or by its URI.
+
+        A part of the text has at most ``ServerLimits.max_range_chars`` characters; ``char_end``
+        says where it ends, which is where the next part begins.
 
         Args:
             name: its resource name, ``collections/…/documents/…``.
-            with_text: whether to include its text.
+            with_text: whether to include its whole text.
+            uri: its URI, in place of the name.
+            collection: own name of the collection that the URI is in.
+            chars: include only this part of its text: positions of the first character, from 0, and
+                after the last one; None for the end of the text.
+            lines: include only these lines of its text: the first, from 1, and the last; None for
+                the end of the text.
         """
-        request = document_request(name, with_text=with_text)
+        request = document_request(
+            name, uri=uri, collection=collection, with_text=with_text, chars=chars, lines=lines
+        )
         response = self._connection.call(self._index.GetDocument, request)
-        return DocumentInfo.from_message(response.document, with_text=with_text)
+        return DocumentInfo.from_answer(response, with_text=with_text)
 
     def passage(self, name: str, *, before: int = 0, after: int = 0) -> PassageContext:
         """Return one passage with its neighbours in the document.

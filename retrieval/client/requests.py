@@ -20,6 +20,7 @@ from retrieval.domain.passages import Passage
 from retrieval.domain.records import TextKind
 from retrieval.domain.resource_names import DEFAULT_COLLECTION, collection_name
 from retrieval.domain.search_options import OPTIONS, ListOptions, Option, SearchOptions
+from retrieval.errors import InvalidArgument
 from retrieval.v1 import (
     document_pb2,
     embedding_service_pb2,
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 QueryLike = Union[str, Passage, "NDArray[np.floating]", Sequence[float]]
 """What to search with: a text; a passage, to find more like it; or a vector [dim]."""
 
+Range = tuple[int, int | None]
+"""Start and end of a range of a text; None for the end of the text."""
+
 SearchRequestT = TypeVar(
     "SearchRequestT", search_service_pb2.SearchRequest, search_service_pb2.StreamSearchRequest
 )
@@ -46,6 +50,8 @@ _KINDS = {
 }
 _TEXTS_PER_REQUEST = 64
 """Two batches of the server: fewer would cost throughput, more would hold up other callers."""
+
+_PAIR = 2
 
 _ENUM = {
     value.name: value.number
@@ -201,10 +207,72 @@ def rerank_request(
     )
 
 
-def document_request(name: str, *, with_text: bool) -> index_service_pb2.GetDocumentRequest:
-    """Return a request for one document, by its resource name."""
+def document_request(
+    name: str,
+    *,
+    uri: str = "",
+    collection: str = DEFAULT_COLLECTION,
+    with_text: bool = False,
+    chars: Range | None = None,
+    lines: Range | None = None,
+) -> index_service_pb2.GetDocumentRequest:
+    """Return a request for one document, by its resource name, or by URI and collection.
+
+    Raises:
+        InvalidArgument: a value can't be sent, or both ranges are given.
+    """
     view = document_pb2.DOCUMENT_VIEW_FULL if with_text else document_pb2.DOCUMENT_VIEW_BASIC
-    return index_service_pb2.GetDocumentRequest(name=sendable(name, field="name"), view=view)
+    request = index_service_pb2.GetDocumentRequest(
+        name=sendable(name, field="name"), uri=sendable(uri, field="uri"), view=view
+    )
+    if uri:
+        request.collection = resource_name(collection)
+    if chars is not None and lines is not None:
+        raise InvalidArgument("give a range of chars or of lines, not both", field="lines")
+    if chars is not None:
+        start, end = _range(chars, field="chars", first=0)
+        request.chars.CopyFrom(index_service_pb2.CharRange(start=start, end=end))
+    if lines is not None:
+        start, end = _range(lines, field="lines", first=1)
+        request.lines.CopyFrom(index_service_pb2.LineRange(start=start, end=end))
+    return request
+
+
+def _range(value: Range, *, field: str, first: int) -> tuple[int, int | None]:
+    """Return the start and the end of a range; the server checks that they fit together.
+
+    Raises:
+        InvalidArgument: it is not a pair of whole numbers, the second of which may be None.
+    """
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != _PAIR:
+        raise InvalidArgument(f"{field} is {value!r}; give a pair: start and end", field=field)
+    start, end = value
+    return (
+        count(start, field=f"{field}.start", minimum=first),
+        None if end is None else count(end, field=f"{field}.end", minimum=first),
+    )
+
+
+def documents_request(
+    collection: str,
+    *,
+    page_size: int,
+    page_token: str = "",
+    filter: str = "",
+    counted: bool = False,
+) -> index_service_pb2.ListDocumentsRequest:
+    """Return a request for a page of documents.
+
+    Raises:
+        InvalidArgument: a value can't be sent.
+    """
+    return index_service_pb2.ListDocumentsRequest(
+        parent=resource_name(collection),
+        page_size=count(page_size, field="page_size"),
+        page_token=sendable(page_token, field="page_token"),
+        filter=sendable(filter, field="filter"),
+        count=flag(counted, field="count"),
+    )
 
 
 def passage_request(name: str, *, before: int, after: int) -> index_service_pb2.GetPassageRequest:

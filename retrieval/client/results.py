@@ -4,7 +4,7 @@ Passages are the same record that a search in the same process gives.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, overload
 
@@ -15,7 +15,9 @@ from grpc_health.v1 import health_pb2
 from retrieval.client.vectors import answered
 from retrieval.domain.metadata import Metadata, from_doubles
 from retrieval.domain.passages import Highlights, Passage, ScoreKind, SectionText, Span, StageScores
+from retrieval.domain.records import DocumentCounts
 from retrieval.domain.resource_names import parse_passage
+from retrieval.errors import ServiceError
 from retrieval.v1 import (
     collection_pb2,
     document_pb2,
@@ -282,7 +284,21 @@ class DocumentInfo:
     char_count: int
     passage_count: int
     text: str | None
-    """None if it was not asked for."""
+    """The whole text or a part of it; None if it was not asked for."""
+    media_type: str = ""
+    """Empty if the server does not know the format."""
+    sha256: str = ""
+    """Changes with the content, and tells whether two parts are of the same text."""
+    char_start: int | None = None
+    """Position of the first character of ``text`` in the whole text; None without a text."""
+    char_end: int | None = None
+    """Position after the last character of ``text``."""
+    line_start: int | None = None
+    """Line of the first character of ``text``, from 1; None if it is empty."""
+    line_end: int | None = None
+    """Line of the last character of ``text``."""
+    line_count: int | None = None
+    """Number of lines of the whole text; None without a text."""
 
     @classmethod
     def from_message(
@@ -306,6 +322,30 @@ class DocumentInfo:
             char_count=message.char_count,
             passage_count=message.passage_count,
             text=message.text if with_text else None,
+            media_type=message.media_type,
+            sha256=message.sha256,
+        )
+
+    @classmethod
+    def from_answer(
+        cls, message: index_service_pb2.GetDocumentResponse, *, with_text: bool
+    ) -> "DocumentInfo":
+        """Return the record of an answer, with its text if one was asked for.
+
+        Args:
+            message: the answer.
+            with_text: whether the whole text was asked for: older servers don't say so.
+        """
+        if not message.HasField("text_range"):
+            return cls.from_message(message.document, with_text=with_text)
+        part = message.text_range
+        return replace(
+            cls.from_message(message.document, with_text=True),
+            char_start=part.char_start,
+            char_end=part.char_end,
+            line_start=part.line_start or None,
+            line_end=part.line_end or None,
+            line_count=message.line_count,
         )
 
 
@@ -348,6 +388,8 @@ class ServerLimits:
     max_context: int
     max_document_bytes: int = 0
     """0 if the server takes no documents."""
+    max_range_chars: int = 0
+    """0 if the server is older than ranges of documents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,6 +414,20 @@ class ServerInfo:
             ServerLimits(**limits),
             message.writable,
         )
+
+
+def counts_from(message: index_service_pb2.ListDocumentsResponse) -> DocumentCounts:
+    """Return the counts of an answer that was asked for them.
+
+    Raises:
+        ServiceError: the server is older than counts, and gives none.
+    """
+    if not message.HasField("total"):
+        raise ServiceError(
+            "the server does not count documents: it is older than this client",
+            status="UNIMPLEMENTED",
+        )
+    return DocumentCounts(message.total.document_count, message.total.passage_count)
 
 
 def is_serving(message: health_pb2.HealthCheckResponse) -> bool:
@@ -414,6 +470,12 @@ def passage_from(message: document_pb2.Passage) -> Passage:
         section=_section_from(message.section) if message.HasField("section") else None,
         table_header=message.table_header,
         omitted=tuple(Span(one.start, one.end) for one in message.omitted),
+        format=message.document.format,
+        media_type=message.document.media_type,
+        size_bytes=message.document.size_bytes,
+        modified_at=to_datetime(message.document.modify_time)
+        if message.document.HasField("modify_time")
+        else None,
     )
 
 

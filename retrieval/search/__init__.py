@@ -3,7 +3,13 @@
 from retrieval.domain.search_options import DEFAULT_K, MAX_K
 from retrieval.search.query import MAX_ARRANGED, MAX_QUERY_CHARS, Query, check_model, check_query
 from retrieval.search.reranked import PairScorer
-from retrieval.search.searcher import EmbeddedText, Searcher, SearchResult, Timings
+from retrieval.search.searcher import (
+    EmbeddedText,
+    Searcher,
+    SearchResult,
+    Timings,
+    filter_warnings,
+)
 
 __all__ = [
     "DEFAULT_K",
@@ -18,4 +24,5 @@ __all__ = [
     "Timings",
     "check_model",
     "check_query",
+    "filter_warnings",
 ]

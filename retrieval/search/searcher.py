@@ -17,7 +17,7 @@ from retrieval.search.pages import Listing
 from retrieval.search.query import Query, check_model, check_query
 from retrieval.search.ranking import Dense, Fused, Lexical, Ranking, StableRanking, Weighted
 from retrieval.search.reranked import PairScorer, Reranked
-from retrieval.store import Reader, SectionSpan
+from retrieval.store import Filter, Reader, SectionSpan
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,13 @@ _MODES: Mapping[ScoreKind, Mode] = {
     "weighted": "hybrid",
     "rrf": "hybrid",
 }
+
+
+def filter_warnings(reader: Reader, filter: Filter) -> Iterator[str]:
+    """Warn about fields of a filter that no document has."""
+    for name, close in reader.unknown_fields(filter).items():
+        hint = f"; did you mean {close!r}?" if close else ""
+        yield f"the filter asks for {name!r}, a field that no document has{hint}"
 
 
 class Searcher:
@@ -210,11 +217,8 @@ class Searcher:
 
     def warnings(self, query: Query) -> Iterator[str]:
         """Warn about fields of the filter that no document has, and limits of the words."""
-        for name, close in (
-            self.reader.unknown_fields(query.parsed_filter).items() if query.parsed_filter else ()
-        ):
-            hint = f"; did you mean {close!r}?" if close else ""
-            yield f"the filter asks for {name!r}, a field that no document has{hint}"
+        if query.parsed_filter:
+            yield from filter_warnings(self.reader, query.parsed_filter)
         compares_words = query.mode != "dense" and (
             query.mode != "auto" or self.reader.has_lexical_index
         )

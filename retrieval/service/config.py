@@ -105,6 +105,15 @@ class Limits:
     stall_seconds: float = 30.0
     """Seconds for a message to arrive, or to be taken; a second more for each 64 KiB of it."""
 
+    @property
+    def range_chars(self) -> int:
+        """Characters of a range of a document's text, of at most four bytes each.
+
+        Half a message is left for the document's metadata. A million characters fit into 4 MiB,
+        the largest message that gRPC's clients take by default.
+        """
+        return min(1_000_000, self.message_bytes // 8)
+
     def __post_init__(self) -> None:
         """Refuse limits that no request could keep, or that gRPC can't.
 

@@ -21,7 +21,7 @@ from collections.abc import (
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -29,6 +29,8 @@ import retrieval
 from retrieval.domain.deadline import answer_by
 from retrieval.domain.passages import Passage
 from retrieval.domain.records import (
+    CharRange,
+    DocumentCounts,
     DocumentRow,
     FieldInfo,
     FieldValue,
@@ -36,6 +38,8 @@ from retrieval.domain.records import (
     ModelIdentity,
     Skipped,
     TextKind,
+    TextPart,
+    TextRange,
 )
 from retrieval.domain.resource_names import DocumentName, DocumentUri, PassageName
 from retrieval.domain.search_options import MAX_K, MAX_OFFSET, OPTIONS
@@ -48,6 +52,7 @@ from retrieval.search import (
     SearchResult,
     check_model,
     check_query,
+    filter_warnings,
 )
 from retrieval.service.access.callers import EVERYONE, Caller
 from retrieval.service.access.token_file import Scope
@@ -57,6 +62,7 @@ from retrieval.service.observability.observer import Observer
 from retrieval.service.page_tokens import PageScope, page_size
 from retrieval.service.scheduling.fair_queue import turn_of
 from retrieval.service.scheduling.threads import SearchThreads
+from retrieval.store import parse_filter
 from retrieval.store.api import Reader
 
 _Asked = TypeVar("_Asked")
@@ -155,12 +161,25 @@ class CollectionPage(NamedTuple):
     next_page_token: str
 
 
+class FoundDocument(NamedTuple):
+    """A document of one generation."""
+
+    row: DocumentRow
+    part: TextPart | None
+    """The text that was asked for; None if none was."""
+    generation: int
+
+
 class DocumentPage(NamedTuple):
     """Some documents of one generation, by URI."""
 
     documents: list[DocumentRow]
     next_page_token: str
     generation: int
+    total: DocumentCounts | None
+    """Numbers of the documents on all pages; None if they were not asked for."""
+    warnings: tuple[str, ...]
+    """What the user probably did not mean, in sentences without a full stop."""
 
 
 class SkippedPage(NamedTuple):
@@ -439,22 +458,42 @@ class Engine:
         return CollectionPage(infos, scope.token_after(page[-1]) if len(names) > size else "")
 
     async def document(
-        self, call: Call, name: DocumentName | DocumentUri, *, with_text: bool
-    ) -> tuple[DocumentRow, str]:
-        """Return a document, and its text if wanted (otherwise an empty one).
+        self,
+        call: Call,
+        name: DocumentName | DocumentUri,
+        *,
+        text: TextRange | Literal["whole"] | None,
+    ) -> FoundDocument:
+        """Return a document.
+
+        Args:
+            call: who asks.
+            name: of the document.
+            text: what to return of its text. A range has at most ``Limits.range_chars`` characters;
+                a longer one is cut, see ``Reader.text_part``.
 
         Raises:
             NotFound: no such collection or document.
             RetrievalError: see ``Collections.use`` and ``SearchThreads.run``.
         """
         _begin(call, "read")
+        most = None if text == "whole" else self._limits.range_chars
+        asked = CharRange() if text == "whole" else text
         with self._collections.use(name.collection, call.caller) as collection:
-            return await self._search_threads.run(
-                collection, _read_document, collection, name, with_text
+            row, part = await self._search_threads.run(
+                collection, _read_document, collection, name, asked, most
             )
+            return FoundDocument(row, part, collection.info.generation)
 
     async def documents(
-        self, call: Call, collection: str, size: int = 0, page_token: str = ""
+        self,
+        call: Call,
+        collection: str,
+        size: int = 0,
+        page_token: str = "",
+        *,
+        filter: str = "",
+        count: bool = False,
     ) -> DocumentPage:
         """Return a page of a collection's documents, by URI.
 
@@ -463,22 +502,29 @@ class Engine:
             collection: its own name.
             size: of the page; 0 means ``DEFAULT_PAGE_SIZE``.
             page_token: empty for the first page.
+            filter: the documents must pass it; empty for all.
+            count: whether to count the documents on all pages.
 
         Raises:
-            InvalidArgument: the size is out of range, or the token is of another request.
+            InvalidArgument: the size is out of range, the filter is malformed, or the token is of
+                another request.
             StaleGeneration: the token is of another index.
             RetrievalError: see ``Collections.use`` and ``SearchThreads.run``.
         """
         _begin(call, "read")
         size = page_size(size, default=DEFAULT_PAGE_SIZE, maximum=MAX_K)
         with self._collections.use(collection, call.caller) as opened:
-            scope = _any_generation(opened, f"ListDocuments {collection}")
+            request = f"ListDocuments {collection}" + (f" {filter}" if filter else "")
+            scope = _any_generation(opened, request)
             after = scope.key(page_token)
+            threads = self._filter_threads if filter else self._search_threads
             # One more than the page shows whether there is another page.
-            rows = await self._search_threads.run(opened, opened.reader.documents, size + 1, after)
+            rows, total, warnings = await threads.run(
+                opened, _list_documents, opened, size + 1, after, filter, count
+            )
         page = rows[:size]
         token = scope.token_after(page[-1].uri) if len(rows) > size else ""
-        return DocumentPage(page, token, opened.info.generation)
+        return DocumentPage(page, token, opened.info.generation, total, warnings)
 
     async def skipped(
         self, call: Call, collection: str, size: int = 0, page_token: str = ""
@@ -591,6 +637,7 @@ class Engine:
             "max_neighbours": self._limits.neighbours,
             "max_message_bytes": self._limits.message_bytes,
             "max_batch_passages": self._limits.batch_passages,
+            "max_range_chars": self._limits.range_chars,
             **_OPTION_LIMITS,
         }
         if self._writing is not None:
@@ -863,14 +910,28 @@ def _read_skipped(reader: Reader, limit: int, after: str) -> tuple[list[Skipped]
 
 
 def _read_document(
-    collection: OpenCollection, name: DocumentName | DocumentUri, with_text: bool
-) -> tuple[DocumentRow, str]:
+    collection: OpenCollection,
+    name: DocumentName | DocumentUri,
+    text: TextRange | None,
+    most_chars: int | None,
+) -> tuple[DocumentRow, TextPart | None]:
     reader = collection.reader
     if isinstance(name, DocumentUri):
         row = reader.document_by_uri(name.uri)
     else:
         row = reader.document(name.document_id)
-    return row, reader.document_text(row.id) if with_text else ""
+    return row, None if text is None else reader.text_part(row.id, text, most_chars)
+
+
+def _list_documents(
+    collection: OpenCollection, limit: int, after_uri: str, filter: str, count: bool
+) -> tuple[list[DocumentRow], DocumentCounts | None, tuple[str, ...]]:
+    """Read documents in order of URI, count all of them if wanted, and warn about the filter."""
+    reader = collection.reader
+    parsed = parse_filter(filter) if filter else None
+    warnings = filter_warnings(reader, parsed) if parsed else ()
+    rows = reader.documents(limit, after_uri, parsed)
+    return rows, reader.count_documents(parsed) if count else None, tuple(warnings)
 
 
 def _read_passage(

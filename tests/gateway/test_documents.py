@@ -72,6 +72,43 @@ def test_a_document_by_its_uri_or_its_name(http: Http, client: RetrievalClient) 
     assert other.json["title"] == "Tea"
 
 
+def test_a_part_of_a_document(http: Http, client: RetrievalClient) -> None:
+    whole = client.document(uri="notes/ferry.md", with_text=True)
+    assert whole.text is not None
+    for query, keywords in (
+        ("char_start=2&char_end=7", {"chars": (2, 7)}),
+        ("char_end=7&text=false", {"chars": (0, 7)}),
+        ("line_start=3", {"lines": (3, None)}),
+        ("line_end=2", {"lines": (1, 2)}),
+        ("char_start=100000", {"chars": (100000, None)}),
+    ):
+        for path in ("documents/notes/ferry.md", whole.name):
+            found = http("GET", f"/v1/{path}?{query}")
+            answers.Document.model_validate_json(found.body)
+            expected = client.document(whole.name, **keywords)
+            assert found.json["text"] == expected.text
+            places = ("char_start", "char_end", "line_start", "line_end", "line_count")
+            assert [found.json[name] for name in places] == [
+                getattr(expected, name) for name in places
+            ]
+    first = http("GET", "/v1/documents/notes/ferry.md?char_end=7").json
+    assert first["text"] == whole.text[:7]
+    assert (first["media_type"], first["sha256"]) == ("text/markdown", whole.sha256)
+
+
+def test_documents_by_filter_and_counted(http: Http) -> None:
+    found = http("GET", f"/v1/documents?filter={quote('path:b*')}&count=true&page_size=1")
+    answers.DocumentPage.model_validate_json(found.body)
+    assert [one["uri"] for one in found.json["documents"]] == ["notes/beehive.md"]
+    assert found.json["total"] == {"documents": 2, "passages": 10}
+    token = found.json["next_page_token"]
+    found = http("GET", f"/v1/documents?filter={quote('path:b*')}&page_token={token}")
+    assert [one["uri"] for one in found.json["documents"]] == ["notes/bread.md"]
+    assert found.json["total"] is None
+    found = http("GET", "/v1/documents?filter=tittle%3Dbread")
+    assert "did you mean 'title'" in found.json["warnings"][0]
+
+
 def test_a_passage_and_its_neighbours(http: Http, client: RetrievalClient) -> None:
     name = client.search("harbour", k=1)[0].name.rpartition("/")[0] + "/2"
     found = http("GET", f"/v1/{name}?before=1&after=2")
@@ -107,6 +144,11 @@ def test_the_server(http: Http, client: RetrievalClient) -> None:
         ("/v1/documents/a%00b%ff", (404, "NOT_FOUND")),
         ("/v1/documents/notes/ferry.md?collection=nope", (404, "NOT_FOUND")),
         ("/v1/documents/notes/ferry.md?text=perhaps", (422, "INVALID_ARGUMENT")),
+        ("/v1/documents/notes/ferry.md?char_start=5&char_end=4", (400, "INVALID_ARGUMENT")),
+        ("/v1/documents/notes/ferry.md?char_start=-1", (400, "INVALID_ARGUMENT")),
+        ("/v1/documents/notes/ferry.md?line_start=0", (400, "INVALID_ARGUMENT")),
+        ("/v1/documents/notes/ferry.md?line_start=1&char_start=1", (400, "INVALID_ARGUMENT")),
+        ("/v1/documents?filter=path%3A", (400, "INVALID_ARGUMENT")),
         ("/v1/documents?page_size=0", (400, "INVALID_ARGUMENT")),
         ("/v1/documents?page_size=1001", (400, "INVALID_ARGUMENT")),
         ("/v1/documents?page_size=a", (422, "INVALID_ARGUMENT")),

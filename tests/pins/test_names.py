@@ -17,7 +17,8 @@ PUBLIC = {
     "CollectionInfo DocumentInfo Embeddings ModelInfo PassageContext PassageStream QueryLike "
     "RetrievalClient SearchResults SearchTimings ServerInfo ServerLimits Tls PUT_TIMEOUT "
     "AsyncPutStream DeleteResult DeleteWhereResult Put PutDocument PutItem PutOutcome PutPassage "
-    "PutProgress PutResult PutStream RerankResults RerankedText SkippedPart",
+    "PutProgress PutResult PutStream RerankResults RerankedText SkippedPart "
+    "DocumentCounts",
     "retrieval.encoder": "Encoder",
     "retrieval.errors": "RetrievalError UserError InvalidArgument SourceError ModelNotFound "
     "CheckpointError NotAnIndex IndexVersionError NoLexicalIndex NoReranker ModelMismatch "
@@ -44,8 +45,9 @@ METHODS = {
     "rerank": "query texts top_n",
     "collection": "collection",
     "collections": "",
-    "documents": "collection",
-    "document": "name with_text",
+    "documents": "collection filter",
+    "count_documents": "collection filter",
+    "document": "name with_text uri collection chars lines",
     "passage": "name before after",
     "reload": "collection",
     "server_info": "",
@@ -97,7 +99,7 @@ FIELDS = {
     "ServerInfo": "version started_at limits writable",
     "ServerLimits": "max_page_size max_offset max_stream_limit max_query_chars max_batch_size "
     "max_text_chars max_neighbours max_message_bytes max_batch_passages max_section_chars "
-    "max_group_size max_rerank_top max_context max_document_bytes",
+    "max_group_size max_rerank_top max_context max_document_bytes max_range_chars",
     "Tls": "ca cert key",
 }
 

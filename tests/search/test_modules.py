@@ -33,5 +33,5 @@ def test_a_hybrid_search_enters_few_modules(tmp_path: Path) -> None:
     assert result.mode == "hybrid"
     ours = {name for name in entered if name.startswith("retrieval.")}
     parts = {name for name in ours if name.startswith(("retrieval.store.", "retrieval.search."))}
-    assert len(parts) <= 12, sorted(parts)
+    assert len(parts) <= 13, sorted(parts)
     assert len(ours) <= 17, sorted(ours)

@@ -145,11 +145,15 @@ def test_documents_passages_and_the_server(index: Path) -> None:
         assert info == page.collections[0][1]
         assert info.documents == len(SUBJECTS)
 
-        (row, *_), _, generation = await engine.documents(ANYBODY, "default")
-        assert generation == info.generation
+        listed = await engine.documents(ANYBODY, "default")
+        assert listed.generation == info.generation
+        row = listed.documents[0]
         name = DocumentName("default", row.id)
-        assert await engine.document(ANYBODY, name, with_text=False) == (row, "")
-        _, text = await engine.document(ANYBODY, name, with_text=True)
+        found = await engine.document(ANYBODY, name, text=None)
+        assert (found.row, found.part) == (row, None)
+        whole = (await engine.document(ANYBODY, name, text="whole")).part
+        assert whole is not None
+        text = whole.text
         assert len(text) == row.char_count
 
         around = await engine.passage(
@@ -212,7 +216,7 @@ def test_every_request_needs_its_scope(index: Path, scope: str) -> None:
                 lambda: engine.count_tokens(call, "default", ["a"]),
             ],
             "read": [
-                lambda: engine.document(call, name, with_text=True),
+                lambda: engine.document(call, name, text="whole"),
                 lambda: engine.documents(call, "default"),
                 lambda: engine.passage(call, PassageName("default", 1, 0)),
                 lambda: asyncio.to_thread(engine.collection, call, "default"),

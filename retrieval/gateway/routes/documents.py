@@ -9,15 +9,25 @@ from fastapi import Query as InQuery
 from starlette.requests import Request
 from starlette.responses import Response
 
-from retrieval.client.requests import passage_request, resource_name
-from retrieval.client.results import CollectionInfo, DocumentInfo, PassageContext, ServerInfo
+from retrieval.client.requests import (
+    document_request,
+    documents_request,
+    passage_request,
+    resource_name,
+)
+from retrieval.client.results import (
+    CollectionInfo,
+    DocumentInfo,
+    PassageContext,
+    ServerInfo,
+    counts_from,
+)
 from retrieval.client.values import count, sendable
 from retrieval.domain.passages import passage_as_json
 from retrieval.domain.resource_names import DEFAULT_COLLECTION, DocumentName, PassageName
 from retrieval.gateway.routes.common import as_json, server_for
 from retrieval.gateway.schemas import answers
-from retrieval.gateway.schemas.requests import NAMED
-from retrieval.v1 import document_pb2
+from retrieval.gateway.schemas.requests import NAMED, Part
 from retrieval.v1 import index_service_pb2 as pb
 
 DEFAULT_PAGE_SIZE: Final = 50
@@ -35,10 +45,15 @@ _OWN_NAME: Final[dict[str, Any]] = {
 }
 Collection = Annotated[str, InQuery(**_OWN_NAME)]
 CollectionId = Annotated[str, InPath(**_OWN_NAME)]
-WithText = Annotated[bool, InQuery(description="Whether to return the whole text.")]
 PageSize = Annotated[int, InQuery(description="Maximum number of items to return.")]
 PageToken = Annotated[
     str, InQuery(description="next_page_token of the page before; empty for the first page.")
+]
+Filter = Annotated[
+    str, InQuery(description="Only list documents that meet a condition, e.g. path:guides/**.")
+]
+Counted = Annotated[
+    bool, InQuery(description="Whether to count the documents on all pages, and their passages.")
 ]
 Number = Annotated[int, InPath(ge=0, le=2**63 - 1)]
 Neighbours = Annotated[int, InQuery(description="Number of passages around it to return.")]
@@ -55,16 +70,17 @@ router = APIRouter()
     response_model=answers.DocumentPage,
 )
 async def list_documents(
+    *,
     request: Request,
     collection: Collection = DEFAULT_COLLECTION,
     page_size: PageSize = DEFAULT_PAGE_SIZE,
     page_token: PageToken = "",
+    filter: Filter = "",
+    count: Counted = False,
 ) -> Response:
     """List the documents of a collection by URI, without their texts."""
-    message = pb.ListDocumentsRequest(
-        parent=resource_name(collection),
-        page_size=count(page_size, field="page_size"),
-        page_token=sendable(page_token, field="page_token"),
+    message = documents_request(
+        collection, page_size=page_size, page_token=page_token, filter=filter, counted=count
     )
     server = server_for(request)
     answer = await server.call(server.stubs.index.ListDocuments, message)
@@ -73,6 +89,8 @@ async def list_documents(
             "documents": [asdict(DocumentInfo.from_message(one)) for one in answer.documents],
             "next_page_token": answer.next_page_token,
             "generation": answer.generation,
+            "total": counts_from(answer)._asdict() if count else None,
+            "warnings": list(answer.warnings),
         }
     )
 
@@ -117,14 +135,12 @@ async def list_skipped_files(
 async def get_document(
     request: Request,
     uri: Uri,
+    part: Annotated[Part, InQuery()],
     collection: Collection = DEFAULT_COLLECTION,
-    text: WithText = True,
 ) -> Response:
-    """Return one document by its URI."""
-    message = pb.GetDocumentRequest(
-        collection=resource_name(collection), uri=sendable(uri, field="uri"), view=_view(text)
-    )
-    return await _document(request, message, with_text=text)
+    """Return one document by its URI, with its text or a part of it."""
+    message = document_request("", uri=uri, collection=collection, **part.keywords)
+    return await _document(request, message, with_text=part.text)
 
 
 @router.get(
@@ -134,12 +150,15 @@ async def get_document(
     response_model=answers.Document,
 )
 async def get_document_by_name(
-    request: Request, collection: CollectionId, document: Number, text: WithText = True
+    request: Request,
+    collection: CollectionId,
+    document: Number,
+    part: Annotated[Part, InQuery()],
 ) -> Response:
-    """Return one document by its resource name."""
+    """Return one document by its resource name, with its text or a part of it."""
     name = str(DocumentName(sendable(collection, field="collection"), document))
-    message = pb.GetDocumentRequest(name=name, view=_view(text))
-    return await _document(request, message, with_text=text)
+    message = document_request(name, **part.keywords)
+    return await _document(request, message, with_text=part.text)
 
 
 async def _document(
@@ -147,7 +166,7 @@ async def _document(
 ) -> Response:
     server = server_for(request)
     answer = await server.call(server.stubs.index.GetDocument, message)
-    return as_json(asdict(DocumentInfo.from_message(answer.document, with_text=with_text)))
+    return as_json(asdict(DocumentInfo.from_answer(answer, with_text=with_text)))
 
 
 @router.get(
@@ -245,10 +264,6 @@ async def get_server_info(request: Request) -> Response:
     server = server_for(request)
     answer = await server.call(server.stubs.index.GetServerInfo, message)
     return as_json(asdict(ServerInfo.from_message(answer.server_info)))
-
-
-def _view(with_text: bool) -> document_pb2.DocumentView.ValueType:
-    return document_pb2.DOCUMENT_VIEW_FULL if with_text else document_pb2.DOCUMENT_VIEW_BASIC
 
 
 def collection_as_json(message: Any) -> dict[str, Any]:  # noqa: ANN401  (collection_pb2.Collection)

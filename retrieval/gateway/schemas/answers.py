@@ -71,6 +71,10 @@ class Passage(Answer):
     char_start: int = Field(description="Position of its first character in the document's text.")
     char_end: int
     token_count: int
+    format: str = Field(description="Format of its document.")
+    media_type: str = Field(description="Media type of its document.")
+    size_bytes: int = Field(description="Size of its document.")
+    modified_at: datetime | None = Field(description="When its document was last modified.")
     metadata: dict[str, Any]
     table_header: str | None
     text: str
@@ -141,7 +145,25 @@ class Document(Answer):
     modified_at: datetime
     char_count: int
     passage_count: int
-    text: str | None = Field(description="Its whole text; null if it was not asked for.")
+    text: str | None = Field(
+        description="Its text, or the part that was asked for; null if none was."
+    )
+    media_type: str = Field(description="Such as text/markdown; empty if the format is unknown.")
+    sha256: str = Field(description="Changes with the content.")
+    char_start: int | None = Field(
+        description="Position of the first character of text in the whole text; null without text."
+    )
+    char_end: int | None = Field(description="Position after the last character of text.")
+    line_start: int | None = Field(description="Line of the first character of text, from 1.")
+    line_end: int | None = Field(description="Line of the last character of text.")
+    line_count: int | None = Field(description="Number of lines of the whole text.")
+
+
+class DocumentCounts(Answer):
+    """Numbers of documents and of their passages."""
+
+    documents: int
+    passages: int
 
 
 class DocumentPage(Answer):
@@ -150,6 +172,10 @@ class DocumentPage(Answer):
     documents: list[Document]
     next_page_token: str
     generation: int
+    total: DocumentCounts | None = Field(
+        description="Counts the documents on all pages; null unless asked for."
+    )
+    warnings: list[str] = Field(description="What is probably a mistake in the filter.")
 
 
 class SkippedFile(Answer):

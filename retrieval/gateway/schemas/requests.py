@@ -110,3 +110,29 @@ class BatchSearchBody(Body):
     """Several searches, each for its first page."""
 
     searches: list[SearchBody] = Field(min_length=1, max_length=MAX_BATCH)
+
+
+class Part(BaseModel):
+    """What to return of a document's text: parameters of the query."""
+
+    text: bool = Field(True, description="Whether to return the text.")
+    char_start: int | None = Field(
+        None,
+        description="Return only a part of the text, from this position, counted in characters "
+        "from 0.",
+    )
+    char_end: int | None = Field(None, description="Position after the last character.")
+    line_start: int | None = Field(
+        None, description="Return only a part of the text, from this line, counted from 1."
+    )
+    line_end: int | None = Field(None, description="The last line of the part.")
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """Keywords of ``document_request``; a range wins over ``text``."""
+        given: dict[str, Any] = {"with_text": self.text}
+        if self.char_start is not None or self.char_end is not None:
+            given["chars"] = (self.char_start or 0, self.char_end)
+        if self.line_start is not None or self.line_end is not None:
+            given["lines"] = (1 if self.line_start is None else self.line_start, self.line_end)
+        return given

@@ -1,10 +1,11 @@
 """IndexService: the messages of collections, documents and passages, to the engine and back."""
 
-from typing import Any
+from typing import Any, Literal
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc.aio import ServicerContext
 
+from retrieval.domain.records import CharRange, LineRange, TextRange
 from retrieval.domain.resource_names import (
     DocumentName,
     DocumentUri,
@@ -53,22 +54,32 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
     async def GetDocument(
         self, request: pb.GetDocumentRequest, _context: ServicerContext[Any, Any]
     ) -> pb.GetDocumentResponse:
-        """Answer one document, with its text in the full view."""
+        """Answer one document, with its text in the full view, or with a part of it."""
         if bool(request.name) == bool(request.uri):
             raise InvalidArgument("give the document's name, or its uri", field="name")
         if request.view not in document_pb2.DocumentView.values():
             raise InvalidArgument(
                 f"view is {request.view}, which this server does not know", field="view"
             )
-        with_text = request.view == document_pb2.DOCUMENT_VIEW_FULL
         name: DocumentName | DocumentUri
         if request.name:
             name = parse_document(request.name, field="name")
         else:
             collection = parse_collection(request.collection, field="collection")
             name = DocumentUri(collection, request.uri)
-        row, text = await self._engine.document(current_call.get(), name, with_text=with_text)
-        return pb.GetDocumentResponse(document=document_message(name.collection, row, text))
+        found = await self._engine.document(current_call.get(), name, text=_to_text(request))
+        response = pb.GetDocumentResponse(generation=found.generation)
+        part = found.part
+        response.document.CopyFrom(
+            document_message(name.collection, found.row, part.text if part else "")
+        )
+        if part is not None:
+            response.line_count = part.line_count
+            response.text_range.char_start = part.char_start
+            response.text_range.char_end = part.char_end
+            response.text_range.line_start = part.line_start
+            response.text_range.line_end = part.line_end
+        return response
 
     async def ListDocuments(
         self, request: pb.ListDocumentsRequest, _context: ServicerContext[Any, Any]
@@ -76,13 +87,24 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
         """Answer one page of documents, by URI."""
         name = parse_collection(request.parent, field="parent")
         page = await self._engine.documents(
-            current_call.get(), name, request.page_size, request.page_token
+            current_call.get(),
+            name,
+            request.page_size,
+            request.page_token,
+            filter=request.filter,
+            count=request.count,
         )
-        return pb.ListDocumentsResponse(
+        response = pb.ListDocumentsResponse(
             documents=[document_message(name, row) for row in page.documents],
             next_page_token=page.next_page_token,
             generation=page.generation,
+            warnings=page.warnings,
         )
+        if page.total is not None:
+            response.total.document_count = page.total.documents
+            response.total.passage_count = page.total.passages
+            response.total.SetInParent()
+        return response
 
     async def ListSkippedFiles(
         self, request: pb.ListSkippedFilesRequest, _context: ServicerContext[Any, Any]
@@ -173,3 +195,20 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
                 writable=info.writable,
             )
         )
+
+
+def _to_text(request: pb.GetDocumentRequest) -> TextRange | Literal["whole"] | None:
+    """Return what a request asks for of the document's text.
+
+    Raises:
+        InvalidArgument: a range that ends before it starts.
+    """
+    match request.WhichOneof("range"):
+        case "chars":
+            chars = request.chars
+            return CharRange(chars.start, chars.end if chars.HasField("end") else None)
+        case "lines":
+            lines = request.lines
+            return LineRange(lines.start or 1, lines.end if lines.HasField("end") else None)
+        case _:
+            return "whole" if request.view == document_pb2.DOCUMENT_VIEW_FULL else None

@@ -212,6 +212,11 @@ def fill_passage(message: document_pb2.Passage, collection: str, passage: Passag
     document.name = str(DocumentName(collection, passage.document_id))
     document.uri = passage.uri
     document.title = passage.title
+    document.format = passage.format
+    document.media_type = passage.media_type
+    document.size_bytes = passage.size_bytes
+    if passage.modified_at:
+        document.modify_time.seconds = int(passage.modified_at.timestamp())  # whole seconds
     if passage.metadata:
         _fill_metadata(document, passage.metadata)
     message.name = f"{collection_name(collection)}/{passage.name}"
@@ -274,7 +279,7 @@ def document_message(collection: str, row: DocumentRow, text: str = "") -> docum
     Args:
         collection: own name of its collection.
         row: everything but its text.
-        text: empty if it isn't wanted.
+        text: the part of its text that is wanted.
     """
     message = document_pb2.Document(
         name=str(DocumentName(collection, row.id)),
@@ -288,6 +293,7 @@ def document_message(collection: str, row: DocumentRow, text: str = "") -> docum
         passage_count=row.chunk_count,
         text=text,
         sha256=row.sha256,
+        media_type=row.media_type,
     )
     if row.metadata:
         _fill_metadata(message, row.metadata)

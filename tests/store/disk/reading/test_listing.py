@@ -64,7 +64,7 @@ def passes(number: int, text: str) -> bool:
         "even=true OR number<3": number % 2 == 0 or number < 3,
         "chunks>1": number % 3 > 0,
         "size<30": number < 30,
-        "path:1*": 100 <= number,
+        "path:1*": number >= 100,
         "NOT number IN ()": True,
         "number=1000": False,
     }[text]
@@ -95,9 +95,7 @@ def test_all_documents_are_counted_without_looking(reader: Reader) -> None:
     assert reader.count_documents() == (len(rows), passages) == (117, passages)
 
 
-def test_a_list_that_nobody_waits_for_ends(
-    reader: Reader, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_list_that_nobody_waits_for_ends(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     from retrieval.domain.deadline import answer_by
 
     monkeypatch.setattr(listing, "_FEW", 0)
