@@ -13,7 +13,7 @@ from typing import IO, Final
 from indexer.decoding.decompress import MAX_FILE_BYTES
 from indexer.files import sidecar
 from indexer.files.discover import Patterns, generated_member, path_text, why_skipped
-from indexer.parse.base.unknown import looks_like_text
+from indexer.parse.base.unknown import looks_readable
 from indexer.parse.containers import DAMAGE, MAX_UNPACKED_BYTES, Entry
 from indexer.parse.formats import (
     ReadAs,
@@ -169,7 +169,7 @@ class _Unpacking:
         if is_container(uri, self.read_as) and depth >= MAX_NESTING:
             return SkipReason.OVER_LIMIT, f"containers are {MAX_NESTING} deep at most"
         unsure = content_decides(uri, self.read_as)
-        if unsure and entry.head and not looks_like_text(uri, entry.head()):
+        if unsure and entry.head and not looks_readable(uri, entry.head()):
             return SkipReason.UNSUPPORTED, extension_of(uri)
         return None
 

@@ -18,7 +18,7 @@ from indexer.decoding.decompress import (
     without_compression,
 )
 from indexer.parse.base.outline import words
-from indexer.parse.base.unknown import is_library, may_be_text
+from indexer.parse.base.unknown import Kind, is_library, kind_of, may_be_text
 from indexer.parse.ocr.recognize import can_read_pictures
 from indexer.parse.plain import code, config, languages
 from indexer.skip import SkipDocument, SkipReason
@@ -481,7 +481,7 @@ def _by_extension(file: str) -> Format | None:
 
 
 def content_decides(name: str, read_as: ReadAs = ()) -> bool:
-    """Whether the name of a file tells no format, and the file is text if its content looks so."""
+    """Whether the name of a file tells no format, and its content decides whether it is read."""
     file = name.lower().rpartition("/")[2]
     bare = without_compression(file)
     is_known = format_of(name, read_as) or _by_extension(bare)  # such as "a.zip.gz"
@@ -555,7 +555,7 @@ def parse(uri: str, data: bytes, options: ParseOptions = _DEFAULT_OPTIONS) -> Do
     problem = unsupported(uri, read_as)
     if problem is not None:
         raise SkipDocument(SkipReason.UNSUPPORTED, problem)
-    parser = format_.parser if format_ else _text_by_content
+    parser = format_.parser if format_ else _unnamed
     if parser is None:
         raise SkipDocument(SkipReason.UNSUPPORTED, "a container")
     if not data:
@@ -566,16 +566,35 @@ def parse(uri: str, data: bytes, options: ParseOptions = _DEFAULT_OPTIONS) -> Do
     return document
 
 
-def _text_by_content(uri: str, data: bytes, options: ParseOptions) -> Document:
+def _unnamed(uri: str, data: bytes, options: ParseOptions) -> Document:
     """Make a document of a file whose name tells no format.
 
     Raises:
-        SkipDocument: the file is no text.
+        SkipDocument: the file is neither text nor a document, or there is nothing to index in it.
     """
+    kind = kind_of(data)
+    if kind is None or (kind is Kind.OFFICE and not _is_office(data)):
+        try:
+            return _text(uri, data, options)
+        except SkipDocument as skip:
+            raise SkipDocument(SkipReason.UNSUPPORTED, extension_of(uri)) from skip
+    return _OF_KIND[kind](uri, data, options)
+
+
+_OF_KIND: Final[Mapping[Kind, Parser]] = MappingProxyType(
+    {Kind.PDF: _pdf, Kind.OFFICE: _office, Kind.EPUB: _epub, Kind.HTML: _html}
+)
+
+
+def _is_office(data: bytes) -> bool:
+    """Whether a file that begins like an office file is one."""
+    from indexer.parse.office.content import content_of
+
     try:
-        return _text(uri, data, options)
+        content_of(data)
     except SkipDocument as skip:
-        raise SkipDocument(SkipReason.UNSUPPORTED, extension_of(uri)) from skip
+        return skip.reason is SkipReason.ENCRYPTED
+    return True
 
 
 def open_container(uri: str, file: IO[bytes], read_as: ReadAs = ()) -> "Iterator[Entry]":

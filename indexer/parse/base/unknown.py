@@ -1,5 +1,7 @@
-"""Files whose name tells no format: which are never text, and which look like it."""
+"""Files whose name tells no format: which are never read, and what others are by their content."""
 
+import re
+from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -55,7 +57,7 @@ NOT_TEXT: Final = words(
 
 
 def may_be_text(name: str) -> bool:
-    """Whether a file whose name tells no format may be text; its content decides."""
+    """Whether a file whose name tells no format may be read; its content decides."""
     extension = PurePosixPath(without_compression(name)).suffix.lower()
     # Editors put a tilde after the name of the copy that they keep.
     return not (extension in NOT_TEXT or name.endswith("~") or is_library(name))
@@ -66,15 +68,62 @@ def is_library(name: str) -> bool:
     return ".so." in name.lower()
 
 
-def looks_like_text(name: str, head: bytes) -> bool:
-    """Whether a file looks like text.
+class Kind(StrEnum):
+    """What the first bytes of a file say that it is."""
+
+    PDF = "pdf"
+    OFFICE = "office"
+    """Of Microsoft or OpenDocument, or RTF; the whole file tells which."""
+    EPUB = "epub"
+    HTML = "html"
+
+
+_PDF: Final = b"%PDF-"
+_RTF: Final = b"{\\rtf"
+_COMPOUND: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+"""Begins files of Office before 2007, and some that are none."""
+_HTML: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html)[\s>]", re.IGNORECASE)
+_FIRST_MEMBER: Final = re.compile(rb"PK\x03\x04.{22}(..)(..)", re.DOTALL)
+"""The header of the first member of a ZIP file; the lengths of its name and of more fields."""
+_MIMETYPE: Final = b"mimetype"
+"""First member of OpenDocument files and of EPUB. It is their type, and not compressed."""
+_EPUB_TYPE: Final = b"application/epub+zip"
+_OPEN_TYPE: Final = b"application/vnd.oasis.opendocument."
+_OFFICE_MEMBER: Final = re.compile(
+    rb"\[Content_Types\]\.xml|_rels/|docProps/|customXml/|word/|xl/|ppt/|content\.xml"
+)
+"""Begins the name of a member that programs put first into an office file. Other ZIP files are
+archives, programs and data of programs."""
+
+
+def kind_of(start: bytes) -> Kind | None:
+    """Return what the first bytes of a file say that it is; None if they say nothing."""
+    if start.startswith(_PDF):
+        return Kind.PDF
+    if start.startswith((_RTF, _COMPOUND)):
+        return Kind.OFFICE
+    if first := _FIRST_MEMBER.match(start):
+        name_at = first.end()
+        data_at = name_at + sum(int.from_bytes(size, "little") for size in first.groups())
+        if not start.startswith(_MIMETYPE, name_at):
+            return Kind.OFFICE if _OFFICE_MEMBER.match(start, name_at) else None
+        if start.startswith(_EPUB_TYPE, data_at):
+            return Kind.EPUB
+        return Kind.OFFICE if start.startswith(_OPEN_TYPE, data_at) else None
+    return Kind.HTML if _HTML.match(start) else None
+
+
+def looks_readable(name: str, head: bytes) -> bool:
+    """Whether a file looks like text, or like a document that its first bytes tell.
 
     Args:
         name: its name, whose extension tells the compression.
         head: its first ``SNIFFED_BYTES``, compressed if the name says so.
     """
     try:
-        decode(decompressed_start(name, head, SNIFFED_BYTES))
+        start = decompressed_start(name, head, SNIFFED_BYTES)
+        if kind_of(start) is None:
+            decode(start)
     except SkipDocument:
         return False
     return True

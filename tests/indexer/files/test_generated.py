@@ -9,9 +9,10 @@ import pytest
 from indexer.files.discover import Discovery, discover
 from indexer.files.generated import generated_file
 from indexer.files.sniff import without_binaries
-from indexer.parse.base.unknown import NOT_TEXT, SNIFFED_BYTES, looks_like_text, may_be_text
+from indexer.parse.base.unknown import NOT_TEXT, SNIFFED_BYTES, looks_readable, may_be_text
 from indexer.parse.formats import DOCUMENT_EXTENSIONS
 from retrieval.domain.records import ReadSettings
+from tests.indexer import make_files
 from tests.indexer.files.test_discover import reasons, uris, write
 
 
@@ -141,6 +142,13 @@ def test_unknown_files_are_read_if_they_look_like_text(root: Path) -> None:
     assert [skip.uri for skip in found.skipped] == sorted(skip.uri for skip in found.skipped)
 
 
+def test_documents_without_an_extension_are_read(root: Path) -> None:
+    made = {"report": make_files.make_pdf(), "letter.2024": make_files.make_docx()}
+    for name, data in made.items():
+        (root / name).write_bytes(data)
+    assert set(uris(sniffed(root))) == {f"docs/{name}" for name in made}
+
+
 def test_files_are_opened_only_to_tell_what_they_are(root: Path) -> None:
     (root / "a.foo").write_bytes(b"text")
     (root / "b.foo").write_bytes(BINARIES["g.foo"])
@@ -162,7 +170,7 @@ def test_large_binaries_are_read_in_part(root: Path) -> None:
         "huge.foo": ".foo",
         "larger.foo": ".foo, and too large for text",
     }
-    assert looks_like_text("a.foo", b"a" * SNIFFED_BYTES)
+    assert looks_readable("a.foo", b"a" * SNIFFED_BYTES)
 
 
 def test_the_lists_do_not_contradict_each_other() -> None:

@@ -16,6 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from retrieval.domain.records import RootInfo
 from retrieval.indexer_v1 import ingest_service_pb2 as pb
 from retrieval.store import open_reader, open_writer, read_info, verify
+from tests.indexer import make_files
 from tests.indexer.ingest.writer_process import WriterProcess, create, reason, writing
 
 
@@ -123,6 +124,23 @@ def test_the_format_is_what_the_client_says(
 ) -> None:
     [document] = writer.put("tickets/4711", **fields).documents
     assert (document.uri, document.format, document.title) == ("tickets/4711", format, title)
+
+
+@pytest.mark.parametrize(
+    ("data", "format"),
+    [
+        (make_files.make_pdf(), "pdf"),
+        (make_files.make_docx(), "docx"),
+        (b"<!doctype html><title>A</title><p>One.", "html"),
+        (b"one two", "text"),
+    ],
+)
+def test_content_tells_the_format_if_nothing_else_does(
+    writer: WriterProcess, index: Path, data: bytes, format: str
+) -> None:
+    for fields in ({}, {"media_type": "application/octet-stream"}, {"file_name": "upload.4711"}):
+        [document] = writer.put("https://example.com/4711", data=data, **fields).documents
+        assert document.format == format
 
 
 @pytest.mark.parametrize(

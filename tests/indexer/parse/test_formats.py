@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import io
 import json
 import lzma
 import zipfile
@@ -364,6 +365,44 @@ def test_compressed_files(pack: Callable[[bytes], bytes]) -> None:
     assert (document.format, document.title) == ("markdown", "Title")
     assert document.text == "# Title\n\nText.\n"
     assert parse(f"docs/book.xlsx{ending}", pack(make_files.make_xlsx())).format == "spreadsheet"
+
+
+TYPES = {
+    "a.odt": "application/vnd.oasis.opendocument.text",
+    "a.odp": "application/vnd.oasis.opendocument.presentation",
+    "a.epub": "application/epub+zip",
+}
+
+
+def with_type(data: bytes, media_type: str) -> bytes:
+    """A ZIP file whose first member is its type, as its standard has it."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(stream, "w") as new:
+        new.writestr("mimetype", media_type)
+        for name in old.namelist():
+            if name != "mimetype":
+                new.writestr(name, old.read(name), zipfile.ZIP_DEFLATED)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("name", sorted(MAKERS.keys() - {"a.eml"}))
+def test_documents_without_an_extension_are_told_by_their_content(name: str) -> None:
+    data = with_type(_made(name), TYPES[name]) if name in TYPES else _made(name)
+    named, unnamed = parse(f"docs/{name}", data), parse("docs/4711", data)
+    assert (unnamed.format, unnamed.text) == (named.format, named.text)
+    assert parse("docs/4711.gz", gzip.compress(data)).text == named.text
+
+
+def test_what_begins_like_a_document_and_is_none() -> None:
+    page = parse("docs/page", b"\xef\xbb\xbf\n<!DOCTYPE html>\n<title>A</title><p>One &amp; two.")
+    assert (page.format, page.title, page.text.strip()) == ("html", "A", "One & two.")
+    assert parse("docs/note", b"The <html> tag, and %PDF-1.7\n").format == "text"
+    compound = bytes.fromhex("d0cf11e0a1b11ae1") + bytes(600)
+    office_like = make_files.make_zip({"[Content_Types].xml": "<Types/>", "x": "y"})
+    for data in (make_files.make_zip({"x": "y"}), office_like, compound, b"PK\x03\x04"):
+        assert refused("docs/file", data) == "unsupported format: no extension"
+    assert refused("docs/file", b"%PDF-1.7\nrubbish").startswith("damaged: ")
+    assert refused("docs/file", make_files.make_locked_pdf()) == "encrypted: needs a password"
 
 
 def test_what_can_not_be_read_is_named() -> None:
