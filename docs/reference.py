@@ -98,19 +98,18 @@ def fetched_files() -> str:
 def search_options_table() -> str:
     """Return the options of a search as a Markdown table."""
     rows = [
-        "| command line | Python, wire | value | default | streamed | what it does |",
-        "|---|---|---|---|---|---|",
+        "| command line | Python, wire | value | default | what it does |",
+        "|---|---|---|---|---|",
     ]
     for option in OPTIONS.values():
         if option.flag or option.name in SearchOptions.__optional_keys__:
             names = dict.fromkeys((option.name, option.wire_field))
             has_default = option.kind != "flag" and option.default not in (None, "")
             default = f"`{option.default}`" if has_default else ""
-            streamed = "yes" if option.name in SearchOptions.__optional_keys__ else ""
             flag = f"`{option.flag}`" if option.flag else ""
             rows.append(
                 f"| {flag} | {', '.join(f'`{name}`' for name in names)} "
-                f"| {_values_of(option)} | {default} | {streamed} | {option.help} |"
+                f"| {_values_of(option)} | {default} | {option.help} |"
             )
     return "\n".join(rows)
 

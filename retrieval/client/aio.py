@@ -45,7 +45,7 @@ from retrieval.client.writing.aio import AsyncWritingMethods
 from retrieval.domain.passages import Passage
 from retrieval.domain.records import DocumentCounts, TextKind
 from retrieval.domain.resource_names import DEFAULT_COLLECTION
-from retrieval.domain.search_options import ListOptions, SearchOptions
+from retrieval.domain.search_options import SearchOptions
 from retrieval.v1 import index_service_pb2 as index_pb
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ class AsyncPassageStream:
     mode: str
     warnings: tuple[str, ...] = ()
     """See ``SearchResults.warnings``."""
+    rerank_truncated_count: int = 0
+    """See ``SearchResults.rerank_truncated_count``."""
 
     def __aiter__(self) -> AsyncIterator[Passage]:
         """Return the passages; reading them raises ``ServiceError`` if the server fails later."""
@@ -134,14 +136,14 @@ class AsyncRetrievalClient(AsyncWritingMethods):
         *,
         k: int = 10,
         page_token: str = "",
-        **options: Unpack[ListOptions],
+        **options: Unpack[SearchOptions],
     ) -> SearchResults:
         """Find the passages that fit a query best."""
         request = search_request(query, k=k, page_token=page_token, **options)
         return SearchResults.from_message(await self._call(self._stubs.search.Search, request))
 
     async def search_batch(
-        self, queries: Iterable[QueryLike], *, k: int = 10, **options: Unpack[ListOptions]
+        self, queries: Iterable[QueryLike], *, k: int = 10, **options: Unpack[SearchOptions]
     ) -> list[SearchResults]:
         """Answer several searches in one request."""
         request = batch_search_request(queries, k=k, **options)
@@ -169,6 +171,7 @@ class AsyncRetrievalClient(AsyncWritingMethods):
             query_truncated=header.query_truncated,
             mode=mode_name(header.mode),
             warnings=tuple(header.warnings),
+            rerank_truncated_count=header.rerank_truncated_count,
         )
 
     async def embed(

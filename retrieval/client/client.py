@@ -40,7 +40,7 @@ from retrieval.client.results import (
 from retrieval.client.writing.blocking import WritingMethods
 from retrieval.domain.records import DocumentCounts, TextKind
 from retrieval.domain.resource_names import DEFAULT_COLLECTION
-from retrieval.domain.search_options import ListOptions, SearchOptions
+from retrieval.domain.search_options import SearchOptions
 from retrieval.indexer_v1.ingest_service_pb2_grpc import IngestServiceStub
 from retrieval.v1 import index_service_pb2 as index_pb
 from retrieval.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
@@ -151,7 +151,7 @@ class RetrievalClient(WritingMethods):
         *,
         k: int = 10,
         page_token: str = "",
-        **options: Unpack[ListOptions],
+        **options: Unpack[SearchOptions],
     ) -> SearchResults:
         """Find the passages that fit a query best.
 
@@ -159,7 +159,7 @@ class RetrievalClient(WritingMethods):
             query: a text; a passage, to find similar ones; or a vector [dim].
             k: maximum number of passages.
             page_token: ``next_page_token`` of the last results, for the next page.
-            options: ``collection``, ``mode``, ``filter`` and more: see ``ListOptions``.
+            options: ``collection``, ``mode``, ``filter`` and more: see ``SearchOptions``.
 
         Returns:
             the passages, best first.
@@ -168,7 +168,7 @@ class RetrievalClient(WritingMethods):
         return SearchResults.from_message(self._connection.call(self._search.Search, request))
 
     def search_batch(
-        self, queries: Iterable[QueryLike], *, k: int = 10, **options: Unpack[ListOptions]
+        self, queries: Iterable[QueryLike], *, k: int = 10, **options: Unpack[SearchOptions]
     ) -> list[SearchResults]:
         """Answer several searches in one request, which is faster than one by one.
 
@@ -191,7 +191,8 @@ class RetrievalClient(WritingMethods):
 
         Args:
             query: as in ``search``.
-            limit: maximum number of passages; None for as many as the server streams.
+            limit: maximum number of passages, or of documents with ``group_by_document``; None for
+                as many as the server streams.
             options: as in ``search``.
 
         Returns:
@@ -208,6 +209,7 @@ class RetrievalClient(WritingMethods):
             query_truncated=header.query_truncated,
             mode=mode_name(header.mode),
             warnings=tuple(header.warnings),
+            rerank_truncated_count=header.rerank_truncated_count,
         )
 
     def embed(

@@ -19,7 +19,7 @@ from retrieval.domain.arguments import text_list
 from retrieval.domain.passages import Passage
 from retrieval.domain.records import TextKind
 from retrieval.domain.resource_names import DEFAULT_COLLECTION, collection_name
-from retrieval.domain.search_options import OPTIONS, ListOptions, Option, SearchOptions
+from retrieval.domain.search_options import OPTIONS, Option, SearchOptions
 from retrieval.errors import InvalidArgument
 from retrieval.v1 import (
     document_pb2,
@@ -60,12 +60,12 @@ _ENUM = {
 }
 """Numbers of the contract's enum values, by their names."""
 _STREAM_KEYWORDS = SearchOptions.__optional_keys__ | {"limit"}
-_BATCH_KEYWORDS = ListOptions.__optional_keys__ | {"k"}
+_BATCH_KEYWORDS = SearchOptions.__optional_keys__ | {"k"}
 _SEARCH_KEYWORDS = _BATCH_KEYWORDS | {"page_token"}
 
 
 def search_request(
-    query: QueryLike, *, k: int, page_token: str = "", **options: Unpack[ListOptions]
+    query: QueryLike, *, k: int, page_token: str = "", **options: Unpack[SearchOptions]
 ) -> search_service_pb2.SearchRequest:
     """Return a request for a page of passages.
 
@@ -81,7 +81,7 @@ def search_request(
 
 
 def batch_search_request(
-    queries: Iterable[QueryLike], *, k: int, **options: Unpack[ListOptions]
+    queries: Iterable[QueryLike], *, k: int, **options: Unpack[SearchOptions]
 ) -> search_service_pb2.BatchSearchRequest:
     """Return a request for the first pages of several searches.
 

@@ -3,6 +3,7 @@
 Passages are the same record that a search in the same process gives.
 """
 
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -137,6 +138,8 @@ class PassageStream(Iterator[Passage]):
     """See ``SearchResults.mode``."""
     warnings: tuple[str, ...] = ()
     """See ``SearchResults.warnings``."""
+    rerank_truncated_count: int = 0
+    """See ``SearchResults.rerank_truncated_count``."""
 
     def __next__(self) -> Passage:
         """Return the next best passage.
@@ -476,6 +479,7 @@ def passage_from(message: document_pb2.Passage) -> Passage:
         modified_at=to_datetime(message.document.modify_time)
         if message.document.HasField("modify_time")
         else None,
+        vector=array("f", message.vector.values) if message.HasField("vector") else None,
     )
 
 

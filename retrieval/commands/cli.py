@@ -84,7 +84,7 @@ def search(
     collection: str,
     copies: bool,
     as_json: bool,
-    **options: Any,  # noqa: ANN401  (ConnectionOptions, and ListOptions of the client)
+    **options: Any,  # noqa: ANN401  (ConnectionOptions, and SearchOptions of the client)
 ) -> None:
     """Search a server for the passages that best match QUERY.
 

@@ -1,6 +1,7 @@
 """Passages that a search finds, how they were scored, and their form in JSON."""
 
 import math
+from array import array
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
@@ -146,6 +147,8 @@ class Passage(NamedTuple):
     """Size of its document's file."""
     modified_at: datetime | None = None
     """Modification time of its document's file, in UTC."""
+    vector: "array[float] | None" = None
+    """Its embedding as float32, if asked for; ``numpy.asarray`` copies nothing."""
 
 
 def rfc3339(moment: datetime) -> str:
@@ -183,6 +186,7 @@ def passage_as_json(passage: Passage) -> dict[str, Any]:
         "before": [passage_as_json(one) for one in passage.before],
         "after": [passage_as_json(one) for one in passage.after],
         "section": asdict(passage.section) if passage.section else None,
+        "vector": None if passage.vector is None else passage.vector.tolist(),
     }
 
 

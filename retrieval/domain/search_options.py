@@ -3,9 +3,9 @@
 To add an option:
 
 1. Declare it in ``QueryOptions``: its type, default, limits and help.
-2. Name it in ``ListOptions``, or in ``SearchOptions`` if streamed searches have it, too.
-3. Give the message in ``search_service.proto`` a field of the same name, whose zero value means the
-   default, and run ``make stubs``.
+2. Name it in ``SearchOptions``.
+3. Give both requests in ``search_service.proto`` a field of the same name, whose zero value means
+   the default, and run ``make stubs``.
 4. Make the searcher act on it, then run ``make docs``.
 
 The commands, both clients, the checks, the translation between messages and queries and the tables
@@ -183,6 +183,14 @@ class QueryOptions:
     omit_text: bool = _option(
         False, flag="--omit-text", help="Leave out the texts of the passages."
     )
+    omit_metadata: bool = _option(
+        False, flag="--omit-metadata", help="Leave out the metadata of the documents."
+    )
+    include_vectors: bool = _option(
+        False,
+        flag="--include-vectors",
+        help="Return the vectors of the passages, in JSON only.",
+    )
     mode: Mode = _option(
         "auto",
         choices={
@@ -310,7 +318,7 @@ def check_values(options: QueryOptions) -> None:
 
 
 class SearchOptions(TypedDict, total=False):
-    """Keywords of every kind of search; ``OPTIONS`` says what each means."""
+    """Keywords of a search; ``OPTIONS`` says what each means."""
 
     collection: str
     """The collection's own name; ``default`` if not given."""
@@ -320,19 +328,16 @@ class SearchOptions(TypedDict, total=False):
     min_score: float | None
     filter: str
     exact: bool
-    section_chars: int
-    omit_text: bool
-    expected_model_fingerprint: str
-
-
-class ListOptions(SearchOptions, total=False):
-    """Keywords of the searches that answer pages; ``OPTIONS`` says what each means."""
-
     group_by_document: bool
     group_size: int
-    highlight: bool
-    context_before: int
-    context_after: int
     collapse: float | None
     mmr: float | None
     rerank_top: int
+    highlight: bool
+    context_before: int
+    context_after: int
+    section_chars: int
+    omit_text: bool
+    omit_metadata: bool
+    include_vectors: bool
+    expected_model_fingerprint: str

@@ -42,11 +42,8 @@ class Listing:
         query = self._query
         end = query.offset + query.k
         # One more than the page shows that there is more.
-        heads = self._arranged(max(end + 1, MMR_POOL if query.mmr is not None else 0))
-        page = self._named(heads[query.offset : end])
-        if query.group_size > 1:
-            page = self._grouped(page)
-        return page, len(heads) > end
+        heads = self._arranged(max(end + 1, self._least))
+        return self.shown(heads[query.offset : end]), len(heads) > end
 
     def warnings(self) -> Iterator[str]:
         """Warn if the list ends only because no more passages are considered."""
@@ -57,8 +54,18 @@ class Listing:
             )
 
     def first(self, limit: int) -> list[Head]:
-        """Return the best ``limit`` passages, from the start of the list."""
-        return self._arranged(limit)[:limit]
+        """Return the best ``limit`` entries, from the start of the list; see ``shown``."""
+        return self._arranged(max(limit, self._least))[:limit]
+
+    def shown(self, heads: Sequence[Head]) -> list[Head]:
+        """Return entries of the list with what they stand for, and the others of their group."""
+        named = self._named(heads)
+        return self._grouped(named) if self._query.group_size > 1 else named
+
+    @property
+    def _least(self) -> int:
+        """Length to which the list must be arranged, however little of it is asked for."""
+        return MMR_POOL if self._query.mmr is not None else 0
 
     def _arranged(self, needed: int) -> list[Head]:
         """Return the list: at least ``needed`` entries, if available."""

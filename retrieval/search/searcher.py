@@ -2,8 +2,10 @@
 
 import math
 import time
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,8 +133,8 @@ class Searcher:
     ) -> Iterator[SearchResult]:
         """Answer one query with up to ``limit`` passages, reading ``query.k`` at a time.
 
-        The passages are found once, before the first result. The results equal the pages of
-        ``search``; ``query.offset`` is 0.
+        Where passages are grouped by document, both count documents. The passages are found once,
+        before the first result. The results equal the pages of ``search``; ``query.offset`` is 0.
 
         Yields:
             at least one result.
@@ -141,7 +143,8 @@ class Searcher:
         heads = asked.listing.first(limit)
         for start in range(0, max(1, len(heads)), query.k):
             end = start + query.k
-            yield asked.result(heads[start:end], embed_seconds, more=end < len(heads))
+            shown = asked.listing.shown(heads[start:end])
+            yield asked.result(shown, embed_seconds, more=end < len(heads))
 
     def _ask(self, query: Query, embedded: EmbeddedText | None) -> "_Asked":
         """Check a query, and choose the ranking for it."""
@@ -175,6 +178,8 @@ class Searcher:
             passages = self._with_sections(passages, query.section_chars)
         if query.context_before or query.context_after:
             passages = self._with_context(query, passages)
+        if query.include_vectors:
+            passages = self._with_vectors(heads, passages)
         for head, passage in zip(heads, passages, strict=True):
             shown = passage
             if head.similar:
@@ -182,7 +187,17 @@ class Searcher:
                 shown = shown._replace(similar=names, similar_count=head.similar_count)
             if finder:
                 shown = shown._replace(highlights=highlight(finder, shown.text, shown.omitted))
-            yield _without_text(shown) if query.omit_text else shown
+            if query.omit_text:
+                shown = _everywhere(shown, text="", omitted=())
+            yield _everywhere(shown, metadata={}) if query.omit_metadata else shown
+
+    def _with_vectors(self, heads: Sequence[Head], passages: Sequence[Passage]) -> list[Passage]:
+        """Add to each passage its own vector."""
+        vectors = self.reader.vectors([head.hit.vector_id for head in heads])
+        return [
+            passage._replace(vector=array("f", vector.tobytes()))
+            for passage, vector in zip(passages, vectors, strict=True)
+        ]
 
     def _with_context(self, query: Query, passages: Sequence[Passage]) -> list[Passage]:
         """Add to each passage those before and after it."""
@@ -259,12 +274,12 @@ class Searcher:
         return Weighted(dense, lexical, query.dense_weight)
 
 
-def _without_text(passage: Passage) -> Passage:
+def _everywhere(passage: Passage, **changed: Any) -> Passage:  # noqa: ANN401  (fields of Passage)
+    """Return a passage with other values, which those around it get as well."""
     return passage._replace(
-        text="",
-        omitted=(),
-        before=tuple(map(_without_text, passage.before)),
-        after=tuple(map(_without_text, passage.after)),
+        **changed,
+        before=tuple(_everywhere(one, **changed) for one in passage.before),
+        after=tuple(_everywhere(one, **changed) for one in passage.after),
     )
 
 

@@ -46,6 +46,7 @@ from retrieval.domain.search_options import MAX_K, MAX_OFFSET, OPTIONS
 from retrieval.domain.wording import counted
 from retrieval.errors import InvalidArgument, NoReranker
 from retrieval.search import (
+    MAX_ARRANGED,
     MAX_QUERY_CHARS,
     EmbeddedText,
     Query,
@@ -338,7 +339,8 @@ class Engine:
             call: who asks.
             collection: its own name.
             query: what for; its ``k`` and offset don't count.
-            limit: how many passages at most; 0 means ``MAX_STREAM_LIMIT``.
+            limit: how many passages at most, or documents where they are grouped; 0 for as many as
+                the list may have.
 
         Yields:
             at least one part. Close the generator to stop reading.
@@ -348,15 +350,18 @@ class Engine:
         """
         started = time.perf_counter()
         _begin(call, "search")
-        limit = page_size(limit, default=MAX_STREAM_LIMIT, maximum=MAX_STREAM_LIMIT, field="limit")
+        arranged = query.collapse is not None or query.mmr is not None
+        most = MAX_ARRANGED if arranged else MAX_STREAM_LIMIT
+        limit = page_size(limit, default=most, maximum=most, field="limit")
         with self._collections.use(collection, call.caller) as opened:
-            query = replace(query, k=min(limit, MAX_K), offset=0)
+            part = max(1, MAX_K // max(1, query.group_size))
+            query = replace(query, k=min(limit, part), offset=0)
             check_query(query, with_filter=False)
             check_model(query, opened.info.model)
             await self._evaluate_filter(opened, query)
             (embedded,), seconds = await _embed(opened, [query])
             results = opened.searcher.stream(query, embedded, limit=limit, embed_seconds=seconds)
-            run = self._search_threads.run
+            run = self._threads_of(query).run
             while (result := await run(opened, next, results, None)) is not None:
                 self._observer.searched(query, result)
                 elapsed = time.perf_counter() - started
@@ -662,10 +667,13 @@ class Engine:
         self, plan: "_Plan[_Shown]", embedded: EmbeddedText | None, embed_seconds: float
     ) -> _Shown:
         """Search and present the page in a thread, once the query's text has been embedded."""
-        threads = self._rerank_threads if plan.query.rerank_top else self._search_threads
+        threads = self._threads_of(plan.query)
         result, shown = await threads.run(plan.collection, plan.answer, embedded, embed_seconds)
         self._observer.searched(plan.query, result)
         return shown
+
+    def _threads_of(self, query: Query) -> SearchThreads:
+        return self._rerank_threads if query.rerank_top else self._search_threads
 
     async def _answer_all(
         self, collection: OpenCollection, plans: Mapping[int, "_Plan[_Shown]"]

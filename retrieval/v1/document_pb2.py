@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from retrieval.v1 import vector_pb2 as retrieval_dot_v1_dot_vector__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bretrieval/v1/document.proto\x12\x0cretrieval.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x92\x03\n\x08\x44ocument\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uri\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12\x36\n\x08metadata\x18\x04 \x03(\x0b\x32$.retrieval.v1.Document.MetadataEntry\x12\x0e\n\x06\x66ormat\x18\x05 \x01(\t\x12\x10\n\x08\x65ncoding\x18\x06 \x01(\t\x12\x12\n\nsize_bytes\x18\x07 \x01(\x03\x12/\n\x0bmodify_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nchar_count\x18\t \x01(\x05\x12\x15\n\rpassage_count\x18\n \x01(\x05\x12\x0c\n\x04text\x18\x0b \x01(\t\x12/\n\x0etyped_metadata\x18\x0c \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0e\n\x06sha256\x18\r \x01(\t\x12\x12\n\nmedia_type\x18\x0e \x01(\t\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xc5\x02\n\x0f\x44ocumentSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uri\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12=\n\x08metadata\x18\x04 \x03(\x0b\x32+.retrieval.v1.DocumentSummary.MetadataEntry\x12/\n\x0etyped_metadata\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0e\n\x06\x66ormat\x18\x06 \x01(\t\x12\x12\n\nmedia_type\x18\x07 \x01(\t\x12\x12\n\nsize_bytes\x18\x08 \x01(\x03\x12/\n\x0bmodify_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xf6\x04\n\x07Passage\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x08\x64ocument\x18\x02 \x01(\x0b\x32\x1d.retrieval.v1.DocumentSummary\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x12\n\nchar_start\x18\x04 \x01(\x05\x12\x10\n\x08\x63har_end\x18\x05 \x01(\x05\x12\x12\n\nline_start\x18\x06 \x01(\x05\x12\x10\n\x08line_end\x18\x07 \x01(\x05\x12\x12\n\npage_start\x18\x08 \x01(\x05\x12\x10\n\x08page_end\x18\t \x01(\x05\x12\x14\n\x0cheading_path\x18\n \x03(\t\x12\x13\n\x0btoken_count\x18\x0b \x01(\x05\x12\r\n\x05score\x18\x0c \x01(\x02\x12+\n\nscore_kind\x18\r \x01(\x0e\x32\x17.retrieval.v1.ScoreKind\x12/\n\x0cstage_scores\x18\x0e \x01(\x0b\x32\x19.retrieval.v1.StageScores\x12\x0f\n\x07similar\x18\x0f \x03(\t\x12\x15\n\rsimilar_count\x18\x10 \x01(\x05\x12\x14\n\x0ctable_header\x18\x11 \x01(\t\x12#\n\x07omitted\x18\x12 \x03(\x0b\x32\x12.retrieval.v1.Span\x12&\n\x07section\x18\x1e \x01(\x0b\x32\x15.retrieval.v1.Section\x12,\n\nhighlights\x18\x1f \x01(\x0b\x32\x18.retrieval.v1.Highlights\x12-\n\x0e\x63ontext_before\x18  \x03(\x0b\x32\x15.retrieval.v1.Passage\x12,\n\rcontext_after\x18! \x03(\x0b\x32\x15.retrieval.v1.Passage\"U\n\nHighlights\x12!\n\x05terms\x18\x01 \x03(\x0b\x32\x12.retrieval.v1.Span\x12$\n\x08sentence\x18\x02 \x01(\x0b\x32\x12.retrieval.v1.Span\"\"\n\x04Span\x12\r\n\x05start\x18\x01 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x05\"O\n\x07Section\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\nchar_start\x18\x02 \x01(\x05\x12\x10\n\x08\x63har_end\x18\x03 \x01(\x05\x12\x10\n\x08\x63omplete\x18\x04 \x01(\x08\"\xb5\x01\n\x0bStageScores\x12\x12\n\x05\x64\x65nse\x18\x01 \x01(\x02H\x00\x88\x01\x01\x12\x14\n\x07lexical\x18\x02 \x01(\x02H\x01\x88\x01\x01\x12\x12\n\ndense_rank\x18\x03 \x01(\x05\x12\x14\n\x0clexical_rank\x18\x04 \x01(\x05\x12\x12\n\x05\x66used\x18\x05 \x01(\x02H\x02\x88\x01\x01\x12\x13\n\x06rerank\x18\x06 \x01(\x02H\x03\x88\x01\x01\x42\x08\n\x06_denseB\n\n\x08_lexicalB\x08\n\x06_fusedB\t\n\x07_rerank*^\n\x0c\x44ocumentView\x12\x1d\n\x19\x44OCUMENT_VIEW_UNSPECIFIED\x10\x00\x12\x17\n\x13\x44OCUMENT_VIEW_BASIC\x10\x01\x12\x16\n\x12\x44OCUMENT_VIEW_FULL\x10\x02*\x97\x01\n\tScoreKind\x12\x1a\n\x16SCORE_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11SCORE_KIND_COSINE\x10\x01\x12\x13\n\x0fSCORE_KIND_BM25\x10\x02\x12\x17\n\x13SCORE_KIND_WEIGHTED\x10\x03\x12\x12\n\x0eSCORE_KIND_RRF\x10\x04\x12\x15\n\x11SCORE_KIND_RERANK\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bretrieval/v1/document.proto\x12\x0cretrieval.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19retrieval/v1/vector.proto\"\x92\x03\n\x08\x44ocument\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uri\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12\x36\n\x08metadata\x18\x04 \x03(\x0b\x32$.retrieval.v1.Document.MetadataEntry\x12\x0e\n\x06\x66ormat\x18\x05 \x01(\t\x12\x10\n\x08\x65ncoding\x18\x06 \x01(\t\x12\x12\n\nsize_bytes\x18\x07 \x01(\x03\x12/\n\x0bmodify_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nchar_count\x18\t \x01(\x05\x12\x15\n\rpassage_count\x18\n \x01(\x05\x12\x0c\n\x04text\x18\x0b \x01(\t\x12/\n\x0etyped_metadata\x18\x0c \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0e\n\x06sha256\x18\r \x01(\t\x12\x12\n\nmedia_type\x18\x0e \x01(\t\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xc5\x02\n\x0f\x44ocumentSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uri\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12=\n\x08metadata\x18\x04 \x03(\x0b\x32+.retrieval.v1.DocumentSummary.MetadataEntry\x12/\n\x0etyped_metadata\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0e\n\x06\x66ormat\x18\x06 \x01(\t\x12\x12\n\nmedia_type\x18\x07 \x01(\t\x12\x12\n\nsize_bytes\x18\x08 \x01(\x03\x12/\n\x0bmodify_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9c\x05\n\x07Passage\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x08\x64ocument\x18\x02 \x01(\x0b\x32\x1d.retrieval.v1.DocumentSummary\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x12\n\nchar_start\x18\x04 \x01(\x05\x12\x10\n\x08\x63har_end\x18\x05 \x01(\x05\x12\x12\n\nline_start\x18\x06 \x01(\x05\x12\x10\n\x08line_end\x18\x07 \x01(\x05\x12\x12\n\npage_start\x18\x08 \x01(\x05\x12\x10\n\x08page_end\x18\t \x01(\x05\x12\x14\n\x0cheading_path\x18\n \x03(\t\x12\x13\n\x0btoken_count\x18\x0b \x01(\x05\x12\r\n\x05score\x18\x0c \x01(\x02\x12+\n\nscore_kind\x18\r \x01(\x0e\x32\x17.retrieval.v1.ScoreKind\x12/\n\x0cstage_scores\x18\x0e \x01(\x0b\x32\x19.retrieval.v1.StageScores\x12\x0f\n\x07similar\x18\x0f \x03(\t\x12\x15\n\rsimilar_count\x18\x10 \x01(\x05\x12\x14\n\x0ctable_header\x18\x11 \x01(\t\x12#\n\x07omitted\x18\x12 \x03(\x0b\x32\x12.retrieval.v1.Span\x12&\n\x07section\x18\x1e \x01(\x0b\x32\x15.retrieval.v1.Section\x12,\n\nhighlights\x18\x1f \x01(\x0b\x32\x18.retrieval.v1.Highlights\x12-\n\x0e\x63ontext_before\x18  \x03(\x0b\x32\x15.retrieval.v1.Passage\x12,\n\rcontext_after\x18! \x03(\x0b\x32\x15.retrieval.v1.Passage\x12$\n\x06vector\x18( \x01(\x0b\x32\x14.retrieval.v1.Vector\"U\n\nHighlights\x12!\n\x05terms\x18\x01 \x03(\x0b\x32\x12.retrieval.v1.Span\x12$\n\x08sentence\x18\x02 \x01(\x0b\x32\x12.retrieval.v1.Span\"\"\n\x04Span\x12\r\n\x05start\x18\x01 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x05\"O\n\x07Section\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\nchar_start\x18\x02 \x01(\x05\x12\x10\n\x08\x63har_end\x18\x03 \x01(\x05\x12\x10\n\x08\x63omplete\x18\x04 \x01(\x08\"\xb5\x01\n\x0bStageScores\x12\x12\n\x05\x64\x65nse\x18\x01 \x01(\x02H\x00\x88\x01\x01\x12\x14\n\x07lexical\x18\x02 \x01(\x02H\x01\x88\x01\x01\x12\x12\n\ndense_rank\x18\x03 \x01(\x05\x12\x14\n\x0clexical_rank\x18\x04 \x01(\x05\x12\x12\n\x05\x66used\x18\x05 \x01(\x02H\x02\x88\x01\x01\x12\x13\n\x06rerank\x18\x06 \x01(\x02H\x03\x88\x01\x01\x42\x08\n\x06_denseB\n\n\x08_lexicalB\x08\n\x06_fusedB\t\n\x07_rerank*^\n\x0c\x44ocumentView\x12\x1d\n\x19\x44OCUMENT_VIEW_UNSPECIFIED\x10\x00\x12\x17\n\x13\x44OCUMENT_VIEW_BASIC\x10\x01\x12\x16\n\x12\x44OCUMENT_VIEW_FULL\x10\x02*\x97\x01\n\tScoreKind\x12\x1a\n\x16SCORE_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11SCORE_KIND_COSINE\x10\x01\x12\x13\n\x0fSCORE_KIND_BM25\x10\x02\x12\x17\n\x13SCORE_KIND_WEIGHTED\x10\x03\x12\x12\n\x0eSCORE_KIND_RRF\x10\x04\x12\x15\n\x11SCORE_KIND_RERANK\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,26 +38,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DOCUMENT_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_DOCUMENTSUMMARY_METADATAENTRY']._loaded_options = None
   _globals['_DOCUMENTSUMMARY_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_DOCUMENTVIEW']._serialized_start=1862
-  _globals['_DOCUMENTVIEW']._serialized_end=1956
-  _globals['_SCOREKIND']._serialized_start=1959
-  _globals['_SCOREKIND']._serialized_end=2110
-  _globals['_DOCUMENT']._serialized_start=109
-  _globals['_DOCUMENT']._serialized_end=511
-  _globals['_DOCUMENT_METADATAENTRY']._serialized_start=464
-  _globals['_DOCUMENT_METADATAENTRY']._serialized_end=511
-  _globals['_DOCUMENTSUMMARY']._serialized_start=514
-  _globals['_DOCUMENTSUMMARY']._serialized_end=839
-  _globals['_DOCUMENTSUMMARY_METADATAENTRY']._serialized_start=464
-  _globals['_DOCUMENTSUMMARY_METADATAENTRY']._serialized_end=511
-  _globals['_PASSAGE']._serialized_start=842
-  _globals['_PASSAGE']._serialized_end=1472
-  _globals['_HIGHLIGHTS']._serialized_start=1474
-  _globals['_HIGHLIGHTS']._serialized_end=1559
-  _globals['_SPAN']._serialized_start=1561
-  _globals['_SPAN']._serialized_end=1595
-  _globals['_SECTION']._serialized_start=1597
-  _globals['_SECTION']._serialized_end=1676
-  _globals['_STAGESCORES']._serialized_start=1679
-  _globals['_STAGESCORES']._serialized_end=1860
+  _globals['_DOCUMENTVIEW']._serialized_start=1927
+  _globals['_DOCUMENTVIEW']._serialized_end=2021
+  _globals['_SCOREKIND']._serialized_start=2024
+  _globals['_SCOREKIND']._serialized_end=2175
+  _globals['_DOCUMENT']._serialized_start=136
+  _globals['_DOCUMENT']._serialized_end=538
+  _globals['_DOCUMENT_METADATAENTRY']._serialized_start=491
+  _globals['_DOCUMENT_METADATAENTRY']._serialized_end=538
+  _globals['_DOCUMENTSUMMARY']._serialized_start=541
+  _globals['_DOCUMENTSUMMARY']._serialized_end=866
+  _globals['_DOCUMENTSUMMARY_METADATAENTRY']._serialized_start=491
+  _globals['_DOCUMENTSUMMARY_METADATAENTRY']._serialized_end=538
+  _globals['_PASSAGE']._serialized_start=869
+  _globals['_PASSAGE']._serialized_end=1537
+  _globals['_HIGHLIGHTS']._serialized_start=1539
+  _globals['_HIGHLIGHTS']._serialized_end=1624
+  _globals['_SPAN']._serialized_start=1626
+  _globals['_SPAN']._serialized_end=1660
+  _globals['_SECTION']._serialized_start=1662
+  _globals['_SECTION']._serialized_end=1741
+  _globals['_STAGESCORES']._serialized_start=1744
+  _globals['_STAGESCORES']._serialized_end=1925
 # @@protoc_insertion_point(module_scope)

@@ -10,6 +10,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from retrieval.v1 import vector_pb2 as _vector_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -272,7 +273,9 @@ class DocumentSummary(_message.Message):
     """size_bytes is the size of the file in bytes."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """metadata is what the file says about itself, as strings; see Document.metadata."""
+        """metadata is what the file says about itself, as strings; see Document.metadata. Empty if
+        SearchRequest.omit_metadata asked for that.
+        """
 
     @_builtins.property
     def typed_metadata(self) -> _struct_pb2.Struct:
@@ -334,6 +337,7 @@ class Passage(_message.Message):
     HIGHLIGHTS_FIELD_NUMBER: _builtins.int
     CONTEXT_BEFORE_FIELD_NUMBER: _builtins.int
     CONTEXT_AFTER_FIELD_NUMBER: _builtins.int
+    VECTOR_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is the resource name, "collections/{collection}/documents/{document}/passages/{passage}".
     {passage} is the position among the document's passages, from 0. After the document has
@@ -431,6 +435,12 @@ class Passage(_message.Message):
         SearchRequest.context_after asked for them. They have no score.
         """
 
+    @_builtins.property
+    def vector(self) -> _vector_pb2.Vector:
+        """vector is the passage's embedding, if SearchRequest.include_vectors asked for it. Passages with
+        the same text have the same vector.
+        """
+
     def __init__(
         self,
         *,
@@ -456,10 +466,11 @@ class Passage(_message.Message):
         highlights: Global___Highlights | None = ...,
         context_before: _abc.Iterable[Global___Passage] | None = ...,
         context_after: _abc.Iterable[Global___Passage] | None = ...,
+        vector: _vector_pb2.Vector | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "highlights", b"highlights", "section", b"section", "stage_scores", b"stage_scores"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "highlights", b"highlights", "section", b"section", "stage_scores", b"stage_scores", "vector", b"vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_end", b"char_end", "char_start", b"char_start", "context_after", b"context_after", "context_before", b"context_before", "document", b"document", "heading_path", b"heading_path", "highlights", b"highlights", "line_end", b"line_end", "line_start", b"line_start", "name", b"name", "omitted", b"omitted", "page_end", b"page_end", "page_start", b"page_start", "score", b"score", "score_kind", b"score_kind", "section", b"section", "similar", b"similar", "similar_count", b"similar_count", "stage_scores", b"stage_scores", "table_header", b"table_header", "text", b"text", "token_count", b"token_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["char_end", b"char_end", "char_start", b"char_start", "context_after", b"context_after", "context_before", b"context_before", "document", b"document", "heading_path", b"heading_path", "highlights", b"highlights", "line_end", b"line_end", "line_start", b"line_start", "name", b"name", "omitted", b"omitted", "page_end", b"page_end", "page_start", b"page_start", "score", b"score", "score_kind", b"score_kind", "section", b"section", "similar", b"similar", "similar_count", b"similar_count", "stage_scores", b"stage_scores", "table_header", b"table_header", "text", b"text", "token_count", b"token_count", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

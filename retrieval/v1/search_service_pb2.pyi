@@ -96,8 +96,9 @@ Global___Fusion: _TypeAlias = Fusion  # noqa: Y015
 class SearchRequest(_message.Message):
     """SearchRequest asks for one page of passages.
 
-    Field numbers 13 to 19 are kept free for filtering and grouping, 25 to 29 for ranking, 35 to 39
-    for what is returned with each passage.
+    Field numbers 13 to 19 are kept free for filtering and grouping, 25 to 29 for ranking, 37 to 39
+    for what is returned with each passage. StreamSearchRequest has the same fields, except those of
+    pages.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -124,6 +125,8 @@ class SearchRequest(_message.Message):
     CONTEXT_BEFORE_FIELD_NUMBER: _builtins.int
     CONTEXT_AFTER_FIELD_NUMBER: _builtins.int
     OMIT_TEXT_FIELD_NUMBER: _builtins.int
+    OMIT_METADATA_FIELD_NUMBER: _builtins.int
+    INCLUDE_VECTORS_FIELD_NUMBER: _builtins.int
     EXPECTED_MODEL_FINGERPRINT_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """collection is the resource name of the collection to search, "collections/{collection}". Empty
@@ -215,6 +218,14 @@ class SearchRequest(_message.Message):
     """omit_text leaves Passage.text empty, also in context_before and context_after, for callers that
     need only names, scores or metadata. It does not change Passage.section or Passage.highlights.
     """
+    omit_metadata: _builtins.bool
+    """omit_metadata leaves metadata and typed_metadata of DocumentSummary empty, also in
+    context_before and context_after.
+    """
+    include_vectors: _builtins.bool
+    """include_vectors asks for Passage.vector: 4 bytes for each of its Model.dimension components.
+    Passages in context_before and context_after come without theirs.
+    """
     expected_model_fingerprint: _builtins.str
     """expected_model_fingerprint is the Model.fingerprint of the model that made vector, such as
     BatchEmbedResponse.model_fingerprint. If it is not that of the collection's model, the search
@@ -250,11 +261,13 @@ class SearchRequest(_message.Message):
         context_before: _builtins.int = ...,
         context_after: _builtins.int = ...,
         omit_text: _builtins.bool = ...,
+        omit_metadata: _builtins.bool = ...,
+        include_vectors: _builtins.bool = ...,
         expected_model_fingerprint: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_collapse", b"_collapse", "_dense_weight", b"_dense_weight", "_min_score", b"_min_score", "_mmr", b"_mmr", "collapse", b"collapse", "dense_weight", b"dense_weight", "min_score", b"min_score", "mmr", b"mmr", "passage", b"passage", "query", b"query", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collapse", b"_collapse", "_dense_weight", b"_dense_weight", "_min_score", b"_min_score", "_mmr", b"_mmr", "collapse", b"collapse", "collection", b"collection", "context_after", b"context_after", "context_before", b"context_before", "dense_weight", b"dense_weight", "exact", b"exact", "expected_model_fingerprint", b"expected_model_fingerprint", "filter", b"filter", "fusion", b"fusion", "group_by_document", b"group_by_document", "group_size", b"group_size", "highlight", b"highlight", "min_score", b"min_score", "mmr", b"mmr", "mode", b"mode", "omit_text", b"omit_text", "page_size", b"page_size", "page_token", b"page_token", "passage", b"passage", "query", b"query", "rerank_top", b"rerank_top", "section_chars", b"section_chars", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collapse", b"_collapse", "_dense_weight", b"_dense_weight", "_min_score", b"_min_score", "_mmr", b"_mmr", "collapse", b"collapse", "collection", b"collection", "context_after", b"context_after", "context_before", b"context_before", "dense_weight", b"dense_weight", "exact", b"exact", "expected_model_fingerprint", b"expected_model_fingerprint", "filter", b"filter", "fusion", b"fusion", "group_by_document", b"group_by_document", "group_size", b"group_size", "highlight", b"highlight", "include_vectors", b"include_vectors", "min_score", b"min_score", "mmr", b"mmr", "mode", b"mode", "omit_metadata", b"omit_metadata", "omit_text", b"omit_text", "page_size", b"page_size", "page_token", b"page_token", "passage", b"passage", "query", b"query", "rerank_top", b"rerank_top", "section_chars", b"section_chars", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__collapse: _TypeAlias = _typing.Literal["collapse"]  # noqa: Y015
     _WhichOneofArgType__collapse: _TypeAlias = _typing.Literal["_collapse", b"_collapse"]  # noqa: Y015
@@ -479,11 +492,21 @@ class StreamSearchRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     MIN_SCORE_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
+    GROUP_BY_DOCUMENT_FIELD_NUMBER: _builtins.int
+    GROUP_SIZE_FIELD_NUMBER: _builtins.int
+    COLLAPSE_FIELD_NUMBER: _builtins.int
     EXACT_FIELD_NUMBER: _builtins.int
     FUSION_FIELD_NUMBER: _builtins.int
     DENSE_WEIGHT_FIELD_NUMBER: _builtins.int
+    MMR_FIELD_NUMBER: _builtins.int
+    RERANK_TOP_FIELD_NUMBER: _builtins.int
     SECTION_CHARS_FIELD_NUMBER: _builtins.int
+    HIGHLIGHT_FIELD_NUMBER: _builtins.int
+    CONTEXT_BEFORE_FIELD_NUMBER: _builtins.int
+    CONTEXT_AFTER_FIELD_NUMBER: _builtins.int
     OMIT_TEXT_FIELD_NUMBER: _builtins.int
+    OMIT_METADATA_FIELD_NUMBER: _builtins.int
+    INCLUDE_VECTORS_FIELD_NUMBER: _builtins.int
     EXPECTED_MODEL_FINGERPRINT_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """collection is the resource name of the collection to search, "collections/{collection}". Empty
@@ -499,8 +522,9 @@ class StreamSearchRequest(_message.Message):
     otherwise.
     """
     limit: _builtins.int
-    """limit is the maximum number of passages to return, up to ServerLimits.max_stream_limit. Zero
-    means that maximum.
+    """limit is the maximum number of passages to return, or of documents if group_by_document is set,
+    up to ServerLimits.max_stream_limit. Zero means that maximum. If collapse or mmr is set, the
+    maximum is ServerLimits.max_page_size.
     """
     min_score: _builtins.float
     """min_score is the minimum score of a passage, on the scale of the mode: in [-1, 1] for
@@ -509,6 +533,18 @@ class StreamSearchRequest(_message.Message):
     filter: _builtins.str
     """filter is a condition on a passage's document, such as 'path:guides/** AND
     modified>=2024-01-01'. Empty means all documents. docs/filters.md describes the language.
+    """
+    group_by_document: _builtins.bool
+    """group_by_document lists documents, each represented by its best passage; see
+    SearchRequest.group_by_document.
+    """
+    group_size: _builtins.int
+    """group_size is the maximum number of passages returned for each document, best first, up to
+    ServerLimits.max_group_size. Zero means 1. More than 1 needs group_by_document.
+    """
+    collapse: _builtins.float
+    """collapse is the cosine, in [0, 1], from which a passage counts as a near-duplicate of a better
+    one and is left out; see SearchRequest.collapse. Unset means that none is left out.
     """
     exact: _builtins.bool
     """exact compares the query with every passage. False means that a large collection may use its
@@ -522,12 +558,37 @@ class StreamSearchRequest(_message.Message):
     """dense_weight is the share of the dense score in FUSION_WEIGHTED, above 0 and below 1. The
     lexical score has the rest. Unset means 0.6.
     """
+    mmr: _builtins.float
+    """mmr makes the best hundred passages diverse by maximal marginal relevance; see
+    SearchRequest.mmr. Unset means the order of the scores.
+    """
+    rerank_top: _builtins.int
+    """rerank_top is the number of best passages that the server's reranker puts into its own order,
+    up to ServerLimits.max_rerank_top. The stream ends with them. Zero means no reranking. All are
+    reranked before the first is returned.
+    """
     section_chars: _builtins.int
     """section_chars is the maximum length in characters of the section to return with each passage,
     up to ServerLimits.max_section_chars. Zero means no section. See Passage.section.
     """
+    highlight: _builtins.bool
+    """highlight asks for the places where each passage matches the words of a text query; see
+    Passage.highlights.
+    """
+    context_before: _builtins.int
+    """context_before is the number of passages to return before each hit, up to
+    ServerLimits.max_context. Zero means none. See Passage.context_before.
+    """
+    context_after: _builtins.int
+    """context_after is the number of passages to return after each hit, up to
+    ServerLimits.max_context. Zero means none. See Passage.context_after.
+    """
     omit_text: _builtins.bool
     """omit_text leaves Passage.text empty; see SearchRequest.omit_text."""
+    omit_metadata: _builtins.bool
+    """omit_metadata leaves the metadata of documents empty; see SearchRequest.omit_metadata."""
+    include_vectors: _builtins.bool
+    """include_vectors asks for Passage.vector; see SearchRequest.include_vectors."""
     expected_model_fingerprint: _builtins.str
     """expected_model_fingerprint is the Model.fingerprint that the collection's model must have. Empty
     means any; see SearchRequest.expected_model_fingerprint.
@@ -547,27 +608,45 @@ class StreamSearchRequest(_message.Message):
         limit: _builtins.int = ...,
         min_score: _builtins.float | None = ...,
         filter: _builtins.str = ...,
+        group_by_document: _builtins.bool = ...,
+        group_size: _builtins.int = ...,
+        collapse: _builtins.float | None = ...,
         exact: _builtins.bool = ...,
         fusion: Global___Fusion.ValueType = ...,
         dense_weight: _builtins.float | None = ...,
+        mmr: _builtins.float | None = ...,
+        rerank_top: _builtins.int = ...,
         section_chars: _builtins.int = ...,
+        highlight: _builtins.bool = ...,
+        context_before: _builtins.int = ...,
+        context_after: _builtins.int = ...,
         omit_text: _builtins.bool = ...,
+        omit_metadata: _builtins.bool = ...,
+        include_vectors: _builtins.bool = ...,
         expected_model_fingerprint: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "_min_score", b"_min_score", "dense_weight", b"dense_weight", "min_score", b"min_score", "passage", b"passage", "query", b"query", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_collapse", b"_collapse", "_dense_weight", b"_dense_weight", "_min_score", b"_min_score", "_mmr", b"_mmr", "collapse", b"collapse", "dense_weight", b"dense_weight", "min_score", b"min_score", "mmr", b"mmr", "passage", b"passage", "query", b"query", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "_min_score", b"_min_score", "collection", b"collection", "dense_weight", b"dense_weight", "exact", b"exact", "expected_model_fingerprint", b"expected_model_fingerprint", "filter", b"filter", "fusion", b"fusion", "limit", b"limit", "min_score", b"min_score", "mode", b"mode", "omit_text", b"omit_text", "passage", b"passage", "query", b"query", "section_chars", b"section_chars", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collapse", b"_collapse", "_dense_weight", b"_dense_weight", "_min_score", b"_min_score", "_mmr", b"_mmr", "collapse", b"collapse", "collection", b"collection", "context_after", b"context_after", "context_before", b"context_before", "dense_weight", b"dense_weight", "exact", b"exact", "expected_model_fingerprint", b"expected_model_fingerprint", "filter", b"filter", "fusion", b"fusion", "group_by_document", b"group_by_document", "group_size", b"group_size", "highlight", b"highlight", "include_vectors", b"include_vectors", "limit", b"limit", "min_score", b"min_score", "mmr", b"mmr", "mode", b"mode", "omit_metadata", b"omit_metadata", "omit_text", b"omit_text", "passage", b"passage", "query", b"query", "rerank_top", b"rerank_top", "section_chars", b"section_chars", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__collapse: _TypeAlias = _typing.Literal["collapse"]  # noqa: Y015
+    _WhichOneofArgType__collapse: _TypeAlias = _typing.Literal["_collapse", b"_collapse"]  # noqa: Y015
     _WhichOneofReturnType__dense_weight: _TypeAlias = _typing.Literal["dense_weight"]  # noqa: Y015
     _WhichOneofArgType__dense_weight: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight"]  # noqa: Y015
     _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
     _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
+    _WhichOneofReturnType__mmr: _TypeAlias = _typing.Literal["mmr"]  # noqa: Y015
+    _WhichOneofArgType__mmr: _TypeAlias = _typing.Literal["_mmr", b"_mmr"]  # noqa: Y015
     _WhichOneofReturnType_query: _TypeAlias = _typing.Literal["text", "vector", "passage"]  # noqa: Y015
     _WhichOneofArgType_query: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__collapse) -> _WhichOneofReturnType__collapse | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dense_weight) -> _WhichOneofReturnType__dense_weight | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_score) -> _WhichOneofReturnType__min_score | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mmr) -> _WhichOneofReturnType__mmr | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_query) -> _WhichOneofReturnType_query | None: ...
 
@@ -617,6 +696,7 @@ class StreamSearchHeader(_message.Message):
     QUERY_TRUNCATED_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    RERANK_TRUNCATED_COUNT_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
     """generation is the generation of the collection that is searched; see Collection.generation."""
     model_fingerprint: _builtins.str
@@ -631,6 +711,10 @@ class StreamSearchHeader(_message.Message):
     """
     mode: Global___SearchMode.ValueType
     """mode is the mode that is used; never SEARCH_MODE_UNSPECIFIED."""
+    rerank_truncated_count: _builtins.int
+    """rerank_truncated_count is the number of texts that the reranker did not read to the end; see
+    SearchResponse.rerank_truncated_count.
+    """
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """warnings are English sentences about the request; see SearchResponse.warnings."""
@@ -644,10 +728,11 @@ class StreamSearchHeader(_message.Message):
         query_truncated: _builtins.bool = ...,
         mode: Global___SearchMode.ValueType = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        rerank_truncated_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "mode", b"mode", "model_fingerprint", b"model_fingerprint", "query_token_count", b"query_token_count", "query_truncated", b"query_truncated", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "mode", b"mode", "model_fingerprint", b"model_fingerprint", "query_token_count", b"query_token_count", "query_truncated", b"query_truncated", "rerank_truncated_count", b"rerank_truncated_count", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

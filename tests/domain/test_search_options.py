@@ -14,7 +14,6 @@ from retrieval.domain.search_options import (
     DEFAULT_K,
     MAX_K,
     OPTIONS,
-    ListOptions,
     Option,
     QueryOptions,
     SearchOptions,
@@ -26,10 +25,9 @@ from retrieval.service.page_tokens import page_size
 from retrieval.v1 import index_service_pb2, search_service_pb2
 
 ON_THE_COMMAND_LINE = [option for option in OPTIONS.values() if option.flag]
-MESSAGES = {
-    SearchOptions: search_service_pb2.StreamSearchRequest,
-    ListOptions: search_service_pb2.SearchRequest,
-}
+MESSAGES = (search_service_pb2.StreamSearchRequest, search_service_pb2.SearchRequest)
+OF_PAGES = {"page_size", "page_token"}
+"""Fields of a search for a page that a streamed search has no use for."""
 WITH = {"group_size": {"group_by_document": True, "k": 1}}
 """What else an option needs to be of use."""
 
@@ -138,12 +136,26 @@ def test_what_is_not_given_means_the_default() -> None:
     assert Query("words", **parsed) == Query("words")
 
 
-@pytest.mark.parametrize("keywords", MESSAGES)
-def test_the_clients_keywords_are_the_fields_of_the_message(keywords: Any) -> None:
-    fields = MESSAGES[keywords].DESCRIPTOR.fields_by_name
+def test_a_streamed_search_has_all_fields_of_a_search() -> None:
+    def fields(message: Any) -> dict[str, tuple[Any, ...]]:
+        return {
+            one.name: (one.number, one.type, one.message_type, one.enum_type, one.has_presence)
+            for one in message.DESCRIPTOR.fields
+        }
+
+    stream, page = map(fields, MESSAGES)
+    assert set(page) - set(stream) == OF_PAGES
+    assert set(stream) - set(page) == {"limit"}
+    for name in set(stream) & set(page):
+        assert stream[name] == page[name], name
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_the_clients_keywords_are_the_fields_of_the_message(message: Any) -> None:
+    fields = message.DESCRIPTOR.fields_by_name
     expected = {name for name in OPTIONS if name in fields} | {"collection"}
-    assert keywords.__optional_keys__ == expected
-    types = get_type_hints(keywords)
+    assert SearchOptions.__optional_keys__ == expected
+    types = get_type_hints(SearchOptions)
     of_queries = get_type_hints(QueryOptions)
     for name in expected - {"collection"}:
         # A number can be left to the server.

@@ -7,7 +7,7 @@ import pytest
 
 from retrieval.client import RetrievalClient
 from retrieval.domain.passages import passage_as_json
-from retrieval.domain.search_options import OPTIONS, ListOptions, SearchOptions
+from retrieval.domain.search_options import OPTIONS, SearchOptions
 from retrieval.gateway.schemas.answers import BatchResults, SearchResults
 from retrieval.gateway.schemas.requests import SearchBody, StreamBody
 from tests.gateway.harness import Http
@@ -54,6 +54,8 @@ def test_every_option_arrives(http: Http, client: RetrievalClient) -> None:
         "context_after": 1,
         "section_chars": 500,
         "omit_text": True,
+        "omit_metadata": True,
+        "include_vectors": True,
         "mode": "hybrid",
         "fusion": "weighted",
         "dense_weight": 0.25,
@@ -65,7 +67,7 @@ def test_every_option_arrives(http: Http, client: RetrievalClient) -> None:
         "rerank_top": 0,
         "expected_model_fingerprint": client.collection().model.fingerprint,
     }
-    assert set(options) == set(ListOptions.__optional_keys__) - {"collection"}
+    assert set(options) == set(SearchOptions.__optional_keys__) - {"collection"}
     found = http("POST", "/v1/search", {"query": "harbour", "k": 4, **options})
     expected = client.search("harbour", k=4, **options)
     assert found.json["passages"] == [passage_as_json(one) for one in expected]
@@ -167,12 +169,10 @@ def test_a_stream_that_can_not_begin_is_a_problem(http: Http) -> None:
     assert answered.problem == (404, "NOT_FOUND")
 
 
-@pytest.mark.parametrize(
-    ("body", "keywords"), [(SearchBody, ListOptions), (StreamBody, SearchOptions)]
-)
-def test_options_are_those_of_the_table(body: Any, keywords: Any) -> None:
+@pytest.mark.parametrize("body", [SearchBody, StreamBody])
+def test_options_are_those_of_the_table(body: Any) -> None:
     schema = body.model_json_schema()["properties"]
-    for name in keywords.__optional_keys__ - {"collection"}:
+    for name in SearchOptions.__optional_keys__ - {"collection"}:
         option, described = OPTIONS[name], schema[name]
         assert described["default"] == option.default
         assert "--" not in described["description"]

@@ -8,7 +8,7 @@ import pytest
 import retrieval.client
 from retrieval.client import AsyncRetrievalClient, RetrievalClient
 from retrieval.client.writing.documents import FileOptions, PutOptions
-from retrieval.domain.search_options import ListOptions, SearchOptions
+from retrieval.domain.search_options import SearchOptions
 from retrieval.encoder import Encoder
 
 PUBLIC = {
@@ -69,9 +69,10 @@ PUT_OPTIONS = (
     "text data passages file_name media_type title metadata language modified if_absent if_sha256"
 )
 
-STREAM_OPTIONS = "collection mode fusion dense_weight min_score filter exact section_chars"
-LIST_OPTIONS = (
-    "group_by_document group_size collapse mmr rerank_top context_before context_after highlight"
+OPTIONS = (
+    "collection mode fusion dense_weight min_score filter exact section_chars group_by_document "
+    "group_size collapse mmr rerank_top context_before context_after highlight omit_text "
+    "omit_metadata include_vectors"
 )
 
 FIELDS = {
@@ -118,9 +119,7 @@ def test_methods_of_the_clients(client: type, method: str) -> None:
 
 
 def test_options_of_a_search() -> None:
-    stream, listed = set(STREAM_OPTIONS.split()), set(LIST_OPTIONS.split())
-    assert stream <= SearchOptions.__optional_keys__
-    assert stream | listed <= ListOptions.__optional_keys__
+    assert set(OPTIONS.split()) <= SearchOptions.__optional_keys__
 
 
 def test_options_of_a_put() -> None:

@@ -143,6 +143,7 @@ async def _events(
             "model_fingerprint": header.model_fingerprint,
             "query_token_count": header.query_token_count,
             "query_truncated": header.query_truncated,
+            "rerank_truncated_count": header.rerank_truncated_count,
             "warnings": list(header.warnings),
         },
     )

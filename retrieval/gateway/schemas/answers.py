@@ -85,6 +85,7 @@ class Passage(Answer):
     before: list["Passage"] = Field(description="Passages before it, if asked for.")
     after: list["Passage"] = Field(description="Passages after it, if asked for.")
     section: Section | None
+    vector: list[float] | None = Field(description="Its embedding, if asked for.")
 
 
 class Seconds(Answer):

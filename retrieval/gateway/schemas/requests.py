@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from retrieval.domain.resource_names import COLLECTION_ID, DEFAULT_COLLECTION
-from retrieval.domain.search_options import OPTIONS, ListOptions, Option, SearchOptions
+from retrieval.domain.search_options import OPTIONS, Option, SearchOptions
 
 MAX_BATCH = 256
 """Searches of one request: ``ServerLimits.max_batch_size``, unless the server has another limit."""
@@ -74,12 +74,11 @@ class Query(Body):
     collection: Collection = DEFAULT_COLLECTION
 
 
-def _options(keywords: type[Any]) -> dict[str, Any]:
-    return {
-        name: _field(option)
-        for name, option in OPTIONS.items()
-        if name in keywords.__optional_keys__
-    }
+_OPTIONS: Final[dict[str, Any]] = {
+    name: _field(option)
+    for name, option in OPTIONS.items()
+    if name in SearchOptions.__optional_keys__
+}
 
 
 SearchBody: Any = create_model(
@@ -91,7 +90,7 @@ SearchBody: Any = create_model(
         str,
         Field("", description="next_page_token of the page before; empty for the first page."),
     ),
-    **_options(ListOptions),
+    **_OPTIONS,
 )
 
 StreamBody: Any = create_model(
@@ -102,7 +101,7 @@ StreamBody: Any = create_model(
         Whole | None,
         Field(None, description="Maximum number of passages; null for as many as the server has."),
     ),
-    **_options(SearchOptions),
+    **_OPTIONS,
 )
 
 

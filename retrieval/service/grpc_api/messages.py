@@ -195,6 +195,7 @@ def stream_header(page: SearchPage) -> search_service_pb2.StreamSearchHeader:
         query_truncated=result.query_truncated,
         mode=_MODES[result.mode],
         warnings=result.warnings,
+        rerank_truncated_count=result.rerank_truncated,
     )
 
 
@@ -252,6 +253,8 @@ def fill_passage(message: document_pb2.Passage, collection: str, passage: Passag
         if found.sentence:
             message.highlights.sentence.start = found.sentence.start
             message.highlights.sentence.end = found.sentence.end
+    if passage.vector is not None:
+        message.vector.values.extend(passage.vector)
     if section := passage.section:
         message.section.text = section.text
         message.section.char_start = section.char_start

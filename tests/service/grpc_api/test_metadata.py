@@ -65,6 +65,11 @@ def test_types_arrive(client: RetrievalClient, index: Path) -> None:
     ]
     assert client.document(passage.name.rpartition("/passages")[0]).metadata == SENT
     (streamed,) = client.stream_search("bees", filter="year=2024")
+    (without,) = client.search("bees", filter="year=2024", omit_metadata=True, context_after=1)
+    assert streamed.metadata
+    assert without.metadata == {}
+    assert all(one.metadata == {} for one in without.after)
+    assert without._replace(metadata=streamed.metadata, after=()) == streamed
     assert streamed.metadata == SENT
     (bare,) = client.search("bees", filter="NOT year:*")
     assert bare.metadata == {}

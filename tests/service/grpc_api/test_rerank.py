@@ -64,6 +64,15 @@ NOON = "the boat leaves at noon"
 TEXTS = ["a lamp at dusk", "", NOON, "boulders " * 400, NOON]
 
 
+def test_a_stream_ends_with_what_is_reranked(reranking: RetrievalClient) -> None:
+    query = "when does the boat leave?"
+    results = reranking.search(query, k=20, rerank_top=8)
+    stream = reranking.stream_search(query, rerank_top=8)
+    assert stream.rerank_truncated_count == results.rerank_truncated_count
+    assert tuple(stream) == results.passages
+    assert tuple(reranking.stream_search(query, rerank_top=8, limit=2)) == results[:2]
+
+
 def test_texts_of_the_callers_own(reranking: RetrievalClient, model: Path) -> None:
     query = "when does the boat leave?"
     found = reranking.rerank(query, TEXTS)

@@ -1,17 +1,21 @@
 """SearchService: pages, batches and streams of passages, and what is refused."""
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from retrieval.client import RetrievalClient, SearchResults
+from retrieval.domain.passages import Passage, passage_as_json
 from retrieval.encoding.encoder import Encoder, load_for_index
 from retrieval.errors import InvalidArgument, ServiceError
-from retrieval.search import MAX_K
+from retrieval.search import MAX_ARRANGED, MAX_K
+from retrieval.service.config import Limits
 from retrieval.store import open_reader
-from tests.service.harness import SECTIONS, SUBJECTS, RunningServer
+from tests.service.harness import SECTIONS, SUBJECTS, RunningServer, running
 from tests.tiny_model import DIM
 
 PASSAGES = len(SUBJECTS) * len(SECTIONS)
@@ -309,6 +313,79 @@ def test_a_stream_reads_page_by_page(
     monkeypatch.setattr("retrieval.service.engine.MAX_K", 6)
     assert tuple(client.stream_search("how is it done?")) == whole.passages
     assert tuple(client.stream_search("how is it done?", limit=13)) == whole.passages[:13]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"group_by_document": True},
+        {"group_by_document": True, "group_size": 3},
+        {"collapse": 0.6},
+        {"collapse": 0.6, "group_by_document": True, "group_size": 2},
+        {"mmr": 0.3},
+        {"highlight": True, "context_before": 1, "context_after": 2},
+        {"omit_metadata": True, "omit_text": True, "include_vectors": True},
+        {"min_score": 0.2, "mode": "dense", "filter": "path:b*"},
+    ],
+    ids=str,
+)
+def test_a_stream_with_options_is_the_list_of_the_pages(
+    client: RetrievalClient, options: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = client.search("bees in the winter", k=PASSAGES, **options)
+    assert len(whole) > 1
+    stream = client.stream_search("bees in the winter", **options)
+    assert stream.warnings == whole.warnings
+
+    def equal(found: Iterable[Passage], expected: Iterable[Passage]) -> bool:
+        # Scores of neighbours are NaN, which equals nothing.
+        return [*map(passage_as_json, found)] == [*map(passage_as_json, expected)]
+
+    assert equal(stream, whole)
+    few = client.search("bees in the winter", k=3, **options)
+    assert equal(client.stream_search("bees in the winter", limit=3, **options), few)
+    monkeypatch.setattr("retrieval.service.engine.MAX_K", 6)
+    assert equal(client.stream_search("bees in the winter", **options), whole)
+
+
+def test_an_arranged_stream_is_as_long_as_a_list(client: RetrievalClient) -> None:
+    for options in ({"collapse": 0.9}, {"mmr": 0.5}):
+        with pytest.raises(ServiceError, match="limit is 1001; it must be from 1 to 1000") as error:
+            client.stream_search("bees", limit=MAX_ARRANGED + 1, **options)
+        assert error.value.metadata["field"] == "limit"
+
+
+def test_vectors_of_hits(client: RetrievalClient, index: Path) -> None:
+    found = client.search("bees", k=PASSAGES, include_vectors=True, mode="dense", context_after=1)
+    query = client.embed("bees", "query")
+    with open_reader(index) as reader:
+        for passage in found:
+            assert passage.vector is not None
+            own = reader.passage_vector(passage.document_id, passage.ordinal)
+            np.testing.assert_array_equal(np.asarray(passage.vector), own)
+            assert np.asarray(passage.vector).dtype == np.float32
+            assert all(one.vector is None for one in passage.after)
+    cosines = [float(np.asarray(passage.vector) @ query) for passage in found]
+    np.testing.assert_allclose([passage.score for passage in found], cosines, atol=1e-5)
+    assert client.search("bees", k=1)[0].vector is None
+    again = client.search(found[0].vector, k=1, mode="dense")
+    assert again[0].score == pytest.approx(1, abs=1e-5)
+
+
+def test_vectors_count_as_bytes_of_the_answer(index: Path) -> None:
+    limits = Limits(message_bytes=DIM * 4 * PASSAGES, message_budget=1 << 20)
+    with (
+        running({"default": index}, limits=limits) as server,
+        RetrievalClient(server.target) as client,
+    ):
+        short: Any = {"omit_text": True, "omit_metadata": True}
+        few = client.search("bees", k=3, include_vectors=True, **short)
+        assert len(few) == 3
+        with pytest.raises(ServiceError) as caught:
+            client.search("bees", k=PASSAGES, include_vectors=True, **short)
+        assert caught.value.service_reason == "ANSWER_TOO_LARGE"
+        stream = client.stream_search("bees", include_vectors=True, **short)
+        assert len(list(stream)) == PASSAGES
 
 
 def test_a_stream_can_be_left_early(client: RetrievalClient, server: RunningServer) -> None:
