@@ -2,8 +2,8 @@
 
     python -m benchmarks.ingest.many [--puts 20000] [--seconds 30]
 
-Prints the longest time between two answers of the stream, and the vector segments at its end and
-after a pause in which maintenance can finish. A tiny model embeds, so that commits and maintenance
+Prints the longest time between two answers of the stream, and the segments of vectors and of words
+at its end and after a pause in which maintenance can finish. A tiny model embeds, so that commits and maintenance
 are what takes the time.
 """
 
@@ -34,10 +34,12 @@ def requests(count: int) -> Iterator[pb.PutDocumentsRequest]:
         yield pb.PutDocumentsRequest(request_id=number, document=document)
 
 
-def segments(index: Path) -> int:
-    """Return the number of vector segments of the newest generation."""
+def segments(index: Path) -> str:
+    """Return the number of segments of vectors and of words in the newest generation."""
     with open_reader(index) as reader:
-        return len(reader.segments())
+        vectors = len(reader.segments())
+    words = len({path.stem for path in index.glob("lexical-*.idx")})
+    return f"{vectors} + {words}"
 
 
 def main() -> None:
@@ -64,7 +66,8 @@ def main() -> None:
         wrong = problems(data / COLLECTION)
     print(
         f"{arguments.puts} puts in {seconds:.0f} s, {errors} errors, {generation} generations; "
-        f"longest pause {pauses.max():.2f} s, {(pauses > 1).sum()} over 1 s; "
+        f"longest pauses {np.sort(pauses)[-4:].round(2)} s "
+        f"at {np.argsort(pauses)[-4:]}, {(pauses > 1).sum()} over 1 s; "
         f"{at_end} segments at the end, {after} after {arguments.seconds:g} s; "
         f"{len(wrong)} problems"
     )

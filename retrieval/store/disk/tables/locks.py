@@ -12,8 +12,9 @@ Three locks divide the work among processes:
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +30,8 @@ COMMIT_WAIT_SECONDS: Final = 30.0
 commit takes about 20 ms, and that of a build's full window about a second."""
 BUILD_WAIT_SECONDS: Final = 0.2
 """How long a build waits for another one: ``is_building`` holds the lock for some microseconds."""
+MAINTENANCE_WAIT_SECONDS: Final = 0.2
+"""The same for maintenance and ``claimed_segments``."""
 _POLL_SECONDS: Final = 0.002
 """Time between two attempts to take a lock: a tenth of a small commit."""
 
@@ -111,19 +114,47 @@ def is_building(folder: Path) -> bool:
 
 
 @contextmanager
-def maintenance_lock(folder: Path, seconds: float = 0.0) -> Iterator[bool]:
-    """Hold an index's maintenance lock unless another process does; yield whether it is held.
+def maintenance_lock(
+    folder: Path, seconds: float = MAINTENANCE_WAIT_SECONDS
+) -> Iterator[Callable[[int], None] | None]:
+    """Hold an index's maintenance lock unless another process does.
 
     Args:
         folder: the index.
         seconds: how long to wait for the other process.
+
+    Yields:
+        a function that claims the segments up to an id, see ``claimed_segments``; None if the lock
+        is not held.
 
     Raises:
         StorageError: the lock file can't be made.
     """
     lock = _opened(folder / MAINTENANCE_LOCK)
     try:
-        yield _take(lock, time.monotonic() + seconds)
+        if _take(lock, time.monotonic() + seconds):
+            _note(lock, 0)
+            yield partial(_note, lock)
+        else:
+            yield None
+    finally:
+        os.close(lock)
+
+
+def claimed_segments(folder: Path) -> int:
+    """Return the id up to which segments are being merged or indexed outside commits; 0 for none.
+
+    A commit that replaces one of these undoes that work. It is in order to do so: this is a hint.
+
+    Raises:
+        StorageError: the lock file can't be made.
+    """
+    lock = _opened(folder / MAINTENANCE_LOCK)
+    try:
+        if _take(lock, 0.0):
+            return 0
+        noted = os.pread(lock, 32, 0).strip()
+        return int(noted) if noted.isdigit() else 0
     finally:
         os.close(lock)
 
@@ -158,9 +189,13 @@ def _take(lock: int, deadline: float) -> bool:
 
 def _sign(lock: int) -> None:
     """Write this process's id into a lock file, for the message to others."""
+    _note(lock, os.getpid())
+
+
+def _note(lock: int, number: int) -> None:
     with suppress(OSError):  # a full disk
         os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        os.pwrite(lock, f"{number}\n".encode(), 0)
 
 
 def _holder(lock: int) -> str:

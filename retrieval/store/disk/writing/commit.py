@@ -68,6 +68,8 @@ class DiskCommit(Lookups):
         super().__init__(folder, connection)
         row = connection.execute("SELECT generation FROM index_info").fetchone()
         self.generation = row[0] + 1 if row else 1
+        self.added_vectors = False
+        """Whether ``add_vectors`` has made a segment."""
 
     def add_vectors(
         self,
@@ -93,6 +95,7 @@ class DiskCommit(Lookups):
             raise InvalidArgument("content_keys, vectors and truncated differ in length")
         first = self._next_id("vectors")
         ids = list(range(first, first + len(vectors)))
+        self.added_vectors = self.added_vectors or bool(ids)
         for at in range(0, len(ids), vector_file.MAX_SEGMENT_ROWS):
             part = slice(at, at + vector_file.MAX_SEGMENT_ROWS)
             named = np.array(ids[part], dtype=np.int64)
@@ -310,6 +313,23 @@ class DiskCommit(Lookups):
             self._move(left, made[-1])
         self._connection.execute(f"DELETE FROM segments WHERE id IN ({marks})", ids)
         return Replaced(made, removed)
+
+    def merge_segments(self, sources: Sequence[SegmentInfo], dim: int) -> None:
+        """Merge segments into one within the commit.
+
+        Args:
+            sources: the segments; ``MAX_SEGMENT_ROWS`` rows at most.
+            dim: length of a vector.
+
+        Raises:
+            StorageError, IndexDamaged: a file can't be written or read.
+        """
+        rows = [(source, self.rows_of(source.id, used=False)) for source in sources]
+        ids = np.concatenate([one.ids for _, one in rows])
+        self._move(ids, self.add_segment(read_rows(self.folder, rows, dim), ids, dim))
+        self._connection.executemany(
+            "DELETE FROM segments WHERE id = ?", ([source.id] for source in sources)
+        )
 
     def _move(self, ids: NDArray[np.int64], segment_id: int) -> int:
         """Record that vectors are the rows of a segment, in order; return how many there are."""

@@ -213,6 +213,29 @@ class Lookups:
         with sqlite_errors(self.folder):
             return load_segments(self._connection.execute)
 
+    def plain_segments(self, max_rows: int, after: int) -> list[SegmentInfo]:
+        """Return segments that never had an approximate index, oldest first.
+
+        Args:
+            max_rows: maximum number of rows of a segment.
+            after: ids are greater than this one.
+
+        Returns:
+            the segments; their unused rows are not counted, because that takes longer than the
+            rest of a small commit.
+        """
+        with sqlite_errors(self.folder):
+            found = self._connection.execute(
+                """SELECT id, file, rows, bytes FROM segments
+                   WHERE rows <= ? AND id > ? AND id NOT IN (SELECT segment_id FROM ann_files)
+                   AND id NOT IN (SELECT segment_id FROM ann_missed) ORDER BY id""",
+                [max_rows, after],
+            )
+            return [
+                SegmentInfo(identifier, file, rows, 0, size, None, None, "", 0, "")
+                for identifier, file, rows, size in found
+            ]
+
     def search_settings(self) -> SearchSettings | None:
         """Return how vectors are to be searched; None if the index has no model yet."""
         with sqlite_errors(self.folder):

@@ -25,7 +25,12 @@ from retrieval.store.disk.lexical.lexical_merge import Prepared as PreparedLexic
 from retrieval.store.disk.lexical.lexical_merge import due_to_merge as due_lexical
 from retrieval.store.disk.lexical.lexical_merge import merged
 from retrieval.store.disk.lexical.segment_files import LexicalRecord, segments_of
-from retrieval.store.disk.tables.locks import is_building, maintenance_lock
+from retrieval.store.disk.tables.locks import (
+    MAINTENANCE_WAIT_SECONDS,
+    claimed_segments,
+    is_building,
+    maintenance_lock,
+)
 from retrieval.store.disk.vectors.approximate import open_ann
 from retrieval.store.disk.vectors.approximate_writer import write_ann
 from retrieval.store.disk.vectors.tuning import tune
@@ -38,6 +43,13 @@ SMALL_SEGMENT_ROWS = 16_384
 """Segments with fewer rows are merged when there are many of them."""
 MAX_SMALL_SEGMENTS = 8
 """Number of small segments above which some are merged: each adds some microseconds to a search."""
+
+TINY_SEGMENT_ROWS = 4_096
+"""Segments with up to this many rows are merged within commits, too. To merge so many takes some
+50 ms, most of it for the rows of the database."""
+MAX_TINY_SEGMENTS = 6
+"""Number of tiny segments above which a commit merges some. It is less than ``MAX_SMALL_SEGMENTS``,
+so that few are left at the end of a stream, of which maintenance may be behind."""
 
 MAX_UNUSED_SHARE = 0.3
 """Fraction of unused vectors above which the index is compacted."""
@@ -104,24 +116,34 @@ def maintain(writer: Maintainable) -> Maintained:
     if writer.lexical_is_due:  # an older version wrote it, or the language was changed
         with writer.commit():
             pass
-    with _alone(writer.folder, 0.0) as alone:
-        return _unless_outdated(_maintain, writer) if alone else Maintained()
+    with _alone(writer.folder) as claim:
+        return _unless_outdated(_maintain, writer, claim) if claim else Maintained()
+
+
+Claim = Callable[[int], None]
+"""Claims the segments up to an id; see ``claimed_segments``."""
 
 
 @contextmanager
-def _alone(folder: Path, seconds: float) -> Iterator[bool]:
-    """Hold the maintenance lock, if possible; yield whether it is held."""
-    with maintenance_lock(folder, seconds) as held:
-        if held:
+def _alone(folder: Path, seconds: float = MAINTENANCE_WAIT_SECONDS) -> Iterator[Claim | None]:
+    """Hold the maintenance lock, if possible; see ``maintenance_lock``."""
+    with maintenance_lock(folder, seconds) as claim:
+        if claim:
             remove_pending_files(folder)
-        yield held
+        yield claim
 
 
-def _maintain(writer: Maintainable) -> Maintained:
+def _claimed(writer: Maintainable, claim: Claim) -> list[SegmentInfo]:
+    """Return every segment; commits leave these alone until the maintenance lock is released."""
+    claim(max((row.id for row in writer.segments()), default=0))
+    return writer.segments()
+
+
+def _maintain(writer: Maintainable, claim: Claim) -> Maintained:
     """Do the maintenance that is due; the caller holds the maintenance lock."""
     while _merge_words(writer):
         pass
-    info, segments = writer.search_settings(), writer.segments()
+    info, segments = writer.search_settings(), _claimed(writer, claim)
     if info is None or not segments:
         return Maintained()
     total = sum(row.rows for row in segments)
@@ -130,7 +152,7 @@ def _maintain(writer: Maintainable) -> Maintained:
         # A build commits vectors ahead of their documents.
         writer.shared and is_building(writer.folder)
     ):
-        return _compact(writer)
+        return _compact(writer, claim)
     if kind is None:
         if any(row.ann or row.missed for row in segments):
             with writer.commit() as commit:
@@ -145,23 +167,43 @@ def _maintain(writer: Maintainable) -> Maintained:
     return _tune_anew(writer, info, segments)
 
 
-def due_to_merge(small: Sequence[SegmentInfo]) -> Sequence[SegmentInfo]:
+def due_to_merge(small: Sequence[SegmentInfo], most: int | None = None) -> Sequence[SegmentInfo]:
     """Return small segments to be merged into one, if there are many.
 
     These are the smallest ones, and with them each larger one that is not larger than those before
     it together, so that sizes are kept in a geometric series. A row that came in the first of
     20,000 commits is moved about 9 times.
+
+    Args:
+        small: the segments.
+        most: how many may stay; None for ``MAX_SMALL_SEGMENTS``.
     """
-    if len(small) <= MAX_SMALL_SEGMENTS:
+    most = MAX_SMALL_SEGMENTS if most is None else most
+    if len(small) <= most:
         return ()
     by_size = sorted(small, key=lambda row: row.rows)
     count, rows = 1, by_size[0].rows
     while count < len(by_size) and (
-        by_size[count].rows <= rows or len(by_size) - count >= MAX_SMALL_SEGMENTS - 2
+        by_size[count].rows <= rows or len(by_size) - count >= most - 2
     ):
         rows += by_size[count].rows
         count += 1
     return sorted(by_size[:count], key=lambda row: row.id)
+
+
+def merge_tiny(commit: DiskCommit) -> None:
+    """Merge tiny segments within the commit that adds another, if there are many of them.
+
+    Commits can come faster than maintenance, which leaves most of the processor to searches. What
+    maintenance works on is left to it.
+
+    Raises:
+        StorageError, IndexDamaged: a file can't be written or read.
+    """
+    info = commit.search_settings()
+    tiny = commit.plain_segments(TINY_SEGMENT_ROWS, claimed_segments(commit.folder))
+    if info is not None and (due := due_to_merge(tiny, MAX_TINY_SEGMENTS)):
+        commit.merge_segments(due, info.dim)
 
 
 def _due_to_index(
@@ -210,7 +252,7 @@ def merge_words(writer: Maintainable) -> None:
     Raises:
         StorageError, IndexDamaged, IndexLocked: see ``maintain``.
     """
-    with _alone(writer.folder, 0.0) as alone:
+    with _alone(writer.folder) as alone:
         while alone and _merge_words(writer):
             pass
 
@@ -241,8 +283,8 @@ def compact(writer: Maintainable) -> Maintained:
         StorageError, IndexDamaged: a file can't be written or read. Its commit changes nothing.
         IndexLocked: another process does maintenance and does not finish.
     """
-    with _alone(writer.folder, COMPACT_WAIT_SECONDS) as alone:
-        if not alone:
+    with _alone(writer.folder, COMPACT_WAIT_SECONDS) as claim:
+        if not claim:
             raise IndexLocked(
                 f"another process is merging or indexing vectors of {writer.folder}; "
                 f"try again when it is done"
@@ -251,22 +293,22 @@ def compact(writer: Maintainable) -> Maintained:
             return Maintained()
         with writer.lexical_anew() as made, writer.commit() as commit:
             commit.replace_lexical(made)
-        return _unless_outdated(_compact, writer)
+        return _unless_outdated(_compact, writer, claim)
 
 
 def _unless_outdated(
-    work: Callable[[Maintainable], Maintained], writer: Maintainable
+    work: Callable[[Maintainable, Claim], Maintained], writer: Maintainable, claim: Claim
 ) -> Maintained:
-    """Do maintenance; leave it to the next time if a program of an older version came between."""
+    """Do maintenance; leave it to the next time if somebody else has replaced a segment."""
     try:
-        return work(writer)
+        return work(writer, claim)
     except Outdated:
         return Maintained()
 
 
-def _compact(writer: Maintainable) -> Maintained:
+def _compact(writer: Maintainable, claim: Claim) -> Maintained:
     """Merge all segments; the caller holds the maintenance lock."""
-    info, segments = writer.search_settings(), writer.segments()
+    info, segments = writer.search_settings(), _claimed(writer, claim)
     if info is None or not segments:
         return Maintained()
     kind = _kind(info.index_type, sum(row.rows - row.unused for row in segments))

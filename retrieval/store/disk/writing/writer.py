@@ -41,7 +41,7 @@ from retrieval.store.disk.tables.locks import LOCK_NAMES, build_lock, commit_loc
 from retrieval.store.disk.tables.schema import NAMED_FILES_QUERY
 from retrieval.store.disk.writing.commit import DiskCommit, utc_now
 from retrieval.store.disk.writing.lookups import Lookups
-from retrieval.store.disk.writing.maintenance import compact, maintain, merge_words
+from retrieval.store.disk.writing.maintenance import compact, maintain, merge_tiny, merge_words
 from retrieval.store.records import Maintained
 
 
@@ -168,6 +168,8 @@ class DiskWriter(Lookups):
             before, lexical = connection.total_changes, self.lexical_segments()
             commit = DiskCommit(self.folder, connection)
             yield commit
+            if self.shared and commit.added_vectors:
+                merge_tiny(commit)
             update_lexical(self.folder, connection, self._language)
             if connection.total_changes == before:
                 commit.generation -= 1

@@ -61,7 +61,7 @@ def check(folder: Path, documents: dict[str, list[str]]) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """An index of ten small segments, of ten documents with two texts each."""
-    with open_writer(tmp_path / "index", shared=True) as writer:
+    with open_writer(tmp_path / "index") as writer:
         writer.set_model(MODEL, CHUNKING, "en")
         for number in range(10):
             put(writer, f"{number}", f"a {number}", f"b {number}")
@@ -160,7 +160,7 @@ def test_what_an_older_version_merged_meanwhile(
 
     def older() -> None:
         with open_writer(folder, shared=True) as other:
-            assert maintenance._maintain(other).merged == 10  # type: ignore[arg-type]
+            assert maintenance._maintain(other, lambda _id: None).merged == 10  # type: ignore[arg-type]
 
     meanwhile(monkeypatch, older)
     with open_writer(folder, shared=True) as writer:
@@ -242,6 +242,55 @@ def test_killed_maintenance_leaves_the_index_as_it_was(folder: Path, after: str)
         assert len(writer.segments()) == 10
         assert writer.maintain().merged == 10
     check(folder, documents())
+
+
+def test_commits_without_maintenance_leave_few_segments(tmp_path: Path) -> None:
+    expected = {}
+    with open_writer(tmp_path / "index", shared=True) as writer:
+        writer.set_model(MODEL, CHUNKING, "en")
+        for number in range(60):
+            put(writer, f"n{number}", f"n{number}", "shared")
+            expected[f"n{number}"] = [f"n{number}", "shared"]
+            assert len(writer.segments()) <= maintenance.MAX_TINY_SEGMENTS
+            if number % 7 == 6:
+                remove(writer, f"n{number - 3}")
+                del expected[f"n{number - 3}"]
+    check(tmp_path / "index", expected)
+
+
+def test_commits_leave_segments_alone_that_maintenance_works_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = documents()
+    with (
+        open_writer(folder, shared=True) as writer,
+        open_writer(folder, shared=True) as other,
+    ):
+
+        def put_many() -> None:
+            for number in range(20):
+                put(other, f"n{number}", f"n{number}")
+                expected[f"n{number}"] = [f"n{number}"]
+
+        meanwhile(monkeypatch, put_many)
+        assert writer.maintain().merged == 10
+        assert len(writer.segments()) <= 1 + maintenance.MAX_TINY_SEGMENTS
+    check(folder, expected)
+
+
+def test_commits_undo_maintenance_whose_claim_they_missed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = documents()
+    monkeypatch.setattr(maintenance, "claimed_segments", lambda _folder: 0)
+    with (
+        open_writer(folder, shared=True) as writer,
+        open_writer(folder, shared=True) as other,
+    ):
+        meanwhile(monkeypatch, lambda: put(other, "n", "n"))
+        assert writer.maintain() == Maintained()
+        assert writer.maintain() == Maintained()  # few are left; its pending file goes
+    check(folder, expected | {"n": ["n"]})
 
 
 @given(sizes=st.lists(st.integers(1, 20_000), max_size=40))
