@@ -26,7 +26,7 @@ _UNFINISHED: Final = ".unfinished-"
 _LOOK_SECONDS: Final = 60.0
 """Between two looks for collections whose files somebody else has deleted."""
 _WARM_COLLECTIONS: Final = 8
-"""Number of collections to open at the start: each takes some threads and open files."""
+"""Number of collections to open before they are used: each takes some threads and open files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,7 @@ class WritableCollections:
         self._shared = shared
         self._open: dict[str, WritableCollection] = {}
         self._locks: dict[str, asyncio.Lock] = {}
+        self._warming = set[asyncio.Task[None]]()
 
     async def get(self, name: str) -> WritableCollection:
         """Return a collection, and open it first if necessary.
@@ -88,11 +89,14 @@ class WritableCollections:
         own = sorted(self._data.iterdir()) if self._data and self._data.is_dir() else []
         names = [*self._named, *(path.name for path in own if exists(path))]
         for name in names[:_WARM_COLLECTIONS]:
-            try:
-                collection = await self.get(name)
-                await collection.warm()
-            except RetrievalError as error:
-                LOG.warning("collection %s can't be written: %s", name, error.message)
+            await self._warm(name)
+
+    async def _warm(self, name: str) -> None:
+        try:
+            collection = await self.get(name)
+            await collection.warm()
+        except RetrievalError as error:
+            LOG.warning("collection %s can't be written: %s", name, error.message)
 
     async def close_deleted(self) -> None:
         """Close collections that somebody else has deleted, so that the disk frees their files."""
@@ -107,7 +111,7 @@ class WritableCollections:
                         await collection.close()
 
     async def create(self, new: NewCollection) -> IndexInfo:
-        """Create an empty collection.
+        """Create an empty collection; open it afterwards for its first put.
 
         Raises:
             AlreadyExists: there is such a collection.
@@ -117,7 +121,12 @@ class WritableCollections:
         check_own_name(new.name, field="collection_id")
         folder = self._own_folder(new.name)
         async with self._lock(new.name):
-            return await asyncio.to_thread(self._create, new, folder)
+            info = await asyncio.to_thread(self._create, new, folder)
+        if len(self._open) + len(self._warming) < _WARM_COLLECTIONS:
+            warming = asyncio.create_task(self._warm(new.name))
+            self._warming.add(warming)
+            warming.add_done_callback(self._warming.discard)
+        return info
 
     async def delete(self, name: str) -> None:
         """Delete a collection with its files.
@@ -137,6 +146,8 @@ class WritableCollections:
 
     async def close(self) -> None:
         """Commit what waits, and close all collections."""
+        for warming in self._warming:
+            warming.cancel()
         await asyncio.gather(*(one.close() for one in self._open.values()))
 
     def remove_unfinished(self) -> None:
