@@ -58,6 +58,7 @@ def writer(tmp_path_factory: pytest.TempPathFactory, log: Path) -> Iterator[Writ
 
 def test_a_killed_reader_costs_one_document(writer: WriterProcess) -> None:
     writer.put("a/1", text="one")
+    wait_for(lambda: len(writer.readers()) == 1)  # another one is started with the collection
     [usual] = writer.readers()
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(writer.put, "a/slow.html", data=SLOW)

@@ -12,8 +12,8 @@ from retrieval.store import Maintained, Writer, open_writer
 LOG = logging.getLogger("retrieval.ingest")
 
 _REST: Final = 10.0
-"""Share of time for maintenance: after each look it rests for this many times as long as that took,
-so that searches keep most of the processor."""
+"""Share of a core for maintenance: after each look it rests for this many times as long as that
+used a core, so that searches keep most of the processor."""
 _MIN_REST_SECONDS: Final = 0.5
 _SETTLED_SECONDS: Final = 3.0
 """Time after the last commit to look once more: servers read that generation by then, so the
@@ -63,13 +63,13 @@ class Maintenance:
                 writer = None
             if not due:
                 continue
-            started = time.monotonic()
+            started = time.thread_time()
             rest = _MIN_REST_SECONDS
             try:
                 if writer is None:
                     writer = open_writer(self._folder, create=False, shared=True)
                 self._work(writer)
-                rest = max(rest, _REST * (time.monotonic() - started))
+                rest = max(rest, _REST * (time.thread_time() - started))
             except RetrievalError as error:
                 LOG.warning("the index is not maintained: %s", error.message)
                 rest = _RETRY_SECONDS

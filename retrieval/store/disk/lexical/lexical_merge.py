@@ -46,7 +46,7 @@ from retrieval.store.disk.lexical.segment_files import (
     segments_of,
 )
 
-MAX_SMALL_SEGMENTS: Final = 16
+MAX_SMALL_SEGMENTS: Final = 10
 """Number of segments of up to 10,000 texts above which some are merged."""
 TOO_MANY_SEGMENTS: Final = 48
 """Number of segments above which a writer merges right after its commit. Each has six files, and
