@@ -3,8 +3,8 @@
     python -m benchmarks.ingest.many [--puts 20000] [--seconds 30]
 
 Prints the longest time between two answers of the stream, and the segments of vectors and of words
-at its end and after a pause in which maintenance can finish. A tiny model embeds, so that commits and maintenance
-are what takes the time.
+at its end and after a pause in which maintenance can finish. A tiny model embeds, so that commits
+and maintenance are what takes the time.
 """
 
 import argparse
