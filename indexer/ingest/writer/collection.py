@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from indexer.ingest.writer.commits.operations import (
     Deleted,
     DeleteDocument,
     DeleteDocuments,
+    Late,
     Operation,
     PutDocuments,
     PutUnchanged,
@@ -24,7 +26,7 @@ from indexer.ingest.writer.commits.operations import (
 from indexer.ingest.writer.embedding import Embedding, Vector
 from indexer.ingest.writer.models import Models
 from indexer.ingest.writer.reading import UploadReader
-from indexer.ingest.writer.room import Room
+from indexer.ingest.writer.room import Held, Room
 from indexer.ingest.writer.uploads import Upload
 from indexer.readers.on_demand import OnDemandReaders
 from indexer.staging import Prepared
@@ -96,21 +98,35 @@ class WritableCollection:
         async with self._room.hold(upload.size, request_id.get()) as held:
             with self._committer.coming():
                 known = await self._look_up(same.find)
-                if known.result is not None:
+                if known.result is None:
+                    committed = await self._read_and_put(upload, conditions, held)
+                elif isinstance(known.result, Late):
+                    committed = self._committer.put(same)
+                else:
                     return known
-                read = await self._reader.read(upload)
-                held.grow(read.chars)
-                operation = PutDocuments(
-                    upload.uri,
-                    upload.sha256,
-                    read.documents,
-                    read.skipped,
-                    read.holds_files,
-                    mtime_ns,
-                    conditions,
-                )
-                committed = self._committer.put(operation, await self._embed(read.documents))
+            done = await asyncio.wrap_future(committed)
+            if done.result is not None:
+                return done
+            with self._committer.coming():  # the document was replaced before its time was changed
+                committed = await self._read_and_put(upload, conditions, held)
             return await asyncio.wrap_future(committed)
+
+    async def _read_and_put(
+        self, upload: Upload, conditions: Conditions, held: Held
+    ) -> Future[Committed]:
+        """Read and embed a document; return what becomes of its commit."""
+        read = await self._reader.read(upload)
+        held.grow(read.chars)
+        operation = PutDocuments(
+            upload.uri,
+            upload.sha256,
+            read.documents,
+            read.skipped,
+            read.holds_files,
+            upload.mtime_ns if upload.has_time else None,
+            conditions,
+        )
+        return self._committer.put(operation, await self._embed(read.documents))
 
     async def delete(self, uri: str, conditions: Conditions) -> Committed:
         """Delete what was put at a URI.

@@ -182,6 +182,11 @@ class PutDocuments:
 
 
 @dataclass(frozen=True, slots=True)
+class Late:
+    """The collection holds what is put, with another modification time."""
+
+
+@dataclass(frozen=True, slots=True)
 class PutUnchanged:
     """Put what the collection holds already: at most its modification time changes."""
 
@@ -192,8 +197,12 @@ class PutUnchanged:
     conditions: Conditions
     documents: Sequence[Prepared] = ()
 
-    def find(self, lookups: Lookups) -> PutResult | None:
-        """Return the answer; None if the collection holds something else, or another time.
+    def find(self, lookups: Lookups) -> "PutResult | Late | None":
+        """Return the answer, or that another time has to be recorded first.
+
+        Returns:
+            the answer; ``Late`` if only the time differs; None if the collection holds something
+            else.
 
         Raises:
             UserError: a condition does not hold, or the URI is one of other documents.
@@ -201,8 +210,23 @@ class PutUnchanged:
         held = held_at(lookups, self.uri)
         check_conditions(self.uri, held.sha256, self.conditions)
         check_root(lookups, self.uri)
+        if held.sha256 != self.sha256 or not held.is_whole:
+            return None
+        return Late() if self._late(lookups, held) else self._result(lookups, held)
+
+    def check(self, commit: Lookups) -> None:
+        """See ``Operation``."""
+        check_conditions(self.uri, held_at(commit, self.uri).sha256, self.conditions)
+
+    def apply(self, commit: Commit, put: Put) -> PutResult | None:
+        """Record the modification time, and return the answer.
+
+        None if the collection holds something else by now; nothing is changed then.
+        """
+        del put
+        held = held_at(commit, self.uri)
         is_same = held.sha256 == self.sha256 and held.is_whole
-        return self._result(lookups, held) if is_same and not self._late(lookups, held) else None
+        return self.touch(commit, held) if is_same else None
 
     def touch(self, commit: Commit, held: Held) -> PutResult:
         """Record the modification time, and return the answer."""
