@@ -22,6 +22,7 @@ from retrieval.commands.connection_options import (
 )
 from retrieval.commands.evaluate import evaluate
 from retrieval.commands.gateway import gateway
+from retrieval.commands.mcp import mcp
 from retrieval.commands.parameters import DEVICE_OPTION, QUERY_ARGUMENT, not_empty
 from retrieval.commands.render import passages_as_text
 from retrieval.commands.search_options import COPIES_OPTION, search_options, without_copies
@@ -185,6 +186,7 @@ cli.add_command(collection)
 cli.add_command(delete)
 cli.add_command(evaluate)
 cli.add_command(gateway)
+cli.add_command(mcp)
 cli.add_command(put)
 cli.add_command(serve)
 cli.add_command(token)

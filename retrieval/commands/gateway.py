@@ -68,7 +68,7 @@ def gateway(*, listen: str, until_stdin_closes: bool, **options: Any) -> None:  
     from retrieval.gateway.server import run
 
     address = parse_address(listen)
-    config = _config(address.host, address.port, **options)
+    config = gateway_config(address.host, address.port, **options)
 
     def say_ready(port: int) -> None:
         scheme = "https" if config.tls else "http"
@@ -79,7 +79,7 @@ def gateway(*, listen: str, until_stdin_closes: bool, **options: Any) -> None:  
     run(config, say_ready, until_stdin_closes=until_stdin_closes)
 
 
-def _config(
+def gateway_config(
     host: str,
     port: int,
     *,
@@ -98,6 +98,11 @@ def _config(
     insecure: bool,
     **limits: int,
 ) -> "GatewayConfig":
+    """Return the settings that the options of a command ask for.
+
+    Raises:
+        InvalidArgument: see ``GatewayConfig``.
+    """
     from retrieval.client import Tls
     from retrieval.gateway.config import GatewayConfig, HttpLimits, HttpTls
     from retrieval.service.config import tls_files

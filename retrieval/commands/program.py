@@ -18,7 +18,18 @@ COMMANDS: Final = {
         *("verify", "watch"),
     ),
     "retrieval": (
-        *("collection", "delete", "embed", "eval", "gateway", "put", "search", "serve", "token"),
+        *(
+            "collection",
+            "delete",
+            "embed",
+            "eval",
+            "gateway",
+            "mcp",
+            "put",
+            "search",
+            "serve",
+            "token",
+        ),
     ),
 }
 """Commands by program, so that each program can point to the other's."""
