@@ -87,8 +87,9 @@ def fitting_fields(fields: Mapping[str, Any], room: int) -> tuple[dict[str, Any]
         room: for all of them. One text may take a quarter of it.
     """
     shown: dict[str, Any] = {}
+    longest = room // 4
     for name, value in fields.items():
-        kept = shortened(value, room // 4) if isinstance(value, str) else value
+        kept = shortened(value, longest) if isinstance(value, str) else value
         size = json_length({name: kept})
         if size <= room:
             shown[name] = kept

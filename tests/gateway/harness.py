@@ -4,13 +4,14 @@ import asyncio
 import http.client
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from retrieval.gateway.config import GatewayConfig
-from retrieval.gateway.server import RunningGateway
+from retrieval.gateway.server import RunningGateway, Site, gateway_site
+from retrieval.gateway.upstream import Upstream
 
 
 @dataclass(frozen=True)
@@ -70,14 +71,18 @@ class Http:
 
 
 @contextmanager
-def gateway(target: str, **settings: Any) -> Iterator[Http]:
+def gateway(
+    target: str,
+    make_site: Callable[[GatewayConfig, Upstream], Site] = gateway_site,
+    **settings: Any,
+) -> Iterator[Http]:
     """A gateway in front of a server, on a free port, with an event loop of its own."""
     ready, loops = threading.Event(), []
     ports: list[int] = []
     failures: list[BaseException] = []
 
     async def main() -> None:
-        running = RunningGateway(GatewayConfig(port=0, target=target, **settings))
+        running = RunningGateway(GatewayConfig(port=0, target=target, **settings), make_site)
         loops.append((asyncio.get_running_loop(), running))
 
         def say_ready(port: int) -> None:
