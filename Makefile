@@ -55,7 +55,7 @@ test-ocr: $(STAMP)  ## Install character recognition, which is large, and test i
 	$(BIN)/pytest tests/indexer/parse/pdf/test_ocr.py
 
 test-integrations: $(INTEGRATIONS)/.installed  ## Test HTTP and MCP with clients of others, set up apart
-	$(INTEGRATIONS)/bin/python -m pytest tests/gateway/integrations tests/mcp/integrations
+	$(INTEGRATIONS)/bin/python -m pytest tests/gateway/integrations tests/gateway/mcp/integrations
 
 $(INTEGRATIONS)/.installed: $(STAMP) $(CLIENTS)
 	$(BIN)/python -m venv $(INTEGRATIONS)

@@ -21,8 +21,8 @@ from retrieval.commands.connection_options import (
     connection_options,
 )
 from retrieval.commands.evaluate import evaluate
-from retrieval.commands.gateway import gateway
-from retrieval.commands.mcp import mcp
+from retrieval.commands.gateways.gateway import gateway
+from retrieval.commands.gateways.mcp import mcp
 from retrieval.commands.parameters import DEVICE_OPTION, QUERY_ARGUMENT, not_empty
 from retrieval.commands.render import passages_as_text
 from retrieval.commands.search_options import COPIES_OPTION, search_options, without_copies

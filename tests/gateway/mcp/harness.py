@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 from mcp import Client
 
 from retrieval.gateway.config import GatewayConfig
+from retrieval.gateway.mcp.backend import Backend
+from retrieval.gateway.mcp.bounds import ANSWER_CHARS
+from retrieval.gateway.mcp.server import create_server
 from retrieval.gateway.upstream import Upstream
-from retrieval.mcp.backend import Backend
-from retrieval.mcp.bounds import ANSWER_CHARS
-from retrieval.mcp.server import create_server
 
 T = TypeVar("T")
 

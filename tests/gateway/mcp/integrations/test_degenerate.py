@@ -5,8 +5,8 @@ import json
 from mcp import Client
 
 from retrieval.client import RetrievalClient
-from retrieval.mcp.bounds import ANSWER_CHARS
-from tests.mcp.harness import answer, ask, whole_text
+from retrieval.gateway.mcp.bounds import ANSWER_CHARS
+from tests.gateway.mcp.harness import answer, ask, whole_text
 from tests.service.harness import RunningServer
 
 

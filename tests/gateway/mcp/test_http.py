@@ -10,10 +10,10 @@ import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from retrieval.mcp.over_http import mcp_site
+from retrieval.gateway.mcp.over_http import mcp_site
 from retrieval.service.access.token_file import create_token
 from tests.gateway.harness import Http, gateway
-from tests.mcp.harness import answer, refusal
+from tests.gateway.mcp.harness import answer, refusal
 from tests.service.harness import RunningServer, running
 
 PING = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from tests.mcp.harness import write_degenerate
+from tests.gateway.mcp.harness import write_degenerate
 from tests.service.harness import RunningServer, build_index, running
 
 collect_ignore_glob = [] if find_spec("schemathesis") else ["test_*.py"]

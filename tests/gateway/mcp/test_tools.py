@@ -9,7 +9,7 @@ from mcp.shared.exceptions import MCPError
 
 from retrieval.service.access.token_file import create_token
 from retrieval.service.config import Address, ServiceConfig
-from tests.mcp.harness import answer, ask, refusal
+from tests.gateway.mcp.harness import answer, ask, refusal
 from tests.service.harness import RunningServer, free_port, running
 
 

@@ -12,9 +12,9 @@ from mcp.server import Server
 from mcp.server.stdio import stdio_server
 
 from retrieval.gateway.config import GatewayConfig
+from retrieval.gateway.mcp.backend import Backend
+from retrieval.gateway.mcp.server import create_server
 from retrieval.gateway.upstream import Upstream
-from retrieval.mcp.backend import Backend
-from retrieval.mcp.server import create_server
 
 _MESSAGE_BYTES: Final = 4 << 20
 """Of one message, as over HTTP. A longer line is answered as one that is no message."""

@@ -9,11 +9,18 @@ from retrieval.client.results import DocumentInfo
 from retrieval.client.values import sendable
 from retrieval.domain.resource_names import own_name
 from retrieval.domain.wording import counted
-from retrieval.mcp.answers import title_of
-from retrieval.mcp.backend import Asker
-from retrieval.mcp.bounds import ANSWER_CHARS, fitting_items, length, shortened
-from retrieval.mcp.names import MAX_NAME_CHARS, TEMPLATE, as_uri, document_id, parse, part_id
-from retrieval.mcp.reading import part_from, read_document
+from retrieval.gateway.mcp.answers import title_of
+from retrieval.gateway.mcp.backend import Asker
+from retrieval.gateway.mcp.bounds import ANSWER_CHARS, fitting_items, length, shortened
+from retrieval.gateway.mcp.names import (
+    MAX_NAME_CHARS,
+    TEMPLATE,
+    as_uri,
+    document_id,
+    parse,
+    part_id,
+)
+from retrieval.gateway.mcp.reading import part_from, read_document
 from retrieval.v1 import index_service_pb2 as pb
 
 _DOCUMENTS: Final = 50

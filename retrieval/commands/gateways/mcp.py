@@ -14,7 +14,7 @@ from retrieval.commands.connection_options import (
     listening_options,
     web_options,
 )
-from retrieval.commands.gateway import gateway_config
+from retrieval.commands.gateways.gateway import gateway_config
 from retrieval.commands.parameters import DEVICE_OPTION, not_empty
 from retrieval.errors import InvalidArgument
 
@@ -114,12 +114,12 @@ def mcp(
             settings = ["--device", device, *(("--model", model) if model else ())]
             behind, token = _server_of(indexes, settings, Path(folder))
         if not http:
-            from retrieval.mcp.over_stdio import run as run_over_stdio
+            from retrieval.gateway.mcp.over_stdio import run as run_over_stdio
 
             run_over_stdio(config, behind, token=token)
             return
-        from retrieval.mcp.over_http import PATH
-        from retrieval.mcp.over_http import run as run_over_http
+        from retrieval.gateway.mcp.over_http import PATH
+        from retrieval.gateway.mcp.over_http import run as run_over_http
 
         def say_ready(port: int) -> None:
             scheme = "https" if config.tls else "http"

@@ -14,7 +14,7 @@ from retrieval.client.results import CollectionInfo, DocumentInfo, SearchResults
 from retrieval.domain.metadata import Metadata
 from retrieval.domain.passages import Passage
 from retrieval.domain.resource_names import own_name
-from retrieval.mcp.bounds import (
+from retrieval.gateway.mcp.bounds import (
     ANSWER_CHARS,
     as_json,
     fitting,
@@ -24,9 +24,9 @@ from retrieval.mcp.bounds import (
     length,
     shortened,
 )
-from retrieval.mcp.cursors import Position, to_cursor
-from retrieval.mcp.names import MAX_NAME_CHARS, document_id, part_id
-from retrieval.mcp.reading import Part, part_around, part_from
+from retrieval.gateway.mcp.cursors import Position, to_cursor
+from retrieval.gateway.mcp.names import MAX_NAME_CHARS, document_id, part_id
+from retrieval.gateway.mcp.reading import Part, part_around, part_from
 
 _ROOM: Final = ANSWER_CHARS - 1
 _TITLE_CHARS: Final = 300

@@ -11,12 +11,12 @@ from mcp.shared.exceptions import MCPError
 
 import retrieval
 from retrieval.errors import RetrievalError
+from retrieval.gateway.mcp import resources
+from retrieval.gateway.mcp.answers import error_text
+from retrieval.gateway.mcp.arguments import schema
+from retrieval.gateway.mcp.backend import Asker, Backend
+from retrieval.gateway.mcp.tools import TOOLS
 from retrieval.gateway.problems import Refused
-from retrieval.mcp import resources
-from retrieval.mcp.answers import error_text
-from retrieval.mcp.arguments import schema
-from retrieval.mcp.backend import Asker, Backend
-from retrieval.mcp.tools import TOOLS
 
 LOG = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from retrieval.client.results import DocumentInfo
 from retrieval.client.values import sendable
 from retrieval.domain.resource_names import DocumentName, parse_passage
 from retrieval.errors import InvalidArgument
-from retrieval.mcp.backend import Asker
-from retrieval.mcp.bounds import divided
-from retrieval.mcp.names import Reference
+from retrieval.gateway.mcp.backend import Asker
+from retrieval.gateway.mcp.bounds import divided
+from retrieval.gateway.mcp.names import Reference
 from retrieval.v1 import document_pb2
 from retrieval.v1 import index_service_pb2 as pb
 

@@ -22,11 +22,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from retrieval.gateway.config import GatewayConfig
 from retrieval.gateway.guard import Guard
+from retrieval.gateway.mcp.backend import Asker, Backend
+from retrieval.gateway.mcp.server import create_server
 from retrieval.gateway.problems import MEDIA_TYPE, Problem, Refused
 from retrieval.gateway.server import RunningGateway, Site
 from retrieval.gateway.upstream import Upstream
-from retrieval.mcp.backend import Asker, Backend
-from retrieval.mcp.server import create_server
 from retrieval.v1 import index_service_pb2 as pb
 
 PATH: Final = "/mcp"

@@ -7,8 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.errors import InvalidArgument
-from retrieval.mcp.cursors import Position, from_cursor, to_cursor
-from retrieval.mcp.names import MAX_NAME_CHARS, Reference, as_uri, document_id, parse, part_id
+from retrieval.gateway.mcp.cursors import Position, from_cursor, to_cursor
+from retrieval.gateway.mcp.names import (
+    MAX_NAME_CHARS,
+    Reference,
+    as_uri,
+    document_id,
+    parse,
+    part_id,
+)
 
 NAME = "collections/docs/documents/12"
 URIS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)

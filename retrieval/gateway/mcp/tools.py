@@ -9,15 +9,14 @@ from typing import Any, Final
 from retrieval.client.requests import resource_name, search_request
 from retrieval.client.results import CollectionInfo, DocumentInfo, SearchResults
 from retrieval.client.values import sendable
-from retrieval.gateway.problems import Refused
-from retrieval.mcp.answers import (
+from retrieval.gateway.mcp.answers import (
     Listing,
     collections_listing,
     documents_listing,
     fetch_answer,
     search_answer,
 )
-from retrieval.mcp.arguments import (
+from retrieval.gateway.mcp.arguments import (
     Arguments,
     FetchArguments,
     ListCollectionsArguments,
@@ -25,10 +24,11 @@ from retrieval.mcp.arguments import (
     SearchArguments,
     checked,
 )
-from retrieval.mcp.backend import Asker
-from retrieval.mcp.cursors import Position, from_cursor
-from retrieval.mcp.names import parse
-from retrieval.mcp.reading import read_document
+from retrieval.gateway.mcp.backend import Asker
+from retrieval.gateway.mcp.cursors import Position, from_cursor
+from retrieval.gateway.mcp.names import parse
+from retrieval.gateway.mcp.reading import read_document
+from retrieval.gateway.problems import Refused
 from retrieval.v1 import index_service_pb2 as pb
 
 _IDENTICAL: Final = 1.0

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from retrieval.domain.passages import Mode
 from retrieval.domain.resource_names import DEFAULT_COLLECTION
 from retrieval.errors import InvalidArgument
-from retrieval.mcp.bounds import shortened
+from retrieval.gateway.mcp.bounds import shortened
 
 ArgumentsT = TypeVar("ArgumentsT", bound="Arguments")
 

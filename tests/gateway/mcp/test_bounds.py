@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.mcp.bounds import (
+from retrieval.gateway.mcp.bounds import (
     as_json,
     divided,
     fitting,

@@ -1,0 +1,1 @@
+"""Commands that stand in front of a server: `retrieval gateway` and `retrieval mcp`."""
