@@ -193,7 +193,7 @@ class Gateway(Http):
     """Our own HTTP; it takes the query as JSON."""
 
     async def send(self, connection: HttpConnection, query: str) -> int:
-        body = json.dumps({"query": query, "k": K}).encode()
+        body = json.dumps({"query": query, "k": K, "mode": "dense"}).encode()
         return await connection.post("/v1/search", body)
 
 

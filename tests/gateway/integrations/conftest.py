@@ -16,7 +16,7 @@ collect_ignore_glob = [] if find_spec("schemathesis") else ["test_*.py"]
 HERE = Path(__file__).parent
 
 RunScript = Callable[..., Any]
-"""Runs a script of this folder with arguments; returns what it prints, which is JSON."""
+"""Runs a script with arguments; returns what it prints, which is JSON."""
 
 
 @pytest.fixture(scope="session")
@@ -32,9 +32,9 @@ def node() -> RunScript:
         subprocess.run(["npm", "install", "--no-audit", "--no-fund"], cwd=folder, check=True)
         installed.write_text(wanted.read_text())
 
-    def run(script: str, *arguments: str) -> Any:
+    def run(script: Path, *arguments: str) -> Any:
         # Node looks for packages beside the script.
-        copied = shutil.copy(HERE / script, folder)
+        copied = shutil.copy(script, folder)
         done = subprocess.run(
             ["node", copied, *arguments], capture_output=True, text=True, check=False, timeout=120
         )

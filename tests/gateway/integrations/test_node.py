@@ -12,6 +12,7 @@ from tests.gateway.harness import gateway
 from tests.gateway.integrations.conftest import RunScript
 from tests.service.harness import running, word_model
 
+SCRIPT = Path(__file__).with_name("openai.mjs")
 TEXTS = ["the harbour at night", "bread", "Äpfel and 🍎"]
 
 
@@ -26,7 +27,7 @@ def test_openai(node: RunScript, index: Path, tmp_path: Path) -> None:
     ):
         address = f"http://127.0.0.1:{http.port}/v1"
         model = word_model().name
-        made = node("openai.mjs", address, key, json.dumps(TEXTS), model, search, "sk-nonsense")
+        made = node(SCRIPT, address, key, json.dumps(TEXTS), model, search, "sk-nonsense")
         expected = client.embed(TEXTS, "passage")
         query = client.embed(TEXTS[0], "query")
     vectors = made["vectors"]
