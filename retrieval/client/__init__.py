@@ -15,6 +15,7 @@ import retrieval.v1  # noqa: F401  (before grpc)
 from retrieval.client.aio import AsyncPassageStream, AsyncRetrievalClient
 from retrieval.client.client import DEFAULT_TARGET, DEFAULT_TIMEOUT, RetrievalClient
 from retrieval.client.connection import Tls
+from retrieval.client.filters import F, FilterExpression, FilterLike, FilterValue, filter_from_dict
 from retrieval.client.requests import QueryLike
 from retrieval.client.results import (
     CollectionInfo,
@@ -58,6 +59,10 @@ __all__ = [
     "DocumentCounts",
     "DocumentInfo",
     "Embeddings",
+    "F",
+    "FilterExpression",
+    "FilterLike",
+    "FilterValue",
     "ModelInfo",
     "PassageContext",
     "PassageStream",
@@ -79,4 +84,5 @@ __all__ = [
     "ServerLimits",
     "SkippedPart",
     "Tls",
+    "filter_from_dict",
 ]

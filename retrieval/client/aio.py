@@ -12,6 +12,7 @@ import grpc
 
 from retrieval.client.client import DEFAULT_TARGET, DEFAULT_TIMEOUT, ITEMS_PER_PAGE
 from retrieval.client.connection import Endpoint, StreamAttempts, Tls, closed_under_way
+from retrieval.client.filters import FilterLike
 from retrieval.client.loops import Loops, Stubs
 from retrieval.client.requests import (
     QueryLike,
@@ -226,7 +227,7 @@ class AsyncRetrievalClient(AsyncWritingMethods):
                 yield CollectionInfo.from_message(message)
 
     async def documents(
-        self, collection: str = DEFAULT_COLLECTION, *, filter: str = ""
+        self, collection: str = DEFAULT_COLLECTION, *, filter: FilterLike = ""
     ) -> AsyncIterator[DocumentInfo]:
         """Yield the documents of a collection that pass a filter, by URI, without their texts."""
         request = documents_request(collection, page_size=ITEMS_PER_PAGE, filter=filter)
@@ -235,7 +236,7 @@ class AsyncRetrievalClient(AsyncWritingMethods):
                 yield DocumentInfo.from_message(message)
 
     async def count_documents(
-        self, collection: str = DEFAULT_COLLECTION, *, filter: str = ""
+        self, collection: str = DEFAULT_COLLECTION, *, filter: FilterLike = ""
     ) -> DocumentCounts:
         """Count the documents of a collection that pass a filter, and their passages."""
         request = documents_request(collection, page_size=1, filter=filter, counted=True)

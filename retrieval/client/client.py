@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self, Unpack
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from retrieval.client.connection import Connection, Tls
+from retrieval.client.filters import FilterLike
 from retrieval.client.requests import (
     QueryLike,
     Range,
@@ -302,7 +303,7 @@ class RetrievalClient(WritingMethods):
             request.page_token = response.next_page_token
 
     def documents(
-        self, collection: str = DEFAULT_COLLECTION, *, filter: str = ""
+        self, collection: str = DEFAULT_COLLECTION, *, filter: FilterLike = ""
     ) -> Iterator[DocumentInfo]:
         """Yield all documents of a collection, by URI, without their texts.
 
@@ -321,7 +322,7 @@ class RetrievalClient(WritingMethods):
             request.page_token = response.next_page_token
 
     def count_documents(
-        self, collection: str = DEFAULT_COLLECTION, *, filter: str = ""
+        self, collection: str = DEFAULT_COLLECTION, *, filter: FilterLike = ""
     ) -> DocumentCounts:
         """Count the documents of a collection that pass a filter, and their passages.
 

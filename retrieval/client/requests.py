@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union, Unpack
 
 from grpc_health.v1 import health_pb2
 
+from retrieval.client.filters import FilterLike, filter_text
 from retrieval.client.values import (
     count,
     flag,
@@ -140,7 +141,8 @@ def _sendable(option: Option, value: Any) -> Any:  # noqa: ANN401  (of the optio
         case "number":
             return number(value, field=option.name)
         case "text":
-            return sendable(value, field=option.name)
+            as_text = filter_text if option.name == "filter" else sendable
+            return as_text(value, field=option.name)
         case "choice":
             return _ENUM[known_value(option.choices, value, field=option.name)]
 
@@ -258,7 +260,7 @@ def documents_request(
     *,
     page_size: int,
     page_token: str = "",
-    filter: str = "",
+    filter: FilterLike = "",
     counted: bool = False,
 ) -> index_service_pb2.ListDocumentsRequest:
     """Return a request for a page of documents.
@@ -270,7 +272,7 @@ def documents_request(
         parent=resource_name(collection),
         page_size=count(page_size, field="page_size"),
         page_token=sendable(page_token, field="page_token"),
-        filter=sendable(filter, field="filter"),
+        filter=filter_text(filter),
         count=flag(counted, field="count"),
     )
 

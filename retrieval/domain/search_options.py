@@ -16,7 +16,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
-from typing import Any, Final, Literal, TypedDict
+from typing import Any, Final, Literal, Protocol, TypedDict
 
 from retrieval.domain.passages import DENSE_WEIGHT, Fusion, Mode
 from retrieval.errors import InvalidArgument
@@ -317,6 +317,15 @@ def check_values(options: QueryOptions) -> None:
             )
 
 
+class FilterObject(Protocol):
+    """A filter that is not a text, such as an expression of ``retrieval.client.F``."""
+
+    @property
+    def text(self) -> str:
+        """The filter in the filter language."""
+        ...
+
+
 class SearchOptions(TypedDict, total=False):
     """Keywords of a search; ``OPTIONS`` says what each means."""
 
@@ -326,7 +335,7 @@ class SearchOptions(TypedDict, total=False):
     fusion: Fusion
     dense_weight: float | None
     min_score: float | None
-    filter: str
+    filter: str | FilterObject
     exact: bool
     group_by_document: bool
     group_size: int

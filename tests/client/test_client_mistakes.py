@@ -35,7 +35,10 @@ from tests.tiny_model import DIM
         ({"k": float("nan")}, "k is nan"),
         ({"group_size": "2"}, "group_size is '2'"),
         ({"filter": None}, "filter is None; it must be a text"),
-        ({"filter": {"tag": "a"}}, "filter is of type dict; it must be a text"),
+        (
+            {"filter": {"tag": "a"}},
+            "filter is of type dict; translate it with filter_from_dict(",
+        ),
         ({"min_score": "0.3"}, "min_score is '0.3'; it must be a number"),
         ({"dense_weight": []}, "dense_weight is []"),
         ({"collapse": "1"}, "collapse is '1'"),

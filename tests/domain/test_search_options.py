@@ -14,6 +14,7 @@ from retrieval.domain.search_options import (
     DEFAULT_K,
     MAX_K,
     OPTIONS,
+    FilterObject,
     Option,
     QueryOptions,
     SearchOptions,
@@ -158,8 +159,10 @@ def test_the_clients_keywords_are_the_fields_of_the_message(message: Any) -> Non
     types = get_type_hints(SearchOptions)
     of_queries = get_type_hints(QueryOptions)
     for name in expected - {"collection"}:
-        # A number can be left to the server.
-        assert types[name] in (of_queries[name], of_queries[name] | None)
+        # A number can be left to the server, and a filter can be an expression.
+        assert types[name] in (
+            *(of_queries[name], of_queries[name] | None, of_queries[name] | FilterObject),
+        )
 
 
 def test_every_option_is_on_the_wire() -> None:

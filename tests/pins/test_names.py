@@ -18,7 +18,7 @@ PUBLIC = {
     "RetrievalClient SearchResults SearchTimings ServerInfo ServerLimits Tls PUT_TIMEOUT "
     "AsyncPutStream DeleteResult DeleteWhereResult Put PutDocument PutItem PutOutcome PutPassage "
     "PutProgress PutResult PutStream RerankResults RerankedText SkippedPart "
-    "DocumentCounts",
+    "DocumentCounts F FilterExpression FilterLike FilterValue filter_from_dict",
     "retrieval.encoder": "Encoder",
     "retrieval.errors": "RetrievalError UserError InvalidArgument SourceError ModelNotFound "
     "CheckpointError NotAnIndex IndexVersionError NoLexicalIndex NoReranker ModelMismatch "

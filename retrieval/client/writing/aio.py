@@ -5,6 +5,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Unpack
 
 from retrieval.client.connection import ChangeAttempts, Endpoint, check_timeout
+from retrieval.client.filters import FilterLike
 from retrieval.client.results import CollectionInfo
 from retrieval.client.writing.aio_stream import AsyncPutStream
 from retrieval.client.writing.blocking import (
@@ -122,7 +123,7 @@ class AsyncWritingMethods:
 
     async def delete_where(
         self,
-        filter: str | None = None,
+        filter: FilterLike | None = None,
         *,
         prefix: str | None = None,
         dry_run: bool = False,

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from retrieval.client.connection import ChangeAttempts, Connection, check_timeout
+from retrieval.client.filters import FilterLike
 from retrieval.client.results import CollectionInfo
 from retrieval.client.writing.blocking_stream import PutStream
 from retrieval.client.writing.documents import (
@@ -191,7 +192,7 @@ class WritingMethods:
 
     def delete_where(
         self,
-        filter: str | None = None,
+        filter: FilterLike | None = None,
         *,
         prefix: str | None = None,
         dry_run: bool = False,

@@ -1,5 +1,6 @@
 """Requests to delete documents, and to create, change and delete collections."""
 
+from retrieval.client.filters import FilterLike, filter_text
 from retrieval.client.requests import resource_name
 from retrieval.client.values import count, flag, number, sendable
 from retrieval.errors import InvalidArgument
@@ -23,7 +24,12 @@ def delete_request(
 
 
 def delete_where_request(
-    filter: str | None, prefix: str | None, *, dry_run: bool, wait: bool, collection: str
+    filter: FilterLike | None,
+    prefix: str | None,
+    *,
+    dry_run: bool,
+    wait: bool,
+    collection: str,
 ) -> pb.DeleteDocumentsRequest:
     """Return a request to delete all documents that match a filter or a prefix.
 
@@ -41,7 +47,7 @@ def delete_where_request(
     if prefix is not None:
         request.uri_prefix = _not_empty(prefix, field="prefix")
     else:
-        request.filter = _not_empty(filter, field="filter")
+        request.filter = _not_empty(filter_text(filter), field="filter")
     return request
 
 

@@ -1,0 +1,12 @@
+"""Filters put together in Python, or translated from dictionaries, in place of texts."""
+
+from retrieval.client.filters.dictionaries import filter_from_dict
+from retrieval.client.filters.expressions import (
+    F,
+    FilterExpression,
+    FilterLike,
+    FilterValue,
+    filter_text,
+)
+
+__all__ = ["F", "FilterExpression", "FilterLike", "FilterValue", "filter_from_dict", "filter_text"]
