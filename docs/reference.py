@@ -224,6 +224,9 @@ _TESTED = {
     "errors as its own exceptions; 40 requests at once",
     "openai (npm)": "vectors, models and errors as above, with Node 20",
     "cohere": "`Client` and `ClientV2` order texts as gRPC does; errors as its own exceptions",
+    "@modelcontextprotocol/sdk (npm)": "[MCP](mcp.md) over stdio and HTTP: tools, resources, "
+    "errors",
+    "@modelcontextprotocol/client (npm)": "the same, with the protocol of 2025 and that of 2026",
     "schemathesis": "every operation of a server that takes documents, in 1,000 cases or more: no "
     "error of the server, and answers, statuses and media types as described",
 }

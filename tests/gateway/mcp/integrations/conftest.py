@@ -5,6 +5,7 @@ from importlib.util import find_spec
 
 import pytest
 
+from tests.gateway.integrations.conftest import node  # noqa: F401  (a fixture)
 from tests.gateway.mcp.harness import write_degenerate
 from tests.service.harness import RunningServer, build_index, running
 
