@@ -5,8 +5,8 @@ everything twice, or clients that ignore it would show nothing. ChatGPT asks for
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -26,7 +26,7 @@ from retrieval.gateway.mcp.bounds import (
 )
 from retrieval.gateway.mcp.cursors import Position, to_cursor
 from retrieval.gateway.mcp.names import MAX_NAME_CHARS, document_id, part_id
-from retrieval.gateway.mcp.reading import Part, part_around, part_from
+from retrieval.gateway.mcp.reading import Part
 
 _ROOM: Final = ANSWER_CHARS - 1
 _TITLE_CHARS: Final = 300
@@ -37,6 +37,7 @@ _PASSAGE_CHARS: Final = 6_000
 _PASSAGE_METADATA_CHARS: Final = 400
 _DOCUMENT_METADATA_CHARS: Final = 3_000
 _FIELDS_CHARS: Final = 1_000
+_VERSION_CHARS: Final = 12
 _WARNING_CHARS: Final = 400
 _WARNINGS: Final = 3
 _ERROR_CHARS: Final = 2_000
@@ -59,8 +60,7 @@ def search_answer(results: SearchResults, position: Position, *request: object) 
         request: what was asked for, for the cursor.
     """
     rows = [_result(passage) for passage in results.passages[position.shown :]]
-    warnings = [shortened(one, _WARNING_CHARS) for one in results.warnings[:_WARNINGS]]
-    head: dict[str, Any] = {"warnings": warnings} if warnings else {}
+    head = _warnings(results.warnings)
     if not rows:
         return as_json({"results": [], **head, "note": "Nothing was found."})
 
@@ -80,18 +80,29 @@ def search_answer(results: SearchResults, position: Position, *request: object) 
     return as_json({"results": rows[:count], **tail(count)})
 
 
-def fetch_answer(document: DocumentInfo, asked: str, start: int | None, place: int | None) -> str:
-    """Return a document, or the part of it that fits.
+def fits_whole(part: Part, asked: str) -> bool:
+    """Return whether a part is a whole document, and an answer has room for it."""
+    return part.is_whole and part.cut(_room(_description(part, asked))).is_whole
+
+
+def fetch_answer(part: Part, asked: str) -> str:
+    """Return a document, or as much of a part of it as fits.
 
     Args:
-        document: with its text.
+        part: of the document.
         asked: the id that was asked for.
-        start: number of characters to skip; None to decide by ``place``.
-        place: character that must be in the answer; None for the first part.
     """
+    description = _description(part, asked)
+    shown = part.cut(_room(description))
+    return as_json({**description, "text": shown.text, **_about(shown)})
+
+
+def _description(part: Part, asked: str) -> dict[str, Any]:
+    """Return what an answer says about a document, with no text yet."""
+    document = part.document
     identifier = document_id(document.name, document.uri)
     metadata, omitted = fitting_fields(document.metadata, _DOCUMENT_METADATA_CHARS)
-    answer: dict[str, Any] = {
+    return {
         "id": asked if length(asked) <= MAX_NAME_CHARS else identifier,
         "title": title_of(document.title, document.uri),
         "text": "",
@@ -101,14 +112,11 @@ def fetch_answer(document: DocumentInfo, asked: str, start: int | None, place: i
         "format": document.format,
         **_modified(document.modified_at),
     }
-    widest = _about(Part(document, "", 10**15), more=True)
-    room = _ROOM - json_length({**answer, **widest})
-    if start is None:
-        part = part_around(document, place or 0, room)
-    else:
-        part = part_from(document, start, room)
-    answer["text"] = part.text
-    return as_json({**answer, **_about(part, more=not part.is_last)})
+
+
+def _room(description: Mapping[str, Any]) -> int:
+    """Return the room for the text of an answer, whatever part of the document that is."""
+    return _ROOM - json_length({**description, **_NUMBERS_ROOM})
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +128,8 @@ class Listing:
     rows: Sequence[object]
     next_cursor: str
     """Asks the server for the next page; empty on the last one."""
+    head: Mapping[str, Any] = field(default_factory=dict)
+    """What comes before the rows."""
 
     @property
     def fitting(self) -> int:
@@ -132,7 +142,7 @@ class Listing:
         return as_json(self._with(self.rows))
 
     def _with(self, rows: Sequence[object]) -> dict[str, Any]:
-        return {self.name: rows, **self._rest}
+        return {**self.head, self.name: rows, **self._rest}
 
     @property
     def _rest(self) -> dict[str, Any]:
@@ -140,12 +150,27 @@ class Listing:
             return {}
         if len(self.next_cursor) > _CURSOR_CHARS:
             return {"note": "There are more, but the URI of the last is too long to go on from."}
-        note = f"There are more: call list_{self.name} again with this cursor."
+        note = (
+            f"There are more: call list_{self.name} again with the same arguments and this cursor."
+        )
         return {"next_cursor": self.next_cursor, "note": note}
 
 
-def documents_listing(documents: Sequence[DocumentInfo], next_cursor: str) -> Listing:
-    """Return a page of documents."""
+def documents_listing(
+    documents: Sequence[DocumentInfo],
+    next_cursor: str,
+    *,
+    total: int | None,
+    warnings: Sequence[str],
+) -> Listing:
+    """Return a page of documents.
+
+    Args:
+        documents: of a page of the server.
+        next_cursor: asks for the next page; empty on the last one.
+        total: number of documents on all pages; None if they were not counted.
+        warnings: of the server, about the filter.
+    """
     rows = [
         {
             "id": document_id(one.name, one.uri),
@@ -157,7 +182,8 @@ def documents_listing(documents: Sequence[DocumentInfo], next_cursor: str) -> Li
         }
         for one in documents
     ]
-    return Listing("documents", rows, next_cursor)
+    head = {**({} if total is None else {"total": total}), **_warnings(warnings)}
+    return Listing("documents", rows, next_cursor, head)
 
 
 def collections_listing(
@@ -230,19 +256,29 @@ def _url(uri: str, metadata: Metadata, identifier: str) -> str:
     return identifier
 
 
-def _about(part: Part, *, more: bool) -> dict[str, Any]:
+def _about(part: Part) -> dict[str, Any]:
     """Return what part of a document an answer has, and how to go on."""
-    total = len(part.document.text or "")
-    about: dict[str, Any] = {"start": part.start, "end": part.end, "characters": total}
-    notes = []
-    if part.start or more:
-        notes.append(f"This is a part of the document: characters {part.start} to {part.end}.")
-    if part.start:
-        notes.append("It begins at start=0.")
-    if more:
-        about["next_start"] = part.end
-        notes.append(f"To read on, call fetch with the same id and start={part.end}.")
-    return {**about, "note": " ".join(notes)} if notes else about
+    document = part.document
+    return _place_in(part.start, part.end, document.char_count, document.sha256)
+
+
+def _place_in(start: int, end: int, total: int, sha256: str) -> dict[str, Any]:
+    about: dict[str, Any] = {"start": start, "end": end, "characters": total}
+    if start == 0 and end >= total:
+        return about
+    note = f"This is a part of the document: characters {start} to {end} of {total}."
+    if start:
+        note += " It begins at start=0."
+    if end < total:
+        about["next_start"] = end
+        note += f" To read on, call fetch with the same id and start={end}."
+    # The model sees if the document changes while it reads.
+    return {**about, "version": sha256[:_VERSION_CHARS], "note": note}
+
+
+def _warnings(warnings: Sequence[str]) -> dict[str, Any]:
+    shown = [shortened(one, _WARNING_CHARS) for one in warnings[:_WARNINGS]]
+    return {"warnings": shown} if shown else {}
 
 
 def _modified(when: datetime, *, name: str = "modified") -> dict[str, str]:
@@ -251,3 +287,7 @@ def _modified(when: datetime, *, name: str = "modified") -> dict[str, str]:
 
 def _some(names: Sequence[str]) -> list[str]:
     return list(names[: fitting_items(names, _FIELDS_CHARS)])
+
+
+_NUMBERS_ROOM: Final = _place_in(2**31, 2**31, 2**32, "0" * _VERSION_CHARS)
+"""The longest text about a part of a document."""

@@ -79,7 +79,7 @@ class FetchArguments(Arguments):
     start: int | None = Field(
         None,
         ge=0,
-        le=2**53,
+        le=2**30,
         description="Number of characters to skip: next_start of the answer before, or any other "
         "place; 0 for the beginning of the document.",
     )
@@ -89,6 +89,7 @@ class ListDocumentsArguments(Arguments):
     """Arguments of ``list_documents``."""
 
     collection: Collection = DEFAULT_COLLECTION
+    filter: Filter = ""
     cursor: Cursor = ""
 
 

@@ -1,18 +1,15 @@
-"""Reading of documents: the part of a text that fits into one answer."""
+"""Reading of documents: parts of their texts, and where a part begins."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from retrieval.client.requests import resource_name
+from retrieval.client.requests import document_request, passage_request
 from retrieval.client.results import DocumentInfo
-from retrieval.client.values import sendable
 from retrieval.domain.resource_names import DocumentName, parse_passage
 from retrieval.errors import InvalidArgument
 from retrieval.gateway.mcp.backend import Asker
-from retrieval.gateway.mcp.bounds import divided
+from retrieval.gateway.mcp.bounds import ANSWER_CHARS, divided
 from retrieval.gateway.mcp.names import Reference
-from retrieval.v1 import document_pb2
-from retrieval.v1 import index_service_pb2 as pb
 
 _CHARS_BEFORE: Final = 1_000
 """A passage is shown with about as much text before it: two or three paragraphs."""
@@ -20,7 +17,7 @@ _CHARS_BEFORE: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a document's text, as large as an answer has room for."""
+    """A part of a document's text."""
 
     document: DocumentInfo
     text: str
@@ -35,57 +32,70 @@ class Part:
     @property
     def is_last(self) -> bool:
         """Whether nothing comes after the part."""
-        return self.end >= len(self.document.text or "")
+        return self.end >= self.document.char_count
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is the whole text."""
+        return self.start == 0 and self.is_last
+
+    def cut(self, room: int) -> "Part":
+        """Return as much of the part as fits, in JSON."""
+        return replace(self, text=divided(self.text, room))
+
+    def up_to(self, end: int) -> "Part":
+        """Return the part up to a character of the whole text."""
+        return replace(self, text=self.text[: max(0, end - self.start)])
+
+    def from_line_before(self, place: int) -> "Part":
+        """Return the part from the first line on that begins in it before a place, if one does."""
+        skipped = self.text.find("\n", 0, max(0, place - self.start)) + 1
+        return replace(self, text=self.text[skipped:], start=self.start + skipped)
 
 
-async def read_document(asker: Asker, reference: Reference) -> tuple[DocumentInfo, int | None]:
-    """Return the document that a reference means, with its text, and the place that it means.
+async def located(asker: Asker, reference: Reference) -> Reference:
+    """Return a reference to a passage as one to a place in its document; any other unchanged.
+
+    Raises:
+        Refused: there is no such passage, or the server refused the request.
+        InvalidArgument: the reference can't be sent.
+    """
+    if not reference.is_passage:
+        return reference
+    name = parse_passage(reference.name, field="id")
+    request = passage_request(reference.name, before=0, after=0)
+    passage = (await asker.call(lambda server: server.index.GetPassage, request)).passage
+    document = str(DocumentName(name.collection, name.document_id))
+    return Reference(name=document, start=passage.char_start, end=passage.char_end)
+
+
+async def read_part(asker: Asker, reference: Reference, start: int) -> Part:
+    """Return the part of a document that begins at a character; an answer has room for no more.
 
     Raises:
         Refused: there is no such document, or the server refused the request.
-        InvalidArgument: the reference can't be sent.
+        InvalidArgument: the document has no such character, or the reference can't be sent.
     """
-    start = reference.start
-    if reference.is_passage:
-        wanted = pb.GetPassageRequest(name=sendable(reference.name, field="id"))
-        passage = (await asker.call(lambda server: server.index.GetPassage, wanted)).passage
-        start = passage.char_start if start is None else start
-        found = parse_passage(reference.name, field="id")
-        name = DocumentName(found.collection, found.document_id)
-        request = pb.GetDocumentRequest(name=str(name))
-    elif reference.name:
-        request = pb.GetDocumentRequest(name=reference.name)
-    else:
-        request = pb.GetDocumentRequest(
-            collection=resource_name(reference.collection),
-            uri=sendable(reference.uri, field="id"),
-        )
-    request.view = document_pb2.DOCUMENT_VIEW_FULL
+    request = document_request(
+        reference.name,
+        uri=reference.uri,
+        collection=reference.collection,
+        with_text=True,  # for older servers, which know no parts
+        chars=(start, start + ANSWER_CHARS),
+    )
     answer = await asker.call(lambda server: server.index.GetDocument, request)
-    return DocumentInfo.from_message(answer.document, with_text=True), start
-
-
-def part_from(document: DocumentInfo, start: int, room: int) -> Part:
-    """Return the part of a document that begins at a character, and whose JSON fits.
-
-    Raises:
-        InvalidArgument: the document has no such character.
-    """
-    text = document.text or ""
-    if start > len(text):
+    document = DocumentInfo.from_answer(answer, with_text=True)
+    if start > document.char_count:
         raise InvalidArgument(
-            f"start is {start}, and the document has {len(text)} characters", field="start"
+            f"start is {start}, and the document has {document.char_count} characters",
+            field="start",
         )
-    # No character takes less than one of the room, so the rest of the text can't fit.
-    return Part(document, divided(text[start : start + room + 1], room), start)
-
-
-def part_around(document: DocumentInfo, place: int, room: int) -> Part:
-    """Return the whole document if its JSON fits, or else the part that begins before a place."""
-    whole = part_from(document, 0, room)
     text = document.text or ""
-    if whole.is_last or place > len(text):
-        return whole
-    earliest = max(0, place - _CHARS_BEFORE)
-    line = text.find("\n", earliest, place) + 1
-    return part_from(document, line if earliest and line else earliest, room)
+    if document.char_start is None:
+        text = text[start : start + ANSWER_CHARS]
+    return Part(document, text, start)
+
+
+def before(place: int) -> int:
+    """Return where to begin to read, so that what comes before a place is seen as well."""
+    return max(0, place - _CHARS_BEFORE)

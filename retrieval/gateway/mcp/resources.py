@@ -20,7 +20,7 @@ from retrieval.gateway.mcp.names import (
     parse,
     part_id,
 )
-from retrieval.gateway.mcp.reading import part_from, read_document
+from retrieval.gateway.mcp.reading import located, read_part
 from retrieval.v1 import index_service_pb2 as pb
 
 _DOCUMENTS: Final = 50
@@ -78,27 +78,26 @@ async def read_resource(asker: Asker, uri: str) -> types.ReadResourceResult:
         Refused: there is no such document, or the server refused the request.
         InvalidArgument: the URI can't be sent, or names a part beyond the document's end.
     """
-    reference = parse(uri)
-    document, place = await read_document(asker, reference)
-    part = part_from(document, place or 0, _TEXT_ROOM)
-    text = part.text
-    if reference.end is not None:
-        text = text[: max(0, reference.end - part.start)]
+    reference = await located(asker, parse(uri))
+    part = await read_part(asker, reference, reference.start or 0)
+    wanted = part if reference.end is None else part.up_to(reference.end)
+    shown = wanted.cut(_TEXT_ROOM)
+    document = part.document
     kind = _media_type(document)
     own = document_id(document.name, document.uri)
-    shown = uri if length(uri) <= MAX_NAME_CHARS else as_uri(own)
+    name = uri if length(uri) <= MAX_NAME_CHARS else as_uri(own)
     contents: list[types.TextResourceContents | types.BlobResourceContents] = [
-        types.TextResourceContents(uri=shown, mime_type=kind, text=text)
+        types.TextResourceContents(uri=name, mime_type=kind, text=shown.text)
     ]
-    if text == part.text and not part.is_last:
-        total = len(document.text or "")
-        rest = as_uri(part_id(own, part.end, total))
+    end = document.char_count if reference.end is None else reference.end
+    if shown.end < min(end, document.char_count):
+        rest = as_uri(part_id(own, shown.end, end))
         contents.append(
             types.TextResourceContents(
                 uri=rest,
                 mime_type="text/plain",
-                text=f"This is a part of the document, characters {part.start} to {part.end} of "
-                f"{total}. To read on, read {rest}",
+                text=f"This is a part of the document: characters {shown.start} to {shown.end} of "
+                f"{document.char_count}. To read on, read {rest}",
             )
         )
     return types.ReadResourceResult(contents=contents)

@@ -14,6 +14,7 @@ from retrieval.gateway.mcp.answers import (
     collections_listing,
     documents_listing,
     fetch_answer,
+    fits_whole,
     search_answer,
 )
 from retrieval.gateway.mcp.arguments import (
@@ -27,7 +28,7 @@ from retrieval.gateway.mcp.arguments import (
 from retrieval.gateway.mcp.backend import Asker
 from retrieval.gateway.mcp.cursors import Position, from_cursor
 from retrieval.gateway.mcp.names import parse
-from retrieval.gateway.mcp.reading import read_document
+from retrieval.gateway.mcp.reading import before, located, read_part
 from retrieval.gateway.problems import Refused
 from retrieval.v1 import index_service_pb2 as pb
 
@@ -85,21 +86,33 @@ async def _search(asker: Asker, wanted: SearchArguments) -> str:
 
 
 async def _fetch(asker: Asker, wanted: FetchArguments) -> str:
-    document, place = await read_document(asker, parse(wanted.id))
-    return fetch_answer(document, wanted.id, wanted.start, place)
+    reference = await located(asker, parse(wanted.id))
+    place = reference.start if wanted.start is None else None
+    part = await read_part(asker, reference, wanted.start or 0)
+    elsewhere = place is not None and before(place) and place <= part.document.char_count
+    if place is not None and elsewhere and not fits_whole(part, wanted.id):
+        part = await read_part(asker, reference, before(place))
+        part = part.from_line_before(place)
+    return fetch_answer(part, wanted.id)
 
 
 async def _list_documents(asker: Asker, wanted: ListDocumentsArguments) -> str:
     message = pb.ListDocumentsRequest(
         parent=resource_name(wanted.collection),
+        filter=sendable(wanted.filter, field="filter"),
         page_token=sendable(wanted.cursor, field="cursor"),
+        count=not wanted.cursor,
     )
 
     async def page(size: int) -> Listing:
         message.page_size = size
         answer = await asker.call(lambda server: server.index.ListDocuments, message)
-        documents = [DocumentInfo.from_message(one) for one in answer.documents]
-        return documents_listing(documents, answer.next_page_token)
+        return documents_listing(
+            [DocumentInfo.from_message(one) for one in answer.documents],
+            answer.next_page_token,
+            total=answer.total.document_count if answer.HasField("total") else None,
+            warnings=answer.warnings,
+        )
 
     return await _that_fits(page, _DOCUMENTS)
 
@@ -164,8 +177,8 @@ TOOLS: Final[Mapping[str, Tool]] = {
         Tool(
             "list_documents",
             "List documents",
-            "List the documents of a collection by URI, without their texts. To find documents by "
-            "what they say, use search.",
+            "List the documents of a collection by URI, without their texts, all or those that "
+            "meet a condition. To find documents by what they say, use search.",
             ListDocumentsArguments,
             _list_documents,
         ),
