@@ -70,6 +70,24 @@ class Http:
             connection.close()
 
 
+@dataclass(frozen=True)
+class Doors:
+    """A server with tokens that takes documents, and a gateway to it."""
+
+    target: str
+    port: int
+    tokens: Mapping[str, str]
+    """By what they are for: ``all``, a scope, ``not`` and a scope; ``other`` for a collection that
+    is not there, and ``spent`` for one request."""
+
+    def http(self, token: str) -> Http:
+        """Who asks the gateway with a token; with none for an empty name."""
+        return Http(self.port, **self.headers(token))
+
+    def headers(self, token: str) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.tokens[token]}"} if token else {}
+
+
 @contextmanager
 def gateway(
     target: str,

@@ -4,44 +4,18 @@ import base64
 import io
 import json
 import zipfile
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from retrieval.gateway.schemas import answers
 from retrieval.gateway.schemas import writes as schemas
-from retrieval.service.access.token_file import SCOPES, create_token
-from retrieval.service.config import Writing
-from tests.gateway.harness import Answered, Http, gateway
-from tests.service.harness import build_index, running, word_model, write_documents
-
-
-@pytest.fixture(scope="module")
-def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Http]]:
-    """A gateway to a server that takes documents, by the token to ask with."""
-    folder = tmp_path_factory.mktemp("writes")
-    write_documents(folder / "notes")
-    index = build_index(folder / "notes", folder / "data" / "default")
-    file = folder / "tokens.json"
-    tokens = {"all": create_token(file, "all", scopes=SCOPES)}
-    tokens["search"] = create_token(file, "search", scopes=("search",))
-    tokens["other"] = create_token(file, "other", scopes=SCOPES, collections=("other",))
-    writing = Writing(folder / "data")
-    with (
-        running(
-            {"default": index}, writing=writing, model=str(word_model()), token_file=file
-        ) as server,
-        gateway(server.target) as http,
-    ):
-        yield {
-            name: Http(http.port, authorization=f"Bearer {token}") for name, token in tokens.items()
-        }
+from tests.gateway.harness import Answered, Doors, Http
 
 
 @pytest.fixture
-def door(doors: dict[str, Http]) -> Http:
-    return doors["all"]
+def door(doors: Doors) -> Http:
+    return doors.http("all")
 
 
 def found(door: Http, query: str, **options: Any) -> list[str]:
@@ -242,7 +216,7 @@ def test_mistakes_of_deletions(door: Http) -> None:
     assert door("DELETE", "/v1/documents/notes/ferry.md").problem == (409, "FOREIGN_ROOT")
 
 
-def test_who_may_not_write_writes_nothing(doors: dict[str, Http]) -> None:
+def test_who_may_not_write_writes_nothing(doors: Doors) -> None:
     body = {"uri": "forbidden", "text": "ice"}
     batch = {"documents": [body]}
     for name in ("search", "other"):
@@ -252,11 +226,11 @@ def test_who_may_not_write_writes_nothing(doors: dict[str, Http]) -> None:
             ("DELETE", "/v1/documents/a", None),
             ("POST", "/v1/documents:delete", {"prefix": "a"}),
         ):
-            answered = doors[name](method, path, sent)
+            answered = doors.http(name)(method, path, sent)
             assert answered.problem == (403, "PERMISSION_DENIED"), (name, path)
-    anyone = Http(doors["all"].port)
+    anyone = doors.http("")
     assert anyone("POST", "/v1/documents", body).problem == (401, "UNAUTHENTICATED")
-    assert doors["all"]("GET", "/v1/documents/forbidden").problem == (404, "NOT_FOUND")
+    assert doors.http("all")("GET", "/v1/documents/forbidden").problem == (404, "NOT_FOUND")
 
 
 def test_a_server_that_takes_no_changes_says_so(http: Http) -> None:
