@@ -25,7 +25,7 @@
     │   ├── ForeignRoot            a document belongs to a folder that builds keep up to date
     │   ├── FixedCollections       the server can't create or delete collections
     │   ├── UnreadableDocument     nothing in a document that was put can be indexed
-    │   └── StaleGeneration        the page token is of an older generation
+    │   └── StaleGeneration        the page token is of an index that was replaced
     ├── IndexDamaged               a file of the index is missing or altered
     ├── StorageError               the disk, or a permission on it, refuses
     │   └── DiskFull               there is no room left on it
@@ -171,7 +171,7 @@ class PermissionDenied(UserError):
 
 
 class StaleGeneration(UserError):
-    """A page token of a generation that is no longer served."""
+    """A page token of an index that another one has replaced."""
 
     reason = "STALE_GENERATION"
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,16 @@ MAX_SIMILAR: Final = 100
 """Maximum number of collapsed passages to name with the passage that stands for them."""
 
 
+class Page(NamedTuple):
+    """Some entries of a list."""
+
+    heads: list[Head]
+    entries: tuple[PassageKey, ...]
+    """The entries, see ``Query.seen``; those of a group are one entry."""
+    more: bool
+    """Whether there are entries after these."""
+
+
 class Listing:
     """The list of passages that a query asks for, read page by page."""
 
@@ -33,17 +43,30 @@ class Listing:
         self._lowest = np.float32(-math.inf if query.min_score is None else query.min_score)
         self._looked_at = 0
 
-    def page(self) -> tuple[list[Head], bool]:
-        """Return the page's passages in order, and whether there are more after them.
+    def page(self) -> Page:
+        """Return the page's passages in order.
 
         Where passages are grouped by document, ``k`` and ``offset`` count documents, and each has
         up to ``group_size`` passages, one after the other.
+
+        A page leaves out the entries of the pages before. In the generation that those are of, they
+        are the first ``offset`` ones of the list. In a later one the list may be another, and the
+        page has the best of what was not seen yet.
         """
         query = self._query
-        end = query.offset + query.k
         # One more than the page shows that there is more.
-        heads = self._arranged(max(end + 1, self._least))
-        return self.shown(heads[query.offset : end]), len(heads) > end
+        heads = self._arranged(max(query.offset + query.k + 1, self._least))
+        if query.seen:
+            left = [head for head in heads if self._entry(head) not in query.seen]
+        else:
+            left = heads[query.offset :]
+        page = left[: query.k]
+        entries = tuple(map(self._entry, page))
+        return Page(self.shown(page), entries, more=len(left) > query.k)
+
+    def _entry(self, head: Head) -> PassageKey:
+        hit = head.hit
+        return hit.document_id, 0 if self._query.group_by_document else hit.ordinal
 
     def warnings(self) -> Iterator[str]:
         """Warn if the list ends only because no more passages are considered."""

@@ -27,6 +27,9 @@ class Query(QueryOptions):
     """[dim]; normalised before it is used, so that scores are cosines."""
     passage: PassageKey | None = None
     """Find passages like this one, and leave out the passage itself."""
+    seen: frozenset[PassageKey] = frozenset()
+    """Entries of the pages before, which this page leaves out; ``offset`` is their number. Where
+    passages are grouped, the entry of a document has the ordinal 0."""
 
     @property
     def parsed_filter(self) -> Filter | None:

@@ -4,7 +4,7 @@ import math
 import time
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from retrieval.search.pages import Listing
 from retrieval.search.query import Query, check_model, check_query
 from retrieval.search.ranking import Dense, Fused, Lexical, Ranking, StableRanking, Weighted
 from retrieval.search.reranked import PairScorer, Reranked
-from retrieval.store import Filter, Reader, SectionSpan
+from retrieval.store import Filter, PassageKey, Reader, SectionSpan
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,8 @@ class SearchResult:
     """Number of passages that the reranker read only in part."""
     warnings: tuple[str, ...] = ()
     """What the user probably did not mean, in sentences without a full stop."""
+    entries: tuple[PassageKey, ...] = ()
+    """Entries of the list on this page; see ``Query.seen``."""
 
 
 _MODES: Mapping[ScoreKind, Mode] = {
@@ -110,8 +112,9 @@ class Searcher:
             ValueError: an embedding is missing, or given to a query that needs none.
         """
         asked = self._ask(query, embedded)
-        heads, more = asked.listing.page()
-        return asked.result(heads, embed_seconds, more=more)
+        page = asked.listing.page()
+        result = asked.result(page.heads, embed_seconds, more=page.more)
+        return replace(result, entries=page.entries)
 
     def prepare(self, query: Query) -> None:
         """Parse and evaluate a query's filter, and cache the result for the search.

@@ -274,7 +274,7 @@ class Engine:
 
         Raises:
             InvalidArgument: a value is out of range, or the page token is of another request.
-            StaleGeneration: the page token is of another generation.
+            StaleGeneration: the page token is of another index.
             NotFound: no such collection, or the query's passage does not exist.
             RetrievalError: see ``Collections.use``, ``SearchThreads.run`` and ``Searcher.search``.
         """
@@ -455,7 +455,7 @@ class Engine:
         """
         _begin(call, "read")
         size = page_size(size, default=DEFAULT_PAGE_SIZE, maximum=MAX_K)
-        scope = PageScope(b"ListCollections", identity=None)
+        scope = PageScope(b"ListCollections")
         after = scope.key(page_token)
         names = [name for name in self._collections.visible(call.caller) if name > after]
         page = names[:size]
@@ -520,7 +520,7 @@ class Engine:
         size = page_size(size, default=DEFAULT_PAGE_SIZE, maximum=MAX_K)
         with self._collections.use(collection, call.caller) as opened:
             request = f"ListDocuments {collection}" + (f" {filter}" if filter else "")
-            scope = _any_generation(opened, request)
+            scope = PageScope(request.encode(), opened.info.index_id)
             after = scope.key(page_token)
             threads = self._filter_threads if filter else self._search_threads
             # One more than the page shows whether there is another page.
@@ -538,7 +538,7 @@ class Engine:
         _begin(call, "read")
         size = page_size(size, default=DEFAULT_PAGE_SIZE, maximum=MAX_K)
         with self._collections.use(collection, call.caller) as opened:
-            scope = _any_generation(opened, f"ListSkippedFiles {collection}")
+            scope = PageScope(f"ListSkippedFiles {collection}".encode(), opened.info.index_id)
             after = scope.key(page_token)
             files, counts = await self._search_threads.run(
                 opened, _read_skipped, opened.reader, size + 1, after
@@ -793,8 +793,7 @@ class _Plan(Generic[_Shown]):
         """
         searcher, query = self.collection.searcher, self.query
         result = searcher.search(query, embedded, embed_seconds=embed_seconds)
-        # Where passages are grouped, k and offset count documents.
-        token = self.scope.token_after(query.offset + query.k) if result.more else ""
+        token = self.scope.token_after(query.seen | {*result.entries}) if result.more else ""
         seconds = time.perf_counter() - self.started
         page = SearchPage(self.collection.name, self.collection.info, result, token, seconds)
         return result, self.present(page)
@@ -811,12 +810,13 @@ def _plan(
     Raises:
         InvalidArgument: a value is out of range, or the page token is of another request.
         UnexpectedModel: the query expects another model than the collection's.
-        StaleGeneration: the page token is of another generation.
+        StaleGeneration: the page token is of another index.
     """
-    scope = PageScope(search.same, collection.info.identity)
+    scope = PageScope(search.same, collection.info.index_id)
     query = search.query
     if search.page_token:
-        query = replace(query, offset=scope.offset(search.page_token))
+        seen = scope.entries(search.page_token)
+        query = replace(query, offset=len(seen), seen=seen)
     check_query(query, with_filter=False)
     check_model(query, collection.info.model)
     return _Plan(collection, query, scope, started, present)
@@ -902,15 +902,6 @@ def _parts_of_about(texts: Sequence[str], chars: int) -> Iterator[list[str]]:
         size += len(text)
     if part:
         yield part
-
-
-def _any_generation(opened: OpenCollection, request: str) -> PageScope:
-    """Return the scope of pages that go on after a URI, whatever has changed meanwhile.
-
-    Documents may be put all the time.
-    """
-    identity = replace(opened.info.identity, generation=0, commit_id="")
-    return PageScope(request.encode(), identity)
 
 
 def _read_skipped(reader: Reader, limit: int, after: str) -> tuple[list[Skipped], dict[str, int]]:

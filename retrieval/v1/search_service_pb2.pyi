@@ -152,8 +152,8 @@ class SearchRequest(_message.Message):
     """
     page_token: _builtins.str
     """page_token is the next_page_token of the page before. Empty asks for the first page. All fields
-    except page_size must be the same as for that page, and the collection must still be on the
-    same generation. Pages end after ServerLimits.max_offset passages.
+    except page_size must be the same as for that page. Pages end after ServerLimits.max_offset
+    passages.
     """
     min_score: _builtins.float
     """min_score is the minimum score of a passage, on the scale of the mode: in [-1, 1] for
@@ -312,11 +312,13 @@ class SearchResponse(_message.Message):
     RERANK_TRUNCATED_COUNT_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """next_page_token is an opaque token that asks for the page after this one. Empty means that this
-    is the last page.
+    """next_page_token is an opaque token that asks for the page after this one. It grows by 2 to 4
+    bytes with each passage of the pages before. Empty means that this is the last page.
     """
     generation: _builtins.int
-    """generation is the generation of the collection that was searched; see Collection.generation."""
+    """generation is the generation of the collection that was searched; see Collection.generation. It
+    may be another than that of the page before.
+    """
     model_fingerprint: _builtins.str
     """model_fingerprint identifies the model that embedded the query; see Model.fingerprint."""
     query_token_count: _builtins.int

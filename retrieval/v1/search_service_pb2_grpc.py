@@ -68,14 +68,16 @@ class SearchServiceServicer:
 
     def Search(self, request, context):
         """Search returns one page of passages, best first. Passages with equal scores have a fixed order,
-        so pages follow each other without gaps or repeats.
+        so pages follow each other without gaps or repeats. If the collection changes between two
+        pages, the next page has the best passages of the newest generation that no page before had.
 
         Errors: INVALID_ARGUMENT for a malformed query or a value out of range; NOT_FOUND for an
-        unknown collection or passage; FAILED_PRECONDITION with reason STALE_GENERATION for a page
-        token from before the collection was reloaded, NO_LEXICAL_INDEX for a collection without a
-        lexical index, NO_RERANKER if the server has no reranker, or UNEXPECTED_MODEL if the collection
-        has another model than expected_model_fingerprint; RESOURCE_EXHAUSTED with reason
-        ANSWER_TOO_LARGE if the answer exceeds ServerLimits.max_message_bytes.
+        unknown collection or passage; FAILED_PRECONDITION with reason STALE_GENERATION if another
+        index has taken the place of the one that the page token is of, NO_LEXICAL_INDEX for a
+        collection without a lexical index, NO_RERANKER if the server has no reranker, or
+        UNEXPECTED_MODEL if the collection has another model than expected_model_fingerprint;
+        RESOURCE_EXHAUSTED with reason ANSWER_TOO_LARGE if the answer exceeds
+        ServerLimits.max_message_bytes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

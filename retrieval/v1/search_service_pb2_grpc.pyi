@@ -41,14 +41,16 @@ class SearchServiceStub:
     def __new__(cls, channel: _aio.Channel) -> SearchServiceAsyncStub: ...
     Search: _grpc.UnaryUnaryMultiCallable[_search_service_pb2.SearchRequest, _search_service_pb2.SearchResponse]
     """Search returns one page of passages, best first. Passages with equal scores have a fixed order,
-    so pages follow each other without gaps or repeats.
+    so pages follow each other without gaps or repeats. If the collection changes between two
+    pages, the next page has the best passages of the newest generation that no page before had.
 
     Errors: INVALID_ARGUMENT for a malformed query or a value out of range; NOT_FOUND for an
-    unknown collection or passage; FAILED_PRECONDITION with reason STALE_GENERATION for a page
-    token from before the collection was reloaded, NO_LEXICAL_INDEX for a collection without a
-    lexical index, NO_RERANKER if the server has no reranker, or UNEXPECTED_MODEL if the collection
-    has another model than expected_model_fingerprint; RESOURCE_EXHAUSTED with reason
-    ANSWER_TOO_LARGE if the answer exceeds ServerLimits.max_message_bytes.
+    unknown collection or passage; FAILED_PRECONDITION with reason STALE_GENERATION if another
+    index has taken the place of the one that the page token is of, NO_LEXICAL_INDEX for a
+    collection without a lexical index, NO_RERANKER if the server has no reranker, or
+    UNEXPECTED_MODEL if the collection has another model than expected_model_fingerprint;
+    RESOURCE_EXHAUSTED with reason ANSWER_TOO_LARGE if the answer exceeds
+    ServerLimits.max_message_bytes.
     """
     BatchSearch: _grpc.UnaryUnaryMultiCallable[_search_service_pb2.BatchSearchRequest, _search_service_pb2.BatchSearchResponse]
     """BatchSearch runs many searches at once, which is faster than one at a time. If one search
@@ -73,14 +75,16 @@ class SearchServiceAsyncStub(SearchServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Search: _aio.UnaryUnaryMultiCallable[_search_service_pb2.SearchRequest, _search_service_pb2.SearchResponse]  # type: ignore[assignment]
     """Search returns one page of passages, best first. Passages with equal scores have a fixed order,
-    so pages follow each other without gaps or repeats.
+    so pages follow each other without gaps or repeats. If the collection changes between two
+    pages, the next page has the best passages of the newest generation that no page before had.
 
     Errors: INVALID_ARGUMENT for a malformed query or a value out of range; NOT_FOUND for an
-    unknown collection or passage; FAILED_PRECONDITION with reason STALE_GENERATION for a page
-    token from before the collection was reloaded, NO_LEXICAL_INDEX for a collection without a
-    lexical index, NO_RERANKER if the server has no reranker, or UNEXPECTED_MODEL if the collection
-    has another model than expected_model_fingerprint; RESOURCE_EXHAUSTED with reason
-    ANSWER_TOO_LARGE if the answer exceeds ServerLimits.max_message_bytes.
+    unknown collection or passage; FAILED_PRECONDITION with reason STALE_GENERATION if another
+    index has taken the place of the one that the page token is of, NO_LEXICAL_INDEX for a
+    collection without a lexical index, NO_RERANKER if the server has no reranker, or
+    UNEXPECTED_MODEL if the collection has another model than expected_model_fingerprint;
+    RESOURCE_EXHAUSTED with reason ANSWER_TOO_LARGE if the answer exceeds
+    ServerLimits.max_message_bytes.
     """
     BatchSearch: _aio.UnaryUnaryMultiCallable[_search_service_pb2.BatchSearchRequest, _search_service_pb2.BatchSearchResponse]  # type: ignore[assignment]
     """BatchSearch runs many searches at once, which is faster than one at a time. If one search
@@ -108,14 +112,16 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_search_service_pb2.SearchResponse, _abc.Awaitable[_search_service_pb2.SearchResponse]]:
         """Search returns one page of passages, best first. Passages with equal scores have a fixed order,
-        so pages follow each other without gaps or repeats.
+        so pages follow each other without gaps or repeats. If the collection changes between two
+        pages, the next page has the best passages of the newest generation that no page before had.
 
         Errors: INVALID_ARGUMENT for a malformed query or a value out of range; NOT_FOUND for an
-        unknown collection or passage; FAILED_PRECONDITION with reason STALE_GENERATION for a page
-        token from before the collection was reloaded, NO_LEXICAL_INDEX for a collection without a
-        lexical index, NO_RERANKER if the server has no reranker, or UNEXPECTED_MODEL if the collection
-        has another model than expected_model_fingerprint; RESOURCE_EXHAUSTED with reason
-        ANSWER_TOO_LARGE if the answer exceeds ServerLimits.max_message_bytes.
+        unknown collection or passage; FAILED_PRECONDITION with reason STALE_GENERATION if another
+        index has taken the place of the one that the page token is of, NO_LEXICAL_INDEX for a
+        collection without a lexical index, NO_RERANKER if the server has no reranker, or
+        UNEXPECTED_MODEL if the collection has another model than expected_model_fingerprint;
+        RESOURCE_EXHAUSTED with reason ANSWER_TOO_LARGE if the answer exceeds
+        ServerLimits.max_message_bytes.
         """
 
     @_abc_1.abstractmethod

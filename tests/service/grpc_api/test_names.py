@@ -1,13 +1,14 @@
 """Resource names, page tokens, addresses and the other strings that are taken apart."""
 
-from dataclasses import replace
+import base64
+import zlib
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.domain.records import GenerationId
 from retrieval.domain.resource_names import (
     COLLECTION_ID,
     DocumentName,
@@ -68,26 +69,26 @@ def test_malformed_document_ids(number: str) -> None:
         parse_document(f"collections/a/documents/{number}", field="name")
 
 
-identities = st.builds(GenerationId, st.text(max_size=9), st.integers(0, 2**63 - 1), st.text())
-scopes = st.builds(PageScope, st.binary(max_size=50), identities)
-ONE = GenerationId("a", 1, "b")
+Position = str | frozenset[tuple[int, int]]
+
+scopes = st.builds(PageScope, st.binary(max_size=50), st.text(max_size=9))
+ONE = PageScope(b"request", "a")
+entries = st.frozensets(st.tuples(st.integers(0, 2**63 - 1), st.integers(0, 2**31 - 1)))
+positions = entries | st.text(max_size=30)
 
 
-positions = st.integers(0, 2**32 - 1) | st.text(max_size=30)
-
-
-def read(scope: PageScope, token: str, position: int | str) -> int | str:
-    return scope.offset(token) if isinstance(position, int) else scope.key(token)
+def read(scope: PageScope, token: str, position: Position) -> Position:
+    return scope.key(token) if isinstance(position, str) else scope.entries(token)
 
 
 @given(scopes, positions)
-def test_page_tokens_round_trip(scope: PageScope, position: int | str) -> None:
+def test_page_tokens_round_trip(scope: PageScope, position: Position) -> None:
     assert read(scope, scope.token_after(position), position) == position
 
 
 @given(scopes, positions, st.data())
 def test_altered_page_tokens_are_refused(
-    scope: PageScope, position: int | str, data: st.DataObject
+    scope: PageScope, position: Position, data: st.DataObject
 ) -> None:
     token = scope.token_after(position)
     at = data.draw(st.integers(0, len(token) - 2))  # the last digit may carry unused bits
@@ -101,34 +102,52 @@ def test_altered_page_tokens_are_refused(
 
 @given(st.text(min_size=1))
 def test_strings_that_are_no_page_tokens(text: str) -> None:
-    for parse in (PageScope(b"request", ONE).offset, PageScope(b"request", ONE).key):
+    for parse in (ONE.entries, ONE.key):
         with pytest.raises(InvalidArgument):
             parse(text)
 
 
 def test_page_tokens_for_another_kind_of_list() -> None:
-    scope = PageScope(b"request", ONE)
     with pytest.raises(InvalidArgument):
-        scope.offset(scope.token_after("a long key"))
+        ONE.entries(ONE.token_after("a long key"))
     with pytest.raises(InvalidArgument):
-        scope.key(scope.token_after(0xFFFFFFFF))
+        ONE.key(ONE.token_after(frozenset({(1, 2)})))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"x",
+        zlib.compress(b"x" * 13),
+        zlib.compress(b"x" * 12)[:-1],
+        zlib.compress(bytes(1 << 20)),
+    ],
+)
+def test_positions_that_no_server_made(raw: bytes) -> None:
+    index = ONE._index
+    packed = index + ONE._digest(index, raw) + raw
+    token = base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
+    with pytest.raises(InvalidArgument, match="malformed"):
+        ONE.entries(token)
+
+
+def test_a_token_is_small() -> None:
+    draw = Random(0)
+    for count, most in ((10, 130), (100, 700), (1_000, 5_500), (10_000, 45_000)):
+        seen = frozenset((draw.randrange(1_000_000), draw.randrange(20)) for _ in range(count))
+        token = ONE.token_after(seen)
+        assert len(token) <= most, (count, len(token))
+        assert ONE.entries(token) == seen
 
 
 @given(scopes, positions)
-def test_page_tokens_of_others(scope: PageScope, position: int | str) -> None:
+def test_page_tokens_of_others(scope: PageScope, position: Position) -> None:
     token = scope.token_after(position)
     with pytest.raises(InvalidArgument, match="another request"):
-        read(PageScope(scope.request + b"x", scope.identity), token, position)
-    identity = scope.identity
-    assert identity is not None
-    for other in (
-        replace(identity, generation=identity.generation + 1),
-        replace(identity, index_id=f"{identity.index_id}x"),
-        replace(identity, commit_id=f"{identity.commit_id}x"),
-    ):
-        with pytest.raises(StaleGeneration) as caught:
-            read(PageScope(scope.request, other), token, position)
-        assert caught.value.metadata["generation"] == str(other.generation)
+        read(PageScope(scope.request + b"x", scope.index_id), token, position)
+    with pytest.raises(StaleGeneration, match="start again from the first page"):
+        read(PageScope(scope.request, f"{scope.index_id}x"), token, position)
 
 
 def test_page_sizes() -> None:
