@@ -40,8 +40,10 @@ _PREFIX: Final = "meta."
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,18})(?:\.[0-9]{1,30})?", re.ASCII)
 """Numbers in the language."""
 _MAX_INT: Final = 2**63 - 1
-_LARGEST_EXPONENT: Final = 18
-"""Of a number in the language, which has 19 digits before the point."""
+_MAX_DIGITS: Final = 19
+"""Digits of a number before its point."""
+_MAX_DECIMALS: Final = 30
+"""Digits of a number after its point."""
 
 _OR, _AND, _ONE = range(3)
 """How tightly the parts of a text belong together: a part that binds less needs parentheses."""
@@ -251,7 +253,8 @@ def filter_text(given: Any, *, field: str = "filter") -> str:  # noqa: ANN401  (
             field=field,
         )
     check_text(given, field=field)
-    return str(given)
+    text: str = given
+    return text
 
 
 def _name_text(name: str) -> str:
@@ -298,8 +301,7 @@ def _number_text(value: int | float | Decimal, *, what: str) -> str:
         text = format(value, "d") if abs(value) <= _MAX_INT else ""
     else:
         exact = value if isinstance(value, Decimal) else Decimal(repr(float(value)))
-        sized = exact.is_finite() and (exact.adjusted() <= _LARGEST_EXPONENT or not exact)
-        text = format(exact, "f") if sized else ""
+        text = format(exact, "f") if _is_short(exact) else ""
         # Without a point it would be an integer: another number than a rounded one, or too large.
         if text.lstrip("-").isdigit() and (exact is not value or abs(int(text)) > _MAX_INT):
             text += ".0"
@@ -311,6 +313,14 @@ def _number_text(value: int | float | Decimal, *, what: str) -> str:
             field="filter",
         )
     return text
+
+
+def _is_short(number: Decimal) -> bool:
+    """Return whether a number has so few digits in plain notation that it can be written out."""
+    exponent = number.as_tuple().exponent
+    if not isinstance(exponent, int):  # NaN or infinite
+        return False
+    return exponent >= -_MAX_DECIMALS and (number.adjusted() < _MAX_DIGITS or not number)
 
 
 def _moment_text(value: datetime, *, what: str) -> str:
