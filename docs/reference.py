@@ -69,6 +69,16 @@ def models_table() -> str:
     return "\n".join(rows)
 
 
+def dimensions_table() -> str:
+    """Return the models whose vectors can be cut, as a Markdown table."""
+    rows = ["| model | dimensions |", "|---|---|"]
+    for card in MODEL_CARDS.values():
+        if card.dimensions:
+            lengths = ", ".join(map(str, (card.dim, *sorted(card.dimensions, reverse=True))))
+            rows.append(f"| `{card.name}` | {lengths} |")
+    return "\n".join(rows)
+
+
 def prompts_table() -> str:
     """Return the registry's query prompts as a Markdown table."""
     rows = ["| model | query prompt |", "|---|---|"]

@@ -16,10 +16,10 @@ from retrieval.domain.records import ModelIdentity, TextKind
 from retrieval.encoding.backend import resolve_device
 from retrieval.encoding.batching import embed_batches
 from retrieval.encoding.cores import ahead
-from retrieval.encoding.loading import Parts, assemble
+from retrieval.encoding.loading import Parts, assemble, fingerprint_of
 from retrieval.encoding.model_folders import ModelFolder, find_model
 from retrieval.encoding.tokenizer import Tokens
-from retrieval.errors import CheckpointError, InvalidArgument, ModelMismatch
+from retrieval.errors import CheckpointError, InvalidArgument, ModelMismatch, ModelNotFound
 from retrieval.gte import Workload, has_exact_int8
 
 _TOKENIZE_WINDOW = 1024
@@ -124,6 +124,22 @@ class Encoder:
     def max_tokens(self) -> int:
         """Maximum tokens of one text, prompt and special tokens included."""
         return self._settings.max_tokens
+
+    @property
+    def dimensions(self) -> tuple[int, ...]:
+        """Numbers of components that vectors can have, ascending; the last is ``dim``."""
+        shorter = {length for length in self._settings.dimensions if length < self.dim}
+        return (*sorted(shorter), self.dim)
+
+    @property
+    def query_prompt(self) -> str:
+        """Text before each query; empty for none."""
+        return self._settings.query_prompt
+
+    @property
+    def passage_prompt(self) -> str:
+        """Text before each passage; empty for none."""
+        return self._settings.passage_prompt
 
     @property
     def passage_room(self) -> int:
@@ -244,10 +260,7 @@ def load_for_index(
     """
     name = model or _recorded_name(identity)
     folder = find_model(name)
-    if dtype == "auto":
-        dtype = _query_dtype(identity, folder, resolve_device(device, "auto")[0])
-    device, dtype = resolve_device(device, identity.dtype if dtype == "index" else dtype)
-    encoder = Encoder._from_folder(folder, device, dtype, workload, identity.dtype)
+    encoder = _load_for_queries(folder, identity.dtype, device, dtype, workload)
     if encoder.identity.fingerprint != identity.fingerprint:
         raise ModelMismatch(
             f"the index was made with {identity.name} (fingerprint {identity.fingerprint[:12]}), "
@@ -259,12 +272,88 @@ def load_for_index(
     return encoder
 
 
-def _query_dtype(identity: ModelIdentity, folder: ModelFolder, device: str) -> str:
+def load_for_one_of(
+    identity: ModelIdentity,
+    models: Sequence[str],
+    *,
+    device: str = "auto",
+    dtype: str = "index",
+    workload: Workload = "throughput",
+) -> Encoder:
+    """Load the model that an index was made with: one of some models if it is among them.
+
+    Args:
+        identity: the model as the index records it.
+        models: names or folders; read before the index's own record is followed.
+        device: as in ``load_for_index``.
+        dtype: as in ``load_for_index``.
+        workload: as in ``load_for_index``.
+
+    Raises:
+        ModelMismatch: none of the models is the index's, and it is not where the index says.
+        RetrievalError: see ``load_for_index``.
+    """
+    for name in models:
+        if fingerprint_of(find_model(name), identity.dtype) == identity.fingerprint:
+            return load_for_index(
+                identity, model=name, device=device, dtype=dtype, workload=workload
+            )
+    try:
+        return load_for_index(identity, device=device, dtype=dtype, workload=workload)
+    except ModelNotFound as error:
+        if not models:
+            raise
+        raise ModelMismatch(
+            f"the index was made with {identity.name} (fingerprint {identity.fingerprint[:12]}), "
+            f"which is not {' or '.join(models)}, and is not where the index says "
+            f"({error.message}): give the original with --model, or build a new index",
+            index_fingerprint=identity.fingerprint,
+        ) from error
+
+
+def load_by_name(
+    name: str,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    workload: Workload = "latency",
+) -> Encoder:
+    """Load a model to embed queries for vectors that ``Encoder.load`` makes of passages.
+
+    Args:
+        name: as in ``Encoder.load``.
+        device: as in ``Encoder.load``.
+        dtype: as in ``load_for_index``; ``"index"`` is that of the passages.
+        workload: as in ``Encoder.load``.
+
+    Returns:
+        the encoder, with the identity of the model for passages.
+
+    Raises:
+        InvalidArgument: the dtype is unknown, or not for this model or device.
+        ModelNotFound: no model was found.
+        CheckpointError: the model's files can't be used.
+    """
+    passages = resolve_device(device, "auto")[1]
+    return _load_for_queries(find_model(name), passages, device, dtype, workload)
+
+
+def _load_for_queries(
+    folder: ModelFolder, passages: str, device: str, dtype: str, workload: Workload
+) -> Encoder:
+    """Load a model for queries on vectors that were made with weights in the type ``passages``."""
+    if dtype == "auto":
+        dtype = _query_dtype(passages, folder, resolve_device(device, "auto")[0])
+    device, dtype = resolve_device(device, passages if dtype == "index" else dtype)
+    return Encoder._from_folder(folder, device, dtype, workload, passages)
+
+
+def _query_dtype(passages: str, folder: ModelFolder, device: str) -> str:
     """Return the fastest type for queries that was measured to cost next to no quality."""
     measured = folder.card is not None and folder.card.int8_queries
     # Measured on processors with exact int8 sums; on others the loss is larger (docs/encoder.md).
-    as_measured = identity.dtype == "float32" and device == "cpu" and has_exact_int8()
-    return "int8" if measured and as_measured else identity.dtype
+    as_measured = passages == "float32" and device == "cpu" and has_exact_int8()
+    return "int8" if measured and as_measured else passages
 
 
 def _recorded_name(identity: ModelIdentity) -> str:

@@ -24,6 +24,17 @@ _DECODER_POSITIONS = 32_768
 
 
 @dataclass(frozen=True, slots=True)
+class Description:
+    """What a model's files say, apart from the weights."""
+
+    settings: ModelSettings
+    config_key: str
+    """The part of the configuration that affects the vectors."""
+    causal: bool | None
+    """Of a decoder; None for an encoder."""
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """Parts of an encoder."""
 
@@ -60,42 +71,66 @@ def assemble(folder: ModelFolder, *, device: str, dtype: str, workload: Workload
         InvalidArgument: the dtype is not for this model.
         CheckpointError: the files can't be used.
     """
-    raw = read_json(folder.path / "config.json")
-    model_type = raw.get("model_type")
-    if model_type in DECODER_TYPES:
-        settings, backend, config_key = _decoder(folder, raw, device=device, dtype=dtype)
-    elif model_type in MODEL_TYPES:
-        config = EncoderConfig.from_dict(raw, where=str(folder.path / "config.json"))
-        settings = read_settings(folder.path, folder.card, position_limit=position_limit(config))
-        backend = CoreBackend(
-            folder.path, settings.pooling, dtype=DTYPES[dtype], device=device, workload=workload
-        )
-        config_key = _config_key(config)
-    else:
-        known = ", ".join((*MODEL_TYPES, *DECODER_TYPES))
-        raise CheckpointError(f"{folder.path}: unknown model_type {model_type!r}; known: {known}")
+    description = describe(folder)
+    settings = description.settings
+    backend = _backend(folder, description, device=device, dtype=dtype, workload=workload)
     tokenizer = Tokenizer.from_folder(
         folder.path, max_tokens=settings.max_tokens, add_eos=settings.add_eos
     )
-    return Parts(backend, tokenizer, settings, config_key)
+    return Parts(backend, tokenizer, settings, description.config_key)
 
 
-def _decoder(
-    folder: ModelFolder, raw: Mapping[str, Any], *, device: str, dtype: str
-) -> tuple[ModelSettings, Backend, str]:
-    """Return settings, backend and configuration key of a decoder."""
-    if dtype == "int8":
-        raise InvalidArgument(
-            f"{folder.name} is a decoder, and int8 is for encoders only: use another --dtype"
-        )
+def describe(folder: ModelFolder) -> Description:
+    """Read a model's files, apart from its weights.
+
+    Raises:
+        CheckpointError: the files can't be used.
+    """
+    raw = read_json(folder.path / "config.json")
+    model_type = raw.get("model_type")
+    if model_type in DECODER_TYPES:
+        return _described_decoder(folder, raw)
+    if model_type not in MODEL_TYPES:
+        known = ", ".join((*MODEL_TYPES, *DECODER_TYPES))
+        raise CheckpointError(f"{folder.path}: unknown model_type {model_type!r}; known: {known}")
+    config = EncoderConfig.from_dict(raw, where=str(folder.path / "config.json"))
+    settings = read_settings(folder.path, folder.card, position_limit=position_limit(config))
+    return Description(settings, _config_key(config), causal=None)
+
+
+def _described_decoder(folder: ModelFolder, raw: Mapping[str, Any]) -> Description:
     card = folder.card
     limit = int(raw.get("max_position_embeddings", 0)) or _DECODER_POSITIONS
     settings = read_settings(folder.path, card, position_limit=limit)
     causal = bool(raw.get("is_causal", card.causal if card else True))
-    backend = DecoderBackend(
-        folder.path, settings.pooling, causal=causal, dtype=DTYPES[dtype], device=device
-    )
-    return settings, backend, f"{_file_sha256(folder.path / 'config.json')} causal={causal}"
+    key = f"{_file_sha256(folder.path / 'config.json')} causal={causal}"
+    return Description(settings, key, causal=causal)
+
+
+def _backend(
+    folder: ModelFolder, description: Description, *, device: str, dtype: str, workload: Workload
+) -> Backend:
+    """Load the weights."""
+    pooling, causal = description.settings.pooling, description.causal
+    if causal is None:
+        return CoreBackend(
+            folder.path, pooling, dtype=DTYPES[dtype], device=device, workload=workload
+        )
+    if dtype == "int8":
+        raise InvalidArgument(
+            f"{folder.name} is a decoder, and int8 is for encoders only: use another --dtype"
+        )
+    return DecoderBackend(folder.path, pooling, causal=causal, dtype=DTYPES[dtype], device=device)
+
+
+def fingerprint_of(folder: ModelFolder, dtype: str) -> str:
+    """Return the fingerprint of a model with vectors in ``dtype``, without loading its weights.
+
+    Raises:
+        CheckpointError: the files can't be used.
+    """
+    description = describe(folder)
+    return _fingerprint(folder.path, description.config_key, description.settings, dtype)
 
 
 def _fingerprint(folder: Path, config_key: str, settings: ModelSettings, dtype: str) -> str:

@@ -48,6 +48,8 @@ class ModelCard:
     """Maximum tokens of a chunk by default."""
     int8_queries: bool = False
     """Whether int8 queries for float32 passages were measured to cost at most 0.002 nDCG@10."""
+    dimensions: tuple[int, ...] = ()
+    """Numbers of components of a vector, fewer than ``dim``, that the model was trained for."""
     causal: bool = False
     """Whether a token attends only to those before it; for decoders."""
     package: str = ""
@@ -100,6 +102,9 @@ _CARDS = (
         licence="Apache-2.0",
         languages="English",
         query_prompt=_SEARCH_PROMPT,
+        # It is trained with Matryoshka representation learning. Its makers measure and show half of
+        # the components (mixedbread.ai/blog/binary-mrl), and don't say what others they trained.
+        dimensions=(512,),
     ),
     ModelCard(
         name="multilingual-e5-large-instruct",

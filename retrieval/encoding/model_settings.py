@@ -3,8 +3,9 @@
 The folder has the layout of sentence-transformers
 (https://sbert.net/docs/package_reference/sentence_transformer/models.html): ``modules.json`` lists
 the pipeline, ``1_Pooling/config.json`` has the pooling, ``sentence_bert_config.json`` the length
-limit, and ``config_sentence_transformers.json`` the prompts. The model's card supplies what they
-leave out.
+limit, and ``config_sentence_transformers.json`` the prompts. ``matryoshka_dimensions`` in
+``config.json``, as vLLM reads it, has the lengths that vectors can be cut to. The model's card
+supplies what they leave out.
 """
 
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ class ModelSettings:
     """Whether texts are lower-cased before the tokenizer sees them."""
     add_eos: str
     """Token to append to every text if the tokenizer doesn't; empty for none."""
+    dimensions: tuple[int, ...]
+    """Numbers of components that vectors can be cut to, apart from the whole vector."""
 
 
 def read_settings(folder: Path, card: ModelCard | None, *, position_limit: int) -> ModelSettings:
@@ -68,6 +71,7 @@ def read_settings(folder: Path, card: ModelCard | None, *, position_limit: int) 
         passage_prompt=prompts.get("passage", card.passage_prompt if card else ""),
         lower_case=sentence_bert.get("do_lower_case") is True,
         add_eos=_eos_to_add(folder),
+        dimensions=_dimensions(folder, card),
     )
 
 
@@ -121,6 +125,17 @@ def _prompts(folder: Path) -> dict[str, str]:
         "passage": stated.get("document", stated.get("passage", default)),
     }
     return {kind: prompt for kind, prompt in prompts.items() if prompt is not None}
+
+
+def _dimensions(folder: Path, card: ModelCard | None) -> tuple[int, ...]:
+    """Return what vectors can be cut to."""
+    path = folder / "config.json"
+    stated = _optional_json(path).get("matryoshka_dimensions")
+    if stated is None:
+        return card.dimensions if card else ()
+    if not isinstance(stated, list) or not all(type(one) is int and one > 0 for one in stated):
+        raise CheckpointError(f"{path}: matryoshka_dimensions must be a list of whole numbers")
+    return tuple(stated)
 
 
 def _eos_to_add(folder: Path) -> str:
