@@ -18,6 +18,7 @@
     │   ├── ClientClosed           a closed client was used
     │   ├── AddressInUse           the server can't listen on its address
     │   ├── NotFound               no such collection, document or passage
+    │   ├── UnknownModel           the server has no model of that name
     │   ├── Unauthenticated        the token is missing or unknown
     │   ├── PermissionDenied       the token does not allow this
     │   ├── AlreadyExists          what is to be created exists
@@ -156,6 +157,12 @@ class NotFound(UserError):
     """No such collection, document or passage."""
 
     reason = "NOT_FOUND"
+
+
+class UnknownModel(UserError):
+    """The server has no embedding model of that name; ``metadata["models"]`` has those it has."""
+
+    reason = "UNKNOWN_MODEL"
 
 
 class Unauthenticated(UserError):

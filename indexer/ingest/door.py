@@ -151,7 +151,7 @@ def _writer_settings(config: ServiceConfig, writing: Writing) -> WriterSettings:
         socket=Path(),
         collections=folders,
         data=writing.data.absolute() if writing.data is not None else None,
-        model=config.model,
+        models=tuple(config.models),
         device=config.device,
         commit_seconds=writing.commit_seconds,
         max_document_bytes=writing.document_bytes,

@@ -36,7 +36,9 @@ from retrieval.client.results import (
     PassageContext,
     RerankResults,
     SearchResults,
+    ServedModels,
     ServerInfo,
+    check_obeyed,
     counts_from,
     is_serving,
     mode_name,
@@ -47,6 +49,7 @@ from retrieval.domain.passages import Passage
 from retrieval.domain.records import DocumentCounts, TextKind
 from retrieval.domain.resource_names import DEFAULT_COLLECTION
 from retrieval.domain.search_options import SearchOptions
+from retrieval.v1 import embedding_service_pb2 as embedding_pb
 from retrieval.v1 import index_service_pb2 as index_pb
 
 if TYPE_CHECKING:
@@ -180,31 +183,54 @@ class AsyncRetrievalClient(AsyncWritingMethods):
         texts: str | Iterable[str],
         kind: TextKind,
         *,
-        collection: str = DEFAULT_COLLECTION,
+        collection: str | None = None,
+        model: str | None = None,
+        dimensions: int | None = None,
     ) -> "NDArray[np.float32]":
-        """Embed texts with a collection's model: float32 [n, dim], or [dim] for one text."""
+        """Embed texts with a model: float32 [n, dim], or [dim] for one text."""
+        listed = [texts] if isinstance(texts, str) else texts
+        made = await self.embed_detailed(
+            listed, kind, collection=collection, model=model, dimensions=dimensions
+        )
         if isinstance(texts, str):
-            one: NDArray[np.float32]
-            one = (await self.embed_detailed([texts], kind, collection=collection)).vectors[0]
+            one: NDArray[np.float32] = made.vectors[0]
             return one
-        return (await self.embed_detailed(texts, kind, collection=collection)).vectors
+        return made.vectors
 
     async def embed_detailed(
-        self, texts: Iterable[str], kind: TextKind, *, collection: str = DEFAULT_COLLECTION
+        self,
+        texts: Iterable[str],
+        kind: TextKind,
+        *,
+        collection: str | None = None,
+        model: str | None = None,
+        dimensions: int | None = None,
     ) -> Embeddings:
         """Embed texts as ``embed`` does, and return token counts and what was cut off."""
-        requests = embed_requests(texts, kind, collection=collection)
+        requests = embed_requests(
+            texts, kind, collection=collection, model=model, dimensions=dimensions
+        )
         method = self._stubs.embedding.BatchEmbed
-        return Embeddings.from_messages([await self._call(method, each) for each in requests])
+        return Embeddings.from_messages(
+            [check_obeyed(each, await self._call(method, each)) for each in requests]
+        )
 
     async def count_tokens(
-        self, texts: Iterable[str], *, collection: str = DEFAULT_COLLECTION
+        self, texts: Iterable[str], *, collection: str | None = None, model: str | None = None
     ) -> list[int]:
-        """Count tokens as a collection's model does, without special tokens."""
+        """Count tokens as a model does, without special tokens."""
         counts: list[int] = []
-        for request in count_requests(texts, collection=collection):
-            counts += (await self._call(self._stubs.embedding.CountTokens, request)).token_counts
+        method = self._stubs.embedding.CountTokens
+        for request in count_requests(texts, collection=collection, model=model):
+            counts += check_obeyed(request, await self._call(method, request)).token_counts
         return counts
+
+    async def models(self) -> ServedModels:
+        """Return the models of the server that embed, and its reranker."""
+        request = embedding_pb.ListModelsRequest()
+        return ServedModels.from_message(
+            await self._call(self._stubs.embedding.ListModels, request)
+        )
 
     async def rerank(
         self, query: str, texts: Iterable[str], *, top_n: int | None = None

@@ -32,7 +32,9 @@ from retrieval.client.results import (
     PassageStream,
     RerankResults,
     SearchResults,
+    ServedModels,
     ServerInfo,
+    check_obeyed,
     counts_from,
     is_serving,
     mode_name,
@@ -43,6 +45,7 @@ from retrieval.domain.records import DocumentCounts, TextKind
 from retrieval.domain.resource_names import DEFAULT_COLLECTION
 from retrieval.domain.search_options import SearchOptions
 from retrieval.indexer_v1.ingest_service_pb2_grpc import IngestServiceStub
+from retrieval.v1 import embedding_service_pb2 as embedding_pb
 from retrieval.v1 import index_service_pb2 as index_pb
 from retrieval.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
 from retrieval.v1.index_service_pb2_grpc import IndexServiceStub
@@ -218,53 +221,85 @@ class RetrievalClient(WritingMethods):
         texts: str | Iterable[str],
         kind: TextKind,
         *,
-        collection: str = DEFAULT_COLLECTION,
+        collection: str | None = None,
+        model: str | None = None,
+        dimensions: int | None = None,
     ) -> "NDArray[np.float32]":
-        """Embed texts with a collection's model; ``embed_detailed`` also tells what was cut off.
+        """Embed texts with a model; ``embed_detailed`` also tells what was cut off.
 
         Args:
             texts: one text; or n texts, at least one, also from a generator. Many texts are sent in
                 several requests.
             kind: ``"query"`` or ``"passage"``.
-            collection: the collection's own name.
+            collection: own name of the collection whose model to use. With neither a collection nor
+                a model it is that of ``default`` or, without such a collection, the first model
+                that the server was started with.
+            model: name of a model, in place of a collection; ``models`` lists them.
+            dimensions: length of the vectors, if the model was trained for shorter ones; None for
+                whole vectors.
 
         Returns:
             float32 [dim] for one text, [n, dim] for n; L2-normalised. Without numpy, an
             ``array("f")`` for one text and a list of n for n.
+
+        Raises:
+            InvalidArgument: an argument can't be sent.
+            ServiceError: with ``service_reason`` ``UNKNOWN_MODEL`` if the server has no such model,
+                or ``INVALID_ARGUMENT`` if the model has no vectors of that length.
         """
+        listed = [texts] if isinstance(texts, str) else texts
+        vectors = self.embed_detailed(
+            listed, kind, collection=collection, model=model, dimensions=dimensions
+        ).vectors
         if isinstance(texts, str):
-            one: NDArray[np.float32]
-            one = self.embed_detailed([texts], kind, collection=collection).vectors[0]
+            one: NDArray[np.float32] = vectors[0]
             return one
-        return self.embed_detailed(texts, kind, collection=collection).vectors
+        return vectors
 
     def embed_detailed(
-        self, texts: Iterable[str], kind: TextKind, *, collection: str = DEFAULT_COLLECTION
+        self,
+        texts: Iterable[str],
+        kind: TextKind,
+        *,
+        collection: str | None = None,
+        model: str | None = None,
+        dimensions: int | None = None,
     ) -> Embeddings:
         """Embed texts as ``embed`` does, and return token counts and what was cut off.
 
         Pass a single text in a list.
         """
-        method = self._embedding.BatchEmbed
-        requests = embed_requests(texts, kind, collection=collection)
-        return Embeddings.from_messages([self._connection.call(method, each) for each in requests])
+        requests = embed_requests(
+            texts, kind, collection=collection, model=model, dimensions=dimensions
+        )
+        call, method = self._connection.call, self._embedding.BatchEmbed
+        return Embeddings.from_messages(
+            [check_obeyed(each, call(method, each)) for each in requests]
+        )
 
     def count_tokens(
-        self, texts: Iterable[str], *, collection: str = DEFAULT_COLLECTION
+        self, texts: Iterable[str], *, collection: str | None = None, model: str | None = None
     ) -> list[int]:
-        """Count tokens as a collection's model does, without special tokens.
+        """Count tokens as a model does, without special tokens.
 
         Args:
             texts: n texts, at least one.
-            collection: the collection's own name.
+            collection: own name of the collection whose model to use, as for ``embed``.
+            model: name of a model, in place of a collection.
 
         Returns:
             n counts.
         """
         counts: list[int] = []
-        for request in count_requests(texts, collection=collection):
-            counts += self._connection.call(self._embedding.CountTokens, request).token_counts
+        call, method = self._connection.call, self._embedding.CountTokens
+        for request in count_requests(texts, collection=collection, model=model):
+            counts += check_obeyed(request, call(method, request)).token_counts
         return counts
+
+    def models(self) -> ServedModels:
+        """Return the models of the server that embed, and its reranker."""
+        request = embedding_pb.ListModelsRequest()
+        return ServedModels.from_message(self._connection.call(self._embedding.ListModels, request))
 
     def rerank(
         self, query: str, texts: Iterable[str], *, top_n: int | None = None

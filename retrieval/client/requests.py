@@ -165,32 +165,55 @@ _DEFAULTS: Mapping[type[Any], Any] = {
 
 
 def embed_requests(
-    texts: Iterable[str], kind: TextKind, *, collection: str
+    texts: Iterable[str],
+    kind: TextKind,
+    *,
+    collection: str | None = None,
+    model: str | None = None,
+    dimensions: int | None = None,
 ) -> Iterator[embedding_service_pb2.BatchEmbedRequest]:
     """Yield requests for the vectors of texts, each for some of the texts, in order.
 
     Raises:
-        InvalidArgument: the kind is unknown, or these are not texts in valid Unicode.
+        InvalidArgument: the kind is unknown, these are not texts in valid Unicode, ``dimensions``
+            is not a whole number above 0, or both a collection and a model are given.
     """
     meant = known_value(_KINDS, kind, field="kind")
+    wanted = _model_options(collection, model)
+    length = 0 if dimensions is None else count(dimensions, field="dimensions")
     for part in _parts(texts):
         yield embedding_service_pb2.BatchEmbedRequest(
-            collection=resource_name(collection), texts=part, kind=meant
+            texts=part, kind=meant, dimensions=length, **wanted
         )
 
 
 def count_requests(
-    texts: Iterable[str], *, collection: str
+    texts: Iterable[str], *, collection: str | None = None, model: str | None = None
 ) -> Iterator[embedding_service_pb2.CountTokensRequest]:
     """Yield requests for the token counts of texts, each for some of the texts, in order.
 
     Raises:
-        InvalidArgument: these are not texts in valid Unicode.
+        InvalidArgument: these are not texts in valid Unicode, or both a collection and a model are
+            given.
     """
+    wanted = _model_options(collection, model)
     for part in _parts(texts):
-        yield embedding_service_pb2.CountTokensRequest(
-            collection=resource_name(collection), texts=part
-        )
+        yield embedding_service_pb2.CountTokensRequest(texts=part, **wanted)
+
+
+def _model_options(collection: str | None, model: str | None) -> dict[str, str]:
+    """Return the fields that name a model; with none of them the server chooses.
+
+    Raises:
+        InvalidArgument: both are given, the model's name is empty, or one can't be sent.
+    """
+    if model is None:
+        return {} if collection is None else {"collection": resource_name(collection)}
+    if collection is not None:
+        raise InvalidArgument("give a collection or a model, not both", field="model")
+    if model == "":
+        raise InvalidArgument("the model's name is empty; leave it out, or give one", field="model")
+    return {"model": sendable(model, field="model")}
 
 
 def rerank_request(

@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, TypeVar, overload
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -31,6 +31,12 @@ from retrieval.v1 import (
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+EmbeddingResponseT = TypeVar(
+    "EmbeddingResponseT",
+    embedding_service_pb2.BatchEmbedResponse,
+    embedding_service_pb2.CountTokensResponse,
+)
 
 _SCORE_KINDS: dict[int, ScoreKind] = {
     document_pb2.SCORE_KIND_COSINE: "cosine",
@@ -200,6 +206,9 @@ class Embeddings:
     truncated: tuple[bool, ...]
     """Whether the end of each text was cut off because it is too long for the model."""
     model_fingerprint: str
+    """Give it as ``expected_model_fingerprint`` to searches by one of the vectors."""
+    model: str = ""
+    """Name of the model; empty if the server is older than this field."""
 
     @classmethod
     def from_messages(
@@ -212,6 +221,7 @@ class Embeddings:
             token_counts=tuple(one.token_count for one in embeddings),
             truncated=tuple(one.truncated for one in embeddings),
             model_fingerprint=messages[0].model_fingerprint,
+            model=messages[0].model,
         )
 
 
@@ -225,6 +235,84 @@ class ModelInfo:
     dimension: int
     max_tokens: int
     dtype: str
+
+    @classmethod
+    def from_message(cls, message: collection_pb2.Model) -> "ModelInfo":
+        """Return the record of a message."""
+        return cls(
+            name=message.name,
+            revision=message.revision,
+            fingerprint=message.fingerprint,
+            dimension=message.dimension,
+            max_tokens=message.max_tokens,
+            dtype=message.dtype,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model to embed with; the fields are those of ``retrieval.v1.ServedModel``."""
+
+    model: ModelInfo
+    names: tuple[str, ...]
+    """What ``embed`` takes as ``model``, as well as the fingerprint."""
+    dimensions: tuple[int, ...]
+    """What ``embed`` takes as ``dimensions``; the last is that of whole vectors."""
+    query_prompt: str
+    """What the server puts before each query; empty for nothing."""
+    passage_prompt: str
+    """What the server puts before each passage; empty for nothing."""
+    collections: tuple[str, ...]
+    """Resource names of the collections that use it."""
+
+    @classmethod
+    def from_message(cls, message: embedding_service_pb2.ServedModel) -> "ServedModel":
+        """Return the record of a message."""
+        return cls(
+            model=ModelInfo.from_message(message.model),
+            names=tuple(message.names),
+            dimensions=tuple(message.dimensions),
+            query_prompt=message.query_prompt,
+            passage_prompt=message.passage_prompt,
+            collections=tuple(message.collections),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RerankerInfo:
+    """The model of ``rerank``; the fields are those of ``retrieval.v1.Reranker``."""
+
+    name: str
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModels(Sequence[ServedModel]):
+    """The models of a server; a sequence of those to embed with."""
+
+    models: tuple[ServedModel, ...]
+    reranker: RerankerInfo | None
+    """None if the server has none."""
+
+    @classmethod
+    def from_message(cls, message: embedding_service_pb2.ListModelsResponse) -> "ServedModels":
+        """Return the record of a message."""
+        reranker = None
+        if message.HasField("reranker"):
+            reranker = RerankerInfo(message.reranker.name, message.reranker.max_tokens)
+        return cls(tuple(map(ServedModel.from_message, message.models)), reranker)
+
+    def __len__(self) -> int:
+        """Return the number of models to embed with."""
+        return len(self.models)
+
+    @overload
+    def __getitem__(self, index: int) -> ServedModel: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[ServedModel, ...]: ...
+    def __getitem__(self, index: int | slice) -> ServedModel | tuple[ServedModel, ...]:
+        """Return a model to embed with, or several."""
+        return self.models[index]
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,18 +336,10 @@ class CollectionInfo:
     @classmethod
     def from_message(cls, message: collection_pb2.Collection) -> "CollectionInfo":
         """Return the record of a message."""
-        model = message.model
         return cls(
             name=message.name,
             generation=message.generation,
-            model=ModelInfo(
-                name=model.name,
-                revision=model.revision,
-                fingerprint=model.fingerprint,
-                dimension=model.dimension,
-                max_tokens=model.max_tokens,
-                dtype=model.dtype,
-            ),
+            model=ModelInfo.from_message(message.model),
             chunk_tokens=message.chunking.chunk_tokens,
             chunk_overlap=message.chunking.chunk_overlap,
             document_count=message.document_count,
@@ -431,6 +511,28 @@ def counts_from(message: index_service_pb2.ListDocumentsResponse) -> DocumentCou
             status="UNIMPLEMENTED",
         )
     return DocumentCounts(message.total.document_count, message.total.passage_count)
+
+
+def check_obeyed(
+    request: embedding_service_pb2.BatchEmbedRequest | embedding_service_pb2.CountTokensRequest,
+    response: EmbeddingResponseT,
+) -> EmbeddingResponseT:
+    """Return a response, if the server knows what the request asked for.
+
+    A server passes over fields that it does not know. An old one would answer with another model.
+
+    Raises:
+        ServiceError: the server is older than embedding by the name of a model.
+    """
+    asked = request.model
+    if isinstance(request, embedding_service_pb2.BatchEmbedRequest) and request.dimensions:
+        asked = asked or "dimensions"
+    if asked and not response.model:
+        raise ServiceError(
+            "this server is too old to take model or dimensions: upgrade it, or name a collection",
+            status="UNIMPLEMENTED",
+        )
+    return response
 
 
 def is_serving(message: health_pb2.HealthCheckResponse) -> bool:

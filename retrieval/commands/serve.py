@@ -20,7 +20,7 @@ from retrieval.service.access.token_file import MAX_DAYS, MAX_QUOTA, SCOPES
 from retrieval.service.config import LIMIT_OPTIONS, Limits, Writing
 
 if TYPE_CHECKING:
-    from retrieval.domain.records import IndexInfo
+    from retrieval.domain.records import IndexInfo, ModelIdentity
     from retrieval.service.access.token_file import Scope, TokenRecord
     from retrieval.service.config import Address, ServiceConfig
     from retrieval.service.observability.request_log import LogFormat
@@ -32,6 +32,7 @@ _SERVE_EXAMPLES = (
     "  retrieval serve --index ./index\n"
     "  retrieval serve --index docs=./docs-index --index code=./code-index\n"
     "  retrieval serve --data ./collections --token-file tokens.json\n"
+    "  retrieval serve --model mini-gte-en-v1 --http 127.0.0.1:8080\n"
     "  retrieval serve --listen 0.0.0.0:50051 --tls-cert cert.pem --tls-key key.pem "
     "--token-file tokens.json\n"
 )
@@ -87,7 +88,7 @@ def _writing(field: str, name: str, metavar: str, text: str) -> Callable[[FC], F
     "indexes",
     multiple=True,
     metavar="DIR|NAME=DIR",
-    show_default="./index, unless --data is given",
+    show_default="./index, unless --data or --model is given",
     help="Folder of an index, served as collection NAME (default: 'default'). Repeatable.",
 )
 @click.option(
@@ -115,9 +116,12 @@ def _writing(field: str, name: str, metavar: str, text: str) -> Callable[[FC], F
 @click.option("--token-file", type=FILE, help="Accept only requests with a token of this file.")
 @click.option(
     "--model",
+    "models",
+    multiple=True,
     callback=not_empty,
     metavar="NAME|FOLDER",
-    help="Where the index's model is now, if it has moved.",
+    help="Model to embed with under its name, with or without an index; also where the model of an "
+    "index is now, if it has moved. Repeatable.",
 )
 @DEVICE_OPTION
 @QUERY_DTYPE_OPTION
@@ -221,7 +225,7 @@ def serve(
     tls_key: Path | None,
     tls_client_ca: Path | None,
     token_file: Path | None,
-    model: str | None,
+    models: Sequence[str],
     device: str,
     query_dtype: str,
     reranker: str | None,
@@ -235,7 +239,7 @@ def serve(
     until_stdin_closes: bool,
     **limits: Any,
 ) -> None:
-    """Serve indexes over gRPC until SIGTERM or Ctrl-C.
+    """Serve indexes and models over gRPC until SIGTERM or Ctrl-C.
 
     Prints one line when it is ready, and logs one line per request to stderr. SIGHUP makes it read
     tokens and certificates again.
@@ -246,12 +250,12 @@ def serve(
 
     writing = Writing(data, document_bytes, pending_bytes, tuple(media_types), commit_seconds)
     config = ServiceConfig(
-        indexes=served_indexes(indexes or (() if data else ("./index",)), data),
+        indexes=served_indexes(indexes or (() if data or models else ("./index",)), data),
         listen=parse_address(listen),
         insecure=insecure,
         tls=tls_files(tls_cert, tls_key, tls_client_ca),
         token_file=token_file,
-        model=model,
+        models=tuple(models),
         device=device,
         query_dtype=query_dtype,
         reranker=reranker,
@@ -300,7 +304,9 @@ def _reachable(address: "Address") -> str:
     return str(replace(address, host=hosts.get(address.host, address.host)))
 
 
-def _say_ready(address: "Address", infos: "dict[str, IndexInfo]", http: str) -> None:
+def _say_ready(
+    address: "Address", infos: "dict[str, IndexInfo]", models: "list[ModelIdentity]", http: str
+) -> None:
     parts = [f"listening on {address}{f' and {http}' if http else ''}"]
     parts += [
         f"collection {name}: {counted(info.documents, 'document')}, "
@@ -308,7 +314,12 @@ def _say_ready(address: "Address", infos: "dict[str, IndexInfo]", http: str) -> 
         f"model {info.model.name}"
         for name, info in infos.items()
     ]
-    click.echo(" · ".join(parts if infos else [*parts, "no collection yet"]))
+    parts += [
+        f"model {model.name}: {counted(model.dim, 'dimension')}, "
+        f"{counted(model.max_tokens, 'token')}"
+        for model in models
+    ]
+    click.echo(" · ".join(parts if infos or models else [*parts, "no collection yet"]))
     sys.stdout.flush()
 
 

@@ -33,6 +33,16 @@ class EmbeddedText:
     truncated: bool
     """Whether the text had more tokens than the model takes, so that its end was cut off."""
 
+    def shortened(self, dimensions: int) -> "EmbeddedText":
+        """Return it with the first components of its vector alone, scaled to length 1.
+
+        Args:
+            dimensions: how many to keep, from 1 to dim.
+        """
+        kept = self.vector[:dimensions]
+        length = np.linalg.norm(kept)
+        return replace(self, vector=kept / length if length > 0 else kept)
+
 
 @dataclass(frozen=True, slots=True)
 class Timings:

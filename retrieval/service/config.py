@@ -220,7 +220,8 @@ class ServiceConfig:
     """The settings of ``retrieval serve``."""
 
     indexes: Mapping[str, LocationLike]
-    """Collection → folder of its index; at least one unless ``writing.data`` is given."""
+    """Collection → folder of its index; at least one unless ``writing.data`` or ``models`` is
+    given."""
     listen: Address = Address("127.0.0.1", DEFAULT_PORT)
     insecure: bool = False
     """Whether other machines may connect without TLS, or without tokens or client certificates."""
@@ -228,8 +229,8 @@ class ServiceConfig:
     """None for connections without encryption."""
     token_file: Path | None = None
     """None if callers need no token."""
-    model: str | None = None
-    """Name or folder of the indexes' model; None to find it where the indexes say."""
+    models: tuple[str, ...] = ()
+    """Names or folders of models to serve, and to find the models of indexes among."""
     device: str = "auto"
     """``"auto"``, ``"cpu"`` or ``"cuda"``."""
     reranker: str | None = None
@@ -264,7 +265,15 @@ class ServiceConfig:
                 out of range.
         """
         if not self.indexes and (self.writing is None or self.writing.data is None):
-            raise InvalidArgument("no index to serve: give --index DIR", field="indexes")
+            if not self.models:
+                raise InvalidArgument(
+                    "nothing to serve: give --index DIR, or --model NAME", field="indexes"
+                )
+            if self.writing is not None:
+                raise InvalidArgument(
+                    "nothing to write to: give --writable with --index DIR, or give --data DIR",
+                    field="writable",
+                )
         if not self.listen.is_loopback and not self.insecure and self._open_doors():
             raise InvalidArgument(
                 f"other machines may reach {self.listen}, and {' and '.join(self._open_doors())}; "

@@ -21,7 +21,7 @@ from collections.abc import (
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final, Generic, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -57,6 +57,7 @@ from retrieval.search import (
 )
 from retrieval.service.access.callers import EVERYONE, Caller
 from retrieval.service.access.token_file import Scope
+from retrieval.service.collections.models import LoadedModel, OfferedModel
 from retrieval.service.collections.open_collections import Collections, OpenCollection
 from retrieval.service.config import Limits, Writing
 from retrieval.service.observability.observer import Observer
@@ -65,6 +66,9 @@ from retrieval.service.scheduling.fair_queue import turn_of
 from retrieval.service.scheduling.threads import SearchThreads
 from retrieval.store import parse_filter
 from retrieval.store.api import Reader
+
+if TYPE_CHECKING:
+    from retrieval.encoding.reranker import Reranker
 
 _Asked = TypeVar("_Asked")
 _Shown = TypeVar("_Shown")
@@ -143,6 +147,22 @@ class TokenCounts(NamedTuple):
 
     counts: list[int]
     model: ModelIdentity
+
+
+class RerankerInfo(NamedTuple):
+    """The cross-encoder of a server."""
+
+    name: str
+    max_tokens: int
+    """Maximum tokens of query and text together."""
+
+
+class OfferedModels(NamedTuple):
+    """The models that a caller may use."""
+
+    models: list[OfferedModel]
+    reranker: RerankerInfo | None
+    """None if the server has none."""
 
 
 class Reranked(NamedTuple):
@@ -368,38 +388,61 @@ class Engine:
                 yield SearchPage(opened.name, opened.info, result, "", elapsed)
 
     async def embed(
-        self, call: Call, collection: str, texts: Sequence[str], kind: TextKind
+        self,
+        call: Call,
+        collection: str,
+        texts: Sequence[str],
+        kind: TextKind,
+        *,
+        model: str = "",
+        dimensions: int = 0,
     ) -> Embeddings:
-        """Embed texts with a collection's model.
+        """Embed texts with the model of a collection, or of a name.
 
         Args:
             call: who asks. Each text counts against the caller's rate.
-            collection: its own name.
+            collection: its own name; empty as for ``Collections.model``.
             texts: n texts.
             kind: ``"query"`` or ``"passage"``.
+            model: the model's name, in place of the collection's; empty for that.
+            dimensions: number of components of a vector; 0 for all.
 
         Raises:
-            InvalidArgument: too many texts, a text that is too long, or too many tokens.
-            RetrievalError: see ``Collections.use`` and ``Batcher.embed``.
+            InvalidArgument: too many texts, a text that is too long, too many tokens, or the model
+                has no vectors of that many dimensions.
+            RetrievalError: see ``Collections.model`` and ``Batcher.embed``.
         """
         _begin(call, "embed")
         call.caller.charge(len(texts))
         self._check_texts(texts)
-        with self._collections.use(collection, call.caller) as opened:
-            await self._check_tokens(opened, texts)
-            return Embeddings(await opened.embed(list(texts), kind), opened.info.model)
+        used = self._collections.model(collection, model, call.caller)
+        _check_dimensions(used, dimensions)
+        await self._check_tokens(used, texts)
+        embedded = await used.embed(list(texts), kind)
+        if 0 < dimensions < used.identity.dim:
+            embedded = [one.shortened(dimensions) for one in embedded]
+        return Embeddings(embedded, used.identity)
 
-    async def count_tokens(self, call: Call, collection: str, texts: Sequence[str]) -> TokenCounts:
-        """Count the tokens of texts as a collection's model reads them.
+    async def count_tokens(
+        self, call: Call, collection: str, texts: Sequence[str], *, model: str = ""
+    ) -> TokenCounts:
+        """Count the tokens of texts as the model of a collection, or of a name, reads them.
 
         Raises:
             InvalidArgument: too many texts, or a text that is too long.
-            RetrievalError: see ``Collections.use`` and ``SearchThreads.run``.
+            RetrievalError: see ``Collections.model`` and ``SearchThreads.run``.
         """
         _begin(call, "embed")
         self._check_texts(texts)
-        with self._collections.use(collection, call.caller) as opened:
-            return TokenCounts(await self._count(opened, texts), opened.info.model)
+        used = self._collections.model(collection, model, call.caller)
+        return TokenCounts(await self._count(used, texts), used.identity)
+
+    def models(self, call: Call) -> OfferedModels:
+        """Return the models that the caller may embed with, and the reranker."""
+        _begin(call, "embed")
+        return OfferedModels(
+            self._collections.models(call.caller), _reranker_info(self._collections.reranker)
+        )
 
     async def rerank(self, call: Call, query: str, texts: Sequence[str], top_n: int) -> Reranked:
         """Order texts by how well they answer a query, with the cross-encoder of searches.
@@ -731,24 +774,24 @@ class Engine:
                     field=field,
                 )
 
-    async def _count(self, collection: OpenCollection, texts: Sequence[str]) -> list[int]:
+    async def _count(self, model: LoadedModel, texts: Sequence[str]) -> list[int]:
         """Count the tokens of each text, some texts at a time."""
         counts: list[int] = []
         for part in _parts_of_about(texts, _CHARS_AT_ONCE):
-            counts += await self._search_threads.run(collection, collection.tokenizer.count, part)
+            counts += await self._search_threads.run(_NOTHING, model.tokenizer.count, part)
         return counts
 
-    async def _check_tokens(self, collection: OpenCollection, texts: Sequence[str]) -> None:
+    async def _check_tokens(self, model: LoadedModel, texts: Sequence[str]) -> None:
         """Refuse texts with too many tokens together; count only if they could have that many.
 
         Raises:
             InvalidArgument: the model would read more tokens than one request may have.
         """
         most = self._limits.request_tokens
-        most_of_one = collection.info.model.max_tokens
+        most_of_one = model.identity.max_tokens
         if len(texts) * most_of_one <= most:
             return
-        tokens = sum(min(count, most_of_one) for count in await self._count(collection, texts))
+        tokens = sum(min(count, most_of_one) for count in await self._count(model, texts))
         if tokens > most:
             raise InvalidArgument(
                 f"the texts have {tokens} tokens, up to {most_of_one} of each counted; a request "
@@ -876,6 +919,30 @@ def _located_in(path: str) -> Iterator[None]:
         field = error.metadata.get("field")
         metadata = {**error.metadata, "field": f"{path}.{field}" if field else path}
         raise InvalidArgument(f"{path}: {error.message}", **metadata) from error
+
+
+def _check_dimensions(model: LoadedModel, dimensions: int) -> None:
+    """Refuse a number of components that the model's vectors can't have.
+
+    Raises:
+        InvalidArgument: the model was not trained for that many.
+    """
+    possible = model.for_queries.dimensions
+    if dimensions and dimensions not in possible:
+        *shorter, whole = map(str, possible)
+        raise InvalidArgument(
+            f"dimensions is {dimensions}; vectors of {model.identity.name} have "
+            + (
+                f"{', '.join(shorter)} or {whole}"
+                if shorter
+                else f"{whole}, because the model was not trained for shorter ones"
+            ),
+            field="dimensions",
+        )
+
+
+def _reranker_info(reranker: "Reranker | None") -> RerankerInfo | None:
+    return RerankerInfo(reranker.name, reranker.max_tokens) if reranker else None
 
 
 def _check_batch_size(count: int, maximum: int, *, field: str) -> None:

@@ -16,7 +16,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from retrieval.domain.own_process import at_end_of_stdin, is_own_process
-from retrieval.domain.records import IndexInfo
+from retrieval.domain.records import IndexInfo, ModelIdentity
 from retrieval.domain.resource_names import collection_name
 from retrieval.errors import AddressInUse, NotServing, RetrievalError
 from retrieval.service.access.callers import EVERYONE, Access
@@ -310,6 +310,10 @@ class RetrievalServer:
                 infos[name] = collection.info
         return infos
 
+    def models(self) -> list[ModelIdentity]:
+        """Return the models that the server was started with."""
+        return self._collections.given_models
+
     def reload_access(self) -> None:
         """Read tokens and certificates again; if one can't be used, log it and keep them all."""
         try:
@@ -383,7 +387,7 @@ class RetrievalServer:
 
 async def serve(
     config: ServiceConfig,
-    ready: Callable[[Address, dict[str, IndexInfo], str], None],
+    ready: Callable[[Address, dict[str, IndexInfo], list[ModelIdentity], str], None],
     beside: Callable[[Address], AbstractAsyncContextManager[str]] | None = None,
     *,
     until_stdin_closes: bool = False,
@@ -394,7 +398,8 @@ async def serve(
 
     Args:
         config: what to serve, and where.
-        ready: called once the server answers requests, with what ``beside`` gives.
+        ready: called once the server answers requests, with what the collections hold, the models
+            that it was started with, and what ``beside`` gives.
         beside: what to run beside the server while it answers requests, by its plain address.
         until_stdin_closes: whether to end as well when the process that started it has ended.
 
@@ -424,7 +429,7 @@ async def serve(
             if beside is not None and not stopping.is_set():
                 other = await stack.enter_async_context(beside(server.plain_address))
             if not stopping.is_set():
-                ready(address, server.infos(), other)
+                ready(address, server.infos(), server.models(), other)
             await stopping.wait()
     finally:
         await server.stop()

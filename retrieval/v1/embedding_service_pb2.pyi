@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from retrieval.v1 import collection_pb2 as _collection_pb2
 from retrieval.v1 import vector_pb2 as _vector_pb2
 import builtins as _builtins
 import sys
@@ -53,6 +54,8 @@ class BatchEmbedRequest(_message.Message):
     COLLECTION_FIELD_NUMBER: _builtins.int
     TEXTS_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    DIMENSIONS_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """collection is the resource name of the collection whose model to use,
     "collections/{collection}". Empty means "collections/default".
@@ -60,6 +63,16 @@ class BatchEmbedRequest(_message.Message):
     kind: Global___TextKind.ValueType
     """kind is whether the texts are queries or passages. It must be set: many models put different
     prompts before the two, and vectors made with the wrong prompt find worse passages.
+    """
+    model: _builtins.str
+    """model is the name of the model to use, in place of collection: one of ServedModel.names, in
+    upper or lower case, or a Model.fingerprint. Empty means the model of collection. If collection
+    is empty, too, and the server has no collection "default", the first model that the server was
+    started with is used.
+    """
+    dimensions: _builtins.int
+    """dimensions is the number of components of each vector, one of ServedModel.dimensions. The first
+    components are returned, scaled so that the vector has length 1. Zero means Model.dimension.
     """
     @_builtins.property
     def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -74,10 +87,12 @@ class BatchEmbedRequest(_message.Message):
         collection: _builtins.str = ...,
         texts: _abc.Iterable[_builtins.str] | None = ...,
         kind: Global___TextKind.ValueType = ...,
+        model: _builtins.str = ...,
+        dimensions: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "kind", b"kind", "texts", b"texts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "dimensions", b"dimensions", "kind", b"kind", "model", b"model", "texts", b"texts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -91,8 +106,11 @@ class BatchEmbedResponse(_message.Message):
 
     EMBEDDINGS_FIELD_NUMBER: _builtins.int
     MODEL_FINGERPRINT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     model_fingerprint: _builtins.str
     """model_fingerprint identifies the model that computed the vectors; see Model.fingerprint."""
+    model: _builtins.str
+    """model is the name of the model that computed the vectors; see Model.name."""
     @_builtins.property
     def embeddings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Embedding]:
         """embeddings are the results, one for each text, in the order of the request."""
@@ -102,10 +120,11 @@ class BatchEmbedResponse(_message.Message):
         *,
         embeddings: _abc.Iterable[Global___Embedding] | None = ...,
         model_fingerprint: _builtins.str = ...,
+        model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "model_fingerprint", b"model_fingerprint"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "model", b"model", "model_fingerprint", b"model_fingerprint"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -126,7 +145,9 @@ class Embedding(_message.Message):
     """truncated is true if the text was longer than the model's maximum and its end was cut off."""
     @_builtins.property
     def vector(self) -> _vector_pb2.Vector:
-        """vector is the embedding. It has length 1 and Model.dimension components."""
+        """vector is the embedding. It has length 1, and BatchEmbedRequest.dimensions components or else
+        Model.dimension.
+        """
 
     def __init__(
         self,
@@ -151,10 +172,13 @@ class CountTokensRequest(_message.Message):
 
     COLLECTION_FIELD_NUMBER: _builtins.int
     TEXTS_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """collection is the resource name of the collection whose model to use,
     "collections/{collection}". Empty means "collections/default".
     """
+    model: _builtins.str
+    """model is the name of the model to use, in place of collection; see BatchEmbedRequest.model."""
     @_builtins.property
     def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """texts are the texts to count: 1 to ServerLimits.max_batch_size of them, each of at most
@@ -166,10 +190,11 @@ class CountTokensRequest(_message.Message):
         *,
         collection: _builtins.str = ...,
         texts: _abc.Iterable[_builtins.str] | None = ...,
+        model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "texts", b"texts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "model", b"model", "texts", b"texts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -184,12 +209,15 @@ class CountTokensResponse(_message.Message):
     TOKEN_COUNTS_FIELD_NUMBER: _builtins.int
     MAX_TOKENS_FIELD_NUMBER: _builtins.int
     MODEL_FINGERPRINT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     max_tokens: _builtins.int
     """max_tokens is the maximum number of tokens the model reads of one text, including prompt and
     special tokens.
     """
     model_fingerprint: _builtins.str
     """model_fingerprint identifies the model whose tokenizer counted; see Model.fingerprint."""
+    model: _builtins.str
+    """model is the name of the model whose tokenizer counted; see Model.name."""
     @_builtins.property
     def token_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """token_counts are the numbers of tokens, one for each text, in the order of the request. They
@@ -202,11 +230,144 @@ class CountTokensResponse(_message.Message):
         token_counts: _abc.Iterable[_builtins.int] | None = ...,
         max_tokens: _builtins.int = ...,
         model_fingerprint: _builtins.str = ...,
+        model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_tokens", b"max_tokens", "model_fingerprint", b"model_fingerprint", "token_counts", b"token_counts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_tokens", b"max_tokens", "model", b"model", "model_fingerprint", b"model_fingerprint", "token_counts", b"token_counts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CountTokensResponse: _TypeAlias = CountTokensResponse  # noqa: Y015
+
+@_typing.final
+class ListModelsRequest(_message.Message):
+    """ListModelsRequest asks for the models of the server."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListModelsRequest: _TypeAlias = ListModelsRequest  # noqa: Y015
+
+@_typing.final
+class ListModelsResponse(_message.Message):
+    """ListModelsResponse returns the models of the server."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODELS_FIELD_NUMBER: _builtins.int
+    RERANKER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServedModel]:
+        """models are the embedding models: those that the server was started with, then those of the
+        collections, ordered by the name of the first collection that uses them.
+        """
+
+    @_builtins.property
+    def reranker(self) -> Global___Reranker:
+        """reranker is the model of RerankService. Unset means that the server has none."""
+
+    def __init__(
+        self,
+        *,
+        models: _abc.Iterable[Global___ServedModel] | None = ...,
+        reranker: Global___Reranker | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reranker", b"reranker"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "reranker", b"reranker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListModelsResponse: _TypeAlias = ListModelsResponse  # noqa: Y015
+
+@_typing.final
+class ServedModel(_message.Message):
+    """ServedModel is an embedding model that the server has loaded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    NAMES_FIELD_NUMBER: _builtins.int
+    DIMENSIONS_FIELD_NUMBER: _builtins.int
+    QUERY_PROMPT_FIELD_NUMBER: _builtins.int
+    PASSAGE_PROMPT_FIELD_NUMBER: _builtins.int
+    COLLECTIONS_FIELD_NUMBER: _builtins.int
+    query_prompt: _builtins.str
+    """query_prompt is the text that the server puts before each query. Empty means none."""
+    passage_prompt: _builtins.str
+    """passage_prompt is the text that the server puts before each passage. Empty means none."""
+    @_builtins.property
+    def model(self) -> _collection_pb2.Model:
+        """model is the model itself."""
+
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """names are the names of the model for BatchEmbedRequest.model, Model.name first."""
+
+    @_builtins.property
+    def dimensions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """dimensions are the numbers of components that vectors of the model can have, in ascending order;
+        the last is Model.dimension. There are others only if the model was trained so that the first
+        components of a vector are a good vector by themselves (Matryoshka).
+        """
+
+    @_builtins.property
+    def collections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """collections are the resource names of the collections that use the model and that the caller may
+        see, in order. Empty means that there are none.
+        """
+
+    def __init__(
+        self,
+        *,
+        model: _collection_pb2.Model | None = ...,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+        dimensions: _abc.Iterable[_builtins.int] | None = ...,
+        query_prompt: _builtins.str = ...,
+        passage_prompt: _builtins.str = ...,
+        collections: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collections", b"collections", "dimensions", b"dimensions", "model", b"model", "names", b"names", "passage_prompt", b"passage_prompt", "query_prompt", b"query_prompt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServedModel: _TypeAlias = ServedModel  # noqa: Y015
+
+@_typing.final
+class Reranker(_message.Message):
+    """Reranker is a cross-encoder."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is the model's short name, or the name of its folder."""
+    max_tokens: _builtins.int
+    """max_tokens is the maximum number of tokens the model reads of a query and a text together. The
+    end of a longer text is cut off.
+    """
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        max_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_tokens", b"max_tokens", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Reranker: _TypeAlias = Reranker  # noqa: Y015

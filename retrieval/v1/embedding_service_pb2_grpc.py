@@ -26,8 +26,9 @@ if _version_not_supported:
 
 
 class EmbeddingServiceStub:
-    """EmbeddingService runs the embedding models of the collections. Its errors have the same form as
-    those of SearchService.
+    """EmbeddingService runs the embedding models of the collections, and those that the server was
+    started with (`retrieval serve --model`). Its errors have the same form as those of
+    SearchService.
     """
 
     def __init__(self, channel):
@@ -46,26 +47,43 @@ class EmbeddingServiceStub:
                 request_serializer=retrieval_dot_v1_dot_embedding__service__pb2.CountTokensRequest.SerializeToString,
                 response_deserializer=retrieval_dot_v1_dot_embedding__service__pb2.CountTokensResponse.FromString,
                 _registered_method=True)
+        self.ListModels = channel.unary_unary(
+                '/retrieval.v1.EmbeddingService/ListModels',
+                request_serializer=retrieval_dot_v1_dot_embedding__service__pb2.ListModelsRequest.SerializeToString,
+                response_deserializer=retrieval_dot_v1_dot_embedding__service__pb2.ListModelsResponse.FromString,
+                _registered_method=True)
 
 
 class EmbeddingServiceServicer:
-    """EmbeddingService runs the embedding models of the collections. Its errors have the same form as
-    those of SearchService.
+    """EmbeddingService runs the embedding models of the collections, and those that the server was
+    started with (`retrieval serve --model`). Its errors have the same form as those of
+    SearchService.
     """
 
     def BatchEmbed(self, request, context):
-        """BatchEmbed embeds texts with the model of a collection.
+        """BatchEmbed embeds texts with a model, which the request names by a collection or by the model's
+        own name.
 
-        Errors: INVALID_ARGUMENT if a text or the number of texts exceeds its limit; NOT_FOUND for an
-        unknown collection.
+        Errors: INVALID_ARGUMENT if a text or the number of texts exceeds its limit, if both collection
+        and model are given, or if the model has no vectors of that many dimensions; NOT_FOUND for an
+        unknown collection, or with reason UNKNOWN_MODEL for an unknown model. The message and the
+        metadata "models" of the latter name the models that there are.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CountTokens(self, request, context):
-        """CountTokens counts the tokens of texts with the tokenizer of a collection's model. Nothing is
-        embedded. The errors are those of BatchEmbed.
+        """CountTokens counts the tokens of texts with a model's tokenizer. Nothing is embedded. The errors
+        are those of BatchEmbed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListModels(self, request, context):
+        """ListModels returns the embedding models that the caller may use, and the reranker. A server has
+        few models, so the answer has no pages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -84,6 +102,11 @@ def add_EmbeddingServiceServicer_to_server(servicer, server):
                     request_deserializer=retrieval_dot_v1_dot_embedding__service__pb2.CountTokensRequest.FromString,
                     response_serializer=retrieval_dot_v1_dot_embedding__service__pb2.CountTokensResponse.SerializeToString,
             ),
+            'ListModels': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListModels,
+                    request_deserializer=retrieval_dot_v1_dot_embedding__service__pb2.ListModelsRequest.FromString,
+                    response_serializer=retrieval_dot_v1_dot_embedding__service__pb2.ListModelsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'retrieval.v1.EmbeddingService', rpc_method_handlers)
@@ -93,8 +116,9 @@ def add_EmbeddingServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EmbeddingService:
-    """EmbeddingService runs the embedding models of the collections. Its errors have the same form as
-    those of SearchService.
+    """EmbeddingService runs the embedding models of the collections, and those that the server was
+    started with (`retrieval serve --model`). Its errors have the same form as those of
+    SearchService.
     """
 
     @staticmethod
@@ -141,6 +165,33 @@ class EmbeddingService:
             '/retrieval.v1.EmbeddingService/CountTokens',
             retrieval_dot_v1_dot_embedding__service__pb2.CountTokensRequest.SerializeToString,
             retrieval_dot_v1_dot_embedding__service__pb2.CountTokensResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/retrieval.v1.EmbeddingService/ListModels',
+            retrieval_dot_v1_dot_embedding__service__pb2.ListModelsRequest.SerializeToString,
+            retrieval_dot_v1_dot_embedding__service__pb2.ListModelsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,8 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EmbeddingServiceStub:
-    """EmbeddingService runs the embedding models of the collections. Its errors have the same form as
-    those of SearchService.
+    """EmbeddingService runs the embedding models of the collections, and those that the server was
+    started with (`retrieval serve --model`). Its errors have the same form as those of
+    SearchService.
     """
 
     @_typing.overload
@@ -36,37 +37,53 @@ class EmbeddingServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> EmbeddingServiceAsyncStub: ...
     BatchEmbed: _grpc.UnaryUnaryMultiCallable[_embedding_service_pb2.BatchEmbedRequest, _embedding_service_pb2.BatchEmbedResponse]
-    """BatchEmbed embeds texts with the model of a collection.
+    """BatchEmbed embeds texts with a model, which the request names by a collection or by the model's
+    own name.
 
-    Errors: INVALID_ARGUMENT if a text or the number of texts exceeds its limit; NOT_FOUND for an
-    unknown collection.
+    Errors: INVALID_ARGUMENT if a text or the number of texts exceeds its limit, if both collection
+    and model are given, or if the model has no vectors of that many dimensions; NOT_FOUND for an
+    unknown collection, or with reason UNKNOWN_MODEL for an unknown model. The message and the
+    metadata "models" of the latter name the models that there are.
     """
     CountTokens: _grpc.UnaryUnaryMultiCallable[_embedding_service_pb2.CountTokensRequest, _embedding_service_pb2.CountTokensResponse]
-    """CountTokens counts the tokens of texts with the tokenizer of a collection's model. Nothing is
-    embedded. The errors are those of BatchEmbed.
+    """CountTokens counts the tokens of texts with a model's tokenizer. Nothing is embedded. The errors
+    are those of BatchEmbed.
+    """
+    ListModels: _grpc.UnaryUnaryMultiCallable[_embedding_service_pb2.ListModelsRequest, _embedding_service_pb2.ListModelsResponse]
+    """ListModels returns the embedding models that the caller may use, and the reranker. A server has
+    few models, so the answer has no pages.
     """
 
 @_typing.type_check_only
 class EmbeddingServiceAsyncStub(EmbeddingServiceStub):
-    """EmbeddingService runs the embedding models of the collections. Its errors have the same form as
-    those of SearchService.
+    """EmbeddingService runs the embedding models of the collections, and those that the server was
+    started with (`retrieval serve --model`). Its errors have the same form as those of
+    SearchService.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     BatchEmbed: _aio.UnaryUnaryMultiCallable[_embedding_service_pb2.BatchEmbedRequest, _embedding_service_pb2.BatchEmbedResponse]  # type: ignore[assignment]
-    """BatchEmbed embeds texts with the model of a collection.
+    """BatchEmbed embeds texts with a model, which the request names by a collection or by the model's
+    own name.
 
-    Errors: INVALID_ARGUMENT if a text or the number of texts exceeds its limit; NOT_FOUND for an
-    unknown collection.
+    Errors: INVALID_ARGUMENT if a text or the number of texts exceeds its limit, if both collection
+    and model are given, or if the model has no vectors of that many dimensions; NOT_FOUND for an
+    unknown collection, or with reason UNKNOWN_MODEL for an unknown model. The message and the
+    metadata "models" of the latter name the models that there are.
     """
     CountTokens: _aio.UnaryUnaryMultiCallable[_embedding_service_pb2.CountTokensRequest, _embedding_service_pb2.CountTokensResponse]  # type: ignore[assignment]
-    """CountTokens counts the tokens of texts with the tokenizer of a collection's model. Nothing is
-    embedded. The errors are those of BatchEmbed.
+    """CountTokens counts the tokens of texts with a model's tokenizer. Nothing is embedded. The errors
+    are those of BatchEmbed.
+    """
+    ListModels: _aio.UnaryUnaryMultiCallable[_embedding_service_pb2.ListModelsRequest, _embedding_service_pb2.ListModelsResponse]  # type: ignore[assignment]
+    """ListModels returns the embedding models that the caller may use, and the reranker. A server has
+    few models, so the answer has no pages.
     """
 
 class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
-    """EmbeddingService runs the embedding models of the collections. Its errors have the same form as
-    those of SearchService.
+    """EmbeddingService runs the embedding models of the collections, and those that the server was
+    started with (`retrieval serve --model`). Its errors have the same form as those of
+    SearchService.
     """
 
     @_abc_1.abstractmethod
@@ -75,10 +92,13 @@ class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _embedding_service_pb2.BatchEmbedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_embedding_service_pb2.BatchEmbedResponse, _abc.Awaitable[_embedding_service_pb2.BatchEmbedResponse]]:
-        """BatchEmbed embeds texts with the model of a collection.
+        """BatchEmbed embeds texts with a model, which the request names by a collection or by the model's
+        own name.
 
-        Errors: INVALID_ARGUMENT if a text or the number of texts exceeds its limit; NOT_FOUND for an
-        unknown collection.
+        Errors: INVALID_ARGUMENT if a text or the number of texts exceeds its limit, if both collection
+        and model are given, or if the model has no vectors of that many dimensions; NOT_FOUND for an
+        unknown collection, or with reason UNKNOWN_MODEL for an unknown model. The message and the
+        metadata "models" of the latter name the models that there are.
         """
 
     @_abc_1.abstractmethod
@@ -87,8 +107,18 @@ class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _embedding_service_pb2.CountTokensRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_embedding_service_pb2.CountTokensResponse, _abc.Awaitable[_embedding_service_pb2.CountTokensResponse]]:
-        """CountTokens counts the tokens of texts with the tokenizer of a collection's model. Nothing is
-        embedded. The errors are those of BatchEmbed.
+        """CountTokens counts the tokens of texts with a model's tokenizer. Nothing is embedded. The errors
+        are those of BatchEmbed.
+        """
+
+    @_abc_1.abstractmethod
+    def ListModels(
+        self,
+        request: _embedding_service_pb2.ListModelsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_embedding_service_pb2.ListModelsResponse, _abc.Awaitable[_embedding_service_pb2.ListModelsResponse]]:
+        """ListModels returns the embedding models that the caller may use, and the reranker. A server has
+        few models, so the answer has no pages.
         """
 
 def add_EmbeddingServiceServicer_to_server(servicer: EmbeddingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

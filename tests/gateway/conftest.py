@@ -36,7 +36,7 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
         made[scope] = create_token(file, scope, scopes=(scope,))
         rest = [other for other in SCOPES if other != scope]
         made[f"not {scope}"] = create_token(file, f"not-{scope}", scopes=rest)
-    settings = {"writing": Writing(folder / "data"), "model": str(word_model())}
+    settings = {"writing": Writing(folder / "data"), "models": (str(word_model()),)}
     with (
         running({"default": index}, token_file=file, **settings) as server,
         gateway(server.target) as http,

@@ -88,6 +88,7 @@ METHODS: dict[str, Scope] = {
     "retrieval.v1.RerankService/Rerank": "search",
     "retrieval.v1.EmbeddingService/BatchEmbed": "embed",
     "retrieval.v1.EmbeddingService/CountTokens": "embed",
+    "retrieval.v1.EmbeddingService/ListModels": "embed",
     "retrieval.v1.IndexService/GetCollection": "read",
     "retrieval.v1.IndexService/ListCollections": "read",
     "retrieval.v1.IndexService/GetDocument": "read",

@@ -25,7 +25,7 @@ PUBLIC = {
     "IndexLocked ClientClosed AddressInUse NotFound Unauthenticated PermissionDenied "
     "StaleGeneration IndexDamaged StorageError NotServing Overloaded RateLimited DeadlinePassed "
     "TooSlow AnswerTooLarge ServiceError ServiceUnavailable AlreadyExists Conflict ForeignRoot "
-    "UnreadableDocument DiskFull QuotaExceeded UnexpectedModel",
+    "UnreadableDocument DiskFull QuotaExceeded UnexpectedModel UnknownModel",
     "retrieval.v1.search_service_pb2_grpc": "SearchServiceStub",
     "retrieval.v1.index_service_pb2_grpc": "IndexServiceStub",
     "retrieval.v1.embedding_service_pb2_grpc": "EmbeddingServiceStub",
@@ -39,9 +39,10 @@ METHODS = {
     "search": "query k page_token options",
     "search_batch": "queries k options",
     "stream_search": "query limit options",
-    "embed": "texts kind collection",
-    "embed_detailed": "texts kind collection",
-    "count_tokens": "texts collection",
+    "embed": "texts kind collection model dimensions",
+    "embed_detailed": "texts kind collection model dimensions",
+    "count_tokens": "texts collection model",
+    "models": "",
     "rerank": "query texts top_n",
     "collection": "collection",
     "collections": "",

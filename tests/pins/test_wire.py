@@ -205,6 +205,7 @@ REASONS = {
     "IndexVersionError": ("INDEX_TOO_NEW", 2, "FAILED_PRECONDITION"),
     "NoLexicalIndex": ("NO_LEXICAL_INDEX", 2, "FAILED_PRECONDITION"),
     "NoReranker": ("NO_RERANKER", 2, "FAILED_PRECONDITION"),
+    "UnknownModel": ("UNKNOWN_MODEL", 2, "NOT_FOUND"),
     "UnexpectedModel": ("UNEXPECTED_MODEL", 2, "FAILED_PRECONDITION"),
     "ModelMismatch": ("MODEL_MISMATCH", 2, "FAILED_PRECONDITION"),
     "IndexLocked": ("INDEX_LOCKED", 2, "FAILED_PRECONDITION"),

@@ -175,7 +175,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningS
     with running(
         {},
         writing=Writing(folder / "data"),
-        model=str(word_model()),
+        models=(str(word_model()),),
         tls=TlsFiles(folder / "cert.pem", folder / "key.pem"),
         token_file=folder / "tokens.json",
     ) as server:

@@ -376,7 +376,7 @@ def test_start_errors(index: Path, tmp_path: Path) -> None:
 def test_one_model_for_all_indexes_made_with_it(server: RunningServer) -> None:
     collections = server.server._collections
     with collections.use("default", EVERYONE) as one, collections.use("tea", EVERYONE) as other:
-        assert one._model is other._model
+        assert one.model is other.model
 
 
 def test_a_stopped_server_lets_go_of_its_collections(index: Path) -> None:

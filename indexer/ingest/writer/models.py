@@ -1,6 +1,7 @@
 """The embedding models of the collections: equal ones are loaded once."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final
@@ -19,14 +20,14 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?(@
 class Models:
     """Loads models on first use; thread-safe."""
 
-    def __init__(self, model: str | None, device: str) -> None:
+    def __init__(self, models: Sequence[str], device: str) -> None:
         """Load nothing yet.
 
         Args:
-            model: name or folder of the indexes' model; None to find it where the indexes say.
+            models: names or folders to find the models of indexes among.
             device: as for ``Encoder.load``.
         """
-        self._model = model
+        self._models = models
         self._device = device
         self._loaded: dict[str, Encoder] = {}
         self._loading = Lock()
@@ -35,14 +36,14 @@ class Models:
         """Return the model of an index.
 
         Raises:
-            ModelMismatch, ModelNotFound, CheckpointError: see ``load_for_index``.
+            ModelMismatch, ModelNotFound, CheckpointError: see ``load_for_one_of``.
         """
-        from retrieval.encoding.encoder import load_for_index  # loads torch
+        from retrieval.encoding.encoder import load_for_one_of  # loads torch
 
         with self._loading:
             if identity.fingerprint not in self._loaded:
-                self._loaded[identity.fingerprint] = load_for_index(
-                    identity, model=self._model, device=self._device
+                self._loaded[identity.fingerprint] = load_for_one_of(
+                    identity, self._models, device=self._device
                 )
             return self._loaded[identity.fingerprint]
 
@@ -50,15 +51,16 @@ class Models:
         """Return the model of a name, if its files are on this machine.
 
         Args:
-            name: a known name or a hub id; empty for the default.
+            name: a known name, a hub id, or one of the models given; empty for the first of those,
+                or else the default.
 
         Raises:
             InvalidArgument: there is no such model here.
         """
         from retrieval.encoding.encoder import Encoder
 
-        wanted = name or self._model or DEFAULT_MODEL
-        if name and name != self._model and (not _NAME.fullmatch(name) or Path(name).exists()):
+        wanted = name or next(iter(self._models), DEFAULT_MODEL)
+        if name and name not in self._models and (not _NAME.fullmatch(name) or Path(name).exists()):
             raise InvalidArgument(
                 f"model {name[:80]!r} is no name of a model: give a registered name or a hub id",
                 field="model",

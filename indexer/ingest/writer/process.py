@@ -58,7 +58,7 @@ async def _serve(settings: WriterSettings) -> None:
     Thread(target=_wait_for_end, args=(loop, stopping), name="parent", daemon=True).start()
     readers = OnDemandReaders(kept=1)
     embedding = Embedding()
-    models = Models(settings.model, settings.device)
+    models = Models(settings.models, settings.device)
     shared = Shared(models, embedding, readers, Room(_ROOM_BYTES), settings.commit_seconds)
     collections = WritableCollections(settings.collections, settings.data, shared)
     await asyncio.to_thread(collections.remove_unfinished)

@@ -27,8 +27,8 @@ class WriterSettings:
     data: Path | None = None
     """Folder of further collections: each is a folder of its name. None if there is none, and no
     collection can be created or deleted."""
-    model: str | None = None
-    """Name or folder of the indexes' model; None to find it where the indexes say."""
+    models: tuple[str, ...] = ()
+    """Names or folders to find the models of indexes among. New collections have the first one."""
     device: str = "auto"
     """As for ``Encoder.load``."""
     commit_seconds: float = DEFAULT_COMMIT_SECONDS
@@ -49,4 +49,5 @@ class WriterSettings:
         raw["socket"] = Path(raw["socket"])
         raw["collections"] = {name: Path(folder) for name, folder in raw["collections"].items()}
         raw["data"] = Path(raw["data"]) if raw["data"] is not None else None
+        raw["models"] = tuple(raw["models"])
         return cls(**raw)

@@ -9,22 +9,24 @@ import asyncio
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 
-from retrieval.domain.records import ModelIdentity, TextKind
+from retrieval.domain.records import ModelIdentity
+from retrieval.domain.resource_names import DEFAULT_COLLECTION
 from retrieval.domain.wording import counted
 from retrieval.errors import (
     AlreadyExists,
+    InvalidArgument,
     NotFound,
     NotServing,
     PermissionDenied,
     RetrievalError,
 )
-from retrieval.search import EmbeddedText, Searcher
+from retrieval.search import Searcher
 from retrieval.service.access.callers import Caller
+from retrieval.service.collections.models import LoadedModel, Models, ModelUser, OfferedModel
 from retrieval.service.collections.query_cache import QueryCache
 from retrieval.service.config import ServiceConfig
 from retrieval.service.observability.metrics import Metrics
@@ -39,54 +41,9 @@ from retrieval.store import (
 )
 
 if TYPE_CHECKING:
-    from retrieval.encoding.encoder import Encoder
     from retrieval.encoding.reranker import Reranker
-    from retrieval.encoding.tokenizer import Tokenizer
-    from retrieval.gte import Workload
 
 LOG = logging.getLogger(__name__)
-
-
-class IndexModel:
-    """The model of an index, in one number format for queries and one for passages.
-
-    Passages are embedded in the index's own format, so that their vectors are those of a build. If
-    queries use another format, the model is loaded a second time when the first passage comes.
-    """
-
-    def __init__(self, identity: ModelIdentity, config: ServiceConfig) -> None:
-        """Load the model for queries.
-
-        Raises:
-            RetrievalError: see ``retrieval.encoding.encoder.load_for_index``.
-        """
-        self._identity = identity
-        self._config = config
-        self._loading = threading.Lock()
-        self.for_queries = self._load(config.query_dtype, "latency")
-        _ = self.for_queries.query_on_one_core  # measure it now, while nobody waits
-        same = self.for_queries.dtype == identity.dtype
-        self.loaded_for_passages = self.for_queries if same else None
-
-    def load_for_passages(self) -> "Encoder":
-        """Return the model in the index's format, loading it the first time; blocks."""
-        with self._loading:
-            if self.loaded_for_passages is None:
-                self.loaded_for_passages = self._load("index", "throughput")
-            return self.loaded_for_passages
-
-    def _load(self, dtype: str, workload: "Workload") -> "Encoder":
-        # Loads torch, which takes seconds: the error for a mistyped folder comes before that.
-        from retrieval.encoding.encoder import load_for_index
-
-        config = self._config
-        return load_for_index(
-            self._identity,
-            model=config.model,
-            device=config.device,
-            dtype=dtype,
-            workload=workload,
-        )
 
 
 class OpenCollection:
@@ -96,10 +53,9 @@ class OpenCollection:
         self,
         name: str,
         reader: Reader,
-        model: IndexModel,
+        model: LoadedModel,
         *,
         reranker: "Reranker | None",
-        batcher: Batcher,
         embed_queries: QueryCache,
     ) -> None:
         """Take over an open reader, held once by whoever makes this.
@@ -109,15 +65,13 @@ class OpenCollection:
             reader: closed by the last ``release``.
             model: that made the index.
             reranker: shared by all collections; None if there is none.
-            batcher: runs the model.
             embed_queries: embeds queries with the same model; outlives the generation.
         """
         self.name = name
         self.reader = reader
-        self._model = model
+        self.model = model
         self.searcher = Searcher(reader, reranker)
         self.embed_queries = embed_queries
-        self._batcher = batcher
         self._lock = threading.Lock()
         self._holders = 1
 
@@ -125,11 +79,6 @@ class OpenCollection:
     def info(self) -> IndexInfo:
         """The index's generation, model and sizes."""
         return self.reader.info
-
-    @property
-    def tokenizer(self) -> "Tokenizer":
-        """The model's tokenizer; the same for queries and passages."""
-        return self._model.for_queries.tokenizer
 
     def hold(self) -> None:
         """Keep it open until ``release``; call this only while it is known to be open."""
@@ -143,23 +92,6 @@ class OpenCollection:
             last = self._holders == 0
         if last:
             self.reader.close()
-
-    def uses(self, model: IndexModel) -> bool:
-        """Return whether this very model is the collection's."""
-        return self._model is model
-
-    async def embed(self, texts: Sequence[str], kind: TextKind) -> list[EmbeddedText]:
-        """Embed texts with the collection's model; see ``Batcher.embed``."""
-        return await _embed(self._model, self._batcher, kind, texts)
-
-
-async def _embed(
-    model: IndexModel, batcher: Batcher, kind: TextKind, texts: Sequence[str]
-) -> list[EmbeddedText]:
-    encoder = model.for_queries if kind == "query" else model.loaded_for_passages
-    if encoder is None:
-        encoder = await asyncio.to_thread(model.load_for_passages)
-    return await batcher.embed(encoder, texts, kind)
 
 
 class Collections:
@@ -186,14 +118,12 @@ class Collections:
         self._on_removed = on_removed
         self._locations = {name: Location.parse(at) for name, at in config.indexes.items()}
         self._config = config
-        self._batcher = batcher
         self._metrics = metrics
         for name in config.indexes:
             metrics.has(name)
         self._open: dict[str, OpenCollection] = {}
-        self._models: dict[str, IndexModel] = {}
+        self._models = Models(config, batcher)
         self._reranker: Reranker | None = None
-        self._loading_model = threading.Lock()
         self._reloading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._reloads = 0
         """Reloads under way."""
@@ -229,15 +159,16 @@ class Collections:
         return collection.reader.version if collection else None
 
     async def open_all(self) -> None:
-        """Open every index and load its model; indexes of the same model share it.
+        """Load the models to serve, open every index and load its model; equal models are one.
 
         An index that can't be opened is logged and left out, as long as another one can be served.
 
         Raises:
-            RetrievalError: no index can be used; the error of the first one.
+            RetrievalError: a model to serve can't be used, or no index; the error of the first one.
         """
         if self._config.reranker is not None:
             self._reranker = await asyncio.to_thread(self._load_reranker, self._config.reranker)
+        await asyncio.to_thread(self._models.load_given)
         errors: dict[str, RetrievalError] = {}
         for name in self.names:
             try:
@@ -279,6 +210,46 @@ class Collections:
         finally:
             collection.release()
 
+    def models(self, caller: Caller) -> list[OfferedModel]:
+        """Return the models that a caller may use.
+
+        Models that the server was started with are for everyone, those of a collection are for
+        callers that see the collection.
+        """
+        visible = [self._open[name] for name in self.visible(caller)]
+        return self._models.offered(
+            [ModelUser(one.name, one.info.model, one.model) for one in visible]
+        )
+
+    @property
+    def given_models(self) -> list[ModelIdentity]:
+        """The models that the server was started with."""
+        return [model.identity for model in self._models.given]
+
+    def model(self, collection: str, name: str, caller: Caller) -> LoadedModel:
+        """Return the model of a collection, or of a name.
+
+        Args:
+            collection: its own name; empty for the default collection or, without one, for the
+                first model that the server was started with.
+            name: of the model; empty for that of the collection.
+            caller: who uses it.
+
+        Raises:
+            InvalidArgument: both are given, or the name is ambiguous.
+            UnknownModel: the caller may use no model of that name.
+            RetrievalError: see ``use``.
+        """
+        if name and collection:
+            raise InvalidArgument("give a collection or a model, not both", field="model")
+        if name:
+            return self._models.find(name, self.models(caller))
+        given = self._models.given
+        if given and not collection and DEFAULT_COLLECTION not in self._locations:
+            return given[0]
+        with self.use(collection or DEFAULT_COLLECTION, caller) as opened:
+            return opened.model
+
     def check(self, name: str, caller: Caller) -> None:
         """Refuse a collection that does not exist or that the caller may not see.
 
@@ -292,9 +263,16 @@ class Collections:
                 collection=name,
             )
         if name not in self._locations:
-            raise NotFound(
-                f"no collection {name!r}; this server has: {self._shown(caller)}", collection=name
+            raise NotFound(f"no collection {name!r}{self._instead(caller)}", collection=name)
+
+    def _instead(self, caller: Caller) -> str:
+        """Return what the server has in place of a collection that it lacks, for an error."""
+        if self._models.given and not self._locations and not self._may_start_empty:
+            return (
+                ": this server has models alone, which embed and rerank, and no collection to "
+                "search; `retrieval serve --index` serves one"
             )
+        return f"; this server has: {self._shown(caller)}"
 
     def _shown(self, caller: Caller) -> str:
         return ", ".join(self.visible(caller)) or "none"
@@ -405,9 +383,7 @@ class Collections:
         """Forget the models that no open collection uses, unless a reload may be about to."""
         if self._reloads:
             return
-        in_use = {other.info.model.fingerprint for other in self._open.values()}
-        for fingerprint in set(self._models) - in_use:
-            del self._models[fingerprint]
+        self._models.keep(other.info.model.fingerprint for other in self._open.values())
 
     def close(self) -> None:
         """Release all collections; one that a thread uses closes when the thread is done."""
@@ -427,18 +403,16 @@ class Collections:
             )
         _warn_of_recall(name, reader)
         try:
-            model = self._model_for(reader.info.model)
-            if old is not None and old.uses(model):
+            model = self._models.for_index(reader.info.model)
+            if old is not None and old.model is model:
                 embed_queries = old.embed_queries
             else:
-                embed = partial(_embed, model, self._batcher, "query")
-                embed_queries = QueryCache(embed, metrics=self._metrics)
+                embed_queries = QueryCache(model.embed_queries, metrics=self._metrics)
             return OpenCollection(
                 name,
                 reader,
                 model,
                 reranker=self._reranker,
-                batcher=self._batcher,
                 embed_queries=embed_queries,
             )
         except BaseException:
@@ -449,13 +423,6 @@ class Collections:
         from retrieval.encoding.reranker import Reranker  # loads torch
 
         return Reranker.load(name, device=self._config.device)
-
-    def _model_for(self, identity: ModelIdentity) -> IndexModel:
-        with self._loading_model:  # collections are reloaded side by side, and may share it
-            model = self._models.get(identity.fingerprint)
-            if model is None:
-                model = self._models[identity.fingerprint] = IndexModel(identity, self._config)
-            return model
 
 
 def _warn_of_recall(name: str, reader: Reader) -> None:

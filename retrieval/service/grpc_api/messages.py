@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from retrieval.domain.metadata import Metadata, as_doubles, flat_texts
 from retrieval.domain.passages import Passage, StageScores
-from retrieval.domain.records import DocumentRow, IndexInfo, TextKind
+from retrieval.domain.records import DocumentRow, IndexInfo, ModelIdentity, TextKind
 from retrieval.domain.resource_names import (
     DocumentName,
     collection_name,
@@ -19,6 +19,7 @@ from retrieval.domain.resource_names import (
 from retrieval.domain.search_options import DEFAULT_K, MAX_K, OPTIONS, Option
 from retrieval.errors import InvalidArgument
 from retrieval.search import EmbeddedText, Query
+from retrieval.service.collections.models import OfferedModel
 from retrieval.service.engine import Search, SearchPage
 from retrieval.service.page_tokens import page_size
 from retrieval.v1 import (
@@ -319,18 +320,10 @@ def collection_message(collection: str, info: IndexInfo) -> collection_pb2.Colle
         collection: its own name.
         info: what its index holds.
     """
-    model = info.model
     return collection_pb2.Collection(
         name=collection_name(collection),
         generation=info.generation,
-        model=collection_pb2.Model(
-            name=model.name,
-            revision=model.revision,
-            fingerprint=model.fingerprint,
-            dimension=model.dim,
-            max_tokens=model.max_tokens,
-            dtype=model.dtype,
-        ),
+        model=_model_message(info.model),
         chunking=collection_pb2.ChunkSettings(
             chunk_tokens=info.chunking.chunk_tokens, chunk_overlap=info.chunking.chunk_overlap
         ),
@@ -341,6 +334,30 @@ def collection_message(collection: str, info: IndexInfo) -> collection_pb2.Colle
         create_time=timestamp(info.created_at),
         update_time=timestamp(info.updated_at),
         index_id=info.index_id,
+    )
+
+
+def _model_message(model: ModelIdentity) -> collection_pb2.Model:
+    return collection_pb2.Model(
+        name=model.name,
+        revision=model.revision,
+        fingerprint=model.fingerprint,
+        dimension=model.dim,
+        max_tokens=model.max_tokens,
+        dtype=model.dtype,
+    )
+
+
+def served_model_message(offered: OfferedModel) -> embedding_service_pb2.ServedModel:
+    """Return the message of a model that a caller may use."""
+    encoder = offered.model.for_queries
+    return embedding_service_pb2.ServedModel(
+        model=_model_message(offered.model.identity),
+        names=offered.names,
+        dimensions=encoder.dimensions,
+        query_prompt=encoder.query_prompt,
+        passage_prompt=encoder.passage_prompt,
+        collections=map(collection_name, offered.collections),
     )
 
 

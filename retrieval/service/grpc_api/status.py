@@ -39,6 +39,7 @@ from retrieval.errors import (
     TooSlow,
     Unauthenticated,
     UnexpectedModel,
+    UnknownModel,
     UnreadableDocument,
 )
 from retrieval.service.observability.observer import REQUEST_ID
@@ -54,6 +55,7 @@ STATUS_DETAILS_KEY = "grpc-status-details-bin"
 STATUS_CODES: dict[type[RetrievalError], grpc.StatusCode] = {
     InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
     NotFound: grpc.StatusCode.NOT_FOUND,
+    UnknownModel: grpc.StatusCode.NOT_FOUND,
     Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
     AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,

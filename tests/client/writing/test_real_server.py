@@ -30,7 +30,7 @@ PAGE = (ROOT / "docs/writing.md").read_text(encoding="utf-8")
 def writable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server with a collection ``default`` that clients write to."""
     data = tmp_path_factory.mktemp("collections")
-    with running({}, writing=Writing(data), model=str(word_model())) as server:
+    with running({}, writing=Writing(data), models=(str(word_model()),)) as server:
         with RetrievalClient(server.target, timeout=120) as client:
             client.create_collection("default", model=str(word_model()))
         yield server
@@ -133,7 +133,9 @@ def test_a_server_that_restarts_costs_no_document(tmp_path: Path) -> None:
     def start() -> RunningServer:
         indexes = served_indexes((), tmp_path)
         return RunningServer(
-            ServiceConfig(indexes, address, device="cpu", model=model, writing=Writing(tmp_path))
+            ServiceConfig(
+                indexes, address, device="cpu", models=(model,), writing=Writing(tmp_path)
+            )
         )
 
     server = start()

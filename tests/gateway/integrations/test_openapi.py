@@ -32,7 +32,7 @@ def test_every_operation_has_a_name_and_a_description(http: Http) -> None:
 def writable(tmp_path: Path) -> Iterator[Http]:
     write_documents(tmp_path / "notes")
     index = build_index(tmp_path / "notes", tmp_path / "data" / "default")
-    settings = {"writing": Writing(tmp_path / "data"), "model": str(word_model())}
+    settings = {"writing": Writing(tmp_path / "data"), "models": (str(word_model()),)}
     with running({"default": index}, **settings) as server, gateway(server.target) as http:
         yield http
 

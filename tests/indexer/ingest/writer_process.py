@@ -90,7 +90,7 @@ def writing(
                 device="cpu",
                 **{
                     "collections": {},
-                    "model": str(word_model()),
+                    "models": [str(word_model())],
                     "commit_seconds": 0.0,
                     **settings,
                 },
