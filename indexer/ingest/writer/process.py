@@ -41,6 +41,8 @@ def main() -> None:
     """Read the settings from standard input, and serve until it ends."""
     settings = WriterSettings.from_json(sys.stdin.readline())
     claim_process()
+    # On a terminal that stops processes in the background when they write: this one logs there.
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     # A collection's model is on this disk, or it is refused: nothing is downloaded for clients.
     os.environ["HF_HUB_OFFLINE"] = "1"
     set_up_logging(settings.log_format, settings.log_level)

@@ -41,9 +41,10 @@ COMMAND: Final = (sys.executable, "-m", "indexer.ingest.writer")
 PATIENCE: Final = Patience()
 """With each process."""
 
-_NICENESS: Final = 19
-"""Lowest priority: where cores are short, searches (niceness 10) get seven times as much of them,
-and the event loop (0) sixty times as much."""
+_NICENESS: Final = 15
+"""Behind searches (10), as bulk requests to embed are. With searches on every core it keeps an
+eighth of each, where 19 keeps a sixteenth, and with 10 searches take twice as long; see "Writing
+over the network" in docs/benchmarks.md."""
 _FIRST_PAUSE_SECONDS: Final = 0.25
 _MAX_PAUSE_SECONDS: Final = 30.0
 """Before the process is started again: the pause doubles each time it ends soon."""
@@ -190,7 +191,9 @@ class Writer:
             *self._command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for the server, which stops the process in order
+            # Ctrl-C is for the server, which stops the process in order. A new session would do for
+            # that as well, but Linux may share cores between sessions before it looks at niceness.
+            process_group=0,
         )
         with suppress(OSError):  # it has ended already, or the system does not allow it
             os.setpriority(os.PRIO_PROCESS, process.pid, _NICENESS)

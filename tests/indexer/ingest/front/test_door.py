@@ -29,6 +29,7 @@ from retrieval.indexer_v1 import ingest_service_pb2 as pb
 from retrieval.indexer_v1.ingest_service_pb2_grpc import IngestServiceStub
 from retrieval.service.access.token_file import Quota, create_token
 from retrieval.service.config import Address, Writing
+from retrieval.service.scheduling.batcher import BULK_NICENESS, NICENESS
 from tests.service.harness import RunningServer, running, wait_until
 
 COMMAND = (sys.executable, "-m", "tests.indexer.ingest.front.small_writer")
@@ -341,6 +342,15 @@ def test_what_waits_is_bounded_and_a_stream_waits_by_itself(index: Path) -> None
         assert len(answers) == 12
         assert most <= 128 * KIB
         wait_until(lambda: server.server._transfers.held == 0)
+
+
+def test_the_writer_is_behind_searches_and_safe_from_ctrl_c(server: RunningServer) -> None:
+    writer = door_of(server).writer.process_id
+    assert writer is not None
+    assert os.getpriority(os.PRIO_PROCESS, writer) == BULK_NICENESS > NICENESS
+    assert os.getpgid(writer) == writer != os.getpgid(0)
+    # Linux may share cores between sessions first, and then niceness means nothing.
+    assert os.getsid(writer) == os.getsid(0)
 
 
 def test_a_writer_that_dies_ends_calls_and_comes_back(index: Path) -> None:
