@@ -90,6 +90,15 @@ class WritableCollections:
         names = [*self._named, *(path.name for path in own if exists(path))]
         for name in names[:_WARM_COLLECTIONS]:
             await self._warm(name)
+        if not names:
+            await self._warm_model()
+
+    async def _warm_model(self) -> None:
+        """Load the model that the first collection will have, unless its client names another."""
+        try:
+            await asyncio.to_thread(self._shared.models.named, "")
+        except RetrievalError as error:
+            LOG.info("no model is loaded before the first collection: %s", error.message)
 
     async def _warm(self, name: str) -> None:
         try:

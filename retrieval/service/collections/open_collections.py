@@ -11,6 +11,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from retrieval.domain.records import ModelIdentity
@@ -182,6 +183,9 @@ class Collections:
             raise next(iter(errors.values()))
         for name, reason in errors.items():
             LOG.error("collection %s is not served: %s", name, reason.message)
+        if not self._open:
+            # Seconds that the client which creates the first collection would have to wait.
+            await asyncio.to_thread(import_module, "retrieval.encoding.encoder")
 
     @property
     def _may_start_empty(self) -> bool:
