@@ -20,10 +20,11 @@ from retrieval.commands.connection_options import (
     connect,
     connection_options,
 )
-from retrieval.commands.evaluate import evaluate
+from retrieval.commands.evaluation.evaluate import evaluate
 from retrieval.commands.gateways.gateway import gateway
 from retrieval.commands.gateways.mcp import mcp
 from retrieval.commands.parameters import DEVICE_OPTION, QUERY_ARGUMENT, not_empty
+from retrieval.commands.proto import proto
 from retrieval.commands.render import passages_as_text
 from retrieval.commands.search_options import COPIES_OPTION, search_options, without_copies
 from retrieval.commands.serve import serve, token
@@ -187,6 +188,7 @@ cli.add_command(delete)
 cli.add_command(evaluate)
 cli.add_command(gateway)
 cli.add_command(mcp)
+cli.add_command(proto)
 cli.add_command(put)
 cli.add_command(serve)
 cli.add_command(token)

@@ -25,6 +25,7 @@ COMMANDS: Final = {
             "eval",
             "gateway",
             "mcp",
+            "proto",
             "put",
             "search",
             "serve",

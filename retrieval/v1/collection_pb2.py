@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dretrieval/v1/collection.proto\x12\x0cretrieval.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcf\x02\n\nCollection\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\"\n\x05model\x18\x03 \x01(\x0b\x32\x13.retrieval.v1.Model\x12-\n\x08\x63hunking\x18\x04 \x01(\x0b\x32\x1b.retrieval.v1.ChunkSettings\x12\x16\n\x0e\x64ocument_count\x18\x05 \x01(\x03\x12\x15\n\rpassage_count\x18\x06 \x01(\x03\x12\x13\n\x0btoken_count\x18\x07 \x01(\x03\x12\x14\n\x0cvector_count\x18\x08 \x01(\x03\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08index_id\x18\x0b \x01(\t\"r\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x11\n\tdimension\x18\x04 \x01(\x05\x12\x12\n\nmax_tokens\x18\x05 \x01(\x05\x12\r\n\x05\x64type\x18\x06 \x01(\t\"<\n\rChunkSettings\x12\x14\n\x0c\x63hunk_tokens\x18\x01 \x01(\x05\x12\x15\n\rchunk_overlap\x18\x02 \x01(\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dretrieval/v1/collection.proto\x12\x0cretrieval.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcf\x02\n\nCollection\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\"\n\x05model\x18\x03 \x01(\x0b\x32\x13.retrieval.v1.Model\x12-\n\x08\x63hunking\x18\x04 \x01(\x0b\x32\x1b.retrieval.v1.ChunkSettings\x12\x16\n\x0e\x64ocument_count\x18\x05 \x01(\x03\x12\x15\n\rpassage_count\x18\x06 \x01(\x03\x12\x13\n\x0btoken_count\x18\x07 \x01(\x03\x12\x14\n\x0cvector_count\x18\x08 \x01(\x03\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08index_id\x18\x0b \x01(\t\"r\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x11\n\tdimension\x18\x04 \x01(\x05\x12\x12\n\nmax_tokens\x18\x05 \x01(\x05\x12\r\n\x05\x64type\x18\x06 \x01(\t\"<\n\rChunkSettings\x12\x14\n\x0c\x63hunk_tokens\x18\x01 \x01(\x05\x12\x15\n\rchunk_overlap\x18\x02 \x01(\x05\x42\x44\n\x19gteretrieval.retrieval.v1P\x01Z%gteretrieval/retrieval/v1;retrievalv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'retrieval.v1.collection_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\031gteretrieval.retrieval.v1P\001Z%gteretrieval/retrieval/v1;retrievalv1'
   _globals['_COLLECTION']._serialized_start=81
   _globals['_COLLECTION']._serialized_end=416
   _globals['_MODEL']._serialized_start=418

@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!retrieval/v1/rerank_service.proto\x12\x0cretrieval.v1\"<\n\rRerankRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12\r\n\x05top_n\x18\x03 \x01(\x05\"e\n\x0eRerankResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.retrieval.v1.RerankResult\x12\r\n\x05model\x18\x02 \x01(\t\x12\x17\n\x0ftruncated_count\x18\x03 \x01(\x05\",\n\x0cRerankResult\x12\r\n\x05index\x18\x01 \x01(\x05\x12\r\n\x05score\x18\x02 \x01(\x02\x32T\n\rRerankService\x12\x43\n\x06Rerank\x12\x1b.retrieval.v1.RerankRequest\x1a\x1c.retrieval.v1.RerankResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!retrieval/v1/rerank_service.proto\x12\x0cretrieval.v1\"<\n\rRerankRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12\r\n\x05top_n\x18\x03 \x01(\x05\"e\n\x0eRerankResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.retrieval.v1.RerankResult\x12\r\n\x05model\x18\x02 \x01(\t\x12\x17\n\x0ftruncated_count\x18\x03 \x01(\x05\",\n\x0cRerankResult\x12\r\n\x05index\x18\x01 \x01(\x05\x12\r\n\x05score\x18\x02 \x01(\x02\x32T\n\rRerankService\x12\x43\n\x06Rerank\x12\x1b.retrieval.v1.RerankRequest\x1a\x1c.retrieval.v1.RerankResponseBD\n\x19gteretrieval.retrieval.v1P\x01Z%gteretrieval/retrieval/v1;retrievalv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'retrieval.v1.rerank_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\031gteretrieval.retrieval.v1P\001Z%gteretrieval/retrieval/v1;retrievalv1'
   _globals['_RERANKREQUEST']._serialized_start=51
   _globals['_RERANKREQUEST']._serialized_end=111
   _globals['_RERANKRESPONSE']._serialized_start=113

@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19retrieval/v1/vector.proto\x12\x0cretrieval.v1\"\x18\n\x06Vector\x12\x0e\n\x06values\x18\x01 \x03(\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19retrieval/v1/vector.proto\x12\x0cretrieval.v1\"\x18\n\x06Vector\x12\x0e\n\x06values\x18\x01 \x03(\x02\x42\x44\n\x19gteretrieval.retrieval.v1P\x01Z%gteretrieval/retrieval/v1;retrievalv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'retrieval.v1.vector_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\031gteretrieval.retrieval.v1P\001Z%gteretrieval/retrieval/v1;retrievalv1'
   _globals['_VECTOR']._serialized_start=43
   _globals['_VECTOR']._serialized_end=67
 # @@protoc_insertion_point(module_scope)

@@ -12,7 +12,7 @@ import trustme
 from click.testing import CliRunner, Result
 
 from retrieval.commands.cli import cli, main
-from retrieval.commands.evaluate import evaluate
+from retrieval.commands.evaluation.evaluate import evaluate
 from retrieval.errors import InvalidArgument, NotAnIndex, ServiceError
 from retrieval.eval.measure import WARM_UP
 from retrieval.eval.run import load_run

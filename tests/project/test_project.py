@@ -78,6 +78,9 @@ def test_the_wheel_has_types_licence_model_and_nothing_else(built: tuple[Path, P
         assert wheel.read(licence).decode() == text("LICENSE")
     assert "indexer/py.typed" in names
     assert "retrieval/models/mini-gte-en-v1/model.safetensors" in names
+    contract = {path.relative_to(ROOT / "proto") for path in (ROOT / "proto").rglob("*.proto")}
+    shipped = {name for name in names if name.startswith("retrieval/protos/")}
+    assert shipped == {f"retrieval/protos/{path.as_posix()}" for path in contract}
     tops = {name.split("/")[0] for name in names}
     assert tops == {"retrieval", "indexer", f"gte_retrieval-{retrieval.__version__}.dist-info"}
 

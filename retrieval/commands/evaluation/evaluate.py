@@ -17,7 +17,7 @@ from retrieval.domain.search_options import MAX_K, OPTIONS
 from retrieval.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from retrieval.commands.eval_systems import System
+    from retrieval.commands.evaluation.systems import System
     from retrieval.eval.run import Run
     from retrieval.eval.sets.queries import TestSet
     from retrieval.store import LocationLike
@@ -250,7 +250,7 @@ def _open_system(
     **options: Any,
 ) -> Iterator["System"]:
     """Open the index, or connect to the server, that answers the queries."""
-    from retrieval.commands.eval_systems import search_index, search_server
+    from retrieval.commands.evaluation.systems import search_index, search_server
 
     connection: Any = {name: options.pop(name) for name in CONNECTION_NAMES}
     if target is None:

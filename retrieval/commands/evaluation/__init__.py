@@ -1,0 +1,1 @@
+"""``retrieval eval``: measure searches, of an index or of a server."""
