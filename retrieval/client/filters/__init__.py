@@ -6,7 +6,18 @@ from retrieval.client.filters.expressions import (
     FilterExpression,
     FilterLike,
     FilterValue,
+    all_of,
+    any_of,
     filter_text,
 )
 
-__all__ = ["F", "FilterExpression", "FilterLike", "FilterValue", "filter_from_dict", "filter_text"]
+__all__ = [
+    "F",
+    "FilterExpression",
+    "FilterLike",
+    "FilterValue",
+    "all_of",
+    "any_of",
+    "filter_from_dict",
+    "filter_text",
+]

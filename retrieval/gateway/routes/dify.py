@@ -1,11 +1,14 @@
 """Searches in Dify's form of an external knowledge base."""
 
+from collections.abc import Callable, Mapping
+from operator import eq, ge, gt, le, lt, ne
 from typing import Any, Final
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from retrieval.client.filters import F, FilterExpression, all_of, any_of
 from retrieval.client.requests import search_request
 from retrieval.client.results import SearchResults
 from retrieval.domain.passages import Passage
@@ -14,9 +17,9 @@ from retrieval.errors import InvalidArgument
 from retrieval.gateway.routes.common import as_json, server_for
 from retrieval.gateway.schemas import others as schemas
 
-_COMPARISONS: Final = {
-    **{"is": "=", "=": "=", "is not": "!=", "≠": "!="},
-    **{">": ">", "<": "<", "≥": ">=", "≤": "<=", "before": "<", "after": ">"},
+_COMPARISONS: Final[Mapping[str, Callable[[Any, Any], FilterExpression]]] = {
+    **{"is": eq, "=": eq, "is not": ne, "≠": ne},
+    **{">": gt, "<": lt, "≥": ge, "≤": le, "before": lt, "after": gt},
 }
 _PATTERNS: Final = {"contains": "*{}*", "start with": "{}*", "end with": "*{}"}
 _WILDCARDS: Final = str.maketrans({char: f"[{char}]" for char in "*?["})
@@ -65,45 +68,41 @@ def filter_of(condition: schemas.MetadataCondition | None) -> str:
     """Return Dify's conditions in the language of filters.
 
     Raises:
-        InvalidArgument: a condition lacks a value that its operator needs.
+        InvalidArgument: a condition lacks a value that its operator needs, or has one that no
+            filter can have.
     """
     if condition is None or not condition.conditions:
         return ""
-    word = " OR " if condition.logical_operator == "or" else " AND "
-    return word.join(f"({_any_of(one)})" for one in condition.conditions)
+    try:
+        parts = [_any_of(one) for one in condition.conditions]
+    except InvalidArgument as error:
+        raise InvalidArgument(error.message, field="metadata_condition") from error
+    return (any_of(parts) if condition.logical_operator == "or" else all_of(parts)).text
 
 
-def _any_of(condition: schemas.Condition) -> str:
+def _any_of(condition: schemas.Condition) -> FilterExpression:
     names = [condition.name] if isinstance(condition.name, str) else condition.name
     if not names:
-        raise InvalidArgument("a condition names no field", field="metadata_condition")
-    return " OR ".join(_comparison(_quoted(name), condition) for name in names)
+        raise InvalidArgument("a condition names no field")
+    return any_of([_comparison(F(name), condition) for name in names])
 
 
-def _comparison(field: str, condition: schemas.Condition) -> str:
+def _comparison(field: F, condition: schemas.Condition) -> FilterExpression:
     operator, value = condition.comparison_operator, condition.value
     if operator in ("empty", "not empty"):
-        return f"{'NOT ' if operator == 'empty' else ''}{field}:*"
+        return ~field.exists() if operator == "empty" else field.exists()
     if operator in ("in", "not in"):
-        values = value if isinstance(value, list) else [_one(value, operator)]
-        listed = ", ".join(_quoted(str(each)) for each in values)
-        return f"{field} {operator.upper()} ({listed})"
-    text = str(_one(value, operator))
+        one_of = field.isin(value if isinstance(value, list) else [_one(value, operator)])
+        return ~one_of if operator == "not in" else one_of
+    one = _one(value, operator)
     if operator in _COMPARISONS:
-        return f"{field}{_COMPARISONS[operator]}{_quoted(text)}"
-    negated = operator.startswith("not ")
-    pattern = _PATTERNS[operator.removeprefix("not ")].format(text.translate(_WILDCARDS))
-    return f"{'NOT ' if negated else ''}{field}:{_quoted(pattern)}"
+        return _COMPARISONS[operator](field, one)
+    text = str(one).translate(_WILDCARDS)
+    matches = field.matches(_PATTERNS[operator.removeprefix("not ")].format(text))
+    return ~matches if operator.startswith("not ") else matches
 
 
 def _one(value: str | float | list[str] | None, operator: str) -> str | float:
     if value is None or isinstance(value, list):
-        raise InvalidArgument(
-            f"the operator {operator!r} needs one value, not {value!r}", field="metadata_condition"
-        )
+        raise InvalidArgument(f"the operator {operator!r} needs one value, not {value!r}")
     return value
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'

@@ -99,7 +99,7 @@ def test_conditions_of_dify_are_filters(
 def test_conditions_are_joined() -> None:
     conditions = [
         {"name": name, "comparison_operator": "is", "value": value}
-        for name, value in (("a", 1), ("b", "x"))
+        for name, value in (("a", 1), (["b", "c"], "x"))
     ]
     made = {
         operator: filter_of(
@@ -109,7 +109,7 @@ def test_conditions_are_joined() -> None:
         )
         for operator in ("and", "or")
     }
-    assert made == {"and": '("a"="1") AND ("b"="x")', "or": '("a"="1") OR ("b"="x")'}
+    assert made == {"and": 'a=1 AND (b="x" OR c="x")', "or": 'a=1 OR b="x" OR c="x"'}
     assert filter_of(None) == filter_of(MetadataCondition()) == ""
 
 
