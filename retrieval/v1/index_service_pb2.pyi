@@ -356,8 +356,8 @@ class ListDocumentsRequest(_message.Message):
     means all documents. docs/filters.md describes the language.
     """
     count: _builtins.bool
-    """count asks for ListDocumentsResponse.total, which takes up to 0.3 s for a filter over a million
-    documents.
+    """count asks for ListDocumentsResponse.total. Without a filter it costs nothing; with one, a number
+    of every document is read.
     """
     def __init__(
         self,

@@ -96,6 +96,23 @@ def test_a_part_of_a_document(http: Http, client: RetrievalClient) -> None:
     assert (first["media_type"], first["sha256"]) == ("text/markdown", whole.sha256)
 
 
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("char_start=5&char_end=4", "char_end"),
+        ("char_start=-1", "char_start"),
+        ("line_start=0", "line_start"),
+        ("line_start=3&line_end=2", "line_end"),
+        ("line_end=0", "line_end"),
+        ("line_start=1&char_start=1", "line_start"),
+    ],
+)
+def test_a_range_that_is_none_is_named_as_it_was_given(http: Http, query: str, field: str) -> None:
+    found = http("GET", f"/v1/documents/notes/ferry.md?{query}")
+    assert found.problem == (400, "INVALID_ARGUMENT")
+    assert found.json["metadata"] == {"field": field}
+
+
 def test_documents_by_filter_and_counted(http: Http) -> None:
     found = http("GET", f"/v1/documents?filter={quote('path:b*')}&count=true&page_size=1")
     answers.DocumentPage.model_validate_json(found.body)
@@ -144,10 +161,6 @@ def test_the_server(http: Http, client: RetrievalClient) -> None:
         ("/v1/documents/a%00b%ff", (404, "NOT_FOUND")),
         ("/v1/documents/notes/ferry.md?collection=nope", (404, "NOT_FOUND")),
         ("/v1/documents/notes/ferry.md?text=perhaps", (422, "INVALID_ARGUMENT")),
-        ("/v1/documents/notes/ferry.md?char_start=5&char_end=4", (400, "INVALID_ARGUMENT")),
-        ("/v1/documents/notes/ferry.md?char_start=-1", (400, "INVALID_ARGUMENT")),
-        ("/v1/documents/notes/ferry.md?line_start=0", (400, "INVALID_ARGUMENT")),
-        ("/v1/documents/notes/ferry.md?line_start=1&char_start=1", (400, "INVALID_ARGUMENT")),
         ("/v1/documents?filter=path%3A", (400, "INVALID_ARGUMENT")),
         ("/v1/documents?page_size=0", (400, "INVALID_ARGUMENT")),
         ("/v1/documents?page_size=1001", (400, "INVALID_ARGUMENT")),

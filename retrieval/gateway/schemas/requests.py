@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from retrieval.domain.resource_names import COLLECTION_ID, DEFAULT_COLLECTION
 from retrieval.domain.search_options import OPTIONS, Option, SearchOptions
+from retrieval.errors import InvalidArgument
 
 MAX_BATCH = 256
 """Searches of one request: ``ServerLimits.max_batch_size``, unless the server has another limit."""
@@ -128,10 +129,37 @@ class Part(BaseModel):
 
     @property
     def keywords(self) -> dict[str, Any]:
-        """Keywords of ``document_request``; a range wins over ``text``."""
-        given: dict[str, Any] = {"with_text": self.text}
-        if self.char_start is not None or self.char_end is not None:
-            given["chars"] = (self.char_start or 0, self.char_end)
-        if self.line_start is not None or self.line_end is not None:
-            given["lines"] = (1 if self.line_start is None else self.line_start, self.line_end)
-        return given
+        """Keywords of ``document_request``; a range wins over ``text``.
+
+        Raises:
+            InvalidArgument: two ranges, or one that ends before it starts.
+        """
+        chars = _range("char", self.char_start, self.char_end, first=0)
+        lines = _range("line", self.line_start, self.line_end, first=1)
+        if chars and lines:
+            raise InvalidArgument(
+                "give a range of characters or of lines, not both", field="line_start"
+            )
+        return {"with_text": self.text, "chars": chars, "lines": lines}
+
+
+def _range(
+    name: str, start: int | None, end: int | None, *, first: int
+) -> tuple[int, int | None] | None:
+    """Return a range; None if neither of its parameters is given.
+
+    Raises:
+        InvalidArgument: the range ends before it starts.
+    """
+    if start is None and end is None:
+        return None
+    begin = first if start is None else start
+    if begin < first:
+        raise InvalidArgument(
+            f"{name}_start is {begin}; it must be at least {first}", field=f"{name}_start"
+        )
+    if end is not None and end < begin:
+        raise InvalidArgument(
+            f"{name}_end is {end}; it must be at least the start, {begin}", field=f"{name}_end"
+        )
+    return begin, end
