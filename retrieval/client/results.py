@@ -264,6 +264,7 @@ class ServedModel:
     """What the server puts before each passage; empty for nothing."""
     collections: tuple[str, ...]
     """Resource names of the collections that use it."""
+    loaded_at: datetime
 
     @classmethod
     def from_message(cls, message: embedding_service_pb2.ServedModel) -> "ServedModel":
@@ -275,6 +276,7 @@ class ServedModel:
             query_prompt=message.query_prompt,
             passage_prompt=message.passage_prompt,
             collections=tuple(message.collections),
+            loaded_at=to_datetime(message.load_time),
         )
 
 

@@ -22,11 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from retrieval.v1 import collection_pb2 as retrieval_dot_v1_dot_collection__pb2
 from retrieval.v1 import vector_pb2 as retrieval_dot_v1_dot_vector__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$retrieval/v1/embedding_service.proto\x12\x0cretrieval.v1\x1a\x1dretrieval/v1/collection.proto\x1a\x19retrieval/v1/vector.proto\"\x7f\n\x11\x42\x61tchEmbedRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12$\n\x04kind\x18\x03 \x01(\x0e\x32\x16.retrieval.v1.TextKind\x12\r\n\x05model\x18\x04 \x01(\t\x12\x12\n\ndimensions\x18\x05 \x01(\x05\"k\n\x12\x42\x61tchEmbedResponse\x12+\n\nembeddings\x18\x01 \x03(\x0b\x32\x17.retrieval.v1.Embedding\x12\x19\n\x11model_fingerprint\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\"Y\n\tEmbedding\x12$\n\x06vector\x18\x01 \x01(\x0b\x32\x14.retrieval.v1.Vector\x12\x13\n\x0btoken_count\x18\x02 \x01(\x05\x12\x11\n\ttruncated\x18\x03 \x01(\x08\"F\n\x12\x43ountTokensRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12\r\n\x05model\x18\x03 \x01(\t\"i\n\x13\x43ountTokensResponse\x12\x14\n\x0ctoken_counts\x18\x01 \x03(\x05\x12\x12\n\nmax_tokens\x18\x02 \x01(\x05\x12\x19\n\x11model_fingerprint\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\"\x13\n\x11ListModelsRequest\"i\n\x12ListModelsResponse\x12)\n\x06models\x18\x01 \x03(\x0b\x32\x19.retrieval.v1.ServedModel\x12(\n\x08reranker\x18\x02 \x01(\x0b\x32\x16.retrieval.v1.Reranker\"\x97\x01\n\x0bServedModel\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.retrieval.v1.Model\x12\r\n\x05names\x18\x02 \x03(\t\x12\x12\n\ndimensions\x18\x03 \x03(\x05\x12\x14\n\x0cquery_prompt\x18\x04 \x01(\t\x12\x16\n\x0epassage_prompt\x18\x05 \x01(\t\x12\x13\n\x0b\x63ollections\x18\x06 \x03(\t\",\n\x08Reranker\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nmax_tokens\x18\x02 \x01(\x05*Q\n\x08TextKind\x12\x19\n\x15TEXT_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fTEXT_KIND_QUERY\x10\x01\x12\x15\n\x11TEXT_KIND_PASSAGE\x10\x02\x32\x88\x02\n\x10\x45mbeddingService\x12O\n\nBatchEmbed\x12\x1f.retrieval.v1.BatchEmbedRequest\x1a .retrieval.v1.BatchEmbedResponse\x12R\n\x0b\x43ountTokens\x12 .retrieval.v1.CountTokensRequest\x1a!.retrieval.v1.CountTokensResponse\x12O\n\nListModels\x12\x1f.retrieval.v1.ListModelsRequest\x1a .retrieval.v1.ListModelsResponseBD\n\x19gteretrieval.retrieval.v1P\x01Z%gteretrieval/retrieval/v1;retrievalv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$retrieval/v1/embedding_service.proto\x12\x0cretrieval.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dretrieval/v1/collection.proto\x1a\x19retrieval/v1/vector.proto\"\x7f\n\x11\x42\x61tchEmbedRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12$\n\x04kind\x18\x03 \x01(\x0e\x32\x16.retrieval.v1.TextKind\x12\r\n\x05model\x18\x04 \x01(\t\x12\x12\n\ndimensions\x18\x05 \x01(\x05\"k\n\x12\x42\x61tchEmbedResponse\x12+\n\nembeddings\x18\x01 \x03(\x0b\x32\x17.retrieval.v1.Embedding\x12\x19\n\x11model_fingerprint\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\"Y\n\tEmbedding\x12$\n\x06vector\x18\x01 \x01(\x0b\x32\x14.retrieval.v1.Vector\x12\x13\n\x0btoken_count\x18\x02 \x01(\x05\x12\x11\n\ttruncated\x18\x03 \x01(\x08\"F\n\x12\x43ountTokensRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12\r\n\x05model\x18\x03 \x01(\t\"i\n\x13\x43ountTokensResponse\x12\x14\n\x0ctoken_counts\x18\x01 \x03(\x05\x12\x12\n\nmax_tokens\x18\x02 \x01(\x05\x12\x19\n\x11model_fingerprint\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\"\x13\n\x11ListModelsRequest\"i\n\x12ListModelsResponse\x12)\n\x06models\x18\x01 \x03(\x0b\x32\x19.retrieval.v1.ServedModel\x12(\n\x08reranker\x18\x02 \x01(\x0b\x32\x16.retrieval.v1.Reranker\"\xc6\x01\n\x0bServedModel\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.retrieval.v1.Model\x12\r\n\x05names\x18\x02 \x03(\t\x12\x12\n\ndimensions\x18\x03 \x03(\x05\x12\x14\n\x0cquery_prompt\x18\x04 \x01(\t\x12\x16\n\x0epassage_prompt\x18\x05 \x01(\t\x12\x13\n\x0b\x63ollections\x18\x06 \x03(\t\x12-\n\tload_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\",\n\x08Reranker\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nmax_tokens\x18\x02 \x01(\x05*Q\n\x08TextKind\x12\x19\n\x15TEXT_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fTEXT_KIND_QUERY\x10\x01\x12\x15\n\x11TEXT_KIND_PASSAGE\x10\x02\x32\x88\x02\n\x10\x45mbeddingService\x12O\n\nBatchEmbed\x12\x1f.retrieval.v1.BatchEmbedRequest\x1a .retrieval.v1.BatchEmbedResponse\x12R\n\x0b\x43ountTokens\x12 .retrieval.v1.CountTokensRequest\x1a!.retrieval.v1.CountTokensResponse\x12O\n\nListModels\x12\x1f.retrieval.v1.ListModelsRequest\x1a .retrieval.v1.ListModelsResponseBD\n\x19gteretrieval.retrieval.v1P\x01Z%gteretrieval/retrieval/v1;retrievalv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,26 +35,26 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'retrieval.v1.embedding_serv
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\031gteretrieval.retrieval.v1P\001Z%gteretrieval/retrieval/v1;retrievalv1'
-  _globals['_TEXTKIND']._serialized_start=948
-  _globals['_TEXTKIND']._serialized_end=1029
-  _globals['_BATCHEMBEDREQUEST']._serialized_start=112
-  _globals['_BATCHEMBEDREQUEST']._serialized_end=239
-  _globals['_BATCHEMBEDRESPONSE']._serialized_start=241
-  _globals['_BATCHEMBEDRESPONSE']._serialized_end=348
-  _globals['_EMBEDDING']._serialized_start=350
-  _globals['_EMBEDDING']._serialized_end=439
-  _globals['_COUNTTOKENSREQUEST']._serialized_start=441
-  _globals['_COUNTTOKENSREQUEST']._serialized_end=511
-  _globals['_COUNTTOKENSRESPONSE']._serialized_start=513
-  _globals['_COUNTTOKENSRESPONSE']._serialized_end=618
-  _globals['_LISTMODELSREQUEST']._serialized_start=620
-  _globals['_LISTMODELSREQUEST']._serialized_end=639
-  _globals['_LISTMODELSRESPONSE']._serialized_start=641
-  _globals['_LISTMODELSRESPONSE']._serialized_end=746
-  _globals['_SERVEDMODEL']._serialized_start=749
-  _globals['_SERVEDMODEL']._serialized_end=900
-  _globals['_RERANKER']._serialized_start=902
-  _globals['_RERANKER']._serialized_end=946
-  _globals['_EMBEDDINGSERVICE']._serialized_start=1032
-  _globals['_EMBEDDINGSERVICE']._serialized_end=1296
+  _globals['_TEXTKIND']._serialized_start=1028
+  _globals['_TEXTKIND']._serialized_end=1109
+  _globals['_BATCHEMBEDREQUEST']._serialized_start=145
+  _globals['_BATCHEMBEDREQUEST']._serialized_end=272
+  _globals['_BATCHEMBEDRESPONSE']._serialized_start=274
+  _globals['_BATCHEMBEDRESPONSE']._serialized_end=381
+  _globals['_EMBEDDING']._serialized_start=383
+  _globals['_EMBEDDING']._serialized_end=472
+  _globals['_COUNTTOKENSREQUEST']._serialized_start=474
+  _globals['_COUNTTOKENSREQUEST']._serialized_end=544
+  _globals['_COUNTTOKENSRESPONSE']._serialized_start=546
+  _globals['_COUNTTOKENSRESPONSE']._serialized_end=651
+  _globals['_LISTMODELSREQUEST']._serialized_start=653
+  _globals['_LISTMODELSREQUEST']._serialized_end=672
+  _globals['_LISTMODELSRESPONSE']._serialized_start=674
+  _globals['_LISTMODELSRESPONSE']._serialized_end=779
+  _globals['_SERVEDMODEL']._serialized_start=782
+  _globals['_SERVEDMODEL']._serialized_end=980
+  _globals['_RERANKER']._serialized_start=982
+  _globals['_RERANKER']._serialized_end=1026
+  _globals['_EMBEDDINGSERVICE']._serialized_start=1112
+  _globals['_EMBEDDINGSERVICE']._serialized_end=1376
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from retrieval.v1 import collection_pb2 as _collection_pb2
@@ -301,6 +302,7 @@ class ServedModel(_message.Message):
     QUERY_PROMPT_FIELD_NUMBER: _builtins.int
     PASSAGE_PROMPT_FIELD_NUMBER: _builtins.int
     COLLECTIONS_FIELD_NUMBER: _builtins.int
+    LOAD_TIME_FIELD_NUMBER: _builtins.int
     query_prompt: _builtins.str
     """query_prompt is the text that the server puts before each query. Empty means none."""
     passage_prompt: _builtins.str
@@ -326,6 +328,10 @@ class ServedModel(_message.Message):
         see, in order. Empty means that there are none.
         """
 
+    @_builtins.property
+    def load_time(self) -> _timestamp_pb2.Timestamp:
+        """load_time is when the server loaded the model."""
+
     def __init__(
         self,
         *,
@@ -335,10 +341,11 @@ class ServedModel(_message.Message):
         query_prompt: _builtins.str = ...,
         passage_prompt: _builtins.str = ...,
         collections: _abc.Iterable[_builtins.str] | None = ...,
+        load_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["load_time", b"load_time", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collections", b"collections", "dimensions", b"dimensions", "model", b"model", "names", b"names", "passage_prompt", b"passage_prompt", "query_prompt", b"query_prompt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collections", b"collections", "dimensions", b"dimensions", "load_time", b"load_time", "model", b"model", "names", b"names", "passage_prompt", b"passage_prompt", "query_prompt", b"query_prompt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -17,25 +17,17 @@ _REMEMBERED_MODELS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class KnownModel:
-    """The collection that stands for the name of a model."""
-
-    collection: str
-    fingerprint: str
-    """Of the collection's model when its name was looked up."""
-
-
-@dataclass(frozen=True, slots=True)
 class Gateway:
     """What lasts longer than a request; an application has it as ``state.gateway``."""
 
     upstream: Upstream
     timeout: float
     """Limits a request to the server, in seconds."""
-    models: Recent[tuple[str, str], KnownModel] = field(
+    models: Recent[tuple[str, str], bool] = field(
         default_factory=lambda: Recent(_REMEMBERED_MODELS, lambda _: 1)
     )
-    """Names of models that were looked up; by token as well, for callers see different ones."""
+    """Whether a name was last that of a model, and not of a collection; by token as well, for
+    callers see different ones."""
 
 
 @dataclass(frozen=True, slots=True)

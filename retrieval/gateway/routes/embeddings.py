@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import numpy as np
 from fastapi import APIRouter
@@ -13,19 +13,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from retrieval.client.requests import embed_requests
-from retrieval.client.results import Embeddings
+from retrieval.client.results import Embeddings, check_obeyed
 from retrieval.domain.records import TextKind
-from retrieval.domain.resource_names import DEFAULT_COLLECTION, parse_collection
+from retrieval.domain.resource_names import parse_collection
 from retrieval.domain.wording import did_you_mean
-from retrieval.errors import InvalidArgument
-from retrieval.gateway.problems import Problem, Refused
-from retrieval.gateway.routes.common import KnownModel, Server, as_json, server_for
+from retrieval.errors import InvalidArgument, ServiceError
+from retrieval.gateway.problems import Problem, Refused, of_service
+from retrieval.gateway.routes.common import Server, as_json, server_for
 from retrieval.gateway.schemas import embeddings as schemas
-from retrieval.v1 import collection_pb2
-from retrieval.v1 import index_service_pb2 as pb
+from retrieval.v1 import embedding_service_pb2 as pb
 
-_MOST_COLLECTIONS: Final = 1000
-"""On a page of ListCollections; its maximum."""
 _NO_TEXTS: Final = (
     "{} has token ids, which only the tokenizer of the model that they were made for can read: "
     "send texts; OpenAIEmbeddings of LangChain sends them with check_embedding_ctx_length=False"
@@ -40,8 +37,8 @@ router = APIRouter(tags=["embeddings"])
 async def create_embeddings(request: Request, body: schemas.EmbeddingsBody) -> Response:
     """Embed texts, in OpenAI's form."""
     texts = _texts(body.input, field="input")
-    made = await _embed_by_model(server_for(request), texts, body.input_type, body.model)
-    _check_dimensions(body.dimensions, made)
+    wanted = _Wanted(texts, body.input_type, body.dimensions)
+    made = await _embed_by_name(server_for(request), wanted, body.model)
     tokens = sum(made.token_counts)
     return as_json(
         {
@@ -66,7 +63,7 @@ async def create_embeddings(request: Request, body: schemas.EmbeddingsBody) -> R
 @router.get("/v1/models", operation_id="list_models", response_model=schemas.OfferedModels)
 async def list_models(request: Request) -> Response:
     """List what `model` can be for embeddings: models, and collections."""
-    offered = _offered(await _collections(server_for(request)))
+    offered = await _offered(server_for(request))
     return as_json({"object": "list", "data": [*offered.values()]})
 
 
@@ -75,7 +72,7 @@ async def list_models(request: Request) -> Response:
 )
 async def get_model(request: Request, model: str) -> Response:
     """Return one of the models for embeddings."""
-    offered = _offered(await _collections(server_for(request)))
+    offered = await _offered(server_for(request))
     if model not in offered:
         raise _no_model(model, offered)
     return as_json(offered[model])
@@ -86,14 +83,20 @@ async def embed(
     request: Request,
     body: schemas.EmbedBody,
     collection: Annotated[
-        str, InQuery(description="The collection whose model to use.")
-    ] = DEFAULT_COLLECTION,
+        str | None,
+        InQuery(
+            description="The collection whose model to use: `default` if not given or, without "
+            "such a collection, the first model of the server."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, InQuery(description="The name of a model, in place of a collection.")
+    ] = None,
 ) -> Response:
     """Embed texts, in the form of text-embeddings-inference."""
     texts = _texts(body.inputs, field="inputs")
-    kind: TextKind = body.prompt_name or "passage"
-    made = await _embed(server_for(request), texts, kind, collection)
-    _check_dimensions(body.dimensions, made)
+    wanted = _Wanted(texts, body.prompt_name or "passage", body.dimensions)
+    made = await _embed(server_for(request), wanted, collection=collection, model=model)
     if body.truncate is False and any(made.truncated):
         place = made.truncated.index(True)
         raise Refused(
@@ -108,110 +111,112 @@ async def embed(
     return as_json(made.vectors)
 
 
+class _Wanted(NamedTuple):
+    """What to embed, and how."""
+
+    texts: Sequence[str]
+    kind: TextKind
+    dimensions: int | None
+    """Components of a vector; None for all."""
+
+
 async def _embed(
-    server: Server, texts: Sequence[str], kind: TextKind, collection: str
+    server: Server, wanted: _Wanted, *, collection: str | None = None, model: str | None = None
 ) -> Embeddings:
-    """Embed texts with the model of a collection.
+    """Embed texts with the model of a collection, or of a name; without both the server chooses.
 
     Raises:
         Refused: the server refused.
         InvalidArgument: a text can't be sent.
     """
-    messages = [
-        await server.call(server.stubs.embedding.BatchEmbed, message)
-        for message in embed_requests(texts, kind, collection=collection)
-    ]
-    return Embeddings.from_messages(messages)
+    requests = embed_requests(
+        wanted.texts,
+        wanted.kind,
+        collection=collection,
+        model=model,
+        dimensions=wanted.dimensions,
+    )
+    answers = []
+    for each in requests:
+        answer = await server.call(server.stubs.embedding.BatchEmbed, each)
+        try:
+            answers.append(check_obeyed(each, answer))
+        except ServiceError as error:
+            raise Refused(of_service(error, retry_seconds=None, ours=True)) from error
+    return Embeddings.from_messages(answers)
 
 
-async def _embed_by_model(
-    server: Server, texts: Sequence[str], kind: TextKind, model: str
-) -> Embeddings:
+async def _embed_by_name(server: Server, wanted: _Wanted, name: str) -> Embeddings:
     """Embed texts with the model of that name, or of the collection of that name.
+
+    A collection takes precedence, unless the name was that of a model the last time.
 
     Raises:
         Refused: there is no such collection or model, or the server refused.
         InvalidArgument: a text can't be sent.
     """
     remembered = server.gateway.models
-    key = (dict(server.caller.metadata).get("authorization", ""), model)
-    known = remembered.get([key]).get(key)
-    if known is None:
-        if _may_be_collection(model):
-            try:
-                return await _embed(server, texts, kind, model)
-            except Refused as refused:
-                # Without a token for a collection, it is unknown whether there is one.
-                if refused.problem.status not in (403, 404):
-                    raise
-                first = refused
+    key = (dict(server.caller.metadata).get("authorization", ""), name)
+    was_model = remembered.get([key]).get(key, False)
+    forbidden: Refused | None = None
+    for as_model in (was_model, not was_model):
+        if not name or not (as_model or _may_be_collection(name)):
+            continue
+        place = {"model" if as_model else "collection": name}
+        try:
+            made = await _embed(server, wanted, **place)
+        except Refused as refused:
+            # Without a token for a collection, it is unknown whether there is one.
+            if as_model and refused.problem.reason != "UNKNOWN_MODEL":
+                raise
+            if refused.problem.status == HTTPStatus.FORBIDDEN:
+                forbidden = refused
+            elif refused.problem.status != HTTPStatus.NOT_FOUND:
+                raise
         else:
-            first = None
-        known = await _look_up(server, model, first)
-    made = await _embed(server, texts, kind, known.collection)
-    if made.model_fingerprint != known.fingerprint:
-        # The collection was built again with another model since its name was looked up.
-        known = await _look_up(server, model, None)
-        made = await _embed(server, texts, kind, known.collection)
-    remembered.put({key: known})
-    return made
+            remembered.put({key: as_model})
+            return made
+    raise forbidden or _no_model(name, await _offered(server))
 
 
-async def _look_up(server: Server, model: str, first: Refused | None) -> KnownModel:
-    """Find a collection by the name of its model.
+async def _offered(server: Server) -> dict[str, dict[str, Any]]:
+    """Return what can be given as model, by id: names of models, then of collections.
 
     Raises:
-        Refused: there is none. It is the first refusal if collections can't be listed, or if that
-            one was about the token.
+        Refused: the server refused.
     """
+    answer = await server.call(server.stubs.embedding.ListModels, pb.ListModelsRequest())
+    offered: dict[str, dict[str, Any]] = {}
+    for one in answer.models:
+        for name in one.names:
+            offered.setdefault(name, _offer(name, one))
+    for one in answer.models:
+        for resource in one.collections:
+            # A collection takes precedence over a model of the same name.
+            name = parse_collection(resource, field="name")
+            offered[name] = _offer(name, one)
+    return offered
+
+
+def _offer(name: str, served: pb.ServedModel) -> dict[str, Any]:
+    """Return what can be given as model, in OpenAI's form of a model."""
+    return {
+        "id": name,
+        "object": "model",
+        "created": served.load_time.seconds,
+        "owned_by": "gte-retrieval",
+        "root": served.model.name,
+        "dimension": served.model.dimension,
+        "dimensions": [*served.dimensions],
+        "max_model_len": served.model.max_tokens,
+    }
+
+
+def _may_be_collection(name: str) -> bool:
     try:
-        found = await _collections(server)
-    except Refused as refused:
-        raise first or refused from None
-    for one in found:
-        if one.model.name == model:
-            name = parse_collection(one.name, field="name")
-            return KnownModel(name, one.model.fingerprint)
-    if first is not None and first.problem.status == HTTPStatus.FORBIDDEN:
-        raise first
-    raise _no_model(model, _offered(found))
-
-
-async def _collections(server: Server) -> list[collection_pb2.Collection]:
-    """Return the collections that a caller sees, by name."""
-    request = pb.ListCollectionsRequest(page_size=_MOST_COLLECTIONS)
-    found: list[collection_pb2.Collection] = []
-    while True:
-        answer = await server.call(server.stubs.index.ListCollections, request)
-        found += answer.collections
-        if not answer.next_page_token:
-            return found
-        request.page_token = answer.next_page_token
-
-
-def _may_be_collection(model: str) -> bool:
-    try:
-        return bool(parse_collection(f"collections/{model}", field="model"))
+        return bool(parse_collection(f"collections/{name}", field="model"))
     except InvalidArgument:
         return False
-
-
-def _offered(collections: Sequence[collection_pb2.Collection]) -> dict[str, dict[str, Any]]:
-    """Return what can be given as model, by id: names of models, then of collections."""
-    offered: dict[str, dict[str, Any]] = {}
-    own = {parse_collection(one.name, field="name"): one for one in collections}
-    for name, one in [*((each.model.name, each) for each in collections), *own.items()]:
-        # A collection takes precedence over a model of the same name.
-        offered[name] = {
-            "id": name,
-            "object": "model",
-            "created": one.create_time.seconds,
-            "owned_by": "gte-retrieval",
-            "root": one.model.name,
-            "dimension": one.model.dimension,
-            "max_model_len": one.model.max_tokens,
-        }
-    return offered
 
 
 def _no_model(model: str, offered: dict[str, dict[str, Any]]) -> Refused:
@@ -220,7 +225,7 @@ def _no_model(model: str, offered: dict[str, dict[str, Any]]) -> Refused:
         Problem(
             404,
             "MODEL_NOT_FOUND",
-            f"no collection and no model of a collection is named {model[:100]!r}{hint}",
+            f"no model and no collection is named {model[:100]!r}{hint}",
             {"field": "model"},
         )
     )
@@ -243,16 +248,6 @@ def _texts(given: schemas.Texts, *, field: str) -> list[str]:
                 f"{field} has an empty text, which has no meaningful vector", field=field
             )
     return [text for text in texts if isinstance(text, str)]
-
-
-def _check_dimensions(asked: int | None, made: Embeddings) -> None:
-    own = made.vectors.shape[1]
-    if asked is not None and asked != own:
-        raise InvalidArgument(
-            f"dimensions is {asked}, but the vectors of this model have {own}, and a part of them "
-            "finds worse passages: leave it out",
-            field="dimensions",
-        )
 
 
 def _base64(vector: NDArray[np.float32]) -> str:

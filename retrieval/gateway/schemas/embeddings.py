@@ -16,13 +16,13 @@ class EmbeddingsBody(Body):
 
     input: Annotated[Texts, Field(description="A text, or a list of texts.")]
     model: str = Field(
-        description="The name of a collection, or of the model that a collection was built with."
+        description="The name of a model of the server, or of a collection that was built with it."
     )
     encoding_format: Literal["float", "base64"] = Field(
         "float", description="base64 is little-endian float32."
     )
     dimensions: Whole | None = Field(
-        None, description="Can't be chosen: leave it out, or give the model's own."
+        None, description="Length of the vectors, if the model was trained for shorter ones."
     )
     user: str | None = Field(None, description="Has no effect.")
     input_type: Literal["query", "passage"] = Field(
@@ -58,14 +58,15 @@ class Embeddings(Answer):
 
 
 class OfferedModel(Answer):
-    """A collection or a model, in OpenAI's form of a model."""
+    """A model or a collection, in OpenAI's form of a model."""
 
     id: str = Field(description="What to give as `model`.")
     object: Literal["model"]
-    created: int = Field(description="When its oldest index was made, in Unix time.")
+    created: int = Field(description="When the server loaded it, in Unix time.")
     owned_by: str
     root: str = Field(description="Name of the embedding model.")
     dimension: int
+    dimensions: list[int] = Field(description="Lengths that vectors can have.")
     max_model_len: int = Field(description="Tokens that the model reads of one text.")
 
 
@@ -91,7 +92,7 @@ class EmbedBody(Body):
         None, description="What the texts are; passages if not given."
     )
     dimensions: Whole | None = Field(
-        None, description="Can't be chosen: leave it out, or give the model's own."
+        None, description="Length of the vectors, if the model was trained for shorter ones."
     )
 
 

@@ -8,6 +8,7 @@ models that no collection needs to use. Nothing here may be part of a reference 
 import asyncio
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from retrieval.domain.records import ModelIdentity, TextKind
@@ -44,6 +45,7 @@ class LoadedModel:
             batcher: runs the model.
         """
         self.for_queries = for_queries
+        self.loaded_at = datetime.now(UTC)
         _ = for_queries.query_on_one_core  # measure it now, while nobody waits
         same = for_queries.dtype == for_queries.identity.dtype
         self._for_passages = for_queries if same else None

@@ -351,6 +351,8 @@ def _model_message(model: ModelIdentity) -> collection_pb2.Model:
 def served_model_message(offered: OfferedModel) -> embedding_service_pb2.ServedModel:
     """Return the message of a model that a caller may use."""
     encoder = offered.model.for_queries
+    load_time = Timestamp()
+    load_time.FromDatetime(offered.model.loaded_at)
     return embedding_service_pb2.ServedModel(
         model=_model_message(offered.model.identity),
         names=offered.names,
@@ -358,6 +360,7 @@ def served_model_message(offered: OfferedModel) -> embedding_service_pb2.ServedM
         query_prompt=encoder.query_prompt,
         passage_prompt=encoder.passage_prompt,
         collections=map(collection_name, offered.collections),
+        load_time=load_time,
     )
 
 

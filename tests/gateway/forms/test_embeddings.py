@@ -1,6 +1,8 @@
 """Embeddings in the forms of OpenAI and TEI: the vectors that gRPC returns."""
 
 import base64
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from retrieval.gateway.schemas import embeddings as schemas
 from retrieval.service.access.token_file import create_token
 from tests.gateway.harness import Http, gateway
 from tests.service.harness import build_index, running, word_model, write_documents
-from tests.tiny_model import DIM
+from tests.tiny_model import DIM, make_tiny_model, make_tiny_reranker
 
 TEXTS = ["the harbour at night", "bread"]
 
@@ -64,8 +66,6 @@ def test_a_model_is_a_collection_or_its_model(http: Http, client: RetrievalClien
 
 
 def test_a_model_that_another_build_replaced_is_noticed(tmp_path: Path) -> None:
-    from tests.tiny_model import make_tiny_model
-
     write_documents(tmp_path / "notes")
     first = build_index(tmp_path / "notes", tmp_path / "one")
     body = {"model": word_model().name, "input": "harbour"}
@@ -98,10 +98,12 @@ def test_a_token_for_embedding_alone(index: Path, other_index: Path, tmp_path: P
         body = {"model": "default", "input": "a"}
         assert http("POST", "/v1/embeddings", body, **bearer).status == 200
         assert http("POST", "/embed", {"inputs": "a"}, **bearer).status == 200
-        body["model"] = "nope"
-        assert http("POST", "/v1/embeddings", body, **bearer).problem == (404, "NOT_FOUND")
-        body["model"] = "No.pe"
-        assert http("POST", "/v1/embeddings", body, **bearer).problem[0] == 403
+        for name in ("nope", "No.pe"):
+            body["model"] = name
+            refused = http("POST", "/v1/embeddings", body, **bearer)
+            assert refused.problem == (404, "MODEL_NOT_FOUND")
+        assert http("GET", "/v1/models", **bearer).status == 200
+        body["model"] = "default"
         refused = http("POST", "/v1/embeddings", body)
         assert refused.problem == (401, "UNAUTHENTICATED")
         assert refused.json["error"]["type"] == "authentication_error"
@@ -118,7 +120,7 @@ def test_a_token_for_embedding_alone(index: Path, other_index: Path, tmp_path: P
         ({"input": "a\ud800"}, (400, "INVALID_ARGUMENT"), "not valid Unicode"),
         ({"input": {"text": "a"}}, (422, "INVALID_ARGUMENT"), "input"),
         ({"dimensions": 32}, (400, "INVALID_ARGUMENT"), "have 64"),
-        ({"dimensions": 0}, (400, "INVALID_ARGUMENT"), "have 64"),
+        ({"dimensions": 0}, (400, "INVALID_ARGUMENT"), "must be 1 or more"),
         ({"model": "defoult"}, (404, "MODEL_NOT_FOUND"), "did you mean 'default'?"),
         ({"model": ""}, (404, "MODEL_NOT_FOUND"), "named ''"),
         ({"encoding_format": "int8"}, (422, "INVALID_ARGUMENT"), "encoding_format"),
@@ -139,6 +141,68 @@ def test_mistakes_have_the_form_of_openai_as_well(
 def test_dimensions_may_be_those_of_the_model(http: Http) -> None:
     body = {"model": "default", "input": "a", "dimensions": DIM}
     assert http("POST", "/v1/embeddings", body).status == 200
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Http, RetrievalClient]]:
+    """A gateway to a server without any index, and a client of that server."""
+    folder = tmp_path_factory.mktemp("models")
+    nested = make_tiny_model(folder / "Nested")
+    config = json.loads((nested / "config.json").read_text())
+    (nested / "config.json").write_text(json.dumps({**config, "matryoshka_dimensions": [16]}))
+    paths = (str(nested), str(word_model()))
+    ranker = str(make_tiny_reranker(folder / "ranker"))
+    with (
+        running({}, models=paths, reranker=ranker) as server,
+        gateway(server.target) as http,
+        RetrievalClient(server.target) as client,
+    ):
+        yield http, client
+
+
+def test_a_server_without_an_index(models: tuple[Http, RetrievalClient]) -> None:
+    http, client = models
+    listed = http("GET", "/v1/models")
+    schemas.OfferedModels.model_validate_json(listed.body)
+    assert [one["id"] for one in listed.json["data"]] == ["Nested", word_model().name]
+    assert listed.json["data"][0]["dimensions"] == [16, DIM]
+    for name in ("Nested", word_model().name):
+        expected = client.embed(TEXTS, "query", model=name)
+        for _ in range(2):  # looked up, and remembered
+            body = {"model": name, "input": TEXTS, "input_type": "query"}
+            assert (vectors_of(http("POST", "/v1/embeddings", body).json) == expected).all()
+        assert http("GET", f"/v1/models/{name}").json["root"] == name
+        made = http("POST", f"/embed?model={name}", {"inputs": TEXTS, "prompt_name": "query"})
+        assert (np.array(made.json, np.float32) == expected).all()
+    made = http("POST", "/embed", {"inputs": TEXTS})
+    assert (np.array(made.json, np.float32) == client.embed(TEXTS, "passage")).all()
+    assert http("POST", "/rerank", {"query": "a", "texts": TEXTS}).status == 200
+    assert http("GET", "/readyz").status == 200
+    found = http("POST", "/v1/search", {"query": "harbour"})
+    assert found.problem == (404, "NOT_FOUND")
+    assert "no collection to search" in found.json["detail"]
+    missing = http("POST", "/v1/embeddings", {"model": "nestled", "input": "a"})
+    assert missing.problem == (404, "MODEL_NOT_FOUND")
+    assert "did you mean 'Nested'" in missing.json["detail"]
+    assert http("POST", "/embed?model=no", {"inputs": "a"}).problem == (404, "UNKNOWN_MODEL")
+    both = http("POST", "/embed?model=Nested&collection=default", {"inputs": "a"})
+    assert both.problem == (400, "INVALID_ARGUMENT")
+
+
+def test_shorter_vectors_where_the_model_is_trained_for_it(
+    models: tuple[Http, RetrievalClient],
+) -> None:
+    http, client = models
+    body = {"model": "Nested", "input": TEXTS, "dimensions": 16}
+    made = http("POST", "/v1/embeddings", body)
+    expected = client.embed(TEXTS, "passage", model="Nested", dimensions=16)
+    assert (vectors_of(made.json) == expected).all()
+    short = http("POST", "/embed?model=Nested", {"inputs": TEXTS, "dimensions": 16})
+    assert (np.array(short.json, np.float32) == expected).all()
+    body["dimensions"] = 17
+    refused = http("POST", "/v1/embeddings", body)
+    assert refused.problem == (400, "INVALID_ARGUMENT")
+    assert refused.json["error"]["param"] == "dimensions"
 
 
 def test_a_text_that_is_cut_off_is_marked(http: Http) -> None:
