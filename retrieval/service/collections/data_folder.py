@@ -78,16 +78,17 @@ class DataFolder:
         """Serve a collection if two looks found the same generation, or many found one."""
         if self._collections.is_changing(name):
             return
+        self._looks[name] += 1
         try:
             version = await asyncio.to_thread(read_version, location)
-            self._looks[name] += 1
             settled = self._versions.get(name) == version
             self._versions[name] = version
             if settled or self._looks[name] >= MAX_LOOKS:
                 await self._collections.add(name, location)
                 self._forget(name)
         except RetrievalError as error:
-            self._complain(name, f"collection {name} can't be opened: {error.message}")
+            if self._looks[name] >= MAX_LOOKS:  # at first, a build may have committed nothing yet
+                self._complain(name, f"collection {name} can't be opened: {error.message}")
 
     def _list(self) -> dict[str, Location]:
         """Return the collections that are there; blocks.

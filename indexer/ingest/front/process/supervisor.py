@@ -220,9 +220,11 @@ class Writer:
     def _kill(self, process: asyncio.subprocess.Process) -> None:
         """Kill a process that hangs, with its readers."""
         self.hangs += 1
-        since = "no longer" if self.is_ready else "not yet"
-        seconds = PATIENCE.silent_seconds if self.is_ready else PATIENCE.start_seconds
-        LOG.error("the writing process does %s answer for %g s: killing it", since, seconds)
+        if self.is_ready:
+            what = f"has not answered for {PATIENCE.silent_seconds:g} s"
+        else:
+            what = f"was not ready within {PATIENCE.start_seconds:g} s"
+        LOG.error("the writing process %s: killing it", what)
         with suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)
 

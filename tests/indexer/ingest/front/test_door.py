@@ -387,7 +387,7 @@ def test_a_writer_that_hangs_is_killed_and_replaced(
         status = rpc_status.from_call(error)
         assert any(one.Is(error_details_pb2.RetryInfo.DESCRIPTOR) for one in status.details)
         assert (writer.hangs, writer.starts, writer.is_ready) == (1, 2, True)
-    assert "does no longer answer for 0.5 s: killing it" in caplog.text
+    assert "has not answered for 0.5 s: killing it" in caplog.text
 
 
 def channel_error(call: Any, request: Any) -> Any:
@@ -398,7 +398,10 @@ def channel_error(call: Any, request: Any) -> Any:
 
 
 def test_a_writer_that_never_answers_stops_the_server(
-    index: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    index: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     script = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(600)"
     process_id = tmp_path / "pid"
@@ -410,6 +413,7 @@ def test_a_writer_that_never_answers_stops_the_server(
     ):
         pass
     assert not Path("/proc", process_id.read_text()).exists()
+    assert "was not ready within 1 s: killing it" in caplog.text
 
 
 def test_a_server_without_room_for_a_socket_stops(
