@@ -2,7 +2,6 @@
 
 import math
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,10 +16,9 @@ from retrieval.store.disk.files.vector_file import file_sha256, open_vector_file
 from retrieval.store.disk.info import load_info
 from retrieval.store.disk.lexical.lexical_writer import lexical_is_due
 from retrieval.store.disk.lexical.segment_files import check_file, load_state
-from retrieval.store.disk.reading.snapshot import OPEN_SECONDS, changing, newest_names
+from retrieval.store.disk.reading.snapshot import open_whole
 from retrieval.store.disk.tables.database import DATABASE_NAME, sqlite_errors
 from retrieval.store.disk.tables.filter_functions import filter_extension, filter_path
-from retrieval.store.disk.tables.read_only import connect_for_reading
 from retrieval.store.disk.tables.rows import (
     CHUNK_LIST,
     DOCUMENT_QUERY,
@@ -31,7 +29,7 @@ from retrieval.store.disk.tables.rows import (
     read_document,
     read_passage,
 )
-from retrieval.store.disk.tables.schema import NAMED_FILES_QUERY, header_key, old_value_rows
+from retrieval.store.disk.tables.schema import header_key, old_value_rows
 from retrieval.store.disk.vectors.approximate import open_ann
 from retrieval.store.disk.vectors.vector_index import row_ids
 from retrieval.store.filters.values import value_rows
@@ -107,7 +105,7 @@ def verify(folder: Path) -> Iterator[Problem]:
     """
     with ExitStack() as stack:
         try:
-            connection, files = _opened(folder)
+            connection, files = open_whole(folder)
             stack.callback(connection.close)
             stack.callback(files.close)
             with sqlite_errors(folder):
@@ -120,28 +118,6 @@ def verify(folder: Path) -> Iterator[Problem]:
                 yield from _text_problems(connection)
         except IndexDamaged as error:
             yield Problem(DATABASE_NAME, error.message, RESTORE)
-
-
-def _opened(folder: Path) -> tuple[sqlite3.Connection, OpenFiles]:
-    """Open a snapshot of the database, and the files that it names.
-
-    Raises:
-        StorageError: a concurrent build kept replacing files before they could be opened.
-    """
-    deadline = time.monotonic() + OPEN_SECONDS
-    while True:
-        with ExitStack() as stack:
-            connection = connect_for_reading(folder)
-            stack.callback(connection.close)
-            with sqlite_errors(folder):
-                connection.execute("BEGIN")
-                named = [row[0] for row in connection.execute(NAMED_FILES_QUERY)]
-            files = stack.enter_context(OpenFiles(folder, named))
-            if not files.missing - newest_names(folder):
-                stack.pop_all()
-                return connection, files
-        if time.monotonic() > deadline:
-            raise changing(folder)
 
 
 def _database_problems(connection: sqlite3.Connection) -> Iterator[Problem]:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from retrieval.domain.deadline import LOOK_SECONDS, check_wanted, is_over
 from retrieval.domain.records import IndexInfo
 from retrieval.errors import IndexDamaged, StorageError
+from retrieval.store.disk.files.open_files import OpenFiles
 from retrieval.store.disk.files.shared_parts import Opened
 from retrieval.store.disk.files.vector_file import ANN, LEXICAL
 from retrieval.store.disk.info import DiskVersion, load_info
@@ -208,6 +209,33 @@ def _begin(folder: Path, first: ReadConnection, stack: ExitStack) -> Sequence[Re
             for connection in connections:
                 connection.execute("ROLLBACK")
     raise changing(folder)
+
+
+def open_whole(folder: Path) -> tuple[ReadConnection, OpenFiles]:
+    """Open a transaction on the newest generation, and all files that it names.
+
+    Returns:
+        the connection and the files, to be closed by the caller. A file may be missing although
+        the generation names it: the index is damaged then.
+
+    Raises:
+        StorageError: a concurrent build kept replacing files before they could be opened.
+        NotAnIndex, IndexVersionError, IndexDamaged: see ``connect_for_reading``.
+    """
+    deadline = time.monotonic() + OPEN_SECONDS
+    while True:
+        with ExitStack() as stack:
+            connection = connect_for_reading(folder)
+            stack.callback(connection.close)
+            with sqlite_errors(folder):
+                connection.execute("BEGIN")
+                named = [row[0] for row in connection.execute(NAMED_FILES_QUERY)]
+            files = stack.enter_context(OpenFiles(folder, named))
+            if not files.missing - newest_names(folder):
+                stack.pop_all()
+                return connection, files
+        if time.monotonic() > deadline:
+            raise changing(folder)
 
 
 def _check_not_named(folder: Path, missing: str) -> None:

@@ -1,0 +1,194 @@
+"""Objects of a bucket, or of a folder, under a common prefix; by obstore."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from retrieval.errors import InvalidArgument, NotFound, PermissionDenied, StorageError
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+SCHEMES: Final = frozenset({"s3", "s3a", "gs", "az", "abfs", "abfss", "file"})
+"""Schemes of addresses that obstore opens with its engines' own environment variables."""
+_RETRIES: Final = 3
+_RETRY_SECONDS: Final = 60.0
+"""Limits on repeating one request; what calls this tries again later by itself."""
+_CHUNK_BYTES: Final = 8 << 20
+"""Size of the pieces in which an object is fetched or sent: the smallest that S3 takes is 5 MiB."""
+_MAX_DETAIL: Final = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An object in a listing."""
+
+    name: str
+    modified: datetime
+
+
+class Bucket:
+    """The objects under one address; safe to use from several threads."""
+
+    def __init__(self, url: str) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            url: such as ``s3://bucket/prefix`` or ``file:///folder``. Credentials come from the
+                environment variables of the store, such as ``AWS_ACCESS_KEY_ID``.
+
+        Raises:
+            InvalidArgument: the address is malformed, or obstore is not installed.
+        """
+        self.url = url
+        self._store = _open(url)
+
+    def list(self, prefix: str) -> list[Listed]:
+        """Return the objects in a folder of the bucket, in order of their names.
+
+        Raises:
+            StorageError, PermissionDenied: the store refuses, or can't be reached.
+        """
+        import obstore
+
+        with self._errors():
+            found = [
+                Listed(str(one["path"]).removeprefix(f"{prefix}/"), one["last_modified"])
+                for batch in obstore.list(self._store, prefix)
+                for one in batch
+            ]
+        return sorted(found, key=lambda one: one.name)
+
+    def stream(self, name: str) -> Iterator[memoryview]:
+        """Yield the content of an object in pieces.
+
+        Raises:
+            NotFound: there is no such object.
+            StorageError, PermissionDenied: see ``list``.
+        """
+        import obstore
+
+        with self._errors():
+            for piece in obstore.get(self._store, name).stream(min_chunk_size=_CHUNK_BYTES):
+                yield memoryview(piece)
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a small object.
+
+        Raises:
+            NotFound, StorageError, PermissionDenied: see ``stream``.
+        """
+        return b"".join(self.stream(name))
+
+    def write(self, name: str, content: bytes | Path) -> None:
+        """Write an object, or replace it.
+
+        Args:
+            name: of the object.
+            content: bytes, or a file whose content is sent in pieces.
+
+        Raises:
+            StorageError, PermissionDenied: see ``list``.
+        """
+        import obstore
+
+        with self._errors():
+            if isinstance(content, bytes):
+                obstore.put(self._store, name, content, use_multipart=False)
+            else:
+                with content.open("rb") as file:
+                    obstore.put(self._store, name, file, chunk_size=_CHUNK_BYTES)
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Write an object unless there is one of this name; return whether it was written.
+
+        Raises:
+            StorageError, PermissionDenied: see ``list``.
+        """
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+        with self._errors():
+            try:
+                obstore.put(self._store, name, content, mode="create", use_multipart=False)
+            except (AlreadyExistsError, PreconditionError):
+                return False
+        return True
+
+    def delete(self, names: Sequence[str]) -> None:
+        """Delete objects; those that are gone already are passed over.
+
+        Raises:
+            StorageError, PermissionDenied: see ``list``.
+        """
+        import obstore
+
+        for name in names:
+            with self._errors():
+                try:
+                    obstore.delete(self._store, name)
+                except FileNotFoundError:
+                    continue
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn the store's errors into ours."""
+        from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise NotFound(f"{self.url} has no such object: {_detail(error)}") from error
+        except (PermissionDeniedError, UnauthenticatedError) as error:
+            raise PermissionDenied(
+                f"{self.url} refuses the credentials of this environment: {_detail(error)}"
+            ) from error
+        except (BaseError, ValueError, OSError) as error:
+            raise StorageError(f"can't use {self.url}: {_detail(error)}") from error
+
+
+def _open(url: str) -> "ObjectStore":
+    parts = urlsplit(url)
+    if parts.scheme not in SCHEMES or not (parts.netloc or parts.path.strip("/")):
+        raise InvalidArgument(
+            f"{url} is no address of an object store, such as s3://bucket/prefix", field="url"
+        )
+    if "@" in parts.netloc and parts.scheme not in ("abfs", "abfss"):
+        raise InvalidArgument(
+            "the address holds credentials; give them in the environment instead, for example as "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            field="url",
+        )
+    try:
+        from obstore.exceptions import BaseError
+        from obstore.store import LocalStore, from_url
+    except ImportError as error:
+        raise InvalidArgument(
+            "object stores need the extra `replicas`; install it with: "
+            "pip install 'gte-retrieval[replicas]'"
+        ) from error
+    try:
+        if parts.scheme == "file":
+            return LocalStore(_folder(url), mkdir=True)
+        retries = {"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=_RETRY_SECONDS)}
+        return from_url(url, retry_config=retries)  # type: ignore[call-overload, no-any-return]
+    except (BaseError, ValueError, OSError) as error:
+        raise InvalidArgument(f"{url} can't be opened: {_detail(error)}", field="url") from error
+
+
+def _folder(url: str) -> Path:
+    """Return the folder of a ``file://`` address."""
+    from urllib.request import url2pathname
+
+    return Path(url2pathname(urlsplit(url).path))
+
+
+def _detail(error: Exception) -> str:
+    """Return the first line of an error's text, shortened."""
+    first = re.split(r"[\r\n]", str(error).strip(), maxsplit=1)[0]
+    return first[:_MAX_DETAIL] or type(error).__name__
