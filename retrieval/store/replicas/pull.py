@@ -10,8 +10,9 @@ open, and an interrupted pull leaves files that the next one uses or removes.
 import errno
 import hashlib
 import os
+import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -20,9 +21,11 @@ from typing import IO, Final
 
 from retrieval.errors import DiskFull, IndexDamaged, NotAnIndex, NotFound, StorageError
 from retrieval.store.disk.files.vector_file import sync
-from retrieval.store.disk.lexical.segment_files import load_state, write_view
-from retrieval.store.disk.tables.database import DATABASE_NAME, sqlite_errors
-from retrieval.store.disk.tables.locks import build_lock
+from retrieval.store.disk.lexical.segment_files import load_state, view_name, write_view
+from retrieval.store.disk.tables.database import DATABASE_NAME, REPLICA_NAME, sqlite_errors
+from retrieval.store.disk.tables.identity import read_identity
+from retrieval.store.disk.tables.locks import BUILD_LOCK, COMMIT_LOCK, LOCK_NAMES, build_lock
+from retrieval.store.disk.tables.schema import NAMED_FILES_QUERY
 from retrieval.store.replicas.manifest import (
     BLOCK_BYTES,
     BLOCKS,
@@ -34,8 +37,6 @@ from retrieval.store.replicas.manifest import (
 )
 from retrieval.store.replicas.objects import Bucket
 
-MANIFEST_NAME: Final = "replica.json"
-"""The manifest of the generation that ``index.db`` leads to."""
 _PARTIAL: Final = ".partial"
 """Suffix of a file that is being fetched."""
 _THREADS: Final = 8
@@ -92,7 +93,7 @@ def pull(
 
 def is_replica(folder: Path) -> bool:
     """Whether a folder is a copy that ``pull`` has made, which nobody else may write to."""
-    return (folder / MANIFEST_NAME).exists()
+    return (folder / REPLICA_NAME).exists()
 
 
 def _check_folder(folder: Path) -> None:
@@ -107,16 +108,16 @@ def _check_folder(folder: Path) -> None:
 
 
 def _is_ours(name: str) -> bool:
-    return name.startswith(("vectors-", "ann-", "lexical-", "index", MANIFEST_NAME)) or (
-        name.endswith(".lock")
-    )
+    starts = ("vectors-", "ann-", "lexical-", "index-", DATABASE_NAME, REPLICA_NAME)
+    return name.startswith(starts) or name in LOCK_NAMES
 
 
 def _pull(bucket: Bucket, folder: Path, progress: Callable[[int, int], None]) -> Pulled:
     numbers = list_numbers(bucket)
     if not numbers:
         raise NotAnIndex(
-            f"no index was published to {bucket.url}; publish one with: indexer publish {bucket.url}"
+            f"no index was published to {bucket.url}; publish one with: "
+            f"indexer publish {bucket.url}"
         )
     before = _present(folder)
     manifest = read_manifest(bucket, numbers[-1])
@@ -126,9 +127,9 @@ def _pull(bucket: Bucket, folder: Path, progress: Callable[[int, int], None]) ->
     fetched.files()
     database = fetched.database()
     sync(folder)
-    _make_view(folder, database)
+    view = _make_view(folder, database, manifest)
     _switch(folder, database, manifest)
-    _clean_up(folder, {manifest, before} - {None})
+    _clean_up(folder, [manifest, before] if before else [manifest], view)
     return Pulled(
         manifest.number, manifest.generation.generation, True, manifest.size, fetched.done
     )
@@ -137,7 +138,7 @@ def _pull(bucket: Bucket, folder: Path, progress: Callable[[int, int], None]) ->
 def _present(folder: Path) -> Manifest | None:
     """Return the manifest of the generation that is here; None if there is none, or not whole."""
     try:
-        manifest = Manifest.from_json((folder / MANIFEST_NAME).read_bytes(), MANIFEST_NAME)
+        manifest = Manifest.from_json((folder / REPLICA_NAME).read_bytes(), REPLICA_NAME)
         linked = (folder / DATABASE_NAME).readlink().name
     except (OSError, IndexDamaged):
         return None
@@ -266,24 +267,32 @@ def _altered(bucket: Bucket, name: str) -> IndexDamaged:
     )
 
 
-def _make_view(folder: Path, database: Path) -> None:
-    """Make the folder through which the lexical index is opened; readers do without if need be."""
-    with closing(
-        sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
-    ) as connection:
-        with sqlite_errors(folder):
-            state = load_state(connection)
-        if state is not None:
-            write_view(folder, state)
+def _make_view(folder: Path, database: Path, manifest: Manifest) -> str:
+    """Make the folder through which the lexical index is opened; return its name.
+
+    Raises:
+        IndexDamaged: the database is not that of the generation.
+    """
+    address = f"{database.absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(address, uri=True)) as connection, sqlite_errors(folder):
+        identity = read_identity(folder, connection)
+        named = {row[0] for row in connection.execute(NAMED_FILES_QUERY)}
+        state = load_state(connection)
+    if identity != manifest.generation or named != {file.name for file in manifest.files}:
+        raise IndexDamaged(f"{database} does not fit its manifest; publish again with --replace")
+    if state is None:
+        return ""
+    write_view(folder, state)
+    return view_name(state.meta)
 
 
 def _switch(folder: Path, database: Path, manifest: Manifest) -> None:
     """Make the folder that of another generation, for good."""
-    note = folder / f"{MANIFEST_NAME}{_PARTIAL}"
+    note = folder / f"{REPLICA_NAME}{_PARTIAL}"
     with note.open("wb") as out:
         out.write(manifest.to_json())
         _flush(out)
-    note.rename(folder / MANIFEST_NAME)
+    note.rename(folder / REPLICA_NAME)
     link = folder / f"{DATABASE_NAME}{_PARTIAL}"
     link.unlink(missing_ok=True)
     link.symlink_to(database.name)
@@ -291,18 +300,28 @@ def _switch(folder: Path, database: Path, manifest: Manifest) -> None:
     sync(folder)
 
 
-def _clean_up(folder: Path, manifests: set[Manifest]) -> None:
-    """Remove files of older generations; those of the last one stay for readers that open it."""
-    keep = {MANIFEST_NAME, DATABASE_NAME}
+def _clean_up(folder: Path, manifests: Sequence[Manifest], view: str) -> None:
+    """Remove files of older generations.
+
+    Args:
+        folder: the copy.
+        manifests: of the present generation, and of the last one, which somebody may be opening.
+        view: name of the folder of the present lexical index. A reader of the last one that does
+            not find its folder makes another.
+    """
+    keep = {REPLICA_NAME, DATABASE_NAME, BUILD_LOCK, COMMIT_LOCK, view}
     for manifest in manifests:
         keep |= {file.name for file in manifest.files}
         database = _database_name(manifest)
         keep |= {database, f"{database}-wal", f"{database}-shm"}
     for path in folder.iterdir():
-        if path.name in keep or path.name.endswith((".lock", ".view")):
+        if path.name in keep:
             continue
-        with suppress(OSError):
-            path.unlink()
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                path.unlink()
 
 
 @contextmanager

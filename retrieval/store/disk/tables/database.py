@@ -22,6 +22,8 @@ from retrieval.errors import (
 from retrieval.store.disk.tables.schema import KNOWN_MIGRATIONS, migrations
 
 DATABASE_NAME = "index.db"
+REPLICA_NAME = "replica.json"
+"""Marks a copy that is pulled from an object store; see ``retrieval.store.replicas``."""
 APPLICATION_ID = 0x47544552  # "GTER"; distinguishes an index from any other SQLite file
 BUSY_TIMEOUT_SECONDS = 30.0
 """How long to wait for another connection's lock. A checkpoint of the log holds one longest."""

@@ -17,7 +17,14 @@ from retrieval.domain.records import (
     IndexInfo,
     ModelIdentity,
 )
-from retrieval.errors import IndexDamaged, IndexLocked, ModelMismatch, NotAnIndex, StorageError
+from retrieval.errors import (
+    IndexDamaged,
+    IndexLocked,
+    InvalidArgument,
+    ModelMismatch,
+    NotAnIndex,
+    StorageError,
+)
 from retrieval.store.disk.files.vector_file import remove_stray_files
 from retrieval.store.disk.lexical.lexical_merge import TOO_MANY_SEGMENTS, made_anew
 from retrieval.store.disk.lexical.lexical_merge import Prepared as PreparedLexical
@@ -30,6 +37,7 @@ from retrieval.store.disk.lexical.segment_files import (
     write_view,
 )
 from retrieval.store.disk.tables.database import (
+    REPLICA_NAME,
     connect_for_writing,
     is_index,
     not_an_index,
@@ -76,12 +84,19 @@ class DiskWriter(Lookups):
         Raises:
             NotAnIndex: the folder holds other files or another program's database, or no index
                 although ``create`` is false.
+            InvalidArgument: the folder is a copy that is pulled from an object store.
             IndexLocked: another process builds the index, or does not finish its commit.
             IndexVersionError, IndexDamaged, StorageError: see ``database``.
         """
         if not create and not is_index(folder):
             raise not_an_index(folder)
         check_free(folder)
+        if (folder / REPLICA_NAME).exists():
+            raise InvalidArgument(
+                f"{folder} is a copy that is pulled from an object store, and would be "
+                "overwritten: write to the index that is published there",
+                field="index",
+            )
         _make_folder(folder)
         with ExitStack() as stack:
             if not shared:
