@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.commands import build, inspect, maintain
+from indexer.commands import build, inspect, maintain, replicas
 from indexer.commands.options import DEVICE_OPTION, INDEX_OPTION, JSON_OPTION
 from retrieval import __version__
 from retrieval.commands import program
@@ -151,6 +151,7 @@ for _command in (
     maintain.remove,
     maintain.compact,
     maintain.verify,
+    replicas.publish,
 ):
     cli.add_command(_command)
 

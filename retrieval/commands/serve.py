@@ -33,6 +33,7 @@ _SERVE_EXAMPLES = (
     "  retrieval serve --index docs=./docs-index --index code=./code-index\n"
     "  retrieval serve --data ./collections --token-file tokens.json\n"
     "  retrieval serve --model mini-gte-en-v1 --http 127.0.0.1:8080\n"
+    "  retrieval serve --index docs=s3://bucket/docs --pull ./copies\n"
     "  retrieval serve --listen 0.0.0.0:50051 --tls-cert cert.pem --tls-key key.pem "
     "--token-file tokens.json\n"
 )
@@ -90,6 +91,22 @@ def _writing(field: str, name: str, metavar: str, text: str) -> Callable[[FC], F
     metavar="DIR|NAME=DIR",
     show_default="./index, unless --data or --model is given",
     help="Folder of an index, served as collection NAME (default: 'default'). Repeatable.",
+)
+@click.option(
+    "--pull",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Serve copies in this folder of indexes that are published to an object store, and keep "
+    "them up to date: --index docs=s3://BUCKET/PREFIX --pull ./copies.",
+)
+@click.option(
+    "--pull-interval",
+    "pull_seconds",
+    type=float,
+    default=10.0,
+    metavar="SECONDS",
+    show_default=True,
+    help="Time between looks for a newly published generation.",
 )
 @click.option(
     "--data",
@@ -212,6 +229,8 @@ def _writing(field: str, name: str, metavar: str, text: str) -> Callable[[FC], F
 def serve(
     *,
     indexes: Sequence[str],
+    pull: Path | None,
+    pull_seconds: float,
     data: Path | None,
     writable: bool,
     document_bytes: int,
@@ -244,13 +263,23 @@ def serve(
     Prints one line when it is ready, and logs one line per request to stderr. SIGHUP makes it read
     tokens and certificates again.
     """
-    from retrieval.service.config import ServiceConfig, parse_address, served_indexes, tls_files
+    from retrieval.service.config import (
+        ServiceConfig,
+        parse_address,
+        pulled_indexes,
+        served_indexes,
+        tls_files,
+    )
     from retrieval.service.observability.request_log import set_up_logging
     from retrieval.service.server import serve as run_server
 
     writing = Writing(data, document_bytes, pending_bytes, tuple(media_types), commit_seconds)
+    named = served_indexes(indexes or (() if data or models else ("./index",)), data)
+    places, pulled = pulled_indexes(named, pull)
     config = ServiceConfig(
-        indexes=served_indexes(indexes or (() if data or models else ("./index",)), data),
+        indexes=places,
+        pulled=pulled,
+        pull_seconds=pull_seconds,
         listen=parse_address(listen),
         insecure=insecure,
         tls=tls_files(tls_cert, tls_key, tls_client_ca),

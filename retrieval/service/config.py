@@ -1,5 +1,6 @@
 """A server's settings: where to listen, what to serve, and its limits."""
 
+import dataclasses
 import ipaddress
 import re
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from retrieval.domain.resource_names import (
 )
 from retrieval.errors import InvalidArgument
 from retrieval.store import Location, LocationLike, exists
+from retrieval.store.replicas.objects import SCHEMES
 
 DEFAULT_PORT = 50051
 DEFAULT_LISTEN = f"127.0.0.1:{DEFAULT_PORT}"
@@ -22,6 +24,9 @@ DEFAULT_GRACE_SECONDS = 10.0
 """Most requests take less; service managers usually kill after 30 to 90 seconds."""
 DEFAULT_RELOAD_SECONDS = 1.0
 """A new generation is served a second or two after its commit."""
+
+DEFAULT_PULL_SECONDS = 10.0
+"""Each look is one request to the object store; a million of them cost some dollars."""
 
 MESSAGE_COPIES: Final = 2
 """How often a message's bytes count against the budget: as gRPC's copy and ours, or as bytes and
@@ -246,6 +251,10 @@ class ServiceConfig:
     gateway beside the server."""
     reload_seconds: float = DEFAULT_RELOAD_SECONDS
     """How often to look for a new generation of an index; 0 for ``ReloadCollection`` alone."""
+    pulled: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Collection → address in an object store that its folder is pulled from."""
+    pull_seconds: float = DEFAULT_PULL_SECONDS
+    """How often to look there for a new generation."""
     grace_seconds: float = DEFAULT_GRACE_SECONDS
     """How long requests in flight may go on after the signal to stop."""
     search_threads: int = 8
@@ -293,6 +302,11 @@ class ServiceConfig:
                 f"other machines may reach the metrics on {self.metrics}: use 127.0.0.1, or give "
                 "--metrics-insecure if that is what you want",
                 field="metrics",
+            )
+        if not 0 < self.pull_seconds < float("inf"):
+            raise InvalidArgument(
+                f"--pull-interval is {self.pull_seconds}; it must be a number of seconds above 0",
+                field="pull_seconds",
             )
         for option, seconds in (("grace", self.grace_seconds), ("reload", self.reload_seconds)):
             if not 0 <= seconds < float("inf"):
@@ -421,6 +435,39 @@ def served_indexes(options: Sequence[str], data: Path | None) -> dict[str, Locat
             field="indexes",
         )
     return named | found
+
+
+def pulled_indexes(
+    indexes: Mapping[str, Location], folder: Path | None
+) -> tuple[dict[str, Location], dict[str, str]]:
+    """Return where to serve collections from that are pulled from object stores.
+
+    Args:
+        indexes: collection → location, which may be an address in an object store.
+        folder: the copies are made in it, each in a folder of its collection's name; None if
+            nothing is to be pulled.
+
+    Returns:
+        collection → location on this disk, for all; and collection → address, for those pulled.
+
+    Raises:
+        InvalidArgument: there is an address and no folder, or a folder and no address.
+    """
+    pulled = {name: str(place) for name, place in indexes.items() if place.scheme in SCHEMES}
+    if pulled and folder is None:
+        name, address = next(iter(pulled.items()))
+        raise InvalidArgument(
+            f"{address} is in an object store: give --pull DIR to serve copies of what "
+            f"`indexer publish` writes there, in this case from DIR/{name}",
+            field="pull",
+        )
+    if folder is not None and not pulled:
+        raise InvalidArgument(
+            "--pull needs an index in an object store: give --index NAME=s3://BUCKET/PREFIX",
+            field="pull",
+        )
+    copies = {name: Location("", str(folder / name)) for name in pulled} if folder else {}
+    return {**indexes, **copies}, pulled
 
 
 def _check_no_name(option: str) -> None:

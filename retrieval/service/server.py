@@ -22,6 +22,7 @@ from retrieval.errors import AddressInUse, NotServing, RetrievalError
 from retrieval.service.access.callers import EVERYONE, Access
 from retrieval.service.collections.data_folder import DataFolder
 from retrieval.service.collections.open_collections import Collections
+from retrieval.service.collections.puller import Puller
 from retrieval.service.collections.refresher import Refresher
 from retrieval.service.collections.watcher import Watcher
 from retrieval.service.config import Address, ServiceConfig
@@ -42,7 +43,7 @@ from retrieval.service.observability.metrics import Metrics
 from retrieval.service.observability.observer import Observer, Tracer
 from retrieval.service.scheduling.batcher import BULK_NICENESS, NICENESS, Batcher
 from retrieval.service.scheduling.threads import SearchThreads, behind_others, supervise
-from retrieval.store import search_on_one_core
+from retrieval.store import Location, search_on_one_core
 from retrieval.v1 import (
     embedding_service_pb2,
     index_service_pb2,
@@ -253,6 +254,8 @@ class RetrievalServer:
         await self._server.start()
         if self._config.metrics:
             self._metrics_server = self._metrics.listen(self._config.metrics)
+        puller = self._puller()
+        await puller.first()
         await self._collections.open_all()
         if is_own_process():
             # Requests make reference cycles, and collecting them must not go through all of torch.
@@ -269,9 +272,17 @@ class RetrievalServer:
             )
             self._background.append(supervise("reload", watcher.run, self._metrics))
             self._watch_data_folder()
+        if self._config.pulled:
+            self._background.append(supervise("pull", puller.run, self._metrics))
         for door in self._doors:
             await door.start()
         return address
+
+    def _puller(self) -> Puller:
+        config = self._config
+        places = {name: Location.parse(config.indexes[name]) for name in config.pulled}
+        folders = {name: place.folder for name, place in places.items()}
+        return Puller(config.pulled, folders, config.pull_seconds, self._metrics)
 
     def _watch_data_folder(self) -> None:
         """Serve what other programs build into the folder of collections, if there is one."""
