@@ -54,8 +54,9 @@ test-ocr: $(STAMP)  ## Install character recognition, which is large, and test i
 	$(BIN)/pip install --quiet --editable ./$(CLIENT) --editable '.[ocr]'
 	$(BIN)/pytest tests/indexer/parse/pdf/test_ocr.py
 
-test-integrations: $(INTEGRATIONS)/.installed  ## Test HTTP and MCP with clients of others, set up apart
+test-integrations: $(INTEGRATIONS)/.installed  ## Test with the programs of others, set up apart
 	$(INTEGRATIONS)/bin/python -m pytest tests/gateway/integrations tests/gateway/mcp/integrations
+	$(INTEGRATIONS)/bin/python -m pytest -m slow tests/store/replicas/test_s3.py
 
 $(INTEGRATIONS)/.installed: $(STAMP) $(CLIENTS)
 	$(BIN)/python -m venv $(INTEGRATIONS)
