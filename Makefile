@@ -12,7 +12,7 @@ WORKERS ?= 2
 
 # Clients of others. Their environment sees what .venv has, and has its own versions of the rest.
 INTEGRATIONS := .venv-integrations
-CLIENTS := tests/gateway/integrations/requirements.txt
+CLIENTS := tests/gateway/integrations/requirements.txt tests/store/replicas/requirements.txt
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -62,7 +62,7 @@ $(INTEGRATIONS)/.installed: $(STAMP) $(CLIENTS)
 	$(BIN)/python -m venv $(INTEGRATIONS)
 	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 		> "$$($(INTEGRATIONS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ours.pth"
-	$(INTEGRATIONS)/bin/pip install --quiet --disable-pip-version-check --requirement $(CLIENTS)
+	$(INTEGRATIONS)/bin/pip install --quiet --disable-pip-version-check $(addprefix --requirement=,$(CLIENTS))
 	@touch $@
 
 fuzz: $(STAMP)  ## Draw new examples for the property tests, ten times as many; SEED=N repeats a run
