@@ -116,6 +116,12 @@ def mcp(
         if not http:
             from retrieval.gateway.mcp.over_stdio import run as run_over_stdio
 
+            if sys.stdin.isatty():
+                click.echo(
+                    "note: assistants start this program, and send messages to its standard "
+                    "input; Ctrl-D ends",
+                    err=True,
+                )
             run_over_stdio(config, behind, token=token)
             return
         from retrieval.gateway.mcp.over_http import PATH

@@ -59,13 +59,13 @@ def search_answer(results: SearchResults, position: Position, *request: object) 
         position: the page, and the results of it that were shown before.
         request: what was asked for, for the cursor.
     """
-    rows = [_result(passage) for passage in results.passages[position.shown :]]
+    left = results.passages[position.shown :]
     head = _warnings(results.warnings)
-    if not rows:
+    if not left:
         return as_json({"results": [], **head, "note": "Nothing was found."})
 
     def tail(count: int) -> dict[str, Any]:
-        if count < len(rows):
+        if count < len(left):
             after = Position(position.page_token, position.page_size, position.shown + count)
         elif results.next_page_token:
             after = Position(results.next_page_token, position.page_size)
@@ -75,9 +75,9 @@ def search_answer(results: SearchResults, position: Position, *request: object) 
         return {**head, "next_cursor": to_cursor(after, *request), "note": note}
 
     # Numbers in a cursor of fewer results may have some digits more.
-    rest = json_length(tail(len(rows) - 1)) + _SLACK
-    count = max(1, fitting_items(rows, _ROOM - rest - json_length({"results": []})))
-    return as_json({"results": rows[:count], **tail(count)})
+    rest = json_length(tail(len(left) - 1)) + json_length({"results": []}) + _SLACK
+    rows = fitting_items(map(_result, left), _ROOM - rest) or [_result(left[0])]
+    return as_json({"results": rows, **tail(len(rows))})
 
 
 def fits_whole(part: Part, asked: str) -> bool:
@@ -134,7 +134,7 @@ class Listing:
     @property
     def fitting(self) -> int:
         """Number of first rows that fit, at least one."""
-        return max(1, fitting_items(self.rows, _ROOM - json_length(self._with(()))))
+        return max(1, len(fitting_items(self.rows, _ROOM - json_length(self._with(())))))
 
     @property
     def text(self) -> str:
@@ -286,7 +286,7 @@ def _modified(when: datetime, *, name: str = "modified") -> dict[str, str]:
 
 
 def _some(names: Sequence[str]) -> list[str]:
-    return list(names[: fitting_items(names, _FIELDS_CHARS)])
+    return fitting_items(names, _FIELDS_CHARS)
 
 
 _NUMBERS_ROOM: Final = _place_in(2**31, 2**31, 2**32, "0" * _VERSION_CHARS)

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -65,7 +65,7 @@ class Backend:
         if not self._token or any(name == _AUTHORIZATION for name, _ in caller.metadata):
             return caller
         metadata = (*caller.metadata, (_AUTHORIZATION, f"Bearer {self._token}"))
-        return Caller(metadata, caller.timeout, caller.request_id)
+        return replace(caller, metadata=metadata)
 
     async def call(
         self, choose: Callable[[Upstream], Method[ResponseT]], request: object, caller: Caller
@@ -86,6 +86,11 @@ class Asker:
     def token(self) -> str:
         """The ``authorization`` that goes along; empty for none."""
         return dict(self.caller.metadata).get(_AUTHORIZATION, "")
+
+    def within(self, seconds: float) -> "Asker":
+        """Return the same client, whose requests may take no longer than this."""
+        caller = replace(self.caller, timeout=min(seconds, self.caller.timeout))
+        return Asker(self.backend, caller)
 
     async def call(
         self,

@@ -5,16 +5,16 @@ Lengths are those of JSON, in UTF-16 code units, as clients in JavaScript count 
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, TypeVar
+
+ItemT = TypeVar("ItemT")
 
 ANSWER_CHARS: Final = 20_000
 """An answer has fewer characters: about 5,000 tokens of English, 20,000 at worst. Claude Code, for
 one, refuses answers of more than 25,000 tokens."""
 
-_SHORT_ESCAPES: Final = frozenset('"\\\b\f\n\r\t')
-_FIRST_PRINTABLE: Final = " "
-_LAST_OF_ONE_UNIT: Final = "\uffff"
 _ELLIPSIS: Final = "…"
 _BREAKS: Final = (re.compile(r"\n\s*\n"), re.compile(r"\n"), re.compile(r"\s"))
 """Where a text is best divided, in order of preference."""
@@ -27,7 +27,7 @@ def as_json(value: object) -> str:
 
 def length(text: str) -> int:
     """Return the length of a text in UTF-16 code units."""
-    return len(text) + sum(char > _LAST_OF_ONE_UNIT for char in text)
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def json_length(value: object) -> int:
@@ -37,14 +37,15 @@ def json_length(value: object) -> int:
 
 def fitting(text: str, room: int) -> int:
     """Return the number of first characters of a text whose JSON, without quotes, fits."""
-    for number, char in enumerate(text):
-        if char in _SHORT_ESCAPES or char > _LAST_OF_ONE_UNIT:
-            room -= 2
-        else:
-            room -= 1 if char >= _FIRST_PRINTABLE else len(r"\u0000")
-        if room < 0:
-            return number
-    return len(text)
+    text = text[: max(0, room)]  # no character takes less than one
+    if _inner_length(text) <= room:
+        return len(text)
+    lengths = range(len(text) + 1)
+    return max(0, bisect_right(lengths, room, key=lambda count: _inner_length(text[:count])) - 1)
+
+
+def _inner_length(text: str) -> int:
+    return json_length(text) - len('""')
 
 
 def shortened(text: str, room: int) -> str:
@@ -70,13 +71,15 @@ def divided(text: str, room: int) -> str:
     return text[: max(1, count)]
 
 
-def fitting_items(items: Sequence[object], room: int) -> int:
-    """Return the number of first items of a list that fit, with a comma after each."""
-    for number, item in enumerate(items):
+def fitting_items(items: Iterable[ItemT], room: int) -> list[ItemT]:
+    """Return the first items that fit into a list, with a comma after each; ask for no more."""
+    fitting: list[ItemT] = []
+    for item in items:
         room -= json_length(item) + 1
         if room < 0:
-            return number
-    return len(items)
+            break
+        fitting.append(item)
+    return fitting
 
 
 def fitting_fields(fields: Mapping[str, Any], room: int) -> tuple[dict[str, Any], int]:

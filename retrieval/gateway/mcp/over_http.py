@@ -34,6 +34,8 @@ _KNOWN_SECONDS: Final = 30.0
 """How long a token that the server accepted is not asked about again. The server itself checks the
 token of every request that reaches it."""
 _KNOWN_TOKENS: Final = 1_000
+_ASKING_SECONDS: Final = 5.0
+"""For the server to know a token. The request itself then has its whole time."""
 
 
 def run(
@@ -123,8 +125,9 @@ class _Door:
         now = time.monotonic()
         if now - self._known.get(digest, -_KNOWN_SECONDS) < _KNOWN_SECONDS:
             return
+        asking = asker.within(_ASKING_SECONDS)
         try:
-            await asker.call(lambda server: server.index.GetServerInfo, pb.GetServerInfoRequest())
+            await asking.call(lambda server: server.index.GetServerInfo, pb.GetServerInfoRequest())
         except Refused as refused:
             if refused.problem.status == HTTPStatus.UNAUTHORIZED:
                 raise

@@ -125,7 +125,7 @@ async def _page(asker: Asker, collection: str, token: str) -> tuple[list[types.R
     while True:
         answer = await asker.call(lambda server: server.index.ListDocuments, request)
         page = [_resource(DocumentInfo.from_message(one)) for one in answer.documents]
-        fitting = max(1, fitting_items([_as_sent(one) for one in page], _LIST_ROOM))
+        fitting = max(1, len(fitting_items(map(_as_sent, page), _LIST_ROOM)))
         if fitting >= len(page):
             return page, answer.next_page_token
         request.page_size = fitting

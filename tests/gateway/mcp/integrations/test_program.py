@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,8 +15,10 @@ from typing import Any
 import pytest
 from mcp import Client, StdioServerParameters
 
+from retrieval.gateway.config import HttpLimits
+from retrieval.gateway.mcp.over_http import mcp_site
 from retrieval.service.access.token_file import create_token
-from tests.gateway.harness import Http
+from tests.gateway.harness import Http, gateway
 from tests.gateway.mcp.harness import answer, refusal
 from tests.service.harness import RunningServer, running, wait_until
 
@@ -30,6 +33,7 @@ HELLO = {
         "clientInfo": {"name": "test", "version": "1"},
     },
 }
+ACCEPT = "application/json, text/event-stream"
 INITIALIZED = {"jsonrpc": "2.0", "method": "notifications/initialized"}
 
 
@@ -224,3 +228,22 @@ def test_over_http(server: RunningServer) -> None:
     finally:
         raw.process.kill()
         raw.process.communicate(timeout=30)
+
+
+def test_a_client_that_hangs_up_makes_room_for_others() -> None:
+    limits = HttpLimits(body_bytes=4 << 20, concurrent_requests=1)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        gateway(f"127.0.0.1:{silent.getsockname()[1]}", mcp_site, limits=limits) as http,
+    ):
+
+        def is_admitted() -> bool:
+            try:
+                answered = http("POST", "/mcp", HELLO, accept=ACCEPT, timeout=0.5)
+            except TimeoutError:
+                return True
+            assert answered.problem == (503, "OVERLOADED")
+            return False
+
+        assert is_admitted()
+        wait_until(is_admitted, seconds=3)
