@@ -1,6 +1,7 @@
 """The protocol over streamable HTTP: every request for itself, with its own token."""
 
 import asyncio
+import contextlib
 import hashlib
 import signal
 import time
@@ -58,15 +59,21 @@ def run(
     """
 
     async def main() -> None:
-        async with target as address:
-            make_site = partial(mcp_site, token=token)
-            gateway = RunningGateway(replace(config, target=address), make_site)
-            for number in (signal.SIGTERM, signal.SIGINT):
-                asyncio.get_running_loop().add_signal_handler(number, gateway.stop)
-            await gateway.serve(on_ready)
+        with contextlib.suppress(asyncio.CancelledError):  # told to stop before it answers
+            _on_signals(asyncio.current_task().cancel)  # type: ignore[union-attr]
+            async with target as address:
+                make_site = partial(mcp_site, token=token)
+                gateway = RunningGateway(replace(config, target=address), make_site)
+                _on_signals(gateway.stop)
+                await gateway.serve(on_ready)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
+
+
+def _on_signals(call: Callable[[], object]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, call)
 
 
 def mcp_site(config: GatewayConfig, upstream: Upstream, *, token: str = "") -> Site:

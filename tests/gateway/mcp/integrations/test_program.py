@@ -230,6 +230,20 @@ def test_over_http(server: RunningServer) -> None:
         raw.process.communicate(timeout=30)
 
 
+def test_a_signal_while_the_server_starts_leaves_nothing_behind(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    raw = Raw("--http", "127.0.0.1:0", "--index", str(index))
+    wait_until(lambda: raw.children)
+    (server,) = raw.children
+    raw.process.send_signal(signal.SIGTERM)
+    assert raw.process.communicate(timeout=60) == ("", "")
+    assert raw.process.returncode == 0
+    assert not lives(server)
+    assert not list(tmp_path.glob("retrieval-mcp-*"))
+
+
 def test_a_client_that_hangs_up_makes_room_for_others() -> None:
     limits = HttpLimits(body_bytes=4 << 20, concurrent_requests=1)
     with (
