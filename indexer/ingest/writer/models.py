@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from retrieval.domain.records import ModelIdentity
 from retrieval.encoding.model_cards import DEFAULT_MODEL
+from retrieval.encoding.model_folders import find_model
 from retrieval.errors import InvalidArgument, ModelNotFound
 
 if TYPE_CHECKING:
@@ -51,16 +52,17 @@ class Models:
         """Return the model of a name, if its files are on this machine.
 
         Args:
-            name: a known name, a hub id, or one of the models given; empty for the first of those,
-                or else the default.
+            name: a known name, a hub id, or one of the models given as it was given or by its own
+                name; empty for the first of those, or else the default.
 
         Raises:
             InvalidArgument: there is no such model here.
         """
         from retrieval.encoding.encoder import Encoder
 
-        wanted = name or next(iter(self._models), DEFAULT_MODEL)
-        if name and name not in self._models and (not _NAME.fullmatch(name) or Path(name).exists()):
+        given = self._given(name)
+        wanted = given or name or DEFAULT_MODEL
+        if given is None and name and (not _NAME.fullmatch(name) or Path(name).exists()):
             raise InvalidArgument(
                 f"model {name[:80]!r} is no name of a model: give a registered name or a hub id",
                 field="model",
@@ -74,3 +76,10 @@ class Models:
                     field="model",
                 ) from error
             return self._loaded.setdefault(encoder.identity.fingerprint, encoder)
+
+    def _given(self, name: str) -> str | None:
+        """Return which of the models given is meant; None if none of them is."""
+        if not name or name in self._models:
+            return name or next(iter(self._models), None)
+        names = {find_model(model).name.casefold(): model for model in self._models}
+        return names.get(name.casefold())

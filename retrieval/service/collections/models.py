@@ -197,9 +197,11 @@ class Models:
         found = [one for one in offered if one.is_called(name)]
         if not found:
             names = list(dict.fromkeys(one.names[0] for one in offered))
+            hint = did_you_mean(name, names)
+            known = ", ".join(names) or "none"
             raise UnknownModel(
-                f"no model {name[:_MAX_NAME]!r}{did_you_mean(name, names)}; this server has: "
-                f"{', '.join(names) or 'none'}",
+                f"no model {name[:_MAX_NAME]!r}"
+                + (f"{hint} This server has: {known}" if hint else f"; this server has: {known}"),
                 models=", ".join(names),
             )
         first = found[0].model

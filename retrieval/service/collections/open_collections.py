@@ -273,8 +273,8 @@ class Collections:
         """Return what the server has in place of a collection that it lacks, for an error."""
         if self._models.given and not self._locations and not self._may_start_empty:
             return (
-                ": this server has models alone, which embed and rerank, and no collection to "
-                "search; `retrieval serve --index` serves one"
+                ": this server has models alone, and no collection to search; "
+                "`retrieval serve --index` serves one"
             )
         return f"; this server has: {self._shown(caller)}"
 

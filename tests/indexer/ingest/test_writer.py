@@ -18,6 +18,7 @@ from retrieval.indexer_v1 import ingest_service_pb2 as pb
 from retrieval.store import open_reader, open_writer, read_info, verify
 from tests.indexer import make_files
 from tests.indexer.ingest.writer_process import WriterProcess, create, reason, writing
+from tests.service.harness import word_model
 
 
 @pytest.fixture(scope="module")
@@ -406,6 +407,8 @@ def test_collections_are_created_and_changed(writer: WriterProcess, tmp_path: Pa
         with pytest.raises(grpc.RpcError) as raised:
             create(writer, name)
         assert reason(raised.value)[0] == status
+    for number, model in enumerate((word_model().name.upper(), str(word_model()), "")):
+        assert read_info(create(writer, f"made-{number}", model=model)).model == info.model
     for model in ("no-such-model", "/etc", "../..", "no/such", "~", "a" * 1000):
         with pytest.raises(grpc.RpcError) as raised:
             create(writer, "other", model=model)

@@ -130,7 +130,9 @@ def test_an_unknown_name_tells_the_known_ones(alone: RetrievalClient) -> None:
         lambda name: alone.embed(TEXTS, "query", model=name),
         lambda name: alone.count_tokens(TEXTS, model=name),
     ):
-        with pytest.raises(ServiceError, match="did you mean 'Nested'") as caught:
+        with pytest.raises(
+            ServiceError, match=r"did you mean 'Nested'\? This server has: Nested, plain"
+        ) as caught:
             call("nestled")
         assert reason_of(caught) == ("NOT_FOUND", "UNKNOWN_MODEL")
         assert caught.value.metadata["models"] == "Nested, plain"
