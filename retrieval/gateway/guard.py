@@ -141,7 +141,7 @@ class _Refusal(Exception):
 
 
 class _Answer:
-    """Sends one answer, with the request's id among its headers."""
+    """Sends one answer with the request's id, and without leave to guess that it is a page."""
 
     def __init__(self, send: Send, request_id: str, path: str) -> None:
         self._send = send
@@ -157,6 +157,7 @@ class _Answer:
             message["headers"] = [
                 *message.get("headers", ()),
                 (REQUEST_ID.encode(), self.request_id.encode()),
+                (b"x-content-type-options", b"nosniff"),
             ]
         elif not message.get("more_body", False):
             self.complete = True

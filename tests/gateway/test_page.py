@@ -58,5 +58,10 @@ def test_a_browser_that_has_the_page_is_told_so(http: Http) -> None:
     assert http("POST", "/").problem == (405, "METHOD_NOT_ALLOWED")
 
 
+def test_no_answer_is_taken_for_a_page(http: Http) -> None:
+    for path in ("/", "/healthz", "/v1/documents", "/nothing"):
+        assert http("GET", path).headers["x-content-type-options"] == "nosniff"
+
+
 def test_pages_of_others_may_not_have_it(http: Http) -> None:
     assert http("GET", "/", host="evil.example").problem == (421, "FOREIGN_HOST")

@@ -45,7 +45,6 @@ def search_page_file() -> Page:
     tag = hashlib.sha256(content).hexdigest()[:32]
     headers = {
         "content-security-policy": _policy(content.decode()),
-        "x-content-type-options": "nosniff",
         "referrer-policy": "no-referrer",
         "cross-origin-opener-policy": "same-origin",
         "cross-origin-resource-policy": "same-origin",

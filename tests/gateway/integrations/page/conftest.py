@@ -56,7 +56,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def writable(documents: Path) -> Iterator[Http]:
-    settings = {"writing": Writing(documents / "data"), "model": str(word_model())}
+    settings = {"writing": Writing(documents / "data"), "models": (str(word_model()),)}
     indexes = {"default": documents / "data" / "default"}
     with running(indexes, **settings) as server, gateway(server.target) as http:
         assert http("POST", "/v1/documents", {**HOSTILE, "wait": True}).status == 201

@@ -53,3 +53,23 @@ def test_markup_in_names_of_files_that_are_put(page: Page) -> None:
     assert page.named(".upload.done", NAMED)
     page.drop((f"{NAMED}.pdf", "%PDF-1.7 broken"))
     assert page.named(".upload.failed", f"{NAMED}.pdf")
+
+
+def test_the_browser_keeps_the_policy(page: Page) -> None:
+    page.open()
+    markup = "try { document.body.innerHTML = 'x' } catch (error) { return error.name }"
+    code = """try {
+      const made = document.createElement("script");
+      made.textContent = "window.hacked = 1";
+      document.body.append(made);
+    } catch (error) { return error.name }"""
+    assert (page.run(markup), page.run(code)) == ("TypeError", "TypeError")
+    elsewhere = "http://127.0.0.1:9/"
+    fetched = page.driver.execute_async_script(
+        "fetch(arguments[0]).then(() => arguments[1]('ok'), (e) => arguments[1](e.name))", elsewhere
+    )
+    assert fetched == "TypeError"
+    refused = [one["message"] for one in page.driver.get_log("browser")]
+    assert any("TrustedHTML" in one for one in refused)
+    assert any("connect-src 'self'" in one for one in refused)
+    assert elsewhere not in page.requests()

@@ -53,7 +53,14 @@ def test_back_from_a_document_is_where_the_reader_was(page: Page) -> None:
     page.driver.forward()
     page.until(lambda: page.all("#hit"))
     page.click("#back")
-    page.until(lambda: len(page.all("#list > li")) == 20)
+    page.until(lambda: page.run("return document.activeElement.id") == "hit-15")
+    assert len(page.all("#list > li")) == 20
+
+
+def test_back_from_a_document_that_was_opened_by_its_address(page: Page) -> None:
+    page.open(q="ferry", doc="notes/violin.md")
+    page.click("#back")
+    page.until(lambda: page.all("#list > li"))
 
 
 def test_a_document_that_is_gone(page: Page) -> None:

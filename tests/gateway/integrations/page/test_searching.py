@@ -1,8 +1,12 @@
 """Searching: passages and what is shown of them, filters, modes, pages, and the way back."""
 
+from typing import Any
+
 import pytest
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.select import Select
 
+from tests.gateway.harness import Http
 from tests.gateway.integrations.page.browser import Page
 
 CARD = "#list > li"
@@ -149,6 +153,27 @@ def test_more_results_and_the_same_page_again(page: Page) -> None:
     page.driver.refresh()
     page.until(lambda: len(page.all(CARD)) == 20)
     assert page.texts(f"{CARD} .passage .text") == shown
+
+
+def test_more_results_of_an_index_that_has_changed_meanwhile(page: Page, writable: Http) -> None:
+    page.open(q="violin")
+    put = {"uri": "changed.md", "text": "Something else.", "wait": True}
+    assert writable("POST", "/v1/documents", put).status in (200, 201)
+    page.click("#more")
+    page.until(lambda: len(page.all(CARD)) == 20)
+    page.until(lambda: page.run("return document.activeElement.id") == "hit-10")
+
+
+def test_another_collection(open_page: Any, http: Http) -> None:
+    page: Page = open_page(http.port)
+    page.open(q="tea harbour", f='extension="md"')
+    Select(page.one("#collection")).select_by_visible_text("tea")
+    page.until(lambda: "c=tea" in page.driver.current_url)
+    page.settled()
+    assert page.texts("#list .where .path") == ["tea/tea.md"]
+    assert page.texts(".chip") == [], "a filter is of one collection"
+    page.driver.back()
+    page.until(lambda: page.one("#collection").get_attribute("value") == "default")
 
 
 def test_the_back_button(page: Page) -> None:

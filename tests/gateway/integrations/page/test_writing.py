@@ -92,7 +92,7 @@ def guarded(documents: Path, tmp_path: Path) -> Iterator[tuple[Http, dict[str, s
             {"default": documents / "data" / "default"},
             token_file=file,
             writing=writing,
-            model=str(word_model()),
+            models=(str(word_model()),),
         ) as server,
         gateway(server.target) as http,
     ):
