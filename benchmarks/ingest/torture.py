@@ -5,8 +5,9 @@
 Clients put, replace and delete documents of a few hundred URIs, over unary calls and over streams,
 and try again after every failure that passes. Each client owns its URIs, so it knows what every one
 must hold: what was acknowledged last, or what a call that failed may have written. At random
-moments the server, or its writer process, is killed with SIGKILL; the server is started again on
-the same folder. After every restart, and at the end, every document is read and compared, no
+moments the server, its writer process or a reader is killed with SIGKILL, or the writer process is
+stopped for good, which the server has to notice. A killed server is started again on the same
+folder. After every restart, and at the end, every document is read and compared, no
 document may be there twice or come back after its deletion, a search must find the words of some,
 and at the end the index must verify. Exits with code 1 otherwise.
 """
@@ -34,6 +35,8 @@ from tests.service.harness import SUBJECTS, word_model
 COLLECTION = "tortured"
 NAME = f"collections/{COLLECTION}"
 URIS_OF_A_CLIENT = 60
+HANGS = 0.1
+"""Share of the processes that are stopped instead of killed: the server takes 30 s to notice."""
 PASSING = ("UNAVAILABLE", "CANCELLED", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "UNKNOWN")
 DELETED = ""
 
@@ -64,7 +67,7 @@ class Client(threading.Thread):
         """Change documents until the place is closed."""
         while not self._place.closed.is_set():
             with self.between:
-                kind = self._pick.choices([self._put, self._delete, self._stream], [6, 2, 2])[0]
+                kind = self._pick.choices([self._put, self._remove, self._stream], [6, 2, 2])[0]
                 try:
                     kind()
                 except grpc.RpcError as error:
@@ -94,7 +97,7 @@ class Client(threading.Thread):
         self.state[uri] = {text}
         self.acknowledged["put"] += 1
 
-    def _delete(self) -> None:
+    def _remove(self) -> None:
         uri = self._pick.choice(list(self.state))
         self.state[uri].add(DELETED)
         try:
@@ -152,9 +155,13 @@ class Place:
         """Kill the server, or one of its processes; start the server again if it was killed."""
         children = self.server.children()
         if children and pick.random() < 0.5:
+            hangs = pick.random() < HANGS
             with suppress(ProcessLookupError):
-                os.kill(pick.choice(children), signal.SIGKILL)
-            return "child"
+                if hangs:
+                    os.kill(children[0], signal.SIGSTOP)  # the writer process: all others are its
+                else:
+                    os.kill(pick.choice(children), signal.SIGKILL)
+            return "hung" if hangs else "child"
         self.server.kill()
         self.server = self._start()
         return "server"

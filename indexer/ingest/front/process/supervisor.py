@@ -160,6 +160,8 @@ class Writer:
                 await self._run_in_folder()
             except OSError as error:
                 LOG.warning("the writing process can't be started: %s", error)
+            except Exception:  # a bug must not end writing for good
+                LOG.exception("the writing process was given up")
             self._first.set()
             if time.monotonic() - started > _STEADY_SECONDS:
                 pause = _FIRST_PAUSE_SECONDS
