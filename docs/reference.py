@@ -29,6 +29,7 @@ from retrieval.encoding.model_folders import FETCHED_FILES
 from retrieval.gateway import problems
 from retrieval.gateway.app import create_api
 from retrieval.gateway.config import GatewayConfig
+from retrieval.gateway.mcp.tools import TOOLS
 from retrieval.gateway.upstream import Upstream
 from retrieval.search import (
     MAX_ARRANGED,
@@ -198,6 +199,15 @@ def http_operations() -> str:
         for method, operation in operations.items():
             what = operation["description"].split("\n\n")[0].replace("\n", " ")
             rows.append(f"| `{method.upper()} {path}` | `{operation['operationId']}` | {what} |")
+    return "\n".join(rows)
+
+
+def mcp_tools() -> str:
+    """Return the tools for assistants as a Markdown table."""
+    rows = ["| tool | arguments | what models read about it |", "|---|---|---|"]
+    for tool in TOOLS.values():
+        names = ", ".join(f"`{name}`" for name in tool.arguments.model_fields)
+        rows.append(f"| `{tool.name}` | {names} | {tool.description} |")
     return "\n".join(rows)
 
 

@@ -87,12 +87,13 @@ async def _search(asker: Asker, wanted: SearchArguments) -> str:
 
 async def _fetch(asker: Asker, wanted: FetchArguments) -> str:
     reference = await located(asker, parse(wanted.id))
-    place = reference.start if wanted.start is None else None
     part = await read_part(asker, reference, wanted.start or 0)
-    elsewhere = place is not None and before(place) and place <= part.document.char_count
-    if place is not None and elsewhere and not fits_whole(part, wanted.id):
-        part = await read_part(asker, reference, before(place))
-        part = part.from_line_before(place)
+    place = reference.start if wanted.start is None else None
+    if place is not None and not fits_whole(part, wanted.id):
+        begin = before(place)
+        # A place beyond the end is of a document that has become shorter.
+        if 0 < begin <= place <= part.document.char_count:
+            part = (await read_part(asker, reference, begin)).from_line_before(place)
     return fetch_answer(part, wanted.id)
 
 

@@ -256,8 +256,7 @@ def test_a_client_that_hangs_up_makes_room_for_others() -> None:
                 answered = http("POST", "/mcp", HELLO, accept=ACCEPT, timeout=0.5)
             except TimeoutError:
                 return True
-            assert answered.problem == (503, "OVERLOADED")
-            return False
+            return answered.status != 503
 
         assert is_admitted()
         wait_until(is_admitted, seconds=3)
