@@ -249,7 +249,7 @@ _TESTED = {
     "errors",
     "@modelcontextprotocol/client (npm)": "the same, with the protocol of 2025 and that of 2026",
     "schemathesis": "every operation of a server that takes documents, in 1,000 cases or more: no "
-    "error of the server, and answers, statuses and media types as described",
+    "error of the server; answers, statuses and media types as described, those of success too",
     "selenium": "the [search page](page.md) in Chromium: every view and its texts, the keyboard "
     "alone, narrow screens",
     "axe-core (npm)": "the search page in all views, light and dark: no rule of accessibility is "

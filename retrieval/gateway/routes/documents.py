@@ -36,7 +36,9 @@ DEFAULT_PAGE_SIZE: Final = 50
 Uri = Annotated[
     str,
     InPath(
-        description="The document's URI; `/` needs no escape, `?`, `#` and `%` do.", min_length=1
+        description="The document's URI; `/` needs no escape, `?`, `#` and `%` do.",
+        min_length=1,
+        examples=["tickets/4711"],
     ),
 ]
 _OWN_NAME: Final[dict[str, Any]] = {
@@ -44,7 +46,7 @@ _OWN_NAME: Final[dict[str, Any]] = {
     "json_schema_extra": NAMED,
 }
 Collection = Annotated[str, InQuery(**_OWN_NAME)]
-CollectionId = Annotated[str, InPath(**_OWN_NAME)]
+CollectionId = Annotated[str, InPath(**_OWN_NAME, examples=["guides"])]
 PageSize = Annotated[int, InQuery(description="Maximum number of items to return.")]
 PageToken = Annotated[
     str, InQuery(description="next_page_token of the page before; empty for the first page.")
@@ -55,7 +57,8 @@ Filter = Annotated[
 Counted = Annotated[
     bool, InQuery(description="Whether to count the documents on all pages, and their passages.")
 ]
-Number = Annotated[int, InPath(ge=0, le=2**63 - 1)]
+DocumentId = Annotated[int, InPath(ge=0, le=2**63 - 1, examples=[1])]
+Ordinal = Annotated[int, InPath(ge=0, le=2**63 - 1, examples=[0])]
 Neighbours = Annotated[int, InQuery(description="Number of passages around it to return.")]
 
 
@@ -152,7 +155,7 @@ async def get_document(
 async def get_document_by_name(
     request: Request,
     collection: CollectionId,
-    document: Number,
+    document: DocumentId,
     part: Annotated[Part, InQuery()],
 ) -> Response:
     """Return one document by its resource name, with its text or a part of it."""
@@ -179,8 +182,8 @@ async def get_passage(
     *,
     request: Request,
     collection: CollectionId,
-    document: Number,
-    passage: Number,
+    document: DocumentId,
+    passage: Ordinal,
     before: Neighbours = 0,
     after: Neighbours = 0,
 ) -> Response:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, NamedTuple
 
 import numpy as np
 from fastapi import APIRouter
+from fastapi import Path as InPath
 from fastapi import Query as InQuery
 from numpy.typing import NDArray
 from starlette.requests import Request
@@ -28,6 +29,9 @@ _NO_TEXTS: Final = (
     "send texts; OpenAIEmbeddings of LangChain sends them with check_embedding_ctx_length=False"
 )
 
+ModelId = Annotated[
+    str, InPath(description="The name of a model, or of a collection.", examples=["default"])
+]
 
 router = APIRouter(tags=["embeddings"])
 """The routes of embeddings."""
@@ -70,7 +74,7 @@ async def list_models(request: Request) -> Response:
 @router.get(
     "/v1/models/{model:path}", operation_id="get_model", response_model=schemas.OfferedModel
 )
-async def get_model(request: Request, model: str) -> Response:
+async def get_model(request: Request, model: ModelId) -> Response:
     """Return one of the models for embeddings."""
     offered = await _offered(server_for(request))
     if model not in offered:

@@ -15,7 +15,10 @@ from retrieval.gateway.routes.documents import DEFAULT_PAGE_SIZE, Collection, Pa
 from retrieval.gateway.schemas import answers
 from retrieval.v1 import index_service_pb2 as pb
 
-FieldName = Annotated[str, InQuery(description="The field, as a filter names it.", min_length=1)]
+FieldName = Annotated[
+    str,
+    InQuery(description="The field, as a filter names it.", min_length=1, examples=["extension"]),
+]
 Containing = Annotated[str, InQuery(description="A part of the values, in any case.")]
 
 

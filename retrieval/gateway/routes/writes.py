@@ -53,7 +53,10 @@ _RAW_BODY: Final = {
     "requestBody": {
         "required": True,
         "description": "Content of a file of any format; Content-Type tells which.",
-        "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},
+        "content": {
+            "text/markdown": {"schema": {"type": "string"}, "example": "# The door\n\nIt squeaks."},
+            "*/*": {"schema": {"type": "string", "format": "binary"}},
+        },
     },
     "parameters": [
         {

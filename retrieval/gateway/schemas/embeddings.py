@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from retrieval.gateway.schemas.answers import Answer
-from retrieval.gateway.schemas.requests import Body, Whole
+from retrieval.gateway.schemas.requests import Body, Whole, example
 
 Texts = str | list[str] | list[int] | list[list[int]]
 """Token ids have the form of a request, so that their error can say what to set."""
@@ -14,6 +14,7 @@ Texts = str | list[str] | list[int] | list[list[int]]
 class EmbeddingsBody(Body):
     """Texts to embed, in OpenAI's form."""
 
+    model_config = example(input=["how are pods scheduled?"], model="default", input_type="query")
     input: Annotated[Texts, Field(description="A text, or a list of texts.")]
     model: str = Field(
         description="The name of a model of the server, or of a collection that was built with it."
@@ -80,6 +81,7 @@ class OfferedModels(Answer):
 class EmbedBody(Body):
     """Texts to embed, in TEI's form."""
 
+    model_config = example(inputs=["how are pods scheduled?"], prompt_name="query")
     inputs: Annotated[Texts, Field(description="A text, or a list of texts.")]
     truncate: bool | None = Field(
         None, description="false refuses texts that are longer than the model reads."

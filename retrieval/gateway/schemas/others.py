@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from retrieval.domain.search_options import OPTIONS
 from retrieval.gateway.schemas.answers import Answer
-from retrieval.gateway.schemas.requests import NAMED
+from retrieval.gateway.schemas.requests import NAMED, Whole, example
 
 Operator = Literal[
     "contains",
@@ -36,13 +36,13 @@ _USUAL = f"{OPTIONS['k'].default} if it is null"
 class OthersBody(BaseModel):
     """A body whose form is not ours: members that a later version adds have no effect."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(strict=True, extra="ignore")
 
 
 class RetrievalSetting(OthersBody):
     """How much Dify wants."""
 
-    top_k: int | None = Field(None, description=f"Maximum number of passages; {_USUAL}.")
+    top_k: Whole | None = Field(None, description=f"Maximum number of passages; {_USUAL}.")
     score_threshold: float | None = Field(None, description="Least score, from 0 to 1.")
 
 
@@ -64,6 +64,11 @@ class MetadataCondition(OthersBody):
 class RetrievalBody(OthersBody):
     """A search, in Dify's form."""
 
+    model_config = example(
+        knowledge_id="default",
+        query="how are pods scheduled?",
+        retrieval_setting={"top_k": 2, "score_threshold": 0.0},
+    )
     knowledge_id: str = Field(description="The collection's own name.", json_schema_extra={**NAMED})
     query: str
     retrieval_setting: RetrievalSetting
@@ -88,8 +93,9 @@ class Records(Answer):
 class WebSearchBody(OthersBody):
     """A search, in Open WebUI's form."""
 
+    model_config = example(query="how are pods scheduled?", count=3)
     query: str
-    count: int | None = Field(None, description=f"Maximum number of results; {_USUAL}.")
+    count: Whole | None = Field(None, description=f"Maximum number of results; {_USUAL}.")
 
 
 class WebResult(Answer):

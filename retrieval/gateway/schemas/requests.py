@@ -28,6 +28,11 @@ Collection = Annotated[
 ]
 
 
+def example(**members: Any) -> ConfigDict:  # noqa: ANN401  (JSON)
+    """Return the configuration of a body that shows an example of it."""
+    return ConfigDict(json_schema_extra={"examples": [members]})
+
+
 class Body(BaseModel):
     """A body that is what it seems to be: no number as a text, no unknown member."""
 
@@ -65,6 +70,7 @@ def _described(option: Option) -> str:
 class Query(Body):
     """What to search for: exactly one of ``query``, ``vector`` and ``passage``."""
 
+    model_config = example(query="how are pods scheduled?")
     query: str | None = Field(None, description="A question or some words.")
     vector: list[float] | None = Field(
         None, description="An embedding by the collection's model, in place of a text."
@@ -109,6 +115,7 @@ StreamBody: Any = create_model(
 class BatchSearchBody(Body):
     """Several searches, each for its first page."""
 
+    model_config = example(searches=[{"query": "pods", "k": 3}, {"query": "nodes", "k": 3}])
     searches: list[SearchBody] = Field(min_length=1, max_length=MAX_BATCH)
 
 

@@ -4,7 +4,7 @@ from pydantic import Field
 
 from retrieval.gateway.schemas.answers import Answer
 from retrieval.gateway.schemas.others import OthersBody
-from retrieval.gateway.schemas.requests import Whole
+from retrieval.gateway.schemas.requests import Whole, example
 
 
 class TextDocument(OthersBody):
@@ -16,6 +16,7 @@ class TextDocument(OthersBody):
 class RerankBody(OthersBody):
     """Texts to order, in the form of Cohere and Jina."""
 
+    model_config = example(query="pods", documents=["Pods run.", "Bread rises."], top_n=1)
     query: str
     documents: list[str | TextDocument]
     top_n: Whole | None = Field(None, description="Maximum number of results; null for all.")
@@ -42,6 +43,7 @@ class RerankAnswer(Answer):
 class TeiRerankBody(OthersBody):
     """Texts to order, in TEI's form."""
 
+    model_config = example(query="pods", texts=["Pods run.", "Bread rises."])
     query: str
     texts: list[str]
     raw_scores: bool = Field(False, description="Can't be true: scores are probabilities.")

@@ -7,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from retrieval.domain.resource_names import DEFAULT_COLLECTION
 from retrieval.gateway.schemas.answers import Answer, Problem
-from retrieval.gateway.schemas.requests import NAMED, Body, Collection, Whole
+from retrieval.gateway.schemas.requests import NAMED, Body, Collection, Whole, example
 
 MAX_PUTS = 1000
 """Documents of one batch; a body's size limits them, too."""
@@ -53,6 +53,9 @@ class DocumentBody(Body):
 class PutBody(DocumentBody):
     """A document to put into a collection."""
 
+    model_config = example(
+        uri="tickets/4711", text="The door squeaks.", metadata={"status": "open"}, wait=True
+    )
     collection: Collection = DEFAULT_COLLECTION
     wait: Wait = False
 
@@ -60,6 +63,9 @@ class PutBody(DocumentBody):
 class BatchPutBody(Body):
     """Documents to put into a collection."""
 
+    model_config = example(
+        documents=[{"uri": "a.md", "text": "# A"}, {"uri": "b.md", "text": "# B"}]
+    )
     documents: list[DocumentBody] = Field(min_length=1, max_length=MAX_PUTS)
     collection: Collection = DEFAULT_COLLECTION
     wait: Wait = False
@@ -68,6 +74,7 @@ class BatchPutBody(Body):
 class DeleteBody(Body):
     """Which documents to delete: those of a filter, or those of a prefix of URIs."""
 
+    model_config = example(prefix="tickets/", dry_run=True)
     filter: str | None = Field(None, description="A condition, as for searches.")
     prefix: str | None = Field(None, description="Beginning of their URIs, such as tickets/.")
     dry_run: bool = Field(False, description="Whether only to say what would be deleted.")
@@ -78,6 +85,7 @@ class DeleteBody(Body):
 class Settings(Body):
     """Settings of a collection that can be changed."""
 
+    model_config = example(language="en")
     language: str = Field("", description="Of the texts, for lexical search, such as en.")
     index_type: str = Field("", description="auto, flat, ivf or hnsw.")
     target_recall: float | None = Field(None, description="Above 0 and at most 1.")
@@ -86,6 +94,7 @@ class Settings(Body):
 class CreateCollectionBody(Settings):
     """A new collection."""
 
+    model_config = example(collection="tickets", language="en")
     collection: str = Field(description="Its own name.", json_schema_extra={**NAMED})
     model: str = Field("", description="Embedding model; empty for the server's default.")
     chunk_tokens: Whole | None = Field(
