@@ -1,19 +1,57 @@
 """The server behind the tools: one connection, and who asks."""
 
 import asyncio
+import hashlib
 import secrets
+import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from http import HTTPStatus
+from typing import Any, Final, TypeVar
 
 from starlette.requests import Request
 
+from retrieval.gateway.problems import Refused
 from retrieval.gateway.upstream import REQUEST_ID, Caller, Upstream, caller_of
 
 ResponseT = TypeVar("ResponseT")
 Method = Callable[..., Awaitable[ResponseT]]
 
-_AUTHORIZATION = "authorization"
+_AUTHORIZATION: Final = "authorization"
+_KNOWN_SECONDS: Final = 600.0
+"""The server itself checks the token of every request. To ask about one costs a request of those
+that it allows."""
+_KNOWN_TOKENS: Final = 1_000
+
+
+class KnownTokens:
+    """Tokens that the server accepted a while ago, and has not refused since."""
+
+    def __init__(self) -> None:
+        """Begin without any."""
+        self._since: OrderedDict[bytes, float] = OrderedDict()
+        """When each was accepted, by its digest; the oldest first."""
+
+    def __contains__(self, token: str) -> bool:
+        """Return whether a token need not be asked about."""
+        since = self._since.get(_digest(token))
+        return since is not None and time.monotonic() - since < _KNOWN_SECONDS
+
+    def add(self, token: str) -> None:
+        """Remember a token that the server accepts."""
+        self.forget(token)
+        self._since[_digest(token)] = time.monotonic()
+        if len(self._since) > _KNOWN_TOKENS:
+            self._since.popitem(last=False)
+
+    def forget(self, token: str) -> None:
+        """Ask about a token again when it comes next."""
+        self._since.pop(_digest(token), None)
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
 
 
 class Backend:
@@ -30,6 +68,7 @@ class Backend:
             token: for requests that come without one.
         """
         self._connected: asyncio.Future[Upstream] = asyncio.get_running_loop().create_future()
+        self.known = KnownTokens()
         self._timeout = timeout
         self._token = token
 
@@ -106,4 +145,9 @@ class Asker:
         Raises:
             Refused: the server refused it, or was not reached.
         """
-        return await self.backend.call(choose, request, self.caller)
+        try:
+            return await self.backend.call(choose, request, self.caller)
+        except Refused as refused:
+            if refused.problem.status == HTTPStatus.UNAUTHORIZED:
+                self.backend.known.forget(self.token)
+            raise

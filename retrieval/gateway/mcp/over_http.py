@@ -2,10 +2,7 @@
 
 import asyncio
 import contextlib
-import hashlib
 import signal
-import time
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -31,10 +28,6 @@ from retrieval.gateway.upstream import Upstream
 from retrieval.v1 import index_service_pb2 as pb
 
 PATH: Final = "/mcp"
-_KNOWN_SECONDS: Final = 30.0
-"""How long a token that the server accepted is not asked about again. The server itself checks the
-token of every request that reaches it."""
-_KNOWN_TOKENS: Final = 1_000
 _ASKING_SECONDS: Final = 5.0
 """For the server to know a token. The request itself then has its whole time."""
 
@@ -107,8 +100,6 @@ class _Door:
     def __init__(self, app: ASGIApp, backend: Backend) -> None:
         self._app = app
         self._backend = backend
-        self._known: OrderedDict[bytes, float] = OrderedDict()
-        """When tokens were accepted last, by their digests; the oldest first."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -128,9 +119,7 @@ class _Door:
         Raises:
             Refused: the token is missing, unknown, revoked or expired.
         """
-        digest = hashlib.sha256(asker.token.encode()).digest()
-        now = time.monotonic()
-        if now - self._known.get(digest, -_KNOWN_SECONDS) < _KNOWN_SECONDS:
+        if asker.token in self._backend.known:
             return
         asking = asker.within(_ASKING_SECONDS)
         try:
@@ -140,10 +129,7 @@ class _Door:
                 raise
             if refused.problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 return
-        self._known.pop(digest, None)
-        self._known[digest] = now
-        if len(self._known) > _KNOWN_TOKENS:
-            self._known.popitem(last=False)
+        self._backend.known.add(asker.token)
 
 
 def _check_route(scope: Scope) -> None:

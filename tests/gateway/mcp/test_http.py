@@ -11,12 +11,17 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from retrieval.gateway.mcp.over_http import mcp_site
-from retrieval.service.access.token_file import create_token
+from retrieval.service.access.token_file import create_token, revoke_token
 from tests.gateway.harness import Http, gateway
 from tests.gateway.mcp.harness import answer, refusal
 from tests.service.harness import RunningServer, running
 
 PING = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+SEARCH = {
+    **PING,
+    "method": "tools/call",
+    "params": {"name": "search", "arguments": {"query": "ferry"}},
+}
 ACCEPT = "application/json, text/event-stream"
 
 
@@ -80,6 +85,7 @@ def test_each_request_has_its_own_token(index: Path, tmp_path: Path) -> None:
     file = tmp_path / "tokens.json"
     searches = create_token(file, "searches", scopes=("search",))
     reads = create_token(file, "reads", scopes=("read",))
+    slow = create_token(file, "slow", rate=0.001)
 
     async def main(http: Http) -> None:
         async with connect(http, searches) as searching, connect(http, reads) as reading:
@@ -100,3 +106,14 @@ def test_each_request_has_its_own_token(index: Path, tmp_path: Path) -> None:
         assert wrong.problem == (401, "UNAUTHENTICATED")
         assert wrong.headers["www-authenticate"] == 'Bearer error="invalid_token"'
         asyncio.run(main(http))
+
+        def status(token: str) -> int:
+            found = http("POST", "/mcp", SEARCH, accept=ACCEPT, authorization=f"Bearer {token}")
+            return found.status
+
+        assert [status(slow) for _ in range(2)] == [200, 200]  # tools say what the limit is
+        revoke_token(file, "searches")
+        server.loop.call_soon_threadsafe(server.server.reload_access)
+        # The tool says so, and the next request is refused at the door.
+        assert [status(searches) for _ in range(3)] == [200, 401, 401]
+        assert status(reads) == 200
