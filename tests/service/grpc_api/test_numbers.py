@@ -243,6 +243,7 @@ def test_numbers_on_the_command_line(
         ("compact",): ["--index", str(tmp_path / "missing")],
         ("serve",): ["--index", str(tmp_path / "missing"), "--listen", "127.0.0.1:0"],
         ("gateway",): ["--tls-cert", str(tmp_path / "missing"), "--listen", "127.0.0.1:0"],
+        ("mcp",): ["--tls-cert", str(tmp_path / "missing"), "--http", "127.0.0.1:0"],
         ("eval",): [str(queries), "--index", str(index), "--mode", "lexical"],
         ("collection", "list"): ["--target", server.target],
         ("collection", "create"): ["x", "--target", server.target],
