@@ -186,8 +186,13 @@ def passage_as_json(passage: Passage) -> dict[str, Any]:
         "before": [passage_as_json(one) for one in passage.before],
         "after": [passage_as_json(one) for one in passage.after],
         "section": asdict(passage.section) if passage.section else None,
-        "vector": None if passage.vector is None else passage.vector.tolist(),
+        "vector": None if passage.vector is None else _numbers(passage.vector),
     }
+
+
+def _numbers(vector: "array[float]") -> list[float]:
+    """Return float32 numbers with the digits that tell them apart, not those of a double."""
+    return [float(f"{value:.9g}") for value in vector]
 
 
 def _highlights_as_json(highlights: Highlights | None) -> dict[str, Any] | None:

@@ -80,7 +80,8 @@ FIELDS = {
     "CollectionInfo": "name generation model chunk_tokens chunk_overlap document_count "
     "passage_count token_count vector_count created_at updated_at index_id",
     "DocumentInfo": "name uri title metadata format encoding size_bytes modified_at char_count "
-    "passage_count text",
+    "passage_count text media_type sha256 "
+    "char_start char_end line_start line_end line_count",
     "Embeddings": "vectors token_counts truncated model_fingerprint",
     "ModelInfo": "name revision fingerprint dimension max_tokens dtype",
     "PassageContext": "passage before after generation",

@@ -364,6 +364,9 @@ def test_vectors_of_hits(client: RetrievalClient, index: Path) -> None:
             own = reader.passage_vector(passage.document_id, passage.ordinal)
             np.testing.assert_array_equal(np.asarray(passage.vector), own)
             assert np.asarray(passage.vector).dtype == np.float32
+            shown = passage_as_json(passage)["vector"]
+            np.testing.assert_array_equal(np.float32(shown), own)
+            assert max(len(repr(number)) for number in shown) <= 16
             assert all(one.vector is None for one in passage.after)
     cosines = [float(np.asarray(passage.vector) @ query) for passage in found]
     np.testing.assert_allclose([passage.score for passage in found], cosines, atol=1e-5)
