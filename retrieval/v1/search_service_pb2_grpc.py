@@ -30,8 +30,9 @@ class SearchServiceStub:
 
     Errors carry google.rpc.ErrorInfo with domain "retrieval.v1". INVALID_ARGUMENT also carries
     google.rpc.BadRequest if one field is at fault. Errors that are worth a retry (UNAVAILABLE, and
-    RESOURCE_EXHAUSTED with reason OVERLOADED) carry google.rpc.RetryInfo. Any method may return
-    OVERLOADED at once, if the server has too much work to answer before the deadline.
+    RESOURCE_EXHAUSTED with reason OVERLOADED, RATE_LIMITED or QUOTA_EXCEEDED) carry
+    google.rpc.RetryInfo, which says when. Any method may return OVERLOADED at once, if the server
+    has too much work to answer before the deadline.
     """
 
     def __init__(self, channel):
@@ -62,8 +63,9 @@ class SearchServiceServicer:
 
     Errors carry google.rpc.ErrorInfo with domain "retrieval.v1". INVALID_ARGUMENT also carries
     google.rpc.BadRequest if one field is at fault. Errors that are worth a retry (UNAVAILABLE, and
-    RESOURCE_EXHAUSTED with reason OVERLOADED) carry google.rpc.RetryInfo. Any method may return
-    OVERLOADED at once, if the server has too much work to answer before the deadline.
+    RESOURCE_EXHAUSTED with reason OVERLOADED, RATE_LIMITED or QUOTA_EXCEEDED) carry
+    google.rpc.RetryInfo, which says when. Any method may return OVERLOADED at once, if the server
+    has too much work to answer before the deadline.
     """
 
     def Search(self, request, context):
@@ -131,8 +133,9 @@ class SearchService:
 
     Errors carry google.rpc.ErrorInfo with domain "retrieval.v1". INVALID_ARGUMENT also carries
     google.rpc.BadRequest if one field is at fault. Errors that are worth a retry (UNAVAILABLE, and
-    RESOURCE_EXHAUSTED with reason OVERLOADED) carry google.rpc.RetryInfo. Any method may return
-    OVERLOADED at once, if the server has too much work to answer before the deadline.
+    RESOURCE_EXHAUSTED with reason OVERLOADED, RATE_LIMITED or QUOTA_EXCEEDED) carry
+    google.rpc.RetryInfo, which says when. Any method may return OVERLOADED at once, if the server
+    has too much work to answer before the deadline.
     """
 
     @staticmethod

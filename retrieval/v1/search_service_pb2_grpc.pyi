@@ -31,8 +31,9 @@ class SearchServiceStub:
 
     Errors carry google.rpc.ErrorInfo with domain "retrieval.v1". INVALID_ARGUMENT also carries
     google.rpc.BadRequest if one field is at fault. Errors that are worth a retry (UNAVAILABLE, and
-    RESOURCE_EXHAUSTED with reason OVERLOADED) carry google.rpc.RetryInfo. Any method may return
-    OVERLOADED at once, if the server has too much work to answer before the deadline.
+    RESOURCE_EXHAUSTED with reason OVERLOADED, RATE_LIMITED or QUOTA_EXCEEDED) carry
+    google.rpc.RetryInfo, which says when. Any method may return OVERLOADED at once, if the server
+    has too much work to answer before the deadline.
     """
 
     @_typing.overload
@@ -68,8 +69,9 @@ class SearchServiceAsyncStub(SearchServiceStub):
 
     Errors carry google.rpc.ErrorInfo with domain "retrieval.v1". INVALID_ARGUMENT also carries
     google.rpc.BadRequest if one field is at fault. Errors that are worth a retry (UNAVAILABLE, and
-    RESOURCE_EXHAUSTED with reason OVERLOADED) carry google.rpc.RetryInfo. Any method may return
-    OVERLOADED at once, if the server has too much work to answer before the deadline.
+    RESOURCE_EXHAUSTED with reason OVERLOADED, RATE_LIMITED or QUOTA_EXCEEDED) carry
+    google.rpc.RetryInfo, which says when. Any method may return OVERLOADED at once, if the server
+    has too much work to answer before the deadline.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -101,8 +103,9 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Errors carry google.rpc.ErrorInfo with domain "retrieval.v1". INVALID_ARGUMENT also carries
     google.rpc.BadRequest if one field is at fault. Errors that are worth a retry (UNAVAILABLE, and
-    RESOURCE_EXHAUSTED with reason OVERLOADED) carry google.rpc.RetryInfo. Any method may return
-    OVERLOADED at once, if the server has too much work to answer before the deadline.
+    RESOURCE_EXHAUSTED with reason OVERLOADED, RATE_LIMITED or QUOTA_EXCEEDED) carry
+    google.rpc.RetryInfo, which says when. Any method may return OVERLOADED at once, if the server
+    has too much work to answer before the deadline.
     """
 
     @_abc_1.abstractmethod
