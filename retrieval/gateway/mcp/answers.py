@@ -268,7 +268,7 @@ def _place_in(start: int, end: int, total: int, sha256: str) -> dict[str, Any]:
         return about
     note = f"This is a part of the document: characters {start} to {end} of {total}."
     if start:
-        note += " It begins at start=0."
+        note += " The document begins at start=0."
     if end < total:
         about["next_start"] = end
         note += f" To read on, call fetch with the same id and start={end}."

@@ -51,7 +51,7 @@ def test_a_passage_deep_in_a_long_document_is_read_with_what_is_around(
         assert part["start"] <= 40_000
         assert part["end"] >= 40_300
         assert part["next_start"] == part["end"]
-        assert "It begins at start=0" in part["note"]
+        assert "The document begins at start=0" in part["note"]
         again = await answer(client, "fetch", id=f"{uri}#char=40000,40300", start=0)
         assert again["start"] == 0
         changed = await answer(client, "fetch", id=f"{uri}#char=900000,900300")
