@@ -33,6 +33,7 @@ from retrieval.client.results import (
     ServedModels,
     ServerInfo,
     ServerLimits,
+    SkippedFile,
 )
 from retrieval.client.writing.aio_stream import AsyncPutStream
 from retrieval.client.writing.blocking import PUT_TIMEOUT
@@ -47,7 +48,7 @@ from retrieval.client.writing.results import (
     PutResult,
     SkippedPart,
 )
-from retrieval.domain.records import DocumentCounts
+from retrieval.domain.records import DocumentCounts, FieldInfo, FieldValue
 
 __all__ = [
     "DEFAULT_TARGET",
@@ -63,6 +64,8 @@ __all__ = [
     "DocumentInfo",
     "Embeddings",
     "F",
+    "FieldInfo",
+    "FieldValue",
     "FilterExpression",
     "FilterLike",
     "FilterValue",
@@ -88,6 +91,7 @@ __all__ = [
     "ServedModels",
     "ServerInfo",
     "ServerLimits",
+    "SkippedFile",
     "SkippedPart",
     "Tls",
     "filter_from_dict",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 import grpc
 
-from retrieval.client.client import DEFAULT_TARGET, DEFAULT_TIMEOUT, ITEMS_PER_PAGE
+from retrieval.client.client import DEFAULT_TARGET, DEFAULT_TIMEOUT, DEFAULT_VALUES, ITEMS_PER_PAGE
 from retrieval.client.connection import Endpoint, StreamAttempts, Tls, closed_under_way
 from retrieval.client.filters import FilterLike
 from retrieval.client.loops import Loops, Stubs
@@ -22,11 +22,14 @@ from retrieval.client.requests import (
     document_request,
     documents_request,
     embed_requests,
+    field_values_request,
+    fields_request,
     health_request,
     passage_request,
     rerank_request,
     resource_name,
     search_request,
+    skipped_request,
     stream_search_request,
 )
 from retrieval.client.results import (
@@ -38,15 +41,18 @@ from retrieval.client.results import (
     SearchResults,
     ServedModels,
     ServerInfo,
+    SkippedFile,
     check_obeyed,
     counts_from,
+    field_values_from,
+    fields_from,
     is_serving,
     mode_name,
     passage_from,
 )
 from retrieval.client.writing.aio import AsyncWritingMethods
 from retrieval.domain.passages import Passage
-from retrieval.domain.records import DocumentCounts, TextKind
+from retrieval.domain.records import DocumentCounts, FieldInfo, FieldValue, TextKind
 from retrieval.domain.resource_names import DEFAULT_COLLECTION
 from retrieval.domain.search_options import SearchOptions
 from retrieval.v1 import embedding_service_pb2 as embedding_pb
@@ -252,6 +258,34 @@ class AsyncRetrievalClient(AsyncWritingMethods):
             for message in response.collections:
                 yield CollectionInfo.from_message(message)
 
+    async def skipped_files(
+        self, collection: str = DEFAULT_COLLECTION
+    ) -> AsyncIterator[SkippedFile]:
+        """Yield the files that are not indexed, by URI, with the reasons."""
+        request = skipped_request(collection, page_size=ITEMS_PER_PAGE)
+        async for response in self._pages(self._stubs.index.ListSkippedFiles, request):
+            for message in response.files:
+                yield SkippedFile.from_message(message)
+
+    async def fields(self, collection: str = DEFAULT_COLLECTION) -> list[FieldInfo]:
+        """Return the fields that a filter can compare."""
+        request = fields_request(collection)
+        return fields_from(await self._call(self._stubs.index.ListFields, request))
+
+    async def field_values(
+        self,
+        field: str,
+        containing: str = "",
+        *,
+        limit: int = DEFAULT_VALUES,
+        collection: str = DEFAULT_COLLECTION,
+    ) -> list[FieldValue]:
+        """Return values of a field, the most frequent first; see ``RetrievalClient``."""
+        request = field_values_request(
+            field, containing=containing, limit=limit, collection=collection
+        )
+        return field_values_from(await self._call(self._stubs.index.ListFieldValues, request))
+
     async def documents(
         self, collection: str = DEFAULT_COLLECTION, *, filter: FilterLike = ""
     ) -> AsyncIterator[DocumentInfo]:
@@ -370,7 +404,9 @@ class AsyncRetrievalClient(AsyncWritingMethods):
     async def _pages(
         self,
         method: Callable[..., Awaitable[Any]],
-        request: index_pb.ListCollectionsRequest | index_pb.ListDocumentsRequest,
+        request: index_pb.ListCollectionsRequest
+        | index_pb.ListDocumentsRequest
+        | index_pb.ListSkippedFilesRequest,
     ) -> AsyncIterator[Any]:
         """Yield the answers to a request for a list, page by page."""
         while True:

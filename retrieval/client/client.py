@@ -17,11 +17,14 @@ from retrieval.client.requests import (
     document_request,
     documents_request,
     embed_requests,
+    field_values_request,
+    fields_request,
     health_request,
     passage_request,
     rerank_request,
     resource_name,
     search_request,
+    skipped_request,
     stream_search_request,
 )
 from retrieval.client.results import (
@@ -34,14 +37,17 @@ from retrieval.client.results import (
     SearchResults,
     ServedModels,
     ServerInfo,
+    SkippedFile,
     check_obeyed,
     counts_from,
+    field_values_from,
+    fields_from,
     is_serving,
     mode_name,
     passage_from,
 )
 from retrieval.client.writing.blocking import WritingMethods
-from retrieval.domain.records import DocumentCounts, TextKind
+from retrieval.domain.records import DocumentCounts, FieldInfo, FieldValue, TextKind
 from retrieval.domain.resource_names import DEFAULT_COLLECTION
 from retrieval.domain.search_options import SearchOptions
 from retrieval.indexer_v1.ingest_service_pb2_grpc import IngestServiceStub
@@ -62,6 +68,9 @@ DEFAULT_TIMEOUT = 30.0
 
 ITEMS_PER_PAGE = 500
 """Size of the pages in which lists are read: few round trips, and messages of about 200 kB."""
+
+DEFAULT_VALUES = 50
+"""Values of a field, as on the wire: more than a person chooses from."""
 
 
 class RetrievalClient(WritingMethods):
@@ -355,6 +364,43 @@ class RetrievalClient(WritingMethods):
             if not response.next_page_token:
                 return
             request.page_token = response.next_page_token
+
+    def skipped_files(self, collection: str = DEFAULT_COLLECTION) -> Iterator[SkippedFile]:
+        """Yield the files that are not indexed, by URI, with the reasons."""
+        request = skipped_request(collection, page_size=ITEMS_PER_PAGE)
+        while True:
+            response = self._connection.call(self._index.ListSkippedFiles, request)
+            yield from map(SkippedFile.from_message, response.files)
+            if not response.next_page_token:
+                return
+            request.page_token = response.next_page_token
+
+    def fields(self, collection: str = DEFAULT_COLLECTION) -> list[FieldInfo]:
+        """Return the fields that a filter can compare."""
+        return fields_from(
+            self._connection.call(self._index.ListFields, fields_request(collection))
+        )
+
+    def field_values(
+        self,
+        field: str,
+        containing: str = "",
+        *,
+        limit: int = DEFAULT_VALUES,
+        collection: str = DEFAULT_COLLECTION,
+    ) -> list[FieldValue]:
+        """Return values that documents have in a field, the most frequent first.
+
+        Args:
+            field: as a filter names it.
+            containing: a part of the values, in any case; empty for all.
+            limit: maximum number of values.
+            collection: its own name.
+        """
+        request = field_values_request(
+            field, containing=containing, limit=limit, collection=collection
+        )
+        return field_values_from(self._connection.call(self._index.ListFieldValues, request))
 
     def count_documents(
         self, collection: str = DEFAULT_COLLECTION, *, filter: FilterLike = ""

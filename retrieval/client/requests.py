@@ -300,6 +300,42 @@ def documents_request(
     )
 
 
+def skipped_request(
+    collection: str, *, page_size: int, page_token: str = ""
+) -> index_service_pb2.ListSkippedFilesRequest:
+    """Return a request for a page of the files that are not indexed.
+
+    Raises:
+        InvalidArgument: a value can't be sent.
+    """
+    return index_service_pb2.ListSkippedFilesRequest(
+        parent=resource_name(collection),
+        page_size=count(page_size, field="page_size"),
+        page_token=sendable(page_token, field="page_token"),
+    )
+
+
+def fields_request(collection: str) -> index_service_pb2.ListFieldsRequest:
+    """Return a request for the fields that filters can compare."""
+    return index_service_pb2.ListFieldsRequest(parent=resource_name(collection))
+
+
+def field_values_request(
+    field: str, *, containing: str, limit: int, collection: str
+) -> index_service_pb2.ListFieldValuesRequest:
+    """Return a request for values of a field.
+
+    Raises:
+        InvalidArgument: a value can't be sent.
+    """
+    return index_service_pb2.ListFieldValuesRequest(
+        parent=resource_name(collection),
+        field=sendable(field, field="field"),
+        containing=sendable(containing, field="containing"),
+        page_size=count(limit, field="page_size"),
+    )
+
+
 def passage_request(name: str, *, before: int, after: int) -> index_service_pb2.GetPassageRequest:
     """Return a request for one passage and its neighbours, by its resource name."""
     return index_service_pb2.GetPassageRequest(

@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeVar, overload
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, overload
 
 from google.protobuf.struct_pb2 import Value
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2
 from retrieval.client.vectors import answered
 from retrieval.domain.metadata import Metadata, from_doubles
 from retrieval.domain.passages import Highlights, Passage, ScoreKind, SectionText, Span, StageScores
-from retrieval.domain.records import DocumentCounts
+from retrieval.domain.records import DocumentCounts, FieldInfo, FieldValue
 from retrieval.domain.resource_names import parse_passage
 from retrieval.errors import ServiceError
 from retrieval.v1 import (
@@ -632,3 +632,26 @@ def _highlights_from(message: document_pb2.Highlights) -> Highlights:
 
 def _section_from(message: document_pb2.Section) -> SectionText:
     return SectionText(message.text, message.char_start, message.char_end, message.complete)
+
+
+class SkippedFile(NamedTuple):
+    """A file that is not indexed; the fields are those of ``retrieval.v1.SkippedFile``."""
+
+    uri: str
+    reason: str
+    detail: str
+
+    @classmethod
+    def from_message(cls, message: index_service_pb2.SkippedFile) -> "SkippedFile":
+        """Return the record of a message."""
+        return cls(message.uri, message.reason, message.detail)
+
+
+def fields_from(message: index_service_pb2.ListFieldsResponse) -> list[FieldInfo]:
+    """Return the fields of a message."""
+    return [FieldInfo(one.name, one.built_in, one.has_values) for one in message.fields]
+
+
+def field_values_from(message: index_service_pb2.ListFieldValuesResponse) -> list[FieldValue]:
+    """Return the values of a message."""
+    return [FieldValue(one.text, one.document_count, one.filter) for one in message.values]

@@ -18,7 +18,8 @@ PUBLIC = {
     "RetrievalClient SearchResults SearchTimings ServerInfo ServerLimits Tls PUT_TIMEOUT "
     "AsyncPutStream DeleteResult DeleteWhereResult Put PutDocument PutItem PutOutcome PutPassage "
     "PutProgress PutResult PutStream RerankResults RerankedText SkippedPart "
-    "DocumentCounts F FilterExpression FilterLike FilterValue filter_from_dict",
+    "DocumentCounts F FieldInfo FieldValue SkippedFile FilterExpression FilterLike FilterValue "
+    "filter_from_dict",
     "retrieval.encoder": "Encoder",
     "retrieval.errors": "RetrievalError UserError InvalidArgument SourceError ModelNotFound "
     "CheckpointError NotAnIndex IndexVersionError NoLexicalIndex NoReranker ModelMismatch "
@@ -48,6 +49,9 @@ METHODS = {
     "collections": "",
     "documents": "collection filter",
     "count_documents": "collection filter",
+    "skipped_files": "collection",
+    "fields": "collection",
+    "field_values": "field containing limit collection",
     "document": "name with_text uri collection chars lines",
     "passage": "name before after",
     "reload": "collection",

@@ -14,12 +14,14 @@ from retrieval.client.requests import (
     documents_request,
     passage_request,
     resource_name,
+    skipped_request,
 )
 from retrieval.client.results import (
     CollectionInfo,
     DocumentInfo,
     PassageContext,
     ServerInfo,
+    SkippedFile,
     counts_from,
 )
 from retrieval.client.values import count, sendable
@@ -111,14 +113,10 @@ async def list_skipped_files(
     page_token: PageToken = "",
 ) -> Response:
     """List the files that are not indexed, with the reasons."""
-    message = pb.ListSkippedFilesRequest(
-        parent=resource_name(collection),
-        page_size=count(page_size, field="page_size"),
-        page_token=sendable(page_token, field="page_token"),
-    )
+    message = skipped_request(collection, page_size=page_size, page_token=page_token)
     server = server_for(request)
     answer = await server.call(server.stubs.index.ListSkippedFiles, message)
-    files = [{"uri": one.uri, "reason": one.reason, "detail": one.detail} for one in answer.files]
+    files = [SkippedFile.from_message(one)._asdict() for one in answer.files]
     return as_json(
         {
             "files": files,

@@ -171,6 +171,32 @@ def test_documents_are_counted(client: RetrievalClient) -> None:
     assert counts.documents == 2
 
 
+def test_what_is_not_indexed_and_what_a_filter_can_say(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.md").write_text("---\ntag: [x, y]\n---\nText.\n")
+    (tmp_path / "notes" / "b.md").write_text("---\ntag: x\n---\nText.\n")
+    (tmp_path / "notes" / "empty.md").write_text("")
+    index = build_index(tmp_path / "notes", tmp_path / "index")
+
+    async def ask(target: str) -> tuple[object, ...]:
+        async with AsyncRetrievalClient(target) as client:
+            skipped = [one async for one in client.skipped_files()]
+            return skipped, await client.fields(), await client.field_values("tag", "X")
+
+    with running({"default": index}) as server, RetrievalClient(server.target) as client:
+        skipped = list(client.skipped_files())
+        assert [(one.uri, one.reason) for one in skipped] == [("notes/empty.md", "empty")]
+        tag = next(one for one in client.fields() if one.name == "tag")
+        assert (tag.built_in, tag.has_values) == (False, True)
+        values = client.field_values("tag")
+        assert [(one.text, one.document_count) for one in values] == [("x", 2), ("y", 1)]
+        assert [one.uri for one in client.documents(filter=values[1].filter)] == ["notes/a.md"]
+        assert client.field_values("tag", limit=1) == client.field_values("tag", "X") == values[:1]
+        assert asyncio.run(ask(server.target)) == (skipped, client.fields(), values[:1])
+        with pytest.raises(ServiceError, match="values of size are not listed"):
+            client.field_values("size")
+
+
 def test_a_count_is_of_all_pages_and_only_on_request(client: RetrievalClient) -> None:
     def ask(**fields: object) -> pb.ListDocumentsResponse:
         request = pb.ListDocumentsRequest(**fields)  # type: ignore[arg-type]

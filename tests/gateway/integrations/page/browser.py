@@ -105,7 +105,7 @@ class Page:
         return self.until(lambda: next((e for e in self.all(selector) if e.is_displayed()), None))
 
     def click(self, selector: str, text: str = "") -> None:
-        self.named(selector, text).click()
+        self.until(lambda: self.named(selector, text).click() or True)
 
     def texts(self, selector: str) -> list[str]:
         script = "return [...document.querySelectorAll(arguments[0])].map((e) => e.textContent)"

@@ -39,7 +39,7 @@ def test_markup_in_filters_and_in_the_address(page: Page) -> None:
     page.open(q="bread")
     field = next(one for one in page.texts(".facet .name") if "onclick" in one)
     page.click(".facet summary", field)
-    page.named(".facet label", MARKUP).click()
+    page.click(".facet label", MARKUP)
     page.until(lambda: page.texts(".chip"))
     page.settled()
     assert set(page.texts(".where .path")) == {HOSTILE["uri"]}
