@@ -68,7 +68,7 @@ def test_errors_are_those_that_the_client_knows(asking: openai.OpenAI) -> None:
     assert "did you mean 'default'?" in missing.value.message
     for wrong, words in (
         ({"input": [1, 2, 3]}, "check_embedding_ctx_length=False"),
-        ({"input": "a", "dimensions": 8}, "leave it out"),
+        ({"input": "a", "dimensions": 8}, "not trained for shorter ones"),
         ({"input": ""}, "empty text"),
     ):
         with pytest.raises(openai.BadRequestError, match=words):
