@@ -146,7 +146,8 @@ class Models:
                 if other.identity.name.casefold() == model.identity.name.casefold():
                     raise InvalidArgument(
                         f"two models given with --model are called {model.identity.name!r}, and "
-                        "requests could not tell them apart: rename a folder",
+                        "requests could not tell them apart: leave one out, or give a copy of it "
+                        "in a folder of another name",
                         field="models",
                     )
 
@@ -177,7 +178,7 @@ class Models:
         models |= {user.model.identity.fingerprint: user.model for user in users}
         offered = []
         for fingerprint, model in models.items():
-            its = [user for user in users if user.model is model]
+            its = [user for user in users if user.model.identity.fingerprint == fingerprint]
             identities = [model.identity, *(user.recorded for user in its)]
             names = _names_of(identities, self._given.get(fingerprint, ()))
             offered.append(OfferedModel(model, names, tuple(user.collection for user in its)))

@@ -16,6 +16,7 @@ from retrieval.client import AsyncRetrievalClient, RetrievalClient
 from retrieval.client.results import check_obeyed
 from retrieval.encoding.encoder import Encoder
 from retrieval.errors import InvalidArgument, ModelMismatch, ServiceError
+from retrieval.search import EmbeddedText
 from retrieval.service.access.callers import EVERYONE
 from retrieval.service.access.token_file import create_token
 from retrieval.service.config import ServiceConfig, Writing
@@ -106,6 +107,13 @@ def test_shorter_vectors(alone: RetrievalClient) -> None:
         expected = cut / np.linalg.norm(cut, axis=1, keepdims=True)
         np.testing.assert_allclose(short, expected, atol=1e-6)
     assert alone.embed("a ferry", "query", dimensions=16).shape == (16,)
+
+
+def test_a_vector_that_begins_with_zeros_stays_finite() -> None:
+    vector = np.array([0, 0, 0.6, 0.8], dtype=np.float32)
+    short = EmbeddedText(vector, 1, truncated=False).shortened(2).vector
+    assert short.tolist() == [0, 0]
+    assert EmbeddedText(vector, 1, truncated=False).shortened(3).vector.tolist() == [0, 0, 1]
 
 
 @pytest.mark.parametrize(
