@@ -274,7 +274,7 @@ def load_for_index(
 
 def load_for_one_of(
     identity: ModelIdentity,
-    models: Sequence[str],
+    models: tuple[str, ...],
     *,
     device: str = "auto",
     dtype: str = "index",

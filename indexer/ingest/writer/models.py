@@ -1,7 +1,6 @@
 """The embedding models of the collections: equal ones are loaded once."""
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final
@@ -21,7 +20,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?(@
 class Models:
     """Loads models on first use; thread-safe."""
 
-    def __init__(self, models: Sequence[str], device: str) -> None:
+    def __init__(self, models: tuple[str, ...], device: str) -> None:
         """Load nothing yet.
 
         Args:

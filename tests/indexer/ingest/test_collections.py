@@ -42,7 +42,7 @@ def with_notes(
     async def main() -> None:
         embedding = Embedding()
         with OnDemandReaders(1, 1) as readers:
-            models = Models(str(word_model()), "cpu")
+            models = Models((str(word_model()),), "cpu")
             shared = Shared(models, embedding, readers, Room(1 << 20), 0.0)
             some = WritableCollections({}, folder, shared)
             await some.create(NewCollection("notes", "", None, None, ChangeSettings("", "", 0.0)))
