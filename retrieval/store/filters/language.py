@@ -141,8 +141,15 @@ def parse_field(text: str) -> Field:
         InvalidArgument: it is malformed.
     """
     parser = _Parser(text)
-    field = parser.field()
-    parser.expect_end()
+    try:
+        field = parser.field()
+        parser.expect_end()
+    except InvalidArgument as error:
+        raise InvalidArgument(
+            f"{text[:100]!r} is not a field: name it as filters do, such as tag, author.name or "
+            '"Team Name"',
+            field="field",
+        ) from error
     return field
 
 

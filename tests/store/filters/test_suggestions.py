@@ -60,10 +60,13 @@ def test_values_are_found_by_a_part_in_any_case(rows: Rows) -> None:
     assert [one.text for one in list_values(rows, "root", "", 1)] == ["docs"]
 
 
-@pytest.mark.parametrize("name", ["size", "modified", "", "a b", "tag=", "tag=x OR root"])
+@pytest.mark.parametrize(
+    "name", ["size", "modified", "", "a b", "tag=", "tag=x OR root", "\0", '"', "meta."]
+)
 def test_what_has_no_list_of_values_is_refused(rows: Rows, name: str) -> None:
-    with pytest.raises(InvalidArgument):
+    with pytest.raises(InvalidArgument, match="is not a field|are not listed") as refused:
         list_values(rows, name, "", 10)
+    assert refused.value.metadata["field"] == "field"
 
 
 @pytest.mark.parametrize("key", ["tag", "and", "meta.x", "", "size", "a b", 'q"', "\\", "1e5", "-"])
