@@ -688,7 +688,20 @@ def _disk() -> Store:
     return DiskStore()
 
 
-_STORES: Final[Mapping[str, Callable[[], Store]]] = {"": _disk}
+def _lake() -> Store:
+    try:
+        from retrieval.store.lake.store import LakeStore  # loads Lance and Arrow
+    except ModuleNotFoundError as error:
+        if error.name not in ("lance", "pyarrow"):
+            raise
+        raise InvalidArgument(
+            "an index at lance://… needs the package pylance: install gte-retrieval[lake]",
+            field="index",
+        ) from error
+    return LakeStore()
+
+
+_STORES: Final[Mapping[str, Callable[[], Store]]] = {"": _disk, "lance": _lake}
 """Stores by scheme; each is imported when the first location with its scheme is opened."""
 
 

@@ -8,6 +8,9 @@ from typing import Final
 
 _ADDRESS: Final = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<path>.*)", re.DOTALL)
 
+_LOCAL: Final = ("", "lance")
+"""Schemes whose paths are those of this machine's disks."""
+
 
 @dataclass(frozen=True, slots=True)
 class Location:
@@ -39,7 +42,9 @@ class Location:
 
     def absolute(self) -> "Location":
         """Return a location that means the same in any working folder."""
-        return self if self.scheme else Location("", str(self.folder.resolve()))
+        if self.scheme in _LOCAL:
+            return Location(self.scheme, str(Path(self.path).resolve()))
+        return self
 
     def __str__(self) -> str:
         """Return the location in the form that messages show."""

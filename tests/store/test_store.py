@@ -14,10 +14,9 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from retrieval.domain.languages import DEFAULT_LANGUAGE
 from retrieval.domain.passages import Hit
 from retrieval.domain.records import (
     Chunk,
@@ -29,16 +28,13 @@ from retrieval.domain.records import (
 )
 from retrieval.errors import (
     IndexDamaged,
-    IndexLocked,
     IndexVersionError,
-    InvalidArgument,
-    ModelMismatch,
     NotAnIndex,
-    NotFound,
     StorageError,
 )
 from retrieval.store import (
     Filter,
+    LocationLike,
     PassageKey,
     Reader,
     StagedChunk,
@@ -52,7 +48,6 @@ from retrieval.store import (
     verify,
 )
 from retrieval.store.disk.files import vector_file
-from retrieval.store.disk.tables.schema import TEXT_PART_CHARS
 
 DIM = 8
 MODEL = ModelIdentity("tiny", "folder", "/models/tiny", "", "f" * 64, DIM, 128, "float32")
@@ -81,9 +76,9 @@ def places_of_texts(
     return [places for (places,) in found]
 
 
-def new_writer(folder: Path) -> Writer:
-    writer = open_writer(folder)
-    writer.set_model(MODEL, CHUNKING)
+def new_writer(index: LocationLike) -> Writer:
+    writer = open_writer(index)
+    writer.set_model(MODEL, CHUNKING, DEFAULT_LANGUAGE)
     return writer
 
 
@@ -104,121 +99,15 @@ def staged(uri: str, texts: list[str], vector_ids: list[int]) -> StagedDocument:
 
 
 def fill(
-    folder: Path, count: int = 5, *, name: str = "d/a.txt", seed: int = 0
+    index: LocationLike, count: int = 5, *, name: str = "d/a.txt", seed: int = 0
 ) -> NDArray[np.float32]:
     """Commit one document of ``count`` chunks, each with a vector of its own."""
     vectors = unit_vectors(count, seed)
-    with new_writer(folder) as writer, writer.commit() as commit:
+    with new_writer(index) as writer, writer.commit() as commit:
         texts = [f"text {n} of {name}" for n in range(count)]
         ids = commit.add_vectors([key(text) for text in texts], vectors, [False] * count)
         commit.put_document(staged(name, texts, ids))
     return vectors
-
-
-def test_a_commit_is_read_back_whole(tmp_path: Path) -> None:
-    fill(tmp_path / "index", 3)
-    with open_reader(tmp_path / "index") as reader:
-        info = reader.info
-        assert (info.generation, info.documents, info.chunks, info.vectors, info.tokens) == (
-            1,
-            1,
-            3,
-            3,
-            9,
-        )
-        assert (info.model, info.chunking) == (MODEL, CHUNKING)
-        (document,) = reader.documents(10)
-        assert (document.uri, document.title, document.metadata) == (
-            "d/a.txt",
-            "D/A.TXT",
-            {"k": "v"},
-        )
-        assert document.modified_at == "2023-11-14T22:13:20Z"
-        passage = reader.passage(document.id, 1)
-        assert passage.text == "text 1 of d/a.txt"
-        assert (
-            reader.document_text(document.id)[passage.char_start : passage.char_end] == passage.text
-        )
-        assert passage.heading_path == ("H", "1")
-        assert [p.ordinal for p in reader.neighbours(document.id, 1, before=5, after=1)] == [0, 2]
-        assert reader.document_by_uri("d/a.txt") == document
-
-
-@given(
-    sizes=st.lists(st.integers(1, 30), min_size=1, max_size=5),
-    removed=st.sets(st.integers(0, 4)),
-    k=st.integers(1, 60),
-)
-@settings(max_examples=15, deadline=None)
-def test_search_equals_brute_force(
-    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], removed: set[int], k: int
-) -> None:
-    """Over several segments, with documents removed: the same ids in the same order."""
-    folder = tmp_path_factory.mktemp("index")
-    parts = [
-        fill(folder, size, name=f"d/{number}", seed=number) for number, size in enumerate(sizes)
-    ]
-    gone = {number for number in removed if number < len(sizes)}
-    with new_writer(folder) as writer, writer.commit() as commit:
-        for number in gone:
-            commit.remove_document(f"d/{number}")
-    owners = np.repeat(np.arange(len(sizes)), sizes)
-    vectors = np.concatenate(parts)
-    ids = np.arange(1, len(vectors) + 1)
-    live = ~np.isin(owners, list(gone))
-    queries = unit_vectors(3, seed=99)
-    with open_reader(folder) as reader:
-        hits = reader.search_vectors(queries, k)
-    for query, scores, found in zip(queries, hits.scores, hits.vector_ids, strict=True):
-        exact = vectors[live] @ query
-        order = np.argsort(-exact, kind="stable")[:k]
-        count = len(order)
-        assert list(found[:count]) == list(ids[live][order])
-        np.testing.assert_allclose(scores[:count], exact[order], atol=1e-6)
-        assert (found[count:] == -1).all()
-
-
-def test_a_text_that_occurs_twice_has_one_vector_and_two_passages(tmp_path: Path) -> None:
-    with new_writer(tmp_path) as writer, writer.commit() as commit:
-        ids = commit.add_vectors([key("same")], unit_vectors(1), [False])
-        commit.put_document(staged("d/a", ["same"], ids))
-        commit.put_document(staged("d/b", ["same"], ids))
-    with open_reader(tmp_path) as reader:
-        assert places_of_texts(reader, ids[:1], [0]) == [[(1, 0), (2, 0)]]
-    with new_writer(tmp_path) as writer:
-        assert writer.find_vectors([key("same"), b"other"]) == {key("same"): ids[0]}
-        with writer.commit() as commit:
-            commit.remove_document("d/a")
-    with open_reader(tmp_path) as reader:
-        assert places_of_texts(reader, ids[:1], [0]) == [[(2, 0)]]
-
-
-def test_a_replaced_document_keeps_its_id(tmp_path: Path) -> None:
-    fill(tmp_path, 3)
-    with open_reader(tmp_path) as reader:
-        before = reader.document_by_uri("d/a.txt")
-    with new_writer(tmp_path) as writer, writer.commit() as commit:
-        ids = commit.add_vectors([key("changed")], unit_vectors(1, seed=5), [True])
-        commit.put_document(staged("d/a.txt", ["changed"], ids))
-    with open_reader(tmp_path) as reader:
-        after = reader.document_by_uri("d/a.txt")
-        assert after.id == before.id
-        assert reader.document_text(after.id) == "changed"
-        assert (reader.info.chunks, reader.info.vectors) == (1, 4)
-        hits = reader.search_vectors(unit_vectors(1), 10)
-        assert [i for i in hits.vector_ids[0] if i >= 0] == ids
-    with new_writer(tmp_path) as writer:
-        assert writer.truncated_chunks() == 1
-
-
-def test_long_texts_are_read_by_the_part(tmp_path: Path) -> None:
-    texts = ["é" * (TEXT_PART_CHARS - 3), "日本語", "🎉" * 10, "x" * (2 * TEXT_PART_CHARS)]
-    with new_writer(tmp_path) as writer, writer.commit() as commit:
-        ids = commit.add_vectors([key(text) for text in texts], unit_vectors(4), [False] * 4)
-        commit.put_document(staged("d/long", texts, ids))
-    with open_reader(tmp_path) as reader:
-        assert [reader.passage(1, ordinal).text for ordinal in range(4)] == texts
-        assert reader.document_text(1) == "\n".join(texts)
 
 
 def test_a_text_that_changed_on_the_disk_is_never_shown(tmp_path: Path) -> None:
@@ -465,14 +354,6 @@ def test_what_is_not_an_index(tmp_path: Path) -> None:
                 opening(folder)
 
 
-def test_nothing_committed_yet(tmp_path: Path) -> None:
-    open_writer(tmp_path).close()
-    with pytest.raises(NotAnIndex, match="nothing committed yet"):
-        open_reader(tmp_path)
-    fill(tmp_path, 1)
-    assert read_info(tmp_path).documents == 1
-
-
 def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     fill(tmp_path, 1)
     connection = sqlite3.connect(tmp_path / "index.db")
@@ -485,38 +366,6 @@ def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     for opening in (open_reader, open_writer):
         with pytest.raises(IndexVersionError, match="newer version .*m999"):
             opening(tmp_path)
-
-
-def test_model_and_settings_are_part_of_the_index(tmp_path: Path) -> None:
-    fill(tmp_path, 1)
-    other = ModelIdentity("other", "folder", "/m", "", "e" * 64, DIM, 128, "float32")
-    with open_writer(tmp_path) as writer:
-        with pytest.raises(ModelMismatch, match="made with tiny"):
-            writer.set_model(other, CHUNKING)
-        with pytest.raises(ModelMismatch, match="with chunk_tokens 100, not 50: build into"):
-            writer.set_model(MODEL, ChunkSettings(50, 10))
-        writer.set_model(MODEL, CHUNKING)
-
-
-def test_one_writer_at_a_time(tmp_path: Path) -> None:
-    fill(tmp_path, 1)
-    code = (
-        "import sys; from pathlib import Path; from retrieval.store import open_writer\n"
-        "writer = open_writer(Path(sys.argv[1])); print('open', flush=True); sys.stdin.read()"
-    )
-    holder = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    try:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == b"open\n"
-        with pytest.raises(IndexLocked, match=f"process {holder.pid}"):
-            open_writer(tmp_path)
-        open_reader(tmp_path).close()  # readers are not kept out
-    finally:
-        holder.kill()
-        holder.wait()
-    open_writer(tmp_path).close()  # the lock died with its holder
 
 
 def test_a_disk_that_refuses_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -550,22 +399,6 @@ def test_what_is_flushed_before_a_commit(tmp_path: Path, monkeypatch: pytest.Mon
         commit.add_vectors([b"x"], unit_vectors(1), [False])
         assert flushed[0].startswith("vectors-")
         assert flushed[1] == "index"
-
-
-def test_arguments_are_checked(tmp_path: Path) -> None:
-    fill(tmp_path, 2)
-    with open_reader(tmp_path) as reader:
-        with pytest.raises(InvalidArgument, match=r"\[n, 8\]"):
-            reader.search_vectors(np.zeros((1, 9), np.float32), 3)
-        for missing in (
-            lambda: reader.passage(1, 9),
-            lambda: reader.document(9),
-            lambda: reader.document_by_uri("?"),
-        ):
-            with pytest.raises(NotFound):
-                missing()
-    with new_writer(tmp_path) as writer, pytest.raises(InvalidArgument), writer.commit() as commit:
-        commit.add_vectors([b"x"], unit_vectors(2), [False])
 
 
 def test_paths_in_the_database_cannot_leave_the_folder(tmp_path: Path) -> None:

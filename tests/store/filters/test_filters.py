@@ -36,6 +36,7 @@ from retrieval.store.filters.language import (
     Filter,
     parse_filter,
 )
+from tests.store.stores import HAS_LANCE
 
 
 def nanoseconds(text: str) -> int:
@@ -127,6 +128,11 @@ def both_ways(database: sqlite3.Connection, where: Filter) -> tuple[list[int], l
     check = filter_check(where)
     query = f"SELECT d.id FROM documents d WHERE {check.text} ORDER BY d.id"
     checked = rows(query, check.parameters)
+    if HAS_LANCE:
+        from tests.store.filters.columns import InColumns, passing
+
+        in_columns = passing(where.tree, InColumns(database))
+        assert in_columns.tolist() == found[ids].tolist()
     return [number for number in ids if found[number]], [row[0] for row in checked]
 
 

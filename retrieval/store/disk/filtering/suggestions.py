@@ -14,13 +14,13 @@ from retrieval.store.filters.values import Kind, read_number
 
 Rows = Callable[[str, Sequence[Any]], list[Any]]
 
-_LISTED: Final = frozenset({"text", "path", "extension"})
+LISTED: Final = frozenset({"text", "path", "extension"})
 """Kinds of built-in fields that several documents can share a value of."""
 
 
 def list_fields(rows: Rows) -> list[FieldInfo]:
     """Return the fields that filters can compare: the built-in ones, then those of metadata."""
-    built_in = [FieldInfo(name, True, kind in _LISTED) for name, kind in BUILT_IN.items()]
+    built_in = [FieldInfo(name, True, kind in LISTED) for name, kind in BUILT_IN.items()]
     names = (metadata_name(row[0]) for row in rows(FIELD_NAMES_QUERY, []))
     return [*built_in, *(FieldInfo(name, False, True) for name in names)]
 
@@ -40,7 +40,7 @@ def list_values(rows: Rows, name: str, containing: str, limit: int) -> list[Fiel
     field = parse_field(name)
     if field.kind == "metadata":
         return list(_metadata_values(rows, name, field.keys, containing, limit))
-    if field.kind not in _LISTED:
+    if field.kind not in LISTED:
         raise InvalidArgument(
             f"values of {field.name} are not listed: compare it, as in '{field.name}>…'",
             field="field",
@@ -74,11 +74,11 @@ def _metadata_values(
         if kind == Kind.NUMBER and read_number(text) is None:
             query = f"""SELECT number FROM metadata_values
                         WHERE key IN ({marks}) AND kind = ? AND text = ? LIMIT 1"""
-            written = _decimal(rows(query, [*keys, kind, text])[0][0])
+            written = decimal_text(rows(query, [*keys, kind, text])[0][0])
         yield FieldValue(text, count, equality(name, written) if written else "")
 
 
-def _decimal(number: float) -> str:
+def decimal_text(number: float) -> str:
     """Return a number as filters write it; empty if they can't."""
     text = format(Decimal(repr(number)), "f")
     return text if read_number(text) == number else ""

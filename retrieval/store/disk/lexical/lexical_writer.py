@@ -91,7 +91,7 @@ def update_lexical(folder: Path, connection: sqlite3.Connection, language: str) 
         return
     state = state or LexicalRecord(language, VERSION, "", ())
     texts = chain([first] if first else [], texts)
-    record_lexical(connection, _extend(folder, state, gone, texts))
+    record_lexical(connection, extend(folder, state, gone, texts))
     connection.execute("DELETE FROM pending_texts")
 
 
@@ -141,7 +141,7 @@ def texts_of(connection: sqlite3.Connection, table: str, column: str) -> Iterato
         yield Text(text_id, vector_id, header, columns, own)
 
 
-def _extend(
+def extend(
     folder: Path, state: LexicalRecord, gone: Sequence[int], texts: Iterator[Text]
 ) -> LexicalRecord:
     """Remove texts, add others as new segments, and flush the files to the disk.

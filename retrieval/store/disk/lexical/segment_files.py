@@ -260,7 +260,11 @@ def open_lexical(
         IndexDamaged: a file does not match the snapshot's record.
         StorageError: temporary links are needed but can't be made.
     """
-    state = load_state(connection)
+    return open_record(folder, load_state(connection), opened)
+
+
+def open_record(folder: Path, state: LexicalRecord | None, opened: Opened) -> LexicalIndex | None:
+    """Open the lexical index of a record; see ``open_lexical``."""
     if state is None or state.analysis != VERSION:
         return None
     files = tuple(

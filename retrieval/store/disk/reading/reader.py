@@ -2,14 +2,13 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
-import tantivy
 from numpy.typing import NDArray
 
 from retrieval.domain.bounded_cache import Recent
@@ -24,22 +23,16 @@ from retrieval.domain.records import (
     TextPart,
     TextRange,
 )
-from retrieval.errors import IndexDamaged, NoLexicalIndex, NotFound
+from retrieval.errors import IndexDamaged, NotFound
 from retrieval.store.disk.filtering.suggestions import list_fields, list_values
-from retrieval.store.disk.id_set import IdSet
 from retrieval.store.disk.info import load_segments
-from retrieval.store.disk.lexical.lexical_index import (
-    NO_HITS,
-    EngineQuery,
-    LexicalIndex,
-    engine_query,
-)
+from retrieval.store.disk.lexical.search import WordSearch
 from retrieval.store.disk.lexical.term_spans import TermFinder
 from retrieval.store.disk.reading.listing import DocumentList
 from retrieval.store.disk.reading.places import Places
-from retrieval.store.disk.reading.sections import AROUND, Neighbour, section_around
+from retrieval.store.disk.reading.sections import Neighbour, no_passage, section_spans
 from retrieval.store.disk.reading.snapshot import Generation, open_generation
-from retrieval.store.disk.reading.text_parts import TextParts
+from retrieval.store.disk.reading.text_parts import StoredTextParts
 from retrieval.store.disk.tables.database import DATABASE_NAME
 from retrieval.store.disk.tables.rows import (
     DOCUMENT_QUERY,
@@ -59,7 +52,6 @@ from retrieval.store.disk.tables.rows import (
 from retrieval.store.disk.vectors.vector_index import VectorIndex
 from retrieval.store.filters.language import Filter
 from retrieval.store.filters.tree import BUILT_IN, Field
-from retrieval.store.lexical.query import parse_lexical_query
 from retrieval.store.records import (
     DocumentPassage,
     LexicalHits,
@@ -84,20 +76,6 @@ class _Checked(NamedTuple):
     vector_id: int
 
 
-_RECENT_QUERY_CHARS: Final = 256 << 10
-"""Maximum size of the cached lexical queries, in characters of their texts."""
-_CHARS_BESIDE_QUERY: Final = 8 << 10
-"""Characters added to each cached query's size, because a query with 32 prefixes has thousands of
-terms. So at most 32 queries are cached."""
-
-
-class _KeptQuery(NamedTuple):
-    """A cached lexical query."""
-
-    chars: int
-    made: EngineQuery
-
-
 class DiskReader:
     """One generation of an index; a context manager, safe to share between threads."""
 
@@ -116,15 +94,14 @@ class DiskReader:
         self._vectors = VectorIndex(
             generation.segments, generation.info.model.dim, generation.snapshot.rows
         )
-        self._lexical = generation.lexical
         self._opened = generation.opened
-        # A search uses its query several times, and prefixes take long to expand.
-        self._recent_queries = Recent[str, _KeptQuery](
-            _RECENT_QUERY_CHARS, lambda one: one.chars + _CHARS_BESIDE_QUERY
-        )
         shared = generation.snapshot.rows("SELECT vector_id FROM shared_vectors", [])
-        self._shared = np.array([row[0] for row in shared], dtype=np.int64)
-        """Ids of the vectors that several texts share."""
+        self._words = WordSearch(
+            str(self.folder),
+            generation.lexical,
+            np.array([row[0] for row in shared], dtype=np.int64),
+            has_passages=bool(generation.info.chunks),
+        )
         self.version = generation.version
         """Identifies the open generation among all generations and indexes; see
         ``read_version``."""
@@ -247,26 +224,11 @@ class DiskReader:
     @property
     def has_lexical_index(self) -> bool:
         """Whether there is a lexical index that this version can search."""
-        return self._lexical is not None or not self.info.chunks
+        return self._words.is_there
 
     def search_lexical(self, text: str, k: int, *, filter: Filter | None = None) -> LexicalHits:
-        """Find the passages' texts that match the words of a query best.
-
-        Args:
-            text: the query; see ``retrieval.store.lexical.query``.
-            k: maximum number of texts, ≥ 1.
-            filter: if given, find only texts of documents that pass this filter.
-
-        Returns:
-            at most k texts; texts with none of the words are left out. If a vector has only one
-            text, its text id is given as 0.
-
-        Raises:
-            NoLexicalIndex: the index has no lexical index, or one of an older version.
-        """
-        return self._fitting(
-            text, filter, lambda words, query, allowed: words.search(query, k, allowed)
-        )
+        """Find the passages' texts that match the words of a query best; see ``Reader``."""
+        return self._words.search(text, k, self._vectors.allowed_texts(filter))
 
     def score_texts_of_vectors(
         self,
@@ -276,85 +238,18 @@ class DiskReader:
         *,
         filter: Filter | None = None,
     ) -> LexicalHits:
-        """Score the texts of given vectors; see ``search_lexical``.
-
-        Args:
-            text: the query.
-            vector_ids: ids of the vectors, int64 [m].
-            most: maximum number of texts for each vector, the best first; None for all.
-            filter: if given, score only texts of documents that pass this filter.
-
-        Raises:
-            NoLexicalIndex: the index has no lexical index, or one of an older version.
-        """
-        return self._fitting(
-            text,
-            filter,
-            lambda words, query, allowed: words.score(query, vector_ids, most, allowed),
-        )
+        """Score the texts of given vectors; see ``Reader``."""
+        return self._words.score(text, vector_ids, most, self._vectors.allowed_texts(filter))
 
     def score_texts(
         self, text: str, text_ids: NDArray[np.int64], *, filter: Filter | None = None
     ) -> LexicalHits:
-        """Score given texts; see ``search_lexical``.
-
-        Args:
-            text: the query.
-            text_ids: ids of the texts in the table ``texts``, int64 [m].
-            filter: if given, score only texts of documents that pass this filter.
-
-        Raises:
-            NoLexicalIndex: the index has no lexical index, or one of an older version.
-        """
-        return self._fitting(
-            text, filter, lambda words, query, allowed: words.score_texts(query, text_ids, allowed)
-        )
-
-    def _fitting(
-        self,
-        text: str,
-        filter: Filter | None,
-        find: Callable[[LexicalIndex, tantivy.Query, IdSet | None], LexicalHits],
-    ) -> LexicalHits:
-        """Run a lexical search over the texts that a filter allows.
-
-        If a vector has only one text, its text id is given as 0.
-        """
-        query = self._lexical_query(text)
-        if query is None or self._lexical is None:
-            return NO_HITS
-        hits = find(self._lexical, query, self._vectors.allowed_texts(filter))
-        text_ids = np.where(np.isin(hits.vector_ids, self._shared), hits.text_ids, 0)
-        return LexicalHits(hits.scores, hits.vector_ids, text_ids)
+        """Score given texts, int64 [m]; see ``Reader``."""
+        return self._words.score_texts(text, text_ids, self._vectors.allowed_texts(filter))
 
     def lexical_warnings(self, text: str) -> tuple[str, ...]:
-        """Return a sentence without a full stop for each limit that a lexical query exceeds.
-
-        Raises:
-            NoLexicalIndex: the index has no lexical index, or one of an older version.
-        """
-        return self._query_of(text).warnings
-
-    def _lexical_query(self, text: str) -> tantivy.Query | None:
-        return self._query_of(text).query
-
-    def _query_of(self, text: str) -> EngineQuery:
-        if (lexical := self._lexical) is not None:
-
-            def make(texts: list[str]) -> dict[str, _KeptQuery]:
-                return {
-                    text: _KeptQuery(len(text), engine_query(lexical, parse_lexical_query(text)))
-                    for text in texts
-                }
-
-            return self._recent_queries.get_or_read([text], make)[text].made
-        if self.has_lexical_index:
-            return EngineQuery(None)
-        raise NoLexicalIndex(
-            f"{self.folder} has no words that this version can search: an older version made it; "
-            "run `indexer build` on its documents once, which embeds nothing, "
-            "or search in dense mode"
-        )
+        """Return a sentence without a full stop for each limit that a lexical query exceeds."""
+        return self._words.warnings(text)
 
     def unknown_fields(self, filter: Filter) -> dict[str, str]:
         """Return the metadata fields of a filter that no document has, each with a suggestion.
@@ -444,7 +339,7 @@ class DiskReader:
         rows = {passage_key(row): row for row in found}
         for place in places:
             if place not in rows:
-                raise _no_passage(*place)
+                raise no_passage(*place)
         checked = self._checked([rows[place] for place in places])
         return dict(zip(places, checked, strict=True))
 
@@ -495,23 +390,14 @@ class DiskReader:
 
         The number of queries does not depend on the number of passages.
         """
-        found: dict[PassageKey, SectionSpan] = {}
-        for around in AROUND:
-            left = [place for place in dict.fromkeys(places) if place not in found]
-            if not left:
-                break
-            spans = [(document, at - around, at + around) for document, at in left]
+
+        def read(spans: Sequence[tuple[int, int, int]]) -> dict[int, dict[int, Neighbour]]:
             neighbours: dict[int, dict[int, Neighbour]] = {}
             for document_id, *row in read_ranges(self._rows, NEIGHBOURS_QUERY, spans):
                 neighbours.setdefault(document_id, {})[row[0]] = Neighbour(*row)
-            for document_id, ordinal in left:
-                beside = neighbours.get(document_id, {})
-                if ordinal not in beside:
-                    raise _no_passage(document_id, ordinal)
-                stretch = section_around(ordinal, beside, most_chars, around)
-                if stretch is not None:
-                    found[document_id, ordinal] = stretch
-        return [found[place] for place in places]
+            return neighbours
+
+        return section_spans(places, most_chars, read)
 
     def sections(self, stretches: Sequence[tuple[int, SectionSpan]]) -> list[SectionText]:
         """Read the texts of spans; each span comes with the id of its document."""
@@ -553,7 +439,7 @@ class DiskReader:
         Raises:
             NotFound: the document does not exist.
         """
-        return TextParts(self._rows, self.document(document_id)).read(asked, most_chars)
+        return StoredTextParts(self._rows, self.document(document_id)).read(asked, most_chars)
 
     def documents(
         self, limit: int, after_uri: str = "", filter: Filter | None = None
@@ -613,7 +499,7 @@ class DiskReader:
             f"{PASSAGE_QUERY} WHERE c.document_id = ? AND c.ordinal = ?", [document_id, ordinal]
         )
         if not rows:
-            raise _no_passage(document_id, ordinal)
+            raise no_passage(document_id, ordinal)
         return rows[0]
 
     def _passages(self, rows: Sequence[tuple[Any, ...]]) -> list[Passage]:
@@ -643,7 +529,3 @@ class DiskReader:
                     file=DATABASE_NAME,
                 )
             yield text
-
-
-def _no_passage(document_id: int, ordinal: int) -> NotFound:
-    return NotFound(f"no passage {ordinal} of a document {document_id}")

@@ -1,9 +1,10 @@
 """The section around a passage: the adjacent passages under the same headings."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from retrieval.store.records import SectionSpan
+from retrieval.errors import NotFound
+from retrieval.store.records import PassageKey, SectionSpan
 
 AROUND: Final = (8, 40, 200)
 """Number of passages to look at on either side, step by step; the first step usually suffices."""
@@ -18,6 +19,38 @@ class Neighbour(NamedTuple):
     end: int
     headings: str
     """The heading path as JSON."""
+
+
+ReadNeighbours = Callable[[Sequence[tuple[int, int, int]]], Mapping[int, Mapping[int, Neighbour]]]
+"""Reads passages by document and ordinal, given documents with their first and last ordinals."""
+
+
+def section_spans(
+    places: Sequence[PassageKey], most_chars: int, read: ReadNeighbours
+) -> list[SectionSpan]:
+    """Find the span of the section around each of some passages; see ``Reader``.
+
+    Passages are read at most once for each step of ``AROUND``, however many are asked for.
+    """
+    found: dict[PassageKey, SectionSpan] = {}
+    for around in AROUND:
+        left = [place for place in dict.fromkeys(places) if place not in found]
+        if not left:
+            break
+        neighbours = read([(document, at - around, at + around) for document, at in left])
+        for document_id, ordinal in left:
+            beside = neighbours.get(document_id, {})
+            if ordinal not in beside:
+                raise no_passage(document_id, ordinal)
+            stretch = section_around(ordinal, beside, most_chars, around)
+            if stretch is not None:
+                found[document_id, ordinal] = stretch
+    return [found[place] for place in places]
+
+
+def no_passage(document_id: int, ordinal: int) -> NotFound:
+    """Return the error for a passage that does not exist."""
+    return NotFound(f"no passage {ordinal} of a document {document_id}")
 
 
 def section_around(

@@ -4,6 +4,7 @@ Passages know their lines, so a line is found from the passage before it, withou
 from its beginning.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -16,24 +17,39 @@ _BLOCK_CHARS: Final = 16 * TEXT_PART_CHARS
 """Characters to look through at once: 4 MiB of memory at most, read in about 2 ms."""
 
 
-class _Mark(NamedTuple):
+class Mark(NamedTuple):
     """A position whose line is known."""
 
     char: int
     line: int
 
 
-_TOP: Final = _Mark(0, 1)
+_TOP: Final = Mark(0, 1)
 
 
-class TextParts:
+class TextParts(ABC):
     """Reads parts of one document's text."""
 
-    def __init__(self, rows: Rows, document: DocumentRow) -> None:
-        """Read from a generation's tables by running queries with ``rows``."""
-        self._rows = rows
+    def __init__(self, document: DocumentRow) -> None:
+        """Read parts of a document."""
         self._document = document
         self._end = document.char_count
+
+    @abstractmethod
+    def mark(self, ordinal: int) -> Mark:
+        """Return the beginning of a passage.
+
+        Raises:
+            IndexDamaged: there is no such passage.
+        """
+
+    @abstractmethod
+    def text(self, start: int, end: int) -> str:
+        """Return the text between two positions.
+
+        Raises:
+            IndexDamaged: the stored text is shorter than its document.
+        """
 
     def read(self, asked: TextRange, most_chars: int | None = None) -> TextPart:
         """Read a part of the text; see ``Reader.text_part``.
@@ -51,7 +67,7 @@ class TextParts:
         is_cut = most_chars is not None and end - start > most_chars
         if most_chars is not None and is_cut:
             end = start + most_chars
-        text = self._text(start, end)
+        text = self.text(start, end)
         if is_cut and not isinstance(asked, CharRange):
             text = text[: text.rfind("\n") + 1] or text
         return self._placed(text, start)
@@ -87,7 +103,7 @@ class TextParts:
             left -= count
         return self._end
 
-    def _mark_before(self, place: int, *, by_line: bool) -> _Mark:
+    def _mark_before(self, place: int, *, by_line: bool) -> Mark:
         """Return the beginning of a passage near to a place and before it, found by bisection.
 
         Args:
@@ -97,13 +113,7 @@ class TextParts:
         below, above, mark = -1, self._document.chunk_count, _TOP
         while above - below > 1:
             middle = (below + above) // 2
-            rows = self._rows(
-                "SELECT char_start, line_start FROM chunks WHERE document_id = ? AND ordinal = ?",
-                [self._document.id, middle],
-            )
-            if not rows:
-                raise damaged_row(f"passage {middle} of {self._document.uri!r} is missing")
-            at = _Mark(*rows[0])
+            at = self.mark(middle)
             if at.line < place if by_line else at.char <= place:
                 below, mark = middle, at
             else:
@@ -114,9 +124,29 @@ class TextParts:
         """Yield the text between two positions in blocks, each with its position."""
         for at in range(start, end, _BLOCK_CHARS):
             check_wanted()
-            yield at, self._text(at, min(at + _BLOCK_CHARS, end))
+            yield at, self.text(at, min(at + _BLOCK_CHARS, end))
 
-    def _text(self, start: int, end: int) -> str:
+
+class StoredTextParts(TextParts):
+    """Reads parts of a text from the tables of an index on disk."""
+
+    def __init__(self, rows: Rows, document: DocumentRow) -> None:
+        """Read from a generation's tables by running queries with ``rows``."""
+        super().__init__(document)
+        self._rows = rows
+
+    def mark(self, ordinal: int) -> Mark:
+        """See ``TextParts``."""
+        rows = self._rows(
+            "SELECT char_start, line_start FROM chunks WHERE document_id = ? AND ordinal = ?",
+            [self._document.id, ordinal],
+        )
+        if not rows:
+            raise damaged_row(f"passage {ordinal} of {self._document.uri!r} is missing")
+        return Mark(*rows[0])
+
+    def text(self, start: int, end: int) -> str:
+        """See ``TextParts``."""
         text = next(read_texts(self._rows, [TextPiece(self._document.id, start, end)]))
         if len(text) != end - start:
             raise damaged_row(f"the text of {self._document.uri!r} has another length")

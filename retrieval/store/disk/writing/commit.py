@@ -236,7 +236,7 @@ class DiskCommit(Lookups):
                 [root.name, root.path, _choice_json(root)],
             )
         elif bool(row[0]) == root.is_pushed:
-            raise _other_kind(root)
+            raise other_kind(root)
 
     def set_root(
         self,
@@ -503,7 +503,7 @@ def _choice_json(root: RootInfo) -> str:
     return json.dumps(asdict(root.choice)) if root.choice else ""
 
 
-def _other_kind(root: RootInfo) -> ForeignRoot:
+def other_kind(root: RootInfo) -> ForeignRoot:
     """Return the error for a root whose name is one of the other kind."""
     if root.is_pushed:
         return ForeignRoot(

@@ -264,7 +264,7 @@ def _selection(prefix: str, filter: Filter | None) -> tuple[list[str], list[Para
     """Return conditions on a table of documents called ``d``, and their parameters."""
     tests: list[str] = ["d.uri >= ?"]
     parameters: list[Parameter] = [prefix]
-    if (end := _after(prefix)) is not None:
+    if (end := after_prefix(prefix)) is not None:
         tests.append("d.uri < ?")
         parameters.append(end)
     if filter is not None:
@@ -274,7 +274,7 @@ def _selection(prefix: str, filter: Filter | None) -> tuple[list[str], list[Para
     return tests, parameters
 
 
-def _after(prefix: str) -> str | None:
+def after_prefix(prefix: str) -> str | None:
     """Return the first text after all that begin with a prefix, in the order of code points.
 
     Returns:

@@ -158,7 +158,7 @@ class DiskWriter(Lookups):
                     self._insert_model(model, chunking, language)
         info = self.info
         if info is not None:
-            _check_same(self.folder, info, model, chunking)
+            check_same(self.folder, info, model, chunking)
 
     def _insert_model(self, model: ModelIdentity, chunking: ChunkSettings, language: str) -> None:
         now = utc_now()
@@ -348,8 +348,8 @@ def _make_folder(folder: Path) -> None:
         raise StorageError(f"can't make {folder}: {error.strerror}") from error
 
 
-def _check_same(
-    folder: Path, info: IndexInfo, model: ModelIdentity, chunking: ChunkSettings
+def check_same(
+    folder: Path | str, info: IndexInfo, model: ModelIdentity, chunking: ChunkSettings
 ) -> None:
     """Refuse a model or settings other than those that an index was made with.
 

@@ -15,7 +15,7 @@ from retrieval.domain.records import RootInfo, SourceFile
 from retrieval.errors import ForeignRoot, IndexLocked, ModelMismatch, StorageError
 from retrieval.store import open_reader, open_writer, parse_filter, read_info, verify
 from retrieval.store.disk.tables import locks
-from retrieval.store.disk.writing.lookups import _after
+from retrieval.store.disk.writing.lookups import after_prefix
 from tests.store.test_store import CHUNKING, MODEL, fill, key, staged, unit_vectors
 
 PUSHED = RootInfo("notes")
@@ -196,7 +196,7 @@ def test_documents_are_looked_up_in_a_commit(index: Path) -> None:
 
 @given(prefix=st.text(min_size=1, max_size=3), texts=st.lists(st.text(max_size=4)))
 def test_the_first_text_after_a_prefix(prefix: str, texts: list[str]) -> None:
-    end = _after(prefix)
+    end = after_prefix(prefix)
     for text in [*texts, prefix, *(prefix + text for text in texts)]:
         inside = text.encode() >= prefix.encode() and (end is None or text.encode() < end.encode())
         assert inside == text.startswith(prefix)

@@ -1,0 +1,163 @@
+"""Exact search over the vectors of one generation, and the results of filters."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.domain.deadline import check_wanted
+from retrieval.errors import InvalidArgument
+from retrieval.store.disk.files.single_flight import Once
+from retrieval.store.disk.id_set import IdSet
+from retrieval.store.filters.language import Filter
+from retrieval.store.lake.filtering import Stored, passing
+from retrieval.store.lake.tables.generation import Generation
+from retrieval.store.lake.tables.schema import DOCUMENTS, VECTORS
+from retrieval.store.records import VectorHits
+
+_KEPT_BYTES: Final = 64 << 20
+"""Maximum size of the filters that a generation caches."""
+_BYTES_BESIDE: Final = 2_000
+"""Approximate size of a cached filter besides its arrays and its text, in bytes."""
+_MATRIX_BYTES: Final = 256 << 20
+"""Vectors up to this size are kept in memory; more are read anew by every search."""
+_CENTRE_ROWS: Final = 512
+"""Number of vectors to average, as in the store on disk."""
+_GATHERED: Final = 0.1
+"""If less than this fraction of the rows is eligible, only these are read from the table."""
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What passes a filter."""
+
+    documents: Mask
+    """Whether each document passes, by its id."""
+    rows: Mask
+    """Whether each row of vectors is eligible."""
+    texts: IdSet
+    """Ids of the eligible texts."""
+
+    @property
+    def size(self) -> int:
+        """Size in bytes."""
+        return self.documents.nbytes + self.rows.nbytes + self.texts.bits.nbytes
+
+
+class VectorSearch:
+    """Scores the vectors of one generation; safe to share between threads."""
+
+    def __init__(self, generation: Generation) -> None:
+        """Search a generation."""
+        self._generation = generation
+        self._dim = generation.pointer.model.dim
+        self._filtered = Once[str, Choice](_KEPT_BYTES, lambda one: one.size + _BYTES_BESIDE)
+        self._kept = Once[str, NDArray[np.float32]](1, lambda _: 1)
+
+    def knows(self, filter_text: str) -> bool:
+        """Whether the result of a filter is cached."""
+        return filter_text in self._filtered
+
+    def choose(self, filter: Filter) -> Choice:
+        """Return what passes a filter, from the cache if possible.
+
+        Raises:
+            DeadlinePassed: no client waits for the answer any more.
+        """
+        return self._filtered.get(filter.text, lambda: self._evaluate(filter))
+
+    def _evaluate(self, filter: Filter) -> Choice:
+        generation = self._generation
+        ids = generation.numbers(DOCUMENTS, "id")
+        documents = np.zeros(int(ids.max(initial=0)) + 1, bool)
+        documents[ids[passing(filter.tree, Stored(generation))]] = True
+        places = generation.places
+        chosen = documents[places.documents]
+        texts = np.zeros(int(places.texts.max(initial=0)) + 1, bool)
+        texts[places.texts[chosen]] = True
+        rows = np.isin(generation.numbers(VECTORS, "id"), places.vectors[chosen])
+        return Choice(documents, rows, IdSet.from_mask(texts))
+
+    def search(self, queries: NDArray[np.float32], k: int, filter: Filter | None) -> VectorHits:
+        """Find each query's nearest vectors; see ``Reader.search_vectors``.
+
+        Raises:
+            InvalidArgument: the queries have another shape.
+            DeadlinePassed: no client waits for the answer any more.
+        """
+        if queries.shape[1:] != (self._dim,):
+            raise InvalidArgument(
+                f"query vectors must be [n, {self._dim}], not {list(queries.shape)}",
+                field="vector",
+            )
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        eligible = self._generation.used if filter is None else self.choose(filter).rows
+        best = VectorHits(
+            np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+        )
+        ids = self._generation.numbers(VECTORS, "id")
+        for rows, vectors in self._blocks(eligible):
+            check_wanted()
+            scores, found = faiss.knn(
+                queries, vectors, min(k, len(rows)), metric=faiss.METRIC_INNER_PRODUCT
+            )
+            best = _best(
+                np.concatenate([best.scores, scores], axis=1),
+                np.concatenate([best.vector_ids, ids[rows][found]], axis=1),
+                k,
+            )
+        return best
+
+    def _blocks(self, eligible: Mask) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Yield the eligible rows and their vectors, block by block."""
+        rows = np.flatnonzero(eligible)
+        if not len(rows):
+            return
+        if len(eligible) * self._dim * 4 <= _MATRIX_BYTES:
+            matrix = self._kept.get("", self._read_all)
+            yield rows, matrix if len(rows) == len(eligible) else matrix[rows]
+        elif len(rows) < _GATHERED * len(eligible):
+            ids = self._generation.numbers(VECTORS, "id")
+            vectors, _ = self._generation.vectors(ids[rows])
+            yield rows, vectors
+        else:
+            start = 0
+            for block in self._generation.blocks():
+                some = np.flatnonzero(eligible[start : start + len(block)])
+                if len(some):
+                    yield some + start, block if len(some) == len(block) else block[some]
+                start += len(block)
+
+    def _read_all(self) -> NDArray[np.float32]:
+        blocks = list(self._generation.blocks())
+        return np.ascontiguousarray(np.concatenate(blocks))
+
+    @cached_property
+    def centre(self) -> NDArray[np.float32]:
+        """The average of a sample of the vectors, float32 [dim]."""
+        ids = self._generation.numbers(VECTORS, "id")
+        if not len(ids):
+            return np.zeros(self._dim, np.float32)
+        some = np.linspace(0, len(ids) - 1, min(len(ids), _CENTRE_ROWS)).astype(np.int64)
+        vectors, _ = self._generation.vectors(ids[some])
+        found: NDArray[np.float32] = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return found
+
+    @property
+    def segment_size(self) -> int:
+        """Size of the vectors in bytes."""
+        return 4 * self._dim * len(self._generation.numbers(VECTORS, "id"))
+
+
+def _best(scores: NDArray[np.float32], ids: NDArray[np.int64], k: int) -> VectorHits:
+    """Return the k best of each row, best first; ties by vector id."""
+    order = np.lexsort((ids, -scores), axis=1)[:, :k]
+    return VectorHits(
+        np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
+    )

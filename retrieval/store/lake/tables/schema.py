@@ -1,0 +1,282 @@
+"""Tables of a lake, and how they are changed.
+
+Every change of a table makes a version of it. A pointer names the version that a generation reads;
+versions after that one, which an interrupted writer has left, are undone by the next writer before
+it changes the table.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import lance
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from retrieval.errors import IndexDamaged, IndexLocked, StorageError
+from retrieval.store.disk.tables.rows import CHUNK_COLUMNS
+from retrieval.store.lake.tables.pointer import address
+
+TABLES: Final = "tables"
+"""Name of the folder of tables."""
+
+DOCUMENTS: Final = "documents"
+TEXTS: Final = "texts"
+CHUNKS: Final = "chunks"
+VALUES: Final = "values"
+VECTORS: Final = "vectors"
+SKIPPED: Final = "skipped"
+CONTAINERS: Final = "containers"
+
+_WORDS = pa.string()
+_WHOLE = pa.int64()
+
+_NUMBERS: Final = frozenset(
+    {
+        *("ordinal", "vector_id", "char_start", "char_end", "line_start", "line_end"),
+        *("token_count", "page_start", "page_end"),
+    }
+)
+"""Columns of a chunk that are numbers."""
+
+_DOCUMENT: Final = {
+    "id": _WHOLE,
+    **dict.fromkeys(("uri", "root", "title", "format", "encoding", "metadata"), _WORDS),
+    **dict.fromkeys(("size", "mtime_ns", "sidecar_size", "sidecar_mtime_ns"), _WHOLE),
+    "sha256": _WORDS,
+    **dict.fromkeys(("char_count", "chunk_count"), _WHOLE),
+    **dict.fromkeys(("path", "extension"), _WORDS),
+    "digest": pa.binary(),
+}
+
+SCHEMAS: Final[Mapping[str, Any]] = {
+    DOCUMENTS: pa.schema(_DOCUMENT),
+    TEXTS: pa.schema({"document_id": _WHOLE, "part": _WHOLE, "text": pa.large_string()}),
+    CHUNKS: pa.schema(
+        {
+            "id": _WHOLE,
+            "document_id": _WHOLE,
+            **{name: _WHOLE if name in _NUMBERS else _WORDS for name in CHUNK_COLUMNS},
+            "text_id": _WHOLE,
+            # Hash of the title and headings; with the vector, it identifies the text.
+            "header": pa.binary(),
+            "digest": pa.binary(),
+        }
+    ),
+    # A row for each value of metadata. A number is in one of the last two columns: integers of 64
+    # bits do not fit into floating-point numbers.
+    VALUES: pa.schema(
+        {
+            "document_id": _WHOLE,
+            "key": _WORDS,
+            "place": _WHOLE,
+            "kind": _WHOLE,
+            "text": _WORDS,
+            "whole": _WHOLE,
+            "real": pa.float64(),
+        }
+    ),
+    SKIPPED: pa.schema(dict.fromkeys(("uri", "root", "reason", "detail"), _WORDS)),
+    CONTAINERS: pa.schema(
+        {"uri": _WORDS, "root": _WORDS, "size": _WHOLE, "mtime_ns": _WHOLE, "rules": _WORDS}
+    ),
+}
+"""Schemas of all tables but that of the vectors, which depends on their length."""
+
+TABLE_NAMES: Final = (*SCHEMAS, VECTORS)
+
+_DIGEST_BYTES: Final = 8
+_DELETED_AT_ONCE: Final = 50_000
+"""Number of values in one deletion, which is a set of 400 KB."""
+
+
+def vector_schema(dim: int) -> Any:  # noqa: ANN401 -- pyarrow has no types
+    """Return the schema of the table of vectors."""
+    return pa.schema(
+        {
+            "id": _WHOLE,
+            "content_key": pa.binary(),
+            "truncated": pa.bool_(),
+            "digest": pa.binary(),
+            "vector": pa.list_(pa.float32(), dim),
+        }
+    )
+
+
+def vector_digest(vector_id: int, content_key: bytes, vector: NDArray[np.float32]) -> bytes:
+    """Return the checksum of a row of vectors."""
+    data = vector_id.to_bytes(8, "little") + content_key + vector.astype("<f4").tobytes()
+    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
+
+
+def table_uri(place: Path, name: str) -> str:
+    """Return the address of a table."""
+    return str(place / TABLES / f"{name}.lance")
+
+
+@contextmanager
+def lance_errors(place: Path) -> Iterator[None]:
+    """Turn the errors of Lance into ours, naming the index.
+
+    Raises:
+        IndexDamaged: a version or a file is missing or malformed.
+        StorageError: the tables can't be read or written.
+    """
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "No space left" in reason or isinstance(error, PermissionError):
+            raise StorageError(
+                f"can't use {address(place)}: {reason}; what was committed before is untouched"
+            ) from error
+        raise IndexDamaged(
+            f"a table of {address(place)} can't be read or written: {reason}; see what is wrong "
+            f"with: indexer verify --index {address(place)}",
+            file=TABLES,
+        ) from error
+
+
+def open_table(place: Path, name: str, version: int) -> Any:  # noqa: ANN401
+    """Open one version of a table."""
+    with lance_errors(place):
+        return lance.dataset(table_uri(place, name), version=version)
+
+
+def is_there(uri: str) -> bool:
+    """Whether there is a table with any version."""
+    try:
+        lance.dataset(uri)
+    except ValueError:
+        return False
+    return True
+
+
+class TableChange:
+    """Changes one table from a named version on; other writers' changes in between are found."""
+
+    def __init__(self, place: Path, name: str, named: int | None, schema: Any) -> None:  # noqa: ANN401
+        """Begin; nothing is changed yet.
+
+        Args:
+            place: the index.
+            name: the table.
+            named: its version in the newest generation; None if it has none.
+            schema: its columns.
+        """
+        self._place = place
+        self._uri = table_uri(place, name)
+        self._schema = schema
+        self._named = named
+        self._table: Any = None
+
+    @property
+    def version(self) -> int | None:
+        """The version that the next generation is to name."""
+        return self._named if self._table is None else int(self._table.version)
+
+    def delete(self, column: str, values: Sequence[object]) -> None:
+        """Delete the rows whose column has one of some values.
+
+        Raises:
+            IndexLocked: another writer has changed the table meanwhile.
+        """
+        if self._named is None and self._table is None:
+            return
+        for start in range(0, len(values), _DELETED_AT_ONCE):
+            some = pa.array(values[start : start + _DELETED_AT_ONCE])
+            with lance_errors(self._place):
+                table = self._begun()
+                before = int(table.version)
+                table.delete(pc.field(column).isin(some))
+            self._check(before)
+
+    def append(self, rows: Any) -> None:  # noqa: ANN401
+        """Append rows, a table of Arrow.
+
+        Raises:
+            IndexLocked: another writer has changed the table meanwhile.
+        """
+        if not rows.num_rows:
+            return
+        rows = rows.cast(self._schema)
+        with lance_errors(self._place):
+            if self._named is None and self._table is None:
+                self._table = self._created(rows)
+                return
+            table = self._begun()
+            before = int(table.version)
+            self._table = lance.write_dataset(rows, table, mode="append")
+        self._check(before)
+
+    def compact(self) -> None:
+        """Join small files, and files with many deleted rows."""
+        with lance_errors(self._place):
+            self._begun().optimize.compact_files()
+
+    def _created(self, rows: Any) -> Any:  # noqa: ANN401
+        try:
+            return lance.write_dataset(rows, self._uri, mode="create")
+        except OSError:
+            if not is_there(self._uri):
+                raise
+        # An interrupted writer has left a table that no generation names.
+        return lance.write_dataset(rows, self._uri, mode="overwrite")
+
+    def _begun(self) -> Any:  # noqa: ANN401
+        """Return the table at the named version, after undoing what came after it."""
+        if self._table is None:
+            table = lance.dataset(self._uri)
+            if int(table.version) != self._named:
+                table = lance.dataset(self._uri, version=self._named)
+                table.restore()
+            self._table = table
+        return self._table
+
+    def _check(self, before: int) -> None:
+        """Refuse a change that came after another writer's."""
+        if int(self._table.version) > before + 1:
+            raise IndexLocked(
+                f"{address(self._place)} was written by another process at the same time; nothing "
+                "was changed; try again",
+                holder="unknown",
+            )
+
+
+def rows_of(schema: Any, rows: Iterable[Sequence[object]]) -> Any:  # noqa: ANN401
+    """Return rows, each in the order of the schema's columns, as a table of Arrow."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
+    arrays = [pa.array(list(column), one.type) for column, one in zip(columns, schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def clean_tables(place: Path, kept: Sequence[Mapping[str, int]], seconds: float) -> None:
+    """Remove old versions of tables that no kept generation names.
+
+    Versions that are younger than some seconds stay: a writer may be about to name them.
+
+    Args:
+        place: the index.
+        kept: the versions of tables that each generation names.
+        seconds: age from which on a version may be removed.
+    """
+    for name in TABLE_NAMES:
+        versions = {tables[name] for tables in kept if name in tables}
+        if not versions:
+            continue
+        with lance_errors(place):
+            table = lance.dataset(table_uri(place, name))
+            # The engine keeps tagged versions. All tags are of this store.
+            tagged = {int(tag["version"]): label for label, tag in table.tags.list().items()}
+            for version in versions - tagged.keys():
+                table.tags.create(f"generation-{version}", version)
+            for version in tagged.keys() - versions:
+                table.tags.delete(tagged[version])
+            table.cleanup_old_versions(
+                older_than=timedelta(seconds=seconds), error_if_tagged_old_versions=False
+            )

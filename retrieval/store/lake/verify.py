@@ -1,0 +1,170 @@
+"""Check every row of the newest generation of a lake against its checksums."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from retrieval.errors import IndexDamaged
+from retrieval.store.disk.files.vector_file import file_sha256
+from retrieval.store.disk.lexical.analysis import VERSION
+from retrieval.store.disk.lexical.segment_files import segments_of
+from retrieval.store.disk.tables.filter_functions import filter_extension, filter_path
+from retrieval.store.disk.tables.schema import header_key
+from retrieval.store.filters.values import value_rows
+from retrieval.store.lake.reading.passages import Passages
+from retrieval.store.lake.tables.generation import Generation
+from retrieval.store.lake.tables.pointer import address, read_newest
+from retrieval.store.lake.tables.schema import (
+    CHUNKS,
+    DOCUMENTS,
+    TABLES,
+    VALUES,
+    VECTORS,
+    lance_errors,
+    vector_digest,
+)
+from retrieval.store.lake.words import WORDS, words_folder
+from retrieval.store.records import Problem
+
+_RESTORE: Final = "restore it from a backup, or build the index anew"
+_ROWS: Final = 4_096
+"""Number of rows to check at a time."""
+
+
+def verify(place: Path) -> Iterator[Problem]:
+    """Check every row of an index's newest generation.
+
+    Yields:
+        each problem found; of each kind, the first.
+
+    Raises:
+        NotAnIndex, IndexVersionError, StorageError: the index can't be opened at all.
+    """
+    try:
+        generation = Generation(place, read_newest(place))
+        generation.check()
+    except IndexDamaged as error:
+        yield Problem(str(error.metadata.get("file", TABLES)), error.message, _RESTORE)
+        return
+    for check in (_counts, _vectors, _documents, _passages, _values, _words):
+        try:
+            yield from check(generation)
+        except IndexDamaged as error:
+            yield Problem(TABLES, error.message, _RESTORE)
+
+
+def _counts(generation: Generation) -> Iterator[Problem]:
+    counts = generation.pointer.counts
+    for name, recorded in (
+        (DOCUMENTS, counts.documents),
+        (CHUNKS, counts.chunks),
+        (VECTORS, counts.vectors),
+    ):
+        table = generation.table(name)
+        found = table.count_rows() if table is not None else 0
+        if found != recorded:
+            what = f"it has {found} rows instead of {recorded}"
+            yield Problem(f"{TABLES}/{name}.lance", what, _RESTORE)
+
+
+def _vectors(generation: Generation) -> Iterator[Problem]:
+    table = generation.table(VECTORS)
+    if table is None:
+        return
+    columns = ["id", "content_key", "digest", "vector"]
+    with lance_errors(generation.place):
+        for batch in table.to_batches(columns=columns, batch_size=_ROWS):
+            rows = zip(
+                *(batch.column(name).to_pylist() for name in columns[:3]),
+                generation.matrix(pa.Table.from_batches([batch])),
+                strict=True,
+            )
+            for vector_id, key, digest, vector in rows:
+                if vector_digest(vector_id, key, vector) != digest:
+                    what = f"vector {vector_id} has changed since it was written"
+                    yield Problem(f"{TABLES}/{VECTORS}.lance", what, _RESTORE)
+                    return
+
+
+def _documents(generation: Generation) -> Iterator[Problem]:
+    rows = np.arange(len(generation.numbers(DOCUMENTS, "id")))
+    passages = Passages(generation)
+    file = f"{TABLES}/{DOCUMENTS}.lance"
+    for start in range(0, len(rows), _ROWS):
+        some = rows[start : start + _ROWS]
+        documents = passages.documents(some)
+        seen = generation.take(DOCUMENTS, some, ["path", "extension", "chunk_count"]).to_pylist()
+        for document, columns in zip(documents, seen, strict=True):
+            uri = document.uri
+            if (columns["path"], columns["extension"]) != (filter_path(uri), filter_extension(uri)):
+                what = f"the path and extension that filters see of {uri} are not its own"
+                yield Problem(file, what, _RESTORE)
+                return
+            if len(generation.passages_of(document.id)) != document.chunk_count:
+                yield Problem(file, f"{uri} lacks some of its passages", _RESTORE)
+                return
+
+
+def _passages(generation: Generation) -> Iterator[Problem]:
+    passages = Passages(generation)
+    titles = dict(
+        zip(
+            generation.numbers(DOCUMENTS, "id").tolist(),
+            generation.column(DOCUMENTS, "title").to_pylist(),
+            strict=True,
+        )
+    )
+    for document_id, title in titles.items():
+        count = len(generation.passages_of(document_id))
+        for start in range(0, count, _ROWS):
+            passages.ranges([(document_id, start, start + _ROWS - 1)])
+        rows = generation.places.rows[generation.passages_of(document_id)]
+        for row in generation.take(CHUNKS, rows, ["header", "heading_path"]).to_pylist():
+            if header_key(title, json.loads(row["heading_path"])) != row["header"]:
+                what = f"a passage of document {document_id} is not found by its headings"
+                yield Problem(f"{TABLES}/{CHUNKS}.lance", what, _RESTORE)
+                return
+
+
+def _values(generation: Generation) -> Iterator[Problem]:
+    """Check that the values that filters compare are those of documents' metadata."""
+    columns = ("document_id", "key", "place", "kind", "text", "whole", "real")
+    table = generation.read(VALUES, columns)
+    rows = zip(*(table.column(name).to_pylist() for name in columns), strict=True)
+    stored = Counter((*row[:5], row[6] if row[5] is None else row[5]) for row in rows)
+    documents = generation.read(DOCUMENTS, ["id", "metadata"]).to_pylist()
+    expected: Counter[tuple[object, ...]] = Counter()
+    for document in documents:
+        with suppress(ValueError):  # the row's checksum reports it
+            metadata = json.loads(document["metadata"])
+            expected.update((document["id"], *row) for row in value_rows(metadata))
+    if stored != expected:
+        what = "the values that filters see are not those of documents' metadata"
+        yield Problem(f"{TABLES}/{VALUES}.lance", what, _RESTORE)
+
+
+def _words(generation: Generation) -> Iterator[Problem]:
+    words, place = generation.pointer.words, generation.place
+    advice = f"make it anew with: indexer compact --index {address(place)}"
+    texts = len(np.unique(generation.places.texts))
+    if words is None:
+        if texts:
+            yield Problem(WORDS, "passages that are not in the lexical index", advice)
+        return
+    for file in words.files:
+        path = words_folder(place) / file.name
+        try:
+            same = path.stat().st_size == file.size and file_sha256(path) == file.sha256
+        except OSError:
+            same = False
+        if not same:
+            what = "it is missing, or its bytes have changed"
+            yield Problem(f"{WORDS}/{file.name}", what, advice)
+    if words.analysis == VERSION and sum(segments_of(words.meta).values()) != texts:
+        yield Problem(WORDS, "passages that are not in the lexical index", advice)

@@ -1,0 +1,1 @@
+"""Writing: commits, and what is looked up for them."""

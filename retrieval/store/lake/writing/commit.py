@@ -1,0 +1,527 @@
+"""One commit: changes are staged in memory, then written to the tables and published."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from retrieval.domain.embedded_text import context_line, without
+from retrieval.domain.records import ContainerStamp, RootInfo, Skipped, SourceFile
+from retrieval.errors import InvalidArgument
+from retrieval.store.disk.lexical.lexical_writer import Text
+from retrieval.store.disk.tables.identity import new_id
+from retrieval.store.disk.tables.rows import (
+    chunk_values,
+    document_values,
+    from_json,
+    spans_from_json,
+)
+from retrieval.store.disk.tables.schema import TEXT_PART_CHARS, header_key
+from retrieval.store.disk.writing.commit import other_kind, utc_now
+from retrieval.store.filters.values import ValueRow, value_rows
+from retrieval.store.lake.tables.generation import Generation
+from retrieval.store.lake.tables.pointer import (
+    Counts,
+    Pointer,
+    address,
+)
+from retrieval.store.lake.tables.schema import (
+    CHUNKS,
+    CONTAINERS,
+    DOCUMENTS,
+    SCHEMAS,
+    SKIPPED,
+    TEXTS,
+    VALUES,
+    VECTORS,
+    TableChange,
+    rows_of,
+    vector_digest,
+    vector_schema,
+)
+from retrieval.store.lake.words import changed_words, is_current
+from retrieval.store.lake.writing.lookups import Changes, LakeLookups, Put
+from retrieval.store.records import StagedDocument
+
+_EXACT_ONLY: Final = ("auto", "flat")
+"""Kinds of index that this store offers so far: it searches exactly."""
+
+
+_Small = Skipped | tuple[str, ContainerStamp]
+"""A row of the table of skipped files or of containers."""
+
+
+@dataclass(slots=True)
+class _NewVectors:
+    """A batch of new vectors."""
+
+    first_id: int
+    content_keys: Sequence[bytes]
+    vectors: NDArray[np.float32]
+    truncated: Sequence[bool]
+
+
+class LakeCommit(LakeLookups):
+    """One commit; see ``retrieval.store.api.Commit``. Made by ``LakeWriter.commit``."""
+
+    def __init__(self, place: Path, base: Generation) -> None:
+        """Begin to stage changes to a generation."""
+        super().__init__(Changes())
+        self._place = place
+        self._generation = base
+        self._pointer = base.pointer
+        self._ids = base.pointer.next_ids
+        self._new_vectors: list[_NewVectors] = []
+        self._new_texts: dict[tuple[int, bytes], int] = {}
+        self.generation = base.pointer.generation + 1
+        """See ``Commit``."""
+
+    def _base(self) -> Generation:
+        return self._generation
+
+    # Staging.
+
+    def add_vectors(
+        self,
+        content_keys: Sequence[bytes],
+        vectors: NDArray[np.float32],
+        truncated: Sequence[bool],
+    ) -> list[int]:
+        """See ``Commit``."""
+        if len(content_keys) != len(vectors) or len(truncated) != len(vectors):
+            raise InvalidArgument("content_keys, vectors and truncated differ in length")
+        first = self._ids.vector
+        ids = list(range(first, first + len(vectors)))
+        if ids:
+            self._ids = replace(self._ids, vector=first + len(ids))
+            made = _NewVectors(first, list(content_keys), np.array(vectors), list(truncated))
+            self._new_vectors.append(made)
+            self._changes.vectors.update(zip(content_keys, ids, strict=True))
+            self._changes.truncated.update(
+                one for one, cut in zip(ids, truncated, strict=True) if cut
+            )
+        return ids
+
+    def put_document(self, staged: StagedDocument) -> int:
+        """See ``Commit``."""
+        document = staged.document
+        before = self.known_file(document.uri)
+        if before is None:
+            document_id = self._ids.document
+            self._ids = replace(self._ids, document=document_id + 1)
+        else:
+            document_id = before.document_id
+            self._drop(document.uri, document_id)
+        keys = [header_key(document.title, one.chunk.heading_path) for one in staged.chunks]
+        named = [(one.vector_id, key) for one, key in zip(staged.chunks, keys, strict=True)]
+        text_ids = self._text_ids(named)
+        chunks = []
+        for one, (vector_id, key) in zip(staged.chunks, named, strict=True):
+            *values, digest = chunk_values(document.uri, one)
+            chunks.append((document_id, *values, text_ids[vector_id, key], key, digest))
+        parts = range(0, len(document.text), TEXT_PART_CHARS)
+        self._changes.puts[document.uri] = Put(
+            document_id,
+            {"id": document_id, **document_values(staged)},
+            chunks,
+            [
+                (document_id, part, document.text[start : start + TEXT_PART_CHARS])
+                for part, start in enumerate(parts)
+            ],
+            [_value(document_id, row) for row in value_rows(document.metadata)],
+        )
+        if document.uri in self._skipped():
+            self._own_skipped().pop(document.uri)
+        return document_id
+
+    def _text_ids(self, named: Iterable[tuple[int, bytes]]) -> dict[tuple[int, bytes], int]:
+        """Return the ids of texts by vector and header; new texts get new ids."""
+        base = self._generation
+        wanted = dict.fromkeys(named)
+        vectors = np.unique([vector for vector, _ in wanted]).astype(np.int64)
+        these = [base.by_vector.rows(int(one)) for one in vectors]
+        passages = np.concatenate([np.empty(0, np.int64), *these])
+        # One passage of each text is enough.
+        _, first = np.unique(base.places.texts[passages], return_index=True)
+        columns = ("vector_id", "header", "text_id")
+        table = base.take(CHUNKS, base.places.rows[passages[first]], columns)
+        stored = {
+            (vector, header): text
+            for vector, header, text in zip(
+                *(table.column(one).to_pylist() for one in columns), strict=True
+            )
+        }
+        found = {}
+        for one in wanted:
+            found[one] = stored.get(one) or self._new_texts.get(one) or 0
+            if not found[one]:
+                found[one] = self._new_texts[one] = self._ids.text
+                self._ids = replace(self._ids, text=self._ids.text + 1)
+        return found
+
+    def _drop(self, uri: str, document_id: int) -> None:
+        """Stage the removal of a document with all that belongs to it."""
+        self._changes.puts.pop(uri, None)
+        row = self._generation.find_uri(uri)
+        if row is not None:
+            self._changes.removed.add(document_id)
+            self._changes.dropped.add(document_id)
+
+    def touch_document(self, document_id: int, source: SourceFile) -> None:
+        """See ``Commit``."""
+        stamp = source.stamp
+        times = {"mtime_ns": stamp.mtime_ns, "sidecar_mtime_ns": stamp.sidecar_mtime_ns}
+        for put in self._changes.puts.values():
+            if put.id == document_id:
+                put.row |= times
+                return
+        rows, _ = self._generation.document_rows.find(np.array([document_id], np.int64))
+        if not len(rows) or document_id in self._changes.removed:
+            return
+        (row,) = self._generation.take(DOCUMENTS, rows, SCHEMAS[DOCUMENTS].names).to_pylist()
+        self._changes.removed.add(document_id)
+        self._changes.puts[row["uri"]] = Put(document_id, {**row, **times}, is_touched=True)
+
+    def remove_document(self, uri: str) -> bool:
+        """See ``Commit``."""
+        before = self.known_file(uri)
+        if before is None:
+            return False
+        self._drop(uri, before.document_id)
+        return True
+
+    def remove_under(self, uri: str) -> list[str]:
+        """See ``Commit``."""
+        below = f"{uri}/"
+        containers = self._containers()
+        # A container that has lost a member must be read again by the next build.
+        for at in list(containers):
+            if at == uri or at.startswith(below) or uri.startswith(f"{at}/"):
+                self._own_containers().pop(at)
+        gone = self._under(uri)
+        for one in gone:
+            self.remove_document(one)
+        return gone
+
+    def _under(self, uri: str) -> list[str]:
+        """Return the URIs of a document, or of all documents in a folder or container, in order."""
+        found = [uri] if self.known_file(uri) else []
+        return found + sorted(one for one, _ in self._chosen(f"{uri}/", None))
+
+    def remove_documents(self, uris: Iterable[str]) -> None:
+        """See ``Commit``."""
+        for uri in uris:
+            self.remove_document(uri)
+            while (found := self.pushed_container(uri)) and not self._under(found[0]):
+                self.put_container(found[0], "", None)
+
+    def put_container(
+        self, uri: str, root: str, stamp: ContainerStamp | None, skipped: Sequence[Skipped] = ()
+    ) -> None:
+        """See ``Commit``."""
+        for one in self.skipped_in(uri):
+            self._own_skipped().pop(one.uri)
+        if uri in self._containers():
+            self._own_containers().pop(uri)
+        if stamp is not None:
+            self._own_containers()[uri] = (root, stamp)
+            self._own_skipped().update((one.uri, one) for one in skipped)
+
+    def claim_root(self, root: RootInfo) -> None:
+        """See ``Commit``."""
+        known = self.root(root.name)
+        if known is None:
+            self._own_roots()[root.name] = root
+        elif known.is_pushed != root.is_pushed:
+            raise other_kind(root)
+
+    def set_root(
+        self,
+        root: RootInfo,
+        skipped: Sequence[Skipped],
+        containers: Mapping[str, ContainerStamp] = MappingProxyType({}),
+    ) -> None:
+        """See ``Commit``."""
+        self.claim_root(root)
+        self._own_roots()[root.name] = root
+        before = self._own_skipped()
+        for one in self.skipped(root.name):
+            del before[one.uri]
+        before.update((one.uri, one) for one in skipped)
+        stamps = self._own_containers()
+        for uri in self.containers(root.name):
+            del stamps[uri]
+        stamps.update((uri, (root.name, stamp)) for uri, stamp in containers.items())
+
+    def set_language(self, language: str) -> None:
+        """See ``Commit``."""
+        self._pointer = replace(self._pointer, language=language)
+
+    def set_index_type(self, index_type: str, target_recall: float) -> None:
+        """See ``Commit``.
+
+        Raises:
+            InvalidArgument: this store has no index of that type.
+        """
+        if index_type not in _EXACT_ONLY:
+            raise InvalidArgument(
+                f"{address(self._place)} can't have an index of type {index_type}: this store "
+                "searches exactly so far; leave --index-type out",
+                field="index_type",
+            )
+        self._pointer = replace(self._pointer, index_type=index_type, target_recall=target_recall)
+
+    def _own_roots(self) -> dict[str, RootInfo]:
+        if self._changes.roots is None:
+            self._changes.roots = self.roots()
+        return self._changes.roots
+
+    def _own_skipped(self) -> dict[str, Skipped]:
+        if self._changes.skipped is None:
+            self._changes.skipped = dict(self._skipped())
+        return self._changes.skipped
+
+    def _own_containers(self) -> dict[str, tuple[str, ContainerStamp]]:
+        if self._changes.containers is None:
+            self._changes.containers = dict(self._containers())
+        return self._changes.containers
+
+    # Writing.
+
+    def written(self) -> Pointer | None:
+        """Write the changes to the tables; return the next generation, which is not published yet.
+
+        Returns:
+            the pointer of the next generation; None if nothing has changed.
+
+        Raises:
+            IndexLocked: another writer has changed a table meanwhile.
+            StorageError: the tables can't be written.
+        """
+        pointer = replace(self._pointer, roots=self.roots())
+        tables, words = self._tables(), self._words(pointer)
+        if pointer == self._generation.pointer and words is None and not tables:
+            self.generation -= 1
+            return None
+        versions = dict(pointer.tables)
+        for name, change in tables.items():
+            if (version := change.version) is not None:
+                versions[name] = version
+        return replace(
+            pointer,
+            generation=self.generation,
+            commit_id=new_id(),
+            updated_at=utc_now(),
+            tables=versions,
+            counts=self._counts(),
+            next_ids=replace(self._ids, chunk=self._ids.chunk + self._new_chunks),
+            words=words or pointer.words,
+        )
+
+    @property
+    def _new_chunks(self) -> int:
+        return sum(len(put.chunks) for put in self._changes.puts.values())
+
+    def _tables(self) -> dict[str, TableChange]:
+        """Write what has changed; return the changed tables."""
+        changed: dict[str, TableChange] = {}
+
+        def change(name: str, column: str, gone: Sequence[object], rows: Any) -> None:  # noqa: ANN401
+            if not len(gone) and not rows.num_rows:
+                return
+            schema = self._generation.schema(name)
+            named = self._generation.pointer.tables.get(name)
+            changed[name] = TableChange(self._place, name, named, schema)
+            changed[name].delete(column, gone)
+            changed[name].append(rows)
+
+        changes = self._changes
+        puts = list(changes.puts.values())
+        dropped = sorted(changes.dropped)
+        change(VECTORS, "id", [], self._vector_rows())
+        for name, rows in (
+            (TEXTS, [row for put in puts for row in put.texts]),
+            (VALUES, [row for put in puts for row in put.values]),
+            (CHUNKS, list(self._chunk_rows())),
+        ):
+            change(name, "document_id", dropped, rows_of(SCHEMAS[name], rows))
+        names = SCHEMAS[DOCUMENTS].names
+        documents = [tuple(put.row[name] for name in names) for put in puts]
+        change(DOCUMENTS, "id", sorted(changes.removed), rows_of(SCHEMAS[DOCUMENTS], documents))
+        small: tuple[tuple[str, Mapping[str, _Small], Mapping[str, _Small] | None], ...] = (
+            (SKIPPED, self._stored_skipped(), changes.skipped),
+            (CONTAINERS, self._stored_containers(), changes.containers),
+        )
+        for name, before, now in small:
+            if now is not None and now != before:
+                gone = [uri for uri, one in before.items() if now.get(uri) != one]
+                new = [_small_row(uri, one) for uri, one in now.items() if before.get(uri) != one]
+                change(name, "uri", gone, rows_of(SCHEMAS[name], new))
+        return changed
+
+    def _stored_skipped(self) -> Mapping[str, _Small]:
+        return _Before(self._generation)._skipped()
+
+    def _stored_containers(self) -> Mapping[str, _Small]:
+        return _Before(self._generation)._containers()
+
+    def _vector_rows(self) -> Any:  # noqa: ANN401
+        """Return the new vectors as a table of Arrow."""
+        dim = self._pointer.model.dim
+        schema = vector_schema(dim)
+        parts = [schema.empty_table()]
+        for batch in self._new_vectors:
+            if batch.vectors.shape[1] != dim:
+                raise InvalidArgument(f"vectors must be [n, {dim}], not {batch.vectors.shape}")
+            vectors = np.ascontiguousarray(batch.vectors, np.float32)
+            ids = range(batch.first_id, batch.first_id + len(vectors))
+            digests = [
+                vector_digest(*row) for row in zip(ids, batch.content_keys, vectors, strict=True)
+            ]
+            columns = [
+                pa.array(ids, pa.int64()),
+                pa.array(batch.content_keys, pa.binary()),
+                pa.array(map(bool, batch.truncated), pa.bool_()),
+                pa.array(digests, pa.binary()),
+                pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), dim),
+            ]
+            parts.append(pa.Table.from_arrays(columns, schema=schema))
+        return pa.concat_tables(parts)
+
+    def _chunk_rows(self) -> Iterator[tuple[Any, ...]]:
+        chunk_id = self._ids.chunk
+        for put in self._changes.puts.values():
+            for chunk in put.chunks:
+                yield (chunk_id, *chunk)
+                chunk_id += 1
+
+    def _counts(self) -> Counts:
+        """Return the numbers of rows after the commit."""
+        base, before = self._generation, self._generation.pointer.counts
+        places = base.places
+        gone = np.isin(places.documents, list(self._changes.dropped))
+        puts = self._changes.puts.values()
+        tokens = before.tokens
+        if gone.any():
+            rows = base.take(CHUNKS, np.sort(places.rows[gone]), ["token_count"])
+            tokens -= sum(rows.column("token_count").to_pylist())
+        names = SCHEMAS[CHUNKS].names[1:]
+        token_at, vector_at = names.index("token_count"), names.index("vector_id")
+        tokens += sum(chunk[token_at] for put in puts for chunk in put.chunks)
+        new = [chunk[vector_at] for put in puts for chunk in put.chunks]
+        used = np.unique(np.concatenate([places.vectors[~gone], np.array(new, np.int64)]))
+        vectors = before.vectors + sum(len(one.vectors) for one in self._new_vectors)
+        return Counts(
+            documents=before.documents - len(self._changes.removed) + len(self._changes.puts),
+            chunks=before.chunks - int(gone.sum()) + len(new),
+            tokens=tokens,
+            vectors=vectors,
+            unused_vectors=vectors - len(used),
+        )
+
+    # Words.
+
+    def _words(self, pointer: Pointer) -> Any:  # noqa: ANN401
+        """Bring the lexical index up to date; return its new record, or None if nothing changed."""
+        base = self._generation
+        places = base.places
+        gone = np.isin(places.documents, list(self._changes.dropped))
+        text_at = SCHEMAS[CHUNKS].names.index("text_id") - 1
+        new = {int(chunk[text_at]) for put in self._changes.puts.values() for chunk in put.chunks}
+        kept = np.unique(places.texts[~gone])
+        if not is_current(base.pointer, pointer.language):
+            rest = self._stored_texts(set(kept.tolist()) - new) if len(kept) else iter(())
+            if base.pointer.words is None and not new and not len(kept):
+                return None
+            texts = _both(rest, self._added_texts(new))
+            return changed_words(self._place, None, pointer.language, [], texts)
+        removed = np.setdiff1d(places.texts[gone], kept)
+        unused = [one for one in np.unique(removed).tolist() if one not in new]
+        added = new - set(np.unique(places.texts).tolist())
+        if not unused and not added:
+            return None
+        texts = self._added_texts(added)
+        return changed_words(self._place, base.pointer.words, pointer.language, unused, texts)
+
+    def _added_texts(self, wanted: set[int]) -> Iterator[Text]:
+        """Yield texts of new passages, each once."""
+        names = SCHEMAS[CHUNKS].names[1:]
+        left = set(wanted)
+        for put in self._changes.puts.values():
+            text = "".join(part for _, _, part in put.texts)
+            for chunk in put.chunks:
+                row = dict(zip(names, chunk, strict=True))
+                if row["text_id"] in left:
+                    left.remove(row["text_id"])
+                    yield _text(row, put.row["title"], text)
+
+    def _stored_texts(self, wanted: set[int]) -> Iterator[Text]:
+        """Yield texts of stored passages that stay, each once, document by document."""
+        base, left = self._generation, set(wanted)
+        columns = [name for name in SCHEMAS[CHUNKS].names if name not in ("header", "digest")]
+        ids = base.numbers(DOCUMENTS, "id")
+        titles = base.column(DOCUMENTS, "title")
+        for row, document_id in enumerate(ids.tolist()):
+            if document_id in self._changes.dropped:
+                continue
+            passages = base.passages_of(document_id)
+            if not left.intersection(base.places.texts[passages].tolist()):
+                continue
+            text = _whole_text(base, document_id)
+            for chunk in base.take(CHUNKS, base.places.rows[passages], columns).to_pylist():
+                if chunk["text_id"] in left:
+                    left.remove(chunk["text_id"])
+                    yield _text(chunk, titles[row].as_py(), text)
+
+
+class _Before(LakeLookups):
+    """Looks up a generation without any changes."""
+
+    def __init__(self, generation: Generation) -> None:
+        super().__init__(Changes())
+        self._generation = generation
+
+    def _base(self) -> Generation:
+        return self._generation
+
+
+def _whole_text(base: Generation, document_id: int) -> str:
+    rows = base.text_rows.rows(document_id)
+    parts = base.take(TEXTS, rows, ["part", "text"]).sort_by("part")
+    return "".join(parts.column("text").to_pylist())
+
+
+def _text(row: Mapping[str, Any], title: str, text: str) -> Text:
+    own = text[row["char_start"] : row["char_end"]]
+    return Text(
+        row["text_id"],
+        row["vector_id"],
+        context_line(title, from_json(row["heading_path"])),
+        row["table_header"],
+        without(own, spans_from_json(row["omitted"])),
+    )
+
+
+def _both(first: Iterator[Text], second: Iterator[Text]) -> Iterator[Text]:
+    yield from first
+    yield from second
+
+
+def _value(document_id: int, row: ValueRow) -> tuple[object, ...]:
+    """Return a row of the table of values."""
+    whole = row.number if isinstance(row.number, int) else None
+    real = row.number if isinstance(row.number, float) else None
+    return (document_id, row.key, row.place, int(row.kind), row.text, whole, real)
+
+
+def _small_row(uri: str, one: _Small) -> tuple[object, ...]:
+    """Return a row of the table of skipped files or of containers."""
+    if isinstance(one, Skipped):
+        return (one.uri, one.root, one.reason, one.detail)
+    root, stamp = one
+    return (uri, root, stamp.size, stamp.mtime_ns, stamp.rules)

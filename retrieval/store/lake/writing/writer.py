@@ -1,0 +1,307 @@
+"""A writer of a lake: each commit writes versions of tables and publishes a pointer to them."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from retrieval.domain.languages import DEFAULT_LANGUAGE
+from retrieval.domain.records import ChunkSettings, ModelIdentity
+from retrieval.errors import IndexLocked, NotAnIndex, StorageError
+from retrieval.store.disk.files.vector_file import sync
+from retrieval.store.disk.tables.identity import new_id
+from retrieval.store.disk.tables.locks import LOCK_NAMES, build_lock, commit_lock
+from retrieval.store.disk.writing.commit import utc_now
+from retrieval.store.disk.writing.writer import check_same
+from retrieval.store.lake.tables.generation import Generation
+from retrieval.store.lake.tables.pointer import (
+    COMMITS,
+    Pointer,
+    address,
+    generations,
+    is_lake,
+    newest,
+    not_a_lake,
+    pointer_path,
+    put_pointer,
+    read_pointer,
+    remove_pointer,
+)
+from retrieval.store.lake.tables.schema import (
+    TABLES,
+    VECTORS,
+    TableChange,
+    clean_tables,
+)
+from retrieval.store.lake.words import merged_words, stray_words, words_folder
+from retrieval.store.lake.writing.commit import LakeCommit
+from retrieval.store.lake.writing.lookups import Changes, LakeLookups
+from retrieval.store.records import Maintained
+
+KEEP_SECONDS: Final = 3600.0
+"""How long a generation is kept after the next one: a reader reloads within seconds, and a long
+search or a backup ends within the hour."""
+MANY_FILES: Final = 32
+"""Number of files of a table above which they are joined. Each adds a request to a search."""
+
+_FOLDERS: Final = (COMMITS, TABLES)
+
+
+class LakeWriter(LakeLookups):
+    """Writer of a lake; see ``retrieval.store.api.Writer``."""
+
+    def __init__(self, place: Path, resources: ExitStack, *, shared: bool) -> None:
+        """Use ``open``."""
+        super().__init__(Changes())
+        self.place = place
+        self.shared = shared
+        self._resources = resources
+        self._opened: Generation | None = None
+        pointer = newest(place)
+        self._index_id = pointer.index_id if pointer else ""
+
+    @classmethod
+    def open(cls, place: Path, *, create: bool = True, shared: bool = False) -> "LakeWriter":
+        """Open an index for writing, or create one in a missing or empty folder.
+
+        Raises:
+            NotAnIndex: the folder holds something else, or no index although ``create`` is false.
+            IndexLocked: another process builds the index.
+            IndexVersionError, IndexDamaged, StorageError: see ``newest``.
+        """
+        if not create and not is_lake(place):
+            raise not_a_lake(place)
+        check_free(place)
+        try:
+            for name in _FOLDERS:
+                (place / name).mkdir(parents=True, exist_ok=True)
+            words_folder(place).mkdir(exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"can't make {place}: {error.strerror}") from error
+        with ExitStack() as stack:
+            if not shared:
+                stack.enter_context(build_lock(place))
+            writer = cls(place, stack, shared=shared)
+            writer._resources = stack.pop_all()
+        return writer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """See ``Writer``."""
+        self._resources.close()
+
+    @property
+    def is_replaced(self) -> bool:
+        """See ``Writer``."""
+        try:
+            pointer = newest(self.place)
+        except NotAnIndex:
+            return True
+        return bool(self._index_id) and (pointer is None or pointer.index_id != self._index_id)
+
+    def _base(self) -> Generation | None:
+        """Return the newest generation; it is opened anew if it has changed."""
+        numbers = generations(self.place)
+        if not numbers:
+            return None
+        if self._opened is None or self._opened.pointer.generation != numbers[-1]:
+            self._opened = Generation(self.place, read_pointer(self.place, numbers[-1]))
+        return self._opened
+
+    def set_model(
+        self, model: ModelIdentity, chunking: ChunkSettings, language: str = DEFAULT_LANGUAGE
+    ) -> None:
+        """See ``Writer``."""
+        pointer = newest(self.place)
+        if pointer is None:
+            now = utc_now()
+            made = Pointer(0, new_id(), new_id(), now, now, model, chunking, language)
+            with suppress(IndexLocked):  # another writer has just set it
+                put_pointer(self.place, made)
+            pointer = read_pointer(self.place, 0)
+        self._index_id = pointer.index_id
+        check_same(address(self.place), pointer.info, model, chunking)
+
+    @contextmanager
+    def commit(self) -> Iterator[LakeCommit]:
+        """See ``Writer``.
+
+        Raises:
+            IndexLocked: another writer did not finish its commit, or was faster; nothing was
+                changed.
+            NotAnIndex: ``set_model`` was never called.
+            StorageError: the index can't be written, or another one has taken its place.
+        """
+        with self._locked() as base:
+            commit = LakeCommit(self.place, base)
+            yield commit
+            pointer = commit.written()
+            if pointer is not None:
+                self._publish(pointer)
+
+    @contextmanager
+    def _locked(self) -> Iterator[Generation]:
+        """Hold the commit lock; yield the newest generation."""
+        with commit_lock(self.place):
+            if self.is_replaced:
+                raise StorageError(
+                    f"another index has taken the place of {address(self.place)} since it was "
+                    "opened; open it again"
+                )
+            base = self._base()
+            if base is None:
+                raise NotAnIndex(f"{address(self.place)} has no model yet: call set_model first")
+            yield base
+
+    def _publish(self, pointer: Pointer) -> None:
+        """Flush the tables to the disk and publish a generation."""
+        base = self._base()
+        before = base.pointer.tables if base else {}
+        for name, version in pointer.tables.items():
+            if before.get(name) != version:
+                _flush(
+                    self.place / TABLES / f"{name}.lance",
+                    pointer_path(self.place, pointer.generation - 1),
+                )
+        put_pointer(self.place, pointer)
+
+    # Maintenance.
+
+    def maintain(self) -> Maintained:
+        """See ``Writer``: joins small files, and removes generations that nobody needs."""
+        if self._base() is None:
+            return Maintained()
+        with self._locked() as base:
+            changes = {
+                name: TableChange(self.place, name, version, base.schema(name))
+                for name, version in base.pointer.tables.items()
+                if len(base.table(name).get_fragments()) > MANY_FILES
+            }
+            merged = len(base.table(VECTORS).get_fragments()) if VECTORS in changes else 0
+            self._changed(base, changes)
+        self._clean()
+        return Maintained(merged=merged)
+
+    def compact(self) -> Maintained:
+        """See ``Writer``."""
+        if self._base() is None:
+            return Maintained()
+        with self._locked() as base:
+            changes = {
+                name: TableChange(self.place, name, version, base.schema(name))
+                for name, version in base.pointer.tables.items()
+            }
+            unused = base.numbers(VECTORS, "id")[~base.used]
+            if VECTORS in changes:
+                changes[VECTORS].delete("id", unused.tolist())
+            counts = base.pointer.counts
+            counts = replace(counts, vectors=counts.vectors - len(unused), unused_vectors=0)
+            self._changed(base, changes, replace(base.pointer, counts=counts))
+        self._clean()
+        return Maintained(removed=len(unused))
+
+    def _changed(
+        self,
+        base: Generation,
+        changes: dict[str, TableChange],
+        pointer: Pointer | None = None,
+    ) -> None:
+        """Join the files of some tables and segments of words; publish a generation if any were."""
+        pointer = pointer or base.pointer
+        for change in changes.values():
+            change.compact()
+        versions = {name: change.version for name, change in changes.items()}
+        tables = {**pointer.tables, **{name: one for name, one in versions.items() if one}}
+        words = merged_words(self.place, pointer.words) if pointer.words else None
+        made = replace(pointer, tables=tables, words=words or pointer.words)
+        if made != base.pointer:
+            self._publish(
+                replace(
+                    made,
+                    generation=base.pointer.generation + 1,
+                    commit_id=new_id(),
+                    updated_at=utc_now(),
+                )
+            )
+
+    def _clean(self) -> None:
+        """Remove generations that nobody needs, and the files that only they have."""
+        with commit_lock(self.place):
+            numbers = generations(self.place)
+            now = time.time()
+            kept = [
+                one
+                for one, following in pairwise(numbers)
+                if now - pointer_path(self.place, following).stat().st_mtime < KEEP_SECONDS
+            ]
+            kept += numbers[-1:]
+            for number in sorted(set(numbers) - set(kept)):
+                with suppress(OSError):
+                    remove_pointer(self.place, number)
+            pointers = [read_pointer(self.place, number) for number in kept]
+            clean_tables(self.place, [one.tables for one in pointers], KEEP_SECONDS)
+            named = {file.name for one in pointers if one.words for file in one.words.files}
+            for path in stray_words(self.place, named):
+                with suppress(OSError):
+                    if now - path.stat().st_mtime > KEEP_SECONDS:
+                        path.unlink()
+
+
+def check_free(place: Path) -> None:
+    """Refuse a folder unless it is an index, empty or missing; change nothing.
+
+    Raises:
+        NotAnIndex: the folder holds something else, or is a file.
+        StorageError: the folder can't be read.
+    """
+    if place.exists() and not place.is_dir():
+        raise NotAnIndex(f"{place} is a file; an index is a folder")
+    try:
+        names = {path.name for path in place.iterdir()} if place.is_dir() else set()
+    except OSError as error:
+        raise StorageError(f"can't read {place}: {error.strerror}") from error
+    strangers = sorted(names - LOCK_NAMES)
+    if strangers and not is_lake(place):
+        raise NotAnIndex(
+            f"{place} is not an index and not empty (it holds {strangers[0]!r}); "
+            "give --index a new or empty folder"
+        )
+
+
+def _flush(table: Path, after: Path) -> None:
+    """Flush the files of a table that are newer than another file to the disk.
+
+    Raises:
+        StorageError: they can't be flushed.
+    """
+    try:
+        since = after.stat().st_mtime_ns if after.exists() else 0
+        for folder, _, names in os.walk(table):
+            flushed = False
+            for name in names:
+                path = Path(folder) / name
+                if path.stat().st_mtime_ns >= since:
+                    sync(path)
+                    flushed = True
+            if flushed:
+                sync(Path(folder))
+        sync(table.parent)
+    except OSError as error:
+        raise StorageError(
+            f"can't flush {table}: {error.strerror}; what was committed before is untouched"
+        ) from error
