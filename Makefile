@@ -13,6 +13,8 @@ WORKERS ?= 2
 # Clients of others. Their environment sees what .venv has, and has its own versions of the rest.
 INTEGRATIONS := .venv-integrations
 CLIENTS := tests/gateway/integrations/requirements.txt tests/store/replicas/requirements.txt
+# Lance and Arrow, beside .venv.
+LAKE := .venv-lake
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -25,7 +27,7 @@ SOURCES := retrieval indexer training tests benchmarks examples proto docs clien
 # The client is a distribution of its own that the project needs at its own version.
 CLIENT := clients/python
 
-.PHONY: help install demo test test-slow test-ocr test-integrations fuzz coverage check lint types imports proto-check stubs release-contract docs-check dist format docs clean
+.PHONY: help install demo test test-slow test-ocr test-integrations test-lake fuzz coverage check lint types imports proto-check stubs release-contract docs-check dist format docs clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -63,6 +65,18 @@ $(INTEGRATIONS)/.installed: $(STAMP) $(CLIENTS)
 	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 		> "$$($(INTEGRATIONS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ours.pth"
 	$(INTEGRATIONS)/bin/pip install --quiet --disable-pip-version-check $(addprefix --requirement=,$(CLIENTS))
+	@touch $@
+
+test-lake: $(LAKE)/.installed  ## Install Lance apart, and test the store on Lance tables with it
+	$(LAKE)/bin/python -m pytest --override-ini addopts='-q --strict-markers' \
+		tests/store/lake tests/store/test_contract.py tests/store/filters
+
+$(LAKE)/.installed: $(STAMP) pyproject.toml
+	$(BIN)/python -m venv $(LAKE)
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$($(LAKE)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ours.pth"
+	$(LAKE)/bin/pip install --quiet --disable-pip-version-check \
+		"$$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["lake"])')"
 	@touch $@
 
 fuzz: $(STAMP)  ## Draw new examples for the property tests, ten times as many; SEED=N repeats a run
@@ -114,4 +128,4 @@ format: $(STAMP)  ## Format the code
 	$(BIN)/ruff format $(SOURCES)
 
 clean:  ## Remove .venv and everything that was made
-	rm -rf .venv .venv-integrations .demo dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-integrations .venv-lake .demo dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -111,10 +111,10 @@ class LakeCommit(LakeLookups):
         """See ``Commit``."""
         document = staged.document
         before = self.known_file(document.uri)
-        if before is None:
-            document_id = self._ids.document
-            self._ids = replace(self._ids, document=document_id + 1)
-        else:
+        document_id = self._ids.document
+        # A replacement uses an id up, too, so that ids are those that the store on disk would give.
+        self._ids = replace(self._ids, document=document_id + 1)
+        if before is not None:
             document_id = before.document_id
             self._drop(document.uri, document_id)
         keys = [header_key(document.title, one.chunk.heading_path) for one in staged.chunks]

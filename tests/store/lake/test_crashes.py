@@ -1,0 +1,235 @@
+"""Commits that are killed or race: nothing that was committed is lost, and nothing is torn."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import lance
+import pytest
+
+from retrieval.errors import IndexDamaged, IndexLocked, IndexVersionError
+from retrieval.store import Location, open_reader, parse_filter, read_info, verify
+from retrieval.store.lake.tables import pointer as pointers
+from retrieval.store.lake.tables.schema import TableChange, table_uri
+from retrieval.store.lake.writing import writer as writing
+from tests.store.test_store import fill, key, new_writer, staged, unit_vectors
+
+WRITE = """
+import sys
+from retrieval.store import Location
+from tests.store.test_store import key, new_writer, staged, unit_vectors
+place, first = sys.argv[1], int(sys.argv[2])
+with new_writer(Location("lance", place)) as writer:
+    for number in range(first, first + 1000):
+        with writer.commit() as commit:
+            texts = [f"text {at} of {number}" for at in range(4)]
+            ids = commit.add_vectors([key(t) for t in texts], unit_vectors(4, number), [False] * 4)
+            commit.put_document(staged(f"d/{number}", texts, ids))
+            # Each commit replaces a document, too, so rows are deleted from every table.
+            again = [f"again {number}"]
+            ids = commit.add_vectors([key(again[0])], unit_vectors(1, number), [False])
+            commit.put_document(staged("d/always", again, ids))
+        print(number, flush=True)
+        if number % 7 == 0:
+            writer.maintain()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_kills_lose_nothing_and_tear_nothing(tmp_path: Path) -> None:
+    place = tmp_path / "lake"
+    index = Location("lance", str(place))
+    rng = random.Random(1)
+    committed, first = 0, 1
+    for _ in range(34):
+        arguments = [sys.executable, "-c", WRITE, str(place), str(first)]
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for _ in range(1 + rng.randrange(2)):
+                committed = int(process.stdout.readline())
+            time.sleep(rng.random() * 0.3)
+            os.kill(process.pid, signal.SIGKILL)
+            for line in process.stdout:
+                committed = int(line) if line.endswith("\n") else committed
+        with open_reader(index) as reader:
+            uris = {document.uri for document in reader.documents(10_000)}
+            # The last commit may have been published just before its number was printed.
+            newest = max(int(uri.removeprefix("d/")) for uri in uris - {"d/always"})
+            assert newest - committed in (0, 1)
+            assert uris == {f"d/{number}" for number in range(1, newest + 1)} | {"d/always"}
+            assert reader.info.chunks == 4 * newest + 1
+            assert reader.info.vectors == 5 * newest
+            always = reader.document_by_uri("d/always")
+            assert reader.document_text(always.id) == f"again {newest}"
+            assert len(reader.search_lexical("text", 10_000).scores) == 4 * newest
+        first = newest + 1
+    assert list(verify(index)) == []
+
+
+def test_what_no_pointer_names_is_dropped(tmp_path: Path) -> None:
+    index = Location("lance", str(tmp_path / "lake"))
+    fill(index, 3)
+    with open_reader(index) as reader:
+        # As a writer that is killed between its tables and its pointer leaves them.
+        for name in ("vectors", "chunks", "documents"):
+            table = lance.dataset(table_uri(tmp_path / "lake", name))
+            lance.write_dataset(table.to_table(), table, mode="append")
+            table.delete("true")
+        assert len(reader.search_vectors(unit_vectors(1), 9).vector_ids[0]) == 3
+        assert list(verify(index)) == []
+        fill(index, 2, name="d/b", seed=1)
+        assert reader.passage(1, 0).text == "text 0 of d/a.txt"
+    with open_reader(index) as reader:
+        assert (reader.info.documents, reader.info.vectors) == (2, 5)
+        assert len(reader.search_vectors(unit_vectors(1), 9).vector_ids[0]) == 5
+    assert list(verify(index)) == []
+
+
+def test_a_writer_that_was_overtaken_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without locks, as on object storage: the pointer is put only if it is absent."""
+    index = Location("lance", str(tmp_path / "lake"))
+    fill(index, 1)
+    real = pointers.put_pointer
+
+    def slowly(place: Path, pointer: pointers.Pointer) -> None:
+        monkeypatch.setattr(writing, "put_pointer", real)
+        # Another writer publishes the generation that this one is about to publish.
+        rival = pointers.read_newest(place)
+        real(place, writing.replace(rival, generation=rival.generation + 1, commit_id="0" * 32))
+        real(place, pointer)
+
+    monkeypatch.setattr(writing, "put_pointer", slowly)
+    with pytest.raises(IndexLocked, match="nothing was changed"):
+        fill(index, 2, name="d/lost")
+    assert read_info(index).documents == 1
+    assert read_info(index).commit_id == "0" * 32
+    fill(index, 2, name="d/b", seed=4)
+    with open_reader(index) as reader:
+        assert [one.uri for one in reader.documents(9)] == ["d/a.txt", "d/b"]
+        assert len(reader.search_lexical("text", 9).scores) == 3
+    assert list(verify(index)) == []
+
+
+def test_a_table_that_another_writer_changes_is_left(tmp_path: Path) -> None:
+    place = tmp_path / "lake"
+    fill(Location("lance", str(place)), 2)
+    named = pointers.read_newest(place).tables["texts"]
+    schema = lance.dataset(table_uri(place, "texts")).schema
+    change = TableChange(place, "texts", named, schema)
+    rows = lance.dataset(table_uri(place, "texts")).to_table()
+    change.append(rows)
+    lance.write_dataset(rows, table_uri(place, "texts"), mode="append")  # the other writer
+    with pytest.raises(IndexLocked, match="nothing was changed"):
+        change.append(rows)
+
+
+def test_old_generations_are_removed_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "lake"
+    index = Location("lance", str(place))
+    for number in range(5):
+        fill(index, 2, name=f"d/{number}", seed=number)
+    with new_writer(index) as writer:
+        writer.maintain()
+        assert len(pointers.generations(place)) == 6  # with that of the model
+        monkeypatch.setattr(writing, "KEEP_SECONDS", 0.0)
+        with open_reader(index) as reader:
+            writer.maintain()
+            assert pointers.generations(place) == [5]
+            assert len(reader.search_vectors(unit_vectors(1), 99).vector_ids[0]) == 10
+    assert len(lance.dataset(table_uri(place, "vectors")).versions()) == 1
+    fill(index, 2, name="d/6", seed=6)
+    assert read_info(index).documents == 6
+    assert list(verify(index)) == []
+
+
+def test_many_small_commits_are_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "MANY_FILES", 3)
+    index = Location("lance", str(tmp_path / "lake"))
+    for number in range(14):
+        fill(index, 2, name=f"d/{number % 12}", seed=number)
+    with open_reader(index) as reader:
+        before = reader.search_vectors(unit_vectors(2), 50)
+        words = reader.search_lexical("text", 50)
+    with new_writer(index) as writer:
+        assert writer.maintain().merged
+        assert not writer.maintain().merged
+    with open_reader(index) as reader:
+        after = reader.search_vectors(unit_vectors(2), 50)
+        assert after.vector_ids.tolist() == before.vector_ids.tolist()
+        assert reader.search_lexical("text", 50).text_ids.tolist() == words.text_ids.tolist()
+        assert len(reader.documents(50, filter=parse_filter("k=v"))) == 12
+    assert list(verify(index)) == []
+
+
+@pytest.mark.parametrize("damage", ["cut", "other", "newer", "no table"])
+def test_damage_is_named(tmp_path: Path, damage: str) -> None:
+    place = tmp_path / "lake"
+    index = Location("lance", str(place))
+    fill(index, 2)
+    (*_, path) = sorted((place / "commits").iterdir())
+    content = path.read_text()
+    match damage:
+        case "cut":
+            path.write_text(content[:-20])
+        case "other":
+            path.write_text(content.replace('"language": "en"', '"language": "de"'))
+        case "newer":
+            path.write_text(content.replace('"format": 1', '"format": 2'))
+        case _:
+            for file in (place / "tables" / "chunks.lance" / "data").iterdir():
+                file.unlink()
+    error = IndexVersionError if damage == "newer" else IndexDamaged
+    with pytest.raises(error), open_reader(index) as reader:
+        reader.passage(1, 0)
+    if damage == "newer":
+        with pytest.raises(error):
+            list(verify(index))
+    else:
+        assert list(verify(index)) != []
+
+
+def test_no_row_that_changed_is_shown(tmp_path: Path) -> None:
+    """Rows that no writer of this store has written fail their checksums."""
+    place = tmp_path / "lake"
+    index = Location("lance", str(place))
+    fill(index, 3)
+    newest = pointers.read_newest(place)
+    for name, values in {
+        "documents": {"title": "'other'"},
+        "chunks": {"line_start": "line_start + 1"},
+        "texts": {"text": "'text X'"},
+        "vectors": {"content_key": "digest"},
+        "values": {"text": "'w'"},
+    }.items():
+        table = lance.dataset(table_uri(place, name))
+        table.update(values)
+        changed = {**newest.tables, name: table.version}
+        number = pointers.generations(place)[-1] + 1
+        pointers.put_pointer(place, writing.replace(newest, generation=number, tables=changed))
+        assert list(verify(index)) != [], name
+        if name != "values":
+            with open_reader(index) as reader, pytest.raises(IndexDamaged):
+                reader.passage(1, 1)
+    number = pointers.generations(place)[-1] + 1
+    pointers.put_pointer(place, writing.replace(newest, generation=number))
+    assert list(verify(index)) == []
+
+
+def test_a_conditional_commit_sees_what_came_before(tmp_path: Path) -> None:
+    index = Location("lance", str(tmp_path / "lake"))
+    fill(index, 1)
+    with new_writer(index) as writer, writer.commit() as commit:
+        ids = commit.add_vectors([key("new")], unit_vectors(1), [True])
+        commit.put_document(staged("d/new", ["new", "new"], ids * 2))
+        assert commit.truncated_chunks() == 2
+        assert commit.known_file("d/new") is not None
+        assert commit.pushed_documents() == []
