@@ -107,7 +107,7 @@ def find_documents(options: BuildOptions) -> Discovery:
         generated=options.generated,
         listed=options.listed,
         reading=options.reading,
-        index=None if (place := Location.parse(options.index)).scheme else place.folder,
+        index=Location.parse(options.index).on_disk,
     )
 
 

@@ -114,8 +114,8 @@ def _changes(roots: Sequence[Path]) -> Iterator[FileChanges]:
 def _matter(changes: FileChanges, options: BuildOptions) -> bool:
     """Whether any change concerns a file that can be indexed, a sidecar or an ignore file."""
     real = [os.path.realpath(root) for root in options.docs]
-    place, read_as = Location.parse(options.index), options.reading.read_as
-    own = None if place.scheme else os.path.realpath(place.folder)
+    place, read_as = Location.parse(options.index).on_disk, options.reading.read_as
+    own = None if place is None else os.path.realpath(place)
     for change, path in changes:
         if own and (path == own or path.startswith(own + "/")):
             continue

@@ -9,7 +9,7 @@ from typing import Final
 _ADDRESS: Final = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<path>.*)", re.DOTALL)
 
 _LOCAL: Final = ("", "lance")
-"""Schemes whose paths are those of this machine's disks."""
+"""Schemes of stores whose indexes are in folders of this machine's disks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,15 @@ class Location:
             raise ValueError(f"{self} is not a folder")
         return Path(self.path)
 
+    @property
+    def on_disk(self) -> Path | None:
+        """The folder that holds the index's files; None if it is not on a disk of this machine."""
+        return Path(self.path) if self.scheme in _LOCAL else None
+
     def absolute(self) -> "Location":
         """Return a location that means the same in any working folder."""
-        if self.scheme in _LOCAL:
-            return Location(self.scheme, str(Path(self.path).resolve()))
-        return self
+        local = self.on_disk
+        return Location(self.scheme, str(local.resolve())) if local else self
 
     def __str__(self) -> str:
         """Return the location in the form that messages show."""

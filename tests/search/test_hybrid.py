@@ -12,8 +12,8 @@ from retrieval.domain.passages import Fusion, Mode
 from retrieval.errors import InvalidArgument
 from retrieval.search import EmbeddedText, Query, Searcher, SearchResult, ranking
 from retrieval.store import open_reader
-from retrieval.store.disk.lexical.lexical_index import EngineQuery, LexicalIndex
 from retrieval.store.disk.lexical import search as search_module
+from retrieval.store.disk.lexical.lexical_index import EngineQuery, LexicalIndex
 from retrieval.store.lexical.query import LexicalQuery
 from tests.store.test_store import key, new_writer, staged, unit_vectors
 

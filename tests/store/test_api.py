@@ -27,7 +27,10 @@ from retrieval.store import (
 )
 from retrieval.store.disk.reading.reader import DiskReader
 from retrieval.store.disk.store import DiskStore
+from tests.store.stores import HAS_LANCE
 from tests.store.test_store import fill
+
+needs_no_lance = pytest.mark.skipif(HAS_LANCE, reason="pylance is installed here")
 
 
 @pytest.mark.parametrize(
@@ -49,6 +52,20 @@ def test_a_text_is_a_folder_or_an_address(text: str, scheme: str, path: str) -> 
 def test_a_path_is_always_a_folder() -> None:
     assert Location.parse(Path("lake://x")).scheme == ""
     assert Location.parse(Path("a") / "b") == Location.parse("a/b")
+
+
+def test_a_location_may_be_on_a_disk_of_this_machine() -> None:
+    assert Location.parse("a").on_disk == Location.parse("lance://a").on_disk == Path("a")
+    assert Location.parse("s3://bucket/a").on_disk is None
+    assert Location.parse("lance://a").absolute() == Location("lance", str(Path("a").resolve()))
+    assert Location.parse("s3://bucket/a").absolute() == Location("s3", "bucket/a")
+
+
+@needs_no_lance
+def test_without_lance_one_line_says_what_to_install() -> None:
+    for use in (exists, read_info, open_reader, open_writer):
+        with pytest.raises(InvalidArgument, match=r"^an index at lance://… needs .*\[lake\]$"):
+            use("lance://x")
 
 
 @given(st.text())

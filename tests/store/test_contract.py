@@ -371,3 +371,13 @@ def test_a_place_that_is_taken_is_refused(index: Location, tmp_path: Path) -> No
     (tmp_path / "file").write_text("hello")
     with pytest.raises(NotAnIndex, match="an index is a folder"):
         open_writer(Location(index.scheme, str(tmp_path / "file")))
+
+
+def test_removing_most_documents_drops_their_vectors(index: Location) -> None:
+    fill(index, 5)
+    fill(index, 1, name="d/b", seed=1)
+    remove_documents(index, ["d/a.txt"])
+    info = read_info(index)
+    assert (info.documents, info.vectors, info.unused_vectors) == (1, 1, 0)
+    with open_reader(index) as reader:
+        assert reader.search_vectors(unit_vectors(1), 9).vector_ids.tolist() == [[6]]

@@ -17,6 +17,7 @@ from retrieval.store.disk.files.vector_file import sync
 from retrieval.store.disk.tables.identity import new_id
 from retrieval.store.disk.tables.locks import LOCK_NAMES, build_lock, commit_lock
 from retrieval.store.disk.writing.commit import utc_now
+from retrieval.store.disk.writing.maintenance import MAX_UNUSED_SHARE
 from retrieval.store.disk.writing.writer import check_same
 from retrieval.store.lake.tables.generation import Generation
 from retrieval.store.lake.tables.pointer import (
@@ -184,8 +185,12 @@ class LakeWriter(LakeLookups):
 
     def maintain(self) -> Maintained:
         """See ``Writer``: joins small files, and removes generations that nobody needs."""
-        if self._base() is None:
+        base = self._base()
+        if base is None:
             return Maintained()
+        counts = base.pointer.counts
+        if counts.unused_vectors > MAX_UNUSED_SHARE * counts.vectors:
+            return self.compact()
         with self._locked() as base:
             changes = {
                 name: TableChange(self.place, name, version, base.schema(name))
