@@ -14,8 +14,8 @@ from retrieval.errors import RetrievalError
 
 COMMANDS: Final = {
     "indexer": (
-        *("build", "compact", "formats", "list", "models", "remove", "search", "show", "status"),
-        *("verify", "watch"),
+        *("build", "compact", "formats", "list", "models", "publish", "remove", "search", "show"),
+        *("status", "verify", "watch"),
     ),
     "retrieval": (
         *(
