@@ -90,6 +90,50 @@ def test_what_no_pointer_names_is_dropped(tmp_path: Path) -> None:
     assert list(verify(index)) == []
 
 
+def test_tables_without_any_pointer_are_replaced(tmp_path: Path) -> None:
+    """As a writer that is killed in the first commit leaves them."""
+    index = Location("lance", str(tmp_path / "lake"))
+    fill(index, 3)
+    for number in (0, 1):
+        pointers.remove_pointer(tmp_path / "lake", number)
+    fill(index, 2, name="d/b", seed=1)
+    with open_reader(index) as reader:
+        assert (reader.info.generation, reader.info.documents, reader.info.vectors) == (1, 1, 2)
+        assert [one.uri for one in reader.documents(9)] == ["d/b"]
+        assert len(reader.search_lexical("text", 9).scores) == 2
+    assert list(verify(index)) == []
+
+
+def test_what_is_flushed_before_the_pointer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that a pointer names is on the disk before it is written."""
+    place = tmp_path / "lake"
+    index = Location("lance", str(place))
+    fill(index, 2)
+    before = {path for path in place.rglob("*") if path.is_file()}
+    flushed: set[Path] = set()
+    real = os.fsync
+
+    def note(descriptor: int) -> None:
+        flushed.add(Path(f"/proc/self/fd/{descriptor}").readlink())
+        real(descriptor)
+
+    def published(at: Path, pointer: pointers.Pointer) -> None:
+        new = {path for path in place.rglob("*") if path.is_file()} - before
+        named = {path for path in new if "tables" in path.parts or path.parent.name == "words"}
+        assert {path.parent.name for path in named} >= {"data", "_versions", "words"}
+        assert named <= flushed
+        assert {path.parent for path in named} <= flushed
+        real_put(at, pointer)
+
+    real_put = pointers.put_pointer
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(writing, "put_pointer", published)
+    fill(index, 2, name="d/b", seed=1)
+    assert read_info(index).documents == 2
+
+
 def test_a_writer_that_was_overtaken_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

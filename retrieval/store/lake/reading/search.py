@@ -104,9 +104,7 @@ class VectorSearch:
         ids = self._generation.numbers(VECTORS, "id")
         for rows, vectors in self._blocks(eligible):
             check_wanted()
-            scores, found = faiss.knn(
-                queries, vectors, min(k, len(rows)), metric=faiss.METRIC_INNER_PRODUCT
-            )
+            scores, found = _nearest(queries, vectors, k)
             best = _best(
                 np.concatenate([best.scores, scores], axis=1),
                 np.concatenate([best.vector_ids, ids[rows][found]], axis=1),
@@ -153,6 +151,19 @@ class VectorSearch:
     def segment_size(self) -> int:
         """Size of the vectors in bytes."""
         return 4 * self._dim * len(self._generation.numbers(VECTORS, "id"))
+
+
+def _nearest(
+    queries: NDArray[np.float32], vectors: NDArray[np.float32], k: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return scores and numbers of the k nearest vectors, and of all that tie with the last one."""
+    while True:
+        # One more shows whether others tie with the last one: FAISS returns any of these.
+        most = min(k + 1, len(vectors))
+        scores, found = faiss.knn(queries, vectors, most, metric=faiss.METRIC_INNER_PRODUCT)
+        if most < k + 1 or not (scores[:, -1] == scores[:, -2]).any():
+            return scores, found
+        k *= 2
 
 
 def _best(scores: NDArray[np.float32], ids: NDArray[np.int64], k: int) -> VectorHits:

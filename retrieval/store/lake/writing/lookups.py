@@ -305,8 +305,10 @@ def key_index(base: Generation) -> Keyed:
     """Return an index of the rows of vectors by the beginnings of their content keys."""
     cached = base.cache.get("keys")
     if cached is None:
-        keys = base.column(VECTORS, "content_key").to_pylist()
-        cached = base.cache["keys"] = Keyed(np.array([_short(key) for key in keys], np.int64))
+        keys = base.read(VECTORS, ["content_key"]).column("content_key")
+        first = pc.binary_slice(keys, 0, _KEY_BYTES).to_pylist()
+        joined = b"".join(key.ljust(_KEY_BYTES, b"\0") for key in first)
+        cached = base.cache["keys"] = Keyed(np.frombuffer(joined, "<i8").astype(np.int64))
     return cached
 
 

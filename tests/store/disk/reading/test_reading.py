@@ -381,7 +381,7 @@ def test_reading_beside_writers_never_fails(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "moment",
-    [(snapshot, "open_segments"), (snapshot, "open_lexical"), (verify_module, "OpenFiles")],
+    [(snapshot, "open_segments"), (snapshot, "open_lexical"), (snapshot, "OpenFiles")],
     ids=lambda moment: moment[1],
 )
 def test_reading_goes_on_where_files_go_before_they_are_opened(
