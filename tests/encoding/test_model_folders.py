@@ -16,6 +16,7 @@ import pytest
 from retrieval.encoding.model_cards import MODEL_CARDS, find_card
 from retrieval.encoding.model_folders import FETCHED_FILES, find_model
 from retrieval.errors import InvalidArgument, ModelNotFound
+from tests.commands.forking import run_forked
 from tests.indexer.commands.test_cli import indexer
 from tests.tiny_model import make_tiny_model
 
@@ -148,14 +149,7 @@ def run(
         "HF_HUB_DISABLE_TELEMETRY": "1",
         **env,
     }
-    program = Path(sys.executable).parent / str(command[0])
-    return subprocess.run(
-        [str(program), *map(str, command[1:])],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
+    return run_forked([sys.executable, "-m", *map(str, command)], env=environment)
 
 
 @pytest.fixture

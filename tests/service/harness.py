@@ -25,6 +25,7 @@ from indexer.build.progress import SilentProgress
 from indexer.build.settings import BuildOptions
 from retrieval.service.config import Address, ServiceConfig
 from retrieval.service.server import RetrievalServer
+from tests.commands.forking import Forked
 from tests.tiny_model import make_word_model
 
 T = TypeVar("T")
@@ -124,10 +125,10 @@ def running(indexes: dict[str, Path], **settings: Any) -> Iterator[RunningServer
 
 
 class Program:
-    """``python -m retrieval serve`` as a process of its own."""
+    """``python -m retrieval serve`` as a process of its own, which finds torch imported."""
 
     def __init__(self, *arguments: str) -> None:
-        self.process = subprocess.Popen(
+        self.process = Forked(
             [sys.executable, "-m", "retrieval", "serve", "--device", "cpu", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

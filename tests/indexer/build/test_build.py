@@ -43,6 +43,7 @@ from retrieval.errors import (
 from retrieval.store import open_reader, open_writer, read_info, read_status, remove_documents
 from retrieval.store.disk.vectors import tuning
 from retrieval.store.disk.writing import maintenance
+from tests.commands.forking import Forked, run_forked
 from tests.indexer.commands.test_cli import indexer
 from tests.tiny_model import make_tiny_model
 
@@ -478,7 +479,7 @@ def test_kill_9_loses_nothing_that_was_committed(place: Workplace) -> None:
     command = [sys.executable, "-c", SLOWED, "build", str(place.docs), "--index", str(place.index)]
     embedded_before = 0
     for generation in (3, 9):
-        process = subprocess.Popen([*command, *options], stderr=subprocess.DEVNULL)
+        process = Forked([*command, *options], stderr=subprocess.DEVNULL)
         wait_for_generation(place.index, generation)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
@@ -486,7 +487,8 @@ def test_kill_9_loses_nothing_that_was_committed(place: Workplace) -> None:
         assert 0 < info.documents < 60
         assert info.vectors > embedded_before
         embedded_before = info.vectors
-    finished = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
+    finished = run_forked([*command, *options])
+    assert finished.returncode == 0, finished.stderr
     report = json.loads(finished.stdout)
     assert report["documents"]["total"] == 60
     assert report["documents"]["unchanged"] == info.documents

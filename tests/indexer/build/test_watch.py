@@ -18,8 +18,8 @@ from indexer.build.settings import BuildOptions
 from indexer.build.watch import Change, _matter, watch
 from retrieval.errors import InvalidArgument
 from retrieval.store import open_writer, read_info, verify
+from tests.commands.forking import Forked
 from tests.indexer.build.test_build import Workplace
-from tests.indexer.commands.test_cli import interruptible
 
 
 @pytest.fixture
@@ -30,12 +30,11 @@ def place(tmp_path: Path) -> Workplace:
 @contextmanager
 def watching(place: Workplace) -> Iterator["subprocess.Popen[str]"]:
     command = ["-m", "indexer", "watch", str(place.docs), "--index", str(place.index)]
-    process = subprocess.Popen(
+    process = Forked(
         [sys.executable, *command, "--model", str(place.model), "--chunk-tokens", "40", "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=interruptible,  # noqa: PLW1509 -- it does nothing else
     )
     try:
         yield process

@@ -16,6 +16,7 @@ from grpc_status import rpc_status
 from indexer.ingest.writer.settings import WriterSettings
 from retrieval.indexer_v1 import ingest_service_pb2 as pb
 from retrieval.indexer_v1.ingest_service_pb2_grpc import IngestServiceStub
+from tests.commands.forking import Forked
 from tests.service.harness import word_model
 
 
@@ -27,7 +28,8 @@ class WriterProcess:
     ) -> None:
         self.settings = settings
         stderr = log.open("w") if log else None
-        self.process = subprocess.Popen(
+        start = subprocess.Popen if wrap else Forked
+        self.process = start(
             [*wrap, sys.executable, "-m", "indexer.ingest.writer"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
