@@ -22,6 +22,7 @@ from retrieval.domain.records import (
 )
 from retrieval.domain.wording import on_one_line
 from retrieval.encoding.model_cards import DEFAULT_CHUNK_TOKENS, DEFAULT_MODEL, find_card
+from retrieval.encoding.model_folders import ModelFolder, find_model
 from retrieval.errors import InvalidArgument, ModelMismatch, NotAnIndex
 from retrieval.store import IndexType, Location, LocationLike, exists, read_info
 
@@ -128,14 +129,20 @@ def load_encoder(
     progress: BuildProgress,
 ) -> "Encoder":
     """Load the index's model, or the one asked for, and record the time in the report."""
+    started = time.perf_counter()
+    name = options.model or DEFAULT_MODEL
+    found: str | ModelFolder = name
+    if existing is None:
+        progress.note(f"loading model {name}")
+        # A wrong name is refused before torch is imported, which takes over a second. A GPU that
+        # this machine lacks is refused by torch, which comes first so that nothing is downloaded.
+        if options.device != "cuda":
+            found = find_model(name)
     # Imports torch, which a build with nothing to embed doesn't need.
     from retrieval.encoding.encoder import Encoder, load_for_index
 
-    started = time.perf_counter()
     if existing is None:
-        name = options.model or DEFAULT_MODEL
-        progress.note(f"loading model {name}")
-        encoder = Encoder.load(name, device=options.device, dtype=options.dtype)
+        encoder = Encoder.load(found, device=options.device, dtype=options.dtype)
     else:
         progress.note(f"loading model {options.model or existing.model.name}")
         try:

@@ -65,7 +65,7 @@ class Encoder:
     @classmethod
     def load(
         cls,
-        name: str | Path,
+        name: str | Path | ModelFolder,
         *,
         device: str = "auto",
         dtype: str = "auto",
@@ -74,7 +74,8 @@ class Encoder:
         """Load a model; the process around it stays as it is (docs/encoder.md).
 
         Args:
-            name: registry name, hub id (``@REVISION`` allowed) or local folder.
+            name: registry name, hub id (``@REVISION`` allowed) or local folder; or the model that
+                ``find_model`` found.
             device: ``"cpu"``, ``"cuda"``, or ``"auto"`` (CUDA if there is one).
             dtype: ``"float32"``, ``"bfloat16"``, ``"float16"``, ``"int8"`` (only encoders on the
                 CPU), or ``"auto"`` (bfloat16 on CUDA, otherwise float32).
@@ -92,7 +93,8 @@ class Encoder:
         device, dtype = resolve_device(device, dtype)
         if workload not in ("throughput", "latency"):
             raise InvalidArgument(f"workload must be throughput or latency, not {workload!r}")
-        return cls._from_folder(find_model(name), device, dtype, workload)
+        folder = name if isinstance(name, ModelFolder) else find_model(name)
+        return cls._from_folder(folder, device, dtype, workload)
 
     @classmethod
     def _from_folder(

@@ -105,14 +105,26 @@ def test_default_chunks_fit_the_model(
     assert (report.truncated == 0) == fits
 
 
-@pytest.mark.parametrize("command", ["--help", "status"])
-def test_what_needs_no_model_starts_without_torch(place: Workplace, command: str) -> None:
+@pytest.mark.parametrize(
+    ("command", "options", "expected"),
+    [
+        ("--help", [], 0),
+        ("status", ["--index", "index"], 0),
+        ("build", ["docs", "--index", "new", "--model", "nowhere"], 2),
+    ],
+)
+def test_what_needs_no_model_starts_without_torch(
+    place: Workplace, command: str, options: list[str], expected: int
+) -> None:
     code = (
         "import sys; from indexer.commands.cli import main; code = main(sys.argv[1:]);"
         "print(code, 'torch' in sys.modules, file=sys.stderr)"
     )
-    words = [command] if command == "--help" else [command, "--index", str(place.index)]
     done = subprocess.run(
-        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, command, *options],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=place.folder,
     )
-    assert done.stderr == "0 False\n"
+    assert done.stderr.splitlines()[-1] == f"{expected} False"

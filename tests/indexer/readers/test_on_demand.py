@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -100,7 +101,11 @@ def test_one_that_dies_with_nothing_to_do_costs_nothing(
     assert isinstance(readers.read(job("a/2.txt", b"text"), setup).result(60)[0], Parsed)
 
 
-def test_one_that_dies_while_it_starts_costs_nothing(setup: Setup) -> None:
+def test_one_that_dies_while_it_starts_costs_nothing(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A reader as it is, which takes a while to start; those of the other tests are forked.
+    monkeypatch.setattr("indexer.readers.worker.subprocess", subprocess)
     with OnDemandReaders(1, 1) as readers:
         result = readers.read(job("a/1.txt", b"text"), setup)
         wait_for(lambda: readers._workers)
