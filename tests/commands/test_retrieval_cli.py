@@ -13,6 +13,7 @@ import pytest
 from retrieval.commands.cli import main
 from retrieval.commands.text_lines import text_batches
 from retrieval.encoding.encoder import Encoder
+from tests.commands.forking import Forked
 from tests.service.harness import RunningServer, word_model
 from tests.tiny_model import DIM
 
@@ -170,7 +171,7 @@ def test_embed(encoder: Encoder) -> None:
 
 def test_embed_answers_line_by_line() -> None:
     arguments = [sys.executable, "-m", "retrieval", "embed", "--model", str(word_model())]
-    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with Forked(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         for text in (b"one\n", b"two\n"):

@@ -1,7 +1,6 @@
 """Batches side by side on single cores, and the next input made ahead."""
 
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -24,6 +23,7 @@ from retrieval.encoding.cores import (
     suits_one_core,
 )
 from retrieval.gte import GteModel, Pooling, ShortTexts
+from tests.commands.forking import run_forked
 from tests.conftest import GOLDEN
 
 
@@ -144,9 +144,7 @@ def interrupted(count):
 torch.set_num_threads = interrupted
 list(on_single_cores(abs, [0] * {after + 1}))
 """
-    ended = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
-    )
+    ended = run_forked([sys.executable, "-c", program])
     assert ended.returncode == -signal.SIGINT
     assert ended.stderr.endswith("\nKeyboardInterrupt\n")
     assert "Barrier" not in ended.stderr

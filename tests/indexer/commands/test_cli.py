@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import os
-import signal
 import socket
 import sqlite3
 import subprocess
@@ -16,6 +15,7 @@ import pytest
 
 from indexer.commands.cli import main
 from retrieval.encoding.model_cards import DEFAULT_MODEL
+from tests.commands.forking import Forked, run_forked
 from tests.tiny_model import make_tiny_model
 
 INDEXER = Path(sys.executable).parent / "indexer"
@@ -100,11 +100,11 @@ def test_guessed_encodings_are_listed_and_can_be_named(
 
 def test_the_default_model_needs_no_download(docs: Path, tmp_path: Path) -> None:
     (docs / "long.md").write_text("# Long\n\n" + "Some words about beta. " * 100)
-    built = subprocess.run(
-        [str(INDEXER), "build", "docs", "--json"],
-        capture_output=True, text=True, check=False, cwd=tmp_path,
+    built = run_forked(
+        [sys.executable, "-m", "indexer", "build", "docs", "--json"],
+        cwd=tmp_path,
         env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "cache")},
-    )  # fmt: skip
+    )
     assert built.returncode == 0, built.stderr
     assert not (tmp_path / "cache").exists()
     status = json.loads(indexer("status", "--json", cwd=tmp_path).stdout)
@@ -277,19 +277,16 @@ def test_queries_out_of_range(
     assert_user_error(indexer("search", "--index", index, *arguments), part)
 
 
-def interruptible() -> None:
-    """Undo what a job in the background inherits: it would ignore Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def test_interrupt_says_what_to_do(docs: Path, model: Path, tmp_path: Path) -> None:
     for number in range(200):
         (docs / f"{number}.txt").write_text(f"document {number} " * 400)
-    process = subprocess.Popen(
-        [str(INDEXER), "build", str(docs), "--index", str(tmp_path / "i"), "--model", str(model)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=interruptible,  # noqa: PLW1509 -- it does nothing else
-    )  # fmt: skip
+    words = ["build", str(docs), "--index", str(tmp_path / "i"), "--model", str(model)]
+    process = Forked(
+        [sys.executable, "-m", "indexer", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     deadline = time.monotonic() + 60
     while not (tmp_path / "i" / "index.db").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
