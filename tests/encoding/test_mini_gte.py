@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from retrieval.encoding.encoder import Encoder
 from retrieval.encoding.model_cards import MODEL_CARDS, OWN_MODEL
 from retrieval.encoding.model_folders import find_model
 from retrieval.errors import ModelNotFound
+from tests.commands.forking import run_forked
 
 MOST_BYTES = 55_000_000
 TEXTS = [
@@ -38,9 +38,8 @@ def test_it_is_found_by_name_with_no_network_and_no_cache(tmp_path: Path) -> Non
         "print(encoder.identity.source, encoder.dim, encoder.max_tokens)"
     )
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
-    result = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
+    result = run_forked([sys.executable, "-c", code], env=environment)
+    assert result.returncode == 0, result.stderr
     card = MODEL_CARDS[OWN_MODEL]
     assert result.stdout.split() == ["package", str(card.dim), str(card.max_tokens)]
     assert not list(tmp_path.iterdir())
