@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import grpc
@@ -241,8 +242,10 @@ class Block:
 
     go_on: "Future[None]"
     documents: Sequence[Prepared] = ()
+    begun: Event = field(default_factory=Event)
 
     def check(self, commit: Commit) -> None:
+        self.begun.set()
         self.go_on.result(60)
 
     def apply(self, commit: Commit, put: Put) -> object:
@@ -324,7 +327,9 @@ def test_vectors_that_a_compaction_removes_are_made_again(
 
 def test_what_was_cancelled_is_not_committed(committer: Committer, index: Path) -> None:
     go_on: Future[None] = Future()
-    committer.put(Block(go_on))
+    block = Block(go_on)
+    committer.put(block)
+    assert block.begun.wait(60)  # what comes now is for the next commit, and waits
     cancelled, other = (committer.put(put(f"a/{n}", f"text {n}")) for n in range(2))
     assert cancelled.cancel()
     go_on.set_result(None)
