@@ -12,7 +12,7 @@ from retrieval.domain.passages import Fusion, Mode
 from retrieval.errors import InvalidArgument
 from retrieval.search import EmbeddedText, Query, Searcher, SearchResult, ranking
 from retrieval.store import open_reader
-from retrieval.store.disk.lexical import search as search_module
+from retrieval.store.disk.lexical import lexical_index as index_module
 from retrieval.store.disk.lexical.lexical_index import EngineQuery, LexicalIndex
 from retrieval.store.lexical.query import LexicalQuery
 from tests.store.test_store import key, new_writer, staged, unit_vectors
@@ -147,13 +147,13 @@ def test_one_search_looks_its_words_up_once(
 ) -> None:
     """Prefixes are looked up among all words, which takes long; a deep list asks several times."""
     made: list[str] = []
-    make = search_module.engine_query
+    make = index_module.engine_query
 
     def counting(index: LexicalIndex, query: LexicalQuery) -> EngineQuery:
         made.append(query.text)
         return make(index, query)
 
-    monkeypatch.setattr(search_module, "engine_query", counting)
+    monkeypatch.setattr(index_module, "engine_query", counting)
     monkeypatch.setattr(ranking, "_FIRST_DEPTH", 4)
     ask(searcher, Query(text="b* hen* once", mode="hybrid", k=60))
     assert made == ["b once"]

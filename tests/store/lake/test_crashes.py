@@ -71,6 +71,71 @@ def test_kills_lose_nothing_and_tear_nothing(tmp_path: Path) -> None:
     assert list(verify(index)) == []
 
 
+RACE = """
+import sys
+from contextlib import nullcontext
+from retrieval.errors import IndexLocked
+from retrieval.store import Location, open_writer
+from retrieval.store.lake.writing import writer as writing
+from tests.store.test_store import key, staged, unit_vectors
+writing.commit_lock = lambda place: nullcontext()  # object storage has no locks
+place, name = sys.argv[1:]
+with open_writer(Location("lance", place), shared=True) as writer:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for number in range(25):
+        while True:
+            try:
+                with writer.commit() as commit:
+                    text = f"text {number} of {name}"
+                    ids = commit.add_vectors([key(text)], unit_vectors(1, number), [False])
+                    commit.put_document(staged(f"d/{name}-{number}", [text], ids))
+                    again = commit.find_vectors([key(text)])
+                    commit.put_document(staged("d/always", [text], list(again.values())))
+            except IndexLocked:
+                continue
+            print(commit.generation, name, flush=True)
+            break
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_of_writers_without_locks_one_wins_each_time(tmp_path: Path) -> None:
+    place = tmp_path / "lake"
+    index = Location("lance", str(place))
+    fill(index, 1)
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACE, str(place), name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in "pqrs"
+    ]
+    for racer in racers:
+        assert racer.stdout is not None
+        assert racer.stdout.readline() == "ready\n"
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    said = [racer.communicate()[0].split() for racer in racers]
+    assert [racer.returncode for racer in racers] == [0] * 4
+    generations = sorted(int(number) for words in said for number in words[::2])
+    assert generations == list(range(2, 102))  # one winner of each
+    with open_reader(index) as reader:
+        assert reader.info.generation == 101
+        uris = {one.uri for one in reader.documents(1000)}
+        assert uris == {f"d/{name}-{number}" for name in "pqrs" for number in range(25)} | {
+            *("d/a.txt", "d/always")
+        }
+        # The last text of d/always is another document's, too, under another title.
+        assert len(reader.search_lexical("text", 1000).scores) == 102
+    assert list(verify(index)) == []
+
+
 def test_what_no_pointer_names_is_dropped(tmp_path: Path) -> None:
     index = Location("lance", str(tmp_path / "lake"))
     fill(index, 3)

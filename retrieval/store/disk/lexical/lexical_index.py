@@ -3,17 +3,20 @@
 ``engine_query`` turns a ``LexicalQuery`` into a query of the engine. Scores are BM25 with k1 = 1.2,
 b = 0.75 (https://doi.org/10.1561/1500000019), summed over the clauses with their weights. All
 segments share one set of statistics, so scores do not depend on the number of commits.
+``WordSearch`` takes queries as they are typed.
 """
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import tantivy
 from numpy.typing import NDArray
 
+from retrieval.domain.bounded_cache import Recent
+from retrieval.errors import NoLexicalIndex
 from retrieval.store.disk.id_set import IdSet
 from retrieval.store.disk.lexical.analysis import (
     identifiers_analyzer,
@@ -29,6 +32,7 @@ from retrieval.store.lexical.query import (
     Phrase,
     Prefix,
     Terms,
+    parse_lexical_query,
 )
 from retrieval.store.records import LexicalHits
 
@@ -70,6 +74,12 @@ _ROUNDING: Final = 1e-9
 
 _BM25_LIMIT: Final = 2.2
 """Upper limit of a term's BM25 score as a multiple of its rarity (k1 + 1), for any frequency."""
+
+_RECENT_QUERY_CHARS: Final = 256 << 10
+"""Maximum size of the cached lexical queries, in characters of their texts."""
+_CHARS_BESIDE_QUERY: Final = 8 << 10
+"""Characters added to each cached query's size, because a query with 32 prefixes has thousands of
+terms. So at most 32 queries are cached."""
 
 _Clause = tuple[tantivy.Occur, tantivy.Query]
 
@@ -385,3 +395,108 @@ def _at_places(index: LexicalIndex, field: str, words: Sequence[tuple[int, str]]
 
 def _should(query: tantivy.Query, weight: float) -> _Clause:
     return tantivy.Occur.Should, tantivy.Query.boost_query(query, weight)
+
+
+class _KeptQuery(NamedTuple):
+    """A cached lexical query."""
+
+    chars: int
+    made: EngineQuery
+
+
+class WordSearch:
+    """Searches by words; safe to share between threads.
+
+    If a vector has only one text, its text id is given as 0.
+    """
+
+    def __init__(
+        self,
+        place: str,
+        lexical: LexicalIndex | None,
+        shared: NDArray[np.int64],
+        *,
+        has_passages: bool,
+    ) -> None:
+        """Take over an open lexical index.
+
+        Args:
+            place: the index, for messages.
+            lexical: the lexical index; None if there is none that this version can search.
+            shared: ids of the vectors that several texts share.
+            has_passages: whether the index has any passages.
+        """
+        self._place = place
+        self._lexical = lexical
+        self._shared = shared
+        self._has_passages = has_passages
+        # A search uses its query several times, and prefixes take long to expand.
+        self._recent_queries = Recent[str, _KeptQuery](
+            _RECENT_QUERY_CHARS, lambda one: one.chars + _CHARS_BESIDE_QUERY
+        )
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a lexical index that this version can search."""
+        return self._lexical is not None or not self._has_passages
+
+    def search(self, text: str, k: int, allowed: IdSet | None) -> LexicalHits:
+        """Find the texts that match the words of a query best.
+
+        Args:
+            text: the query; see ``retrieval.store.lexical.query``.
+            k: maximum number of texts, ≥ 1.
+            allowed: ids of the texts to find; None for all.
+
+        Raises:
+            NoLexicalIndex: the index has no lexical index, or one of an older version.
+        """
+        return self._run(text, lambda words, query: words.search(query, k, allowed))
+
+    def score(
+        self, text: str, vector_ids: NDArray[np.int64], most: int | None, allowed: IdSet | None
+    ) -> LexicalHits:
+        """Score the texts of given vectors; see ``Reader.score_texts_of_vectors``."""
+        return self._run(text, lambda words, query: words.score(query, vector_ids, most, allowed))
+
+    def score_texts(
+        self, text: str, text_ids: NDArray[np.int64], allowed: IdSet | None
+    ) -> LexicalHits:
+        """Score given texts; see ``Reader.score_texts``."""
+        return self._run(text, lambda words, query: words.score_texts(query, text_ids, allowed))
+
+    def warnings(self, text: str) -> tuple[str, ...]:
+        """Return a sentence without a full stop for each limit that a lexical query exceeds.
+
+        Raises:
+            NoLexicalIndex: the index has no lexical index, or one of an older version.
+        """
+        return self._query_of(text).warnings
+
+    def _run(
+        self, text: str, find: Callable[[LexicalIndex, tantivy.Query], LexicalHits]
+    ) -> LexicalHits:
+        query = self._query_of(text).query
+        if query is None or self._lexical is None:
+            return NO_HITS
+        hits = find(self._lexical, query)
+        text_ids = np.where(np.isin(hits.vector_ids, self._shared), hits.text_ids, 0)
+        return LexicalHits(hits.scores, hits.vector_ids, text_ids)
+
+    def _query_of(self, text: str) -> EngineQuery:
+        if (lexical := self._lexical) is not None:
+
+            def make(texts: list[str]) -> dict[str, _KeptQuery]:
+                return {
+                    text: _KeptQuery(len(text), engine_query(lexical, parse_lexical_query(text)))
+                    for text in texts
+                }
+
+            return self._recent_queries.get_or_read([text], make)[text].made
+        if self.is_there:
+            return EngineQuery(None)
+        raise NoLexicalIndex(
+            f"{self._place} has no words that this version can search: an older version made it; "
+            "run `indexer build` on its documents once, which embeds nothing, "
+            "or search in dense mode"
+        )

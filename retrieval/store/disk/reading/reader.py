@@ -26,7 +26,7 @@ from retrieval.domain.records import (
 from retrieval.errors import IndexDamaged, NotFound
 from retrieval.store.disk.filtering.suggestions import list_fields, list_values
 from retrieval.store.disk.info import load_segments
-from retrieval.store.disk.lexical.search import WordSearch
+from retrieval.store.disk.lexical.lexical_index import WordSearch
 from retrieval.store.disk.lexical.term_spans import TermFinder
 from retrieval.store.disk.reading.listing import DocumentList
 from retrieval.store.disk.reading.places import Places

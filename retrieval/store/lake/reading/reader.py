@@ -27,7 +27,7 @@ from retrieval.domain.records import (
 from retrieval.errors import NotFound
 from retrieval.store.disk.files.shared_parts import Opened
 from retrieval.store.disk.id_set import IdSet
-from retrieval.store.disk.lexical.search import WordSearch
+from retrieval.store.disk.lexical.lexical_index import WordSearch
 from retrieval.store.disk.lexical.term_spans import TermFinder
 from retrieval.store.disk.reading.sections import section_spans
 from retrieval.store.disk.tables.rows import TextPiece

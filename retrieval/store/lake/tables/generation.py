@@ -136,11 +136,17 @@ class Generation:
 
     def column(self, name: str, column: str) -> Any:  # noqa: ANN401
         """Return a whole column as one Arrow array; it is kept in memory."""
+        return self.columns(name, [column])[0]
+
+    def columns(self, name: str, columns: Sequence[str]) -> list[Any]:
+        """Return whole columns; see ``column``. Those that are missing are read at once."""
         with self._lock:
-            key = (name, column)
-            if key not in self._columns:
-                self._columns[key] = self.read(name, [column]).column(0).combine_chunks()
-            return self._columns[key]
+            missing = [column for column in columns if (name, column) not in self._columns]
+            if missing:
+                table = self.read(name, missing)
+                for column in missing:
+                    self._columns[name, column] = table.column(column).combine_chunks()
+            return [self._columns[name, column] for column in columns]
 
     def numbers(self, name: str, column: str) -> Ids:
         """Return a whole column of numbers, int64 [rows]; it is kept in memory."""
@@ -184,9 +190,9 @@ class Generation:
     @cached_property
     def places(self) -> Places:
         """The ids of all passages."""
-        ids = self.numbers(CHUNKS, "id")
-        order = np.argsort(ids, kind="stable")
         columns = ("document_id", "ordinal", "vector_id", "text_id")
+        self.columns(CHUNKS, ["id", *columns])  # with one read
+        order = np.argsort(self.numbers(CHUNKS, "id"), kind="stable")
         return Places(order, *(self.numbers(CHUNKS, one)[order] for one in columns))
 
     @cached_property

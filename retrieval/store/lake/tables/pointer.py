@@ -235,17 +235,22 @@ def put_pointer(place: Path, pointer: Pointer) -> None:
         finally:
             made.unlink()
     except FileExistsError as error:
-        raise IndexLocked(
-            f"{address(place)} was written by another process at the same time; nothing was "
-            "changed; try again",
-            holder="unknown",
-        ) from error
+        raise overtaken(place) from error
     except OSError as error:
         with suppress(OSError):
             made.unlink(missing_ok=True)
         raise StorageError(
             f"can't write {final}: {error.strerror}; what was committed before is untouched"
         ) from error
+
+
+def overtaken(place: Path) -> IndexLocked:
+    """Return the error for a commit that another writer's has overtaken."""
+    return IndexLocked(
+        f"{address(place)} was written by another process at the same time; nothing was changed; "
+        "try again",
+        holder="unknown",
+    )
 
 
 def remove_pointer(place: Path, generation: int) -> None:

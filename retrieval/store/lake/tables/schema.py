@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from retrieval.errors import IndexDamaged, IndexLocked, StorageError
+from retrieval.errors import IndexDamaged, StorageError
 from retrieval.store.disk.tables.rows import CHUNK_COLUMNS
-from retrieval.store.lake.tables.pointer import address
+from retrieval.store.lake.tables.pointer import address, overtaken
 
 TABLES: Final = "tables"
 """Name of the folder of tables."""
@@ -124,6 +124,7 @@ def lance_errors(place: Path) -> Iterator[None]:
     """Turn the errors of Lance into ours, naming the index.
 
     Raises:
+        IndexLocked: another writer has changed a table at the same time.
         IndexDamaged: a version or a file is missing or malformed.
         StorageError: the tables can't be read or written.
     """
@@ -131,6 +132,8 @@ def lance_errors(place: Path) -> Iterator[None]:
         yield
     except (OSError, ValueError, RuntimeError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "conflict" in reason.lower() or "contention" in reason.lower():
+            raise overtaken(place) from error
         if "No space left" in reason or isinstance(error, PermissionError):
             raise StorageError(
                 f"can't use {address(place)}: {reason}; what was committed before is untouched"
@@ -241,11 +244,7 @@ class TableChange:
     def _check(self, before: int) -> None:
         """Refuse a change that came after another writer's."""
         if int(self._table.version) > before + 1:
-            raise IndexLocked(
-                f"{address(self._place)} was written by another process at the same time; nothing "
-                "was changed; try again",
-                holder="unknown",
-            )
+            raise overtaken(self._place)
 
 
 def rows_of(schema: Any, rows: Iterable[Sequence[object]]) -> Any:  # noqa: ANN401

@@ -300,9 +300,10 @@ def _flush(table: Path, after: Path) -> None:
             flushed = False
             for name in names:
                 path = Path(folder) / name
-                if path.stat().st_mtime_ns >= since:
-                    sync(path)
-                    flushed = True
+                with suppress(FileNotFoundError):  # another writer's temporary file
+                    if path.stat().st_mtime_ns >= since:
+                        sync(path)
+                        flushed = True
             if flushed:
                 sync(Path(folder))
         sync(table.parent)
