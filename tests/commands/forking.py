@@ -148,7 +148,6 @@ def _serve(kind: str) -> Callable[[], None] | None:
     gc.collect()
     gc.freeze()  # a collection in a forked process would copy all these pages
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(fileno=os.dup(0)) as orders:
         while select.select([orders], [], [], _IDLE_SECONDS)[0]:
             data, descriptors, _, _ = socket.recv_fds(orders, _MOST_BYTES, 100)
@@ -158,14 +157,22 @@ def _serve(kind: str) -> Callable[[], None] | None:
                 return _child(json.loads(data), orders, descriptors)
             for one in descriptors:
                 os.close(one)
+            _reap()
+    _reap()
     return None
+
+
+def _reap() -> None:
+    """Wait for the children that have ended, which counts their processor time as this one's."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _child(
     order: dict[str, Any], orders: socket.socket, descriptors: list[int]
 ) -> Callable[[], None]:
     """Fork the program; return what to run there, and report its end from this process."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if program := os.fork():
         orders.send(str(program).encode())
