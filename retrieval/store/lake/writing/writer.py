@@ -261,7 +261,9 @@ class LakeWriter(LakeLookups):
             pointers = [read_pointer(self.place, number) for number in kept]
             clean_tables(self.place, [one.tables for one in pointers], KEEP_SECONDS)
             named = {file.name for one in pointers if one.words for file in one.words.files}
-            for path in stray_words(self.place, named):
+            # A writer that was killed may have left a pointer that it had not published.
+            unpublished = (self.place / COMMITS).glob("*.tmp")
+            for path in (*stray_words(self.place, named), *unpublished):
                 with suppress(OSError):
                     if now - path.stat().st_mtime > KEEP_SECONDS:
                         path.unlink()
