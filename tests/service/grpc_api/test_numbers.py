@@ -240,6 +240,7 @@ def test_numbers_on_the_command_line(
         # Each ends before it does its work, which would take long: no document is there.
         ("build",): [str(tmp_path / "missing"), "--index", str(tmp_path / "index")],
         ("verify",): ["--index", str(tmp_path / "missing")],
+        ("publish",): [(tmp_path / "x").as_uri(), "--index", str(tmp_path / "missing")],
         ("compact",): ["--index", str(tmp_path / "missing")],
         ("serve",): ["--index", str(tmp_path / "missing"), "--listen", "127.0.0.1:0"],
         ("gateway",): ["--tls-cert", str(tmp_path / "missing"), "--listen", "127.0.0.1:0"],

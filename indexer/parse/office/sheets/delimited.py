@@ -33,7 +33,8 @@ def parse_delimited(uri: str, data: bytes, encoding: str = "") -> Document:
     """
     source, encoding = decode(data, encoding)
     composer = Composer()
-    csv.field_size_limit(len(source) + 1)
+    # The limit is that of the whole process: never lower it for others.
+    csv.field_size_limit(max(csv.field_size_limit(), len(source) + 1))
     with parser_errors_as_damage():
         if match := _SEPARATOR_LINE.match(source):
             rows = _read(source[match.end() :], match[1])

@@ -1,5 +1,6 @@
 """Which row of a table names its columns, and sheets that are large, damaged or mislabelled."""
 
+import csv
 import io
 import re
 import time
@@ -317,3 +318,15 @@ def test_rubbish_named_xls_is_damaged() -> None:
     assert refused("a.xls", b"\x09\x04\x06\x00" + bytes(50)).startswith(
         "damaged: a format of Excel 4"
     )
+
+
+def test_a_short_table_leaves_the_limit_of_others() -> None:
+    before = csv.field_size_limit()
+    try:
+        csv.field_size_limit(1_000)
+        parse("a.csv", b"a,b\n1,2\n")
+        assert csv.field_size_limit() == 1_000
+        long = b"x" * 5_000
+        assert "x" * 5_000 in parse("a.csv", b"a,b\n" + long + b",2\n").text
+    finally:
+        csv.field_size_limit(before)
