@@ -27,6 +27,9 @@ _LOOK_SECONDS: Final = 60.0
 """Between two looks for collections whose files somebody else has deleted."""
 _WARM_COLLECTIONS: Final = 8
 """Number of collections to open before they are used: each takes some threads and open files."""
+_WARM_SECONDS: Final = 5.0
+"""How long a creation waits until its collection is open. It takes a second or two, which the first
+put would take otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,7 @@ class WritableCollections:
                         await collection.close()
 
     async def create(self, new: NewCollection) -> IndexInfo:
-        """Create an empty collection; open it afterwards for its first put.
+        """Create an empty collection, and open it for its first put.
 
         Raises:
             AlreadyExists: there is such a collection.
@@ -135,6 +138,7 @@ class WritableCollections:
             warming = asyncio.create_task(self._warm(new.name))
             self._warming.add(warming)
             warming.add_done_callback(self._warming.discard)
+            await asyncio.wait([warming], timeout=_WARM_SECONDS)
         return info
 
     async def delete(self, name: str) -> None:
