@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from retrieval.errors import RetrievalError, StorageError
+from retrieval.service.collections.complaints import Complaints
 from retrieval.service.collections.open_collections import Collections
 from retrieval.service.collections.watcher import MAX_LOOKS
 from retrieval.service.config import collections_in
@@ -39,8 +40,8 @@ class DataFolder:
         """Generations that the last look found in collections that are not served."""
         self._looks: defaultdict[str, int] = defaultdict(int)
         """Looks in a row that found a collection to be new, or to be gone."""
-        self._complaints: dict[str, str] = {}
-        """Collection, or nothing for the folder, → what was logged about it last."""
+        self._complaints = Complaints(LOG)
+        """By collection; those about the folder itself have no name."""
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -49,9 +50,9 @@ class DataFolder:
             try:
                 await self._look()
             except RetrievalError as error:
-                self._complain("", f"{self._folder} can't be looked at: {error.message}")
+                self._complaints.add("", f"{self._folder} can't be looked at: {error.message}")
             else:
-                self._complaints.pop("", None)
+                self._complaints.settle("")
 
     async def _look(self) -> None:
         served = {
@@ -88,7 +89,7 @@ class DataFolder:
                 self._forget(name)
         except RetrievalError as error:
             if self._looks[name] >= MAX_LOOKS:  # at first, a build may have committed nothing yet
-                self._complain(name, f"collection {name} can't be opened: {error.message}")
+                self._complaints.add(name, f"collection {name} can't be opened: {error.message}")
 
     def _list(self) -> dict[str, Location]:
         """Return the collections that are there; blocks.
@@ -111,11 +112,6 @@ class DataFolder:
         return Location("", str(self._folder / name))
 
     def _forget(self, name: str) -> None:
-        for known in (self._looks, self._versions, self._complaints):
-            known.pop(name, None)
-
-    def _complain(self, name: str, what: str) -> None:
-        """Log a failure once until another one, or a success."""
-        if self._complaints.get(name) != what:
-            self._complaints[name] = what
-            LOG.warning("%s; trying again", what)
+        self._looks.pop(name, None)
+        self._versions.pop(name, None)
+        self._complaints.settle(name)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from retrieval.errors import RetrievalError
+from retrieval.service.collections.complaints import Complaints
 from retrieval.service.observability.metrics import Metrics
 from retrieval.store import exists
 from retrieval.store.replicas.pull import pull
@@ -36,8 +37,7 @@ class Puller:
         self._folders = folders
         self._seconds = seconds
         self._metrics = metrics
-        self._complaints: dict[str, str] = {}
-        """Collection → what was logged about it last."""
+        self._complaints = Complaints(LOG)
 
     async def first(self) -> None:
         """Pull all indexes before they are served.
@@ -76,7 +76,7 @@ class Puller:
             except RetrievalError as error:
                 self._complain(name, error)
             else:
-                if self._complaints.pop(name, None):
+                if self._complaints.settle(name):
                     LOG.info("%s can be pulled again", name)
 
     async def _pull(self, name: str) -> None:
@@ -89,8 +89,5 @@ class Puller:
             LOG.info(message, *facts)
 
     def _complain(self, name: str, error: RetrievalError) -> None:
-        """Count a failure, and log it once until another one, or a success."""
         self._metrics.reload_failed(name)
-        if self._complaints.get(name) != error.message:
-            self._complaints[name] = error.message
-            LOG.warning("%s can't be pulled: %s; trying again", name, error.message)
+        self._complaints.add(name, f"{name} can't be pulled: {error.message}")

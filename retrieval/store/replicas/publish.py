@@ -21,6 +21,7 @@ from retrieval.store.disk.files.vector_file import file_sha256
 from retrieval.store.disk.reading.snapshot import open_whole
 from retrieval.store.disk.tables.database import DATABASE_NAME, sqlite_errors
 from retrieval.store.disk.tables.identity import read_identity
+from retrieval.store.disk.writing.commit import utc_now
 from retrieval.store.replicas.manifest import (
     BLOCK_BYTES,
     BLOCKS,
@@ -167,7 +168,7 @@ def _describe(
     return Manifest(
         number=number,
         generation=identity,
-        published_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        published_at=utc_now(),
         database_bytes=database.stat().st_size,
         blocks=blocks,
         files=tuple(PublishedFile(*row) for row in rows),
