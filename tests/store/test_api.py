@@ -27,10 +27,7 @@ from retrieval.store import (
 )
 from retrieval.store.disk.reading.reader import DiskReader
 from retrieval.store.disk.store import DiskStore
-from tests.store.stores import HAS_LANCE
 from tests.store.test_store import fill
-
-needs_no_lance = pytest.mark.skipif(HAS_LANCE, reason="pylance is installed here")
 
 
 @pytest.mark.parametrize(
@@ -61,8 +58,10 @@ def test_a_location_may_be_on_a_disk_of_this_machine() -> None:
     assert Location.parse("s3://bucket/a").absolute() == Location("s3", "bucket/a")
 
 
-@needs_no_lance
-def test_without_lance_one_line_says_what_to_install() -> None:
+def test_without_lance_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("retrieval.store.lake")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "lance", None)  # as if it were not installed
     for use in (exists, read_info, open_reader, open_writer):
         with pytest.raises(InvalidArgument, match=r"^an index at lance://… needs .*\[lake\]$"):
             use("lance://x")

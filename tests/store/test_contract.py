@@ -381,3 +381,15 @@ def test_removing_most_documents_drops_their_vectors(index: Location) -> None:
     assert (info.documents, info.vectors, info.unused_vectors) == (1, 1, 0)
     with open_reader(index) as reader:
         assert reader.search_vectors(unit_vectors(1), 9).vector_ids.tolist() == [[6]]
+
+
+def test_equal_scores_are_in_order_of_their_ids(index: Location) -> None:
+    texts = [f"text {number}" for number in range(40)]
+    with new_writer(index) as writer, writer.commit() as commit:
+        same = np.repeat(unit_vectors(1), 40, axis=0)
+        ids = commit.add_vectors([key(text) for text in texts], same, [False] * 40)
+        commit.put_document(staged("d/a", texts, ids))
+    with open_reader(index) as reader:
+        for k in (1, 3, 17, 40, 50):
+            found = reader.search_vectors(unit_vectors(2), k).vector_ids
+            assert found.tolist() == [ids[:k]] * 2

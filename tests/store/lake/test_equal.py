@@ -16,7 +16,8 @@ from retrieval.encoder import Encoder
 from retrieval.search import EmbeddedText, Query, Searcher, SearchResult
 from retrieval.store import Location, Reader, open_reader, open_writer, parse_filter, verify
 from tests.service.harness import word_model
-from tests.store.test_store import key, new_writer, staged, unit_vectors
+
+pytestmark = pytest.mark.slow
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 
@@ -154,16 +155,3 @@ def test_all_else_that_readers_tell_is_the_same(readers: tuple[Reader, Reader]) 
 def test_both_are_whole(indexes: tuple[Location, Location]) -> None:
     for location in indexes:
         assert list(verify(location)) == []
-
-
-def test_equal_scores_are_in_order_of_their_ids(tmp_path: Path) -> None:
-    index = Location("lance", str(tmp_path / "lake"))
-    texts = [f"text {number}" for number in range(40)]
-    with new_writer(index) as writer, writer.commit() as commit:
-        same = np.repeat(unit_vectors(1), 40, axis=0)
-        ids = commit.add_vectors([key(text) for text in texts], same, [False] * 40)
-        commit.put_document(staged("d/a", texts, ids))
-    with open_reader(index) as reader:
-        for k in (1, 3, 17, 40, 50):
-            found = reader.search_vectors(unit_vectors(2), k).vector_ids
-            assert found.tolist() == [ids[:k]] * 2

@@ -156,7 +156,9 @@ def assert_same(one: list[object], two: list[object]) -> None:
         assert (at, left) == (at, right)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(at, marks=pytest.mark.slow) for at in range(1, 6))]
+)
 def test_both_stores_hold_the_same(tmp_path: Path, seed: int) -> None:
     indexes = [Location("", str(tmp_path / "folder")), Location("lance", str(tmp_path / "lake"))]
     with new_writer(indexes[0]) as one, new_writer(indexes[1]) as two:
