@@ -4,7 +4,6 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -17,19 +16,18 @@ from retrieval.store.disk.lexical.segment_files import segments_of
 from retrieval.store.disk.tables.filter_functions import filter_extension, filter_path
 from retrieval.store.disk.tables.schema import header_key
 from retrieval.store.filters.values import value_rows
+from retrieval.store.lake.place import TABLES, WORDS, Place
 from retrieval.store.lake.reading.passages import Passages
 from retrieval.store.lake.tables.generation import Generation
-from retrieval.store.lake.tables.pointer import address, read_newest
+from retrieval.store.lake.tables.pointer import read_newest
 from retrieval.store.lake.tables.schema import (
     CHUNKS,
     DOCUMENTS,
-    TABLES,
     VALUES,
     VECTORS,
     lance_errors,
     vector_digest,
 )
-from retrieval.store.lake.words import WORDS, words_folder
 from retrieval.store.records import Problem
 
 _RESTORE: Final = "restore it from a backup, or build the index anew"
@@ -37,7 +35,7 @@ _ROWS: Final = 4_096
 """Number of rows to check at a time."""
 
 
-def verify(place: Path) -> Iterator[Problem]:
+def verify(place: Place) -> Iterator[Problem]:
     """Check every row of an index's newest generation.
 
     Yields:
@@ -151,14 +149,14 @@ def _values(generation: Generation) -> Iterator[Problem]:
 
 def _words(generation: Generation) -> Iterator[Problem]:
     words, place = generation.pointer.words, generation.place
-    advice = f"make it anew with: indexer compact --index {address(place)}"
+    advice = f"make it anew with: indexer compact --index {place.address}"
     texts = len(np.unique(generation.places.texts))
     if words is None:
         if texts:
             yield Problem(WORDS, "passages that are not in the lexical index", advice)
         return
     for file in words.files:
-        path = words_folder(place) / file.name
+        path = place.words / file.name
         try:
             same = path.stat().st_size == file.size and file_sha256(path) == file.sha256
         except OSError:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from typing import Final
 
 from retrieval.errors import IndexDamaged, StorageError
 from retrieval.store.disk.files.shared_parts import Opened
@@ -26,18 +25,11 @@ from retrieval.store.disk.lexical.segment_files import (
     segments_of,
     write_view,
 )
-from retrieval.store.lake.tables.pointer import Pointer, address
-
-WORDS: Final = "words"
-"""Name of the folder of lexical files."""
+from retrieval.store.lake.place import WORDS, Place
+from retrieval.store.lake.tables.pointer import Pointer
 
 
-def words_folder(place: Path) -> Path:
-    """Return the folder of lexical files."""
-    return place / WORDS
-
-
-def open_words(place: Path, pointer: Pointer, opened: Opened) -> LexicalIndex | None:
+def open_words(place: Place, pointer: Pointer, opened: Opened) -> LexicalIndex | None:
     """Open the lexical index of a generation; None if there is none that this version can search.
 
     Raises:
@@ -45,7 +37,7 @@ def open_words(place: Path, pointer: Pointer, opened: Opened) -> LexicalIndex | 
         StorageError: the files can't be read.
     """
     try:
-        return open_record(words_folder(place), pointer.words, opened)
+        return open_record(place.words, pointer.words, opened)
     except IndexDamaged as error:
         raise damaged(place, error.message) from error
     except FileNotFoundError as error:
@@ -54,9 +46,9 @@ def open_words(place: Path, pointer: Pointer, opened: Opened) -> LexicalIndex | 
         raise StorageError(f"can't read {error.filename}: {error.strerror}") from error
 
 
-def damaged(place: Path, what: str) -> IndexDamaged:
+def damaged(place: Place, what: str) -> IndexDamaged:
     """Return the error for lexical files that are not as they were written."""
-    at = address(place)
+    at = place.address
     return IndexDamaged(
         f"the lexical index of {at} can't be read ({what.partition(';')[0]}); "
         f"make it anew with: indexer compact --index {at}",
@@ -71,7 +63,7 @@ def is_current(pointer: Pointer, language: str) -> bool:
 
 
 def changed_words(
-    place: Path,
+    place: Place,
     state: LexicalRecord | None,
     language: str,
     gone: Sequence[int],
@@ -93,14 +85,14 @@ def changed_words(
     if first is None and not gone:
         return state
     before = state or LexicalRecord(language, VERSION, "", ())
-    folder = words_folder(place)
+    folder = place.words
     made = extend(folder, before, gone, chain([first] if first else [], texts))
     with suppress(OSError):  # readers work without a view
         write_view(folder, made)
     return made
 
 
-def merged_words(place: Path, state: LexicalRecord) -> LexicalRecord | None:
+def merged_words(place: Place, state: LexicalRecord) -> LexicalRecord | None:
     """Merge segments if that is due; return the new record, or None if nothing was merged.
 
     Raises:
@@ -109,7 +101,7 @@ def merged_words(place: Path, state: LexicalRecord) -> LexicalRecord | None:
     due = due_to_merge(segments_of(state.meta))
     if not due:
         return None
-    folder = words_folder(place)
+    folder = place.words
     with merged(folder, state, due) as prepared:
         if prepared is None:
             return None
@@ -127,9 +119,9 @@ def merged_words(place: Path, state: LexicalRecord) -> LexicalRecord | None:
     return record
 
 
-def stray_words(place: Path, keep: set[str]) -> list[Path]:
+def stray_words(place: Place, keep: set[str]) -> list[Path]:
     """Return the lexical files that none of the kept generations names."""
-    folder = words_folder(place)
+    folder = place.words
     if not folder.is_dir():
         return []
     return [

@@ -13,8 +13,9 @@ import pytest
 
 from retrieval.errors import IndexDamaged, IndexLocked, IndexVersionError
 from retrieval.store import Location, open_reader, parse_filter, read_info, verify
+from retrieval.store.lake.place import Place
 from retrieval.store.lake.tables import pointer as pointers
-from retrieval.store.lake.tables.schema import TableChange, table_uri
+from retrieval.store.lake.tables.schema import TableChange
 from retrieval.store.lake.writing import writer as writing
 from tests.store.test_store import fill, key, new_writer, staged, unit_vectors
 
@@ -142,7 +143,7 @@ def test_what_no_pointer_names_is_dropped(tmp_path: Path) -> None:
     with open_reader(index) as reader:
         # As a writer that is killed between its tables and its pointer leaves them.
         for name in ("vectors", "chunks", "documents"):
-            table = lance.dataset(table_uri(tmp_path / "lake", name))
+            table = lance.dataset(Place.in_folder(tmp_path / "lake").table_uri(name))
             lance.write_dataset(table.to_table(), table, mode="append")
             table.delete("true")
         assert len(reader.search_vectors(unit_vectors(1), 9).vector_ids[0]) == 3
@@ -160,7 +161,7 @@ def test_tables_without_any_pointer_are_replaced(tmp_path: Path) -> None:
     index = Location("lance", str(tmp_path / "lake"))
     fill(index, 3)
     for number in (0, 1):
-        pointers.remove_pointer(tmp_path / "lake", number)
+        (tmp_path / "lake" / pointers.pointer_name(number)).unlink()
     fill(index, 2, name="d/b", seed=1)
     with open_reader(index) as reader:
         assert (reader.info.generation, reader.info.documents, reader.info.vectors) == (1, 1, 2)
@@ -184,7 +185,7 @@ def test_what_is_flushed_before_the_pointer(
         flushed.add(Path(f"/proc/self/fd/{descriptor}").readlink())
         real(descriptor)
 
-    def published(at: Path, pointer: pointers.Pointer) -> None:
+    def published(at: Place, pointer: pointers.Pointer) -> None:
         new = {path for path in place.rglob("*") if path.is_file()} - before
         named = {path for path in new if "tables" in path.parts or path.parent.name == "words"}
         assert {path.parent.name for path in named} >= {"data", "_versions", "words"}
@@ -207,7 +208,7 @@ def test_a_writer_that_was_overtaken_changes_nothing(
     fill(index, 1)
     real = pointers.put_pointer
 
-    def slowly(place: Path, pointer: pointers.Pointer) -> None:
+    def slowly(place: Place, pointer: pointers.Pointer) -> None:
         monkeypatch.setattr(writing, "put_pointer", real)
         # Another writer publishes the generation that this one is about to publish.
         rival = pointers.read_newest(place)
@@ -227,14 +228,14 @@ def test_a_writer_that_was_overtaken_changes_nothing(
 
 
 def test_a_table_that_another_writer_changes_is_left(tmp_path: Path) -> None:
-    place = tmp_path / "lake"
-    fill(Location("lance", str(place)), 2)
+    place = Place.in_folder(tmp_path / "lake")
+    fill(Location("lance", str(place.local)), 2)
     named = pointers.read_newest(place).tables["texts"]
-    schema = lance.dataset(table_uri(place, "texts")).schema
+    schema = lance.dataset(place.table_uri("texts")).schema
     change = TableChange(place, "texts", named, schema)
-    rows = lance.dataset(table_uri(place, "texts")).to_table()
+    rows = lance.dataset(place.table_uri("texts")).to_table()
     change.append(rows)
-    lance.write_dataset(rows, table_uri(place, "texts"), mode="append")  # the other writer
+    lance.write_dataset(rows, place.table_uri("texts"), mode="append")  # the other writer
     with pytest.raises(IndexLocked, match="nothing was changed"):
         change.append(rows)
 
@@ -242,11 +243,11 @@ def test_a_table_that_another_writer_changes_is_left(tmp_path: Path) -> None:
 def test_old_generations_are_removed_in_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = tmp_path / "lake"
-    index = Location("lance", str(place))
+    place = Place.in_folder(tmp_path / "lake")
+    index = Location("lance", str(place.local))
     for number in range(5):
         fill(index, 2, name=f"d/{number}", seed=number)
-    (place / "commits" / "0123.tmp").write_text("{")  # as a killed writer leaves it
+    (place.folder / "commits" / "0123.tmp").write_text("{")  # as a killed writer leaves it
     with new_writer(index) as writer:
         writer.maintain()
         assert len(pointers.generations(place)) == 6  # with that of the model
@@ -254,9 +255,9 @@ def test_old_generations_are_removed_in_time(
         with open_reader(index) as reader:
             writer.maintain()
             assert pointers.generations(place) == [5]
-            assert [path.suffix for path in (place / "commits").iterdir()] == [".json"]
+            assert [path.suffix for path in (place.folder / "commits").iterdir()] == [".json"]
             assert len(reader.search_vectors(unit_vectors(1), 99).vector_ids[0]) == 10
-    assert len(lance.dataset(table_uri(place, "vectors")).versions()) == 1
+    assert len(lance.dataset(place.table_uri("vectors")).versions()) == 1
     fill(index, 2, name="d/6", seed=6)
     assert read_info(index).documents == 6
     assert list(verify(index)) == []
@@ -310,8 +311,8 @@ def test_damage_is_named(tmp_path: Path, damage: str) -> None:
 
 def test_no_row_that_changed_is_shown(tmp_path: Path) -> None:
     """Rows that no writer of this store has written fail their checksums."""
-    place = tmp_path / "lake"
-    index = Location("lance", str(place))
+    place = Place.in_folder(tmp_path / "lake")
+    index = Location("lance", str(place.local))
     fill(index, 3)
     newest = pointers.read_newest(place)
     for name, values in {
@@ -321,7 +322,7 @@ def test_no_row_that_changed_is_shown(tmp_path: Path) -> None:
         "vectors": {"content_key": "digest"},
         "values": {"text": "'w'"},
     }.items():
-        table = lance.dataset(table_uri(place, name))
+        table = lance.dataset(place.table_uri(name))
         table.update(values)
         changed = {**newest.tables, name: table.version}
         number = pointers.generations(place)[-1] + 1

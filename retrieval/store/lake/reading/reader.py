@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
@@ -33,12 +32,13 @@ from retrieval.store.disk.reading.sections import section_spans
 from retrieval.store.disk.tables.rows import TextPiece
 from retrieval.store.filters.language import Filter
 from retrieval.store.filters.tree import BUILT_IN
+from retrieval.store.lake.place import Place
 from retrieval.store.lake.reading.fields import field_names, list_fields, list_values
 from retrieval.store.lake.reading.passages import Checked, LakeTextParts, Passages
 from retrieval.store.lake.reading.places import TextPlaces
 from retrieval.store.lake.reading.search import VectorSearch
 from retrieval.store.lake.tables.generation import Generation
-from retrieval.store.lake.tables.pointer import Pointer, address, read_newest
+from retrieval.store.lake.tables.pointer import Pointer, read_newest
 from retrieval.store.lake.tables.schema import DOCUMENTS, SKIPPED
 from retrieval.store.lake.words import open_words
 from retrieval.store.records import (
@@ -73,14 +73,14 @@ class LakeReader:
         pointer = generation.pointer
         self.place = generation.place
         self.info = pointer.info
-        self.version = LakeVersion(str(generation.place), pointer.identity)
+        self.version = LakeVersion(generation.place.address, pointer.identity)
         self._generation = generation
         self._passages = Passages(generation)
         self._places = TextPlaces(generation)
         self._vectors = VectorSearch(generation)
         self._opened = opened
         self._words = WordSearch(
-            address(generation.place),
+            generation.place.address,
             open_words(generation.place, pointer, opened),
             generation.shared_vectors,
             has_passages=bool(pointer.counts.chunks),
@@ -94,7 +94,7 @@ class LakeReader:
     @classmethod
     def open(
         cls,
-        place: Path,
+        place: Place,
         *,
         before: "LakeReader | None" = None,
         pointer: Pointer | None = None,

@@ -8,7 +8,6 @@ import threading
 from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -17,12 +16,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from retrieval.errors import IndexDamaged
-from retrieval.store.lake.tables.pointer import Pointer, address
+from retrieval.store.lake.place import TABLES, Place
+from retrieval.store.lake.tables.pointer import Pointer
 from retrieval.store.lake.tables.schema import (
     CHUNKS,
     DOCUMENTS,
     SCHEMAS,
-    TABLES,
     TEXTS,
     VECTORS,
     lance_errors,
@@ -76,7 +75,7 @@ class Places(NamedTuple):
 class Generation:
     """One generation; safe to share between threads."""
 
-    def __init__(self, place: Path, pointer: Pointer) -> None:
+    def __init__(self, place: Place, pointer: Pointer) -> None:
         """Open a generation; its tables are opened when they are needed."""
         self.place = place
         self.pointer = pointer
@@ -292,7 +291,7 @@ class Generation:
     def damaged(self, what: str) -> IndexDamaged:
         """Return the error for rows that do not fit together."""
         return IndexDamaged(
-            f"{address(self.place)} is damaged: {what}; restore it from a backup, or build the "
+            f"{self.place.address} is damaged: {what}; restore it from a backup, or build the "
             "index anew",
             file=TABLES,
         )

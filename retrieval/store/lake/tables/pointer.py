@@ -6,12 +6,8 @@ The generation with the highest number is the newest. What no pointer names does
 
 import hashlib
 import json
-import os
-import secrets
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any, Final
 
 from retrieval.domain.records import (
@@ -28,16 +24,16 @@ from retrieval.errors import (
     IndexLocked,
     IndexVersionError,
     NotAnIndex,
+    NotFound,
     StorageError,
 )
-from retrieval.store.disk.files.vector_file import WrittenFile, sync
+from retrieval.store.disk.files.vector_file import WrittenFile
 from retrieval.store.disk.lexical.segment_files import LexicalRecord
+from retrieval.store.lake.place import COMMITS, Place
 
 FORMAT: Final = 1
 """Version of the tables and pointers; a higher one was written by a newer version."""
 
-COMMITS: Final = "commits"
-"""Name of the folder of pointers."""
 _SUFFIX: Final = ".json"
 _DIGITS: Final = 20
 
@@ -115,19 +111,20 @@ class Pointer:
         )
 
 
-def is_lake(place: Path) -> bool:
-    """Whether a folder holds an index of this store, even an unusable one.
+def is_lake(place: Place) -> bool:
+    """Whether a place holds an index of this store, even an unusable one.
 
     Raises:
-        StorageError: the folder can't be looked into.
+        StorageError: the place can't be looked into.
     """
     try:
-        return (place / COMMITS).is_dir()
-    except OSError as error:
-        raise StorageError(f"can't look into {place}: {error.strerror}") from error
+        place.objects.names(COMMITS)
+    except NotFound:
+        return False
+    return True
 
 
-def generations(place: Path) -> list[int]:
+def generations(place: Place) -> list[int]:
     """Return the numbers of all generations that pointers name, the oldest first.
 
     Raises:
@@ -135,31 +132,30 @@ def generations(place: Path) -> list[int]:
         StorageError: the pointers can't be listed.
     """
     try:
-        names = os.listdir(place / COMMITS)  # noqa: PTH208 -- names are enough
-    except (FileNotFoundError, NotADirectoryError) as error:
+        names = place.objects.names(COMMITS)
+    except NotFound as error:
         raise not_a_lake(place) from error
-    except OSError as error:
-        raise StorageError(f"can't look into {place}: {error.strerror}") from error
-    stems = (name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
-    return sorted(int(stem) for stem in stems if stem.isdecimal() and len(stem) == _DIGITS)
+    return sorted(number for name in names if (number := number_of(name)) is not None)
 
 
-def not_a_lake(place: Path) -> NotAnIndex:
-    """Return the error for a folder without pointers."""
-    if place.is_file():
+def number_of(name: str) -> int | None:
+    """Return the generation that an object among the pointers names; None if it is no pointer."""
+    stem = name.removesuffix(_SUFFIX)
+    is_pointer = stem != name and stem.isdecimal() and len(stem) == _DIGITS
+    return int(stem) if is_pointer else None
+
+
+def not_a_lake(place: Place) -> NotAnIndex:
+    """Return the error for a place without pointers."""
+    if place.local is not None and place.local.is_file():
         return NotAnIndex(f"{place} is a file; an index is a folder")
     return NotAnIndex(
-        f"{address(place)} is not an index; make one with: "
-        f"indexer build DOCS --index {address(place)}"
+        f"{place.address} is not an index; make one with: "
+        f"indexer build DOCS --index {place.address}"
     )
 
 
-def address(place: Path) -> str:
-    """Return the location of an index as a user types it."""
-    return f"lance://{place}"
-
-
-def newest(place: Path) -> Pointer | None:
+def newest(place: Place) -> Pointer | None:
     """Read the newest pointer; None if nothing was committed yet.
 
     Raises:
@@ -172,7 +168,7 @@ def newest(place: Path) -> Pointer | None:
     return read_pointer(place, numbers[-1]) if numbers else None
 
 
-def read_newest(place: Path) -> Pointer:
+def read_newest(place: Place) -> Pointer:
     """Read the newest pointer of an index that has a commit; see ``newest``.
 
     Raises:
@@ -181,39 +177,39 @@ def read_newest(place: Path) -> Pointer:
     pointer = newest(place)
     if pointer is None:
         raise NotAnIndex(
-            f"{address(place)} holds an index with nothing committed yet; build it first"
+            f"{place.address} holds an index with nothing committed yet; build it first"
         )
     return pointer
 
 
-def read_pointer(place: Path, generation: int) -> Pointer:
+def read_pointer(place: Place, generation: int) -> Pointer:
     """Read the pointer of a generation; see ``newest``."""
-    path = _path(place, generation)
+    name = pointer_name(generation)
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise StorageError(f"can't read {path}: {error.strerror}") from error
+        content = place.objects.read(name)
+    except NotFound as error:
+        raise StorageError(f"can't read {place.objects.where(name)}: it is missing") from error
     try:
         whole = json.loads(content)
         body = whole["commit"]
         digest = whole["sha256"]
         found = int(whole["format"])
     except (ValueError, TypeError, KeyError) as error:
-        raise _damaged(path) from error
+        raise _damaged(place, name) from error
     if found > FORMAT:
         raise IndexVersionError(
-            f"{address(place)} was written by a newer version of this program; "
+            f"{place.address} was written by a newer version of this program; "
             "upgrade, or build the index anew in another place"
         )
     if _digest(body) != digest or body.get("generation") != generation:
-        raise _damaged(path)
+        raise _damaged(place, name)
     try:
         return _from_json(body)
     except (ValueError, TypeError, KeyError) as error:
-        raise _damaged(path) from error
+        raise _damaged(place, name) from error
 
 
-def put_pointer(place: Path, pointer: Pointer) -> None:
+def put_pointer(place: Place, pointer: Pointer) -> None:
     """Publish a generation, durably and only if there is none of its number.
 
     Raises:
@@ -222,59 +218,30 @@ def put_pointer(place: Path, pointer: Pointer) -> None:
     """
     body = _as_json(pointer)
     whole = {"format": FORMAT, "sha256": _digest(body), "commit": body}
-    final = _path(place, pointer.generation)
-    made = final.with_name(f"{secrets.token_hex(8)}.tmp")
-    try:
-        with made.open("xb") as file:
-            file.write(json.dumps(whole, indent=1).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            final.hardlink_to(made)
-            sync(final.parent)
-        finally:
-            made.unlink()
-    except FileExistsError as error:
-        raise overtaken(place) from error
-    except OSError as error:
-        with suppress(OSError):
-            made.unlink(missing_ok=True)
-        raise StorageError(
-            f"can't write {final}: {error.strerror}; what was committed before is untouched"
-        ) from error
+    content = json.dumps(whole, indent=1).encode()
+    if not place.objects.create(pointer_name(pointer.generation), content):
+        raise overtaken(place)
 
 
-def overtaken(place: Path) -> IndexLocked:
+def overtaken(place: Place) -> IndexLocked:
     """Return the error for a commit that another writer's has overtaken."""
     return IndexLocked(
-        f"{address(place)} was written by another process at the same time; nothing was changed; "
+        f"{place.address} was written by another process at the same time; nothing was changed; "
         "try again",
         holder="unknown",
     )
 
 
-def remove_pointer(place: Path, generation: int) -> None:
-    """Forget a generation that nobody needs any more.
-
-    Raises:
-        OSError: the pointer can't be removed.
-    """
-    _path(place, generation).unlink(missing_ok=True)
+def pointer_name(generation: int) -> str:
+    """Return the name of a generation's pointer."""
+    return f"{COMMITS}/{generation:0{_DIGITS}d}{_SUFFIX}"
 
 
-def pointer_path(place: Path, generation: int) -> Path:
-    """Return the path of a generation's pointer."""
-    return _path(place, generation)
-
-
-def _path(place: Path, generation: int) -> Path:
-    return place / COMMITS / f"{generation:0{_DIGITS}d}{_SUFFIX}"
-
-
-def _damaged(path: Path) -> IndexDamaged:
+def _damaged(place: Place, name: str) -> IndexDamaged:
     return IndexDamaged(
-        f"{path} is damaged; restore it from a backup, or build the index anew",
-        file=f"{COMMITS}/{path.name}",
+        f"{place.objects.where(name)} is damaged; restore it from a backup, or build the index "
+        "anew",
+        file=name,
     )
 
 

@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Final
 
 import lance
@@ -20,10 +19,8 @@ from numpy.typing import NDArray
 
 from retrieval.errors import IndexDamaged, StorageError
 from retrieval.store.disk.tables.rows import CHUNK_COLUMNS
-from retrieval.store.lake.tables.pointer import address, overtaken
-
-TABLES: Final = "tables"
-"""Name of the folder of tables."""
+from retrieval.store.lake.place import TABLES, Place
+from retrieval.store.lake.tables.pointer import overtaken
 
 DOCUMENTS: Final = "documents"
 TEXTS: Final = "texts"
@@ -114,13 +111,22 @@ def vector_digest(vector_id: int, content_key: bytes, vector: NDArray[np.float32
     return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
 
 
-def table_uri(place: Path, name: str) -> str:
-    """Return the address of a table."""
-    return str(place / TABLES / f"{name}.lance")
+def dataset(place: Place, name: str, version: int | None = None) -> Any:  # noqa: ANN401
+    """Open the newest version of a table or a given one; raise what Lance raises."""
+    return lance.dataset(
+        place.table_uri(name), version=version, storage_options=place.storage_options
+    )
+
+
+def write(place: Place, name: str, rows: Any, mode: str) -> Any:  # noqa: ANN401
+    """Create a table or overwrite it; raise what Lance raises."""
+    return lance.write_dataset(
+        rows, place.table_uri(name), mode=mode, storage_options=place.storage_options
+    )
 
 
 @contextmanager
-def lance_errors(place: Path) -> Iterator[None]:
+def lance_errors(place: Place) -> Iterator[None]:
     """Turn the errors of Lance into ours, naming the index.
 
     Raises:
@@ -136,25 +142,25 @@ def lance_errors(place: Path) -> Iterator[None]:
             raise overtaken(place) from error
         if "No space left" in reason or isinstance(error, PermissionError):
             raise StorageError(
-                f"can't use {address(place)}: {reason}; what was committed before is untouched"
+                f"can't use {place.address}: {reason}; what was committed before is untouched"
             ) from error
         raise IndexDamaged(
-            f"a table of {address(place)} can't be read or written: {reason}; see what is wrong "
-            f"with: indexer verify --index {address(place)}",
+            f"a table of {place.address} can't be read or written: {reason}; see what is wrong "
+            f"with: indexer verify --index {place.address}",
             file=TABLES,
         ) from error
 
 
-def open_table(place: Path, name: str, version: int) -> Any:  # noqa: ANN401
+def open_table(place: Place, name: str, version: int) -> Any:  # noqa: ANN401
     """Open one version of a table."""
     with lance_errors(place):
-        return lance.dataset(table_uri(place, name), version=version)
+        return dataset(place, name, version)
 
 
-def is_there(uri: str) -> bool:
+def is_there(place: Place, name: str) -> bool:
     """Whether there is a table with any version."""
     try:
-        lance.dataset(uri)
+        dataset(place, name)
     except ValueError:
         return False
     return True
@@ -163,7 +169,7 @@ def is_there(uri: str) -> bool:
 class TableChange:
     """Changes one table from a named version on; other writers' changes in between are found."""
 
-    def __init__(self, place: Path, name: str, named: int | None, schema: Any) -> None:  # noqa: ANN401
+    def __init__(self, place: Place, name: str, named: int | None, schema: Any) -> None:  # noqa: ANN401
         """Begin; nothing is changed yet.
 
         Args:
@@ -173,7 +179,7 @@ class TableChange:
             schema: its columns.
         """
         self._place = place
-        self._uri = table_uri(place, name)
+        self._name = name
         self._schema = schema
         self._named = named
         self._table: Any = None
@@ -224,19 +230,19 @@ class TableChange:
 
     def _created(self, rows: Any) -> Any:  # noqa: ANN401
         try:
-            return lance.write_dataset(rows, self._uri, mode="create")
+            return write(self._place, self._name, rows, "create")
         except OSError:
-            if not is_there(self._uri):
+            if not is_there(self._place, self._name):
                 raise
         # An interrupted writer has left a table that no generation names.
-        return lance.write_dataset(rows, self._uri, mode="overwrite")
+        return write(self._place, self._name, rows, "overwrite")
 
     def _begun(self) -> Any:  # noqa: ANN401
         """Return the table at the named version, after undoing what came after it."""
         if self._table is None:
-            table = lance.dataset(self._uri)
+            table = dataset(self._place, self._name)
             if int(table.version) != self._named:
-                table = lance.dataset(self._uri, version=self._named)
+                table = dataset(self._place, self._name, self._named)
                 table.restore()
             self._table = table
         return self._table
@@ -254,7 +260,7 @@ def rows_of(schema: Any, rows: Iterable[Sequence[object]]) -> Any:  # noqa: ANN4
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def clean_tables(place: Path, kept: Sequence[Mapping[str, int]], seconds: float) -> None:
+def clean_tables(place: Place, kept: Sequence[Mapping[str, int]], seconds: float) -> None:
     """Remove old versions of tables that no kept generation names.
 
     Versions that are younger than some seconds stay: a writer may be about to name them.
@@ -269,7 +275,7 @@ def clean_tables(place: Path, kept: Sequence[Mapping[str, int]], seconds: float)
         if not versions:
             continue
         with lance_errors(place):
-            table = lance.dataset(table_uri(place, name))
+            table = dataset(place, name)
             # The engine keeps tagged versions. All tags are of this store.
             tagged = {int(tag["version"]): label for label, tag in table.tags.list().items()}
             for version in versions - tagged.keys():

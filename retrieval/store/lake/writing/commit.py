@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -24,11 +23,11 @@ from retrieval.store.disk.tables.rows import (
 from retrieval.store.disk.tables.schema import TEXT_PART_CHARS, header_key
 from retrieval.store.disk.writing.commit import other_kind, utc_now
 from retrieval.store.filters.values import ValueRow, value_rows
+from retrieval.store.lake.place import Place
 from retrieval.store.lake.tables.generation import Generation
 from retrieval.store.lake.tables.pointer import (
     Counts,
     Pointer,
-    address,
 )
 from retrieval.store.lake.tables.schema import (
     CHUNKS,
@@ -69,7 +68,7 @@ class _NewVectors:
 class LakeCommit(LakeLookups):
     """One commit; see ``retrieval.store.api.Commit``. Made by ``LakeWriter.commit``."""
 
-    def __init__(self, place: Path, base: Generation) -> None:
+    def __init__(self, place: Place, base: Generation) -> None:
         """Begin to stage changes to a generation."""
         super().__init__(Changes())
         self._place = place
@@ -270,7 +269,7 @@ class LakeCommit(LakeLookups):
         """
         if index_type not in _EXACT_ONLY:
             raise InvalidArgument(
-                f"{address(self._place)} can't have an index of type {index_type}: this store "
+                f"{self._place.address} can't have an index of type {index_type}: this store "
                 "searches exactly so far; leave --index-type out",
                 field="index_type",
             )

@@ -19,27 +19,26 @@ from retrieval.store.disk.tables.locks import LOCK_NAMES, build_lock, commit_loc
 from retrieval.store.disk.writing.commit import utc_now
 from retrieval.store.disk.writing.maintenance import MAX_UNUSED_SHARE
 from retrieval.store.disk.writing.writer import check_same
+from retrieval.store.lake.folder_objects import UNPUBLISHED
+from retrieval.store.lake.place import COMMITS, TABLES, WORDS, Place
 from retrieval.store.lake.tables.generation import Generation
 from retrieval.store.lake.tables.pointer import (
-    COMMITS,
     Pointer,
-    address,
     generations,
     is_lake,
     newest,
     not_a_lake,
-    pointer_path,
+    number_of,
+    pointer_name,
     put_pointer,
     read_pointer,
-    remove_pointer,
 )
 from retrieval.store.lake.tables.schema import (
-    TABLES,
     VECTORS,
     TableChange,
     clean_tables,
 )
-from retrieval.store.lake.words import merged_words, stray_words, words_folder
+from retrieval.store.lake.words import merged_words, stray_words
 from retrieval.store.lake.writing.commit import LakeCommit
 from retrieval.store.lake.writing.lookups import Changes, LakeLookups
 from retrieval.store.records import Maintained
@@ -50,13 +49,13 @@ search or a backup ends within the hour."""
 MANY_FILES: Final = 32
 """Number of files of a table above which they are joined. Each adds a request to a search."""
 
-_FOLDERS: Final = (COMMITS, TABLES)
+_FOLDERS: Final = (COMMITS, TABLES, WORDS)
 
 
 class LakeWriter(LakeLookups):
     """Writer of a lake; see ``retrieval.store.api.Writer``."""
 
-    def __init__(self, place: Path, resources: ExitStack, *, shared: bool) -> None:
+    def __init__(self, place: Place, resources: ExitStack, *, shared: bool) -> None:
         """Use ``open``."""
         super().__init__(Changes())
         self.place = place
@@ -67,7 +66,7 @@ class LakeWriter(LakeLookups):
         self._index_id = pointer.index_id if pointer else ""
 
     @classmethod
-    def open(cls, place: Path, *, create: bool = True, shared: bool = False) -> "LakeWriter":
+    def open(cls, place: Place, *, create: bool = True, shared: bool = False) -> "LakeWriter":
         """Open an index for writing, or create one in a missing or empty folder.
 
         Raises:
@@ -80,13 +79,12 @@ class LakeWriter(LakeLookups):
         check_free(place)
         try:
             for name in _FOLDERS:
-                (place / name).mkdir(parents=True, exist_ok=True)
-            words_folder(place).mkdir(exist_ok=True)
+                (place.folder / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"can't make {place}: {error.strerror}") from error
         with ExitStack() as stack:
             if not shared:
-                stack.enter_context(build_lock(place))
+                stack.enter_context(build_lock(place.folder))
             writer = cls(place, stack, shared=shared)
             writer._resources = stack.pop_all()
         return writer
@@ -136,7 +134,7 @@ class LakeWriter(LakeLookups):
                 put_pointer(self.place, made)
             pointer = read_pointer(self.place, 0)
         self._index_id = pointer.index_id
-        check_same(address(self.place), pointer.info, model, chunking)
+        check_same(self.place.address, pointer.info, model, chunking)
 
     @contextmanager
     def commit(self) -> Iterator[LakeCommit]:
@@ -158,15 +156,15 @@ class LakeWriter(LakeLookups):
     @contextmanager
     def _locked(self) -> Iterator[Generation]:
         """Hold the commit lock; yield the newest generation."""
-        with commit_lock(self.place):
+        with commit_lock(self.place.folder):
             if self.is_replaced:
                 raise StorageError(
-                    f"another index has taken the place of {address(self.place)} since it was "
+                    f"another index has taken the place of {self.place.address} since it was "
                     "opened; open it again"
                 )
             base = self._base()
             if base is None:
-                raise NotAnIndex(f"{address(self.place)} has no model yet: call set_model first")
+                raise NotAnIndex(f"{self.place.address} has no model yet: call set_model first")
             yield base
 
     def _publish(self, pointer: Pointer) -> None:
@@ -175,9 +173,10 @@ class LakeWriter(LakeLookups):
         before = base.pointer.tables if base else {}
         for name, version in pointer.tables.items():
             if before.get(name) != version:
+                folder = self.place.folder
                 _flush(
-                    self.place / TABLES / f"{name}.lance",
-                    pointer_path(self.place, pointer.generation - 1),
+                    folder / TABLES / f"{name}.lance",
+                    folder / pointer_name(pointer.generation - 1),
                 )
         put_pointer(self.place, pointer)
 
@@ -246,40 +245,51 @@ class LakeWriter(LakeLookups):
 
     def _clean(self) -> None:
         """Remove generations that nobody needs, and the files that only they have."""
-        with commit_lock(self.place):
-            numbers = generations(self.place)
+        with commit_lock(self.place.folder):
             now = time.time()
+            listed = self.place.objects.list(COMMITS)
+            written = {
+                number: one.modified
+                for one in listed
+                if (number := number_of(one.name)) is not None
+            }
+            numbers = sorted(written)
             kept = [
                 one
                 for one, following in pairwise(numbers)
-                if now - pointer_path(self.place, following).stat().st_mtime < KEEP_SECONDS
+                if now - written[following] < KEEP_SECONDS
             ]
             kept += numbers[-1:]
-            for number in sorted(set(numbers) - set(kept)):
-                with suppress(OSError):
-                    remove_pointer(self.place, number)
+            old = [pointer_name(number) for number in sorted(set(numbers) - set(kept))]
+            # A writer that was killed may have left a pointer that it had not published.
+            old += [
+                f"{COMMITS}/{one.name}"
+                for one in listed
+                if one.name.endswith(UNPUBLISHED) and now - one.modified > KEEP_SECONDS
+            ]
+            with suppress(StorageError):
+                self.place.objects.delete(old)
             pointers = [read_pointer(self.place, number) for number in kept]
             clean_tables(self.place, [one.tables for one in pointers], KEEP_SECONDS)
             named = {file.name for one in pointers if one.words for file in one.words.files}
-            # A writer that was killed may have left a pointer that it had not published.
-            unpublished = (self.place / COMMITS).glob("*.tmp")
-            for path in (*stray_words(self.place, named), *unpublished):
+            for path in stray_words(self.place, named):
                 with suppress(OSError):
                     if now - path.stat().st_mtime > KEEP_SECONDS:
                         path.unlink()
 
 
-def check_free(place: Path) -> None:
+def check_free(place: Place) -> None:
     """Refuse a folder unless it is an index, empty or missing; change nothing.
 
     Raises:
         NotAnIndex: the folder holds something else, or is a file.
         StorageError: the folder can't be read.
     """
-    if place.exists() and not place.is_dir():
+    folder = place.folder
+    if folder.exists() and not folder.is_dir():
         raise NotAnIndex(f"{place} is a file; an index is a folder")
     try:
-        names = {path.name for path in place.iterdir()} if place.is_dir() else set()
+        names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     except OSError as error:
         raise StorageError(f"can't read {place}: {error.strerror}") from error
     strangers = sorted(names - LOCK_NAMES)
