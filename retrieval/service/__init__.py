@@ -6,7 +6,7 @@ A request's path::
       access         identifies the caller by its token
       limits         bounds requests, connections, and the bytes and time of messages
       observability  logs, counts and traces the request
-    engine           answers it; knows no protocol
+    engine           answers it; knows no protocol: searches, texts, documents, the catalog
       page_tokens    makes and reads the tokens of pages
       collections    holds the open indexes, their models, and the vectors of recent queries
       scheduling     runs searches and models in threads, and lets callers take turns

@@ -3,13 +3,11 @@
 import asyncio
 import gc
 import logging
-import os
 import resource
 import signal
 import socket
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from functools import partial
 from wsgiref.simple_server import WSGIServer
 
 import grpc
@@ -41,9 +39,10 @@ from retrieval.service.limits.memory import Trimmer
 from retrieval.service.limits.under_way import Admission, Transfers
 from retrieval.service.observability.metrics import Metrics
 from retrieval.service.observability.observer import Observer, Tracer
-from retrieval.service.scheduling.batcher import BULK_NICENESS, NICENESS, Batcher
-from retrieval.service.scheduling.threads import SearchThreads, behind_others, supervise
-from retrieval.store import Location, search_on_one_core
+from retrieval.service.scheduling.batcher import Batcher
+from retrieval.service.scheduling.pools import Pools
+from retrieval.service.scheduling.threads import supervise
+from retrieval.store import Location
 from retrieval.v1 import (
     embedding_service_pb2,
     index_service_pb2,
@@ -91,15 +90,6 @@ _IDLE_SECONDS = 300
 _REVIVE_SECONDS = 1.0
 """Between two checks that all threads run."""
 
-_FILTER_THREADS = 2
-"""Half the read connections of a generation (``snapshot.CONNECTIONS``): the other half is left for
-searches."""
-_FILTER_NICENESS = 5
-"""Between the event loop (0) and threads that search (``NICENESS``): on a busy machine, evaluating
-filters gets a third of the event loop's share of a core, and three times that of a search."""
-_RERANK_THREADS = 4
-"""Reranked searches at a time; their batches take turns at the model."""
-
 
 class RetrievalServer:
     """One server; made, started and stopped in one running event loop."""
@@ -118,27 +108,8 @@ class RetrievalServer:
         self._admission = Admission(config.limits.concurrent_requests)
         self._transfers = Transfers(config.limits, Trimmer())
         self._metrics = Metrics()
-        self._search_threads = SearchThreads(
-            config.search_threads,
-            prepare=partial(_prepare, NICENESS),
-            most_of_one=max(2, os.cpu_count() or 1),
-            metrics=self._metrics,
-        )
-        self._filter_threads = SearchThreads(
-            _FILTER_THREADS,
-            name="filter",
-            prepare=partial(behind_others, _FILTER_NICENESS),
-            metrics=self._metrics,
-        )
-        self._rerank_threads = (
-            SearchThreads(
-                _RERANK_THREADS,
-                name="rerank",
-                prepare=partial(_prepare, BULK_NICENESS),
-                metrics=self._metrics,
-            )
-            if config.reranker
-            else self._search_threads
+        self._pools = Pools.start(
+            config.search_threads, reranks=bool(config.reranker), metrics=self._metrics
         )
         self._tracer = Tracer()
         self._batcher = Batcher(metrics=self._metrics)
@@ -156,9 +127,7 @@ class RetrievalServer:
             self._collections,
             config.limits,
             self._observer,
-            search_threads=self._search_threads,
-            rerank_threads=self._rerank_threads,
-            filter_threads=self._filter_threads,
+            self._pools,
             writing=config.writing,
         )
         self._metrics_server: WSGIServer | None = None
@@ -297,13 +266,8 @@ class RetrievalServer:
             await asyncio.sleep(_REVIVE_SECONDS)
             reason = ""
             try:
-                for threads in (
-                    self._batcher,
-                    self._search_threads,
-                    self._filter_threads,
-                    self._rerank_threads,
-                ):
-                    threads.revive()
+                self._batcher.revive()
+                self._pools.revive()
             except NotServing as error:
                 reason = error.message
             if reason and self._serving:
@@ -369,9 +333,7 @@ class RetrievalServer:
 
     def _close_threads(self) -> None:
         # Searches wait for embeddings, so end their threads first.
-        self._search_threads.close()
-        self._filter_threads.close()
-        self._rerank_threads.close()
+        self._pools.close()
         self._batcher.close()
         self._tracer.close()
         if self._metrics_server is not None:
@@ -444,12 +406,6 @@ async def serve(
             await stopping.wait()
     finally:
         await server.stop()
-
-
-def _prepare(niceness: int) -> None:
-    """Prepare a thread that searches."""
-    search_on_one_core()
-    behind_others(niceness)
 
 
 def _allow_connections(wanted: int) -> None:

@@ -28,6 +28,7 @@ from retrieval.service.engine import MAX_STREAM_LIMIT, Call, Engine, Search, Sea
 from retrieval.service.observability.metrics import Metrics
 from retrieval.service.observability.observer import Observer, Tracer
 from retrieval.service.scheduling.batcher import Batcher
+from retrieval.service.scheduling.pools import Pools
 from retrieval.service.scheduling.threads import SearchThreads
 from tests.service.harness import SECTIONS, SUBJECTS
 
@@ -51,9 +52,7 @@ async def opened(limits: Limits | None = None, **indexes: Path) -> AsyncIterator
             collections,
             limits or Limits(),
             Observer(metrics, Tracer({})),
-            search_threads=threads,
-            rerank_threads=threads,
-            filter_threads=threads,
+            Pools(threads, threads, threads),
         )
     finally:
         threads.close()
@@ -97,66 +96,66 @@ def test_the_engine_loads_neither_grpc_nor_messages() -> None:
 
 def test_search_batch_and_stream_agree(index: Path) -> None:
     async def ask(engine: Engine) -> None:
-        first = await engine.search(ANYBODY, searched("bread"), as_it_is)
+        first = await engine.searches.page(ANYBODY, searched("bread"), as_it_is)
         assert first.result.passages[0].uri.endswith("bread.md")
         token = first.next_page_token
-        second = await engine.search(ANYBODY, searched("bread", page_token=token), as_it_is)
-        whole = await engine.search(ANYBODY, searched("bread", k=6), as_it_is)
+        second = await engine.searches.page(ANYBODY, searched("bread", page_token=token), as_it_is)
+        whole = await engine.searches.page(ANYBODY, searched("bread", k=6), as_it_is)
         assert first.result.passages + second.result.passages == whole.result.passages
 
-        batch = await engine.search_batch(
+        batch = await engine.searches.batch(
             ANYBODY, ["bread", "violin"], lambda text: searched(text, k=6), uris
         )
         assert batch[0] == uris(whole)
         assert batch[1][0].endswith("violin.md")
 
-        parts = engine.stream_search(ANYBODY, "default", Query(text="bread"), limit=6)
+        parts = engine.searches.stream(ANYBODY, "default", Query(text="bread"), limit=6)
         async with aclosing(parts):
             found = [passage async for part in parts for passage in part.result.passages]
         assert tuple(found) == whole.result.passages
 
         similar = Search("default", Query(passage=(found[0].document_id, found[0].ordinal)), b"")
-        assert (await engine.search(ANYBODY, similar, as_it_is)).result.passages
+        assert (await engine.searches.page(ANYBODY, similar, as_it_is)).result.passages
 
     with_engine(index, ask)
 
 
 def test_page_tokens_are_bound_to_the_request(index: Path) -> None:
     async def ask(engine: Engine) -> None:
-        token = (await engine.search(ANYBODY, searched("bread"), as_it_is)).next_page_token
+        token = (await engine.searches.page(ANYBODY, searched("bread"), as_it_is)).next_page_token
         with pytest.raises(InvalidArgument, match="another request"):
-            await engine.search(ANYBODY, searched("butter", page_token=token), as_it_is)
-        page = await engine.documents(ANYBODY, "default", size=3)
+            await engine.searches.page(ANYBODY, searched("butter", page_token=token), as_it_is)
+        page = await engine.documents.page(ANYBODY, "default", size=3)
         assert [row.uri for row in page.documents] == sorted(row.uri for row in page.documents)
-        rest = await engine.documents(ANYBODY, "default", 50, page.next_page_token)
+        rest = await engine.documents.page(ANYBODY, "default", 50, page.next_page_token)
         assert len(page.documents) + len(rest.documents) == len(SUBJECTS)
         assert rest.next_page_token == ""
         with pytest.raises(InvalidArgument, match="another request"):
-            engine.collections(ANYBODY, 0, page.next_page_token)
+            engine.catalog.page(ANYBODY, 0, page.next_page_token)
 
     with_engine(index, ask)
 
 
 def test_documents_passages_and_the_server(index: Path) -> None:
     async def ask(engine: Engine) -> None:
-        page = engine.collections(ANYBODY)
+        page = engine.catalog.page(ANYBODY)
         assert [name for name, _ in page.collections] == ["default"]
-        info = engine.collection(ANYBODY, "default")
+        info = engine.catalog.get(ANYBODY, "default")
         assert info == page.collections[0][1]
         assert info.documents == len(SUBJECTS)
 
-        listed = await engine.documents(ANYBODY, "default")
+        listed = await engine.documents.page(ANYBODY, "default")
         assert listed.generation == info.generation
         row = listed.documents[0]
         name = DocumentName("default", row.id)
-        found = await engine.document(ANYBODY, name, text=None)
+        found = await engine.documents.get(ANYBODY, name, text=None)
         assert (found.row, found.part) == (row, None)
-        whole = (await engine.document(ANYBODY, name, text="whole")).part
+        whole = (await engine.documents.get(ANYBODY, name, text="whole")).part
         assert whole is not None
         text = whole.text
         assert len(text) == row.char_count
 
-        around = await engine.passage(
+        around = await engine.documents.passage(
             ANYBODY, PassageName("default", row.id, 1), before=1, after=len(SECTIONS)
         )
         assert [one.ordinal for one in around.before] == [0]
@@ -164,7 +163,7 @@ def test_documents_passages_and_the_server(index: Path) -> None:
         assert [one.ordinal for one in around.after] == list(range(2, row.chunk_count))
 
         assert engine.server_info(ANYBODY).limits["max_stream_limit"] == MAX_STREAM_LIMIT
-        reloaded = await engine.reload(ANYBODY, "default")
+        reloaded = await engine.catalog.reload(ANYBODY, "default")
         assert reloaded.previous_generation == reloaded.info.generation == info.generation
 
     with_engine(index, ask)
@@ -172,10 +171,10 @@ def test_documents_passages_and_the_server(index: Path) -> None:
 
 def test_texts_are_embedded_and_counted(index: Path) -> None:
     async def ask(engine: Engine) -> None:
-        embedded = await engine.embed(ANYBODY, "default", ["bread", "violin"], "query")
+        embedded = await engine.texts.embed(ANYBODY, "default", ["bread", "violin"], "query")
         dim = embedded.model.dim
         assert [one.vector.shape for one in embedded.embeddings] == [(dim,), (dim,)]
-        counted = await engine.count_tokens(ANYBODY, "default", ["bread", "bread bread"])
+        counted = await engine.texts.count_tokens(ANYBODY, "default", ["bread", "bread bread"])
         one, two = counted.counts
         assert two == 2 * one
         assert counted.model == embedded.model
@@ -192,7 +191,7 @@ def test_errors_of_a_batch_name_their_place(index: Path) -> None:
             ([searched("a")] * 3, "requests"),
         ):
             with pytest.raises(InvalidArgument) as caught:
-                await engine.search_batch(ANYBODY, requests, lambda search: search, as_it_is)
+                await engine.searches.batch(ANYBODY, requests, lambda search: search, as_it_is)
             assert caught.value.metadata["field"] == field
 
     with_engine(index, ask, Limits(batch_size=2))
@@ -207,23 +206,23 @@ def test_every_request_needs_its_scope(index: Path, scope: str) -> None:
         name = DocumentName("default", 1)
         asked: dict[str, list[Callable[[], Any]]] = {
             "search": [
-                lambda: engine.search(call, searched("bread"), as_it_is),
-                lambda: engine.search_batch(call, [searched("a")], lambda one: one, as_it_is),
-                lambda: anext(engine.stream_search(call, "default", Query(text="bread"), 1)),
+                lambda: engine.searches.page(call, searched("bread"), as_it_is),
+                lambda: engine.searches.batch(call, [searched("a")], lambda one: one, as_it_is),
+                lambda: anext(engine.searches.stream(call, "default", Query(text="bread"), 1)),
             ],
             "embed": [
-                lambda: engine.embed(call, "default", ["a"], "query"),
-                lambda: engine.count_tokens(call, "default", ["a"]),
+                lambda: engine.texts.embed(call, "default", ["a"], "query"),
+                lambda: engine.texts.count_tokens(call, "default", ["a"]),
             ],
             "read": [
-                lambda: engine.document(call, name, text="whole"),
-                lambda: engine.documents(call, "default"),
-                lambda: engine.passage(call, PassageName("default", 1, 0)),
-                lambda: asyncio.to_thread(engine.collection, call, "default"),
-                lambda: asyncio.to_thread(engine.collections, call),
+                lambda: engine.documents.get(call, name, text="whole"),
+                lambda: engine.documents.page(call, "default"),
+                lambda: engine.documents.passage(call, PassageName("default", 1, 0)),
+                lambda: asyncio.to_thread(engine.catalog.get, call, "default"),
+                lambda: asyncio.to_thread(engine.catalog.page, call),
                 lambda: asyncio.to_thread(engine.server_info, call),
             ],
-            "reload": [lambda: engine.reload(call, "default")],
+            "reload": [lambda: engine.catalog.reload(call, "default")],
         }
         for needed, requests in asked.items():
             for request in requests:
@@ -240,16 +239,16 @@ def test_a_caller_sees_its_collections_alone(index: Path, other_index: Path) -> 
     async def main() -> None:
         async with opened(default=index, tea=other_index) as engine:
             call = Call(Caller("app", None, frozenset({"tea"})))
-            assert [name for name, _ in engine.collections(call).collections] == ["tea"]
+            assert [name for name, _ in engine.catalog.page(call).collections] == ["tea"]
             for name in ("default", "missing"):
                 with pytest.raises(PermissionDenied):
-                    engine.collection(call, name)
+                    engine.catalog.get(call, name)
             with pytest.raises(NotFound, match="this server has: default, tea"):
-                engine.collection(ANYBODY, "missing")
-            token = (await engine.search(ANYBODY, searched("a"), as_it_is)).next_page_token
+                engine.catalog.get(ANYBODY, "missing")
+            token = (await engine.searches.page(ANYBODY, searched("a"), as_it_is)).next_page_token
             other = Search("tea", Query(text="a", k=3), b"a", token)
             with pytest.raises(StaleGeneration):
-                await engine.search(ANYBODY, other, as_it_is)
+                await engine.searches.page(ANYBODY, other, as_it_is)
 
     asyncio.run(main())
 
@@ -258,10 +257,10 @@ def test_deadline_and_cancellation_are_handed_in(
     index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def ask(engine: Engine) -> None:
-        await engine.search(ANYBODY, searched("warm up"), as_it_is)
-        opened = engine._collections._open["default"]
+        await engine.searches.page(ANYBODY, searched("warm up"), as_it_is)
+        opened = engine.searches._collections._open["default"]
         before = opened._holders
-        task = asyncio.create_task(engine.search(ANYBODY, searched("bread"), as_it_is))
+        task = asyncio.create_task(engine.searches.page(ANYBODY, searched("bread"), as_it_is))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -272,16 +271,16 @@ def test_deadline_and_cancellation_are_handed_in(
             await asyncio.sleep(0.01)
         assert opened._holders == before
         # A queue that is known to be slow refuses what would come too late.
-        pace = engine._search_threads._pace
-        monkeypatch.setattr(engine._search_threads, "_long_queue", 0)
+        pace = engine.searches._pools.search._pace
+        monkeypatch.setattr(engine.searches._pools.search, "_long_queue", 0)
         pace.join(100)
         pace.learn(1, 10.0, side_by_side=1, crowded=True)
         soon = Call(answer_by=time.perf_counter() + 5)
         with pytest.raises(Overloaded):
-            await engine.documents(soon, "default")
+            await engine.documents.page(soon, "default")
         pace.leave(100)
         patient = Call(answer_by=math.inf)
-        assert (await engine.documents(patient, "default")).documents
+        assert (await engine.documents.page(patient, "default")).documents
 
     with_engine(index, ask)
 
@@ -296,11 +295,11 @@ def test_each_search_and_text_counts_against_the_rate(index: Path) -> None:
     async def ask(engine: Engine) -> None:
         allowance: Any = Allowance()
         call = Call(Caller("app", None, None, allowance))
-        await engine.search(call, searched("a"), as_it_is)
+        await engine.searches.page(call, searched("a"), as_it_is)
         assert allowance.charged == 0  # the first of a request was counted when it was let in
-        await engine.search_batch(call, ["a", "b", "c"], searched, as_it_is)
+        await engine.searches.batch(call, ["a", "b", "c"], searched, as_it_is)
         assert allowance.charged == 2
-        await engine.embed(call, "default", ["a", "b"], "query")
+        await engine.texts.embed(call, "default", ["a", "b"], "query")
         assert allowance.charged == 3
 
     with_engine(index, ask)

@@ -21,13 +21,13 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
 
     def __init__(self, engine: Engine) -> None:
         """Answer from an engine."""
-        self._engine = engine
+        self._texts = engine.texts
 
     async def BatchEmbed(
         self, request: pb.BatchEmbedRequest, _context: ServicerContext[Any, Any]
     ) -> pb.BatchEmbedResponse:
         """Answer the vectors of texts."""
-        embedded = await self._engine.embed(
+        embedded = await self._texts.embed(
             current_call.get(),
             _collection(request),
             request.texts,
@@ -45,7 +45,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         self, request: pb.CountTokensRequest, _context: ServicerContext[Any, Any]
     ) -> pb.CountTokensResponse:
         """Answer how many tokens texts have."""
-        counted = await self._engine.count_tokens(
+        counted = await self._texts.count_tokens(
             current_call.get(), _collection(request), request.texts, model=request.model
         )
         return pb.CountTokensResponse(
@@ -59,7 +59,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         self, _request: pb.ListModelsRequest, _context: ServicerContext[Any, Any]
     ) -> pb.ListModelsResponse:
         """Answer the models that the caller may use."""
-        offered = self._engine.models(current_call.get())
+        offered = self._texts.models(current_call.get())
         response = pb.ListModelsResponse(models=map(served_model_message, offered.models))
         if offered.reranker is not None:
             response.reranker.name = offered.reranker.name

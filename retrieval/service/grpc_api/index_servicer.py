@@ -38,14 +38,14 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
     ) -> pb.GetCollectionResponse:
         """Answer one collection."""
         name = parse_collection(request.name, field="name")
-        info = self._engine.collection(current_call.get(), name)
+        info = self._engine.catalog.get(current_call.get(), name)
         return pb.GetCollectionResponse(collection=collection_message(name, info))
 
     async def ListCollections(
         self, request: pb.ListCollectionsRequest, _context: ServicerContext[Any, Any]
     ) -> pb.ListCollectionsResponse:
         """Answer one page of collections, by name."""
-        page = self._engine.collections(current_call.get(), request.page_size, request.page_token)
+        page = self._engine.catalog.page(current_call.get(), request.page_size, request.page_token)
         return pb.ListCollectionsResponse(
             collections=[collection_message(name, info) for name, info in page.collections],
             next_page_token=page.next_page_token,
@@ -67,7 +67,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
         else:
             collection = parse_collection(request.collection, field="collection")
             name = DocumentUri(collection, request.uri)
-        found = await self._engine.document(current_call.get(), name, text=_to_text(request))
+        found = await self._engine.documents.get(current_call.get(), name, text=_to_text(request))
         response = pb.GetDocumentResponse(generation=found.generation)
         part = found.part
         response.document.CopyFrom(
@@ -86,7 +86,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
     ) -> pb.ListDocumentsResponse:
         """Answer one page of documents, by URI."""
         name = parse_collection(request.parent, field="parent")
-        page = await self._engine.documents(
+        page = await self._engine.documents.page(
             current_call.get(),
             name,
             request.page_size,
@@ -111,7 +111,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
     ) -> pb.ListSkippedFilesResponse:
         """Answer one page of files that are not indexed, by URI."""
         name = parse_collection(request.parent, field="parent")
-        page = await self._engine.skipped(
+        page = await self._engine.documents.skipped(
             current_call.get(), name, request.page_size, request.page_token
         )
         return pb.ListSkippedFilesResponse(
@@ -129,7 +129,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
     ) -> pb.ListFieldsResponse:
         """Answer the fields that filters can compare."""
         name = parse_collection(request.parent, field="parent")
-        fields, generation = await self._engine.fields(current_call.get(), name)
+        fields, generation = await self._engine.documents.fields(current_call.get(), name)
         return pb.ListFieldsResponse(
             fields=[
                 pb.Field(name=one.name, built_in=one.built_in, has_values=one.has_values)
@@ -143,7 +143,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
     ) -> pb.ListFieldValuesResponse:
         """Answer the most frequent values of a field."""
         name = parse_collection(request.parent, field="parent")
-        values, generation = await self._engine.field_values(
+        values, generation = await self._engine.documents.field_values(
             current_call.get(), name, request.field, request.containing, request.page_size
         )
         return pb.ListFieldValuesResponse(
@@ -159,7 +159,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
     ) -> pb.GetPassageResponse:
         """Answer one passage and its neighbours."""
         name = parse_passage(request.name, field="name")
-        found = await self._engine.passage(
+        found = await self._engine.documents.passage(
             current_call.get(), name, before=request.before, after=request.after
         )
         response = pb.GetPassageResponse(generation=found.generation)
@@ -174,7 +174,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
     ) -> pb.ReloadCollectionResponse:
         """Answer from the newest generation from now on."""
         name = parse_collection(request.name, field="name")
-        reloaded = await self._engine.reload(current_call.get(), name)
+        reloaded = await self._engine.catalog.reload(current_call.get(), name)
         return pb.ReloadCollectionResponse(
             collection=collection_message(name, reloaded.info),
             previous_generation=reloaded.previous_generation,

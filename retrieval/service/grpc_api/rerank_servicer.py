@@ -15,13 +15,13 @@ class RerankServicer(pb_grpc.RerankServiceServicer):
 
     def __init__(self, engine: Engine) -> None:
         """Answer from an engine."""
-        self._engine = engine
+        self._texts = engine.texts
 
     async def Rerank(
         self, request: pb.RerankRequest, _context: ServicerContext[Any, Any]
     ) -> pb.RerankResponse:
         """Answer the numbers of texts, best first."""
-        reranked = await self._engine.rerank(
+        reranked = await self._texts.rerank(
             current_call.get(), request.query, request.texts, request.top_n
         )
         return pb.RerankResponse(

@@ -28,20 +28,20 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
 
     def __init__(self, engine: Engine) -> None:
         """Answer from an engine."""
-        self._engine = engine
+        self._searches = engine.searches
 
     async def Search(
         self, request: pb.SearchRequest, _context: ServicerContext[Any, Any]
     ) -> pb.SearchResponse:
         """Answer one page of passages."""
-        return await self._engine.search(current_call.get(), to_search(request), search_response)
+        return await self._searches.page(current_call.get(), to_search(request), search_response)
 
     async def BatchSearch(
         self, request: pb.BatchSearchRequest, _context: ServicerContext[Any, Any]
     ) -> pb.BatchSearchResponse:
         """Answer many searches; those of one collection go through its model together."""
         started = time.perf_counter()
-        answers = await self._engine.search_batch(
+        answers = await self._searches.batch(
             current_call.get(), request.requests, to_search, search_response
         )
         response = pb.BatchSearchResponse()
@@ -60,7 +60,7 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
         """Answer a header, then passages: found at once, read some at a time, of one generation."""
         name = parse_collection(request.collection, field="collection")
         query = to_query(request, collection=name)
-        pages = self._engine.stream_search(current_call.get(), name, query, request.limit)
+        pages = self._searches.stream(current_call.get(), name, query, request.limit)
         first = True
         async with aclosing(pages):
             async for page in pages:

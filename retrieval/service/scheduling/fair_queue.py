@@ -20,7 +20,7 @@ from retrieval.domain.deadline import answer_by
 from retrieval.errors import Overloaded
 
 turn_of: ContextVar[str] = ContextVar("turn_of", default="")
-"""Name under which the present request takes turns with others; see ``engine.Call``."""
+"""Name under which the present request takes turns with others; see ``engine.calls.Call``."""
 
 
 class Waiting(Protocol):

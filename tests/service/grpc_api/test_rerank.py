@@ -139,7 +139,7 @@ def test_no_other_search_waits_for_the_model(
         ThreadPoolExecutor(24) as pool,
     ):
         reranked = [pool.submit(client.search, f"boat {n}", rerank_top=8) for n in range(24)]
-        wait_until(lambda: len(server.server._rerank_threads._waiting) >= 20)
+        wait_until(lambda: len(server.server._pools.rerank._waiting) >= 20)
         for number in range(5):
             assert len(other.search(f"ferry {number}")) > 0
         gate.set()

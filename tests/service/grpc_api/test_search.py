@@ -310,7 +310,7 @@ def test_a_stream_reads_page_by_page(
     client: RetrievalClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = client.search("how is it done?", k=PASSAGES)
-    monkeypatch.setattr("retrieval.service.engine.MAX_K", 6)
+    monkeypatch.setattr("retrieval.service.engine.searches.MAX_K", 6)
     assert tuple(client.stream_search("how is it done?")) == whole.passages
     assert tuple(client.stream_search("how is it done?", limit=13)) == whole.passages[:13]
 
@@ -344,7 +344,7 @@ def test_a_stream_with_options_is_the_list_of_the_pages(
     assert equal(stream, whole)
     few = client.search("bees in the winter", k=3, **options)
     assert equal(client.stream_search("bees in the winter", limit=3, **options), few)
-    monkeypatch.setattr("retrieval.service.engine.MAX_K", 6)
+    monkeypatch.setattr("retrieval.service.engine.searches.MAX_K", 6)
     assert equal(client.stream_search("bees in the winter", **options), whole)
 
 
