@@ -15,7 +15,6 @@ from retrieval.service.config import parse_indexes
 from retrieval.store import (
     Location,
     Reader,
-    api,
     exists,
     open_reader,
     open_writer,
@@ -25,6 +24,7 @@ from retrieval.store import (
     remove_documents,
     verify,
 )
+from retrieval.store.api import opening
 from retrieval.store.disk.reading.reader import DiskReader
 from retrieval.store.disk.store import DiskStore
 from tests.store.test_store import fill
@@ -105,7 +105,7 @@ def test_a_scheme_names_its_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         def open_reader(self, location: Location, before: Reader | None = None) -> DiskReader:
             return super().open_reader(Location("", str(tmp_path / location.path)), before)
 
-    monkeypatch.setattr(api, "_STORES", {**api._STORES, "elsewhere": Elsewhere})
+    monkeypatch.setattr(opening, "_STORES", {**opening._STORES, "elsewhere": Elsewhere})
     fill(tmp_path / "index", 2)
     with open_reader("elsewhere://index") as reader, open_reader(tmp_path / "index") as same:
         assert reader.info == same.info
