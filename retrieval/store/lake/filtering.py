@@ -29,7 +29,8 @@ from retrieval.store.filters.tree import (
     Or,
 )
 from retrieval.store.filters.values import Kind, Moment, Number, Text, Value
-from retrieval.store.lake.tables.generation import Generation, Keyed
+from retrieval.store.lake.tables.generation import Generation
+from retrieval.store.lake.tables.keyed import Keyed
 from retrieval.store.lake.tables.schema import DOCUMENTS, VALUES
 
 Mask = NDArray[np.bool_]

@@ -122,7 +122,7 @@ def _passages(generation: Generation) -> Iterator[Problem]:
         count = len(generation.passages_of(document_id))
         for start in range(0, count, _ROWS):
             passages.ranges([(document_id, start, start + _ROWS - 1)])
-        rows = generation.places.rows[generation.passages_of(document_id)]
+        rows = generation.passages_of(document_id)
         for row in generation.take(CHUNKS, rows, ["header", "heading_path"]).to_pylist():
             if header_key(title, json.loads(row["heading_path"])) != row["header"]:
                 what = f"a passage of document {document_id} is not found by its headings"

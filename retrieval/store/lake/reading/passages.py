@@ -100,7 +100,7 @@ class Passages:
     def neighbours(self, ranges: Sequence[Range]) -> dict[int, dict[int, Neighbour]]:
         """Read places and headings of the passages in some ranges, by document and ordinal."""
         columns = ("document_id", "ordinal", "char_start", "char_end", "heading_path")
-        passages = self._generation.places.rows[self._found(ranges)]
+        passages = self._found(ranges)
         found: dict[int, dict[int, Neighbour]] = {}
         for document_id, *row in self._rows(CHUNKS, passages, columns):
             one = Neighbour._make(row)
@@ -129,7 +129,7 @@ class Passages:
             yield text[one.start - offset : one.end - offset]
 
     def _found(self, ranges: Sequence[Range]) -> NDArray[np.int64]:
-        """Return the passages (see ``Generation.places``) in some ranges, each once."""
+        """Return the passages, i.e. rows of chunks, in some ranges, each once."""
         found = [self._generation.passages_of(*one) for one in ranges]
         return np.unique(np.concatenate([np.empty(0, np.int64), *found]))
 
@@ -143,7 +143,7 @@ class Passages:
         documents = {row[0]: row for row in self._rows(DOCUMENTS, np.unique(rows), _DOCUMENT)}
         content_keys = dict(self._rows(VECTORS, np.unique(keys), ("id", "content_key")))
         stored = []
-        for row in self._rows(CHUNKS, generation.places.rows[passages], _CHUNK):
+        for row in self._rows(CHUNKS, passages, _CHUNK):
             document_id, digest, *chunk = row
             _, mtime_ns, document_digest, *document = documents[document_id]
             vector_id = chunk[CHUNK_COLUMNS.index("vector_id")]

@@ -63,9 +63,9 @@ class TextPlaces:
         """Return the passages that have a text, in order of indexing."""
         generation = self._generation
         if text.text_id:
-            found = generation.by_text.rows(text.text_id)
+            found = generation.in_order(generation.by_text.rows(text.text_id))
         else:
-            found = generation.by_vector.rows(text.vector_id)
+            found = generation.in_order(generation.by_vector.rows(text.vector_id))
             if not len(found):
                 raise generation.damaged("it has a vector that is some passage's, and names none")
             if len(beside):

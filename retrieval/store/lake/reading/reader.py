@@ -104,7 +104,8 @@ class LakeReader:
         Raises:
             NotAnIndex, IndexVersionError, IndexDamaged, StorageError: see ``read_info``.
         """
-        generation = Generation(place, pointer or read_newest(place))
+        older = before._generation if before else None
+        generation = Generation(place, pointer or read_newest(place), older)
         generation.check()
         return cls(generation, Opened(before._opened if before else None))
 

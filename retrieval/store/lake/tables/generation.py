@@ -2,13 +2,14 @@
 
 Ids are kept (12 to 40 bytes a row), because every search needs them. Other columns are read for the
 rows that are asked for.
+
+A generation that follows another one in the same process carries on what that one keeps: it reads
+the columns of new fragments only, and which rows were deleted.
 """
 
 import threading
-from bisect import bisect_left
-from collections.abc import Sequence
-from functools import cached_property
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -17,11 +18,14 @@ from numpy.typing import NDArray
 
 from retrieval.errors import IndexDamaged
 from retrieval.store.lake.place import TABLES, Place
+from retrieval.store.lake.tables.keyed import Ids, Keyed, KeyedTexts, Mask
+from retrieval.store.lake.tables.layout import Carried, Layout
 from retrieval.store.lake.tables.pointer import Pointer
 from retrieval.store.lake.tables.schema import (
     CHUNKS,
     DOCUMENTS,
     SCHEMAS,
+    TABLE_NAMES,
     TEXTS,
     VECTORS,
     lance_errors,
@@ -30,42 +34,21 @@ from retrieval.store.lake.tables.schema import (
 )
 from retrieval.store.records import SegmentInfo
 
-Ids = NDArray[np.int64]
-
 _BLOCK_ROWS: Final = 1 << 16
 """Number of vectors to score at a time: 100 MB at 384 dimensions."""
+_KEY_BYTES: Final = 8
+"""Number of bytes of content keys that are kept in memory; candidates are compared as a whole."""
+_PASSAGE: Final = ("id", "document_id", "ordinal", "vector_id", "text_id")
+"""Columns of ``Places``."""
 
-
-class Keyed:
-    """Finds rows by a key, such as an id; several rows may have the same."""
-
-    def __init__(self, keys: Ids) -> None:
-        """Sort the keys, int64 [rows]."""
-        self._keys = keys
-        in_order = bool((keys[:-1] <= keys[1:]).all())
-        self._order = None if in_order else np.argsort(keys, kind="stable")
-        self._sorted = keys if self._order is None else keys[self._order]
-
-    def rows(self, key: int) -> Ids:
-        """Return the rows with a key, in order."""
-        first, end = np.searchsorted(self._sorted, [key, key + 1])
-        return np.arange(first, end) if self._order is None else self._order[first:end]
-
-    def find(self, keys: Ids) -> tuple[Ids, NDArray[np.bool_]]:
-        """Return a row with each of n keys that there are, and whether each key is there."""
-        if not len(self._sorted):
-            return np.empty(0, np.int64), np.zeros(len(keys), bool)
-        at = np.minimum(np.searchsorted(self._sorted, keys), len(self._sorted) - 1)
-        inside = self._sorted[at] == keys
-        found = at[inside]
-        return found if self._order is None else self._order[found], inside
+Derived = TypeVar("Derived")
 
 
 class Places(NamedTuple):
-    """The ids of all passages in order of indexing, int64 [n] each."""
+    """The ids of all passages in order of their rows, int64 [n] each."""
 
-    rows: Ids
-    """Their rows in the table."""
+    ids: Ids
+    """Ascending in order of indexing."""
     documents: Ids
     ordinals: Ids
     vectors: Ids
@@ -75,15 +58,29 @@ class Places(NamedTuple):
 class Generation:
     """One generation; safe to share between threads."""
 
-    def __init__(self, place: Place, pointer: Pointer) -> None:
-        """Open a generation; its tables are opened when they are needed."""
+    def __init__(self, place: Place, pointer: Pointer, before: "Generation | None" = None) -> None:
+        """Open a generation; its tables are opened when they are needed.
+
+        Args:
+            place: the index.
+            pointer: the generation.
+            before: an older generation of the index, whose columns in memory are carried on. The
+                object itself is not kept.
+
+        Raises:
+            IndexDamaged: a table can't be read.
+        """
         self.place = place
         self.pointer = pointer
         self._tables: dict[str, Any] = {}
+        self._layouts: dict[str, Layout] = {}
         self._columns: dict[tuple[str, str], Any] = {}
+        self._keyed: dict[tuple[str, str], Keyed | KeyedTexts] = {}
+        self._derived: dict[str, Any] = {}
         self._lock = threading.RLock()
-        self.cache: dict[str, Keyed] = {}
-        """What a writer derives from columns of the generation."""
+        if before is not None and _is_older(before, self):
+            with before._lock:
+                self._carry(before)
 
     # Tables.
 
@@ -134,7 +131,10 @@ class Generation:
         return pa.schema([self.schema(name).field(column) for column in columns]).empty_table()
 
     def column(self, name: str, column: str) -> Any:  # noqa: ANN401
-        """Return a whole column as one Arrow array; it is kept in memory."""
+        """Return a whole column as one Arrow array; it is kept in memory.
+
+        Of content keys, only the first bytes are kept, as a number.
+        """
         return self.columns(name, [column])[0]
 
     def columns(self, name: str, columns: Sequence[str]) -> list[Any]:
@@ -142,9 +142,10 @@ class Generation:
         with self._lock:
             missing = [column for column in columns if (name, column) not in self._columns]
             if missing:
+                self.layout(name)  # a later generation needs it when files may be gone
                 table = self.read(name, missing)
                 for column in missing:
-                    self._columns[name, column] = table.column(column).combine_chunks()
+                    self._columns[name, column] = _in_memory(table, column)
             return [self._columns[name, column] for column in columns]
 
     def numbers(self, name: str, column: str) -> Ids:
@@ -152,102 +153,212 @@ class Generation:
         found: Ids = self.column(name, column).to_numpy(zero_copy_only=False)
         return found
 
+    def keyed(self, name: str, column: str) -> Keyed:
+        """Return the rows of a table by a column of numbers; they are kept in memory."""
+        with self._lock:
+            found = self._keyed.get((name, column))
+            if not isinstance(found, Keyed):
+                found = self._keyed[name, column] = Keyed(self.numbers(name, column))
+            return found
+
+    def layout(self, name: str) -> Layout:
+        """Return the fragments of a table; none if it has no rows yet."""
+        table = self.table(name)
+        with self._lock, lance_errors(self.place):
+            if name not in self._layouts:
+                self._layouts[name] = Layout([]) if table is None else Layout.of(table)
+            return self._layouts[name]
+
+    def derive(self, what: str, make: Callable[[], Derived]) -> Derived:
+        """Make something of the rows once, and keep it in memory.
+
+        If ``what`` is the name of a table, it is carried on until the table changes.
+        """
+        with self._lock:
+            if what not in self._derived:
+                self._derived[what] = make()
+            found: Derived = self._derived[what]
+            return found
+
+    # What an older generation has in memory already.
+
+    def _carry(self, before: "Generation") -> None:
+        """Take over what an older generation has in memory."""
+        carried = {}
+        for name in sorted({name for name, _ in before._columns}):
+            carried[name] = self._carry_table(before, name)
+        for (name, column), keyed in before._keyed.items():
+            kept = carried[name].kept
+            if isinstance(keyed, KeyedTexts):
+                self._keyed[name, column] = keyed.carried(kept, self.column(name, column))
+            else:
+                self._keyed[name, column] = keyed.carried(kept, self.numbers(name, column))
+        for name, made in before._derived.items():
+            if name in TABLE_NAMES and self._is_same(before, name):
+                self._derived[name] = made
+        if "used" in before._derived or "shared" in before._derived:
+            vectors = carried[VECTORS].kept if VECTORS in carried else None
+            self._carry_uses(before, carried[CHUNKS].kept, vectors)
+
+    def _carry_table(self, before: "Generation", name: str) -> Carried:
+        """Carry on the columns of a table; return which of its rows are left, and what is new."""
+        columns = [column for table, column in before._columns if table == name]
+        if self._is_same(before, name):
+            if name in before._tables:
+                self._tables[name] = before._tables[name]
+            if name in before._layouts:
+                self._layouts[name] = before._layouts[name]
+            self._columns |= {(name, column): before._columns[name, column] for column in columns}
+            return Carried(None, ())
+        table = self.table(name)
+        with lance_errors(self.place):
+            self._layouts[name] = Layout.of(table, before.layout(name))
+            carried = self._layouts[name].since(before.layout(name))
+            fragments = [table.get_fragment(number) for number in carried.new]
+            new = (
+                table.scanner(columns=columns, fragments=fragments).to_table()
+                if fragments
+                else self._none(name, columns)
+            )
+        for column in columns:
+            old = before._columns[name, column]
+            kept = old if carried.kept is None else old.filter(pa.array(carried.kept))
+            added = _in_memory(new, column)
+            self._columns[name, column] = pa.concat_arrays([kept, added]) if len(added) else kept
+        return carried
+
+    def _is_same(self, before: "Generation", name: str) -> bool:
+        """Whether a table has the same version in an older generation."""
+        return self.pointer.tables.get(name) == before.pointer.tables.get(name)
+
+    def _carry_uses(
+        self, before: "Generation", passages: Mask | None, vectors: Mask | None
+    ) -> None:
+        """Carry on which vectors are used, and which are shared by several texts.
+
+        Args:
+            before: the older generation.
+            passages: which of its passages are left; None for all.
+            vectors: which of its vectors are left; None for all.
+        """
+        old = before.places.vectors
+        gone = old[:0] if passages is None else old[~passages]
+        new = self.places.vectors[len(old) - len(gone) :]
+        touched = np.unique(np.concatenate([gone, new]))
+        if "used" in before._derived:
+            mask = before.used if vectors is None else before.used[vectors]
+            used = np.zeros(len(self.numbers(VECTORS, "id")), bool)
+            used[: len(mask)] = mask
+            rows, inside = self.vector_rows.find(touched)
+            used[rows] = self.by_vector.counts(touched[inside]) > 0
+            self._derived["used"] = used
+        if "shared" in before._derived:
+            untouched = np.setdiff1d(before.shared_vectors, touched, assume_unique=True)
+            shared = self._shared(self.by_vector.rows_of(touched))
+            self._derived["shared"] = np.sort(np.concatenate([untouched, shared]))
+
     # Documents.
 
-    @cached_property
+    @property
     def document_rows(self) -> Keyed:
         """Rows of documents by their ids."""
-        return Keyed(self.numbers(DOCUMENTS, "id"))
+        return self.keyed(DOCUMENTS, "id")
 
-    @cached_property
-    def _by_uri(self) -> tuple[Any, NDArray[np.uint64]]:
-        uris = self.column(DOCUMENTS, "uri")
-        return uris, pc.sort_indices(uris).to_numpy()
+    @property
+    def _by_uri(self) -> KeyedTexts:
+        with self._lock:
+            found = self._keyed.get((DOCUMENTS, "uri"))
+            if not isinstance(found, KeyedTexts):
+                found = self._keyed[DOCUMENTS, "uri"] = KeyedTexts(self.column(DOCUMENTS, "uri"))
+            return found
 
     def find_uri(self, uri: str) -> int | None:
         """Return the row of a document; None if there is none of that URI."""
-        at = self._at(uri)
-        uris, order = self._by_uri
-        if at < len(order) and uris[order[at]].as_py() == uri:
-            return int(order[at])
-        return None
+        return self._by_uri.find(uri)
 
     def rows_by_uri(self, first: str = "", end: str | None = None) -> Ids:
         """Return the rows of documents from one URI up to before another, in order of URI."""
-        _, order = self._by_uri
-        found: Ids = order[self._at(first) : None if end is None else self._at(end)].astype(
-            np.int64
-        )
-        return found
+        return self._by_uri.between(first, end)
 
-    def _at(self, uri: str) -> int:
-        uris, order = self._by_uri
-        return bisect_left(range(len(order)), uri, key=lambda at: uris[order[at]].as_py())
+    def rows_of(self, name: str, document_ids: Collection[int]) -> Ids:
+        """Return the rows of some documents in a table, in order."""
+        if not document_ids:
+            return np.empty(0, np.int64)
+        keyed = self.keyed(name, "id" if name == DOCUMENTS else "document_id")
+        return np.sort(keyed.rows_of(np.array(sorted(document_ids), np.int64)))
 
     # Passages.
 
-    @cached_property
+    @property
     def places(self) -> Places:
         """The ids of all passages."""
-        columns = ("document_id", "ordinal", "vector_id", "text_id")
-        self.columns(CHUNKS, ["id", *columns])  # with one read
-        order = np.argsort(self.numbers(CHUNKS, "id"), kind="stable")
-        return Places(order, *(self.numbers(CHUNKS, one)[order] for one in columns))
+        self.columns(CHUNKS, _PASSAGE)  # with one read
+        return Places(*(self.numbers(CHUNKS, one) for one in _PASSAGE))
 
-    @cached_property
-    def _by_document(self) -> tuple[Ids, Ids]:
-        """Passages in order of document and ordinal, and their documents in this order."""
-        places = self.places
-        order = np.lexsort((places.ordinals, places.documents))
-        return order, places.documents[order]
-
-    @cached_property
+    @property
     def by_vector(self) -> Keyed:
-        """Passages (see ``places``) by the ids of their vectors."""
-        return Keyed(self.places.vectors)
+        """Passages, i.e. rows of chunks, by the ids of their vectors."""
+        return self.keyed(CHUNKS, "vector_id")
 
-    @cached_property
+    @property
     def by_text(self) -> Keyed:
-        """Passages (see ``places``) by the ids of their texts."""
-        return Keyed(self.places.texts)
+        """Passages, i.e. rows of chunks, by the ids of their texts."""
+        return self.keyed(CHUNKS, "text_id")
+
+    @property
+    def by_document(self) -> Keyed:
+        """Passages, i.e. rows of chunks, by the ids of their documents."""
+        return self.keyed(CHUNKS, "document_id")
 
     def passages_of(self, document_id: int, first: int = 0, last: int | None = None) -> Ids:
-        """Return a document's passages (see ``places``) from one ordinal to another, in order."""
-        order, documents = self._by_document
-        start, end = np.searchsorted(documents, [document_id, document_id + 1])
-        found = order[start:end]
+        """Return a document's passages from one ordinal to another, in order."""
+        found = self.by_document.rows(document_id)
+        found = found[np.argsort(self.places.ordinals[found], kind="stable")]
         return found[max(0, first) : None if last is None else max(0, last + 1)]
 
-    @cached_property
-    def shared_vectors(self) -> Ids:
-        """Ids of the vectors that several texts share."""
-        places = self.places
-        pairs = np.unique(np.stack([places.vectors, places.texts], axis=1), axis=0)
-        vectors, counts = np.unique(pairs[:, 0], return_counts=True)
-        return vectors[counts > 1]
+    def in_order(self, passages: Ids) -> Ids:
+        """Return passages in order of indexing, which is not that of rows after some merges."""
+        return passages[np.argsort(self.places.ids[passages], kind="stable")]
 
-    @cached_property
+    @property
+    def shared_vectors(self) -> Ids:
+        """Ids of the vectors that several texts share, in order."""
+        return self.derive("shared", lambda: self._shared(self.by_vector.every))
+
+    def _shared(self, passages: Ids) -> Ids:
+        """Return the vectors that several texts share, of passages in order of their vectors."""
+        vectors, texts = self.places.vectors[passages], self.places.texts[passages]
+        is_first = np.ones(len(vectors), bool)
+        is_first[1:] = vectors[1:] != vectors[:-1]
+        first = np.flatnonzero(is_first)
+        others = texts != texts[first][np.cumsum(is_first) - 1]
+        return np.unique(vectors[others])
+
+    @property
     def text_rows(self) -> Keyed:
         """Rows of parts of texts by the ids of their documents."""
-        return Keyed(self.numbers(TEXTS, "document_id"))
+        return self.keyed(TEXTS, "document_id")
 
     # Vectors.
 
-    @cached_property
+    @property
     def vector_rows(self) -> Keyed:
         """Rows of vectors by their ids."""
-        return Keyed(self.numbers(VECTORS, "id"))
+        return self.keyed(VECTORS, "id")
 
-    @cached_property
-    def used(self) -> NDArray[np.bool_]:
+    @property
+    def content_keys(self) -> Keyed:
+        """Rows of vectors by the beginnings of their content keys; see ``key_number``."""
+        return self.keyed(VECTORS, "content_key")
+
+    @property
+    def used(self) -> Mask:
         """Whether a passage uses each vector, bool [rows]."""
-        return np.isin(self.numbers(VECTORS, "id"), self.places.vectors)
+        return self.derive("used", lambda: self.by_vector.counts(self.numbers(VECTORS, "id")) > 0)
 
     def matrix(self, table: Any) -> NDArray[np.float32]:  # noqa: ANN401
         """Return the column of vectors of an Arrow table, float32 [n, dim]."""
-        column = table.column("vector").combine_chunks()
-        if isinstance(column, pa.ChunkedArray):
-            column = pa.concat_arrays(column.chunks) if column.chunks else column
+        column = _one(table.column("vector"))
         flat: NDArray[np.float32] = column.flatten().to_numpy(zero_copy_only=False)
         return flat.reshape(-1, self.pointer.model.dim)
 
@@ -295,3 +406,35 @@ class Generation:
             "index anew",
             file=TABLES,
         )
+
+
+def key_number(content_key: bytes) -> int:
+    """Return the number that stands for a content key in memory; others may have the same."""
+    return int.from_bytes(content_key[:_KEY_BYTES].ljust(_KEY_BYTES, b"\0"), "little", signed=True)
+
+
+def _in_memory(table: Any, column: str) -> Any:  # noqa: ANN401
+    """Return a column as it is kept in memory, one Arrow array."""
+    if column != "content_key":
+        return _one(table.column(column))
+    first = _one(pc.binary_slice(table.column(column), 0, _KEY_BYTES))
+    if len(first) and pc.all(pc.equal(pc.binary_length(first), _KEY_BYTES)).as_py():
+        _, offsets, data = first.buffers()
+        start = int(np.frombuffer(offsets, "<i4")[first.offset])
+        return pa.array(np.frombuffer(data, "<i8", len(first), start))
+    return pa.array([key_number(key) for key in first.to_pylist()], pa.int64())
+
+
+def _one(column: Any) -> Any:  # noqa: ANN401
+    """Return a column of an Arrow table as one array."""
+    found = column.combine_chunks()
+    if isinstance(found, pa.ChunkedArray):
+        return pa.concat_arrays(found.chunks) if found.chunks else pa.array([], found.type)
+    return found
+
+
+def _is_older(before: Generation, after: Generation) -> bool:
+    """Whether a generation is an earlier one of the same index, or the same."""
+    return (before.place, before.pointer.index_id) == (after.place, after.pointer.index_id) and (
+        before.pointer.generation <= after.pointer.generation
+    )

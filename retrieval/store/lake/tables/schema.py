@@ -205,6 +205,20 @@ class TableChange:
                 table.delete(pc.field(column).isin(some))
             self._check(before)
 
+    def delete_rows(self, addresses: Sequence[int]) -> None:
+        """Delete rows of the named version by their addresses; no column is read for it.
+
+        Raises:
+            IndexLocked: another writer has changed the table meanwhile.
+        """
+        for start in range(0, len(addresses), _DELETED_AT_ONCE):
+            some = ", ".join(map(str, addresses[start : start + _DELETED_AT_ONCE]))
+            with lance_errors(self._place):
+                table = self._begun()
+                before = int(table.version)
+                table.delete(f"_rowaddr IN ({some})")
+            self._check(before)
+
     def append(self, rows: Any) -> None:  # noqa: ANN401
         """Append rows, a table of Arrow.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -9,22 +10,21 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from retrieval.domain.embedded_text import context_line, without
 from retrieval.domain.records import ContainerStamp, RootInfo, Skipped, SourceFile
 from retrieval.errors import InvalidArgument
 from retrieval.store.disk.lexical.lexical_writer import Text
+from retrieval.store.disk.lexical.segment_files import LexicalRecord
 from retrieval.store.disk.tables.identity import new_id
 from retrieval.store.disk.tables.rows import (
     chunk_values,
     document_values,
-    from_json,
-    spans_from_json,
 )
 from retrieval.store.disk.tables.schema import TEXT_PART_CHARS, header_key
 from retrieval.store.disk.writing.commit import other_kind, utc_now
 from retrieval.store.filters.values import ValueRow, value_rows
 from retrieval.store.lake.place import Place
 from retrieval.store.lake.tables.generation import Generation
+from retrieval.store.lake.tables.keyed import Ids
 from retrieval.store.lake.tables.pointer import (
     Counts,
     Pointer,
@@ -44,12 +44,29 @@ from retrieval.store.lake.tables.schema import (
     vector_schema,
 )
 from retrieval.store.lake.words import changed_words, is_current
-from retrieval.store.lake.writing.lookups import Changes, LakeLookups, Put
+from retrieval.store.lake.writing.lookups import (
+    Changes,
+    LakeLookups,
+    Put,
+    stored_containers,
+    stored_skipped,
+)
+from retrieval.store.lake.writing.texts import changed_uses, stored_texts, text_of
 from retrieval.store.records import StagedDocument
 
 _EXACT_ONLY: Final = ("auto", "flat")
 """Kinds of index that this store offers so far: it searches exactly."""
 
+
+_TextName = tuple[int, bytes]
+"""What identifies a text: its vector, and the hash of its title and headings."""
+
+_Passage = tuple[Any, ...]
+"""A row of the table of chunks."""
+_VECTOR: Final = SCHEMAS[CHUNKS].get_field_index("vector_id")
+_TOKENS: Final = SCHEMAS[CHUNKS].get_field_index("token_count")
+_TEXT: Final = SCHEMAS[CHUNKS].get_field_index("text_id")
+_NONE: Final = np.empty(0, np.int64)
 
 _Small = Skipped | tuple[str, ContainerStamp]
 """A row of the table of skipped files or of containers."""
@@ -76,7 +93,7 @@ class LakeCommit(LakeLookups):
         self._pointer = base.pointer
         self._ids = base.pointer.next_ids
         self._new_vectors: list[_NewVectors] = []
-        self._new_texts: dict[tuple[int, bytes], int] = {}
+        self._named: dict[_TextName, None] = {}
         self.generation = base.pointer.generation + 1
         """See ``Commit``."""
 
@@ -117,12 +134,11 @@ class LakeCommit(LakeLookups):
             document_id = before.document_id
             self._drop(document.uri, document_id)
         keys = [header_key(document.title, one.chunk.heading_path) for one in staged.chunks]
-        named = [(one.vector_id, key) for one, key in zip(staged.chunks, keys, strict=True)]
-        text_ids = self._text_ids(named)
         chunks = []
-        for one, (vector_id, key) in zip(staged.chunks, named, strict=True):
+        for one, key in zip(staged.chunks, keys, strict=True):
             *values, digest = chunk_values(document.uri, one)
-            chunks.append((document_id, *values, text_ids[vector_id, key], key, digest))
+            chunks.append((document_id, *values, key, digest))
+            self._named[one.vector_id, key] = None
         parts = range(0, len(document.text), TEXT_PART_CHARS)
         self._changes.puts[document.uri] = Put(
             document_id,
@@ -137,31 +153,6 @@ class LakeCommit(LakeLookups):
         if document.uri in self._skipped():
             self._own_skipped().pop(document.uri)
         return document_id
-
-    def _text_ids(self, named: Iterable[tuple[int, bytes]]) -> dict[tuple[int, bytes], int]:
-        """Return the ids of texts by vector and header; new texts get new ids."""
-        base = self._generation
-        wanted = dict.fromkeys(named)
-        vectors = np.unique([vector for vector, _ in wanted]).astype(np.int64)
-        these = [base.by_vector.rows(int(one)) for one in vectors]
-        passages = np.concatenate([np.empty(0, np.int64), *these])
-        # One passage of each text is enough.
-        _, first = np.unique(base.places.texts[passages], return_index=True)
-        columns = ("vector_id", "header", "text_id")
-        table = base.take(CHUNKS, base.places.rows[passages[first]], columns)
-        stored = {
-            (vector, header): text
-            for vector, header, text in zip(
-                *(table.column(one).to_pylist() for one in columns), strict=True
-            )
-        }
-        found = {}
-        for one in wanted:
-            found[one] = stored.get(one) or self._new_texts.get(one) or 0
-            if not found[one]:
-                found[one] = self._new_texts[one] = self._ids.text
-                self._ids = replace(self._ids, text=self._ids.text + 1)
-        return found
 
     def _drop(self, uri: str, document_id: int) -> None:
         """Stage the removal of a document with all that belongs to it."""
@@ -303,7 +294,9 @@ class LakeCommit(LakeLookups):
             StorageError: the tables can't be written.
         """
         pointer = replace(self._pointer, roots=self.roots())
-        tables, words = self._tables(), self._words(pointer)
+        gone = self._generation.rows_of(CHUNKS, self._changes.dropped)
+        passages = self._new_passages()
+        tables, words = self._tables(gone, passages), self._words(pointer, gone, passages)
         if pointer == self._generation.pointer and words is None and not tables:
             self.generation -= 1
             return None
@@ -317,57 +310,81 @@ class LakeCommit(LakeLookups):
             commit_id=new_id(),
             updated_at=utc_now(),
             tables=versions,
-            counts=self._counts(),
-            next_ids=replace(self._ids, chunk=self._ids.chunk + self._new_chunks),
+            counts=self._counts(gone, passages),
+            next_ids=self._ids,
             words=words or pointer.words,
         )
 
-    @property
-    def _new_chunks(self) -> int:
-        return sum(len(put.chunks) for put in self._changes.puts.values())
+    def _new_passages(self) -> list[_Passage]:
+        """Return the rows of new chunks, and give ids to them and to new texts."""
+        text_ids = self._text_ids()
+        passages, first = list[_Passage](), self._ids.chunk
+        for put in self._changes.puts.values():
+            for chunk in put.chunks:
+                *values, header, digest = chunk
+                text_id = text_ids[chunk[_VECTOR - 1], header]
+                passages.append((first + len(passages), *values, text_id, header, digest))
+        self._ids = replace(self._ids, chunk=first + len(passages))
+        return passages
 
-    def _tables(self) -> dict[str, TableChange]:
-        """Write what has changed; return the changed tables."""
-        changed: dict[str, TableChange] = {}
+    def _text_ids(self) -> dict[_TextName, int]:
+        """Return the ids of all texts that were put; new texts get new ids."""
+        base = self._generation
+        if not self._named:
+            return {}
+        vectors = np.unique(np.array([vector for vector, _ in self._named], np.int64))
+        passages = base.by_vector.rows_of(vectors)
+        # One passage of each text is enough.
+        _, first = np.unique(base.places.texts[passages], return_index=True)
+        table = base.take(CHUNKS, np.sort(passages[first]), ["vector_id", "header", "text_id"])
+        found = {(row["vector_id"], row["header"]): row["text_id"] for row in table.to_pylist()}
+        for one in self._named:
+            if one not in found:
+                found[one] = self._ids.text
+                self._ids = replace(self._ids, text=self._ids.text + 1)
+        return found
 
-        def change(name: str, column: str, gone: Sequence[object], rows: Any) -> None:  # noqa: ANN401
-            if not len(gone) and not rows.num_rows:
+    def _tables(self, gone: Ids, passages: Sequence[_Passage]) -> dict[str, TableChange]:
+        """Write what has changed; return the changed tables.
+
+        Args:
+            gone: the rows of the passages that go.
+            passages: the rows of new passages.
+        """
+        base, changed = self._generation, dict[str, TableChange]()
+
+        def change(name: str, new: Any, *, gone: Ids = _NONE, uris: Sequence[str] = ()) -> None:  # noqa: ANN401
+            if not (len(gone) or len(uris) or new.num_rows):
                 return
-            schema = self._generation.schema(name)
-            named = self._generation.pointer.tables.get(name)
-            changed[name] = TableChange(self._place, name, named, schema)
-            changed[name].delete(column, gone)
-            changed[name].append(rows)
+            named = base.pointer.tables.get(name)
+            changed[name] = TableChange(self._place, name, named, base.schema(name))
+            changed[name].delete_rows(base.layout(name).addresses(gone))
+            changed[name].delete("uri", uris)
+            changed[name].append(new)
 
         changes = self._changes
         puts = list(changes.puts.values())
-        dropped = sorted(changes.dropped)
-        change(VECTORS, "id", [], self._vector_rows())
-        for name, rows in (
+        change(VECTORS, self._vector_rows())
+        for name, new in (
             (TEXTS, [row for put in puts for row in put.texts]),
             (VALUES, [row for put in puts for row in put.values]),
-            (CHUNKS, list(self._chunk_rows())),
         ):
-            change(name, "document_id", dropped, rows_of(SCHEMAS[name], rows))
+            change(name, rows_of(SCHEMAS[name], new), gone=base.rows_of(name, changes.dropped))
+        change(CHUNKS, rows_of(SCHEMAS[CHUNKS], passages), gone=gone)
         names = SCHEMAS[DOCUMENTS].names
         documents = [tuple(put.row[name] for name in names) for put in puts]
-        change(DOCUMENTS, "id", sorted(changes.removed), rows_of(SCHEMAS[DOCUMENTS], documents))
+        replaced = base.rows_of(DOCUMENTS, changes.removed)
+        change(DOCUMENTS, rows_of(SCHEMAS[DOCUMENTS], documents), gone=replaced)
         small: tuple[tuple[str, Mapping[str, _Small], Mapping[str, _Small] | None], ...] = (
-            (SKIPPED, self._stored_skipped(), changes.skipped),
-            (CONTAINERS, self._stored_containers(), changes.containers),
+            (SKIPPED, stored_skipped(base), changes.skipped),
+            (CONTAINERS, stored_containers(base), changes.containers),
         )
         for name, before, now in small:
             if now is not None and now != before:
-                gone = [uri for uri, one in before.items() if now.get(uri) != one]
+                old = [uri for uri, one in before.items() if now.get(uri) != one]
                 new = [_small_row(uri, one) for uri, one in now.items() if before.get(uri) != one]
-                change(name, "uri", gone, rows_of(SCHEMAS[name], new))
+                change(name, rows_of(SCHEMAS[name], new), uris=old)
         return changed
-
-    def _stored_skipped(self) -> Mapping[str, _Small]:
-        return _Before(self._generation)._skipped()
-
-    def _stored_containers(self) -> Mapping[str, _Small]:
-        return _Before(self._generation)._containers()
 
     def _vector_rows(self) -> Any:  # noqa: ANN401
         """Return the new vectors as a table of Arrow."""
@@ -392,123 +409,58 @@ class LakeCommit(LakeLookups):
             parts.append(pa.Table.from_arrays(columns, schema=schema))
         return pa.concat_tables(parts)
 
-    def _chunk_rows(self) -> Iterator[tuple[Any, ...]]:
-        chunk_id = self._ids.chunk
-        for put in self._changes.puts.values():
-            for chunk in put.chunks:
-                yield (chunk_id, *chunk)
-                chunk_id += 1
-
-    def _counts(self) -> Counts:
-        """Return the numbers of rows after the commit."""
+    def _counts(self, gone: Ids, passages: Sequence[_Passage]) -> Counts:
+        """Return the numbers of rows after the commit; see ``_tables``."""
         base, before = self._generation, self._generation.pointer.counts
-        places = base.places
-        gone = np.isin(places.documents, list(self._changes.dropped))
-        puts = self._changes.puts.values()
-        tokens = before.tokens
-        if gone.any():
-            rows = base.take(CHUNKS, np.sort(places.rows[gone]), ["token_count"])
-            tokens -= sum(rows.column("token_count").to_pylist())
-        names = SCHEMAS[CHUNKS].names[1:]
-        token_at, vector_at = names.index("token_count"), names.index("vector_id")
-        tokens += sum(chunk[token_at] for put in puts for chunk in put.chunks)
-        new = [chunk[vector_at] for put in puts for chunk in put.chunks]
-        used = np.unique(np.concatenate([places.vectors[~gone], np.array(new, np.int64)]))
-        vectors = before.vectors + sum(len(one.vectors) for one in self._new_vectors)
+        tokens = sum(one[_TOKENS] for one in passages)
+        tokens -= sum(base.take(CHUNKS, gone, ["token_count"]).column("token_count").to_pylist())
+        vectors = sum(len(one.vectors) for one in self._new_vectors)
+        new = np.array([one[_VECTOR] for one in passages], np.int64)
+        lost, gained = changed_uses(base.by_vector, base.places.vectors[gone], new)
         return Counts(
             documents=before.documents - len(self._changes.removed) + len(self._changes.puts),
-            chunks=before.chunks - int(gone.sum()) + len(new),
-            tokens=tokens,
-            vectors=vectors,
-            unused_vectors=vectors - len(used),
+            chunks=before.chunks - len(gone) + len(passages),
+            tokens=before.tokens + tokens,
+            vectors=before.vectors + vectors,
+            unused_vectors=before.unused_vectors + vectors + len(lost) - len(gained),
         )
 
     # Words.
 
-    def _words(self, pointer: Pointer) -> Any:  # noqa: ANN401
+    def _words(
+        self, pointer: Pointer, gone: Ids, passages: Sequence[_Passage]
+    ) -> LexicalRecord | None:
         """Bring the lexical index up to date; return its new record, or None if nothing changed."""
         base = self._generation
-        places = base.places
-        gone = np.isin(places.documents, list(self._changes.dropped))
-        text_at = SCHEMAS[CHUNKS].names.index("text_id") - 1
-        new = {int(chunk[text_at]) for put in self._changes.puts.values() for chunk in put.chunks}
-        kept = np.unique(places.texts[~gone])
-        if not is_current(base.pointer, pointer.language):
-            rest = self._stored_texts(set(kept.tolist()) - new) if len(kept) else iter(())
-            if base.pointer.words is None and not new and not len(kept):
+        new = np.array([one[_TEXT] for one in passages], np.int64)
+        if is_current(base.pointer, pointer.language):
+            lost, gained = changed_uses(base.by_text, base.places.texts[gone], new)
+            if not len(lost) and not len(gained):
                 return None
-            texts = _both(rest, self._added_texts(new))
-            return changed_words(self._place, None, pointer.language, [], texts)
-        removed = np.setdiff1d(places.texts[gone], kept)
-        unused = [one for one in np.unique(removed).tolist() if one not in new]
-        added = new - set(np.unique(places.texts).tolist())
-        if not unused and not added:
+            texts = self._added_texts(set(gained.tolist()), passages)
+            words = base.pointer.words
+            return changed_words(self._place, words, pointer.language, lost.tolist(), texts)
+        kept = np.delete(base.places.texts, gone)
+        if base.pointer.words is None and not len(new) and not len(kept):
             return None
-        texts = self._added_texts(added)
-        return changed_words(self._place, base.pointer.words, pointer.language, unused, texts)
+        rest = stored_texts(base, set(kept.tolist()) - set(new.tolist()), self._changes.dropped)
+        added = self._added_texts(set(new.tolist()), passages)
+        return changed_words(self._place, None, pointer.language, [], chain(rest, added))
 
-    def _added_texts(self, wanted: set[int]) -> Iterator[Text]:
+    def _added_texts(self, wanted: set[int], passages: Sequence[_Passage]) -> Iterator[Text]:
         """Yield texts of new passages, each once."""
-        names = SCHEMAS[CHUNKS].names[1:]
-        left = set(wanted)
-        for put in self._changes.puts.values():
-            text = "".join(part for _, _, part in put.texts)
-            for chunk in put.chunks:
-                row = dict(zip(names, chunk, strict=True))
-                if row["text_id"] in left:
-                    left.remove(row["text_id"])
-                    yield _text(row, put.row["title"], text)
-
-    def _stored_texts(self, wanted: set[int]) -> Iterator[Text]:
-        """Yield texts of stored passages that stay, each once, document by document."""
-        base, left = self._generation, set(wanted)
-        columns = [name for name in SCHEMAS[CHUNKS].names if name not in ("header", "digest")]
-        ids = base.numbers(DOCUMENTS, "id")
-        titles = base.column(DOCUMENTS, "title")
-        for row, document_id in enumerate(ids.tolist()):
-            if document_id in self._changes.dropped:
+        names = SCHEMAS[CHUNKS].names
+        documents = {put.id: put for put in self._changes.puts.values()}
+        at, text = 0, ""
+        for passage in passages:
+            if passage[_TEXT] not in wanted:
                 continue
-            passages = base.passages_of(document_id)
-            if not left.intersection(base.places.texts[passages].tolist()):
-                continue
-            text = _whole_text(base, document_id)
-            for chunk in base.take(CHUNKS, base.places.rows[passages], columns).to_pylist():
-                if chunk["text_id"] in left:
-                    left.remove(chunk["text_id"])
-                    yield _text(chunk, titles[row].as_py(), text)
-
-
-class _Before(LakeLookups):
-    """Looks up a generation without any changes."""
-
-    def __init__(self, generation: Generation) -> None:
-        super().__init__(Changes())
-        self._generation = generation
-
-    def _base(self) -> Generation:
-        return self._generation
-
-
-def _whole_text(base: Generation, document_id: int) -> str:
-    rows = base.text_rows.rows(document_id)
-    parts = base.take(TEXTS, rows, ["part", "text"]).sort_by("part")
-    return "".join(parts.column("text").to_pylist())
-
-
-def _text(row: Mapping[str, Any], title: str, text: str) -> Text:
-    own = text[row["char_start"] : row["char_end"]]
-    return Text(
-        row["text_id"],
-        row["vector_id"],
-        context_line(title, from_json(row["heading_path"])),
-        row["table_header"],
-        without(own, spans_from_json(row["omitted"])),
-    )
-
-
-def _both(first: Iterator[Text], second: Iterator[Text]) -> Iterator[Text]:
-    yield from first
-    yield from second
+            wanted.remove(passage[_TEXT])
+            row = dict(zip(names, passage, strict=True))
+            put = documents[row["document_id"]]
+            if at != put.id:
+                at, text = put.id, "".join(part for _, _, part in put.texts)
+            yield text_of(row, put.row["title"], text)
 
 
 def _value(document_id: int, row: ValueRow) -> tuple[object, ...]:

@@ -21,7 +21,7 @@ from retrieval.store.disk.tables.rows import DOCUMENT_COLUMNS, read_document
 from retrieval.store.disk.writing.lookups import after_prefix
 from retrieval.store.filters.language import Filter
 from retrieval.store.lake.filtering import VALUE_COLUMNS, Stored, passing
-from retrieval.store.lake.tables.generation import Generation, Keyed
+from retrieval.store.lake.tables.generation import Generation, key_number
 from retrieval.store.lake.tables.schema import (
     CHUNKS,
     CONTAINERS,
@@ -35,8 +35,6 @@ from retrieval.store.records import KnownFile, SegmentInfo
 
 _STAMP: Final = ("size", "mtime_ns", "sidecar_size", "sidecar_mtime_ns")
 _KNOWN: Final = ("uri", "id", "sha256", *_STAMP)
-_KEY_BYTES: Final = 8
-"""Number of bytes of content keys that are kept in memory; candidates are compared as a whole."""
 
 Row = Mapping[str, Any]
 
@@ -49,7 +47,8 @@ class Put:
     row: dict[str, Any]
     """Its row in the table of documents."""
     chunks: Sequence[tuple[Any, ...]] = ()
-    """Rows of the table of chunks without ids of chunks, which come with the commit."""
+    """Rows of the table of chunks without the ids of chunks and texts, which come with the commit.
+    """
     texts: Sequence[tuple[Any, ...]] = ()
     values: Sequence[tuple[Any, ...]] = ()
     is_touched: bool = False
@@ -175,14 +174,14 @@ class LakeLookups:
     def _skipped(self) -> dict[str, Skipped]:
         if self._changes.skipped is not None:
             return self._changes.skipped
-        rows = _rows(self._base(), SKIPPED, ("uri", "root", "reason", "detail"))
-        return {row[0]: Skipped(*row) for row in rows}
+        base = self._base()
+        return {} if base is None else stored_skipped(base)
 
     def _containers(self) -> dict[str, tuple[str, ContainerStamp]]:
         if self._changes.containers is not None:
             return self._changes.containers
-        rows = _rows(self._base(), CONTAINERS, ("uri", "root", "size", "mtime_ns", "rules"))
-        return {uri: (root, ContainerStamp(*stamp)) for uri, root, *stamp in rows}
+        base = self._base()
+        return {} if base is None else stored_containers(base)
 
     # Documents.
 
@@ -267,12 +266,11 @@ class LakeLookups:
         base = self._base()
         if base is None or not keys:
             return found
-        short = key_index(base)
-        rows, _ = short.find(np.array([_short(key) for key in keys], np.int64))
-        distinct = np.unique(rows)
+        numbers = np.unique(np.array([key_number(key) for key in keys], np.int64))
+        rows = np.sort(base.content_keys.rows_of(numbers))
         wanted = set(keys)
         for key, vector_id in _tuples(
-            base.take(VECTORS, distinct, ["content_key", "id"]), ("content_key", "id")
+            base.take(VECTORS, rows, ["content_key", "id"]), ("content_key", "id")
         ):
             found |= {key: vector_id} if key in wanted else {}
         return found
@@ -286,14 +284,16 @@ class LakeLookups:
             flags = base.column(VECTORS, "truncated").to_numpy(zero_copy_only=False)
             ids = base.numbers(VECTORS, "id")[flags.astype(bool)]
             long.update(ids.tolist())
-            places = base.places
             these = (
-                np.arange(len(places.documents))
-                if document_id is None
+                np.empty(0, np.int64)
+                if document_id in self._changes.dropped
                 else base.passages_of(document_id)
+                if document_id is not None
+                else base.by_vector.rows_of(ids)
             )
-            kept = these[~np.isin(places.documents[these], list(self._changes.dropped))]
-            count += int(np.isin(places.vectors[kept], ids).sum())
+            gone = base.rows_of(CHUNKS, self._changes.dropped)
+            kept = np.setdiff1d(these, gone, assume_unique=True)
+            count += int(np.isin(base.places.vectors[kept], ids).sum())
         vector = SCHEMAS[CHUNKS].get_field_index("vector_id") - 1
         for put in self._changes.puts.values():
             if document_id in (None, put.id):
@@ -301,27 +301,32 @@ class LakeLookups:
         return count
 
 
-def key_index(base: Generation) -> Keyed:
-    """Return an index of the rows of vectors by the beginnings of their content keys."""
-    cached = base.cache.get("keys")
-    if cached is None:
-        keys = base.read(VECTORS, ["content_key"]).column("content_key")
-        first = pc.binary_slice(keys, 0, _KEY_BYTES).to_pylist()
-        joined = b"".join(key.ljust(_KEY_BYTES, b"\0") for key in first)
-        cached = base.cache["keys"] = Keyed(np.frombuffer(joined, "<i8").astype(np.int64))
-    return cached
-
-
-def _short(key: bytes) -> int:
-    return int.from_bytes(key[:_KEY_BYTES].ljust(_KEY_BYTES, b"\0"), "little", signed=True)
-
-
 def _known(row: Row) -> KnownFile:
     return KnownFile(row["id"], row["sha256"], FileStamp(*(row[name] for name in _STAMP)))
 
 
-def _rows(base: Generation | None, name: str, columns: Sequence[str]) -> list[tuple[Any, ...]]:
-    return [] if base is None else _tuples(base.read(name, columns), columns)
+def stored_skipped(base: Generation) -> dict[str, Skipped]:
+    """Return the skipped files of a generation by URI; they must not be changed."""
+
+    def read() -> dict[str, Skipped]:
+        rows = _rows(base, SKIPPED, ("uri", "root", "reason", "detail"))
+        return {row[0]: Skipped(*row) for row in rows}
+
+    return base.derive(SKIPPED, read)
+
+
+def stored_containers(base: Generation) -> dict[str, tuple[str, ContainerStamp]]:
+    """Return the containers of a generation by URI; they must not be changed."""
+
+    def read() -> dict[str, tuple[str, ContainerStamp]]:
+        rows = _rows(base, CONTAINERS, ("uri", "root", "size", "mtime_ns", "rules"))
+        return {uri: (root, ContainerStamp(*stamp)) for uri, root, *stamp in rows}
+
+    return base.derive(CONTAINERS, read)
+
+
+def _rows(base: Generation, name: str, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+    return _tuples(base.read(name, columns), columns)
 
 
 def _tuples(table: Any, columns: Sequence[str]) -> list[tuple[Any, ...]]:  # noqa: ANN401

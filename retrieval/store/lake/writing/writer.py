@@ -119,7 +119,8 @@ class LakeWriter(LakeLookups):
         if not numbers:
             return None
         if self._opened is None or self._opened.pointer.generation != numbers[-1]:
-            self._opened = Generation(self.place, read_pointer(self.place, numbers[-1]))
+            pointer = read_pointer(self.place, numbers[-1])
+            self._opened = Generation(self.place, pointer, self._opened)
         return self._opened
 
     def set_model(
