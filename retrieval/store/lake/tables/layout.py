@@ -20,7 +20,7 @@ _ROW_BITS = 32
 """Number of bits of a row's address that tell its place in the fragment."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Fragment:
     """A fragment in one state of its deletions."""
 
@@ -93,23 +93,21 @@ class Layout:
     def since(self, before: "Layout") -> Carried:
         """Return what is left of an older version, and what is new."""
         now = {one.files: one for one in self.fragments}
-        shared = [one.files for one in before.fragments if one.files in now]
-        if shared != [one.files for one in self.fragments[: len(shared)]]:
-            return Carried(np.zeros(before.rows, bool), [one.number for one in self.fragments])
-        masks, changed = [], False
+        masks, same = [], []
         for old in before.fragments:
             one = now.pop(old.files, None)
-            if one is None:
-                mask = np.zeros(old.rows, bool)
-            elif one is old or one.deletions == old.deletions:
-                mask = np.ones(old.rows, bool)
-            else:
-                mask = one.live[old.live]
-            changed = changed or not mask.all()
+            mask = np.zeros(old.rows, bool) if one is None else one.live[old.live]
+            if one is not None:
+                same.append(one)
             masks.append(mask)
-        return Carried(
-            np.concatenate(masks) if changed else None, [one.number for one in now.values()]
-        )
+        kept = np.concatenate([np.empty(0, bool), *masks])
+        new = [one.number for one in now.values()]
+        # Only a version that follows the older one has its rows in its order, and none of those
+        # that were deleted.
+        follows = same == self.fragments[: len(same)]
+        if not follows or kept.sum() != sum(one.rows for one in same):
+            return Carried(np.zeros(before.rows, bool), [one.number for one in self.fragments])
+        return Carried(None if kept.all() else kept, new)
 
     def addresses(self, rows: Ids) -> list[int]:
         """Return the addresses by which Lance knows some rows."""
