@@ -86,10 +86,23 @@ class Slice(NamedTuple):
     """Share of the tokens that were to be embedded at once."""
 
 
-Embed = Callable[[list[str]], "Embedded"]
-"""Returns the vectors of passages; they are L2-normalised."""
+Embed = Callable[[Iterable[list[str]]], Iterator[tuple["Embedded", float]]]
+"""Yields the vectors of each list of passages in order, L2-normalised, and the seconds that the
+model took. It may draw some lists ahead, to embed them at the same time."""
 Put = Callable[[Prepared], int]
 """Adds or replaces a document in the open commit, with its vectors; returns its id."""
+
+
+def one_by_one(embed: Callable[[list[str]], "Embedded"]) -> Embed:
+    """Return what embeds lists of texts one after the other."""
+
+    def embed_all(lists: Iterable[list[str]]) -> Iterator[tuple["Embedded", float]]:
+        for texts in lists:
+            started = time.perf_counter()
+            embedded = embed(texts)
+            yield embedded, time.perf_counter() - started
+
+    return embed_all
 
 
 class Stager:
@@ -105,7 +118,7 @@ class Stager:
 
         Args:
             writer: receives the commits.
-            embed: embeds texts; never called while a commit is open.
+            embed: embeds texts; no vectors are asked for while a commit is open.
             observe: receives each slice that was embedded.
         """
         self._writer = writer
@@ -146,10 +159,9 @@ class Stager:
         """Embed texts; commit their vectors now and then if that takes long."""
         total = sum(text.tokens + 1 for text in wanted.values())
         since = time.monotonic()
-        for keys in _slices(wanted):
-            started = time.perf_counter()
-            embedded = self._embed([wanted[key].text for key in keys])
-            seconds = time.perf_counter() - started
+        slices = list(_slices(wanted))
+        made = self._embed([wanted[key].text for key in keys] for keys in slices)
+        for keys, (embedded, seconds) in zip(slices, made, strict=True):
             ready.add(keys, embedded)
             share = sum(wanted[key].tokens + 1 for key in keys) / total
             self._observe(Slice(len(keys), sum(embedded.token_counts), seconds, share))

@@ -105,7 +105,7 @@ def one_reader() -> Iterator[None]:
     Programs that tests start have a reader for each core, and so have the tests of the readers.
     """
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("indexer.build.build.reader_count", lambda files: min(files, 1))
+        patched.setattr("indexer.build.site.reader_count", lambda files: min(files, 1))
         yield
 
 

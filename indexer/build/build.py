@@ -8,27 +8,24 @@ from indexer.build.progress import BuildProgress
 from indexer.build.report import BuildReport
 from indexer.build.settings import (
     BuildOptions,
-    Loader,
     check_settings,
     chunk_settings,
     existing_info,
     find_documents,
     is_recorded,
-    load_encoder,
     reader_setup,
 )
+from indexer.build.site import Site, ThisMachine, Workers
 from indexer.files.sniff import without_binaries
 from indexer.parse.base.fields import UNREAD
-from indexer.readers.messages import Job, Parsed, Setup, Unchanged
-from indexer.readers.pool import Finished, Readers, reader_count
+from indexer.readers.messages import Job, Parsed, Unchanged
+from indexer.readers.pool import Finished
 from retrieval.domain.languages import DEFAULT_LANGUAGE
 from retrieval.domain.records import ContainerStamp, Skipped
 from retrieval.store import Writer, check_free, open_writer, recall_warnings
 
 
-def build(
-    options: BuildOptions, progress: BuildProgress, load: Loader = load_encoder
-) -> BuildReport:
+def build(options: BuildOptions, progress: BuildProgress, site: Site | None = None) -> BuildReport:
     """Bring an index up to date with folders of documents.
 
     The work is proportional to what changed. The build commits on the way, so an interrupted build
@@ -37,7 +34,7 @@ def build(
     Args:
         options: what to index, and how.
         progress: receives every step.
-        load: loads the model.
+        site: where to do the work; None for this machine.
 
     Returns:
         counts of what was done.
@@ -48,7 +45,7 @@ def build(
         ModelMismatch: the index was made with another model or other settings.
         NotAnIndex, IndexLocked, IndexDamaged, StorageError: the index can't be written.
     """
-    started = time.perf_counter()
+    site, started = site or ThisMachine(), time.perf_counter()
     report = BuildReport(index=str(options.index))
     discovery = find_documents(options)
     existing = existing_info(options.index)
@@ -56,7 +53,7 @@ def build(
         discovery = without_binaries(discovery, lambda _: False)
         check_not_empty(discovery)
         check_free(options.index)
-        encoder = load(options, None, report, progress)
+        model = site.load(options, None, report, progress)
     with open_writer(options.index) as writer:
         plan = plan_build(writer, discovery, reread=options.reread)
         report.warnings += plan.warnings
@@ -65,16 +62,17 @@ def build(
         if existing is not None:
             check_settings(options, existing)
             if plan.to_read or not is_recorded(options.model, existing.model):
-                encoder = load(options, existing, report, progress)
+                model = site.load(options, existing, report, progress)
         if plan.to_read:
-            settings = chunk_settings(options, existing, encoder)
+            settings = chunk_settings(options, existing, model)
             language = options.language or DEFAULT_LANGUAGE
-            writer.set_model(encoder.identity, settings, language)
-            embedder = Embedder(
-                encoder, writer, plan.roots, report, progress, context=settings.context
-            )
-            setup = reader_setup(options, encoder.folder, encoder.max_tokens, settings)
-            _ingest(plan, setup, embedder, report, progress)
+            writer.set_model(model.identity, settings, language)
+            setup = reader_setup(options, model.folder, model.max_tokens, settings)
+            with site.workers(setup, len(plan.to_read)) as workers:
+                embedder = Embedder(
+                    workers, writer, plan.roots, report, progress, context=settings.context
+                )
+                _ingest(plan, workers, embedder, report, progress)
         _record_choices(options, writer)
         _finish(plan, writer, report)
     report.seconds = time.perf_counter() - started
@@ -83,32 +81,32 @@ def build(
 
 def _ingest(
     plan: Plan,
-    setup: Setup,
+    workers: Workers,
     embedder: Embedder,
     report: BuildReport,
     progress: BuildProgress,
 ) -> None:
     """Read, parse, chunk, embed and commit every file that may have changed."""
     progress.start(len(plan.to_read), sum(source.size for source in plan.to_read))
-    with Readers(setup, reader_count(len(plan.to_read))) as readers:
-        counted = 0  # bytes of the present file that the progress has counted, or will count
-        embedded = False  # whether the embedder will count the file itself
-        for outcome in readers.read(Job(file, plan.known_of(file)) for file in plan.to_read):
-            if isinstance(outcome, Finished):
-                plan.finish(outcome.source, complete=outcome.complete)
-                # Count the bytes of skipped documents at the end of their file.
-                if not embedded:
-                    progress.advance(size=max(0, outcome.source.size - counted), files=1)
-                counted, embedded = 0, False
-            elif isinstance(outcome, Skipped):
-                plan.skip(outcome)
+    counted = 0  # bytes of the present file that the progress has counted, or will count
+    embedded = False  # whether the embedder will count the file itself
+    outcomes = workers.read(plan.to_read, lambda file: Job(file, plan.known_of(file)))
+    for outcome in outcomes:
+        if isinstance(outcome, Finished):
+            plan.finish(outcome.source, complete=outcome.complete)
+            # Count the bytes of skipped documents at the end of their file.
+            if not embedded:
+                progress.advance(size=max(0, outcome.source.size - counted), files=1)
+            counted, embedded = 0, False
+        elif isinstance(outcome, Skipped):
+            plan.skip(outcome)
+        else:
+            _count_and_embed(outcome, plan, embedder, report)
+            counted += outcome.consumed
+            if isinstance(outcome, Unchanged):
+                progress.advance(size=outcome.consumed)
             else:
-                _count_and_embed(outcome, plan, embedder, report)
-                counted += outcome.consumed
-                if isinstance(outcome, Unchanged):
-                    progress.advance(size=outcome.consumed)
-                else:
-                    embedded = embedded or not outcome.source.container
+                embedded = embedded or not outcome.source.container
     embedder.flush()
 
 

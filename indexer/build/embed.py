@@ -1,17 +1,15 @@
 """Gather the documents of a build into windows; embed and commit each window."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from indexer.build.progress import BuildProgress
 from indexer.build.report import BuildReport
+from indexer.build.site import Workers
 from indexer.readers.messages import Parsed
 from indexer.staging import Prepared, Put, Slice, Stager, prepare
 from retrieval.domain.records import RootInfo
 from retrieval.store import Commit, Writer
-
-if TYPE_CHECKING:
-    from retrieval.encoding.encoder import Encoder
 
 WINDOW_CHUNKS: Final = 1024
 """Number of chunks to gather before embedding them: enough for batches of similar lengths."""
@@ -19,13 +17,17 @@ WINDOW_CHUNKS: Final = 1024
 WINDOW_CHARS: Final = 16 << 20
 """Number of characters to gather at most before embedding: bounds memory."""
 
+MAX_WINDOWS: Final = 8
+"""The window grows with the number of workers up to this factor, so that few of them wait at its
+end: with 1024 chunks of 512 tokens for each, it is 32 slices of work for a worker."""
+
 
 class Embedder:
     """Embeds documents window by window, and commits each window."""
 
     def __init__(
         self,
-        encoder: "Encoder",
+        workers: Workers,
         writer: Writer,
         roots: Sequence[RootInfo],
         report: BuildReport,
@@ -36,14 +38,15 @@ class Embedder:
         """Start with an empty window.
 
         Args:
-            encoder: the model.
+            workers: embed the texts.
             writer: receives the commits.
             roots: the roots of the build.
             report: receives the counts.
             progress: receives every step.
             context: as in ``ChunkSettings``.
         """
-        self._stager = Stager(writer, lambda texts: encoder.embed(texts, "passage"), self._count)
+        self._stager = Stager(writer, workers.embed, self._count)
+        self._workers = workers
         self._roots = roots
         self._report = report
         self._progress = progress
@@ -63,7 +66,11 @@ class Embedder:
         self._window_size += parsed.consumed
         # A container is counted as a file once all of it is read.
         self._window_files += not parsed.source.container
-        if self._window_chunks >= WINDOW_CHUNKS or self._window_chars >= WINDOW_CHARS:
+        scale = min(self._workers.count, MAX_WINDOWS)
+        if (
+            self._window_chunks >= WINDOW_CHUNKS * scale
+            or self._window_chars >= WINDOW_CHARS * scale
+        ):
             self.flush()
 
     def flush(self) -> None:

@@ -84,6 +84,24 @@ class BuildOptions:
     """Language of the texts, for lexical search."""
 
 
+class Model(Protocol):
+    """What a build needs to know of its model; an ``Encoder`` is one."""
+
+    identity: ModelIdentity
+    folder: Path
+    """Folder of its files, on this machine."""
+
+    @property
+    def max_tokens(self) -> int:
+        """As in ``Encoder``."""
+        ...
+
+    @property
+    def passage_room(self) -> int:
+        """As in ``Encoder``."""
+        ...
+
+
 class Loader(Protocol):
     """Function that loads the model of an index, like ``load_encoder``."""
 
@@ -239,7 +257,7 @@ def is_recorded(model: str | None, recorded: ModelIdentity) -> bool:
 
 
 def chunk_settings(
-    options: BuildOptions, existing: IndexInfo | None, encoder: "Encoder"
+    options: BuildOptions, existing: IndexInfo | None, model: Model
 ) -> ChunkSettings:
     """Return the settings asked for, completed from the index or from the model's defaults.
 
@@ -249,22 +267,22 @@ def chunk_settings(
     made_with = existing.chunking if existing else ChunkSettings(0, 0, DEFAULT_CONTEXT)
     context = made_with.context if options.context is None else options.context
     fields = made_with.text_fields if options.text_fields is None else tuple(options.text_fields)
-    room = encoder.passage_room - (CONTEXT_TOKENS if context else 0)
+    room = model.passage_room - (CONTEXT_TOKENS if context else 0)
     if room < 1:
         raise InvalidArgument(
             f"--context headings needs {CONTEXT_TOKENS} tokens of each chunk, but "
-            f"{encoder.identity.name} reads only {encoder.max_tokens}: build with --context none"
+            f"{model.identity.name} reads only {model.max_tokens}: build with --context none"
         )
     tokens, overlap = options.chunk_tokens, options.chunk_overlap
     if tokens is None:
-        card = find_card(encoder.identity.name)
+        card = find_card(model.identity.name)
         suited = card.chunk_tokens if card else DEFAULT_CHUNK_TOKENS
         tokens = made_with.chunk_tokens if existing else min(suited, room)
     if overlap is None:
         overlap = made_with.chunk_overlap if existing else tokens // _OVERLAP_SHARE
     if not 0 <= tokens <= room:
         raise InvalidArgument(
-            f"--chunk-tokens must be from 1 to {room} for {encoder.identity.name}, "
+            f"--chunk-tokens must be from 1 to {room} for {model.identity.name}, "
             f"or 'document', not {tokens}"
         )
     if not 0 <= overlap <= tokens // 2:

@@ -14,6 +14,7 @@ from indexer.build.build import build
 from indexer.build.progress import BuildProgress, SilentProgress
 from indexer.build.report import BuildReport
 from indexer.build.settings import BuildOptions, load_encoder
+from indexer.build.site import ThisMachine
 from indexer.files import sidecar
 from indexer.files.discover import is_hidden
 from indexer.files.generated import folder_by_name, generated_file
@@ -60,7 +61,7 @@ def watch(options: BuildOptions, note: Callable[[str], None]) -> Iterator[BuildR
         RetrievalError: the first build fails; see ``indexer.build.build.build``.
         StorageError: the system can't watch this many folders.
     """
-    progress, model = SilentProgress(), _Model()
+    progress, site = SilentProgress(), ThisMachine(_Model().load)
     for root in options.docs:
         if root.is_file():
             raise InvalidArgument(
@@ -69,7 +70,7 @@ def watch(options: BuildOptions, note: Callable[[str], None]) -> Iterator[BuildR
             )
     # Watch before the first build, so that changes during it are noticed.
     changes = _changes(options.docs)
-    report = build(options, progress, model.load)
+    report = build(options, progress, site)
     yield report
     looked, failed = time.monotonic(), False
     while True:
@@ -78,7 +79,7 @@ def watch(options: BuildOptions, note: Callable[[str], None]) -> Iterator[BuildR
             continue
         looked, before = time.monotonic(), report.info
         try:
-            report = build(options, progress, model.load)
+            report = build(options, progress, site)
         except RetrievalError as error:
             failed = True
             note(f"build failed: {' '.join(error.message.split())}; retrying")
@@ -152,7 +153,7 @@ class _Model:
         report: BuildReport,
         progress: BuildProgress,
     ) -> "Encoder":
-        """Return the index's model, loading it only if it is another; see ``Loader``."""
+        """Return the index's model, loading it only if it is another."""
         encoder = self._encoder
         if encoder is None or (
             existing and existing.model.fingerprint != encoder.identity.fingerprint

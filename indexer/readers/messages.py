@@ -65,6 +65,8 @@ class Job:
     """Number of members of a container to pass over."""
     data: bytes | None = None
     """The file's bytes, if it lies on no disk; ``source.path`` is not opened then."""
+    fields: bytes = b""
+    """The bytes of its sidecar, if it has one and ``data`` is given."""
 
     def open(self) -> BinaryIO:
         """Open the file for reading."""
@@ -155,11 +157,9 @@ def _decode_reading(raw: Mapping[str, Any]) -> ReadSettings:
 
 def encode_job(job: Job) -> bytes:
     """Return a job as bytes to send."""
-    has_data = job.data is not None
-    line = _dump(
-        {"source": job.source, "known": dict(job.known), "after": job.after, "has_data": has_data}
-    )
-    return line if job.data is None else b"\n".join((line, job.data))
+    size = None if job.data is None else len(job.data)
+    line = _dump({"source": job.source, "known": dict(job.known), "after": job.after, "size": size})
+    return line if job.data is None else b"".join((line, b"\n", job.data, job.fields))
 
 
 def decode_job(data: bytes) -> Job:
@@ -170,7 +170,9 @@ def decode_job(data: bytes) -> Job:
 
 def _decode_job(raw: Mapping[str, Any], attached: bytes) -> Job:
     source = _decode_source(raw["source"])
-    return Job(source, raw["known"], raw["after"], attached if raw["has_data"] else None)
+    if (size := raw["size"]) is None:
+        return Job(source, raw["known"], raw["after"])
+    return Job(source, raw["known"], raw["after"], attached[:size], attached[size:])
 
 
 def decode_order(data: bytes) -> Setup | Job:

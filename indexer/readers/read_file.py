@@ -105,8 +105,8 @@ def _reason_for(error: Exception) -> tuple[SkipReason, str]:
 def _read_document(job: Job, reading: Reading) -> Outcome:
     known_sha256 = job.known.get(job.source.uri, "")
     if job.data is not None:
-        return _parse_data(job.source, job.data, b"", known_sha256, reading)
-    source, data, fields = _read_with_sidecar(job.source)
+        return _parse_data(job.source, job.data, job.fields, known_sha256, reading)
+    source, data, fields = read_source(job.source)
     return _parse_data(source, data, fields, known_sha256, reading)
 
 
@@ -137,7 +137,7 @@ def _parse_data(
     return Parsed(source, sha256, document, chunks, source.size)
 
 
-def _read_with_sidecar(found: SourceFile) -> tuple[SourceFile, bytes, bytes]:
+def read_source(found: SourceFile) -> tuple[SourceFile, bytes, bytes]:
     """Return a file as it is now, its bytes, and those of its sidecar, which may be empty.
 
     Raises:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from indexer import staging
-from indexer.staging import Prepared, Put, Slice, Stager, prepare
+from indexer.staging import Prepared, Put, Slice, Stager, one_by_one, prepare
 from retrieval.domain.records import Chunk, Document, RootInfo, Section, SourceFile
 from retrieval.encoding.encoder import Embedded
 from retrieval.store import Commit, Writer, open_reader, open_writer, verify
@@ -74,7 +74,7 @@ def check(folder: Path) -> dict[str, list[str]]:
 
 def test_only_new_texts_are_embedded(writer: Writer, tmp_path: Path) -> None:
     model, slices = Model(), list[Slice]()
-    stager = Stager(writer, model, slices.append)
+    stager = Stager(writer, one_by_one(model), slices.append)
     one, two = note("a", "x", "y", "x"), note("b", "y", "z")
     assert stager.commit([one, two], put_all(one, two)) == [1, 2]
     assert sorted(model.seen) == ["x", "y", "z"]
@@ -86,7 +86,7 @@ def test_only_new_texts_are_embedded(writer: Writer, tmp_path: Path) -> None:
 
 
 def test_a_document_without_chunks(writer: Writer) -> None:
-    stager = Stager(writer, Model())
+    stager = Stager(writer, one_by_one(Model()))
     assert stager.commit([], lambda commit, _: commit.generation) == 1
     one = note("a")
     stager.commit([one], put_all(one))
@@ -99,11 +99,11 @@ def test_texts_that_another_writer_adds_meanwhile(writer: Writer, tmp_path: Path
     def other() -> None:
         with open_writer(tmp_path / "index", shared=True) as another:
             theirs = note("theirs", "y", "z")
-            Stager(another, Model()).commit([theirs], put_all(theirs))
+            Stager(another, one_by_one(Model())).commit([theirs], put_all(theirs))
 
     model.then = other
     ours = note("ours", "x", "y")
-    Stager(writer, model).commit([ours], put_all(ours))
+    Stager(writer, one_by_one(model)).commit([ours], put_all(ours))
     assert check(tmp_path / "index") == {"notes/ours": ["x", "y"], "notes/theirs": ["y", "z"]}
     assert writer.info is not None
     assert writer.info.vectors == 3
@@ -112,7 +112,7 @@ def test_texts_that_another_writer_adds_meanwhile(writer: Writer, tmp_path: Path
 def test_texts_that_a_compaction_removes_meanwhile(writer: Writer, tmp_path: Path) -> None:
     model, calls = Model(), list[int]()
     first = note("first", "x", "y")
-    stager = Stager(writer, model)
+    stager = Stager(writer, one_by_one(model))
     stager.commit([first], put_all(first))
 
     def other() -> None:
@@ -152,7 +152,7 @@ def test_vectors_are_saved_ahead_and_taken_away(
         return model(texts)
 
     one = note("a", "x", "y", "long")
-    Stager(writer, embed).commit([one], put_all(one))
+    Stager(writer, one_by_one(embed)).commit([one], put_all(one))
     assert check(tmp_path / "index") == {"notes/a": ["x", "y", "long"]}
     assert writer.truncated_chunks(1) == writer.truncated_chunks() == 1
     assert len(model.seen) <= 6
@@ -166,7 +166,7 @@ def test_an_error_commits_nothing(writer: Writer) -> None:
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        Stager(writer, Model()).commit([one], write)
+        Stager(writer, one_by_one(Model())).commit([one], write)
     assert writer.known_file("notes/a") is None
     assert writer.find_vectors(one.keys) == {}
 

@@ -9,7 +9,7 @@ from indexer import staging
 from indexer.build.build import build
 from indexer.build.progress import SilentProgress
 from indexer.build.settings import BuildOptions
-from indexer.staging import Stager, prepare
+from indexer.staging import Stager, one_by_one, prepare
 from retrieval.domain.records import Document, RootInfo, Section, SourceFile
 from retrieval.encoding.encoder import Encoder
 from retrieval.errors import ForeignRoot, SourceError
@@ -39,7 +39,8 @@ def push(place: Workplace, root: str, name: str, text: str) -> None:
             commit.claim_root(RootInfo(root))
             put(one)
 
-        Stager(writer, lambda texts: encoder.embed(texts, "passage")).commit([one], write)
+        embed = one_by_one(lambda texts: encoder.embed(texts, "passage"))
+        Stager(writer, embed).commit([one], write)
 
 
 def test_a_build_leaves_pushed_documents_alone(place: Workplace) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from indexer.ingest.writer.commits.gather import Committed, Gatherer, Waiting
 from indexer.ingest.writer.commits.operations import Operation
 from indexer.ingest.writer.embedding import Vector
-from indexer.staging import Put, Stager
+from indexer.staging import Put, Stager, one_by_one
 from retrieval.errors import (
     DiskFull,
     ForeignRoot,
@@ -133,7 +133,8 @@ class Committer:
             return [_outcome(one.operation, commit, put) for one in batch]
 
         documents = [document for one in batch for document in one.operation.documents]
-        outcomes = Stager(self._writer, partial(self._embedded, batch)).commit(documents, write)
+        embed = one_by_one(partial(self._embedded, batch))
+        outcomes = Stager(self._writer, embed).commit(documents, write)
         return outcomes, commits[-1].generation
 
     def _embedded(self, batch: Sequence[Waiting], texts: list[str]) -> "Embedded":
