@@ -60,20 +60,34 @@ class Ann:
             rows, [n, ≥ k] if there are that many; -1 fills missing ones.
         """
         settings = self.settings
-        # Grow in steps, so that adjacent pages of results usually come from the same proposals.
-        steps = math.ceil(4 * k / settings.candidates)
-        count = min(settings.candidates * 2 ** (steps - 1).bit_length(), self.index.ntotal)
-        wider = settings.effort if share > MOST else math.ceil(2 * settings.effort / share)
+        count, effort = widened(settings, k, self.index.ntotal, share)
         if settings.kind == "ivf":
-            # The effort was tuned for few results; more results lie in more lists.
-            more = (count - settings.candidates) / (share * self.index.ntotal)
-            wider += math.ceil(max(0.0, more) * settings.lists)
-            parameters = faiss.SearchParametersIVF(nprobe=min(wider, settings.lists), sel=selector)
+            parameters = faiss.SearchParametersIVF(nprobe=effort, sel=selector)
         else:
-            breadth = min(max(wider, count), self.index.ntotal)
+            breadth = min(max(effort, count), self.index.ntotal)
             parameters = faiss.SearchParametersHNSW(efSearch=breadth, sel=selector)
         rows: NDArray[np.int64] = self.index.search(queries, count, params=parameters)[1]
         return rows
+
+
+def widened(settings: AnnSettings, k: int, rows: int, share: float) -> tuple[int, int]:
+    """Return the number of candidates and the effort for a search.
+
+    Args:
+        settings: the settings, tuned for few results among all rows.
+        k: number of results that the caller needs.
+        rows: number of rows in the index.
+        share: fraction of rows that are eligible; the smaller it is, the wider the search.
+    """
+    # Grow in steps, so that adjacent pages of results usually come from the same proposals.
+    steps = math.ceil(4 * k / settings.candidates)
+    count = min(settings.candidates * 2 ** (steps - 1).bit_length(), rows)
+    effort = settings.effort if share > MOST else math.ceil(2 * settings.effort / share)
+    if settings.kind != "ivf":
+        return count, effort
+    # The effort was tuned for few results; more results lie in more lists.
+    more = (count - settings.candidates) / (share * rows)
+    return count, min(effort + math.ceil(max(0.0, more) * settings.lists), settings.lists)
 
 
 def open_ann(path: Path, *, sha256: str, settings: str, rows: int, dim: int) -> Ann:

@@ -4,6 +4,7 @@ Queries are made from the segment itself. For each number of candidates the tune
 effort that reaches the target, and it keeps the setting that reads the fewest bytes.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -41,43 +42,81 @@ def tune(ann: Ann, vectors: faiss.Index, target: float) -> AnnSettings:
         vectors: the segment's own flat vectors.
         target: recall@10 against exact search.
     """
-    queries = made_queries(vectors)
-    exact: NDArray[np.float32] = vectors.search(queries, min(RECALL_K, vectors.ntotal))[0]
-    tuner = _Tuner(ann, vectors, queries, exact, target)
-    cheapest: AnnSettings | None = None
+    rows, dim = int(vectors.ntotal), int(vectors.d)
+    queries = made_queries(rows, vectors.reconstruct_batch)
+    exact: NDArray[np.float32] = vectors.search(queries, min(RECALL_K, rows))[0]
+
+    def measure(tried: AnnSettings) -> float:
+        k = exact.shape[1]
+        proposed = Ann(ann.index, tried).propose(queries, k)
+        return recall(rescore(vectors, queries, proposed, k)[0], exact)
+
+    def cost(tried: AnnSettings) -> float:
+        """Estimate the cost of a query as a number of bytes read in sequence."""
+        again = tried.candidates * dim * 4 * _RANDOM_READ
+        if tried.kind == "ivf":
+            return again + tried.effort / tried.lists * rows * int(ann.index.sa_code_size())
+        return again + tried.effort * LINKS * dim
+
+    start = replace(ann.settings, queries=len(queries), target=target)
+    return cheapest(start, measure, cost)
+
+
+def recall(scores: NDArray[np.float32], exact: NDArray[np.float32]) -> float:
+    """Return the recall of a search.
+
+    Args:
+        scores: scores that were found, [n, ≤ k], best first.
+        exact: scores of exact search, [n, k], best first.
+    """
+    # Compare scores instead of rows: rows with equal scores are equally good.
+    found = (scores >= exact[:, -1:] - _SAME_SCORE).sum() / max(1, exact.size)
+    return round(float(found), 4)
+
+
+def cheapest(
+    start: AnnSettings,
+    measure: Callable[[AnnSettings], float],
+    cost: Callable[[AnnSettings], float],
+) -> AnnSettings:
+    """Return the cheapest setting that reaches a recall, or else the one with the best recall.
+
+    Args:
+        start: kind, lists and target, and the number of queries to record.
+        measure: function that measures the recall of a setting.
+        cost: function that estimates the cost of a query.
+    """
+    tuner = _Tuner(start, measure, cost)
+    found: AnnSettings | None = None
     for candidates in CANDIDATES:
-        cheapest = tuner.cheaper(candidates, cheapest)
-    return cheapest or tuner.best
+        found = tuner.cheaper(candidates, found)
+    return found or tuner.best
 
 
 class _Tuner:
-    """Tries settings on one segment and keeps the one with the best recall."""
+    """Tries settings and keeps the one with the best recall."""
 
     def __init__(
         self,
-        ann: Ann,
-        vectors: faiss.Index,
-        queries: NDArray[np.float32],
-        exact: NDArray[np.float32],
-        target: float,
+        start: AnnSettings,
+        measure: Callable[[AnnSettings], float],
+        cost: Callable[[AnnSettings], float],
     ) -> None:
-        """Take what to measure on; ``exact`` is [n, k], the scores of exact search."""
-        self._ann = ann
-        self._vectors = vectors
-        self._queries = queries
-        self._exact = exact
-        self._target = target
-        self.best = replace(ann.settings, recall=0.0)
+        """See ``cheapest``."""
+        self._measure_recall = measure
+        self._cost = cost
+        self.best = replace(start, recall=0.0)
 
     def cheaper(self, candidates: int, than: AnnSettings | None) -> AnnSettings | None:
         """Find the lowest effort that reaches the target, if it costs less than ``than``."""
         tried: list[AnnSettings] = []
-        effort = 1 if self._ann.settings.kind == "ivf" else candidates
-        while effort <= (self._ann.settings.lists or _MOST_BREADTH):
-            if than and self._cost(effort, candidates) >= self._cost(than.effort, than.candidates):
+        effort = 1 if self.best.kind == "ivf" else candidates
+        while effort <= (self.best.lists or _MOST_BREADTH):
+            setting = replace(self.best, effort=effort, candidates=candidates)
+            if than and self._cost(setting) >= self._cost(than):
                 return than
-            tried.append(self._measure(effort, candidates))
-            if tried[-1].recall >= self._target:
+            tried.append(self._measure(setting))
+            if tried[-1].reached:
                 return self._refined(tried)
             gains = [after.recall - before.recall for before, after in pairwise(tried[-3:])]
             if len(gains) > 1 and max(gains) < _ENOUGH:
@@ -93,55 +132,37 @@ class _Tuner:
             middle = (too_little + enough.effort) // 2
             if middle in (too_little, enough.effort):
                 break
-            between = self._measure(middle, enough.candidates)
-            if between.recall >= self._target:
+            between = self._measure(replace(enough, effort=middle))
+            if between.reached:
                 enough = between
             else:
                 too_little = middle
         return enough
 
-    def _measure(self, effort: int, candidates: int) -> AnnSettings:
+    def _measure(self, setting: AnnSettings) -> AnnSettings:
         """Measure the recall of a setting."""
-        tried = replace(
-            self._ann.settings,
-            effort=effort,
-            candidates=candidates,
-            queries=len(self._queries),
-            target=self._target,
-        )
-        k = self._exact.shape[1]
-        proposed = Ann(self._ann.index, tried).propose(self._queries, k)
-        scores = rescore(self._vectors, self._queries, proposed, k)[0]
-        # Compare scores instead of rows: rows with equal scores are equally good.
-        found = (scores >= self._exact[:, -1:] - _SAME_SCORE).mean()
-        tried = replace(tried, recall=round(float(found), 4))
+        tried = replace(setting, recall=self._measure_recall(setting))
         if tried.recall > self.best.recall:
             self.best = tried
         return tried
 
-    def _cost(self, effort: int, candidates: int) -> float:
-        """Estimate the cost of a query as a number of bytes read in sequence."""
-        dim, rows = int(self._vectors.d), int(self._vectors.ntotal)
-        again = candidates * dim * 4 * _RANDOM_READ
-        settings = self._ann.settings
-        if settings.kind == "ivf":
-            code_bytes = int(self._ann.index.sa_code_size())
-            return again + effort / settings.lists * rows * code_bytes
-        return again + effort * LINKS * dim
 
-
-def made_queries(vectors: faiss.Index) -> NDArray[np.float32]:
-    """Make queries near a segment's vectors, but different from them: float32 [≤ QUERIES, dim].
+def made_queries(
+    rows: int, read: Callable[[NDArray[np.int64]], NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """Make queries near some vectors, but different from them: float32 [≤ QUERIES, dim].
 
     Each query is a row plus the normalised difference of two others, a direction in which the data
     varies. Its distance from the row is like that of a question from the passage that answers it
     (cosine about 0.7).
+
+    Args:
+        rows: number of vectors.
+        read: function that reads the vectors of some rows, which may repeat.
     """
     generator = np.random.default_rng(_SEED)
-    count = min(QUERIES, vectors.ntotal)
-    own, one, other = (
-        vectors.reconstruct_batch(generator.integers(vectors.ntotal, size=count)) for _ in range(3)
-    )
+    count = min(QUERIES, rows)
+    own, one, other = (read(generator.integers(rows, size=count)) for _ in range(3))
     away = one - other
     away /= np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-9)
     queries = own + away
