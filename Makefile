@@ -71,12 +71,14 @@ test-lake: $(LAKE)/.installed  ## Install Lance apart, and test the store on Lan
 	$(LAKE)/bin/python -m pytest --override-ini addopts='-q --strict-markers' \
 		tests/store/lake tests/store/test_contract.py tests/store/filters
 
-$(LAKE)/.installed: $(STAMP) pyproject.toml
+$(LAKE)/.installed: $(STAMP) pyproject.toml tests/store/replicas/requirements.txt
 	$(BIN)/python -m venv $(LAKE)
 	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 		> "$$($(LAKE)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ours.pth"
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["lake"], sep="\n")' \
+		> $(LAKE)/requirements.txt
 	$(LAKE)/bin/pip install --quiet --disable-pip-version-check \
-		"$$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["lake"])')"
+		--requirement=$(LAKE)/requirements.txt --requirement=tests/store/replicas/requirements.txt
 	@touch $@
 
 fuzz: $(STAMP)  ## Draw new examples for the property tests, ten times as many; SEED=N repeats a run

@@ -16,7 +16,7 @@ from retrieval.domain.resource_names import (
 )
 from retrieval.errors import InvalidArgument
 from retrieval.store import Location, LocationLike, exists
-from retrieval.store.replicas.objects import SCHEMES
+from retrieval.store.objects import SCHEMES
 
 DEFAULT_PORT = 50051
 DEFAULT_LISTEN = f"127.0.0.1:{DEFAULT_PORT}"

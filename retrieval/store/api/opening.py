@@ -13,6 +13,7 @@ from retrieval.errors import InvalidArgument
 from retrieval.store.api.reader import Reader, Version
 from retrieval.store.api.writer import Writer
 from retrieval.store.location import Location, LocationLike
+from retrieval.store.objects import CLOUD_SCHEMES
 from retrieval.store.records import IndexStatus, Problem
 
 
@@ -65,13 +66,18 @@ def _lake() -> Store:
         if error.name not in ("lance", "pyarrow"):
             raise
         raise InvalidArgument(
-            "an index at lance://… needs the package pylance: install gte-retrieval[lake]",
+            "an index at lance://… or on an object store needs the package pylance: install "
+            "gte-retrieval[lake]",
             field="index",
         ) from error
     return LakeStore()
 
 
-_STORES: Final[Mapping[str, Callable[[], Store]]] = {"": _disk, "lance": _lake}
+_STORES: Final[Mapping[str, Callable[[], Store]]] = {
+    "": _disk,
+    "lance": _lake,
+    **dict.fromkeys(sorted(CLOUD_SCHEMES), _lake),
+}
 """Stores by scheme; each is imported when the first location with its scheme is opened."""
 
 

@@ -8,8 +8,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from retrieval.store.lake.folder_objects import FolderObjects, Objects
+from retrieval.store.lake.objects.bucket import BucketObjects
+from retrieval.store.lake.objects.folder import FolderObjects
+from retrieval.store.lake.objects.interface import Objects
 from retrieval.store.location import Location
+from retrieval.store.objects import (
+    CLOUD_SCHEMES,
+    CONNECT_SECONDS,
+    REQUEST_SECONDS,
+    RETRIES,
+    RETRY_SECONDS,
+)
 
 COMMITS: Final = "commits"
 """Name of the folder of pointers."""
@@ -17,6 +26,14 @@ TABLES: Final = "tables"
 """Name of the folder of tables."""
 WORDS: Final = "words"
 """Name of the folder of lexical files."""
+
+_STORAGE_OPTIONS: Final = {
+    "connect_timeout": f"{CONNECT_SECONDS}s",
+    "request_timeout": f"{REQUEST_SECONDS}s",
+    "client_max_retries": str(RETRIES),
+    "client_retry_timeout": str(RETRY_SECONDS),
+}
+"""Lance reads credentials and the endpoint from the same environment variables as obstore."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +48,8 @@ class Place:
     @classmethod
     def of(cls, location: Location) -> "Place":
         """Return the place of a location."""
+        if location.scheme in CLOUD_SCHEMES:
+            return cls(f"{location.scheme}://{location.path.rstrip('/')}", None)
         return cls.in_folder(Path(location.path))
 
     @classmethod
@@ -48,27 +67,35 @@ class Place:
     @property
     def storage_options(self) -> Mapping[str, str] | None:
         """Options with which Lance opens the tables."""
-        return None
+        return None if self.local is not None else _STORAGE_OPTIONS
 
     def table_uri(self, name: str) -> str:
         """Return the address of a table, for Lance."""
-        return str(self.folder / TABLES / f"{name}.lance")
+        if self.local is not None:
+            return str(self.local / TABLES / f"{name}.lance")
+        return f"{_for_lance(self.address)}/{TABLES}/{name}.lance"
 
     @cached_property
     def objects(self) -> Objects:
         """The objects beside the tables, by their names under the place."""
-        return FolderObjects(self.folder)
+        return self.bucket if self.local is None else FolderObjects(self.local)
 
-    @property
-    def words(self) -> Path:
-        """The folder on this machine in which the files of the lexical index are opened."""
-        return self.folder / WORDS
+    @cached_property
+    def bucket(self) -> BucketObjects:
+        """The objects of a place on an object store.
+
+        Raises:
+            InvalidArgument: the address is malformed or holds credentials, or obstore is missing.
+        """
+        return BucketObjects(self.address)
 
     @property
     def size(self) -> int:
         """Total size of all files, in bytes; a build may be changing them."""
+        if self.local is None:
+            return sum(one.size for one in self.objects.list(""))
         total = 0
-        for folder, _, names in os.walk(self.folder):
+        for folder, _, names in os.walk(self.local):
             for name in names:
                 with suppress(FileNotFoundError):  # listed, then removed
                     total += os.lstat(f"{folder}/{name}").st_size
@@ -77,3 +104,11 @@ class Place:
     def __str__(self) -> str:
         """Return the place as messages name it."""
         return str(self.local) if self.local is not None else self.address
+
+
+def _for_lance(address: str) -> str:
+    """Return an address with the scheme by which Lance knows the same store."""
+    scheme, _, path = address.partition("://")
+    if scheme == "abfs":
+        scheme = "abfss" if "@" in path else "az"
+    return f"{'s3' if scheme == 's3a' else scheme}://{path}"

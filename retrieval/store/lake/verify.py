@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 
 from retrieval.errors import IndexDamaged
-from retrieval.store.disk.files.vector_file import file_sha256
 from retrieval.store.disk.lexical.analysis import VERSION
 from retrieval.store.disk.lexical.segment_files import segments_of
 from retrieval.store.disk.tables.filter_functions import filter_extension, filter_path
 from retrieval.store.disk.tables.schema import header_key
 from retrieval.store.filters.values import value_rows
+from retrieval.store.lake.local.word_files import WordFiles
 from retrieval.store.lake.place import TABLES, WORDS, Place
 from retrieval.store.lake.reading.passages import Passages
 from retrieval.store.lake.tables.generation import Generation
@@ -28,6 +28,7 @@ from retrieval.store.lake.tables.schema import (
     lance_errors,
     vector_digest,
 )
+from retrieval.store.lake.words import name_in
 from retrieval.store.records import Problem
 
 _RESTORE: Final = "restore it from a backup, or build the index anew"
@@ -155,14 +156,10 @@ def _words(generation: Generation) -> Iterator[Problem]:
         if texts:
             yield Problem(WORDS, "passages that are not in the lexical index", advice)
         return
+    files = WordFiles(place, generation.pointer.index_id)
     for file in words.files:
-        path = place.words / file.name
-        try:
-            same = path.stat().st_size == file.size and file_sha256(path) == file.sha256
-        except OSError:
-            same = False
-        if not same:
+        if not files.is_whole(file):
             what = "it is missing, or its bytes have changed"
-            yield Problem(f"{WORDS}/{file.name}", what, advice)
+            yield Problem(name_in(place, file), what, advice)
     if words.analysis == VERSION and sum(segments_of(words.meta).values()) != texts:
         yield Problem(WORDS, "passages that are not in the lexical index", advice)

@@ -7,11 +7,10 @@ statistics of the whole index. A commit adds or removes texts before it is publi
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
-from pathlib import Path
 
 from retrieval.errors import IndexDamaged, StorageError
 from retrieval.store.disk.files.shared_parts import Opened
-from retrieval.store.disk.files.vector_file import LEXICAL
+from retrieval.store.disk.files.vector_file import WrittenFile
 from retrieval.store.disk.lexical.analysis import VERSION
 from retrieval.store.disk.lexical.lexical_index import LexicalIndex
 from retrieval.store.disk.lexical.lexical_merge import due_to_merge, merged
@@ -25,6 +24,7 @@ from retrieval.store.disk.lexical.segment_files import (
     segments_of,
     write_view,
 )
+from retrieval.store.lake.local.word_files import WordFiles, WrittenWords, object_name
 from retrieval.store.lake.place import WORDS, Place
 from retrieval.store.lake.tables.pointer import Pointer
 
@@ -32,18 +32,27 @@ from retrieval.store.lake.tables.pointer import Pointer
 def open_words(place: Place, pointer: Pointer, opened: Opened) -> LexicalIndex | None:
     """Open the lexical index of a generation; None if there is none that this version can search.
 
+    From an object store, the files that this machine has no copy of are fetched first.
+
     Raises:
         IndexDamaged: a file is missing or has changed.
         StorageError: the files can't be read.
     """
+    words = pointer.words
+    if words is None or words.analysis != VERSION:
+        return None
+    files = WordFiles(place, pointer.index_id)
     try:
-        return open_record(place.words, pointer.words, opened)
+        files.fetch(words.files)
+        found = open_record(files.folder, words, opened)
     except IndexDamaged as error:
         raise damaged(place, error.message) from error
     except FileNotFoundError as error:
         raise damaged(place, f"{error.filename} is missing") from error
     except OSError as error:
         raise StorageError(f"can't read {error.filename}: {error.strerror}") from error
+    files.forget(words.files)
+    return found
 
 
 def damaged(place: Place, what: str) -> IndexDamaged:
@@ -63,16 +72,16 @@ def is_current(pointer: Pointer, language: str) -> bool:
 
 
 def changed_words(
-    place: Place,
+    files: WrittenWords,
     state: LexicalRecord | None,
     language: str,
     gone: Sequence[int],
     texts: Iterator[Text],
 ) -> LexicalRecord | None:
-    """Remove texts from the lexical index and add others; flush the files to the disk.
+    """Remove texts from the lexical index and add others; store the files durably.
 
     Args:
-        place: the index.
+        files: the files of the index.
         state: record of the lexical index; None to begin with an empty one.
         language: language of the texts.
         gone: ids of the texts to remove.
@@ -85,14 +94,15 @@ def changed_words(
     if first is None and not gone:
         return state
     before = state or LexicalRecord(language, VERSION, "", ())
-    folder = place.words
-    made = extend(folder, before, gone, chain([first] if first else [], texts))
+    files.prepare(before.files, before.files if gone else ())
+    made = extend(files.folder, before, gone, chain([first] if first else [], texts))
+    files.publish(before.files, made.files)
     with suppress(OSError):  # readers work without a view
-        write_view(folder, made)
+        write_view(files.folder, made)
     return made
 
 
-def merged_words(place: Place, state: LexicalRecord) -> LexicalRecord | None:
+def merged_words(files: WrittenWords, state: LexicalRecord) -> LexicalRecord | None:
     """Merge segments if that is due; return the new record, or None if nothing was merged.
 
     Raises:
@@ -101,7 +111,8 @@ def merged_words(place: Place, state: LexicalRecord) -> LexicalRecord | None:
     due = due_to_merge(segments_of(state.meta))
     if not due:
         return None
-    folder = place.words
+    files.prepare(state.files, parts_of(state, due).files)
+    folder = files.folder
     with merged(folder, state, due) as prepared:
         if prepared is None:
             return None
@@ -114,18 +125,12 @@ def merged_words(place: Place, state: LexicalRecord) -> LexicalRecord | None:
             raise StorageError(f"can't write {folder}: {error.strerror}") from error
         kept = parts_of(state, [name for name in segments_of(state.meta) if name not in due])
         record = joined(kept, prepared.record)
+    files.publish(state.files, record.files)
     with suppress(OSError):
         write_view(folder, record)
     return record
 
 
-def stray_words(place: Place, keep: set[str]) -> list[Path]:
-    """Return the lexical files that none of the kept generations names."""
-    folder = place.words
-    if not folder.is_dir():
-        return []
-    return [
-        path
-        for path in folder.iterdir()
-        if path.name.startswith(LEXICAL) and path.is_file() and path.name not in keep
-    ]
+def name_in(place: Place, file: WrittenFile) -> str:
+    """Return the name under a place of the object that keeps a lexical file."""
+    return object_name(file) if place.local is None else f"{WORDS}/{file.name}"

@@ -9,9 +9,9 @@ from typing import Final
 
 from retrieval.domain.records import GenerationId
 from retrieval.errors import IndexDamaged, IndexVersionError
-from retrieval.store.replicas.objects import Bucket
+from retrieval.store.objects import PUBLISHED, Bucket
 
-GENERATIONS: Final = "generations"
+GENERATIONS: Final = PUBLISHED
 FILES: Final = "files"
 BLOCKS: Final = "blocks"
 """Folders of a bucket."""

@@ -22,6 +22,7 @@ from retrieval.store.disk.reading.snapshot import open_whole
 from retrieval.store.disk.tables.database import DATABASE_NAME, sqlite_errors
 from retrieval.store.disk.tables.identity import read_identity
 from retrieval.store.disk.writing.commit import utc_now
+from retrieval.store.objects import Bucket
 from retrieval.store.replicas.manifest import (
     BLOCK_BYTES,
     BLOCKS,
@@ -31,7 +32,6 @@ from retrieval.store.replicas.manifest import (
     name_of,
     read_manifests,
 )
-from retrieval.store.replicas.objects import Bucket
 
 DEFAULT_KEEP: Final = 3
 """Generations that stay. A copy that is being pulled needs its own until it is whole."""

@@ -26,6 +26,7 @@ from retrieval.store.disk.tables.database import DATABASE_NAME, REPLICA_NAME, sq
 from retrieval.store.disk.tables.identity import read_identity
 from retrieval.store.disk.tables.locks import BUILD_LOCK, COMMIT_LOCK, LOCK_NAMES, build_lock
 from retrieval.store.disk.tables.schema import NAMED_FILES_QUERY
+from retrieval.store.objects import Bucket
 from retrieval.store.replicas.manifest import (
     BLOCK_BYTES,
     BLOCKS,
@@ -35,7 +36,6 @@ from retrieval.store.replicas.manifest import (
     list_numbers,
     read_manifest,
 )
-from retrieval.store.replicas.objects import Bucket
 
 _PARTIAL: Final = ".partial"
 """Suffix of a file that is being fetched."""

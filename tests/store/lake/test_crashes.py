@@ -79,7 +79,7 @@ from retrieval.errors import IndexLocked
 from retrieval.store import Location, open_writer
 from retrieval.store.lake.writing import writer as writing
 from tests.store.test_store import key, staged, unit_vectors
-writing.commit_lock = lambda place: nullcontext()  # object storage has no locks
+writing.commit_lock = lambda folder: nullcontext()  # object storage has no locks
 place, name = sys.argv[1:]
 with open_writer(Location("lance", place), shared=True) as writer:
     print("ready", flush=True)

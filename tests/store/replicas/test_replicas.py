@@ -25,9 +25,9 @@ from retrieval.errors import (
 )
 from retrieval.store import open_reader, open_writer, read_info, verify
 from retrieval.store.disk.tables.locks import build_lock
+from retrieval.store.objects import Bucket
 from retrieval.store.replicas import publish as publishing
 from retrieval.store.replicas.manifest import BLOCK_BYTES, Manifest
-from retrieval.store.replicas.objects import Bucket
 from retrieval.store.replicas.publish import Published, publish
 from retrieval.store.replicas.pull import Pulled, pull
 from tests.store.test_store import fill, key, staged, unit_vectors
@@ -300,7 +300,7 @@ def test_an_unreachable_store_is_named(index: Path, monkeypatch: pytest.MonkeyPa
         "AWS_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("retrieval.store.replicas.objects._RETRIES", 0)
+    monkeypatch.setattr("retrieval.store.objects.RETRIES", 0)
     with pytest.raises(StorageError, match="can't use s3://bucket/docs") as raised:
         publish(index, "s3://bucket/docs")
     assert "very-secret" not in str(raised.value)

@@ -30,12 +30,17 @@ from retrieval.errors import (
 from retrieval.store.disk.files.vector_file import WrittenFile
 from retrieval.store.disk.lexical.segment_files import LexicalRecord
 from retrieval.store.lake.place import COMMITS, Place
+from retrieval.store.objects import PUBLISHED
 
 FORMAT: Final = 1
 """Version of the tables and pointers; a higher one was written by a newer version."""
 
 _SUFFIX: Final = ".json"
 _DIGITS: Final = 20
+
+
+class _Missing(StorageError):
+    """There is no pointer of a generation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +154,11 @@ def not_a_lake(place: Place) -> NotAnIndex:
     """Return the error for a place without pointers."""
     if place.local is not None and place.local.is_file():
         return NotAnIndex(f"{place} is a file; an index is a folder")
+    if place.local is None and place.objects.list(PUBLISHED):
+        return NotAnIndex(
+            f"{place.address} holds copies of a folder that `indexer publish` has made; serve them "
+            f"with: retrieval serve --index docs={place.address} --pull DIR"
+        )
     return NotAnIndex(
         f"{place.address} is not an index; make one with: "
         f"indexer build DOCS --index {place.address}"
@@ -188,7 +198,7 @@ def read_pointer(place: Place, generation: int) -> Pointer:
     try:
         content = place.objects.read(name)
     except NotFound as error:
-        raise StorageError(f"can't read {place.objects.where(name)}: it is missing") from error
+        raise _Missing(f"can't read {place.objects.where(name)}: it is missing") from error
     try:
         whole = json.loads(content)
         body = whole["commit"]
@@ -219,8 +229,33 @@ def put_pointer(place: Place, pointer: Pointer) -> None:
     body = _as_json(pointer)
     whole = {"format": FORMAT, "sha256": _digest(body), "commit": body}
     content = json.dumps(whole, indent=1).encode()
-    if not place.objects.create(pointer_name(pointer.generation), content):
+    name = pointer_name(pointer.generation)
+    try:
+        written = place.objects.create(name, content)
+    except StorageError:
+        # The request may have been carried out although its answer was lost.
+        if place.local is not None or not _is_published(place, pointer):
+            raise
+        return
+    if not written and (place.local is not None or not _is_published(place, pointer)):
         raise overtaken(place)
+
+
+def _is_published(place: Place, pointer: Pointer) -> bool:
+    """Whether the pointer of a generation is the given one.
+
+    Raises:
+        StorageError: the store can't be reached, so nobody knows.
+    """
+    try:
+        return read_pointer(place, pointer.generation).commit_id == pointer.commit_id
+    except _Missing:
+        return False
+    except StorageError as error:
+        raise StorageError(
+            f"lost the connection to {place.address} while generation {pointer.generation} was "
+            "published; run the command again, which goes on from whatever is there by then"
+        ) from error
 
 
 def overtaken(place: Place) -> IndexLocked:

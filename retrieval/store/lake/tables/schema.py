@@ -17,10 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from retrieval.errors import IndexDamaged, StorageError
+from retrieval.errors import IndexDamaged, RetrievalError, StorageError
 from retrieval.store.disk.tables.rows import CHUNK_COLUMNS
 from retrieval.store.lake.place import TABLES, Place
 from retrieval.store.lake.tables.pointer import overtaken
+from retrieval.store.objects import failed, refused
 
 DOCUMENTS: Final = "documents"
 TEXTS: Final = "texts"
@@ -88,6 +89,8 @@ SCHEMAS: Final[Mapping[str, Any]] = {
 TABLE_NAMES: Final = (*SCHEMAS, VECTORS)
 
 _DIGEST_BYTES: Final = 8
+_JOINING: Final = ("BaseOperation", "Rewrite")
+"""Names of the changes that joining files makes; the first stands for those without rows."""
 _DELETED_AT_ONCE: Final = 50_000
 """Number of values in one deletion, which is a set of 400 KB."""
 
@@ -125,6 +128,31 @@ def write(place: Place, name: str, rows: Any, mode: str) -> Any:  # noqa: ANN401
     )
 
 
+_OVERTAKEN: Final = ("conflict", "contention", "incompatible transaction", "concurrent writers")
+"""Words of the engine's errors about a change that doesn't follow on the newest version."""
+_UNREACHABLE: Final = (
+    "generic s3",
+    "generic gcs",
+    "generic microsoftazure",
+    "http error",
+    "timed out",
+)
+_REFUSED: Final = ("403 forbidden", "401 unauthorized", "accessdenied", "lacked the necessary")
+_MISSING: Final = ("404 not found", "not found:")
+
+
+def _of_the_store(place: Place, error: Exception) -> RetrievalError | None:
+    """Return the error for an object store that fails; None if it only lacks an object."""
+    text = str(error).lower()
+    if any(sign in text for sign in _REFUSED):
+        return refused(place.address, error)
+    if "nosuchbucket" in text:
+        return failed(place.address, error)
+    if any(sign in text for sign in _UNREACHABLE) and not any(sign in text for sign in _MISSING):
+        return failed(place.address, error)
+    return None
+
+
 @contextmanager
 def lance_errors(place: Place) -> Iterator[None]:
     """Turn the errors of Lance into ours, naming the index.
@@ -138,8 +166,10 @@ def lance_errors(place: Place) -> Iterator[None]:
         yield
     except (OSError, ValueError, RuntimeError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "conflict" in reason.lower() or "contention" in reason.lower():
+        if any(sign in reason.lower() for sign in _OVERTAKEN):
             raise overtaken(place) from error
+        if place.local is None and (found := _of_the_store(place, error)):
+            raise found from error
         if "No space left" in reason or isinstance(error, PermissionError):
             raise StorageError(
                 f"can't use {place.address}: {reason}; what was committed before is untouched"
@@ -202,7 +232,8 @@ class TableChange:
             with lance_errors(self._place):
                 table = self._begun()
                 before = int(table.version)
-                table.delete(pc.field(column).isin(some))
+                # Lance would repeat the deletion on another writer's version.
+                table.delete(pc.field(column).isin(some), conflict_retries=0)
             self._check(before)
 
     def delete_rows(self, addresses: Sequence[int]) -> None:
@@ -240,7 +271,14 @@ class TableChange:
     def compact(self) -> None:
         """Join small files, and files with many deleted rows."""
         with lance_errors(self._place):
-            self._begun().optimize.compact_files()
+            table = self._begun()
+            before = int(table.version)
+            table.optimize.compact_files()
+            made = range(before + 1, int(table.version) + 1)
+            changes = [table.read_transaction(version).operation for version in made]
+        # Joining takes several versions. Another writer's joining leaves the rows as they were.
+        if not all(type(change).__name__ in _JOINING for change in changes):
+            raise overtaken(self._place)
 
     def _created(self, rows: Any) -> Any:  # noqa: ANN401
         try:

@@ -22,6 +22,7 @@ from retrieval.store.disk.tables.rows import (
 from retrieval.store.disk.tables.schema import TEXT_PART_CHARS, header_key
 from retrieval.store.disk.writing.commit import other_kind, utc_now
 from retrieval.store.filters.values import ValueRow, value_rows
+from retrieval.store.lake.local.word_files import WrittenWords
 from retrieval.store.lake.place import Place
 from retrieval.store.lake.tables.generation import Generation
 from retrieval.store.lake.tables.keyed import Ids
@@ -85,10 +86,11 @@ class _NewVectors:
 class LakeCommit(LakeLookups):
     """One commit; see ``retrieval.store.api.Commit``. Made by ``LakeWriter.commit``."""
 
-    def __init__(self, place: Place, base: Generation) -> None:
+    def __init__(self, place: Place, base: Generation, words: WrittenWords) -> None:
         """Begin to stage changes to a generation."""
         super().__init__(Changes())
         self._place = place
+        self._word_files = words
         self._generation = base
         self._pointer = base.pointer
         self._ids = base.pointer.next_ids
@@ -439,13 +441,13 @@ class LakeCommit(LakeLookups):
                 return None
             texts = self._added_texts(set(gained.tolist()), passages)
             words = base.pointer.words
-            return changed_words(self._place, words, pointer.language, lost.tolist(), texts)
+            return changed_words(self._word_files, words, pointer.language, lost.tolist(), texts)
         kept = np.delete(base.places.texts, gone)
         if base.pointer.words is None and not len(new) and not len(kept):
             return None
         rest = stored_texts(base, set(kept.tolist()) - set(new.tolist()), self._changes.dropped)
         added = self._added_texts(set(new.tolist()), passages)
-        return changed_words(self._place, None, pointer.language, [], chain(rest, added))
+        return changed_words(self._word_files, None, pointer.language, [], chain(rest, added))
 
     def _added_texts(self, wanted: set[int], passages: Sequence[_Passage]) -> Iterator[Text]:
         """Yield texts of new passages, each once."""

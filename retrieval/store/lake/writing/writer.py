@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,13 +13,14 @@ from typing import Final, Self
 from retrieval.domain.languages import DEFAULT_LANGUAGE
 from retrieval.domain.records import ChunkSettings, ModelIdentity
 from retrieval.errors import IndexLocked, NotAnIndex, StorageError
-from retrieval.store.disk.files.vector_file import sync
+from retrieval.store.disk.files.vector_file import LEXICAL, sync
 from retrieval.store.disk.tables.identity import new_id
 from retrieval.store.disk.tables.locks import LOCK_NAMES, build_lock, commit_lock
 from retrieval.store.disk.writing.commit import utc_now
 from retrieval.store.disk.writing.maintenance import MAX_UNUSED_SHARE
 from retrieval.store.disk.writing.writer import check_same
-from retrieval.store.lake.folder_objects import UNPUBLISHED
+from retrieval.store.lake.local.word_files import WrittenWords
+from retrieval.store.lake.objects.folder import UNPUBLISHED
 from retrieval.store.lake.place import COMMITS, TABLES, WORDS, Place
 from retrieval.store.lake.tables.generation import Generation
 from retrieval.store.lake.tables.pointer import (
@@ -38,7 +39,7 @@ from retrieval.store.lake.tables.schema import (
     TableChange,
     clean_tables,
 )
-from retrieval.store.lake.words import merged_words, stray_words
+from retrieval.store.lake.words import merged_words, name_in
 from retrieval.store.lake.writing.commit import LakeCommit
 from retrieval.store.lake.writing.lookups import Changes, LakeLookups
 from retrieval.store.records import Maintained
@@ -48,6 +49,12 @@ KEEP_SECONDS: Final = 3600.0
 search or a backup ends within the hour."""
 MANY_FILES: Final = 32
 """Number of files of a table above which they are joined. Each adds a request to a search."""
+
+_WRITE_SECONDS: Final = KEEP_SECONDS / 2
+"""Maximum time from a commit's first write to its pointer on an object store: younger versions of
+tables are never removed, even if the clocks of two machines differ by half an hour."""
+_MARK: Final = "made"
+"""Name of an object beside the pointers, so that an index without a commit is one, too."""
 
 _FOLDERS: Final = (COMMITS, TABLES, WORDS)
 
@@ -64,6 +71,7 @@ class LakeWriter(LakeLookups):
         self._opened: Generation | None = None
         pointer = newest(place)
         self._index_id = pointer.index_id if pointer else ""
+        self._words: WrittenWords | None = None
 
     @classmethod
     def open(cls, place: Place, *, create: bool = True, shared: bool = False) -> "LakeWriter":
@@ -77,14 +85,10 @@ class LakeWriter(LakeLookups):
         if not create and not is_lake(place):
             raise not_a_lake(place)
         check_free(place)
-        try:
-            for name in _FOLDERS:
-                (place.folder / name).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"can't make {place}: {error.strerror}") from error
+        _make(place)
         with ExitStack() as stack:
-            if not shared:
-                stack.enter_context(build_lock(place.folder))
+            if place.local is not None and not shared:
+                stack.enter_context(build_lock(place.local))
             writer = cls(place, stack, shared=shared)
             writer._resources = stack.pop_all()
         return writer
@@ -102,6 +106,8 @@ class LakeWriter(LakeLookups):
 
     def close(self) -> None:
         """See ``Writer``."""
+        if self._words is not None:
+            self._words.close()
         self._resources.close()
 
     @property
@@ -148,16 +154,17 @@ class LakeWriter(LakeLookups):
             StorageError: the index can't be written, or another one has taken its place.
         """
         with self._locked() as base:
-            commit = LakeCommit(self.place, base)
+            commit = LakeCommit(self.place, base, self._word_files(base))
             yield commit
+            started = _boot_time()
             pointer = commit.written()
             if pointer is not None:
-                self._publish(pointer)
+                self._publish(pointer, started)
 
     @contextmanager
     def _locked(self) -> Iterator[Generation]:
         """Hold the commit lock; yield the newest generation."""
-        with commit_lock(self.place.folder):
+        with self._turn():
             if self.is_replaced:
                 raise StorageError(
                     f"another index has taken the place of {self.place.address} since it was "
@@ -168,8 +175,35 @@ class LakeWriter(LakeLookups):
                 raise NotAnIndex(f"{self.place.address} has no model yet: call set_model first")
             yield base
 
-    def _publish(self, pointer: Pointer) -> None:
-        """Flush the tables to the disk and publish a generation."""
+    def _turn(self) -> AbstractContextManager[None]:
+        """Exclude other writers on a disk; on an object store nothing can."""
+        return commit_lock(self.place.local) if self.place.local is not None else nullcontext()
+
+    def _word_files(self, base: Generation) -> WrittenWords:
+        if self._words is None:
+            self._words = WrittenWords(self.place, base.pointer.index_id)
+        return self._words
+
+    def _publish(self, pointer: Pointer, started: float) -> None:
+        """Flush the tables to the disk and publish a generation.
+
+        Args:
+            pointer: the generation.
+            started: time of ``_boot_time`` before the first of its tables was written.
+
+        Raises:
+            IndexLocked: another writer was faster.
+            StorageError: the generation can't be published, or comes too late.
+        """
+        if self.place.local is None:
+            if _boot_time() - started > _WRITE_SECONDS:
+                raise StorageError(
+                    f"a commit to {self.place.address} took longer than "
+                    f"{_WRITE_SECONDS / 60:.0f} minutes to write, so others may have removed what "
+                    "it wrote; nothing was changed; commit less at once"
+                )
+            put_pointer(self.place, pointer)
+            return
         base = self._base()
         before = base.pointer.tables if base else {}
         for name, version in pointer.tables.items():
@@ -192,13 +226,14 @@ class LakeWriter(LakeLookups):
         if counts.unused_vectors > MAX_UNUSED_SHARE * counts.vectors:
             return self.compact()
         with self._locked() as base:
+            started = _boot_time()
             changes = {
                 name: TableChange(self.place, name, version, base.schema(name))
                 for name, version in base.pointer.tables.items()
                 if len(base.table(name).get_fragments()) > MANY_FILES
             }
             merged = len(base.table(VECTORS).get_fragments()) if VECTORS in changes else 0
-            self._changed(base, changes)
+            self._changed(base, changes, started)
         self._clean()
         return Maintained(merged=merged)
 
@@ -207,6 +242,7 @@ class LakeWriter(LakeLookups):
         if self._base() is None:
             return Maintained()
         with self._locked() as base:
+            started = _boot_time()
             changes = {
                 name: TableChange(self.place, name, version, base.schema(name))
                 for name, version in base.pointer.tables.items()
@@ -216,7 +252,7 @@ class LakeWriter(LakeLookups):
                 changes[VECTORS].delete("id", unused.tolist())
             counts = base.pointer.counts
             counts = replace(counts, vectors=counts.vectors - len(unused), unused_vectors=0)
-            self._changed(base, changes, replace(base.pointer, counts=counts))
+            self._changed(base, changes, started, replace(base.pointer, counts=counts))
         self._clean()
         return Maintained(removed=len(unused))
 
@@ -224,6 +260,7 @@ class LakeWriter(LakeLookups):
         self,
         base: Generation,
         changes: dict[str, TableChange],
+        started: float,
         pointer: Pointer | None = None,
     ) -> None:
         """Join the files of some tables and segments of words; publish a generation if any were."""
@@ -232,7 +269,7 @@ class LakeWriter(LakeLookups):
             change.compact()
         versions = {name: change.version for name, change in changes.items()}
         tables = {**pointer.tables, **{name: one for name, one in versions.items() if one}}
-        words = merged_words(self.place, pointer.words) if pointer.words else None
+        words = merged_words(self._word_files(base), pointer.words) if pointer.words else None
         made = replace(pointer, tables=tables, words=words or pointer.words)
         if made != base.pointer:
             self._publish(
@@ -241,13 +278,16 @@ class LakeWriter(LakeLookups):
                     generation=base.pointer.generation + 1,
                     commit_id=new_id(),
                     updated_at=utc_now(),
-                )
+                ),
+                started,
             )
 
     def _clean(self) -> None:
         """Remove generations that nobody needs, and the files that only they have."""
-        with commit_lock(self.place.folder):
+        with self._turn():
             now = time.time()
+            # What was written after this listing stays, so a cleaner that is slow harms nobody.
+            words = self.place.objects.list(WORDS)
             listed = self.place.objects.list(COMMITS)
             written = {
                 number: one.modified
@@ -272,11 +312,38 @@ class LakeWriter(LakeLookups):
                 self.place.objects.delete(old)
             pointers = [read_pointer(self.place, number) for number in kept]
             clean_tables(self.place, [one.tables for one in pointers], KEEP_SECONDS)
-            named = {file.name for one in pointers if one.words for file in one.words.files}
-            for path in stray_words(self.place, named):
-                with suppress(OSError):
-                    if now - path.stat().st_mtime > KEEP_SECONDS:
-                        path.unlink()
+            named = {
+                name_in(self.place, file)
+                for one in pointers
+                if one.words
+                for file in one.words.files
+            }
+            strays = [
+                name
+                for one in words
+                if now - one.modified > KEEP_SECONDS
+                and (name := f"{WORDS}/{one.name}") not in named
+                and one.name.startswith(LEXICAL)
+            ]
+            with suppress(StorageError):
+                self.place.objects.delete(strays)
+
+
+def _make(place: Place) -> None:
+    """Make the folders of an index, or mark a place on an object store as one."""
+    if place.local is None:
+        place.objects.create(f"{COMMITS}/{_MARK}", b"")
+        return
+    try:
+        for name in _FOLDERS:
+            (place.local / name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"can't make {place}: {error.strerror}") from error
+
+
+def _boot_time() -> float:
+    """Return the time since the machine was started, in seconds, including that of its sleep."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def check_free(place: Place) -> None:
@@ -286,7 +353,10 @@ def check_free(place: Place) -> None:
         NotAnIndex: the folder holds something else, or is a file.
         StorageError: the folder can't be read.
     """
-    folder = place.folder
+    if place.local is None:
+        _check_free_prefix(place)
+        return
+    folder = place.local
     if folder.exists() and not folder.is_dir():
         raise NotAnIndex(f"{place} is a file; an index is a folder")
     try:
@@ -299,6 +369,19 @@ def check_free(place: Place) -> None:
             f"{place} is not an index and not empty (it holds {strangers[0]!r}); "
             "give --index a new or empty folder"
         )
+
+
+def _check_free_prefix(place: Place) -> None:
+    """Refuse an address of an object store unless it is an index, or nothing is under it."""
+    if is_lake(place) or (stranger := place.bucket.first()) is None:
+        return
+    published = not_a_lake(place)
+    if "--pull" in published.message:
+        raise published
+    raise NotAnIndex(
+        f"{place} is not an index and not empty (it holds {stranger!r}); "
+        "give --index a new or empty prefix"
+    )
 
 
 def _flush(table: Path, after: Path) -> None:

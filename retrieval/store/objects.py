@@ -1,27 +1,45 @@
 """Objects of a bucket, or of a folder, under a common prefix; by obstore."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
 
 from retrieval.errors import InvalidArgument, NotFound, PermissionDenied, StorageError
 
 if TYPE_CHECKING:
-    from obstore.store import ObjectStore
+    from obstore.store import ClientConfig, ObjectStore
 
-SCHEMES: Final = frozenset({"s3", "s3a", "gs", "az", "abfs", "abfss", "file"})
-"""Schemes of addresses that obstore opens with its engines' own environment variables."""
-_RETRIES: Final = 3
-_RETRY_SECONDS: Final = 60.0
+CLOUD_SCHEMES: Final = frozenset({"s3", "s3a", "gs", "az", "abfs", "abfss"})
+"""Schemes of object stores, whose own environment variables hold the credentials."""
+SCHEMES: Final = CLOUD_SCHEMES | {"file"}
+"""Schemes of addresses that ``Bucket`` opens."""
+PUBLISHED: Final = "generations"
+"""Folder under an address to which ``indexer publish`` has copied an index."""
+CONNECT_SECONDS: Final = 5
+REQUEST_SECONDS: Final = 20
+"""Time to wait for a connection, and for one request, which is of 8 MiB or less."""
+RETRIES: Final = 3
+RETRY_SECONDS: Final = 60
 """Limits on repeating one request; what calls this tries again later by itself."""
 _CHUNK_BYTES: Final = 8 << 20
 """Size of the pieces in which an object is fetched or sent: the smallest that S3 takes is 5 MiB."""
+_STORES: Final = ("aws", "azure", "google")
+_CLIENT_OPTIONS: Final = frozenset(
+    {
+        *("allow_http", "allow_invalid_certificates", "connect_timeout", "timeout"),
+        *("proxy_url", "proxy_ca_certificate", "proxy_excludes", "user_agent"),
+    }
+)
+"""Options of connections that obstore would read from the environment if none were given."""
 _MAX_DETAIL: Final = 300
+_NO_BUCKET: Final = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
+"""How Amazon's, Azure's and Google's stores say that there is no such bucket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +47,9 @@ class Listed:
     """An object in a listing."""
 
     name: str
+    """Without the folder."""
     modified: datetime
+    size: int
 
 
 class Bucket:
@@ -48,8 +68,8 @@ class Bucket:
         self.url = url
         self._store = _open(url)
 
-    def list(self, prefix: str) -> list[Listed]:
-        """Return the objects in a folder of the bucket, in order of their names.
+    def list(self, prefix: str = "") -> list[Listed]:
+        """Return the objects in a folder under the address, in order of their names.
 
         Raises:
             StorageError, PermissionDenied: the store refuses, or can't be reached.
@@ -58,11 +78,27 @@ class Bucket:
 
         with self._errors():
             found = [
-                Listed(str(one["path"]).removeprefix(f"{prefix}/"), one["last_modified"])
+                Listed(
+                    str(one["path"]).removeprefix(f"{prefix}/"), one["last_modified"], one["size"]
+                )
                 for batch in obstore.list(self._store, prefix)
                 for one in batch
             ]
         return sorted(found, key=lambda one: one.name)
+
+    def first(self) -> str | None:
+        """Return the name of any object under the address; None if there is none.
+
+        Raises:
+            StorageError, PermissionDenied: see ``list``.
+        """
+        import obstore
+
+        with self._errors():
+            for batch in obstore.list(self._store, chunk_size=1):
+                for one in batch:
+                    return str(one["path"])
+        return None
 
     def stream(self, name: str) -> Iterator[memoryview]:
         """Yield the content of an object in pieces.
@@ -143,13 +179,25 @@ class Bucket:
         try:
             yield
         except FileNotFoundError as error:
-            raise NotFound(f"{self.url} has no such object: {_detail(error)}") from error
+            raise NotFound(f"{self.url} has no such object: {detail(error)}") from error
         except (PermissionDeniedError, UnauthenticatedError) as error:
-            raise PermissionDenied(
-                f"{self.url} refuses the credentials of this environment: {_detail(error)}"
-            ) from error
+            raise refused(self.url, error) from error
         except (BaseError, ValueError, OSError) as error:
-            raise StorageError(f"can't use {self.url}: {_detail(error)}") from error
+            raise failed(self.url, error) from error
+
+
+def refused(url: str, error: Exception) -> PermissionDenied:
+    """Return the error for credentials that a store refuses."""
+    return PermissionDenied(f"{url} refuses the credentials of this environment: {detail(error)}")
+
+
+def failed(url: str, error: Exception) -> StorageError | InvalidArgument:
+    """Return the error for a store that can't be reached or used."""
+    if any(code in str(error) for code in _NO_BUCKET):
+        return InvalidArgument(
+            f"there is no bucket for {url}; create it, or mend the address", field="url"
+        )
+    return StorageError(f"can't use {url}: {detail(error)}")
 
 
 def _open(url: str) -> "ObjectStore":
@@ -169,16 +217,35 @@ def _open(url: str) -> "ObjectStore":
         from obstore.store import LocalStore, from_url
     except ImportError as error:
         raise InvalidArgument(
-            "object stores need the extra `replicas`; install it with: "
+            "object stores need the package obstore; install it with: "
             "pip install 'gte-retrieval[replicas]'"
         ) from error
     try:
         if parts.scheme == "file":
             return LocalStore(_folder(url), mkdir=True)
-        retries = {"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=_RETRY_SECONDS)}
-        return from_url(url, retry_config=retries)  # type: ignore[call-overload, no-any-return]
+        return from_url(
+            url,
+            retry_config={
+                "max_retries": RETRIES,
+                "retry_timeout": timedelta(seconds=RETRY_SECONDS),
+            },
+            client_options=_client_options(),
+        )
     except (BaseError, ValueError, OSError) as error:
-        raise InvalidArgument(f"{url} can't be opened: {_detail(error)}", field="url") from error
+        raise InvalidArgument(f"{url} can't be opened: {detail(error)}", field="url") from error
+
+
+def _client_options() -> "ClientConfig":
+    """Return limits of time, and the options that the environment sets, as in AWS_ALLOW_HTTP."""
+    options: dict[str, object] = {
+        "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
+        "timeout": timedelta(seconds=REQUEST_SECONDS),
+    }
+    for variable, value in os.environ.items():
+        store, _, name = variable.lower().partition("_")
+        if store in _STORES and name in _CLIENT_OPTIONS:
+            options[name] = value
+    return cast("ClientConfig", options)
 
 
 def _folder(url: str) -> Path:
@@ -188,7 +255,7 @@ def _folder(url: str) -> Path:
     return Path(url2pathname(urlsplit(url).path))
 
 
-def _detail(error: Exception) -> str:
-    """Return the first line of an error's text, shortened."""
+def detail(error: Exception) -> str:
+    """Return what an engine says is wrong: the first line of its text, shortened."""
     first = re.split(r"[\r\n]", str(error).strip(), maxsplit=1)[0]
-    return first[:_MAX_DETAIL] or type(error).__name__
+    return first.partition(": <?xml")[0][:_MAX_DETAIL] or type(error).__name__

@@ -1,66 +1,19 @@
-"""Small objects of an index, such as pointers, and how a folder keeps them."""
+"""Files of a folder that keep the small objects of an index."""
 
 import os
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from stat import S_ISREG
+from typing import Final
 
 from retrieval.errors import NotFound, StorageError
 from retrieval.store.disk.files.vector_file import sync
+from retrieval.store.lake.objects.interface import Listed
 
 UNPUBLISHED: Final = ".tmp"
 """End of the names of files that are not whole yet."""
-
-
-class Listed(NamedTuple):
-    """An object in a listing."""
-
-    name: str
-    """Without the folder."""
-    modified: float
-    """Time of the last change in seconds since 1970."""
-    size: int
-
-
-class Objects(Protocol):
-    """Objects by their names, which are relative to the place of an index.
-
-    Each method raises StorageError if the place can't be used, and PermissionDenied if it refuses.
-    """
-
-    def where(self, name: str) -> str:
-        """Return the path or address of an object, for messages."""
-        ...
-
-    def names(self, folder: str) -> list[str]:
-        """Return the names of the objects in a folder, in no order.
-
-        Raises:
-            NotFound: there is no such folder.
-        """
-        ...
-
-    def list(self, folder: str) -> list[Listed]:
-        """Return the objects in a folder, in no order; none if there is no such folder."""
-        ...
-
-    def read(self, name: str) -> bytes:
-        """Return the content of an object.
-
-        Raises:
-            NotFound: there is no such object.
-        """
-        ...
-
-    def create(self, name: str, content: bytes) -> bool:
-        """Write an object durably unless there is one of its name; return whether it was."""
-        ...
-
-    def delete(self, names: Sequence[str]) -> None:
-        """Delete objects; those that are gone already are passed over."""
-        ...
 
 
 class FolderObjects:
@@ -89,8 +42,9 @@ class FolderObjects:
         with suppress(NotFound):
             for name in self.names(folder):
                 with suppress(FileNotFoundError):  # listed, then removed
-                    stat = (self._folder / folder / name).stat()
-                    found.append(Listed(name, stat.st_mtime, stat.st_size))
+                    status = (self._folder / folder / name).lstat()
+                    if S_ISREG(status.st_mode):
+                        found.append(Listed(name, status.st_mtime, status.st_size))
         return found
 
     def read(self, name: str) -> bytes:

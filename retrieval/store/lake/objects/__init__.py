@@ -1,0 +1,1 @@
+"""Small objects of an index, such as pointers: files of a folder, or objects of a bucket."""
