@@ -16,7 +16,7 @@ from retrieval.domain.resource_names import (
 )
 from retrieval.errors import InvalidArgument
 from retrieval.store import Location, LocationLike, exists
-from retrieval.store.objects import SCHEMES
+from retrieval.store.objects import CLOUD_SCHEMES, SCHEMES
 
 DEFAULT_PORT = 50051
 DEFAULT_LISTEN = f"127.0.0.1:{DEFAULT_PORT}"
@@ -442,6 +442,8 @@ def pulled_indexes(
 ) -> tuple[dict[str, Location], dict[str, str]]:
     """Return where to serve collections from that are pulled from object stores.
 
+    Without a folder, an index in an object store is served from there: see ``docs/scale-out.md``.
+
     Args:
         indexes: collection → location, which may be an address in an object store.
         folder: the copies are made in it, each in a folder of its collection's name; None if
@@ -451,22 +453,24 @@ def pulled_indexes(
         collection → location on this disk, for all; and collection → address, for those pulled.
 
     Raises:
-        InvalidArgument: there is an address and no folder, or a folder and no address.
+        InvalidArgument: there is a folder and no address, or an address that can only be pulled.
     """
     pulled = {name: str(place) for name, place in indexes.items() if place.scheme in SCHEMES}
-    if pulled and folder is None:
-        name, address = next(iter(pulled.items()))
-        raise InvalidArgument(
-            f"{address} is in an object store: give --pull DIR to serve copies of what "
-            f"`indexer publish` writes there, in this case from DIR/{name}",
-            field="pull",
-        )
-    if folder is not None and not pulled:
+    if folder is None:
+        for name, place in indexes.items():
+            if place.scheme in SCHEMES - CLOUD_SCHEMES:
+                raise InvalidArgument(
+                    f"give --pull DIR to serve copies of what `indexer publish` writes to {place}, "
+                    f"in this case from DIR/{name}",
+                    field="pull",
+                )
+        return dict(indexes), {}
+    if not pulled:
         raise InvalidArgument(
             "--pull needs an index in an object store: give --index NAME=s3://BUCKET/PREFIX",
             field="pull",
         )
-    copies = {name: Location("", str(folder / name)) for name in pulled} if folder else {}
+    copies = {name: Location("", str(folder / name)) for name in pulled}
     return {**indexes, **copies}, pulled
 
 

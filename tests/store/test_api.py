@@ -63,7 +63,7 @@ def test_without_lance_one_line_says_what_to_install(monkeypatch: pytest.MonkeyP
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "lance", None)  # as if it were not installed
     for use in (exists, read_info, open_reader, open_writer):
-        with pytest.raises(InvalidArgument, match=r"^an index at lance://… needs .*\[lake\]$"):
+        with pytest.raises(InvalidArgument, match=r"^an index at lance://… .* needs .*\[lake\]$"):
             use("lance://x")
 
 
@@ -91,8 +91,8 @@ def test_a_location_is_shown_so_that_it_can_be_typed_again(text: str) -> None:
 )
 def test_an_unknown_scheme_is_refused(use: object) -> None:
     assert callable(use)
-    with pytest.raises(InvalidArgument, match=r"^s3://bucket/x: .* no store for s3://") as caught:
-        use("s3://bucket/x")
+    with pytest.raises(InvalidArgument, match=r"^ftp://host/x: .* no store for ftp://") as caught:
+        use("ftp://host/x")
     assert caught.value.metadata["field"] == "index"
 
 
@@ -109,14 +109,14 @@ def test_a_scheme_names_its_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     fill(tmp_path / "index", 2)
     with open_reader("elsewhere://index") as reader, open_reader(tmp_path / "index") as same:
         assert reader.info == same.info
-    with pytest.raises(InvalidArgument, match="elsewhere://$"):
-        exists("s3://bucket")
+    with pytest.raises(InvalidArgument, match="elsewhere://"):
+        exists("ftp://host")
 
 
 def test_the_command_line_takes_addresses() -> None:
-    result = CliRunner().invoke(status, ["--index", "s3://bucket/x"])
+    result = CliRunner().invoke(status, ["--index", "ftp://host/x"])
     assert isinstance(result.exception, InvalidArgument)
-    assert result.exception.message.startswith("s3://bucket/x: ")
+    assert result.exception.message.startswith("ftp://host/x: ")
     assert parse_indexes(["a=s3://bucket/x"])["a"] == Location("s3", "bucket/x")
 
 

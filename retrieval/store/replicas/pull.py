@@ -26,6 +26,7 @@ from retrieval.store.disk.tables.database import DATABASE_NAME, REPLICA_NAME, sq
 from retrieval.store.disk.tables.identity import read_identity
 from retrieval.store.disk.tables.locks import BUILD_LOCK, COMMIT_LOCK, LOCK_NAMES, build_lock
 from retrieval.store.disk.tables.schema import NAMED_FILES_QUERY
+from retrieval.store.lake.place import COMMITS
 from retrieval.store.objects import Bucket
 from retrieval.store.replicas.manifest import (
     BLOCK_BYTES,
@@ -115,6 +116,11 @@ def _is_ours(name: str) -> bool:
 def _pull(bucket: Bucket, folder: Path, progress: Callable[[int, int], None]) -> Pulled:
     numbers = list_numbers(bucket)
     if not numbers:
+        if bucket.list(COMMITS):
+            raise NotAnIndex(
+                f"{bucket.url} holds an index in Lance tables, which servers open where it is; "
+                "leave --pull out"
+            )
         raise NotAnIndex(
             f"no index was published to {bucket.url}; publish one with: "
             f"indexer publish {bucket.url}"

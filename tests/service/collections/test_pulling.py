@@ -107,8 +107,9 @@ def test_where_indexes_are_pulled_to(tmp_path: Path) -> None:
         {"docs": "s3://bucket/docs"},
     )
     assert pulled_indexes({"code": places["code"]}, None) == ({"code": places["code"]}, {})
-    with pytest.raises(InvalidArgument, match=r"s3://bucket/docs is in an object store: give --pu"):
-        pulled_indexes(places, None)
+    assert pulled_indexes(places, None) == (places, {})  # tables are served from where they are
+    with pytest.raises(InvalidArgument, match=r"give --pull DIR .* to file:///docs, in this case"):
+        pulled_indexes({"docs": Location("file", "/docs")}, None)
     with pytest.raises(InvalidArgument, match="--pull needs an index in an object store"):
         pulled_indexes({"code": places["code"]}, tmp_path)
     with pytest.raises(InvalidArgument, match="--pull-interval"):

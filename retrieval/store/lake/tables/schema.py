@@ -247,7 +247,7 @@ class TableChange:
             with lance_errors(self._place):
                 table = self._begun()
                 before = int(table.version)
-                table.delete(f"_rowaddr IN ({some})")
+                table.delete(f"_rowaddr IN ({some})", conflict_retries=0)
             self._check(before)
 
     def append(self, rows: Any) -> None:  # noqa: ANN401
