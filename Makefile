@@ -69,7 +69,8 @@ $(INTEGRATIONS)/.installed: $(STAMP) $(CLIENTS)
 
 test-lake: $(LAKE)/.installed  ## Install Lance apart, and test the store on Lance tables with it
 	$(LAKE)/bin/python -m pytest --override-ini addopts='-q --strict-markers' \
-		tests/store/lake tests/store/test_contract.py tests/store/filters
+		tests/store/lake tests/store/test_contract.py tests/store/filters \
+		tests/indexer/ingest/test_lake.py
 
 $(LAKE)/.installed: $(STAMP) pyproject.toml tests/store/replicas/requirements.txt
 	$(BIN)/python -m venv $(LAKE)

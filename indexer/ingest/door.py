@@ -19,7 +19,6 @@ from indexer.ingest.front.puts import Puts
 from indexer.ingest.front.servicer import SERVICE, IngestServicer, handlers
 from indexer.ingest.front.turns import Turns
 from indexer.ingest.writer.settings import WriterSettings
-from retrieval.errors import InvalidArgument
 from retrieval.service.access.token_file import Scope
 from retrieval.service.config import ServiceConfig, Writing
 from retrieval.service.grpc_api.doors import Host
@@ -32,11 +31,7 @@ _QUOTA_FILE: Final = "quotas.json"
 
 
 def open_door(host: Host) -> "IngestDoor":
-    """Return the door; see ``retrieval.service.grpc_api.doors``.
-
-    Raises:
-        InvalidArgument: a collection is not in a folder.
-    """
+    """Return the door; see ``retrieval.service.grpc_api.doors``."""
     return IngestDoor(host)
 
 
@@ -132,24 +127,15 @@ class IngestDoor:
 
 
 def _writer_settings(config: ServiceConfig, writing: Writing) -> WriterSettings:
-    """Return what the writer process is told.
-
-    Raises:
-        InvalidArgument: a collection is not in a folder.
-    """
-    folders = {}
+    """Return what the writer process is told."""
+    named = {}
     for name, place in config.indexes.items():
         location = Location.parse(place)
-        if location.scheme:
-            raise InvalidArgument(
-                f"collection {name} is at {location}: only indexes in folders can be written",
-                field="indexes",
-            )
-        if writing.data is None or location.folder != writing.data / name:
-            folders[name] = location.folder.absolute()
+        if writing.data is None or location != Location.parse(writing.data / name):
+            named[name] = location.absolute()
     return WriterSettings(
         socket=Path(),
-        collections=folders,
+        collections=named,
         data=writing.data.absolute() if writing.data is not None else None,
         models=tuple(config.models),
         device=config.device,

@@ -48,7 +48,7 @@ class Location:
     def absolute(self) -> "Location":
         """Return a location that means the same in any working folder."""
         local = self.on_disk
-        return Location(self.scheme, str(local.resolve())) if local else self
+        return Location(self.scheme, str(local.absolute())) if local else self
 
     def __str__(self) -> str:
         """Return the location in the form that messages show."""

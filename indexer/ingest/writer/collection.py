@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from indexer.ingest.writer.commits.committer import Committer
 from indexer.ingest.writer.commits.gather import Committed
@@ -33,7 +32,7 @@ from indexer.staging import Prepared
 from retrieval.domain.records import IndexInfo
 from retrieval.errors import ModelMismatch
 from retrieval.service.observability.request_log import request_id
-from retrieval.store import Lookups, Writer, read_info
+from retrieval.store import Location, Lookups, Writer, read_info
 from retrieval.store.filters.language import Filter
 
 
@@ -51,20 +50,20 @@ class Shared:
 class WritableCollection:
     """A collection that documents are put into; for one event loop."""
 
-    def __init__(self, folder: Path, info: IndexInfo, shared: Shared) -> None:
+    def __init__(self, place: Location, info: IndexInfo, shared: Shared) -> None:
         """Use ``open``, which blocks."""
         self._encoder = encoder = shared.models.for_index(info.model)
         self._embedding = shared.embedding
         self._chunking = info.chunking
-        self.folder = folder
+        self.place = place
         self.is_replaced = False
-        """Whether an index of another model or other settings is in the folder now."""
+        """Whether an index of another model or other settings is there now."""
         self._room = shared.room
         self._reader = UploadReader(shared.readers, encoder, info.chunking)
-        self._lookups = IndexThread(folder, "lookups", self._check_same)
-        self._maintenance = Maintenance(folder)
+        self._lookups = IndexThread(place, "lookups", self._check_same)
+        self._maintenance = Maintenance(place)
         self._committer = Committer(
-            folder,
+            place,
             partial(shared.embedding.embed, encoder),
             shared.commit_seconds,
             opened=self._check_same,
@@ -72,14 +71,14 @@ class WritableCollection:
         )
 
     @classmethod
-    def open(cls, folder: Path, shared: Shared) -> "WritableCollection":
+    def open(cls, place: Location, shared: Shared) -> "WritableCollection":
         """Open an index, and load its model.
 
         Raises:
             NotAnIndex, IndexVersionError, IndexDamaged, StorageError: the index can't be opened.
             ModelNotFound, ModelMismatch, CheckpointError: its model can't be loaded.
         """
-        return cls(folder, read_info(folder), shared)
+        return cls(place, read_info(place), shared)
 
     async def warm(self) -> None:
         """Start a reader process and run the model once."""
@@ -158,7 +157,7 @@ class WritableCollection:
     async def change(self, settings: ChangeSettings) -> IndexInfo:
         """Change settings; return what the collection is then."""
         await self._commit(settings)
-        return await asyncio.to_thread(read_info, self.folder)
+        return await asyncio.to_thread(read_info, self.place)
 
     async def close(self) -> None:
         """Commit what waits to be committed, and close the index's files."""
@@ -175,7 +174,7 @@ class WritableCollection:
         if made_with != (self._encoder.identity.fingerprint, self._chunking):
             self.is_replaced = True
             raise ModelMismatch(
-                f"another index has taken the place of {self.folder}; try again",
+                f"another index has taken the place of {self.place}; try again",
             )
 
     def _close(self) -> None:

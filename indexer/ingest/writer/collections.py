@@ -17,7 +17,7 @@ from retrieval.domain.languages import DEFAULT_LANGUAGE
 from retrieval.domain.records import IndexInfo
 from retrieval.domain.resource_names import check_own_name
 from retrieval.errors import AlreadyExists, InvalidArgument, NotFound, RetrievalError, StorageError
-from retrieval.store import exists, open_writer, read_info
+from retrieval.store import Location, exists, open_writer, read_info
 
 LOG = logging.getLogger("retrieval.ingest")
 
@@ -48,11 +48,11 @@ class NewCollection:
 class WritableCollections:
     """Opens collections on first use; for one event loop."""
 
-    def __init__(self, named: Mapping[str, Path], data: Path | None, shared: Shared) -> None:
+    def __init__(self, named: Mapping[str, Location], data: Path | None, shared: Shared) -> None:
         """Open nothing yet.
 
         Args:
-            named: collection → folder of its index.
+            named: collection → location of its index.
             data: folder of further collections, each in a folder of its name; None if there is
                 none.
             shared: what they share.
@@ -71,7 +71,7 @@ class WritableCollections:
             NotFound: there is no such collection.
             RetrievalError: its index or model can't be opened; see ``WritableCollection.open``.
         """
-        folder = self._folder(name)
+        place = self._place(name)
         collection = self._open.get(name)
         if collection is None or collection.is_replaced:
             async with self._lock(name):
@@ -82,7 +82,7 @@ class WritableCollections:
                     collection = None
                 if collection is None:
                     collection = await asyncio.to_thread(
-                        WritableCollection.open, folder, self._shared
+                        WritableCollection.open, place, self._shared
                     )
                     self._open[name] = collection
         return collection
@@ -115,7 +115,7 @@ class WritableCollections:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             for name, collection in tuple(self._open.items()):
-                if await asyncio.to_thread(exists, collection.folder):
+                if await asyncio.to_thread(exists, collection.place):
                     continue
                 async with self._lock(name):
                     if self._open.get(name) is collection:
@@ -172,12 +172,12 @@ class WritableCollections:
     def _lock(self, name: str) -> asyncio.Lock:
         return self._locks.setdefault(name, asyncio.Lock())
 
-    def _folder(self, name: str) -> Path:
+    def _place(self, name: str) -> Location:
         if name in self._named:
             return self._named[name]
         if self._data is None or not exists(self._data / name):
             raise _no_collection(name)
-        return self._data / name
+        return Location.parse(self._data / name)
 
     def _own_folder(self, name: str) -> Path:
         """Return the folder of a collection that may be created or deleted."""

@@ -8,6 +8,7 @@ from typing import Final
 
 from indexer.decoding.decompress import MAX_FILE_BYTES
 from retrieval.service.observability.request_log import LogFormat
+from retrieval.store import Location
 
 DEFAULT_COMMIT_SECONDS: Final = 0.2
 """Five generations a second at most: searches see a put within a second, and opening a generation
@@ -22,8 +23,8 @@ class WriterSettings:
 
     socket: Path
     """Unix socket to listen on, in a folder that only this user can enter."""
-    collections: Mapping[str, Path]
-    """Collection → folder of its index, for the indexes named on the command line."""
+    collections: Mapping[str, Location]
+    """Collection → location of its index, for the indexes named on the command line."""
     data: Path | None = None
     """Folder of further collections: each is a folder of its name. None if there is none, and no
     collection can be created or deleted."""
@@ -40,14 +41,17 @@ class WriterSettings:
 
     def to_json(self) -> str:
         """Return the settings as JSON without line ends."""
-        return json.dumps(asdict(self), default=str)
+        named = {name: str(place) for name, place in self.collections.items()}
+        return json.dumps({**asdict(self), "collections": named}, default=str)
 
     @classmethod
     def from_json(cls, line: str) -> "WriterSettings":
         """Return the settings that ``to_json`` made."""
         raw = json.loads(line)
         raw["socket"] = Path(raw["socket"])
-        raw["collections"] = {name: Path(folder) for name, folder in raw["collections"].items()}
+        raw["collections"] = {
+            name: Location.parse(place) for name, place in raw["collections"].items()
+        }
         raw["data"] = Path(raw["data"]) if raw["data"] is not None else None
         raw["models"] = tuple(raw["models"])
         return cls(**raw)

@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from pathlib import Path
 from threading import Thread
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -26,7 +25,7 @@ from retrieval.errors import (
     StorageError,
     UserError,
 )
-from retrieval.store import Commit, Writer, open_writer
+from retrieval.store import Commit, Location, Writer, open_writer
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -47,7 +46,7 @@ class Committer:
 
     def __init__(
         self,
-        folder: Path,
+        place: Location,
         embed: Callable[[Mapping[str, int]], "Future[Mapping[str, Vector]]"],
         seconds: float,
         *,
@@ -57,7 +56,7 @@ class Committer:
         """Start the thread.
 
         Args:
-            folder: the index.
+            place: the index.
             embed: embeds passages whose vectors another process has removed meanwhile; see
                 ``Embedding.embed``.
             seconds: minimum time between two commits while other operations are coming.
@@ -65,7 +64,7 @@ class Committer:
                 wait.
             committed: called in the thread after each commit.
         """
-        self._folder = folder
+        self._place = place
         self._embed = embed
         self._opened = opened
         self._committed = committed
@@ -124,7 +123,7 @@ class Committer:
         if self._writer is not None and self._writer.is_replaced:
             self._close_writer()
         if self._writer is None:
-            self._writer = open_writer(self._folder, create=False, shared=True)
+            self._writer = open_writer(self._place, create=False, shared=True)
             self._opened(self._writer)
         commits: list[Commit] = []
 

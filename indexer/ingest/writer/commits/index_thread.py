@@ -2,11 +2,10 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import TypeVar
 
 from retrieval.errors import UserError
-from retrieval.store import Writer, open_writer
+from retrieval.store import Location, Writer, open_writer
 
 Result = TypeVar("Result")
 
@@ -15,16 +14,16 @@ class IndexThread:
     """Calls functions with a writer of one index, one after the other, in a thread of its own."""
 
     def __init__(
-        self, folder: Path, name: str, opened: Callable[[Writer], None] = lambda _: None
+        self, place: Location, name: str, opened: Callable[[Writer], None] = lambda _: None
     ) -> None:
         """Open nothing yet.
 
         Args:
-            folder: the index.
+            place: the index.
             name: of the thread.
             opened: called with each writer that is opened; it may raise an error for the caller.
         """
-        self._folder = folder
+        self._place = place
         self._opened = opened
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._writer: Writer | None = None
@@ -42,7 +41,7 @@ class IndexThread:
         if self._writer is not None and self._writer.is_replaced:
             self._close_writer()
         if self._writer is None:
-            writer = open_writer(self._folder, create=False, shared=True)
+            writer = open_writer(self._place, create=False, shared=True)
             try:
                 self._opened(writer)
             except BaseException:

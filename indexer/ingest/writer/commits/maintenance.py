@@ -2,12 +2,11 @@
 
 import logging
 import time
-from pathlib import Path
 from threading import Condition, Thread
 from typing import Final
 
 from retrieval.errors import RetrievalError
-from retrieval.store import Maintained, Writer, open_writer
+from retrieval.store import Location, Maintained, Writer, open_writer
 
 LOG = logging.getLogger("retrieval.ingest")
 
@@ -28,13 +27,13 @@ _RETRY_SECONDS: Final = 30.0
 class Maintenance:
     """Does what is due after commits, beside them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, place: Location) -> None:
         """Start the thread.
 
         Args:
-            folder: the index.
+            place: the index.
         """
-        self._folder = folder
+        self._place = place
         self._due = True  # the process before this one may have left something
         self._settled = True
         self._closed = False
@@ -67,7 +66,7 @@ class Maintenance:
             rest = _MIN_REST_SECONDS
             try:
                 if writer is None:
-                    writer = open_writer(self._folder, create=False, shared=True)
+                    writer = open_writer(self._place, create=False, shared=True)
                 self._work(writer)
                 rest = max(rest, _REST * (time.thread_time() - started))
             except RetrievalError as error:
@@ -91,4 +90,4 @@ class Maintenance:
 
     def _work(self, writer: Writer) -> None:
         while not self._closed and (done := writer.maintain()) != Maintained():
-            LOG.debug("maintained %s: merged %d segments", self._folder.name, done.merged)
+            LOG.debug("maintained %s: merged %d segments", self._place, done.merged)
