@@ -47,7 +47,10 @@ def publish(*, url: str, index: Location, keep: int, replace: bool, as_json: boo
     from retrieval.store.replicas.publish import publish as publish_generation
 
     if index.scheme:
-        raise InvalidArgument(f"{index} is no folder: only an index on this disk can be published")
+        raise InvalidArgument(
+            f"{index} is not an index in a folder, and only those are published; servers open it "
+            "where it is"
+        )
     with _bar() as progress:
         done = publish_generation(index.folder, url, keep=keep, replace=replace, progress=progress)
     if as_json:

@@ -10,6 +10,8 @@ _ADDRESS: Final = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<path>.*)", re
 
 _LOCAL: Final = ("", "lance")
 """Schemes of stores whose indexes are in folders of this machine's disks."""
+_ONLY_IN: Final = {"": "index.db", "lance": "commits"}
+"""Scheme of such a store → a name that only its indexes have in their folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,17 @@ class Location:
     def __str__(self) -> str:
         """Return the location in the form that messages show."""
         return f"{self.scheme}://{self.path}" if self.scheme else str(Path(self.path))
+
+
+def index_in(folder: Path) -> Location | None:
+    """Return the location of the index that a folder holds, of any store; None if there is none.
+
+    It tells those who give a folder to the wrong store what they have.
+    """
+    for scheme, name in _ONLY_IN.items():
+        if (folder / name).exists():
+            return Location(scheme, str(folder))
+    return None
 
 
 LocationLike = Location | str | os.PathLike[str]

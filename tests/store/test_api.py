@@ -96,6 +96,40 @@ def test_an_unknown_scheme_is_refused(use: object) -> None:
     assert caught.value.metadata["field"] == "index"
 
 
+@pytest.mark.parametrize("use", [exists, read_info, open_reader, open_writer])
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("lance://", "names no place"),
+        ("s3://", "names no place"),
+        ("LANCE://x", "write lance://x,"),
+        ("lance:/x", "write lance://x,"),
+        ("s3:/bucket/x", "write s3://bucket/x,"),
+    ],
+)
+def test_a_misspelt_address_is_not_taken_for_a_folder(
+    text: str, meant: str, use: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert callable(use)
+    with pytest.raises(InvalidArgument, match=meant) as caught:
+        use(text)
+    assert caught.value.metadata["field"] == "index"
+    assert not list(tmp_path.iterdir())
+    assert not exists(tmp_path / text)  # the whole path of such a folder
+
+
+def test_the_error_for_the_wrong_store_says_what_the_folder_holds(tmp_path: Path) -> None:
+    folder, lake = tmp_path / "folder", tmp_path / "lake"
+    fill(folder, 1)
+    fill(Location("lance", str(lake)), 1)
+    for use in (open_reader, open_writer, read_status):
+        with pytest.raises(NotAnIndex, match=f"another kind: give --index {folder}"):
+            use(f"lance://{folder}")
+        with pytest.raises(NotAnIndex, match=f"another kind: give --index lance://{lake}"):
+            use(lake)
+
+
 def test_a_scheme_names_its_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A second store is one entry of a table; search and build need no other change."""
 

@@ -87,6 +87,7 @@ def store_of(location: Location) -> Store:
     Raises:
         InvalidArgument: there is no store for the location's scheme.
     """
+    _check_spelling(location)
     make = _STORES.get(location.scheme)
     if make is None:
         known = ", ".join(f"{scheme}://" for scheme in _STORES if scheme)
@@ -96,6 +97,26 @@ def store_of(location: Location) -> Store:
             field="index",
         )
     return make()
+
+
+def _check_spelling(location: Location) -> None:
+    """Refuse an address without a place, and what was to be an address but names a folder.
+
+    Raises:
+        InvalidArgument: ``lance://``, ``S3://bucket/x``, ``lance:/x`` and the like.
+    """
+    if location.scheme:
+        if not location.path:
+            raise InvalidArgument(f"{location} names no place: write it behind ://", field="index")
+        return
+    scheme, colon, path = location.path.partition(":/")
+    if colon and scheme and scheme.lower() in _STORES:
+        meant = Location(scheme.lower(), path.removeprefix("/"))
+        raise InvalidArgument(
+            f"{location.path} is neither an address nor a sensible folder: write {meant}, or the "
+            "whole path of a folder of that name",
+            field="index",
+        )
 
 
 def exists(location: LocationLike) -> bool:

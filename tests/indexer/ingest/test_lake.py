@@ -15,7 +15,6 @@ from retrieval.client import RetrievalClient
 from retrieval.store import Location, read_info, verify
 from tests.indexer.ingest.test_end_to_end import SECONDS, finds, kept, writers_of
 from tests.service.harness import Program, word_model
-from tests.store.stores import needs_lance
 
 
 def options(place: Location, documents: Path) -> BuildOptions:
@@ -64,7 +63,6 @@ def test_settings_keep_the_location_of_a_collection() -> None:
     assert WriterSettings.from_json(settings.to_json()) == settings
 
 
-@needs_lance
 def test_what_is_put_is_found_until_it_is_deleted(
     client: RetrievalClient, lake: Location, documents: Path
 ) -> None:
@@ -87,7 +85,7 @@ def test_what_is_put_is_found_until_it_is_deleted(
     assert list(verify(lake)) == []
 
 
-@needs_lance
+@pytest.mark.slow
 def test_a_writer_killed_in_mid_stream_loses_nothing(
     client: RetrievalClient, program: Program, lake: Location
 ) -> None:

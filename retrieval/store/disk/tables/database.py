@@ -20,6 +20,7 @@ from retrieval.errors import (
     StorageError,
 )
 from retrieval.store.disk.tables.schema import KNOWN_MIGRATIONS, migrations
+from retrieval.store.location import index_in
 
 DATABASE_NAME = "index.db"
 REPLICA_NAME = "replica.json"
@@ -105,6 +106,9 @@ def not_an_index(folder: Path) -> NotAnIndex:
     """Return the error for a folder without a database; it names an index inside, if any."""
     if folder.is_file():
         return NotAnIndex(f"{folder} is a file; an index is a folder")
+    held = index_in(folder)
+    if held is not None and held.scheme:
+        return NotAnIndex(f"{folder} holds an index of another kind: give --index {held}")
     inside = _index_in(folder)
     if inside is not None:
         return NotAnIndex(f"{folder} is not an index, but {inside} is: give --index {inside}")

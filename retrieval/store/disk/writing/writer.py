@@ -50,6 +50,7 @@ from retrieval.store.disk.tables.schema import NAMED_FILES_QUERY
 from retrieval.store.disk.writing.commit import DiskCommit, utc_now
 from retrieval.store.disk.writing.lookups import Lookups
 from retrieval.store.disk.writing.maintenance import compact, maintain, merge_tiny, merge_words
+from retrieval.store.location import index_in
 from retrieval.store.records import Maintained
 
 
@@ -330,6 +331,12 @@ def check_free(folder: Path) -> None:
         raise StorageError(f"can't read {folder}: {error.strerror}") from error
     strangers = sorted(set(names) - LOCK_NAMES)
     if strangers and not is_index(folder):
+        held = index_in(folder)
+        if held is not None:
+            raise NotAnIndex(
+                f"{folder} holds an index of another kind: give --index {held}, or a new or empty "
+                "folder"
+            )
         raise NotAnIndex(
             f"{folder} is not an index and not empty (it holds {strangers[0]!r}); "
             f"give --index a new or empty folder"

@@ -30,6 +30,7 @@ from retrieval.errors import (
 from retrieval.store.disk.files.vector_file import WrittenFile
 from retrieval.store.disk.lexical.segment_files import LexicalRecord
 from retrieval.store.lake.place import COMMITS, Place
+from retrieval.store.location import index_in
 from retrieval.store.objects import PUBLISHED
 
 FORMAT: Final = 1
@@ -154,6 +155,9 @@ def not_a_lake(place: Place) -> NotAnIndex:
     """Return the error for a place without pointers."""
     if place.local is not None and place.local.is_file():
         return NotAnIndex(f"{place} is a file; an index is a folder")
+    held = index_in(place.local) if place.local is not None else None
+    if held is not None:
+        return NotAnIndex(f"{place} holds an index of another kind: give --index {held}")
     if place.local is None and place.objects.list(PUBLISHED):
         return NotAnIndex(
             f"{place.address} holds copies of a folder that `indexer publish` has made; serve them "

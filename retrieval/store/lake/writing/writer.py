@@ -42,6 +42,7 @@ from retrieval.store.lake.tables.schema import (
 from retrieval.store.lake.words import merged_words, name_in
 from retrieval.store.lake.writing.commit import LakeCommit
 from retrieval.store.lake.writing.lookups import Changes, LakeLookups
+from retrieval.store.location import index_in
 from retrieval.store.records import Maintained
 
 KEEP_SECONDS: Final = 3600.0
@@ -365,6 +366,12 @@ def check_free(place: Place) -> None:
         raise StorageError(f"can't read {place}: {error.strerror}") from error
     strangers = sorted(names - LOCK_NAMES)
     if strangers and not is_lake(place):
+        held = index_in(folder)
+        if held is not None:
+            raise NotAnIndex(
+                f"{folder} holds an index of another kind: give --index {held}, or a new or empty "
+                "folder"
+            )
         raise NotAnIndex(
             f"{place} is not an index and not empty (it holds {strangers[0]!r}); "
             "give --index a new or empty folder"
