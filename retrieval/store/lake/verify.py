@@ -26,6 +26,7 @@ from retrieval.store.lake.tables.schema import (
     VALUES,
     VECTORS,
     lance_errors,
+    see,
     vector_digest,
 )
 from retrieval.store.lake.words import name_in
@@ -49,13 +50,19 @@ def verify(place: Place) -> Iterator[Problem]:
         generation = Generation(place, read_newest(place))
         generation.check()
     except IndexDamaged as error:
-        yield Problem(str(error.metadata.get("file", TABLES)), error.message, _RESTORE)
+        yield _damage(place, error)
         return
     for check in (_counts, _vectors, _documents, _passages, _values, _words):
         try:
             yield from check(generation)
         except IndexDamaged as error:
-            yield Problem(TABLES, error.message, _RESTORE)
+            yield _damage(place, error)
+
+
+def _damage(place: Place, error: IndexDamaged) -> Problem:
+    """Return the problem of an error, which has its own advice at its end."""
+    what = error.message.removesuffix(f"; {see(place)}").removesuffix(f"; {_RESTORE}")
+    return Problem(str(error.metadata.get("file", TABLES)), what, _RESTORE)
 
 
 def _counts(generation: Generation) -> Iterator[Problem]:

@@ -345,3 +345,15 @@ def test_a_conditional_commit_sees_what_came_before(tmp_path: Path) -> None:
         assert commit.truncated_chunks() == 2
         assert commit.known_file("d/new") is not None
         assert commit.pushed_documents() == []
+
+
+def test_a_damaged_table_is_described_in_one_line_with_one_advice(tmp_path: Path) -> None:
+    index = Location("lance", str(tmp_path / "lake"))
+    fill(index, 3)
+    data = next((tmp_path / "lake/tables/texts.lance/data").iterdir())
+    data.write_bytes(data.read_bytes()[:100])
+    problem = next(verify(index))
+    assert problem.what.startswith(f"a table of {index} can't be read or written: ")
+    assert not any(one in problem.what for one in (".rs:", "External", "Generic", "indexer verify"))
+    with open_reader(index) as reader, pytest.raises(IndexDamaged, match="indexer verify"):
+        reader.document_text(reader.documents(1)[0].id)

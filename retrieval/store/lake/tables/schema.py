@@ -6,6 +6,7 @@ it changes the table.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -128,6 +129,8 @@ def write(place: Place, name: str, rows: Any, mode: str) -> Any:  # noqa: ANN401
     )
 
 
+_WRAPPING: Final = re.compile(r"^(External error: |LanceError\(\w+\): |Generic [\w ]+ error: )+")
+_SOURCE: Final = re.compile(r", /\S+\.rs:\d+:\d+")
 _OVERTAKEN: Final = ("conflict", "contention", "incompatible transaction", "concurrent writers")
 """Words of the engine's errors about a change that doesn't follow on the newest version."""
 _UNREACHABLE: Final = (
@@ -153,6 +156,17 @@ def _of_the_store(place: Place, error: Exception) -> RetrievalError | None:
     return None
 
 
+def see(place: Place) -> str:
+    """Return the advice at the end of an error about a table."""
+    return f"see what is wrong with: indexer verify --index {place.address}"
+
+
+def _reason(error: Exception) -> str:
+    """Return what Lance says, without its wrapping and the places in its source code."""
+    first = str(error).partition("\n")[0] or type(error).__name__
+    return _WRAPPING.sub("", _SOURCE.sub("", first))
+
+
 @contextmanager
 def lance_errors(place: Place) -> Iterator[None]:
     """Turn the errors of Lance into ours, naming the index.
@@ -165,7 +179,7 @@ def lance_errors(place: Place) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = _reason(error)
         if any(sign in reason.lower() for sign in _OVERTAKEN):
             raise overtaken(place) from error
         if place.local is None and (found := _of_the_store(place, error)):
@@ -175,8 +189,7 @@ def lance_errors(place: Place) -> Iterator[None]:
                 f"can't use {place.address}: {reason}; what was committed before is untouched"
             ) from error
         raise IndexDamaged(
-            f"a table of {place.address} can't be read or written: {reason}; see what is wrong "
-            f"with: indexer verify --index {place.address}",
+            f"a table of {place.address} can't be read or written: {reason}; {see(place)}",
             file=TABLES,
         ) from error
 
