@@ -185,8 +185,6 @@ def test_model_and_settings_are_part_of_the_index(index: Location) -> None:
 
 
 def test_one_writer_at_a_time(index: Location) -> None:
-    if index.on_disk is None:
-        pytest.skip("an object store has no locks")
     fill(index, 1)
     code = (
         "import sys; from retrieval.store import open_writer\n"

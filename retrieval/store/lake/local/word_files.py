@@ -179,7 +179,7 @@ class WrittenWords:
         new = [file for file in made if object_name(file) not in known]
         self._held.update((file.name, file.sha256) for file in new)
         bucket, folder = self._place.bucket, self.folder
-        _all_of(new, lambda file: bucket.send(folder / file.name, object_name(file)))
+        _all_of(new, lambda file: bucket.write(object_name(file), folder / file.name))
 
     def close(self) -> None:
         """Remove the writer's own folder."""

@@ -52,6 +52,6 @@ class BucketObjects:
         """Return the name of any object; None if there is none."""
         return self.bucket.first()
 
-    def send(self, path: Path, name: str) -> None:
-        """Write a file of this machine under a name, or replace what has it."""
-        self.bucket.write(name, path)
+    def write(self, name: str, content: bytes | Path) -> None:
+        """Write an object, or replace it; see ``Bucket.write``."""
+        self.bucket.write(name, content)

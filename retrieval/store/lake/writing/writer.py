@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -42,6 +42,7 @@ from retrieval.store.lake.tables.schema import (
 from retrieval.store.lake.words import merged_words, name_in
 from retrieval.store.lake.writing.commit import LakeCommit
 from retrieval.store.lake.writing.lookups import Changes, LakeLookups
+from retrieval.store.lake.writing.turns import build_turn, commit_turn
 from retrieval.store.location import index_in
 from retrieval.store.records import Maintained
 
@@ -88,8 +89,9 @@ class LakeWriter(LakeLookups):
         check_free(place)
         _make(place)
         with ExitStack() as stack:
-            if place.local is not None and not shared:
-                stack.enter_context(build_lock(place.local))
+            if not shared:
+                local = place.local
+                stack.enter_context(build_turn(place) if local is None else build_lock(local))
             writer = cls(place, stack, shared=shared)
             writer._resources = stack.pop_all()
         return writer
@@ -177,8 +179,9 @@ class LakeWriter(LakeLookups):
             yield base
 
     def _turn(self) -> AbstractContextManager[None]:
-        """Exclude other writers on a disk; on an object store nothing can."""
-        return commit_lock(self.place.local) if self.place.local is not None else nullcontext()
+        """Wait for other writers; on an object store, the tables decide between two at once."""
+        local = self.place.local
+        return commit_turn(self.place) if local is None else commit_lock(local)
 
     def _word_files(self, base: Generation) -> WrittenWords:
         if self._words is None:
