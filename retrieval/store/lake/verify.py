@@ -158,7 +158,7 @@ def _values(generation: Generation) -> Iterator[Problem]:
 def _words(generation: Generation) -> Iterator[Problem]:
     words, place = generation.pointer.words, generation.place
     advice = f"make it anew with: indexer compact --index {place.address}"
-    texts = len(np.unique(generation.places.texts))
+    texts = generation.by_text.distinct
     if words is None:
         if texts:
             yield Problem(WORDS, "passages that are not in the lexical index", advice)

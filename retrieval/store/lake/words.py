@@ -5,18 +5,20 @@ statistics of the whole index. A commit adds or removes texts before it is publi
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import chain
+from typing import Final
 
 from retrieval.errors import IndexDamaged, StorageError
 from retrieval.store.disk.files.shared_parts import Opened
-from retrieval.store.disk.files.vector_file import WrittenFile
+from retrieval.store.disk.files.vector_file import WrittenFile, sync
 from retrieval.store.disk.lexical.analysis import VERSION
 from retrieval.store.disk.lexical.lexical_index import LexicalIndex
-from retrieval.store.disk.lexical.lexical_merge import due_to_merge, merged
-from retrieval.store.disk.lexical.lexical_writer import Text, extend
+from retrieval.store.disk.lexical.lexical_merge import Prepared, due_to_merge, merged
+from retrieval.store.disk.lexical.lexical_writer import Text, extend, remove_texts
 from retrieval.store.disk.lexical.segment_files import (
     LexicalRecord,
+    deletions_of,
     engine_name,
     joined,
     open_record,
@@ -26,7 +28,11 @@ from retrieval.store.disk.lexical.segment_files import (
 )
 from retrieval.store.lake.local.word_files import WordFiles, WrittenWords, object_name
 from retrieval.store.lake.place import WORDS, Place
+from retrieval.store.lake.tables.keyed import Keyed
 from retrieval.store.lake.tables.pointer import Pointer
+
+_NO_SEGMENT: Final = object()
+"""Stands for the deletions of a segment that is gone because all of its texts are."""
 
 
 def open_words(place: Place, pointer: Pointer, opened: Opened) -> LexicalIndex | None:
@@ -102,31 +108,71 @@ def changed_words(
     return made
 
 
-def merged_words(files: WrittenWords, state: LexicalRecord) -> LexicalRecord | None:
-    """Merge segments if that is due; return the new record, or None if nothing was merged.
+def made_words(files: WrittenWords, language: str, texts: Iterator[Text]) -> LexicalRecord:
+    """Make a lexical index of some texts; its files are not sent to an object store yet.
 
     Raises:
         StorageError: the files can't be written.
     """
-    due = due_to_merge(segments_of(state.meta))
-    if not due:
-        return None
+    files.prepare((), ())
+    return extend(files.folder, LexicalRecord(language, VERSION, "", ()), [], texts)
+
+
+@contextmanager
+def merging(files: WrittenWords, state: LexicalRecord | None) -> Iterator[Prepared | None]:
+    """Merge segments if that is due, beside the index; yield the result until the block ends.
+
+    Raises:
+        StorageError: the files can't be written.
+    """
+    due = due_to_merge(segments_of(state.meta)) if state else []
+    if state is None or not due:
+        yield None
+        return
     files.prepare(state.files, parts_of(state, due).files)
-    folder = files.folder
-    with merged(folder, state, due) as prepared:
-        if prepared is None:
-            return None
-        try:
-            for file in prepared.record.files:
-                made = prepared.place / engine_name(file)
-                if made.exists() and not made.is_symlink():
-                    made.rename(folder / file.name)
-        except OSError as error:
-            raise StorageError(f"can't write {folder}: {error.strerror}") from error
-        kept = parts_of(state, [name for name in segments_of(state.meta) if name not in due])
-        record = joined(kept, prepared.record)
-    files.publish(state.files, record.files)
-    with suppress(OSError):
+    with merged(files.folder, state, due) as made:
+        yield made
+
+
+def put_merged(
+    files: WrittenWords, now: LexicalRecord | None, made: Prepared | None, by_text: Keyed
+) -> LexicalRecord | None:
+    """Put merged segments in place of those that they were made from.
+
+    Texts that were removed since are removed from them, too.
+
+    Args:
+        files: the files of the index.
+        now: record of the newest generation.
+        made: the merged segments, if any.
+        by_text: the passages of the newest generation by their texts.
+
+    Returns:
+        the new record; None if there is nothing to merge, or another writer has merged or replaced
+        the segments.
+
+    Raises:
+        StorageError: the files can't be written.
+    """
+    if made is None or now is None or made.sources is None:
+        return None
+    current, folder = deletions_of(now.meta), files.folder
+    try:
+        for file in made.record.files:
+            (made.place / engine_name(file)).rename(folder / file.name)
+        record = made.record
+        if any(current.get(name, _NO_SEGMENT) != made.sources[name] for name in made.sources):
+            _, is_there = by_text.find(made.text_ids)
+            record = remove_texts(folder, record, made.text_ids[~is_there].tolist(), folder)
+        sync(folder)
+    except (OSError, ValueError) as error:  # the engine raises ValueError for the disk's errors
+        raise StorageError(f"can't write {folder}: {error}") from error
+    kept = parts_of(now, [name for name in current if name not in made.sources])
+    record = joined(kept, record)
+    if sum(segments_of(record.meta).values()) != by_text.distinct:
+        return None
+    files.publish(now.files, record.files)
+    with suppress(OSError):  # readers work without a view
         write_view(folder, record)
     return record
 

@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import lance
 import pytest
 
 from retrieval.errors import IndexDamaged, IndexLocked, IndexVersionError
-from retrieval.store import Location, open_reader, parse_filter, read_info, verify
+from retrieval.store import Location, open_reader, read_info, verify
 from retrieval.store.lake.place import Place
 from retrieval.store.lake.tables import pointer as pointers
 from retrieval.store.lake.tables.schema import TableChange
@@ -23,9 +24,11 @@ from tests.store.test_store import fill, key, new_writer, staged, unit_vectors
 WRITE = """
 import sys
 from retrieval.store import Location
+from retrieval.store.lake.writing import maintenance
 from tests.store.stores import needs_s3, place_in
 from tests.store.test_store import key, new_writer, staged, unit_vectors
 place, first = sys.argv[1], int(sys.argv[2])
+maintenance.MANY_FILES, maintenance.TOO_MANY_FILES = 3, 6
 with new_writer(Location.parse(place)) as writer:
     for number in range(first, first + 1000):
         with writer.commit() as commit:
@@ -37,8 +40,10 @@ with new_writer(Location.parse(place)) as writer:
             ids = commit.add_vectors([key(again[0])], unit_vectors(1, number), [False])
             commit.put_document(staged("d/always", again, ids))
         print(number, flush=True)
-        if number % 7 == 0:
+        if number % 3 == 0:
             writer.maintain()
+        if number % 20 == 0:
+            writer.compact()
 """
 
 
@@ -66,7 +71,7 @@ def test_kills_lose_nothing_and_tear_nothing(tmp_path: Path, store: str, kills: 
             assert newest - committed in (0, 1)
             assert uris == {f"d/{number}" for number in range(1, newest + 1)} | {"d/always"}
             assert reader.info.chunks == 4 * newest + 1
-            assert reader.info.vectors == 5 * newest
+            assert reader.info.vectors - reader.info.unused_vectors == 4 * newest + 1
             always = reader.document_by_uri("d/always")
             assert reader.document_text(always.id) == f"again {newest}"
             assert len(reader.search_lexical("text", 10_000).scores) == 4 * newest
@@ -79,10 +84,11 @@ import sys
 from contextlib import nullcontext
 from retrieval.errors import IndexLocked
 from retrieval.store import Location, open_writer
-from retrieval.store.lake.writing import writer as writing
+from retrieval.store.lake.writing import maintenance, writer as writing
 from tests.store.stores import needs_s3, place_in
 from tests.store.test_store import key, staged, unit_vectors
 place, name, commits, turns = sys.argv[1:]
+maintenance.MANY_FILES, maintenance.TOO_MANY_FILES = 4, 10
 if turns == "without":  # the tables and the pointer alone must decide
     writing.LakeWriter._turn = lambda self: nullcontext()
 with open_writer(Location.parse(place), shared=True) as writer:
@@ -134,10 +140,10 @@ def test_of_four_writers_one_wins_each_time(
         racer.stdin.flush()
     said = [racer.communicate()[0].split() for racer in racers]
     assert [racer.returncode for racer in racers] == [0] * 4
-    generations = sorted(int(number) for words in said for number in words[::2])
-    assert generations == list(range(2, 4 * commits + 2))  # one winner of each
+    generations = [int(number) for words in said for number in words[::2]]
+    assert len(set(generations)) == len(generations) == 4 * commits  # one winner of each
     with open_reader(index) as reader:
-        assert reader.info.generation == 4 * commits + 1
+        assert reader.info.generation > 4 * commits + 1  # files were joined, too
         uris = {one.uri for one in reader.documents(1000)}
         assert uris == {f"d/{name}-{number}" for name in "pqrs" for number in range(commits)} | {
             *("d/a.txt", "d/always")
@@ -222,7 +228,7 @@ def test_a_writer_that_was_overtaken_changes_nothing(
         monkeypatch.setattr(writing, "put_pointer", real)
         # Another writer publishes the generation that this one is about to publish.
         rival = pointers.read_newest(place)
-        real(place, writing.replace(rival, generation=rival.generation + 1, commit_id="0" * 32))
+        real(place, replace(rival, generation=rival.generation + 1, commit_id="0" * 32))
         real(place, pointer)
 
     monkeypatch.setattr(writing, "put_pointer", slowly)
@@ -273,25 +279,6 @@ def test_old_generations_are_removed_in_time(
     assert list(verify(index)) == []
 
 
-def test_many_small_commits_are_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "MANY_FILES", 3)
-    index = Location("lance", str(tmp_path / "lake"))
-    for number in range(14):
-        fill(index, 2, name=f"d/{number % 12}", seed=number)
-    with open_reader(index) as reader:
-        before = reader.search_vectors(unit_vectors(2), 50)
-        words = reader.search_lexical("text", 50)
-    with new_writer(index) as writer:
-        assert writer.maintain().merged
-        assert not writer.maintain().merged
-    with open_reader(index) as reader:
-        after = reader.search_vectors(unit_vectors(2), 50)
-        assert after.vector_ids.tolist() == before.vector_ids.tolist()
-        assert reader.search_lexical("text", 50).text_ids.tolist() == words.text_ids.tolist()
-        assert len(reader.documents(50, filter=parse_filter("k=v"))) == 12
-    assert list(verify(index)) == []
-
-
 @pytest.mark.parametrize("damage", ["cut", "other", "newer", "no table"])
 def test_damage_is_named(tmp_path: Path, damage: str) -> None:
     place = tmp_path / "lake"
@@ -336,13 +323,13 @@ def test_no_row_that_changed_is_shown(tmp_path: Path) -> None:
         table.update(values)
         changed = {**newest.tables, name: table.version}
         number = pointers.generations(place)[-1] + 1
-        pointers.put_pointer(place, writing.replace(newest, generation=number, tables=changed))
+        pointers.put_pointer(place, replace(newest, generation=number, tables=changed))
         assert list(verify(index)) != [], name
         if name != "values":
             with open_reader(index) as reader, pytest.raises(IndexDamaged):
                 reader.passage(1, 1)
     number = pointers.generations(place)[-1] + 1
-    pointers.put_pointer(place, writing.replace(newest, generation=number))
+    pointers.put_pointer(place, replace(newest, generation=number))
     assert list(verify(index)) == []
 
 

@@ -169,6 +169,12 @@ class Generation:
                 self._layouts[name] = Layout([]) if table is None else Layout.of(table)
             return self._layouts[name]
 
+    @property
+    def most_fragments(self) -> int:
+        """Number of fragments of the table that has most, of the tables that were looked at."""
+        with self._lock:
+            return max((len(one.fragments) for one in self._layouts.values()), default=0)
+
     def derive(self, what: str, make: Callable[[], Derived]) -> Derived:
         """Make something of the rows once, and keep it in memory.
 

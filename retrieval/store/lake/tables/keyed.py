@@ -57,6 +57,11 @@ class Keyed:
         made._order = np.insert(order, at, by_key + np.int32(first))
         return made
 
+    @property
+    def distinct(self) -> int:
+        """Number of distinct keys."""
+        return int((self._sorted[1:] != self._sorted[:-1]).sum()) + bool(len(self._sorted))
+
     def rows(self, key: int) -> Ids:
         """Return the rows with a key, in order."""
         first, end = np.searchsorted(self._sorted, [key, key + 1])

@@ -6,6 +6,7 @@ The generation with the highest number is the newest. What no pointer names does
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
@@ -260,6 +261,11 @@ def _is_published(place: Place, pointer: Pointer) -> bool:
             f"lost the connection to {place.address} while generation {pointer.generation} was "
             "published; run the command again, which goes on from whatever is there by then"
         ) from error
+
+
+def boot_time() -> float:
+    """Return the time since the machine was started, in seconds, including that of its sleep."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def overtaken(place: Place) -> IndexLocked:

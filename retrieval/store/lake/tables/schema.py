@@ -7,8 +7,9 @@ it changes the table.
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ import lance
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from lance.optimize import Compaction
 from numpy.typing import NDArray
 
 from retrieval.errors import IndexDamaged, RetrievalError, StorageError
@@ -209,6 +211,20 @@ def is_there(place: Place, name: str) -> bool:
     return True
 
 
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Files that were written in place of others, and that no version of the table has yet."""
+
+    results: Sequence[Any]
+    sources: Set[tuple[tuple[str, ...], str]]
+    """Data files and deletions of the fragments that they were made from."""
+
+    @property
+    def files(self) -> int:
+        """Number of the fragments that they were made from."""
+        return len(self.sources)
+
+
 class TableChange:
     """Changes one table from a named version on; other writers' changes in between are found."""
 
@@ -281,15 +297,18 @@ class TableChange:
             self._table = lance.write_dataset(rows, table, mode="append")
         self._check(before)
 
-    def compact(self) -> None:
-        """Join small files, and files with many deleted rows."""
+    def join(self, made: "Joined") -> None:
+        """Put joined files in place of those that they were made from.
+
+        Raises:
+            IndexLocked: another writer has changed the table meanwhile.
+        """
         with lance_errors(self._place):
             table = self._begun()
             before = int(table.version)
-            table.optimize.compact_files()
-            made = range(before + 1, int(table.version) + 1)
-            changes = [table.read_transaction(version).operation for version in made]
-        # Joining takes several versions. Another writer's joining leaves the rows as they were.
+            Compaction.commit(table, made.results)
+            versions = range(before + 1, int(table.version) + 1)
+            changes = [table.read_transaction(version).operation for version in versions]
         if not all(type(change).__name__ in _JOINING for change in changes):
             raise overtaken(self._place)
 

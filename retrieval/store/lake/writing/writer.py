@@ -4,7 +4,6 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -12,12 +11,11 @@ from typing import Final, Self
 
 from retrieval.domain.languages import DEFAULT_LANGUAGE
 from retrieval.domain.records import ChunkSettings, ModelIdentity
-from retrieval.errors import IndexLocked, NotAnIndex, StorageError
+from retrieval.errors import IndexDamaged, IndexLocked, NotAnIndex, StorageError
 from retrieval.store.disk.files.vector_file import LEXICAL, sync
 from retrieval.store.disk.tables.identity import new_id
 from retrieval.store.disk.tables.locks import LOCK_NAMES, build_lock, commit_lock
 from retrieval.store.disk.writing.commit import utc_now
-from retrieval.store.disk.writing.maintenance import MAX_UNUSED_SHARE
 from retrieval.store.disk.writing.writer import check_same
 from retrieval.store.lake.local.word_files import WrittenWords
 from retrieval.store.lake.objects.folder import UNPUBLISHED
@@ -25,6 +23,7 @@ from retrieval.store.lake.place import COMMITS, TABLES, WORDS, Place
 from retrieval.store.lake.tables.generation import Generation
 from retrieval.store.lake.tables.pointer import (
     Pointer,
+    boot_time,
     generations,
     is_lake,
     newest,
@@ -35,13 +34,12 @@ from retrieval.store.lake.tables.pointer import (
     read_pointer,
 )
 from retrieval.store.lake.tables.schema import (
-    VECTORS,
-    TableChange,
     clean_tables,
 )
-from retrieval.store.lake.words import merged_words, name_in
+from retrieval.store.lake.words import name_in
 from retrieval.store.lake.writing.commit import LakeCommit
 from retrieval.store.lake.writing.lookups import Changes, LakeLookups
+from retrieval.store.lake.writing.maintenance import compact, is_crowded, maintain, relieve
 from retrieval.store.lake.writing.turns import build_turn, commit_turn
 from retrieval.store.location import index_in
 from retrieval.store.records import Maintained
@@ -49,9 +47,6 @@ from retrieval.store.records import Maintained
 KEEP_SECONDS: Final = 3600.0
 """How long a generation is kept after the next one: a reader reloads within seconds, and a long
 search or a backup ends within the hour."""
-MANY_FILES: Final = 32
-"""Number of files of a table above which they are joined. Each adds a request to a search."""
-
 _WRITE_SECONDS: Final = KEEP_SECONDS / 2
 """Maximum time from a commit's first write to its pointer on an object store: younger versions of
 tables are never removed, even if the clocks of two machines differ by half an hour."""
@@ -156,16 +151,24 @@ class LakeWriter(LakeLookups):
             NotAnIndex: ``set_model`` was never called.
             StorageError: the index can't be written, or another one has taken its place.
         """
-        with self._locked() as base:
-            commit = LakeCommit(self.place, base, self._word_files(base))
+        with self.locked() as base:
+            commit = LakeCommit(self.place, base, self.word_files(base))
             yield commit
-            started = _boot_time()
+            started = boot_time()
             pointer = commit.written()
             if pointer is not None:
-                self._publish(pointer, started)
+                self.publish(base, pointer, started)
+        if pointer is not None and is_crowded(base, pointer):
+            # The commit is done in any case; the next one tries again.
+            with suppress(StorageError, IndexDamaged):
+                relieve(self)
+
+    def newest(self) -> Generation | None:
+        """Return the newest generation; None if there is none yet."""
+        return self._base()
 
     @contextmanager
-    def _locked(self) -> Iterator[Generation]:
+    def locked(self) -> Iterator[Generation]:
         """Hold the commit lock; yield the newest generation."""
         with self._turn():
             if self.is_replaced:
@@ -183,24 +186,26 @@ class LakeWriter(LakeLookups):
         local = self.place.local
         return commit_turn(self.place) if local is None else commit_lock(local)
 
-    def _word_files(self, base: Generation) -> WrittenWords:
+    def word_files(self, base: Generation) -> WrittenWords:
+        """Return the files of words of the index of a generation."""
         if self._words is None:
             self._words = WrittenWords(self.place, base.pointer.index_id)
         return self._words
 
-    def _publish(self, pointer: Pointer, started: float) -> None:
+    def publish(self, base: Generation, pointer: Pointer, started: float) -> None:
         """Flush the tables to the disk and publish a generation.
 
         Args:
+            base: the generation before it.
             pointer: the generation.
-            started: time of ``_boot_time`` before the first of its tables was written.
+            started: time of ``boot_time`` before the first of its tables was written.
 
         Raises:
             IndexLocked: another writer was faster.
             StorageError: the generation can't be published, or comes too late.
         """
         if self.place.local is None:
-            if _boot_time() - started > _WRITE_SECONDS:
+            if boot_time() - started > _WRITE_SECONDS:
                 raise StorageError(
                     f"a commit to {self.place.address} took longer than "
                     f"{_WRITE_SECONDS / 60:.0f} minutes to write, so others may have removed what "
@@ -208,8 +213,7 @@ class LakeWriter(LakeLookups):
                 )
             put_pointer(self.place, pointer)
             return
-        base = self._base()
-        before = base.pointer.tables if base else {}
+        before = base.pointer.tables
         for name, version in pointer.tables.items():
             if before.get(name) != version:
                 folder = self.place.folder
@@ -223,68 +227,15 @@ class LakeWriter(LakeLookups):
 
     def maintain(self) -> Maintained:
         """See ``Writer``: joins small files, and removes generations that nobody needs."""
-        base = self._base()
-        if base is None:
-            return Maintained()
-        counts = base.pointer.counts
-        if counts.unused_vectors > MAX_UNUSED_SHARE * counts.vectors:
-            return self.compact()
-        with self._locked() as base:
-            started = _boot_time()
-            changes = {
-                name: TableChange(self.place, name, version, base.schema(name))
-                for name, version in base.pointer.tables.items()
-                if len(base.table(name).get_fragments()) > MANY_FILES
-            }
-            merged = len(base.table(VECTORS).get_fragments()) if VECTORS in changes else 0
-            self._changed(base, changes, started)
+        done = maintain(self)
         self._clean()
-        return Maintained(merged=merged)
+        return done
 
     def compact(self) -> Maintained:
-        """See ``Writer``."""
-        if self._base() is None:
-            return Maintained()
-        with self._locked() as base:
-            started = _boot_time()
-            changes = {
-                name: TableChange(self.place, name, version, base.schema(name))
-                for name, version in base.pointer.tables.items()
-            }
-            unused = base.numbers(VECTORS, "id")[~base.used]
-            if VECTORS in changes:
-                changes[VECTORS].delete("id", unused.tolist())
-            counts = base.pointer.counts
-            counts = replace(counts, vectors=counts.vectors - len(unused), unused_vectors=0)
-            self._changed(base, changes, started, replace(base.pointer, counts=counts))
+        """See ``Writer``: also makes damaged or outdated words anew."""
+        done = compact(self)
         self._clean()
-        return Maintained(removed=len(unused))
-
-    def _changed(
-        self,
-        base: Generation,
-        changes: dict[str, TableChange],
-        started: float,
-        pointer: Pointer | None = None,
-    ) -> None:
-        """Join the files of some tables and segments of words; publish a generation if any were."""
-        pointer = pointer or base.pointer
-        for change in changes.values():
-            change.compact()
-        versions = {name: change.version for name, change in changes.items()}
-        tables = {**pointer.tables, **{name: one for name, one in versions.items() if one}}
-        words = merged_words(self._word_files(base), pointer.words) if pointer.words else None
-        made = replace(pointer, tables=tables, words=words or pointer.words)
-        if made != base.pointer:
-            self._publish(
-                replace(
-                    made,
-                    generation=base.pointer.generation + 1,
-                    commit_id=new_id(),
-                    updated_at=utc_now(),
-                ),
-                started,
-            )
+        return done
 
     def _clean(self) -> None:
         """Remove generations that nobody needs, and the files that only they have."""
@@ -343,11 +294,6 @@ def _make(place: Place) -> None:
             (place.local / name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"can't make {place}: {error.strerror}") from error
-
-
-def _boot_time() -> float:
-    """Return the time since the machine was started, in seconds, including that of its sleep."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def check_free(place: Place) -> None:
