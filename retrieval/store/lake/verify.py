@@ -2,9 +2,9 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,7 @@ from retrieval.errors import IndexDamaged
 from retrieval.store.disk.lexical.analysis import VERSION
 from retrieval.store.disk.lexical.segment_files import segments_of
 from retrieval.store.disk.tables.filter_functions import filter_extension, filter_path
+from retrieval.store.disk.tables.rows import CHUNK_COLUMNS
 from retrieval.store.disk.tables.schema import header_key
 from retrieval.store.filters.values import value_rows
 from retrieval.store.lake.local.word_files import WordFiles
@@ -20,9 +21,16 @@ from retrieval.store.lake.place import TABLES, WORDS, Place
 from retrieval.store.lake.reading.passages import Passages
 from retrieval.store.lake.tables.generation import Generation
 from retrieval.store.lake.tables.pointer import read_newest
+from retrieval.store.lake.tables.records import (
+    RECORD,
+    ChunkRecord,
+    chunk_record,
+    document_record,
+)
 from retrieval.store.lake.tables.schema import (
     CHUNKS,
     DOCUMENTS,
+    SCHEMAS,
     VALUES,
     VECTORS,
     lance_errors,
@@ -52,7 +60,7 @@ def verify(place: Place) -> Iterator[Problem]:
     except IndexDamaged as error:
         yield _damage(place, error)
         return
-    for check in (_counts, _vectors, _documents, _passages, _values, _words):
+    for check in (_counts, _vectors, _records, _documents, _passages, _values, _words):
         try:
             yield from check(generation)
         except IndexDamaged as error:
@@ -96,6 +104,31 @@ def _vectors(generation: Generation) -> Iterator[Problem]:
                     what = f"vector {vector_id} has changed since it was written"
                     yield Problem(f"{TABLES}/{VECTORS}.lance", what, _RESTORE)
                     return
+
+
+def _records(generation: Generation) -> Iterator[Problem]:
+    """Check that the records of rows are made of their columns."""
+    names = [name for name in SCHEMAS[CHUNKS].names if name not in ("id", "text_id", "header")]
+    for name, columns, expected in (
+        (DOCUMENTS, SCHEMAS[DOCUMENTS].names, document_record),
+        (CHUNKS, names, _chunk_record),
+    ):
+        table = generation.table(name)
+        if table is None:
+            continue
+        with lance_errors(generation.place):
+            for batch in table.to_batches(columns=columns, batch_size=_ROWS):
+                if any(expected(row) != row[RECORD] for row in batch.to_pylist()):
+                    what = "a row has other columns than its record"
+                    yield Problem(f"{TABLES}/{name}.lance", what, _RESTORE)
+                    break
+
+
+def _chunk_record(row: Mapping[str, Any]) -> bytes:
+    """Return the record of a chunk with these columns, and the content key that it has."""
+    key = ChunkRecord(row[RECORD]).content_key
+    columns = [row[name] for name in CHUNK_COLUMNS]
+    return chunk_record(row["document_id"], key, row["digest"], columns)
 
 
 def _documents(generation: Generation) -> Iterator[Problem]:

@@ -312,22 +312,26 @@ def test_no_row_that_changed_is_shown(tmp_path: Path) -> None:
     index = Location("lance", str(place.local))
     fill(index, 3)
     newest = pointers.read_newest(place)
-    for name, values in {
-        "documents": {"title": "'other'"},
-        "chunks": {"line_start": "line_start + 1"},
-        "texts": {"text": "'text X'"},
-        "vectors": {"content_key": "digest"},
-        "values": {"text": "'w'"},
-    }.items():
+    record = "cast(replace(cast(record AS string), '{}', '{}') AS binary)"
+    for name, values, is_shown in (
+        ("documents", {"title": "'other'"}, False),
+        ("documents", {"record": record.format("d/a", "d/b")}, True),
+        ("documents", {"record": record.format("[", "")}, True),
+        ("chunks", {"line_start": "line_start + 1"}, False),
+        ("chunks", {"record": record.format(",18,35,", ",18,36,")}, True),
+        ("texts", {"text": "'text X'"}, True),
+        ("vectors", {"content_key": "digest"}, False),
+        ("values", {"text": "'w'"}, False),
+    ):
         table = lance.dataset(place.table_uri(name))
         table.update(values)
         changed = {**newest.tables, name: table.version}
         number = pointers.generations(place)[-1] + 1
         pointers.put_pointer(place, replace(newest, generation=number, tables=changed))
-        assert list(verify(index)) != [], name
-        if name != "values":
+        assert list(verify(index)) != [], (name, values)
+        if is_shown:
             with open_reader(index) as reader, pytest.raises(IndexDamaged):
-                reader.passage(1, 1)
+                pytest.fail(f"{name} {values}: {reader.passage(1, 1)}")
     number = pointers.generations(place)[-1] + 1
     pointers.put_pointer(place, replace(newest, generation=number))
     assert list(verify(index)) == []

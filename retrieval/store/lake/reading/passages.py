@@ -1,34 +1,40 @@
 """Read passages, documents and texts of one generation, and check what is read."""
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.domain.bounded_cache import Recent
 from retrieval.domain.passages import Passage
 from retrieval.domain.records import DocumentRow
 from retrieval.store.disk.reading.sections import Neighbour, no_passage
 from retrieval.store.disk.reading.text_parts import Mark, TextParts
 from retrieval.store.disk.tables.rows import (
-    CHUNK_COLUMNS,
-    DOCUMENT_COLUMNS,
     StoredPassage,
     TextPiece,
     read_document,
     read_passage,
 )
 from retrieval.store.disk.tables.schema import TEXT_PART_CHARS
+from retrieval.store.lake.reading.together import together
 from retrieval.store.lake.tables.generation import Generation
-from retrieval.store.lake.tables.schema import CHUNKS, DOCUMENTS, TEXTS, VECTORS
+from retrieval.store.lake.tables.records import RECORD, ChunkRecord, document_values
+from retrieval.store.lake.tables.schema import CHUNKS, DOCUMENTS, TEXTS
 from retrieval.store.records import PassageKey
 
-_DOCUMENT: Final = ("id", "mtime_ns", "digest", *DOCUMENT_COLUMNS)
-_CHUNK: Final = ("document_id", "digest", *CHUNK_COLUMNS)
+_PARTS_CHARS: Final = 4 << 20
+"""Maximum size of the cached parts of texts in characters: 64 whole parts. The section around a
+passage and the passages beside it are nearly always in the part that its own text is in."""
 
 Range = tuple[int, int, int]
 """A document's id, and the first and last ordinals of its passages."""
+Rows = NDArray[np.int64]
+Parts = dict[int, str]
+"""Parts of texts by their rows."""
 
 
 class Checked(NamedTuple):
@@ -45,14 +51,15 @@ class Passages:
     def __init__(self, generation: Generation) -> None:
         """Read from a generation."""
         self._generation = generation
+        self._parts = Recent[int, str](_PARTS_CHARS, len)
 
-    def documents(self, rows: NDArray[np.int64]) -> list[DocumentRow]:
+    def documents(self, rows: Rows) -> list[DocumentRow]:
         """Return the documents in some rows of their table, in the given order.
 
         Raises:
             IndexDamaged: a row's checksum does not match.
         """
-        return [read_document(row) for row in self._rows(DOCUMENTS, rows, _DOCUMENT)]
+        return [read_document(document_values(one)) for one in self._records(DOCUMENTS, rows)]
 
     def passages(self, places: Sequence[PassageKey]) -> dict[PassageKey, Checked]:
         """Read passages with their texts, by place.
@@ -69,9 +76,14 @@ class Passages:
 
     def ranges(self, ranges: Sequence[Range]) -> dict[PassageKey, Checked]:
         """Read the passages that there are in some ranges, by place; see ``passages``."""
-        stored = self._stored(self._found(ranges))
-        texts = self.texts(
-            [TextPiece(one.document_id, one.chunk.char_start, one.chunk.char_end) for one in stored]
+        passages = self._found(ranges)
+        stored, parts = self._stored(passages, with_texts=True)
+        texts = self._pieces(
+            [
+                TextPiece(one.document_id, one.chunk.char_start, one.chunk.char_end)
+                for one in stored
+            ],
+            parts,
         )
         context = self._generation.pointer.chunking.context
         checked = {}
@@ -92,75 +104,106 @@ class Passages:
         Raises:
             NotFound: the passage does not exist.
         """
-        stored = self._stored(self._found([(document_id, ordinal, ordinal)]))
+        stored, _ = self._stored(self._found([(document_id, ordinal, ordinal)]))
         if not stored:
             raise no_passage(document_id, ordinal)
         return stored[0]
 
     def neighbours(self, ranges: Sequence[Range]) -> dict[int, dict[int, Neighbour]]:
         """Read places and headings of the passages in some ranges, by document and ordinal."""
-        columns = ("document_id", "ordinal", "char_start", "char_end", "heading_path")
-        passages = self._found(ranges)
         found: dict[int, dict[int, Neighbour]] = {}
-        for document_id, *row in self._rows(CHUNKS, passages, columns):
-            one = Neighbour._make(row)
-            found.setdefault(document_id, {})[one.ordinal] = one
+        for one in self._chunks(self._found(ranges)):
+            chunk = one.columns
+            found.setdefault(one.document_id, {})[chunk.ordinal] = Neighbour(
+                chunk.ordinal, chunk.char_start, chunk.char_end, chunk.heading_path
+            )
         return found
 
     def texts(self, pieces: Sequence[TextPiece]) -> Iterator[str]:
         """Yield pieces of documents' texts in order; each part of a text is read once."""
+        return self._pieces(pieces, {})
+
+    def _pieces(self, pieces: Sequence[TextPiece], known: Parts) -> Iterator[str]:
+        """Yield pieces of texts in order; some parts are known already."""
+        generation = self._generation
+        numbers = generation.numbers(TEXTS, "part")
         spans = [
             (one.start // TEXT_PART_CHARS, max(one.start, one.end - 1) // TEXT_PART_CHARS)
             for one in pieces
         ]
-        generation = self._generation
-        numbers = generation.numbers(TEXTS, "part")
-        wanted: dict[tuple[int, int], int] = {}
+        rows_of = {
+            document_id: {int(numbers[row]): row for row in self._text_rows(document_id)}
+            for document_id in {one.document_id for one in pieces}
+        }
+        wanted = [
+            rows_of[one.document_id][at]
+            for one, (first, last) in zip(pieces, spans, strict=True)
+            for at in range(first, last + 1)
+            if at in rows_of[one.document_id]
+        ]
+        parts = known | self._read_parts([row for row in wanted if row not in known])
         for one, (first, last) in zip(pieces, spans, strict=True):
-            for row in generation.text_rows.rows(one.document_id).tolist():
-                if first <= numbers[row] <= last:
-                    wanted[one.document_id, int(numbers[row])] = row
-        rows = np.array(list(wanted.values()), np.int64)
-        read = self._rows(TEXTS, rows, ("text",))
-        parts = {place: text for place, (text,) in zip(wanted, read, strict=True)}
-        for one, (first, last) in zip(pieces, spans, strict=True):
-            text = "".join(parts.get((one.document_id, at), "") for at in range(first, last + 1))
+            rows = rows_of[one.document_id]
+            text = "".join(parts[rows[at]] for at in range(first, last + 1) if at in rows)
             offset = first * TEXT_PART_CHARS
             yield text[one.start - offset : one.end - offset]
 
-    def _found(self, ranges: Sequence[Range]) -> NDArray[np.int64]:
+    def _text_rows(self, document_id: int) -> list[int]:
+        rows: list[int] = self._generation.text_rows.rows(document_id).tolist()
+        return rows
+
+    def _read_parts(self, rows: Iterable[int]) -> Parts:
+        """Return parts of texts by their rows, from the cache if possible."""
+        return self._parts.get_or_read(list(dict.fromkeys(rows)), self._take_parts)
+
+    def _take_parts(self, rows: Sequence[int]) -> Parts:
+        taken = self._generation.take(TEXTS, np.array(rows, np.int64), ["text"])
+        return dict(zip(rows, taken.column("text").to_pylist(), strict=True))
+
+    def _found(self, ranges: Sequence[Range]) -> Rows:
         """Return the passages, i.e. rows of chunks, in some ranges, each once."""
         found = [self._generation.passages_of(*one) for one in ranges]
         return np.unique(np.concatenate([np.empty(0, np.int64), *found]))
 
-    def _stored(self, passages: NDArray[np.int64]) -> list[StoredPassage]:
-        """Read passages, their documents and the keys of their vectors."""
-        generation = self._generation
-        rows, inside = generation.document_rows.find(generation.places.documents[passages])
-        keys, named = generation.vector_rows.find(generation.places.vectors[passages])
-        if not (inside.all() and named.all()):
-            raise generation.damaged("a passage names a document or a vector that is not there")
-        documents = {row[0]: row for row in self._rows(DOCUMENTS, np.unique(rows), _DOCUMENT)}
-        content_keys = dict(self._rows(VECTORS, np.unique(keys), ("id", "content_key")))
-        stored = []
-        for row in self._rows(CHUNKS, passages, _CHUNK):
-            document_id, digest, *chunk = row
-            _, mtime_ns, document_digest, *document = documents[document_id]
-            vector_id = chunk[CHUNK_COLUMNS.index("vector_id")]
-            stored.append(
-                read_passage(
-                    (
-                        *(content_keys[vector_id], document_id, digest, document_digest, mtime_ns),
-                        *document,
-                        *chunk,
-                    )
-                )
-            )
-        return stored
+    def _stored(
+        self, passages: Rows, *, with_texts: bool = False
+    ) -> tuple[list[StoredPassage], Parts]:
+        """Read passages and their documents at the same time.
 
-    def _rows(self, table: str, rows: NDArray[np.int64], columns: Sequence[str]) -> list[tuple]:  # type: ignore[type-arg]
-        taken = self._generation.take(table, rows, columns)
-        return list(zip(*(taken.column(name).to_pylist() for name in columns), strict=True))
+        With texts, also read the texts that consist of one part: which part of a longer text a
+        passage is in, only its row tells.
+        """
+        generation = self._generation
+        document_ids = np.unique(generation.places.documents[passages])
+        rows, inside = generation.document_rows.find(document_ids)
+        if not inside.all():
+            raise generation.damaged("a passage names a document that is not there")
+        short: list[int] = []
+        if with_texts:
+            parts = [self._text_rows(document_id) for document_id in document_ids.tolist()]
+            short = [row for some in parts if len(some) == 1 for row in some]
+        records, texts, chunks = together(
+            partial(self._records, DOCUMENTS, rows),
+            partial(self._read_parts, short),
+            partial(self._chunks, passages),
+        )
+        documents = {row[0]: row[1:] for row in map(document_values, records)}
+        stored = []
+        for one in chunks:
+            if one.document_id not in documents:
+                raise generation.damaged("a passage names a document that is not there")
+            mtime_ns, document_digest, *document = documents[one.document_id]
+            before = (one.content_key, one.document_id, one.digest, document_digest, mtime_ns)
+            stored.append(read_passage((*before, *document, *one.columns)))
+        return stored, texts
+
+    def _chunks(self, passages: Rows) -> list[ChunkRecord]:
+        """Return the records of passages."""
+        return list(map(ChunkRecord, self._records(CHUNKS, passages)))
+
+    def _records(self, table: str, rows: Rows) -> list[bytes]:
+        found: list[Any] = self._generation.take(table, rows, [RECORD]).column(RECORD).to_pylist()
+        return found
 
 
 class LakeTextParts(TextParts):

@@ -171,21 +171,21 @@ class LakeReader:
     ) -> NDArray[np.float32]:
         """See ``Reader``."""
         scores = np.full(len(vector_ids), -np.inf, dtype=np.float32)
-        found, inside = self._generation.vectors(np.asarray(vector_ids, np.int64))
+        found, inside = self._vectors.vectors(np.asarray(vector_ids, np.int64))
         scores[inside] = found @ query
         return scores
 
     def vectors(self, vector_ids: Sequence[int]) -> NDArray[np.float32]:
         """See ``Reader``."""
         vectors = np.zeros((len(vector_ids), self.info.model.dim), np.float32)
-        found, inside = self._generation.vectors(np.array(vector_ids, np.int64))
+        found, inside = self._vectors.vectors(np.array(vector_ids, np.int64))
         vectors[inside] = found
         return vectors
 
     def passage_vector(self, document_id: int, ordinal: int) -> NDArray[np.float32]:
         """See ``Reader``."""
         vector_id = self._passages.stored(document_id, ordinal).chunk.vector_id
-        found, inside = self._generation.vectors(np.array([vector_id]))
+        found, inside = self._vectors.vectors(np.array([vector_id]))
         if not inside.all():
             raise self._generation.damaged("it names a vector that is not there")
         vector: NDArray[np.float32] = found[0]

@@ -132,6 +132,14 @@ class VectorSearch:
                     yield some + start, block if len(some) == len(block) else block[some]
                 start += len(block)
 
+    def vectors(self, vector_ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], Mask]:
+        """Return the vectors that there are, float32 [m, dim], and which of n ids these are."""
+        if "" not in self._kept:
+            return self._generation.vectors(vector_ids)
+        rows, inside = self._generation.vector_rows.find(vector_ids)
+        matrix = self._kept.get("", self._read_all)
+        return matrix[rows], inside
+
     def _read_all(self) -> NDArray[np.float32]:
         blocks = list(self._generation.blocks())
         return np.ascontiguousarray(np.concatenate(blocks))

@@ -24,6 +24,7 @@ from retrieval.errors import IndexDamaged, RetrievalError, StorageError
 from retrieval.store.disk.tables.rows import CHUNK_COLUMNS
 from retrieval.store.lake.place import TABLES, Place
 from retrieval.store.lake.tables.pointer import overtaken
+from retrieval.store.lake.tables.records import RECORD
 from retrieval.store.objects import failed, refused
 
 DOCUMENTS: Final = "documents"
@@ -53,6 +54,7 @@ _DOCUMENT: Final = {
     **dict.fromkeys(("char_count", "chunk_count"), _WHOLE),
     **dict.fromkeys(("path", "extension"), _WORDS),
     "digest": pa.binary(),
+    RECORD: pa.binary(),
 }
 
 SCHEMAS: Final[Mapping[str, Any]] = {
@@ -67,6 +69,7 @@ SCHEMAS: Final[Mapping[str, Any]] = {
             # Hash of the title and headings; with the vector, it identifies the text.
             "header": pa.binary(),
             "digest": pa.binary(),
+            RECORD: pa.binary(),
         }
     ),
     # A row for each value of metadata. A number is in one of the last two columns: integers of 64

@@ -30,6 +30,7 @@ from retrieval.store.lake.tables.pointer import (
     Counts,
     Pointer,
 )
+from retrieval.store.lake.tables.records import RECORD, chunk_record, document_record
 from retrieval.store.lake.tables.schema import (
     CHUNKS,
     CONTAINERS,
@@ -142,9 +143,10 @@ class LakeCommit(LakeLookups):
             chunks.append((document_id, *values, key, digest))
             self._named[one.vector_id, key] = None
         parts = range(0, len(document.text), TEXT_PART_CHARS)
+        row = {"id": document_id, **document_values(staged)}
         self._changes.puts[document.uri] = Put(
             document_id,
-            {"id": document_id, **document_values(staged)},
+            row | {RECORD: document_record(row)},
             chunks,
             [
                 (document_id, part, document.text[start : start + TEXT_PART_CHARS])
@@ -171,13 +173,16 @@ class LakeCommit(LakeLookups):
         for put in self._changes.puts.values():
             if put.id == document_id:
                 put.row |= times
+                put.row[RECORD] = document_record(put.row)
                 return
         rows, _ = self._generation.document_rows.find(np.array([document_id], np.int64))
         if not len(rows) or document_id in self._changes.removed:
             return
         (row,) = self._generation.take(DOCUMENTS, rows, SCHEMAS[DOCUMENTS].names).to_pylist()
         self._changes.removed.add(document_id)
-        self._changes.puts[row["uri"]] = Put(document_id, {**row, **times}, is_touched=True)
+        row |= times
+        row[RECORD] = document_record(row)
+        self._changes.puts[row["uri"]] = Put(document_id, row, is_touched=True)
 
     def remove_document(self, uri: str) -> bool:
         """See ``Commit``."""
@@ -319,13 +324,15 @@ class LakeCommit(LakeLookups):
 
     def _new_passages(self) -> list[_Passage]:
         """Return the rows of new chunks, and give ids to them and to new texts."""
-        text_ids = self._text_ids()
+        text_ids, content_keys = self._text_ids(), self._content_keys()
         passages, first = list[_Passage](), self._ids.chunk
         for put in self._changes.puts.values():
             for chunk in put.chunks:
                 *values, header, digest = chunk
-                text_id = text_ids[chunk[_VECTOR - 1], header]
-                passages.append((first + len(passages), *values, text_id, header, digest))
+                vector_id = chunk[_VECTOR - 1]
+                text_id = text_ids[vector_id, header]
+                record = chunk_record(put.id, content_keys[vector_id], digest, values[1:])
+                passages.append((first + len(passages), *values, text_id, header, digest, record))
         self._ids = replace(self._ids, chunk=first + len(passages))
         return passages
 
@@ -344,6 +351,25 @@ class LakeCommit(LakeLookups):
             if one not in found:
                 found[one] = self._ids.text
                 self._ids = replace(self._ids, text=self._ids.text + 1)
+        return found
+
+    def _content_keys(self) -> dict[int, bytes]:
+        """Return the content keys of the vectors of all passages that were put.
+
+        Raises:
+            IndexDamaged: a passage names a vector that does not exist.
+        """
+        found: dict[int, bytes] = {}
+        for batch in self._new_vectors:
+            ids = range(batch.first_id, batch.first_id + len(batch.content_keys))
+            found.update(zip(ids, batch.content_keys, strict=True))
+        old = {vector for vector, _ in self._named}.difference(found)
+        if old:
+            rows, inside = self._generation.vector_rows.find(np.array(sorted(old), np.int64))
+            if not inside.all():
+                raise self._generation.damaged("a passage names a vector that is not there")
+            table = self._generation.take(VECTORS, np.sort(rows), ["id", "content_key"])
+            found.update((row["id"], row["content_key"]) for row in table.to_pylist())
         return found
 
     def _tables(self, gone: Ids, passages: Sequence[_Passage]) -> dict[str, TableChange]:

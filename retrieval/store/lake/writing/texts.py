@@ -10,6 +10,7 @@ from retrieval.store.disk.lexical.lexical_writer import Text
 from retrieval.store.disk.tables.rows import from_json, spans_from_json
 from retrieval.store.lake.tables.generation import Generation
 from retrieval.store.lake.tables.keyed import Ids, Keyed
+from retrieval.store.lake.tables.records import RECORD
 from retrieval.store.lake.tables.schema import CHUNKS, DOCUMENTS, SCHEMAS, TEXTS
 
 
@@ -37,7 +38,7 @@ def stored_texts(base: Generation, wanted: set[int], dropped: Collection[int]) -
         dropped: ids of documents that go.
     """
     left = set(wanted)
-    columns = [name for name in SCHEMAS[CHUNKS].names if name not in ("header", "digest")]
+    columns = [name for name in SCHEMAS[CHUNKS].names if name not in ("header", "digest", RECORD)]
     ids = base.numbers(DOCUMENTS, "id")
     titles = base.column(DOCUMENTS, "title")
     for row, document_id in enumerate(ids.tolist()):
