@@ -116,7 +116,7 @@ def build(location: Location, chunks: int, dim: int) -> None:
     started = time.perf_counter()
     model = ModelIdentity("none", "folder", "/", "", "0" * 64, dim, 512, "float32")
     with open_writer(location) as writer:
-        writer.set_model(model, ChunkSettings(512, 0))
+        writer.set_model(model, ChunkSettings(512, 0), "en")
         for start in range(0, chunks, COMMIT_ROWS):
             keys, vectors, documents = corpus.documents(start, min(COMMIT_ROWS, chunks - start))
             with writer.commit() as commit:
@@ -147,7 +147,7 @@ def reads(reader: Reader) -> int | None:
     if generation is None:
         return None
     tables = [generation.table(name) for name in generation.pointer.tables]
-    return sum(table.io_stats_incremental().read_iops for table in tables)
+    return sum(int(table.io_stats_incremental().read_iops) for table in tables)
 
 
 def measure(

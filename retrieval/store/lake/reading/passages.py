@@ -1,9 +1,9 @@
 """Read passages, documents and texts of one generation, and check what is read."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from retrieval.domain.bounded_cache import Recent
 from retrieval.domain.passages import Passage
 from retrieval.domain.records import DocumentRow
+from retrieval.errors import IndexDamaged
 from retrieval.store.disk.reading.sections import Neighbour, no_passage
 from retrieval.store.disk.reading.text_parts import Mark, TextParts
 from retrieval.store.disk.tables.rows import (
@@ -33,6 +34,7 @@ passage and the passages beside it are nearly always in the part that its own te
 Range = tuple[int, int, int]
 """A document's id, and the first and last ordinals of its passages."""
 Rows = NDArray[np.int64]
+Result = TypeVar("Result")
 Parts = dict[int, str]
 """Parts of texts by their rows."""
 
@@ -59,7 +61,9 @@ class Passages:
         Raises:
             IndexDamaged: a row's checksum does not match.
         """
-        return [read_document(document_values(one)) for one in self._records(DOCUMENTS, rows)]
+        return self._checked(
+            lambda: [read_document(document_values(one)) for one in self._records(DOCUMENTS, rows)]
+        )
 
     def passages(self, places: Sequence[PassageKey]) -> dict[PassageKey, Checked]:
         """Read passages with their texts, by place.
@@ -76,6 +80,9 @@ class Passages:
 
     def ranges(self, ranges: Sequence[Range]) -> dict[PassageKey, Checked]:
         """Read the passages that there are in some ranges, by place; see ``passages``."""
+        return self._checked(lambda: self._ranges(ranges))
+
+    def _ranges(self, ranges: Sequence[Range]) -> dict[PassageKey, Checked]:
         passages = self._found(ranges)
         stored, parts = self._stored(passages, with_texts=True)
         texts = self._pieces(
@@ -104,7 +111,8 @@ class Passages:
         Raises:
             NotFound: the passage does not exist.
         """
-        stored, _ = self._stored(self._found([(document_id, ordinal, ordinal)]))
+        found = self._found([(document_id, ordinal, ordinal)])
+        stored, _ = self._checked(lambda: self._stored(found))
         if not stored:
             raise no_passage(document_id, ordinal)
         return stored[0]
@@ -112,7 +120,7 @@ class Passages:
     def neighbours(self, ranges: Sequence[Range]) -> dict[int, dict[int, Neighbour]]:
         """Read places and headings of the passages in some ranges, by document and ordinal."""
         found: dict[int, dict[int, Neighbour]] = {}
-        for one in self._chunks(self._found(ranges)):
+        for one in self._checked(lambda: self._chunks(self._found(ranges))):
             chunk = one.columns
             found.setdefault(one.document_id, {})[chunk.ordinal] = Neighbour(
                 chunk.ordinal, chunk.char_start, chunk.char_end, chunk.heading_path
@@ -122,6 +130,17 @@ class Passages:
     def texts(self, pieces: Sequence[TextPiece]) -> Iterator[str]:
         """Yield pieces of documents' texts in order; each part of a text is read once."""
         return self._pieces(pieces, {})
+
+    def _checked(self, read: Callable[[], Result]) -> Result:
+        """Read; if a copy of a table is damaged, read again from the store."""
+        seen = self._generation.given_up
+        try:
+            return read()
+        except IndexDamaged as error:
+            if not self._generation.read_again(error, seen):
+                raise
+            self._parts = Recent[int, str](_PARTS_CHARS, len)
+        return read()
 
     def _pieces(self, pieces: Sequence[TextPiece], known: Parts) -> Iterator[str]:
         """Yield pieces of texts in order; some parts are known already."""

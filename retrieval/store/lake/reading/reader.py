@@ -34,6 +34,7 @@ from retrieval.store.filters.language import Filter
 from retrieval.store.filters.tree import BUILT_IN
 from retrieval.store.lake.place import Place
 from retrieval.store.lake.reading.fields import field_names, list_fields, list_values
+from retrieval.store.lake.reading.mirror import Mirror
 from retrieval.store.lake.reading.passages import Checked, LakeTextParts, Passages
 from retrieval.store.lake.reading.places import TextPlaces
 from retrieval.store.lake.reading.search import VectorSearch
@@ -68,7 +69,9 @@ class LakeVersion:
 class LakeReader:
     """One generation of a lake; see ``retrieval.store.api.Reader``."""
 
-    def __init__(self, generation: Generation, opened: Opened) -> None:
+    def __init__(
+        self, generation: Generation, opened: Opened, mirror: Mirror | None = None
+    ) -> None:
         """Use ``open``."""
         pointer = generation.pointer
         self.place = generation.place
@@ -79,6 +82,7 @@ class LakeReader:
         self._places = TextPlaces(generation)
         self._vectors = VectorSearch(generation)
         self._opened = opened
+        self._mirror = mirror
         self._words = WordSearch(
             generation.place.address,
             open_words(generation.place, pointer, opened),
@@ -105,9 +109,17 @@ class LakeReader:
             NotAnIndex, IndexVersionError, IndexDamaged, StorageError: see ``read_info``.
         """
         older = before._generation if before else None
-        generation = Generation(place, pointer or read_newest(place), older)
+        named = pointer or read_newest(place)
+        mirror = Mirror.of(place, named.index_id, named.tables)
+        if mirror and before and before._mirror and before._mirror.whole:
+            # Searches must not become slower, so the older generation is served meanwhile.
+            mirror.copy_before_switch()
+        generation = Generation(place, named, older, mirror)
         generation.check()
-        return cls(generation, Opened(before._opened if before else None))
+        reader = cls(generation, Opened(before._opened if before else None), mirror)
+        if mirror:
+            mirror.start(generation.reopen)
+        return reader
 
     def __enter__(self) -> Self:
         return self
@@ -122,6 +134,8 @@ class LakeReader:
 
     def close(self) -> None:
         """See ``Reader``; files stay open until the last search that uses them ends."""
+        if self._mirror:
+            self._mirror.close()
 
     # Filters.
 

@@ -151,7 +151,7 @@ class VectorSearch:
         if not len(ids):
             return np.zeros(self._dim, np.float32)
         some = np.linspace(0, len(ids) - 1, min(len(ids), _CENTRE_ROWS)).astype(np.int64)
-        vectors, _ = self._generation.vectors(ids[some])
+        vectors, _ = self.vectors(ids[some])
         found: NDArray[np.float32] = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
         return found
 

@@ -9,7 +9,7 @@ the columns of new fragments only, and which rows were deleted.
 
 import threading
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -55,10 +55,28 @@ class Places(NamedTuple):
     texts: Ids
 
 
+class TableCopies(Protocol):
+    """Copies of tables on this machine."""
+
+    def open(self, name: str) -> Any:  # noqa: ANN401
+        """Open a table from its copy; None if there is none."""
+        ...
+
+    def give_up(self, name: str, reason: str) -> None:
+        """Delete the copy of a table because it is damaged."""
+        ...
+
+
 class Generation:
     """One generation; safe to share between threads."""
 
-    def __init__(self, place: Place, pointer: Pointer, before: "Generation | None" = None) -> None:
+    def __init__(
+        self,
+        place: Place,
+        pointer: Pointer,
+        before: "Generation | None" = None,
+        copies: TableCopies | None = None,
+    ) -> None:
         """Open a generation; its tables are opened when they are needed.
 
         Args:
@@ -66,12 +84,17 @@ class Generation:
             pointer: the generation.
             before: an older generation of the index, whose columns in memory are carried on. The
                 object itself is not kept.
+            copies: copies of its tables on this machine.
 
         Raises:
             IndexDamaged: a table can't be read.
         """
         self.place = place
         self.pointer = pointer
+        self._copies = copies
+        self._copied: set[str] = set()
+        self.given_up = 0
+        """Number of copies that turned out to be damaged."""
         self._tables: dict[str, Any] = {}
         self._layouts: dict[str, Layout] = {}
         self._columns: dict[tuple[str, str], Any] = {}
@@ -104,28 +127,72 @@ class Generation:
             return None
         with self._lock:
             if name not in self._tables:
-                self._tables[name] = open_table(self.place, name, version)
+                self._tables[name] = self._opened(name, version)
             return self._tables[name]
+
+    def _opened(self, name: str, version: int) -> Any:  # noqa: ANN401
+        """Open a table from its copy if there is one."""
+        table = self._copies.open(name) if self._copies else None
+        if table is None:
+            return open_table(self.place, name, version)
+        self._copied.add(name)
+        return table
+
+    def reopen(self, name: str) -> None:
+        """Open a table from its copy, which has been made."""
+        with self._lock:
+            if name not in self._copied:
+                self._tables.pop(name, None)
+
+    def read_again(self, error: IndexDamaged, seen: int) -> bool:
+        """Delete the copies of all tables, because one is damaged, and read from the store.
+
+        Args:
+            error: how the damage was found.
+            seen: ``given_up`` before the data was read.
+
+        Returns:
+            whether it makes sense to read again.
+        """
+        with self._lock:
+            for name in sorted(self._copied):
+                self._give_up(name, error)
+            return self.given_up != seen
+
+    def _give_up(self, name: str, error: IndexDamaged) -> None:
+        if self._copies is not None and name in self._copied:
+            self._copies.give_up(name, error.message)
+            self._copied.discard(name)
+            del self._tables[name]
+            self.given_up += 1
+
+    def _from(self, name: str, read: Callable[[Any], Any]) -> Any:  # noqa: ANN401
+        """Read from a table; if that is not possible from its copy, read from the store."""
+        table, seen = self.table(name), self.given_up
+        try:
+            with lance_errors(self.place):
+                return read(table)
+        except IndexDamaged as error:
+            with self._lock:
+                self._give_up(name, error)
+            if self.given_up == seen:
+                raise
+        with lance_errors(self.place):
+            return read(self.table(name))
 
     def read(self, name: str, columns: Sequence[str], condition: Any = None) -> Any:  # noqa: ANN401
         """Read columns of all rows, or of those that pass a condition."""
-        table = self.table(name)
-        if table is None:
+        if self.table(name) is None:
             return self._none(name, columns)
-        with lance_errors(self.place):
-            return table.to_table(columns=list(columns), filter=condition)
+        return self._from(
+            name, lambda table: table.to_table(columns=list(columns), filter=condition)
+        )
 
     def take(self, name: str, rows: Ids, columns: Sequence[str]) -> Any:  # noqa: ANN401
         """Read columns of some rows, in their order; each row at most once."""
-        table = self.table(name)
-        if table is None or not len(rows):
-            return (
-                self.read(name, columns, pc.scalar(False))
-                if table is None
-                else self._none(name, columns)
-            )
-        with lance_errors(self.place):
-            return table.take(rows.tolist(), columns=list(columns))
+        if self.table(name) is None or not len(rows):
+            return self._none(name, columns)
+        return self._from(name, lambda table: table.take(rows.tolist(), columns=list(columns)))
 
     def _none(self, name: str, columns: Sequence[str]) -> Any:  # noqa: ANN401
         return pa.schema([self.schema(name).field(column) for column in columns]).empty_table()
@@ -210,7 +277,8 @@ class Generation:
         """Carry on the columns of a table; return which of its rows are left, and what is new."""
         columns = [column for table, column in before._columns if table == name]
         if self._is_same(before, name):
-            if name in before._tables:
+            # The files of a copy may be deleted when the older generation is closed.
+            if name in before._tables and name not in before._copied:
                 self._tables[name] = before._tables[name]
             if name in before._layouts:
                 self._layouts[name] = before._layouts[name]

@@ -1,0 +1,288 @@
+"""Copies of tables in the cache folder, which several processes of this machine share.
+
+The folder of an index in the cache folder has
+
+- ``tables/NAME.lance/…``: copied files, under the names that they have in the store; they never
+  change there,
+- ``plans/NAME-VERSION.json``: the files that one version of a table needs, with their sizes,
+- ``uses/ID``: the plans that one opened generation uses. Its process holds a lock on the file, so
+  that of a killed process means nothing,
+- ``parts/ID-N``: files that are not whole yet.
+
+What needs several of these at once is done under one lock for the whole cache. Files that a use
+names are never deleted for lack of room. All other files may be, those of the plan that was used
+least recently first; superseded versions go an hour after their last use in any case. A planned
+file counts as if it were there, so that processes that copy at the same time keep to the limit
+together.
+"""
+
+import fcntl
+import json
+import os
+import secrets
+import time
+import weakref
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from retrieval.store.lake.local.cache_folder import files_in
+from retrieval.store.lake.place import TABLES, WORDS
+
+_LOCK: Final = "lock"
+_PLANS: Final = "plans"
+_USES: Final = "uses"
+_PARTS: Final = "parts"
+_UNUSED_SECONDS: Final = 3600.0
+"""After this time, versions of tables are deleted that no opened generation uses, and files of
+words that may have to make room, if no generation of their index is open. A process that opens
+words notes the time of it, and keeps the files open from then on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The files of one version of a table."""
+
+    table: str
+    version: int
+    files: Mapping[str, int]
+    """Name under the table's folder → size in bytes."""
+
+    @property
+    def name(self) -> str:
+        """Name among the plans of an index."""
+        return f"{self.table}-{self.version}"
+
+
+class Copies:
+    """The copies that one opened generation uses; safe to share between threads.
+
+    Every method raises OSError if the folder can't be used.
+    """
+
+    def __init__(self, cache: Path, index_id: str, limit: int) -> None:
+        """Begin to use copies of an index.
+
+        Args:
+            cache: the cache folder; made if it is missing.
+            index_id: the index.
+            limit: maximum size of everything in the cache folder, in bytes.
+        """
+        self._cache = cache
+        self._folder = cache / index_id
+        self._limit = limit
+        for name in (_PLANS, _USES, _PARTS, TABLES):
+            (self._folder / name).mkdir(parents=True, exist_ok=True)
+        self._id = secrets.token_hex(8)
+        self._claimed: dict[str, Plan] = {}
+        self._made = 0
+        path = self._folder / _USES / self._id
+        with self._locked():
+            use = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(use, fcntl.LOCK_EX)
+            self._write_use()
+        self._closer = weakref.finalize(self, _release, path, use)
+
+    def close(self) -> None:
+        """Stop using the copies; they stay until their room is needed."""
+        self._closer()
+
+    def table(self, name: str) -> Path:
+        """Return the folder of a table's copies."""
+        return self._folder / TABLES / f"{name}.lance"
+
+    def known(self, table: str, version: int) -> Plan | None:
+        """Return the plan of a version of a table; None if there is none yet."""
+        try:
+            files = json.loads((self._folder / _PLANS / f"{table}-{version}.json").read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+        return Plan(table, version, files)
+
+    def claim(self, plan: Plan) -> bool:
+        """Use the files of a plan from now on, and make room for those that are missing.
+
+        Returns:
+            whether there is room; otherwise nothing has changed but for deleted files.
+        """
+        with self._locked():
+            if not self._make_room(plan):
+                return False
+            self._claimed[plan.name] = plan
+            self._write_use()
+            path = self._folder / _PLANS / f"{plan.name}.json"
+            part = self.part()
+            part.write_text(json.dumps(dict(plan.files)))
+            part.replace(path)
+            return True
+
+    def missing(self, plan: Plan) -> list[str]:
+        """Return the files of a plan that are missing, or have another size."""
+        return [
+            name
+            for name, size in plan.files.items()
+            if _size(self.table(plan.table) / name) != size
+        ]
+
+    def part(self) -> Path:
+        """Return the path of a new file that is not whole yet."""
+        self._made += 1
+        return self._folder / _PARTS / f"{self._id}-{self._made}-{secrets.token_hex(4)}"
+
+    def put(self, plan: Plan, name: str, part: Path) -> None:
+        """Give a whole file its name."""
+        path = self.table(plan.table) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.replace(path)
+
+    def drop(self, plan: Plan) -> None:
+        """Delete the files of a plan, because one of them is damaged.
+
+        Other processes that use them read from the store then, as this one does.
+        """
+        with self._locked():
+            self._claimed.pop(plan.name, None)
+            self._write_use()
+            for name in plan.files:
+                (self.table(plan.table) / name).unlink(missing_ok=True)
+            (self._folder / _PLANS / f"{plan.name}.json").unlink(missing_ok=True)
+
+    # Room.
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the lock of the whole cache."""
+        lock = os.open(self._cache / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+    def _write_use(self) -> None:
+        """Note the plans that are used; the file is read under the lock only."""
+        path = self._folder / _USES / self._id
+        path.write_text(json.dumps(sorted(self._claimed)))
+
+    def _make_room(self, plan: Plan) -> bool:
+        """Delete what is not used until the missing files of a plan fit; return whether they do."""
+        files = {self.table(plan.table) / name: size for name, size in plan.files.items()}
+        in_use = self._in_use()
+        self._forget(plan, in_use.keys() | files.keys())
+        present = dict(files_in(self._cache))
+        counted = {**present, **in_use}
+        needed = sum(size for path, size in files.items() if path not in counted)
+        over = sum(counted.values()) + needed - self._limit
+        if over <= 0:
+            return True
+        kept = in_use.keys() | files.keys()
+        for path in self._removable(present):
+            if over <= 0:
+                break
+            if path not in kept:
+                with suppress(FileNotFoundError):
+                    path.unlink()
+                over -= present.get(path, 0)
+        return over <= 0
+
+    def _forget(self, plan: Plan, kept: Set[Path]) -> None:
+        """Delete other versions of a table that no generation has used for long."""
+        used = {name for names in _live_uses(self._folder) for name in names}
+        limit = time.time() - _UNUSED_SECONDS
+        for path in (self._folder / _PLANS).glob(f"{plan.table}-*.json"):
+            if path.stem != plan.name and path.stem not in used and _used_at(path) < limit:
+                for file in _planned(self._folder, path):
+                    if file not in kept:
+                        file.unlink(missing_ok=True)
+
+    def _in_use(self) -> dict[Path, int]:
+        """Return the files that opened generations use, with their sizes; forget dead uses."""
+        found: dict[Path, int] = {}
+        for index in self._indexes():
+            for name in {name for names in _live_uses(index) for name in names}:
+                table = name.rpartition("-")[0]
+                with suppress(FileNotFoundError, ValueError):
+                    files = json.loads((index / _PLANS / f"{name}.json").read_bytes())
+                    folder = index / TABLES / f"{table}.lance"
+                    found.update((folder / file, size) for file, size in files.items())
+        for plan in self._claimed.values():  # of which one may be about to be written
+            folder = self.table(plan.table)
+            found.update((folder / file, size) for file, size in plan.files.items())
+        return found
+
+    def _removable(self, present: Mapping[Path, int]) -> Iterator[Path]:
+        """Yield the files that may be deleted, in order: the least recently used come first."""
+        plans = []
+        for index in self._indexes():
+            live = [path.name for path in (index / _USES).iterdir()]
+            for part in (index / _PARTS).iterdir():
+                if part.name.partition("-")[0] not in live:
+                    yield part
+            if not live:
+                limit = time.time() - _UNUSED_SECONDS
+                words = [path for path in present if path.is_relative_to(index / WORDS)]
+                plans += [(m, [p]) for p in words if (m := _used_at(p)) < limit]
+            for path in (index / _PLANS).glob("*.json"):
+                plans.append((_used_at(path), _planned(index, path)))
+        planned = {file for _, files in plans for file in files}
+        yield from (p for p in present if _is_copy(self._cache, p) and p not in planned)
+        for _, files in sorted(plans, key=lambda one: one[0]):
+            yield from files
+
+    def _indexes(self) -> list[Path]:
+        return [path for path in self._cache.iterdir() if (path / _USES).is_dir()]
+
+
+def _release(path: Path, use: int) -> None:
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+    with suppress(OSError):
+        os.close(use)
+
+
+def _live_uses(index: Path) -> Iterator[Sequence[str]]:
+    """Yield the plans of each opened generation of an index; delete what killed processes left."""
+    for path in (index / _USES).iterdir():
+        with suppress(FileNotFoundError):
+            use = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                with suppress(ValueError):
+                    yield json.loads(path.read_bytes() or b"[]")
+            else:
+                path.unlink(missing_ok=True)
+            finally:
+                os.close(use)
+
+
+def _planned(index: Path, path: Path) -> list[Path]:
+    """Return the file of a plan, and the files that it names."""
+    table = path.stem.rpartition("-")[0]
+    try:
+        files = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        files = {}
+    return [path, *(index / TABLES / f"{table}.lance" / file for file in files)]
+
+
+def _is_copy(cache: Path, path: Path) -> bool:
+    """Whether a file is in the folder of tables of an index."""
+    _, *folders = path.relative_to(cache).parent.parts or ("",)
+    return folders[:1] == [TABLES]
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def _used_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -1,0 +1,235 @@
+"""Reads the tables of one generation from copies on this machine, as far as there is room.
+
+A table is copied as a whole: the files of one version of it, which never change. It is opened from
+its copy if all of them are there, which asks the store nothing. Until then, and where there is no
+room, it is read from the store. Tables are copied in the order of their use to a search.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import lance
+
+from retrieval.errors import RetrievalError, StorageError
+from retrieval.store.lake.local.cache_folder import cache_folder, cache_limit
+from retrieval.store.lake.local.copies import Copies, Plan
+from retrieval.store.lake.place import TABLES, Place
+from retrieval.store.lake.tables.schema import (
+    CHUNKS,
+    DOCUMENTS,
+    TEXTS,
+    VALUES,
+    VECTORS,
+    lance_errors,
+    open_table,
+)
+
+ORDER: Final = (CHUNKS, DOCUMENTS, TEXTS, VALUES, VECTORS)
+"""Tables to copy, in order. Searches read the others seldom or never."""
+_DELAY_SECONDS: Final = 5.0
+"""Time from opening an index to copying it. A command that answers one search has ended by then."""
+_BEFORE_SWITCH_SECONDS: Final = 60.0
+"""Maximum time to copy what is new of a generation before it is served. After a table was merged,
+that is all of it; meanwhile the generation before is served from its copy."""
+
+_log = logging.getLogger(__name__)
+
+
+class Mirror:
+    """The copies of one generation's tables; safe to share between threads."""
+
+    def __init__(self, place: Place, tables: Mapping[str, int], copies: Copies) -> None:
+        """Use ``of``."""
+        self._place = place
+        self._tables = tables
+        self._copies = copies
+        self._lock = threading.Lock()
+        self._whole: dict[str, Plan] = {}
+        self._closed = False
+        for name in ORDER:
+            plan = copies.known(name, tables[name]) if name in tables else None
+            if plan is not None and not copies.missing(plan) and copies.claim(plan):
+                self._whole[name] = plan
+
+    @classmethod
+    def of(cls, place: Place, index_id: str, tables: Mapping[str, int]) -> "Mirror | None":
+        """Use the copies of a generation; None if its tables are on this machine, or not copied.
+
+        Args:
+            place: the index.
+            index_id: its identity.
+            tables: version of each table.
+        """
+        if place.local is not None:
+            return None
+        try:
+            limit = cache_limit()
+            return cls(place, tables, Copies(cache_folder(), index_id, limit)) if limit else None
+        except OSError as error:
+            _warn(place, error)
+            return None
+
+    @property
+    def whole(self) -> frozenset[str]:
+        """Names of the tables that can be opened from their copies."""
+        with self._lock:
+            return frozenset(self._whole)
+
+    def open(self, name: str) -> Any:  # noqa: ANN401
+        """Open a table from its copy; None if there is none, or it is damaged."""
+        with self._lock:
+            plan = self._whole.get(name)
+        if plan is None:
+            return None
+        try:
+            return lance.dataset(str(self._copies.table(name)), version=plan.version)
+        except (OSError, ValueError, RuntimeError) as error:
+            self.give_up(name, str(error))
+            return None
+
+    def give_up(self, name: str, reason: str) -> None:
+        """See ``TableCopies``."""
+        with self._lock:
+            plan = self._whole.pop(name, None)
+        if plan is None:
+            return
+        _log.warning(
+            "The copy of table %s of %s is damaged and was deleted; it is read from the store: %s",
+            name,
+            self._place.address,
+            reason.partition("\n")[0],
+        )
+        with _tolerated(self._place):
+            self._copies.drop(plan)
+
+    def close(self) -> None:
+        """Stop copying."""
+        self._closed = True
+
+    # Copying.
+
+    def copy(self, ready: Callable[[str], object], seconds: float | None = None) -> None:
+        """Copy the tables that have no copy yet; failures are logged.
+
+        Args:
+            ready: is called with the name of each table that can be opened from its copy now.
+            seconds: time after which to stop; None for no limit.
+        """
+        end = None if seconds is None else time.monotonic() + seconds
+        started, copied = time.monotonic(), 0
+        with _tolerated(self._place):
+            for name in ORDER:
+                if name not in self._tables or name in self.whole:
+                    continue
+                plan = self._planned(name)
+                if not self._copies.claim(plan):
+                    continue
+                for file in self._copies.missing(plan):
+                    if not self._fetch(plan, file, end):
+                        return
+                    copied += plan.files[file]
+                with self._lock:
+                    self._whole[name] = plan
+                ready(name)
+        if copied:
+            _log.info(
+                "Copied %d MB of the tables of %s in %.1f s",
+                copied // 1_000_000,
+                self._place.address,
+                time.monotonic() - started,
+            )
+
+    def copy_before_switch(self) -> None:
+        """Copy what is new of the generation, for a limited time."""
+        self.copy(lambda _: None, _BEFORE_SWITCH_SECONDS)
+
+    def start(self, ready: Callable[[str], object]) -> None:
+        """Copy in the background after a while; see ``copy``."""
+        wanted = [name for name in ORDER if name in self._tables]
+        if not self.whole.issuperset(wanted):
+            threading.Thread(target=self._run, args=(ready,), name="lake-copy").start()
+
+    def _run(self, ready: Callable[[str], object]) -> None:
+        end = time.monotonic() + _DELAY_SECONDS
+        while time.monotonic() < end:
+            if self._is_over():
+                return
+            time.sleep(0.05)
+        self.copy(ready)
+
+    def _is_over(self) -> bool:
+        """Whether nobody needs the copy any more."""
+        # A program that has ended waits for its threads.
+        return self._closed or not threading.main_thread().is_alive()
+
+    def _planned(self, name: str) -> Plan:
+        """Return the files of a table.
+
+        Raises:
+            OSError, RetrievalError: the store can't be read.
+        """
+        version = self._tables[name]
+        known = self._copies.known(name, version)
+        if known is not None:
+            return known
+        with lance_errors(self._place):
+            rows = open_table(self._place, name, version).tracked_files(min_version=version)
+            files = [
+                row["path"]
+                for row in rows.read_all().to_pylist()
+                if row["version"] == version and row["type"] != "transaction file"
+            ]
+        listed = self._place.objects.list(f"{TABLES}/{name}.lance")
+        sizes = {one.name: one.size for one in listed}
+        missing = [file for file in files if file not in sizes]
+        if missing:
+            raise StorageError(f"{self._place.address} has no file {missing[0]} of {name}")
+        # The manifest comes last: with it, the copy is whole.
+        files.sort(key=lambda file: (file.startswith("_versions/"), file))
+        return Plan(name, version, {file: sizes[file] for file in files})
+
+    def _fetch(self, plan: Plan, file: str, end: float | None) -> bool:
+        """Copy a file; return whether it was copied, and not interrupted.
+
+        Raises:
+            OSError, RetrievalError: the file can't be read or written.
+        """
+        part = self._copies.part()
+        try:
+            with part.open("xb") as copy:
+                for piece in self._place.bucket.stream(f"{TABLES}/{plan.table}.lance/{file}"):
+                    copy.write(piece)
+                    if self._is_over() or (end is not None and time.monotonic() > end):
+                        return False
+                size = copy.tell()
+            if size != plan.files[file]:
+                raise StorageError(
+                    f"{file} of {plan.table} has {size} bytes instead of {plan.files[file]}"
+                )
+            self._copies.put(plan, file, part)
+        finally:
+            part.unlink(missing_ok=True)
+        return True
+
+
+@contextmanager
+def _tolerated(place: Place) -> Iterator[None]:
+    """Log what keeps copies from being made or deleted; the store is read then."""
+    try:
+        yield
+    except (OSError, RetrievalError) as error:
+        _warn(place, error)
+
+
+def _warn(place: Place, error: OSError | RetrievalError) -> None:
+    reason = error.message if isinstance(error, RetrievalError) else error.strerror or str(error)
+    _log.warning(
+        "The tables of %s can't be copied to %s (%s); they are read from the store",
+        place.address,
+        cache_folder(),
+        reason,
+    )
