@@ -11,7 +11,7 @@ request there, as a real object store does. Prints the median and 95th percentil
 search, what multiple of the folder's that is, and how many read requests the tables got for one
 search; the processor's time of a search follows, because it depends less on what else runs.
 
-``--keep`` keeps the indexes in a folder, and uses those that are there already.
+``--keep`` keeps the indexes on this disk in a folder, and uses those that are there already.
 """
 
 import argparse
@@ -258,8 +258,9 @@ def places(arguments: argparse.Namespace, stack: ExitStack) -> dict[str, Reader]
     kept = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
     where = {"folder": f"{kept}/folder", "Lance on disk": f"lance://{kept}/lake"}
     if arguments.s3:
-        os.environ.update(stack.enter_context(seaweed(kept / "s3")))
-        os.environ["RETRIEVAL_CACHE_DIR"] = f"{kept}/copies"
+        far = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        os.environ.update(stack.enter_context(seaweed(far / "s3")))
+        os.environ["RETRIEVAL_CACHE_DIR"] = f"{far}/copies"
         where["S3, copied"] = where["S3, no copies"] = f"s3://{BUCKET}/lake"
     locations = {name: Location.parse(place) for name, place in where.items()}
     for location in dict.fromkeys(locations.values()):

@@ -46,6 +46,7 @@ def seaweed(folder: Path) -> Iterator[Mapping[str, str]]:
                     *ports,
                     f"-filer.port={filer}",
                     "-master.volumeSizeLimitMB=64",
+                    "-volume.max=1000",  # the default is 8, which leaves no room for 300 MB
                     "-s3.port.lance=0",
                     "-s3.port.iceberg=0",
                 ),
