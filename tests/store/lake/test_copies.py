@@ -66,6 +66,13 @@ def test_files_in_use_stay_and_what_does_not_fit_is_refused(tmp_path: Path) -> N
     assert first.claim(plan(4))
 
 
+def test_nothing_is_deleted_for_what_does_not_fit_anyway(tmp_path: Path) -> None:
+    use(tmp_path, "a", plan(1, files=2), 0)
+    copies = Copies(tmp_path, "b", LIMIT)
+    assert not copies.claim(plan(2, files=5))
+    assert Copies(tmp_path, "a", LIMIT).missing(plan(1, files=2)) == []
+
+
 def test_files_of_the_next_version_are_shared(tmp_path: Path) -> None:
     copies = Copies(tmp_path, "a", LIMIT)
     fetch(copies, plan(1, files=3))

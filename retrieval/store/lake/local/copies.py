@@ -105,7 +105,7 @@ class Copies:
         """Use the files of a plan from now on, and make room for those that are missing.
 
         Returns:
-            whether there is room; otherwise nothing has changed but for deleted files.
+            whether there is room; otherwise nothing has changed.
         """
         with self._locked():
             if not self._make_room(plan):
@@ -178,14 +178,15 @@ class Copies:
         if over <= 0:
             return True
         kept = in_use.keys() | files.keys()
-        for path in self._removable(present):
+        removable = [path for path in dict.fromkeys(self._removable(present)) if path not in kept]
+        if sum(present.get(path, 0) for path in removable) < over:
+            return False  # nothing is deleted in vain
+        for path in removable:
             if over <= 0:
                 break
-            if path not in kept:
-                with suppress(FileNotFoundError):
-                    path.unlink()
-                over -= present.get(path, 0)
-        return over <= 0
+            path.unlink(missing_ok=True)
+            over -= present.get(path, 0)
+        return True
 
     def _forget(self, plan: Plan, kept: Set[Path]) -> None:
         """Delete other versions of a table that no generation has used for long."""

@@ -6,10 +6,12 @@ room, it is read from the store. Tables are copied in the order of their use to 
 """
 
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import lance
@@ -35,6 +37,9 @@ _DELAY_SECONDS: Final = 5.0
 _BEFORE_SWITCH_SECONDS: Final = 60.0
 """Maximum time to copy what is new of a generation before it is served. After a table was merged,
 that is all of it; meanwhile the generation before is served from its copy."""
+
+_THREADS: Final = 4
+"""Files to copy at a time: small ones wait for the network, and searches need some of it."""
 
 _log = logging.getLogger(__name__)
 
@@ -128,10 +133,10 @@ class Mirror:
                 plan = self._planned(name)
                 if not self._copies.claim(plan):
                     continue
-                for file in self._copies.missing(plan):
-                    if not self._fetch(plan, file, end):
-                        return
-                    copied += plan.files[file]
+                missing = self._copies.missing(plan)
+                if not self._fetch_all(plan, missing, end):
+                    return
+                copied += sum(plan.files[file] for file in missing)
                 with self._lock:
                     self._whole[name] = plan
                 ready(name)
@@ -159,7 +164,11 @@ class Mirror:
             if self._is_over():
                 return
             time.sleep(0.05)
-        self.copy(ready)
+        try:
+            self.copy(ready)
+        except RuntimeError:  # no new threads once the interpreter shuts down
+            if not self._is_over():
+                raise
 
     def _is_over(self) -> bool:
         """Whether nobody needs the copy any more."""
@@ -188,9 +197,30 @@ class Mirror:
         missing = [file for file in files if file not in sizes]
         if missing:
             raise StorageError(f"{self._place.address} has no file {missing[0]} of {name}")
-        # The manifest comes last: with it, the copy is whole.
-        files.sort(key=lambda file: (file.startswith("_versions/"), file))
         return Plan(name, version, {file: sizes[file] for file in files})
+
+    def _fetch_all(self, plan: Plan, files: Sequence[str], end: float | None) -> bool:
+        """Copy files; return whether all were copied, see ``_fetch``."""
+        left, copied = deque(files), list[bool]()
+        errors = list[OSError | RetrievalError]()
+
+        def work() -> None:
+            with suppress(IndexError):
+                while not errors and all(copied):
+                    try:
+                        copied.append(self._fetch(plan, left.popleft(), end))
+                    except (OSError, RetrievalError) as error:
+                        errors.append(error)
+
+        # A pool would keep a program that has ended from stopping these threads.
+        threads = [threading.Thread(target=work) for _ in files[:_THREADS]]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if errors:
+            raise errors[0]
+        return len(copied) == len(files) and all(copied)
 
     def _fetch(self, plan: Plan, file: str, end: float | None) -> bool:
         """Copy a file; return whether it was copied, and not interrupted.
@@ -206,6 +236,8 @@ class Mirror:
                     if self._is_over() or (end is not None and time.monotonic() > end):
                         return False
                 size = copy.tell()
+                copy.flush()
+                os.fsync(copy.fileno())  # only its size is checked before it is used again
             if size != plan.files[file]:
                 raise StorageError(
                     f"{file} of {plan.table} has {size} bytes instead of {plan.files[file]}"

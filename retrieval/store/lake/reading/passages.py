@@ -137,7 +137,7 @@ class Passages:
         try:
             return read()
         except IndexDamaged as error:
-            if not self._generation.read_again(error, seen):
+            if not self._generation.read_again(error, (CHUNKS, DOCUMENTS, TEXTS), seen):
                 raise
             self._parts = Recent[int, str](_PARTS_CHARS, len)
         return read()

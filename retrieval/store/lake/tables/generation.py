@@ -144,18 +144,19 @@ class Generation:
             if name not in self._copied:
                 self._tables.pop(name, None)
 
-    def read_again(self, error: IndexDamaged, seen: int) -> bool:
-        """Delete the copies of all tables, because one is damaged, and read from the store.
+    def read_again(self, error: IndexDamaged, names: Sequence[str], seen: int) -> bool:
+        """Delete the copies of some tables, because one is damaged, and read from the store.
 
         Args:
             error: how the damage was found.
-            seen: ``given_up`` before the data was read.
+            names: the tables that were read.
+            seen: ``given_up`` before they were read.
 
         Returns:
             whether it makes sense to read again.
         """
         with self._lock:
-            for name in sorted(self._copied):
+            for name in names:
                 self._give_up(name, error)
             return self.given_up != seen
 
