@@ -17,6 +17,7 @@ from retrieval.store import Location, open_reader, read_info, verify
 from retrieval.store.lake.place import Place
 from retrieval.store.lake.tables import pointer as pointers
 from retrieval.store.lake.tables.schema import TableChange
+from retrieval.store.lake.writing import cleaning
 from retrieval.store.lake.writing import writer as writing
 from tests.store.stores import needs_s3, place_in
 from tests.store.test_store import fill, key, new_writer, staged, unit_vectors
@@ -267,7 +268,7 @@ def test_old_generations_are_removed_in_time(
     with new_writer(index) as writer:
         writer.maintain()
         assert len(pointers.generations(place)) == 6  # with that of the model
-        monkeypatch.setattr(writing, "KEEP_SECONDS", 0.0)
+        monkeypatch.setattr(cleaning, "KEEP_SECONDS", 0.0)
         with open_reader(index) as reader:
             writer.maintain()
             assert pointers.generations(place) == [5]

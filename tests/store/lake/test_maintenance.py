@@ -101,9 +101,9 @@ def test_files_stay_few_without_maintenance(
     monkeypatch.setattr(maintenance, "TOO_MANY_SEGMENTS", 14)
     most = dict.fromkeys((*TABLES, "words"), 0)
     with new_writer(index) as writer:
-        for number in range(13, 40):
+        for number in range(13, 30):
             with writer.commit() as commit:
-                put(commit, f"d/{number % 30}", number)
+                put(commit, f"d/{number % 25}", number)
             now = files(index)
             most = {name: max(most[name], now[name]) for name in most}
     assert max(most.values()) <= 15

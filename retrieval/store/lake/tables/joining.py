@@ -12,6 +12,8 @@ from retrieval.store.lake.tables.schema import Joined, lance_errors
 
 _DATA: Final = "data"
 """Name of a table's folder of data files."""
+_BATCH_ROWS: Final = 1_024
+"""Number of rows to copy at a time; the engine holds several such batches in memory."""
 
 
 def joined_files(
@@ -31,7 +33,9 @@ def joined_files(
     """
     fragments = base.layout(name).fragments
     options: dict[str, object] = {
-        "excluded_fragment_ids": [one.number for one in fragments if one.number not in numbers]
+        "excluded_fragment_ids": [one.number for one in fragments if one.number not in numbers],
+        "batch_size": _BATCH_ROWS,
+        "num_threads": 1,
     }
     if every_deletion:
         options["materialize_deletions_threshold"] = 0.0

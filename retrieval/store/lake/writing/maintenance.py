@@ -8,6 +8,7 @@ changed the old ones in between, what was written is dropped, and a later run tr
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
+from itertools import takewhile
 from typing import Final, Protocol
 
 import numpy as np
@@ -37,6 +38,7 @@ from retrieval.store.lake.words import (
     merging,
     put_merged,
 )
+from retrieval.store.lake.writing.cleaning import clean, is_due
 from retrieval.store.lake.writing.texts import stored_texts
 from retrieval.store.records import Maintained
 
@@ -46,6 +48,9 @@ to a search."""
 TOO_MANY_FILES: Final = 48
 """Number of fragments above which a writer joins some right after its commit, because maintenance
 does not come. It is that of segments of words, for the same reason."""
+_SMALL_ROWS: Final = 65_536
+"""Maximum number of rows of a fragment that is joined right after a commit: larger ones would make
+the commit wait for seconds, and are left to maintenance."""
 _MANY_DELETED: Final = 4_096
 _DELETED_SHARE: Final = 0.1
 """Fragments with more deleted rows than both of these, a number and a fraction, are written anew.
@@ -60,6 +65,10 @@ class Maintainable(Protocol):
 
     def newest(self) -> Generation | None:
         """Return the newest generation; None if there is none yet."""
+        ...
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Exclude other commits."""
         ...
 
     def locked(self) -> AbstractContextManager[Generation]:
@@ -100,7 +109,9 @@ def maintain(writer: Maintainable) -> Maintained:
             return Maintained()
         if unused and not _may_be_building(writer):
             return _compact(writer)
-        return Maintained(merged=_join(writer, lambda layout: due_to_join(layout, MANY_FILES)))
+        merged = _join(writer, lambda layout: due_to_join(layout, MANY_FILES))
+        _clean_if_due(writer)
+        return Maintained(merged=merged)
 
 
 def compact(writer: Maintainable) -> Maintained:
@@ -140,10 +151,10 @@ def relieve(writer: Maintainable) -> None:
     """
     with _alone(writer.place, 0.0) as alone:
         if alone:
-            _join(writer, lambda layout: due_to_join(layout, MANY_FILES))
+            _join(writer, lambda layout: due_to_join(layout, MANY_FILES, _SMALL_ROWS))
 
 
-def due_to_join(layout: Layout, most: int) -> list[int]:
+def due_to_join(layout: Layout, most: int, largest: int | None = None) -> list[int]:
     """Return the numbers of the fragments to be written anew; usually none.
 
     If there are many, these are the newest ones, and each older one that has no more rows than
@@ -153,8 +164,12 @@ def due_to_join(layout: Layout, most: int) -> list[int]:
     Args:
         layout: the fragments of a table.
         most: how many may stay.
+        largest: maximum number of rows of a fragment to join; None for no limit.
     """
     fragments = layout.fragments
+    if largest is not None:
+        small = takewhile(lambda one: one.rows <= largest, reversed(fragments))
+        fragments = list(small)[::-1]
     due = [
         one.number
         for one in fragments
@@ -194,7 +209,14 @@ def _compact(writer: Maintainable) -> Maintained:
     if base is not None and not _has_whole_words(base):
         _make_words_anew(writer, base)
     _join(writer, _every, every_deletion=True)
+    _clean_if_due(writer)
     return Maintained(removed=removed)
+
+
+def _clean_if_due(writer: Maintainable) -> None:
+    if is_due(writer.place):
+        with writer.turn():
+            clean(writer.place)
 
 
 def _every(layout: Layout) -> list[int]:

@@ -1,10 +1,8 @@
 """A writer of a lake: each commit writes versions of tables and publishes a pointer to them."""
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -12,13 +10,12 @@ from typing import Final, Self
 from retrieval.domain.languages import DEFAULT_LANGUAGE
 from retrieval.domain.records import ChunkSettings, ModelIdentity
 from retrieval.errors import IndexDamaged, IndexLocked, NotAnIndex, StorageError
-from retrieval.store.disk.files.vector_file import LEXICAL, sync
+from retrieval.store.disk.files.vector_file import sync
 from retrieval.store.disk.tables.identity import new_id
 from retrieval.store.disk.tables.locks import LOCK_NAMES, build_lock, commit_lock
 from retrieval.store.disk.writing.commit import utc_now
 from retrieval.store.disk.writing.writer import check_same
 from retrieval.store.lake.local.word_files import WrittenWords
-from retrieval.store.lake.objects.folder import UNPUBLISHED
 from retrieval.store.lake.place import COMMITS, TABLES, WORDS, Place
 from retrieval.store.lake.tables.generation import Generation
 from retrieval.store.lake.tables.pointer import (
@@ -28,15 +25,11 @@ from retrieval.store.lake.tables.pointer import (
     is_lake,
     newest,
     not_a_lake,
-    number_of,
     pointer_name,
     put_pointer,
     read_pointer,
 )
-from retrieval.store.lake.tables.schema import (
-    clean_tables,
-)
-from retrieval.store.lake.words import name_in
+from retrieval.store.lake.writing.cleaning import WRITE_SECONDS
 from retrieval.store.lake.writing.commit import LakeCommit
 from retrieval.store.lake.writing.lookups import Changes, LakeLookups
 from retrieval.store.lake.writing.maintenance import compact, is_crowded, maintain, relieve
@@ -44,12 +37,6 @@ from retrieval.store.lake.writing.turns import build_turn, commit_turn
 from retrieval.store.location import index_in
 from retrieval.store.records import Maintained
 
-KEEP_SECONDS: Final = 3600.0
-"""How long a generation is kept after the next one: a reader reloads within seconds, and a long
-search or a backup ends within the hour."""
-_WRITE_SECONDS: Final = KEEP_SECONDS / 2
-"""Maximum time from a commit's first write to its pointer on an object store: younger versions of
-tables are never removed, even if the clocks of two machines differ by half an hour."""
 _MARK: Final = "made"
 """Name of an object beside the pointers, so that an index without a commit is one, too."""
 
@@ -170,7 +157,7 @@ class LakeWriter(LakeLookups):
     @contextmanager
     def locked(self) -> Iterator[Generation]:
         """Hold the commit lock; yield the newest generation."""
-        with self._turn():
+        with self.turn():
             if self.is_replaced:
                 raise StorageError(
                     f"another index has taken the place of {self.place.address} since it was "
@@ -181,7 +168,7 @@ class LakeWriter(LakeLookups):
                 raise NotAnIndex(f"{self.place.address} has no model yet: call set_model first")
             yield base
 
-    def _turn(self) -> AbstractContextManager[None]:
+    def turn(self) -> AbstractContextManager[None]:
         """Wait for other writers; on an object store, the tables decide between two at once."""
         local = self.place.local
         return commit_turn(self.place) if local is None else commit_lock(local)
@@ -205,10 +192,10 @@ class LakeWriter(LakeLookups):
             StorageError: the generation can't be published, or comes too late.
         """
         if self.place.local is None:
-            if boot_time() - started > _WRITE_SECONDS:
+            if boot_time() - started > WRITE_SECONDS:
                 raise StorageError(
                     f"a commit to {self.place.address} took longer than "
-                    f"{_WRITE_SECONDS / 60:.0f} minutes to write, so others may have removed what "
+                    f"{WRITE_SECONDS / 60:.0f} minutes to write, so others may have removed what "
                     "it wrote; nothing was changed; commit less at once"
                 )
             put_pointer(self.place, pointer)
@@ -227,61 +214,11 @@ class LakeWriter(LakeLookups):
 
     def maintain(self) -> Maintained:
         """See ``Writer``: joins small files, and removes generations that nobody needs."""
-        done = maintain(self)
-        self._clean()
-        return done
+        return maintain(self)
 
     def compact(self) -> Maintained:
         """See ``Writer``: also makes damaged or outdated words anew."""
-        done = compact(self)
-        self._clean()
-        return done
-
-    def _clean(self) -> None:
-        """Remove generations that nobody needs, and the files that only they have."""
-        with self._turn():
-            now = time.time()
-            # What was written after this listing stays, so a cleaner that is slow harms nobody.
-            words = self.place.objects.list(WORDS)
-            listed = self.place.objects.list(COMMITS)
-            written = {
-                number: one.modified
-                for one in listed
-                if (number := number_of(one.name)) is not None
-            }
-            numbers = sorted(written)
-            kept = [
-                one
-                for one, following in pairwise(numbers)
-                if now - written[following] < KEEP_SECONDS
-            ]
-            kept += numbers[-1:]
-            old = [pointer_name(number) for number in sorted(set(numbers) - set(kept))]
-            # A writer that was killed may have left a pointer that it had not published.
-            old += [
-                f"{COMMITS}/{one.name}"
-                for one in listed
-                if one.name.endswith(UNPUBLISHED) and now - one.modified > KEEP_SECONDS
-            ]
-            with suppress(StorageError):
-                self.place.objects.delete(old)
-            pointers = [read_pointer(self.place, number) for number in kept]
-            clean_tables(self.place, [one.tables for one in pointers], KEEP_SECONDS)
-            named = {
-                name_in(self.place, file)
-                for one in pointers
-                if one.words
-                for file in one.words.files
-            }
-            strays = [
-                name
-                for one in words
-                if now - one.modified > KEEP_SECONDS
-                and (name := f"{WORDS}/{one.name}") not in named
-                and one.name.startswith(LEXICAL)
-            ]
-            with suppress(StorageError):
-                self.place.objects.delete(strays)
+        return compact(self)
 
 
 def _make(place: Place) -> None:
