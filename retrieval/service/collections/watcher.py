@@ -4,9 +4,10 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from retrieval.errors import RetrievalError
+from retrieval.service.collections.complaints import Complaints
 from retrieval.service.collections.open_collections import Collections
 from retrieval.service.observability.metrics import Metrics
 from retrieval.store import Location, Version, read_version
@@ -20,9 +21,6 @@ commits many times, and opening every commit would be wasted work."""
 _MAX_PAUSE_SECONDS = 60.0
 """Longest pause after a failure, unless looks are less frequent anyway."""
 
-_MAX_COMPLAINTS = 8
-"""Limits the different failures that are logged in a row: a message may differ every time."""
-
 
 @dataclass(slots=True)
 class _Seen:
@@ -31,8 +29,6 @@ class _Seen:
     found: Version | None = None
     newer: int = 0
     """Looks in a row that found another generation than the one served."""
-    complaints: set[str] = field(default_factory=set)
-    """Failures that were logged since the last success."""
 
 
 class Watcher:
@@ -55,6 +51,7 @@ class Watcher:
         self._seconds = seconds
         self._metrics = metrics
         self._seen: defaultdict[str, _Seen] = defaultdict(_Seen)
+        self._complaints = Complaints(LOG)
 
     async def run(self) -> None:
         """Watch until cancelled, each index by itself, so that a slow disk delays no other."""
@@ -78,6 +75,7 @@ class Watcher:
             location = self._collections.location(name)
             if location is None:
                 self._seen.pop(name, None)
+                self._complaints.settle(name)
                 return
             pause, started = self._seconds, time.monotonic()
             try:
@@ -114,15 +112,8 @@ class Watcher:
             self._all_is_well(name)
 
     def _complain(self, name: str, what: str, error: Exception | None = None) -> None:
-        """Log a failure once until the next success."""
-        complaints = self._seen[name].complaints
-        if what in complaints or len(complaints) >= _MAX_COMPLAINTS:
-            return
-        complaints.add(what)
-        LOG.warning("%s can't be reloaded: %s; trying again", name, what, exc_info=error)
+        self._complaints.add(name, f"{name} can't be reloaded: {what}", error)
 
     def _all_is_well(self, name: str) -> None:
-        complaints = self._seen[name].complaints
-        if complaints:
+        if self._complaints.settle(name):
             LOG.info("%s can be reloaded again", name)
-            complaints.clear()
