@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from retrieval.errors import CheckpointError
-from retrieval.store.disk.files.vector_file import sync
+from retrieval.store.durable_files import sync
 
 FILE_BYTES = 16 << 20
 """Largest file, small enough to be copied or uploaded piece by piece."""

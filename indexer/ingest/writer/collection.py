@@ -24,9 +24,9 @@ from indexer.ingest.writer.commits.operations import (
 )
 from indexer.ingest.writer.embedding import Embedding, Vector
 from indexer.ingest.writer.models import Models
-from indexer.ingest.writer.reading import UploadReader
 from indexer.ingest.writer.room import Held, Room
-from indexer.ingest.writer.uploads import Upload
+from indexer.ingest.writer.uploads.reading import UploadReader
+from indexer.ingest.writer.uploads.upload import Upload
 from indexer.readers.on_demand import OnDemandReaders
 from indexer.staging import Prepared
 from retrieval.domain.records import IndexInfo

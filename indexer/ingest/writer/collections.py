@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from retrieval.domain.records import IndexInfo
 from retrieval.domain.resource_names import check_own_name
 from retrieval.errors import AlreadyExists, InvalidArgument, NotFound, RetrievalError, StorageError
 from retrieval.store import Location, exists, open_writer, read_info
+from retrieval.store.durable_files import sync
 
 LOG = logging.getLogger("retrieval.ingest")
 
@@ -224,11 +224,7 @@ def _move(source: Path, target: Path) -> None:
     """
     try:
         source.rename(target)
-        parent = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(parent)
-        finally:
-            os.close(parent)
+        sync(target.parent)
     except OSError as error:
         if target.is_dir():
             raise AlreadyExists(f"{target} exists and is not empty") from error

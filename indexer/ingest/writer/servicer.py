@@ -17,7 +17,7 @@ from indexer.ingest.writer.commits.operations import (
     PutResult,
     PutRow,
 )
-from indexer.ingest.writer.uploads import upload_of
+from indexer.ingest.writer.uploads.upload import upload_of
 from retrieval.domain.languages import LANGUAGES, NO_LANGUAGE
 from retrieval.domain.resource_names import DocumentName, parse_collection
 from retrieval.errors import InvalidArgument, RetrievalError

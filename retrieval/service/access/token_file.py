@@ -21,6 +21,7 @@ from typing import Any, Final, Literal, NamedTuple, get_args
 
 from retrieval.domain.resource_names import check_own_name
 from retrieval.errors import InvalidArgument, NotFound, StorageError
+from retrieval.store.durable_files import OWNER_ONLY, replacing, storage_error
 
 Scope = Literal["search", "embed", "read", "reload", "write"]
 """What a token allows: SearchService and RerankService, EmbeddingService, the reading methods of
@@ -39,7 +40,6 @@ _MAX_BYTES = 16 << 20
 _PREFIX = "rt"
 _ID_BYTES, _SALT_BYTES, _SECRET_BYTES = 6, 16, 32
 """An id only has to be unique in its file; a secret of 256 bits can't be guessed."""
-_PRIVATE = 0o600
 
 MAX_DAYS = 36_500
 """Longest life of a token: a hundred years; more must be a slip."""
@@ -244,7 +244,7 @@ def _locked(path: Path) -> Iterator[Path]:
     file = Path(os.path.realpath(path))
     lock = file.with_name(f".{file.name}.lock")
     try:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _PRIVATE)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY)
     except OSError as error:
         raise StorageError(f"can't write {lock}: {error.strerror}") from error
     try:
@@ -326,17 +326,11 @@ def _write(path: Path, tokens: Sequence[TokenRecord]) -> None:
     content = {"version": _VERSION, "tokens": [_entry(token) for token in tokens]}
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1, ensure_ascii=False)
-            file.flush()
+        with replacing(path, fresh, mode=OWNER_ONLY) as file:
+            file.write(json.dumps(content, indent=1, ensure_ascii=False).encode())
             _keep_owner(path, file.fileno())
-            os.fsync(file.fileno())
-        fresh.replace(path)
-        _sync(path.parent)
     except OSError as error:
-        fresh.unlink(missing_ok=True)
-        raise StorageError(f"can't write {path}: {error.strerror}") from error
+        raise storage_error(f"can't write {path}: {error.strerror}", error) from error
 
 
 def _keep_owner(path: Path, descriptor: int) -> None:
@@ -353,12 +347,3 @@ def _keep_owner(path: Path, descriptor: int) -> None:
     if (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid):
         os.fchown(descriptor, old.st_uid, old.st_gid)
     os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
-
-
-def _sync(folder: Path) -> None:
-    """Flush a folder's entries to the disk, so that the file's new name survives a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

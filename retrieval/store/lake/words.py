@@ -11,7 +11,7 @@ from typing import Final
 
 from retrieval.errors import IndexDamaged, StorageError
 from retrieval.store.disk.files.shared_parts import Opened
-from retrieval.store.disk.files.vector_file import WrittenFile, sync
+from retrieval.store.disk.files.vector_file import WrittenFile
 from retrieval.store.disk.lexical.analysis import VERSION
 from retrieval.store.disk.lexical.lexical_index import LexicalIndex
 from retrieval.store.disk.lexical.lexical_merge import Prepared, due_to_merge, merged
@@ -26,6 +26,7 @@ from retrieval.store.disk.lexical.segment_files import (
     segments_of,
     write_view,
 )
+from retrieval.store.durable_files import sync
 from retrieval.store.lake.local.word_files import WordFiles, WrittenWords, object_name
 from retrieval.store.lake.place import WORDS, Place
 from retrieval.store.lake.tables.keyed import Keyed

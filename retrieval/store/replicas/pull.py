@@ -7,9 +7,7 @@ no two contents share, so those of several generations lie side by side. Readers
 open, and an interrupted pull leaves files that the next one uses or removes.
 """
 
-import errno
 import hashlib
-import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -19,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from retrieval.errors import DiskFull, IndexDamaged, NotAnIndex, NotFound, StorageError
-from retrieval.store.disk.files.vector_file import sync
+from retrieval.errors import IndexDamaged, NotAnIndex, NotFound, StorageError
 from retrieval.store.disk.lexical.segment_files import load_state, view_name, write_view
 from retrieval.store.disk.tables.database import DATABASE_NAME, REPLICA_NAME, sqlite_errors
 from retrieval.store.disk.tables.identity import read_identity
 from retrieval.store.disk.tables.locks import BUILD_LOCK, COMMIT_LOCK, LOCK_NAMES, build_lock
 from retrieval.store.disk.tables.schema import NAMED_FILES_QUERY
+from retrieval.store.durable_files import replacing, storage_error, sync
 from retrieval.store.lake.place import COMMITS
 from retrieval.store.objects import Bucket
 from retrieval.store.replicas.manifest import (
@@ -44,7 +42,6 @@ _THREADS: Final = 8
 """Blocks that are fetched at a time: each request waits for the network most of the time."""
 _ATTEMPTS: Final = 3
 """Generations to begin with until one is whole: a publisher may delete one that is being pulled."""
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,23 +195,24 @@ class _Fetched:
         for file in self._missing:
             partial = self._folder / f"{file.name}{_PARTIAL}"
             name, digest = f"{FILES}/{file.sha256}", hashlib.sha256()
-            with partial.open("wb") as out:
+            with replacing(self._folder / file.name, partial) as out:
                 for piece in self._bucket.stream(name):
                     digest.update(piece)
                     out.write(piece)
                     self._count(len(piece))
-                _flush(out)
-            if digest.hexdigest() != file.sha256:
-                partial.unlink()
-                raise _altered(self._bucket, name)
-            partial.rename(self._folder / file.name)
+                if digest.hexdigest() != file.sha256:
+                    raise _altered(self._bucket, name)
 
     def database(self) -> Path:
         """Put the database together from blocks; return its file."""
         path = self._folder / _database_name(self._manifest)
         partial = path.with_name(f"{path.name}{_PARTIAL}")
         old = _OldBlocks(self._folder, self._before)
-        with partial.open("wb") as out, closing(old), ThreadPoolExecutor(_THREADS) as threads:
+        with (
+            replacing(path, partial) as out,
+            closing(old),
+            ThreadPoolExecutor(_THREADS) as threads,
+        ):
             for start in range(0, len(self._manifest.blocks), _THREADS):
                 some = self._manifest.blocks[start : start + _THREADS]
                 here = [old.read(digest) for digest in some]
@@ -223,10 +221,8 @@ class _Fetched:
                 for digest, block in zip(some, here, strict=True):
                     out.write(block or fetched[digest])
                 self._count(sum(map(len, fetched.values())))
-            _flush(out)
-        if partial.stat().st_size != self._manifest.database_bytes:
-            raise _altered(self._bucket, "database")
-        partial.rename(path)
+            if out.tell() != self._manifest.database_bytes:
+                raise _altered(self._bucket, "database")
         return path
 
     def _block(self, digest: str) -> bytes:
@@ -262,11 +258,6 @@ class _OldBlocks:
             self._file.close()
 
 
-def _flush(file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
 def _altered(bucket: Bucket, name: str) -> IndexDamaged:
     return IndexDamaged(
         f"{name} in {bucket.url} is not what was published; publish the index again with --replace"
@@ -295,10 +286,8 @@ def _make_view(folder: Path, database: Path, manifest: Manifest) -> str:
 def _switch(folder: Path, database: Path, manifest: Manifest) -> None:
     """Make the folder that of another generation, for good."""
     note = folder / f"{REPLICA_NAME}{_PARTIAL}"
-    with note.open("wb") as out:
+    with replacing(folder / REPLICA_NAME, note) as out:
         out.write(manifest.to_json())
-        _flush(out)
-    note.rename(folder / REPLICA_NAME)
     link = folder / f"{DATABASE_NAME}{_PARTIAL}"
     link.unlink(missing_ok=True)
     link.symlink_to(database.name)
@@ -335,5 +324,4 @@ def _os_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        kind = DiskFull if error.errno in _FULL else StorageError
-        raise kind(f"can't write {folder}: {error.strerror}") from error
+        raise storage_error(f"can't write {folder}: {error.strerror}", error) from error

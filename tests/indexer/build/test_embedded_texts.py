@@ -14,7 +14,7 @@ from retrieval.domain.passages import Passage, Span
 from retrieval.search import Query, Searcher
 from retrieval.store import open_reader, verify
 from tests.indexer.build.test_build import Workplace
-from tests.store.old_index import make_older
+from tests.store.disk.old_index import make_older
 
 PICTURE = base64.b64encode(random.Random(3).randbytes(45_000)).decode()
 BEFORE, AFTER = "The pump is shown.\n\n![pump](", ")\n\nIts valve is red."

@@ -16,7 +16,7 @@ from indexer.ingest.writer.commits.operations import ChangeSettings, Conditions,
 from indexer.ingest.writer.embedding import Embedding
 from indexer.ingest.writer.models import Models
 from indexer.ingest.writer.room import Room
-from indexer.ingest.writer.uploads import Upload, upload_of
+from indexer.ingest.writer.uploads.upload import Upload, upload_of
 from indexer.readers.on_demand import OnDemandReaders
 from retrieval.errors import NotServing
 from retrieval.indexer_v1 import ingest_service_pb2 as pb

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from indexer.ingest.writer.reading import ReadUpload, UploadReader
-from indexer.ingest.writer.uploads import upload_of
+from indexer.ingest.writer.uploads.reading import ReadUpload, UploadReader
+from indexer.ingest.writer.uploads.upload import upload_of
 from indexer.readers.on_demand import OnDemandReaders
 from retrieval.domain.records import ChunkSettings
 from retrieval.encoding.encoder import Encoder

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.files.media_types import MEDIA_TYPES
-from indexer.ingest.writer.passages import BETWEEN, chunks_of, document_of
-from indexer.ingest.writer.uploads import PassageText, upload_of
+from indexer.ingest.writer.uploads.passages import BETWEEN, chunks_of, document_of
+from indexer.ingest.writer.uploads.upload import PassageText, upload_of
 from indexer.parse.formats import FORMATS, format_of
 from retrieval.domain.metadata import leaves
 from retrieval.encoding.encoder import Encoder

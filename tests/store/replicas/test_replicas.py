@@ -64,6 +64,18 @@ def content(folder: Path) -> tuple[object, ...]:
         )
 
 
+def publish_in_between(monkeypatch: pytest.MonkeyPatch, index: Path, url: str) -> None:
+    """Let another publisher finish while the next one is at work."""
+    describe = publishing._describe
+
+    def after_another(*arguments: object) -> Manifest:
+        monkeypatch.setattr(publishing, "_describe", describe)
+        publish(index, url)
+        return describe(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(publishing, "_describe", after_another)
+
+
 def same(first: Path, second: Path) -> None:
     assert content(first) == content(second)
     assert list(verify(second)) == []
@@ -203,14 +215,7 @@ def test_another_index_is_not_published_over(index: Path, url: str, tmp_path: Pa
 def test_two_publish_at_once(index: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(index, url)
     put(index, "new", "a new text")
-    describe = publishing._describe
-
-    def after_another(*arguments: object) -> Manifest:
-        monkeypatch.setattr(publishing, "_describe", describe)
-        publish(index, url)
-        return describe(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(publishing, "_describe", after_another)
+    publish_in_between(monkeypatch, index, url)
     with pytest.raises(Conflict, match="run this again"):
         publish(index, url)
     assert publish(index, url).is_new is False
@@ -306,7 +311,10 @@ def test_an_unreachable_store_is_named(index: Path, monkeypatch: pytest.MonkeyPa
     assert "very-secret" not in str(raised.value)
 
 
-@pytest.mark.parametrize("step", ["_flush", "sync", "_make_view", "_switch", "_clean_up"])
+@pytest.mark.parametrize(
+    "step",
+    ["durable_files.flush", "pull.sync", "pull._make_view", "pull._switch", "pull._clean_up"],
+)
 def test_a_killed_pull_leaves_a_whole_generation(
     index: Path, url: str, tmp_path: Path, step: str
 ) -> None:
@@ -316,13 +324,14 @@ def test_a_killed_pull_leaves_a_whole_generation(
     put(index, "new", "a new text")
     publish(index, url)
     code = (
-        "import os, sys\nfrom pathlib import Path\nfrom retrieval.store.replicas import pull\n"
-        f"pull.{step} = lambda *_: os.kill(os.getpid(), 9)\n"
+        "import os, sys\nfrom pathlib import Path\nfrom retrieval.store import durable_files\n"
+        "from retrieval.store.replicas import pull\n"
+        f"{step} = lambda *_: os.kill(os.getpid(), 9)\n"
         "pull.pull(sys.argv[1], Path(sys.argv[2]))"
     )
     killed = subprocess.run([sys.executable, "-c", code, url, copy], check=False)
     assert killed.returncode == -signal.SIGKILL
-    assert read_info(copy).generation == (2 if step == "_clean_up" else 1)
+    assert read_info(copy).generation == (2 if step == "pull._clean_up" else 1)
     assert list(verify(copy)) == []
     pull(url, copy)
     same(index, copy)

@@ -9,12 +9,10 @@ from pathlib import Path
 import pytest
 
 from retrieval.errors import Conflict
-from retrieval.store.replicas import publish as publishing
-from retrieval.store.replicas.manifest import Manifest
 from retrieval.store.replicas.publish import publish
 from retrieval.store.replicas.pull import pull
 from tests.store.replicas.seaweed import BUCKET, WEED, seaweed
-from tests.store.replicas.test_replicas import put, same
+from tests.store.replicas.test_replicas import publish_in_between, put, same
 from tests.store.test_store import fill
 
 pytestmark = [
@@ -69,14 +67,7 @@ def test_one_of_two_publishers_wins(
     fill(index, 1)
     publish(index, url)
     put(index, "new", "a new text")
-    describe = publishing._describe
-
-    def after_another(*arguments: object) -> Manifest:
-        monkeypatch.setattr(publishing, "_describe", describe)
-        publish(index, url)
-        return describe(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(publishing, "_describe", after_another)
+    publish_in_between(monkeypatch, index, url)
     with pytest.raises(Conflict):
         publish(index, url)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from indexer.files.media_types import MEDIA_TYPES
-from indexer.ingest.writer.uploads import read_as
+from indexer.ingest.writer.uploads.upload import read_as
 from indexer.parse.formats import format_of
 from retrieval.errors import InvalidArgument
 from retrieval.indexer_v1 import ingest_service_pb2 as pb

@@ -11,7 +11,6 @@ file must not share the file of counts.
 import asyncio
 import json
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
@@ -20,6 +19,7 @@ from typing import Final
 
 from retrieval.errors import QuotaExceeded
 from retrieval.service.access.callers import Caller
+from retrieval.store.durable_files import OWNER_ONLY, replacing
 
 LOG = logging.getLogger(__name__)
 
@@ -27,7 +27,6 @@ _SECONDS: Final = 1.0
 """Between two looks whether there is something to write."""
 _MAX_FILE_BYTES: Final = 64 << 20
 _VERSION: Final = 1
-_PRIVATE: Final = 0o600
 
 
 def today() -> date:
@@ -190,10 +189,5 @@ def _replace(path: Path, text: str) -> None:
     Raises:
         OSError: it can't be written.
     """
-    fresh = path.with_name(f"{path.name}.new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _PRIVATE)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    with replacing(path, path.with_name(f"{path.name}.new"), mode=OWNER_ONLY) as file:
+        file.write(text.encode())

@@ -1,6 +1,5 @@
 """The thread that commits a collection's operations, and only it."""
 
-import errno
 import logging
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +25,7 @@ from retrieval.errors import (
     UserError,
 )
 from retrieval.store import Commit, Location, Writer, open_writer
+from retrieval.store.durable_files import is_disk_full
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -36,7 +36,6 @@ LOG = logging.getLogger("retrieval.ingest")
 
 _IDLE_SECONDS: Final = 60.0
 """Time without work after which the index's files are closed."""
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 CHARS_PER_TOKEN: Final = 4
 """About how many characters a token has; only the size of a slice depends on it."""
 
@@ -180,7 +179,6 @@ def _concerns_all(error: Exception) -> bool:
 
 def _explained(error: Exception) -> Exception:
     """Return the error to raise for a commit that failed: a full disk is an error of its own."""
-    cause = error.__cause__
-    if isinstance(error, StorageError) and isinstance(cause, OSError) and cause.errno in _FULL:
+    if isinstance(error, StorageError) and is_disk_full(error.__cause__):
         return DiskFull(error.message, **error.metadata)
     return error

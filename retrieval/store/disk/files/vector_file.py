@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from retrieval.errors import IndexDamaged, StorageError
 from retrieval.store.disk.files.open_files import library_path
+from retrieval.store.durable_files import flush, storage_error, sync
 
 SUFFIX = ".faiss"
 VECTORS = "vectors-"
@@ -111,14 +112,13 @@ def write_file(
                 file.write(block)
                 digest.update(block)
                 size += len(block)
-            file.flush()
-            os.fsync(file.fileno())
+            flush(file)
         sync(folder)
         return _described(path, size, digest.hexdigest())
     except OSError as error:
         path.unlink(missing_ok=True)
-        raise StorageError(
-            f"can't write {path}: {error.strerror}; what was committed before is untouched"
+        raise storage_error(
+            f"can't write {path}: {error.strerror}; what was committed before is untouched", error
         ) from error
     except BaseException:
         path.unlink(missing_ok=True)
@@ -269,15 +269,6 @@ def remove_stray_files(folder: Path, *, keep: set[str]) -> list[str]:
 def _belongs_to_a_commit(name: str) -> bool:
     """Whether a file of this name is there only for a commit that names it."""
     return name.startswith(LEXICAL) or (name.startswith((VECTORS, ANN)) and name.endswith(SUFFIX))
-
-
-def sync(path: Path) -> None:
-    """Flush a file, or a folder's entries, to the disk, so that it survives a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def search_rows(

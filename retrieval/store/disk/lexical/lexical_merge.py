@@ -22,7 +22,7 @@ import tantivy
 from numpy.typing import NDArray
 
 from retrieval.errors import StorageError
-from retrieval.store.disk.files.vector_file import LEXICAL, PENDING, describe_file, sync
+from retrieval.store.disk.files.vector_file import LEXICAL, PENDING, describe_file
 from retrieval.store.disk.lexical.analysis import VERSION
 from retrieval.store.disk.lexical.lexical_index import TEXT
 from retrieval.store.disk.lexical.lexical_writer import (
@@ -45,6 +45,7 @@ from retrieval.store.disk.lexical.segment_files import (
     segment_files,
     segments_of,
 )
+from retrieval.store.durable_files import storage_error, sync
 
 MAX_SMALL_SEGMENTS: Final = 10
 """Number of segments of up to 10,000 texts above which some are merged."""
@@ -163,9 +164,10 @@ def made_anew(folder: Path, connection: sqlite3.Connection, language: str) -> It
             change_segments(place, language, [], noted())
             record = _flushed(place, empty)
         except (OSError, ValueError) as error:
-            raise StorageError(
+            raise storage_error(
                 f"can't write the lexical index of {folder}: {error}; "
-                "what was committed before is untouched"
+                "what was committed before is untouched",
+                error,
             ) from error
         finally:
             connection.execute("COMMIT")

@@ -13,9 +13,8 @@ from typing import NamedTuple
 import tantivy
 
 from retrieval.domain.embedded_text import context_line, without
-from retrieval.errors import StorageError
 from retrieval.store.disk.files.open_files import library_path
-from retrieval.store.disk.files.vector_file import LEXICAL, WrittenFile, describe_file, sync
+from retrieval.store.disk.files.vector_file import LEXICAL, WrittenFile, describe_file
 from retrieval.store.disk.lexical.analysis import (
     VERSION,
     identifiers_analyzer,
@@ -44,6 +43,7 @@ from retrieval.store.disk.lexical.segment_files import (
     segments_of,
 )
 from retrieval.store.disk.tables.rows import from_json, spans_from_json
+from retrieval.store.durable_files import storage_error, sync
 from retrieval.store.lexical.folding import identifiers_of, plain_of, words_of
 
 _HEAP_BYTES = 64_000_000
@@ -166,9 +166,10 @@ def extend(
             state = _joined(state, _changed(folder, added, [], chain(first, texts), place))
         sync(folder)
     except (OSError, ValueError) as error:  # the engine raises ValueError for the disk's errors
-        raise StorageError(
+        raise storage_error(
             f"can't write the lexical index of {folder}: {error}; "
-            "what was committed before is untouched"
+            "what was committed before is untouched",
+            error,
         ) from error
     return state
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from retrieval.domain.metadata import Metadata
 from retrieval.domain.records import ContainerStamp, Document, RootInfo, Skipped, SourceFile
-from retrieval.errors import ForeignRoot, InvalidArgument, StorageError
+from retrieval.errors import ForeignRoot, InvalidArgument
 from retrieval.store.disk.files import vector_file
 from retrieval.store.disk.files.vector_file import (
     WrittenFile,
@@ -28,6 +28,7 @@ from retrieval.store.disk.lexical.lexical_merge import put_in_place
 from retrieval.store.disk.tables.rows import INSERT_CHUNK, chunk_values, document_values
 from retrieval.store.disk.tables.schema import INSERT_METADATA_VALUE, TEXT_PART_CHARS, header_key
 from retrieval.store.disk.writing.lookups import Lookups, SegmentRows
+from retrieval.store.durable_files import storage_error
 from retrieval.store.filters.values import value_rows
 from retrieval.store.records import AnnSettings, SegmentInfo, StagedChunk, StagedDocument
 
@@ -452,9 +453,10 @@ class DiskCommit(Lookups):
             if not put_in_place(self.folder, self._connection, made):
                 raise Outdated
         except (OSError, ValueError) as error:
-            raise StorageError(
+            raise storage_error(
                 f"can't write the lexical index of {self.folder}: {error}; "
-                f"what was committed before is untouched"
+                "what was committed before is untouched",
+                error,
             ) from error
 
     def set_index_type(self, index_type: str, target_recall: float) -> None:

@@ -50,6 +50,7 @@ from retrieval.store.disk.tables.schema import NAMED_FILES_QUERY
 from retrieval.store.disk.writing.commit import DiskCommit, utc_now
 from retrieval.store.disk.writing.lookups import Lookups
 from retrieval.store.disk.writing.maintenance import compact, maintain, merge_tiny, merge_words
+from retrieval.store.durable_files import storage_error
 from retrieval.store.location import index_in
 from retrieval.store.records import Maintained
 
@@ -284,9 +285,10 @@ class DiskWriter(Lookups):
         try:
             write_view(self.folder, state, before)
         except OSError as error:
-            raise StorageError(
+            raise storage_error(
                 f"can't write the lexical index of {self.folder}: {error.strerror}; "
-                f"what was committed before is untouched"
+                "what was committed before is untouched",
+                error,
             ) from error
 
 

@@ -9,7 +9,7 @@ from stat import S_ISREG
 from typing import Final
 
 from retrieval.errors import NotFound, StorageError
-from retrieval.store.disk.files.vector_file import sync
+from retrieval.store.durable_files import sync
 from retrieval.store.lake.objects.interface import Listed
 
 UNPUBLISHED: Final = ".tmp"

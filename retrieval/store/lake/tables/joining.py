@@ -5,7 +5,7 @@ from typing import Final
 
 from lance.optimize import Compaction
 
-from retrieval.store.disk.files.vector_file import sync
+from retrieval.store.durable_files import sync
 from retrieval.store.lake.place import TABLES
 from retrieval.store.lake.tables.generation import Generation
 from retrieval.store.lake.tables.schema import Joined, lance_errors

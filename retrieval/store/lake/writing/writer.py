@@ -10,11 +10,11 @@ from typing import Final, Self
 from retrieval.domain.languages import DEFAULT_LANGUAGE
 from retrieval.domain.records import ChunkSettings, ModelIdentity
 from retrieval.errors import IndexDamaged, IndexLocked, NotAnIndex, StorageError
-from retrieval.store.disk.files.vector_file import sync
 from retrieval.store.disk.tables.identity import new_id
 from retrieval.store.disk.tables.locks import LOCK_NAMES, build_lock, commit_lock
 from retrieval.store.disk.writing.commit import utc_now
 from retrieval.store.disk.writing.writer import check_same
+from retrieval.store.durable_files import sync
 from retrieval.store.lake.local.word_files import WrittenWords
 from retrieval.store.lake.place import COMMITS, TABLES, WORDS, Place
 from retrieval.store.lake.tables.generation import Generation

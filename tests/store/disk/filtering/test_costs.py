@@ -20,8 +20,8 @@ from retrieval.store.disk.filtering.evaluation import FilterEvaluator
 from retrieval.store.disk.reading.snapshot import CONNECTIONS, Snapshot, open_generation
 from retrieval.store.disk.tables.schema import INSERT_METADATA_VALUE
 from retrieval.store.filters.values import value_rows
+from tests.store.disk.old_index import make_older
 from tests.store.filters.test_filters import new_database
-from tests.store.old_index import make_older
 from tests.store.test_store import fill, unit_vectors
 
 ENDLESS = "WITH RECURSIVE t (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT max(n) FROM t"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from retrieval.domain.records import Chunk, Document, Section, SourceFile
 from retrieval.search import Query, Searcher
 from retrieval.store import StagedChunk, StagedDocument, Writer, open_reader, open_writer, verify
-from tests.store.old_index import make_older
+from tests.store.disk.old_index import make_older
 from tests.store.test_store import key, new_writer, unit_vectors
 
 TEXTS = ("alpha common", "beta common", "gamma common")

@@ -35,7 +35,7 @@ from retrieval.store.disk.lexical import segment_files as lexical_module
 from retrieval.store.disk.reading import snapshot
 from retrieval.store.disk.tables.locks import commit_lock
 from retrieval.store.disk.tables.write_ahead_log import with_log
-from tests.store.old_index import make_older
+from tests.store.disk.old_index import make_older
 from tests.store.places import EVERYTHING_READ_ONLY, run_with_mounts
 from tests.store.test_store import fill, new_writer, unit_vectors
 

@@ -36,7 +36,7 @@ from retrieval.store import (
 from retrieval.store.disk.files import vector_file
 from retrieval.store.disk.vectors import tuning, vector_index
 from retrieval.store.disk.writing import maintenance
-from tests.store.old_index import make_older
+from tests.store.disk.old_index import make_older
 from tests.store.test_store import places_of_texts
 
 DIM = 32

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Final
 
-from indexer.ingest.writer.uploads import PassageText
+from indexer.ingest.writer.uploads.upload import PassageText
 from indexer.parse.base.outline import MAX_SECTIONS, one_line, title_of
 from retrieval.domain.records import Chunk, Document, Section, TokenCounter
 from retrieval.errors import InvalidArgument

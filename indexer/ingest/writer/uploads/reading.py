@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from indexer.build.settings import FILE_MEMORY_BYTES, FILE_SECONDS, FILE_SECONDS_PER_MB
 from indexer.files.sidecar import with_fields
 from indexer.ingest.writer.commits.operations import root_of
-from indexer.ingest.writer.passages import chunks_of, document_of
-from indexer.ingest.writer.uploads import Upload
+from indexer.ingest.writer.uploads.passages import chunks_of, document_of
+from indexer.ingest.writer.uploads.upload import Upload
 from indexer.parse.base.outline import title_of
 from indexer.parse.formats import is_container
 from indexer.readers.messages import Job, Outcome, Parsed, Setup
