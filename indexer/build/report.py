@@ -140,6 +140,17 @@ class BuildReport:
                 f"  tokens     {self.tokens_embedded} embedded, "
                 f"{self.tokens_per_second:.0f} per second"
             )
+        lines += self._maintenance_lines()
+        lines.append(
+            f"  time       {self.seconds:.1f} s ({self.model_seconds:.1f} s in the model, "
+            f"{self.load_seconds:.1f} s loading it)"
+        )
+        lines += [f"  warning    {warning}" for warning in self.warnings]
+        return "\n".join(lines)
+
+    def _maintenance_lines(self) -> list[str]:
+        """Return what was merged, indexed and tuned; empty if nothing was."""
+        lines = []
         done = self.maintained
         if done.merged or done.removed:
             lines.append(
@@ -156,9 +167,4 @@ class BuildReport:
                 f"  search     tuned again for recall@10 {done.tuned.target}: "
                 f"{done.tuned.recall} compared with exact search"
             )
-        lines.append(
-            f"  time       {self.seconds:.1f} s ({self.model_seconds:.1f} s in the model, "
-            f"{self.load_seconds:.1f} s loading it)"
-        )
-        lines += [f"  warning    {warning}" for warning in self.warnings]
-        return "\n".join(lines)
+        return lines

@@ -21,13 +21,14 @@ from retrieval.commands.connection_options import (
     connection_options,
 )
 from retrieval.commands.evaluation.evaluate import evaluate
-from retrieval.commands.gateways.gateway import gateway
-from retrieval.commands.gateways.mcp import mcp
 from retrieval.commands.parameters import DEVICE_OPTION, QUERY_ARGUMENT, not_empty
 from retrieval.commands.proto import proto
 from retrieval.commands.render import passages_as_text
 from retrieval.commands.search_options import COPIES_OPTION, search_options, without_copies
-from retrieval.commands.serve import serve, token
+from retrieval.commands.serving.gateway import gateway
+from retrieval.commands.serving.mcp import mcp
+from retrieval.commands.serving.serve import serve
+from retrieval.commands.serving.tokens import token
 from retrieval.commands.text_lines import text_batches
 from retrieval.commands.writing.collection import collection
 from retrieval.commands.writing.delete import delete

@@ -273,6 +273,12 @@ class ServiceConfig:
             InvalidArgument: no index, an address open to others without ``insecure``, or a value
                 out of range.
         """
+        self._check_something_to_serve()
+        self._check_guarded()
+        self._check_ranges()
+
+    def _check_something_to_serve(self) -> None:
+        """Refuse a server without an index, a folder of collections or a model."""
         if not self.indexes and (self.writing is None or self.writing.data is None):
             if not self.models:
                 raise InvalidArgument(
@@ -283,6 +289,9 @@ class ServiceConfig:
                     "nothing to write to: give --writable with --index DIR, or give --data DIR",
                     field="writable",
                 )
+
+    def _check_guarded(self) -> None:
+        """Refuse addresses that strangers can reach, unless that is wanted."""
         if not self.listen.is_loopback and not self.insecure and self._open_doors():
             raise InvalidArgument(
                 f"other machines may reach {self.listen}, and {' and '.join(self._open_doors())}; "
@@ -303,6 +312,9 @@ class ServiceConfig:
                 "--metrics-insecure if that is what you want",
                 field="metrics",
             )
+
+    def _check_ranges(self) -> None:
+        """Refuse numbers out of range."""
         if not 0 < self.pull_seconds < float("inf"):
             raise InvalidArgument(
                 f"--pull-interval is {self.pull_seconds}; it must be a number of seconds above 0",

@@ -38,6 +38,7 @@ from retrieval.service.limits.hang_up import hang_up
 from retrieval.service.limits.memory import Trimmer
 from retrieval.service.limits.under_way import Admission, Transfers
 from retrieval.service.observability.metrics import Metrics
+from retrieval.service.observability.metrics_port import listen as listen_for_metrics
 from retrieval.service.observability.observer import Observer, Tracer
 from retrieval.service.scheduling.batcher import Batcher
 from retrieval.service.scheduling.pools import Pools
@@ -222,7 +223,7 @@ class RetrievalServer:
             self.plain_address = _listen(self._server, Address("127.0.0.1", 0), None)
         await self._server.start()
         if self._config.metrics:
-            self._metrics_server = self._metrics.listen(self._config.metrics)
+            self._metrics_server = listen_for_metrics(self._config.metrics, self._metrics.registry)
         puller = self._puller()
         await puller.first()
         await self._collections.open_all()

@@ -165,17 +165,7 @@ def create_token(
     _check_name(name, "name")
     for collection in set(collections) - {ANY_COLLECTION}:
         check_own_name(collection, field="collections")
-    if not 0 <= rate < float("inf"):
-        raise InvalidArgument(f"rate is {rate}; it must be 0 or more", field="rate")
-    if days is not None and not 0 < days <= MAX_DAYS:
-        raise InvalidArgument(
-            f"days is {days:g}; it must be above 0 and at most {MAX_DAYS}", field="days"
-        )
-    for field, most in quota._asdict().items():
-        if not 0 <= most <= MAX_QUOTA:
-            raise InvalidArgument(
-                f"the quota of {field} is {most}; it must be from 0 to {MAX_QUOTA}", field=field
-            )
+    _check_bounds(rate, days, quota)
     salt, secret = secrets.token_bytes(_SALT_BYTES), secrets.token_urlsafe(_SECRET_BYTES)
     now = datetime.now(UTC)
     record = TokenRecord(
@@ -197,6 +187,25 @@ def create_token(
             raise InvalidArgument(f"{path} has a token {name!r} already", field="name")
         _write(file, [*tokens, record])
     return f"{_PREFIX}_{record.id}_{secret}"
+
+
+def _check_bounds(rate: float, days: float | None, quota: Quota) -> None:
+    """Refuse numbers out of range; see ``create_token``.
+
+    Raises:
+        InvalidArgument: naming the number.
+    """
+    if not 0 <= rate < float("inf"):
+        raise InvalidArgument(f"rate is {rate}; it must be 0 or more", field="rate")
+    if days is not None and not 0 < days <= MAX_DAYS:
+        raise InvalidArgument(
+            f"days is {days:g}; it must be above 0 and at most {MAX_DAYS}", field="days"
+        )
+    for field, most in quota._asdict().items():
+        if not 0 <= most <= MAX_QUOTA:
+            raise InvalidArgument(
+                f"the quota of {field} is {most}; it must be from 0 to {MAX_QUOTA}", field=field
+            )
 
 
 def revoke_token(path: Path, name: str) -> None:

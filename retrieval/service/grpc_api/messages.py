@@ -8,7 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from retrieval.domain.metadata import Metadata, as_doubles, flat_texts
-from retrieval.domain.passages import Passage, StageScores
+from retrieval.domain.passages import Highlights, Passage, StageScores
 from retrieval.domain.records import DocumentRow, IndexInfo, ModelIdentity, TextKind
 from retrieval.domain.resource_names import (
     DocumentName,
@@ -210,17 +210,7 @@ def fill_passage(message: document_pb2.Passage, collection: str, passage: Passag
         collection: own name of the passage's collection.
         passage: with scores or without.
     """
-    document = message.document
-    document.name = str(DocumentName(collection, passage.document_id))
-    document.uri = passage.uri
-    document.title = passage.title
-    document.format = passage.format
-    document.media_type = passage.media_type
-    document.size_bytes = passage.size_bytes
-    if passage.modified_at:
-        document.modify_time.seconds = int(passage.modified_at.timestamp())  # whole seconds
-    if passage.metadata:
-        _fill_metadata(document, passage.metadata)
+    _fill_summary(message.document, collection, passage)
     message.name = f"{collection_name(collection)}/{passage.name}"
     message.text = passage.text
     message.char_start = passage.char_start
@@ -247,13 +237,8 @@ def fill_passage(message: document_pb2.Passage, collection: str, passage: Passag
     ):
         for one in around:
             fill_passage(place.add(), collection, one)
-    if found := passage.highlights:
-        message.highlights.SetInParent()
-        for start, end in found.terms:
-            message.highlights.terms.add(start=start, end=end)
-        if found.sentence:
-            message.highlights.sentence.start = found.sentence.start
-            message.highlights.sentence.end = found.sentence.end
+    if passage.highlights:
+        _fill_highlights(message.highlights, passage.highlights)
     if passage.vector is not None:
         message.vector.values.extend(passage.vector)
     if section := passage.section:
@@ -261,6 +246,30 @@ def fill_passage(message: document_pb2.Passage, collection: str, passage: Passag
         message.section.char_start = section.char_start
         message.section.char_end = section.char_end
         message.section.complete = section.complete
+
+
+def _fill_summary(message: document_pb2.DocumentSummary, collection: str, passage: Passage) -> None:
+    """Write what a passage knows of its document into an empty message."""
+    message.name = str(DocumentName(collection, passage.document_id))
+    message.uri = passage.uri
+    message.title = passage.title
+    message.format = passage.format
+    message.media_type = passage.media_type
+    message.size_bytes = passage.size_bytes
+    if passage.modified_at:
+        message.modify_time.seconds = int(passage.modified_at.timestamp())  # whole seconds
+    if passage.metadata:
+        _fill_metadata(message, passage.metadata)
+
+
+def _fill_highlights(message: document_pb2.Highlights, highlights: Highlights) -> None:
+    """Write the marked terms and the best sentence of a passage into an empty message."""
+    message.SetInParent()
+    for start, end in highlights.terms:
+        message.terms.add(start=start, end=end)
+    if highlights.sentence:
+        message.sentence.start = highlights.sentence.start
+        message.sentence.end = highlights.sentence.end
 
 
 def _fill_stages(message: document_pb2.StageScores, scores: StageScores) -> None:

@@ -1,19 +1,14 @@
-"""Metrics for Prometheus: counters, gauges and histograms of one server, on a port of their own.
+"""Metrics for Prometheus: counters, gauges and histograms of one server.
 
 Names and labels are documented in ``docs/serving.md``. Labels have few values: methods of the
 contract, status codes, the server's own collections.
 """
 
 import logging
-import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
-from socketserver import TCPServer, ThreadingMixIn
-from threading import BoundedSemaphore, Thread
-from typing import Final, TypeAlias
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import (
     CollectorRegistry,
@@ -21,13 +16,10 @@ from prometheus_client import (
     Gauge,
     Histogram,
     ProcessCollector,
-    make_wsgi_app,
 )
 
 from retrieval.domain.records import IndexInfo, TextKind
-from retrieval.errors import AddressInUse
 from retrieval.search import Timings
-from retrieval.service.config import Address
 
 LOG = logging.getLogger(__name__)
 
@@ -59,96 +51,93 @@ class Metrics:
         """Start at zero."""
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self._requests = Counter(
+        self._requests = self._counter(
             "retrieval_requests",
             "Requests that got an answer, by method and gRPC status.",
-            ["method", "code"],
-            registry=self.registry,
+            "method",
+            "code",
         )
-        self._request_seconds = Histogram(
-            "retrieval_request_seconds",
-            "Time from a request's arrival to its answer.",
-            ["method"],
-            buckets=_SECONDS,
-            registry=self.registry,
+        self._request_seconds = self._histogram(
+            "retrieval_request_seconds", "Time from a request's arrival to its answer.", "method"
         )
         self._answered: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
-        self._stages = self._of_stages()
-        queues = Histogram(
-            "retrieval_queue_seconds",
-            "Time that work waited in a queue before it began.",
-            ["queue"],
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self._queues = {queue: queues.labels(queue) for queue in _QUEUES}
-        self._batch_texts = Histogram(
-            "retrieval_batch_texts",
-            "Texts that went through the model together.",
-            buckets=_TEXTS,
-            registry=self.registry,
-        )
-        self._tokens = Counter(
-            "retrieval_tokens", "Tokens that the model read.", ["kind"], registry=self.registry
-        )
-        self._cache = Counter(
-            "retrieval_query_cache",
-            "Query texts looked up in the cache of embeddings.",
-            ["outcome"],
-            registry=self.registry,
-        )
-        self._under_way = Gauge(
-            "retrieval_requests_under_way", "Requests being answered.", registry=self.registry
-        )
-        self._message_bytes = Gauge(
-            "retrieval_message_bytes",
-            "Bytes of messages under way that count against the budget.",
-            registry=self.registry,
-        )
-        self._waiting = Gauge(
-            "retrieval_queue_texts", "Texts that wait for the model.", registry=self.registry
-        )
-        self._generation = self._of_collections("generation", "Generation that is served.")
-        self._passages = self._of_collections("passages", "Passages that are served.")
-        self._documents = self._of_collections("documents", "Documents that are served.")
-        self._age = self._of_collections(
-            "generation_age_seconds", "Time since the generation that is served was committed."
-        )
-        self._failed_reloads = Counter(
-            "retrieval_index_failed_reloads",
-            "Looks for a new generation, and reloads, that failed.",
-            ["collection"],
-            registry=self.registry,
-        )
-        self._rejected = Counter(
-            "retrieval_requests_rejected",
-            "Requests that the server refused, by the reason of their error and, if they were too "
-            "many or too large, the limit that they met.",
-            ["reason", "limit"],
-            registry=self.registry,
-        )
-        for reason, limit in _REJECTIONS:
-            self._rejected.labels(reason, limit)
-        self._background_failures = Counter(
-            "retrieval_background_failures",
-            "Failures of threads and tasks that run beside the requests.",
-            ["task"],
-            registry=self.registry,
-        )
-
-    def _of_stages(self) -> dict[str, Histogram]:
-        seconds = Histogram(
+        self._stages = self._histograms(
             "retrieval_stage_seconds",
             "Time in one stage: queue (waiting for the model), encode (in the model, a whole "
             "batch), embed (queue and encode of one search, or the cache), search, fetch.",
-            ["stage"],
-            buckets=_SECONDS,
-            registry=self.registry,
+            stage=_STAGES,
         )
-        return {stage: seconds.labels(stage) for stage in _STAGES}
+        self._queues = self._histograms(
+            "retrieval_queue_seconds",
+            "Time that work waited in a queue before it began.",
+            queue=_QUEUES,
+        )
+        self._batch_texts = self._histogram(
+            "retrieval_batch_texts", "Texts that went through the model together.", buckets=_TEXTS
+        )
+        self._tokens = self._counter("retrieval_tokens", "Tokens that the model read.", "kind")
+        self._cache = self._counter(
+            "retrieval_query_cache", "Query texts looked up in the cache of embeddings.", "outcome"
+        )
+        self._under_way = self._gauge("retrieval_requests_under_way", "Requests being answered.")
+        self._message_bytes = self._gauge(
+            "retrieval_message_bytes", "Bytes of messages under way that count against the budget."
+        )
+        self._waiting = self._gauge("retrieval_queue_texts", "Texts that wait for the model.")
+        self._watch_collections()
+        self._rejected = self._counter(
+            "retrieval_requests_rejected",
+            "Requests that the server refused, by the reason of their error and, if they were too "
+            "many or too large, the limit that they met.",
+            "reason",
+            "limit",
+        )
+        for reason, limit in _REJECTIONS:
+            self._rejected.labels(reason, limit)
+        self._background_failures = self._counter(
+            "retrieval_background_failures",
+            "Failures of threads and tasks that run beside the requests.",
+            "task",
+        )
 
-    def _of_collections(self, what: str, help_: str) -> Gauge:
-        return Gauge(f"retrieval_index_{what}", help_, ["collection"], registry=self.registry)
+    def _watch_collections(self) -> None:
+        """Make the metrics of collections."""
+        self._generation = self._gauge(
+            "retrieval_index_generation", "Generation that is served.", "collection"
+        )
+        self._passages = self._gauge(
+            "retrieval_index_passages", "Passages that are served.", "collection"
+        )
+        self._documents = self._gauge(
+            "retrieval_index_documents", "Documents that are served.", "collection"
+        )
+        self._age = self._gauge(
+            "retrieval_index_generation_age_seconds",
+            "Time since the generation that is served was committed.",
+            "collection",
+        )
+        self._failed_reloads = self._counter(
+            "retrieval_index_failed_reloads",
+            "Looks for a new generation, and reloads, that failed.",
+            "collection",
+        )
+
+    def _counter(self, name: str, help_: str, *labels: str) -> Counter:
+        return Counter(name, help_, labels, registry=self.registry)
+
+    def _gauge(self, name: str, help_: str, *labels: str) -> Gauge:
+        return Gauge(name, help_, labels, registry=self.registry)
+
+    def _histogram(
+        self, name: str, help_: str, *labels: str, buckets: Sequence[float] = _SECONDS
+    ) -> Histogram:
+        return Histogram(name, help_, labels, buckets=buckets, registry=self.registry)
+
+    def _histograms(self, name: str, help_: str, **labelled: Sequence[str]) -> dict[str, Histogram]:
+        """Make a histogram for each value of a label, all shown from the start."""
+        ((label, values),) = labelled.items()
+        family = self._histogram(name, help_, label)
+        return {value: family.labels(value) for value in values}
 
     def answered(self, method: str, code: str, seconds: float) -> None:
         """Count a request.
@@ -260,78 +249,3 @@ class Metrics:
         self._message_bytes.set_function(message_bytes)
         self._under_way.set_function(under_way)
         self._waiting.set_function(waiting)
-
-    def listen(self, address: Address) -> WSGIServer:
-        """Answer ``GET /metrics`` in a thread.
-
-        Returns:
-            the server; shut it down to stop.
-
-        Raises:
-            AddressInUse: the server can't listen on that address.
-        """
-        try:
-            server = MetricsServer(address, self.registry)
-        except OSError as error:
-            raise AddressInUse(
-                f"can't listen on {address}: {error.strerror or error}; give another --metrics"
-            ) from error
-        Thread(target=server.serve_forever, name="metrics", daemon=True).start()
-        LOG.info("metrics on http://%s/metrics", Address(address.host, server.server_port))
-        return server
-
-
-_MAX_CONNECTIONS: Final = 8
-"""At a time; more are closed at once. A crowd must not take cores from the searches."""
-_TIMEOUT_SECONDS: Final = 10
-"""For a request to arrive, and for its answer to be taken; Prometheus itself waits 10 seconds."""
-
-_Request: TypeAlias = socket.socket | tuple[bytes, socket.socket]
-
-
-class _Handler(WSGIRequestHandler):
-    timeout = _TIMEOUT_SECONDS
-
-    def log_message(self, _format: str, *_arguments: object) -> None:
-        """Log nothing: reading metrics is not a user's request."""
-
-
-class MetricsServer(ThreadingMixIn, WSGIServer):
-    """Answers with the metrics of a registry, in a few threads that never wait for long."""
-
-    daemon_threads = True
-
-    def __init__(self, address: Address, registry: CollectorRegistry) -> None:
-        """Listen.
-
-        Args:
-            address: to listen on; port 0 picks a free one.
-            registry: the metrics.
-
-        Raises:
-            OSError: the server can't listen on that address.
-        """
-        self.address_family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        self._free = BoundedSemaphore(_MAX_CONNECTIONS)
-        super().__init__((address.host, address.port), _Handler)
-        self.set_app(make_wsgi_app(registry))
-
-    def server_bind(self) -> None:
-        """Bind without looking up the host's name as ``HTTPServer`` does: that can take long."""
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
-        self.setup_environ()
-
-    def process_request(self, request: _Request, client_address: object) -> None:
-        """Answer a connection in a thread of its own, or close it if there are too many."""
-        if self._free.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: _Request, client_address: object) -> None:
-        """Answer a connection, in its thread."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._free.release()

@@ -1,11 +1,10 @@
-"""The commands `retrieval serve` and `retrieval token`: a server, and the tokens for it."""
+"""The command `retrieval serve`: a server, with a gateway beside it if one is wanted."""
 
 import asyncio
-import json
+import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,21 +12,26 @@ import click
 
 from retrieval.commands.connection_options import listening_options
 from retrieval.commands.parameters import DEVICE_OPTION, FILE, not_empty
-from retrieval.commands.program import FiniteRange
 from retrieval.commands.search_options import QUERY_DTYPE_OPTION, RERANKER_OPTION
 from retrieval.domain.wording import counted
-from retrieval.service.access.token_file import MAX_DAYS, MAX_QUOTA, SCOPES
-from retrieval.service.config import LIMIT_OPTIONS, Limits, Writing
+from retrieval.service.config import (
+    LIMIT_OPTIONS,
+    Address,
+    Limits,
+    ServiceConfig,
+    Writing,
+    parse_address,
+    pulled_indexes,
+    served_indexes,
+    tls_files,
+)
 
 if TYPE_CHECKING:
     from retrieval.domain.records import IndexInfo, ModelIdentity
-    from retrieval.service.access.token_file import Scope, TokenRecord
-    from retrieval.service.config import Address, ServiceConfig
-    from retrieval.service.observability.request_log import LogFormat
 
 FC = TypeVar("FC", bound=Callable[..., Any] | click.Command)
 
-_SERVE_EXAMPLES = (
+_EXAMPLES = (
     "\b\nExamples:\n"
     "  retrieval serve --index ./index\n"
     "  retrieval serve --index docs=./docs-index --index code=./code-index\n"
@@ -36,21 +40,6 @@ _SERVE_EXAMPLES = (
     "  retrieval serve --index docs=s3://bucket/docs --pull ./copies\n"
     "  retrieval serve --listen 0.0.0.0:50051 --tls-cert cert.pem --tls-key key.pem "
     "--token-file tokens.json\n"
-)
-_EXAMPLES_OF_TOKENS = (
-    "\b\nExamples:\n"
-    "  retrieval token create backend --scope search --collection docs --rate 50\n"
-    "  retrieval token create crawler --scope write --max-documents-per-day 10000\n"
-    "  retrieval token list\n"
-    "  retrieval token revoke backend\n"
-)
-
-_TOKEN_FILE = click.option(
-    "--token-file",
-    type=FILE,
-    default=Path("tokens.json"),
-    show_default=True,
-    help="File of the tokens, as salted hashes.",
 )
 
 
@@ -83,7 +72,7 @@ def _writing(field: str, name: str, metavar: str, text: str) -> Callable[[FC], F
     )
 
 
-@click.command(epilog=_SERVE_EXAMPLES)
+@click.command(epilog=_EXAMPLES)
 @click.option(
     "--index",
     "indexes",
@@ -226,87 +215,82 @@ def _writing(field: str, name: str, metavar: str, text: str) -> Callable[[FC], F
     is_flag=True,
     help="Also stop when standard input closes, as when the program that started it has ended.",
 )
-def serve(
-    *,
-    indexes: Sequence[str],
-    pull: Path | None,
-    pull_seconds: float,
-    data: Path | None,
-    writable: bool,
-    document_bytes: int,
-    pending_bytes: int,
-    commit_seconds: float,
-    media_types: Sequence[str],
-    listen: str,
-    http: str | None,
-    insecure: bool,
-    tls_cert: Path | None,
-    tls_key: Path | None,
-    tls_client_ca: Path | None,
-    token_file: Path | None,
-    models: Sequence[str],
-    device: str,
-    query_dtype: str,
-    reranker: str | None,
-    reload_seconds: float,
-    grace: float,
-    metrics: str | None,
-    metrics_insecure: bool,
-    search_threads: int,
-    log_format: "LogFormat",
-    log_level: str,
-    until_stdin_closes: bool,
-    **limits: Any,
-) -> None:
+def serve(*, http: str | None, until_stdin_closes: bool, **options: Any) -> None:
     """Serve indexes and models over gRPC until SIGTERM or Ctrl-C.
 
     Prints one line when it is ready, and logs one line per request to stderr. SIGHUP makes it read
     tokens and certificates again.
     """
-    from retrieval.service.config import (
-        ServiceConfig,
-        parse_address,
-        pulled_indexes,
-        served_indexes,
-        tls_files,
-    )
     from retrieval.service.observability.request_log import set_up_logging
     from retrieval.service.server import serve as run_server
 
-    writing = Writing(data, document_bytes, pending_bytes, tuple(media_types), commit_seconds)
-    named = served_indexes(indexes or (() if data or models else ("./index",)), data)
-    places, pulled = pulled_indexes(named, pull)
-    config = ServiceConfig(
-        indexes=places,
-        pulled=pulled,
-        pull_seconds=pull_seconds,
-        listen=parse_address(listen),
-        insecure=insecure,
-        tls=tls_files(tls_cert, tls_key, tls_client_ca),
-        token_file=token_file,
-        models=tuple(models),
-        device=device,
-        query_dtype=query_dtype,
-        reranker=reranker,
-        metrics=parse_address(metrics) if metrics else None,
-        reload_seconds=reload_seconds,
-        grace_seconds=grace,
-        metrics_insecure=metrics_insecure,
-        search_threads=search_threads,
-        limits=Limits(**limits),
-        writing=writing if writable or data else None,
-        log_format=log_format,
-        log_level=log_level,
-        plain_port=http is not None,
-    )
+    config = _service_config(plain_port=http is not None, **options)
     gateway = _gateway_beside(config, parse_address(http)) if http else None
-    set_up_logging(log_format, log_level)
+    set_up_logging(config.log_format, config.log_level)
     asyncio.run(run_server(config, _say_ready, gateway, until_stdin_closes=until_stdin_closes))
 
 
+def _service_config(
+    *,
+    indexes: Sequence[str],
+    pull: Path | None,
+    data: Path | None,
+    writable: bool,
+    models: Sequence[str],
+    listen: str,
+    metrics: str | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
+    grace: float,
+    **fields: Any,
+) -> ServiceConfig:
+    """Return the settings that the options of the command ask for.
+
+    Args:
+        indexes: where no index, folder of collections or model is given, ``./index`` is served.
+        pull: see ``pulled_indexes``.
+        data: folder of collections; the server takes documents then.
+        writable: whether it takes documents without one.
+        models: names and folders.
+        listen: address.
+        metrics: address; None for none.
+        tls_cert: see ``tls_files``.
+        tls_key: see ``tls_files``.
+        tls_client_ca: see ``tls_files``.
+        grace: seconds.
+        fields: further fields of ``ServiceConfig``, ``Limits`` and ``Writing``, by name.
+
+    Raises:
+        InvalidArgument: see ``ServiceConfig``, and the functions that read an option.
+    """
+    writing = Writing(data, **_taken(Writing, fields))
+    limits = _taken(Limits, fields)
+    named = served_indexes(indexes or (() if data or models else ("./index",)), data)
+    places, pulled = pulled_indexes(named, pull)
+    return ServiceConfig(
+        indexes=places,
+        pulled=pulled,
+        listen=parse_address(listen),
+        tls=tls_files(tls_cert, tls_key, tls_client_ca),
+        models=tuple(models),
+        metrics=parse_address(metrics) if metrics else None,
+        grace_seconds=grace,
+        limits=Limits(**limits),
+        writing=writing if writable or data else None,
+        **fields,
+    )
+
+
+def _taken(kind: type[Limits | Writing], values: dict[str, Any]) -> dict[str, Any]:
+    """Take the values of a record's fields out of others, by their names."""
+    names = [field.name for field in dataclasses.fields(kind) if field.name in values]
+    return {name: values.pop(name) for name in names}
+
+
 def _gateway_beside(
-    config: "ServiceConfig", listen: "Address"
-) -> "Callable[[Address], AbstractAsyncContextManager[str]]":
+    config: ServiceConfig, listen: Address
+) -> Callable[[Address], AbstractAsyncContextManager[str]]:
     """Return how to run a gateway beside a server.
 
     Raises:
@@ -324,17 +308,17 @@ def _gateway_beside(
         insecure=config.insecure,
         grace_seconds=config.grace_seconds,
     )
-    return lambda address: beside(replace(settings, target=_reachable(address)))
+    return lambda address: beside(dataclasses.replace(settings, target=_reachable(address)))
 
 
-def _reachable(address: "Address") -> str:
+def _reachable(address: Address) -> str:
     """Return where a program on this machine connects to a server that listens on an address."""
     hosts = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (no listening here)
-    return str(replace(address, host=hosts.get(address.host, address.host)))
+    return str(dataclasses.replace(address, host=hosts.get(address.host, address.host)))
 
 
 def _say_ready(
-    address: "Address", infos: "dict[str, IndexInfo]", models: "list[ModelIdentity]", http: str
+    address: Address, infos: "dict[str, IndexInfo]", models: "list[ModelIdentity]", http: str
 ) -> None:
     parts = [f"listening on {address}{f' and {http}' if http else ''}"]
     parts += [
@@ -350,129 +334,3 @@ def _say_ready(
     ]
     click.echo(" · ".join(parts if infos or models else [*parts, "no collection yet"]))
     sys.stdout.flush()
-
-
-@click.group(epilog=_EXAMPLES_OF_TOKENS)
-def token() -> None:
-    """Make, list and revoke access tokens of a server.
-
-    A running server reads its token file again on SIGHUP.
-    """
-
-
-@token.command(epilog=_EXAMPLES_OF_TOKENS)
-@click.argument("name")
-@_TOKEN_FILE
-@click.option(
-    "--scope",
-    "scopes",
-    multiple=True,
-    type=click.Choice(SCOPES),
-    help="What the token allows: searching, embedding, reading documents, reloading collections, "
-    "or putting and deleting documents. Repeatable; all of them but write if none is given.",
-)
-@click.option(
-    "--collection",
-    "collections",
-    multiple=True,
-    metavar="NAME",
-    help="Collection that the token allows. Repeatable; all if none is given.",
-)
-@click.option(
-    "--rate",
-    type=FiniteRange(min=0),
-    default=0.0,
-    metavar="N",
-    help="Requests per second that the token allows; 0 for any number.",
-)
-@click.option(
-    "--days",
-    type=FiniteRange(min=0, min_open=True, max=MAX_DAYS),
-    help="Days until the token expires; never if left out.",
-)
-@click.option(
-    "--max-documents-per-day",
-    type=click.IntRange(min=0, max=MAX_QUOTA),
-    default=0,
-    metavar="N",
-    help="Documents that the token may put in a day of UTC; 0 for any number.",
-)
-@click.option(
-    "--max-bytes-per-day",
-    type=click.IntRange(min=0, max=MAX_QUOTA),
-    default=0,
-    metavar="N",
-    help="Bytes of documents that the token may put in a day of UTC; 0 for any number.",
-)
-def create(
-    *,
-    name: str,
-    token_file: Path,
-    scopes: Sequence["Scope"],
-    collections: Sequence[str],
-    rate: float,
-    days: float | None,
-    max_documents_per_day: int,
-    max_bytes_per_day: int,
-) -> None:
-    """Make a token for NAME and print it, this once."""
-    from retrieval.service.access.token_file import (
-        ANY_COLLECTION,
-        DEFAULT_SCOPES,
-        Quota,
-        create_token,
-    )
-
-    made = create_token(
-        token_file,
-        name,
-        scopes=scopes or DEFAULT_SCOPES,
-        collections=collections or (ANY_COLLECTION,),
-        rate=rate,
-        days=days,
-        quota=Quota(max_documents_per_day, max_bytes_per_day),
-    )
-    click.echo(made)
-    click.echo("keep it now: it can't be shown again", err=True)
-
-
-@token.command("list", epilog=_EXAMPLES_OF_TOKENS)
-@_TOKEN_FILE
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
-def list_(*, token_file: Path, as_json: bool) -> None:
-    """List the tokens of a file, without their secrets."""
-    from retrieval.service.access.token_file import read_tokens
-
-    tokens = read_tokens(token_file)
-    if as_json:
-        shown = (
-            *("id", "name", "scopes", "collections", "rate", "created_at", "expires_at"),
-            *("max_documents_per_day", "max_bytes_per_day"),
-        )
-        click.echo(json.dumps([{key: getattr(each, key) for key in shown} for each in tokens]))
-        return
-    for each in tokens:
-        rate = f"{each.rate:g} per second" if each.rate else "any rate"
-        until = f"until {each.expires_at}" if each.expires_at else "for ever"
-        click.echo(
-            f"{each.name}  {each.id}  {','.join(each.scopes)}  collections "
-            f"{','.join(each.collections)}  {rate}  {until}{_quota_of(each)}"
-        )
-
-
-def _quota_of(token: "TokenRecord") -> str:
-    """Describe what a token may put in a day; empty if there is no limit."""
-    documents, most_bytes = token.quota
-    parts = [counted(documents, "document")] if documents else []
-    parts += [counted(most_bytes, "byte")] if most_bytes else []
-    return f"  at most {' and '.join(parts)} a day" if parts else ""
-
-
-@token.command(epilog=_EXAMPLES_OF_TOKENS)
-@click.argument("name")
-@_TOKEN_FILE
-def revoke(*, name: str, token_file: Path) -> None:
-    """Remove the token of NAME (a name or an id) from a file."""
-    from retrieval.service.access.token_file import revoke_token
-
-    revoke_token(token_file, name)

@@ -1,11 +1,12 @@
 """The command `retrieval mcp`: tools for assistants, by the Model Context Protocol."""
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -14,9 +15,13 @@ from retrieval.commands.connection_options import (
     listening_options,
     web_options,
 )
-from retrieval.commands.gateways.gateway import gateway_config
 from retrieval.commands.parameters import DEVICE_OPTION, not_empty
+from retrieval.commands.serving.gateway import gateway_config
 from retrieval.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from retrieval.gateway.config import GatewayConfig
+    from retrieval.service.config import Address
 
 _EXAMPLES: Final = (
     "\b\nExamples:\n"
@@ -85,14 +90,7 @@ def mcp(
     from retrieval.service.config import parse_address
 
     check_extra(_NEEDED, subject="retrieval mcp", extra=_EXTRA)
-    if target and indexes:
-        raise InvalidArgument("give --target or --index, not both", field="target")
-    if http and token:
-        raise InvalidArgument(
-            "with --http every client sends its own token: leave out --token, and unset "
-            "RETRIEVAL_TOKEN",
-            field="token",
-        )
+    _check_together(target, indexes, http, token)
     address = parse_address(http or _NOWHERE)
     config = gateway_config(
         address.host,
@@ -113,28 +111,71 @@ def mcp(
         if indexes:
             settings = ["--device", device, *(("--model", model) if model else ())]
             behind, token = _server_of(indexes, settings, Path(folder))
-        if not http:
-            from retrieval.gateway.mcp.over_stdio import run as run_over_stdio
-
-            if sys.stdin.isatty():
-                click.echo(
-                    "note: assistants start this program, and send messages to its standard "
-                    "input; Ctrl-D ends",
-                    err=True,
-                )
-            run_over_stdio(config, behind, token=token)
-            return
-        from retrieval.gateway.mcp.over_http import PATH
-        from retrieval.gateway.mcp.over_http import run as run_over_http
-
-        def say_ready(port: int) -> None:
-            scheme = "https" if config.tls else "http"
-            shown = type(address)(address.host, port)
+        if http:
             source = f"index {', '.join(indexes)}" if indexes else f"server {config.target}"
-            click.echo(f"listening on {scheme}://{shown}{PATH} · {source}")
-            sys.stdout.flush()
+            _answer_over_http(config, behind, address, source, token)
+        else:
+            _answer_over_stdio(config, behind, token)
 
-        run_over_http(config, behind, say_ready, token=token)
+
+def _check_together(
+    target: str | None, indexes: Sequence[str], http: str | None, token: str
+) -> None:
+    """Refuse options that exclude each other.
+
+    Raises:
+        InvalidArgument: a server and an index, or a token for all clients.
+    """
+    if target and indexes:
+        raise InvalidArgument("give --target or --index, not both", field="target")
+    if http and token:
+        raise InvalidArgument(
+            "with --http every client sends its own token: leave out --token, and unset "
+            "RETRIEVAL_TOKEN",
+            field="token",
+        )
+
+
+def _answer_over_stdio(
+    config: "GatewayConfig", behind: AbstractAsyncContextManager[str], token: str
+) -> None:
+    """Answer the program at the other end of standard input until it ends."""
+    from retrieval.gateway.mcp.over_stdio import run
+
+    if sys.stdin.isatty():
+        click.echo(
+            "note: assistants start this program, and send messages to its standard input; "
+            "Ctrl-D ends",
+            err=True,
+        )
+    run(config, behind, token=token)
+
+
+def _answer_over_http(
+    config: "GatewayConfig",
+    behind: AbstractAsyncContextManager[str],
+    address: "Address",
+    source: str,
+    token: str,
+) -> None:
+    """Answer over HTTP until SIGTERM or Ctrl-C.
+
+    Args:
+        config: of the connection to the server.
+        behind: what runs that server.
+        address: to listen on.
+        source: what is searched, for the line that says that it listens.
+        token: for the server.
+    """
+    from retrieval.gateway.mcp.over_http import PATH, run
+
+    def say_ready(port: int) -> None:
+        scheme = "https" if config.tls else "http"
+        shown = dataclasses.replace(address, port=port)
+        click.echo(f"listening on {scheme}://{shown}{PATH} · {source}")
+        sys.stdout.flush()
+
+    run(config, behind, say_ready, token=token)
 
 
 def _server_of(

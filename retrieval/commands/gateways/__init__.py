@@ -1,1 +1,0 @@
-"""Commands that stand in front of a server: `retrieval gateway` and `retrieval mcp`."""
