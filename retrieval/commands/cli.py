@@ -6,7 +6,6 @@ Slow imports are inside the commands, so ``--help`` and ``search`` start without
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -33,7 +32,6 @@ from retrieval.commands.text_lines import text_batches
 from retrieval.commands.writing.collection import collection
 from retrieval.commands.writing.delete import delete
 from retrieval.commands.writing.put import put
-from retrieval.domain.passages import passage_as_json
 from retrieval.domain.records import DTYPE_NAMES, TextKind
 from retrieval.domain.wording import counted, printable
 from retrieval.encoding.model_cards import DEFAULT_MODEL
@@ -113,19 +111,9 @@ def search(
 
 
 def _results_json(query: str, collection: str, results: "SearchResults") -> dict[str, object]:
-    return {
-        "query": query,
-        "collection": collection,
-        "mode": results.mode,
-        "generation": results.generation,
-        "model_fingerprint": results.model_fingerprint,
-        "query_token_count": results.query_token_count,
-        "query_truncated": results.query_truncated,
-        "rerank_truncated_count": results.rerank_truncated_count,
-        "warnings": results.warnings,
-        "seconds": asdict(results.timings),
-        "passages": [passage_as_json(passage) for passage in results],
-    }
+    from retrieval.client.results import results_as_json
+
+    return {"query": query, "collection": collection, **results_as_json(results)}
 
 
 @cli.command(epilog=_EMBED_EXAMPLES)

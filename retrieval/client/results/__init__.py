@@ -21,6 +21,7 @@ from retrieval.client.results.searches import (
     SearchResults,
     SearchTimings,
     mode_name,
+    results_as_json,
 )
 from retrieval.client.results.texts import (
     Embeddings,
@@ -59,5 +60,6 @@ __all__ = [
     "metadata_from",
     "mode_name",
     "passage_from",
+    "results_as_json",
     "to_datetime",
 ]

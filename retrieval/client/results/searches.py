@@ -1,11 +1,11 @@
 """Results of searches: passages, best first, and how they were found."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import overload
 
 from retrieval.client.results.passages import passage_from
-from retrieval.domain.passages import Passage
+from retrieval.domain.passages import Passage, passage_as_json
 from retrieval.v1 import search_service_pb2
 
 
@@ -91,6 +91,21 @@ class SearchResults(Sequence[Passage]):
             rerank_truncated_count=message.rerank_truncated_count,
             warnings=tuple(message.warnings),
         )
+
+
+def results_as_json(results: SearchResults) -> dict[str, object]:
+    """Return results as a JSON object, as ``retrieval search --json`` and the gateway show them."""
+    return {
+        "mode": results.mode,
+        "generation": results.generation,
+        "model_fingerprint": results.model_fingerprint,
+        "query_token_count": results.query_token_count,
+        "query_truncated": results.query_truncated,
+        "rerank_truncated_count": results.rerank_truncated_count,
+        "warnings": results.warnings,
+        "seconds": asdict(results.timings),
+        "passages": [passage_as_json(passage) for passage in results],
+    }
 
 
 @dataclass(frozen=True, slots=True)

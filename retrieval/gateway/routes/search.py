@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from dataclasses import asdict
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -11,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from retrieval.client.requests import QueryLike, search_request, stream_search_request
-from retrieval.client.results import SearchResults, mode_name, passage_from
+from retrieval.client.results import SearchResults, mode_name, passage_from, results_as_json
 from retrieval.client.values import sendable
 from retrieval.domain.passages import passage_as_json
 from retrieval.errors import InvalidArgument
@@ -45,7 +44,7 @@ async def search(request: Request, body: SearchBody) -> Response:
     message = search_message(body)
     server = server_for(request)
     answer = await server.call(server.stubs.search.Search, message)
-    return as_json(results_as_json(answer))
+    return as_json(_page_as_json(answer))
 
 
 @router.post("/v1/search/batch", operation_id="search_batch", response_model=answers.BatchResults)
@@ -54,7 +53,7 @@ async def search_batch(request: Request, body: BatchSearchBody) -> Response:
     message = pb.BatchSearchRequest(requests=[search_message(one) for one in body.searches])
     server = server_for(request)
     answer = await server.call(server.stubs.search.BatchSearch, message)
-    return as_json({"results": [results_as_json(one) for one in answer.responses]})
+    return as_json({"results": [_page_as_json(one) for one in answer.responses]})
 
 
 @router.post(
@@ -114,21 +113,10 @@ def _with_passage(message: MessageT, body: Query) -> MessageT:
     return message
 
 
-def results_as_json(message: pb.SearchResponse) -> dict[str, Any]:
-    """Return a page of passages as a JSON object, with the names of ``retrieval search --json``."""
+def _page_as_json(message: pb.SearchResponse) -> dict[str, object]:
+    """Return a page of passages as a JSON object."""
     results = SearchResults.from_message(message)
-    return {
-        "mode": results.mode,
-        "generation": results.generation,
-        "model_fingerprint": results.model_fingerprint,
-        "query_token_count": results.query_token_count,
-        "query_truncated": results.query_truncated,
-        "rerank_truncated_count": results.rerank_truncated_count,
-        "warnings": results.warnings,
-        "seconds": asdict(results.timings),
-        "passages": [passage_as_json(passage) for passage in results],
-        "next_page_token": results.next_page_token,
-    }
+    return {**results_as_json(results), "next_page_token": results.next_page_token}
 
 
 async def _events(
