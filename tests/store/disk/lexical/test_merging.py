@@ -1,5 +1,6 @@
 """Segments of the lexical index are merged outside commits, whatever other writers do meanwhile."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,21 @@ from tests.store.disk.writing.test_maintenance import put, remove
 from tests.store.test_store import CHUNKING, MODEL
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def twenty_commits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An index of 20 documents, each of which came with a commit of its own."""
-    with open_writer(tmp_path / "index", shared=True) as writer:
+    folder = tmp_path_factory.mktemp("commits") / "index"
+    with open_writer(folder, shared=True) as writer:
         writer.set_model(MODEL, CHUNKING, "en")
         for number in range(20):
             put(writer, f"{number}", f"fox word{number}", f"hound word{number}")
-    return tmp_path / "index"
+    return folder
+
+
+@pytest.fixture
+def folder(twenty_commits: Path, tmp_path: Path) -> Path:
+    """A copy of that index."""
+    return Path(shutil.copytree(twenty_commits, tmp_path / "index", symlinks=True))
 
 
 def sizes(writer: Writer) -> list[int]:
