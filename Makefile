@@ -15,6 +15,8 @@ INTEGRATIONS := .venv-integrations
 CLIENTS := tests/gateway/integrations/requirements.txt tests/store/replicas/requirements.txt
 # Lance and Arrow, beside .venv.
 LAKE := .venv-lake
+# Ray, beside .venv.
+RAY := .venv-ray
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -27,7 +29,7 @@ SOURCES := retrieval indexer training tests benchmarks examples proto docs clien
 # The client is a distribution of its own that the project needs at its own version.
 CLIENT := clients/python
 
-.PHONY: help install demo test test-slow test-ocr test-integrations test-lake fuzz coverage check lint types imports proto-check stubs release-contract docs-check dist format docs clean
+.PHONY: help install demo test test-slow test-ocr test-integrations test-lake test-ray fuzz coverage check lint types imports proto-check stubs release-contract docs-check dist format docs clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -80,6 +82,17 @@ $(LAKE)/.installed: $(STAMP) pyproject.toml tests/store/replicas/requirements.tx
 		> $(LAKE)/requirements.txt
 	$(LAKE)/bin/pip install --quiet --disable-pip-version-check \
 		--requirement=$(LAKE)/requirements.txt --requirement=tests/store/replicas/requirements.txt
+	@touch $@
+
+test-ray: $(RAY)/.installed  ## Install Ray apart, and test builds on clusters with it
+	$(RAY)/bin/python -m pytest --override-ini addopts='-q --strict-markers' tests/indexer/ray
+
+$(RAY)/.installed: $(STAMP) pyproject.toml
+	$(BIN)/python -m venv $(RAY)
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$($(RAY)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ours.pth"
+	$(RAY)/bin/pip install --quiet --disable-pip-version-check \
+		"$$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["ray"])')"
 	@touch $@
 
 fuzz: $(STAMP)  ## Draw new examples for the property tests, ten times as many; SEED=N repeats a run

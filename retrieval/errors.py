@@ -273,6 +273,18 @@ class AnswerTooLarge(RetrievalError):
     reason = "ANSWER_TOO_LARGE"
 
 
+class ClusterUnavailable(UserError):
+    """The Ray cluster can't be reached, or its nodes can't do the work."""
+
+    reason = "CLUSTER_UNAVAILABLE"
+
+
+class ClusterLost(RetrievalError):
+    """The Ray cluster was lost in the middle of a build; what was committed stays."""
+
+    reason = "CLUSTER_LOST"
+
+
 class ReaderCannotStart(RetrievalError):
     """A process that reads documents ended before it was ready."""
 

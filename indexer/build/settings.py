@@ -2,7 +2,8 @@
 
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -22,7 +23,7 @@ from retrieval.domain.records import (
 )
 from retrieval.domain.wording import on_one_line
 from retrieval.encoding.model_cards import DEFAULT_CHUNK_TOKENS, DEFAULT_MODEL, find_card
-from retrieval.encoding.model_folders import ModelFolder, find_model
+from retrieval.encoding.model_folders import ModelFolder, find_model, recorded_name
 from retrieval.errors import InvalidArgument, ModelMismatch, NotAnIndex
 from retrieval.store import IndexType, Location, LocationLike, exists, read_info
 
@@ -87,9 +88,15 @@ class BuildOptions:
 class Model(Protocol):
     """What a build needs to know of its model; an ``Encoder`` is one."""
 
-    identity: ModelIdentity
-    folder: Path
-    """Folder of its files, on this machine."""
+    @property
+    def identity(self) -> ModelIdentity:
+        """What the index records about it."""
+        ...
+
+    @property
+    def folder(self) -> Path:
+        """Folder of its files, on this machine."""
+        ...
 
     @property
     def max_tokens(self) -> int:
@@ -163,19 +170,66 @@ def load_encoder(
         encoder = Encoder.load(found, device=options.device, dtype=options.dtype)
     else:
         progress.note(f"loading model {options.model or existing.model.name}")
-        try:
+        with _mismatch_as_typed(options, existing):
             encoder = load_for_index(existing.model, model=options.model, device=options.device)
-        except ModelMismatch as error:
-            if options.model is None:
-                raise
-            raise ModelMismatch(
-                f"{options.index} was made with --model {existing.model.name}, and "
-                f"{options.model} is another model: omit --model, or build into another "
-                "folder with --index",
-                **error.metadata,
-            ) from error
     report.load_seconds = time.perf_counter() - started
     return encoder
+
+
+@dataclass(frozen=True, slots=True)
+class FoundModel:
+    """A model that is loaded elsewhere."""
+
+    name: str
+    """Name or absolute folder, by which others find it, too."""
+    folder: ModelFolder
+    dtype: str
+    fingerprint: str
+
+
+def find_index_model(options: BuildOptions, existing: IndexInfo | None, device: str) -> FoundModel:
+    """Find the model of an existing index, or the model for a new one, without loading it.
+
+    Args:
+        options: options of the build.
+        existing: the index.
+        device: ``"cpu"`` or ``"cuda"``: where it will be loaded.
+
+    Raises:
+        ModelNotFound, CheckpointError: the model's files are missing, or can't be used.
+        ModelMismatch: the index was made with another model.
+    """
+    name = options.model or (recorded_name(existing.model) if existing else DEFAULT_MODEL)
+    folder = find_model(name)
+    # Imports torch, which a build with nothing to embed doesn't need.
+    from retrieval.encoding.backend import usual_dtype
+    from retrieval.encoding.encoder import check_same_model
+    from retrieval.encoding.loading import fingerprint_of
+
+    dtype = usual_dtype(device) if options.dtype == "auto" else options.dtype
+    if existing is not None:
+        dtype = existing.model.dtype
+    fingerprint = fingerprint_of(folder, dtype)
+    if existing is not None:
+        with _mismatch_as_typed(options, existing):
+            check_same_model(existing.model, name, fingerprint)
+    return FoundModel(recorded_name(folder), folder, dtype, fingerprint)
+
+
+@contextmanager
+def _mismatch_as_typed(options: BuildOptions, existing: IndexInfo) -> Iterator[None]:
+    """Raise a ``ModelMismatch`` in the terms of the command line, if the user named a model."""
+    try:
+        yield
+    except ModelMismatch as error:
+        if options.model is None:
+            raise
+        raise ModelMismatch(
+            f"{options.index} was made with --model {existing.model.name}, and "
+            f"{options.model} is another model: omit --model, or build into another "
+            "folder with --index",
+            **error.metadata,
+        ) from error
 
 
 def check_settings(options: BuildOptions, existing: IndexInfo) -> None:

@@ -22,6 +22,8 @@ from retrieval.encoding.model_cards import DEFAULT_MODEL
 from retrieval.errors import InvalidArgument
 
 if TYPE_CHECKING:
+    from indexer.build.dry_run import DryRun
+    from indexer.build.report import BuildReport
     from indexer.build.settings import BuildOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -36,6 +38,7 @@ _BUILD_EXAMPLES = (
     "  indexer build ./docs --exclude 'drafts/**' --chunk-tokens 256\n"
     "  git ls-files docs | indexer build -\n"
     "  indexer build ./docs --dry-run\n"
+    "  indexer build ./docs --ray 10.0.0.1:6379\n"
 )
 
 _WATCH_EXAMPLES = (
@@ -234,7 +237,43 @@ def _build_options(command: Command) -> Command:
     is_flag=True,
     help="Estimate the work and the time without writing anything.",
 )
-def build(*, dry_run: bool, as_json: bool, **chosen: Any) -> None:
+@click.option(
+    "--ray",
+    "cluster",
+    callback=not_empty,
+    metavar="local|auto|HOST:PORT",
+    help="Read files and embed on a Ray cluster: one of this machine for the time of the build, "
+    "the one that this machine is a node of, or by its head's address. [default: in this program]",
+)
+@click.option(
+    "--ray-cpus",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="CPU cores of each worker on the cluster.",
+)
+@click.option(
+    "--ray-gpus",
+    type=FiniteRange(0.0),
+    default=0.0,
+    show_default=True,
+    help="GPUs of each worker on the cluster; with 0, workers embed on the CPU.",
+)
+@click.option(
+    "--ray-workers",
+    type=click.IntRange(min=1),
+    help="Maximum number of workers on the cluster. [default: as many as it has room for]",
+)
+def build(
+    *,
+    dry_run: bool,
+    as_json: bool,
+    cluster: str | None,
+    ray_cpus: int,
+    ray_gpus: float,
+    ray_workers: int | None,
+    **chosen: Any,
+) -> None:
     """Build an index of folders and files, or bring it up to date.
 
     DOCS are folders and files, or `-` for a list of files on standard input.
@@ -243,8 +282,12 @@ def build(*, dry_run: bool, as_json: bool, **chosen: Any) -> None:
     leave the index. An interrupted build continues from its last commit when you run it again.
     """
     from indexer.build.build import build as run  # loads faiss
+    from indexer.build.cluster.pool import Share
+    from indexer.build.cluster.site import RayCluster
     from indexer.build.dry_run import dry_run as estimate
 
+    if cluster is not None and dry_run:
+        raise InvalidArgument("--dry-run measures the speed of this machine: omit --ray")
     listed = read_list(sys.stdin.buffer) if Path("-") in chosen["docs"] else None
     if listed is not None:
         if len(chosen["docs"]) > 1:
@@ -252,7 +295,13 @@ def build(*, dry_run: bool, as_json: bool, **chosen: Any) -> None:
         chosen["docs"] = (Path.cwd(),)
     options = _chosen(listed=listed, **chosen)
     with ConsoleProgress() as progress:
-        report = estimate(options, progress) if dry_run else run(options, progress)
+        if dry_run:
+            report: DryRun | BuildReport = estimate(options, progress)
+        elif cluster is None:
+            report = run(options, progress)
+        else:
+            with RayCluster(cluster, Share(ray_cpus, ray_gpus, ray_workers)) as site:
+                report = run(options, progress, site)
     click.echo(json.dumps(report.as_json()) if as_json else printable(report.as_text()))
 
 

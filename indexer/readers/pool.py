@@ -16,13 +16,13 @@ from indexer.readers.messages import Job, Outcome, Setup
 from indexer.readers.worker import MAX_READERS, STUCK_SECONDS, Task, Worker, chars_of, reader_count
 from retrieval.domain.records import SourceFile
 
-__all__ = ["MAX_READERS", "Finished", "Readers", "reader_count"]
+__all__ = ["AHEAD_CHARS", "MAX_READERS", "BoundedQueue", "Finished", "Readers", "reader_count"]
 
 _ASSIGNED: Final = 2
 """Number of files assigned to a reader: the one it reads, and one more, so that it never waits."""
 _AHEAD_PER_READER: Final = 8
 """Number of files per reader that may be read ahead of the first one that is not finished."""
-_AHEAD_CHARS: Final = 64 << 20
+AHEAD_CHARS: Final = 64 << 20
 """Number of characters that may wait for the build: bounds its memory to a few hundred MB."""
 
 
@@ -35,7 +35,7 @@ class Finished:
     """Whether all of a container could be read."""
 
 
-class _BoundedQueue:
+class BoundedQueue:
     """Thread-safe queue bounded by the total length of the documents in it.
 
     ``queue.Queue`` is bounded by the number of its items, and documents differ by a factor of a
@@ -108,7 +108,7 @@ class Readers:
         """
         self._setup = setup
         self._readers = [Worker.start(setup) for _ in range(count)]
-        self._results = _BoundedQueue(_AHEAD_CHARS)
+        self._results = BoundedQueue(AHEAD_CHARS)
         self._supervisor: Thread | None = None
 
     def read(self, jobs: Iterable[Job]) -> Iterator[Outcome | Finished]:
@@ -143,7 +143,7 @@ class Readers:
         try:
             for outcome in self._in_order(jobs):
                 if not self._results.put(outcome):
-                    return
+                    break
             self._results.finish()
         except BaseException as error:  # noqa: BLE001 -- take() raises it
             self._results.finish(error)
@@ -194,7 +194,7 @@ class Readers:
         busy = {
             reader.connection: reader
             for reader in self._readers
-            if reader.tasks and (reader.tasks[0] is first or reader.tasks[0].chars < _AHEAD_CHARS)
+            if reader.tasks and (reader.tasks[0] is first or reader.tasks[0].chars < AHEAD_CHARS)
         }
         complaints = [one.complaints for one in self._readers if not one.complaints.ended]
         ready = wait([*busy, *(one.fileno() for one in complaints)], STUCK_SECONDS)

@@ -73,6 +73,18 @@ def read_file(job: Job, reading: Reading) -> Iterator[Outcome | Begun]:
             yield outcome if isinstance(outcome, Skipped) else replace(outcome, consumed=since)
 
 
+def with_bytes(job: Job) -> Job | Skipped:
+    """Return a job with the bytes of its file, for a reader elsewhere; or why they can't be read.
+
+    The outcomes are those of the job without them, if the file holds no others.
+    """
+    try:
+        source, data, fields = read_source(job.source)
+    except Exception as error:  # noqa: BLE001 -- as in _guarded
+        return Skipped(job.source.uri, job.source.root, *_reason_for(error))
+    return replace(job, source=source, data=data, fields=fields)
+
+
 def _guarded(source: SourceFile, act: Callable[[], Outcome]) -> Outcome:
     """Return the outcome of an action, or the reason to skip the file if the action fails."""
     try:

@@ -108,6 +108,11 @@ def position_limit(config: EncoderConfig) -> int:
     return max(_GTE_POSITION_LIMIT, config.max_positions)
 
 
+def usual_dtype(device: str) -> str:
+    """Return the type of weights that suits a device."""
+    return "bfloat16" if device == "cuda" else "float32"
+
+
 def resolve_device(device: str, dtype: str) -> tuple[str, str]:
     """Resolve ``"auto"`` to what this machine has.
 
@@ -126,8 +131,7 @@ def resolve_device(device: str, dtype: str) -> tuple[str, str]:
         raise InvalidArgument("this machine (or this build of torch) has no CUDA; use --device cpu")
     if device == "auto":
         device = "cuda" if has_cuda else "cpu"
-    if dtype == "auto":
-        dtype = "bfloat16" if device == "cuda" else "float32"
+    dtype = usual_dtype(device) if dtype == "auto" else dtype
     if dtype == "int8" and device == "cuda":
         raise InvalidArgument("int8 runs on the CPU only: use --device cpu, or another --dtype")
     return device, dtype

@@ -17,7 +17,7 @@ from retrieval.encoding.backend import resolve_device
 from retrieval.encoding.batching import embed_batches
 from retrieval.encoding.cores import ahead
 from retrieval.encoding.loading import Parts, assemble, fingerprint_of
-from retrieval.encoding.model_folders import ModelFolder, find_model
+from retrieval.encoding.model_folders import ModelFolder, find_model, recorded_name
 from retrieval.encoding.tokenizer import Tokens
 from retrieval.errors import CheckpointError, InvalidArgument, ModelMismatch, ModelNotFound
 from retrieval.gte import Workload, has_exact_int8
@@ -260,18 +260,32 @@ def load_for_index(
         ModelNotFound: no model was found.
         CheckpointError: the model's files can't be used.
     """
-    name = model or _recorded_name(identity)
+    name = model or recorded_name(identity)
     folder = find_model(name)
     encoder = _load_for_queries(folder, identity.dtype, device, dtype, workload)
-    if encoder.identity.fingerprint != identity.fingerprint:
+    check_same_model(identity, name, encoder.identity.fingerprint)
+    return encoder
+
+
+def check_same_model(identity: ModelIdentity, name: str, fingerprint: str) -> None:
+    """Refuse a model that is not the one that an index was made with.
+
+    Args:
+        identity: the model as the index records it.
+        name: name or folder of the model that was found.
+        fingerprint: its fingerprint, with the index's dtype.
+
+    Raises:
+        ModelMismatch: it is another one.
+    """
+    if fingerprint != identity.fingerprint:
         raise ModelMismatch(
             f"the index was made with {identity.name} (fingerprint {identity.fingerprint[:12]}), "
-            f"but {name} is another model (fingerprint {encoder.identity.fingerprint[:12]}): "
+            f"but {name} is another model (fingerprint {fingerprint[:12]}): "
             f"give the original with --model, or build a new index",
             index_fingerprint=identity.fingerprint,
-            model_fingerprint=encoder.identity.fingerprint,
+            model_fingerprint=fingerprint,
         )
-    return encoder
 
 
 def load_for_one_of(
@@ -356,11 +370,3 @@ def _query_dtype(passages: str, folder: ModelFolder, device: str) -> str:
     # Measured on processors with exact int8 sums; on others the loss is larger (docs/encoder.md).
     as_measured = passages == "float32" and device == "cpu" and has_exact_int8()
     return "int8" if measured and as_measured else passages
-
-
-def _recorded_name(identity: ModelIdentity) -> str:
-    if identity.source == "folder":
-        return identity.location
-    if identity.source == "hub" and identity.revision:
-        return f"{identity.location}@{identity.revision}"
-    return identity.name

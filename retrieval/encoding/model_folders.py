@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from retrieval.domain.arguments import kind_of
+from retrieval.domain.records import ModelIdentity
 from retrieval.domain.wording import did_you_mean
 from retrieval.encoding.model_cards import (
     MODEL_CARDS,
@@ -101,6 +102,15 @@ def find_model(name: str | Path, role: Role = "model") -> ModelFolder:
     if card is not None and not card.hub_id:
         raise ModelNotFound(_only_in_package(card, revision))
     return _hub_folder(card.hub_id if card else base, revision or None, card, role)
+
+
+def recorded_name(model: ModelIdentity | ModelFolder) -> str:
+    """Return the name by which ``find_model`` finds a model again."""
+    if model.source == "folder":
+        return model.location
+    if model.source == "hub" and model.revision:
+        return f"{model.location}@{model.revision}"
+    return model.name
 
 
 def _reranker_hub_id(name: str) -> str:

@@ -1,0 +1,146 @@
+"""Connection to a Ray cluster, or a cluster of this machine alone for one build."""
+
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from retrieval.errors import ClusterUnavailable, InvalidArgument
+
+LOCAL: Final = "local"
+"""Address that means a cluster of this machine, for the time of the build."""
+
+CONNECT_SECONDS: Final = 5.0
+"""Time to reach the cluster's address, and for each answer while connecting."""
+
+_LOCAL_STORE_BYTES: Final = 512 << 20
+"""Shared memory of a local cluster's objects: several times what a build has there at once."""
+
+_ENVIRONMENT: Final = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # send nothing anywhere
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # this program reports what goes wrong, in a line
+    "RAY_NUM_REDIS_GET_RETRIES": "1",  # of connecting; each takes CONNECT_SECONDS and more
+    "RAY_py_gcs_connect_timeout_s": f"{CONNECT_SECONDS:.0f}",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "30",
+}
+"""Settings that Ray takes from the environment; those that the user made stay."""
+
+
+@contextmanager
+def connected(address: str) -> Iterator[ModuleType]:
+    """Connect to a cluster, and disconnect at the end.
+
+    Args:
+        address: ``local``; ``auto`` for the cluster that this machine is a node of; or the address
+            of a cluster's head, such as ``10.0.0.1:6379``.
+
+    Yields:
+        the module ``ray``, connected.
+
+    Raises:
+        InvalidArgument: Ray is not installed, or the address can't be one.
+        ClusterUnavailable: no cluster answers there.
+    """
+    _check_reachable(address)
+    secret = {}
+    if address == LOCAL and "RAY_AUTH_MODE" not in os.environ:
+        # Other users of this machine can't use the cluster. Without this, Ray makes a token, too,
+        # and leaves it in the home folder.
+        secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    for name, value in (_ENVIRONMENT | secret).items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise InvalidArgument("--ray needs Ray: pip install 'gte-retrieval[ray]'") from error
+    if ray.is_initialized():  # by the program that calls this one
+        yield ray
+        return
+    own = tempfile.mkdtemp(prefix="gte-ray-") if address == LOCAL else None
+    # Ray prints what becomes of nodes to standard output, where the report of a build goes.
+    with Path(os.devnull).open("w") as nothing, redirect_stdout(nothing):
+        try:
+            with _silence():
+                _connect(ray, address, own)
+            yield ray
+        finally:
+            ray.shutdown()
+            if own is not None:
+                shutil.rmtree(own, ignore_errors=True)
+
+
+def _connect(ray: ModuleType, address: str, own: str | None) -> None:
+    """Connect; ``own`` is the folder for the sockets and logs of a local cluster."""
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        if own is not None:
+            ray.init(
+                address=LOCAL,
+                num_cpus=_cores(),
+                include_dashboard=False,
+                object_store_memory=_LOCAL_STORE_BYTES,
+                # Ray's protocol runs code: nobody else may reach it.
+                _node_ip_address="127.0.0.1",
+                _temp_dir=own,
+                **quiet,
+            )
+        else:
+            ray.init(address=address, **quiet)
+    except (ConnectionError, OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise _unavailable(address, error) from error
+
+
+def _unavailable(address: str, error: Exception) -> ClusterUnavailable:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    what = "a Ray cluster of this machine can't start"
+    what = what if address == LOCAL else f"no Ray cluster at {address}"
+    return ClusterUnavailable(f"{what}: {reason}", address=address)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Drop what Ray's C++ libraries write to standard error while they start."""
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("w") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse an address at which nothing listens: Ray would try for minutes.
+
+    Raises:
+        InvalidArgument: it is no address of a cluster.
+        ClusterUnavailable: nothing listens there.
+    """
+    if address in ("auto", LOCAL):
+        return
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or "/" in host:
+        raise InvalidArgument(
+            f"--ray is {address!r}; give local, auto, or the address of the cluster's head, such "
+            f"as 10.0.0.1:6379"
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _unavailable(address, error) from error
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
