@@ -16,7 +16,7 @@ from retrieval.errors import IndexDamaged, IndexLocked, IndexVersionError
 from retrieval.store import Location, open_reader, read_info, verify
 from retrieval.store.lake.place import Place
 from retrieval.store.lake.tables import pointer as pointers
-from retrieval.store.lake.tables.schema import TableChange
+from retrieval.store.lake.tables.schema import TableChange, dataset, lance_errors
 from retrieval.store.lake.writing import cleaning
 from retrieval.store.lake.writing import writer as writing
 from tests.store.stores import needs_s3, place_in
@@ -359,3 +359,12 @@ def test_a_damaged_table_is_described_in_one_line_with_one_advice(tmp_path: Path
     assert not any(one in problem.what for one in (".rs:", "External", "Generic", "indexer verify"))
     with open_reader(index) as reader, pytest.raises(IndexDamaged, match="indexer verify"):
         reader.document_text(reader.documents(1)[0].id)
+
+
+def test_a_panic_of_the_engine_is_an_error_of_the_index(tmp_path: Path) -> None:
+    """Panics are no exceptions for Python, and would end a thread of the server."""
+    index = Location("lance", str(tmp_path / "lake"))
+    fill(index, 3)
+    place = Place.of(index)
+    with pytest.raises(IndexDamaged, match="FieldNotFound"), lance_errors(place):
+        dataset(place, "documents").take([0], columns=["of another version"])

@@ -166,7 +166,7 @@ def see(place: Place) -> str:
     return f"see what is wrong with: indexer verify --index {place.address}"
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """Return what Lance says, without its wrapping and the places in its source code."""
     first = str(error).partition("\n")[0] or type(error).__name__
     return _WRAPPING.sub("", _SOURCE.sub("", first))
@@ -193,10 +193,18 @@ def lance_errors(place: Place) -> Iterator[None]:
             raise StorageError(
                 f"can't use {place.address}: {reason}; what was committed before is untouched"
             ) from error
-        raise IndexDamaged(
-            f"a table of {place.address} can't be read or written: {reason}; {see(place)}",
-            file=TABLES,
-        ) from error
+        raise _damaged(place, error) from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # it can't be imported
+            raise
+        raise _damaged(place, error) from error
+
+
+def _damaged(place: Place, error: BaseException) -> IndexDamaged:
+    return IndexDamaged(
+        f"a table of {place.address} can't be read or written: {_reason(error)}; {see(place)}",
+        file=TABLES,
+    )
 
 
 def open_table(place: Place, name: str, version: int) -> Any:  # noqa: ANN401
