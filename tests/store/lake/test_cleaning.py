@@ -50,7 +50,7 @@ def test_kept_generations_stay_whole(place: Place, monkeypatch: pytest.MonkeyPat
     read, real = list[str](), FolderObjects.read
     with monkeypatch.context() as patch:
         patch.setattr(cleaning, "KEEP_SECONDS", time.time() - written)
-        patch.setattr(cleaning, "WRITE_SECONDS", 0.0)
+        patch.setattr(cleaning, "WRITE_SECONDS", 0.01)
         patch.setattr(
             FolderObjects, "read", lambda self, name: read.append(name) or real(self, name)
         )

@@ -7,6 +7,7 @@ it changes the table.
 
 import hashlib
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -355,15 +356,15 @@ def rows_of(schema: Any, rows: Iterable[Sequence[object]]) -> Any:  # noqa: ANN4
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def clean_tables(place: Place, kept: Sequence[Mapping[str, int]], seconds: float) -> None:
+def clean_tables(place: Place, kept: Sequence[Mapping[str, int]], until: float) -> None:
     """Remove old versions of tables that no kept generation names.
 
-    Versions that are younger than some seconds stay: a writer may be about to name them.
+    Younger versions stay: a writer may be about to name them.
 
     Args:
         place: the index.
         kept: the versions of tables that each generation names.
-        seconds: age from which on a version may be removed.
+        until: time in seconds since 1970 until which a version was written that may be removed.
     """
     for name in TABLE_NAMES:
         versions = {tables[name] for tables in kept if name in tables}
@@ -378,5 +379,6 @@ def clean_tables(place: Place, kept: Sequence[Mapping[str, int]], seconds: float
             for version in tagged.keys() - versions:
                 table.tags.delete(tagged[version])
             table.cleanup_old_versions(
-                older_than=timedelta(seconds=seconds), error_if_tagged_old_versions=False
+                older_than=timedelta(seconds=time.time() - until),
+                error_if_tagged_old_versions=False,
             )

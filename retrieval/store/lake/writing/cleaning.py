@@ -71,15 +71,15 @@ def clean(place: Place) -> None:
     ]
     _remove(place, [*map(pointer_name, old), *unpublished])
     oldest, newest = (read_pointer(place, number) for number in (kept[0], kept[-1]))
-    age = KEEP_SECONDS
+    until = now - KEEP_SECONDS
     if len(kept) > 1:
-        age = max(age, now - written[kept[0]] + WRITE_SECONDS)
-    clean_tables(place, [oldest.tables, newest.tables], age)
+        until = min(until, written[kept[0]] - WRITE_SECONDS)
+    clean_tables(place, [oldest.tables, newest.tables], until)
     named = _words_of(place, oldest) | _words_of(place, newest)
     strays = [
         f"{WORDS}/{one.name}"
         for one in words
-        if one.name.startswith(LEXICAL) and now - one.modified > age
+        if one.name.startswith(LEXICAL) and one.modified < until
     ]
     _remove(place, [name for name in strays if name not in named])
 
