@@ -40,8 +40,8 @@ def use(cache: Path, index: str, some: Plan, at: int) -> None:
 
 
 def test_the_least_recently_used_files_make_room(tmp_path: Path) -> None:
-    for at, (index, number) in enumerate((("a", 1), ("b", 1), ("a", 2))):
-        use(tmp_path, index, plan(number), at)
+    for at, index in enumerate("abd"):
+        use(tmp_path, index, plan(1), at)
     use(tmp_path, "a", plan(1), 9)  # again
     copies = Copies(tmp_path, "c", LIMIT)
     fetch(copies, plan(5, files=3))
@@ -134,12 +134,18 @@ def test_words_count_and_stay_while_their_index_is_used(tmp_path: Path) -> None:
     assert not words.exists()
 
 
-def test_a_file_of_another_size_is_missing(tmp_path: Path) -> None:
+def test_a_file_of_another_size_or_content_is_missing(tmp_path: Path) -> None:
     copies = Copies(tmp_path, "a", LIMIT)
     fetch(copies, plan(1, files=2))
     (copies.table("chunks") / "data/1-1").write_bytes(b"x" * (SIZE - 1))
     assert copies.missing(plan(1, files=2)) == ["data/1-1"]
     assert copies.known("chunks", 1) == plan(1, files=2)
+    fetch(copies, plan(1, files=2))
+    whole = copies.completed(plan(1, files=2))
+    assert copies.known("chunks", 1) == whole
+    assert copies.missing(whole) == []
+    (copies.table("chunks") / "data/1-0").write_bytes(b"y" * SIZE)
+    assert copies.missing(whole) == ["data/1-0"]
     copies.drop(plan(1, files=2))
     assert copies.known("chunks", 1) is None
     assert copies.missing(plan(1, files=2)) == list(plan(1, files=2).files)

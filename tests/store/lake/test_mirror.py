@@ -191,11 +191,24 @@ def test_a_damaged_copy_is_noticed_and_the_store_is_read(
         reader._passages._parts._values.clear()
         with caplog.at_level(logging.WARNING):
             assert answers(reader) == expected
-    if how != "flip":  # those that are new see it by the size, and copy again
-        with LakeReader.open(place) as reader:
-            wait(lambda: copied(reader) == set(ORDER))
-            assert answers(reader) == expected
+    # Readers that are opened later see it by sizes and samples, and copy again.
+    with LakeReader.open(place) as reader:
+        assert answers(reader) == expected
+        wait(lambda: copied(reader) == set(ORDER))
+        assert answers(reader) == expected
     assert "is damaged and was deleted" in caplog.text
+
+
+def test_damage_that_samples_miss_is_noticed_when_an_index_is_opened(
+    place: Place, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LakeReader.open(place) as reader:
+        expected = answers(reader)
+        wait(lambda: copied(reader) == set(ORDER))
+    monkeypatch.setattr(Copies, "missing", lambda *_: [])
+    assert list(damaged(cache, "gone"))
+    with LakeReader.open(place) as reader:
+        assert answers(reader) == expected
 
 
 def test_damage_in_the_store_itself_is_told(place: Place, tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ The folder of an index in the cache folder has
 
 - ``tables/NAME.lance/…``: copied files, under the names that they have in the store; they never
   change there,
-- ``plans/NAME-VERSION.json``: the files that one version of a table needs, with their sizes,
+- ``plans/NAME-VERSION.json``: the files that one version of a table needs, with their sizes, and
+  samples of them once they are there,
 - ``uses/ID``: the plans that one opened generation uses. Its process holds a lock on the file, so
   that of a killed process means nothing,
 - ``parts/ID-N``: files that are not whole yet.
@@ -24,10 +25,11 @@ import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from retrieval.store.disk.files.vector_file import sample_sha256
 from retrieval.store.lake.local.cache_folder import files_in
 from retrieval.store.lake.place import TABLES, WORDS
 
@@ -49,6 +51,8 @@ class Plan:
     version: int
     files: Mapping[str, int]
     """Name under the table's folder → size in bytes."""
+    samples: Mapping[str, str] = field(default_factory=dict)
+    """Name → SHA-256 of some blocks of the file; empty until all files have been copied."""
 
     @property
     def name(self) -> str:
@@ -96,10 +100,10 @@ class Copies:
     def known(self, table: str, version: int) -> Plan | None:
         """Return the plan of a version of a table; None if there is none yet."""
         try:
-            files = json.loads((self._folder / _PLANS / f"{table}-{version}.json").read_bytes())
-        except (FileNotFoundError, ValueError):
+            path = self._folder / _PLANS / f"{table}-{version}.json"
+            return Plan(table, version, **json.loads(path.read_bytes()))
+        except (FileNotFoundError, ValueError, TypeError):
             return None
-        return Plan(table, version, files)
 
     def claim(self, plan: Plan) -> bool:
         """Use the files of a plan from now on, and make room for those that are missing.
@@ -112,18 +116,25 @@ class Copies:
                 return False
             self._claimed[plan.name] = plan
             self._write_use()
-            path = self._folder / _PLANS / f"{plan.name}.json"
-            part = self.part()
-            part.write_text(json.dumps(dict(plan.files)))
-            part.replace(path)
+            self._write_plan(plan)
             return True
 
+    def completed(self, plan: Plan) -> Plan:
+        """Record samples of the files of a plan, which have all been copied; return the plan."""
+        table = self.table(plan.table)
+        whole = replace(plan, samples={name: sample_sha256(table / name) for name in plan.files})
+        with self._locked():
+            self._write_plan(whole)
+        return whole
+
     def missing(self, plan: Plan) -> list[str]:
-        """Return the files of a plan that are missing, or have another size."""
+        """Return the files of a plan that are missing, or have another size or sample."""
+        table = self.table(plan.table)
         return [
             name
             for name, size in plan.files.items()
-            if _size(self.table(plan.table) / name) != size
+            if _size(table / name) != size
+            or (name in plan.samples and sample_sha256(table / name) != plan.samples[name])
         ]
 
     def part(self) -> Path:
@@ -166,6 +177,11 @@ class Copies:
         path = self._folder / _USES / self._id
         path.write_text(json.dumps(sorted(self._claimed)))
 
+    def _write_plan(self, plan: Plan) -> None:
+        part = self.part()
+        part.write_text(json.dumps({"files": dict(plan.files), "samples": dict(plan.samples)}))
+        part.replace(self._folder / _PLANS / f"{plan.name}.json")
+
     def _make_room(self, plan: Plan) -> bool:
         """Delete what is not used until the missing files of a plan fit; return whether they do."""
         files = {self.table(plan.table) / name: size for name, size in plan.files.items()}
@@ -194,7 +210,7 @@ class Copies:
         limit = time.time() - _UNUSED_SECONDS
         for path in (self._folder / _PLANS).glob(f"{plan.table}-*.json"):
             if path.stem != plan.name and path.stem not in used and _used_at(path) < limit:
-                for file in _planned(self._folder, path):
+                for file in [*_planned(self._folder, path), path]:
                     if file not in kept:
                         file.unlink(missing_ok=True)
 
@@ -203,11 +219,7 @@ class Copies:
         found: dict[Path, int] = {}
         for index in self._indexes():
             for name in {name for names in _live_uses(index) for name in names}:
-                table = name.rpartition("-")[0]
-                with suppress(FileNotFoundError, ValueError):
-                    files = json.loads((index / _PLANS / f"{name}.json").read_bytes())
-                    folder = index / TABLES / f"{table}.lance"
-                    found.update((folder / file, size) for file, size in files.items())
+                found.update(_planned(index, index / _PLANS / f"{name}.json"))
         for plan in self._claimed.values():  # of which one may be about to be written
             folder = self.table(plan.table)
             found.update((folder / file, size) for file, size in plan.files.items())
@@ -226,7 +238,7 @@ class Copies:
                 words = [path for path in present if path.is_relative_to(index / WORDS)]
                 plans += [(m, [p]) for p in words if (m := _used_at(p)) < limit]
             for path in (index / _PLANS).glob("*.json"):
-                plans.append((_used_at(path), _planned(index, path)))
+                plans.append((_used_at(path), [path, *_planned(index, path)]))
         planned = {file for _, files in plans for file in files}
         yield from (p for p in present if _is_copy(self._cache, p) and p not in planned)
         for _, files in sorted(plans, key=lambda one: one[0]):
@@ -259,14 +271,14 @@ def _live_uses(index: Path) -> Iterator[Sequence[str]]:
                 os.close(use)
 
 
-def _planned(index: Path, path: Path) -> list[Path]:
-    """Return the file of a plan, and the files that it names."""
-    table = path.stem.rpartition("-")[0]
+def _planned(index: Path, path: Path) -> dict[Path, int]:
+    """Return the files that a plan names, with their sizes; none if the plan is gone."""
+    folder = index / TABLES / f"{path.stem.rpartition('-')[0]}.lance"
     try:
-        files = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        files = {}
-    return [path, *(index / TABLES / f"{table}.lance" / file for file in files)]
+        files = json.loads(path.read_bytes())["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return {folder / file: size for file, size in files.items()}
 
 
 def _is_copy(cache: Path, path: Path) -> bool:

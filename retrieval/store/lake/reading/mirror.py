@@ -57,7 +57,7 @@ class Mirror:
         self._closed = False
         for name in ORDER:
             plan = copies.known(name, tables[name]) if name in tables else None
-            if plan is not None and not copies.missing(plan) and copies.claim(plan):
+            if plan and plan.samples and not copies.missing(plan) and copies.claim(plan):
                 self._whole[name] = plan
 
     @classmethod
@@ -137,13 +137,14 @@ class Mirror:
                 if not self._fetch_all(plan, missing, end):
                     return
                 copied += sum(plan.files[file] for file in missing)
+                plan = self._copies.completed(plan)
                 with self._lock:
                     self._whole[name] = plan
                 ready(name)
         if copied:
             _log.info(
-                "Copied %d MB of the tables of %s in %.1f s",
-                copied // 1_000_000,
+                "Copied %.1f MB of the tables of %s in %.1f s",
+                copied / 1e6,
                 self._place.address,
                 time.monotonic() - started,
             )

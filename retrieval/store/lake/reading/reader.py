@@ -23,7 +23,7 @@ from retrieval.domain.records import (
     TextPart,
     TextRange,
 )
-from retrieval.errors import NotFound
+from retrieval.errors import IndexDamaged, NotFound
 from retrieval.store.disk.files.shared_parts import Opened
 from retrieval.store.disk.id_set import IdSet
 from retrieval.store.disk.lexical.lexical_index import WordSearch
@@ -108,18 +108,30 @@ class LakeReader:
         Raises:
             NotAnIndex, IndexVersionError, IndexDamaged, StorageError: see ``read_info``.
         """
-        older = before._generation if before else None
         named = pointer or read_newest(place)
         mirror = Mirror.of(place, named.index_id, named.tables)
         if mirror and before and before._mirror and before._mirror.whole:
             # Searches must not become slower, so the older generation is served meanwhile.
             mirror.copy_before_switch()
-        generation = Generation(place, named, older, mirror)
-        generation.check()
-        reader = cls(generation, Opened(before._opened if before else None), mirror)
+        try:
+            reader = cls._of(place, named, before, mirror)
+        except IndexDamaged as error:
+            if not mirror or not mirror.whole:
+                raise
+            for name in mirror.whole:  # one of them may be damaged instead of the index
+                mirror.give_up(name, error.message)
+            reader = cls._of(place, named, before, mirror)
         if mirror:
-            mirror.start(generation.reopen)
+            mirror.start(reader._generation.reopen)
         return reader
+
+    @classmethod
+    def _of(
+        cls, place: Place, pointer: Pointer, before: "LakeReader | None", mirror: Mirror | None
+    ) -> "LakeReader":
+        generation = Generation(place, pointer, before._generation if before else None, mirror)
+        generation.check()
+        return cls(generation, Opened(before._opened if before else None), mirror)
 
     def __enter__(self) -> Self:
         return self
