@@ -1,5 +1,7 @@
 """The manifests in ``deploy/``: valid, consistent, and with commands that the programs take."""
 
+import importlib.util
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -7,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
@@ -260,3 +263,21 @@ def test_the_image_is_built_from_what_the_project_says() -> None:
     )
     ignored = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
     assert all((ROOT / line[1:]).exists() for line in ignored if line.startswith("!"))
+
+
+def test_the_cluster_of_ray_is_one_that_ray_takes() -> None:
+    cluster = yaml.safe_load((DEPLOY / "ray-cluster.yaml").read_text(encoding="utf-8"))
+    types = cluster["available_node_types"]
+    assert cluster["head_node_type"] in types
+    assert types[cluster["head_node_type"]]["resources"] == {"CPU": 0}
+    makefile = (ROOT / "Makefile").read_text()
+    assert re.search(r"^TORCH \?= (\S+)", makefile, re.MULTILINE)[1] in str(  # type: ignore[index]
+        cluster["setup_commands"]
+    )
+    extras = re.findall(r"\[([\w,]+)\]'", str(cluster["setup_commands"]))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert set(extras[0].split(",")) <= set(project["optional-dependencies"])
+    ray = importlib.util.find_spec("ray")
+    if ray is not None and ray.origin:  # in the environment of `make test-ray`
+        schema = Path(ray.origin).with_name("autoscaler") / "ray-schema.json"
+        jsonschema.validate(cluster, json.loads(schema.read_text()))

@@ -68,5 +68,8 @@ def test_what_the_page_says_beside_the_table() -> None:
     assert f": {round(1.2e-3 * 1e9 / 3600, -1):.0f} core-hours" in page
     assert f"instead of {sizing.Needs(10**9).index_core_hours:.0f}." in page
     assert f"instead of {sizing.CODE_BYTES}," in page
+    assert round(sizing.Needs(10**7).embed_core_hours / 128) == 1
+    assert round(sizing.Needs(10**9).embed_core_hours / 128 / 24) == 4
+    assert "128 cores embed ten million passages in an hour, and a thousand million in four" in page
     requests = 30 * 24 * 3600 / 10
     assert f"{round(requests, -4):,.0f} requests a month" in page

@@ -30,6 +30,7 @@ from retrieval.store.lake.tables.schema import (
     VECTORS,
     lance_errors,
     open_table,
+    see,
     vector_schema,
 )
 from retrieval.store.records import SegmentInfo
@@ -218,7 +219,14 @@ class Generation:
 
     def numbers(self, name: str, column: str) -> Ids:
         """Return a whole column of numbers, int64 [rows]; it is kept in memory."""
-        found: Ids = self.column(name, column).to_numpy(zero_copy_only=False)
+        numbers = self.column(name, column)
+        if numbers.null_count:  # all are written; damage may make them look as if they were not
+            raise IndexDamaged(
+                f"column {column} of table {name} of {self.place.address} has gaps; "
+                f"{see(self.place)}",
+                file=f"{TABLES}/{name}.lance",
+            )
+        found: Ids = numbers.to_numpy(zero_copy_only=False)
         return found
 
     def keyed(self, name: str, column: str) -> Keyed:
