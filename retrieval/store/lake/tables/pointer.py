@@ -33,6 +33,7 @@ from retrieval.store.disk.lexical.segment_files import LexicalRecord
 from retrieval.store.lake.place import COMMITS, Place
 from retrieval.store.location import index_in
 from retrieval.store.objects import PUBLISHED
+from retrieval.store.records import AnnSettings
 
 FORMAT: Final = 1
 """Version of the tables and pointers; a higher one was written by a newer version."""
@@ -67,6 +68,46 @@ class NextIds:
 
 
 @dataclass(frozen=True, slots=True)
+class AnnPart:
+    """A part of the approximate index of the vectors."""
+
+    id: str
+    """Lance's id of the part."""
+    rows: int
+    """Number of vectors in it."""
+    size: int
+    """Size in bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnnRecord:
+    """The approximate index of the vectors."""
+
+    settings: AnnSettings
+    parts: tuple[AnnPart, ...]
+    """The first one, and those of vectors that came later."""
+
+    @property
+    def rows(self) -> int:
+        """Number of vectors in the index."""
+        return sum(part.rows for part in self.parts)
+
+    @property
+    def size(self) -> int:
+        """Size in bytes."""
+        return sum(part.size for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class MissedAnn:
+    """An approximate index that was discarded because it missed the target recall."""
+
+    settings: AnnSettings
+    rows: int
+    """Number of vectors that there were."""
+
+
+@dataclass(frozen=True, slots=True)
 class Pointer:
     """Everything that a commit records beside the rows of its tables."""
 
@@ -88,6 +129,10 @@ class Pointer:
     words: LexicalRecord | None = None
     """Files of the lexical index; None before the first text."""
     roots: Mapping[str, RootInfo] = field(default_factory=dict)
+    ann: AnnRecord | None = None
+    """The approximate index; None if vectors are searched exactly."""
+    missed: MissedAnn | None = None
+    """The approximate index that was tried last, if it was discarded."""
 
     @property
     def identity(self) -> GenerationId:
@@ -330,8 +375,22 @@ def _from_json(body: Mapping[str, Any]) -> Pointer:
             )
             if words
             else None,
+            # Pointers of older versions have no such fields.
+            "ann": _ann(body.get("ann")),
+            "missed": _missed(body.get("missed")),
         }
     )
+
+
+def _ann(raw: Mapping[str, Any] | None) -> AnnRecord | None:
+    if raw is None:
+        return None
+    parts = tuple(AnnPart(**one) for one in raw["parts"])
+    return AnnRecord(AnnSettings(**raw["settings"]), parts)
+
+
+def _missed(raw: Mapping[str, Any] | None) -> MissedAnn | None:
+    return None if raw is None else MissedAnn(AnnSettings(**raw["settings"]), raw["rows"])
 
 
 def _files(raw: Sequence[Mapping[str, Any]]) -> list[WrittenFile]:

@@ -1,0 +1,1 @@
+"""The approximate index of the vectors: making, tuning and searching it."""
