@@ -37,10 +37,14 @@ from retrieval.store.lake.tables.schema import (
     see,
     vector_digest,
 )
+from retrieval.store.lake.vectors.codes import Codes
+from retrieval.store.lake.vectors.tuning import Measurement
 from retrieval.store.lake.words import name_in
 from retrieval.store.records import Problem
 
 _RESTORE: Final = "restore it from a backup, or build the index anew"
+_RECALL_LOST: Final = 0.03
+"""The recall of an intact index may be lower by this on other queries, as more vectors give."""
 _ROWS: Final = 4_096
 """Number of rows to check at a time."""
 
@@ -60,7 +64,8 @@ def verify(place: Place) -> Iterator[Problem]:
     except IndexDamaged as error:
         yield _damage(place, error)
         return
-    for check in (_counts, _vectors, _records, _documents, _passages, _values, _words):
+    checks = (_counts, _vectors, _ann, _records, _documents, _passages, _values, _words)
+    for check in checks:
         try:
             yield from check(generation)
         except IndexDamaged as error:
@@ -129,6 +134,27 @@ def _chunk_record(row: Mapping[str, Any]) -> bytes:
     key = ChunkRecord(row[RECORD]).content_key
     columns = [row[name] for name in CHUNK_COLUMNS]
     return chunk_record(row["document_id"], key, row["digest"], columns)
+
+
+def _ann(generation: Generation) -> Iterator[Problem]:
+    """Check that the approximate index has each of its rows once, and its recall."""
+    ann, table = generation.pointer.ann, generation.table(VECTORS)
+    if ann is None:
+        return
+    what = ""
+    try:
+        codes = Codes(generation.place, table, generation.layout(VECTORS), ann)
+        if not np.array_equal(np.sort(codes.listed()), np.flatnonzero(codes.covered)):
+            what = "the approximate index lacks some of its vectors"
+        else:
+            found = Measurement(generation.place, table, ann).recall(ann.settings)
+            if found < ann.settings.recall - _RECALL_LOST:
+                what = f"recall@10 is {found}, not {ann.settings.recall} as it was"
+    except IndexDamaged as error:
+        what = error.message
+    if what:
+        advice = f"make it anew with: indexer compact --index {generation.place.address}"
+        yield Problem(f"{TABLES}/{VECTORS}.lance", what, advice)
 
 
 def _documents(generation: Generation) -> Iterator[Problem]:

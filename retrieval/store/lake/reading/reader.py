@@ -178,8 +178,8 @@ class LakeReader:
 
     @property
     def is_exact(self) -> bool:
-        """See ``Reader``: this store has no approximate index yet."""
-        return True
+        """See ``Reader``."""
+        return self._generation.pointer.ann is None
 
     def search_vectors(
         self,
@@ -187,10 +187,10 @@ class LakeReader:
         k: int,
         *,
         filter: Filter | None = None,
-        exact: bool = False,  # noqa: ARG002 -- every search is exact
+        exact: bool = False,
     ) -> VectorHits:
         """See ``Reader``."""
-        return self._vectors.search(queries, k, filter)
+        return self._vectors.search(queries, k, filter, exact=exact)
 
     def score_vectors(
         self, query: NDArray[np.float32], vector_ids: NDArray[np.int64]

@@ -8,7 +8,7 @@ the columns of new fragments only, and which rows were deleted.
 """
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -453,18 +453,24 @@ class Generation:
         distinct, at = np.unique(rows, return_inverse=True)
         return self.matrix(self.take(VECTORS, distinct, ["vector"]))[at], inside
 
-    def blocks(self) -> Any:  # noqa: ANN401
-        """Yield all vectors in order of their rows, float32 [n, dim] each."""
+    def blocks(self, fragments: Collection[int] | None = None) -> Iterator[NDArray[np.float32]]:
+        """Yield vectors in order of their rows, float32 [n, dim] each.
+
+        Args:
+            fragments: numbers of the fragments to read, in order; None for all.
+        """
         table = self.table(VECTORS)
         if table is None:
             return
         with lance_errors(self.place):
-            for batch in table.to_batches(columns=["vector"], batch_size=_BLOCK_ROWS):
+            some = None if fragments is None else [table.get_fragment(one) for one in fragments]
+            scan = table.scanner(columns=["vector"], batch_size=_BLOCK_ROWS, fragments=some)
+            for batch in scan.to_batches():
                 yield self.matrix(pa.Table.from_batches([batch]))
 
     def segments(self) -> list[SegmentInfo]:
         """Return the table of vectors as a segment; nothing if it is empty."""
-        counts = self.pointer.counts
+        counts, ann, missed = self.pointer.counts, self.pointer.ann, self.pointer.missed
         if not counts.vectors:
             return []
         return [
@@ -474,10 +480,10 @@ class Generation:
                 rows=counts.vectors,
                 unused=counts.unused_vectors,
                 size=4 * self.pointer.model.dim * counts.vectors,
-                ann=None,
-                missed=None,
-                ann_file="",
-                ann_size=0,
+                ann=ann.settings if ann else None,
+                missed=missed.settings if missed else None,
+                ann_file=f"{TABLES}/{VECTORS}.lance" if ann else "",
+                ann_size=ann.size if ann else 0,
                 ann_sha256="",
             )
         ]

@@ -6,7 +6,7 @@ So the rows of a version are what is left of those of an older one, followed by 
 fragments.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, NamedTuple, Self
@@ -108,6 +108,29 @@ class Layout:
         if not follows or kept.sum() != sum(one.rows for one in same):
             return Carried(np.zeros(before.rows, bool), [one.number for one in self.fragments])
         return Carried(None if kept.all() else kept, new)
+
+    def rows_in(self, numbers: Collection[int]) -> Mask:
+        """Return whether each row is in one of some fragments, bool [rows]."""
+        parts = [np.full(one.rows, one.number in numbers) for one in self.fragments]
+        return np.concatenate(parts) if parts else np.zeros(0, bool)
+
+    def places(self, mask: Mask) -> Iterator[tuple[int, NDArray[np.uint32]]]:
+        """Yield the fragments of some rows, bool [rows], and the rows' places in each."""
+        for start, one in zip(self._starts.tolist(), self.fragments, strict=False):
+            chosen = mask[start : start + one.rows]
+            if chosen.any():
+                places = np.flatnonzero(one.live)[chosen] if one.deletions else chosen.nonzero()[0]
+                yield one.number, places.astype(np.uint32)
+
+    def rows_at(self, addresses: NDArray[np.uint64]) -> Ids:
+        """Return the rows at some addresses, which must exist; see ``addresses``."""
+        numbers = (addresses >> np.uint64(_ROW_BITS)).astype(np.int64)
+        found = (addresses & np.uint64((1 << _ROW_BITS) - 1)).astype(np.int64)
+        for start, one in zip(self._starts.tolist(), self.fragments, strict=False):
+            mine = numbers == one.number
+            if mine.any():
+                found[mine] += start - np.searchsorted(one.deleted, found[mine])
+        return found
 
     def addresses(self, rows: Ids) -> list[int]:
         """Return the addresses by which Lance knows some rows."""

@@ -30,6 +30,8 @@ from retrieval.errors import (
 )
 from retrieval.store.disk.files.vector_file import WrittenFile
 from retrieval.store.disk.lexical.segment_files import LexicalRecord
+from retrieval.store.disk.tables.identity import new_id
+from retrieval.store.disk.writing.commit import utc_now
 from retrieval.store.lake.place import COMMITS, Place
 from retrieval.store.location import index_in
 from retrieval.store.objects import PUBLISHED
@@ -319,6 +321,17 @@ def overtaken(place: Place) -> IndexLocked:
         f"{place.address} was written by another process at the same time; nothing was changed; "
         "try again",
         holder="unknown",
+    )
+
+
+def following(pointer: Pointer, **changes: object) -> Pointer:
+    """Return the pointer of the generation after another one."""
+    return replace(
+        pointer,
+        generation=pointer.generation + 1,
+        commit_id=new_id(),
+        updated_at=utc_now(),
+        **changes,  # type: ignore[arg-type]
     )
 
 

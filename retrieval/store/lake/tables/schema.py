@@ -8,7 +8,7 @@ it changes the table.
 import hashlib
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -307,6 +307,24 @@ class TableChange:
             table = self._begun()
             before = int(table.version)
             self._table = lance.write_dataset(rows, table, mode="append")
+        self._check(before)
+
+    def table(self) -> Any:  # noqa: ANN401
+        """Return the table as it is after the changes so far."""
+        with lance_errors(self._place):
+            return self._begun()
+
+    def apply(self, change: Callable[[Any], Any]) -> None:
+        """Make one version by a function that changes the table, such as one that indexes it.
+
+        Raises:
+            IndexLocked: another writer has changed the table meanwhile.
+        """
+        with lance_errors(self._place):
+            table = self._begun()
+            before = int(table.version)
+            change(table)
+            table.checkout_latest()
         self._check(before)
 
     def join(self, made: "Joined") -> None:

@@ -5,7 +5,8 @@ The index is Lance's ``IVF_RQ``: lists of similar vectors in RaBitQ codes of one
 scores are computed from the full vectors, so every result has its exact score.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -15,28 +16,43 @@ from numpy.typing import NDArray
 from retrieval.errors import IndexDamaged
 from retrieval.store.disk.vectors.approximate import widened
 from retrieval.store.lake.place import TABLES, Place
+from retrieval.store.lake.tables.keyed import Ids, Mask
+from retrieval.store.lake.tables.layout import Layout
 from retrieval.store.lake.tables.pointer import AnnRecord
 from retrieval.store.lake.tables.schema import VECTORS, lance_errors
-from retrieval.store.lake.vectors.addresses import RowAddresses
+from retrieval.store.lake.vectors.row_sets import row_set
 from retrieval.store.records import AnnSettings
 
 ANN_NAME: Final = "vectors"
 """Name of the index among those of the table."""
 
-Ids = NDArray[np.int64]
-Mask = NDArray[np.bool_]
 Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Eligible:
+    """The rows of an approximate index that a search may find."""
+
+    count: int
+    rows: bytes | None
+    """The rows in the form that Lance takes; None for all rows of the index."""
+
+    @property
+    def size(self) -> int:
+        """Size in bytes."""
+        return len(self.rows or b"")
 
 
 class Codes:
     """The approximate index of one version of the vectors; safe to share between threads."""
 
-    def __init__(self, place: Place, table: Any, record: AnnRecord) -> None:  # noqa: ANN401
+    def __init__(self, place: Place, table: Any, layout: Layout, record: AnnRecord) -> None:  # noqa: ANN401
         """Open the index.
 
         Args:
             place: the index.
             table: the table of vectors.
+            layout: the layout of the table.
             record: what the generation records of the index.
 
         Raises:
@@ -44,28 +60,34 @@ class Codes:
         """
         self._place = place
         self._table = table
+        self._layout = layout
         self._settings = record.settings
         with lance_errors(place):
             parts = index_parts(table)
-            self._addresses = RowAddresses.of(table)
         if set(parts) != {part.id for part in record.parts}:
             raise ann_damaged(place, "it is not the one that the newest commit names")
-        self.covered = self._addresses.rows_in({one for part in parts.values() for one in part})
+        fragments = {one for part in parts.values() for one in part}
+        self.other_fragments = [
+            one.number for one in layout.fragments if one.number not in fragments
+        ]
+        """Numbers of the fragments that are not in the index."""
+        self.covered = layout.rows_in(fragments)
         """Whether each row is in the index, bool [rows]."""
         self.rows = int(self.covered.sum())
         """Number of rows in the index."""
 
-    def eligible(self, mask: Mask) -> bytes:
-        """Return eligible rows, bool [rows], in the form that ``propose`` takes."""
-        return self._addresses.serialized(mask & self.covered)
+    def eligible(self, mask: Mask) -> Eligible:
+        """Return the rows of the index that a mask has, bool [rows of the table]."""
+        inside = mask & self.covered
+        count = int(np.count_nonzero(inside))
+        return Eligible(count, None if count == self.rows else row_set(self._layout, inside))
 
     def propose(
         self,
         query: Vectors,
         k: int,
+        eligible: Eligible | None = None,
         *,
-        eligible: bytes | None = None,
-        share: float = 1.0,
         settings: AnnSettings | None = None,
     ) -> tuple[Ids, Vectors]:
         """Propose rows that may be among the k nearest of a query.
@@ -73,18 +95,42 @@ class Codes:
         Args:
             query: float32 [dim].
             k: number of results that the caller needs.
-            eligible: see ``eligible``; None for all rows.
-            share: fraction of rows that are eligible; the smaller it is, the wider the search.
+            eligible: the eligible rows, at least one; None for all rows.
             settings: settings to use instead of those that the index was tuned to.
 
         Returns:
-            m rows and their vectors, float32 [m, dim], in no order; at least k if there are.
+            m rows and their vectors, float32 [m, dim], in no order; mostly at least k.
 
         Raises:
             IndexDamaged: the index can't be read.
         """
         settings = settings or self._settings
+        share = eligible.count / self.rows if eligible else 1.0
         count, effort = widened(settings, k, self.rows, share)
+        found = self._nearest(query, count, effort, eligible, ["vector"])
+        return self._rows(found), matrix(found.column("vector"))
+
+    def listed(self) -> Ids:
+        """Return all rows that are in the index's lists, in no order.
+
+        Raises:
+            IndexDamaged: the index can't be read.
+        """
+        query = np.zeros(self._table.schema.field("vector").type.list_size, np.float32)
+        return self._rows(self._nearest(query, self.rows, self._settings.lists, None, []))
+
+    def _rows(self, found: Any) -> Ids:  # noqa: ANN401
+        return self._layout.rows_at(found.column("_rowid").to_numpy())
+
+    def _nearest(
+        self,
+        query: Vectors,
+        count: int,
+        effort: int,
+        eligible: Eligible | None,
+        columns: Sequence[str],
+    ) -> Any:  # noqa: ANN401
+        """Read columns of the rows whose codes are nearest."""
         nearest = {
             "column": "vector",
             "q": query,
@@ -94,29 +140,32 @@ class Codes:
         }
         try:
             with lance_errors(self._place):
-                found = self._table.scanner(
-                    columns=["vector"],
+                return self._table.scanner(
+                    columns=list(columns),
                     nearest=nearest,
                     prefilter=True,
-                    with_row_address=True,
+                    with_row_id=True,
                     fast_search=True,  # rows outside the index are searched by the caller
-                    row_addr_allowlist=eligible,
+                    row_addr_allowlist=eligible.rows if eligible else None,
                     disable_scoring_autoprojection=True,
                 ).to_table()
         except IndexDamaged as error:
             raise ann_damaged(self._place, error.message) from error
-        rows = self._addresses.rows(found.column("_rowaddr").to_numpy())
-        return rows, _matrix(found.column("vector"), len(query))
+
+
+def segments(table: Any) -> list[Any]:  # noqa: ANN401
+    """Return Lance's records of the parts of a table's index; none if it has no index."""
+    return [
+        part
+        for index in table.describe_indices()
+        if index.name == ANN_NAME
+        for part in index.segments
+    ]
 
 
 def index_parts(table: Any) -> Mapping[str, set[int]]:  # noqa: ANN401
     """Return the parts of the index of a table, and the fragments that each covers."""
-    return {
-        str(part.uuid): set(part.fragment_ids)
-        for index in table.describe_indices()
-        if index.name == ANN_NAME
-        for part in index.segments
-    }
+    return {str(part.uuid): set(part.fragment_ids) for part in segments(table)}
 
 
 def ann_damaged(place: Place, what: str) -> IndexDamaged:
@@ -128,10 +177,11 @@ def ann_damaged(place: Place, what: str) -> IndexDamaged:
     )
 
 
-def _matrix(column: Any, dim: int) -> Vectors:  # noqa: ANN401
-    """Return a column of vectors, float32 [n, dim]."""
+def matrix(column: Any) -> Vectors:  # noqa: ANN401
+    """Return a column of vectors, a chunked array of Arrow, as float32 [n, dim]."""
+    dim = column.type.list_size
     whole = column.combine_chunks()
     if isinstance(whole, pa.ChunkedArray):
-        whole = pa.concat_arrays(whole.chunks) if whole.chunks else whole
+        whole = pa.concat_arrays(whole.chunks) if whole.chunks else pa.array([], column.type)
     flat: Vectors = whole.flatten().to_numpy(zero_copy_only=False)
     return flat.reshape(-1, dim)

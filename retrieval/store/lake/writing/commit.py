@@ -45,6 +45,7 @@ from retrieval.store.lake.tables.schema import (
     vector_digest,
     vector_schema,
 )
+from retrieval.store.lake.vectors.making import check_type, extended, has_large_tail
 from retrieval.store.lake.words import changed_words, is_current
 from retrieval.store.lake.writing.lookups import (
     Changes,
@@ -55,10 +56,6 @@ from retrieval.store.lake.writing.lookups import (
 )
 from retrieval.store.lake.writing.texts import changed_uses, stored_texts, text_of
 from retrieval.store.records import StagedDocument
-
-_EXACT_ONLY: Final = ("auto", "flat")
-"""Kinds of index that this store offers so far: it searches exactly."""
-
 
 _TextName = tuple[int, bytes]
 """What identifies a text: its vector, and the hash of its title and headings."""
@@ -265,12 +262,7 @@ class LakeCommit(LakeLookups):
         Raises:
             InvalidArgument: this store has no index of that type.
         """
-        if index_type not in _EXACT_ONLY:
-            raise InvalidArgument(
-                f"{self._place.address} can't have an index of type {index_type}: this store "
-                "searches exactly so far; leave --index-type out",
-                field="index_type",
-            )
+        check_type(self._place, self._pointer.model.dim, index_type)
         self._pointer = replace(self._pointer, index_type=index_type, target_recall=target_recall)
 
     def _own_roots(self) -> dict[str, RootInfo]:
@@ -307,6 +299,9 @@ class LakeCommit(LakeLookups):
         if pointer == self._generation.pointer and words is None and not tables:
             self.generation -= 1
             return None
+        pointer = replace(pointer, counts=self._counts(gone, passages))
+        if pointer.ann is not None and has_large_tail(pointer):
+            pointer = replace(pointer, ann=extended(tables[VECTORS], pointer.ann))
         versions = dict(pointer.tables)
         for name, change in tables.items():
             if (version := change.version) is not None:
@@ -317,7 +312,6 @@ class LakeCommit(LakeLookups):
             commit_id=new_id(),
             updated_at=utc_now(),
             tables=versions,
-            counts=self._counts(gone, passages),
             next_ids=self._ids,
             words=words or pointer.words,
         )

@@ -16,21 +16,20 @@ import numpy as np
 from retrieval.errors import IndexLocked
 from retrieval.store.disk.lexical.lexical_merge import TOO_MANY_SEGMENTS
 from retrieval.store.disk.lexical.segment_files import segments_of
-from retrieval.store.disk.tables.identity import new_id
 from retrieval.store.disk.tables.locks import (
     MAINTENANCE_WAIT_SECONDS,
     is_building,
     maintenance_lock,
 )
-from retrieval.store.disk.writing.commit import utc_now
 from retrieval.store.disk.writing.maintenance import COMPACT_WAIT_SECONDS, MAX_UNUSED_SHARE
 from retrieval.store.lake.local.word_files import WordFiles, WrittenWords
 from retrieval.store.lake.place import Place
 from retrieval.store.lake.tables.generation import Generation
 from retrieval.store.lake.tables.joining import joined_files
 from retrieval.store.lake.tables.layout import Layout
-from retrieval.store.lake.tables.pointer import Pointer, boot_time
+from retrieval.store.lake.tables.pointer import Pointer, boot_time, following
 from retrieval.store.lake.tables.schema import VECTORS, Joined, TableChange
+from retrieval.store.lake.vectors.making import refreshed
 from retrieval.store.lake.words import (
     changed_words,
     is_current,
@@ -39,6 +38,7 @@ from retrieval.store.lake.words import (
     put_merged,
 )
 from retrieval.store.lake.writing.cleaning import clean, is_due
+from retrieval.store.lake.writing.indexing import forget_index, has_whole_index, keep_index
 from retrieval.store.lake.writing.texts import stored_texts
 from retrieval.store.records import Maintained
 
@@ -110,8 +110,9 @@ def maintain(writer: Maintainable) -> Maintained:
         if unused and not _may_be_building(writer):
             return _compact(writer)
         merged = _join(writer, lambda layout: due_to_join(layout, MANY_FILES))
+        done = replace(keep_index(writer), merged=merged)
         _clean_if_due(writer)
-        return Maintained(merged=merged)
+        return done
 
 
 def compact(writer: Maintainable) -> Maintained:
@@ -204,13 +205,17 @@ def _may_be_building(writer: Maintainable) -> bool:
 
 def _compact(writer: Maintainable) -> Maintained:
     """Do the work of ``compact``; the caller holds the maintenance lock."""
+    base = writer.newest()
+    if base is not None and not has_whole_index(base):
+        forget_index(writer)
     removed = _drop_unused(writer)
     base = writer.newest()
     if base is not None and not _has_whole_words(base):
         _make_words_anew(writer, base)
     _join(writer, _every, every_deletion=True)
+    done = replace(keep_index(writer, anew=True), removed=removed)
     _clean_if_due(writer)
-    return Maintained(removed=removed)
+    return done
 
 
 def _clean_if_due(writer: Maintainable) -> None:
@@ -236,7 +241,8 @@ def _drop_unused(writer: Maintainable) -> int:
         counts = base.pointer.counts
         counts = replace(counts, vectors=counts.vectors - len(unused), unused_vectors=0)
         tables = {**base.pointer.tables, VECTORS: change.version or named}
-        writer.publish(base, following(base.pointer, tables=tables, counts=counts), started)
+        pointer = refreshed(change, following(base.pointer, tables=tables, counts=counts))
+        writer.publish(base, pointer, started)
     return len(unused)
 
 
@@ -269,26 +275,31 @@ def _join(
             return 0
         with suppress(IndexLocked), writer.locked() as now:
             started = boot_time()
-            tables = _named(writer.place, now, made)
+            pointer = _named(writer.place, now, made)
             record = put_merged(files, now.pointer.words, words, now.by_text)
-            if tables == now.pointer.tables and record is None:
+            if pointer == now.pointer and record is None:
                 return 0
-            words_now = record or now.pointer.words
-            writer.publish(now, following(now.pointer, tables=tables, words=words_now), started)
+            writer.publish(now, following(pointer, words=record or pointer.words), started)
             return made[VECTORS].files if VECTORS in made else 0
     return 0
 
 
-def _named(place: Place, now: Generation, made: Mapping[str, Joined]) -> dict[str, int]:
-    """Put joined files into their tables where these still have the old ones; name the versions."""
-    tables = dict(now.pointer.tables)
+def _named(place: Place, now: Generation, made: Mapping[str, Joined]) -> Pointer:
+    """Put joined files into their tables where these still have the old ones.
+
+    Returns:
+        the pointer with the versions of the tables.
+    """
+    pointer, tables = now.pointer, dict(now.pointer.tables)
     for name, joined in made.items():
         there = {(one.files, one.deletions) for one in now.layout(name).fragments}
         if joined.sources <= there:
             change = TableChange(place, name, tables[name], now.schema(name))
             change.join(joined)
             tables[name] = change.version or tables[name]
-    return tables
+            if name == VECTORS:
+                pointer = refreshed(change, pointer)
+    return replace(pointer, tables=tables)
 
 
 def _has_whole_words(base: Generation) -> bool:
@@ -315,14 +326,3 @@ def _make_words_anew(writer: Maintainable, base: Generation) -> None:
         added = stored_texts(now, after - before, ())
         words = changed_words(files, made, language, sorted(before - after), added)
         writer.publish(now, following(now.pointer, words=words), started)
-
-
-def following(pointer: Pointer, **changes: object) -> Pointer:
-    """Return the pointer of the generation after another one."""
-    return replace(
-        pointer,
-        generation=pointer.generation + 1,
-        commit_id=new_id(),
-        updated_at=utc_now(),
-        **changes,  # type: ignore[arg-type]
-    )

@@ -1,0 +1,154 @@
+"""Keep the approximate index of the vectors up to date, beside other writers.
+
+To make and tune an index takes minutes for millions of vectors. Both is done outside commits: one
+commit puts the index into the table, and another one records how it is to be searched.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+
+from retrieval.errors import IndexDamaged, NotAnIndex
+from retrieval.store.lake.place import Place
+from retrieval.store.lake.tables.generation import Generation
+from retrieval.store.lake.tables.pointer import Pointer, boot_time, following
+from retrieval.store.lake.tables.schema import VECTORS, TableChange
+from retrieval.store.lake.vectors.codes import Codes
+from retrieval.store.lake.vectors.making import (
+    drop_index,
+    due,
+    extended,
+    has_kind,
+    put_index,
+    recorded,
+    with_settings,
+    written_index,
+)
+from retrieval.store.lake.vectors.tuning import tuned
+from retrieval.store.records import AnnSettings, Maintained
+
+Step = Callable[[TableChange, Pointer], Pointer]
+"""Changes the table of vectors, and returns the pointer with what it is to record."""
+
+
+class Indexable(Protocol):
+    """The part of a writer that is needed here; see ``Maintainable``."""
+
+    place: Place
+
+    def newest(self) -> Generation | None: ...
+
+    def locked(self) -> AbstractContextManager[Generation]: ...
+
+    def publish(self, base: Generation, pointer: Pointer, started: float) -> None: ...
+
+
+def keep_index(writer: Indexable, *, anew: bool = False) -> Maintained:
+    """Make, extend, tune or drop the index, whichever is due; usually nothing is.
+
+    Args:
+        writer: the writer, which does maintenance alone.
+        anew: whether to make the index again even if that is not due.
+
+    Raises:
+        StorageError, IndexDamaged: a file can't be written or read. Its commit changes nothing.
+        IndexLocked: another writer did not finish its commit.
+    """
+    base = writer.newest()
+    if base is None:
+        return Maintained()
+    what = due(base.pointer)
+    if anew and has_kind(base.pointer):
+        what = "make"
+    match what:
+        case "make":
+            settings = _tuned(writer, _made(writer, base))
+            return Maintained(ann=settings) if settings.reached else Maintained(missed=settings)
+        case "tune" if base.pointer.ann:
+            settings = _tuned(writer, base.pointer.ann.settings.lists)
+            return Maintained(tuned=settings)
+        case "extend":
+            _commit(writer, _extended)
+        case "drop":
+            _commit(writer, _dropped)
+    return Maintained()
+
+
+def has_whole_index(base: Generation) -> bool:
+    """Whether the index of a generation, if it has one, has all of its rows."""
+    ann = base.pointer.ann
+    if ann is None:
+        return True
+    try:
+        codes = Codes(base.place, base.table(VECTORS), base.layout(VECTORS), ann)
+        return np.array_equal(np.sort(codes.listed()), np.flatnonzero(codes.covered))
+    except IndexDamaged:
+        return False
+
+
+def forget_index(writer: Indexable) -> None:
+    """Drop the index, whatever state it is in."""
+    _commit(writer, _dropped)
+
+
+def _dropped(change: TableChange, pointer: Pointer) -> Pointer:
+    drop_index(change)
+    return replace(pointer, ann=None, missed=None)
+
+
+def _extended(change: TableChange, pointer: Pointer) -> Pointer:
+    return replace(pointer, ann=extended(change, pointer.ann)) if pointer.ann else pointer
+
+
+def _made(writer: Indexable, base: Generation) -> int:
+    """Make the index outside commits, and put it into the table; return its number of lists."""
+    index, lists = written_index(writer.place, base.table(VECTORS))
+
+    def put(change: TableChange, pointer: Pointer) -> Pointer:
+        put_index(change, index)
+        if pointer.ann is None:
+            return pointer  # vectors are searched exactly until the index is tuned
+        # Search with the settings of the index before it. Their target of 0 makes tuning due.
+        settings = replace(pointer.ann.settings, lists=lists, target=0.0)
+        return replace(pointer, ann=recorded(change.table(), settings))
+
+    _commit(writer, put)
+    return lists
+
+
+def _tuned(writer: Indexable, lists: int) -> AnnSettings:
+    """Tune the index outside commits, and record the result, or drop an index of no use."""
+    base = writer.newest()
+    if base is None:
+        raise NotAnIndex(f"{writer.place.address} is not an index any more")
+    table = base.table(VECTORS)
+    start = AnnSettings("ivf", effort=1, candidates=1, lists=lists, recall=0.0, queries=0)
+    target = base.pointer.target_recall
+    settings = tuned(writer.place, table, recorded(table, start), target)
+
+    def put(change: TableChange, pointer: Pointer) -> Pointer:
+        pointer = with_settings(pointer, recorded(change.table(), settings))
+        if pointer.ann is None:
+            drop_index(change)
+        return pointer
+
+    _commit(writer, put)
+    return settings
+
+
+def _commit(writer: Indexable, step: Step) -> Pointer:
+    """Change the table of vectors in one commit; return the pointer that was published."""
+    with writer.locked() as now:
+        started = boot_time()
+        named = now.pointer.tables[VECTORS]
+        change = TableChange(writer.place, VECTORS, named, now.schema(VECTORS))
+        pointer = step(change, now.pointer)
+        tables = {**pointer.tables, VECTORS: change.version or named}
+        if (made := replace(pointer, tables=tables)) == now.pointer:
+            return made
+        pointer = following(made)
+        writer.publish(now, pointer, started)
+    return pointer
