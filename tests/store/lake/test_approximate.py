@@ -34,6 +34,7 @@ from retrieval.store.lake.tables import pointer
 from retrieval.store.lake.tables.layout import Fragment, Layout
 from retrieval.store.lake.vectors import making
 from retrieval.store.lake.vectors.row_sets import row_set
+from retrieval.store.lake.writing import indexing
 from tests.store.disk.vectors.test_approximate import DIM, MODEL, add, clustered, recall
 
 ROWS = 3000
@@ -214,7 +215,7 @@ def test_removed_documents_are_not_found_whatever_is_done(own: Location) -> None
 
 def test_joined_files_keep_the_index_right(own: Location, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(making, "MAX_PLAIN_ROWS", 10)
-    monkeypatch.setattr("retrieval.store.lake.writing.writer.MANY_FILES", 2)
+    monkeypatch.setattr("retrieval.store.lake.writing.maintenance.MANY_FILES", 2)
     with open_writer(own, create=False) as writer:
         for name in "bcd":
             add(writer, clustered(40, ord(name)), name)
@@ -289,7 +290,7 @@ def test_auto_stays_exact_where_the_recall_is_missed(
 ) -> None:
     monkeypatch.setattr(making, "EXACT_BYTES", 0)
     index = lake(tmp_path)
-    monkeypatch.setattr(making, "tuned", _half_tuned)
+    monkeypatch.setattr(indexing, "tuned", _half_tuned)
     done = make(index, vectors[:1200], "auto")
     assert done.ann is None
     assert done.missed is not None

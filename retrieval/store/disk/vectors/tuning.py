@@ -23,7 +23,8 @@ CANDIDATES = (20, 50, 100, 200, 400, 800)
 _MOST_BREADTH = 4096
 """Largest breadth (efSearch) to try; FAISS visits at least that many nodes for each query."""
 _ENOUGH = 0.001
-"""Give up when doubling the effort gains less recall than this twice in a row."""
+"""Give up when doubling the effort gains less recall than this twice in a row. With a recall below
+half the target it may be that the first lists are empty, so go on."""
 _REFINEMENTS = 3
 """Number of halvings between an effort that was too low and its double, which was enough."""
 _SAME_SCORE = 1e-6
@@ -119,9 +120,11 @@ class _Tuner:
             if tried[-1].reached:
                 return self._refined(tried)
             gains = [after.recall - before.recall for before, after in pairwise(tried[-3:])]
-            if len(gains) > 1 and max(gains) < _ENOUGH:
+            vain = len(gains) > 1 and max(gains) < _ENOUGH
+            if effort == self.best.lists or (vain and tried[-1].recall > self.best.target / 2):
                 break
-            effort *= 2
+            # The last effort for an ivf index is all of its lists.
+            effort = min(2 * effort, self.best.lists or 2 * effort)
         return than
 
     def _refined(self, tried: list[AnnSettings]) -> AnnSettings:

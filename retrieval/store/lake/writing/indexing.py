@@ -35,15 +35,27 @@ Step = Callable[[TableChange, Pointer], Pointer]
 
 
 class Indexable(Protocol):
-    """The part of a writer that is needed here; see ``Maintainable``."""
+    """The part of a writer that an index needs; ``LakeWriter`` satisfies it."""
 
     place: Place
 
-    def newest(self) -> Generation | None: ...
+    def newest(self) -> Generation | None:
+        """Return the newest generation; None if there is none yet."""
+        ...
 
-    def locked(self) -> AbstractContextManager[Generation]: ...
+    def locked(self) -> AbstractContextManager[Generation]:
+        """Exclude other commits; yield the newest generation."""
+        ...
 
-    def publish(self, base: Generation, pointer: Pointer, started: float) -> None: ...
+    def publish(self, base: Generation, pointer: Pointer, started: float) -> None:
+        """Publish the generation that follows another one.
+
+        Args:
+            base: the generation before it.
+            pointer: the generation.
+            started: time of ``boot_time`` before its first table or file of words was written.
+        """
+        ...
 
 
 def keep_index(writer: Indexable, *, anew: bool = False) -> Maintained:
@@ -65,11 +77,11 @@ def keep_index(writer: Indexable, *, anew: bool = False) -> Maintained:
         what = "make"
     match what:
         case "make":
-            settings = _tuned(writer, _made(writer, base))
-            return Maintained(ann=settings) if settings.reached else Maintained(missed=settings)
+            settings, kept = _tuned(writer, _made(writer, base))
+            return Maintained(ann=settings) if kept else Maintained(missed=settings)
         case "tune" if base.pointer.ann:
-            settings = _tuned(writer, base.pointer.ann.settings.lists)
-            return Maintained(tuned=settings)
+            settings, kept = _tuned(writer, base.pointer.ann.settings.lists)
+            return Maintained(tuned=settings) if kept else Maintained(missed=settings)
         case "extend":
             _commit(writer, _extended)
         case "drop":
@@ -119,8 +131,12 @@ def _made(writer: Indexable, base: Generation) -> int:
     return lists
 
 
-def _tuned(writer: Indexable, lists: int) -> AnnSettings:
-    """Tune the index outside commits, and record the result, or drop an index of no use."""
+def _tuned(writer: Indexable, lists: int) -> tuple[AnnSettings, bool]:
+    """Tune the index outside commits, and record the result, or drop an index of no use.
+
+    Returns:
+        the settings, and whether the index was kept.
+    """
     base = writer.newest()
     if base is None:
         raise NotAnIndex(f"{writer.place.address} is not an index any more")
@@ -135,8 +151,7 @@ def _tuned(writer: Indexable, lists: int) -> AnnSettings:
             drop_index(change)
         return pointer
 
-    _commit(writer, put)
-    return settings
+    return settings, _commit(writer, put).ann is not None
 
 
 def _commit(writer: Indexable, step: Step) -> Pointer:

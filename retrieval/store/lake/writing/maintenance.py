@@ -1,4 +1,4 @@
-"""Keep an index fast as it grows: join small files, merge words, drop vectors that nobody uses.
+"""Keep an index fast as it grows: join files, merge words, drop unused vectors, index the others.
 
 Joining takes time in proportion to what is joined. So new files are written outside commits, while
 other writers go on, and one short commit names them in place of the old ones. If another commit has
@@ -38,7 +38,12 @@ from retrieval.store.lake.words import (
     put_merged,
 )
 from retrieval.store.lake.writing.cleaning import clean, is_due
-from retrieval.store.lake.writing.indexing import forget_index, has_whole_index, keep_index
+from retrieval.store.lake.writing.indexing import (
+    Indexable,
+    forget_index,
+    has_whole_index,
+    keep_index,
+)
 from retrieval.store.lake.writing.texts import stored_texts
 from retrieval.store.records import Maintained
 
@@ -57,36 +62,17 @@ _DELETED_SHARE: Final = 0.1
 Fewer take little room, and fragments of few rows are joined anyway."""
 
 
-class Maintainable(Protocol):
+class Maintainable(Indexable, Protocol):
     """The part of a writer that maintenance needs; ``LakeWriter`` satisfies it."""
 
-    place: Place
     shared: bool
-
-    def newest(self) -> Generation | None:
-        """Return the newest generation; None if there is none yet."""
-        ...
 
     def turn(self) -> AbstractContextManager[None]:
         """Exclude other commits."""
         ...
 
-    def locked(self) -> AbstractContextManager[Generation]:
-        """Exclude other commits; yield the newest generation."""
-        ...
-
     def word_files(self, base: Generation) -> WrittenWords:
         """Return the files of words of the index of a generation."""
-        ...
-
-    def publish(self, base: Generation, pointer: Pointer, started: float) -> None:
-        """Publish the generation that follows another one.
-
-        Args:
-            base: the generation before it.
-            pointer: the generation.
-            started: time of ``boot_time`` before its first table or file of words was written.
-        """
         ...
 
 
