@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any, Final, Literal
 
 from retrieval.errors import InvalidArgument
-from retrieval.store.disk.files.vector_file import sync
 from retrieval.store.disk.writing.maintenance import MAX_PLAIN_ROWS, MAX_SIDE_SHARE, MIN_ANN_ROWS
+from retrieval.store.durable_files import sync
 from retrieval.store.lake.place import TABLES, Place
 from retrieval.store.lake.tables.pointer import AnnPart, AnnRecord, MissedAnn, Pointer
 from retrieval.store.lake.tables.schema import VECTORS, TableChange, lance_errors
