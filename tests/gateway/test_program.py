@@ -16,6 +16,7 @@ import pytest
 import trustme
 
 from retrieval.commands.cli import main
+from tests.commands.forking import Forked
 from tests.gateway.harness import Http
 from tests.service.harness import Program, RunningServer, free_port, wait_until
 
@@ -24,7 +25,7 @@ COMMAND = [sys.executable, "-m", "retrieval", "gateway"]
 
 @contextmanager
 def program(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
-    process = subprocess.Popen(
+    process = Forked(
         [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
@@ -140,14 +141,7 @@ def test_a_server_answers_http_beside_grpc(index: Path) -> None:
     assert refuses(port)
 
 
-def test_the_gateway_ends_with_the_server_whatever_happens(index: Path) -> None:
-    started, port = serve(index)
-    assert Http(port)("GET", "/healthz").status == 200
-    started.finish(signal.SIGKILL)
-    wait_until(lambda: refuses(port))
-
-
-def test_a_gateway_that_dies_is_started_again(index: Path) -> None:
+def test_a_gateway_that_dies_is_started_again_and_ends_with_the_server(index: Path) -> None:
     started, port = serve(index, port=free_port())
     pid = started.process.pid
     children = Path(f"/proc/{pid}/task/{pid}/children")
@@ -155,7 +149,8 @@ def test_a_gateway_that_dies_is_started_again(index: Path) -> None:
     os.kill(int(first[0]), signal.SIGKILL)
     wait_until(lambda: children.read_text().split() not in ([], first) and not refuses(port))
     assert Http(port)("GET", "/readyz").status == 200
-    assert started.finish(signal.SIGTERM)[0] == 0
+    started.finish(signal.SIGKILL)
+    wait_until(lambda: refuses(port))
 
 
 def test_https_has_the_certificates_of_the_server(index: Path, tmp_path: Path) -> None:

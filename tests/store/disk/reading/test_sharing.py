@@ -22,7 +22,7 @@ from tests.store.disk.vectors.test_approximate import add, clustered, make
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
-ROWS = 12_000
+ROWS = 6_000
 
 
 def mapped(folder: Path) -> list[str]:

@@ -91,6 +91,19 @@ def approximate(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     return folder
 
 
+@pytest.fixture(scope="module")
+def four_thousand(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("index") / "ivf"
+    make(folder, "ivf", 4000)
+    return folder
+
+
+@pytest.fixture
+def folder(four_thousand: Path, tmp_path: Path) -> Path:
+    """A copy of an index of 4,000 vectors with an approximate index, to be changed."""
+    return Path(shutil.copytree(four_thousand, tmp_path / "index", symlinks=True))
+
+
 def recall(found: NDArray[np.int64], exact: NDArray[np.int64]) -> float:
     pairs = zip(found, exact, strict=True)
     return float(np.mean([len(set(a) & set(b) - {-1}) / len(set(b) - {-1}) for a, b in pairs]))
@@ -161,9 +174,7 @@ def test_a_filter_holds_for_places_too(tmp_path: Path) -> None:
         assert places_of_texts(reader, [1], [0], parse_filter("path:twin.txt")) == [[(3, 0)]]
 
 
-def test_small_changes_rebuild_nothing_and_large_ones_do(tmp_path: Path) -> None:
-    folder = tmp_path / "index"
-    make(folder, "ivf", 4000)
+def test_small_changes_rebuild_nothing_and_large_ones_do(folder: Path) -> None:
     first = read_status(folder).segments[0].file
     with open_writer(folder) as writer:
         add(writer, clustered(200, 5), "b")
@@ -182,14 +193,12 @@ def test_small_changes_rebuild_nothing_and_large_ones_do(tmp_path: Path) -> None
 
 
 def test_what_is_new_gets_an_index_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many small commits come: few rows are read one by one, and few segments are there."""
     monkeypatch.setattr(maintenance, "MAX_PLAIN_ROWS", 700)
     monkeypatch.setattr(maintenance, "MAX_SMALL_SEGMENTS", 2)
     monkeypatch.setattr(maintenance, "MAX_SIDE_SHARE", 0.9)
-    folder = tmp_path / "index"
-    make(folder, "ivf", 4000)
     main = read_status(folder).segments[0].file
     expected = [clustered(4000, 1)]
     with open_writer(folder) as writer:
@@ -210,9 +219,7 @@ def test_what_is_new_gets_an_index_of_its_own(
     assert list(verify(folder)) == []
 
 
-def test_removed_documents_are_not_found_and_then_dropped(tmp_path: Path) -> None:
-    folder = tmp_path / "index"
-    make(folder, "ivf", 4000)
+def test_removed_documents_are_not_found_and_then_dropped(folder: Path) -> None:
     removed, missing = remove_documents(
         folder, ["docs/a/3.txt", "docs/a/1999.txt", "nope", "docs/a/3"]
     )
