@@ -37,6 +37,8 @@ _CLIENT_OPTIONS: Final = frozenset(
     }
 )
 """Options of connections that obstore would read from the environment if none were given."""
+_TRIES: Final = re.compile(r" in [\d.]+\w+(, after \d+ retries.*?retry_timeout: \w+ *)? -")
+"""What obstore says of its attempts, between the request and the reason."""
 _MAX_DETAIL: Final = 300
 _NO_BUCKET: Final = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
 """How Amazon's, Azure's and Google's stores say that there is no such bucket."""
@@ -256,6 +258,10 @@ def _folder(url: str) -> Path:
 
 
 def detail(error: Exception) -> str:
-    """Return what an engine says is wrong: the first line of its text, shortened."""
+    """Return what an engine says is wrong: the first line of its text, shortened.
+
+    How long it tried is left out, so that a failure that repeats is the same each time.
+    """
     first = re.split(r"[\r\n]", str(error).strip(), maxsplit=1)[0]
+    first = _TRIES.sub(":", first)
     return first.partition(": <?xml")[0][:_MAX_DETAIL] or type(error).__name__

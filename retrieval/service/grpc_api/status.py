@@ -107,7 +107,7 @@ _SERVER_SIDE: dict[type[RetrievalError], str] = {
     ModelMismatch: "the model on the server is not the one that made the collection's index",
     NoLexicalIndex: "the collection's index holds no words that the server can search: one more "
     "`indexer build` there adds them; dense mode works without",
-    StorageError: "the server's disk refuses; its log says more",
+    StorageError: "the server's storage can't be used now; its log says more",
     DiskFull: "the server's disk is full; nothing that was acknowledged is lost",
 }
 """What clients read instead of messages that name the server's files; the log has the originals."""
