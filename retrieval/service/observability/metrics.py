@@ -85,15 +85,7 @@ class Metrics:
         )
         self._waiting = self._gauge("retrieval_queue_texts", "Texts that wait for the model.")
         self._watch_collections()
-        self._rejected = self._counter(
-            "retrieval_requests_rejected",
-            "Requests that the server refused, by the reason of their error and, if they were too "
-            "many or too large, the limit that they met.",
-            "reason",
-            "limit",
-        )
-        for reason, limit in _REJECTIONS:
-            self._rejected.labels(reason, limit)
+        self._rejected = self._count_rejections()
         self._background_failures = self._counter(
             "retrieval_background_failures",
             "Failures of threads and tasks that run beside the requests.",
@@ -121,6 +113,19 @@ class Metrics:
             "Looks for a new generation, and reloads, that failed.",
             "collection",
         )
+
+    def _count_rejections(self) -> Counter:
+        """Make the counter of refused requests, with the known reasons at zero."""
+        rejected = self._counter(
+            "retrieval_requests_rejected",
+            "Requests that the server refused, by the reason of their error and, if they were too "
+            "many or too large, the limit that they met.",
+            "reason",
+            "limit",
+        )
+        for reason, limit in _REJECTIONS:
+            rejected.labels(reason, limit)
+        return rejected
 
     def _counter(self, name: str, help_: str, *labels: str) -> Counter:
         return Counter(name, help_, labels, registry=self.registry)
