@@ -29,6 +29,10 @@ RETRY_SECONDS: Final = 60
 """Limits on repeating one request; what calls this tries again later by itself."""
 _CHUNK_BYTES: Final = 8 << 20
 """Size of the pieces in which an object is fetched or sent: the smallest that S3 takes is 5 MiB."""
+_UNANSWERED: Final = re.compile(
+    r"Error performing [A-Z]+ (?P<server>https?://[^/?\s]+)[^\n]*HTTP error", re.DOTALL
+)
+"""What the engines say if a server can't be connected to, or does not answer in time."""
 _STORES: Final = ("aws", "azure", "google")
 _CLIENT_OPTIONS: Final = frozenset(
     {
@@ -198,6 +202,18 @@ def failed(url: str, error: Exception) -> StorageError | InvalidArgument:
     if any(code in str(error) for code in _NO_BUCKET):
         return InvalidArgument(
             f"there is no bucket for {url}; create it, or mend the address", field="url"
+        )
+    text = str(error)
+    if "builder error" in text and "http://" in text:
+        return InvalidArgument(
+            f"{url} is at an address without encryption; allow that with AWS_ALLOW_HTTP=true",
+            field="url",
+        )
+    unanswered = _UNANSWERED.search(text)
+    if unanswered is not None:
+        return StorageError(
+            f"can't reach {url}: no answer from {unanswered['server']}; try again when it can be "
+            "reached"
         )
     return StorageError(f"can't use {url}: {detail(error)}")
 
