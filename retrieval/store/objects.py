@@ -25,7 +25,7 @@ CONNECT_SECONDS: Final = 5
 REQUEST_SECONDS: Final = 20
 """Time to wait for a connection, and for one request, which is of 8 MiB or less."""
 RETRIES: Final = 3
-RETRY_SECONDS: Final = 60
+RETRY_SECONDS: Final = 20
 """Limits on repeating one request; what calls this tries again later by itself."""
 _CHUNK_BYTES: Final = 8 << 20
 """Size of the pieces in which an object is fetched or sent: the smallest that S3 takes is 5 MiB."""
