@@ -405,7 +405,9 @@ def clean_tables(place: Place, kept: Sequence[Mapping[str, int]], until: float) 
             tagged = {int(tag["version"]): label for label, tag in table.tags.list().items()}
             for version in versions - tagged.keys():
                 table.tags.create(f"generation-{version}", version)
-            for version in tagged.keys() - versions:
+            # Later generations name later versions. So a cleaner that was slow removes no tag that
+            # another one has made meanwhile.
+            for version in [one for one in tagged if one < min(versions)]:
                 table.tags.delete(tagged[version])
             table.cleanup_old_versions(
                 older_than=timedelta(seconds=time.time() - until),
