@@ -32,7 +32,6 @@ _STORAGE_OPTIONS: Final = {
     "request_timeout": f"{REQUEST_SECONDS}s",
     "client_max_retries": str(RETRIES),
     "client_retry_timeout": str(RETRY_SECONDS),
-    # Lance repeats what the client has repeated already.
     "download_retry_count": "0",
 }
 """Lance reads credentials and the endpoint from the same environment variables as obstore."""

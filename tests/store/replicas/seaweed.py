@@ -34,6 +34,15 @@ def _ports(count: int) -> list[int]:
 @contextmanager
 def seaweed(folder: Path) -> Iterator[Mapping[str, str]]:
     """Run the store; yield the environment variables with which others use it."""
+    with seaweed_process(folder) as (environment, _):
+        yield environment
+
+
+@contextmanager
+def seaweed_process(
+    folder: Path,
+) -> Iterator[tuple[Mapping[str, str], "subprocess.Popen[bytes]"]]:
+    """Run the store; yield the environment variables with which others use it, and its process."""
     assert WEED is not None
     s3, master, volume, filer = _ports(4)
     ports = (f"-s3.port={s3}", f"-master.port={master}", f"-volume.port={volume}")
@@ -57,13 +66,14 @@ def seaweed(folder: Path) -> Iterator[Mapping[str, str]]:
         endpoint = f"http://127.0.0.1:{s3}"
         try:
             _make_bucket(f"{endpoint}/{BUCKET}", process)
-            yield {
+            environment = {
                 "AWS_ENDPOINT": endpoint,
                 "AWS_ALLOW_HTTP": "true",
                 "AWS_ACCESS_KEY_ID": "any",
                 "AWS_SECRET_ACCESS_KEY": "any",
                 "AWS_REGION": "us-east-1",
             }
+            yield environment, process
         finally:
             process.kill()
             process.wait()

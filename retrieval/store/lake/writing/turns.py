@@ -30,6 +30,8 @@ waiting process measures it with its own clock."""
 _POLL_SECONDS: Final = (0.05, 0.2)
 """Least and greatest time between two attempts, so that waiting processes do not ask together."""
 _FOLDER: Final = "turns"
+_GIVEN_UP: Final[set[str]] = set()
+"""Turns of this process that it could not give back, because the store did not answer."""
 
 
 @contextmanager
@@ -68,8 +70,10 @@ def _taken(place: Place, name: str, seconds: float, *, is_brief: bool) -> Iterat
     finally:
         ended.set()
         renewing.join()
-        with suppress(RetrievalError):  # it becomes stale
+        try:
             turn.give_back()
+        except RetrievalError:  # others wait until it is stale
+            _GIVEN_UP.add(turn.id)
 
 
 class _Turn:
@@ -78,7 +82,8 @@ class _Turn:
     def __init__(self, place: Place, name: str) -> None:
         self._place = place
         self._name = name
-        self._mine = {**_this_process(), "turn": secrets.token_hex(8), "renewed": 0}
+        self.id = secrets.token_hex(8)
+        self._mine = {**_this_process(), "turn": self.id, "renewed": 0}
         self._renewed = 0.0
         """When this process last knew that the turn was its own."""
 
@@ -126,7 +131,7 @@ class _Turn:
 
     def _is_mine(self) -> bool:
         other = self._read()
-        return other is not None and other.get("turn") == self._mine["turn"]
+        return other is not None and other.get("turn") == self.id
 
     def _read(self) -> dict[str, Any] | None:
         try:
@@ -169,6 +174,8 @@ def _started(pid: int) -> str | None:
 
 def _is_alive(other: dict[str, Any]) -> bool | None:
     """Whether the process of a turn is alive; None if only time can tell."""
+    if other.get("turn") in _GIVEN_UP:
+        return False
     ids = _this_machine()["ids"]
     if not ids or other.get("ids") != ids or not isinstance(other.get("pid"), int):
         return None
