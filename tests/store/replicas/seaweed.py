@@ -1,5 +1,6 @@
 """An object store with the interface of S3, on this machine: SeaweedFS."""
 
+import random
 import shutil
 import socket
 import subprocess
@@ -18,7 +19,8 @@ BUCKET = "test"
 def _ports(count: int) -> list[int]:
     """Return free ports below 55,536: the program listens at each plus 10,000, too."""
     found = list[int]()
-    for port in range(20_000, 50_000, 7):
+    # Another process may be starting the program at the same time.
+    for port in range(20_000 + 7 * random.randrange(4_000), 50_000, 7):
         with socket.socket() as probe, socket.socket() as second:
             try:
                 probe.bind(("127.0.0.1", port))
