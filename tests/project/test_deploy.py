@@ -3,21 +3,27 @@
 import importlib.util
 import json
 import re
+import signal
 import tomllib
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
+import grpc
 import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from indexer.commands.cli import cli as indexer_cli
 from retrieval.commands.cli import cli as retrieval_cli
 from retrieval.service.config import parse_address, parse_indexes, pulled_indexes
 from retrieval.store.objects import CLOUD_SCHEMES
+from retrieval.store.replicas.publish import publish
+from tests.service.harness import Program, build_index, free_port, write_documents
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -281,3 +287,37 @@ def test_the_cluster_of_ray_is_one_that_ray_takes() -> None:
     if ray is not None and ray.origin:  # in the environment of `make test-ray`
         schema = Path(ray.origin).with_name("autoscaler") / "ray-schema.json"
         jsonschema.validate(cluster, json.loads(schema.read_text()))
+
+
+@pytest.mark.slow
+def test_the_servers_command_serves_what_was_published(tmp_path: Path) -> None:
+    """It runs as written, but with other folders, ports and another object store."""
+    write_documents(tmp_path / "documents")
+    build_index(tmp_path / "documents", tmp_path / "index")
+    url = (tmp_path / "bucket").as_uri()
+    publish(tmp_path / "index", url)
+    _, container, _ = server(VARIANTS["plain"])
+    metrics = free_port()
+    instead = {
+        "$(INDEX)": url,
+        "/var/lib/retrieval": str(tmp_path),
+        "0.0.0.0:50051": "127.0.0.1:0",
+        "0.0.0.0:9464": f"127.0.0.1:{metrics}",
+    }
+    words = container["args"]
+    for old, new in instead.items():
+        assert any(old in word for word in words)
+        words = [word.replace(old, new) for word in words]
+    program = Program(*words)
+    program.wait_ready()
+    with grpc.insecure_channel(program.target) as channel:
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            asked = health_pb2.HealthCheckRequest(
+                service=container[probe]["grpc"].get("service", "")
+            )
+            answer = health_pb2_grpc.HealthStub(channel).Check(asked, timeout=60)
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=60) as page:
+        assert b"retrieval_index_generation" in page.read()
+    code, _, log = program.finish(signal.SIGTERM)
+    assert code == 0, log
