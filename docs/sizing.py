@@ -18,14 +18,22 @@ WORD_BYTES: Final = 16e6 / 40_000
 """Words of a passage: 16 MB for 40,000 passages of 700 characters (operations.md)."""
 CODE_BYTES: Final = 66
 """Approximate index in memory, by passage: ten million vectors (benchmarks.md, Store)."""
+TABLE_CODE_BYTES: Final = 70
+"""The same in Lance tables (decisions/0043-codes-in-lance.md)."""
 EXACT_ROWS: Final = 50_000
-"""Passages above which an index is approximate (indexing.md)."""
+"""Passages above which the index of a folder is approximate (indexing.md)."""
+EXACT_BYTES: Final = 256 << 20
+"""Size of the vectors above which that of Lance tables is (scale-out.md)."""
 EMBED_CORE_SECONDS: Final = 37.7 * 2 / 1_643
 """Reading and embedding a passage with the default model: 1,643 passages in 37.7 s on two cores,
 the slower round (benchmarks.md, Writing over the network)."""
 INDEX_CORE_SECONDS: Final = 27.8 * 60 * 2 / 10e6
 """Making the approximate index, by passage: ten million in 27.8 minutes on two cores
 (benchmarks.md, Store)."""
+TABLE_INDEX_CORE_SECONDS: Final = 47.0
+"""The same in Lance tables, for a million passages (decisions/0043-codes-in-lance.md). Each vector
+is compared with the middles of as many lists as the square root of their number, so the time grows
+with the power 1.5."""
 GPU_TOKENS: Final = (0.6e6, 2e6)
 """Tokens a second of one H200: an assumption, because no speed on a GPU is published yet."""
 GPU_FROM: Final = 1_000_000
@@ -76,6 +84,13 @@ class Needs:
         return INDEX_CORE_SECONDS * self.passages / 3600
 
     @property
+    def table_index_core_hours(self) -> float:
+        """Making the approximate index in Lance tables."""
+        if self.vector_bytes <= EXACT_BYTES:
+            return 0.0
+        return TABLE_INDEX_CORE_SECONDS * (self.passages / 1e6) ** 1.5 / 3600
+
+    @property
     def gpu_hours(self) -> tuple[float, float]:
         """Embedding on H200s, from and to."""
         hours = [TOKENS * self.passages / speed / 3600 for speed in reversed(GPU_TOKENS)]
@@ -94,7 +109,11 @@ def table() -> str:
         ("whole index on disk", [_bytes(one.disk_bytes) for one in some]),
         ("reading and embedding, CPU", [_hours(one.embed_core_hours, "core") for one in some]),
         ("embedding, one H200 *", [_gpu_hours(one) for one in some]),
-        ("making the index", [_hours(one.index_core_hours, "core") for one in some]),
+        ("making the index, folder", [_hours(one.index_core_hours, "core") for one in some]),
+        (
+            "making the index, Lance tables",
+            [_hours(one.table_index_core_hours, "core") for one in some],
+        ),
     ]
     (heading, first), *others = rows
     lines = [f"| {heading} | {' | '.join(first)} |", f"|---|{'--:|' * len(some)}"]
@@ -109,6 +128,8 @@ def _bytes(size: float) -> str:
 
 
 def _hours(hours: float, what: str) -> str:
+    if not hours:
+        return "none"
     if hours < 1:
         return f"{_rounded(hours * 60)} {what}-minutes"
     return f"{_rounded(hours)} {what}-hours"
