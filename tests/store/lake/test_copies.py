@@ -1,15 +1,17 @@
 """Files of tables in the cache folder: room, uses by several processes, and what kills leave."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from retrieval.errors import InvalidArgument
-from retrieval.store.lake.local.cache_folder import cache_limit, folder_size
+from retrieval.store.lake.local.cache_folder import cache_limit, files_in, folder_size
 from retrieval.store.lake.local.copies import Copies, Plan
 
 SIZE = 1000
@@ -118,6 +120,31 @@ sys.stdin.read()
     assert list(tmp_path.glob("a/uses/*")) == []
     assert list(tmp_path.glob("a/parts/*")) == []
     assert folder_size(tmp_path) <= LIMIT
+
+
+def test_many_users_keep_to_the_limit_and_to_each_others_files(tmp_path: Path) -> None:
+    """Each use is a lock on a file of its own, so that threads are to each other as processes."""
+    limit, kept = 8 * SIZE, []
+
+    def work(seed: int) -> int:
+        draw, fetched = random.Random(seed), 0
+        for _ in range(20):
+            copies = Copies(tmp_path, draw.choice("ab"), limit)
+            number = draw.randrange(5)
+            some = plan(number, files=1 + number % 3)  # a version always has the same files
+            if copies.claim(some):
+                fetch(copies, some)
+                with copies._locked():  # so that nothing is deleted meanwhile
+                    files = dict(files_in(tmp_path))
+                kept.append(sum(size for path, size in files.items() if "data" in path.parts))
+                assert copies.missing(some) == []
+                fetched += 1
+            copies.close()
+        return fetched
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(work, range(4)))
+    assert max(kept) <= limit
 
 
 def test_words_count_and_stay_while_their_index_is_used(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Tables of an object store are read from copies on this machine; here, the store is a folder."""
 
 import logging
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,15 +46,25 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the objects of an index."""
+    folder = tmp_path_factory.mktemp("mirror")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RETRIEVAL_CACHE_DIR", str(folder / "cache"))
+        (folder / "bucket").mkdir()
+        place = Place(f"file://{folder}/bucket", None)
+        put(place, "d/a.txt", 1)
+        put(place, "d/b.txt", 2)
+    return folder / "bucket"
+
+
 @pytest.fixture
-def place(tmp_path: Path, cache: Path) -> Place:
+def place(tmp_path: Path, cache: Path, built: Path) -> Place:
     """An index in a bucket that is a folder."""
     assert not cache.exists()
-    (tmp_path / "bucket").mkdir()
-    found = Place(f"file://{tmp_path}/bucket", None)
-    put(found, "d/a.txt", 1)
-    put(found, "d/b.txt", 2)
-    return found
+    shutil.copytree(built, tmp_path / "bucket")
+    return Place(f"file://{tmp_path}/bucket", None)
 
 
 def wait(condition: Callable[[], bool]) -> None:

@@ -112,7 +112,7 @@ class Copies:
             whether there is room; otherwise nothing has changed.
         """
         with self._locked():
-            if not self._make_room(plan):
+            if plan.name not in self._claimed and not self._make_room(plan):
                 return False
             self._claimed[plan.name] = plan
             self._write_use()
@@ -187,7 +187,8 @@ class Copies:
         files = {self.table(plan.table) / name: size for name, size in plan.files.items()}
         in_use = self._in_use()
         self._forget(plan, in_use.keys() | files.keys())
-        present = dict(files_in(self._cache))
+        # Files that are not whole yet are planned, and count as such.
+        present = {path: size for path, size in files_in(self._cache) if path.parent.name != _PARTS}
         counted = {**present, **in_use}
         needed = sum(size for path, size in files.items() if path not in counted)
         over = sum(counted.values()) + needed - self._limit
@@ -215,11 +216,19 @@ class Copies:
                         file.unlink(missing_ok=True)
 
     def _in_use(self) -> dict[Path, int]:
-        """Return the files that opened generations use, with their sizes; forget dead uses."""
+        """Return the plans and files that opened generations use, with their sizes.
+
+        What killed processes have left is deleted.
+        """
         found: dict[Path, int] = {}
         for index in self._indexes():
             for name in {name for names in _live_uses(index) for name in names}:
-                found.update(_planned(index, index / _PLANS / f"{name}.json"))
+                path = index / _PLANS / f"{name}.json"
+                found.update({path: _size(path) or 0, **_planned(index, path)})
+            live = {path.name for path in (index / _USES).iterdir()}
+            for part in (index / _PARTS).iterdir():
+                if part.name.partition("-")[0] not in live:
+                    part.unlink(missing_ok=True)
         for plan in self._claimed.values():  # of which one may be about to be written
             folder = self.table(plan.table)
             found.update((folder / file, size) for file, size in plan.files.items())
@@ -229,11 +238,7 @@ class Copies:
         """Yield the files that may be deleted, in order: the least recently used come first."""
         plans = []
         for index in self._indexes():
-            live = [path.name for path in (index / _USES).iterdir()]
-            for part in (index / _PARTS).iterdir():
-                if part.name.partition("-")[0] not in live:
-                    yield part
-            if not live:
+            if not any((index / _USES).iterdir()):
                 limit = time.time() - _UNUSED_SECONDS
                 words = [path for path in present if path.is_relative_to(index / WORDS)]
                 plans += [(m, [p]) for p in words if (m := _used_at(p)) < limit]
