@@ -83,13 +83,12 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Index few vectors, too, and search them by the index."""
     monkeypatch.setattr(making, "MIN_ANN_ROWS", 20)
     monkeypatch.setattr(search, "_FEW_ROWS", 0)
-    monkeypatch.setattr(tuning, "QUERIES", 20)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def few_queries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tune with fewer queries, which takes less time."""
-    monkeypatch.setattr(tuning, "QUERIES", 40)
+    monkeypatch.setattr(tuning, "QUERIES", 30)
 
 
 def assert_right(reader: Reader, queries: NDArray[np.float32], least: float) -> None:
@@ -238,7 +237,6 @@ DEGENERATE = {
 }
 
 
-@pytest.mark.usefixtures("few_queries")
 @pytest.mark.parametrize("name", DEGENERATE)
 def test_degenerate_vectors_are_found_with_their_scores(name: str, tmp_path: Path) -> None:
     vectors = DEGENERATE[name]
@@ -271,7 +269,6 @@ def test_the_type_decides(own: Location, tmp_path: Path) -> None:
             commit.set_index_type("ivf", 0.95)
 
 
-@pytest.mark.usefixtures("few_queries")
 def test_another_recall_is_tuned_for(own: Location) -> None:
     for target in (0.8, 0.99):
         with open_writer(own, create=False) as writer:

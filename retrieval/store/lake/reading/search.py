@@ -99,8 +99,8 @@ class VectorSearch:
         generation, ann = self._generation, self._generation.pointer.ann
         if ann is None:
             return None
-        table, layout = generation.table(VECTORS), generation.layout(VECTORS)
-        return Codes(generation.place, table, layout, ann)
+        layout = generation.layout(VECTORS)
+        return Codes(generation.place, lambda: generation.table(VECTORS), layout, ann)
 
     @cached_property
     def _unfiltered(self) -> Eligible | None:

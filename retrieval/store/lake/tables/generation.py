@@ -29,6 +29,7 @@ from retrieval.store.lake.tables.schema import (
     TEXTS,
     VECTORS,
     lance_errors,
+    new_session,
     open_table,
     see,
     vector_schema,
@@ -102,7 +103,10 @@ class Generation:
         self._keyed: dict[tuple[str, str], Keyed | KeyedTexts] = {}
         self._derived: dict[str, Any] = {}
         self._lock = threading.RLock()
-        if before is not None and _is_older(before, self):
+        is_older = before is not None and _is_older(before, self)
+        # Lance caches what it has read of indexes and files in a session.
+        self._session: Any = before._session if before and is_older else new_session()
+        if before is not None and is_older:
             with before._lock:
                 self._carry(before)
 
@@ -135,7 +139,7 @@ class Generation:
         """Open a table from its copy if there is one."""
         table = self._copies.open(name) if self._copies else None
         if table is None:
-            return open_table(self.place, name, version)
+            return open_table(self.place, name, version, self._session)
         self._copied.add(name)
         return table
 

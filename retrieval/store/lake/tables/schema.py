@@ -96,6 +96,12 @@ SCHEMAS: Final[Mapping[str, Any]] = {
 TABLE_NAMES: Final = (*SCHEMAS, VECTORS)
 
 _DIGEST_BYTES: Final = 8
+_INDEX_CACHE_BYTES: Final = 4 << 30
+"""Maximum size of an approximate index in memory: 60 million vectors at 384 dimensions. Of a larger
+one, each search reads again what the searches before it have displaced."""
+_METADATA_CACHE_BYTES: Final = 64 << 20
+"""Maximum size of what is kept of the tables' files, such as places of columns. Lance's default is
+a gigabyte for each table."""
 _JOINING: Final = ("BaseOperation", "Rewrite")
 """Names of the changes that joining files makes; the first stands for those without rows."""
 _DELETED_AT_ONCE: Final = 50_000
@@ -121,10 +127,25 @@ def vector_digest(vector_id: int, content_key: bytes, vector: NDArray[np.float32
     return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
 
 
-def dataset(place: Place, name: str, version: int | None = None) -> Any:  # noqa: ANN401
+def new_session() -> Any:  # noqa: ANN401
+    """Return a cache for the tables of one index, which later generations share."""
+    return lance.Session(
+        index_cache_size_bytes=_INDEX_CACHE_BYTES, metadata_cache_size_bytes=_METADATA_CACHE_BYTES
+    )
+
+
+def dataset(
+    place: Place,
+    name: str,
+    version: int | None = None,
+    session: Any = None,  # noqa: ANN401
+) -> Any:  # noqa: ANN401
     """Open the newest version of a table or a given one; raise what Lance raises."""
     return lance.dataset(
-        place.table_uri(name), version=version, storage_options=place.storage_options
+        place.table_uri(name),
+        version=version,
+        storage_options=place.storage_options,
+        session=session,
     )
 
 
@@ -208,10 +229,15 @@ def _damaged(place: Place, error: BaseException) -> IndexDamaged:
     )
 
 
-def open_table(place: Place, name: str, version: int) -> Any:  # noqa: ANN401
+def open_table(
+    place: Place,
+    name: str,
+    version: int,
+    session: Any = None,  # noqa: ANN401
+) -> Any:  # noqa: ANN401
     """Open one version of a table."""
     with lance_errors(place):
-        return dataset(place, name, version)
+        return dataset(place, name, version, session)
 
 
 def is_there(place: Place, name: str) -> bool:

@@ -5,7 +5,7 @@ The index is Lance's ``IVF_RQ``: lists of similar vectors in RaBitQ codes of one
 scores are computed from the full vectors, so every result has its exact score.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -46,12 +46,18 @@ class Eligible:
 class Codes:
     """The approximate index of one version of the vectors; safe to share between threads."""
 
-    def __init__(self, place: Place, table: Any, layout: Layout, record: AnnRecord) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        place: Place,
+        table: Callable[[], Any],
+        layout: Layout,
+        record: AnnRecord,
+    ) -> None:
         """Open the index.
 
         Args:
             place: the index.
-            table: the table of vectors.
+            table: function that returns the table of vectors, or a copy of it that was made since.
             layout: the layout of the table.
             record: what the generation records of the index.
 
@@ -63,7 +69,7 @@ class Codes:
         self._layout = layout
         self._settings = record.settings
         with lance_errors(place):
-            parts = index_parts(table)
+            parts = index_parts(table())
         if set(parts) != {part.id for part in record.parts}:
             raise ann_damaged(place, "it is not the one that the newest commit names")
         fragments = {one for part in parts.values() for one in part}
@@ -116,7 +122,7 @@ class Codes:
         Raises:
             IndexDamaged: the index can't be read.
         """
-        query = np.zeros(self._table.schema.field("vector").type.list_size, np.float32)
+        query = np.zeros(self._table().schema.field("vector").type.list_size, np.float32)
         return self._rows(self._nearest(query, self.rows, self._settings.lists, None, []))
 
     def _rows(self, found: Any) -> Ids:  # noqa: ANN401
@@ -140,15 +146,19 @@ class Codes:
         }
         try:
             with lance_errors(self._place):
-                return self._table.scanner(
-                    columns=list(columns),
-                    nearest=nearest,
-                    prefilter=True,
-                    with_row_id=True,
-                    fast_search=True,  # rows outside the index are searched by the caller
-                    row_addr_allowlist=eligible.rows if eligible else None,
-                    disable_scoring_autoprojection=True,
-                ).to_table()
+                return (
+                    self._table()
+                    .scanner(
+                        columns=list(columns),
+                        nearest=nearest,
+                        prefilter=True,
+                        with_row_id=True,
+                        fast_search=True,  # rows outside the index are searched by the caller
+                        row_addr_allowlist=eligible.rows if eligible else None,
+                        disable_scoring_autoprojection=True,
+                    )
+                    .to_table()
+                )
         except IndexDamaged as error:
             raise ann_damaged(self._place, error.message) from error
 

@@ -95,7 +95,8 @@ def has_whole_index(base: Generation) -> bool:
     if ann is None:
         return True
     try:
-        codes = Codes(base.place, base.table(VECTORS), base.layout(VECTORS), ann)
+        layout = base.layout(VECTORS)
+        codes = Codes(base.place, lambda: base.table(VECTORS), layout, ann)
         return np.array_equal(np.sort(codes.listed()), np.flatnonzero(codes.covered))
     except IndexDamaged:
         return False
