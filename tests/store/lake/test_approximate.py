@@ -377,7 +377,7 @@ def test_rows_are_written_as_lance_writes_them(layout: Layout, share: float, see
 
 @pytest.mark.usefixtures("small")
 @settings(
-    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.lists(st.sampled_from("aarmc"), min_size=3, max_size=7), st.integers(0, 9))
 def test_any_writes_leave_what_was_added_and_not_removed(
