@@ -5,6 +5,7 @@ to the others at once, and a new worker is started as soon as a node has room fo
 restart actors and repeat their tasks, too, but the tasks would wait for that very actor.
 """
 
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +24,9 @@ from retrieval.errors import ClusterLost, ClusterUnavailable, RetrievalError
 
 NO_WORKER_SECONDS: Final = 120.0
 """Time without any worker after which a build gives up: nodes of a cloud start within it."""
+HEAD_SECONDS: Final = 30.0
+"""Time without an answer of the cluster's head after which a build gives up. Ray ends the program
+after 60 seconds, without a word."""
 _LOOK_SECONDS: Final = 1.0
 """Time between two looks at the nodes of the cluster."""
 _WAITING_SECONDS: Final = 5.0
@@ -125,6 +129,8 @@ class Pool:
         )
         self._error: RetrievalError | None = None
         self._since, self._told = time.monotonic(), False
+        host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+        self._head, self._head_seen = (host.strip("[]"), int(port)), time.monotonic()
         self._closed = False
         self.loaded: Future[Loaded] = Future()
         """The model as the first worker has loaded it."""
@@ -201,8 +207,8 @@ class Pool:
         while not self._closed:  # refuse what comes after an error
             if isinstance(event := self._events.get(), _Task):
                 self._give_up(event)
-        for worker in self._workers:
-            with suppress(Exception):  # the cluster may be gone
+        for worker in () if isinstance(self._error, ClusterLost) else self._workers:
+            with suppress(self._ray.exceptions.RayError):  # it has ended by itself
                 self._ray.kill(worker.handle)
 
     def _work(self) -> None:
@@ -223,6 +229,8 @@ class Pool:
 
     def _look(self) -> None:
         """Drop workers of nodes that are gone, and start workers where there is room."""
+        if not self._head_answers():
+            return
         nodes = [node for node in self._ray.nodes() if node["Alive"]]
         alive = {node["NodeID"] for node in nodes}
         for worker in [one for one in self._workers if one.node and one.node not in alive]:
@@ -235,6 +243,18 @@ class Pool:
             self._workers.append(worker)
             self._send(worker, _Task("hello", ()))
         self._check_waiting()
+
+    def _head_answers(self) -> bool:
+        """Whether the head can be asked; give up if it can't for a while."""
+        now = time.monotonic()
+        try:
+            socket.create_connection(self._head, _LOOK_SECONDS).close()
+        except OSError as error:
+            if now - self._head_seen > HEAD_SECONDS:
+                self._fail(ClusterLost(f"the head of the Ray cluster is lost: {error}"))
+            return False
+        self._head_seen = now
+        return True
 
     def _check_waiting(self) -> None:
         """Tell the user that no worker starts; give up after a while."""
@@ -330,7 +350,7 @@ class Pool:
     def _lose(self, worker: _Worker, error: BaseException | None = None) -> None:
         """Forget a worker, and give its tasks to others."""
         self._workers.remove(worker)
-        with suppress(Exception):  # it is most likely dead already
+        with suppress(self._ray.exceptions.RayError):  # it is most likely dead already
             self._ray.kill(worker.handle)
         if not worker.node and error is not None and "ModuleNotFoundError" in str(error):
             self._fail(ClusterUnavailable(self._failing(error)))

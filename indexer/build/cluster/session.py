@@ -1,9 +1,11 @@
 """Connection to a Ray cluster, or a cluster of this machine alone for one build."""
 
+import atexit
 import os
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -11,13 +13,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from retrieval.errors import ClusterUnavailable, InvalidArgument
+from retrieval.errors import ClusterLost, ClusterUnavailable, InvalidArgument
 
 LOCAL: Final = "local"
 """Address that means a cluster of this machine, for the time of the build."""
 
 CONNECT_SECONDS: Final = 5.0
 """Time to reach the cluster's address, and for each answer while connecting."""
+
+_LOOPBACK: Final = "127.0.0.1"
 
 _LOCAL_STORE_BYTES: Final = 512 << 20
 """Shared memory of a local cluster's objects: several times what a build has there at once."""
@@ -27,7 +31,6 @@ _ENVIRONMENT: Final = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # this program reports what goes wrong, in a line
     "RAY_NUM_REDIS_GET_RETRIES": "1",  # of connecting; each takes CONNECT_SECONDS and more
     "RAY_py_gcs_connect_timeout_s": f"{CONNECT_SECONDS:.0f}",
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "30",
 }
 """Settings that Ray takes from the environment; those that the user made stay."""
 
@@ -48,13 +51,9 @@ def connected(address: str) -> Iterator[ModuleType]:
         ClusterUnavailable: no cluster answers there.
     """
     _check_reachable(address)
-    secret = {}
-    if address == LOCAL and "RAY_AUTH_MODE" not in os.environ:
-        # Other users of this machine can't use the cluster. Without this, Ray makes a token, too,
-        # and leaves it in the home folder.
-        secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    for name, value in (_ENVIRONMENT | secret).items():
-        os.environ.setdefault(name, value)
+    if "ray" not in sys.modules:  # it takes these when it is imported
+        for name, value in (_ENVIRONMENT | _environment_of(address)).items():
+            os.environ.setdefault(name, value)
     try:
         import ray
     except ModuleNotFoundError as error:
@@ -71,10 +70,32 @@ def connected(address: str) -> Iterator[ModuleType]:
             with _silence():
                 _connect(ray, address, own)
             yield ray
-        finally:
-            ray.shutdown()
-            if own is not None:
-                shutil.rmtree(own, ignore_errors=True)
+        except ClusterLost:
+            # Saying goodbye would take a minute, and Ray would end this program meanwhile.
+            atexit.unregister(ray.shutdown)
+            raise
+        except BaseException:
+            _disconnect(ray, own)
+            raise
+        _disconnect(ray, own)
+
+
+def _disconnect(ray: ModuleType, own: str | None) -> None:
+    ray.shutdown()
+    if own is not None:
+        shutil.rmtree(own, ignore_errors=True)
+
+
+def _environment_of(address: str) -> dict[str, str]:
+    """Return settings for a cluster of this machine; none for others."""
+    if address != LOCAL:
+        return {}
+    loopback = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # where Ray listens on loopback only
+    if "RAY_AUTH_MODE" in os.environ:
+        return loopback
+    # Other users of this machine can't use the cluster. Without this, Ray makes a token, too, and
+    # leaves it in the home folder.
+    return loopback | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 def _connect(ray: ModuleType, address: str, own: str | None) -> None:
@@ -87,15 +108,27 @@ def _connect(ray: ModuleType, address: str, own: str | None) -> None:
                 num_cpus=_cores(),
                 include_dashboard=False,
                 object_store_memory=_LOCAL_STORE_BYTES,
-                # Ray's protocol runs code: nobody else may reach it.
-                _node_ip_address="127.0.0.1",
+                _node_ip_address=_LOOPBACK,
                 _temp_dir=own,
                 **quiet,
             )
+            # Ray's protocol runs code: nobody else may reach it.
+            _check_loopback(ray)
         else:
             ray.init(address=address, **quiet)
     except (ConnectionError, OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise _unavailable(address, error) from error
+
+
+def _check_loopback(ray: ModuleType) -> None:
+    """Refuse a local cluster that others can reach.
+
+    Raises:
+        RuntimeError: it listens on all interfaces.
+    """
+    if not ray.get_runtime_context().gcs_address.startswith(f"{_LOOPBACK}:"):
+        ray.shutdown()
+        raise RuntimeError("it would listen on all interfaces; don't import ray before")
 
 
 def _unavailable(address: str, error: Exception) -> ClusterUnavailable:

@@ -78,6 +78,7 @@ class Network:
         self._pid = pid
         self.folder = folder
         self.nodes: list[Node] = []
+        self._started: list[subprocess.Popen[bytes]] = []
 
     def inside(self, *command: str) -> list[str]:
         """Return the command that runs another one in the namespace."""
@@ -87,9 +88,21 @@ class Network:
         ]
 
     def start(self, command: Sequence[str], **options: object) -> "subprocess.Popen[bytes]":
-        return subprocess.Popen(
+        """Start a command in the namespace; ``stop_started`` ends it."""
+        process = subprocess.Popen(
             self.inside(*command), env={**os.environ, **_ENVIRONMENT}, **options
         )
+        self._started.append(process)
+        return process
+
+    def stop_started(self) -> None:
+        """Kill what was started and is not a node."""
+        nodes = [node.process for node in self.nodes]
+        for process in self._started:
+            if process not in nodes and process.poll() is None:
+                process.kill()
+                process.wait()
+        self._started.clear()
 
     def add_node(self, *, cpus: int = 1) -> Node:
         """Start a node; the first is the head. They have addresses of their own."""
@@ -125,6 +138,7 @@ class Network:
         return node
 
     def stop(self) -> None:
+        """Kill all nodes."""
         for node in reversed(self.nodes):
             if node.process.poll() is None:
                 node.kill()

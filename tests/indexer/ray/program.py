@@ -14,4 +14,5 @@ if __name__ == "__main__":
     read_ahead.MAX_SENT_BYTES = 100_000
     settings.FILE_MEMORY_BYTES = 200 << 20
     pool.NO_WORKER_SECONDS = 20.0
+    pool.HEAD_SECONDS = 10.0
     sys.exit(main())

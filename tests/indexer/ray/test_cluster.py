@@ -1,6 +1,8 @@
 """Builds on a cluster of two nodes: the same index as without, whatever is lost in between."""
 
+import importlib.util
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,15 +17,17 @@ from retrieval.errors import RetrievalError
 from retrieval.store import open_reader, open_writer, verify
 from tests.indexer.build.test_build import Workplace, assert_same_content
 from tests.indexer.build.test_messy import WANTED
-from tests.indexer.ray.nodes import ADDRESS, Network, network, wait_for, why_impossible
+from tests.indexer.ray.nodes import ADDRESS, Network, Node, network, wait_for, why_impossible
 from tests.indexer.readers.test_pool import write_xlsx
 
-pytest.importorskip("ray", reason="make test-ray installs Ray")
+if importlib.util.find_spec("ray") is None:
+    pytest.skip("make test-ray installs Ray", allow_module_level=True)
 if reason := why_impossible():
     pytest.skip(f"no network namespace here: {reason}", allow_module_level=True)
 
 PROGRAM = (sys.executable, "-m", "tests.indexer.ray.program", "build")
 DOCS = Path(__file__).parents[3] / "docs" / "decisions"
+FILES = 30
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +39,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
 
 
 @pytest.fixture
-def two_nodes(cluster: Network) -> Network:
-    """Both nodes, started if a test before has killed them."""
-    if not cluster.nodes or cluster.nodes[0].process.poll() is not None:
+def two_nodes(cluster: Network) -> Iterator[Network]:
+    """Both nodes, started again if a test before has killed them."""
+    if any(node.process.poll() is not None for node in cluster.nodes):
         cluster.stop()
+    while len(cluster.nodes) < 2:
         cluster.add_node()
-    if len(cluster.nodes) == 1:
-        cluster.add_node()
-    return cluster
+    yield cluster
+    cluster.stop_started()
 
 
 @pytest.fixture
@@ -50,11 +54,27 @@ def place(tmp_path: Path) -> Workplace:
     return Workplace(tmp_path)
 
 
-def on_cluster(
-    cluster: Network, place: Workplace, *options: str, docs: Path | None = None
-) -> "subprocess.Popen[bytes]":
+@pytest.fixture
+def long_place(place: Workplace) -> Workplace:
+    """Documents that take a while to embed with the default model."""
+    for path in sorted(DOCS.glob("0*.md"))[:FILES]:
+        shutil.copy(path, place.docs)
+    return place
+
+
+def is_working(node: Node) -> bool:
+    """Whether a worker embeds on a node."""
+    return any("ClusterWorker.embed" in title for title in node.titles())
+
+
+def has_workers(cluster: Network) -> bool:
+    """Whether there is any worker on a cluster."""
+    return any("ClusterWorker" in title for node in cluster.nodes for title in node.titles())
+
+
+def on_cluster(cluster: Network, place: Workplace, *options: str) -> "subprocess.Popen[bytes]":
     """Start a build on the cluster."""
-    command = [*PROGRAM, str(docs or place.docs), "--index", str(place.index), "--json"]
+    command = [*PROGRAM, str(place.docs), "--index", str(place.index), "--json"]
     return cluster.start(
         [*command, "--ray", ADDRESS, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -68,9 +88,9 @@ def report_of(process: "subprocess.Popen[bytes]") -> dict[str, Any]:
     return report
 
 
-def build_here(place: Workplace, *options: str, docs: Path | None = None) -> dict[str, Any]:
+def build_here(place: Workplace, *options: str) -> dict[str, Any]:
     """Build the same without Ray, in a process of its own."""
-    command = [*PROGRAM, str(docs or place.docs), "--index", str(place.index), "--json", *options]
+    command = [*PROGRAM, str(place.docs), "--index", str(place.index), "--json", *options]
     return report_of(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
 
 
@@ -133,39 +153,35 @@ def test_the_index_is_the_same_as_without(two_nodes: Network, place: Workplace) 
 
 
 def test_a_node_that_is_killed_costs_its_unfinished_work_only(
-    two_nodes: Network, place: Workplace
+    two_nodes: Network, long_place: Workplace
 ) -> None:
-    here = twin(place)
-    expected = build_here(here, docs=DOCS)
-    process = on_cluster(two_nodes, place, docs=DOCS)
+    here = twin(long_place)
+    expected = build_here(here)
+    process = on_cluster(two_nodes, long_place)
     node = two_nodes.nodes[-1]
-    wait_for(lambda: any("ClusterWorker.embed" in title for title in node.titles()), "work")
+    wait_for(lambda: is_working(node), "work")
     node.kill()
     two_nodes.nodes.pop()
     stdout, stderr = process.communicate()
     assert process.returncode == 0, stderr.decode()
     assert b"lost a worker" in stderr
     assert without_times(json.loads(stdout)) == without_times(expected)
-    assert_same_content(place, here)
-    assert list(verify(place.index)) == []
+    assert_same_content(long_place, here)
+    assert list(verify(long_place.index)) == []
 
 
-def test_a_program_that_is_killed_is_run_again(two_nodes: Network, place: Workplace) -> None:
-    here = twin(place)
-    build_here(here, docs=DOCS)
-    process = on_cluster(two_nodes, place, docs=DOCS)
-    wait_for(lambda: has_documents(place), "a commit")
+def test_a_program_that_is_killed_is_run_again(two_nodes: Network, long_place: Workplace) -> None:
+    here = twin(long_place)
+    build_here(here)
+    process = on_cluster(two_nodes, long_place)
+    wait_for(lambda: has_documents(long_place), "a commit")
     process.kill()
     process.communicate()
-    # Nothing of it goes on.
-    wait_for(
-        lambda: not any("ClusterWorker" in t for node in two_nodes.nodes for t in node.titles()),
-        "the end of its workers",
-    )
-    report = report_of(on_cluster(two_nodes, place, docs=DOCS))
-    assert report["documents"]["total"] == 40
-    assert report["documents"]["added"] < 40
-    assert_same_content(place, here)
+    wait_for(lambda: not has_workers(two_nodes), "the end of its workers")
+    report = report_of(on_cluster(two_nodes, long_place))
+    assert report["documents"]["total"] == FILES
+    assert report["documents"]["added"] < FILES
+    assert_same_content(long_place, here)
 
 
 def has_documents(place: Workplace) -> bool:
@@ -174,41 +190,39 @@ def has_documents(place: Workplace) -> bool:
     return False
 
 
-def test_ctrl_c(two_nodes: Network, place: Workplace) -> None:
-    process = on_cluster(two_nodes, place, docs=DOCS)
-    node = two_nodes.nodes[-1]
-    wait_for(lambda: any("ClusterWorker.embed" in title for title in node.titles()), "work")
+def test_ctrl_c(two_nodes: Network, long_place: Workplace) -> None:
+    process = on_cluster(two_nodes, long_place)
+    wait_for(lambda: is_working(two_nodes.nodes[-1]), "work")
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate()
     assert process.returncode == 130
     assert b"Traceback" not in stderr
-    wait_for(
-        lambda: not any("ClusterWorker" in t for one in two_nodes.nodes for t in one.titles()),
-        "the end of its workers",
-    )
+    assert b"interrupted; committed work is kept" in stderr
+    wait_for(lambda: not has_workers(two_nodes), "the end of its workers")
 
 
-def test_a_cluster_without_nodes_that_work(cluster: Network, place: Workplace) -> None:
-    """The head has no cores; the only other node is lost, and comes back for another build."""
-    cluster.stop()
-    cluster.add_node(cpus=0)
-    node = cluster.add_node()
-    process = on_cluster(cluster, place, docs=DOCS)
-    wait_for(lambda: any("ClusterWorker.embed" in title for title in node.titles()), "work")
-    node.kill()
-    cluster.nodes.pop()
-    _, stderr = process.communicate()
-    assert process.returncode == 1, stderr.decode()
-    assert b"error: no node of the Ray cluster has had 1 CPU to spare for 20 s" in stderr
-    cluster.add_node()
-    assert report_of(on_cluster(cluster, place, docs=DOCS))["documents"]["total"] == 40
-
-
-def test_a_cluster_whose_head_is_lost(two_nodes: Network, place: Workplace) -> None:
-    process = on_cluster(two_nodes, place, docs=DOCS)
-    node = two_nodes.nodes[-1]
-    wait_for(lambda: any("ClusterWorker.embed" in title for title in node.titles()), "work")
+def test_a_cluster_whose_head_is_lost(two_nodes: Network, long_place: Workplace) -> None:
+    process = on_cluster(two_nodes, long_place)
+    wait_for(lambda: is_working(two_nodes.nodes[-1]), "work")
     two_nodes.nodes[0].kill()
     _, stderr = process.communicate(timeout=180)
     assert process.returncode == 1, stderr.decode()
+    assert b"error: the head of the Ray cluster is lost: " in stderr
     assert b"Traceback" not in stderr
+
+
+def test_a_cluster_that_loses_all_workers(two_nodes: Network, long_place: Workplace) -> None:
+    """The head has no cores; the only other node is lost, and comes back for another build."""
+    two_nodes.stop()
+    two_nodes.add_node(cpus=0)
+    node = two_nodes.add_node()
+    process = on_cluster(two_nodes, long_place)
+    wait_for(lambda: is_working(node), "work")
+    node.kill()
+    two_nodes.nodes.pop()
+    _, stderr = process.communicate()
+    assert process.returncode == 1, stderr.decode()
+    assert b"error: no node of the Ray cluster has had 1 CPU to spare for 20 s" in stderr
+    two_nodes.add_node()
+    assert report_of(on_cluster(two_nodes, long_place))["documents"]["total"] == FILES
+    two_nodes.stop()
