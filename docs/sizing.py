@@ -32,8 +32,9 @@ INDEX_CORE_SECONDS: Final = 27.8 * 60 * 2 / 10e6
 (benchmarks.md, Store)."""
 TABLE_INDEX_CORE_SECONDS: Final = 47.0
 """The same in Lance tables, for a million passages (decisions/0043-codes-in-lance.md). Each vector
-is compared with the middles of as many lists as the square root of their number, so the time grows
-with the power 1.5."""
+is compared with the middles of all lists, of which there are the square root of the number of
+vectors, up to ``MAX_LISTS``."""
+MAX_LISTS: Final = 8192
 GPU_TOKENS: Final = (0.6e6, 2e6)
 """Tokens a second of one H200: an assumption, because no speed on a GPU is published yet."""
 GPU_FROM: Final = 1_000_000
@@ -88,7 +89,8 @@ class Needs:
         """Making the approximate index in Lance tables."""
         if self.vector_bytes <= EXACT_BYTES:
             return 0.0
-        return TABLE_INDEX_CORE_SECONDS * (self.passages / 1e6) ** 1.5 / 3600
+        lists = min(self.passages**0.5, MAX_LISTS)
+        return TABLE_INDEX_CORE_SECONDS * self.passages / 1e6 * lists / 1e3 / 3600
 
     @property
     def gpu_hours(self) -> tuple[float, float]:

@@ -8,7 +8,7 @@ import pytest
 
 from retrieval.encoding.model_cards import MODEL_CARDS
 from retrieval.store.disk.vectors.vector_index import EXACT_ROWS
-from retrieval.store.lake.vectors.making import EXACT_BYTES
+from retrieval.store.lake.vectors.making import EXACT_BYTES, MAX_LISTS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 sys.path.insert(0, str(DOCS))
@@ -58,6 +58,7 @@ def test_constants_are_those_of_the_code() -> None:
     assert MODEL_CARDS["mini-gte-en-v1"].dim == sizing.DIM
     assert sizing.EXACT_ROWS == EXACT_ROWS
     assert sizing.EXACT_BYTES == EXACT_BYTES
+    assert sizing.MAX_LISTS == MAX_LISTS
 
 
 def test_the_arithmetic() -> None:
@@ -67,7 +68,7 @@ def test_the_arithmetic() -> None:
     assert most.disk_bytes == pytest.approx(3.0e12, rel=0.01)
     assert most.embed_core_hours == pytest.approx(12_748, rel=0.001)
     assert most.gpu_hours == pytest.approx((26.1, 87.1), rel=0.01)
-    assert most.table_index_core_hours == pytest.approx(413, rel=0.01)
+    assert most.table_index_core_hours == pytest.approx(107, rel=0.01)
     assert sizing.Needs(1000).code_bytes == sizing.Needs(10**5).table_index_core_hours == 0
 
 
@@ -80,5 +81,6 @@ def test_what_the_page_says_beside_the_table() -> None:
     assert round(sizing.Needs(10**7).embed_core_hours / 128) == 1
     assert round(sizing.Needs(10**9).embed_core_hours / 128 / 24) == 4
     assert "128 cores embed ten million passages in an hour, and a thousand million in four" in page
+    assert f"up to {sizing.MAX_LISTS:,}, and" in page
     requests = 30 * 24 * 3600 / 10
     assert f"{round(requests, -4):,.0f} requests a month" in page

@@ -30,20 +30,20 @@ _MAX_PARTS: Final = 4
 takes about twice as long as with one."""
 _INDICES: Final = "_indices"
 """Name of a table's folder of indexes."""
-_MAX_LISTS: Final = 8192
+MAX_LISTS: Final = 8192
 """Maximum number of lists, as in the store on disk."""
 _TRAIN_ROWS_PER_LIST: Final = 40
 """Number of training rows for each list. Lance's default of 256 takes four times as long, and
 recall was the same."""
 
 
-def check_type(place: Place, dim: int, index_type: str) -> None:
+def check_type(dim: int, index_type: str) -> None:
     """Check that an index can have an approximate index of a type.
 
     Raises:
         InvalidArgument: it can't.
     """
-    what = f"{place.address} can't have an index of type {index_type}"
+    what = f"an index in Lance tables can't be of type {index_type}"
     if index_type == "hnsw":
         raise InvalidArgument(f"{what}: use --index-type ivf", field="index_type")
     if index_type == "ivf" and dim % DIM_STEP:
@@ -116,7 +116,7 @@ def written_index(place: Place, table: Any) -> tuple[Any, int]:  # noqa: ANN401
     """
     with lance_errors(place):
         rows = table.count_rows()
-        lists = min(_MAX_LISTS, 2 ** round(math.log2(max(1.0, math.sqrt(rows)))))
+        lists = min(MAX_LISTS, 2 ** round(math.log2(max(1.0, math.sqrt(rows)))))
         lists = max(1, min(lists, rows // _TRAIN_ROWS_PER_LIST))
         index = table.create_index_uncommitted(
             "vector",

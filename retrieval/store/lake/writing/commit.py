@@ -262,7 +262,7 @@ class LakeCommit(LakeLookups):
         Raises:
             InvalidArgument: this store has no index of that type.
         """
-        check_type(self._place, self._pointer.model.dim, index_type)
+        check_type(self._pointer.model.dim, index_type)
         self._pointer = replace(self._pointer, index_type=index_type, target_recall=target_recall)
 
     def _own_roots(self) -> dict[str, RootInfo]:
