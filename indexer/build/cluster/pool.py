@@ -20,7 +20,7 @@ from typing import Any, Final, Self
 from indexer.build.cluster.worker import ClusterWorker, Loaded, Refused, Wanted
 from retrieval import __version__
 from retrieval.domain.wording import counted
-from retrieval.errors import ClusterLost, ClusterUnavailable, RetrievalError
+from retrieval.errors import ClusterLost, ClusterUnavailable
 
 NO_WORKER_SECONDS: Final = 120.0
 """Time without any worker after which a build gives up: nodes of a cloud start within it."""
@@ -127,7 +127,7 @@ class Pool:
             max_restarts=0,
             scheduling_strategy="SPREAD",
         )
-        self._error: RetrievalError | None = None
+        self._error: Exception | None = None
         self._since, self._told = time.monotonic(), False
         host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
         self._head, self._head_seen = (host.strip("[]"), int(port)), time.monotonic()
@@ -204,6 +204,8 @@ class Pool:
             self._work()
         except (RuntimeError, ConnectionError, self._ray.exceptions.RayError) as error:
             self._fail(ClusterLost(f"the connection to the Ray cluster is lost: {_line(error)}"))
+        except Exception as error:  # noqa: BLE001 -- whoever waits for a task raises it
+            self._fail(error)
         while not self._closed:  # refuse what comes after an error
             if isinstance(event := self._events.get(), _Task):
                 self._give_up(event)
@@ -371,7 +373,7 @@ class Pool:
                 return
             self._waiting.setdefault(task.method, deque()).appendleft(task)
 
-    def _fail(self, error: RetrievalError) -> None:
+    def _fail(self, error: Exception) -> None:
         """Give up: all tasks have this error from now on."""
         self._error = error
         if not self.loaded.done():

@@ -25,7 +25,7 @@ from indexer.readers.messages import Job
 from indexer.readers.pool import Finished
 from retrieval.domain.records import SourceFile
 from retrieval.encoding.encoder import Encoder
-from retrieval.errors import ClusterUnavailable
+from retrieval.errors import ClusterUnavailable, InvalidArgument
 from tests.indexer.build.test_build import Workplace
 from tests.indexer.ray.nodes import descendants, wait_for
 from tests.indexer.readers.test_pool import make_setup
@@ -58,7 +58,7 @@ def model(place: Workplace) -> FoundModel:
     return find_index_model(place.options(), None, "cpu")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def pool(ray: ModuleType, model: FoundModel) -> Iterator[Pool]:
     wanted = Wanted(model.name, "cpu", model.dtype, model.fingerprint)
     with Pool(ray, wanted, Share(workers=2), lambda _: None) as made:
@@ -66,57 +66,59 @@ def pool(ray: ModuleType, model: FoundModel) -> Iterator[Pool]:
         yield made
 
 
-def test_results_are_in_order_and_few_calls_are_ahead(pool: Pool, place: Workplace) -> None:
-    drawn = 0
-    texts = [[f"text {number}", "another"] for number in range(60)]
+class TestWithWorkers:
+    """Workers that have the whole cluster, until all of these tests are done."""
 
-    def calls() -> Iterator[tuple[object, ...]]:
-        nonlocal drawn
-        for some in texts:
-            drawn += 1
-            yield "embed", some
+    def test_results_are_in_order_and_few_calls_are_ahead(
+        self, pool: Pool, place: Workplace
+    ) -> None:
+        drawn = 0
+        texts = [[f"text {number}", "another"] for number in range(60)]
 
-    expected = Encoder.load(str(place.model), device="cpu")
-    for number, (embedded, _) in enumerate(pool.in_order(calls())):
-        assert drawn - number <= pool.ahead + 1
-        np.testing.assert_allclose(embedded.vectors, expected.encode(texts[number]), atol=1e-6)
-    assert drawn == len(texts)
+        def calls() -> Iterator[tuple[object, ...]]:
+            nonlocal drawn
+            for some in texts:
+                drawn += 1
+                yield "embed", some
 
+        expected = Encoder.load(str(place.model), device="cpu")
+        for number, (embedded, _) in enumerate(pool.in_order(calls())):
+            assert drawn - number <= pool.ahead + 1
+            np.testing.assert_allclose(embedded.vectors, expected.encode(texts[number]), atol=1e-6)
+        assert drawn == len(texts)
 
-def test_few_files_are_read_ahead(
-    pool: Pool, place: Workplace, model: FoundModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(read_ahead, "_BATCH_FILES", 4)
-    monkeypatch.setattr(read_ahead, "AHEAD_CHARS", 1)
-    files, asked = discover([place.docs]).files, 0
+    def test_few_files_are_read_ahead(
+        self, pool: Pool, place: Workplace, model: FoundModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(read_ahead, "_BATCH_FILES", 4)
+        monkeypatch.setattr(read_ahead, "AHEAD_CHARS", 1)
+        files, asked = discover([place.docs]).files, 0
 
-    def job_of(file: SourceFile) -> Job:
-        nonlocal asked
-        asked += 1
-        return Job(file, {})
+        def job_of(file: SourceFile) -> Job:
+            nonlocal asked
+            asked += 1
+            return Job(file, {})
 
-    finished: list[SourceFile] = []
-    with ReadAhead(pool, make_setup(model.folder.path)) as reading:
-        for outcome in reading.read(files, job_of):
-            if isinstance(outcome, Finished):
-                finished.append(outcome.source)
-            # The batches on their way, and the one of which an outcome waits.
-            assert asked - len(finished) <= 4 * (pool.ahead + 2)
-    assert finished == files
-    assert asked == len(files)
+        finished: list[SourceFile] = []
+        with ReadAhead(pool, make_setup(model.folder.path)) as reading:
+            for outcome in reading.read(files, job_of):
+                if isinstance(outcome, Finished):
+                    finished.append(outcome.source)
+                # The batches on their way, and the one of which an outcome waits.
+                assert asked - len(finished) <= 4 * (pool.ahead + 2)
+        assert finished == list(files)
+        assert asked == len(files)
 
+    def test_an_early_end_forgets_what_is_on_its_way(
+        self, pool: Pool, place: Workplace, model: FoundModel
+    ) -> None:
+        with ReadAhead(pool, make_setup(model.folder.path)) as reading:
+            next(reading.read(discover([place.docs]).files, lambda file: Job(file, {})))
+        assert pool.submit("embed", ["still", "works"]).result()[0].vectors.shape[0] == 2
 
-def test_an_early_end_forgets_what_is_on_its_way(
-    pool: Pool, place: Workplace, model: FoundModel
-) -> None:
-    with ReadAhead(pool, make_setup(model.folder.path)) as reading:
-        next(reading.read(discover([place.docs]).files, lambda file: Job(file, {})))
-    assert pool.submit("embed", ["still", "works"]).result()[0].vectors.shape[0] == 2
-
-
-def test_a_bug_of_a_worker_is_raised(pool: Pool) -> None:
-    with pytest.raises(TypeError):
-        pool.submit("embed").result()
+    def test_the_errors_of_a_worker_are_raised(self, pool: Pool) -> None:
+        with pytest.raises(InvalidArgument, match="texts"):
+            pool.submit("embed", [1]).result()
 
 
 def test_a_node_with_another_model_or_version_is_named(
