@@ -22,8 +22,10 @@ SCHEMES: Final = CLOUD_SCHEMES | {"file"}
 PUBLISHED: Final = "generations"
 """Folder under an address to which ``indexer publish`` has copied an index."""
 CONNECT_SECONDS: Final = 5
-REQUEST_SECONDS: Final = 20
+REQUEST_SECONDS: Final = 30
 """Time to wait for a connection, and for one request, which is of 8 MiB or less."""
+_PARTS_AT_ONCE: Final = 4
+"""Parts of one object to send at a time: all share the line, and each has its own time limit."""
 RETRIES: Final = 3
 RETRY_SECONDS: Final = 20
 """Limits on repeating one request; what calls this tries again later by itself."""
@@ -144,7 +146,13 @@ class Bucket:
                 obstore.put(self._store, name, content, use_multipart=False)
             else:
                 with content.open("rb") as file:
-                    obstore.put(self._store, name, file, chunk_size=_CHUNK_BYTES)
+                    obstore.put(
+                        self._store,
+                        name,
+                        file,
+                        chunk_size=_CHUNK_BYTES,
+                        max_concurrency=_PARTS_AT_ONCE,
+                    )
 
     def create(self, name: str, content: bytes) -> bool:
         """Write an object unless there is one of this name; return whether it was written.

@@ -29,10 +29,9 @@ WORDS: Final = "words"
 
 _STORAGE_OPTIONS: Final = {
     "connect_timeout": f"{CONNECT_SECONDS}s",
-    "request_timeout": f"{REQUEST_SECONDS}s",
+    "timeout": f"{REQUEST_SECONDS}s",
     "client_max_retries": str(RETRIES),
     "client_retry_timeout": str(RETRY_SECONDS),
-    "download_retry_count": "0",
 }
 """Lance reads credentials and the endpoint from the same environment variables as obstore."""
 

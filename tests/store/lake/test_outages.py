@@ -22,9 +22,9 @@ pytestmark = [needs_s3, pytest.mark.slow, pytest.mark.timeout(600)]
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A store of the test's own; its process id."""
     monkeypatch.setenv("RETRIEVAL_CACHE_DIR", str(tmp_path / "copies"))
-    monkeypatch.setattr("retrieval.store.objects.REQUEST_SECONDS", 2)
+    monkeypatch.setattr("retrieval.store.objects.REQUEST_SECONDS", 4)
     monkeypatch.setattr("retrieval.store.objects.RETRIES", 0)
-    monkeypatch.setitem(places._STORAGE_OPTIONS, "request_timeout", "2s")
+    monkeypatch.setitem(places._STORAGE_OPTIONS, "timeout", "4s")
     monkeypatch.setitem(places._STORAGE_OPTIONS, "client_max_retries", "0")
     with seaweed_process(tmp_path / "store") as (environment, process):
         for name, value in environment.items():
