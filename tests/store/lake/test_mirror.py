@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from retrieval.store.lake.reading import mirror as mirroring
 from retrieval.store.lake.reading.mirror import ORDER
 from retrieval.store.lake.reading.reader import LakeReader
 from retrieval.store.lake.writing.writer import LakeWriter
+from tests.store.disk.vectors.test_approximate import add, clustered
 from tests.store.stores import needs_s3, place_in
 from tests.store.test_store import CHUNKING, MODEL, key, staged, unit_vectors
 
@@ -148,6 +150,29 @@ def test_a_copy_is_opened_without_asking_the_store(place: Place, tmp_path: Path)
         (tmp_path / "bucket" / "tables" / f"{name}.lance").rename(tmp_path / name)
     with LakeReader.open(place) as reader:
         assert answers(reader) == expected
+
+
+@pytest.mark.slow
+def test_an_approximate_index_is_searched_in_its_copy(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "bucket").mkdir()
+    place = Place(f"file://{tmp_path}/bucket", None)
+    vectors = clustered(3000, 1)
+    with LakeWriter.open(place) as writer:
+        writer.set_model(replace(MODEL, dim=vectors.shape[1]), CHUNKING, "en")
+        with writer.commit() as commit:
+            commit.set_index_type("ivf", 0.95)
+        add(writer, vectors, "a")
+        assert writer.maintain().ann is not None
+    with LakeReader.open(place) as reader:
+        assert not reader.is_exact
+        expected = reader.search_vectors(vectors[:5], 10)
+        wait(lambda: "vectors" in copied(reader))
+    assert list(cache.glob("*/tables/vectors.lance/_indices/*/*"))
+    (tmp_path / "bucket" / "tables" / "vectors.lance").rename(tmp_path / "moved")
+    with LakeReader.open(place) as reader:
+        found = reader.search_vectors(vectors[:5], 10)
+    np.testing.assert_array_equal(found.vector_ids, expected.vector_ids)
+    np.testing.assert_array_equal(found.scores, expected.scores)
 
 
 def test_the_next_generation_is_copied_before_it_is_served(place: Place, cache: Path) -> None:
