@@ -85,6 +85,7 @@ def in_memory(generation: Generation) -> list[object]:
         generation.rows_by_uri().tolist(),
         generation.rows_by_uri("d/2", "d/7").tolist(),
         generation.used.tolist(),
+        generation.all_vectors().tolist(),
         generation.shared_vectors.tolist(),
         [generation.layout(name).rows for name in TABLES],
         [generation.layout(n).addresses(np.arange(generation.layout(n).rows)) for n in TABLES],
@@ -179,6 +180,7 @@ def _costs(index: Location, passages: int) -> list[int]:
             change(3)
             changed = _bytes()
             with open_reader(index, before=first) as second:
+                assert second.search_vectors(unit_vectors(1), 5).vector_ids.size
                 assert second.passage(second.document_by_uri("d/small").id, 0).text == "another 3"
             opened = _bytes()
     commit, reopen = np.subtract(changed, started), np.subtract(opened, changed)

@@ -65,7 +65,7 @@ class VectorSearch:
         self._generation = generation
         self._dim = generation.pointer.model.dim
         self._filtered = Once[str, Choice](_KEPT_BYTES, lambda one: one.size + _BYTES_BESIDE)
-        self._kept = Once[str, NDArray[np.float32]](2, lambda _: 1)
+        self._kept = Once[str, NDArray[np.float32]](1, lambda _: 1)
 
     def knows(self, filter_text: str) -> bool:
         """Whether the result of a filter is cached."""
@@ -200,7 +200,7 @@ class VectorSearch:
         if not len(rows):
             return
         if len(eligible) * self._dim * 4 <= EXACT_BYTES:
-            matrix = self._kept.get("all", self._read_all)
+            matrix = self._generation.all_vectors()
             yield rows, matrix if len(rows) == len(eligible) else matrix[rows]
         elif len(rows) < _GATHERED * len(eligible):
             ids = self._generation.numbers(VECTORS, "id")
@@ -216,13 +216,12 @@ class VectorSearch:
 
     def vectors(self, vector_ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], Mask]:
         """Return the vectors that there are, float32 [m, dim], and which of n ids these are."""
-        if "all" not in self._kept:
+        if not self._generation.has_all_vectors:
             return self._generation.vectors(vector_ids)
         rows, inside = self._generation.vector_rows.find(vector_ids)
-        matrix = self._kept.get("all", self._read_all)
-        return matrix[rows], inside
+        return self._generation.all_vectors()[rows], inside
 
-    def _read_all(self, fragments: Collection[int] | None = None) -> NDArray[np.float32]:
+    def _read_all(self, fragments: Collection[int]) -> NDArray[np.float32]:
         blocks = list(self._generation.blocks(fragments))
         return np.ascontiguousarray(np.concatenate(blocks))
 

@@ -40,6 +40,10 @@ _BLOCK_ROWS: Final = 1 << 16
 """Number of vectors to score at a time: 100 MB at 384 dimensions."""
 _KEY_BYTES: Final = 8
 """Number of bytes of content keys that are kept in memory; candidates are compared as a whole."""
+MATRIX_BYTES: Final = 256 << 20
+"""Maximum size of the matrix of all vectors that is kept in memory."""
+_MATRIX: Final = "matrix"
+"""Name of the matrix of all vectors among what is kept in memory."""
 _PASSAGE: Final = ("id", "document_id", "ordinal", "vector_id", "text_id")
 """Columns of ``Places``."""
 
@@ -285,6 +289,8 @@ class Generation:
         if "used" in before._derived or "shared" in before._derived:
             vectors = carried[VECTORS].kept if VECTORS in carried else None
             self._carry_uses(before, carried[CHUNKS].kept, vectors)
+        if VECTORS in carried:
+            self._carry_matrix(before, carried[VECTORS])
 
     def _carry_table(self, before: "Generation", name: str) -> Carried:
         """Carry on the columns of a table; return which of its rows are left, and what is new."""
@@ -343,6 +349,18 @@ class Generation:
             untouched = np.setdiff1d(before.shared_vectors, touched, assume_unique=True)
             shared = self._shared(self.by_vector.rows_of(touched))
             self._derived["shared"] = np.sort(np.concatenate([untouched, shared]))
+
+    def _carry_matrix(self, before: "Generation", vectors: Carried) -> None:
+        """Carry on the matrix of all vectors, if it is in memory and still searched."""
+        size = 4 * self.pointer.model.dim * self.pointer.counts.vectors
+        if self.pointer.ann is not None or size > MATRIX_BYTES:
+            return
+        matrix = before._derived.get(_MATRIX)
+        if matrix is not None and (vectors.kept is not None or vectors.new):
+            kept = matrix if vectors.kept is None else matrix[vectors.kept]
+            matrix = np.concatenate([kept, *self.blocks(vectors.new)])
+        if matrix is not None:
+            self._derived[_MATRIX] = matrix
 
     # Documents.
 
@@ -456,6 +474,17 @@ class Generation:
             return np.empty((0, self.pointer.model.dim), np.float32), inside
         distinct, at = np.unique(rows, return_inverse=True)
         return self.matrix(self.take(VECTORS, distinct, ["vector"]))[at], inside
+
+    @property
+    def has_all_vectors(self) -> bool:
+        """Whether the matrix of all vectors is in memory."""
+        with self._lock:
+            return _MATRIX in self._derived
+
+    def all_vectors(self) -> NDArray[np.float32]:
+        """Return all vectors in order of their rows, float32 [rows, dim]; they stay in memory."""
+        none = np.empty((0, self.pointer.model.dim), np.float32)
+        return self.derive(_MATRIX, lambda: np.concatenate([none, *self.blocks()]))
 
     def blocks(self, fragments: Collection[int] | None = None) -> Iterator[NDArray[np.float32]]:
         """Yield vectors in order of their rows, float32 [n, dim] each.

@@ -12,12 +12,13 @@ from retrieval.errors import InvalidArgument
 from retrieval.store.disk.writing.maintenance import MAX_PLAIN_ROWS, MAX_SIDE_SHARE, MIN_ANN_ROWS
 from retrieval.store.durable_files import sync
 from retrieval.store.lake.place import TABLES, Place
+from retrieval.store.lake.tables.generation import MATRIX_BYTES
 from retrieval.store.lake.tables.pointer import AnnPart, AnnRecord, MissedAnn, Pointer
 from retrieval.store.lake.tables.schema import VECTORS, TableChange, lance_errors
 from retrieval.store.lake.vectors.codes import ANN_NAME, index_parts, segments
 from retrieval.store.records import AnnSettings
 
-EXACT_BYTES: Final = 256 << 20
+EXACT_BYTES: Final = MATRIX_BYTES
 """Vectors up to this size are kept in memory and searched exactly, unless an index is asked for."""
 TAIL_BYTES: Final = 64 << 20
 """Vectors beside the index up to this size are kept in memory. A commit that would leave more adds
