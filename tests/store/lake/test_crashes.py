@@ -29,9 +29,15 @@ def test_kills_lose_nothing_and_tear_nothing(tmp_path: Path, store: str, kills: 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("turns", ["with", "without"])
 @pytest.mark.parametrize(
-    ("store", "commits"), [("lake", 25), pytest.param("s3", 8, marks=needs_s3)]
+    ("store", "commits", "turns"),
+    [
+        # Files of words in a folder are only safe under its lock: the engine gives files of removed
+        # texts the same names for each writer. On an object store, names have hashes.
+        ("lake", 25, "with"),
+        pytest.param("s3", 8, "with", marks=needs_s3),
+        pytest.param("s3", 8, "without", marks=needs_s3),
+    ],
 )
 def test_of_four_writers_one_wins_each_time(
     tmp_path: Path, store: str, commits: int, turns: str
