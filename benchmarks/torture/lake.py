@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.store.lake.killing import kill_commits, race
+from tests.store.lake.writing.killing import kill_commits, race
 from tests.store.stores import place_in
 from tests.store.test_store import fill
 

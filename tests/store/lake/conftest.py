@@ -2,4 +2,4 @@
 
 from tests.store.stores import HAS_LANCE
 
-collect_ignore_glob = [] if HAS_LANCE else ["test_*.py"]
+collect_ignore_glob = [] if HAS_LANCE else ["*test_*.py"]

@@ -15,7 +15,7 @@ from retrieval.store.lake.tables import pointer as pointers
 from retrieval.store.lake.tables.schema import TableChange, dataset, lance_errors
 from retrieval.store.lake.writing import cleaning
 from retrieval.store.lake.writing import writer as writing
-from tests.store.lake.killing import kill_commits, race
+from tests.store.lake.writing.killing import kill_commits, race
 from tests.store.stores import needs_s3, place_in
 from tests.store.test_store import fill, key, new_writer, staged, unit_vectors
 

@@ -102,7 +102,7 @@ def test_versions_that_were_not_used_for_an_hour_go(tmp_path: Path) -> None:
 def test_what_a_killed_process_used_can_be_deleted(tmp_path: Path) -> None:
     script = f"""
 import sys, pathlib
-from tests.store.lake.test_copies import Copies, LIMIT, fetch, plan
+from tests.store.lake.reading.test_copies import Copies, LIMIT, fetch, plan
 copies = Copies(pathlib.Path({str(tmp_path)!r}), "a", LIMIT)
 fetch(copies, plan(1, files=3))
 copies.part().write_bytes(b"x" * 1000)

@@ -19,7 +19,7 @@ from tests.service.harness import word_model
 
 pytestmark = pytest.mark.slow
 
-DOCS = Path(__file__).resolve().parents[3] / "docs"
+DOCS = Path(__file__).resolve().parents[4] / "docs"
 
 TEXTS = (
     "how is a commit made",

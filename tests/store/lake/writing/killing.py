@@ -13,7 +13,7 @@ from pathlib import Path
 
 from retrieval.store import Location, open_reader, verify
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 
 WRITE = """
 import sys
