@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -31,10 +32,9 @@ FILES = 30
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
-    """A head and a node, a core each. Paths of sockets have to be short."""
-    with network(Path(f"/tmp/ray-{tmp_path_factory.getbasetemp().name}")) as made:
-        made.folder.mkdir(exist_ok=True)
+def cluster() -> Iterator[Network]:
+    """A network for nodes. Paths of their sockets have to be short."""
+    with TemporaryDirectory(prefix="ray-", dir="/tmp") as folder, network(Path(folder)) as made:
         yield made
 
 
