@@ -100,7 +100,13 @@ class VectorSearch:
         if ann is None:
             return None
         layout = generation.layout(VECTORS)
-        return Codes(generation.place, lambda: generation.table(VECTORS), layout, ann)
+        return Codes(
+            generation.place,
+            lambda: generation.table(VECTORS),
+            layout,
+            ann,
+            mapped=lambda: generation.mapped,
+        )
 
     @cached_property
     def _unfiltered(self) -> Eligible | None:

@@ -8,7 +8,7 @@ the columns of new fragments only, and which rows were deleted.
 """
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -20,6 +20,7 @@ from retrieval.errors import IndexDamaged
 from retrieval.store.lake.place import TABLES, Place
 from retrieval.store.lake.tables.keyed import Ids, Keyed, KeyedTexts, Mask
 from retrieval.store.lake.tables.layout import Carried, Layout
+from retrieval.store.lake.tables.mapped import MappedVectors, Pages
 from retrieval.store.lake.tables.pointer import Pointer
 from retrieval.store.lake.tables.schema import (
     CHUNKS,
@@ -44,6 +45,8 @@ MATRIX_BYTES: Final = 256 << 20
 """Maximum size of the matrix of all vectors that is kept in memory."""
 _MATRIX: Final = "matrix"
 """Name of the matrix of all vectors among what is kept in memory."""
+_MAPPED: Final = "mapped"
+"""Name of the vectors in files that are mapped into memory among what is kept."""
 _PASSAGE: Final = ("id", "document_id", "ordinal", "vector_id", "text_id")
 """Columns of ``Places``."""
 
@@ -106,6 +109,7 @@ class Generation:
         self._columns: dict[tuple[str, str], Any] = {}
         self._keyed: dict[tuple[str, str], Keyed | KeyedTexts] = {}
         self._derived: dict[str, Any] = {}
+        self._mapped_before: Mapping[str, Pages] = {}
         self._lock = threading.RLock()
         is_older = before is not None and _is_older(before, self)
         # Lance caches what it has read of indexes and files in a session.
@@ -152,6 +156,13 @@ class Generation:
         with self._lock:
             if name not in self._copied:
                 self._tables.pop(name, None)
+                self._forget_mapped(name)
+
+    def _forget_mapped(self, name: str) -> None:
+        """Forget what was mapped from the files of a table that is read from others now."""
+        if name == VECTORS:
+            self._derived.pop(_MAPPED, None)
+            self._mapped_before = {}
 
     def read_again(self, error: IndexDamaged, names: Sequence[str], seen: int) -> bool:
         """Delete the copies of some tables, because one is damaged, and read from the store.
@@ -174,6 +185,7 @@ class Generation:
             self._copies.give_up(name, error.message)
             self._copied.discard(name)
             del self._tables[name]
+            self._forget_mapped(name)
             self.given_up += 1
 
     def _from(self, name: str, read: Callable[[Any], Any]) -> Any:  # noqa: ANN401
@@ -291,6 +303,8 @@ class Generation:
             self._carry_uses(before, carried[CHUNKS].kept, vectors)
         if VECTORS in carried:
             self._carry_matrix(before, carried[VECTORS])
+        if mapped := before._derived.get(_MAPPED):
+            self._mapped_before = mapped.files
 
     def _carry_table(self, before: "Generation", name: str) -> Carried:
         """Carry on the columns of a table; return which of its rows are left, and what is new."""
@@ -472,8 +486,24 @@ class Generation:
         rows, inside = self.vector_rows.find(vector_ids)
         if not len(rows):
             return np.empty((0, self.pointer.model.dim), np.float32), inside
+        if self.mapped:
+            return self.mapped.take(rows), inside
         distinct, at = np.unique(rows, return_inverse=True)
         return self.matrix(self.take(VECTORS, distinct, ["vector"]))[at], inside
+
+    @property
+    def mapped(self) -> MappedVectors | None:
+        """All vectors, mapped into memory; None if that is not possible."""
+        return self.derive(_MAPPED, self._map)
+
+    def _map(self) -> MappedVectors | None:
+        if self.table(VECTORS) is None:
+            return None
+        layout, dim = self.layout(VECTORS), self.pointer.model.dim
+        found: MappedVectors | None = self._from(
+            VECTORS, lambda table: MappedVectors.of(table, layout, dim, self._mapped_before)
+        )
+        return found
 
     @property
     def has_all_vectors(self) -> bool:

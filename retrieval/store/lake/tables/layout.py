@@ -133,17 +133,23 @@ class Layout:
         return found
 
     def addresses(self, rows: Ids) -> list[int]:
-        """Return the addresses by which Lance knows some rows."""
-        at = np.searchsorted(self._starts, rows, side="right") - 1
+        """Return the addresses by which Lance knows some rows, fragment by fragment."""
         found = []
+        for one, _, places in self.places_of(rows):
+            found += ((one.number << _ROW_BITS) + places).tolist()
+        return found
+
+    def places_of(self, rows: Ids) -> Iterator[tuple[Fragment, Ids, Ids]]:
+        """Yield the fragments of some rows, which of the rows each has, and their places in it."""
+        at = np.searchsorted(self._starts, rows, side="right") - 1
         for number in np.unique(at).tolist():
             one = self.fragments[number]
-            places = rows[at == number] - self._starts[number]
+            (chosen,) = (at == number).nonzero()
+            places = rows[chosen] - self._starts[number]
             # A row comes after as many deleted ones as there are gaps before it.
             gaps = one.deleted.astype(np.int64) - np.arange(len(one.deleted))
             places += np.searchsorted(gaps, places, side="right")
-            found += ((one.number << _ROW_BITS) + places).tolist()
-        return found
+            yield one, chosen, places
 
 
 def _deleted(table: Any, fragment: Any) -> NDArray[np.uint32]:  # noqa: ANN401

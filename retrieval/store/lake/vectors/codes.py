@@ -1,8 +1,8 @@
 """Search by the approximate index of the vectors.
 
 The index is Lance's ``IVF_RQ``: lists of similar vectors in RaBitQ codes of one bit for each number
-(https://arxiv.org/abs/2405.12497). It only proposes vectors, which come with it in one read. Their
-scores are computed from the full vectors, so every result has its exact score.
+(https://arxiv.org/abs/2405.12497). It only proposes rows. Their vectors are mapped into memory, or
+come in the same read; scores are computed from these, so every result has its exact score.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +18,7 @@ from retrieval.store.disk.vectors.approximate import widened
 from retrieval.store.lake.place import TABLES, Place
 from retrieval.store.lake.tables.keyed import Ids, Mask
 from retrieval.store.lake.tables.layout import Layout
+from retrieval.store.lake.tables.mapped import MappedVectors
 from retrieval.store.lake.tables.pointer import AnnRecord
 from retrieval.store.lake.tables.schema import VECTORS, lance_errors
 from retrieval.store.lake.vectors.row_sets import row_set
@@ -52,6 +53,7 @@ class Codes:
         table: Callable[[], Any],
         layout: Layout,
         record: AnnRecord,
+        mapped: Callable[[], MappedVectors | None] = lambda: None,
     ) -> None:
         """Open the index.
 
@@ -60,6 +62,7 @@ class Codes:
             table: function that returns the table of vectors, or a copy of it that was made since.
             layout: the layout of the table.
             record: what the generation records of the index.
+            mapped: function that returns the vectors if they are mapped into memory.
 
         Raises:
             IndexDamaged: the table has no such index.
@@ -68,6 +71,7 @@ class Codes:
         self._table = table
         self._layout = layout
         self._settings = record.settings
+        self._mapped = mapped
         with lance_errors(place):
             parts = index_parts(table())
         if set(parts) != {part.id for part in record.parts}:
@@ -113,6 +117,9 @@ class Codes:
         settings = settings or self._settings
         share = eligible.count / self.rows if eligible else 1.0
         count, effort = widened(settings, k, self.rows, share)
+        if mapped := self._mapped():
+            rows = self._rows(self._nearest(query, count, effort, eligible, []))
+            return rows, mapped.take(rows)
         found = self._nearest(query, count, effort, eligible, ["vector"])
         return self._rows(found), matrix(found.column("vector"))
 
