@@ -27,6 +27,8 @@ NEVER_SERVED = {
     errors.SourceError,
     errors.AddressInUse,
     errors.ClientClosed,
+    errors.ClusterUnavailable,
+    errors.ClusterLost,
     errors.ReaderCannotStart,
     errors.ServiceError,
     errors.ServiceUnavailable,
