@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.errors import RetrievalError
+from retrieval.errors import IndexDamaged, IndexLocked, RetrievalError, StorageError
 from retrieval.store import Location, open_reader, open_writer, verify
+from retrieval.store.lake.place import Place
+from retrieval.store.lake.tables.schema import lance_errors
 from tests.store.test_store import fill, unit_vectors
 
 ROUNDS = 150
@@ -66,3 +68,24 @@ def test_damage_is_an_error_of_ours_or_does_no_harm(whole: Path, tmp_path: Path,
                 refused += 1
         shutil.rmtree(copy)
     assert refused > ROUNDS / 4  # the damage was where something is read
+
+
+@pytest.mark.parametrize(
+    ("address", "text", "kind"),
+    [
+        ("s3://b/conflict-db", "Not found: conflict-db/tables/texts.lance/_versions", "damaged"),
+        ("s3://b/conflict", "External error: commit conflict for version 3", "locked"),
+        ("s3://b/concurrent writers", "bad: http://h/b/concurrent%20writers/tables/x", "damaged"),
+        ("s3://b/concurrent writers", "bad: concurrent writers/tables/x is short", "damaged"),
+        ("s3://contention", "Generic S3 error: http://h/contention?list-type=2: no", "failed"),
+        ("s3://b/accessdenied", "bad: accessdenied/tables/x is short", "damaged"),
+        ("s3://b/tables", "Too many concurrent writers at tables/tables/x", "locked"),
+        ("lance:///srv/My conflict", "Not found: srv/My conflict/tables/x", "damaged"),
+    ],
+)
+def test_words_of_the_path_are_no_words_of_the_error(address: str, text: str, kind: str) -> None:
+    place = Place.of(Location.parse(address))
+    kinds = {"damaged": IndexDamaged, "locked": IndexLocked, "failed": StorageError}
+    with pytest.raises(kinds[kind]) as caught, lance_errors(place):
+        raise OSError(text)
+    assert type(caught.value) is kinds[kind]

@@ -104,6 +104,8 @@ _METADATA_CACHE_BYTES: Final = 64 << 20
 a gigabyte for each table."""
 _JOINING: Final = ("BaseOperation", "Rewrite")
 """Names of the changes that joining files makes; the first stands for those without rows."""
+_INDEXING: Final = ("CreateIndex",)
+"""Names of the changes that making, extending or dropping an index makes."""
 _DELETED_AT_ONCE: Final = 50_000
 """Number of values in one deletion, which is a set of 400 KB."""
 
@@ -158,6 +160,7 @@ def write(place: Place, name: str, rows: Any, mode: str) -> Any:  # noqa: ANN401
 
 _WRAPPING: Final = re.compile(r"^(External error: |LanceError\(\w+\): |Generic [\w ]+ error: )+")
 _SOURCE: Final = re.compile(r", /\S+\.rs:\d+:\d+")
+_PATHS: Final = re.compile(r"\S*/\S*")
 _OVERTAKEN: Final = ("conflict", "contention", "incompatible transaction", "concurrent writers")
 """Words of the engine's errors about a change that doesn't follow on the newest version."""
 _UNREACHABLE: Final = (
@@ -173,7 +176,7 @@ _MISSING: Final = ("404 not found", "not found:")
 
 def _of_the_store(place: Place, error: Exception) -> RetrievalError | None:
     """Return the error for an object store that fails; None if it only lacks an object."""
-    text = str(error).lower()
+    text = _without_path(place, str(error))
     if any(sign in text for sign in _REFUSED):
         return refused(place.address, error)
     if "nosuchbucket" in text:
@@ -194,6 +197,22 @@ def _reason(error: BaseException) -> str:
     return _WRAPPING.sub("", _SOURCE.sub("", first))
 
 
+def _without_path(place: Place, text: str) -> str:
+    """Return a text in lower case without the path of an index, whose words may be any."""
+    path = str(place.local) if place.local is not None else place.address.partition("://")[2]
+    without = text.lower()
+    # Lance names paths without their first part: the bucket, or the root.
+    for one in (path, path.partition("/")[2]):
+        without = without.replace(f"{one}/{TABLES}".lower(), "")
+    return without
+
+
+def _is_overtaken(place: Place, reason: str) -> bool:
+    """Whether the engine refused a change because of another writer's."""
+    words = _PATHS.sub("", _without_path(place, reason))
+    return any(sign in words for sign in _OVERTAKEN)
+
+
 @contextmanager
 def lance_errors(place: Place) -> Iterator[None]:
     """Turn the errors of Lance into ours, naming the index.
@@ -207,7 +226,7 @@ def lance_errors(place: Place) -> Iterator[None]:
         yield
     except (OSError, ValueError, RuntimeError, pa.ArrowException) as error:
         reason = _reason(error)
-        if any(sign in reason.lower() for sign in _OVERTAKEN):
+        if _is_overtaken(place, reason):
             raise overtaken(place) from error
         if place.local is None and (found := _of_the_store(place, error)):
             raise found from error
@@ -341,7 +360,7 @@ class TableChange:
             return self._begun()
 
     def apply(self, change: Callable[[Any], Any]) -> None:
-        """Make one version by a function that changes the table, such as one that indexes it.
+        """Make at most one version by a function that changes the index of the table.
 
         Raises:
             IndexLocked: another writer has changed the table meanwhile.
@@ -351,6 +370,11 @@ class TableChange:
             before = int(table.version)
             change(table)
             table.checkout_latest()
+            # Lance may have found nothing to change, and the next version be another writer's.
+            versions = range(before + 1, int(table.version) + 1)
+            is_own = all(_operation(table, version) in _INDEXING for version in versions)
+        if not is_own:
+            raise overtaken(self._place)
         self._check(before)
 
     def join(self, made: "Joined") -> None:
@@ -364,7 +388,7 @@ class TableChange:
             before = int(table.version)
             Compaction.commit(table, made.results)
             versions = range(before + 1, int(table.version) + 1)
-            is_joining = all(_is_joining(table, version) for version in versions)
+            is_joining = all(_operation(table, version) in _JOINING for version in versions)
         if not is_joining:
             raise overtaken(self._place)
 
@@ -393,14 +417,14 @@ class TableChange:
             raise overtaken(self._place)
 
 
-def _is_joining(table: Any, version: int) -> bool:  # noqa: ANN401
-    """Whether a version only joins files; raise what Lance raises."""
+def _operation(table: Any, version: int) -> str:  # noqa: ANN401
+    """Return Lance's name of the change that made a version; raise what Lance raises."""
     try:
-        return type(table.read_transaction(version).operation).__name__ in _JOINING
+        return type(table.read_transaction(version).operation).__name__
     except TypeError as error:
         # Lance 14 fails to return a joining that has moved the rows of an index.
         if "RewrittenIndex" in str(error):
-            return True
+            return "Rewrite"
         raise
 
 

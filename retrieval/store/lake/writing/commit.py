@@ -300,7 +300,7 @@ class LakeCommit(LakeLookups):
             self.generation -= 1
             return None
         pointer = replace(pointer, counts=self._counts(gone, passages))
-        if pointer.ann is not None and has_large_tail(pointer):
+        if pointer.ann is not None and VECTORS in tables and has_large_tail(pointer):
             pointer = replace(pointer, ann=extended(tables[VECTORS], pointer.ann))
         versions = dict(pointer.tables)
         for name, change in tables.items():

@@ -77,11 +77,9 @@ def keep_index(writer: Indexable, *, anew: bool = False) -> Maintained:
         what = "make"
     match what:
         case "make":
-            settings, kept = _tuned(writer, _made(writer, base))
-            return Maintained(ann=settings) if kept else Maintained(missed=settings)
+            return _tuned(writer, _made(writer, base), is_new=True)
         case "tune" if base.pointer.ann:
-            settings, kept = _tuned(writer, base.pointer.ann.settings.lists)
-            return Maintained(tuned=settings) if kept else Maintained(missed=settings)
+            return _tuned(writer, base.pointer.ann.settings.lists, is_new=False)
         case "extend":
             _commit(writer, _extended)
         case "drop":
@@ -132,27 +130,44 @@ def _made(writer: Indexable, base: Generation) -> int:
     return lists
 
 
-def _tuned(writer: Indexable, lists: int) -> tuple[AnnSettings, bool]:
+def _tuned(writer: Indexable, lists: int, *, is_new: bool) -> Maintained:
     """Tune the index outside commits, and record the result, or drop an index of no use.
 
+    Args:
+        writer: the writer.
+        lists: number of lists of the index.
+        is_new: whether the index was just made.
+
     Returns:
-        the settings, and whether the index was kept.
+        what was done; nothing if another writer has dropped or replaced the index meanwhile.
     """
     base = writer.newest()
     if base is None:
         raise NotAnIndex(f"{writer.place.address} is not an index any more")
     table = base.table(VECTORS)
     start = AnnSettings("ivf", effort=1, candidates=1, lists=lists, recall=0.0, queries=0)
-    target = base.pointer.target_recall
-    settings = tuned(writer.place, table, recorded(table, start), target)
+    record, done = recorded(table, start), Maintained()
+    if not record.parts:
+        return done
+    # Commits may add parts with the same lists, and join those, but not this one.
+    largest = max(record.parts, key=lambda part: part.rows).id
+    settings = tuned(writer.place, table, record, base.pointer.target_recall)
 
     def put(change: TableChange, pointer: Pointer) -> Pointer:
-        pointer = with_settings(pointer, recorded(change.table(), settings))
+        nonlocal done
+        now = recorded(change.table(), settings)
+        if all(part.id != largest for part in now.parts):
+            return pointer
+        pointer = with_settings(pointer, now)
         if pointer.ann is None:
             drop_index(change)
+            done = Maintained(missed=settings)
+        else:
+            done = Maintained(ann=settings) if is_new else Maintained(tuned=settings)
         return pointer
 
-    return settings, _commit(writer, put).ann is not None
+    _commit(writer, put)
+    return done
 
 
 def _commit(writer: Indexable, step: Step) -> Pointer:

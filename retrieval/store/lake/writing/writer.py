@@ -1,5 +1,6 @@
 """A writer of a lake: each commit writes versions of tables and publishes a pointer to them."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -9,7 +10,7 @@ from typing import Final, Self
 
 from retrieval.domain.languages import DEFAULT_LANGUAGE
 from retrieval.domain.records import ChunkSettings, ModelIdentity
-from retrieval.errors import IndexDamaged, IndexLocked, NotAnIndex, StorageError
+from retrieval.errors import IndexLocked, NotAnIndex, RetrievalError, StorageError
 from retrieval.store.disk.tables.identity import new_id
 from retrieval.store.disk.tables.locks import LOCK_NAMES, build_lock, commit_lock
 from retrieval.store.disk.writing.commit import utc_now
@@ -41,6 +42,8 @@ _MARK: Final = "made"
 """Name of an object beside the pointers, so that an index without a commit is one, too."""
 
 _FOLDERS: Final = (COMMITS, TABLES, WORDS)
+
+_log = logging.getLogger(__name__)
 
 
 class LakeWriter(LakeLookups):
@@ -146,9 +149,16 @@ class LakeWriter(LakeLookups):
             if pointer is not None:
                 self.publish(base, pointer, started)
         if pointer is not None and is_crowded(base, pointer):
-            # The commit is done in any case; the next one tries again.
-            with suppress(StorageError, IndexDamaged):
+            try:
                 relieve(self)
+            except RetrievalError as error:
+                _log.warning(
+                    "Committed generation %d of %s, but could not join its small files, which "
+                    "the next commit tries again: %s",
+                    pointer.generation,
+                    self.place.address,
+                    error.message,
+                )
 
     def newest(self) -> Generation | None:
         """Return the newest generation; None if there is none yet."""

@@ -11,7 +11,7 @@ import lance
 import numpy as np
 import pytest
 
-from retrieval.errors import IndexDamaged, IndexLocked
+from retrieval.errors import IndexDamaged, IndexLocked, PermissionDenied
 from retrieval.store import Commit, Location, Writer, open_reader, open_writer, parse_filter, verify
 from retrieval.store.disk.lexical.segment_files import parts_of, segments_of
 from retrieval.store.disk.tables.locks import maintenance_lock
@@ -108,6 +108,21 @@ def test_files_stay_few_without_maintenance(
             most = {name: max(most[name], now[name]) for name in most}
     assert max(most.values()) <= 15
     assert list(verify(index)) == []
+
+
+def test_a_commit_is_done_although_joining_after_it_fails(
+    index: Location, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionDenied("the object store refuses")
+
+    monkeypatch.setattr(maintenance, "TOO_MANY_FILES", 3)
+    monkeypatch.setattr("retrieval.store.lake.writing.writer.relieve", refuse)
+    commits(index, 1, 20)
+    with open_reader(index) as reader:
+        assert reader.document_by_uri("d/20").uri == "d/20"
+    (record,) = caplog.records
+    assert "the object store refuses" in record.getMessage()
 
 
 def test_each_row_is_moved_few_times() -> None:
