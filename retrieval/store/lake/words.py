@@ -5,7 +5,7 @@ statistics of the whole index. A commit adds or removes texts before it is publi
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import chain
 from typing import Final
 
@@ -24,7 +24,6 @@ from retrieval.store.disk.lexical.segment_files import (
     open_record,
     parts_of,
     segments_of,
-    write_view,
 )
 from retrieval.store.durable_files import sync
 from retrieval.store.lake.local.word_files import WordFiles, WrittenWords, object_name
@@ -104,8 +103,7 @@ def changed_words(
     files.prepare(before.files, before.files if gone else ())
     made = extend(files.folder, before, gone, chain([first] if first else [], texts))
     files.publish(before.files, made.files)
-    with suppress(OSError):  # readers work without a view
-        write_view(files.folder, made)
+    files.write_view(made)
     return made
 
 
@@ -135,10 +133,27 @@ def merging(files: WrittenWords, state: LexicalRecord | None) -> Iterator[Prepar
         yield made
 
 
+def send_merged(files: WrittenWords, made: Prepared) -> None:
+    """Move merged segments to the files of the index, which no generation names yet.
+
+    To send them to an object store takes long, and other commits need not wait for it.
+
+    Raises:
+        StorageError: the files can't be written.
+    """
+    try:
+        for file in made.record.files:
+            (made.place / engine_name(file)).rename(files.folder / file.name)
+        sync(files.folder)
+    except OSError as error:
+        raise StorageError(f"can't write {files.folder}: {error}") from error
+    files.publish((), made.record.files)
+
+
 def put_merged(
     files: WrittenWords, now: LexicalRecord | None, made: Prepared | None, by_text: Keyed
 ) -> LexicalRecord | None:
-    """Put merged segments in place of those that they were made from.
+    """Put merged segments, which were sent, in place of those that they were made from.
 
     Texts that were removed since are removed from them, too.
 
@@ -155,26 +170,27 @@ def put_merged(
     Raises:
         StorageError: the files can't be written.
     """
-    if made is None or now is None or made.sources is None:
+    if made is None or made.sources is None:
         return None
-    current, folder = deletions_of(now.meta), files.folder
+    if now is None:
+        files.discard(made.record.files)
+        return None
+    current, folder, changed = deletions_of(now.meta), files.folder, made.record
     try:
-        for file in made.record.files:
-            (made.place / engine_name(file)).rename(folder / file.name)
-        record = made.record
         if any(current.get(name, _NO_SEGMENT) != made.sources[name] for name in made.sources):
             _, is_there = by_text.find(made.text_ids)
-            record = remove_texts(folder, record, made.text_ids[~is_there].tolist(), folder)
-        sync(folder)
+            gone = made.text_ids[~is_there].tolist()
+            changed = remove_texts(folder, changed, gone, folder)
+            sync(folder)
     except (OSError, ValueError) as error:  # the engine raises ValueError for the disk's errors
         raise StorageError(f"can't write {folder}: {error}") from error
     kept = parts_of(now, [name for name in current if name not in made.sources])
-    record = joined(kept, record)
+    record = joined(kept, changed)
     if sum(segments_of(record.meta).values()) != by_text.distinct:
+        files.discard([*made.record.files, *changed.files])
         return None
-    files.publish(now.files, record.files)
-    with suppress(OSError):  # readers work without a view
-        write_view(folder, record)
+    files.publish([*now.files, *made.record.files], record.files)
+    files.write_view(record)
     return record
 
 

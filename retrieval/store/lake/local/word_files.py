@@ -20,7 +20,7 @@ from typing import Final
 
 from retrieval.errors import IndexDamaged, NotFound, StorageError
 from retrieval.store.disk.files.vector_file import LEXICAL, WrittenFile, file_sha256
-from retrieval.store.disk.lexical.segment_files import check_file
+from retrieval.store.disk.lexical.segment_files import LexicalRecord, check_file, write_view
 from retrieval.store.lake.local.cache_folder import folder_of
 from retrieval.store.lake.place import WORDS, Place
 
@@ -180,6 +180,24 @@ class WrittenWords:
         self._held.update((file.name, file.sha256) for file in new)
         bucket, folder = self._place.bucket, self.folder
         _all_of(new, lambda file: bucket.write(object_name(file), folder / file.name))
+
+    def discard(self, files: Sequence[WrittenFile]) -> None:
+        """Remove files that no generation will name from the writer's own folder.
+
+        Those of the index itself are left to cleaning.
+        """
+        if self._place.local is not None:
+            return
+        for file in files:
+            self._held.pop(file.name, None)
+            with suppress(OSError):  # removed with the folder
+                (self.folder / file.name).unlink(missing_ok=True)
+
+    def write_view(self, record: LexicalRecord) -> None:
+        """Make the links by which readers of a disk open a lexical index; others don't see them."""
+        if self._place.local is not None:
+            with suppress(OSError):  # readers work without them
+                write_view(self.folder, record)
 
     def close(self) -> None:
         """Remove the writer's own folder."""

@@ -5,14 +5,18 @@ oldest generation that is kept tells what the others may need: what is younger t
 names itself. Two pointers are read however many there are.
 """
 
+import os
+import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 from typing import Final
 
 from retrieval.errors import StorageError
-from retrieval.store.disk.files.vector_file import LEXICAL
+from retrieval.store.disk.files.vector_file import LEXICAL, PENDING
+from retrieval.store.disk.lexical.segment_files import view_name
 from retrieval.store.lake.objects.folder import UNPUBLISHED
 from retrieval.store.lake.objects.interface import Listed
 from retrieval.store.lake.place import COMMITS, WORDS, Place
@@ -75,6 +79,10 @@ def clean(place: Place) -> None:
     if len(kept) > 1:
         until = min(until, written[kept[0]] - WRITE_SECONDS)
     clean_tables(place, [oldest.tables, newest.tables], until)
+    if place.local is not None:
+        records = [one.words for one in (oldest, newest) if one.words]
+        views = {view_name(record.meta) for record in records}
+        _remove_folders(place.local / WORDS, views, until)
     named = _words_of(place, oldest) | _words_of(place, newest)
     strays = [
         f"{WORDS}/{one.name}"
@@ -92,6 +100,29 @@ def _written(listed: Sequence[Listed]) -> Mapping[int, float]:
 
 def _words_of(place: Place, pointer: Pointer) -> set[str]:
     return {name_in(place, file) for file in pointer.words.files} if pointer.words else set()
+
+
+def _remove_folders(words: Path, views: Set[str], until: float) -> None:
+    """Remove views that no kept generation needs, and what writers that were killed have left.
+
+    A reader that has opened an index by its view does not need the view any more, and one that
+    finds none makes links of its own.
+
+    Args:
+        words: the folder of words.
+        views: the views to keep.
+        until: time in seconds since 1970 until which a folder was written that may be removed.
+    """
+    with suppress(OSError), os.scandir(words) as entries:  # tried again by the next run
+        for entry in entries:
+            is_known = entry.name.startswith(LEXICAL) or entry.name.endswith(PENDING)
+            if (
+                is_known
+                and entry.name not in views
+                and entry.is_dir(follow_symlinks=False)
+                and entry.stat(follow_symlinks=False).st_mtime < until
+            ):
+                shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def _remove(place: Place, names: list[str]) -> None:

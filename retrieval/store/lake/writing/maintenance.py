@@ -36,6 +36,7 @@ from retrieval.store.lake.words import (
     made_words,
     merging,
     put_merged,
+    send_merged,
 )
 from retrieval.store.lake.writing.cleaning import clean, is_due
 from retrieval.store.lake.writing.indexing import (
@@ -259,8 +260,10 @@ def _join(
         words = stack.enter_context(merging(files, base.pointer.words))
         if not made and words is None:
             return 0
+        started = boot_time()
+        if words is not None:
+            send_merged(files, words)
         with suppress(IndexLocked), writer.locked() as now:
-            started = boot_time()
             pointer = _named(writer.place, now, made)
             record = put_merged(files, now.pointer.words, words, now.by_text)
             if pointer == now.pointer and record is None:

@@ -9,6 +9,7 @@ import lance
 import pytest
 
 from retrieval.store import Location, verify
+from retrieval.store.disk.lexical.segment_files import find_view
 from retrieval.store.lake.objects.folder import FolderObjects
 from retrieval.store.lake.place import Place
 from retrieval.store.lake.reading.reader import LakeReader
@@ -109,3 +110,42 @@ def test_what_no_generation_names_is_removed(place: Place, monkeypatch: pytest.M
     assert not stray.exists()
     assert len(list((place.folder / "commits").iterdir())) == 1
     assert list(verify(Location("lance", str(place.folder)))) == []
+
+
+def test_views_of_words_stay_few(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = place.folder / "words"
+    left = [words / "merging-0123.pending", words / "lexical-0123.tmp"]
+    for folder in left:
+        (folder / "inner").mkdir(parents=True)
+    assert len(_folders(words)) >= 12 + len(left)
+    old = read_pointer(place, generations(place)[KEPT_FROM])
+    with LakeReader.open(place, pointer=old) as reader:
+        expected = reader.search_lexical("text", 99)
+        cleaning.clean(place)
+        assert set(left) <= _folders(words)  # the writer may be at work
+        monkeypatch.setattr(cleaning, "KEEP_SECONDS", 0.0)
+        cleaning.clean(place)
+        newest = read_pointer(place, generations(place)[-1])
+        assert newest.words is not None
+        assert _folders(words) == {find_view(words, newest.words)}
+        assert repr(reader.search_lexical("text", 99)) == repr(expected)
+    assert list(verify(Location("lance", str(place.folder)))) == []
+
+
+def test_the_views_of_kept_generations_stay(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = generations(place)
+    written = (place.folder / pointer_name(numbers[KEPT_FROM])).stat().st_mtime
+    monkeypatch.setattr(cleaning, "KEEP_SECONDS", time.time() - written)
+    monkeypatch.setattr(cleaning, "WRITE_SECONDS", 0.01)
+    before = _folders(place.folder / "words")
+    cleaning.clean(place)
+    words = place.folder / "words"
+    assert _folders(words) < before
+    for number in generations(place):
+        record = read_pointer(place, number).words
+        assert record is not None
+        assert find_view(words, record)
+
+
+def _folders(words: Path) -> set[Path]:
+    return {path for path in words.iterdir() if path.is_dir()}

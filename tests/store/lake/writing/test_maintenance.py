@@ -15,6 +15,7 @@ from retrieval.errors import IndexDamaged, IndexLocked, PermissionDenied
 from retrieval.store import Commit, Location, Writer, open_reader, open_writer, parse_filter, verify
 from retrieval.store.disk.lexical.segment_files import parts_of, segments_of
 from retrieval.store.disk.tables.locks import maintenance_lock
+from retrieval.store.lake.objects.bucket import BucketObjects
 from retrieval.store.lake.objects.folder import FolderObjects
 from retrieval.store.lake.place import Place
 from retrieval.store.lake.tables.generation import Generation
@@ -22,6 +23,7 @@ from retrieval.store.lake.tables.layout import Fragment, Layout
 from retrieval.store.lake.tables.pointer import boot_time, read_newest
 from retrieval.store.lake.writing import maintenance
 from retrieval.store.lake.writing.writer import LakeWriter
+from tests.store.stores import needs_s3, place_in
 from tests.store.test_store import key, new_writer, staged, unit_vectors
 
 TABLES = ("documents", "texts", "chunks", "values", "vectors")
@@ -332,4 +334,57 @@ def test_many_deleted_rows_are_removed_from_their_file(
     uri = Place.of(index).table_uri("chunks")
     chunks = lance.dataset(uri, version=pointer.tables["chunks"])
     assert [one.metadata.physical_rows for one in chunks.get_fragments()] == [25]
+    assert list(verify(index)) == []
+
+
+@needs_s3
+@pytest.mark.parametrize("change", ["none", "remove", "merge"])
+def test_merged_words_are_sent_before_the_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """Others wait for a turn, so only what was removed meanwhile is sent within it."""
+    index = place_in("s3", tmp_path)
+    commits(index, 12)
+    taken, sent = list[str](), {"before": list[str](), "within": list[str]()}
+    real_turn, real_write = LakeWriter.turn, BucketObjects.write
+
+    @contextmanager
+    def turn(self: LakeWriter) -> Iterator[None]:
+        with real_turn(self):
+            taken.append("turn")
+            yield
+            taken.clear()
+
+    def write(self: BucketObjects, name: str, content: bytes | Path) -> None:
+        if name.startswith("words/"):
+            sent["within" if taken else "before"].append(name)
+        real_write(self, name, content)
+
+    def act() -> None:
+        with monkeypatch.context() as undone, open_writer(index, shared=True) as other:
+            undone.setattr(LakeWriter, "turn", real_turn)
+            undone.setattr(BucketObjects, "write", real_write)
+            if change == "merge":
+                other.maintain()
+            elif change == "remove":
+                with other.commit() as commit:
+                    commit.remove_document("d/3")
+
+    with new_writer(index) as writer:
+        assert isinstance(writer, LakeWriter)
+        monkeypatch.setattr(LakeWriter, "turn", turn)
+        monkeypatch.setattr(BucketObjects, "write", write)
+        with while_joining(monkeypatch, writer, act):
+            writer.maintain()
+        assert len(sent["before"]) > 5
+        assert [Path(one).suffixes[-2] for one in sent["within"]] == [".del"] * (change == "remove")
+        base = writer.newest()
+        assert base is not None
+        held = {path.name for path in writer.word_files(base).folder.iterdir()}
+        record = base.pointer.words
+        assert record is not None
+        merged = {Path(one).stem for one in sent["before"]}
+        assert held & merged == (set() if change == "merge" else merged)
+        assert not any(name.endswith(".view") for name in held)
+    assert len(segments_of(record.meta)) < 10
     assert list(verify(index)) == []
