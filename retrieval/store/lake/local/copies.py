@@ -2,10 +2,12 @@
 
 The folder of an index in the cache folder has
 
-- ``tables/NAME.lance/…``: copied files, under the names that they have in the store; they never
-  change there,
-- ``plans/NAME-VERSION.json``: the files that one version of a table needs, with their sizes, and
-  samples of them once they are there,
+- ``tables/NAME.lance/…``: copied files, under the names that they have in the store, which are
+  random; they never change,
+- ``tables/NAME.lance/opened/PLAN/…``: what Lance opens: the manifest of one version, whose name is
+  a number that another copy of the index gives to another version, and links to the folders above,
+- ``plans/NAME-VERSION-ID.json``: the files that one version of a table needs, with their sizes,
+  and samples of them once they are there,
 - ``uses/ID``: the plans that one opened generation uses. Its process holds a lock on the file, so
   that of a killed process means nothing,
 - ``parts/ID-N``: files that are not whole yet.
@@ -21,9 +23,10 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,6 +40,9 @@ _LOCK: Final = "lock"
 _PLANS: Final = "plans"
 _USES: Final = "uses"
 _PARTS: Final = "parts"
+_OPENED: Final = "opened"
+_MANIFESTS: Final = "_versions"
+"""Folder of a table in which files are named by numbers."""
 _UNUSED_SECONDS: Final = 3600.0
 """After this time, versions of tables are deleted that no opened generation uses, and files of
 words that may have to make room, if no generation of their index is open. A process that opens
@@ -49,6 +55,8 @@ class Plan:
 
     table: str
     version: int
+    id: str
+    """See ``Pointer.table_id``."""
     files: Mapping[str, int]
     """Name under the table's folder → size in bytes."""
     samples: Mapping[str, str] = field(default_factory=dict)
@@ -57,7 +65,7 @@ class Plan:
     @property
     def name(self) -> str:
         """Name among the plans of an index."""
-        return f"{self.table}-{self.version}"
+        return f"{self.table}-{self.version}-{self.id}"
 
 
 class Copies:
@@ -97,11 +105,20 @@ class Copies:
         """Return the folder of a table's copies."""
         return self._folder / TABLES / f"{name}.lance"
 
-    def known(self, table: str, version: int) -> Plan | None:
+    def opened(self, plan: Plan) -> Path:
+        """Return a folder with the files of a plan only, which is made if it is missing."""
+        root = self.table(plan.table) / _OPENED / plan.name
+        root.mkdir(parents=True, exist_ok=True)
+        for folder in {name.partition("/")[0] for name in plan.files} - {_MANIFESTS}:
+            with suppress(FileExistsError):
+                (root / folder).symlink_to(Path("..", "..", folder))
+        return root
+
+    def known(self, table: str, version: int, id: str) -> Plan | None:
         """Return the plan of a version of a table; None if there is none yet."""
         try:
-            path = self._folder / _PLANS / f"{table}-{version}.json"
-            return Plan(table, version, **json.loads(path.read_bytes()))
+            path = self._folder / _PLANS / f"{Plan(table, version, id, {}).name}.json"
+            return Plan(table, version, id, **json.loads(path.read_bytes()))
         except (FileNotFoundError, ValueError, TypeError):
             return None
 
@@ -121,20 +138,19 @@ class Copies:
 
     def completed(self, plan: Plan) -> Plan:
         """Record samples of the files of a plan, which have all been copied; return the plan."""
-        table = self.table(plan.table)
-        whole = replace(plan, samples={name: sample_sha256(table / name) for name in plan.files})
+        paths = _paths(self._folder, plan.name, plan.files)
+        whole = replace(plan, samples={name: sample_sha256(path) for name, path in paths.items()})
         with self._locked():
             self._write_plan(whole)
         return whole
 
     def missing(self, plan: Plan) -> list[str]:
         """Return the files of a plan that are missing, or have another size or sample."""
-        table = self.table(plan.table)
         return [
             name
-            for name, size in plan.files.items()
-            if _size(table / name) != size
-            or (name in plan.samples and sample_sha256(table / name) != plan.samples[name])
+            for name, path in _paths(self._folder, plan.name, plan.files).items()
+            if _size(path) != plan.files[name]
+            or (name in plan.samples and sample_sha256(path) != plan.samples[name])
         ]
 
     def part(self) -> Path:
@@ -144,7 +160,7 @@ class Copies:
 
     def put(self, plan: Plan, name: str, part: Path) -> None:
         """Give a whole file its name."""
-        path = self.table(plan.table) / name
+        path = _paths(self._folder, plan.name, [name])[name]
         path.parent.mkdir(parents=True, exist_ok=True)
         part.replace(path)
 
@@ -156,8 +172,8 @@ class Copies:
         with self._locked():
             self._claimed.pop(plan.name, None)
             self._write_use()
-            for name in plan.files:
-                (self.table(plan.table) / name).unlink(missing_ok=True)
+            for path in _sizes(self._folder, plan.name, plan.files):
+                path.unlink(missing_ok=True)
             (self._folder / _PLANS / f"{plan.name}.json").unlink(missing_ok=True)
 
     # Room.
@@ -184,7 +200,7 @@ class Copies:
 
     def _make_room(self, plan: Plan) -> bool:
         """Delete what is not used until the missing files of a plan fit; return whether they do."""
-        files = {self.table(plan.table) / name: size for name, size in plan.files.items()}
+        files = _sizes(self._folder, plan.name, plan.files)
         in_use = self._in_use()
         self._forget(plan, in_use.keys() | files.keys())
         # Files that are not whole yet are planned, and count as such.
@@ -214,6 +230,12 @@ class Copies:
                 for file in [*_planned(self._folder, path), path]:
                     if file not in kept:
                         file.unlink(missing_ok=True)
+        for root in (self.table(plan.table) / _OPENED).glob("*"):
+            if (
+                root.name != plan.name
+                and not (self._folder / _PLANS / f"{root.name}.json").exists()
+            ):
+                shutil.rmtree(root, ignore_errors=True)
 
     def _in_use(self) -> dict[Path, int]:
         """Return the plans and files that opened generations use, with their sizes.
@@ -230,8 +252,7 @@ class Copies:
                 if part.name.partition("-")[0] not in live:
                     part.unlink(missing_ok=True)
         for plan in self._claimed.values():  # of which one may be about to be written
-            folder = self.table(plan.table)
-            found.update((folder / file, size) for file, size in plan.files.items())
+            found.update(_sizes(self._folder, plan.name, plan.files))
         return found
 
     def _removable(self, present: Mapping[Path, int]) -> Iterator[Path]:
@@ -278,12 +299,23 @@ def _live_uses(index: Path) -> Iterator[Sequence[str]]:
 
 def _planned(index: Path, path: Path) -> dict[Path, int]:
     """Return the files that a plan names, with their sizes; none if the plan is gone."""
-    folder = index / TABLES / f"{path.stem.rpartition('-')[0]}.lance"
     try:
         files = json.loads(path.read_bytes())["files"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-    return {folder / file: size for file, size in files.items()}
+    return _sizes(index, path.stem, files)
+
+
+def _paths(index: Path, plan: str, names: Iterable[str]) -> dict[str, Path]:
+    """Return where the files of a plan are, by their names."""
+    table = index / TABLES / f"{plan.partition('-')[0]}.lance"
+    own = table / _OPENED / plan
+    return {name: (own if name.startswith(_MANIFESTS) else table) / name for name in names}
+
+
+def _sizes(index: Path, plan: str, files: Mapping[str, int]) -> dict[Path, int]:
+    """Return the sizes of the files of a plan by their paths."""
+    return {path: files[name] for name, path in _paths(index, plan, files).items()}
 
 
 def _is_copy(cache: Path, path: Path) -> bool:

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from retrieval.errors import RetrievalError, StorageError
 from retrieval.store.lake.local.cache_folder import cache_folder, cache_limit
 from retrieval.store.lake.local.copies import Copies, Plan
 from retrieval.store.lake.place import TABLES, Place
+from retrieval.store.lake.tables.pointer import Pointer
 from retrieval.store.lake.tables.schema import (
     CHUNKS,
     DOCUMENTS,
@@ -47,33 +48,34 @@ _log = logging.getLogger(__name__)
 class Mirror:
     """The copies of one generation's tables; safe to share between threads."""
 
-    def __init__(self, place: Place, tables: Mapping[str, int], copies: Copies) -> None:
+    def __init__(self, place: Place, pointer: Pointer, copies: Copies) -> None:
         """Use ``of``."""
         self._place = place
-        self._tables = tables
+        self._pointer = pointer
         self._copies = copies
         self._lock = threading.Lock()
         self._whole: dict[str, Plan] = {}
         self._closed = False
         for name in ORDER:
-            plan = copies.known(name, tables[name]) if name in tables else None
+            plan = self._known(name) if name in pointer.tables else None
             if plan and plan.samples and not copies.missing(plan) and copies.claim(plan):
                 self._whole[name] = plan
 
     @classmethod
-    def of(cls, place: Place, index_id: str, tables: Mapping[str, int]) -> "Mirror | None":
+    def of(cls, place: Place, pointer: Pointer) -> "Mirror | None":
         """Use the copies of a generation; None if its tables are on this machine, or not copied.
 
         Args:
             place: the index.
-            index_id: its identity.
-            tables: version of each table.
+            pointer: the generation.
         """
         if place.local is not None:
             return None
         try:
             limit = cache_limit()
-            return cls(place, tables, Copies(cache_folder(), index_id, limit)) if limit else None
+            if not limit:
+                return None
+            return cls(place, pointer, Copies(cache_folder(), pointer.index_id, limit))
         except OSError as error:
             _warn(place, error)
             return None
@@ -91,7 +93,7 @@ class Mirror:
         if plan is None:
             return None
         try:
-            return lance.dataset(str(self._copies.table(name)), version=plan.version)
+            return lance.dataset(str(self._copies.opened(plan)), version=plan.version)
         except (OSError, ValueError, RuntimeError) as error:
             self.give_up(name, str(error))
             return None
@@ -128,7 +130,7 @@ class Mirror:
         started, copied = time.monotonic(), 0
         with _tolerated(self._place):
             for name in ORDER:
-                if name not in self._tables or name in self.whole:
+                if name not in self._pointer.tables or name in self.whole:
                     continue
                 plan = self._planned(name)
                 if not self._copies.claim(plan):
@@ -155,7 +157,7 @@ class Mirror:
 
     def start(self, ready: Callable[[str], object]) -> None:
         """Copy in the background after a while; see ``copy``."""
-        wanted = [name for name in ORDER if name in self._tables]
+        wanted = [name for name in ORDER if name in self._pointer.tables]
         if not self.whole.issuperset(wanted):
             threading.Thread(target=self._run, args=(ready,), name="lake-copy").start()
 
@@ -176,16 +178,20 @@ class Mirror:
         # A program that has ended waits for its threads.
         return self._closed or not threading.main_thread().is_alive()
 
+    def _known(self, name: str) -> Plan | None:
+        pointer = self._pointer
+        return self._copies.known(name, pointer.tables[name], pointer.table_id(name))
+
     def _planned(self, name: str) -> Plan:
         """Return the files of a table.
 
         Raises:
             OSError, RetrievalError: the store can't be read.
         """
-        version = self._tables[name]
-        known = self._copies.known(name, version)
+        known = self._known(name)
         if known is not None:
             return known
+        version = self._pointer.tables[name]
         with lance_errors(self._place):
             rows = open_table(self._place, name, version).tracked_files(min_version=version)
             files = [
@@ -198,7 +204,9 @@ class Mirror:
         missing = [file for file in files if file not in sizes]
         if missing:
             raise StorageError(f"{self._place.address} has no file {missing[0]} of {name}")
-        return Plan(name, version, {file: sizes[file] for file in files})
+        return Plan(
+            name, version, self._pointer.table_id(name), {file: sizes[file] for file in files}
+        )
 
     def _fetch_all(self, plan: Plan, files: Sequence[str], end: float | None) -> bool:
         """Copy files; return whether all were copied, see ``_fetch``."""

@@ -109,7 +109,7 @@ class LakeReader:
             NotAnIndex, IndexVersionError, IndexDamaged, StorageError: see ``read_info``.
         """
         named = pointer or read_newest(place)
-        mirror = Mirror.of(place, named.index_id, named.tables)
+        mirror = Mirror.of(place, named)
         if mirror and before and before._mirror and before._mirror.whole:
             # Searches must not become slower, so the older generation is served meanwhile.
             mirror.copy_before_switch()

@@ -336,7 +336,7 @@ class Generation:
 
     def _is_same(self, before: "Generation", name: str) -> bool:
         """Whether a table has the same version in an older generation."""
-        return self.pointer.tables.get(name) == before.pointer.tables.get(name)
+        return _is_same(before.pointer, self.pointer, name)
 
     def _carry_uses(
         self, before: "Generation", passages: Mask | None, vectors: Mask | None
@@ -586,7 +586,25 @@ def _one(column: Any) -> Any:  # noqa: ANN401
 
 
 def _is_older(before: Generation, after: Generation) -> bool:
-    """Whether a generation is an earlier one of the same index, or the same."""
-    return (before.place, before.pointer.index_id) == (after.place, after.pointer.index_id) and (
-        before.pointer.generation <= after.pointer.generation
+    """Whether a generation is an earlier one of the same index, or the same.
+
+    If the index was restored from a backup meanwhile, numbers of versions may stand for others.
+    Lance caches by these numbers, so nothing is shared then.
+    """
+    old, new = before.pointer, after.pointer
+    return (
+        (before.place, old.index_id) == (after.place, new.index_id)
+        and old.generation <= new.generation
+        and all(
+            version < new.tables.get(name, 0) or _is_same(old, new, name)
+            for name, version in old.tables.items()
+        )
+    )
+
+
+def _is_same(before: Pointer, after: Pointer, name: str) -> bool:
+    """Whether two generations have the same version of a table, or both have none."""
+    there = name in before.tables
+    return there == (name in after.tables) and (
+        not there or before.table_id(name) == after.table_id(name)
     )

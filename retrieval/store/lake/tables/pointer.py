@@ -126,6 +126,9 @@ class Pointer:
     target_recall: float = 0.98
     tables: Mapping[str, int] = field(default_factory=dict)
     """Version of each table; a table without rows yet is missing."""
+    table_ids: Mapping[str, str] = field(default_factory=dict)
+    """A random id of each table's version. Of an index that was copied, or restored from a backup,
+    both go on with the same numbers."""
     counts: Counts = Counts()
     next_ids: NextIds = NextIds()
     words: LexicalRecord | None = None
@@ -135,6 +138,10 @@ class Pointer:
     """The approximate index; None if vectors are searched exactly."""
     missed: MissedAnn | None = None
     """The approximate index that was tried last, if it was discarded."""
+
+    def table_id(self, name: str) -> str:
+        """Return what only this version of a table has, in all copies of the index."""
+        return self.table_ids.get(name, self.commit_id)  # pointers of older versions have no ids
 
     @property
     def identity(self) -> GenerationId:
@@ -335,6 +342,15 @@ def following(pointer: Pointer, **changes: object) -> Pointer:
     )
 
 
+def with_table_ids(pointer: Pointer, base: Pointer) -> Pointer:
+    """Return a pointer with a new id for each version of a table that its base does not have."""
+    ids = {
+        name: base.table_id(name) if base.tables.get(name) == version else new_id()
+        for name, version in pointer.tables.items()
+    }
+    return replace(pointer, table_ids=ids)
+
+
 def pointer_name(generation: int) -> str:
     """Return the name of a generation's pointer."""
     return f"{COMMITS}/{generation:0{_DIGITS}d}{_SUFFIX}"
@@ -353,11 +369,12 @@ def _digest(body: object) -> str:
 
 
 def _as_json(pointer: Pointer) -> dict[str, Any]:
-    bare = replace(pointer, roots={}, tables={}, words=None)
+    bare = replace(pointer, roots={}, tables={}, table_ids={}, words=None)
     words = pointer.words
     return {
         **asdict(bare),
         "tables": dict(pointer.tables),
+        "table_ids": dict(pointer.table_ids),
         "roots": [asdict(root) for root in pointer.roots.values()],
         "words": {
             "language": words.language,

@@ -29,6 +29,7 @@ from retrieval.store.lake.tables.pointer import (
     pointer_name,
     put_pointer,
     read_pointer,
+    with_table_ids,
 )
 from retrieval.store.lake.writing.cleaning import WRITE_SECONDS
 from retrieval.store.lake.writing.commit import LakeCommit
@@ -201,6 +202,7 @@ class LakeWriter(LakeLookups):
             IndexLocked: another writer was faster.
             StorageError: the generation can't be published, or comes too late.
         """
+        pointer = with_table_ids(pointer, base.pointer)
         if self.place.local is None:
             if boot_time() - started > WRITE_SECONDS:
                 raise StorageError(

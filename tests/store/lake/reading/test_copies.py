@@ -20,7 +20,7 @@ LIMIT = 4_500
 
 
 def plan(number: int, files: int = 1) -> Plan:
-    return Plan("chunks", number, {f"data/{number}-{n}": SIZE for n in range(files)})
+    return Plan("chunks", number, "x", {f"data/{number}-{n}": SIZE for n in range(files)})
 
 
 def fetch(copies: Copies, some: Plan) -> None:
@@ -52,7 +52,7 @@ def test_the_least_recently_used_files_make_room(tmp_path: Path) -> None:
         "a/tables/chunks.lance/data/1-0",
         *(f"c/tables/chunks.lance/data/5-{n}" for n in range(3)),
     ]
-    assert sorted(path.stem for path in tmp_path.glob("?/plans/*")) == ["chunks-1", "chunks-5"]
+    assert sorted(path.stem for path in tmp_path.glob("?/plans/*")) == ["chunks-1-x", "chunks-5-x"]
     assert folder_size(tmp_path) <= LIMIT
 
 
@@ -78,7 +78,7 @@ def test_nothing_is_deleted_for_what_does_not_fit_anyway(tmp_path: Path) -> None
 def test_files_of_the_next_version_are_shared(tmp_path: Path) -> None:
     copies = Copies(tmp_path, "a", LIMIT)
     fetch(copies, plan(1, files=3))
-    following = Plan("chunks", 2, {**plan(1, files=3).files, "data/new": SIZE})
+    following = Plan("chunks", 2, "x", {**plan(1, files=3).files, "data/new": SIZE})
     later = Copies(tmp_path, "a", LIMIT)
     assert later.claim(following)
     assert later.missing(following) == ["data/new"]
@@ -87,14 +87,14 @@ def test_files_of_the_next_version_are_shared(tmp_path: Path) -> None:
 
 
 def test_versions_that_were_not_used_for_an_hour_go(tmp_path: Path) -> None:
-    old = Plan("chunks", 1, {"data/both": SIZE, "data/old": SIZE})
+    old = Plan("chunks", 1, "x", {"data/both": SIZE, "data/old": SIZE})
     use(tmp_path, "a", old, 0)
     held = Copies(tmp_path, "a", LIMIT)
     fetch(held, plan(2))
-    os.utime(tmp_path / "a" / "plans" / "chunks-2.json", (0, 0))
+    os.utime(tmp_path / "a" / "plans" / "chunks-2-x.json", (0, 0))
     copies = Copies(tmp_path, "a", LIMIT)
-    fetch(copies, Plan("chunks", 3, {"data/both": SIZE}))
-    assert copies.known("chunks", 1) is None
+    fetch(copies, Plan("chunks", 3, "x", {"data/both": SIZE}))
+    assert copies.known("chunks", 1, "x") is None
     left = {path.name for path in (copies.table("chunks") / "data").iterdir()}
     assert left == {"both", "2-0"}
 
@@ -166,15 +166,15 @@ def test_a_file_of_another_size_or_content_is_missing(tmp_path: Path) -> None:
     fetch(copies, plan(1, files=2))
     (copies.table("chunks") / "data/1-1").write_bytes(b"x" * (SIZE - 1))
     assert copies.missing(plan(1, files=2)) == ["data/1-1"]
-    assert copies.known("chunks", 1) == plan(1, files=2)
+    assert copies.known("chunks", 1, "x") == plan(1, files=2)
     fetch(copies, plan(1, files=2))
     whole = copies.completed(plan(1, files=2))
-    assert copies.known("chunks", 1) == whole
+    assert copies.known("chunks", 1, "x") == whole
     assert copies.missing(whole) == []
     (copies.table("chunks") / "data/1-0").write_bytes(b"y" * SIZE)
     assert copies.missing(whole) == ["data/1-0"]
     copies.drop(plan(1, files=2))
-    assert copies.known("chunks", 1) is None
+    assert copies.known("chunks", 1, "x") is None
     assert copies.missing(plan(1, files=2)) == list(plan(1, files=2).files)
 
 

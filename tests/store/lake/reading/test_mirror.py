@@ -21,6 +21,7 @@ from retrieval.store.lake.place import Place
 from retrieval.store.lake.reading import mirror as mirroring
 from retrieval.store.lake.reading.mirror import ORDER
 from retrieval.store.lake.reading.reader import LakeReader
+from retrieval.store.lake.tables.pointer import read_newest
 from retrieval.store.lake.writing.writer import LakeWriter
 from tests.store.disk.vectors.test_approximate import add, clustered
 from tests.store.stores import needs_s3, place_in
@@ -300,3 +301,50 @@ with LakeReader.open(Place({place.address!r}, None)):
         assert all(path.stat().st_ino == inode for path, inode in before.items())
     with LakeReader.open(place) as reader:
         assert answers(reader) == expected
+
+
+def texts_of(reader: LakeReader) -> list[str]:
+    return [reader.document_text(row.id) for row in reader.documents(10)]
+
+
+def test_copies_of_an_index_that_go_different_ways_share_nothing_wrong(
+    place: Place, cache: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tmp_path / "bucket", tmp_path / "other")
+    other = Place(f"file://{tmp_path}/other", None)
+    put(place, "d/1.txt", 3)
+    put(other, "d/2.txt", 4)
+    assert read_newest(place).tables == read_newest(other).tables
+    with LakeReader.open(place) as one:
+        expected = texts_of(one)
+        wait(lambda: copied(one) == set(ORDER))
+        with LakeReader.open(other) as two:
+            assert texts_of(two) != expected
+            assert "text 3 of d/2.txt" in "".join(texts_of(two))
+            wait(lambda: copied(two) == set(ORDER))
+            assert "text 3 of d/2.txt" in "".join(texts_of(two))
+    for at, uri in ((place, "d/1.txt"), (other, "d/2.txt")):
+        with LakeReader.open(at) as reader:
+            assert copied(reader) == set(ORDER)
+            assert [row.uri for row in reader.documents(10)] == [uri, "d/a.txt", "d/b.txt"]
+    # What both have is there once.
+    files = [path.name for path in cache.glob("*/tables/chunks.lance/data/*")]
+    assert len(files) == 4
+
+
+def test_a_restored_backup_that_goes_on_is_not_taken_for_what_it_was(
+    place: Place, tmp_path: Path
+) -> None:
+    shutil.copytree(tmp_path / "bucket", tmp_path / "backup")
+    put(place, "d/1.txt", 3)
+    with LakeReader.open(place) as reader:
+        wait(lambda: copied(reader) == set(ORDER))
+        assert len(texts_of(reader)) == 3
+        answers(reader)
+        shutil.rmtree(tmp_path / "bucket")
+        (tmp_path / "backup").rename(tmp_path / "bucket")
+        put(place, "d/2.txt", 4)
+        with LakeReader.open(place, before=reader) as later:
+            assert [row.uri for row in later.documents(10)] == ["d/2.txt", "d/a.txt", "d/b.txt"]
+            vector = unit_vectors(TEXTS, 4)[:1]
+            assert later.search_vectors(vector, 1).scores[0, 0] > 0.999
