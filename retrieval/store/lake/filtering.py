@@ -160,8 +160,8 @@ def _compare(column: Any, compare: Operator, value: Value) -> Mask:  # noqa: ANN
 
 def _in_column(column: Any, values: Sequence[Value]) -> Mask:  # noqa: ANN401
     numbers, moments, texts = _by_type(values)
-    if pa.types.is_string(column.type):
-        return _mask(pc.is_in(column, pa.array(texts, pa.string())))
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return _mask(pc.is_in(column, pa.array(texts, column.type)))
     found = _numbers(column)
     mask = _whole_in(found, numbers)
     for length, firsts in moments.items():
@@ -291,7 +291,7 @@ def _glob(column: Any, pattern: str, matches: Callable[[str, str], bool]) -> Mas
     distinct = pc.unique(column.filter(pc.starts_with(column, fixed)) if fixed else column)
     texts = (text for text in distinct.to_pylist() if text is not None)
     found = [text for text in texts if matches(pattern, text)]
-    return _mask(pc.is_in(column, pa.array(found, pa.string())))
+    return _mask(pc.is_in(column, pa.array(found, column.type)))
 
 
 def _numbers(column: Any) -> NDArray[np.int64]:  # noqa: ANN401

@@ -143,7 +143,7 @@ def _ann(generation: Generation) -> Iterator[Problem]:
         return
     what = ""
     try:
-        codes = Codes(generation.place, lambda: table, generation.layout(VECTORS), ann)
+        codes = Codes(generation.place, lambda read: read(table), generation.layout(VECTORS), ann)
         if not np.array_equal(np.sort(codes.listed()), np.flatnonzero(codes.covered)):
             what = "the approximate index lacks some of its vectors"
         else:

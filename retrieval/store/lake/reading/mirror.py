@@ -86,14 +86,15 @@ class Mirror:
         with self._lock:
             return frozenset(self._whole)
 
-    def open(self, name: str) -> Any:  # noqa: ANN401
-        """Open a table from its copy; None if there is none, or it is damaged."""
+    def open(self, name: str, session: Any) -> Any:  # noqa: ANN401
+        """See ``TableCopies``; None, too, if the copy is damaged."""
         with self._lock:
             plan = self._whole.get(name)
         if plan is None:
             return None
         try:
-            return lance.dataset(str(self._copies.opened(plan)), version=plan.version)
+            path = str(self._copies.opened(plan))
+            return lance.dataset(path, version=plan.version, session=session)
         except (OSError, ValueError, RuntimeError) as error:
             self.give_up(name, str(error))
             return None

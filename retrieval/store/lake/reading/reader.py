@@ -122,6 +122,8 @@ class LakeReader:
                 mirror.give_up(name, error.message)
             reader = cls._of(place, named, before, mirror)
         if mirror:
+            for name in mirror.whole:  # the older generation may have read it from the store
+                reader._generation.reopen(name)
             mirror.start(reader._generation.reopen)
         return reader
 

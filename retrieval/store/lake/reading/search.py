@@ -102,7 +102,7 @@ class VectorSearch:
         layout = generation.layout(VECTORS)
         return Codes(
             generation.place,
-            lambda: generation.table(VECTORS),
+            lambda read: generation.read_from(VECTORS, read),
             layout,
             ann,
             mapped=lambda: generation.mapped,

@@ -51,6 +51,7 @@ _PASSAGE: Final = ("id", "document_id", "ordinal", "vector_id", "text_id")
 """Columns of ``Places``."""
 
 Derived = TypeVar("Derived")
+Read = TypeVar("Read")
 
 
 class Places(NamedTuple):
@@ -64,11 +65,23 @@ class Places(NamedTuple):
     texts: Ids
 
 
+class Kept(NamedTuple):
+    """What a generation has in memory at one moment."""
+
+    pointer: Pointer
+    tables: Mapping[str, Any]
+    """Open tables of the store."""
+    layouts: Mapping[str, Layout]
+    columns: Mapping[tuple[str, str], Any]
+    keyed: Mapping[tuple[str, str], Keyed | KeyedTexts]
+    derived: Mapping[str, Any]
+
+
 class TableCopies(Protocol):
     """Copies of tables on this machine."""
 
-    def open(self, name: str) -> Any:  # noqa: ANN401
-        """Open a table from its copy; None if there is none."""
+    def open(self, name: str, session: Any) -> Any:  # noqa: ANN401
+        """Open a table from its copy with Lance's cache; None if there is none."""
         ...
 
     def give_up(self, name: str, reason: str) -> None:
@@ -115,8 +128,7 @@ class Generation:
         # Lance caches what it has read of indexes and files in a session.
         self._session: Any = before._session if before and is_older else new_session()
         if before is not None and is_older:
-            with before._lock:
-                self._carry(before)
+            self._carry(before._kept())
 
     # Tables.
 
@@ -145,7 +157,7 @@ class Generation:
 
     def _opened(self, name: str, version: int) -> Any:  # noqa: ANN401
         """Open a table from its copy if there is one."""
-        table = self._copies.open(name) if self._copies else None
+        table = self._copies.open(name, self._session) if self._copies else None
         if table is None:
             return open_table(self.place, name, version, self._session)
         self._copied.add(name)
@@ -188,9 +200,17 @@ class Generation:
             self._forget_mapped(name)
             self.given_up += 1
 
-    def _from(self, name: str, read: Callable[[Any], Any]) -> Any:  # noqa: ANN401
-        """Read from a table; if that is not possible from its copy, read from the store."""
-        table, seen = self.table(name), self.given_up
+    def read_from(self, name: str, read: Callable[[Any], Read]) -> Read:
+        """Read from a table that has rows; read from the store if its copy turns out damaged.
+
+        Args:
+            name: the table.
+            read: function that reads from it, and may raise what Lance raises.
+
+        Raises:
+            IndexDamaged, StorageError: the store can't be read either.
+        """
+        seen, table = self.given_up, self.table(name)
         try:
             with lance_errors(self.place):
                 return read(table)
@@ -206,7 +226,7 @@ class Generation:
         """Read columns of all rows, or of those that pass a condition."""
         if self.table(name) is None:
             return self._none(name, columns)
-        return self._from(
+        return self.read_from(
             name, lambda table: table.to_table(columns=list(columns), filter=condition)
         )
 
@@ -214,7 +234,7 @@ class Generation:
         """Read columns of some rows, in their order; each row at most once."""
         if self.table(name) is None or not len(rows):
             return self._none(name, columns)
-        return self._from(name, lambda table: table.take(rows.tolist(), columns=list(columns)))
+        return self.read_from(name, lambda table: table.take(rows.tolist(), columns=list(columns)))
 
     def _none(self, name: str, columns: Sequence[str]) -> Any:  # noqa: ANN401
         return pa.schema([self.schema(name).field(column) for column in columns]).empty_table()
@@ -259,10 +279,10 @@ class Generation:
 
     def layout(self, name: str) -> Layout:
         """Return the fragments of a table; none if it has no rows yet."""
-        table = self.table(name)
-        with self._lock, lance_errors(self.place):
+        is_there = self.table(name) is not None
+        with self._lock:
             if name not in self._layouts:
-                self._layouts[name] = Layout([]) if table is None else Layout.of(table)
+                self._layouts[name] = self.read_from(name, Layout.of) if is_there else Layout([])
             return self._layouts[name]
 
     @property
@@ -284,63 +304,69 @@ class Generation:
 
     # What an older generation has in memory already.
 
-    def _carry(self, before: "Generation") -> None:
+    def _kept(self) -> Kept:
+        """Return what a later generation can take over, while searches go on."""
+        with self._lock:
+            return Kept(
+                self.pointer,
+                # The files of a copy may be deleted when this generation is closed.
+                {name: one for name, one in self._tables.items() if name not in self._copied},
+                self._layouts.copy(),
+                self._columns.copy(),
+                self._keyed.copy(),
+                self._derived.copy(),
+            )
+
+    def _carry(self, before: Kept) -> None:
         """Take over what an older generation has in memory."""
         carried = {}
-        for name in sorted({name for name, _ in before._columns}):
+        for name in sorted({name for name, _ in before.columns}):
             carried[name] = self._carry_table(before, name)
-        for (name, column), keyed in before._keyed.items():
+        for (name, column), keyed in before.keyed.items():
             kept = carried[name].kept
             if isinstance(keyed, KeyedTexts):
                 self._keyed[name, column] = keyed.carried(kept, self.column(name, column))
             else:
                 self._keyed[name, column] = keyed.carried(kept, self.numbers(name, column))
-        for name, made in before._derived.items():
-            if name in TABLE_NAMES and self._is_same(before, name):
+        for name, made in before.derived.items():
+            if name in TABLE_NAMES and _is_same(before.pointer, self.pointer, name):
                 self._derived[name] = made
-        if "used" in before._derived or "shared" in before._derived:
+        if "used" in before.derived or "shared" in before.derived:
             vectors = carried[VECTORS].kept if VECTORS in carried else None
             self._carry_uses(before, carried[CHUNKS].kept, vectors)
         if VECTORS in carried:
             self._carry_matrix(before, carried[VECTORS])
-        if mapped := before._derived.get(_MAPPED):
+        if mapped := before.derived.get(_MAPPED):
             self._mapped_before = mapped.files
 
-    def _carry_table(self, before: "Generation", name: str) -> Carried:
+    def _carry_table(self, before: Kept, name: str) -> Carried:
         """Carry on the columns of a table; return which of its rows are left, and what is new."""
-        columns = [column for table, column in before._columns if table == name]
-        if self._is_same(before, name):
-            # The files of a copy may be deleted when the older generation is closed.
-            if name in before._tables and name not in before._copied:
-                self._tables[name] = before._tables[name]
-            if name in before._layouts:
-                self._layouts[name] = before._layouts[name]
-            self._columns |= {(name, column): before._columns[name, column] for column in columns}
+        columns = [column for table, column in before.columns if table == name]
+        old_layout = before.layouts[name]
+        if _is_same(before.pointer, self.pointer, name):
+            if name in before.tables:
+                self._tables[name] = before.tables[name]
+            self._layouts[name] = old_layout
+            self._columns |= {(name, column): before.columns[name, column] for column in columns}
             return Carried(None, ())
-        table = self.table(name)
-        with lance_errors(self.place):
-            self._layouts[name] = Layout.of(table, before.layout(name))
-            carried = self._layouts[name].since(before.layout(name))
+
+        def read(table: Any) -> tuple[Layout, Carried, Any]:  # noqa: ANN401
+            layout = Layout.of(table, old_layout)
+            carried = layout.since(old_layout)
             fragments = [table.get_fragment(number) for number in carried.new]
-            new = (
-                table.scanner(columns=columns, fragments=fragments).to_table()
-                if fragments
-                else self._none(name, columns)
-            )
+            if not fragments:
+                return layout, carried, self._none(name, columns)
+            return layout, carried, table.scanner(columns=columns, fragments=fragments).to_table()
+
+        self._layouts[name], carried, new = self.read_from(name, read)
         for column in columns:
-            old = before._columns[name, column]
+            old = before.columns[name, column]
             kept = old if carried.kept is None else old.filter(pa.array(carried.kept))
             added = _in_memory(new, column)
             self._columns[name, column] = pa.concat_arrays([kept, added]) if len(added) else kept
         return carried
 
-    def _is_same(self, before: "Generation", name: str) -> bool:
-        """Whether a table has the same version in an older generation."""
-        return _is_same(before.pointer, self.pointer, name)
-
-    def _carry_uses(
-        self, before: "Generation", passages: Mask | None, vectors: Mask | None
-    ) -> None:
+    def _carry_uses(self, before: Kept, passages: Mask | None, vectors: Mask | None) -> None:
         """Carry on which vectors are used, and which are shared by several texts.
 
         Args:
@@ -348,28 +374,28 @@ class Generation:
             passages: which of its passages are left; None for all.
             vectors: which of its vectors are left; None for all.
         """
-        old = before.places.vectors
+        old: Ids = before.columns[CHUNKS, "vector_id"].to_numpy(zero_copy_only=False)
         gone = old[:0] if passages is None else old[~passages]
         new = self.places.vectors[len(old) - len(gone) :]
         touched = np.unique(np.concatenate([gone, new]))
-        if "used" in before._derived:
-            mask = before.used if vectors is None else before.used[vectors]
+        if "used" in before.derived:
+            mask = before.derived["used"] if vectors is None else before.derived["used"][vectors]
             used = np.zeros(len(self.numbers(VECTORS, "id")), bool)
             used[: len(mask)] = mask
             rows, inside = self.vector_rows.find(touched)
             used[rows] = self.by_vector.counts(touched[inside]) > 0
             self._derived["used"] = used
-        if "shared" in before._derived:
-            untouched = np.setdiff1d(before.shared_vectors, touched, assume_unique=True)
+        if "shared" in before.derived:
+            untouched = np.setdiff1d(before.derived["shared"], touched, assume_unique=True)
             shared = self._shared(self.by_vector.rows_of(touched))
             self._derived["shared"] = np.sort(np.concatenate([untouched, shared]))
 
-    def _carry_matrix(self, before: "Generation", vectors: Carried) -> None:
+    def _carry_matrix(self, before: Kept, vectors: Carried) -> None:
         """Carry on the matrix of all vectors, if it is in memory and still searched."""
         size = 4 * self.pointer.model.dim * self.pointer.counts.vectors
         if self.pointer.ann is not None or size > MATRIX_BYTES:
             return
-        matrix = before._derived.get(_MATRIX)
+        matrix = before.derived.get(_MATRIX)
         if matrix is not None and (vectors.kept is not None or vectors.new):
             kept = matrix if vectors.kept is None else matrix[vectors.kept]
             matrix = np.concatenate([kept, *self.blocks(vectors.new)])
@@ -500,10 +526,9 @@ class Generation:
         if self.table(VECTORS) is None:
             return None
         layout, dim = self.layout(VECTORS), self.pointer.model.dim
-        found: MappedVectors | None = self._from(
+        return self.read_from(
             VECTORS, lambda table: MappedVectors.of(table, layout, dim, self._mapped_before)
         )
-        return found
 
     @property
     def has_all_vectors(self) -> bool:
@@ -522,14 +547,34 @@ class Generation:
         Args:
             fragments: numbers of the fragments to read, in order; None for all.
         """
-        table = self.table(VECTORS)
-        if table is None:
+        if self.table(VECTORS) is None:
             return
+        read = 0
+        while True:
+            seen = self.given_up
+            try:
+                for block in self._blocks_after(read, fragments):
+                    read += len(block)
+                    yield block
+            except IndexDamaged as error:
+                if not self.read_again(error, [VECTORS], seen):
+                    raise
+            else:
+                return
+
+    def _blocks_after(
+        self, rows: int, fragments: Collection[int] | None
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield what ``blocks`` yields after a number of rows."""
+        table = self.table(VECTORS)
         with lance_errors(self.place):
             some = None if fragments is None else [table.get_fragment(one) for one in fragments]
             scan = table.scanner(columns=["vector"], batch_size=_BLOCK_ROWS, fragments=some)
             for batch in scan.to_batches():
-                yield self.matrix(pa.Table.from_batches([batch]))
+                block = self.matrix(pa.Table.from_batches([batch]))
+                if len(block) > rows:
+                    yield block[rows:]
+                rows = max(0, rows - len(block))
 
     def segments(self) -> list[SegmentInfo]:
         """Return the table of vectors as a segment; nothing if it is empty."""
@@ -566,9 +611,14 @@ def key_number(content_key: bytes) -> int:
 
 
 def _in_memory(table: Any, column: str) -> Any:  # noqa: ANN401
-    """Return a column as it is kept in memory, one Arrow array."""
+    """Return a column as it is kept in memory, one Arrow array.
+
+    Its texts may have more than 2 GiB together, which a usual array of texts can't.
+    """
     if column != "content_key":
-        return _one(table.column(column))
+        found = table.column(column)
+        is_text = pa.types.is_string(found.type)
+        return _one(found.cast(pa.large_string()) if is_text else found)
     first = _one(pc.binary_slice(table.column(column), 0, _KEY_BYTES))
     if len(first) and pc.all(pc.equal(pc.binary_length(first), _KEY_BYTES)).as_py():
         _, offsets, data = first.buffers()

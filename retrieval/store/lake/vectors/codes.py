@@ -28,6 +28,8 @@ ANN_NAME: Final = "vectors"
 """Name of the index among those of the table."""
 
 Vectors = NDArray[np.float32]
+Reading = Callable[[Callable[[Any], Any]], Any]
+"""Gives a table to a function that reads from it, and returns what that returns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class Codes:
     def __init__(
         self,
         place: Place,
-        table: Callable[[], Any],
+        read: Reading,
         layout: Layout,
         record: AnnRecord,
         mapped: Callable[[], MappedVectors | None] = lambda: None,
@@ -59,7 +61,7 @@ class Codes:
 
         Args:
             place: the index.
-            table: function that returns the table of vectors, or a copy of it that was made since.
+            read: reads from the table of vectors.
             layout: the layout of the table.
             record: what the generation records of the index.
             mapped: function that returns the vectors if they are mapped into memory.
@@ -68,12 +70,12 @@ class Codes:
             IndexDamaged: the table has no such index.
         """
         self._place = place
-        self._table = table
+        self._read = read
         self._layout = layout
         self._settings = record.settings
         self._mapped = mapped
         with lance_errors(place):
-            parts = index_parts(table())
+            parts = read(index_parts)
         if set(parts) != {part.id for part in record.parts}:
             raise ann_damaged(place, "it is not the one that the newest commit names")
         fragments = {one for part in parts.values() for one in part}
@@ -129,7 +131,7 @@ class Codes:
         Raises:
             IndexDamaged: the index can't be read.
         """
-        query = np.zeros(self._table().schema.field("vector").type.list_size, np.float32)
+        query = np.zeros(self._read(_dim), np.float32)
         return self._rows(self._nearest(query, self.rows, self._settings.lists, None, []))
 
     def _rows(self, found: Any) -> Ids:  # noqa: ANN401
@@ -151,21 +153,21 @@ class Codes:
             "minimum_nprobes": effort,
             "maximum_nprobes": effort,
         }
+
+        def read(table: Any) -> Any:  # noqa: ANN401
+            return table.scanner(
+                columns=list(columns),
+                nearest=nearest,
+                prefilter=True,
+                with_row_id=True,
+                fast_search=True,  # rows outside the index are searched by the caller
+                row_addr_allowlist=eligible.rows if eligible else None,
+                disable_scoring_autoprojection=True,
+            ).to_table()
+
         try:
             with lance_errors(self._place):
-                return (
-                    self._table()
-                    .scanner(
-                        columns=list(columns),
-                        nearest=nearest,
-                        prefilter=True,
-                        with_row_id=True,
-                        fast_search=True,  # rows outside the index are searched by the caller
-                        row_addr_allowlist=eligible.rows if eligible else None,
-                        disable_scoring_autoprojection=True,
-                    )
-                    .to_table()
-                )
+                return self._read(read)
         except IndexDamaged as error:
             raise ann_damaged(self._place, error.message) from error
 
@@ -178,6 +180,10 @@ def segments(table: Any) -> list[Any]:  # noqa: ANN401
         if index.name == ANN_NAME
         for part in index.segments
     ]
+
+
+def _dim(table: Any) -> int:  # noqa: ANN401
+    return int(table.schema.field("vector").type.list_size)
 
 
 def index_parts(table: Any) -> Mapping[str, set[int]]:  # noqa: ANN401

@@ -38,7 +38,7 @@ class Measurement:
         self._table = table
         with lance_errors(place):
             layout = Layout.of(table)
-        self._codes = Codes(place, lambda: table, layout, record)
+        self._codes = Codes(place, lambda read: read(table), layout, record)
         self.rows = layout.rows
         self.queries = made_queries(self.rows, self._read)
         self._exact = self._search_exactly(min(RECALL_K, self.rows))

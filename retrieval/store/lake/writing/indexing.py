@@ -94,7 +94,7 @@ def has_whole_index(base: Generation) -> bool:
         return True
     try:
         layout = base.layout(VECTORS)
-        codes = Codes(base.place, lambda: base.table(VECTORS), layout, ann)
+        codes = Codes(base.place, lambda read: read(base.table(VECTORS)), layout, ann)
         return np.array_equal(np.sort(codes.listed()), np.flatnonzero(codes.covered))
     except IndexDamaged:
         return False

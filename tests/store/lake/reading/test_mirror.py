@@ -348,3 +348,54 @@ def test_a_restored_backup_that_goes_on_is_not_taken_for_what_it_was(
             assert [row.uri for row in later.documents(10)] == ["d/2.txt", "d/a.txt", "d/b.txt"]
             vector = unit_vectors(TEXTS, 4)[:1]
             assert later.search_vectors(vector, 1).scores[0, 0] > 0.999
+
+
+def test_vectors_are_read_from_the_store_if_their_copy_vanishes(place: Place, cache: Path) -> None:
+    query = unit_vectors(TEXTS, 2)[:1]
+    with LakeReader.open(place) as reader:
+        assert reader._generation.used.any()  # ids are in memory, vectors are not
+        wait(lambda: copied(reader) == set(ORDER))
+        assert str(cache) in addresses(reader)["vectors"]
+        for path in cache.glob("*/tables/vectors.lance/data/*"):
+            path.unlink()
+        assert reader.search_vectors(query, 1).scores[0, 0] > 0.999
+        assert "vectors" not in copied(reader)
+
+
+def test_an_approximate_index_is_read_from_the_store_if_its_copy_vanishes(
+    tmp_path: Path, cache: Path
+) -> None:
+    (tmp_path / "bucket").mkdir()
+    place = Place(f"file://{tmp_path}/bucket", None)
+    vectors = clustered(1500, 1)
+    with LakeWriter.open(place) as writer:
+        writer.set_model(replace(MODEL, dim=vectors.shape[1]), CHUNKING, "en")
+        with writer.commit() as commit:
+            commit.set_index_type("ivf", 0.95)
+        add(writer, vectors, "a")
+        assert writer.maintain().ann is not None
+    with LakeReader.open(place) as reader:
+        assert reader._generation.used.any()
+        wait(lambda: "vectors" in copied(reader))
+        assert str(cache) in addresses(reader)["vectors"]
+        for folder in ("_indices", "data"):
+            shutil.rmtree(next(cache.glob(f"*/tables/vectors.lance/{folder}")))
+        assert reader.search_vectors(vectors[:1], 5).scores[0, 0] > 0.999
+        assert "vectors" not in copied(reader)
+
+
+def test_a_copy_is_used_although_the_older_generation_reads_from_the_store(
+    place: Place, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RETRIEVAL_CACHE_SIZE", "0")
+    with LakeReader.open(place) as older:
+        expected = answers(older)
+        monkeypatch.setenv("RETRIEVAL_CACHE_SIZE", "100MB")
+        with LakeReader.open(place) as other:
+            wait(lambda: copied(other) == set(ORDER))
+        with LakeReader.open(place, before=older) as reader:
+            assert all(str(cache) in addresses(reader)[name] for name in ORDER)
+            assert answers(reader) == expected
+            session = reader._generation._session
+            tables = [reader._generation.table(name) for name in ORDER]
+            assert all(table.session().is_same_as(session) for table in tables)

@@ -3,6 +3,8 @@
 import random
 from itertools import chain
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import lance
 import numpy as np
@@ -193,3 +195,41 @@ def test_a_small_commit_reads_and_writes_as_much_in_a_large_index(tmp_path: Path
     # A writer that read the columns of ids of 3,000 passages again would read 17 KB more.
     for one, other in zip(small, large, strict=True):
         assert other < one + 4_000, (small, large)
+
+
+def test_searches_go_on_while_a_later_generation_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = Location("lance", str(tmp_path / "lake"))
+    fill(index, 3)
+    place = Place.of(index)
+    older = Generation(place, read_newest(place))
+    in_memory(older)
+    fill(index, 2, name="d/new")
+    carry, searches = Generation._carry_table, []
+
+    def while_searching(self: Generation, before: Any, name: str) -> Any:
+        search = Thread(target=lambda: older.columns("documents", ["uri"]), daemon=True)
+        search.start()
+        search.join(5)
+        searches.append(search.is_alive())
+        return carry(self, before, name)
+
+    monkeypatch.setattr(Generation, "_carry_table", while_searching)
+    later = Generation(place, read_newest(place), older)
+    assert searches
+    assert not any(searches)
+    assert in_memory(later) == in_memory(Generation(place, later.pointer))
+
+
+def test_texts_may_be_larger_than_two_gigabytes(tmp_path: Path) -> None:
+    """Arrow's strings end there; those of its other type do not."""
+    index = Location("lance", str(tmp_path / "lake"))
+    fill(index, 3)
+    place = Place.of(index)
+    older = Generation(place, read_newest(place))
+    assert older.column("documents", "uri").type == pa.large_string()
+    assert older.column("values", "key").type == pa.large_string()
+    fill(index, 2, name="d/new")
+    later = Generation(place, read_newest(place), older)
+    assert later.column("documents", "uri").type == pa.large_string()
