@@ -21,7 +21,7 @@ from retrieval.store.lake.place import Place
 from retrieval.store.lake.reading import mirror as mirroring
 from retrieval.store.lake.reading.mirror import ORDER
 from retrieval.store.lake.reading.reader import LakeReader
-from retrieval.store.lake.tables.pointer import read_newest
+from retrieval.store.lake.tables.pointer import _as_json, _from_json, read_newest
 from retrieval.store.lake.writing.writer import LakeWriter
 from tests.store.disk.vectors.test_approximate import add, clustered
 from tests.store.stores import needs_s3, place_in
@@ -399,3 +399,19 @@ def test_a_copy_is_used_although_the_older_generation_reads_from_the_store(
             session = reader._generation._session
             tables = [reader._generation.table(name) for name in ORDER]
             assert all(table.session().is_same_as(session) for table in tables)
+
+
+def test_an_id_of_a_table_stays_until_the_table_changes(place: Place) -> None:
+    pointers = [read_newest(place)]
+    with LakeWriter.open(place) as writer, writer.commit() as commit:
+        commit.remove_document("d/a.txt")
+    pointers.append(read_newest(place))
+    one, two = pointers
+    same = {name for name in one.tables if two.tables[name] == one.tables[name]}
+    assert "vectors" in same
+    assert "chunks" not in same
+    assert same == {name for name in one.tables if one.table_id(name) == two.table_id(name)}
+    body = {name: value for name, value in _as_json(two).items() if name != "table_ids"}
+    old = _from_json(body)  # as versions of this program wrote it that had no ids
+    assert old.tables == two.tables
+    assert {old.table_id(name) for name in old.tables} == {two.commit_id}
