@@ -29,7 +29,8 @@
     │   └── StaleGeneration        the page token is of an index that was replaced
     ├── IndexDamaged               a file of the index is missing or altered
     ├── StorageError               the disk, or a permission on it, refuses
-    │   └── DiskFull               there is no room left on it
+    │   ├── DiskFull               there is no room left on it
+    │   └── StorageRefused         an object store refuses the credentials or the bucket, exit 2
     ├── NotServing                 the server is still loading, or shutting down
     ├── Overloaded                 more requests at once than the server accepts
     ├── RateLimited                more requests per second than the token allows
@@ -229,6 +230,13 @@ class DiskFull(StorageError):
     """There is no room left on the disk; earlier commits are unaffected."""
 
     reason = "DISK_FULL"
+
+
+class StorageRefused(StorageError):
+    """An object store refuses the credentials, or has no such bucket; earlier commits are there."""
+
+    reason = "STORAGE_REFUSED"
+    exit_code = 2
 
 
 class NotServing(RetrievalError):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
 
-from retrieval.errors import InvalidArgument, NotFound, PermissionDenied, StorageError
+from retrieval.errors import InvalidArgument, NotFound, StorageError, StorageRefused
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore
@@ -80,7 +80,7 @@ class Bucket:
         """Return the objects in a folder under the address, in order of their names.
 
         Raises:
-            StorageError, PermissionDenied: the store refuses, or can't be reached.
+            StorageError: the store can't be reached; StorageRefused if it refuses.
         """
         import obstore
 
@@ -98,7 +98,7 @@ class Bucket:
         """Return the name of any object under the address; None if there is none.
 
         Raises:
-            StorageError, PermissionDenied: see ``list``.
+            StorageError: see ``list``.
         """
         import obstore
 
@@ -113,7 +113,7 @@ class Bucket:
 
         Raises:
             NotFound: there is no such object.
-            StorageError, PermissionDenied: see ``list``.
+            StorageError: see ``list``.
         """
         import obstore
 
@@ -125,7 +125,7 @@ class Bucket:
         """Return the content of a small object.
 
         Raises:
-            NotFound, StorageError, PermissionDenied: see ``stream``.
+            NotFound, StorageError: see ``stream``.
         """
         return b"".join(self.stream(name))
 
@@ -137,7 +137,7 @@ class Bucket:
             content: bytes, or a file whose content is sent in pieces.
 
         Raises:
-            StorageError, PermissionDenied: see ``list``.
+            StorageError: see ``list``.
         """
         import obstore
 
@@ -158,7 +158,7 @@ class Bucket:
         """Write an object unless there is one of this name; return whether it was written.
 
         Raises:
-            StorageError, PermissionDenied: see ``list``.
+            StorageError: see ``list``.
         """
         import obstore
         from obstore.exceptions import AlreadyExistsError, PreconditionError
@@ -174,7 +174,7 @@ class Bucket:
         """Delete objects; those that are gone already are passed over.
 
         Raises:
-            StorageError, PermissionDenied: see ``list``.
+            StorageError: see ``list``.
         """
         import obstore
 
@@ -200,22 +200,19 @@ class Bucket:
             raise failed(self.url, error) from error
 
 
-def refused(url: str, error: Exception) -> PermissionDenied:
+def refused(url: str, error: Exception) -> StorageRefused:
     """Return the error for credentials that a store refuses."""
-    return PermissionDenied(f"{url} refuses the credentials of this environment: {detail(error)}")
+    return StorageRefused(f"{url} refuses the credentials of this environment: {detail(error)}")
 
 
-def failed(url: str, error: Exception) -> StorageError | InvalidArgument:
+def failed(url: str, error: Exception) -> StorageError:
     """Return the error for a store that can't be reached or used."""
     if any(code in str(error) for code in _NO_BUCKET):
-        return InvalidArgument(
-            f"there is no bucket for {url}; create it, or mend the address", field="url"
-        )
+        return StorageRefused(f"there is no bucket for {url}; create it, or mend the address")
     text = str(error)
     if "builder error" in text and "http://" in text:
-        return InvalidArgument(
-            f"{url} is at an address without encryption; allow that with AWS_ALLOW_HTTP=true",
-            field="url",
+        return StorageRefused(
+            f"{url} is at an address without encryption; allow that with AWS_ALLOW_HTTP=true"
         )
     unanswered = _UNANSWERED.search(text)
     if unanswered is not None:

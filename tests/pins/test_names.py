@@ -26,7 +26,7 @@ PUBLIC = {
     "IndexLocked ClientClosed AddressInUse NotFound Unauthenticated PermissionDenied "
     "StaleGeneration IndexDamaged StorageError NotServing Overloaded RateLimited DeadlinePassed "
     "TooSlow AnswerTooLarge ServiceError ServiceUnavailable AlreadyExists Conflict ForeignRoot "
-    "UnreadableDocument DiskFull QuotaExceeded UnexpectedModel UnknownModel",
+    "UnreadableDocument DiskFull QuotaExceeded UnexpectedModel UnknownModel StorageRefused",
     "retrieval.v1.search_service_pb2_grpc": "SearchServiceStub",
     "retrieval.v1.index_service_pb2_grpc": "IndexServiceStub",
     "retrieval.v1.embedding_service_pb2_grpc": "EmbeddingServiceStub",

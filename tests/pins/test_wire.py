@@ -222,6 +222,7 @@ REASONS = {
     "IndexDamaged": ("INDEX_DAMAGED", 1, "DATA_LOSS"),
     "StorageError": ("STORAGE_ERROR", 1, "UNAVAILABLE"),
     "DiskFull": ("DISK_FULL", 1, "RESOURCE_EXHAUSTED"),
+    "StorageRefused": ("STORAGE_REFUSED", 2, "UNAVAILABLE"),
     "NotServing": ("NOT_SERVING", 1, "UNAVAILABLE"),
     "Overloaded": ("OVERLOADED", 1, "RESOURCE_EXHAUSTED"),
     "RateLimited": ("RATE_LIMITED", 1, "RESOURCE_EXHAUSTED"),

@@ -115,7 +115,11 @@ class WritableCollections:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             for name, collection in tuple(self._open.items()):
-                if await asyncio.to_thread(exists, collection.place):
+                try:
+                    if await asyncio.to_thread(exists, collection.place):
+                        continue
+                except RetrievalError as error:  # of the store: it is asked again
+                    LOG.debug("can't look whether %s was deleted: %s", name, error.message)
                     continue
                 async with self._lock(name):
                     if self._open.get(name) is collection:

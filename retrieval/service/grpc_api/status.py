@@ -36,6 +36,7 @@ from retrieval.errors import (
     RetrievalError,
     StaleGeneration,
     StorageError,
+    StorageRefused,
     TooSlow,
     Unauthenticated,
     UnexpectedModel,
@@ -83,6 +84,7 @@ STATUS_CODES: dict[type[RetrievalError], grpc.StatusCode] = {
     TooSlow: grpc.StatusCode.DEADLINE_EXCEEDED,
     NotServing: grpc.StatusCode.UNAVAILABLE,
     StorageError: grpc.StatusCode.UNAVAILABLE,
+    StorageRefused: grpc.StatusCode.UNAVAILABLE,
 }
 """The status of every exception that a request can end with. Any other exception is INTERNAL, and
 is logged in full."""
@@ -91,6 +93,7 @@ _RETRY_SECONDS: dict[type[RetrievalError], int] = {
     Overloaded: 1,
     NotServing: 1,
     StorageError: 5,
+    StorageRefused: 5,
     DiskFull: 5,
 }
 """When a client should retry, for errors that pass by themselves and don't say when. Queues empty
@@ -108,6 +111,7 @@ _SERVER_SIDE: dict[type[RetrievalError], str] = {
     NoLexicalIndex: "the collection's index holds no words that the server can search: one more "
     "`indexer build` there adds them; dense mode works without",
     StorageError: "the server's storage can't be used now; its log says more",
+    StorageRefused: "the server's storage can't be used now; its log says more",
     DiskFull: "the server's disk is full; nothing that was acknowledged is lost",
 }
 """What clients read instead of messages that name the server's files; the log has the originals."""

@@ -132,7 +132,7 @@ def list_numbers(bucket: Bucket) -> list[int]:
     """Return the numbers of the manifests in a bucket, in order.
 
     Raises:
-        StorageError, PermissionDenied: see ``Bucket``.
+        StorageError: see ``Bucket``.
     """
     names = (one.name for one in bucket.list(GENERATIONS))
     return [int(stem) for stem in (name.removesuffix(".json") for name in names) if stem.isdigit()]
@@ -143,7 +143,7 @@ def read_manifest(bucket: Bucket, number: int) -> Manifest:
 
     Raises:
         NotFound: it was deleted meanwhile.
-        IndexDamaged, IndexVersionError, StorageError, PermissionDenied: it can't be read.
+        IndexDamaged, IndexVersionError, StorageError: it can't be read.
     """
     name = name_of(number)
     manifest = Manifest.from_json(bucket.read(name), f"{bucket.url}/{name}")

@@ -86,7 +86,7 @@ def publish(
             is not an earlier generation of this index.
         Conflict: another process has published at the same time.
         NotAnIndex, IndexVersionError, IndexDamaged: the index can't be read.
-        StorageError, PermissionDenied: the disk or the store refuses.
+        StorageError: the disk or the store refuses.
     """
     if keep < 1:
         raise InvalidArgument(f"keep is {keep}; it must be at least 1", field="keep")

@@ -74,7 +74,7 @@ def pull(
         NotAnIndex: nothing was published there, or the folder holds something else.
         IndexLocked: another process pulls into this folder.
         IndexDamaged, IndexVersionError: what was published is damaged, or of a newer version.
-        StorageError, PermissionDenied: the disk or the store refuses.
+        StorageError: the disk or the store refuses.
     """
     bucket = Bucket(url)
     with _os_errors(folder):

@@ -64,6 +64,7 @@ SERVER_SIDE = {
     errors.NoLexicalIndex,
     errors.StorageError,
     errors.DiskFull,
+    errors.StorageRefused,
 }
 
 

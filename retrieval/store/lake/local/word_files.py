@@ -47,7 +47,7 @@ class WordFiles:
 
         Raises:
             IndexDamaged: an object is missing, or is not what the pointer recorded.
-            StorageError, PermissionDenied: the folder can't be written, or the store not be read.
+            StorageError: the folder can't be written, or the store not be read.
         """
         if self._place.local is not None:
             return
@@ -152,7 +152,7 @@ class WrittenWords:
             needed: those that the engine will open.
 
         Raises:
-            IndexDamaged, StorageError, PermissionDenied: see ``WordFiles.fetch``.
+            IndexDamaged, StorageError: see ``WordFiles.fetch``.
         """
         if self._place.local is not None:
             return
@@ -171,7 +171,7 @@ class WrittenWords:
         """Send the files that a change has made.
 
         Raises:
-            StorageError, PermissionDenied: the store can't be written, or refuses.
+            StorageError: the store can't be written, or refuses.
         """
         if self._place.local is not None:
             return

@@ -17,7 +17,7 @@ class Listed(NamedTuple):
 class Objects(Protocol):
     """Objects by their names, which are relative to the place of an index.
 
-    Each method raises StorageError if the place can't be used, and PermissionDenied if it refuses.
+    Each method raises StorageError if the place can't be used or refuses.
     """
 
     def where(self, name: str) -> str:

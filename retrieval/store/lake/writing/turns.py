@@ -40,7 +40,7 @@ def commit_turn(place: Place, seconds: float = COMMIT_WAIT_SECONDS) -> Iterator[
 
     Raises:
         IndexLocked: another process kept the turn all the time.
-        StorageError, PermissionDenied: the store can't be used.
+        StorageError: the store can't be used.
     """
     with _taken(place, "commit", seconds, is_brief=True):
         yield
@@ -52,7 +52,7 @@ def build_turn(place: Place) -> Iterator[None]:
 
     Raises:
         IndexLocked: another process builds.
-        StorageError, PermissionDenied: the store can't be used.
+        StorageError: the store can't be used.
     """
     with _taken(place, "build", STALE_SECONDS + RENEW_SECONDS, is_brief=False):
         yield

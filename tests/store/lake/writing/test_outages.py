@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.errors import InvalidArgument, StorageError
+from retrieval.errors import StorageError, StorageRefused
 from retrieval.store import Location, open_reader, read_info, read_version, verify
 from retrieval.store.lake import place as places
 from retrieval.store.lake.writing import writer as writing
@@ -67,9 +67,9 @@ def test_a_store_that_stops_answering(store: int, monkeypatch: pytest.MonkeyPatc
 
 def test_a_bucket_that_is_not_there(store: int) -> None:
     assert store
-    with pytest.raises(InvalidArgument, match="there is no bucket for s3://other/index"):
+    with pytest.raises(StorageRefused, match="there is no bucket for s3://other/index"):
         fill(Location.parse("s3://other/index"), 1)
-    with pytest.raises(InvalidArgument, match="there is no bucket for s3://other/index"):
+    with pytest.raises(StorageRefused, match="there is no bucket for s3://other/index"):
         open_reader("s3://other/index")
 
 
@@ -78,5 +78,5 @@ def test_without_encryption_only_if_that_is_allowed(
 ) -> None:
     assert store
     monkeypatch.delenv("AWS_ALLOW_HTTP")
-    with pytest.raises(InvalidArgument, match="allow that with AWS_ALLOW_HTTP=true"):
+    with pytest.raises(StorageRefused, match="allow that with AWS_ALLOW_HTTP=true"):
         open_reader(f"s3://{BUCKET}/index")
