@@ -3,6 +3,7 @@
 Each constant names where it was measured; ``tests/project/test_sizing.py`` looks it up there.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,9 +32,9 @@ INDEX_CORE_SECONDS: Final = 27.8 * 60 * 2 / 10e6
 """Making the approximate index, by passage: ten million in 27.8 minutes on two cores
 (benchmarks.md, Store)."""
 TABLE_INDEX_CORE_SECONDS: Final = 47.0
-"""The same in Lance tables, for a million passages (decisions/0043-codes-in-lance.md). Each vector
-is compared with the middles of all lists, of which there are the square root of the number of
-vectors, up to ``MAX_LISTS``."""
+"""The same in Lance tables, for a million passages in 1,024 lists (decisions/0043-codes-in-lance.md).
+Each vector is compared with the middles of all lists, of which there are about as many as the
+square root of the number of vectors: the nearest power of two, up to ``MAX_LISTS``."""
 MAX_LISTS: Final = 8192
 GPU_TOKENS: Final = (0.6e6, 2e6)
 """Tokens a second of one H200: an assumption, because no speed on a GPU is published yet."""
@@ -89,8 +90,8 @@ class Needs:
         """Making the approximate index in Lance tables."""
         if self.vector_bytes <= EXACT_BYTES:
             return 0.0
-        lists = min(self.passages**0.5, MAX_LISTS)
-        return TABLE_INDEX_CORE_SECONDS * self.passages / 1e6 * lists / 1e3 / 3600
+        lists = min(2 ** round(math.log2(self.passages**0.5)), MAX_LISTS)
+        return TABLE_INDEX_CORE_SECONDS * self.passages / 1e6 * lists / 1024 / 3600
 
     @property
     def gpu_hours(self) -> tuple[float, float]:
