@@ -22,9 +22,7 @@ CODE_BYTES: Final = 66
 TABLE_CODE_BYTES: Final = 70
 """The same in Lance tables (decisions/0043-codes-in-lance.md)."""
 EXACT_ROWS: Final = 50_000
-"""Passages above which the index of a folder is approximate (indexing.md)."""
-EXACT_BYTES: Final = 256 << 20
-"""Size of the vectors above which that of Lance tables is (scale-out.md)."""
+"""Passages above which an index is approximate (indexing.md)."""
 EMBED_CORE_SECONDS: Final = 37.7 * 2 / 1_643
 """Reading and embedding a passage with the default model: 1,643 passages in 37.7 s on two cores,
 the slower round (benchmarks.md, Writing over the network)."""
@@ -32,9 +30,10 @@ INDEX_CORE_SECONDS: Final = 27.8 * 60 * 2 / 10e6
 """Making the approximate index, by passage: ten million in 27.8 minutes on two cores
 (benchmarks.md, Store)."""
 TABLE_INDEX_CORE_SECONDS: Final = 47.0
-"""The same in Lance tables, for a million passages in 1,024 lists (decisions/0043-codes-in-lance.md).
-Each vector is compared with the middles of all lists, of which there are about as many as the
-square root of the number of vectors: the nearest power of two, up to ``MAX_LISTS``."""
+"""The same in Lance tables, for a million passages in 1,024 lists
+(decisions/0043-codes-in-lance.md). Each vector is compared with the middles of all lists, of which
+there are about as many as the square root of the number of vectors: the nearest power of two, up
+to ``MAX_LISTS``."""
 MAX_LISTS: Final = 8192
 GPU_TOKENS: Final = (0.6e6, 2e6)
 """Tokens a second of one H200: an assumption, because no speed on a GPU is published yet."""
@@ -88,7 +87,7 @@ class Needs:
     @property
     def table_index_core_hours(self) -> float:
         """Making the approximate index in Lance tables."""
-        if self.vector_bytes <= EXACT_BYTES:
+        if self.passages <= EXACT_ROWS:
             return 0.0
         lists = min(2 ** round(math.log2(self.passages**0.5)), MAX_LISTS)
         return TABLE_INDEX_CORE_SECONDS * self.passages / 1e6 * lists / 1024 / 3600

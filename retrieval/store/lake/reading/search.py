@@ -15,11 +15,11 @@ from retrieval.store.disk.files.single_flight import Once
 from retrieval.store.disk.id_set import IdSet
 from retrieval.store.filters.language import Filter
 from retrieval.store.lake.filtering import Stored, passing
-from retrieval.store.lake.tables.generation import Generation
+from retrieval.store.lake.tables.generation import MATRIX_BYTES, Generation
 from retrieval.store.lake.tables.keyed import Mask
 from retrieval.store.lake.tables.schema import DOCUMENTS, VECTORS
 from retrieval.store.lake.vectors.codes import Codes, Eligible
-from retrieval.store.lake.vectors.making import EXACT_BYTES, TAIL_BYTES
+from retrieval.store.lake.vectors.making import TAIL_BYTES
 from retrieval.store.records import VectorHits
 
 _KEPT_BYTES: Final = 64 << 20
@@ -205,7 +205,7 @@ class VectorSearch:
         rows = np.flatnonzero(eligible)
         if not len(rows):
             return
-        if len(eligible) * self._dim * 4 <= EXACT_BYTES:
+        if len(eligible) * self._dim * 4 <= MATRIX_BYTES:
             matrix = self._generation.all_vectors()
             yield rows, matrix if len(rows) == len(eligible) else matrix[rows]
         elif len(rows) < _GATHERED * len(eligible):

@@ -9,17 +9,15 @@ from dataclasses import replace
 from typing import Any, Final, Literal
 
 from retrieval.errors import InvalidArgument
+from retrieval.store.disk.vectors.vector_index import EXACT_ROWS
 from retrieval.store.disk.writing.maintenance import MAX_PLAIN_ROWS, MAX_SIDE_SHARE, MIN_ANN_ROWS
 from retrieval.store.durable_files import sync
 from retrieval.store.lake.place import TABLES, Place
-from retrieval.store.lake.tables.generation import MATRIX_BYTES
 from retrieval.store.lake.tables.pointer import AnnPart, AnnRecord, MissedAnn, Pointer
 from retrieval.store.lake.tables.schema import VECTORS, TableChange, lance_errors
 from retrieval.store.lake.vectors.codes import ANN_NAME, index_parts, segments
 from retrieval.store.records import AnnSettings
 
-EXACT_BYTES: Final = MATRIX_BYTES
-"""Vectors up to this size are kept in memory and searched exactly, unless an index is asked for."""
 TAIL_BYTES: Final = 64 << 20
 """Vectors beside the index up to this size are kept in memory. A commit that would leave more adds
 them to the index."""
@@ -60,7 +58,7 @@ def has_kind(pointer: Pointer) -> bool:
     rows, dim = pointer.counts.vectors, pointer.model.dim
     if rows < MIN_ANN_ROWS or dim % DIM_STEP or pointer.index_type == "flat":
         return False
-    return pointer.index_type == "ivf" or rows * dim * 4 > EXACT_BYTES
+    return pointer.index_type == "ivf" or rows > EXACT_ROWS
 
 
 Due = Literal["make", "extend", "tune", "drop"]

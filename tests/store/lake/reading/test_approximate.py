@@ -285,7 +285,7 @@ def test_another_recall_is_tuned_for(own: Location) -> None:
 def test_auto_stays_exact_where_the_recall_is_missed(
     tmp_path: Path, vectors: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(making, "EXACT_BYTES", 0)
+    monkeypatch.setattr(making, "EXACT_ROWS", 0)
     index = lake(tmp_path)
     monkeypatch.setattr(indexing, "tuned", _half_tuned)
     done = make(index, vectors[:1200], "auto")
@@ -299,7 +299,7 @@ def test_auto_stays_exact_where_the_recall_is_missed(
     with open_writer(index, create=False) as writer:
         assert writer.maintain() == Maintained()
         monkeypatch.undo()
-        monkeypatch.setattr(making, "EXACT_BYTES", 0)
+        monkeypatch.setattr(making, "EXACT_ROWS", 0)
         with writer.commit() as commit:
             commit.set_index_type("auto", 0.4)
         assert writer.maintain().ann is not None
