@@ -262,7 +262,8 @@ def _build_options(command: Command) -> Command:
 @click.option(
     "--ray-workers",
     type=click.IntRange(min=1),
-    help="Maximum number of workers on the cluster. [default: as many as it has room for]",
+    help="Number of workers on the cluster, which wait for room if need be. "
+    "[default: as many as there is room for]",
 )
 def build(
     *,

@@ -500,6 +500,20 @@ def installed_extras() -> tuple[str, ...]:
     return tuple(sorted(extras))
 
 
+def read_with_extras() -> frozenset[tuple[str, str]]:
+    """Return what extras read or help to read here: pairs of an extra and an extension.
+
+    Machines with the same pairs read the same documents from a file. Containers are left out.
+    """
+    return frozenset(
+        (format_.extra.name, extension)
+        for format_ in FORMATS
+        if format_.extra is not None and not format_.is_container
+        for extension in format_.extensions
+        if format_.extra.is_installed(extension)
+    )
+
+
 def is_container(name: str, read_as: ReadAs = ()) -> bool:
     """Whether a file of this name holds other files, and is no document itself."""
     format_ = format_of(name, read_as)

@@ -5,7 +5,7 @@ to the others at once, and a new worker is started as soon as a node has room fo
 restart actors and repeat their tasks, too, but the tasks would wait for that very actor.
 """
 
-import socket
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +17,9 @@ from threading import Thread
 from types import ModuleType, TracebackType
 from typing import Any, Final, Self
 
+from indexer.build.cluster.session import check_answers, head_of
 from indexer.build.cluster.worker import ClusterWorker, Loaded, Refused, Wanted
+from indexer.parse.formats import read_with_extras
 from retrieval import __version__
 from retrieval.domain.wording import counted
 from retrieval.errors import ClusterLost, ClusterUnavailable
@@ -37,6 +39,8 @@ waits."""
 _MAX_LOSSES: Final = 5
 """Number of workers that may be lost with a task. More is not chance: the task ends them, as where
 a node has too little memory for the model."""
+_COLOUR: Final = re.compile(r"\x1b\[[\d;]*m")
+"""How Ray colours the first line of an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ class Share:
     gpus: float = 0.0
     """GPUs of each worker; below 1, several workers share one."""
     workers: int | None = None
-    """Maximum number of workers; None for as many as there is room for."""
+    """Number of workers, which wait for nodes if need be; None for as many as there is room for."""
 
     def fits(self, resources: dict[str, float]) -> int:
         """Return how many workers a node has room for."""
@@ -78,6 +82,8 @@ class _Worker:
     """An actor."""
 
     handle: Any
+    round: int
+    """Number of times that workers had been lost before they were ready, when it was started."""
     node: str = ""
     """Id of its node; empty until it has answered."""
     ready: bool = False
@@ -129,9 +135,9 @@ class Pool:
         )
         self._error: Exception | None = None
         self._since, self._told = time.monotonic(), False
-        host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
-        self._head, self._head_seen = (host.strip("[]"), int(port)), time.monotonic()
+        self._head, self._head_seen = head_of(ray), time.monotonic()
         self._closed = False
+        self._round, self._failed_starts = 0, 0
         self.loaded: Future[Loaded] = Future()
         """The model as the first worker has loaded it."""
         self._thread = Thread(target=self._run, name="cluster", daemon=True)
@@ -209,7 +215,17 @@ class Pool:
         while not self._closed:  # refuse what comes after an error
             if isinstance(event := self._events.get(), _Task):
                 self._give_up(event)
-        for worker in () if isinstance(self._error, ClusterLost) else self._workers:
+        self._end_workers()
+
+    def _end_workers(self) -> None:
+        """End them, unless the cluster is lost: Ray would wait for it, and ends them by itself."""
+        if isinstance(self._error, ClusterLost):
+            return
+        try:
+            check_answers(self._head, _LOOK_SECONDS)
+        except OSError:
+            return
+        for worker in self._workers:
             with suppress(self._ray.exceptions.RayError):  # it has ended by itself
                 self._ray.kill(worker.handle)
 
@@ -219,6 +235,7 @@ class Pool:
             if time.monotonic() - looked >= _LOOK_SECONDS:
                 self._look()
                 looked = time.monotonic()
+                continue  # it may have given up
             try:
                 event = self._events.get(timeout=_LOOK_SECONDS)
             except Empty:
@@ -237,11 +254,13 @@ class Pool:
         alive = {node["NodeID"] for node in nodes}
         for worker in [one for one in self._workers if one.node and one.node not in alive]:
             self._lose(worker)
+        if self._error is not None:
+            return
         room = sum(self._share.fits(node["Resources"]) for node in nodes)
-        # With no room there is one that waits: a cluster that grows by itself sees what is needed.
-        wanted = max(1, room if self._share.workers is None else min(room, self._share.workers))
+        # Those that there is no room for wait: a cluster that grows by itself sees what is needed.
+        wanted = self._share.workers or max(1, room)
         while len(self._workers) < wanted:
-            worker = _Worker(self._actors.remote(self._share.cpus))
+            worker = _Worker(self._actors.remote(self._share.cpus), self._round)
             self._workers.append(worker)
             self._send(worker, _Task("hello", ()))
         self._check_waiting()
@@ -250,7 +269,7 @@ class Pool:
         """Whether the head can be asked; give up if it can't for a while."""
         now = time.monotonic()
         try:
-            socket.create_connection(self._head, _LOOK_SECONDS).close()
+            check_answers(self._head, _LOOK_SECONDS)
         except OSError as error:
             if now - self._head_seen > HEAD_SECONDS:
                 self._fail(ClusterLost(f"the head of the Ray cluster is lost: {error}"))
@@ -261,7 +280,7 @@ class Pool:
     def _check_waiting(self) -> None:
         """Tell the user that no worker starts; give up after a while."""
         now = time.monotonic()
-        if any(worker.node for worker in self._workers):
+        if any(worker.ready or worker.count("load") for worker in self._workers):
             self._since, self._told = now, False
             return
         if now - self._since > _WAITING_SECONDS and not self._told:
@@ -285,6 +304,8 @@ class Pool:
 
     def _assign(self) -> None:
         """Give tasks that wait to the workers that have the fewest of their kind."""
+        if self._error is not None:
+            return
         for method, tasks in self._waiting.items():
             while tasks:
                 if tasks[0].result.cancelled():
@@ -317,15 +338,19 @@ class Pool:
         if (error := answer.exception()) is not None:
             self._fail(ClusterUnavailable(self._failing(error)))
         elif task.method == "hello":
-            version, worker.node = answer.result()
+            version, extras, worker.node = answer.result()
+            here = read_with_extras()
             if version != __version__:
                 self._refuse(worker, f"it has gte-retrieval {version}, this machine {__version__}")
+            elif extras != here:
+                self._refuse(worker, f"it has other extras: {_difference(extras, here)}")
             else:
                 self._send(worker, _Task("load", (self._wanted,)))
         elif isinstance(loaded := answer.result(), Refused):
             self._refuse(worker, loaded.message)
         else:
             worker.ready = True
+            self._failed_starts = 0
             if not self.loaded.done():
                 self.loaded.set_result(loaded)
 
@@ -337,7 +362,8 @@ class Pool:
                 f"the nodes of the Ray cluster lack this program: pip install "
                 f"'gte-retrieval[ray]=={__version__}' on each"
             )
-        return f"a worker on the Ray cluster can't start: {_line(error)}"
+        cause = getattr(error, "cause", None) or error
+        return f"a worker on the Ray cluster can't start: {_line(cause)}"
 
     def _refuse(self, worker: _Worker, why: str) -> None:
         found = [node for node in self._ray.nodes() if node["NodeID"] == worker.node]
@@ -351,30 +377,45 @@ class Pool:
 
     def _lose(self, worker: _Worker, error: BaseException | None = None) -> None:
         """Forget a worker, and give its tasks to others."""
+        if self._error is not None:
+            return
         self._workers.remove(worker)
         with suppress(self._ray.exceptions.RayError):  # it is most likely dead already
             self._ray.kill(worker.handle)
+        # All of them wait again before anything fails: those that wait get the error, too.
+        tasks = [task for task in worker.running if task.method not in ("hello", "load")]
+        for task in reversed(tasks):
+            task.losses += 1
+            self._waiting.setdefault(task.method, deque()).appendleft(task)
+        if not worker.ready:
+            self._lose_start(worker, error)
+            return
+        self._note(f"lost a worker; its unfinished work starts again ({len(tasks)} pieces)")
+        losses = max((task.losses for task in tasks), default=0)
+        if losses > _MAX_LOSSES:
+            what = f"{losses} workers were lost one after the other over the same files or texts"
+            self._fail(ClusterLost(_more_memory(what, error)))
+
+    def _lose_start(self, worker: _Worker, error: BaseException | None) -> None:
+        """Note the loss of a worker that had no model yet; give up if that happens each time."""
         if not worker.node and error is not None and "ModuleNotFoundError" in str(error):
             self._fail(ClusterUnavailable(self._failing(error)))
             return
-        tasks = [task for task in worker.running if task.method not in ("hello", "load")]
-        if worker.ready:
-            self._note(f"lost a worker; its unfinished work starts again ({len(tasks)} pieces)")
-        for task in reversed(tasks):
-            task.losses += 1
-            if task.losses > _MAX_LOSSES:
-                self._fail(
-                    ClusterLost(
-                        f"{task.losses} workers were lost one after the other over the same files "
-                        f"or texts: give them more memory, see the logs of the Ray cluster"
-                        + (f" ({_line(error)})" if error else "")
-                    )
-                )
-                return
-            self._waiting.setdefault(task.method, deque()).appendleft(task)
+        self._note("lost a worker before it had the model" + (f": {_line(error)}" if error else ""))
+        # Workers that start together may be lost together, as with their node: they count once.
+        if error is None or worker.round < self._round:
+            return
+        self._round += 1
+        self._failed_starts += 1
+        if self._failed_starts > _MAX_LOSSES:
+            what = f"{self._failed_starts} workers were lost one after the other while starting"
+            kind = ClusterLost if self.loaded.done() else ClusterUnavailable
+            self._fail(kind(_more_memory(what, error)))
 
     def _fail(self, error: Exception) -> None:
         """Give up: all tasks have this error from now on."""
+        if self._error is not None:
+            return
         self._error = error
         if not self.loaded.done():
             self.loaded.set_exception(error)
@@ -386,11 +427,28 @@ class Pool:
                 self._give_up(task)
 
     def _give_up(self, task: _Task) -> None:
-        if task.result.set_running_or_notify_cancel():
+        if not task.result.done() and task.result.set_running_or_notify_cancel():
             task.result.set_exception(self._error)
 
 
+def _more_memory(what: str, error: BaseException | None) -> str:
+    """Return the line for workers that end again and again."""
+    line = f"{what}: give them more memory, see the logs of the Ray cluster"
+    return line + (f" ({_line(error)})" if error else "")
+
+
+def _difference(there: frozenset[tuple[str, str]], here: frozenset[tuple[str, str]]) -> str:
+    """Return which extras a node and this machine lack; see ``read_with_extras``."""
+    lacking = {"it lacks": here - there, "this machine lacks": there - here}
+    return ", ".join(
+        f"{who} {' and '.join(sorted({extra for extra, _ in pairs}))}"
+        for who, pairs in lacking.items()
+        if pairs
+    )
+
+
 def _line(error: BaseException) -> str:
-    """Return the first line of an error's text that says something."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """Return the first line of an error's text that says something, without colours."""
+    text = _COLOUR.sub("", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__

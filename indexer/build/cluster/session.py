@@ -4,16 +4,18 @@ import atexit
 import os
 import secrets
 import shutil
+import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from retrieval.errors import ClusterLost, ClusterUnavailable, InvalidArgument
+from retrieval.errors import ClusterUnavailable, InvalidArgument
 
 LOCAL: Final = "local"
 """Address that means a cluster of this machine, for the time of the build."""
@@ -65,25 +67,59 @@ def connected(address: str) -> Iterator[ModuleType]:
         return
     own = tempfile.mkdtemp(prefix="gte-ray-") if address == LOCAL else None
     # Ray prints what becomes of nodes to standard output, where the report of a build goes.
+    head: tuple[str, int] | None = None
     with Path(os.devnull).open("w") as nothing, redirect_stdout(nothing):
         try:
-            with _silence():
+            with _silence(), _same_sigterm():
                 _connect(ray, address, own)
+            head = head_of(ray)
             yield ray
-        except ClusterLost:
+        finally:
+            _disconnect(ray, head)
+            if own is not None:
+                shutil.rmtree(own, ignore_errors=True)
+
+
+def head_of(ray: ModuleType) -> tuple[str, int]:
+    """Return host and port of the head that Ray is connected to."""
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def check_answers(head: tuple[str, int], seconds: float) -> None:
+    """Connect to a head, and hang up.
+
+    Args:
+        head: its host and port.
+        seconds: time to wait for it.
+
+    Raises:
+        OSError: nothing listens there.
+    """
+    socket.create_connection(head, seconds).close()
+
+
+def _disconnect(ray: ModuleType, head: tuple[str, int] | None) -> None:
+    """Disconnect from a head; None if there was no connection."""
+    if head is not None:
+        try:
+            check_answers(head, CONNECT_SECONDS)
+        except OSError:
             # Saying goodbye would take a minute, and Ray would end this program meanwhile.
             atexit.unregister(ray.shutdown)
-            raise
-        except BaseException:
-            _disconnect(ray, own)
-            raise
-        _disconnect(ray, own)
-
-
-def _disconnect(ray: ModuleType, own: str | None) -> None:
+            return
     ray.shutdown()
-    if own is not None:
-        shutil.rmtree(own, ignore_errors=True)
+
+
+@contextmanager
+def _same_sigterm() -> Iterator[None]:
+    """Keep what SIGTERM does to this program: Ray sets a handler of its own."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _environment_of(address: str) -> dict[str, str]:
@@ -167,7 +203,7 @@ def _check_reachable(address: str) -> None:
             f"as 10.0.0.1:6379"
         )
     try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+        check_answers((host.strip("[]"), int(port)), CONNECT_SECONDS)
     except (OSError, OverflowError) as error:
         raise _unavailable(address, error) from error
 

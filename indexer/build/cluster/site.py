@@ -61,7 +61,8 @@ class RayCluster:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._opened.close()
+        # What it holds is told of the error, and takes leave accordingly.
+        self._opened.__exit__(kind, error, traceback)
 
     def load(
         self,

@@ -9,6 +9,7 @@ from threading import Lock
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from indexer.parse.formats import read_with_extras
 from indexer.readers.messages import Job, Outcome, Setup
 from indexer.readers.on_demand import OnDemandReaders
 from retrieval import __version__
@@ -59,11 +60,11 @@ class ClusterWorker:
         self._embedding = Lock()
         self._encoder: Encoder | None = None
 
-    def hello(self) -> tuple[str, str]:
-        """Return the version of this program on the node, and the node's id."""
+    def hello(self) -> tuple[str, frozenset[tuple[str, str]], str]:
+        """Return the version of this program on the node, what extras read, and the node's id."""
         import ray
 
-        return __version__, ray.get_runtime_context().get_node_id()
+        return __version__, read_with_extras(), ray.get_runtime_context().get_node_id()
 
     def load(self, wanted: Wanted) -> Loaded | Refused:
         """Load the model."""

@@ -140,6 +140,11 @@ def test_a_node_with_another_model_or_version_is_named(
         pool.loaded.result()
 
 
+def test_sigterm_ends_the_program_as_without_ray(ray: ModuleType) -> None:
+    assert ray.is_initialized()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
 def test_no_node_with_enough(
     ray: ModuleType, model: FoundModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
