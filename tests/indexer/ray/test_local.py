@@ -140,11 +140,6 @@ def test_a_node_with_another_model_or_version_is_named(
         pool.loaded.result()
 
 
-def test_sigterm_ends_the_program_as_without_ray(ray: ModuleType) -> None:
-    assert ray.is_initialized()
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-
-
 def test_no_node_with_enough(
     ray: ModuleType, model: FoundModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,13 +178,16 @@ def test_it_listens_on_the_loopback_interface_only(place: Workplace, tmp_path: P
     assert not any(map(is_alive, own))
 
 
-def test_nothing_is_left_of_a_program_that_is_killed(place: Workplace, tmp_path: Path) -> None:
-    process = start(place, tmp_path / "index")
-    wait_for(lambda: "ray::ClusterWorker" in str(descendants(process.pid)), "a worker")
-    below = descendants(process.pid)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    wait_for(lambda: not any(map(is_alive, below)), "the end of its processes")
+def test_nothing_runs_after_programs_that_are_killed(place: Workplace, tmp_path: Path) -> None:
+    below: set[int] = set()
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        process = start(place, tmp_path / number.name)
+        wait_for(lambda pid=process.pid: "ray::ClusterWorker" in str(descendants(pid)), "a worker")
+        below |= set(descendants(process.pid))
+        process.send_signal(number)
+        process.communicate()
+        assert process.returncode == -number  # as without Ray
+    wait_for(lambda: not any(map(is_alive, below)), "the end of their processes")
 
 
 def is_alive(pid: int) -> bool:
