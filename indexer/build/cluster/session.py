@@ -1,6 +1,5 @@
 """Connection to a Ray cluster, or a cluster of this machine alone for one build."""
 
-import atexit
 import os
 import secrets
 import shutil
@@ -67,15 +66,14 @@ def connected(address: str) -> Iterator[ModuleType]:
         return
     own = tempfile.mkdtemp(prefix="gte-ray-") if address == LOCAL else None
     # Ray prints what becomes of nodes to standard output, where the report of a build goes.
-    head: tuple[str, int] | None = None
     with Path(os.devnull).open("w") as nothing, redirect_stdout(nothing):
         try:
             with _silence(), _same_sigterm():
                 _connect(ray, address, own)
-            head = head_of(ray)
             yield ray
         finally:
-            _disconnect(ray, head)
+            # Also where the head is lost: without it, Ray's threads crash this program.
+            ray.shutdown()
             if own is not None:
                 shutil.rmtree(own, ignore_errors=True)
 
@@ -97,18 +95,6 @@ def check_answers(head: tuple[str, int], seconds: float) -> None:
         OSError: nothing listens there.
     """
     socket.create_connection(head, seconds).close()
-
-
-def _disconnect(ray: ModuleType, head: tuple[str, int] | None) -> None:
-    """Disconnect from a head; None if there was no connection."""
-    if head is not None:
-        try:
-            check_answers(head, CONNECT_SECONDS)
-        except OSError:
-            # Saying goodbye would take a minute, and Ray would end this program meanwhile.
-            atexit.unregister(ray.shutdown)
-            return
-    ray.shutdown()
 
 
 @contextmanager

@@ -205,7 +205,7 @@ def test_a_cluster_whose_head_is_lost(two_nodes: Network, long_place: Workplace)
     process = on_cluster(two_nodes, long_place)
     wait_for(lambda: is_working(two_nodes.nodes[-1]), "work")
     two_nodes.nodes[0].kill()
-    _, stderr = process.communicate(timeout=50)  # before Ray would end it
+    _, stderr = process.communicate(timeout=180)
     assert process.returncode == 1, stderr.decode()
     assert b"error: the head of the Ray cluster is lost: " in stderr
     assert b"Traceback" not in stderr
