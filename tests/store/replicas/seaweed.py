@@ -1,5 +1,6 @@
 """An object store with the interface of S3, on this machine: SeaweedFS."""
 
+import os
 import random
 import shutil
 import socket
@@ -48,6 +49,8 @@ def seaweed_process(
     assert WEED is not None
     s3, master, volume, filer = _ports(4)
     ports = (f"-s3.port={s3}", f"-master.port={master}", f"-volume.port={volume}")
+    # It would take keys in the environment, which are those of another such store, for its own.
+    own = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     folder.mkdir()
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
@@ -64,6 +67,7 @@ def seaweed_process(
             ],
             stdout=log,
             stderr=log,
+            env=own,
         )
         endpoint = f"http://127.0.0.1:{s3}"
         try:
