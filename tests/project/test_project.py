@@ -127,12 +127,14 @@ def test_supported_versions_of_python_agree() -> None:
     assert jobs(ROOT / ".github/workflows/ci.yml")["test"]["strategy"]["matrix"]["python"] == (
         classifiers
     )
-    assert PROJECT["requires-python"] == f">={classifiers[0]}"
-    assert f"Python {', '.join(classifiers[:-1])} or {classifiers[-1]}" in " ".join(
-        text("CONTRIBUTING.md").split()
-    )
-    major, minor = classifiers[0].split(".")
-    assert f"sys.version_info < ({major}, {minor})" in text("Makefile")
+    first = PROJECT["requires-python"].removeprefix(">=")
+    assert first.startswith(f"{classifiers[0]}.")
+    others = f"{', '.join(classifiers[1:-1])} or {classifiers[-1]}"
+    named = f"Python {classifiers[0]} (from {first}), {others}"
+    assert named in " ".join(text("CONTRIBUTING.md").split())
+    assert f"Python ≥ {first}," in text("README.md")
+    major, minor, patch = first.split(".")
+    assert f"sys.version_info < ({major}, {minor}, {patch})" in text("Makefile")
     settings = tomllib.loads(text("pyproject.toml"))["tool"]
     assert settings["mypy"]["python_version"] == classifiers[0]
     assert settings["ruff"]["target-version"] == f"py{major}{minor}"
