@@ -242,11 +242,6 @@ class VectorSearch:
         found: NDArray[np.float32] = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
         return found
 
-    @property
-    def segment_size(self) -> int:
-        """Size of the vectors in bytes."""
-        return 4 * self._dim * len(self._generation.numbers(VECTORS, "id"))
-
 
 def _nearest(
     queries: NDArray[np.float32], vectors: NDArray[np.float32], k: int

@@ -503,9 +503,7 @@ class Generation:
 
     def matrix(self, table: Any) -> NDArray[np.float32]:  # noqa: ANN401
         """Return the column of vectors of an Arrow table, float32 [n, dim]."""
-        column = _one(table.column("vector"))
-        flat: NDArray[np.float32] = column.flatten().to_numpy(zero_copy_only=False)
-        return flat.reshape(-1, self.pointer.model.dim)
+        return as_matrix(table.column("vector"))
 
     def vectors(self, vector_ids: Ids) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Return the vectors that there are, float32 [m, dim], and which of n ids these are."""
@@ -625,6 +623,12 @@ def _in_memory(table: Any, column: str) -> Any:  # noqa: ANN401
         start = int(np.frombuffer(offsets, "<i4")[first.offset])
         return pa.array(np.frombuffer(data, "<i8", len(first), start))
     return pa.array([key_number(key) for key in first.to_pylist()], pa.int64())
+
+
+def as_matrix(column: Any) -> NDArray[np.float32]:  # noqa: ANN401
+    """Return a column of vectors, a chunked array of Arrow, as float32 [n, dim]."""
+    flat: NDArray[np.float32] = _one(column).flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(-1, column.type.list_size)
 
 
 def _one(column: Any) -> Any:  # noqa: ANN401

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from retrieval.errors import IndexDamaged
 from retrieval.store.disk.vectors.approximate import widened
 from retrieval.store.lake.place import TABLES, Place
+from retrieval.store.lake.tables.generation import as_matrix
 from retrieval.store.lake.tables.keyed import Ids, Mask
 from retrieval.store.lake.tables.layout import Layout
 from retrieval.store.lake.tables.mapped import MappedVectors
@@ -123,7 +123,7 @@ class Codes:
             rows = self._rows(self._nearest(query, count, effort, eligible, []))
             return rows, mapped.take(rows)
         found = self._nearest(query, count, effort, eligible, ["vector"])
-        return self._rows(found), matrix(found.column("vector"))
+        return self._rows(found), as_matrix(found.column("vector"))
 
     def listed(self) -> Ids:
         """Return all rows that are in the index's lists, in no order.
@@ -198,13 +198,3 @@ def ann_damaged(place: Place, what: str) -> IndexDamaged:
         f"indexer compact --index {place.address}",
         file=f"{TABLES}/{VECTORS}.lance",
     )
-
-
-def matrix(column: Any) -> Vectors:  # noqa: ANN401
-    """Return a column of vectors, a chunked array of Arrow, as float32 [n, dim]."""
-    dim = column.type.list_size
-    whole = column.combine_chunks()
-    if isinstance(whole, pa.ChunkedArray):
-        whole = pa.concat_arrays(whole.chunks) if whole.chunks else pa.array([], column.type)
-    flat: Vectors = whole.flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(-1, dim)

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from retrieval.store.disk.vectors.approximate import RECALL_K
 from retrieval.store.disk.vectors.tuning import cheapest, made_queries, recall
 from retrieval.store.lake.place import Place
+from retrieval.store.lake.tables.generation import as_matrix
 from retrieval.store.lake.tables.layout import Layout
 from retrieval.store.lake.tables.pointer import AnnRecord
 from retrieval.store.lake.tables.schema import lance_errors
-from retrieval.store.lake.vectors.codes import Codes, matrix
+from retrieval.store.lake.vectors.codes import Codes
 from retrieval.store.records import AnnSettings
 
 _CODES_A_CANDIDATE: Final = 600
@@ -58,14 +59,14 @@ class Measurement:
         distinct, at = np.unique(rows, return_inverse=True)
         with lance_errors(self._place):
             found = self._table.take(distinct.tolist(), columns=["vector"])
-            return matrix(found.column("vector"))[at]
+            return as_matrix(found.column("vector"))[at]
 
     def _search_exactly(self, k: int) -> Vectors:
         """Return the best scores of each query, [n, k], best first."""
         best = faiss.ResultHeap(len(self.queries), k, keep_max=True)
         with lance_errors(self._place):
             for batch in self._table.to_batches(columns=["vector"], batch_size=_BLOCK_ROWS):
-                block = matrix(pa.chunked_array([batch.column(0)]))
+                block = as_matrix(pa.chunked_array([batch.column(0)]))
                 count = min(k, len(block))
                 best.add_result(
                     *faiss.knn(self.queries, block, count, metric=faiss.METRIC_INNER_PRODUCT)

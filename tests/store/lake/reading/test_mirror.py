@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from retrieval.errors import IndexDamaged
 from retrieval.store import Reader, parse_filter
@@ -153,17 +154,21 @@ def test_a_copy_is_opened_without_asking_the_store(place: Place, tmp_path: Path)
         assert answers(reader) == expected
 
 
-@pytest.mark.slow
-def test_an_approximate_index_is_searched_in_its_copy(tmp_path: Path, cache: Path) -> None:
-    (tmp_path / "bucket").mkdir()
-    place = Place(f"file://{tmp_path}/bucket", None)
-    vectors = clustered(3000, 1)
+def make_approximate(place: Place, vectors: NDArray[np.float32]) -> None:
     with LakeWriter.open(place) as writer:
         writer.set_model(replace(MODEL, dim=vectors.shape[1]), CHUNKING, "en")
         with writer.commit() as commit:
             commit.set_index_type("ivf", 0.95)
         add(writer, vectors, "a")
         assert writer.maintain().ann is not None
+
+
+@pytest.mark.slow
+def test_an_approximate_index_is_searched_in_its_copy(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "bucket").mkdir()
+    place = Place(f"file://{tmp_path}/bucket", None)
+    vectors = clustered(3000, 1)
+    make_approximate(place, vectors)
     with LakeReader.open(place) as reader:
         assert not reader.is_exact
         expected = reader.search_vectors(vectors[:5], 10)
@@ -368,12 +373,7 @@ def test_an_approximate_index_is_read_from_the_store_if_its_copy_vanishes(
     (tmp_path / "bucket").mkdir()
     place = Place(f"file://{tmp_path}/bucket", None)
     vectors = clustered(1500, 1)
-    with LakeWriter.open(place) as writer:
-        writer.set_model(replace(MODEL, dim=vectors.shape[1]), CHUNKING, "en")
-        with writer.commit() as commit:
-            commit.set_index_type("ivf", 0.95)
-        add(writer, vectors, "a")
-        assert writer.maintain().ann is not None
+    make_approximate(place, vectors)
     with LakeReader.open(place) as reader:
         assert reader._generation.used.any()
         wait(lambda: "vectors" in copied(reader))
